@@ -265,8 +265,8 @@ def answer(original: Any, space: str, X: Any) -> np.ndarray:
             "xgboost": {"output_margin": True}, "lightgbm": {"raw_score": True},
             "catboost": {"prediction_type": "RawFormulaVal"},
         }  # fmt: skip
-        found = original.predict(X, **(margin[library] if space == "margin" else {}))
-        bagged = library == "lightgbm" and original.boosting_type == "rf" and space == "margin"
+        found = original.predict(X, **(margin[library] if space == "raw_score" else {}))
+        bagged = library == "lightgbm" and original.boosting_type == "rf" and space == "raw_score"
         return (
             found / original.n_estimators if bagged else found
         )  # its raw scores are sums, its answers means
@@ -274,7 +274,7 @@ def answer(original: Any, space: str, X: Any) -> np.ndarray:
         return original.decision_function(X)
     if not hasattr(original, "predict"):
         return original.transform(X)
-    return np.log(original.predict(X)) if space == "margin" else original.predict(X)
+    return np.log(original.predict(X)) if space == "raw_score" else original.predict(X)
 
 
 def to_single(X: Any) -> Any:

@@ -47,7 +47,7 @@ def release(candidate: str) -> str:
 @dg.asset
 def rollout(release: str) -> None:
     verdict = mk.Verdict.from_json(VERDICT.read_text())
-    policy = mk.RolloutPolicy((mk.RolloutStage(0.05, units=500), mk.RolloutStage(0.5)))
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.05, calls=500), mk.RolloutStage(0.5)))
     registry().start_rollout(
         "tumour", release, policy, reason="an asset of Dagster", verdict=verdict
     )

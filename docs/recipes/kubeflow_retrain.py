@@ -50,7 +50,7 @@ def register_and_roll_out(models: str, candidate: Input[Model], verdict: Input[D
     judged = mk.Verdict.from_json(Path(verdict.path).read_text())
     registry = mk.Registry(models)
     release = registry.register(candidate.path, verdict=judged)
-    policy = mk.RolloutPolicy((mk.RolloutStage(0.05, units=500), mk.RolloutStage(0.5)))
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.05, calls=500), mk.RolloutStage(0.5)))
     registry.start_rollout(
         "tumour", release.version, policy, reason="a pipeline of Kubeflow", verdict=judged
     )

@@ -46,6 +46,7 @@ _HOMES = {
     "events": "modelkit.events",
     "gate": "modelkit.lifecycle.gate.gate",
     "inspect": "modelkit.package.load",
+    "layered": "modelkit.lifecycle.layered",
     "load": "modelkit.package.load",
     "retrain": "modelkit.lifecycle.retrain.retrain",
     "save": "modelkit.package.save",

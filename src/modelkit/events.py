@@ -150,14 +150,14 @@ class Noticed(Event):
 @final
 @dataclass(frozen=True, slots=True)
 class Retraining(Event):
-    """A run of `mk.retrain` began, went on, put its candidate on trial, or ended.
+    """A retraining by `mk.retrain` began, went on, put its candidate on trial, or ended.
 
     Attributes:
         name: the name of the model.
-        run: the number of the run.
+        number: of the retraining, from 1.
         state: "running", where a process takes it up; "on trial"; or how it ended: "promoted",
             "rolled back", "superseded", "blocked", "inconclusive" or "failed".
-        reason: why there is a run.
+        reason: why there is a retraining.
         champion: the version that it is to replace.
         version: the version that it made; "" before that.
         message: how it ended, but for what the gate found: that names slices, which are of rows.
@@ -166,7 +166,7 @@ class Retraining(Event):
     log_level = WARNING
 
     name: str
-    run: int
+    number: int
     state: str
     reason: str
     champion: str
@@ -176,7 +176,9 @@ class Retraining(Event):
     def __str__(self) -> str:
         made = f" with {self.version} in place of {self.champion}" if self.version else ""
         message = f": {self.message}" if self.message else ""
-        return f"run {self.run} of {self.name}, {self.reason}: {self.state}{made}{message}"
+        return (
+            f"retraining {self.number} of {self.name}, {self.reason}: {self.state}{made}{message}"
+        )
 
 
 @final
@@ -198,7 +200,7 @@ class NotRetrained(Event):
     message: str
 
     def __str__(self) -> str:
-        return f"no run of {self.name}: {self.refusal}: {self.message}"
+        return f"no retraining of {self.name}: {self.refusal}: {self.message}"
 
 
 @final

@@ -44,7 +44,7 @@ from modelkit.lifecycle.registry.verdicts import Judgement as Judgement
 from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
 from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun as RetrainRun
-from modelkit.lifecycle.retrain.run import RunStep as RunStep
+from modelkit.lifecycle.retrain.run import RetrainStep as RetrainStep
 from modelkit.lifecycle.retrain.training import Training as Training
 from modelkit.lifecycle.rollout.answering import SignedAnswers as SignedAnswers
 from modelkit.lifecycle.rollout.planning import Need as Need

@@ -88,5 +88,5 @@ def test_days_are_those_of_the_reference_or_refused(session):
         integration.drift(rows, profile)
     local_days = rows.withColumn("at", sql.functions.col("at").cast("timestamp_ntz"))
     assert integration.drift(local_days, profile).features == own.features
-    with pytest.raises(UsageError, match="lack the column 'at', which tells their times"):
+    with pytest.raises(UsageError, match="lack the column 'at', which has their times"):
         integration.drift(rows.drop("at"), profile)

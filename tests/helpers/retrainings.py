@@ -54,7 +54,7 @@ def save(path, version, seed=0):
 
 @cache
 def package_of(version, seed):
-    """The bytes of a package, which is trained and saved once, however many runs come to it."""
+    """The bytes of a package, which is trained and saved once, however many retrainings come to it."""
     from sklearn.linear_model import LogisticRegression
 
     rows = np.random.default_rng(seed).permutation(60)[:50]
@@ -70,7 +70,7 @@ def train(training):
 
 
 class Copying:
-    """Trains by a copy of what a run made before, with the version that it is asked for."""
+    """Trains by a copy of what a retraining made before, with the version that it is asked for."""
 
     def __init__(self, packages):
         self.packages = packages
@@ -108,7 +108,7 @@ def verdict(training, outcome="pass", **others):
         "spent": 0.05,
         "uses": 1,
         "rows": 60,
-        "units": 60,
+        "independent": 60,
         "data_digest": "",
         "policy_digest": "",
         "checks": checks,
@@ -133,7 +133,7 @@ def report(*alarms, acknowledged=()):
 
 
 def retrain(registry, folder, *, policy=AT_ONCE, clock=None, **others):
-    """A run as the tests want it, if nothing else is said."""
+    """A retraining as the tests want it, if nothing else is said."""
     values = {"judge": judging(registry), "folder": folder, "clock": clock or Clock()}
     values |= {"asked": "the tests"} if "drift" not in others else {}
     values |= others
@@ -160,7 +160,7 @@ def run_until(where, folder, stop_after, copying):
 
 
 def outcome(run):
-    """What a run came to, without times and holders."""
+    """What a retraining came to, without times and holders."""
     plain = json.loads(run.to_json())
     steps = [(step["name"], step["text"]) for step in plain["steps"] if step["name"] != "train"]
     return run.state, run.version, run.champion, steps

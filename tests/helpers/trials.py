@@ -43,7 +43,7 @@ def run_to_end(policy, risk, seed, rates=None, *, ticks=400, drift=0.6):
     return decision.kind, ticks
 
 
-STAGES = (mk.RolloutStage(0.05, units=300), mk.RolloutStage(0.25, units=1000), HALF)
+STAGES = (mk.RolloutStage(0.05, calls=300), mk.RolloutStage(0.25, calls=1000), HALF)
 
 
 ONE = mk.RolloutPolicy(STAGES, (ERRORS,), horizon=3500)

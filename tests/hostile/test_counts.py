@@ -72,7 +72,7 @@ def test_what_is_no_plain_file_is_said_and_not_waited_for(tmp_path, name):
     path = tmp_path / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
-    with pytest.raises(PackageError, match=r"is no plain file"):
+    with pytest.raises(PackageError, match=r"is not a plain file"):
         meter.totals()
     path.unlink()
     path.symlink_to("/etc/passwd")

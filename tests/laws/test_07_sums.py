@@ -23,7 +23,7 @@ def test_an_explanation_adds_up_to_what_was_served(name, request):
     served = subject.model.run(subject.take(range(4)))
     expected = served["probabilities" if signature.has_probabilities else signature.primary]
     expected = np.asarray(expected, np.float64).reshape(4, -1)[:, -total.shape[1] :]
-    if explanation.output_space == "margin":
+    if explanation.output_space == "raw_score":
         total = softmax(total, axis=1) if total.shape[1] > 1 else expit(total)
     np.testing.assert_allclose(total, expected, rtol=0, atol=BOUND)
     assert explanation.additivity_gap.max() <= BOUND

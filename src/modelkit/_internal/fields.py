@@ -10,12 +10,14 @@ import dataclasses
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
+
+from modelkit.errors import UsageError
 
 MAX_JSON_DEPTH = 16  # of lists and objects within a field of any JSON value
 MOST_SHOWN = 500
@@ -27,6 +29,22 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 Object = TypeVar("Object")
 Reader = Callable[[object, str], Any]
+
+
+def freeze(value: object, *names: str) -> None:
+    """Make tuples of the sequences that a frozen value was given, so that it has a hash.
+
+    None stays. Raises UsageError for a str, whose items would be letters, and for what has no items.
+    """
+    for name in names:
+        given = getattr(value, name)
+        if given is None:
+            continue
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise UsageError(
+                f"{name} of {type(value).__name__} is a tuple or a list, not {given!r:.80}"
+            )
+        object.__setattr__(value, name, tuple(given))
 
 
 def read_object(cls: type[Object], plain: object, where: str) -> Object:

@@ -43,7 +43,7 @@ def parse_record(text: str, schema: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("the text has too many lists and objects within each other") from None
     if not isinstance(plain, dict) or plain.pop("schema", None) != schema:
-        raise ValueError(f"this is no record of {schema}")
+        raise ValueError(f"this is not a record of {schema}")
     return plain
 
 
@@ -74,7 +74,7 @@ def to_json(value: Any) -> str:
     JSON has no NaN and no infinity: these are {"number": "nan"} and so on. Points in time are in
     the form of ISO 8601, spans are seconds, and missing ones null.
 
-    Raises TypeError for what is no result, such as a Model.
+    Raises TypeError for what is not a result, such as a Model or a frame.
     """
     return json.dumps(to_plain(value), allow_nan=False)
 
@@ -107,10 +107,10 @@ def _plain_object(value: Any) -> Any:
     """A value of this library as its record, or else by its fields. Raises TypeError for others."""
     if isinstance(value, Mapping):
         return to_plain(dict(value))
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
     if hasattr(value, "to_json"):
         return json.loads(value.to_json())
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise TypeError(f"a {type(value).__name__} has no form in JSON: {value!r:.80}")
     names = [field.name for field in dataclasses.fields(value) if field.init]
     return {name: to_plain(getattr(value, name)) for name in names}
 

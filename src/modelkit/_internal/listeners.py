@@ -66,7 +66,7 @@ def subscribe(listener: Listener, *kinds: type[Event]) -> Callable[[], None]:
         raise TypeError(f"a listener is a plain function of one event; got {listener!r}")
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Event)):
-            raise TypeError(f"{kind!r} is no kind of event; pass classes such as events.Loaded")
+            raise TypeError(f"{kind!r} is not a kind of event; pass classes such as events.Loaded")
     number = next(_numbers)
     _subscriptions[number] = Subscription(listener, kinds or (Event,))
     return lambda: _forget(number)
@@ -143,7 +143,7 @@ def _tell(subscription: Subscription, event: Event) -> None:
 def _complain(listener: Listener, error: BaseException) -> None:
     who = getattr(listener, "__qualname__", type(listener).__qualname__)
     what = type(error).__name__
-    message = f"the listener {who} raised {what}; it is called on, and this is said once"
+    message = f"the listener {who} raised {what}; it is still called, and this message comes once"
     with suppress(Exception):  # as in _record
         if takes(WARNING):
             values = {"event": "listener", "listener": who, "error": what}

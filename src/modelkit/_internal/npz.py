@@ -35,7 +35,7 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, Array]:
     or of a shape that is not that of their bytes; and whatever numpy raises where they are damaged.
     """
     if bytes(memoryview(data)[:2]) != b"PK":  # numpy would propose to unpickle them
-        raise ValueError("the bytes are not those of an npz file")
+        raise ValueError("the bytes are not an npz file")
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         members = file.infolist()
         compressed = any(member.compress_type for member in members)

@@ -41,6 +41,15 @@ COMMANDS = (
     add_retrain,
     add_serve,
 )
+# What the errors of the library name, and the options of a command that stand for it.
+OPTIONS = {
+    "extra='ignore'": "--extra ignore",
+    "background=": "--background",
+    "output=": "--output",
+    "Monitor(model, profile)": "--reference",
+    "allow={'joblib'}": "--allow joblib",
+    "digest=": "--digest",
+}
 CONFLICT = 3  # the status where somebody else was faster
 STATUSES = (
     "Exit status: 0: success. 1: error. 2: wrong arguments. 3: conflict (changed since you looked), or "
@@ -65,12 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
-    except UsageError as error:
-        return _fail(printable(str(error)), 2)
-    except Conflict as error:
-        return _fail(printable(str(error)), CONFLICT)
     except (ModelkitError, OSError) as error:
-        return _fail(printable(str(error)))
+        wrong = 2 if isinstance(error, UsageError) else 1
+        options = [option for words, option in OPTIONS.items() if words in str(error)]
+        known = [option for option in options if hasattr(args, option.split()[0][2:])]
+        hint = f"\non the command line: {', '.join(known)}" if known else ""
+        return _fail(
+            printable(f"{error}{hint}"), CONFLICT if isinstance(error, Conflict) else wrong
+        )
     return 0 if sound else args.unsound
 
 

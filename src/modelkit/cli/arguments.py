@@ -34,7 +34,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
 def whole(text: str) -> int:
     """The `type` of an argument that counts from 0."""
     if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 
@@ -42,6 +42,17 @@ def add_extra(parser: Any, what: str) -> None:
     """The argument that says what becomes of columns that nothing needs."""
     about = f"what becomes of {what}; refuse by default"
     parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help=about)
+
+
+def add_consent(parser: Any, more: str = "") -> None:
+    """The arguments that say which packages may be opened, and what they may do."""
+    parser.add_argument(
+        "--digest", action="append", default=[], help=f"refuse any other package{more}"
+    )
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="WHAT",
+        help="what you accept beyond the default: joblib, or a domain of operators",
+    )  # fmt: skip
 
 
 def add_command(commands: Any, name: str, about: str) -> Any:
@@ -77,4 +88,4 @@ def read_text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ModelkitError(f"{path} is no text in UTF-8: {error}") from error
+        raise ModelkitError(f"{path} is not text in UTF-8: {error}") from error

@@ -7,9 +7,9 @@ import platform
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command
+from modelkit.cli.arguments import Printed, add_command, add_consent
 from modelkit.cli.inspect import other_versions
-from modelkit.errors import IntegrityError, ModelkitError
+from modelkit.errors import ModelkitError, UntrustedError
 from modelkit.package.review import installed_here
 from modelkit.package.trust import installed
 from modelkit.report.html import printable
@@ -32,17 +32,18 @@ SHOWN_LIBRARIES = (
 def add_doctor(verbs: Any) -> None:
     """The arguments of `modelkit doctor`."""
     parser = add_command(
-        verbs, "doctor", "show versions and devices, and how to mend what is wrong"
+        verbs, "doctor", "show versions and devices, and how to repair what is wrong"
     )
     parser.add_argument(
         "file", nargs="?", help="a package, to see whether this machine computes what was proven"
     )
+    add_consent(parser)
     parser.set_defaults(run=run_doctor)
 
 
 def run_doctor(args: argparse.Namespace) -> Printed:
     """What is installed, or whether this machine computes what a package was proven to give."""
-    return _examine_machine() if args.file is None else _examine_package(args.file)
+    return _examine_machine() if args.file is None else _examine_package(args)
 
 
 def _examine_machine() -> Printed:
@@ -82,19 +83,20 @@ def _examine_devices() -> list[str]:
     return lines
 
 
-def _examine_package(file: str) -> Printed:
+def _examine_package(args: argparse.Namespace) -> Printed:
     """Whether this machine computes what was proven, and which versions differ."""
-    with mk.load(file) as model:
-        manifest = model.manifest
-        assert manifest is not None  # for the type checker: a loaded model has one
-        lines = [f"{manifest.name} {manifest.version}", f"  placement  {model.placement}"]
-        for library, version in other_versions(manifest, installed_here(manifest)).items():
-            made_with = manifest.versions[library]
-            lines.append(f"  {library} {version} here, {made_with} where the package was made")
-        try:
+    manifest = mk.inspect(args.file)
+    lines = [f"{manifest.name} {manifest.version}"]
+    made_with = manifest.versions | manifest.requires
+    for library, version in other_versions(manifest, installed_here(manifest)).items():
+        lines.append(f"  {library} {version} here, {made_with[library]} where the package was made")
+    try:
+        with mk.load(args.file, digest=args.digest or None, allow=args.allow) as model:
+            lines.append(f"  placement  {model.placement}")
             lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")
-        except IntegrityError as error:
-            lines.append(f"PROBLEM: {error}")
-            return [printable(line) for line in lines], False
+    except UntrustedError:  # nothing is wrong here: consent is missing
+        raise
+    except ModelkitError as error:
+        return [printable(line) for line in [*lines, f"PROBLEM: {error}"]], False
     lines.append("no problems found")
     return [printable(line) for line in lines], True

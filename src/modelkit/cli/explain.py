@@ -34,8 +34,8 @@ def add_explain(verbs: Any) -> None:
     )
     parser.add_argument(
         "--positive",
-        help="of two classes, the one whose margin or probability is explained; by default that of "
-        "the answer, or the second",
+        help="of two classes, the one whose raw score or probability is explained; by default the answer's, "
+        "or the second",
     )
     add_extra(parser, "columns that the model does not know")
     parser.add_argument("--html", help="write the explanation to this file, as a page of its own")

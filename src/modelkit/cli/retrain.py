@@ -10,7 +10,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit.cli.arguments import Printed, add_actions, add_command, printed
-from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.history import retrainings_of
 from modelkit.report import html
 
 
@@ -19,8 +19,8 @@ def add_retrain(verbs: Any) -> None:
     parser = add_command(verbs, "retrain", "see when a model was trained again, and why not")
     actions = add_actions(parser)
     for name, run, about in (
-        ("status", run_status, "the last run, and the last refusal of one"),
-        ("history", run_history, "every run and every refusal, with the reasons"),
+        ("status", run_status, "the last retraining, and the last refusal of one"),
+        ("history", run_history, "every retraining and every refusal, with the reasons"),
     ):
         _add_options(actions.add_parser(name, help=about), run)
 
@@ -35,7 +35,7 @@ def _add_options(
 
 
 def run_status(args: argparse.Namespace) -> Printed:
-    """The last run, and the last refusal of one."""
+    """The last retraining, and the last refusal of one."""
     found = _runs(args)
     runs = [run for run in found if run.number]
     refusals = [run for run in found if not run.number]
@@ -43,13 +43,13 @@ def run_status(args: argparse.Namespace) -> Printed:
 
 
 def run_history(args: argparse.Namespace) -> Printed:
-    """Every run and every refusal."""
+    """Every retraining and every refusal."""
     return _shown(args, _runs(args))
 
 
 def _runs(args: argparse.Namespace) -> list[mk.types.RetrainRun]:
     registry = mk.Registry(args.registry)
-    return list(runs_of(registry, args.name))
+    return list(retrainings_of(registry, args.name))
 
 
 def _shown(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed:

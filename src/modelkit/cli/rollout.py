@@ -33,7 +33,7 @@ from modelkit.lifecycle.rollout.posting import post_outcomes
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 STAGE_HELP = (
-    "SHARE[:TIME[:UNITS]], once for each stage, such as 0.05:1h:500: the candidate answers 5 %% of the "
+    "SHARE[:TIME[:CALLS]], once for each stage, such as 0.05:1h:500: the candidate answers 5 %% of the "
     "calls, for an hour and 500 calls at least; a SHARE of 0 is shadow"
 )
 
@@ -205,13 +205,13 @@ def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
 
 def _stage(text: str) -> mk.RolloutStage:
     share, _, rest = text.partition(":")
-    time, _, units = rest.partition(":")
+    time, _, calls = rest.partition(":")
     try:
         return mk.RolloutStage(
-            float(share), seconds=_seconds(time) if time else 0.0, units=int(units or 0)
+            float(share), seconds=_seconds(time) if time else 0.0, calls=int(calls or 0)
         )
     except ValueError as error:
-        raise UsageError(f"--stage {text!r} is not SHARE[:TIME[:UNITS]]: {error}") from None
+        raise UsageError(f"--stage {text!r} is not SHARE[:TIME[:CALLS]]: {error}") from None
 
 
 def _guard(text: str) -> mk.Guard:

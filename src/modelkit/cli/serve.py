@@ -19,11 +19,11 @@ from multiprocessing.connection import Connection
 from typing import Any, final
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, read_text
+from modelkit.cli.arguments import Printed, add_command, add_consent, read_text
 from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
-from modelkit.lifecycle.layered import Opened, layered
+from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY
 from modelkit.report.html import printable
 from modelkit.web.query import Limits
@@ -51,14 +51,7 @@ def add_serve(verbs: Any) -> None:
         help=f"how often requests look for news in the registry; {POLLED_EVERY:g}",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
-    parser.add_argument(
-        "--digest", action="append", default=[],
-        help="refuse any other package; once for each version to follow; else MODELKIT_DIGEST",
-    )  # fmt: skip
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="WHAT",
-        help="what you accept beyond the default: joblib, or a domain of operators",
-    )  # fmt: skip
+    add_consent(parser, "; once for each version to follow; else MODELKIT_DIGEST")
     parser.add_argument("--host", help="the address to listen on; else HOST, else 127.0.0.1")
     parser.add_argument("--port", type=int, help=f"0 for any that is free; else PORT, else {PORT}")
     parser.add_argument(
@@ -236,11 +229,11 @@ def asked_locally(app: Any) -> Any:
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
         loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
-        return Opened(loaded, layered)
+        return Opened(loaded, mk.layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
         settings.package,
-        wrap=layered,
+        wrap=mk.layered,
         poll=settings.poll,
         digest=settings.digest,
         allow=settings.allow,

@@ -79,7 +79,7 @@ def _refusal(error: Exception, estimator: Any, verb: str, rows: Any) -> Conversi
     where = f"{place}: " if place else ""
     kind = type(error).__name__
     return ConversionError(
-        f"{where}{step} fails on rows of the example with a {kind}: pass rows like those of fit, "
+        f"{where}{step} fails on rows of the example with {kind}: pass rows like the ones of fit, "
         f"of the same columns, dtypes and kinds of values; model.{verb}(example) shows what it says",
         step=step,
         place=place,

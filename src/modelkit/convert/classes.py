@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -53,18 +53,18 @@ def _in_dtype_of(label: Array, classes: list[Any]) -> list[Any]:
 
 
 def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
-    """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
+    """Classes as they were named: strings, integers or booleans of Python. Raises UsageError."""
     found = [label.item() if isinstance(label, np.generic) else label for label in classes]
     kinds = {type(label) for label in found}
     alike = kinds in ({str}, {int}, {bool})
     several = len(set(found)) > 1
     if isinstance(classes, str) or not alike or not several:
-        raise ConversionError(
+        raise UsageError(
             "classes= is a list of two labels or more, all strings, integers or booleans; got "
             f"{classes!r:.80}"
         )
     if len(set(found)) < len(found):
-        raise ConversionError(f"classes= names a label twice: {found}")
+        raise UsageError(f"classes= names a label twice: {found}")
     return tuple(found)
 
 
@@ -73,7 +73,7 @@ def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> Non
     shares = answers[PROBABILITIES]
     if not _are_probabilities(shares, len(classes)):
         raise ConversionError(
-            f"the output {PROBABILITIES!r} is no (n, {len(classes)}) matrix of probabilities: it "
+            f"the output {PROBABILITIES!r} is not an (n, {len(classes)}) matrix of probabilities: it "
             f"has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; end "
             "the model with a softmax, or name its scores otherwise"
         )

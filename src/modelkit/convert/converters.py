@@ -19,7 +19,7 @@ def converter_of(model: object) -> Converter:
             return converter
     name = type(model).__name__
     raise ConversionError(
-        f"cannot save a {name}; pass an estimator of scikit-learn, XGBoost, LightGBM or CatBoost, "
+        f"cannot save {name}; pass an estimator of scikit-learn, XGBoost, LightGBM or CatBoost, "
         "a torch module, or an ONNX model as path, bytes or ModelProto",
         step=name,
     )

@@ -116,7 +116,7 @@ def _dtype_of_objects(name: str, column: Any, *, native: bool) -> str:
         return "bool"
     other = next(value for value in present if not isinstance(value, str))
     raise ConversionError(
-        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
+        f"column {name!r} is one of Python objects, and holds {other!r:.60}, of type "
         f"{type(other).__name__}; {ADVICE.get(held, OTHER_ADVICE)}",
         column=name,
     )

@@ -226,14 +226,14 @@ def _kind_of(example: Any) -> str:
     """What an example is that cannot be read."""
     if isinstance(example, np.ndarray):
         return f"an array of {example.dtype} of {example.ndim} dimensions"
-    return f"a {type(example).__name__}"
+    return type(example).__name__
 
 
 def _check_distinct_names(names: list[str]) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
+            f"example has several columns of one name, {twice[:5]}, and rows are matched by the names "
             "of their columns; rename them before fit"
         )
 

@@ -133,7 +133,7 @@ def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
     strange = sorted(set(by_name) - set(arguments))
     if strange:
         raise ConversionError(
-            f"example has {strange}, which are no arguments of forward; pass some of {arguments}"
+            f"example has {strange}, which are not arguments of forward; pass some of {arguments}"
         )
     rows = {name: array_of(by_name[name]) for name in arguments if name in by_name}
     _check_sizes(rows)
@@ -165,7 +165,7 @@ def _matrix(example: Any, dtype: Any) -> Array:
             found.append(np.ma.filled(column.astype(kind), np.nan))
         except (SignatureError, TypeError, ValueError) as error:
             raise ConversionError(
-                f"column {name!r} of the example is no numbers; turn it into some"
+                f"column {name!r} of the example is not numbers; turn it into some"
             ) from error
     return np.stack(found, axis=1)
 

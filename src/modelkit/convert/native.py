@@ -39,7 +39,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     estimator = as_estimator(estimator)
     if not is_estimator(estimator):
         raise ConversionError(
-            "format='joblib' takes a fitted estimator with scikit-learn's interface, not a "
+            "format='joblib' takes a fitted estimator with scikit-learn's interface, not "
             f"{type(estimator).__name__}; save a torch module or an ONNX model with format='onnx'",
             step=type(estimator).__name__,
         )

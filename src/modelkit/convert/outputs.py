@@ -167,7 +167,7 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     if tail != (len(labels),):
         raise ConversionError(
             f"a classifier of {len(labels)} class{'es' if len(labels) > 1 else ''} gives {tail[-1]} "
-            "probabilities a row, so that they cannot be told apart; fit it on rows of several classes",
+            "probabilities a row, so they cannot be distinguished; fit it on rows of several classes",
             step=type(last_step(estimator)).__name__,
         )
     return (LABEL, Role("probabilities", "predict_proba", tail)), labels

@@ -78,8 +78,8 @@ def _of_times(counted: CountedRows) -> Advice | None:
     if not names:
         return None
     line = (
-        f"the column {names[0]!r} holds times and is compared like any other: if it tells when a row "
-        f"was, every later row differs by it; pass time={names[0]!r}, or leave it out"
+        f"the column {names[0]!r} holds times and is compared like any other: if it is the time of "
+        f"each row, every later row differs by it; pass time={names[0]!r}, or leave it out"
     )
     return Advice(line, followed=False)
 
@@ -128,7 +128,7 @@ def _of_days(
     if most > LIKE_BEFORE:
         line += (
             f"; a day resembles the day before ({counted.features[again].name}, correlation "
-            f"{most:.2f}): alarms will tell of seasons and trends that the reference does not cover"
+            f"{most:.2f}): alarms will show seasons and trends that the reference does not cover"
         )
     return Advice(line, followed=followed)
 

@@ -34,10 +34,10 @@ def unpack(
         about: dict[str, Any] = from_plain(parse_json(text))
         found = about.pop("schema")
     except Exception as error:
-        raise PackageError(f"this is no {what}: {error}") from error
+        raise PackageError(f"this is not a {what}: {error}") from error
     if found != schema:
         raise PackageError(
-            f"this is no {what} of {schema}, but of {found!r}; it was made by another version"
+            f"this is not a {what} of {schema}, but of {found!r}; it was made by another version"
         )
     return about, arrays
 

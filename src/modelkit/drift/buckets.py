@@ -203,7 +203,7 @@ class Buckets:
             counts = arrays[f"{name} counts"]
             if counts.shape != (len(numbers), *self.shape):
                 raise PackageError(
-                    f"this is no state of a Detector: its history has counts of the shape "
+                    f"this is not a state of a Detector: its history has counts of the shape "
                     f"{counts.shape}"
                 )
             rows = arrays[f"{name} rows"].tolist()

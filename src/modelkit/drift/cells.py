@@ -247,8 +247,8 @@ def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array
         features.append(fields.read_object(Feature, own, "features"))
         at = end
     if at != len(edges):
-        raise PackageError(f"this is no profile: it has {len(edges)} edges and needs {at}")
+        raise PackageError(f"this is not a profile: it has {len(edges)} edges and needs {at}")
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
-        raise PackageError(f"this is no profile: the cells of {odd} are not whole")
+        raise PackageError(f"this is not a profile: the cells of {odd} are not whole")
     return features

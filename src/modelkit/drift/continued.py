@@ -38,7 +38,7 @@ def resume(
         watch = Watch(profile, clock=clock, on_alarm=on_alarm, **options)
         watch.restore(about, arrays)
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
-        raise PackageError(f"this is no state of a Detector: {error!r}") from error
+        raise PackageError(f"this is not a state of a Detector: {error!r}") from error
     return watch, about
 
 

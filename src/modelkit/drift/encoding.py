@@ -38,7 +38,7 @@ def stratum_numbers(profile: Fitted, columns: Mapping[str, Array]) -> tuple[int,
         return n, None
     if name not in columns:
         raise UsageError(
-            f"the rows lack the column {name!r}, which tells the stratum", feature=name
+            f"the rows lack the column {name!r}, which names the stratum", feature=name
         )
     known = {stratum: s for s, stratum in enumerate(profile.strata)}
     numbers = [known.get(own, -1) for own in stratum_names(columns[name])]

@@ -93,7 +93,7 @@ def restored(
             era = Era.of(profile, own["alpha"], most_bytes)
             era.until = own["until"]
         elif i < len(plain) - 1:
-            raise PackageError("this is no state of a Detector: an older reference has no end")
+            raise PackageError("this is not a state of a Detector: an older reference has no end")
         era.buckets.restore(of_era, own)
         found.append(era)
     return found

@@ -319,7 +319,7 @@ def fit_calibration(
     strange = sorted(set(names) - set(numbers))
     if strange:
         raise UsageError(
-            f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}"
+            f"the labels {strange[:5]} are not classes of the model; it has {list(numbers)}"
         )
     member = np.array([numbers[name] for name in names], np.int64)
     scores = scores_of(served["probabilities"])

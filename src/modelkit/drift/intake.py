@@ -351,7 +351,7 @@ class Intake:
             self._rng.bit_generator.state = own["sample"]
             since = float(own["at"])
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise PackageError(f"this is no state of a Monitor: {error!r}") from error
+            raise PackageError(f"this is not a state of a Monitor: {error!r}") from error
         watch = self.watch
         if watch.profile.unit in PERIODS:
             watch.of_units().stream.go_on(since, watch.chronicle.now())

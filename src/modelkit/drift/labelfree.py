@@ -201,7 +201,7 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
     if calibration is None or len(names) != 2 or str(positive) not in names:
         raise UsageError(
             f"positive={positive!r:.80} is one of the two classes whose probabilities the model "
-            f"gives, and it gives those of {list(names)!r:.200}"
+            f"gives, which are {list(names)!r:.200}"
         )
     return replace(calibration, positive=names.index(str(positive)))
 

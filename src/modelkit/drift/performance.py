@@ -79,5 +79,5 @@ def _unsupported(watch: Watch, estimate: Estimate) -> str | None:
     ]
     if estimate.outside > OUTSIDE * estimate.rows:
         share = estimate.outside / estimate.rows
-        reasons.append(f"{share:.0%} of the probabilities are beyond those of the reference")
+        reasons.append(f"{share:.0%} of the probabilities are beyond the reference's")
     return f"outside reference support: {'; '.join(reasons)}" if reasons else None

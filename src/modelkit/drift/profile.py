@@ -337,7 +337,7 @@ class Profile:
         except PackageError:
             raise
         except Exception as error:
-            raise PackageError(f"this is no profile: {error}") from error
+            raise PackageError(f"this is not a profile: {error}") from error
         return profile
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -361,7 +361,7 @@ def check_profile(given: Any) -> Profile:
     """A Profile as it is. Raises TypeError for anything else, such as rows or a file's name."""
     if not isinstance(given, Profile):
         raise TypeError(
-            f"the past is a Profile, not a {type(given).__name__}; mk.Profile.fit(X, reference=...) "
+            f"the past is a Profile, not {type(given).__name__}; mk.Profile.fit(X, reference=...) "
             "makes one of rows, and Profile.from_bytes reads one"
         )
     return given

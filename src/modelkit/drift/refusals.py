@@ -43,7 +43,7 @@ def check_arguments(
         raise UsageError("positive= is for estimates that labels= calibrates: pass both")
     if reference is None and (scores is not None or labelled):
         raise UsageError(
-            "scores, labels and losses are those of the reference rows: pass reference= as well"
+            "scores, labels and losses belong to the reference rows: pass reference= as well"
         )
     if model is not None and scores is not None:
         raise UsageError("pass the model or its scores, not both")
@@ -69,7 +69,7 @@ def check_columns(train: ColumnsByName, held: ColumnsByName, stratum: str | None
         raise UsageError(_differing(absent, more))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise UsageError(
-            f"there is no column {stratum!r} to tell strata by; there are {list(train)}, and "
+            f"there is no column {stratum!r} to name strata; there are {list(train)}, and "
             "'weekday' and 'hour' where time= names the column of times"
         )
     for what, side in (("X", train), ("reference", held)):
@@ -136,7 +136,7 @@ def check_names(made: Sequence[Feature], labels: Any, *asked: Mapping[str, Any])
     unknown = sorted(set().union(*asked) - {*names, *sources})
     if unknown:
         raise UsageError(
-            f"text or importance names {unknown}, which is no feature; there are {names}"
+            f"text or importance names {unknown}, which is not a feature; there are {names}"
         )
 
 

@@ -113,7 +113,7 @@ class DriftReport:
             plain = parse_record(text, REPORT_SCHEMA)
             return fields.read_object(DriftReport, plain, "report")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no drift report in JSON: {error}") from error
+            raise PackageError(f"this is not a drift report in JSON: {error}") from error
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`.

@@ -76,7 +76,7 @@ def given_second(at: Any, argument: str) -> float:
     try:
         return float(row_seconds(np.asarray([at], object), argument)[0])
     except UsageError as error:
-        raise UsageError(f"{argument} is {at!r:.40}, which is no time; {FIX}") from error
+        raise UsageError(f"{argument} is {at!r:.40}, which is not a time; {FIX}") from error
 
 
 def told_second(second: float) -> float:
@@ -148,7 +148,7 @@ def _of_texts(values: Array, name: str) -> Array:
             found[row] = _moment(datetime.fromisoformat(item))
         except ValueError:
             raise UsageError(
-                f"column {name!r} holds {item!r:.40} in row {row:,}, which is no time; {FIX}",
+                f"column {name!r} holds {item!r:.40} in row {row:,}, which is not a time; {FIX}",
                 feature=name,
             ) from None
     return found
@@ -169,7 +169,7 @@ def _check_range(seconds: Array, name: str) -> None:
     odd = (seconds < FIRST_SECOND) | (seconds >= LAST_SECOND)
     if odd.any():
         raise UsageError(
-            f"column {name!r} holds {seconds[odd][0]:.15g}, which is no number of seconds since 1970 "
+            f"column {name!r} holds {seconds[odd][0]:.15g}, which is not a number of seconds since 1970 "
             "in the years 1 to 9,999; divide milliseconds by 1,000",
             feature=name,
         )

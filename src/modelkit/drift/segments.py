@@ -121,7 +121,7 @@ def _blank(
         return Segmentation(name, labels, of_cells, empty)
     if name != HOUR_OF_DAY:
         raise UsageError(
-            f"segments names {name!r}, which is no column; there are {sorted(places)}, and "
+            f"segments names {name!r}, which is not a column; there are {sorted(places)}, and "
             f"{HOUR_OF_DAY!r} with time="
         )
     if times is None:
@@ -251,7 +251,7 @@ class Segmented:
             found = arrays[f"{i}"]
             if found.shape != counts.shape:
                 raise PackageError(
-                    f"this is no state of a Detector: its segments have counts of {found.shape}"
+                    f"this is not a state of a Detector: its segments have counts of {found.shape}"
                 )
             counts[:] = found
 
@@ -281,6 +281,6 @@ def read_segments(
         right = counts.shape == (len(labels), len(features), CELLS)
         numbered = len(of_cells) in (0, CELLS) and of_cells.max(initial=0) < max(len(labels), 1)
         if not right or not numbered or len(labels) > MOST_SEGMENTS:
-            raise PackageError(f"this is no profile: its segments by {own['name']!r} do not fit")
+            raise PackageError(f"this is not a profile: its segments by {own['name']!r} do not fit")
         found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
     return found

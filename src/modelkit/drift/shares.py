@@ -134,7 +134,7 @@ def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> A
     unknown = sorted(set(given) - known)
     if unknown:
         raise UsageError(
-            f"tolerance names {unknown}, which is no feature; there are {sorted(known)}"
+            f"tolerance names {unknown}, which is not a feature; there are {sorted(known)}"
         )
     found = []
     for name, source in zip(names, sources, strict=True):

@@ -73,7 +73,7 @@ def read(data: bytes | memoryview) -> dict[str, Any]:
     except PackageError:
         raise
     except Exception as error:
-        raise PackageError(f"this is no profile: {error}") from error
+        raise PackageError(f"this is not a profile: {error}") from error
 
 
 def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Any]:
@@ -102,5 +102,5 @@ def check_counts(counts: Array, strata: int, features: int) -> None:
     """Raise PackageError unless counts are those of so many strata and features."""
     if counts.shape != (strata, features, CELLS) or counts.min() < 0:
         raise PackageError(
-            f"this is no profile: counts have the shape {counts.shape}, or are below 0"
+            f"this is not a profile: counts have the shape {counts.shape}, or are below 0"
         )

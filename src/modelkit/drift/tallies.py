@@ -119,12 +119,12 @@ class Tally:
             stored = arrays["counts"]
             profile = str(about["profile"])
         except (KeyError, TypeError, ValueError) as error:
-            raise PackageError(f"this is no tally: {error!r}") from error
+            raise PackageError(f"this is not a tally: {error!r}") from error
         _check_groups(groups)
         fits = stored.ndim == 3 and stored.shape[::2] == (len(groups), CELLS)
         if not fits or stored.dtype.kind != "u" or stored.max(initial=0) > MOST_ROWS:
             raise PackageError(
-                f"this is no tally: its counts are {stored.dtype} {stored.shape}, or too large"
+                f"this is not a tally: its counts are {stored.dtype} {stored.shape}, or too large"
             )
         return Tally(profile, groups, stored.astype(np.int64))
 
@@ -143,7 +143,7 @@ def _check_groups(groups: Sequence[tuple[Any, Any]]) -> None:
     of_one_kind = len(kinds) <= 1 and kinds <= {int, str, type(None)}
     if not of_one_kind or not numbered or len(set(groups)) < len(groups):
         raise PackageError(
-            "this is no tally: its groups are no units and strata, or one is there twice"
+            "this is not a tally: its groups are not units and strata, or one is there twice"
         )
 
 

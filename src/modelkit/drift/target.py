@@ -91,7 +91,7 @@ class TargetLabels:
         (feature,) = read_features([plain], arrays)
         counts = arrays["counts"].astype(np.int64)
         if counts.shape != (CELLS,) or counts.min() < 0:
-            raise PackageError(f"this is no profile: its target has counts {counts.shape}")
+            raise PackageError(f"this is not a profile: its target has counts {counts.shape}")
         return TargetLabels(feature, counts)
 
 

@@ -75,7 +75,7 @@ class Marking:
         """Raise UsageError for arguments that do not go together."""
         if self.unit in PERIODS and self.time is None:
             raise UsageError(
-                f"unit={self.unit!r} needs time=: the name of the column that tells when a row was"
+                f"unit={self.unit!r} needs time=: the name of the column with the time of each row"
             )
         if self.unit is not None and self.unit not in PERIODS and self.unit == self.time:
             raise UsageError(

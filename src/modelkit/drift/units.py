@@ -68,7 +68,9 @@ class ReferenceUnits:
         n = len(self.shares)
         fits = self.shares.shape == (n, features, COARSE_CELLS) and self.strata.shape == (n,)
         if not fits or not n or not ((self.strata >= 0) & (self.strata < strata)).all():
-            raise PackageError(f"this is no profile: its units have the shape {self.shares.shape}")
+            raise PackageError(
+                f"this is not a profile: its units have the shape {self.shares.shape}"
+            )
 
     def joined(self, other: ReferenceUnits | None) -> ReferenceUnits:
         """The units of both. Raises UsageError where they are too many to keep all."""
@@ -158,11 +160,11 @@ def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
     Raises UsageError where there is no column, and for rows without a value.
     """
     if labels is None:
-        raise UsageError(f"the rows lack the column {unit!r}, which tells the unit", feature=unit)
+        raise UsageError(f"the rows lack the column {unit!r}, which names the unit", feature=unit)
     missing = [is_missing(item) or item == MISSING for item in labels.tolist()]
     if any(missing):
         raise UsageError(
-            f"column {unit!r} tells the unit, and has no value in row {missing.index(True):,}",
+            f"column {unit!r} names the unit, and has no value in row {missing.index(True):,}",
             feature=unit,
         )
     names = _names_of(labels)
@@ -210,7 +212,7 @@ def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: i
                 f"row {int(part.rows[0]):,} is of {unit_name(unit, key)}, "
                 f"{many(key - latest, unit)} after {unit_name(unit, latest)}, the latest that is "
                 f"known; more than {MOST_AHEAD} are taken for a wrong time, which would end all of "
-                "them: mend it, or if so much time has passed, say so first, by update(at=...) "
+                "them: correct it, or if so much time has passed, first call update(at=...) "
                 "without rows"
             )
         if known is None or key > known:
@@ -222,7 +224,7 @@ def needed_times(seconds: Array | None, what: str) -> Array:
     """Times that cannot be done without. Raises UsageError where there are none."""
     if seconds is None:
         raise UsageError(
-            f"a {what} is told by the times of rows: give them the column of times of the profile, "
+            f"a {what} follows from the times of rows: give them the column of times of the profile, "
             "or pass at="
         )
     return seconds

@@ -43,7 +43,6 @@ def packaged(model: Model) -> Profile:
     if data is None:
         raise UsageError(
             "the model's package has no profile: store one with mk.save(..., "
-            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, "
-            "profile); on the command line, pass --reference"
+            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, profile)"
         )
     return Profile.from_bytes(data)

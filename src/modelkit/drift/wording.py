@@ -30,7 +30,7 @@ SAYS = {
 }
 FIND_OUT = (
     "find out where these values come from: a new source, another unit or default, or other "
-    "customers. If it is a fault, mend it. If the world has changed, measure the model on recent "
+    "customers. If it is a fault, repair it. If the world has changed, measure the model on recent "
     "labels, and retrain it or take a new reference."
 )
 ADVICE = {

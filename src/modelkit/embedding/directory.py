@@ -162,9 +162,9 @@ def _read_json(path: Path, kind: type = dict) -> Any:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SignatureError(f"{path} is no JSON: {error}") from error
+        raise SignatureError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, kind):
         raise SignatureError(
-            f"{path} holds a {type(found).__name__} where a {kind.__name__} is expected"
+            f"{path} holds {type(found).__name__} where {kind.__name__} is expected"
         )
     return found

@@ -236,7 +236,7 @@ class TextEncoder(Model):
         """
         if not isinstance(self.token_model, OnnxModel):
             raise SignatureError(
-                "the identity of vectors is that of an ONNX graph, and this is "
+                "the identity of vectors comes from an ONNX graph, and this is "
                 f"{self.token_model!r}"
             )
         if self._identity is not None:
@@ -348,6 +348,6 @@ def _checked_roles(roles: Mapping[str, str] | None) -> dict[str, str]:
             (name + prefix).encode()
         except UnicodeEncodeError as error:
             raise SignatureError(
-                f"the role {name!r} with the prefix {prefix!r} is no valid Unicode"
+                f"the role {name!r} with the prefix {prefix!r} is not valid Unicode"
             ) from error
     return dict(roles or {})

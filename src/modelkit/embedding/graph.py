@@ -25,7 +25,7 @@ def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
     if proto is None:
         raise SignatureError(
             "an encoder is made from an ONNX model as path, bytes or ModelProto, or from a Model "
-            f"over tokens; got a {type(onnx).__name__}"
+            f"over tokens; got {type(onnx).__name__}"
         )
     tables = [tensor for tensor in proto.graph.initializer if POSITIONS.fullmatch(tensor.name)]
     positions = [tensor.dims[0] for tensor in tables if len(tensor.dims) == 2]

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral
 
+from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import Column, TensorSpec
@@ -57,6 +58,7 @@ class Recipe:
     measured: Measurements = Measurements()
 
     def __post_init__(self) -> None:
+        freeze(self, "dims")
         _check_known("pooling", self.pooling, POOLINGS)
         _check_known("on_long", self.on_long, ("truncate", "error"))
         for name, flag in (("normalize", self.normalize), ("stable", self.stable)):

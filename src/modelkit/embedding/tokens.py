@@ -101,7 +101,9 @@ class Tokens:
         try:
             ids = [np.array(found.ids, np.int32) for found in encodings]
         except OverflowError as error:
-            raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
+            raise ModelkitError(
+                f"the tokenizer gives a token that is not an int32: {error}"
+            ) from error
         return list(map(Tokenized, ids, cut))
 
     def _encode_beginnings(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
@@ -196,7 +198,7 @@ def _why_failed(texts: Sequence[str], rows: Sequence[int], error: BaseException)
         except UnicodeEncodeError as bad:
             where = f"{bad.reason} at character {bad.start} ({text[bad.start]!r})"
             return SignatureError(
-                f"text {row} is no valid Unicode: {where}; use "
+                f"text {row} is not valid Unicode: {where}; use "
                 "text.encode(errors='replace').decode()",
                 rows=(row,),
             )
@@ -211,7 +213,7 @@ def _tokenizer_bytes(source: Any) -> bytes:
     if hasattr(source, "to_str"):
         return str(source.to_str()).encode()
     raise SignatureError(
-        f"the tokenizer is the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a "
+        f"the tokenizer is the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got "
         f"{type(source).__name__}"
     )
 
@@ -224,6 +226,6 @@ def _parse_tokenizer(data: bytes) -> Any:
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise SignatureError(
-                f"this is no tokenizer.json that tokenizers can read: {error}"
+                f"this is not a tokenizer.json that tokenizers can read: {error}"
             ) from error
         raise

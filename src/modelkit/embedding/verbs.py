@@ -68,7 +68,8 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     for row, text in enumerate(found):
         if not isinstance(text, str):
             raise SignatureError(
-                f"text {row} is {text!r:.60}, a {type(text).__name__} and no string", rows=(row,)
+                f"text {row} is {text!r:.60}, of type {type(text).__name__} and no string",
+                rows=(row,),
             )
     return found
 
@@ -87,7 +88,7 @@ def one_by_one(texts: Iterable[str]) -> Iterator[str]:
         fix = f"[{texts!r:.40}]"
     elif table:
         fix = "the column with the texts"
-    raise SignatureError(f"texts are always a batch: pass {fix}, not a {type(texts).__name__}")
+    raise SignatureError(f"texts are always a batch: pass {fix}, not {type(texts).__name__}")
 
 
 def prefixed(texts: Iterable[str], prefix: str) -> dict[str, Array]:

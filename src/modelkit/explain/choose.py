@@ -29,22 +29,22 @@ METHODS: dict[str, Maker] = {
     KERNEL: make_shap,
     PERMUTATION: make_shap,
 }
-BEFORE_LINK: tuple[Maker, ...] = (make_declared, make_exact)  # those that can explain a margin
+BEFORE_LINK: tuple[Maker, ...] = (make_declared, make_exact)  # those that can explain a raw score
 AUTOMATIC: tuple[Maker, ...] = (*BEFORE_LINK, make_enumeration, make_sampler)
 
 
 def choose_method(request: ExplainRequest) -> tuple[Method, tuple[str, ...]]:
     """The method that was named, or the first that fits, and the reasons for the choice.
 
-    Raises ExplainError if the named method does not fit, or none reaches the margin.
+    Raises ExplainError if the named method does not fit, or none reaches the raw score.
     """
     if request.method != "auto":
         return _named(request)
     reasons: list[str] = []
     for make in AUTOMATIC:
-        if request.space == "margin" and make not in BEFORE_LINK:
+        if request.space == "raw_score" and make not in BEFORE_LINK:
             raise ExplainError(
-                f"no exact method reaches the margin of this model: {'; '.join(reasons)}"
+                f"no exact method reaches the raw score of this model: {'; '.join(reasons)}"
             )
         try:
             method = make(request)
@@ -59,8 +59,8 @@ def choose_method(request: ExplainRequest) -> tuple[Method, tuple[str, ...]]:
 def _named(request: ExplainRequest) -> tuple[Method, tuple[str, ...]]:
     name = request.method
     make = METHODS[name]
-    if make not in BEFORE_LINK and request.space == "margin":
-        raise ExplainError(f"{name} explains what is served, not the margin; use output='auto'")
+    if make not in BEFORE_LINK and request.space == "raw_score":
+        raise ExplainError(f"{name} explains what is served, not the raw score; use output='auto'")
     try:
         method = make(request)
     except NoFitError as error:

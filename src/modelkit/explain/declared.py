@@ -57,7 +57,7 @@ def _margins(subject: Subject) -> dict[str, Array]:
 
 
 def _with_link(subject: Subject, link: OutputLink, margin: Array) -> SumMethod | None:
-    """The method if the contributions add up to this margin (m, k) of the background."""
+    """The method if the contributions add up to this raw score (m, k) of the background."""
     parts = _contributions(subject, subject.background)
     if parts.shape[2] != margin.shape[1]:
         return None

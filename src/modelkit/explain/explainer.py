@@ -23,7 +23,7 @@ from modelkit.model.model import Model
 from modelkit.model.wrapper import check_is_model
 from modelkit.signature.signature import Feeds
 
-OUTPUT_SPACES = ("auto", "margin", "probability", "value")
+OUTPUT_SPACES = ("auto", "raw_score", "probability", "value")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Explainer:
         method: "auto" for the first of "contributions" (an output of the model's own), "additive",
             "trees", "enumeration" and "sampling" that fits, or one of them; or "lime",
             "shap:kernel" or "shap:permutation".
-        output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential;
-            "probability" or "value" for what is served. With "auto", margins where an exact method
+        output: "auto"; "raw_score" for what comes before a sigmoid, softmax or exponential;
+            "probability" or "value" for what is served. With "auto", raw scores where an exact method
             explains them. Or the name of one of the model's outputs of numbers: a model of several,
             such as the `probabilities_0`, `probabilities_1` and so on of a multi-label one, needs
             the name.
@@ -69,7 +69,7 @@ class Explainer:
             the number of rows it draws: by default 5,000.
         seed: of sampling. The same row, seed, background and package give the same values from any
             thread.
-        positive: of two classes, the one that a margin is explained of, and that comes last among
+        positive: of two classes, the one that a raw score is explained of, and that comes last among
             probabilities, so that plots show it unless another output is named; by default the
             second.
         key: of a Rollout: explain the Model that answers calls with this key now, or by default the
@@ -205,7 +205,7 @@ class Explainer:
             background_rows=subject.count,
             model_digest=None if manifest is None else manifest.model_digest,
             warnings=found.warnings,
-            version=None if manifest is None else manifest.version,
+            version=subject.model.version,
         )
         if self._positive is None:
             return explanation
@@ -214,7 +214,7 @@ class Explainer:
 
 
 def _of_class(found: Explanation, place: int, name: str) -> Explanation:
-    """The explanation of one of two classes: with its probability last, or with its margin."""
+    """The explanation of one of two classes: with its probability last, or with its raw score."""
     single = len(found.output_names) == 1
     if place == 1:
         return replace(found, output_names=(name,)) if single else found
@@ -244,7 +244,7 @@ def _place_of_class(subject: Subject, positive: Any) -> int:
         )
     if not isinstance(positive, str | int | float | np.generic) or positive not in classes:
         raise UsageError(
-            f"positive={positive!r:.80} is no class of this model: pass one of {classes!r:.200}"
+            f"positive={positive!r:.80} is not a class of this model: pass one of {classes!r:.200}"
         )
     return classes.index(positive)
 

@@ -31,7 +31,7 @@ class Explanation:
         data: (n, d), the rows as they were explained.
         feature_names: the d columns, or the words of a text.
         output_names: the k outputs.
-        output_space: "margin" (before a sigmoid, softmax or exponential), "probability" or "value".
+        output_space: "raw_score" (before a sigmoid, softmax or exponential), "probability" or "value".
         method: the name of the method.
         exact: whether the values are those of the definition (interventional Shapley values over
             the background) up to rounding.
@@ -86,9 +86,9 @@ class Explanation:
         if isinstance(output, str):
             if output not in self.output_names:
                 other = ""
-                if count == 1 and self.output_space == "margin":
+                if count == 1 and self.output_space == "raw_score":
                     other = (
-                        "; a margin of two classes is explained of one of them, and of the other "
+                        "; a raw score of two classes is explained of one of them, and of the other "
                         "every value has the other sign: make the explanation with "
                         "mk.Explainer(model, positive=...)"
                     )
@@ -174,7 +174,7 @@ class Explanation:
             plain = parse_record(text, EXPLANATION_SCHEMA)
             return fields.read_object(Explanation, plain | _read_arrays(plain), "explanation")
         except (KeyError, TypeError, ValueError) as error:
-            raise PackageError(f"this is no explanation in JSON: {error}") from error
+            raise PackageError(f"this is not an explanation in JSON: {error}") from error
 
     def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes.

@@ -21,7 +21,7 @@ class OutputLink:
     scale: float = 1.0
 
     def serve(self, margin: Array, outputs: int) -> Array:
-        """What a model of `outputs` outputs serves for margins (n, k)."""
+        """What a model of `outputs` outputs serves for raw scores (n, k)."""
         if self.name == "identity":
             return margin
         if self.name == "exp":

@@ -70,7 +70,7 @@ class ExplainRequest:
 
     subject: Subject
     method: str  # "auto" or a name
-    space: str  # "auto", "margin", "probability" or "value"
+    space: str  # "auto", "raw_score", "probability" or "value"
     budget: int | None
     seed: int
 

@@ -237,13 +237,13 @@ def _old_children(given: Given, inside: Array) -> Array:
 def _old_values(given: Given, kind: str, weighed: Array, leaves: int) -> Array:
     """The values (leaves, outputs), from weights that each belong to a leaf in `weighed`."""
     if (weighed < 0).any():
-        raise NotDecodableError("a node that is no leaf has a weight")
+        raise NotDecodableError("a node that is not a leaf has a weight")
     ids = given[f"{kind}_ids"]
     outputs = int(given.get("n_targets", 1))
     if kind == "class":
         numbers = given.get("classlabels_int64s", ())
         outputs = len(numbers) or len(given.get("classlabels_strings", ()))
-        if outputs == 2 and (ids == ids[0]).all():  # one column of margins for two classes
+        if outputs == 2 and (ids == ids[0]).all():  # one column of raw scores for two classes
             outputs = 1
             ids = np.zeros_like(ids)
     weights = np.asarray(given[f"{kind}_weights"], np.float64)

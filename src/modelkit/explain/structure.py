@@ -75,7 +75,7 @@ def read_structure(proto: onnx.ModelProto, signature: Signature, output: str) ->
     value = known.get(name)
     if value is None or not value.additive:
         raise NoStructureError(
-            f"its value before the link, made by {node.op_type}, is no sum over single columns"
+            f"its value before the link, made by {node.op_type}, is not a sum over single columns"
         )
     return Structure("additive", name, proto, link)
 
@@ -141,7 +141,7 @@ def _linear_classifier(
     inputs = known.get(node.input[0])
     if inputs is None or not inputs.additive:
         raise NoStructureError(
-            "the linear classifier reads columns that are no sums over single columns"
+            "the linear classifier reads columns that are not sums over single columns"
         )
     own = option(node, "post_transform", b"NONE").decode()
     links = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}

@@ -97,7 +97,7 @@ class SumMethod:
 
 
 def _gap(margin: Array, after: Array, served: Array) -> Array:
-    """The distance of a margin (n, k) from what was served, measured after the link."""
+    """The distance of a raw score (n, k) from what was served, measured after the link."""
     widths = (1, served.shape[1])
     if after.shape != served.shape or margin.shape[1] not in widths:
         return np.full(margin.shape, np.inf)  # another output than the one that is served
@@ -113,5 +113,5 @@ def _explained(subject: Subject, link: OutputLink) -> tuple[str, tuple[str, ...]
         return subject.space, subject.names
     of_classes = link.name in ("logistic", "softmax", "share")
     if of_classes and len(subject.names) == 2:
-        return "margin", subject.names[1:]
-    return "margin", subject.names
+        return "raw_score", subject.names[1:]
+    return "raw_score", subject.names

@@ -66,7 +66,7 @@ class Shown:
     def _add(self, model: Model) -> None:
         if not isinstance(model, Model):
             raise TypeError(
-                f"a Collector takes Models, not a {type(model).__name__}; of a dict of them, pass "
+                f"a Collector takes Models, not {type(model).__name__}; of a dict of them, pass "
                 "*models.values()"
             )
         reference = reference_to(model)

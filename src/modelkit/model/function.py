@@ -82,7 +82,7 @@ class FunctionModel(Model):
 def _checked_names(answer: Any, specs: list[TensorSpec]) -> Mapping[str, Any]:
     if not isinstance(answer, Mapping):
         raise ModelkitError(
-            f"the function gave a {type(answer).__name__}; it must give a dict of outputs by name"
+            f"the function gave {type(answer).__name__}; it must give a dict of outputs by name"
         )
     absent = [spec.name for spec in specs if spec.name not in answer]
     if absent:

@@ -28,14 +28,11 @@ Outputs = dict[str, Array]
 
 
 class Model(ABC):
-    """Has a `signature` and runs batches.
+    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the verbs are final.
 
-    Subclasses implement `signature` and `_run`; the verbs are final.
-
-    A loaded Model is pickled by the absolute path and the digest of its package, and opened again
-    from there with the device and threads that were asked for: a file that changed in between
-    raises IntegrityError. A Model from bytes or a file object has no path and raises TypeError, a
-    closed one ClosedError. Copies, deep ones too, are the same Model.
+    A loaded Model is pickled by the absolute path and the digest of its package, and opened again from there
+    with the device and threads that were asked for: a file that changed in between raises IntegrityError. A Model
+    from bytes or a file object raises TypeError, a closed one ClosedError. Copies, deep ones too, are the same Model.
     """
 
     __slots__ = ()
@@ -79,8 +76,7 @@ class Model(ABC):
 
         Args:
             X: n rows, in any form that `Signature.coerce` accepts.
-            deadline: seconds from now after which the answer is of no use; a Batcher then drops
-                the request.
+            deadline: seconds from now after which the answer is of no use; a Batcher then drops the request.
             priority: 0, or -1 for work that may wait.
             key: what a rollout routes by.
 
@@ -88,8 +84,7 @@ class Model(ABC):
             SignatureError: if the rows do not fit the signature.
             BatchError: if the graph cannot run on them, as on images of another size.
             ClosedError: if the model was closed.
-            ForkedModelError: if the model is not on the CPU, and this process was forked after it
-                was loaded.
+            ForkedModelError: if the model is not on the CPU, and this process was forked after it was loaded.
         """
         signature = self.signature
         return self._call(X, signature.output_names, make_call(deadline, priority, key))
@@ -189,6 +184,16 @@ class Model(ABC):
         return None
 
     @property
+    def name(self) -> str | None:
+        """The name in the manifest, or None."""
+        return None if self.manifest is None else self.manifest.name
+
+    @property
+    def version(self) -> str | None:
+        """The version in the manifest, or None."""
+        return None if self.manifest is None else self.manifest.version
+
+    @property
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
         return MappingProxyType({})
@@ -234,8 +239,7 @@ class Model(ABC):
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven, so that no request pays for it.
 
-        They belong to `base`, which runs them: no layer around it sees them, and of a Rollout it is
-        the champion's.
+        They belong to `base`, which runs them unseen by its layers; of a Rollout, the champion's.
 
         Raises PackageError for a model without golden rows, and where they do not run.
         """
@@ -260,9 +264,8 @@ class Model(ABC):
         model = pinned.base
         feeds, expected = golden.rows_in(model.attachments, model.signature, model)
         got = golden.replayed(model._run, feeds, model.signature)
-        tolerance = 0.0
-        if model.manifest is not None:
-            tolerance = model.manifest.parity.rtol + model.manifest.parity.atol
+        parity = None if model.manifest is None else model.manifest.parity
+        tolerance = 0.0 if parity is None else parity.rtol + parity.atol
         return golden.largest_difference(expected, got, tolerance)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
@@ -366,8 +369,8 @@ class Model(ABC):
         return [name for name in names if name not in sklearn.OPTIONAL or hasattr(self, name)]
 
     def __repr__(self) -> str:
-        name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"
-        return fields.cut(f"<{type(self).__name__}{name}: {self.signature}>")
+        named = "" if self.name is None else f" {self.name} {self.version}"
+        return fields.cut(f"<{type(self).__name__}{named}: {self.signature}>")
 
     def _facts(self) -> list[tuple[str, str]]:
         """The first lines of the notebook card; a wrapper adds its own."""
@@ -386,7 +389,7 @@ class Model(ABC):
         facts = self._facts()
         title = type(self).__name__
         if self.manifest is not None:
-            title = f"{self.manifest.name} {self.manifest.version}"
+            title = f"{self.name} {self.version}"
             facts += [
                 ("parity", str(self.manifest.parity)),
                 ("digest", f"sha256:{self.manifest.digest}"),

@@ -20,7 +20,7 @@ def check_is_model(given: object, taker: str) -> None:
     """Raise TypeError for what is no Model, such as the path of one; `taker` says who asks."""
     if not isinstance(given, Model):
         kind = type(given).__name__
-        raise TypeError(f"{taker} takes a Model, not a {kind}; mk.load(path) opens a package")
+        raise TypeError(f"{taker} takes a Model, not {kind}; mk.load(path) opens a package")
 
 
 def has_several_versions(model: Model) -> bool:

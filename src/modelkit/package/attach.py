@@ -158,7 +158,7 @@ def new_attachments(
 def _check_profile(profile: object) -> None:
     if not hasattr(profile, "to_attachment"):
         kind = type(profile).__name__
-        raise TypeError(f"profile= is a Profile, as mk.Profile.fit makes it, not a {kind}")
+        raise TypeError(f"profile= is a Profile, as mk.Profile.fit makes it, not {kind}")
 
 
 def with_attachments(

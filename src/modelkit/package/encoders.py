@@ -37,7 +37,7 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
     inner = model.token_model
     if not isinstance(inner, OnnxModel):
         raise ConversionError(
-            f"only an encoder of an ONNX graph can be saved, and this one runs a {type(inner).__name__}; make "
+            f"only an encoder of an ONNX graph can be saved, and this one runs {type(inner).__name__}; make "
             "it of the ONNX file of its model"
         )
     graph, weights = inner.graph
@@ -129,7 +129,7 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
         vectors = np.asarray(example[EMBEDDING], np.float32)
     except (TypeError, ValueError) as error:
         raise ConversionError(
-            "the reference vectors are no numbers; pass an array of them, (texts, dims)"
+            "the reference vectors are not numbers; pass an array of them, (texts, dims)"
         ) from error
     shape = (len(texts), encoder.recipe.dims[0])
     if vectors.shape != shape or not texts:

@@ -146,7 +146,7 @@ def check_digest(
             f"{_called(source)} has digest {manifest.digest}, not {asked} asked for: it was "
             f"changed, or is another one. It says that it is {manifest.name} "
             f"{manifest.version}; if that is the one you mean, ask for its digest (of a Scorer: "
-            "make it anew); if not, put the other one back",
+            "make it again); if not, put the other one back",
             expected=digest,
             got=manifest.digest,
         )
@@ -167,7 +167,7 @@ def plain_digests(digest: str | Collection[str]) -> set[str]:
     given = [digest] if isinstance(digest, str) else digest
     if not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
         raise TypeError(
-            "digest is a text of 64 hexadecimal digits, or a list of such texts, not a "
+            "digest is a text of 64 hexadecimal digits, or a list of such texts, not "
             f"{type(digest).__name__}: {digest!r:.80}"
         )
     return {each.lower().removeprefix("sha256:") for each in given}
@@ -300,7 +300,7 @@ def _no_file(status: os.stat_result) -> str:
     """What a place is that is no regular file, and what to do."""
     if stat.S_ISDIR(status.st_mode):
         return (
-            "a folder; a package is one file, and that of a registry is told by "
+            "a folder; a package is one file, find the one of a registry by "
             "mk.Registry(folder).reference(name, alias)"
         )
     return "not a regular file; read a pipe and pass its file object"

@@ -264,7 +264,9 @@ def _check_quantised(node: Node, constants: Mapping[bytes, tuple[int, ...] | Non
             return
         shape = constants.get(node.inputs[at])
         if node.inputs[at] and (shape is None or 0 in shape):
-            raise _refused_operator(node, f"has an input {at} that is no constant, or an empty one")
+            raise _refused_operator(
+                node, f"has an input {at} that is not a constant, or an empty one"
+            )
 
 
 def _check_setting(node: Node, setting: Setting) -> None:

@@ -40,7 +40,7 @@ def check_trusted(digest: object, allowed: Collection[str]) -> None:
     if JOBLIB not in allowed:
         missing.append("allow={'joblib'}")
     if digest is None:
-        missing.append("digest='sha256:...', which whoever made the package gives you")
+        missing.append("digest='sha256:...', which the author of the package gives you")
     if missing:
         raise UntrustedError(
             "this is a joblib package: opening it runs whatever code its author put into it, with "

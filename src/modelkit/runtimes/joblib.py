@@ -140,7 +140,7 @@ class Estimator:
                 kept[at] = series_of(pd, values, dtype, none=str(name) in self.nones)
             except UnicodeEncodeError as error:
                 raise SignatureError(
-                    f"a text of column {str(name)!r} is no valid Unicode: {error.reason} in "
+                    f"a text of column {str(name)!r} is not valid Unicode: {error.reason} in "
                     f"{error.object!r:.60}"
                 ) from error
         frame = pd.DataFrame(kept)

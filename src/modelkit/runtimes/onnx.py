@@ -315,7 +315,7 @@ def check_ends(session: Any, signature: Signature) -> None:
         _compare(session, signature)
     except UnicodeDecodeError as error:
         raise GraphError(
-            f"an input or output of the graph has a name that is no text: {error}"
+            f"an input or output of the graph has a name that is not a text: {error}"
         ) from error
 
 

@@ -297,7 +297,9 @@ def run_options() -> Any:
 def run_error(error: Exception) -> ModelkitError:
     """The error of ours for one that onnxruntime raised while it ran a graph."""
     if isinstance(error, UnicodeEncodeError):
-        return SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}")
+        return SignatureError(
+            f"a text is not valid Unicode: {error.reason} in {error.object!r:.60}"
+        )
     text = " ".join(str(error).split())
     failed = "onnxruntime cannot run the graph on these rows"
     node = NODE.search(text)

@@ -324,7 +324,7 @@ def _wrong_type(item: object, expected: str, target: np.dtype[Any]) -> str:
     if len(text) > SHOWN_LETTERS:
         text = text[: SHOWN_LETTERS - 3] + "..."
     advice = "" if isinstance(item, bytes) else _advice(_dtype_like(item), target)
-    return f"{text} in {{rows}} is a {type(item).__name__}, {expected} is expected{advice}"
+    return f"{text} in {{rows}} is of type {type(item).__name__}, {expected} is expected{advice}"
 
 
 def _mask_at(row: int, rows: int) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, final
 
 from modelkit.errors import SignatureError
 
-MORE_COLUMNS = "\nleave it out, or let more columns pass: mk.load(..., extra='ignore'), or --extra ignore of a command"
+MORE_COLUMNS = "\nleave it out, or let more columns pass: mk.load(..., extra='ignore')"
 MOST_PROBLEMS = 20  # that one message lists
 
 

@@ -114,25 +114,25 @@ def _what_to_pass(X: Any) -> str:
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
     if isinstance(X, str):
-        return "a str; pass a list of texts: [X]"
+        return "str; pass a list of texts: [X]"
     if not isinstance(X, list | tuple):
         return (
-            f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
+            f"{what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
             "table, or records"
         )
     if not X:
         return f"an empty {what}, and this model takes no other number of rows; pass an array"
     if isinstance(X[0], str):
         return (
-            f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
+            f"{what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
             "tensor without columns"
         )
     if isinstance(X[0], NUMBERS):
         return (
-            f"a {what} of numbers; pass [X] for one row, [[x] for x in X] for one column, or np.asarray(X) "
+            f"{what} of numbers; pass [X] for one row, [[x] for x in X] for one column, or np.asarray(X) "
             "for a tensor without columns"
         )
-    return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+    return f"{what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
 
 
 def whole_array(answer: Any) -> Any:
@@ -307,7 +307,7 @@ def _read_arrow(X: Any) -> NamedColumns:
     try:
         table = pa.table(X)
     except (TypeError, ValueError):
-        raise _unreadable(f"a {type(X).__name__} that is no table; pass an Arrow table") from None
+        raise _unreadable(f"{type(X).__name__} that is not a table; pass an Arrow table") from None
     return list(table.column_names), list(table.columns)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
 from modelkit.signature.cast import MISSING
 from modelkit.signature.coercion import Block, Coercion, Feeds
@@ -68,6 +69,7 @@ class Signature:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
+        freeze(self, "inputs", "outputs", "classes", "ignored", "refusals")
         derive = partial(object.__setattr__, self)
         output_names = tuple(spec.name for spec in self.outputs)
         columns = [column.name for spec in self.inputs for column in spec.columns]

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
 from modelkit.report.html import is_controlling, printable
 
@@ -66,6 +67,7 @@ class Column:
     finite: bool = False
 
     def __post_init__(self) -> None:
+        freeze(self, "categories")
         numpy_dtype(self.dtype)
         if self.finite and (not self.nullable or self.dtype in (*AS_OBJECTS, *TIMES)):
             raise SignatureError(
@@ -107,6 +109,7 @@ class TensorSpec:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
+        freeze(self, "shape", "columns")
         numpy_dtype(self.dtype)
         if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
             raise SignatureError(

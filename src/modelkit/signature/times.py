@@ -60,7 +60,7 @@ def _from_times_of_python(
             continue
         made = _time_of(item, target.kind, zoned=zoned)
         if made is None:
-            what = f"{item!r:.40} in {{rows}}, a {type(item).__name__},"
+            what = f"{item!r:.40} in {{rows}}, of type {type(item).__name__},"
             what = _unlike(what, target, zoned=zoned)
         else:
             cast = made.astype(target)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import final
 
-from modelkit.errors import NotAFile, RegistryError
+from modelkit.errors import NotAFile, RegistryError, UsageError
 from modelkit.store.store import MOST_BYTES
 
 READ_ONLY = 0o444  # less what the umask of the writer takes away
@@ -43,7 +43,7 @@ class DiskFolder:
     def __init__(self, root: str) -> None:
         self.url = os.path.abspath(root)  # a string, which is faster to add to
         if os.path.exists(self.url) and not os.path.isdir(self.url):
-            raise RegistryError(f"{self.url!r} is a file; a registry is a folder or a bucket")
+            raise UsageError(f"{self.url!r} is a file; a registry is a folder or a bucket")
         self._swept: set[Path] = set()
 
     def create(self, name: str, data: bytes | memoryview) -> bool:

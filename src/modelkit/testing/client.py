@@ -68,7 +68,7 @@ class Client:
     def __init__(self, app: Application) -> None:
         if not callable(app):
             raise TypeError(
-                "a Client takes an ASGI application, such as mk.App({name: model}), not a "
+                "a Client takes an ASGI application, such as mk.App({name: model}), not "
                 f"{type(app).__name__}"
             )
         self._app = app

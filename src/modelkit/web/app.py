@@ -62,8 +62,7 @@ class App:
 
     Args:
         models: by the name under which they answer. A Model is served as it is, and is yours to close.
-            A path is opened as Meter(Monitor(Batcher(loaded))): without Batcher where rows depend on
-            each other, and without Monitor where the package has no profile.
+            A path is opened, and put into its layers as by `layered`.
         auth: says whose a request is, from its headers by name in small letters: the name of a
             principal, or None for nobody, which is answered with 401. It may be async; a
             PermissionError that it raises is answered with 403. It is asked before the body is read,
@@ -234,9 +233,9 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            UsageError: for a name that is not served.
+            UsageError: for a name that is not served, and for that of a Rollout, which changes its
+                versions itself.
             ClosedError: if the App, or `newer`, was closed.
-            UsageError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """
@@ -324,7 +323,7 @@ def _left(error: OSError | RuntimeError) -> bool:
 def _check_models(models: Mapping[str, Servable]) -> None:
     if not isinstance(models, Mapping):
         given = type(models).__name__
-        raise TypeError(f"an App takes models by name, App({{name: model}}); got a {given}")
+        raise TypeError(f"an App takes models by name, App({{name: model}}); got {given}")
     if not models:
         raise UsageError("an App serves at least one model: App({name: model})")
     for name in models:
@@ -336,16 +335,16 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
     if not (auth is None or callable(auth)):
         given = type(auth).__name__
         raise TypeError(
-            f"auth is a function of headers, such as mk.bearer_tokens(...); got a {given}"
+            f"auth is a function of headers, such as mk.bearer_tokens(...); got {given}"
         )
     if not isinstance(limits, Limits):
         given = type(limits).__name__
-        raise TypeError(f"limits are a modelkit.types.Limits; got a {given}")
+        raise TypeError(f"limits are a modelkit.types.Limits; got {given}")
     if not (metrics is None or callable(metrics)):
         given = type(metrics).__name__
         raise TypeError(
             "metrics is what answers a scrape, such as modelkit.integrations.prometheus."
-            f"Collector(model).text; got a {given}"
+            f"Collector(model).text; got {given}"
         )
     if overloaded not in (429, 503):
         raise UsageError(f"overloaded is the status 429 or 503; got {overloaded!r}")

@@ -205,7 +205,7 @@ class Edge:
             raise Refused(403, str(error) or "not permitted") from error
         if not (principal is None or isinstance(principal, str)):
             kind = type(principal).__name__
-            raise TypeError(f"auth gives the name of a principal, or None; it gave a {kind}")
+            raise TypeError(f"auth gives the name of a principal, or None; it gave {kind}")
         if not principal:
             raise unauthorized(visit.headers)
         visit.principal = principal

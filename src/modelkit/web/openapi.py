@@ -20,7 +20,7 @@ from modelkit.web.tensors import DATATYPES, datatype_of
 
 VERSION = "3.1.0"
 ERRORS = {
-    "400": "What came is no request, or asks for what there is not",
+    "400": "What came is not a request, or asks for what there is not",
     "401": "No credentials, or wrong ones",
     "403": "Who asks may not",
     "404": "No such model, version or path",
@@ -77,12 +77,8 @@ def _places(models: Iterable[str]) -> list[str]:
 
 
 def _versions(models: Mapping[str, Model]) -> str:
-    versions = [_version(model) or "-" for model in models.values()]
+    versions = [model.version or "-" for model in models.values()]
     return ", ".join(versions) or "-"
-
-
-def _version(model: Model) -> str:
-    return "" if model.manifest is None else model.manifest.version
 
 
 def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
@@ -90,7 +86,7 @@ def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
     signature = model.signature
     part = quote(name, safe="")
     roots = {f"/v2/models/{part}": place}
-    version = _version(model)
+    version = model.version
     if version:
         roots[f"/v2/models/{part}/versions/{quote(version, safe='')}"] = f"{place}_version"
     paths: dict[str, Any] = {}

@@ -60,7 +60,7 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
             to 1.
     """
     if rollout is None:
-        raise Refused(404, f"{name!r} is no Rollout: nothing is compared, so no loss counts")
+        raise Refused(404, f"{name!r} is not a Rollout: nothing is compared, so no loss counts")
     told = _read(body, limits)
     if not rollout.under_way:
         raise Refused(

@@ -267,7 +267,7 @@ def to_bytes(values: Array, datatype: str) -> bytes:
     parts = []
     for item in values.reshape(-1).tolist():
         if item is None:
-            raise Refused(406, "a missing string is not to be told by bytes; ask for JSON")
+            raise Refused(406, "bytes cannot say that a string is missing; ask for JSON")
         raw = str(item).encode()
         parts.append(LENGTH.pack(len(raw)))
         parts.append(raw)

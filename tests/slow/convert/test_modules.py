@@ -198,7 +198,7 @@ def test_a_frame_names_the_columns_of_a_module(tmp_path):
     assert other.classes_.tolist() == [0, 1]
     named = kept(module, tmp_path, X, names=["a", "b", "c", "d"])
     np.testing.assert_allclose(named.predict(frame), shares, atol=1e-6)
-    with pytest.raises(ConversionError, match="column 'd' of the example is no numbers"):
+    with pytest.raises(ConversionError, match="column 'd' of the example is not numbers"):
         kept(module, tmp_path, frame.assign(d="x"))
 
 
@@ -268,7 +268,7 @@ def test_other_mistakes_are_told(tmp_path):
         scripted = torch.jit.script(nn.Linear(4, 2))
     for module, example, message in (
         (scripted, X, "a scripted module"),
-        (nn.Linear(4, 2), (X, X), "no arguments of forward"),
+        (nn.Linear(4, 2), (X, X), "not arguments of forward"),
         (nn.Linear(4, 2), pd.DataFrame(X[:, :3]), "forward refuses"),
         (nn.Linear(4, 2), X.astype(np.float64), r"example=X\.astype\(np\.float32\)"),
     ):

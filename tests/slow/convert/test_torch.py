@@ -110,7 +110,7 @@ class Choosing(nn.Module):
         (nn.Linear(4, 2), X.astype(np.float64), "forward refuses 20 rows .input float64"),
         (nn.Linear(4, 2), None, "pass example="),
         (nn.Linear(4, 2), X[:1], "at least two rows"),
-        (nn.Linear(4, 2), {"z": X}, "no arguments of forward"),
+        (nn.Linear(4, 2), {"z": X}, "not arguments of forward"),
     ],
 )
 def test_what_cannot_be_exported_is_refused(module, example, message, tmp_path):

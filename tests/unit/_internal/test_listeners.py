@@ -120,7 +120,7 @@ def test_a_traceback_shows_the_texts_of_our_own_errors_alone(records):
     second.__cause__ = first
     third = RegistryError("the bucket at http://user:4711@host/b?sig=4711 cannot be asked")
     third.__context__ = second
-    last = SignatureError("column 'a': '4711' in row 0 is no number")
+    last = SignatureError("column 'a': '4711' in row 0 is not a number")
     last.__cause__ = third
     first.__context__ = last  # a circle
     write_record(logging.ERROR, "it failed", {}, error=last)
@@ -158,7 +158,7 @@ def test_what_cannot_listen_is_refused():
         with pytest.raises(TypeError, match="plain function of one event"):
             events.subscribe(listener)
     for kind in (HANDLED, dict, "Loaded"):
-        with pytest.raises(TypeError, match="no kind of event"):
+        with pytest.raises(TypeError, match="not a kind of event"):
             events.subscribe(print, kind)
 
 

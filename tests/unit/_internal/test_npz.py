@@ -49,8 +49,8 @@ def pickled():
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "not those of an npz file"),
-        (b"\x80\x04N.", "not those of an npz file"),
+        (b"", "not an npz file"),
+        (b"\x80\x04N.", "not an npz file"),
         (compressed(), "larger than the bytes they lie in"),
         (pickled(), "allow_pickle=False"),
     ],

@@ -7,6 +7,8 @@ import numpy as np
 from helpers.commands import run
 from helpers.forge import forge, members_of, npz
 
+import modelkit as mk
+
 
 def test_doctor_finds_nothing_wrong_here(capsys):
     status, out, _ = run(capsys, "doctor")
@@ -55,3 +57,24 @@ def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp
     status, out, _ = run(capsys, "doctor", path)
     assert status == 1
     assert "PROBLEM: output 'probabilities' of the golden rows differs by 0.1" in out
+
+
+def test_doctor_opens_a_joblib_package_with_consent(capsys, joblib_mk, tmp_path):
+    """It could open none, and a library that `requires` alone names was a KeyError."""
+    status, _, err = run(capsys, "doctor", joblib_mk)
+    assert status == 1
+    assert "joblib" in err
+    data = forge(
+        joblib_mk.read_bytes(), edit=lambda plain: plain["requires"].update({"made-up": "1.2"})
+    )
+    path = tmp_path / "other.mk"
+    path.write_bytes(data)
+    digest = mk.inspect(path).digest
+    status, out, _ = run(capsys, "doctor", path, "--allow", "joblib", "--digest", digest)
+    assert status == 1
+    assert "made-up none here, 1.2 where the package was made" in out
+    assert "PROBLEM" in out
+    status, out, _ = run(
+        capsys, "doctor", joblib_mk, "--allow=joblib", "--digest", mk.inspect(joblib_mk).digest
+    )
+    assert (status, "golden rows agree" in out) == (0, True)

@@ -91,7 +91,7 @@ def test_drift_tells_units_by_columns_that_the_model_does_not_take(
 def test_drift_has_another_status_for_mistakes(capsys, penguins_mk, drift_csvs):
     status, out, err = run(capsys, "drift", penguins_mk, "--current", drift_csvs["later"])
     assert (status, out) == (2, "")
-    assert "pass --reference" in err
+    assert "on the command line: --reference" in err
     for wrong in (["--alpha", "1%"], ["--nothing"], []):
         current = ["--current", str(drift_csvs["later"])] if wrong else []
         with pytest.raises(SystemExit) as caught:

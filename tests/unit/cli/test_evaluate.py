@@ -145,7 +145,7 @@ def test_explain_leaves_out_columns_as_every_other_command_does(folder, capsys):
     words = ["explain", str(folder / "m.mk"), "--input", str(folder / "test.csv")]
     words += ["--background", str(folder / "train.csv")]
     assert main(words) == 1
-    assert "--extra ignore of a command" in capsys.readouterr().err
+    assert "on the command line: --extra ignore" in capsys.readouterr().err
     assert main([*words, "--extra", "ignore"]) == 0
     assert capsys.readouterr().out.startswith("1 (margin)")
 
@@ -181,7 +181,7 @@ def test_the_positive_class_is_chosen_by_its_text(folder, capsys, command):
     out = capsys.readouterr().out
     assert ("recall of 0 " if command == "evaluate" else "recall: of the class '0'") in out
     assert main([command, model, *data, "2", *more]) == 2
-    assert "positive='2' is no class of this model" in capsys.readouterr().err
+    assert "positive='2' is not a class of this model" in capsys.readouterr().err
 
 
 def test_numbers_and_several_labels(tmp_path, capsys):

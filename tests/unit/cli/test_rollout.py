@@ -43,7 +43,7 @@ def test_start_says_how_many_requests_it_may_take(command, registry):
     assert told["champion"] == "1.0.0"
     assert {need["share"] for need in told["plan"]} == {0.5, 0.6}
     policy = mk.RolloutPolicy.from_json(registry.state("churn").rollout.policy)
-    assert policy.stages == (mk.RolloutStage(0.5, units=20), mk.RolloutStage(0.6, seconds=3600))
+    assert policy.stages == (mk.RolloutStage(0.5, calls=20), mk.RolloutStage(0.6, seconds=3600))
     assert policy.guards == (mk.Guard("errors", floor=0.05),)
     _, text = command("status", "churn")
     assert "stage: 1 of 2, share 0.5" in text

@@ -83,10 +83,10 @@ def ones(rows):
     [
         (
             [1, "a", None],
-            r"column 'odd' is one of Python objects, and holds 1, a int; give all of its values one type",
+            r"column 'odd' is one of Python objects, and holds 1, of type int; give all of its values one type",
         ),
-        ([[1], [2], [3]], r"column 'odd' is one of Python objects, and holds \[1\], a list"),
-        ([1, None, 2], r"holds 1, a int; make it one of numbers before fit"),
+        ([[1], [2], [3]], r"column 'odd' is one of Python objects, and holds \[1\], of type list"),
+        ([1, None, 2], r"holds 1, of type int; make it one of numbers before fit"),
     ],
 )
 def test_objects_that_are_no_texts_are_named(values, said, tmp_path):

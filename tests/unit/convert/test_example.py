@@ -24,7 +24,7 @@ def test_bad_calls_say_what_to_pass(tmp_path):
         save(fitted)
     with pytest.raises(ConversionError, match="no rows"):
         save(fitted, example=IRIS[0][:0])
-    with pytest.raises(ConversionError, match="not a set"):
+    with pytest.raises(ConversionError, match="not set"):
         save(fitted, example={1.0, 2.0})
     with pytest.raises(
         ManifestError, match=r"version must be a string: write version='1.0', not 1.0"
@@ -32,7 +32,7 @@ def test_bad_calls_say_what_to_pass(tmp_path):
         mk.save(fitted, tmp_path / "m.mk", name="m", version=1.0, example=IRIS[0])
     with pytest.raises(ConversionError, match="is not fitted: call fit"):
         save(LogisticRegression(), example=IRIS[0])
-    with pytest.raises(ConversionError, match="cannot save a dict"):
+    with pytest.raises(ConversionError, match="cannot save dict"):
         save({})
     frame = pd.DataFrame(IRIS[0], columns=list("abcd"))
     named = LogisticRegression(max_iter=500).fit(frame, IRIS[1])

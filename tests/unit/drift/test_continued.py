@@ -167,12 +167,12 @@ def test_other_states_are_refused(profile):
     served(watched, [60] * 5, 1)
     state = watched.state()
     for wrong, why in (
-        (b"", "no state"),
-        (state[:900], "no state"),
-        (profile.to_bytes(), "no state"),
+        (b"", "not a state"),
+        (state[:900], "not a state"),
+        (profile.to_bytes(), "not a state"),
         (watched.detector.state(), "take that of monitor.state"),
-        (broken(state, profile), "no state of a Monitor"),
-        (broken(state, profile, float("inf")), "no state of a Monitor"),
+        (broken(state, profile), "not a state of a Monitor"),
+        (broken(state, profile, float("inf")), "not a state of a Monitor"),
     ):
         with pytest.raises(PackageError, match=why):
             mk.Monitor.resume(model(), wrong, profile)

@@ -120,7 +120,7 @@ def test_states_of_others_and_no_states_are_refused(profile):
         packed(short),
         packed(states(mk.Detector(other)) | {"about": short["about"]}),
     ):
-        with pytest.raises(PackageError, match="no state"):
+        with pytest.raises(PackageError, match="not a state"):
             mk.Detector.resume(profile, wrong)
 
 
@@ -244,7 +244,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(profile):
         (rows, np.full((10, 3), 1 / 3), "2 classes"),
         (rows, {"probabilities": scores, "odd": np.ones(10)}, "no scores \\['odd'\\]"),
         (None, None, "neither rows nor scores"),
-        (None, scores, "tells the stratum"),
+        (None, scores, "names the stratum"),
     ):
         with pytest.raises(UsageError, match=match):
             detector.update(X, scores=given_scores)

@@ -230,7 +230,7 @@ def test_labels_and_predictions_in_two_forms_are_refused():
         assert not losses_of(FORMS[labels], FORMS[predicted]).any()
         assert losses_of(FORMS[labels], FORMS[predicted][::-1]).mean() > 0.3
     assert losses_of(np.array(["a", "True"]), np.array(["b", "2"])).tolist() == [1, 1]
-    codes = np.array(["01", "1e1", "1 ", "1_0", "nan", "7"])  # are no numbers in another form
+    codes = np.array(["01", "1e1", "1 ", "1_0", "nan", "7"])  # are not numbers in another form
     assert losses_of(codes, np.array(["1", "10", "1", "10", "nan", "7"])).tolist() == [
         1,
         1,

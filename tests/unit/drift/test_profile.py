@@ -168,7 +168,7 @@ GOOD = {"X": TRAIN, "reference": ROWS}
         bad("reference has 49", reference=ROWS[:49]), bad("no columns", X=TRAIN[:, :0], reference=ROWS[:, :0]),
         bad("lacks the columns \\['x1'\\]", reference=ROWS[:, :1]), bad("no column 'h'", stratum="h"),
         bad("at most 64", stratum="x0"),
-        bad("text or importance", importance={"z": 1}), bad("no feature", text=["z"]),
+        bad("text or importance", importance={"z": 1}), bad("not a feature", text=["z"]),
         bad("number from 0", importance={"x0": -1}),
         bad("got {'x0': nan}", importance={"x0": float("nan")}), bad("above zero", importance={"x0": 0, "x1": 0}),
         bad("holds numbers where the profile has texts", text=["x0"]), bad("one entry", scores=P[:5]),
@@ -216,7 +216,7 @@ def test_a_model_is_asked_and_names_the_columns():
     assert Profile.fit(ROWS, model=classifier()).rows == N // 2
     with pytest.raises(UsageError, match="not both"):
         Profile.fit(TRAIN, reference=ROWS, model=classifier(), scores=P)
-    with pytest.raises(UsageError, match=r"\['7'\] are no classes"):
+    with pytest.raises(UsageError, match=r"\['7'\] are not classes"):
         Profile.fit(TRAIN, reference=ROWS, model=classifier(), labels=np.where(LABELS == 1, 7, 0))
 
 

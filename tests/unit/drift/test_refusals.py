@@ -10,10 +10,10 @@ from modelkit.errors import PackageError, UsageError
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (lambda p: mk.Detector(SMALL), "a Profile, not a dict; mk.Profile.fit"),
-        (lambda p: mk.Detector(p.to_bytes()), "not a bytes; .*Profile.from_bytes"),
-        (lambda p: mk.Detector.resume(SMALL, b""), "a Profile, not a dict"),
-        (lambda p: mk.Detector(p).rebase(APART, "they are the new past"), "a Profile, not a dict"),
+        (lambda p: mk.Detector(SMALL), "a Profile, not dict; mk.Profile.fit"),
+        (lambda p: mk.Detector(p.to_bytes()), "not bytes; .*Profile.from_bytes"),
+        (lambda p: mk.Detector.resume(SMALL, b""), "a Profile, not dict"),
+        (lambda p: mk.Detector(p).rebase(APART, "they are the new past"), "a Profile, not dict"),
     ],
 )
 def test_rows_in_place_of_a_profile_are_refused_with_the_way_to_one(small, act, says):
@@ -24,11 +24,11 @@ def test_rows_in_place_of_a_profile_are_refused_with_the_way_to_one(small, act, 
 @pytest.mark.parametrize(
     ("act", "says"),
     [
-        (lambda p: mk.Detector.resume(p, b"abc"), "the bytes are not those of an npz file"),
-        (lambda p: mk.Profile.from_bytes(b""), "the bytes are not those of an npz file"),
-        (lambda p: mk.Detector(p).history.report("last week"), "since is 'last week', which is no time"),
+        (lambda p: mk.Detector.resume(p, b"abc"), "the bytes are not an npz file"),
+        (lambda p: mk.Profile.from_bytes(b""), "the bytes are not an npz file"),
+        (lambda p: mk.Detector(p).history.report("last week"), "since is 'last week', which is not a time"),
         (lambda p: mk.Detector(p).history.report(until=["2013"]), "until is one time; got list"),
-        (lambda p: mk.Detector(p).suppress("a sale", "2033-01-01"), "until is 'a sale', which is no time"),
+        (lambda p: mk.Detector(p).suppress("a sale", "2033-01-01"), "until is 'a sale', which is not a time"),
         (lambda p: mk.Detector(p).suppress("2013-01-01", "a sale"), "00:00 UTC; it starts now unless since="),
         (lambda p: mk.Detector(p).suppress("2033-01-01", "a sale", features="x"), r"pass \('x',\)"),
         (lambda p: mk.Detector(p).acknowledge("x", "known"), "pass an Alarm from `alarms`"),

@@ -64,7 +64,7 @@ def test_a_date_begins_at_midnight():
         ([0.0, np.nan], "no time in row 1"),
         (pd.Series([1, None], dtype="Int64"), "no time in row 1"),
         ([1362832200000], "divide milliseconds by 1,000"),
-        ([np.inf], "no number of seconds"),
+        ([np.inf], "not a number of seconds"),
         (np.array([1.3e9], np.float32), "float32"),
         ([True], "booleans"),
         ([timedelta(1)], "mixes|is no|not numbers"),
@@ -115,6 +115,6 @@ def test_times_that_no_calendar_has_are_refused_before_a_row_is_taken(when):
     rng = np.random.default_rng(2)
     past = {"x": rng.normal(size=400), "t": np.repeat(np.arange(40) * DAY, 10)}
     detector = mk.Detector(mk.Profile.fit(past, unit="day", time="t"))
-    with pytest.raises(UsageError, match="no number of seconds"):
+    with pytest.raises(UsageError, match="not a number of seconds"):
         detector.update({"x": np.zeros(1), "t": when})
     assert detector.rows == 0

@@ -208,7 +208,7 @@ def test_columns_that_a_model_ignores_are_no_segments(profile):
     ("arguments", "says"),
     [
         ({"segments": "shop"}, r"pass \('shop',\)"),
-        ({"segments": ("shops",)}, "names 'shops', which is no column"),
+        ({"segments": ("shops",)}, "names 'shops', which is not a column"),
         ({"segments": ("hour",)}, "pass time= as well"),
         ({"segments": ("shop", "shop")}, "names a column twice"),
         ({"segments": ("shop",), "stratum": "shop"}, "segments and stratum do not go together"),

@@ -223,7 +223,7 @@ def test_a_unit_of_several_strata_is_refused():
 def test_bytes_that_are_no_tally_are_refused(spoil):
     tally = profile_of("plain").tally(batch_of("plain", 50)[0])
     data = spoil(tally).to_bytes()
-    with pytest.raises(PackageError, match="this is no tally"):
+    with pytest.raises(PackageError, match="this is not a tally"):
         mk.types.Tally.from_bytes(data)
-    with pytest.raises(PackageError, match="this is no tally"):
+    with pytest.raises(PackageError, match="this is not a tally"):
         mk.types.Tally.from_bytes(profile_of("plain").to_bytes())

@@ -202,7 +202,7 @@ def test_a_lone_surrogate_is_named_by_its_row_and_place(encoder, bad):
     at = next(i for i, letter in enumerate(bad) if "\ud800" <= letter <= "\udfff")
     for ask in (encoder.embed, encoder.token_count, lambda texts: list(encoder.stream(texts))):
         with pytest.raises(
-            SignatureError, match=f"text 3 is no valid Unicode: .* at character {at} "
+            SignatureError, match=f"text 3 is not valid Unicode: .* at character {at} "
         ) as caught:
             ask(["a", "b", "", bad, "c"])
         assert caught.value.rows == (3,)
@@ -327,7 +327,7 @@ def test_a_stream_names_the_row_of_the_stream(encoder):
     for _ in range(2048):
         next(stream)
     with pytest.raises(
-        SignatureError, match="among the texts from 2048 on: text 952 is no valid"
+        SignatureError, match="among the texts from 2048 on: text 952 is not valid"
     ) as caught:
         list(stream)
     assert caught.value.rows == (3000,)

@@ -48,15 +48,15 @@ from modelkit.errors import ConversionError, SignatureError
         ({"roles": {"query": None}}, "roles are prefixes by name"),
         ({"roles": {1: "query"}}, "roles are prefixes by name"),
         ({"output": "nothing"}, r"no output 'nothing'; it has \['last_hidden_state'\]"),
-        ({"tokenizer": b"not json"}, r"no tokenizer\.json"),
-        ({"tokenizer": b"{}"}, r"no tokenizer\.json"),
+        ({"tokenizer": b"not json"}, r"not a tokenizer\.json"),
+        ({"tokenizer": b"{}"}, r"not a tokenizer\.json"),
         (
             {"tokenizer": 7},
-            "the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a int",
+            "the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got int",
         ),
         (
             {"graph": 7},
-            "made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a int",
+            "made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got int",
         ),
     ],
 )
@@ -188,7 +188,7 @@ def test_a_model_of_your_own_can_be_the_graph(encoder, tmp_path):
         with mk.Batcher(own, plan="learn") as batcher:
             np.testing.assert_allclose(mk.embed(batcher, found), encoder.embed(found), atol=1e-5)
         with pytest.raises(
-            SignatureError, match="the identity of vectors is that of an ONNX graph"
+            SignatureError, match="the identity of vectors comes from an ONNX graph"
         ):
             _ = own.identity
         with pytest.raises(ConversionError, match="only an encoder of an ONNX graph can be saved"):

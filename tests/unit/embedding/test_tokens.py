@@ -187,7 +187,7 @@ def test_a_flag_is_true_or_false(name, flag):
 
 
 def test_roles_are_names_that_can_be_written(static):
-    with pytest.raises(SignatureError, match="no valid Unicode"):
+    with pytest.raises(SignatureError, match="not valid Unicode"):
         tiny(roles={"q": "\ud800"})
     with pytest.raises(SignatureError, match="it has"):
         static.embed(["a"], role=["q"])

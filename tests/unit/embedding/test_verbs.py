@@ -115,7 +115,7 @@ def test_a_bad_text_fails_its_caller_alone(static, bad):
             return np.testing.assert_allclose(
                 mk.embed(batcher, [good[i]])[0], expected[i], atol=1e-5
             )
-        with pytest.raises(SignatureError, match=r"text 1 is no valid Unicode"):
+        with pytest.raises(SignatureError, match=r"text 1 is not valid Unicode"):
             mk.embed(batcher, ["fine", bad])
         return None
 

@@ -73,7 +73,7 @@ def test_values_are_of_raw_columns_whatever_encodes_them(name, method, make, tmp
         assert explanation.data[1, 1] is None or np.isnan(explanation.data[1, 1])
         if name == "rotated":
             assert "depend on several raw columns" in str(explainer.plan())
-        in_margins = explanation.output_space == "margin"
+        in_margins = explanation.output_space == "raw_score"
 
         def f(mixed):
             if not in_margins:

@@ -148,7 +148,7 @@ def test_classifiers_of_two_classes_are_right_or_refused(
     explanation = mk.Explainer(model, background=rows[:20]).explain(rows[20:])
     assert explanation.values.shape[2] == len(explanation.output_names)
     total = explanation.base_values + explanation.values.sum(axis=1)
-    if explanation.output_space == "margin":
+    if explanation.output_space == "raw_score":
         bare = helper.make_node("Identity", ["x"], ["y"])
         bare.CopyFrom(node)
         next(a for a in bare.attribute if a.name == "post_transform").s = b"NONE"

@@ -82,11 +82,11 @@ def test_values_of_every_kind_are_those_of_all_coalitions(name, tmp_path):
         )
         if method is not None:
             assert explanation.method == method, explainer.plan()
-        f = margin(estimator) if explanation.output_space == "margin" else served(model)
+        f = margin(estimator) if explanation.output_space == "raw_score" else served(model)
         if "categories" in name:
             agree(
                 explanation,
-                *brute_by_codes(f, rows, background, explanation.output_space == "margin"),
+                *brute_by_codes(f, rows, background, explanation.output_space == "raw_score"),
             )
         else:
             agree(

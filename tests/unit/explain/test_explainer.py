@@ -21,7 +21,7 @@ def test_values_add_up_to_what_is_served(method, models):
     assert explanation.method == {"deep": "trees"}.get(method, method)
     total = explanation.base_values + explanation.values.sum(axis=1)
     expected = served(model)(X[50:70])
-    if explanation.output_space == "margin":
+    if explanation.output_space == "raw_score":
         total = 1 / (1 + np.exp(-total))
     within = 1e-9 if method == "sampling" else 1e-5
     np.testing.assert_allclose(total, expected[:, -total.shape[1] :], rtol=0, atol=within)
@@ -104,7 +104,7 @@ def test_either_of_two_classes_is_explained(fitted, method, tmp_path):
         assert mk.Explanation.from_json(of[name].to_json()).output_names == of[name].output_names
         assert of[name].card(output=name) == of[name].card()
         total = of[name].base_values[:, -1] + of[name].values[:, :, -1].sum(axis=1)
-        if method == "auto":  # a margin, or a score: above 0 speaks for the class
+        if method == "auto":  # a raw score, or a score: above 0 speaks for the class
             np.testing.assert_array_equal(total > 0, fitted.predict(X[:5]) == name)
         else:
             assert {*of[name].output_names} == {"late", "on time"}
@@ -115,10 +115,10 @@ def test_either_of_two_classes_is_explained(fitted, method, tmp_path):
     if method == "lime":
         told = [of[name].fidelity["r2"][0] for name in ("late", "on time")]
         assert told[0] == told[1][::-1]
-    if of[None].output_space == "margin":
+    if of[None].output_space == "raw_score":
         with pytest.raises(UsageError, match=r"no output 'late'.*other sign.*positive="):
             of[None].plot(output="late")
-    with pytest.raises(UsageError, match=r"positive='x' is no class of this model"):
+    with pytest.raises(UsageError, match=r"positive='x' is not a class of this model"):
         mk.Explainer(model, background=X[:20], positive="x")
 
 
@@ -180,7 +180,7 @@ def test_misuse_is_told_apart(models, mixed):
         ({"background": X[:20], "method": "trees"}, "does not fit"),
         ({"background": X[:20], "method": "additive"}, "does not fit"),
         ({"background": X[:20], "method": "enumeration"}, "smaller background"),
-        ({"background": X[:20], "output": "margin"}, "margin"),
+        ({"background": X[:20], "output": "raw_score"}, "raw score"),
     ):
         with pytest.raises((ExplainError, UsageError), match=text):
             mk.Explainer(model, **options)

@@ -25,7 +25,7 @@ def test_json_and_back(mixed, models):
     ):
         text = explanation.to_json()
         assert "\n" not in text
-        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
         back = mk.Explanation.from_json(text)
         for name in ("values", "base_values", "additivity_gap"):
             np.testing.assert_array_equal(getattr(back, name), getattr(explanation, name))

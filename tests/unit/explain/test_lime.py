@@ -247,8 +247,8 @@ def test_the_global_random_state_stays_as_it_is(small, texts, background, method
 
 @pytest.mark.parametrize("method", ["lime", *SHAP])
 def test_what_is_served_is_explained_and_no_margin(small, background, method):
-    with pytest.raises(mk.errors.ExplainError, match="margin"):
-        mk.Explainer(small, background=background, method=method, output="margin")
+    with pytest.raises(mk.errors.ExplainError, match="raw score"):
+        mk.Explainer(small, background=background, method=method, output="raw_score")
 
 
 def test_lime_needs_a_budget_and_finite_answers(small, background):

@@ -22,7 +22,7 @@ def multi_label(tmp_path_factory):
 
 def test_of_several_outputs_the_explainer_asks_for_one(multi_label):
     model, _ = multi_label
-    for output in ("auto", "probability", "margin"):
+    for output in ("auto", "probability", "raw_score"):
         with pytest.raises(
             ExplainError, match=r"several outputs.*'probabilities_0', 'probabilities_1'.*output="
         ):

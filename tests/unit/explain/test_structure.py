@@ -153,7 +153,7 @@ def test_odd_graphs_are_never_explained_wrongly(name, proto, tmp_path):
 
     def f(r):
         got = np.asarray(model.run(feeds(r))["y"], float)
-        if explanation.output_space != "margin":
+        if explanation.output_space != "raw_score":
             return got
         if "exponential" in name:
             return np.log(got)

@@ -116,7 +116,7 @@ def test_a_layer_takes_its_arguments(watched_mk):
         for wrong in (None, 1, "yes"):
             with pytest.raises(UsageError, match='a layer is True, False, "auto"'):
                 layered(model, meter=wrong)
-        with pytest.raises(TypeError, match="takes a Model, not a str"):
+        with pytest.raises(TypeError, match="takes a Model, not str"):
             layered("model.mk")
 
 

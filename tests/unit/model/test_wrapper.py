@@ -222,7 +222,7 @@ def test_a_wrapper_passes_on_what_the_wrapped_model_says(model):
     assert model.inner is None
     for each in (model, outer):
         assert each.placement is None
-        assert each.manifest is None
+        assert each.manifest is each.name is each.version is None
         assert dict(each.attachments) == {}
         assert each.signature is FLOWER
     with pytest.raises(TypeError):
@@ -320,6 +320,7 @@ class Rounded(Recorder):
 def test_golden_rows_belong_to_the_innermost_model_and_a_layer_may_change_answers(boosting_mk):
     with mk.load(boosting_mk) as model:
         rounded = Rounded(model)
+        assert (rounded.name, rounded.version) == (model.manifest.name, model.manifest.version)
         assert rounded.verify() == 0.0
         rounded.warmup()
         assert rounded.hooks == []

@@ -54,7 +54,7 @@ def bomb(tmp_path):
         (["0" * 64], IntegrityError, f"not the {'0' * 64} that was asked for"),
         (["0" * 64, "1" * 64], IntegrityError, "not one of the 2 that were asked for"),
         ([b"0" * 64], TypeError, "digest is a text of 64"),
-        (7, TypeError, "not a int: 7"),
+        (7, TypeError, "not int: 7"),
     ],
 )
 def test_digests_of_others_open_nothing(joblib_mk, digest, error, words):
@@ -184,9 +184,9 @@ def test_a_pickle_in_an_onnx_package_is_never_loaded(penguins_mk, bomb):
     with mk.load(package, **options) as model:
         with pytest.raises(PackageError, match="golden"):
             model.verify()
-        with pytest.raises(mk.errors.ExplainError, match="background"):
+        with pytest.raises(PackageError, match="background"):
             mk.Explainer(model)
-        with pytest.raises(mk.errors.UsageError):
+        with pytest.raises(PackageError, match="profile"):
             mk.Monitor(model)
     graph = members_of(data)["model/model.onnx"]
     for damaged in (graph[:-1], pickled, b"", graph.replace(b"ai.onnx.ml", b"ai.evil.ml")):
@@ -293,8 +293,7 @@ def test_what_cannot_be_pickled_or_read_elsewhere_is_refused(tmp_path, penguins)
     finally:
         del sys.modules["__main__"].halve
     refused(fitted, "pass example=", example=None)
-    refused(b"graph", "interface, not a bytes")
-    refused(fitted, "'pickle' is unknown", format="pickle")
+    refused(b"graph", "interface, not bytes")
     refused(
         fitted,
         "of the form that fit was given",

@@ -205,7 +205,7 @@ def test_a_text_that_is_no_unicode_is_refused_by_a_joblib_package(tmp_path):
     encoder = OneHotEncoder(handle_unknown="ignore")
     fitted = make_pipeline(encoder, LinearRegression()).fit(X, X.town == "Ulm")
     _, model = saved(fitted, X, tmp_path, format="joblib")
-    with pytest.raises(SignatureError, match="a text of column 'town' is no valid Unicode"):
+    with pytest.raises(SignatureError, match="a text of column 'town' is not valid Unicode"):
         model.predict([{"town": "\ud800"}])
 
 

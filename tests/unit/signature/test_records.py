@@ -65,7 +65,7 @@ def test_texts_are_rows_of_a_model_of_texts():
     with pytest.raises(SignatureError, match="missing value in row 1"):
         signature.coerce(["a", None])
     assert signature.coerce(pd.Series(["a", "b"]))["text"].tolist() == [["a"], ["b"]]
-    with pytest.raises(SignatureError, match="a list of str"):
+    with pytest.raises(SignatureError, match="list of str"):
         house_signature().coerce(["a"])
 
 

@@ -69,12 +69,14 @@ MASK = np.ones((2, 3), int)
         pytest.param(
             PAIR, {"ids": [[1, 2.0]], "mask": [[1, 1]]}, "integer", id="one float among integers"
         ),
-        pytest.param(TEXTS, {"text": ["a", 1]}, "1 in row 1 is a", id="a number among strings"),
+        pytest.param(
+            TEXTS, {"text": ["a", 1]}, "1 in row 1 is of type", id="a number among strings"
+        ),
         pytest.param(TEXTS, {"text": "a"}, "must have shape (batch), got ()", id="one text"),
         pytest.param(
             PAIRS,
             {"X": [["a", 1]]},
-            "1 in row 0 is a",
+            "1 in row 0 is of type",
             id="a number among strings in a tensor with columns",
         ),
         pytest.param(

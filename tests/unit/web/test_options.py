@@ -77,11 +77,11 @@ def test_models_without_names_are_told_so(models):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"auth": "token"}, r"mk.bearer_tokens\(...\); got a str"),
-        ({"auth": {"billing": "0" * 64}}, r"mk.bearer_tokens\(...\); got a dict"),
-        ({"metrics": True}, r"Collector\(model\).text; got a bool"),
-        ({"metrics": Collector(summed())}, r"Collector\(model\).text; got a Collector"),
-        ({"limits": {"body": 1000}}, r"modelkit.types.Limits; got a dict"),
+        ({"auth": "token"}, r"mk.bearer_tokens\(...\); got str"),
+        ({"auth": {"billing": "0" * 64}}, r"mk.bearer_tokens\(...\); got dict"),
+        ({"metrics": True}, r"Collector\(model\).text; got bool"),
+        ({"metrics": Collector(summed())}, r"Collector\(model\).text; got Collector"),
+        ({"limits": {"body": 1000}}, r"modelkit.types.Limits; got dict"),
     ],
 )
 def test_options_of_another_kind_are_found_before_the_first_request(options, message):

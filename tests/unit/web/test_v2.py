@@ -444,7 +444,7 @@ BAD = {
     ),
     "latin-1": Bad('{"ü": 1}'.encode("latin-1"), "not JSON"),
     "a surrogate": Bad(b'{"inputs": ["\\ud800"]}', "not JSON"),
-    "header is no number": Bad(b"{}", "number of bytes of JSON", 400, ONE, ((HEADER, b"x"),)),
+    "header is not a number": Bad(b"{}", "number of bytes of JSON", 400, ONE, ((HEADER, b"x"),)),
     "header is negative": Bad(b"{}", "number of bytes of JSON", 400, ONE, ((HEADER, b"-1"),)),
     "header is large": Bad(b"{}", "number of bytes of JSON", 400, ONE, ((HEADER, b"3"),)),
     "header is huge": Bad(b"{}", "number of bytes of JSON", 400, ONE, ((HEADER, b"9" * 9999),)),

@@ -276,7 +276,7 @@ def _coded(
             name = type(estimator).__name__
             column = estimator.feature_names_[feature["flat_feature_index"]]
             raise ConversionError(
-                f"{name} reads categories in {column!r}, which is no column of the example, or of no "
+                f"{name} reads categories in {column!r}, which is not a column of the example, or of no "
                 "frame; give fit and example a frame, and the model its columns of categories as "
                 "they are",
                 step=name,

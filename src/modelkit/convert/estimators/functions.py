@@ -150,7 +150,7 @@ def followed(
     try:
         if not (isinstance(received, np.ndarray) or is_pandas(received)):
             library = type(received).__module__.partition(".")[0]
-            raise ConversionError(f"it is given a {type(received).__name__} of {library}")
+            raise ConversionError(f"it is given {type(received).__name__} of {library}")
         _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
         found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:
@@ -194,9 +194,7 @@ def _followed(
         if trace.stops:
             raise trace.stops[0]
         if own_failure is not None:
-            raise ConversionError(
-                f"it fails on rows like those of the example: {own_failure!r:.200}"
-            )
+            raise ConversionError(f"it fails on rows like the example's: {own_failure!r:.200}")
         if failure is not None:
             raise ConversionError(
                 f"it fails on a stand-in for its rows: {failure!r:.200}"
@@ -238,7 +236,7 @@ def _others_in(rows: Any) -> list[int]:
 def _check_rows(found: Any, count: int) -> None:
     """Raise ConversionError unless a function gives columns of as many rows as it is given."""
     if not isinstance(found, Symbol):
-        raise ConversionError(f"it gives a {type(found).__name__} that its rows have no part in")
+        raise ConversionError(f"it gives {type(found).__name__} that its rows have no part in")
     shape = np.shape(found.like)
     if len(shape) == 1:
         raise ConversionError("it gives a vector, and not a column: add reshape(-1, 1)")

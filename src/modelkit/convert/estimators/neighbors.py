@@ -221,7 +221,7 @@ def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
     if said not in classes.tolist():
         raise ConversionError(
             f"RadiusNeighborsClassifier with the outlier label {said!r} cannot be converted, since "
-            "it is no class; use outlier_label='most_frequent', or one of the classes",
+            "it is not a class; use outlier_label='most_frequent', or one of the classes",
             step="RadiusNeighborsClassifier",
         )
     return np.asarray(classes == said, np.float64)

@@ -205,7 +205,7 @@ def refuse_today(value: Any) -> None:
 
         days = [parse(value, default=datetime(year, 1, 1)).year for year in (1800, 1900)]  # noqa: DTZ001
     if value.strip().lower() in ("now", "today") or days[:1] != days[1:]:
-        stop(f"the time {value!r}, which would be that of today for ever in a graph")
+        stop(f"the time {value!r}, which would stay today's for ever in a graph")
 
 
 def _operand(value: Any, beside: Any) -> Any:
@@ -228,7 +228,7 @@ def _operand(value: Any, beside: Any) -> Any:
             refuse_today(value)
     else:
         return stop(
-            f"a {type(value).__name__} beside times: write pd.Timestamp(...) or pd.Timedelta(...)"
+            f"{type(value).__name__} beside times: write pd.Timestamp(...) or pd.Timedelta(...)"
         )
     found = kind(value)
     if found is pandas().NaT or getattr(found, "tzinfo", None) is not None:
@@ -409,7 +409,7 @@ def _floor(symbol: Any, freq: Any = "D") -> Symbol:
     try:
         step = pandas().Timedelta(pandas().tseries.frequencies.to_offset(freq))
     except ValueError:
-        stop(f"dt.floor({freq!r}), which is no fixed length")
+        stop(f"dt.floor({freq!r}), which is not a fixed length")
     ticks, rest = _in_unit(step.to_timedelta64(), _unit(symbol.dtype))
     if rest or ticks < 1:
         stop(f"dt.floor({freq!r}) of times of {symbol.dtype}")

@@ -157,7 +157,7 @@ def _by_equivalent(
         ) from error
     if not hasattr(found, "get_params") or type(found) is type(estimator):
         raise ConversionError(
-            f"the function in converters= for {name} gives a {type(found).__name__}; let it give a fitted "
+            f"the function in converters= for {name} gives {type(found).__name__}; let it give a fitted "
             "estimator of another class that answers as this one does, such as a FunctionTransformer",
             step=name,
         )
@@ -165,7 +165,7 @@ def _by_equivalent(
         check_fitted(found)
     except ConversionError as error:
         raise ConversionError(
-            f"the function in converters= for {name} gives a {type(found).__name__} that is not fitted; fit it there, "
+            f"the function in converters= for {name} gives {type(found).__name__} that is not fitted; fit it there, "
             "or give a FunctionTransformer",
             step=name,
         ) from error

@@ -27,7 +27,7 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
     for term in (*vocabulary, *stop_words):
         if not isinstance(term, str) or not _is_unicode(term):
             raise ConversionError(
-                f"{name} has the term {term!r}, which is no valid text; save the model with format='joblib'",
+                f"{name} has the term {term!r}, which is not valid text; save the model with format='joblib'",
                 step=name,
             )
     return Terms(

@@ -106,7 +106,7 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
         classes = np.asarray(each.classes_)
         if classes.dtype.kind not in "biuf":
             raise ConversionError(
-                "labels that are no numbers cannot be stacked; fit it with stack_method='predict_proba'"
+                "labels that are not numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
         said = op.gather(doubles(classes), answer.asked("place"))
     return said if rank(said) == 2 else upright(said)

@@ -117,7 +117,7 @@ def _errors(firing: _Firing, errors: float) -> list[Test]:
             {fast: [], slow: []},
         ),
         _test(
-            "refused rows and callers who left are no errors",
+            "refused rows and callers who left are not errors",
             _calls(ok=90, signature=500, cancelled=500, error=0),
             60,
             {fast: [], slow: []},

@@ -161,8 +161,8 @@ def batch_panels() -> list[Panel]:
             "Batches by reason",
             "ops",
             "Why a batch was run: a slot was free (idle), one became free (slot), the largest "
-            "batch was reached (cap), or an event loop's calls of one tick were there (tick). "
-            f"Calls that run at once are no batches. {ONE_PROCESS}",
+            "batch was reached (cap), or an event loop's calls of one iteration were there (loop). "
+            f"Calls that run at once are not batches. {ONE_PROCESS}",
             PanelQuery(rate_of("modelkit_batches_total", by="reason"), "{{reason}}"),
         ),
         graph_panel(

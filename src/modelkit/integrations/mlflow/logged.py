@@ -92,7 +92,7 @@ def _added(setting: str, given: Any, own: dict[str, Any]) -> dict[str, Any]:
         return own
     if not isinstance(given, Mapping):
         raise TypeError(
-            f"log_model takes {setting} as a dict, to which {own} is added, not a "
+            f"log_model takes {setting} as a dict, to which {own} is added, not "
             f"{type(given).__name__}"
         )
     twice = [name for name in own if given.get(name, own[name]) != own[name]]
@@ -106,7 +106,7 @@ def _checked_path(package: Any) -> str | os.PathLike[str]:
     if isinstance(package, str | os.PathLike):
         return package
     raise TypeError(
-        "log_model takes the path of a package, which MLflow copies, not a "
+        "log_model takes the path of a package, which MLflow copies, not "
         f"{type(package).__name__}: write the package to a file first, as mk.save does"
     )
 

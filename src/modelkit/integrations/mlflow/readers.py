@@ -70,6 +70,6 @@ def from_pickle(flavor: str, root: Path, allow: Collection[str]) -> Any:
     if PICKLE not in allow:
         raise UntrustedError(
             "the model is pickled, so that reading it runs whatever code is in it; if you trust "
-            'whoever wrote it, pass allow={"pickle"}'
+            'its author, pass allow={"pickle"}'
         )
     return import_module(f"mlflow.{flavor}").load_model(str(root))

@@ -111,7 +111,7 @@ def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
     if not spec.shape or spec.shape[0] != signature.row_dim or len(spec.shape) > 2:
         shape = ", ".join(map(str, spec.shape))
         raise SignatureError(
-            f"output {spec.name!r} has shape ({shape}), which is no column beside the rows: name "
+            f"output {spec.name!r} has shape ({shape}), which is not a column beside the rows: name "
             "the outputs that you want by outputs="
         )
     if len(spec.shape) == 1:
@@ -209,5 +209,5 @@ def listed_names(names: Sequence[str], what: str) -> tuple[str, ...]:
     listed = tuple(names)
     odd = [name for name in listed if not isinstance(name, str)]
     if odd:
-        raise SignatureError(f"{what} has the names {odd}, which are no texts: {[*map(str, odd)]}")
+        raise SignatureError(f"{what} has the names {odd}, which are not texts: {[*map(str, odd)]}")
     return listed

@@ -19,26 +19,26 @@ IN_UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 def check_dict(rows: Any) -> None:
     """Raise TypeError for anything but columns by name."""
     if not isinstance(rows, Mapping):
-        raise TypeError(f"this is a {type(rows).__name__} and no dict of arrays: {FORMS}")
+        raise TypeError(f"this is of type {type(rows).__name__} and no dict of arrays: {FORMS}")
 
 
 def check_frame(rows: Any) -> None:
     """Raise TypeError for anything but a pandas frame."""
     if not is_a(rows, "pandas", "DataFrame"):
-        raise TypeError(f"this is a {type(rows).__name__} and no pandas frame: {FORMS}")
+        raise TypeError(f"this is of type {type(rows).__name__} and no pandas frame: {FORMS}")
 
 
 def check_table(rows: Any) -> None:
     """Raise TypeError for anything but an Arrow table or record batch."""
     if not is_a(rows, "pyarrow", "Table") and not is_a(rows, "pyarrow", "RecordBatch"):
-        raise TypeError(f"this is a {type(rows).__name__} and no Arrow table: {FORMS}")
+        raise TypeError(f"this is of type {type(rows).__name__} and no Arrow table: {FORMS}")
 
 
 def check_schema(rows: Any) -> None:
     """Raise TypeError for anything but the schema of an Arrow table, such as the table itself."""
     if not is_a(rows, "pyarrow", "Schema"):
         raise TypeError(
-            f"this is a {type(rows).__name__} and no Arrow schema: pass that of the rows, as "
+            f"this is of type {type(rows).__name__} and no Arrow schema: pass the schema of the rows, as "
             "table.schema"
         )
 
@@ -47,7 +47,7 @@ def check_batch(rows: Any) -> None:
     """Raise TypeError for anything but a record batch, such as the columns of a table."""
     if not is_a(rows, "pyarrow", "RecordBatch"):
         raise TypeError(
-            f"a stream of record batches has a {type(rows).__name__}: {FORMS}; table.to_batches() "
+            f"a stream of record batches has {type(rows).__name__}: {FORMS}; table.to_batches() "
             "makes such a stream"
         )
 

@@ -70,7 +70,7 @@ class Tallier:
             needed.append(str(self.profile.time))
         elif self.profile.unit in PERIODS or self.profile.timed_stratum:
             raise UsageError(
-                f"the rows lack the column {self.profile.time!r}, which tells their times"
+                f"the rows lack the column {self.profile.time!r}, which has their times"
             )
         twice = [name for name in needed if known.count(name) > 1]
         if twice:

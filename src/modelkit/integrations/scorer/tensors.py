@@ -42,7 +42,9 @@ def block_of(column: Any, name: str) -> Any:
     try:
         arrays = [*map(np.asarray, column)]
     except ValueError as error:  # lists of different lengths in one list
-        raise SignatureError(f"column {name!r} has a value that is no array: {error}") from error
+        raise SignatureError(
+            f"column {name!r} has a value that is not an array: {error}"
+        ) from error
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise SignatureError(

@@ -95,7 +95,7 @@ def _evaluation(
         subject="",
         model_digest="",
         rows=len(answered),
-        units=units,
+        independent=units,
         level=level,
         weighted=answered.weights is not None,
         data_digest="",

@@ -104,7 +104,7 @@ def evaluate(
             model = opened.enter_context(load(model))
         if not isinstance(model, Model):
             raise TypeError(
-                f"evaluate takes a Model or the path of a package; a {type(model).__name__} is "
+                f"evaluate takes a Model or the path of a package; {type(model).__name__} is "
                 "evaluated by cross-validation: pass cv=5, or save it"
             )
         if has_several_versions(model):

@@ -45,7 +45,7 @@ class Evaluation:
         model_digest: that of the package; empty for what was not loaded from one. It stays when an
             Evaluation is attached.
         rows: how many rows were evaluated.
-        units: how many of them are independent: clusters or queries, where there are some.
+        independent: how many of them are: clusters or queries, where there are some.
         level: of every interval, such as .95.
         weighted: whether rows had weights.
         data_digest: of the rows and their truth; two Evaluations with the same one are of the same
@@ -74,7 +74,7 @@ class Evaluation:
     subject: str
     model_digest: str
     rows: int
-    units: int
+    independent: int
     level: float
     weighted: bool
     data_digest: str
@@ -130,8 +130,10 @@ class Evaluation:
 
     def _what(self) -> str:
         rows = f"{self.kind}, {self.rows:,} rows"
-        if self.units != self.rows:
-            rows += f" in {self.units:,} {'queries' if self.kind == 'ranking' else 'clusters'}"
+        if self.independent != self.rows:
+            rows += (
+                f" in {self.independent:,} {'queries' if self.kind == 'ranking' else 'clusters'}"
+            )
         if self.weighted:
             rows += ", weighted"
         if self.folds:
@@ -148,7 +150,7 @@ class Evaluation:
         try:
             return from_record(Evaluation, text, EVALUATION_SCHEMA, "evaluation")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no Evaluation in JSON: {error}") from error
+            raise PackageError(f"this is not an Evaluation in JSON: {error}") from error
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them."""

@@ -78,7 +78,7 @@ def cross_validate(
     """
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise TypeError(
-            f"cross-validation fits an estimator of scikit-learn's kind, not a {type(estimator).__name__}"
+            f"cross-validation fits an estimator of scikit-learn's kind, not {type(estimator).__name__}"
         )
     labels = frames.whole_array(y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(y))
@@ -107,7 +107,7 @@ def _kind(estimator: Any, truth: Array) -> TaskKind:
     }
     if not is_classifier(estimator) or target not in kinds:
         raise UsageError(
-            f"cross-validation is for classifiers and regressors; this is a "
+            f"cross-validation is for classifiers and regressors; this is of type "
             f"{type(estimator).__name__}, and its y {target}"
         )
     return kinds[target]

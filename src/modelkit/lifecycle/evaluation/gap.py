@@ -105,19 +105,17 @@ def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:
     by_name = {gap.name: gap for gap in gaps}
     judged = [by_name[name] for name in JUDGED_BY[trained.kind] if name in by_name]
     if not judged:
-        return (
-            "Nothing tells whether it is over- or underfitted: no metric is defined on both sides."
-        )
+        return "Whether it is over- or underfitted is unknown: no metric is defined on both sides."
     gap = judged[0]
     constant = _constant(gap.name, trained)
     learned = None if constant is None else gap.train - constant
     if constant is not None and learned is not None and learned < LITTLE * (1 - constant):
         return (
-            f"It looks underfitted, or the columns tell little: {gap}. On training rows a constant "
+            f"It looks underfitted, or the columns say little: {gap}. On training rows a constant "
             f"answer has {constant:.3g}."
         )
     if gap.low is None:
-        return f"Nothing tells whether the gap is chance: {gap}."
+        return f"The gap has no interval, so it may be chance: {gap}."
     if gap.low <= 0:
         return f"It does not look overfitted: {gap}; a gap of 0 is within the interval."
     if learned is None:

@@ -182,7 +182,7 @@ def telling_columns(feeds: Feeds, signature: Signature, task: Answered) -> Leaka
             "one column", found=False, text=f"no column alone has an {what} of {ALONE}"
         )
     shown = ", ".join(f"{name!r} ({score:.3f})" for name, score in telling[:MOST_SHOWN_COLUMNS])
-    text = f"{shown} alone nearly tells the truth ({what}): is it known before the truth is?"
+    text = f"{shown} alone nearly determines the truth ({what}): is it known before the truth is?"
     return LeakageCheck("one column", found=True, text=text)
 
 

@@ -18,7 +18,7 @@ from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.lifecycle.evaluation.sums import Undefined
 
 POWERS = np.linspace(0.1, 1.0, 19)  # of the number of rows that a learning curve falls by
-NO_SPREAD = "folds without a spread tell no interval"
+NO_SPREAD = "folds without a spread give no interval"
 
 
 @final
@@ -68,7 +68,7 @@ class LearningCurve:
 
     def __str__(self) -> str:
         if self.doubling is None or self.low is None or self.high is None:
-            return f"{self.name}: too few points to tell what more rows would add"
+            return f"{self.name}: too few points to say what more rows would add"
         interval = f"{self.doubling:+.3g} [{self.low:+.3g}, {self.high:+.3g}]"
         about = f"twice the rows would change {self.name} by about {interval}"
         if self.low > 0:

@@ -64,8 +64,8 @@ from modelkit.lifecycle.evaluation.value_metrics import (
 LEAST_OF_KIND = 10  # rows of each kind, or class, from which intervals of ranks and slopes hold
 LEAST_OF_CORRELATION = 15  # rows of the rarer class, and rows that are predicted to have it
 WITHIN = ("share", "correlation")  # domains with two bounds
-NO_INTERVAL = "fewer than two independent rows, or one row of a kind, tell no interval"
-NO_ERROR = "every row has the same error, so nothing tells how much errors differ"
+NO_INTERVAL = "fewer than two independent rows, or one row of a kind, give no interval"
+NO_ERROR = "every row has the same error, so how much errors differ is unknown"
 FEW = (
     "it rests on {units:.3g} independent rows, such as those of the rarest class; an interval takes "
     "{least}"

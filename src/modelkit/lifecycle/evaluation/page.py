@@ -201,7 +201,7 @@ def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> str:
     more = len(slices) - len(figures)
     rest = f"<p>and {more:,} more slices</p>" if more > 0 else ""
     words = (
-        f"{whole.title}, with its interval; the rule is that of all rows. Of many slices some differ "
+        f"{whole.title}, with its interval; the rule marks all rows. Of many slices some differ "
         "by chance."
     )
     table = _rows_table(("column", "value", "rows", whole.title, ""), rows)

@@ -152,7 +152,7 @@ def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRow
     weighted = rows.sample_weight is not None
     if not isinstance(train, tuple | list) or len(train) != 2 + weighted:
         form = "(X, y, weights), since the other rows have weights" if weighted else "(X, y)"
-        raise UsageError(f"train is a tuple {form}, not a {type(train).__name__} of other parts")
+        raise UsageError(f"train is a tuple {form}, not {type(train).__name__} of other parts")
     X, y, *weights = train
     if rows.queries is not None and not isinstance(rows.queries, str):
         raise UsageError("with train=, name the column of X that holds the queries")

@@ -27,14 +27,14 @@ class SliceFigures:
         column: the name of the column.
         value: the value as text.
         rows: how many rows have it.
-        units: how many independent ones: clusters, where there are some.
+        independent: how many independent ones: clusters, where there are some.
         figures: of these rows.
     """
 
     column: str
     value: str
     rows: int
-    units: int
+    independent: int
     figures: tuple[MetricFigure, ...]
 
 

@@ -152,7 +152,7 @@ def positive_place(kind: TaskKind, classes: tuple[Any, ...] | None, positive: An
         )
     if not isinstance(positive, LABELS) or positive not in known:
         raise UsageError(
-            f"positive={positive!r:.80} is no class of this model: pass one of {known!r:.200}"
+            f"positive={positive!r:.80} is not a class of this model: pass one of {known!r:.200}"
         )
     return known.index(positive)
 
@@ -195,7 +195,7 @@ def class_places(labels: Array, classes: tuple[Any, ...]) -> Array:
     if unknown.any():
         odd = sorted({repr(label) for label in labels[unknown].tolist()})[:MOST_NAMED]
         raise UsageError(
-            f"y holds {', '.join(odd)} in {int(unknown.sum()):,} rows, which is no class of this "
+            f"y holds {', '.join(odd)} in {int(unknown.sum()):,} rows, which is not a class of this "
             f"model: {classes!r:.200}; write labels as the model does, and leave out rows of other "
             "classes"
         )
@@ -280,7 +280,7 @@ def _numbers(name: str, values: Any) -> Array:
     found = whole if hasattr(whole, "dtype") else np.asarray(whole)
     objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
     if found.dtype.kind not in "biuf" and not objects:
-        raise UsageError(f"{name} holds values that are no numbers: {values!r:.80}")
+        raise UsageError(f"{name} holds values that are not numbers: {values!r:.80}")
     doubles = np.asarray(found, np.float64)
     if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
         raise UsageError(

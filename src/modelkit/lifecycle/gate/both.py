@@ -123,7 +123,7 @@ def numbers_check(both: Both) -> GateCheck:
     ours = _without_numbers(both.candidate.outputs)
     theirs = _without_numbers(both.champion.outputs)
     lost = int(np.count_nonzero(ours & ~theirs))
-    text = "it does"
+    text = "it answers with numbers wherever the champion does"
     if lost:
         text = f"it answers NaN or infinity to {lost:,} of {len(ours):,} rows where the champion does not"
     return GateCheck(

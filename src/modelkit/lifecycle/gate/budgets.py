@@ -96,7 +96,7 @@ def plain_check(name: str, limit: float, found: Measurements, formula: str) -> G
         _question(name, limit),
         "pass" if value <= limit else "fail",
         part="budget",
-        formula=f"{formula}, over that of the champion" if ratio else formula,
+        formula=f"{formula}, over the champion's" if ratio else formula,
         estimate=value,
         bound=limit,
         text=text,
@@ -179,7 +179,7 @@ def _question(name: str, limit: float) -> str:
         "size": "the size of the model",
     }[what]
     if unit == "ratio":
-        return f"Is {named} at most {limit:g} times that of the champion?"
+        return f"Is {named} at most {limit:g} times the champion's?"
     return f"Is {named} at most {limit:g} {unit}?"
 
 

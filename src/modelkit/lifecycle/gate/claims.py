@@ -72,23 +72,23 @@ def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float)
     How much better a candidate is that was not shown to be better, these rows do not know: where
     the truth is what they find in .8 of cases, the others ask for 4 times as many rows and more.
     """
-    lacking = f"not shown by {found.rows:,} rows"
+    lacking = f"not shown by {found.amount(found.rows)}"
     if found.counts is None and found.difference.worst == inf:
         return f"{lacking}: {HELD_BY_FEW}"
     if needed is not None and needed <= found.rows and found.difference.value < 0:
         return (
-            f"{lacking}, and {needed:,} would show a candidate as good as the champion with a "
+            f"{lacking}, and {found.amount(needed)} would show a candidate as good as the champion with a "
             f"probability of {SHOWN_WITH:g}: this one looks worse"
         )
     if needed is not None:
         others = " that no gate has used" if needed <= found.rows else ""
         return (
-            f"{lacking}; {needed:,}{others} would show it with a probability of {SHOWN_WITH:g}, if "
+            f"{lacking}; {found.amount(needed)}{others} would show it with a probability of {SHOWN_WITH:g}, if "
             "the candidate is as good as the champion"
         )
     gain = None if margin else found.least_shown(0.0, alpha)
     if gain is None:
-        return "not shown"
+        return f"{lacking}: the standard error is {found.error:.2g}" if found.error else lacking
     return (
         f"{lacking}; as many would show a gain of {gain:.3g} with a probability of {SHOWN_WITH:g}, "
         "and four times as many one half as large"
@@ -147,11 +147,12 @@ def _harm(
     told = _with_figures(replace(asked, p=p, alpha=alpha), found, alpha / cases)
     if cases > 1:
         told = replace(told, formula=f"{told.formula}; p by Holm over {cases} cases")
+    seen_on = found.amount(found.rows)
     if p <= alpha:
-        return replace(told, outcome="fail", text=f"harm is shown on {found.rows:,} rows")
+        return replace(told, outcome="fail", text=f"harm is shown on {seen_on}")
     seen = found.least_shown(margin, alpha / cases)
     if seen is None or seen > TELLING * margin:
         least = "" if seen is None else f": they would show a harm of {seen:.3g} or more"
-        return replace(told, text=f"{found.rows:,} rows are too few to tell{least}")
-    text = f"no harm is shown on {found.rows:,} rows, which would show one of {seen:.3g}"
+        return replace(told, text=f"{seen_on} are too few to tell{least}")
+    text = f"no harm is shown on {seen_on}, which would show one of {seen:.3g}"
     return replace(told, outcome="pass", text=text)

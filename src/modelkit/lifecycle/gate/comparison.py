@@ -12,7 +12,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of, refuse_few
-from modelkit.lifecycle.evaluation.intervals import Interval, Measured, special_functions
+from modelkit.lifecycle.evaluation.intervals import Interval, Measured, special_functions, units_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.evaluation.paired import (
     PairedDifference,
@@ -98,6 +98,7 @@ class Comparison:
         formula: how it was computed.
         counts: of rows that one alone got right, where rows are right or wrong and independent.
         steady: whether the error is known well enough to say how many rows would do.
+        clusters: how many clusters the rows are in; 0 where each row is independent.
     """
 
     difference: PairedDifference
@@ -105,6 +106,13 @@ class Comparison:
     formula: str
     counts: RightCounts | None = None
     steady: bool = True
+    clusters: int = 0
+
+    def amount(self, rows: int) -> str:
+        """So many rows in words, or as many clusters as they would be where rows come in these."""
+        if not self.clusters:
+            return f"{rows:,} rows"
+        return f"{ceil(rows * self.clusters / self.rows):,} clusters"
 
     def exchanged(self) -> Comparison:
         """The same with the roles of the two models exchanged."""
@@ -168,6 +176,14 @@ def compare_by(
     metric: AnyMetric, candidate: JudgedAnswers, champion: JudgedAnswers, *, seed: int
 ) -> Comparison:
     """By how much the candidate is better by one metric. Raises Undefined where one has no figure."""
+    found = _compared(metric, candidate, champion, seed)
+    codes = candidate.answered.clusters
+    return found if codes is None else replace(found, clusters=units_of(len(codes), codes))
+
+
+def _compared(
+    metric: AnyMetric, candidate: JudgedAnswers, champion: JudgedAnswers, seed: int
+) -> Comparison:
     if isinstance(metric, GateMetric):
         return _by_own(metric, candidate, champion, seed)
     ours = candidate.answered

@@ -40,7 +40,8 @@ def signature_check(champion: Signature, candidate: Signature) -> GateCheck:
         "Does it take every row that the champion takes, and give the same outputs?",
         "fail" if problems else "pass",
         part="contract",
-        text="; ".join(problems) or "it does",
+        text="; ".join(problems)
+        or "it takes every row that the champion takes, and gives the same outputs",
     )
 
 

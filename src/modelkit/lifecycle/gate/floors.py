@@ -61,7 +61,7 @@ def floor_check(
     ends_of = _exact if exact else metric.interval
     interval = ends_of(measured, answered, level)
     if interval is None or not all(map(isfinite, interval)):
-        return replace(told, text="these rows tell no interval")
+        return replace(told, text="these rows give no interval")
     if exact:
         error = standard_error(measured.influence)
         found = PairedDifference(measured.value, error, inf)

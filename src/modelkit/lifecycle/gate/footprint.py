@@ -24,7 +24,7 @@ def memory_of(path: str) -> float:
     """
     if not RESET.exists():
         raise UsageError(
-            "a budget of memory is measured on Linux only, where the kernel tells the peak"
+            "a budget of memory is measured on Linux only, where the kernel reports the peak"
         )
     source = str(Path(__file__).parents[3])
     known = os.environ.get("PYTHONPATH")
@@ -65,7 +65,7 @@ def _peak() -> int:
         name, _, value = line.partition(":")
         if name == "VmHWM":
             return int(value.split()[0]) * 1024
-    raise UsageError(f"{STATUS} tells no peak of memory")
+    raise UsageError(f"{STATUS} reports no peak of memory")
 
 
 if __name__ == "__main__":

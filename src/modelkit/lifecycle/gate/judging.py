@@ -184,7 +184,7 @@ def _verdict(
         spent=share_of_alpha(policy.alpha, use),
         uses=use,
         rows=rows,
-        units=units,
+        independent=units,
         data_digest="" if asked is None else asked.digest,
         policy_digest=policy.digest,
         checks=tuple(checks),

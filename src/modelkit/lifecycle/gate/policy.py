@@ -14,6 +14,7 @@ from typing import Any, TypeGuard, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import freeze
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
@@ -53,11 +54,16 @@ class GateMetric:
     bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        freeze(self, "bounds")
         ends = self.bounds
         if ends is None:
             return
-        told = isinstance(ends, tuple | list) and len(ends) == 2 and all(map(_is_number, ends))
-        if not told or not isfinite(ends[1] - ends[0]) or ends[0] >= ends[1]:
+        if (
+            len(ends) != 2
+            or not all(map(_is_number, ends))
+            or not isfinite(ends[1] - ends[0])
+            or ends[0] >= ends[1]
+        ):
             raise UsageError(
                 f"the bounds of the metric {self.name!r} are the least and the most that one row "
                 f"counts, such as (0, 1), not {ends!r:.80}",
@@ -221,7 +227,7 @@ def read_floor(text: str) -> MetricFloor | None:
     try:
         return MetricFloor(name, sign == ">=", float(bound))
     except ValueError:
-        raise UsageError(f"{text!r} is no floor, such as 'recall >= 0.6'") from None
+        raise UsageError(f"{text!r} is not a floor, such as 'recall >= 0.6'") from None
 
 
 def read_margins(
@@ -234,13 +240,13 @@ def read_margins(
         example = ", ".join(f"{name!r}: ..." for name in compared)
         raise UsageError(
             f"no margin says how much worse {', '.join(absent)} may be; metrics have units of their "
-            f"own, so tell each: margin={{{example}}}",
+            f"own, so give each: margin={{{example}}}",
             metric=absent[0],
         )
     spare = [name for name in told if name not in compared]
     if spare:
         raise UsageError(
-            f"margin tells of {', '.join(map(str, spare))}, which is not compared; name it as "
+            f"margin names {', '.join(map(str, spare))}, which is not compared; name it as "
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
         )

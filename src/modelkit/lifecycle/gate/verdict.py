@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal, final
 
 from modelkit._internal import fields
@@ -47,7 +48,7 @@ class Verdict:
         uses: how many different gates the registry had counted on these rows, with this one; 0
             where no registry counts.
         rows: how many rows both answered.
-        units: how many of them are independent: clusters or queries, where there are some.
+        independent: how many of them are: clusters or queries, where there are some.
         data_digest: of the rows and their truth, in whatever order; empty where they were not read.
         policy_digest: of all that was asked for: metrics, margins, alpha, slices, budgets.
         checks: every question and its answer.
@@ -70,7 +71,7 @@ class Verdict:
     spent: float
     uses: int
     rows: int
-    units: int
+    independent: int
     data_digest: str
     policy_digest: str
     checks: tuple[GateCheck, ...]
@@ -118,14 +119,21 @@ class Verdict:
         needed = self.rows_needed
         if needed is None:
             return ""
+        # What is independent is what has to be collected.
+        units = "rows" if self.independent == self.rows else "clusters"
+        wanted = f"{ceil(needed * self.independent / self.rows):,} {units}"
         if needed > self.rows:
-            return f"; about {needed:,} rows would show it, and these are {self.rows:,}"
+            beyond = any((check.estimate or 0.0) < (check.bound or 0.0) for check in self._lacking)
+            worse = (
+                ", of a candidate as good as the champion: this one looks worse" if beyond else ""
+            )
+            return f"; about {wanted} would show it, and these are {self.independent:,}{worse}"
         if any((check.estimate or 0.0) < 0 for check in self._lacking):
             return (
-                f"; the candidate looks worse: {self.rows:,} rows were enough to show one as good as "
-                "the champion"
+                f"; the candidate looks worse: {self.independent:,} {units} were enough to show one as good "
+                "as the champion"
             )
-        return f"; about {needed:,} rows that no gate has used would show it"
+        return f"; about {wanted} that no gate has used would show it"
 
     def __str__(self) -> str:
         title = f"{self.decision.upper()}: {self.candidate} in place of {self.champion}"
@@ -145,12 +153,12 @@ class Verdict:
         try:
             found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no Verdict in JSON: {error}") from error
+            raise PackageError(f"this is not a Verdict in JSON: {error}") from error
         if not found.checks:
-            raise PackageError("this is no Verdict: it has no check")
+            raise PackageError("this is not a Verdict: it has no check")
         if found.decision != decision_of(found.checks):
             raise PackageError(
-                f"this is no Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
+                f"this is not a Verdict: its checks come to {decision_of(found.checks)!r}, and it says "
                 f"{found.decision!r}"
             )
         return found
@@ -187,7 +195,7 @@ class Verdict:
     def _about(self) -> list[tuple[str, str]]:
         """What the page says of the gate, beside its checks."""
         margins = ", ".join(f"{name} {margin:g}" for name, margin in self.margins.items())
-        units = "" if self.units == self.rows else f" in {self.units:,} clusters"
+        units = "" if self.independent == self.rows else f" in {self.independent:,} clusters"
         named = f", {self.alias} in generation {self.generation}" if self.alias else ""
         versions = sorted((self.versions or {}).items())
         facts: list[tuple[str, str]] = [

@@ -136,7 +136,7 @@ class Journal:
         if last is None or last.id != state.last:
             raise RegistryError(
                 f"{self._where()}: the log was removed, or replaced by another one, after it was "
-                f"read up to entry {state.generation}; nothing was changed. Open the registry anew"
+                f"read up to entry {state.generation}; nothing was changed. Open the registry again"
             )
 
     def _check_end(self, state: State) -> None:

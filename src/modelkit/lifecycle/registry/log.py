@@ -260,7 +260,7 @@ def read_entry(data: bytes, where: str) -> Entry:
     try:
         return fields.read_object(Entry, known, where)
     except ValueError as error:
-        raise RegistryError(f"{where} is no entry of a registry: {error}") from None
+        raise RegistryError(f"{where} is not an entry of a registry: {error}") from None
 
 
 def write_state(state: State) -> bytes:
@@ -298,7 +298,7 @@ def read_state(data: bytes, where: str) -> State:
             names=tuple(map(str, plain["names"])),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"{where} is no state of a registry: {error}") from None
+        raise RegistryError(f"{where} is not a state of a registry: {error}") from None
 
 
 def _parse(data: bytes, where: str) -> dict[str, Any]:
@@ -307,7 +307,7 @@ def _parse(data: bytes, where: str) -> dict[str, Any]:
     except (RecursionError, ValueError) as error:
         raise RegistryError(f"{where} is not JSON: {error}") from None
     if not isinstance(plain, dict):
-        raise RegistryError(f"{where} is no JSON object")
+        raise RegistryError(f"{where} is not a JSON object")
     return plain
 
 
@@ -326,7 +326,7 @@ def check_expected(state: State, alias: str, expected: str | int | None, name: s
     if expected is not None and type(expected) not in (str, int):
         raise TypeError(
             f"expected is a version (str), the generation of an entry (int) or None, not "
-            f"{expected!r}, a {type(expected).__name__}"
+            f"{expected!r}, of type {type(expected).__name__}"
         )
     now = state.aliases.get(alias)
     if now is None:

@@ -52,11 +52,11 @@ class ModelVersion:
     __repr__ = fields.brief
 
     def to_json(self) -> str:
-        """The release as one JSON object."""
+        """The version as one JSON object."""
         return json.dumps(fields.write_object(self), indent=1, sort_keys=True)
 
     @staticmethod
-    def from_json(text: str, where: str = "the release") -> ModelVersion:
+    def from_json(text: str, where: str = "the version") -> ModelVersion:
         """The inverse of `to_json`. Raises RegistryError for anything else."""
         try:
             plain = parse_json(text)
@@ -93,10 +93,10 @@ def read_release(data: bytes, where: str, name: str, version: str) -> ModelVersi
         raise RegistryError(f"{where} cannot be read: {error}") from None
     release = ModelVersion.from_json(text, where)
     if (release.name, release.version) != (name, version):
-        raise RegistryError(f"{where} is the release of {release.name!r} {release.version!r}")
+        raise RegistryError(f"{where} is of {release.name!r} {release.version!r}")
     for digest in (release.digest, release.verdict or release.digest):
         if not DIGEST.fullmatch(digest):
-            raise RegistryError(f"{where} cannot be read: {digest!r} is no digest")
+            raise RegistryError(f"{where} cannot be read: {digest!r} is not a digest")
     return release
 
 

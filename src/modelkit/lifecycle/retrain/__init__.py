@@ -1,1 +1,1 @@
-"""When to train again, and one run of it: train, save, gate, register, rollout."""
+"""When to train again, and one retraining of it: train, save, gate, register, rollout."""

@@ -31,7 +31,7 @@ KEPT_BEATS = 2
 @final
 @dataclass(frozen=True)
 class Look:
-    """A refusal of a run, which stands until the next one.
+    """A refusal of a retraining, which stands until the next one.
 
     Attributes:
         at: when it was first so, in POSIX seconds.
@@ -65,7 +65,7 @@ class Desk:
         self._beats: list[str] = []
 
     def numbers(self) -> list[int]:
-        """The numbers of the runs, the first one first."""
+        """The numbers of the retrainings, the first one first."""
         folders = self._shelf.folders("runs")
         found = [int(folder) for folder in folders if folder.isdecimal()]
         if found and not self._claims(found[-1]):  # who died as they began it left a folder
@@ -77,12 +77,14 @@ class Desk:
         return [name for name in names if name.startswith("claim-")]
 
     def files(self, number: int) -> RunFiles:
-        """What was recorded of a run. Raises NotFound where there is no such run."""
+        """What was recorded of a retraining. Raises NotFound where there is no such retraining."""
         folder = _folder(number)
         names = self._shelf.names(folder)
         claims = [self._claim(f"{folder}/{name}") for name in names if name.startswith("claim-")]
         if not claims:
-            raise NotFound(f"{self.name} has no run {number}", name=self.name, which=str(number))
+            raise NotFound(
+                f"{self.name} has no retraining {number}", name=self.name, which=str(number)
+            )
         last = claims[-1]
         beats = [_beat_time(name) for name in names if name.startswith(f"beat-{last.number:04d}-")]
         steps = {
@@ -100,24 +102,24 @@ class Desk:
         )
 
     def run(self, files: RunFiles, now: float) -> RetrainRun:
-        """A run as it stands now, in POSIX seconds."""
+        """A retraining as it stands now, in POSIX seconds."""
         on_trial = "rollout" in files.steps and not files.end
         entries = self.registry.history(self.name) if on_trial else ()
         return run_of(files, self.name, entries, now)
 
     def claim(self, number: int, claim: Claim) -> bool:
-        """Make a claim to a run; returns False where somebody was faster."""
+        """Make a claim to a retraining; returns False where somebody was faster."""
         return self._create(
             f"{_folder(number)}/claim-{claim.number:04d}", fields.write_object(claim)
         )
 
     def holds(self, number: int, claim: Claim) -> bool:
-        """Whether nobody took a run over."""
+        """Whether nobody took a retraining over."""
         later = f"{_folder(number)}/claim-{claim.number + 1:04d}"
         return self._shelf.read(later) is None
 
     def beat(self, number: int, claim: Claim, now: float) -> None:
-        """Let others hear of the holder of a run."""
+        """Let others hear of the holder of a retraining."""
         name = f"{_folder(number)}/beat-{claim.number:04d}-{int(now * THOUSAND):015d}"
         self._shelf.create(name, b"")
         self._beats.append(name)
@@ -125,24 +127,24 @@ class Desk:
             self._shelf.remove(self._beats.pop(0))
 
     def leave(self, number: int, claim: Claim) -> None:
-        """Say that the holder leaves a run, so that nobody has to wait for its lease."""
+        """Say that the holder leaves a retraining, so that nobody has to wait for its lease."""
         self._shelf.create(f"{_folder(number)}/left-{claim.number:04d}", b"")
 
     def record(self, number: int, what: str, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Record a step, or the end, of a run; returns what is recorded: the first record holds."""
+        """Record a step, or the end, of a retraining; returns what is recorded: the first record holds."""
         path = f"{_folder(number)}/{what}"
         self._create(path, about)
         return self._read(path)
 
     def keep_package(self, number: int, data: bytes) -> bytes:
-        """Keep the package of a run; returns the one that is kept, which is the first."""
+        """Keep the package of a retraining; returns the one that is kept, which is the first."""
         path = f"{_folder(number)}/{PACKAGE}"
         if self._shelf.create(path, data):
             return data
         return self.package(number) or data
 
     def package(self, number: int) -> bytes | None:
-        """The package that a run made, or None."""
+        """The package that a retraining made, or None."""
         return self._shelf.read(f"{_folder(number)}/{PACKAGE}", most=inf)
 
     def looks(self) -> tuple[Look, ...]:
@@ -171,7 +173,7 @@ class Desk:
         self._create(f"looks/{number + 1:010d}", fields.write_object(look))
 
     def end(self, number: int, state: RunState, message: str, at: float) -> None:
-        """Record how a run ended, and tell of it; nothing where that is recorded already."""
+        """Record how a retraining ended, and tell of it; nothing where that is recorded already."""
         about = {"state": state, "message": message, "at": at}
         if self._create(f"{_folder(number)}/end", about):
             tell_of(self.run(self.files(number), at))
@@ -192,7 +194,7 @@ class Desk:
                 f"the record {path} of {self.name} cannot be read: {error}"
             ) from None
         if not isinstance(plain, dict):
-            raise RegistryError(f"the record {path} of {self.name} is no JSON object")
+            raise RegistryError(f"the record {path} of {self.name} is not a JSON object")
         return plain
 
 
@@ -222,12 +224,12 @@ def _about(look: Look) -> tuple[Any, ...]:
 
 
 def tell_of(run: RetrainRun) -> None:
-    """Tell of a run as an event, which holds no value of a row."""
+    """Tell of a retraining as an event, which holds no value of a row."""
     message = "" if run.state in BY_GATE else run.message
     emit(
         Retraining(
             name=run.name,
-            run=run.number,
+            number=run.number,
             state=run.state,
             reason=run.reason,
             champion=run.champion,
@@ -244,4 +246,4 @@ def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> Record
     try:
         return fields.read_object(kind, known, where)
     except ValueError as error:
-        raise RegistryError(f"{where} is no record of a retraining: {error}") from None
+        raise RegistryError(f"{where} is not a record of a retraining: {error}") from None

@@ -1,4 +1,4 @@
-"""Every run of a model and every refusal of one, for whoever only looks at the registry."""
+"""Every retraining of a model and every refusal of one, for whoever only looks at the registry."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from modelkit.lifecycle.retrain.desk import Desk
 from modelkit.lifecycle.retrain.run import RetrainRun
 
 
-def runs_of(registry: Registry, name: str, now: float | None = None) -> tuple[RetrainRun, ...]:
-    """The runs of a model and the refusals, in the order of time. It writes nothing.
+def retrainings_of(
+    registry: Registry, name: str, now: float | None = None
+) -> tuple[RetrainRun, ...]:
+    """The retrainings of a model and the refusals, in the order of time. It writes nothing.
 
     Equal refusals in a row are one, at the time of the first.
 

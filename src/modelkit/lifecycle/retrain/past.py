@@ -34,10 +34,10 @@ class Past(NamedTuple):
         champion: what the alias "champion" names.
         release: that version.
         trial: the rollout that is under way, or None.
-        last: the number of the last run; 0 before the first.
-        runs: the last runs, the first one first.
+        last: the number of the last retraining; 0 before the first.
+        runs: the last retrainings, the first one first.
         asked: which of these somebody asked for.
-        interrupted: the last run, where its holder is gone.
+        interrupted: the last retraining, where its holder is gone.
         look: the number of the last refusal, and it.
     """
 
@@ -53,13 +53,13 @@ class Past(NamedTuple):
 
     @property
     def made_by(self) -> RetrainRun | None:
-        """The run that made the champion, if it is one of the last ones."""
+        """The retraining that made the champion, if it is one of the last ones."""
         made = [run for run in self.runs if run.version == self.champion.version]
         return made[-1] if made else None
 
 
 def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
-    """What is known now, in POSIX seconds; a run whose rollout has ended is ended with it.
+    """What is known now, in POSIX seconds; a retraining whose rollout has ended is ended with it.
 
     Raises NotFound where the model has no champion.
     """
@@ -96,7 +96,7 @@ def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
 
 
 def settled_run(desk: Desk, number: int, now: float) -> tuple[RetrainRun, RunFiles]:
-    """A run, and what was recorded of it; where its rollout has ended, that is recorded too."""
+    """A retraining, and what was recorded of it; where its rollout has ended, that is recorded too."""
     files = desk.files(number)
     run = desk.run(files, now)
     if not files.end and not run.under_way:
@@ -139,14 +139,14 @@ def _fresh(
     policy: RetrainPolicy,
     labelled: CountLabelled | None,
 ) -> int:
-    """The rows that were labelled since the newest change of these, and the last run for one."""
+    """The rows that were labelled since the newest change of these, and the last retraining for one."""
     times = [alarm.began for alarm in alarms]
     times += [run.at for alarm in alarms for run in _tries(past, alarm)]
     return _count(labelled, max(times)) if times and policy.fresh else 0
 
 
 def _tries(past: Past, alarm: StandingAlarm) -> list[RetrainRun]:
-    """The runs in a row without a promotion that were made when an alarm stood."""
+    """The retrainings in a row without a promotion that were made when an alarm stood."""
     return [
         run
         for run in _in_a_row(past)
@@ -164,7 +164,7 @@ def _closed(times: list[float], closed: float, past: Past) -> str:
         f"{past.champion.version} of {moment(closed)}, which is newer"
     )
     if past.now < closed:
-        message += "; clock= tells an earlier time: let a replay begin after the champion"
+        message += "; clock= gives an earlier time: let a replay begin after the champion"
     return message
 
 
@@ -181,14 +181,14 @@ def _busy(past: Past) -> str:
     """What is under way, or ""."""
     if past.runs and past.runs[-1].under_way:
         last = past.runs[-1]
-        return f"run {last.number} is {last.state}, {last.message}"
+        return f"retraining {last.number} is {last.state}, {last.message}"
     if past.trial is not None:
         return f"a rollout of {past.trial.candidate} is under way, since {past.trial.at}"
     return ""
 
 
 def _in_a_row(past: Past) -> list[RetrainRun]:
-    """The last runs, which led to no promotion, since somebody looked."""
+    """The last retrainings, which led to no promotion, since somebody looked."""
     found: list[RetrainRun] = []
     for run in reversed(past.runs):
         if run.state not in NO_PROMOTION:
@@ -200,7 +200,7 @@ def _in_a_row(past: Past) -> list[RetrainRun]:
 
 
 def _fruitless(found: tuple[RetrainRun, RunFiles]) -> bool:
-    """Whether a run led to no promotion, and nobody asked for it."""
+    """Whether a retraining led to no promotion, and nobody asked for it."""
     run, files = found
     return run.state in NO_PROMOTION and not files.first.asked
 

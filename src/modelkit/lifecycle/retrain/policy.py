@@ -26,15 +26,15 @@ class RetrainPolicy:
         persist: the seconds that an alarm must stand before it is a reason.
         agreeing: so many kinds of alarms at once are a reason at once, and "performance" always is.
         fresh: the least number of rows that were labelled since the newest change began, and since
-            the last run for it: a model that is trained on older ones learns nothing of it.
+            the last retraining for it: a model that is trained on older ones learns nothing of it.
         labels: so many rows that were labelled since the champion are a reason; None for never.
         schedule: the age of a champion, in seconds, that is a reason; None for never.
-        cooldown: the least number of seconds between the starts of two runs.
-        budget: the most runs that start within `window`.
+        cooldown: the least number of seconds between the starts of two retrainings.
+        budget: the most retrainings that start within `window`.
         window: in seconds.
-        failures: after so many runs in a row for one reason, without a promotion, somebody must
-            look: the next run for it has to be asked for. Each alarm is a reason of its own.
-        lease: the seconds after which a run is taken over from a process of which nothing is heard.
+        failures: after so many retrainings in a row for one reason, without a promotion, somebody must
+            look: the next retraining for it has to be asked for. Each alarm is a reason of its own.
+        lease: the seconds after which a retraining is taken over from a process of which nothing is heard.
 
     Raises:
         UsageError: for values that cannot be meant.
@@ -85,7 +85,7 @@ class StandingAlarm:
         stratum: the part of the rows that it is about; None for all.
         since: when it was raised, in POSIX seconds; when it was first seen, if it does not say.
         began: when the change began, as far as is known; the last one of several.
-        tried: how many runs in a row were made for it, without a promotion.
+        tried: how many retrainings in a row were made for it, without a promotion.
     """
 
     kind: str
@@ -115,10 +115,10 @@ class RetrainState:
         labelled: the number of rows that were labelled since the change that is due began.
         labelled_in_all: the number of those since the champion was trained.
         trained: when the champion was trained, in POSIX seconds.
-        starts: when each run started.
-        failed: how many runs in a row, for labels or by the schedule, led to no promotion.
+        starts: when each retraining started.
+        failed: how many retrainings in a row, for labels or by the schedule, led to no promotion.
         busy: what is under way, or "".
-        asked: why somebody asks for a run, or "".
+        asked: why somebody asks for a retraining, or "".
         closed: which alarms are older than the champion, or "".
     """
 
@@ -160,7 +160,7 @@ def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
     if not reason and (timed or state.standing):
         failed = max([state.failed, *(alarm.tried for alarm in state.standing)])
         message = (
-            f"{failed} runs in a row led to no promotion: see why (modelkit retrain WHERE history "
+            f"{failed} retrainings in a row led to no promotion: see why (modelkit retrain WHERE history "
             "NAME), then ask for the next one: mk.retrain(..., asked='why')"
         )
         return Due("", "failures", message)
@@ -177,10 +177,10 @@ def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
 def due_alarms(
     policy: RetrainPolicy, standing: Sequence[StandingAlarm]
 ) -> tuple[StandingAlarm, ...]:
-    """The alarms that are a reason: those for which the fewest runs were made, and not too many.
+    """The alarms that are a reason: those for which the fewest retrainings were made, and not too many.
 
     So an old alarm that no training answers hides no new one. And no new one hides a performance
-    that fell, for which there may be further runs.
+    that fell, for which there may be further retrainings.
     """
     least = min([alarm.tried for alarm in standing], default=0)
     return tuple(
@@ -194,13 +194,13 @@ def waited_for(alarms: Sequence[StandingAlarm]) -> tuple[StandingAlarm, ...]:
     """Those of the alarms that are a reason whose rows have to be labelled.
 
     They are those about the performance, where there are some: else columns that change one after
-    the other would put off a run for it, each by `fresh` rows.
+    the other would put off a retraining for it, each by `fresh` rows.
     """
     return tuple(alarm for alarm in alarms if alarm.kind == PERFORMANCE) or tuple(alarms)
 
 
 def _by_time(policy: RetrainPolicy, state: RetrainState, now: float) -> str:
-    """What else than an alarm speaks for a run, or ""."""
+    """What else than an alarm speaks for a retraining, or ""."""
     if policy.schedule is not None and now - state.trained >= policy.schedule:
         return "schedule"
     if policy.labels is not None and state.labelled_in_all >= policy.labels:
@@ -209,13 +209,15 @@ def _by_time(policy: RetrainPolicy, state: RetrainState, now: float) -> str:
 
 
 def _held_back(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
-    """What speaks against any run."""
+    """What speaks against any retraining."""
     rest = policy.cooldown - (now - max(state.starts, default=-inf))
     if rest > 0:
-        return Due("", "cooldown", f"the last run started less than {span(policy.cooldown)} ago")
+        return Due(
+            "", "cooldown", f"the last retraining started less than {span(policy.cooldown)} ago"
+        )
     recent = [start for start in state.starts if now - start < policy.window]
     if len(recent) >= policy.budget:
-        message = f"the budget of {policy.budget} runs in {span(policy.window)} is spent"
+        message = f"the budget of {policy.budget} retrainings in {span(policy.window)} is spent"
         return Due("", "budget", message)
     return Due("")
 

@@ -20,7 +20,9 @@ from modelkit.lifecycle.retrain.standing import Watched, alarms_of, close_with, 
 from modelkit.lifecycle.retrain.training import training_of
 from modelkit.lifecycle.retrain.work import Judge, RunWork, Train
 
-RunTurn = tuple[int, Claim]  # the number of a run, and the claim by which it is this caller's
+RunTurn = tuple[
+    int, Claim
+]  # the number of a retraining, and the claim by which it is this caller's
 FIRST = -2_208_988_800  # 1900, in POSIX seconds
 LAST = 32_503_680_000  # 3000; the milliseconds of today are beyond it
 LOOKS = 10  # other refusals than the last that are recorded in the time that an alarm must stand
@@ -42,7 +44,7 @@ def retrain(
 ) -> RetrainRun:
     """Train a model again if it is time, and put what the gate promotes on trial.
 
-    A run goes through five steps: train, save, gate, register, rollout. Each is recorded once in
+    A retraining goes through five steps: train, save, gate, register, rollout. Each is recorded once in
     the registry, so whoever calls next goes on where a process ended, and of many who call at once
     one trains. Nothing runs by itself: a cron job, an orchestrator or the host calls this.
 
@@ -51,7 +53,7 @@ def retrain(
         name: the name of the model.
         train: a function of a `Training`, which saves a package at `Training.package`, by `mk.save`
             with the name and the version of the `Training`. A process that ends in the middle of it
-            leaves the run to the next call, which calls it again with the same `Training` but for
+            leaves the retraining to the next call, which calls it again with the same `Training` but for
             the path of the package.
         judge: a function of a `Training`, which returns the `Verdict` of `mk.gate` on the package
             there, by labelled rows that it was not trained on.
@@ -60,20 +62,20 @@ def retrain(
             all workers. Alarms that were acknowledged do not count.
         labelled: a function that gives the number of rows that were labelled since a time in POSIX
             seconds; needed where `policy.fresh` or `policy.labels` is.
-        asked: why somebody asks for a run now; it waits for nothing but what is under way.
+        asked: why somebody asks for a retraining now; it waits for nothing but what is under way.
         folder: where packages and checkpoints are made on this machine; by default
-            `~/.cache/modelkit/runs`.
+            `~/.cache/modelkit/retrainings`.
         clock: tells the time in POSIX seconds.
 
     Returns:
-        The run that was made or gone on with, or a refusal with its reason. A run that is on trial
+        The retraining that was made or gone on with, or a refusal with its reason. A retraining that is on trial
         ends with its rollout: the next call, or `modelkit retrain WHERE NAME status`, tells.
 
     Raises:
-        RetrainError: if `train` or `judge` do not give what they have to; the run has failed.
+        RetrainError: if `train` or `judge` do not give what they have to; the retraining has failed.
         UsageError: for arguments that cannot be meant.
         NotFound: if the model has no champion.
-        Exception: what `train` or `judge` raise; the run has failed, and says so without the words
+        Exception: what `train` or `judge` raise; the retraining has failed, and says so without the words
             of the error, which may hold a row.
     """
     if not isinstance(registry, Registry):
@@ -87,7 +89,7 @@ def retrain(
             "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
             "time in POSIX seconds, or a policy with fresh=0 and labels=None"
         )
-    place = Path.home() / ".cache" / "modelkit" / "runs" if folder is None else Path(folder)
+    place = Path.home() / ".cache" / "modelkit" / "retrainings" if folder is None else Path(folder)
     desk = Desk(registry, name)
     turn = _turn(desk, policy, watched, labelled, asked, clock)
     if isinstance(turn, RetrainRun):
@@ -112,7 +114,7 @@ def _seconds(clock: Callable[[], float]) -> float:
     """The time of a clock. Raises UsageError for one that could not be read as a date again."""
     now = clock()
     if not FIRST <= now < LAST:
-        raise UsageError(f"clock tells the time in POSIX seconds, not {now!r}")
+        raise UsageError(f"clock gives the time in POSIX seconds, not {now!r}")
     return now
 
 
@@ -124,7 +126,7 @@ def _turn(
     asked: str,
     clock: Callable[[], float],
 ) -> RunTurn | RetrainRun:
-    """The run that this caller does; or a refusal."""
+    """The retraining that this caller does; or a refusal."""
     past = past_of(desk, policy, clock())
     close_with(past.runs, watched)
     if past.interrupted is not None:
@@ -137,14 +139,14 @@ def _turn(
             return _refused(desk, past, answer, state, policy)
         turn = _begun(desk, past, answer, state, policy)
     # What somebody else wrote need not be seen here yet, so it is not looked for.
-    message = "somebody else took the run a moment ago"
+    message = "somebody else took the retraining a moment ago"
     return turn or _refused(desk, past, Due("", "busy", message), state, policy)
 
 
 def _begun(
     desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
 ) -> RunTurn | None:
-    """A new run; None where somebody else began one."""
+    """A new retraining; None where somebody else began one."""
     number = past.last + 1
     claim = Claim(
         number=1,
@@ -162,7 +164,7 @@ def _begun(
 
 
 def _taken_over(desk: Desk, files: RunFiles, policy: RetrainPolicy, now: float) -> RunTurn | None:
-    """A run whose holder is gone; None where somebody else takes it."""
+    """A retraining whose holder is gone; None where somebody else takes it."""
     last = files.claims[-1]
     claim = replace(
         last,

@@ -15,7 +15,7 @@ from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, E
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.report import html
 
-RUN_SCHEMA = "modelkit.run/1"
+RUN_SCHEMA = "modelkit.retraining/1"
 RUN_STEPS = ("train", "save", "gate", "register", "rollout")
 RunState = Literal[
     "refused",
@@ -30,12 +30,12 @@ RunState = Literal[
     "failed",
 ]
 UNDER_WAY = ("running", "interrupted", "on trial")
-MOST_CLAIMS = 3  # of a run: one that ends each of its processes is not begun for ever
+MOST_CLAIMS = 3  # of a retraining: one that ends each of its processes is not begun for ever
 
 
 @final
 @dataclass(frozen=True)
-class RunStep:
+class RetrainStep:
     """A step that was done.
 
     Attributes:
@@ -61,11 +61,11 @@ class RetrainRun:
 
     Attributes:
         name: the name of the model.
-        number: of the run, from 1; 0 of a refusal.
+        number: of the retraining, from 1; 0 of a refusal.
         state: "refused"; "running", "interrupted" (the next call goes on with it) or "on trial";
             or how it ended: "promoted", "rolled back", "superseded" (somebody else was faster),
             "blocked" or "inconclusive" (by the gate), or "failed".
-        reason: why there is a run; of a refusal, what of: "busy", "quiet", "failures", "cooldown",
+        reason: why there is a retraining; of a refusal, what of: "busy", "quiet", "failures", "cooldown",
             "budget", "persist" or "labels".
         message: how it ended, or why it was refused, in a sentence.
         at: when it started, in POSIX seconds.
@@ -87,7 +87,7 @@ class RetrainRun:
     champion: str = ""
     version: str = ""
     holder: str = ""
-    steps: tuple[RunStep, ...] = ()
+    steps: tuple[RetrainStep, ...] = ()
     alarms: tuple[StandingAlarm, ...] = ()
 
     @property
@@ -103,9 +103,9 @@ class RetrainRun:
     def from_json(text: str) -> RetrainRun:
         """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
-            return from_record(RetrainRun, text, RUN_SCHEMA, "run")
+            return from_record(RetrainRun, text, RUN_SCHEMA, "retraining")
         except (TypeError, ValueError) as error:
-            raise PackageError(f"this is no RetrainRun in JSON: {error}") from error
+            raise PackageError(f"this is not a RetrainRun in JSON: {error}") from error
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])
@@ -114,8 +114,8 @@ class RetrainRun:
 
     def _title(self) -> str:
         if self.state == "refused":
-            return f"no run of {self.name}, {moment(self.at)}"
-        return f"run {self.number} of {self.name}, {moment(self.at)}"
+            return f"no retraining of {self.name}, {moment(self.at)}"
+        return f"retraining {self.number} of {self.name}, {moment(self.at)}"
 
     def _what(self) -> str:
         if self.state == "refused":
@@ -138,14 +138,14 @@ class RetrainRun:
 @final
 @dataclass(frozen=True)
 class Claim:
-    """Whose turn a run is.
+    """Whose turn a retraining is.
 
     Attributes:
-        number: the fencing number: of several claims of a run, the last one holds.
+        number: the fencing number: of several claims of a retraining, the last one holds.
         at: when it was made, in POSIX seconds.
         holder: by whom.
         lease: the seconds after which it is over, if nothing is heard of the holder.
-        reason: why there is a run.
+        reason: why there is a retraining.
         asked: whether somebody asked for it.
         champion: the version that it is to replace.
         digest: the digest of that version's package.
@@ -170,7 +170,7 @@ class Claim:
 @final
 @dataclass(frozen=True)
 class RunFiles:
-    """What was recorded of a run.
+    """What was recorded of a retraining.
 
     Attributes:
         number: its number.
@@ -200,7 +200,7 @@ class RunFiles:
 
 
 class RunEnd(NamedTuple):
-    """Where a run stands: `at` is when it ended, in POSIX seconds, or 0.0."""
+    """Where a retraining stands: `at` is when it ended, in POSIX seconds, or 0.0."""
 
     state: RunState
     message: str
@@ -208,10 +208,10 @@ class RunEnd(NamedTuple):
 
 
 def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> RetrainRun:
-    """A run by what was recorded of it, and by the log of its model."""
+    """A retraining by what was recorded of it, and by the log of its model."""
     end = _end_of(files, entries, now)
     steps = [
-        RunStep(step, files.steps[step]["at"], files.steps[step]["holder"], _text(files, step))
+        RetrainStep(step, files.steps[step]["at"], files.steps[step]["holder"], _text(files, step))
         for step in RUN_STEPS
         if step in files.steps
     ]
@@ -254,7 +254,7 @@ def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -
         return RunEnd("promoted", f"{CHAMPION} is {version}", step["at"])
     message = f"since {began.at}"
     for entry in later:
-        # By the clock of the run, which in a replay is not that of the log.
+        # By the clock of the retraining, which in a replay is not that of the log.
         at = step["at"] + posix_of(entry.at) - posix_of(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None
         if entry.alias == CHAMPION and entry.version == version:

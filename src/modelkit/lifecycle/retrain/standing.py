@@ -76,7 +76,7 @@ def close_with(runs: Iterable[RetrainRun], watched: Iterable[Watched]) -> None:
     promoted = [run for run in runs if run.state == "promoted"]
     detectors = [each for each in watched if isinstance(each, Detector)]
     for run in promoted:
-        reason = f"run {run.number} promoted {run.version}"
+        reason = f"retraining {run.number} promoted {run.version}"
         for detector in detectors:
             for alarm in alarms_of([detector]):
                 if alarm.time is not None and alarm.time <= run.ended:

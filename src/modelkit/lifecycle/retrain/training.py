@@ -23,18 +23,18 @@ ID_LETTERS = 8
 @final
 @dataclass(frozen=True)
 class Training:
-    """What `train` and `judge` are given. It is the same each time that a run goes on.
+    """What `train` and `judge` are given. It is the same each time that a retraining goes on.
 
     Attributes:
         name: the name of the model.
-        version: a version that no other run has, for `mk.save`; or take your own.
+        version: a version that no other retraining has, for `mk.save`; or take your own.
         champion: the version that is to be replaced.
-        reason: why there is a run.
-        at: when the run started, in POSIX seconds: take the rows that were there by then.
+        reason: why there is a retraining.
+        at: when the retraining started, in POSIX seconds: take the rows that were there by then.
         seed: for what is random in the training.
         alarms: those that led to it.
         package: where `train` saves the package, and where `judge` finds it.
-        folder: the folder of the run on this machine, which is there again when the run goes on
+        folder: the folder of the retraining on this machine, which is there again when the retraining goes on
             here: for checkpoints.
     """
 
@@ -52,11 +52,11 @@ class Training:
 def training_of(
     champion: ModelVersion, number: int, first: Claim, claim: Claim, folder: Path
 ) -> Training:
-    """What a run is given, whoever holds it.
+    """What a retraining is given, whoever holds it.
 
-    Its folder goes by the id of its first claim, so that runs of other registries have others.
+    Its folder goes by the id of its first claim, so that retrainings of other registries have others.
     """
-    place = folder / champion.name / f"run-{number}-{first.id[:ID_LETTERS]}"
+    place = folder / champion.name / f"retraining-{number}-{first.id[:ID_LETTERS]}"
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
         name=champion.name,

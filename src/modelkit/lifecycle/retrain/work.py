@@ -1,4 +1,4 @@
-"""The steps of a run. Each is recorded once; what has a record is not done again."""
+"""The steps of a retraining. Each is recorded once; what has a record is not done again."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ BEATS = 3  # in the time of a lease
 
 
 class TakenOver(Exception):  # it is no error
-    """Somebody else holds the run by now."""
+    """Somebody else holds the retraining by now."""
 
 
 class RunEnded(Exception):
-    """The run has ended before its last step; its record says how."""
+    """The retraining has ended before its last step; its record says how."""
 
 
 @final
 class RunWork:
-    """One holder's work on a run."""
+    """One holder's work on a retraining."""
 
     def __init__(
         self,
@@ -70,9 +70,11 @@ class RunWork:
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
-        """Let others hear of this process; whatever ends it early leaves the run to them."""
+        """Let others hear of this process; whatever ends it early leaves the retraining to them."""
         over = threading.Event()
-        beats = threading.Thread(target=self._beat, args=(over,), name="modelkit run", daemon=True)
+        beats = threading.Thread(
+            target=self._beat, args=(over,), name="modelkit retraining", daemon=True
+        )
         beats.start()
         try:
             yield
@@ -101,7 +103,7 @@ class RunWork:
         self._desk.end(self._number, state, message, self._clock())
 
     def _fail(self, step: str, error: Exception) -> None:
-        """End the run; what the error says stays with the caller, since it may hold a row."""
+        """End the retraining; what the error says stays with the caller, since it may hold a row."""
         self._check_mine()
         self._end("failed", f"{type(error).__name__} in the step {step}")
 
@@ -157,7 +159,9 @@ class RunWork:
         """Let the package be where `judge` looks for it."""
         data = self._desk.package(self._number)
         if data is None:
-            raise RegistryError(f"the package of run {self._number} is gone from the registry")
+            raise RegistryError(
+                f"the package of retraining {self._number} is gone from the registry"
+            )
         self._put_package(data)
 
     def _gate(self) -> dict[str, Any]:
@@ -175,7 +179,7 @@ class RunWork:
         }
 
     def _check_verdict(self, verdict: object) -> None:
-        """Raise RetrainError unless it is about the candidate and the champion of this run."""
+        """Raise RetrainError unless it is about the candidate and the champion of this retraining."""
         if not isinstance(verdict, Verdict):
             raise RetrainError(f"judge returns the Verdict of mk.gate, not {verdict!r:.80}")
         if verdict.candidate_digest != self._done["save"]["model_digest"]:
@@ -193,12 +197,12 @@ class RunWork:
         if verdict.generation == self._generation and not same:
             raise RetrainError(
                 f"the Verdict is about {verdict.champion} of another model or registry, and not about "
-                f"{champion.name} {champion.version}: pass the name and the registry of this run to "
+                f"{champion.name} {champion.version}: pass the name and the registry of this retraining to "
                 "mk.gate"
             )
 
     def _check_promoted(self, name: str) -> None:
-        """End the run where the gate does not promote."""
+        """End the retraining where the gate does not promote."""
         gate = self._done[name]
         if name != "gate" or gate["decision"] == "promote":
             return
@@ -253,7 +257,7 @@ class RunWork:
         name = self._desk.name
         version = self._done["save"]["version"]
         verdict = self._verdict()
-        reason = f"run {self._number}: {self._training.reason}"
+        reason = f"retraining {self._number}: {self._training.reason}"
         if self._policy.rollout is None:
             expected = verdict.generation
             registry.set_alias(

@@ -145,8 +145,8 @@ def unmet(policy: RolloutPolicy, standing: Standing) -> list[str]:
     found = []
     if standing.in_stage < stage.seconds:
         found.append(f"{stage.seconds - standing.in_stage:.0f} s of this stage are left")
-    if standing.units < stage.units:
-        found.append(f"{stage.units - standing.units:,} calls of the candidate are left")
+    if standing.units < stage.calls:
+        found.append(f"{stage.calls - standing.units:,} calls of the candidate are left")
     elif not standing.units and standing.stage < len(policy.stages) - 1:
         # Time that passes without traffic is no reason for a larger share.
         found.append("the candidate has had no call in this stage")

@@ -308,7 +308,7 @@ class Follower:
                 f"{self._name} {version} is a joblib package: opening it runs code, and whoever sets an "
                 "alias may be somebody whom you do not trust. Pass allow={'joblib'} and digest=[...] to "
                 "the Rollout, with the digest of every version that it may follow, as whoever made them "
-                "gives them to you (of modelkit serve: --allow joblib, and --digest for each); or save "
+                "gives them to you; or save "
                 f"the model as ONNX. Missing: {' and '.join(error.missing)}",
                 missing=error.missing,
             ) from error

@@ -30,7 +30,7 @@ class RolloutStage:
             has a billionth at least.
         seconds: the least time that it takes; a full season, such as a day, before a promotion
             where the traffic has one.
-        units: the least number of calls that the candidate answers in it. Every stage but the last
+        calls: the least number of calls that the candidate answers in it. Every stage but the last
             needs one of the two, after which it ends; the last one ends by evidence.
 
     Raises:
@@ -39,25 +39,25 @@ class RolloutStage:
 
     share: float
     seconds: float = 0.0
-    units: int = 0
+    calls: int = 0
 
     def __post_init__(self) -> None:
-        check_numbers("a stage", self, ("share", "seconds", "units"))
+        check_numbers("a stage", self, ("share", "seconds", "calls"))
         if not 0 <= self.share <= 1:
             raise UsageError(f"the share of a stage is from 0 to 1, not {self.share!r}")
         if self.drawn and not LEAST_SHARE <= self.share <= 1 - LEAST_SHARE:
             raise UsageError(
                 f"a share of {self.share!r} leaves less than {LEAST_SHARE:g} of the calls to one of "
-                "the arms, of which nothing can be told; take 0 for shadow, 1 for all calls, or one "
+                "the arms, from which nothing can be concluded; take 0 for shadow, 1 for all calls, or one "
                 f"from {LEAST_SHARE:g} to 1 - {LEAST_SHARE:g}"
             )
-        if not (isfinite(self.seconds) and self.seconds >= 0 and self.units >= 0):
+        if not (isfinite(self.seconds) and self.seconds >= 0 and self.calls >= 0):
             raise UsageError(
-                "a stage takes 0 or more seconds and units; got "
-                f"seconds={self.seconds!r}, units={self.units!r}"
+                "a stage takes 0 or more seconds and calls; got "
+                f"seconds={self.seconds!r}, calls={self.calls!r}"
             )
-        if self.shadow and not (self.seconds or self.units):
-            raise UsageError("a shadow stage needs seconds= or units=, after which it ends")
+        if self.shadow and not (self.seconds or self.calls):
+            raise UsageError("a shadow stage needs seconds= or calls=, after which it ends")
 
     @property
     def shadow(self) -> bool:
@@ -72,7 +72,7 @@ class RolloutStage:
     def __str__(self) -> str:
         what = "shadow" if self.shadow else f"{self.share:.3g} of the calls"
         least = [f"{self.seconds:g} s"] if self.seconds else []
-        least += [f"{self.units:,} calls of the candidate"] if self.units else []
+        least += [f"{self.calls:,} calls of the candidate"] if self.calls else []
         return f"{what}, at least {' and '.join(least)}" if least else what
 
 
@@ -106,8 +106,7 @@ class RolloutPolicy:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
-        object.__setattr__(self, "guards", tuple(self.guards))
+        fields.freeze(self, "stages", "guards")
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)
@@ -175,7 +174,7 @@ def stages_of(
         return tuple(found)
     if not shadow.shadow:
         raise UsageError(
-            f"shadow= is a stage of share 0, such as RolloutStage(0, units=1000): {shadow}"
+            f"shadow= is a stage of share 0, such as RolloutStage(0, calls=1000): {shadow}"
         )
     return (shadow, *found)
 
@@ -195,11 +194,11 @@ def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
     if shares.count(0) > 1:
         raise UsageError("a rollout has at most one shadow stage")
     for number, stage in enumerate(stages[:-1], 1):
-        if not (stage.seconds or stage.units):
+        if not (stage.seconds or stage.calls):
             raise UsageError(
-                f"stage {number} of {len(stages)} ({stage}) has neither seconds nor units, so that "
+                f"stage {number} of {len(stages)} ({stage}) has neither seconds nor calls, so that "
                 "one call of the candidate would end it; say what it takes, such as "
-                f"mk.RolloutStage({stage.share:g}, seconds=3600, units=500)"
+                f"mk.RolloutStage({stage.share:g}, seconds=3600, calls=500)"
             )
 
 

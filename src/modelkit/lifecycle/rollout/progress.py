@@ -26,7 +26,7 @@ ONE_SIDED = (
     "outputs"
 )
 UNHEARD = (
-    "a function needs the outputs, which this process does not have: tell the process that answered "
+    "a function needs the outputs, which this process does not have: post to the process that answered "
     "the key, soon after it did, or pass a number"
 )
 MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
@@ -267,7 +267,7 @@ def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
         )
     if course.turned_away:
         found.append(
-            f"{course.turned_away:,} losses were not taken, as too many waited to be weighed: tell "
+            f"{course.turned_away:,} losses were not taken, as too many waited to be weighed: post "
             "them again"
         )
     if course.shadow is not None and course.shadow.dropped:

@@ -49,9 +49,9 @@ class Rollout(Model):
     that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
     what it opened, and nothing else. Without calls nothing runs.
 
-    Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`,
-    `placement` and `signature` are those of the champion. Which Model answered a call stands in
-    `served_by` of the outputs of `run`.
+    Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`, `name`, `version`,
+    `placement` and `signature` are those of the champion at present. Which Model answered a call stands in `served_by`
+    of the outputs of `run`.
 
     Args:
         champion: the Model that answers now; or a Registry.
@@ -73,7 +73,7 @@ class Rollout(Model):
         rescue: whether the champion answers the calls at which the candidate fails, which count as
             failed.
         seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
-        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`;
+        wrap: makes the layers of each version, such as `mk.layered`;
             it returns a Model around the one that it is given.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.

@@ -62,7 +62,7 @@ def compiled(pattern: str) -> re.Pattern[str] | Skipping:
                 return Skipping(pattern, found)
     except (re.error, OverflowError, RecursionError) as error:
         raise SignatureError(
-            f"token_pattern {pattern!r} is no regular expression: {error}"
+            f"token_pattern {pattern!r} is not a regular expression: {error}"
         ) from error
     return found
 
@@ -116,8 +116,8 @@ class _Walk:
         elif name not in ("ASSERT", "ASSERT_NOT") or not _is_short(about[1]):
             # Flags for a part alone, which are about[1] and about[2], are not followed.
             raise SignatureError(
-                f"token_pattern {self._pattern!r} has a part ({name.lower()}) of which it cannot "
-                "be told how long it takes; use classes, repetitions, alternatives and word "
+                f"token_pattern {self._pattern!r} has a part ({name.lower()}) whose running time is "
+                "unknown; use classes, repetitions, alternatives and word "
                 "boundaries"
             )
 

@@ -262,7 +262,7 @@ def decode_terms(data: bytes, texts: Texts) -> list[Terms]:
         plain = json.loads(data)
         lists = [(entry["vocabulary"], entry["stop_words"]) for entry in plain]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SignatureError(f"they are no vocabularies: {error}") from error
+        raise SignatureError(f"they are not vocabularies: {error}") from error
     count = len(texts.vectorizers)
     if len(lists) != count or not all(map(_is_vocabulary, texts.vectorizers, lists)):
         raise SignatureError(f"{count} vectorizers need a list of terms and one of stop words each")

@@ -110,7 +110,7 @@ def _by_halves(run: RunFeeds, feeds: Feeds, rows: int, outputs: Names) -> Outcom
 
 def own(failure: BaseException) -> BaseException:
     """A failure that one call may have to itself, and that a Future can carry."""
-    public = f"the model raised a {type(failure).__name__}"
+    public = f"the model raised {type(failure).__name__}"
     try:
         if isinstance(failure, Exception) and not isinstance(failure, StopIteration):
             # A model may raise the same instance again.

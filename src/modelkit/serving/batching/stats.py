@@ -14,15 +14,15 @@ class Stats:
 
     Args:
         calls: calls that were admitted.
-        batches: runs of the model that answered calls from a queue or an event loop's tick.
+        batches: runs of the model that answered calls from a queue or an iteration of an event loop.
         direct: calls that ran at once on the calling thread, without a batch.
         failed: calls that got the model's error.
         shed: calls refused because the queue was full.
         expired: calls that could not be ready by their deadline.
         abandoned: calls whose caller stopped waiting.
         released: how often a batch was run, by reason: "idle" (a slot was free), "slot" (one became
-            free), "cap" (the largest batch was reached), "tick" (an event loop had taken all calls
-            of one tick).
+            free), "cap" (the largest batch was reached), "loop" (an event loop had made all calls
+            of one iteration).
         batch_sizes: batches by size; the key is the largest size of the bin: 1, 3, 7, 15, ...
         batched: the sum of the sizes of all batches.
         latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7,
@@ -71,7 +71,7 @@ class RunningStats:
     batched: int = 0
     seconds: float = 0.0
     released: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0)
+        default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "loop"), 0)
     )
     sizes: list[int] = field(default_factory=lambda: [0] * 64)  # by the number of bits
     latency: list[int] = field(default_factory=lambda: [0] * 64)

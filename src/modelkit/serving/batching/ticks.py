@@ -214,9 +214,9 @@ class Tick:
 
     def _count(self, turn: Turn, calls: int, size: int, seconds: float) -> None:
         if turn.holds:
-            self._lane.let_go(turn, seconds, calls, "tick")
+            self._lane.let_go(turn, seconds, calls, "loop")
         elif calls:
-            self._lane.count(size, seconds, calls, "tick")
+            self._lane.count(size, seconds, calls, "loop")
 
     def _serve(self, batch: TickBatch) -> None:
         """Run the calls of a batch here if that is quick enough; queue them otherwise."""

@@ -180,5 +180,5 @@ def open_plain(path: Path, flags: int) -> int:
     file = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise PackageError(f"{path} is no plain file; move it away", folder=path.parent)
+        raise PackageError(f"{path} is not a plain file; move it away", folder=path.parent)
     return file

@@ -122,9 +122,9 @@ def checked_label(parts: Sequence[object]) -> Label:
     label = tuple(str(part) for part in parts)
     of_strings = isinstance(parts, list) and label == tuple(parts)
     if not of_strings or LABEL_LENGTHS.get(label[0] if label else "") != len(label):
-        raise ValueError(f"{parts!r:.100} is no label of shared counts")
+        raise ValueError(f"{parts!r:.100} is not a label of shared counts")
     if label[0] == HTTP and not label[2].isdecimal():
-        raise ValueError(f"{label[2]!r:.100} is no status of HTTP")
+        raise ValueError(f"{label[2]!r:.100} is not a status of HTTP")
     return label
 
 

@@ -233,7 +233,9 @@ def test_what_is_not_known_is_refused(tmp_path):
     )
     model.set_output(transform="pandas")
     model.fit(X, y > 3)
-    with pytest.raises(ConversionError, match="reads categories in 'town', which is no column of"):
+    with pytest.raises(
+        ConversionError, match="reads categories in 'town', which is not a column of"
+    ):
         opened(model, X, tmp_path)
 
 

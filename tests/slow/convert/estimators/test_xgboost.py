@@ -122,7 +122,7 @@ def test_the_probabilities_of_a_booster_are_explained(library, classes, tmp_path
     model = opened(booster, X, tmp_path)
     explanation = mk.Explainer(model, background=X[:50]).explain(X[:5])
     assert explanation.method == "trees"
-    assert explanation.output_space == "margin"
+    assert explanation.output_space == "raw_score"
     margin = explanation.base_values + explanation.values.sum(axis=1)
     shares = (
         np.exp(margin) / np.exp(margin).sum(axis=1, keepdims=True)

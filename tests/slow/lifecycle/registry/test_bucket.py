@@ -123,7 +123,7 @@ def test_a_rollout_follows_a_bucket(registry):
     """A canary that begins in the log is tried, and promoted; a thread looks for news."""
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     guards = (mk.Guard("errors", floor=0.05),)
-    policy = mk.RolloutPolicy((mk.RolloutStage(0.5, units=20),), guards, tick=0.05)
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5, calls=20),), guards, tick=0.05)
     with mk.Rollout(registry, "churn", poll=0.05, threads=1) as rollout:
         registry.start_rollout("churn", "1.1.0", policy, reason="try")
         end = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Processes that end in a run, that are late, or that come all at once: one run, with one result."""
+"""Processes that end in a retraining, that are late, or that come all at once: one retraining, with one result."""
 
 import shutil
 import threading
@@ -26,7 +26,7 @@ import modelkit as mk
 from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import ROLLOUT
 from modelkit.lifecycle.retrain.desk import Desk, holder_here
-from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.history import retrainings_of
 from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim
 
 LEASE = CANARY.lease
@@ -46,7 +46,7 @@ def registry(packages, tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(packages, tmp_path_factory):
-    """What a run comes to that nothing ends."""
+    """What a retraining comes to that nothing ends."""
     folder = tmp_path_factory.mktemp("undisturbed")
     run = retrain(registry_at(folder / "models", packages), folder, policy=CANARY)
     (package,) = folder.rglob("candidate.mk")
@@ -55,7 +55,7 @@ def undisturbed(packages, tmp_path_factory):
 
 
 def killed(where, folder, when, packages):
-    """A process that is killed in a run."""
+    """A process that is killed in a retraining."""
     process = SPAWN.Process(target=run_until, args=(where, folder, when, Copying(packages)))
     process.start()
     process.join(60)
@@ -77,7 +77,7 @@ def test_a_run_that_is_killed_comes_to_the_same(packages, registry, tmp_path, un
     early = retrain(registry, tmp_path / "here", policy=CANARY, clock=clock, train=train_again)
     if when == "rollout":
         assert early.reason == "busy"
-        (run,) = [run for run in runs_of(registry, "churn", clock.now) if run.number]
+        (run,) = [run for run in retrainings_of(registry, "churn", clock.now) if run.number]
         assert outcome(run) == undisturbed
         return
     assert (early.state, early.reason) == ("refused", "busy")
@@ -181,7 +181,7 @@ def test_a_training_that_is_interrupted_goes_on_at_once(registry, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         retrain(registry, tmp_path, train=interrupted)
-    (left,) = runs_of(registry, "churn", START)
+    (left,) = retrainings_of(registry, "churn", START)
     assert left.state == "interrupted"
 
     def goes_on(training):
@@ -200,7 +200,7 @@ def test_a_store_that_fails_leaves_the_run_to_the_next_call(registry, tmp_path, 
         patch.setattr(Desk, "keep_package", fails)
         with pytest.raises(RegistryError, match="bucket"):
             retrain(registry, tmp_path)
-    assert runs_of(registry, "churn", START)[-1].state == "interrupted"
+    assert retrainings_of(registry, "churn", START)[-1].state == "interrupted"
     assert retrain(registry, tmp_path).state == "promoted"
 
 
@@ -214,7 +214,7 @@ def test_a_run_that_ends_every_process_is_given_up(registry, tmp_path):
     clock = Clock(START + 60)
     run = retrain(registry, tmp_path, clock=clock, drift=report(alarm(at=START)))
     assert (run.state, run.reason) == ("refused", "cooldown")
-    (given_up,) = [run for run in runs_of(registry, "churn", START) if run.number]
+    (given_up,) = [run for run in retrainings_of(registry, "churn", START) if run.number]
     assert given_up.state == "failed"
     assert given_up.message.startswith("3 processes ended in it")
 

@@ -14,7 +14,7 @@ SHADOW = """
     import sys, numpy as np, modelkit as mk
     X = np.zeros((1, 3))
     models = [mk.load(f"{sys.argv[1]}/{version}.mk", threads=1) for version in ("1.0.0", "1.1.0")]
-    shadow = mk.RolloutStage(0, units=10_000)
+    shadow = mk.RolloutStage(0, calls=10_000)
     rollout = mk.Rollout(*models, share=0.5, shadow=shadow, guards=[mk.Guard("errors")])
     for _ in range(2000):
         rollout.predict(X)

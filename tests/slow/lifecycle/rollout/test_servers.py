@@ -182,7 +182,7 @@ def test_a_canary_is_the_same_in_every_process_and_ends_by_the_command_line(regi
 
 def test_two_processes_add_up_what_they_count_and_decide_once(registry):
     guards = (mk.Guard("errors", floor=0.05), mk.Guard("refused", floor=0.05))
-    stages = (mk.RolloutStage(0.4, units=20), mk.RolloutStage(0.6, units=20))
+    stages = (mk.RolloutStage(0.4, calls=20), mk.RolloutStage(0.6, calls=20))
     champion, candidate = VERSIONS[:2]
     with gunicorn(registry) as served, Clients(served.port) as clients:
         wait_until(lambda: clients.wrong or clients.all_on(champion), served.process)

@@ -26,7 +26,7 @@ Y = (X[:, 0] > 0).astype(int)
 GUARDS = (mk.Guard("errors", floor=0.05),)
 LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS, tick=0.05)
 STAGED = mk.RolloutPolicy(
-    (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, units=100)),
+    (mk.RolloutStage(0.3, calls=100), mk.RolloutStage(0.5, calls=100)),
     (mk.Guard("errors", floor=0.1),),
     tick=0.05,
 )

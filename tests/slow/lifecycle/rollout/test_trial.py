@@ -27,7 +27,7 @@ def test_a_rise_of_all_errors_with_the_share_is_nobodys_fault():
     """Simpson: the share goes from .05 to .5 while errors rise from .5 to 2 %, in both arms."""
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(0.05, units=1), HALF), (ERRORS,)), 0.0)
+        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(0.05, calls=1), HALF), (ERRORS,)), 0.0)
         for tick in range(1, 101):
             rate = 0.005 if tick <= 50 else 0.02
             counts = counts_of(rng, trial.in_stage.share, 1000, {"errors": rate}, 1.0)

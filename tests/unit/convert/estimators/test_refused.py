@@ -332,7 +332,7 @@ CASES = {
     ),
     # examples
     "no rows": Case(LogisticRegression(), "", r"no rows; pass some", example=X[:0]),
-    "lists of several lengths": Case(LogisticRegression(), "", "not a list", example=[[1.0], [1.0, 2.0]]),
+    "lists of several lengths": Case(LogisticRegression(), "", "not list", example=[[1.0], [1.0, 2.0]]),
     "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
     "rows beside rows": Case(
         make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]
@@ -351,7 +351,7 @@ CASES = {
     "an array for a frame": Case(LogisticRegression(), "", "pass a frame with", rows=FRAME[list("abcd")], example=X),
     "a column short of an array": Case(LogisticRegression(), "LogisticRegression", "fitted on 4 columns, and the example has 3", example=X[:, :3]),
     "other dtypes": Case(
-        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows like those of fit, of the same columns, dtypes",
+        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows like the ones of fit, of the same columns, dtypes",
         rows=FRAME.astype({"kind": "category"}), example=FRAME.assign(kind=BINARY),
     ),
     "values that fit has not seen": Case(
@@ -367,7 +367,6 @@ CASES = {
     "a lambda, pickled": Case(
         make_pipeline(FunctionTransformer(lambda rows: rows), LogisticRegression()), "", "holds '.*<lambda>'; define functions", format="joblib"
     ),
-    "another format": Case(LogisticRegression(), "", "format 'pickle' is unknown; use 'onnx'", format="pickle"),
 }  # fmt: skip
 
 

@@ -56,16 +56,16 @@ def test_names_that_differ_in_case_alone_and_times_of_another_zone_are_told():
 @pytest.mark.parametrize(
     ("form", "wrong", "says"),
     [
-        ("__call__", X, "a DataFrame and no dict of arrays"),
-        ("__call__", TABLE, "a Table and no dict of arrays"),
-        ("__call__", [1, 2], "a list and no dict of arrays"),
-        ("frame", {"a": [1.0], "b": [2.0]}, "a dict and no pandas frame"),
-        ("frame", TABLE, "a Table and no pandas frame"),
-        ("frame", X["a"], "a Series and no pandas frame"),
-        ("arrow", X, "a DataFrame and no Arrow table"),
-        ("arrow", {"a": [1.0]}, "a dict and no Arrow table"),
-        ("batches", TABLE, "record batches has a ChunkedArray"),
-        ("batches", X, "record batches has a str"),
+        ("__call__", X, "DataFrame and no dict of arrays"),
+        ("__call__", TABLE, "Table and no dict of arrays"),
+        ("__call__", [1, 2], "list and no dict of arrays"),
+        ("frame", {"a": [1.0], "b": [2.0]}, "dict and no pandas frame"),
+        ("frame", TABLE, "Table and no pandas frame"),
+        ("frame", X["a"], "Series and no pandas frame"),
+        ("arrow", X, "DataFrame and no Arrow table"),
+        ("arrow", {"a": [1.0]}, "dict and no Arrow table"),
+        ("batches", TABLE, "record batches has ChunkedArray"),
+        ("batches", X, "record batches has str"),
     ],
 )
 def test_another_form_is_told_with_what_takes_it(package, form, wrong, says):

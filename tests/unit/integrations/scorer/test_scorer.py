@@ -88,7 +88,7 @@ def test_a_package_that_changed_on_the_way_is_refused(package, tmp_path):
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(X, LABELS)
     mk.save(model, path, example=X, name="tumour", version="1")
     module._held._values.clear()  # as in a process that has not opened it yet
-    with pytest.raises(IntegrityError, match=r"asked for.*tumour 1; .*make it anew") as caught:
+    with pytest.raises(IntegrityError, match=r"asked for.*tumour 1; .*make it again") as caught:
         scorer.frame(ROWS)
     assert str(caught.value).startswith(repr(str(path)))
 

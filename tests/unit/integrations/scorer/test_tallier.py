@@ -69,7 +69,7 @@ def test_rows_without_times_are_told_where_the_job_is_built(options):
     timed = X.assign(at=at)
     profile = mk.Profile.fit(timed[:600], reference=timed[600:], time="at", **options)
     assert Tallier(profile).columns(["a", "b", "at"]) == ["a", "b", "at"]
-    with pytest.raises(UsageError, match=r"lack the column 'at', which tells their times$"):
+    with pytest.raises(UsageError, match=r"lack the column 'at', which has their times$"):
         Tallier(profile).columns(["a", "b"])
 
 

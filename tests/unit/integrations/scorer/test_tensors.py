@@ -53,7 +53,7 @@ def test_a_large_integer_beside_a_missing_one_is_not_rounded(tmp_path, kind):
 
 def test_lists_that_are_no_array_are_told(sums):
     rows = pd.DataFrame({"x": [[[1.0], [1.0, 2.0]], [[1.0], [1.0, 2.0]]]})
-    with pytest.raises(SignatureError, match="no array"):
+    with pytest.raises(SignatureError, match="not an array"):
         mk.Scorer(sums).frame(rows)
 
 

@@ -84,7 +84,7 @@ def test_clusters_widen_the_intervals(model, held):
     clusters = np.empty(len(X), int)
     clusters[order] = np.arange(len(X)) // 8  # rows of a cluster err alike
     together = mk.evaluate(model, X, y, clusters=clusters)
-    assert together.units == 36
+    assert together.independent == 36
     for name in ("accuracy", "roc_auc", "log_loss"):
         widths = [own[name].high - own[name].low for own in (alone, together)]
         assert widths[1] > 1.3 * widths[0]
@@ -230,7 +230,7 @@ def test_rankings(tmp_path):
             mk.evaluate(model, X, relevance, kind="ranking")
         with pytest.raises(UsageError, match="equal within each query"):
             mk.evaluate(model, X, relevance, queries=queries, sample_weight=np.arange(442))
-    assert (found.kind, found.units) == ("ranking", 20)
+    assert (found.kind, found.independent) == ("ranking", 20)
     assert "442 rows in 20 queries" in str(found)
     assert 0.5 < found["ndcg@10"].low < found["ndcg@10"].value
 
@@ -352,7 +352,7 @@ def test_one_class_of_two():
         ([1, 0, 1], {"clusters": [1, 2]}, "clusters has 2 values"),
         ([1, 0, 1], {"clusters": [1, None, 2]}, "clusters is missing"),
         ([1, 0, 1], {"sample_weight": [1, np.inf, 1]}, "infinite"),
-        ([1, 0, 1], {"sample_weight": ["1", "2", "3"]}, "no numbers"),
+        ([1, 0, 1], {"sample_weight": ["1", "2", "3"]}, "not numbers"),
         ([1, 0, 1], {"kind": "oracle"}, "kind is one of binary"),
         ([1, 0, 1], {"slices": {"a": np.zeros((3, 2))}}, "'a' has one value a row"),
         (1, {}, "y has one value a row"),
@@ -360,9 +360,9 @@ def test_one_class_of_two():
         ({"a": [1, 0, 1], "b": [1, 1, 0]}, {}, "table of 2"),
         ([1, 0, 1], {"level": 1.0}, "level"),
         ([1, 0, 1], {"train": 3}, "train is a tuple"),
-        ([1, 0, 1], {"positive": "1"}, r"positive='1' is no class of this model: .*\(0, 1\)"),
-        ([1, 0, 1], {"positive": pd.NA}, r"positive=<NA> is no class of this model"),
-        ([1, 0, 1], {"positive": [1]}, r"positive=\[1\] is no class of this model"),
+        ([1, 0, 1], {"positive": "1"}, r"positive='1' is not a class of this model: .*\(0, 1\)"),
+        ([1, 0, 1], {"positive": pd.NA}, r"positive=<NA> is not a class of this model"),
+        ([1, 0, 1], {"positive": [1]}, r"positive=\[1\] is not a class of this model"),
         ([1, 0, 1], {"positive": 1, "kind": "regression"}, "positive=1 is for a task of two"),
         ([1, 0, 1], {"train": ([], []), "sample_weight": [1, 1, 1]}, "weights"),
     ],
@@ -376,11 +376,11 @@ def test_what_does_not_fit_is_refused(y, more, reason):
 @pytest.mark.parametrize(
     ("y", "reason"),
     [
-        (["a", "b", "c"], "no numbers"),
-        (["1", "2", "3"], "no numbers"),
+        (["a", "b", "c"], "not numbers"),
+        (["1", "2", "3"], "not numbers"),
         ([1, np.inf, 2], "infinite"),
-        ([1, None, 2], "no numbers"),
-        (pd.date_range("2026-01-01", periods=3), "no numbers"),
+        ([1, None, 2], "not numbers"),
+        (pd.date_range("2026-01-01", periods=3), "not numbers"),
     ],
 )
 def test_the_truth_of_a_regressor_is_finite_numbers(y, reason):

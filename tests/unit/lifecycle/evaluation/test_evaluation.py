@@ -15,7 +15,7 @@ def test_an_evaluation_says_what_was_evaluated(evaluation, package):
     assert evaluation.kind == "binary"
     assert evaluation.subject == "tumour 1.0"
     assert evaluation.model_digest == mk.inspect(package).model_digest
-    assert (evaluation.rows, evaluation.units, evaluation.weighted) == (284, 284, False)
+    assert (evaluation.rows, evaluation.independent, evaluation.weighted) == (284, 284, False)
     assert (
         0.85
         < evaluation["accuracy"].low
@@ -33,9 +33,9 @@ def test_an_evaluation_is_a_value(evaluation):
     assert text.isascii()
     assert mk.Evaluation.from_json(text) == evaluation
     assert json.loads(text)["schema"] == "modelkit.evaluation/1"
-    with pytest.raises(PackageError, match="no Evaluation in JSON"):
+    with pytest.raises(PackageError, match="not an Evaluation in JSON"):
         mk.Evaluation.from_json(text.replace('"rows"', '"lines"'))
-    with pytest.raises(PackageError, match="no record"):
+    with pytest.raises(PackageError, match="not a record"):
         mk.Evaluation.from_json("{}")
 
 
@@ -58,7 +58,7 @@ def test_a_record_that_was_tampered_with_is_refused(evaluation, path, value):
     for key in path[:-1]:
         inside = inside[key]
     inside[path[-1]] = value
-    with pytest.raises(PackageError, match="no Evaluation in JSON"):
+    with pytest.raises(PackageError, match="not an Evaluation in JSON"):
         mk.Evaluation.from_json(json.dumps(plain))
 
 

@@ -50,7 +50,7 @@ def test_classes_clusters_and_frames_in_folds(tumours):
         mk.evaluate(pipeline, X, y, cv=4, clusters=customers, sample_weight=np.ones(len(X)))
     )
     assert found.kind == "binary"
-    assert found.units == customers.max() + 1
+    assert found.independent == customers.max() + 1
     assert found["roc_auc"].value > 0.97
     assert np.array(found.confusion.counts).sum() == len(X)
     again = mk.evaluate(pipeline, X, y, cv=4, clusters=customers, sample_weight=np.ones(len(X)))
@@ -78,7 +78,7 @@ def test_what_folds_refuse(model, tumours):
         mk.evaluate(model, X, y, cv=3)
     with pytest.raises(UsageError, match="at least 2 folds"):
         mk.evaluate(Ridge(), X, np.arange(len(X)), cv=1)
-    with pytest.raises(TypeError, match="not a str"):
+    with pytest.raises(TypeError, match="not str"):
         mk.evaluate("ridge", X, y, cv=3)
     with pytest.raises(UsageError, match="values of clusters"):
         mk.evaluate(Ridge(), X, y, cv=3, clusters="mean radius")

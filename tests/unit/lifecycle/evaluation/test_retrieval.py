@@ -53,7 +53,7 @@ def test_texts_may_be_a_column_of_a_table():
     frame = pd.DataFrame({"text": ["river", "the river", "music", "music of"], "who": list("aabb")})
     found = mk.evaluate(tiny(), frame, list("xxyy"), clusters="who", slices=["who"])
     alone = mk.evaluate(tiny(), frame["text"], list("xxyy"))
-    assert found.units == 2
+    assert found.independent == 2
     assert [part.rows for part in found.slices] == [2, 2]
     assert found["mean_reciprocal_rank"].value == alone["mean_reciprocal_rank"].value
 

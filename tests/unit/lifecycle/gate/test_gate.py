@@ -220,9 +220,14 @@ def test_clusters_count_as_one_observation(judged_pair):
     X, y = X.iloc[again].reset_index(drop=True), y[again]
     rowwise = mk.gate(*judged_pair, X, y, margin=0.03)
     found = mk.gate(*judged_pair, X.assign(customer=again), y, margin=0.03, clusters="customer")
-    assert (found.rows, found.units) == (10_000, 400)
+    assert (found.rows, found.independent) == (10_000, 400)
     width = found["accuracy"].high - found["accuracy"].low
     # And a little more: for a customer who was not drawn.
+    assert found["accuracy"].text == "shown"
+    close = mk.gate(*judged_pair, X.assign(customer=again), y, margin=0.015, clusters="customer")
+    assert "not shown by 400 clusters" in close["accuracy"].text
+    more = replace(close, checks=(replace(close["accuracy"], rows_needed=20_000),))
+    assert more.reason.endswith("about 800 clusters would show it, and these are 400")
     assert 1 < width / (5 * (rowwise["accuracy"].high - rowwise["accuracy"].low)) < 1.2
 
 
@@ -251,6 +256,10 @@ def test_a_candidate_that_looks_worse_is_not_sent_for_fewer_rows_than_there_are(
     more = replace(check, rows_needed=4000)
     assert replace(found, checks=(more,)).reason.endswith(
         "accuracy; about 4,000 rows would show it, and these are 1,500"
+    )
+    worse = replace(more, estimate=-0.02)
+    assert replace(found, checks=(worse,)).reason.endswith(
+        "these are 1,500, of a candidate as good as the champion: this one looks worse"
     )
     used = replace(check, estimate=0.001)  # but others have used the rows, and alpha
     assert replace(found, checks=(used,)).reason.endswith(
@@ -350,7 +359,12 @@ def with_gap(X):
     ("of_champion", "of_gate", "outcome", "said"),
     [
         ({}, lambda X: X, "unclear", "in service the candidate refuses a row"),
-        ({"nullable": False}, lambda X: X, "pass", "it does"),
+        (
+            {"nullable": False},
+            lambda X: X,
+            "pass",
+            "it takes every row that the champion takes, and gives the same outputs",
+        ),
         ({}, with_gap, "fail", "refuses some of these rows.*'sepal width \\(cm\\)'.*row 3"),
         ({"background": with_gap}, lambda X: X, "fail", "has rows with gaps in 'sepal width"),
         ({"profile": lambda X: mk.Profile.fit(with_gap(X))}, lambda X: X, "fail", "has rows with"),
@@ -386,7 +400,7 @@ def test_the_positive_class_is_that_of_floors_and_differences(judged_pair, judge
     registry = mk.Registry(tmp_path / "models")
     uses = [mk.gate(*judged_pair, X, y, positive=p, registry=registry, **asked) for p in (0, 1, 0)]
     assert [found.uses for found in uses] == [1, 2, 1]  # of the same rows, whichever is positive
-    with pytest.raises(UsageError, match="no class of this model"):
+    with pytest.raises(UsageError, match="not a class of this model"):
         mk.gate(*judged_pair, X, y, positive="late", **asked)
 
 

@@ -18,7 +18,7 @@ def test_floors_are_read_from_texts():
     assert read_floor("recall") is None
 
 
-@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, np.inf), (0, np.nan), "01", (0, 1, 2), 3])
+@pytest.mark.parametrize("bounds", [(1, 0), (0, 0), (0, np.inf), (0, np.nan), (0, 1, 2)])
 def test_bounds_of_a_metric_are_two_numbers(bounds):
     with pytest.raises(UsageError, match="the least and the most that one row counts"):
         mk.GateMetric("own", lambda y, outputs: 0.0, bounds=bounds)

@@ -26,7 +26,7 @@ def test_it_is_the_same_from_json(verdict):
         {**plain, "more": 1},
         {name: value for name, value in plain.items() if name != "alpha"},
     ):
-        with pytest.raises(PackageError, match="no Verdict"):
+        with pytest.raises(PackageError, match="not a Verdict"):
             mk.Verdict.from_json(json.dumps(changed))
 
 

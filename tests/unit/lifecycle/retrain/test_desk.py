@@ -1,4 +1,4 @@
-"""Who holds a run: claims, beats, and clocks that go wrong."""
+"""Who holds a retraining: claims, beats, and clocks that go wrong."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from helpers.retrainings import DAY, START, Clock, retrain, train
 
 from modelkit.errors import UsageError
 from modelkit.lifecycle.retrain.desk import Desk
-from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.history import retrainings_of
 from modelkit.lifecycle.retrain.run import Claim
 
 
@@ -17,7 +17,7 @@ def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_
     """A file of NFS that cannot be seen yet: it was tried again without a pause."""
     monkeypatch.setattr(Desk, "claim", lambda *_: False)
     run = retrain(registry, tmp_path)
-    assert (run.reason, run.message) == ("busy", "somebody else took the run a moment ago")
+    assert (run.reason, run.message) == ("busy", "somebody else took the retraining a moment ago")
 
 
 def test_the_last_two_beats_of_a_holder_are_kept(registry):
@@ -32,15 +32,15 @@ def test_the_last_two_beats_of_a_holder_are_kept(registry):
 
 def test_a_folder_that_somebody_left_as_they_died_is_no_run(registry, tmp_path):
     (Path(registry.url) / "models/churn/retraining/runs/0000000001").mkdir(parents=True)
-    assert runs_of(registry, "churn") == ()
+    assert retrainings_of(registry, "churn") == ()
     assert retrain(registry, tmp_path).number == 1
 
 
 @pytest.mark.parametrize("now", [float("nan"), float("inf"), START * 1000, -1e12])
 def test_a_clock_that_tells_no_time_records_nothing(registry, tmp_path, now):
-    with pytest.raises(UsageError, match="clock tells the time in POSIX seconds"):
+    with pytest.raises(UsageError, match="clock gives the time in POSIX seconds"):
         retrain(registry, tmp_path, clock=Clock(now))
-    assert runs_of(registry, "churn") == ()
+    assert retrainings_of(registry, "churn") == ()
     assert retrain(registry, tmp_path).state == "promoted"
 
 

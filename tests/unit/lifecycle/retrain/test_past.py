@@ -19,7 +19,7 @@ from helpers.retrainings import (
 
 import modelkit as mk
 from modelkit.errors import UsageError
-from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.history import retrainings_of
 from modelkit.lifecycle.retrain.run import posix_of
 
 
@@ -79,7 +79,7 @@ def test_an_old_alarm_that_no_training_answers_hides_no_new_one(registry, tmp_pa
             assert run.state == "blocked"
     refusals = ("quiet", "failures", "labels", "persist", "cooldown")
     runs = [day for day, reason in found.items() if reason not in refusals]
-    # After 1,000 rows since the change that is due, or the last run for it; each change twice.
+    # After 1,000 rows since the change that is due, or the last retraining for it; each change twice.
     assert runs == [5, 10, 25, 30, 35]
     assert found[9] == found[24] == found[29] == found[34] == "labels"
     assert found[15] == found[36] == "failures"
@@ -93,7 +93,7 @@ def test_alarms_from_before_the_champion_are_told(registry, tmp_path):
     assert run.reason == "quiet"
     assert "2 alarms, the newest of 20" in run.message
     assert "are closed with the champion 1.0.0 of 20" in run.message
-    assert "clock= tells an earlier time" in run.message
+    assert "clock= gives an earlier time" in run.message
 
 
 def test_labels_and_age_are_reasons_of_their_own(registry, tmp_path):
@@ -148,7 +148,7 @@ def test_alarms_of_the_old_champion_are_closed_with_the_run(registry, tmp_path):
     for worker in workers:
         report = worker.report()
         assert {note.alarm for note in report.acknowledged} == set(report.alarms)
-        assert report.acknowledged[0].reason == f"run 1 promoted {run.version}"
+        assert report.acknowledged[0].reason == f"retraining 1 promoted {run.version}"
     stale = replace(workers[0].report(), acknowledged=())  # as of a job that read it before
     assert retrain(registry, tmp_path, drift=stale, clock=clock).reason == "quiet"
 
@@ -161,7 +161,8 @@ def test_equal_refusals_in_a_row_are_recorded_once(registry, tmp_path):
         drift = report(alarm(at=START + 3600)) if minute >= 60 else ()
         retrain(registry, tmp_path, policy=policy, drift=drift, clock=clock)
     told = [
-        (run.at - START, run.state, run.reason) for run in runs_of(registry, "churn", clock.now)
+        (run.at - START, run.state, run.reason)
+        for run in retrainings_of(registry, "churn", clock.now)
     ]
     assert told == [
         (0, "refused", "quiet"),
@@ -193,4 +194,4 @@ def test_the_same_alarms_are_one_refusal_however_often_they_come(registry, tmp_p
         refused = retrain(registry, tmp_path, policy=policy, clock=clock, drift=[told, told])
         assert refused.reason == "persist"
         assert len(refused.alarms) == 1
-    assert len(runs_of(registry, "churn")) == 1
+    assert len(retrainings_of(registry, "churn")) == 1

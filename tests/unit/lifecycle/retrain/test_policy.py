@@ -26,7 +26,7 @@ LABELLED = RetrainState(standing=standing("material"), labelled=5000)
 CASES = [
     (LABELLED, POLICY, "material", ""),
     (RetrainState(labelled=5000), POLICY, "", "quiet"),
-    (replace(LABELLED, busy="run 3 is running"), POLICY, "", "busy"),
+    (replace(LABELLED, busy="retraining 3 is running"), POLICY, "", "busy"),
     (replace(LABELLED, standing=standing("material", since=START - 60)), POLICY, "", "persist"),
     (
         replace(LABELLED, standing=standing("changed", "material", since=START)),

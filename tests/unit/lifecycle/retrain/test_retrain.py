@@ -25,7 +25,7 @@ import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
-from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.history import retrainings_of
 
 STEPS = ["train", "save", "gate", "register", "rollout"]
 
@@ -40,7 +40,7 @@ def test_a_run_that_the_gate_promotes(registry, tmp_path):
     assert release.parents == (registry.version("churn", "1.0.0").digest,)
     kept = Verdict.from_json(registry.kept("churn", run.version, "verdict.json").decode())
     assert kept.decision == "promote"
-    assert registry.history("churn")[-1].reason == "run 1: asked for: the tests"
+    assert registry.history("churn")[-1].reason == "retraining 1: asked for: the tests"
 
 
 def test_what_a_training_is_told(registry, tmp_path):
@@ -93,7 +93,7 @@ def lambda_model():
 def test_functions_that_give_something_else(registry, tmp_path, functions, words):
     with pytest.raises(RetrainError, match=words):
         retrain(registry, tmp_path, **functions)
-    assert runs_of(registry, "churn")[-1].state == "failed"
+    assert retrainings_of(registry, "churn")[-1].state == "failed"
 
 
 def test_an_error_reaches_the_caller_and_its_words_no_record(registry, tmp_path):
@@ -102,7 +102,7 @@ def test_an_error_reaches_the_caller_and_its_words_no_record(registry, tmp_path)
 
     with pytest.raises(ValueError, match="Mrs Smith"):
         retrain(registry, tmp_path, train=spoilt)
-    (run,) = runs_of(registry, "churn")
+    (run,) = retrainings_of(registry, "churn")
     assert (run.state, run.message) == ("failed", "ValueError in the step train")
     files = [path for path in Path(registry.url).rglob("*") if path.is_file()]
     assert not [path for path in files if b"Smith" in path.read_bytes()]
@@ -111,7 +111,7 @@ def test_an_error_reaches_the_caller_and_its_words_no_record(registry, tmp_path)
 def test_a_version_that_is_taken_fails_the_run(registry, tmp_path):
     with pytest.raises(Conflict, match="registered"):
         retrain(registry, tmp_path, train=lambda t: save(t.package, "1.0.0", t.seed))
-    (run,) = runs_of(registry, "churn")
+    (run,) = retrainings_of(registry, "churn")
     assert (run.state, run.message) == ("failed", "Conflict in the step register")
 
 
@@ -154,9 +154,9 @@ def test_a_run_on_trial_ends_with_its_rollout(registry, tmp_path, decision, stat
         registry.set_alias("churn", "champion", "1.0.1", expected="1.0.0", reason="hot fix")
     else:
         registry.decide_rollout("churn", rollout, decision, reason="the guards")
-    (seen,) = [run for run in runs_of(registry, "churn", clock.now) if run.number]
+    (seen,) = [run for run in retrainings_of(registry, "churn", clock.now) if run.number]
     retrain(registry, tmp_path, drift=(), clock=clock)
-    (kept,) = [run for run in runs_of(registry, "churn", clock.now) if run.number]
+    (kept,) = [run for run in retrainings_of(registry, "churn", clock.now) if run.number]
     assert seen.state == state
     assert kept == seen
     assert START < kept.ended < START + 60  # when it was decided, and not when that was seen
@@ -209,7 +209,7 @@ def test_a_candidate_that_cannot_follow_fails_the_run(tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first release")
     with pytest.raises(UsageError, match="nullable=False"):
         retrain(registry, tmp_path, policy=CANARY)
-    assert [(run.state, run.message) for run in runs_of(registry, "churn")] == [
+    assert [(run.state, run.message) for run in retrainings_of(registry, "churn")] == [
         ("failed", "UsageError in the step rollout")
     ]
 
@@ -219,20 +219,22 @@ def test_a_rollout_that_holds_waits_for_a_person(registry, tmp_path):
     registry.decide_rollout(
         "churn", registry.state("churn").rollout, "hold", reason="too few calls"
     )
-    (run,) = runs_of(registry, "churn")
+    (run,) = retrainings_of(registry, "churn")
     assert (run.state, run.message) == ("on trial", "held, for a person to decide: too few calls")
 
 
 def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
     registry, retrained_packages, tmp_path
 ):
-    assert retrain(registry, tmp_path / "runs").state == "promoted"
+    assert retrain(registry, tmp_path / "retrainings").state == "promoted"
     other = registry_at(tmp_path / "others", retrained_packages)
     seen = []
     with pytest.raises(RetrainError, match="saved no package"):
-        retrain(other, tmp_path / "runs", train=lambda told: seen.extend(told.folder.iterdir()))
+        retrain(
+            other, tmp_path / "retrainings", train=lambda told: seen.extend(told.folder.iterdir())
+        )
     assert [path.name for path in seen] == ["claim-1"]
-    assert runs_of(other, "churn")[0].state == "failed"
+    assert retrainings_of(other, "churn")[0].state == "failed"
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
 def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
     with pytest.raises(UsageError, match=match):
         retrain(registry, tmp_path, **told)
-    assert runs_of(registry, "churn") == ()
+    assert retrainings_of(registry, "churn") == ()
 
 
 def test_the_path_of_a_registry_is_none(tmp_path):
@@ -261,7 +263,7 @@ def test_a_verdict_on_another_champion_is_no_race_that_was_lost(registry, tmp_pa
 
     with pytest.raises(RetrainError, match="another model or registry"):
         retrain(registry, tmp_path, judge=judge)
-    assert runs_of(registry, "churn")[0].state == "failed"
+    assert retrainings_of(registry, "churn")[0].state == "failed"
 
 
 def test_a_champion_that_moves_in_the_middle_stays(registry, tmp_path):
@@ -289,6 +291,6 @@ def test_a_champion_that_moves_in_the_middle_stays(registry, tmp_path):
 def test_a_training_that_makes_nonsense_fails_and_moves_nothing(registry, tmp_path, made):
     with pytest.raises(mk.errors.ModelkitError):
         retrain(registry, tmp_path, train=made)
-    (run,) = runs_of(registry, "churn")
+    (run,) = retrainings_of(registry, "churn")
     assert run.state == "failed"
     assert registry.aliases("churn")["champion"].version == "1.0.0"

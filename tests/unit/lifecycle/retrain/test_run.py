@@ -1,4 +1,4 @@
-"""A run is a value: JSON and a card."""
+"""A retraining is a value: JSON and a card."""
 
 import pytest
 from helpers.retrainings import retrain

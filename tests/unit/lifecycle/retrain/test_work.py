@@ -1,4 +1,4 @@
-"""The steps of a run as events, and how many refusals are recorded."""
+"""The steps of a retraining as events, and how many refusals are recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit import events
 from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.retrain.desk import Desk
-from modelkit.lifecycle.retrain.history import runs_of
+from modelkit.lifecycle.retrain.history import retrainings_of
 
 STANDS = report(alarm())
 
@@ -29,7 +29,7 @@ def retrain(registry, folder, *, outcome="pass", policy=AT_ONCE, drift=STANDS, *
         "train": train,
         "judge": judging(registry, outcome),
         "clock": Clock(),
-        "folder": folder / "runs",
+        "folder": folder / "retrainings",
     } | others
     return mk.retrain(registry, "churn", policy=policy, drift=drift, **options)
 
@@ -39,12 +39,14 @@ def retrain(registry, folder, *, outcome="pass", policy=AT_ONCE, drift=STANDS, *
 )
 def test_a_run_tells_that_it_began_and_how_it_ended(registry, tmp_path, heard, outcome, state):
     run = retrain(registry, tmp_path, outcome=outcome)
-    assert [(each.run, each.state) for each in heard] == [(1, "running"), (1, state)]
+    assert [(each.number, each.state) for each in heard] == [(1, "running"), (1, state)]
     began, ended = heard
     assert (began.name, began.champion, began.version) == ("churn", "1.0.0", "")
     assert (began.reason, ended.reason) == ("material", "material")
     assert ended.version == run.version
-    assert str(ended).startswith(f"run 1 of churn, material: {state} with {run.version} in place")
+    assert str(ended).startswith(
+        f"retraining 1 of churn, material: {state} with {run.version} in place"
+    )
     if state != "promoted":  # a gate may name a slice by its value
         assert ended.message == ""
         assert run.message
@@ -53,7 +55,7 @@ def test_a_run_tells_that_it_began_and_how_it_ended(registry, tmp_path, heard, o
 
 
 def test_the_time_of_training_is_its_own_where_the_clock_replays_the_past(registry, tmp_path):
-    """It was 0.0 s: of a clock that stands still while a run goes on."""
+    """It was 0.0 s: of a clock that stands still while a retraining goes on."""
     retrain(registry, tmp_path)
     train_step = Desk(registry, "churn").files(1).steps["train"]
     assert train_step["seconds"] > 0
@@ -97,7 +99,7 @@ def test_a_run_that_is_taken_over_is_told_again(registry, tmp_path, heard):
     with pytest.raises(KeyboardInterrupt):
         retrain(registry, tmp_path, train=ends, clock=clock)
     retrain(registry, tmp_path, clock=clock)
-    assert [(each.run, each.state) for each in heard] == [
+    assert [(each.number, each.state) for each in heard] == [
         (1, "running"),
         (1, "running"),
         (1, "promoted"),
@@ -115,7 +117,7 @@ def test_refusals_that_alternate_are_recorded_so_often_and_no_more(
         clock.now = START + 10 * turn
         now = STANDS if turn % 2 else ()
         retrain(registry, tmp_path, policy=policy, drift=now, labelled=lambda since: 0, clock=clock)
-    recorded = runs_of(registry, "churn", clock.now)
+    recorded = retrainings_of(registry, "churn", clock.now)
     assert 5 < len(recorded) <= most
     assert len(heard) == 720
     assert {each.refusal for each in heard} >= {"quiet"}
@@ -131,7 +133,7 @@ def test_an_alarm_that_comes_and_goes_does_not_persist(registry, tmp_path, heard
         clock.now = START + 300 * turn
         retrain(registry, tmp_path, policy=policy, drift=other if turn % 2 else flaps, clock=clock)
     assert {type(each) for each in heard} == {events.NotRetrained}
-    assert len(runs_of(registry, "churn", clock.now)) < 40
+    assert len(retrainings_of(registry, "churn", clock.now)) < 40
     began = clock.now
     while not any(isinstance(each, events.Retraining) for each in heard):
         clock.now += 300
@@ -146,5 +148,5 @@ def test_a_new_champion_is_looked_at_anew(registry, tmp_path):
     retrain(registry, tmp_path, clock=clock)
     clock.now += 1
     retrain(registry, tmp_path, drift=(), clock=clock)
-    states = [(run.state, run.reason) for run in runs_of(registry, "churn", clock.now)]
+    states = [(run.state, run.reason) for run in retrainings_of(registry, "churn", clock.now)]
     assert states == [("refused", "quiet"), ("promoted", "material"), ("refused", "quiet")]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.lifecycle.rollout.decide import Standing, Weighed, decide
 
-CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
+CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
 POLICY = mk.RolloutPolicy((CANARY, HALF), (ERRORS, mk.Guard("refused")), horizon=1000)
 ENOUGH = math.log(200) + 0.01  # for each of two guards, at an alpha of .01
 NONE = (Weighed("errors", 0, 0), Weighed("refused", 0, 0))

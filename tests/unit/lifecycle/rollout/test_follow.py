@@ -37,7 +37,7 @@ Y = (X[:, 0] > 0).astype(int)
 QUICK = {"poll": 1e-4, "threads": 1}
 GUARDS = (mk.Guard("errors", floor=0.05),)
 POLICY = mk.RolloutPolicy(
-    (mk.RolloutStage(0.5, units=20), mk.RolloutStage(0.6, units=20)), GUARDS, tick=1e-3
+    (mk.RolloutStage(0.5, calls=20), mk.RolloutStage(0.6, calls=20)), GUARDS, tick=1e-3
 )
 LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS)
 
@@ -92,13 +92,14 @@ def test_it_is_a_model_and_follows_the_alias(registry):
     with mk.Rollout(registry, "churn", wrap=lambda m: mk.Meter(mk.Batcher(m)), **QUICK) as rollout:
         check_model(rollout, X[:5])
         assert rollout.manifest.version == "1"
+        assert (rollout.name, rollout.version) == ("churn", "1")
         assert rollout.placement.threads == 1
         heard = []
         stop = events.subscribe(heard.append, events.Swapped)
         champion(registry, "2", "1")
         until(lambda: served(rollout) == "2")
         stop()
-        assert rollout.manifest.version == "2"
+        assert rollout.manifest.version == rollout.version == "2"
         assert [(event.version, event.before_version) for event in heard] == [("2", "1")]
         assert (rollout.predict(X) == registry.load("churn", "2").predict(X)).all()
         assert asyncio.run(rollout.arun(X[:2])).served_by.version == "2"
@@ -447,7 +448,7 @@ def test_which_rollouts_may_begin(registry, packages):
         registry.start_rollout("churn", "champion", POLICY, reason="try")
     with pytest.raises(NotFound):
         registry.start_rollout("churn", "9", POLICY, reason="try")
-    with pytest.raises(RegistryError, match="a reason is needed"):
+    with pytest.raises(UsageError, match="a reason is needed"):
         registry.start_rollout("churn", "2", POLICY, reason=" ")
     registry.retire("churn", "3", reason="it leaks")
     with pytest.raises(Conflict, match="it leaks"):
@@ -457,7 +458,7 @@ def test_which_rollouts_may_begin(registry, packages):
     with pytest.raises(NotFound, match="no champion"):
         bare.start_rollout("churn", "1", POLICY, reason="try")
     underway = registry.start_rollout("churn", "2", POLICY, reason="try")
-    with pytest.raises(RegistryError, match="a decision is one of"):
+    with pytest.raises(UsageError, match="a decision is one of"):
         registry.decide_rollout("churn", underway, "perhaps", reason="?")
 
 
@@ -529,7 +530,7 @@ def test_a_rollout_is_part_of_a_kept_state(registry):
 
 
 def test_a_service_that_starts_later_joins_the_stage(registry):
-    stages = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9, seconds=3600))
+    stages = (mk.RolloutStage(0.1, calls=1), mk.RolloutStage(0.9, seconds=3600))
     policy = mk.RolloutPolicy(stages, GUARDS)
     underway = registry.start_rollout("churn", "2", policy, reason="try")
     registry.decide_rollout("churn", underway, "advance", reason="on")

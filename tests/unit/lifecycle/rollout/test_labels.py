@@ -29,7 +29,7 @@ LOSS = (mk.Guard("loss", margin=0.02),)
 HALF = mk.RolloutStage(0.5)
 POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
 OUTCOME = "/models/m/outcome"
-STAGES = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9))
+STAGES = (mk.RolloutStage(0.1, calls=1), mk.RolloutStage(0.9))
 
 
 # What is joined with what; pure.
@@ -251,7 +251,7 @@ def test_a_rollout_of_two_models_knows_all_of_its_keys():
 
 
 def test_in_shadow_a_number_counts_for_nobody(registry):
-    stages = (mk.RolloutStage(0, units=10_000), mk.RolloutStage(0.5))
+    stages = (mk.RolloutStage(0, calls=10_000), mk.RolloutStage(0.5))
     registry.start_rollout("m", "2", mk.RolloutPolicy(stages, LOSS), reason="try")
     with mk.Rollout(registry, "m", threads=1) as rollout:
         assert rollout.under_way

@@ -11,7 +11,7 @@ import modelkit as mk
 from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.rollout.policy import stages_of
 
-CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
+CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
         (lambda: mk.RolloutPolicy((HALF,), alpha=0), "alpha"),
         (lambda: mk.RolloutPolicy((HALF,), tick=0), "tick"),
         (lambda: mk.RolloutPolicy((HALF,), (mk.Guard("disagreement", floor=0.1),)), "shadow"),
-        (lambda: mk.RolloutPolicy((HALF, HALF)), "stage 1 of 2 .* neither seconds nor units"),
+        (lambda: mk.RolloutPolicy((HALF, HALF)), "stage 1 of 2 .* neither seconds nor calls"),
         (lambda: mk.RolloutStage(1 - 1e-16), "less than 1e-09 of the calls to one of the arms"),
         (lambda: mk.RolloutStage(5e-324), "less than 1e-09"),
         (lambda: stages_of(None, None, None), "either share="),
@@ -57,7 +57,7 @@ def test_what_cannot_be_meant_is_refused(make, why):
 
 
 def test_a_policy_is_written_and_read():
-    stages = (mk.RolloutStage(0, units=9), CANARY, HALF)
+    stages = (mk.RolloutStage(0, calls=9), CANARY, HALF)
     guards = (
         mk.Guard("errors", worse=1.5),
         mk.Guard("slow", material=0.005),

@@ -20,8 +20,8 @@ from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.testing import Client, check_model
 
 ERRORS = (mk.Guard("errors"),)
-SHADOW = mk.RolloutStage(0, units=50)
-ONE_CALL = mk.RolloutStage(0.1, units=1)
+SHADOW = mk.RolloutStage(0, calls=50)
+ONE_CALL = mk.RolloutStage(0.1, calls=1)
 ROOM = 10  # seconds in which everything must be over
 
 
@@ -149,7 +149,7 @@ def test_by_hand(clock):
 
 
 def test_time_running_out_holds_and_never_promotes(clock):
-    stage = mk.RolloutStage(0.5, units=10**6)
+    stage = mk.RolloutStage(0.5, calls=10**6)
     rollout = mk.Rollout(model(1), model(2), stages=[stage], guards=ERRORS, horizon=60, seed=0)
     heard = []
     stop = events.subscribe(heard.append, events.Decided)
@@ -163,7 +163,7 @@ def test_time_running_out_holds_and_never_promotes(clock):
 
 
 def test_no_traffic_decides_nothing(clock):
-    rollout = mk.Rollout(model(1), model(2), stages=[mk.RolloutStage(0.1, units=10), 0.5])
+    rollout = mk.Rollout(model(1), model(2), stages=[mk.RolloutStage(0.1, calls=10), 0.5])
     clock.go(3600)
     status = rollout.status()
     assert (status.decision, status.stage) == ("continue", 1)
@@ -410,7 +410,7 @@ def test_an_app_says_which_version_answered(tmp_path):
 
 
 def test_the_status_is_a_value_with_a_card_and_a_page(clock, tmp_path):
-    stages = [mk.RolloutStage(0.2, units=1), 0.5]
+    stages = [mk.RolloutStage(0.2, calls=1), 0.5]
     rollout = mk.Rollout(model(1), model(2), stages=stages, seed=0, tick=1)
     for _ in range(3):
         status = tick(rollout, clock, 100)
@@ -494,4 +494,4 @@ def test_options_that_a_rollout_does_not_have(two, churn):
 def test_one_call_is_no_evidence_for_a_larger_share(two):
     with pytest.raises(UsageError, match=r"stage 1 of 3 .* mk\.RolloutStage\(0\.01, seconds=3600"):
         mk.Rollout(*two, stages=[0.01, 0.05, 0.5])
-    assert mk.Rollout(*two, stages=[mk.RolloutStage(0.05, units=9), 0.5]).status().stages == 2
+    assert mk.Rollout(*two, stages=[mk.RolloutStage(0.05, calls=9), 0.5]).status().stages == 2

@@ -16,14 +16,14 @@ from modelkit.lifecycle.rollout.shadow import MOST_WAITING
 ERRORS = (mk.Guard("errors"),)
 
 
-SHADOW = mk.RolloutStage(0, units=50)
+SHADOW = mk.RolloutStage(0, calls=50)
 
 
 ROOM = 10  # seconds in which everything must be over
 X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02),)
 HALF = mk.RolloutStage(0.5)
-SHADOW_OF_ONE = mk.RolloutStage(0, units=1)
+SHADOW_OF_ONE = mk.RolloutStage(0, calls=1)
 
 
 def test_shadow_changes_no_answer_and_raises_nothing(clock):
@@ -105,7 +105,7 @@ def loss_of(outputs):
 def test_a_job_that_posts_losses_goes_on_from_shadow_to_canary(clock, form):
     """Both forms are taken in every stage; in shadow, a number is the loss of one answer of two."""
     guards = (mk.Guard("loss", margin=0.9),)
-    stages = [mk.RolloutStage(0, units=5), mk.RolloutStage(0.5, units=10**6)]
+    stages = [mk.RolloutStage(0, calls=5), mk.RolloutStage(0.5, calls=10**6)]
     rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
 
     def posted(keys):
@@ -138,7 +138,7 @@ def test_shadow_outlives_what_is_no_exception(clock):
     def leave(feeds):
         raise SystemExit(3)
 
-    shadow = mk.RolloutStage(0, units=50)
+    shadow = mk.RolloutStage(0, calls=50)
     rollout = mk.Rollout(
         model(1), model(2, leave), share=0.5, shadow=shadow, guards=[mk.Guard("errors")]
     )
@@ -150,7 +150,7 @@ def test_shadow_outlives_what_is_no_exception(clock):
 
 
 def test_shadow_is_counted_by_all_processes(registry):
-    stages = (mk.RolloutStage(0, units=20), mk.RolloutStage(0.5, seconds=3600))
+    stages = (mk.RolloutStage(0, calls=20), mk.RolloutStage(0.5, seconds=3600))
     policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
     registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
@@ -166,7 +166,7 @@ def test_shadow_is_counted_by_all_processes(registry):
 def test_rows_that_wait_in_shadow_are_bounded_in_bytes(clock, monkeypatch):
     monkeypatch.setattr("modelkit.lifecycle.rollout.shadow.MOST_HELD", 1000)
     gate = threading.Event()
-    shadow = mk.RolloutStage(0, units=50)
+    shadow = mk.RolloutStage(0, calls=50)
     rollout = mk.Rollout(
         model(1), model(2, lambda feeds: gate.wait(10) and None), share=0.5, shadow=shadow
     )

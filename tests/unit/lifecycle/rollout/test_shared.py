@@ -24,12 +24,12 @@ from modelkit.lifecycle.rollout.shared import SharedCounts, read_counts, write_c
 
 X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02),)
-STAGES = (mk.RolloutStage(0.1, units=1), mk.RolloutStage(0.9))
+STAGES = (mk.RolloutStage(0.1, calls=1), mk.RolloutStage(0.9))
 STAGED = mk.RolloutPolicy(STAGES, LOSS, tick=0.05)
 GUARDS = (mk.Guard("errors", floor=0.05),)
 LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS, tick=0.05)
 TWO_STAGES = mk.RolloutPolicy(
-    (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, units=100)),
+    (mk.RolloutStage(0.3, calls=100), mk.RolloutStage(0.5, calls=100)),
     (mk.Guard("errors", floor=0.1),),
     tick=0.05,
 )
@@ -45,7 +45,7 @@ def test_losses_of_any_float_are_written(clock):
 
 
 def test_late_counts_that_show_harm_roll_back_after_the_stage_has_changed(registry):
-    stages = (mk.RolloutStage(0.3, units=100), mk.RolloutStage(0.5, seconds=3600))
+    stages = (mk.RolloutStage(0.3, calls=100), mk.RolloutStage(0.5, seconds=3600))
     policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
     underway = registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)

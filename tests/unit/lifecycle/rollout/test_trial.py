@@ -10,7 +10,7 @@ import modelkit as mk
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
 from modelkit.lifecycle.rollout.trial import Trial
 
-CANARY = mk.RolloutStage(0.05, seconds=100, units=50)
+CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
 
 
 def test_without_events_the_floor_promotes():
@@ -82,7 +82,7 @@ def test_losses_decide(gap, kind):
 
 def test_in_shadow_only_pairs_count():
     guards = (ERRORS, mk.Guard("disagreement", floor=0.05), mk.Guard("loss", margin=0.05))
-    policy = mk.RolloutPolicy((mk.RolloutStage(0, units=500), HALF), guards)
+    policy = mk.RolloutPolicy((mk.RolloutStage(0, calls=500), HALF), guards)
     failing = Trial(policy, 0.0)
     bad = Counts(calls=ByArm(0, 100), shadowed=100, shadow_events={"errors": 5})
     kinds = [failing.tick(bad, 10.0 * tick).kind for tick in range(1, 4)]
@@ -110,7 +110,7 @@ def test_where_all_calls_go_to_the_candidate_its_floor_decides():
     """Blue-green: nothing is left to compare with."""
     guard = mk.Guard("errors", floor=0.02)
     for rate, kind in ((0.0, "promote"), (0.2, "rollback"), (0.02, "continue")):
-        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(1.0, units=100),), (guard,)), 0.0)
+        trial = Trial(mk.RolloutPolicy((mk.RolloutStage(1.0, calls=100),), (guard,)), 0.0)
         for tick in range(1, 21):
             arms = ByArm(100, 0)
             events = {"errors": Happened(ByArm(int(100 * rate), 0))}

@@ -8,7 +8,7 @@ import modelkit as mk
 
 @pytest.mark.parametrize("wrapper", [mk.Batcher, mk.Monitor, mk.Meter])
 def test_a_path_is_no_model(wrapper):
-    with pytest.raises(TypeError, match=f"a {wrapper.__name__} takes a Model, not a str; mk.load"):
+    with pytest.raises(TypeError, match=f"a {wrapper.__name__} takes a Model, not str; mk.load"):
         wrapper("model.mk")
 
 

@@ -1,0 +1,54 @@
+"""Public frozen values are values: whatever sequence they were given, they are equal and have a hash."""
+
+import pytest
+
+import modelkit as mk
+from modelkit.errors import UsageError
+
+A = mk.Column("a")
+X = mk.TensorSpec("x", "float32", ("n", 1), (A,))
+Y = mk.TensorSpec("y", "float32", ("n",))
+
+
+def figure(truth, outputs):
+    return 0.0
+
+
+VALUES = {
+    "categories": lambda of: mk.Column("a", "string", categories=of(["b", "c"])),
+    "shape": lambda of: mk.TensorSpec("x", "float32", of(["n", 2])),
+    "columns": lambda of: mk.TensorSpec("x", "float32", of(["n", 1]), of([A])),
+    "signature": lambda of: mk.Signature(
+        of([X]), of([Y]), classes=of(["a", "b"]), ignored=of(["id"]), refusals=of(["odd"])
+    ),
+    "bounds": lambda of: mk.GateMetric("own", figure, bounds=of([0, 1])),
+    "policy": lambda of: mk.RolloutPolicy(of([mk.RolloutStage(0.5)]), of([mk.Guard("errors")])),
+    "image": lambda of: mk.Preprocess(size=of([8, 8]), mean=of([0.5] * 3), std=of([0.2] * 3)),
+}
+
+
+@pytest.mark.parametrize("make", VALUES.values(), ids=VALUES.keys())
+def test_a_value_of_lists_is_the_value_of_tuples(make):
+    """A Signature of lists had no hash, and was told from its equal by a message with two equal texts."""
+    assert make(list) == make(tuple)
+    assert hash(make(list)) == hash(make(tuple))
+    assert repr(make(list)) == repr(make(tuple))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: mk.Column("a", "string", categories="bc"), "categories of Column"),
+        (lambda: mk.TensorSpec("x", "float32", "nm"), "shape of TensorSpec"),
+        (lambda: mk.TensorSpec("x", "float32", ("batch", 2), columns=2), "columns of TensorSpec"),
+        (lambda: mk.Signature((X,), (Y,), ignored="id"), "ignored of Signature"),
+        (lambda: mk.Signature(X, (Y,)), "inputs of Signature"),
+        (lambda: mk.GateMetric("own", figure, bounds="01"), "bounds of GateMetric"),
+        (lambda: mk.GateMetric("own", figure, bounds=3), "bounds of GateMetric"),
+        (lambda: mk.RolloutPolicy(mk.RolloutStage(0.5)), "stages of RolloutPolicy"),
+    ],
+)
+def test_what_is_no_sequence_is_refused(make, name):
+    """`columns=2` was "shape ['batch', 2], but 2 columns", and a text a sequence of its letters."""
+    with pytest.raises(UsageError, match=f"^{name} is a tuple or a list, not "):
+        make()
