@@ -80,7 +80,7 @@ class Explainer:
             outputs cannot be explained, or it has several outputs and none is named.
         UsageError: for another method, output, budget, seed or `positive` than the model has.
         SignatureError: if the background does not fit the model.
-        TypeError: for what is no Model.
+        TypeError: for anything but a Model.
         MissingExtraError: if onnx is not installed.
     """
 

@@ -76,9 +76,9 @@ class Model(ABC):
 
         Args:
             X: n rows, in any form that `Signature.coerce` accepts.
-            deadline: seconds from now after which the answer is of no use; a Batcher then drops the request.
-            priority: 0, or -1 for work that may wait.
-            key: what a rollout routes by.
+            deadline: seconds from now after which the answer is of no use: a Batcher drops the call then.
+            priority: 0, or -1 for work that may wait in a Batcher.
+            key: what a Rollout routes by. A Model that acts on none of the three answers all the same.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
