@@ -44,7 +44,7 @@ def values(tmp_path_factory):
     registry.register(folder / "1.mk")
     version = registry.register(folder / "2.mk")
     registry.set_alias("wide", "champion", "1", expected=None, reason="r" * 300)
-    policy = mk.RolloutPolicy(stages=(mk.RolloutStage(0.1, units=9), mk.RolloutStage(1.0)))
+    policy = mk.RolloutPolicy(stages=(mk.RolloutStage(0.1, calls=9), mk.RolloutStage(1.0)))
     underway = registry.start_rollout("wide", candidate="2", policy=policy, reason="r" * 300)
     rollout = mk.Rollout(registry, "wide")
     evaluation = mk.evaluate(model, X, y)

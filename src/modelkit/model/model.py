@@ -349,10 +349,7 @@ class Model(ABC):
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
-        """Refused, since a model is already trained: scikit-learn's tools ask whether there is one.
-
-        Raises TypeError.
-        """
+        """Raises TypeError, as a model is trained; scikit-learn's tools ask whether there is one."""
         raise TypeError(
             f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
             "tools that clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
