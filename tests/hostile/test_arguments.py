@@ -133,8 +133,8 @@ def test_a_text_where_a_number_is_taken(make, kind, message):
     [
         ({"level": "95"}, "between 0 and 1, not '95'"),
         (
-            {"times": "month"},
-            r"times names the column 'month', and the rows have \['age', 'income'\]",
+            {"slices": "month"},
+            r"slices names the column 'month', and the rows have \['age', 'income'\]",
         ),
         ({"sample_weight": -np.ones(200)}, "at least 0, one above it; the least is -1"),
         ({"sample_weight": np.ones(3)}, r"one number for each of 200 rows; got \(3,\)"),

@@ -97,7 +97,7 @@ def numbers(value: float | Sequence[float]) -> list[float]:
 
 
 def _check_numbers(name: str, value: Any) -> None:
-    """Raise UsageError for what is no number, nor numbers of the channels."""
+    """Raise UsageError for anything but a number, or numbers of the channels."""
     many = name != "scale" and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
     known = value if many else (value,)
     if not len(known) or not all(isinstance(one, Real) for one in known):

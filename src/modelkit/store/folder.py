@@ -68,7 +68,7 @@ class DiskFolder:
         return made
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
-        """The content of a file, or None. Raises NotAFile for what is no regular file."""
+        """The content of a file, or None. Raises NotAFile for anything but a regular file."""
         path = f"{self.url}/{name}"
         try:
             handle = os.open(path, READ)

@@ -396,7 +396,7 @@ class Registry:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
             UsageError: if the key is "verdict.json", which `register` keeps.
-            TypeError: for what is no bytes.
+            TypeError: for anything but bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(
@@ -421,7 +421,7 @@ class Registry:
         return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:
-        """Raise NotFound for what is no version, and UsageError for an alias."""
+        """Raise NotFound for a version that is not there, and UsageError for an alias."""
         release = self.version(name, check_pattern(VERSION_PATTERN, "version", version))
         if release.version != version:
             raise UsageError(
