@@ -158,7 +158,7 @@ def test_a_background_of_another_kind(boosting_mk):
     for array in (np.zeros((5, 30)), np.zeros((5, 3), np.float32), np.zeros(30, np.float32)):
         with (
             mk.load(background(array)) as model,
-            pytest.raises(mk.errors.ExplainError, match="background"),
+            pytest.raises(mk.errors.PackageError, match="background"),
         ):
             mk.Explainer(model).explain(np.zeros((1, 30), np.float32))
 

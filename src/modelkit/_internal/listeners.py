@@ -59,7 +59,7 @@ def subscribe(listener: Listener, *kinds: type[Event]) -> Callable[[], None]:
         A function that ends the subscription, and does nothing when it is called again.
 
     Raises:
-        TypeError: for a listener that cannot be called or is async, and for what is no kind of
+        TypeError: for a listener that cannot be called or is async, and for anything but a kind of
             event.
     """
     if not callable(listener) or inspect.iscoroutinefunction(listener):

@@ -32,7 +32,6 @@ def add_evaluate(verbs: Any) -> None:
     parser.add_argument("--clusters", help="the column that says which rows belong together")
     parser.add_argument("--weight", help="the column with the weights of the rows")
     parser.add_argument("--queries", help="the column with the query of each row, of a ranker")
-    parser.add_argument("--times", help="the column by which training rows may be too late")
     add_positive(parser)
     add_extra(parser, "columns that the model does not know and that no option names")
     parser.add_argument(
@@ -70,7 +69,6 @@ def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
         clusters=args.clusters,
         sample_weight=weights[0] if weights else None,
         queries=args.queries,
-        times=args.times,
         positive=positive_class(args.positive, model.signature),
         level=args.level,
         progress=args.progress,
@@ -111,7 +109,7 @@ def labelled_rows(
 
 def _read(path: str, args: argparse.Namespace, signature: mk.Signature) -> tuple[Any, ...]:
     """The columns of a file without truth and weights, the truth, and weights where there are."""
-    named = {*(args.slice or ()), args.weight, args.clusters, args.queries, args.times}
+    named = {*(args.slice or ()), args.weight, args.clusters, args.queries}
     columns, truth = labelled_rows(path, args.label, signature, named)
     if args.weight is None:
         return columns, truth

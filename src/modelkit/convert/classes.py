@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -53,18 +53,18 @@ def _in_dtype_of(label: Array, classes: list[Any]) -> list[Any]:
 
 
 def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
-    """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
+    """Classes as they were named: strings, integers or booleans of Python. Raises UsageError."""
     found = [label.item() if isinstance(label, np.generic) else label for label in classes]
     kinds = {type(label) for label in found}
     alike = kinds in ({str}, {int}, {bool})
     several = len(set(found)) > 1
     if isinstance(classes, str) or not alike or not several:
-        raise ConversionError(
+        raise UsageError(
             "classes= is a list of two labels or more, all strings, integers or booleans; got "
             f"{classes!r:.80}"
         )
     if len(set(found)) < len(found):
-        raise ConversionError(f"classes= names a label twice: {found}")
+        raise UsageError(f"classes= names a label twice: {found}")
     return tuple(found)
 
 

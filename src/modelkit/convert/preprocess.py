@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from modelkit._internal.fields import freeze
-from modelkit.errors import ConversionError
+from modelkit.errors import UsageError
 
 LAYOUTS = ("NHWC->NCHW", "NCHW->NCHW", "NHWC->NHWC", "NCHW->NHWC")
 FILTERS = ("bilinear", "bicubic")
@@ -35,7 +35,7 @@ class Preprocess:
         antialias: whether a smaller image takes the mean of what it leaves out, as PIL does, and
             torchvision by default; OpenCV does not.
 
-    Raises ConversionError for what fits none of these.
+    Raises UsageError for what fits none of these.
     """
 
     size: int | tuple[int, int] | None = None
@@ -49,25 +49,25 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
-            raise ConversionError(f"layout is one of {', '.join(LAYOUTS)}, not {self.layout!r}")
+            raise UsageError(f"layout is one of {', '.join(LAYOUTS)}, not {self.layout!r}")
         if self.interpolation not in FILTERS:
-            raise ConversionError(
+            raise UsageError(
                 f"interpolation is one of {', '.join(FILTERS)}, not {self.interpolation!r}"
             )
         if self.interpolation == "bicubic" and not self.antialias:
-            raise ConversionError("bicubic is antialiased here; pass antialias=True, or bilinear")
+            raise UsageError("bicubic is antialiased here; pass antialias=True, or bilinear")
         _check_sides("size", self.size)
         _check_sides("crop", self.crop)
         if self.crop is not None and not isinstance(self.size, int):
-            raise ConversionError(
+            raise UsageError(
                 "crop= needs size= as one number, to which the shorter side is resized"
             )
         if self.crop is not None and max(sides(self.crop)) > min(sides(self.size or 0)):
-            raise ConversionError(f"crop={self.crop} is more than size={self.size} leaves")
+            raise UsageError(f"crop={self.crop} is more than size={self.size} leaves")
         for name in ("scale", "mean", "std"):
             _check_numbers(name, getattr(self, name))
         if not min(numbers(self.std)) > 0:
-            raise ConversionError(f"std is above 0, not {self.std}")
+            raise UsageError(f"std is above 0, not {self.std}")
         sequences = ("size", "crop", "mean", "std")
         freeze(self, *[name for name in sequences if not isinstance(getattr(self, name), Real)])
 
@@ -97,12 +97,12 @@ def numbers(value: float | Sequence[float]) -> list[float]:
 
 
 def _check_numbers(name: str, value: Any) -> None:
-    """Raise ConversionError for what is no number, nor numbers of the channels."""
+    """Raise UsageError for anything but a number, or numbers of the channels."""
     many = name != "scale" and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
     known = value if many else (value,)
     if not len(known) or not all(isinstance(one, Real) for one in known):
         channels = "" if name == "scale" else ", or one for each channel"
-        raise ConversionError(f"{name} is a number{channels}, not {value!r:.60}")
+        raise UsageError(f"{name} is a number{channels}, not {value!r:.60}")
 
 
 def _check_sides(name: str, size: Any) -> None:
@@ -111,4 +111,4 @@ def _check_sides(name: str, size: Any) -> None:
     known = size if isinstance(size, tuple | list) else (size, size)
     sound = all(isinstance(side, int) and side > 0 for side in known)
     if len(known) != 2 or not sound:
-        raise ConversionError(f"{name} is (height, width), or one number; not {size!r:.60}")
+        raise UsageError(f"{name} is (height, width), or one number; not {size!r:.60}")

@@ -78,7 +78,7 @@ class Chronicle:
         return float(min(bucket.start for bucket in buckets)), float(last)
 
     def now(self) -> float:
-        """What the clock tells. Raises UsageError for what is no time."""
+        """What the clock tells. Raises UsageError for anything but a time."""
         return told_second(self.clock())
 
     def keep(self, new: Sequence[Alarm]) -> None:

@@ -237,7 +237,7 @@ def call_places(buffer: list[ServedCall], before: int) -> Array:
     """The numbers of the rows of calls among all that were served, and their times, (n, 2).
 
     `before` rows were served before these calls. The rows that stand for a larger call are spread
-    over it. Raises UsageError for what is no time.
+    over it. Raises UsageError for anything but a time.
     """
     served = [call.rows for call in buffer]
     times = told_seconds([call.time for call in buffer])

@@ -70,7 +70,7 @@ def given_seconds(at: Any, n: int) -> Array:
 
 
 def given_second(at: Any, argument: str) -> float:
-    """The one time that an argument holds. Raises UsageError for what is no time, and for several."""
+    """The one time that an argument holds. Raises UsageError for anything but a time, and several."""
     if not _is_one(at):
         raise UsageError(f"{argument} is one time; got {type(at).__name__}; {FIX}")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import ExplainError, PackageError, UsageError
+from modelkit.errors import ExplainError, UsageError
 from modelkit.explain.time_limit import current_call
 from modelkit.model import golden
 from modelkit.model.golden import BACKGROUND
@@ -208,6 +208,7 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
         ExplainError: if the model has nothing that can be explained, several outputs of which none
             is named, a row's answer depends on the rows beside it, or there is no background.
         UsageError: if there is no such output, or the background has no rows.
+        PackageError: if the background of the package cannot be read.
     """
     model = model.unobserved  # the rows of an explanation belong to nobody
     signature = model.signature
@@ -265,10 +266,7 @@ def _stored_background(model: Model) -> Feeds:
             "an explanation is relative to a background: pass background=X_train[:200], or store one "
             "in the package with mk.save(..., background=...)"
         )
-    try:
-        return golden.decode_rows(data, model.signature, BACKGROUND)
-    except PackageError as error:
-        raise ExplainError(f"the background of the package cannot be read: {error}") from error
+    return golden.decode_rows(data, model.signature, BACKGROUND)
 
 
 def _served_output(signature: Signature, named: str | None = None) -> str:

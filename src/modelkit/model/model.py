@@ -14,6 +14,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.model import golden, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
@@ -75,9 +76,9 @@ class Model(ABC):
 
         Args:
             X: n rows, in any form that `Signature.coerce` accepts.
-            deadline: seconds from now after which the answer is of no use; a Batcher then drops the request.
-            priority: 0, or -1 for work that may wait.
-            key: what a rollout routes by.
+            deadline: seconds from now after which the answer is of no use: a Batcher drops the call then.
+            priority: 0, or -1 for work that may wait in a Batcher.
+            key: what a Rollout routes by. A Model that acts on none of the three answers all the same.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
@@ -348,10 +349,7 @@ class Model(ABC):
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
-        """Refused, since a model is already trained: scikit-learn's tools ask whether there is one.
-
-        Raises TypeError.
-        """
+        """Raises TypeError, as a model is trained; scikit-learn's tools ask whether there is one."""
         raise TypeError(
             f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
             "tools that clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
@@ -369,7 +367,7 @@ class Model(ABC):
 
     def __repr__(self) -> str:
         named = "" if self.name is None else f" {self.name} {self.version}"
-        return f"<{type(self).__name__}{named}: {self.signature}>"
+        return fields.cut(f"<{type(self).__name__}{named}: {self.signature}>")
 
     def _facts(self) -> list[tuple[str, str]]:
         """The first lines of the notebook card; a wrapper adds its own."""

@@ -17,7 +17,7 @@ L = TypeVar("L", bound=Model)
 
 
 def check_is_model(given: object, taker: str) -> None:
-    """Raise TypeError for what is no Model, such as the path of one; `taker` says who asks."""
+    """Raise TypeError for anything but a Model: the path of one, for example; `taker` says who asks."""
     if not isinstance(given, Model):
         kind = type(given).__name__
         raise TypeError(f"{taker} takes a Model, not {kind}; mk.load(path) opens a package")

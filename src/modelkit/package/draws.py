@@ -1,6 +1,6 @@
 """Rows drawn at random, which are stored as golden rows and which a graph is tried on.
 
-They are within the range of each column, never copied from the example, but for what is no row: a
+They are within the range of each column, never copied from the example, except for what is not a row: a
 tensor without a dimension of rows that holds one value throughout, such as a sampling rate.
 """
 

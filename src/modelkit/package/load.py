@@ -241,7 +241,7 @@ def inspect(source: Openable) -> Manifest:
         source: a path, the bytes of a package, or a binary file object, as `load` takes it.
 
     Raises:
-        PackageError: for what is no package, or one whose manifest cannot be read.
+        PackageError: for anything but a package, and one whose manifest cannot be read.
         OSError: for a file that cannot be read.
     """
     return read_manifest(container.read_zip(open_bytes(source)))

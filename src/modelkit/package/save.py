@@ -17,7 +17,7 @@ from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
-from modelkit.errors import ConversionError, SignatureError, importing
+from modelkit.errors import ConversionError, SignatureError, UsageError, importing
 from modelkit.model.golden import GOLDEN, encode_rows
 from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
 from modelkit.model.model import Model
@@ -106,8 +106,8 @@ def save(
             disagrees.
         ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
-        UsageError: if the profile has other columns than the model takes, or if the file has the
-            suffix of another format, such as ".onnx" or ".pkl".
+        UsageError: if an argument cannot be meant, the profile has other columns than the model
+            takes, or the file has the suffix of another format, such as ".onnx" or ".pkl".
         MissingExtraError: if onnx is not installed, or what the model's library is converted by.
 
     Example:
@@ -158,7 +158,7 @@ def _prove(
     from modelkit.package import encoders, graphs, pickled
 
     if format not in FORMATS:
-        raise ConversionError(
+        raise UsageError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
         )
     if isinstance(model, type):
@@ -169,12 +169,12 @@ def _prove(
     if not all(isinstance(kind, type) for kind in notes.converters or {}) or not isinstance(
         notes.converters, Mapping | None
     ):
-        raise ConversionError(
+        raise UsageError(
             "converters= is a dict from classes to functions of their fitted objects: pass one such as "
             f"{{Ratio: ratio_of}}; got {notes.converters!r:.80}"
         )
     if notes.converters is not None and (format != "onnx" or not is_estimator(model)):
-        raise ConversionError(
+        raise UsageError(
             "converters= says what classes of estimators compute, and is for estimators with format='onnx'; "
             "leave it out"
         )
@@ -188,13 +188,13 @@ def _prove(
 
 
 def _listed_columns(nullable: Any) -> set[str] | None:
-    """The columns that `nullable=` names; None where it says nothing. Raises ConversionError."""
+    """The columns that `nullable=` names; None where it says nothing. Raises UsageError."""
     if nullable is None:
         return None
     names = () if nullable is False else nullable
     listed = isinstance(names, Collection) and not isinstance(names, str | bytes)
     if not listed or not all(isinstance(name, str) for name in names):
-        raise ConversionError(
+        raise UsageError(
             "nullable= is a list of the columns that may be missing, or False for none, not "
             f"{nullable!r:.80}; leave it out for all in which the model answers"
         )
@@ -202,7 +202,7 @@ def _listed_columns(nullable: Any) -> set[str] | None:
 
 
 def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
-    """A model that takes missing values in these columns only. Raises ConversionError."""
+    """A model that takes missing values in these columns only. Raises UsageError."""
     signature = proven.signature
     able = {spec.name for spec in signature.inputs if not (spec.columns or spec.finite)}
     inputs = []
@@ -217,7 +217,7 @@ def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
         inputs.append(replace(spec, columns=columns, finite=finite))
     odd = sorted(wanted - able)
     if odd:
-        raise ConversionError(
+        raise UsageError(
             f"nullable= names {odd}, in which the model was not shown to answer missing values; choose "
             f"among {sorted(able)!r:.300}"
         )

@@ -117,7 +117,7 @@ class Replicas(Model):
 
     Raises:
         SignatureError: if they are not equal, with the first difference.
-        TypeError: for what is no Model.
+        TypeError: for anything but a Model.
         UsageError: if there is none, or one is given twice, is a Rollout, or has a Monitor or a
             Meter.
     """

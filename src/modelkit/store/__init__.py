@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from modelkit.errors import RegistryError, without_credentials
+from modelkit.errors import UsageError, without_credentials
 from modelkit.store.store import Store
 
 BUCKETS = ("s3://", "gs://", "az://")
@@ -14,7 +14,7 @@ URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")  # of two letters or more: one is 
 
 
 def open_store(where: str | os.PathLike[str]) -> Store:
-    """The store at a path or a URL. Raises RegistryError for a mistyped URL."""
+    """The store at a path or a URL. Raises UsageError for a mistyped URL."""
     text = os.fspath(where)
     if text.startswith(BUCKETS):
         from modelkit.store.bucket import Bucket
@@ -27,15 +27,15 @@ def open_store(where: str | os.PathLike[str]) -> Store:
 
 
 def check_folder(text: str) -> None:
-    """Raise RegistryError for what would be a folder of a strange name, and is a URL that is misspelt."""
+    """Raise UsageError for what would be a folder of a strange name, and is a URL that is misspelt."""
     kinds = "a registry is a folder or a bucket (s3://..., gs://..., az://...)"
     if not text:
-        raise RegistryError(f"{kinds}, not {text!r}; '.' is the folder that you are in")
+        raise UsageError(f"{kinds}, not {text!r}; '.' is the folder that you are in")
     text = without_credentials(text)
     found = MISSPELT.match(text)
     if found is not None:
         scheme, rest = found.groups()
-        raise RegistryError(
+        raise UsageError(
             f"{kinds}, not {text!r}: is it {scheme.lower()}://{rest}? A pathlib.Path loses a slash "
             f"of a URL, so pass a string. A folder of this name is ./{text}"
         )
@@ -49,4 +49,4 @@ def check_folder(text: str) -> None:
             "the environment, such as AWS_ENDPOINT_URL"
         )
     )
-    raise RegistryError(f"{kinds}, not {text!r}: {fix}")
+    raise UsageError(f"{kinds}, not {text!r}: {fix}")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, final
 from urllib.parse import urlsplit
 
-from modelkit.errors import NotAFile, RegistryError, importing, without_credentials
+from modelkit.errors import NotAFile, RegistryError, UsageError, importing, without_credentials
 from modelkit.store.store import MOST_BYTES
 
 METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
@@ -31,7 +31,7 @@ class Bucket:
             from obstore.store import from_url
         parts = urlsplit(url)
         if "@" in parts.netloc or parts.query:
-            raise RegistryError(
+            raise UsageError(
                 f"the address of a bucket has a user, a password or a query, {without_credentials(url)}: "
                 "leave them out, and give credentials in the environment, such as AWS_ACCESS_KEY_ID"
             )

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import final
 
-from modelkit.errors import NotAFile, RegistryError
+from modelkit.errors import NotAFile, RegistryError, UsageError
 from modelkit.store.store import MOST_BYTES
 
 READ_ONLY = 0o444  # less what the umask of the writer takes away
@@ -43,7 +43,7 @@ class DiskFolder:
     def __init__(self, root: str) -> None:
         self.url = os.path.abspath(root)  # a string, which is faster to add to
         if os.path.exists(self.url) and not os.path.isdir(self.url):
-            raise RegistryError(f"{self.url!r} is a file; a registry is a folder or a bucket")
+            raise UsageError(f"{self.url!r} is a file; a registry is a folder or a bucket")
         self._swept: set[Path] = set()
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
@@ -68,7 +68,7 @@ class DiskFolder:
         return made
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
-        """The content of a file, or None. Raises NotAFile for what is no regular file."""
+        """The content of a file, or None. Raises NotAFile for anything but a regular file."""
         path = f"{self.url}/{name}"
         try:
             handle = os.open(path, READ)

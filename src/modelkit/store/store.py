@@ -24,7 +24,7 @@ class Store(Protocol):
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
         """The content of a file, or None where there is none.
 
-        Raises NotAFile for what is no regular file, or has more bytes than `most`.
+        Raises NotAFile for anything but a regular file, and for one of more bytes than `most`.
         """
 
     def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:

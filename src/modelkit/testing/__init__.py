@@ -35,7 +35,7 @@ def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6)
 
     Raises:
         AssertionError: saying which check failed and how.
-        TypeError: for what is no Model.
+        TypeError: for anything but a Model.
     """
     check_is_model(model, "check_model")
     for check in (

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 from modelkit import events
+from modelkit._internal import fields
 from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, UsageError
 from modelkit.lifecycle.layered import Opened, check_answers, layered
@@ -69,7 +70,6 @@ class App:
         limits: what a request may take.
         metrics: what gives the body and content type of `/metrics` for an Accept header, such as
             `Collector.text`. Without it there is no such path.
-        overloaded: the status of a request for which there is no room: 429, or 503.
 
     Raises:
         UsageError: for no models at all, and for a name that cannot be part of a path.
@@ -85,17 +85,19 @@ class App:
         auth: Auth | None = None,
         limits: Limits = _LIMITS,
         metrics: Metrics | None = None,
-        overloaded: Literal[429, 503] = 429,
     ) -> None:
         check_installed()
         _check_models(models)
-        _check_options(auth, limits, metrics, overloaded)
+        _check_options(auth, limits, metrics)
         served = _open_all(models)
-        self._edge = Edge(served, limits, auth, metrics, overloaded)
+        self._edge = Edge(served, limits, auth, metrics)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._threads = Threads()
         self._room = Room(limits.memory)
         watch_forks(self)
+
+    def __repr__(self) -> str:
+        return f"<App of {fields.BRIEF.repr(list(self._edge.served))}>"
 
     # What ASGI calls.
 
@@ -229,9 +231,9 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            UsageError: for a name that is not served.
+            UsageError: for a name that is not served, and for that of a Rollout, which changes its
+                versions itself.
             ClosedError: if the App, or `newer`, was closed.
-            UsageError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """
@@ -326,7 +328,7 @@ def _check_models(models: Mapping[str, Servable]) -> None:
         check_path_name(name)
 
 
-def _check_options(auth: object, limits: object, metrics: object, overloaded: object) -> None:
+def _check_options(auth: object, limits: object, metrics: object) -> None:
     """Find now what would fail at the first request."""
     if not (auth is None or callable(auth)):
         given = type(auth).__name__
@@ -342,8 +344,6 @@ def _check_options(auth: object, limits: object, metrics: object, overloaded: ob
             "metrics is what answers a scrape, such as modelkit.integrations.prometheus."
             f"Collector(model).text; got {given}"
         )
-    if overloaded not in (429, 503):
-        raise UsageError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 
 
 def _check_no_rollout(name: str, serving: Serving) -> None:

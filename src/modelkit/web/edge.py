@@ -69,7 +69,6 @@ class Edge:
         limits: Limits,
         auth: Auth | None,
         metrics: Metrics | None,
-        overloaded: int,
     ) -> None:
         self.served = served
         self.limits = limits
@@ -79,7 +78,6 @@ class Edge:
         self.closed = False
         self._idle = threading.Event()
         self._auth = auth
-        self._overloaded = overloaded
         self._infos = Infos(served, metrics)
         self._routes = dict(map(_known, served))
 
@@ -192,7 +190,7 @@ class Edge:
             served = self.served.get(name)
             plan = None if served is None else served.active.now.value.plan
             message = f"{most:,} requests are being answered, and no more may be"
-            raise overload(message, self._overloaded, retry_after(most, plan))
+            raise overload(message, retry_after(most, plan))
 
     async def _authenticate(self, visit: Visit, transport: Transport, auth: Auth) -> None:
         try:
@@ -241,7 +239,7 @@ class Edge:
                 return await self._ask_one(served.name, activation.value, body, visit, transport)
             except Overloaded as error:
                 wait = retry_after(error.queued, activation.value.plan)
-                raise overload(str(error), self._overloaded, wait) from None
+                raise overload(str(error), wait) from None
             except ClosedError:
                 if last or served.active.now is activation:
                     raise

@@ -55,7 +55,7 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
     are checked before the first one counts.
 
     Raises:
-        Refused: 400 for what is no such body; 404 for a model that is no Rollout; 409 where none is
+        Refused: 400 for another body; 404 for a model that is not a Rollout; 409 where none is
             under way that watches losses; 413 for more than `limits.rows`; 422 for a loss beyond 0
             to 1.
     """

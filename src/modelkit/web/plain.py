@@ -37,7 +37,7 @@ def read(body: bytes | memoryview, headers: Headers, signature: Signature, limit
     """A request: `rows` (records), `columns` or `inputs` (arrays by name), and options.
 
     Raises:
-        Refused: 400 for what is no such request, or asks for what there is not; 413 for more rows
+        Refused: 400 for another request, and one for what there is not; 413 for more rows
             than `limits` allow; 415 for another type of content; 422 for values that are no values
             of their column.
     """

@@ -32,9 +32,9 @@ def retry_after(rows: int, plan: BatchPlan | None) -> bytes:
     return b"%d" % min(LONGEST_WAIT, max(1, ceil(seconds)))
 
 
-def overload(message: str, status: int, wait: bytes) -> Refused:
-    """The answer to a request for which there is no room."""
-    return Refused(status, message, headers=[(b"retry-after", wait)])
+def overload(message: str, wait: bytes) -> Refused:
+    """The answer to a request for which there is no room: 503 would count against the host."""
+    return Refused(429, message, headers=[(b"retry-after", wait)])
 
 
 def not_allowed(method: str, allowed: tuple[str, ...]) -> Refused:

@@ -57,7 +57,7 @@ def read(body: bytes | memoryview, headers: Headers, signature: Signature, limit
     """A request for an answer.
 
     Raises:
-        Refused: 400 for what is no request of the protocol, or asks for what there is not; 413 for
+        Refused: 400 for anything but a request of the protocol, and one for what there is not; 413 for
             more rows than `limits` allow; 415 for another type of content; 422 for values that are
             no values of their column.
     """

@@ -29,7 +29,6 @@ def folder(tmp_path_factory):
         weight=rng.uniform(1, 2, 300),
         region=np.where(np.arange(300) % 3, "north", "south"),
         customer=np.arange(300) // 2,
-        day=pd.date_range("2026-01-01", periods=300).astype(str),
     )
     for name, part in {"train": table[:150], "test": table[150:]}.items():
         part.to_csv(where / f"{name}.csv", index=False)
@@ -38,7 +37,7 @@ def folder(tmp_path_factory):
 
 
 def options(folder, kind, *more):
-    told = ["--slice", "region", "--clusters", "customer", "--weight", "weight", "--times", "day"]
+    told = ["--slice", "region", "--clusters", "customer", "--weight", "weight"]
     files = ["--data", str(folder / f"test.{kind}"), "--train", str(folder / f"train.{kind}")]
     return ["evaluate", str(folder / "m.mk"), *files, "--label", "truth", *told, *more]
 
@@ -57,15 +56,9 @@ def test_files_give_what_frames_give(folder, kind, capsys):
             slices=["region"],
             clusters="customer",
             sample_weight=test["weight"],
-            times="day",
         )
     assert found == expected
-    assert {check.name for check in found.leaks} == {
-        "equal rows",
-        "shared clusters",
-        "time order",
-        "one column",
-    }
+    assert {check.name for check in found.leaks} == {"equal rows", "shared clusters", "one column"}
     assert not any(check.found for check in found.leaks)
 
 
@@ -95,11 +88,6 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
             ["--label", "truth", "--extra", "ignore", "--clusters", "client"],
             2,
             "names the column 'client'",
-        ),
-        (
-            ["--label", "truth", "--extra", "ignore", "--times", "month"],
-            2,
-            "times names the column 'month'",
         ),
     ],
 )

@@ -98,7 +98,7 @@ def test_the_command_line_retires_keeps_and_forces(registry, tmp_path, capsys):
     assert registry.state("churn").retired == {"1.0.0": "old"}
     status, _, err = ask("retire", "churn@1.1.0", "--reason", "r")
     assert (status, "let the alias name another version first" in err) == (3, True)
-    assert ask("retire", "churn@champion", "--reason", "r")[0] == 1
+    assert ask("retire", "churn@champion", "--reason", "r")[0] == 2
     report = tmp_path / "report.json"
     report.write_text("{}")
     kept = {"name": "churn", "version": "1.1.0", "key": "report.json"}

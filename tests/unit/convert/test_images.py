@@ -7,7 +7,7 @@ from helpers.graphs import model_of, tensor
 from helpers.packages import kept
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, SignatureError, UsageError
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(0)
@@ -123,7 +123,7 @@ def test_a_preprocess_that_does_not_fit_is_refused(tmp_path):
         ({"size": 3, "crop": 4}, "more than size"),
         ({"std": 0}, "above 0"),
     ):
-        with pytest.raises(ConversionError, match=message):
+        with pytest.raises(UsageError, match=message):
             mk.Preprocess(**said)
 
 

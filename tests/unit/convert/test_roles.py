@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, UsageError
 
 RNG = np.random.default_rng(0)
 ROWS, SPECIES = load_iris(return_X_y=True)
@@ -79,9 +79,6 @@ def test_one_probability_is_that_of_the_second_of_two_classes(width, tmp_path):
     [
         ({"classes": ["a", "b", "c"]}, "needs an output of probabilities"),
         ({"classes": ["a", "b"], "outputs": {"probabilities": "output_1"}}, "one column for each"),
-        ({"classes": ["a", "b", "b"], "outputs": {"probabilities": "output_1"}}, "twice"),
-        ({"classes": [0.5, 1.5, 2.5], "outputs": {"probabilities": "output_1"}}, "all strings"),
-        ({"classes": "abc", "outputs": {"probabilities": "output_1"}}, "all strings"),
         ({"classes": ["a", "b", "c"], "outputs": {"probabilities": "output_0"}}, "softmax"),
         ({"outputs": {"a": "output_2"}}, "the outputs are"),
         ({"outputs": {"output_1": "output_0"}}, "each once"),
@@ -97,6 +94,15 @@ def test_what_is_said_of_a_graph_must_fit_it(said, message, tmp_path):
     with pytest.raises(ConversionError, match=message):
         kept(scores(), tmp_path, **said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [(["a", "b", "b"], "twice"), ([0.5, 1.5, 2.5], "all strings"), ("abc", "all strings")],
+)
+def test_classes_are_distinct_labels_of_one_type(classes, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        kept(scores(), tmp_path, classes=classes, outputs={"probabilities": "output_1"})
 
 
 def test_an_estimator_says_all_of_itself(tmp_path):

@@ -186,12 +186,12 @@ def test_what_stands_with_the_transformer_goes_before_what_stands_at_the_root(la
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("modules.json", "[{]", r"modules\.json is not a JSON"),
+        ("modules.json", "[{]", r"modules\.json is not JSON"),
         ("modules.json", "{}", r"modules\.json holds dict where list is expected"),
         ("modules.json", "[1]", r"modules\.json does not name modules"),
         ("modules.json", '[{"type": "a"}]', "does not name modules: KeyError"),
         ("1_Pooling/config.json", "[]", r"config\.json holds list"),
-        ("sentence_bert_config.json", '"', r"sentence_bert_config\.json is not a JSON"),
+        ("sentence_bert_config.json", '"', r"sentence_bert_config\.json is not JSON"),
     ],
 )
 def test_a_file_of_a_folder_that_cannot_be_read_is_named(layout, name, text, message):

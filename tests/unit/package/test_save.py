@@ -178,10 +178,16 @@ def test_which_columns_may_be_missing_can_be_narrowed(tmp_path):
     with pytest.raises(ConversionError, match=r"rows of its own example.*\n.*'a': missing value"):
         nullable(holed, nullable=False)
     for odd in (True, "a", ["a", 1], 3):
-        with pytest.raises(ConversionError, match="nullable= is a list of the columns that may be"):
+        with pytest.raises(UsageError, match="nullable= is a list of the columns that may be"):
             nullable(X, nullable=odd)
-    with pytest.raises(ConversionError, match=r"nullable= names \['d'\], in which the model was"):
+    with pytest.raises(UsageError, match=r"nullable= names \['d'\], in which the model was"):
         nullable(X, nullable=["a", "d"])
+
+
+def test_there_are_two_formats(tmp_path):
+    with pytest.raises(UsageError, match="format 'pickle' is unknown; use 'onnx'"):
+        mk.save(object(), tmp_path / "m.mk", format="pickle")
+    assert not (tmp_path / "m.mk").exists()
 
 
 def test_a_tensor_without_columns_can_be_narrowed(tmp_path):

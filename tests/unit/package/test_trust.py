@@ -184,9 +184,9 @@ def test_a_pickle_in_an_onnx_package_is_never_loaded(penguins_mk, bomb):
     with mk.load(package, **options) as model:
         with pytest.raises(PackageError, match="golden"):
             model.verify()
-        with pytest.raises(mk.errors.ExplainError, match="background"):
+        with pytest.raises(PackageError, match="background"):
             mk.Explainer(model)
-        with pytest.raises(mk.errors.UsageError):
+        with pytest.raises(PackageError, match="profile"):
             mk.Monitor(model)
     graph = members_of(data)["model/model.onnx"]
     for damaged in (graph[:-1], pickled, b"", graph.replace(b"ai.onnx.ml", b"ai.evil.ml")):
@@ -294,7 +294,6 @@ def test_what_cannot_be_pickled_or_read_elsewhere_is_refused(tmp_path, penguins)
         del sys.modules["__main__"].halve
     refused(fitted, "pass example=", example=None)
     refused(b"graph", "interface, not bytes")
-    refused(fitted, "'pickle' is unknown", format="pickle")
     refused(
         fitted,
         "of the form that fit was given",

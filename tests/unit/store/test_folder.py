@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from modelkit.errors import NotAFile, RegistryError
+from modelkit.errors import NotAFile, UsageError
 from modelkit.store import open_store
 
 RECORD = b"a record of some bytes"
@@ -60,7 +60,7 @@ def test_a_file_cannot_be_written_to(store):
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "kept").write_bytes(b"")
-    with pytest.raises(RegistryError, match="is a file; a registry is a folder or a bucket"):
+    with pytest.raises(UsageError, match="is a file; a registry is a folder or a bucket"):
         open_store(tmp_path / "kept")
 
 
@@ -77,7 +77,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     ],
 )
 def test_a_misspelt_address_is_refused_with_the_fix(where, words):
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(UsageError) as caught:
         open_store(where)
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -57,8 +57,6 @@ def test_names_may_be_in_any_language():
 def test_what_cannot_be_served_is_refused_at_once():
     with pytest.raises(ValueError, match="at least one model"):
         mk.App({})
-    with pytest.raises(ValueError, match="429 or 503"):
-        mk.App({"sum": summed()}, overloaded=500)
     with pytest.raises(TypeError, match="not dict"):
         mk.App({"sum": {}})
 

@@ -200,8 +200,6 @@ def _across_the_split(held: Side, trained: Side, signature: Signature) -> list[L
     after = held.named_clusters
     if before is not None and after is not None:
         found.append(leakage.shared_clusters(before, after))
-    if held.rows.times is not None:
-        found.append(leakage.time_order(trained.times, held.times, held.rows.times))
     return found
 
 

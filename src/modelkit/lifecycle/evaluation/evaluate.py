@@ -11,7 +11,7 @@ from typing import Any
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
-from modelkit.lifecycle.evaluation.columns import column_named, held_columns
+from modelkit.lifecycle.evaluation.columns import held_columns
 from modelkit.lifecycle.evaluation.digests import digest_of
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.folds import cross_validate
@@ -40,7 +40,6 @@ def evaluate(
     clusters: Any = None,
     sample_weight: Any = None,
     queries: Any = None,
-    times: str | None = None,
     corpus: Any = None,
     roles: tuple[str | None, str | None] = (None, None),
     cv: Any = None,
@@ -70,7 +69,6 @@ def evaluate(
         sample_weight: (n,), at least 0; they enter every figure that has weights, and the others
             are undefined.
         queries: values (n,), or the name of a column of X: rows are ranked within their query.
-        times: the name of a column that X and the training rows have, for the order in time.
         corpus: what an encoder searches in.
         roles: the roles of an encoder for queries and for the corpus.
         cv: the number of folds, or a splitter: evaluate the training procedure, not one model.
@@ -93,10 +91,8 @@ def evaluate(
     if not isinstance(level, Real) or not 0 < level < 1:
         raise UsageError(f"the level of an interval is between 0 and 1, not {level!r}")
     rows = LabelledRows(
-        X, y, sample_weight, slices, clusters, queries, times, corpus, roles, positive=positive
+        X, y, sample_weight, slices, clusters, queries, corpus, roles, positive=positive
     )
-    if times is not None and cv is None:
-        column_named(X, times, "times")  # also where there is no train to compare with
     if cv is not None:
         return _of_procedure(model, rows, cv, train, level=level, seed=seed, progress=progress)
     with ExitStack() as opened:
@@ -172,9 +168,9 @@ def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None
             "with cv, pass the values of clusters and not the name of a column, which the estimator "
             "would be fitted on"
         )
-    others = (train, rows.slices, rows.queries, rows.times, rows.corpus)
+    others = (train, rows.slices, rows.queries, rows.corpus)
     if any(other is not None for other in others):
         raise UsageError(
             "cross-validation takes clusters, sample_weight, level and seed; train, slices, "
-            "queries, times and corpus are for a Model"
+            "queries and corpus are for a Model"
         )

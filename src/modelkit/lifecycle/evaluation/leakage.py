@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import bin_places
-from modelkit.lifecycle.evaluation.columns import read_column, texts_of
+from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.intervals import special_functions
 from modelkit.lifecycle.evaluation.ranks import area_of
 from modelkit.lifecycle.evaluation.sums import Undefined, average_of, r2_of
-from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Feeds, Signature
 
 ALONE = 0.98  # of the area under the ROC curve, or of R2, that one column reaches by itself
@@ -34,7 +31,7 @@ class LeakageCheck:
     """One check for a leak.
 
     Attributes:
-        name: "equal rows", "one column", "time order" or "shared clusters".
+        name: "equal rows", "one column" or "shared clusters".
         found: whether there is a sign of a leak.
         text: what was found, in a sentence.
     """
@@ -128,33 +125,6 @@ def shared_clusters(trained: Any, held_out: Any) -> LeakageCheck:
     share = float(both.mean())
     text = f"{share:.1%} of the held-out rows are of a cluster that the model was trained on"
     return LeakageCheck("shared clusters", bool(both.any()), text)
-
-
-def time_order(trained: Any, held_out: Any, name: str) -> LeakageCheck:
-    """Whether training rows are later than held-out ones. Raises UsageError."""
-    before = _known_times(trained, name)
-    after = _known_times(held_out, name)
-    if not before or not after:
-        return LeakageCheck("time order", found=False, text=f"{name!r} has no times")
-    try:
-        first = min(after)
-        later = sum(time > first for time in before)
-    except TypeError as error:
-        raise UsageError(f"the times {name!r} cannot be compared: {error}") from error
-    share = later / len(before)
-    text = f"{share:.1%} of the training rows are later by {name!r} than the first held-out row"
-    return LeakageCheck("time order", later > 0, text)
-
-
-def _known_times(values: Any, name: str) -> list[Any]:
-    """The times that are not missing; texts are in the form of ISO 8601. Raises UsageError."""
-    known = [value for value in read_column(name, values).tolist() if not is_missing(value)]
-    if not all(isinstance(value, str) for value in known):
-        return known
-    try:
-        return [datetime.fromisoformat(value) for value in known]
-    except ValueError as error:
-        raise UsageError(f"the times {name!r} are not in the form of ISO 8601: {error}") from None
 
 
 def telling_columns(feeds: Feeds, signature: Signature, task: Answered) -> LeakageCheck | None:

@@ -38,7 +38,6 @@ class LabelledRows:
     slices: Any = None
     clusters: Any = None
     queries: Any = None
-    times: str | None = None
     corpus: Any = None
     roles: tuple[str | None, str | None] = (None, None)
     also: tuple[str, ...] = ()
@@ -52,7 +51,7 @@ class LabelledRows:
     def named(self) -> list[str]:
         """The columns of X that the caller names, for these rows or for others."""
         slices = [] if self.slices is None or isinstance(self.slices, dict) else list(self.slices)
-        columns = [*slices, self.clusters, self.queries, self.times, *self.also]
+        columns = [*slices, self.clusters, self.queries, *self.also]
         return [name for name in columns if isinstance(name, str)]
 
 
@@ -65,12 +64,6 @@ class Side(NamedTuple):
     feeds: Feeds | None
     data_digest: str
     notes: tuple[str, ...] = ()
-
-    @property
-    def times(self) -> Any:
-        """The times of the rows, or None."""
-        rows = self.rows
-        return None if rows.times is None else column_named(rows.X, rows.times, "times")
 
     @property
     def named_clusters(self) -> Any:

@@ -79,8 +79,7 @@ def gate(
         seed: of the bootstrap.
 
     Raises:
-        UsageError: if it cannot be judged as asked.
-        UsageError: if the truth does not fit the rows.
+        UsageError: if it cannot be judged as asked, or the truth does not fit the rows.
         SignatureError: if the rows do not fit the champion.
         PackageError, NotFound: if a model cannot be opened.
         MissingExtraError: if scipy is missing.

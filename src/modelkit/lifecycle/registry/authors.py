@@ -9,14 +9,14 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from modelkit.errors import RegistryError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.log import Entry, State
 
 
 def entry_after(state: State, kind: str, version: str, reason: str, **more: Any) -> Entry:
     """The next entry of a log."""
     if not isinstance(reason, str) or not reason.strip():
-        raise RegistryError("a reason is needed: readers of the history look for it")
+        raise UsageError("a reason is needed: readers of the history look for it")
     return Entry(
         generation=state.generation + 1,
         kind=kind,

@@ -72,7 +72,7 @@ class Registry:
             from the environment of whoever opens it.
 
     Raises:
-        RegistryError: if `where` is a file, or a URL of another kind.
+        UsageError: if `where` is a file, or a URL of another kind.
         MissingExtraError: if it is a bucket, and obstore is not installed.
     """
 
@@ -103,8 +103,8 @@ class Registry:
             PackageError: if it is no package, or damaged.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
-            RegistryError: if an alias has the name of the version, or it is "champion"; if the
-                verdict is about another model.
+            UsageError: if its version is "champion".
+            RegistryError: if an alias has the version's name, or the verdict is of another model.
             TypeError: if `parents` are no texts.
         """
         made_from = parents_of(parents)
@@ -253,8 +253,8 @@ class Registry:
             Conflict: if it names something else by now, with who set it; if it was set since the
                 verdict; or if the version was retired, or rolled back.
             NotFound: if there is no such version.
-            RegistryError: if the alias is no name, or that of a version; if the verdict is about
-                something else; or if the log was removed, or replaced by another one.
+            UsageError: if the alias is no name, the version is an alias, or there is no reason.
+            RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
         check_pattern(ALIAS_PATTERN, "alias", alias)
@@ -378,7 +378,7 @@ class Registry:
         Raises:
             Conflict: if an alias names it, or a rollout tries it.
             NotFound: if there is no such version.
-            RegistryError: if it is an alias.
+            UsageError: if it is an alias.
         """
         self._check_version(name, version)
 
@@ -395,8 +395,8 @@ class Registry:
         Raises:
             Conflict: if there are other bytes under this key.
             NotFound: if there is no such version.
-            RegistryError: if the key is "verdict.json", which `register` keeps.
-            TypeError: for what is no bytes.
+            UsageError: if the key is "verdict.json", which `register` keeps.
+            TypeError: for anything but bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(
@@ -421,10 +421,10 @@ class Registry:
         return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:
-        """Raise NotFound for what is no version, and RegistryError for an alias."""
+        """Raise NotFound for a version that is not there, and UsageError for an alias."""
         release = self.version(name, check_pattern(VERSION_PATTERN, "version", version))
         if release.version != version:
-            raise RegistryError(
+            raise UsageError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
             )
 
@@ -440,10 +440,10 @@ class Registry:
             )
 
     def _take_name(self, release: ModelVersion) -> None:
-        """Write down that no alias gets the name of a version; raise RegistryError if one has it."""
+        """Write down that no alias gets the name of a version; raise an error if one has it."""
         name, version = release.name, release.version
         if version == CHAMPION:
-            raise RegistryError(
+            raise UsageError(
                 f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
             )
         journal = self._journal(name)

@@ -49,6 +49,8 @@ class ModelVersion:
     at: str
     actor: str
 
+    __repr__ = fields.brief
+
     def to_json(self) -> str:
         """The version as one JSON object."""
         return json.dumps(fields.write_object(self), indent=1, sort_keys=True)
@@ -99,7 +101,7 @@ def read_release(data: bytes, where: str, name: str, version: str) -> ModelVersi
 
 
 def parents_of(parents: Sequence[str]) -> tuple[str, ...]:
-    """The parents of a release. Raises TypeError for a bare text, and for what is no text."""
+    """The parents of a release. Raises TypeError for a bare text, and for parents other than texts."""
     found = () if isinstance(parents, str) else tuple(parents)
     if isinstance(parents, str) or not all(isinstance(parent, str) for parent in found):
         raise TypeError(f"parents are a list of versions or digests, not {parents!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from modelkit.errors import Conflict, NotFound, RegistryError
+from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 
 DECISIONS = ("advance", "rollback", "promote", "hold")
@@ -71,7 +71,7 @@ def check_underway(state: State, name: str, rollout: Underway) -> Underway:
 def decision_fields(rollout: Underway, decision: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """What the entry of a decision holds."""
     if decision not in DECISIONS:
-        raise RegistryError(f"a decision is one of {', '.join(DECISIONS)}, not {decision!r}")
+        raise UsageError(f"a decision is one of {', '.join(DECISIONS)}, not {decision!r}")
     told = {**about, "decision": decision, "rollout": rollout.generation}
     if decision == "advance":
         told["stage"] = rollout.stage + 1

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UsageError
 from modelkit.lifecycle.registry.bucket_package import (
     BucketPackage,
     blob_name,
@@ -130,7 +130,7 @@ class Versions:
     def keep(self, release: ModelVersion, key: str, data: bytes) -> None:
         """Keep bytes beside a version, once. Raises Conflict if there are others."""
         if key == VERDICT:
-            raise RegistryError(
+            raise UsageError(
                 f"{VERDICT!r} is the verdict that a version is registered with: to add it, register "
                 "the same package again with verdict= (--verdict)"
             )
@@ -158,9 +158,9 @@ class Versions:
 
 
 def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:
-    """A text that fits a pattern. Raises RegistryError for any other."""
+    """A text that fits a pattern. Raises UsageError for any other."""
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise RegistryError(f"{what} {text!r} must match {pattern.pattern}")
+        raise UsageError(f"{what} {text!r} must match {pattern.pattern}")
     return text
 
 

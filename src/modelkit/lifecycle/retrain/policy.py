@@ -13,6 +13,8 @@ from modelkit.lifecycle.rollout.policy import DAY, RolloutPolicy
 HOUR = 3600.0
 PERFORMANCE = "performance"
 RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
+WINDOW = 30 * DAY  # seconds in which a budget counts
+AGREEING = 2  # kinds of alarms that are a reason at once, however young
 
 
 @final
@@ -24,14 +26,12 @@ class RetrainPolicy:
         rollout: how a candidate that the gate promotes is tried; None to make it the champion at
             once, as for a model that only scores batches.
         persist: the seconds that an alarm must stand before it is a reason.
-        agreeing: so many kinds of alarms at once are a reason at once, and "performance" always is.
         fresh: the least number of rows that were labelled since the newest change began, and since
             the last retraining for it: a model that is trained on older ones learns nothing of it.
         labels: so many rows that were labelled since the champion are a reason; None for never.
         schedule: the age of a champion, in seconds, that is a reason; None for never.
         cooldown: the least number of seconds between the starts of two retrainings.
-        budget: the most retrainings that start within `window`.
-        window: in seconds.
+        budget: the most retrainings that start within 30 days.
         failures: after so many retrainings in a row for one reason, without a promotion, somebody must
             look: the next retraining for it has to be asked for. Each alarm is a reason of its own.
         lease: the seconds after which a retraining is taken over from a process of which nothing is heard.
@@ -42,13 +42,11 @@ class RetrainPolicy:
 
     rollout: RolloutPolicy | None
     persist: float = HOUR
-    agreeing: int = 2
     fresh: int = 1000
     labels: int | None = None
     schedule: float | None = None
     cooldown: float = DAY
     budget: int = 4
-    window: float = 30 * DAY
     failures: int = 2
     lease: float = 600.0
 
@@ -59,9 +57,9 @@ class RetrainPolicy:
             )
         for name in ("persist", "fresh", "cooldown"):
             self._check(name, least=0)
-        for name in ("agreeing", "budget", "failures", "labels"):
+        for name in ("budget", "failures", "labels"):
             self._check(name, least=1)
-        for name in ("schedule", "window", "lease"):
+        for name in ("schedule", "lease"):
             self._check(name, least=0, more=True)
 
     def _check(self, name: str, *, least: int, more: bool = False) -> None:
@@ -215,9 +213,9 @@ def _held_back(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
         return Due(
             "", "cooldown", f"the last retraining started less than {span(policy.cooldown)} ago"
         )
-    recent = [start for start in state.starts if now - start < policy.window]
+    recent = [start for start in state.starts if now - start < WINDOW]
     if len(recent) >= policy.budget:
-        message = f"the budget of {policy.budget} retrainings in {span(policy.window)} is spent"
+        message = f"the budget of {policy.budget} retrainings in {span(WINDOW)} is spent"
         return Due("", "budget", message)
     return Due("")
 
@@ -228,7 +226,7 @@ def _waiting(
     """What alarms have to wait for."""
     kinds = {alarm.kind for alarm in alarms}
     stood = now - min(alarm.since for alarm in alarms)
-    at_once = PERFORMANCE in kinds or len(kinds) >= policy.agreeing
+    at_once = PERFORMANCE in kinds or len(kinds) >= AGREEING
     if not at_once and stood < policy.persist:
         return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")
     if state.labelled < policy.fresh:

@@ -226,7 +226,7 @@ def _is_had(file: int, lock: int) -> bool:
 
 
 def _check_files(path: Path) -> None:
-    """Raise UsageError for what is no folder, or holds files that are not of shared counts."""
+    """Raise UsageError for anything but a folder, and for one with other files than shared counts."""
     try:
         names = [found.name for found in path.iterdir()]
     except OSError as error:

@@ -367,7 +367,6 @@ CASES = {
     "a lambda, pickled": Case(
         make_pipeline(FunctionTransformer(lambda rows: rows), LogisticRegression()), "", "holds '.*<lambda>'; define functions", format="joblib"
     ),
-    "another format": Case(LogisticRegression(), "", "format 'pickle' is unknown; use 'onnx'", format="pickle"),
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, SignatureError, UsageError
 
 RNG = np.random.default_rng(0)
 ROWS = 160
@@ -296,5 +296,5 @@ def test_a_part_may_be_given_times_as_a_vector_or_say_by_converters_what_it_take
         ({Age: lambda _: StandardScaler()}, "a StandardScaler that is not fitted"),
         ({Age: lambda step: step}, "gives a Age; let it give"),
     ):
-        with pytest.raises(ConversionError, match=reason):
+        with pytest.raises((ConversionError, UsageError), match=reason):
             saved(model, example(), tmp_path, converters=wrong)

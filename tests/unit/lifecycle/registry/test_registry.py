@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, NotFound, RegistryError
+from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
 
 
 def test_the_way_of_a_model(registry):
@@ -88,7 +88,7 @@ def test_no_name_leaves_the_folder(registry, name):
         lambda: registry.keep("churn", "1.0.0", f"../{name}", b""),
         lambda: registry.set_alias("churn", name + "/", "1.0.0", expected=None, reason="x"),
     ):
-        with pytest.raises(RegistryError):
+        with pytest.raises(UsageError):
             ask()
 
 
@@ -97,12 +97,12 @@ def test_what_is_not_there_is_named(registry):
         registry.load("churn", "3.0")
     with pytest.raises(NotFound, match="no model 'chrun'; it has: churn"):
         registry.versions("chrun")
-    with pytest.raises(RegistryError, match="a reason is needed"):
+    with pytest.raises(UsageError, match="a reason is needed"):
         registry.set_alias("churn", "champion", "1.0.0", expected=None, reason=" ")
-    with pytest.raises(RegistryError, match="a folder or a bucket"):
+    with pytest.raises(UsageError, match="a folder or a bucket"):
         mk.Registry("ftp://models")
     file = registry.fetch("churn", "1.0.0")
-    with pytest.raises(RegistryError, match="is a file"):
+    with pytest.raises(UsageError, match="is a file"):
         mk.Registry(file)
 
 
@@ -130,9 +130,9 @@ def test_an_alias_and_a_version_never_share_a_name(registry, tmp_path):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     path = tmp_path / "champion.mk"
     mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version="champion")
-    with pytest.raises(RegistryError, match="cannot be named 'champion', which is an alias"):
+    with pytest.raises(UsageError, match="cannot be named 'champion', which is an alias"):
         registry.register(path)
-    with pytest.raises(RegistryError, match="is an alias; pass the version"):
+    with pytest.raises(UsageError, match="is an alias; pass the version"):
         registry.set_alias("churn", "other", "champion", expected=None, reason="x")
     registry.set_alias("churn", "canary", "1.0.0", expected=None, reason="x")
     for version, told in (("canary", "has an alias 'canary'"), ("v2", "")):
@@ -218,7 +218,7 @@ def test_its_card_shows_what_is_current(registry):
 )
 def test_what_is_meant_as_a_url_is_no_folder(tmp_path, monkeypatch, where, fix):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RegistryError, match=re.escape(fix)):
+    with pytest.raises(UsageError, match=re.escape(fix)):
         mk.Registry(where)
     assert [*tmp_path.iterdir()] == []
 
@@ -234,7 +234,7 @@ def test_other_names_are_folders(tmp_path, monkeypatch, where):
 )
 def test_an_address_with_credentials_is_no_registry_and_is_not_shown(url):
     pytest.importorskip("obstore")
-    with pytest.raises(RegistryError, match="leave them out") as refused:
+    with pytest.raises(UsageError, match="leave them out") as refused:
         mk.Registry(url)
     assert "4711" not in str(refused.value)
 
@@ -243,7 +243,7 @@ def test_an_address_with_credentials_is_no_registry_and_is_not_shown(url):
     "url", ["https://user:4711@h/x", "s3:/user:4711@b", "file:///x?token=4711"]
 )
 def test_an_address_that_is_misspelt_is_shown_without_credentials(url):
-    with pytest.raises(RegistryError, match="a registry is a folder or a bucket") as refused:
+    with pytest.raises(UsageError, match="a registry is a folder or a bucket") as refused:
         mk.Registry(url)
     assert "4711" not in str(refused.value)
 
@@ -290,7 +290,7 @@ def test_no_value_closes_the_log(released, value):
 
 @pytest.mark.parametrize("reason", [None, 3, b"why", ""])
 def test_a_reason_is_a_text(released, reason):
-    with pytest.raises(RegistryError, match="a reason is needed"):
+    with pytest.raises(UsageError, match="a reason is needed"):
         released.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason=reason)
 
 
@@ -318,6 +318,6 @@ def test_a_version_on_trial_is_not_retired_and_a_retired_one_not_promoted(releas
 
 
 def test_an_alias_is_not_retired_as_if_it_were_a_version(released):
-    with pytest.raises(RegistryError, match="is an alias; pass the version"):
+    with pytest.raises(UsageError, match="is an alias; pass the version"):
         released.retire("churn", "champion", reason="x")
     assert released.state("churn").retired == {}

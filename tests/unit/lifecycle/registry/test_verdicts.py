@@ -11,7 +11,7 @@ from helpers.judged import judged
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, NotFound, RegistryError
+from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
 
 
 def test_an_alias_moves_by_a_verdict_on_what_it_named(judged_place, judged_rows):
@@ -120,5 +120,5 @@ def test_a_verdict_belongs_to_its_release(tmp_path, churn_packages):
     with pytest.raises(NotFound):
         registry.kept("churn", "1.1.0", "verdict.json")
     for version in VERSIONS:
-        with pytest.raises(RegistryError, match="registered with"):
+        with pytest.raises(UsageError, match="registered with"):
             registry.keep("churn", version, "verdict.json", b"{}")

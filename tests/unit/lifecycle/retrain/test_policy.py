@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import UsageError
-from modelkit.lifecycle.retrain.policy import due, waited_for
+from modelkit.lifecycle.retrain.policy import WINDOW, due, waited_for
 from modelkit.types import RetrainState, StandingAlarm
 
 HOUR = 3600.0
@@ -119,7 +119,7 @@ def test_a_run_needs_a_reason_and_waits_for_cooldown_budget_and_labels(
         assert failed < POLICY.failures
         assert labelled >= POLICY.fresh
         assert all(START - start >= POLICY.cooldown for start in starts)
-        assert sum(START - start < POLICY.window for start in starts) < POLICY.budget
+        assert sum(START - start < WINDOW for start in starts) < POLICY.budget
 
 
 def test_a_month_of_flickering_alarms_is_four_runs_at_most():

@@ -448,7 +448,7 @@ def test_which_rollouts_may_begin(registry, packages):
         registry.start_rollout("churn", "champion", POLICY, reason="try")
     with pytest.raises(NotFound):
         registry.start_rollout("churn", "9", POLICY, reason="try")
-    with pytest.raises(RegistryError, match="a reason is needed"):
+    with pytest.raises(UsageError, match="a reason is needed"):
         registry.start_rollout("churn", "2", POLICY, reason=" ")
     registry.retire("churn", "3", reason="it leaks")
     with pytest.raises(Conflict, match="it leaks"):
@@ -458,7 +458,7 @@ def test_which_rollouts_may_begin(registry, packages):
     with pytest.raises(NotFound, match="no champion"):
         bare.start_rollout("churn", "1", POLICY, reason="try")
     underway = registry.start_rollout("churn", "2", POLICY, reason="try")
-    with pytest.raises(RegistryError, match="a decision is one of"):
+    with pytest.raises(UsageError, match="a decision is one of"):
         registry.decide_rollout("churn", underway, "perhaps", reason="?")
 
 

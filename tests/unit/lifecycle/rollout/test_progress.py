@@ -7,7 +7,7 @@ import re
 import pytest
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.progress import GuardProgress, Progress
+from modelkit.lifecycle.rollout.progress import GuardProgress, RolloutProgress
 from modelkit.model.identity import Identity
 
 
@@ -55,7 +55,7 @@ def test_a_process_says_who_answers_when_the_champion_was_set_by_hand(churn):
 def test_the_page_and_the_terminal_write_evidence_alike(worse, better, words):
     """The page had 352911437, which nobody found in the terminal again."""
     guard = GuardProgress("errors", worse, 400.0, better, 100.0)
-    progress = Progress(Identity("churn", "1.0.0", "sha256:0"), guards=(guard,))
+    progress = RolloutProgress(Identity("churn", "1.0.0", "sha256:0"), guards=(guard,))
     text = "{} of {} against it, {} of {} for it".format(*words).removesuffix(",  of  for it")
     assert f"errors: {text}" in str(progress)
     cells = re.findall(r"<td.*?</td>", progress._repr_html_())
