@@ -56,6 +56,7 @@ FORMS = {
     np.ndarray: {
         "array": lambda rows, _: rows,
         "lists": lambda rows, _: rows.tolist(),
+        "tuples": lambda rows, _: [*map(tuple, rows.tolist())],
         "another order in memory": lambda rows, _: np.asfortranarray(rows),
         "feeds": lambda rows, name: {name: rows},
         "feeds of lists": lambda rows, name: {name: rows.tolist()},
@@ -65,8 +66,11 @@ FORMS = {
         "tuple": lambda texts, _: tuple(texts),
         "array": lambda texts, _: np.array(texts, object),
         "pandas": lambda texts, _: pd.Series(texts),
+        "index": lambda texts, _: pd.Index(texts),
+        "categories": lambda texts, _: pd.Series(texts, dtype="category"),
         "polars": lambda texts, _: pl.Series(texts),
         "arrow": lambda texts, _: pa.array(texts),
+        "chunks": lambda texts, _: pa.chunked_array([texts[:1], texts[1:]]),
         "feeds": lambda texts, name: {name: texts},
     },
 }
@@ -165,7 +169,9 @@ def rollout(model, _):
 
 
 def layers(model, rows):
-    return mk.Meter(monitor(mk.Batcher(model, plan="learn"), rows))
+    many = pd.concat([rows] * 5)
+    profile = mk.Profile.fit(many, reference=many)
+    return mk.layered(model, batcher={"plan": "learn"}, monitor={"profile": profile})
 
 
 LOADED = {

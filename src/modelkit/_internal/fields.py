@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -19,6 +20,10 @@ import numpy as np
 from modelkit.errors import UsageError
 
 MAX_JSON_DEPTH = 16  # of lists and objects within a field of any JSON value
+MOST_SHOWN = 500
+BRIEF = reprlib.Repr()
+BRIEF.maxtuple = BRIEF.maxlist = BRIEF.maxdict = 3
+BRIEF.maxstring = BRIEF.maxother = 60
 SCALARS = (str, int, float, bool)
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -88,6 +93,23 @@ def write_object(value: Any, *, defaults: bool = True) -> Any:
         if defaults or held != _default(field):
             plain[field.name] = write_object(held, defaults=defaults)
     return plain
+
+
+def brief(self: Any) -> str:
+    """What a value holds, on one screen: the `__repr__` of values that may be long.
+
+    That is its text where it has one, else its fields, of which long ones are cut.
+    """
+    name = type(self).__name__
+    if "__str__" in vars(type(self)):
+        return cut(f"<{name} {self}>")
+    shown = [field.name for field in dataclasses.fields(self) if field.repr]
+    return cut(f"{name}({', '.join(f'{own}={BRIEF.repr(getattr(self, own))}' for own in shown)})")
+
+
+def cut(text: str, most: int = MOST_SHOWN) -> str:
+    """A text of at most so many characters, which ends as a longer one does."""
+    return text if len(text) <= most else f"{text[: most - 4]}...{text[-1]}"
 
 
 def read_json(value: object, where: str, depth: int = 0) -> object:

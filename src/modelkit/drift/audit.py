@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import brief
 from modelkit.drift.cells import GONE, REST, Feature
 from modelkit.drift.values import Alarm, FeatureDrift
 from modelkit.errors import importing
@@ -56,6 +57,8 @@ class AuditRow:
     alarms: tuple[str, ...]
     bins: tuple[tuple[str, int, int], ...]
 
+    __repr__ = brief
+
 
 @final
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class AuditTable:
     """The customary figures on all features, in the order of the report."""
 
     rows: tuple[AuditRow, ...]
+
+    __repr__ = brief
 
     def to_csv(self) -> str:
         """A line for each feature; bins, missing shares and alarms are JSON within their field."""

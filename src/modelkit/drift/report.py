@@ -81,8 +81,7 @@ class DriftReport:
         lines.append(f"guarantee: {self.guarantee}")
         return "\n  ".join(lines)
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = fields.brief
 
     def _title(self) -> str:
         alarms = "no alarm"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, Literal
 
+from modelkit._internal import fields
 from modelkit.drift.row_times import second_text
 
 AlarmKind = Literal["changed", "material", "performance"]
@@ -87,6 +88,8 @@ class Alarm:
     counts: tuple[int, ...] = field(default=(), repr=False)
     again: bool = False
 
+    __repr__ = fields.brief
+
     def __str__(self) -> str:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
@@ -148,6 +151,8 @@ class FeatureDrift:
     reference_rows: int
     compared: int
     at_alarm: tuple[float, ...] = ()
+
+    __repr__ = fields.brief
 
 
 @dataclass(frozen=True)

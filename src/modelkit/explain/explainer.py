@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.progress import counted_off
 from modelkit.errors import ExplainError, SignatureError, UsageError
 from modelkit.explain.explanation import Explanation, kind_in_words
@@ -116,6 +117,9 @@ class Explainer:
         self._background_id = self._subject.background_id()
         request = ExplainRequest(self._subject, method, space, budget, self._seed)
         self._method, self._reasons = choose_method(request)
+
+    def __repr__(self) -> str:
+        return fields.cut(f"<Explainer of {self._subject.model!r}: {self.plan()}>")
 
     def plan(self, X: Any = None) -> ExplainPlan:
         """What `explain` would do, why, and what it would cost, without running anything.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelkit._internal import fields
+
 
 @dataclass(frozen=True)
 class Device:
@@ -51,6 +53,8 @@ class Placement:
     threads_reason: str = ""
     requested: str = "cpu"
     since: float = field(default=0.0, compare=False, repr=False)
+
+    __repr__ = fields.brief
 
     def __str__(self) -> str:
         how = (

@@ -23,6 +23,7 @@ from modelkit.signature.signature import Signature
 # Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
+MOST_LINES, MOST_COLUMNS = 12, 100  # of a manifest in print
 MOST_LETTERS = 64  # of a name or a version
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -264,6 +265,13 @@ class Manifest:
             facts["metadata"] = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True)
         filled = [(name, value) for name, value in facts.items() if value]
         return filled + [("file", line) for line in self._file_lines()]
+
+    def __str__(self) -> str:
+        about = [f"{name}: {value}" for name, value in self.facts()]
+        lines = [f"{self.name} {self.version}: {self.signature}", *about]
+        return "\n  ".join(fields.cut(line, MOST_COLUMNS) for line in lines[:MOST_LINES])
+
+    __repr__ = fields.brief
 
     def _file_lines(self) -> list[str]:
         named = {a.path: f", attachment {a.name!r} ({a.media_type})" for a in self.attachments}

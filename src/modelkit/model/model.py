@@ -14,6 +14,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.model import golden, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
@@ -348,10 +349,7 @@ class Model(ABC):
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
-        """Refused, since a model is already trained: scikit-learn's tools ask whether there is one.
-
-        Raises TypeError.
-        """
+        """Raises TypeError, as a model is trained; scikit-learn's tools ask whether there is one."""
         raise TypeError(
             f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
             "tools that clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
@@ -369,7 +367,7 @@ class Model(ABC):
 
     def __repr__(self) -> str:
         named = "" if self.name is None else f" {self.name} {self.version}"
-        return f"<{type(self).__name__}{named}: {self.signature}>"
+        return fields.cut(f"<{type(self).__name__}{named}: {self.signature}>")
 
     def _facts(self) -> list[tuple[str, str]]:
         """The first lines of the notebook card; a wrapper adds its own."""

@@ -26,6 +26,7 @@ from modelkit.signature import frames
 from modelkit.signature.cast import VDOT_ITEMS, CastError, Rule, cast_column, quick_cast
 from modelkit.signature.column_names import ColumnNames, refused_rows
 from modelkit.signature.records import plain_rows
+from modelkit.signature.rule import exact_bits
 from modelkit.signature.spec import TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
@@ -56,6 +57,7 @@ class Coercion:
 
     __slots__ = (
         "_closed",
+        "_exact",
         "_has_columns",
         "_inputs",
         "_name",
@@ -90,6 +92,9 @@ class Coercion:
         self._trailing = None if shared is None else shared.trailing
         self._rule = self._rules[0][0] if shared is None else shared.rule
         self._singles = _single_rules(inputs, self._rules)
+        of_floats = len(inputs) == 1 and self._rule.target.kind == "f"
+        bits = min(exact_bits(rule.declared) for rule in self._rules[0])
+        self._exact = 1 << bits if of_floats else 0  # below which its floats hold every integer
         self._open = self._rules[0][0].as_is if len(inputs) == 1 and inputs[0].is_plain else None
 
     def coerce(self, X: Any) -> Feeds:
@@ -196,7 +201,7 @@ class Coercion:
             return None
         if len(self._inputs) == 1 and not self._has_columns:
             return self._from_tensors({self._name: X})
-        return self.coerce(frames.array_of_rows(X))
+        return self.coerce(frames.array_of_rows(X, self._exact))
 
     def _is_texts(self, X: Any) -> bool:
         """Whether these are the texts of a model that takes one a row."""

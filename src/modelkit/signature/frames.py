@@ -69,8 +69,10 @@ def is_one_column(X: Any) -> bool:
     return arrow or is_a(X, "polars", "Series") or (hasattr(X, "isna") and hasattr(X, "dtype"))
 
 
-def array_of_rows(rows: Any) -> Array:
+def array_of_rows(rows: Any, exact: int) -> Array:
     """Rows that are lists as an array, of objects where their values are to be judged one by one.
+
+    Numbers of several types are floats where all are below `exact`, up to which floats hold integers.
 
     Raises SignatureError for rows of several lengths.
     """
@@ -78,7 +80,11 @@ def array_of_rows(rows: Any) -> Array:
     if others:
         fix = f"rows of several lengths, {sorted([width, *others])}"
         raise SignatureError(f"every row needs a value for each column; got {fix}", problems=(fix,))
-    return _from_list([*chain.from_iterable(rows)]).reshape(len(rows), width)
+    values = [*chain.from_iterable(rows)]
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or (np.abs(array) >= exact).any():
+        array = _from_list(values)
+    return array.reshape(len(rows), width)
 
 
 def read_frame(X: object) -> NamedColumns:

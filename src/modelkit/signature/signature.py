@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
@@ -64,6 +65,8 @@ class Signature:
     batch: str | None = field(init=False, repr=False, compare=False)
     row_dim: str | None = field(init=False, repr=False, compare=False)
     block: Block | None = field(init=False, repr=False, compare=False)
+
+    __repr__ = fields.brief
 
     def __post_init__(self) -> None:
         freeze(self, "inputs", "outputs", "classes", "ignored", "refusals")

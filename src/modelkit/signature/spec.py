@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
 from modelkit.errors import SignatureError
@@ -104,6 +105,8 @@ class TensorSpec:
     shape: tuple[int | str, ...]
     columns: tuple[Column, ...] = ()
     finite: bool = False
+
+    __repr__ = fields.brief
 
     def __post_init__(self) -> None:
         freeze(self, "shape", "columns")

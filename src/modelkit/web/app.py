@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, final
 
 from modelkit import events
+from modelkit._internal import fields
 from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError, UsageError
 from modelkit.lifecycle.layered import Opened, check_answers, layered
@@ -94,6 +95,9 @@ class App:
         self._threads = Threads()
         self._room = Room(limits.memory)
         watch_forks(self)
+
+    def __repr__(self) -> str:
+        return f"<App of {fields.BRIEF.repr(list(self._edge.served))}>"
 
     # What ASGI calls.
 

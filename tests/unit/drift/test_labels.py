@@ -132,7 +132,7 @@ def test_estimates_are_of_the_class_that_is_positive():
         Profile.fit(train, reference=rows, model=model, labels=labels, positive="x")
     with pytest.raises(UsageError, match="labels= calibrates"):
         Profile.fit(train, reference=rows, model=model, positive="late")
-    with pytest.raises(UsageError, match=r"gives those of \[\]"):
+    with pytest.raises(UsageError, match=r"gives, which are \[\]"):
         Profile.fit(train, reference=rows, scores=p, labels=p, positive="late")
 
 
@@ -163,7 +163,7 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
             labels=(rng(3).random(1500) < narrow).astype(int),
         )
     )
-    assert "beyond those of the reference" in odd.test(X, scores=shares).performance.unsupported
+    assert "beyond the reference's" in odd.test(X, scores=shares).performance.unsupported
 
 
 # One label in two forms.

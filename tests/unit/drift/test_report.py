@@ -111,7 +111,8 @@ alarms = st.builds(
 features = st.builds(
     FeatureDrift, texts, st.sampled_from(["number", "flag", "time", "text", "category"]), st.none() | texts,
     st.integers(), ps, ps, some(effects), st.tuples(st.floats(0, 1), st.floats(0, 1)), st.floats(0, 1),
-    st.none() | st.integers(), some(st.tuples(texts, st.floats(0, 1), st.floats(0, 1))),
+    st.none() | st.integers(), some(st.tuples(texts, st.floats(0, 1), st.floats(0, 1))), st.just(()), st.integers(),
+    st.integers(),
 )  # fmt: skip
 performances = st.builds(
     Performance, st.integers(), st.none() | three, st.none() | three, st.dictionaries(texts, three, max_size=3),
@@ -215,7 +216,7 @@ def check_page(page):
 def test_every_report_can_be_shown(found):
     check_page(found.to_html()).words.index(found._title())
     Tags(found._repr_html_())
-    assert str(found) == repr(found)
+    assert repr(found).startswith("<DriftReport Drift of a ")
 
 
 def test_the_page_says_what_was_found():

@@ -10,7 +10,6 @@ from helpers.sums import summed
 
 import modelkit as mk
 from modelkit.errors import BatchError, UsageError
-from modelkit.lifecycle.layered import layered
 from modelkit.model.wrapper import layers_of
 
 
@@ -53,12 +52,12 @@ ALL = ["Meter", "Monitor", "Batcher", "OnnxModel"]
         (mk.Monitor, {}, ["Meter", "Monitor", "OnnxModel"]),
         (mk.Meter, {}, ["Meter", "OnnxModel"]),
         (Calls, {}, ["Meter", "Calls", "OnnxModel"]),
-        (layered, {}, ALL),
+        (mk.layered, {}, ALL),
     ],
 )
 def test_the_layers_that_a_model_allows_are_put_in_order(watched_mk, wrap, options, expected):
     with mk.load(watched_mk, threads=1) as model:
-        served = layered(model if wrap is None else wrap(model), **options)
+        served = mk.layered(model if wrap is None else wrap(model), **options)
         assert names(served) == expected
         served.close()
 
@@ -99,35 +98,35 @@ def test_what_a_model_does_not_allow_is_left_out_and_its_reason_is_raised_where_
                 "already",
             ),
         ):
-            assert names(layered(model)) == expected
+            assert names(mk.layered(model)) == expected
             for required in (True, {}):
                 with pytest.raises(error, match=reason):
-                    layered(model, **{option: required})
+                    mk.layered(model, **{option: required})
 
 
 def test_a_layer_takes_its_arguments(watched_mk):
     with (
         mk.load(watched_mk) as model,
-        layered(model, monitor={"alpha": 0.2}, batcher={"plan": "learn"}) as served,
+        mk.layered(model, monitor={"alpha": 0.2}, batcher={"plan": "learn"}) as served,
     ):
         assert served.inner.detector.alpha == 0.2
         with pytest.raises(TypeError, match="alpa"):
-            layered(model, monitor={"alpa": 0.2})
+            mk.layered(model, monitor={"alpa": 0.2})
         for wrong in (None, 1, "yes"):
             with pytest.raises(UsageError, match='a layer is True, False, "auto"'):
-                layered(model, meter=wrong)
+                mk.layered(model, meter=wrong)
         with pytest.raises(TypeError, match="takes a Model, not str"):
-            layered("model.mk")
+            mk.layered("model.mk")
 
 
 def test_closing_closes_the_layers_and_not_the_model(watched_mk, breast_cancer):
     X = breast_cancer[0][:3]
     with mk.load(watched_mk) as model:
-        with layered(model) as served:
+        with mk.layered(model) as served:
             served.predict(X)
         assert (served.closed, served.inner.inner.closed, model.closed) == (True, True, False)
         own = mk.Batcher(model, plan="learn")
-        with layered(own) as served:
+        with mk.layered(own) as served:
             asyncio.run(served.apredict(X))
         assert not own.closed  # the caller's own
         own.close()
@@ -137,7 +136,7 @@ def test_closing_closes_the_layers_and_not_the_model(watched_mk, breast_cancer):
 def test_layers_that_were_made_are_closed_where_the_next_cannot_be(watched_mk):
     with mk.load(watched_mk) as model:
         with pytest.raises(UsageError, match="alpha") as caught:  # which keeps what was made
-            layered(model, monitor={"alpha": 2})
+            mk.layered(model, monitor={"alpha": 2})
         made = [each for each in gc.get_objects() if type(each) is mk.Batcher]
         (batcher,) = [each for each in made if each.inner is model]
         assert batcher._lane.closed

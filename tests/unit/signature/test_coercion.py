@@ -30,7 +30,8 @@ from helpers.columns import (
     in_every_container,
 )
 
-from modelkit import Column
+from modelkit import Column, Signature, TensorSpec
+from modelkit.errors import SignatureError
 from modelkit.signature.cast import MISSING
 
 # What looks like a mistake and is none: the values that reach the model, by column.
@@ -738,3 +739,47 @@ SHAPES = [
 )
 def test_a_mistake_is_refused_and_named(signature, X, expected):
     check_refused(signature, X, expected)
+
+
+# Lists of lists: values of Python in the order of the columns.
+
+
+def rows_of(dtype, **options):
+    columns = tuple(Column(name, dtype, **options) for name in "ab")
+    return Signature(
+        (TensorSpec("X", dtype, ("n", 2), columns),), (TensorSpec("y", dtype, ("n",)),)
+    )
+
+
+PLAIN = Signature((TensorSpec("X", "float64", ("n", 2)),), (TensorSpec("y", "float64", ("n",)),))
+
+
+@pytest.mark.parametrize(
+    ("signature", "rows", "expected"),
+    [
+        (rows_of("float32"), [[5, 3.5], [1, 0.2]], [[5, np.float32(3.5)], [1, np.float32(0.2)]]),
+        (rows_of("float64"), [[2**53, 0.5]], [[2.0**53, 0.5]]),
+        (rows_of("float64"), [(1e300, 2), [True, 3]], [[1e300, 2], [1, 3]]),
+        (rows_of("float64", nullable=True), [[None, 1], [2.5, float("nan")]], None),
+        (rows_of("int64"), [[2**53 + 1, 2]], [[2**53 + 1, 2]]),
+        (PLAIN, [[1, 0.5]], [[1, 0.5]]),
+        (PLAIN, [[2**53 + 1, 0.5]], "integer beyond 2**53"),
+        (rows_of("float64"), [[2**53 + 1, 0.5]], "column 'a': integer beyond 2**53"),
+        (rows_of("float32"), [[2**24 + 1, 0.5]], "column 'a': integer beyond 2**24"),
+        (rows_of("float64"), [[2**63 + 5, 2]], "column 'a': integer beyond 2**53"),
+        (rows_of("int64"), [[1, 2.5]], "column 'b': 2.5 in row 0"),
+        (rows_of("float64"), [[None, 1.5]], "column 'a': missing value"),
+        (rows_of("float64"), [[1.5, "2"]], "column 'b': '2' in row 0"),
+        (rows_of("float64"), [[1.5, 2, 3]], "must have shape (n, 2), got (1, 3)"),
+    ],
+)
+def test_lists_of_lists_are_cast_exactly_or_refused(signature, rows, expected):
+    """An integer beside a float was rounded by numpy, before anything looked at it."""
+    if isinstance(expected, str):
+        with pytest.raises(SignatureError) as error:
+            signature.coerce(rows)
+        assert expected in str(error.value)
+    elif expected is None:
+        assert np.isnan(signature.coerce(rows)["X"]).tolist() == [[True, False], [False, True]]
+    else:
+        assert signature.coerce(rows)["X"].tolist() == expected

@@ -9,6 +9,7 @@ from typing import Literal, final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.lifecycle.evaluation.answered import Answered
@@ -42,6 +43,8 @@ class Confusion:
     low: ClassTable
     high: ClassTable
 
+    __repr__ = fields.brief
+
     def __post_init__(self) -> None:
         size = len(self.labels)
         for table in (self.counts, self.low, self.high):
@@ -66,6 +69,8 @@ class ScoreCurve:
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
+
+    __repr__ = fields.brief
 
     def __post_init__(self) -> None:
         if not 0 < len(self.x) == len(self.y) <= MOST_POINTS:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
+from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError, UsageError, importing
 from modelkit.lifecycle.evaluation import page
@@ -122,8 +123,7 @@ class Evaluation:
         lines += [f"note: {note}" for note in self.notes]
         return "\n  ".join(lines)
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = fields.brief
 
     def _title(self) -> str:
         return f"Evaluation of {self.subject}"

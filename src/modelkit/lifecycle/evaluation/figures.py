@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import masks_by_class
@@ -79,6 +80,8 @@ class ClassFigures:
     label: str
     rows: int
     figures: tuple[MetricFigure, ...]
+
+    __repr__ = fields.brief
 
 
 def positive_of(answered: Answered) -> str:

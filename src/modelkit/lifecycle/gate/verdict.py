@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal, final
 
+from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
@@ -140,8 +141,7 @@ class Verdict:
         lines += [f"note: {note}" for note in self.notes]
         return "\n  ".join(lines)
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = fields.brief
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII."""

@@ -58,6 +58,8 @@ class Entry:
     previous: str = ""
     about: dict[str, Any] = field(default_factory=dict)
 
+    __repr__ = fields.brief
+
     def __str__(self) -> str:
         what = f"{self.kind} {self.version}"
         if self.kind == DECIDED:
@@ -117,6 +119,8 @@ class Underway:
     actor: str
     reason: str
 
+    __repr__ = fields.brief
+
     @property
     def salt(self) -> bytes:
         """What keys are hashed with, the same in every process."""
@@ -145,6 +149,8 @@ class State:
     rolled_back: Mapping[str, str] = field(default_factory=dict)
     last: str = ""
     names: tuple[str, ...] = ()
+
+    __repr__ = fields.brief
 
     def after(self, entry: Entry) -> State:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""

@@ -49,6 +49,8 @@ class ModelVersion:
     at: str
     actor: str
 
+    __repr__ = fields.brief
+
     def to_json(self) -> str:
         """The version as one JSON object."""
         return json.dumps(fields.write_object(self), indent=1, sort_keys=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, final
 
+from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
@@ -109,8 +110,7 @@ class RetrainRun:
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = fields.brief
 
     def _title(self) -> str:
         if self.state == "refused":

@@ -103,6 +103,8 @@ class RolloutPolicy:
     tick: float = 10.0
     key_calls: int = KEY_CALLS
 
+    __repr__ = fields.brief
+
     def __post_init__(self) -> None:
         fields.freeze(self, "stages", "guards")
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))

@@ -7,6 +7,7 @@ from math import exp
 from pathlib import Path
 from typing import final
 
+from modelkit._internal import fields
 from modelkit.lifecycle.rollout.chart import evidence_chart
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Standing, lacks, unmet
@@ -102,6 +103,8 @@ class RolloutProgress:
     notes: tuple[str, ...] = ()
     points: tuple[Point, ...] = ()
     under_way: bool = False
+
+    __repr__ = fields.brief
 
     def __str__(self) -> str:
         lines = [f"{name}: {told}" for name, told in self._facts()]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from modelkit._internal import fields
+
 Curve = tuple[tuple[int, float], ...]
 
 # Seconds that pass between the end of a batch and a waiting thread at work again, per thread: a
@@ -81,6 +83,8 @@ class BatchPlan:
     lone: int
     piece: int
     bit_identical: bool | None = None
+
+    __repr__ = fields.brief
 
     @property
     def why(self) -> str:

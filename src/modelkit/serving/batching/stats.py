@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelkit._internal import fields
 from modelkit.serving.batching.queue import Queue
 
 
@@ -51,6 +52,8 @@ class Stats:
     max_queue: int
     max_rows: int
     out_of_memory: int
+
+    __repr__ = fields.brief
 
 
 @dataclass

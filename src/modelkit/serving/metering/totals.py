@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
+from modelkit._internal import fields
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
 from modelkit.model.model import Outputs
 from modelkit.signature.signature import Signature
@@ -78,6 +79,8 @@ class MeterTotals:
     rows: int = 0
     seconds: float = 0.0
     durations: tuple[int, ...] = (0,) * (len(BOUNDS) + 1)
+
+    __repr__ = fields.brief
 
     def __add__(self, other: MeterTotals) -> MeterTotals:
         """The totals of both, as of several processes."""
