@@ -135,7 +135,7 @@ def test_explain_leaves_out_columns_as_every_other_command_does(folder, capsys):
     assert main(words) == 1
     assert "on the command line: --extra ignore" in capsys.readouterr().err
     assert main([*words, "--extra", "ignore"]) == 0
-    assert capsys.readouterr().out.startswith("1 (margin)")
+    assert capsys.readouterr().out.startswith("1 (raw_score)")
 
 
 @pytest.mark.parametrize("index", ["a", "customer", "truth"])
