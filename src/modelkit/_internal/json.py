@@ -42,8 +42,9 @@ def parse_record(text: str, schema: str) -> dict[str, Any]:
         plain = from_plain(parse_json(text))
     except RecursionError:
         raise ValueError("the text has too many lists and objects within each other") from None
-    if not isinstance(plain, dict) or plain.pop("schema", None) != schema:
-        raise ValueError(f"this is not a record of {schema}")
+    found = plain.pop("schema", None) if isinstance(plain, dict) else None
+    if found != schema:
+        raise ValueError(f"this is not a record of {schema}, but of {found!r:.80}")
     return plain
 
 

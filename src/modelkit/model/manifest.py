@@ -310,7 +310,8 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
     version = plain.get("format")
     if isinstance(version, int) and version != FORMAT:
         raise ManifestError(
-            f"the package has format {version}, and this modelkit reads format {FORMAT}: use a newer one"
+            f"the package has format {version}, and this modelkit reads format {FORMAT}: use the one "
+            "that wrote it, or a newer one"
         )
     return plain
 

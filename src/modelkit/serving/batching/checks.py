@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import TIMEOUT_MAX
 
 from modelkit.errors import BatchError, UsageError
 from modelkit.model.model import Model
@@ -30,6 +31,14 @@ def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "me
             raise UsageError(f"{name} must be a positive integer, got {value!r}")
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
         raise UsageError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raise UsageError for a time to wait that a lock does not take, or takes for endless."""
+    if timeout is not None and not 0 <= timeout <= TIMEOUT_MAX:
+        raise UsageError(
+            f"timeout is in seconds and at least 0, or None to wait for the end; got {timeout!r}"
+        )
 
 
 def check_batchable(model: Model) -> None:
