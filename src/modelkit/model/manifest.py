@@ -269,7 +269,8 @@ class Manifest:
     def __str__(self) -> str:
         about = [f"{name}: {value}" for name, value in self.facts()]
         lines = [f"{self.name} {self.version}: {self.signature}", *about]
-        return "\n  ".join(fields.cut(line, MOST_COLUMNS) for line in lines[:MOST_LINES])
+        shown = [fields.cut(html.printable(line), MOST_COLUMNS) for line in lines[:MOST_LINES]]
+        return "\n  ".join(shown)
 
     __repr__ = fields.brief
 
