@@ -83,8 +83,8 @@ def attach(
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
             has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
-        UsageError: if the profile has other columns than the model takes.
-        ManifestError: if the metadata is not allowed.
+        UsageError: if the profile has other columns than the model takes, or the metadata are not
+            JSON.
     """
     _refuse_nothing(profile, background, evaluation, metadata)
     manifest, members = _open_whole(path, digest)
