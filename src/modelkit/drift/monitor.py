@@ -54,7 +54,7 @@ class Monitor(Wrapper):
             only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
-        clock: what tells the time of rows, in seconds since 1970; by it rows belong to a day, a
+        clock: gives the time of rows, in seconds since 1970; by it rows belong to a day, a
             week, a weekday or an hour, where the profile has these. The day or week in which the
             Monitor is made is not whole, and is not compared. All rows of a unit are counted,
             whatever the budget.
@@ -180,7 +180,7 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too. Raises UsageError where the clock tells no time, and in a signal handler that
+        it too. Raises UsageError where the clock gives no time, and in a signal handler that
         interrupted a step of this Monitor.
         """
         return self._intake.state()
@@ -204,14 +204,14 @@ class Monitor(Wrapper):
         Args:
             model: the Model to watch.
             state: the state.
-            profile: that of the Monitor, the latest one where it had several; by default the
+            profile: the Profile of the Monitor, the latest one where it had several; by default the
                 Profile in the package.
             budget: as of a new Monitor.
             clock: as of a new Monitor; a state holds no functions.
             on_alarm: likewise.
 
         Raises:
-            PackageError: for bytes that are no state of a Monitor.
+            PackageError: for any other bytes.
             UsageError: for the state of another profile, and as for a new Monitor.
         """
         past = watched_profile(model, profile, budget)

@@ -106,8 +106,9 @@ def save(
             disagrees.
         ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
-        UsageError: if an argument cannot be meant, the profile has other columns than the model
-            takes, or the file has the suffix of another format, such as ".onnx" or ".pkl".
+        UsageError: if an argument is out of range or does not go with the kind of model, the profile
+            has other columns than the model takes, or the file has the suffix of another format,
+            such as ".onnx" or ".pkl".
         MissingExtraError: if onnx is not installed, or what the model's library is converted by.
 
     Example:

@@ -76,7 +76,7 @@ class Scorer:
         PackageError: if it is no package, or another than `digest` says.
         SignatureError: for unknown outputs, and names that would be there twice.
         TypeError: for an argument of another type, such as a digest that is no text.
-        UsageError: for a device or a number of threads that cannot be meant.
+        UsageError: for an unknown device, and for a number of threads below 1.
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
 

@@ -45,7 +45,7 @@ def gate(
 
     The decision is "promote" where all that is required is shown, "block" where a contract or a
     floor is broken or harm is shown, and else "inconclusive", with the number of rows that would
-    tell. Differences are the candidate's figure less the champion's, with the sign turned where
+    decide. Differences are the candidate's figure less the champion's, with the sign turned where
     lower is better: above zero, the candidate is better.
 
     Args:

@@ -42,7 +42,7 @@ class GateMetric:
             of them more than once, and gives the figure, a number; NaN where these rows have none.
         higher_is_better: whether a high figure is a good one.
         bounds: the least and the most that one row counts, where the figure is a mean over rows, such
-            as (0, 1) of a share of them. Without it the rows that are there tell how bad one can be.
+            as (0, 1) of a share of them. Without it, the rows at hand say how bad one can be.
 
     Raises:
         UsageError: where the bounds are not two numbers, the lesser first.

@@ -242,7 +242,7 @@ class Registry:
             alias: such as "champion".
             version: the version it shall name.
             expected: the version that it names now; or the generation of the entry that set it,
-                which also tells whether it was set to another version and back; None for a new
+                which also notices a change to another version and back; None for a new
                 alias.
             reason: why, for the history.
             force: set "champion" to a version although a rollout of it was rolled back.

@@ -37,7 +37,7 @@ class RetrainPolicy:
         lease: the seconds after which a retraining is taken over from a process of which nothing is heard.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range.
     """
 
     rollout: RolloutPolicy | None
@@ -95,7 +95,7 @@ class StandingAlarm:
 
     @property
     def key(self) -> tuple[str, str, str | None]:
-        """What tells it apart: alarms of several workers about one thing are one."""
+        """By which alarms are one: several workers may raise it about one thing."""
         return self.kind, self.feature, self.stratum
 
     def __str__(self) -> str:

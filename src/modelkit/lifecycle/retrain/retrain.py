@@ -65,15 +65,15 @@ def retrain(
         asked: why somebody asks for a retraining now; it waits for nothing but what is under way.
         folder: where packages and checkpoints are made on this machine; by default
             `~/.cache/modelkit/retrainings`.
-        clock: tells the time in POSIX seconds.
+        clock: gives the time in POSIX seconds.
 
     Returns:
         The retraining that was made or gone on with, or a refusal with its reason. A retraining that is on trial
-        ends with its rollout: the next call, or `modelkit retrain WHERE NAME status`, tells.
+        ends with its rollout: the next call, or `modelkit retrain WHERE status NAME`, says how.
 
     Raises:
         RetrainError: if `train` or `judge` do not give what they have to; the retraining has failed.
-        UsageError: for arguments that cannot be meant.
+        UsageError: for an argument out of range, and for `labelled` missing where the policy needs it.
         NotFound: if the model has no champion.
         Exception: what `train` or `judge` raise; the retraining has failed, and says so without the words
             of the error, which may hold a row.

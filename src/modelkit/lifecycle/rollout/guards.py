@@ -70,7 +70,7 @@ class Guard:
             asks for. Where it raises an error, the rollout holds.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range, and for one that this guard does not take.
     """
 
     name: str

@@ -34,7 +34,7 @@ class RolloutStage:
             needs one of the two, after which it ends; the last one ends by evidence.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range.
     """
 
     share: float
@@ -93,7 +93,7 @@ class RolloutPolicy:
             promotion, once it has had so many.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range.
     """
 
     stages: tuple[RolloutStage, ...]

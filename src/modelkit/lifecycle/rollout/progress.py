@@ -20,7 +20,7 @@ from modelkit.lifecycle.rollout.trial import Point, Trial
 from modelkit.model.identity import Identity, identity_of
 from modelkit.report import html
 
-HEADER = ("guard", "evidence of worse", "rolls back at", "evidence of as good", "promotes at", "")
+HEADER = ("guard", "worse: evidence", "rolls back at", "as good: evidence", "promotes at", "")
 ONE_SIDED = (
     "in shadow both answered, and a number is the loss of one answer; pass a function of the "
     "outputs"

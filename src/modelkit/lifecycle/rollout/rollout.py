@@ -44,7 +44,7 @@ class Rollout(Model):
     "champion" names, and takes part in the rollout that `Registry.start_rollout` began. A new
     champion is loaded in a thread of its own, runs its golden rows, and is swapped in; calls under
     way end with the version that they began with. A version that cannot be loaded changes nothing:
-    it is told as an event `NotFollowed`, stands in `last_failure`, and is tried again after a
+    it is an event `NotFollowed`, stands in `last_failure`, and is tried again after a
     minute. Two versions are in memory while one takes the other's place, and with `keep=1` after
     that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
     what it opened, and nothing else. Without calls nothing runs.
@@ -82,7 +82,7 @@ class Rollout(Model):
 
     Raises:
         UsageError: if the candidate cannot answer in place of the champion, with every reason; or
-            the stages or guards cannot be meant.
+            a number of the stages or guards is out of range.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
         UntrustedError: for a joblib package without `digest` and `allow`.
@@ -204,8 +204,8 @@ class Rollout(Model):
 
         Returns:
             Whether it counts, or will if another process has answered the key; False where no
-            rollout is under way any more, or yet, and where so many wait to be weighed that it has
-            to be told again.
+            rollout is under way any more, or yet, and where so many wait to be weighed that you
+            have to send it again.
 
         Raises:
             UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
