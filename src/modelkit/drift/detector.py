@@ -31,7 +31,7 @@ class Detector:
 
     It raises three kinds of alarms: "changed" (the rows are no longer like the reference),
     "material" (and by more than `tolerance`) and "performance" (the loss on labelled rows is above
-    that of the reference by more than 0.02). The probability that rows which are exchangeable with
+    the loss of the reference by more than 0.02). The probability that rows which are exchangeable with
     the reference ever raise any alarm is at most `alpha`, however often and however long one looks;
     "material" and "performance" keep their parts of it for all rows within the tolerance too. See
     docs/drift_guarantees.md.
@@ -146,8 +146,8 @@ class Detector:
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`; or a frame of
                 probabilities whose columns have the names of the classes, in any order.
-            order: "any" for rows whose order within the call means nothing, such as those of a
-                table that is sorted: they are taken in a random order, by the seed. "time" for rows
+            order: "any" for rows whose order within the call means nothing, such as a sorted
+                table: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
                 How many rows a call has must not depend on what they hold. The rows of a unit have
                 no order; days and weeks have that of time, and units by a column are judged in this

@@ -41,7 +41,7 @@ class Monitor(Wrapper):
     most, and leaves that to others while another thread does one, so that none waits long; only
     where 16,384 rows wait, calls do more of them. A call of more than 64 rows counts its rows
     itself, and shows 64 of them, drawn at random; the rows of a call have no order. An error in
-    the monitoring is counted in `failures`, reaches no caller, and loses no rows but those of the
+    the monitoring is counted in `failures`, reaches no caller, and loses only the rows of the
     call that it is about.
 
     Args:
@@ -64,8 +64,8 @@ class Monitor(Wrapper):
             behind, and begins anew where it is unpickled.
 
     Raises:
-        UsageError: if there is no profile, it has columns that the model does not take, or its
-            units are batches, of which a Monitor knows nothing; or if the model is a Rollout.
+        UsageError: without a profile; for a profile of columns that the model does not take, or of
+            unit="batch"; and for a Rollout.
     """
 
     __slots__ = (

@@ -120,7 +120,7 @@ class Profile:
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a
                 tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
                 one stratum.
-            text: columns of strings of which the length counts, and not the words; that of a text
+            text: columns of strings whose length counts, and not their words; the column of a text
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
                 it is not named.
@@ -187,8 +187,8 @@ class Profile:
     def tally(self, X: Any = None, scores: Any = None, *, at: Any = None) -> Tally:
         """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
 
-        Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
-        the test of their sum is that of all rows. Where the profile has units, each has its own
+        Tallies of parts of the rows, made by any number of workers, add up to the tally of all:
+        the test of their sum is the test of all rows. Where the profile has units, each has its own
         counts; each tally with unit="batch" is of the same batch.
 
         Args:

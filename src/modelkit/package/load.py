@@ -63,7 +63,7 @@ def load(
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
-    No code from a package runs, but for one whose estimator is pickled (`save(...,
+    No code from a package runs, except from one whose estimator is pickled (`save(...,
     format="joblib")`): that opens only where you pass both `digest` and `allow={"joblib"}`.
 
     Args:

@@ -66,8 +66,8 @@ def save(
             which are compared. Needed for everything but ONNX models and encoders. For an encoder,
             what its vectors are compared with: {"text": n strings, "embedding": (n, d) vectors of
             another implementation}.
-        name: lower-case letters, digits and '._-', at most 64; by default that of the file,
-            without its suffix.
+        name: lower-case letters, digits and '._-', at most 64; by default the name of the
+            file without its suffix.
         version: a text of letters, digits and '.+_-', at most 64.
         format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be
             converted. Such a package needs the same libraries in the same versions, and runs code

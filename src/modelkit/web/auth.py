@@ -38,10 +38,10 @@ class TextHeaders(Mapping[str, str]):
 
 
 def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
-    """An `auth` of an App that knows callers by a token, of which it holds digests only.
+    """An `auth` of an App that knows callers by their tokens, and keeps only digests of these.
 
-    A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`, of which the
-    first counts where both are sent. The comparison takes as long for any wrong token.
+    A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`; where both
+    are sent, the first counts. The comparison takes as long for any wrong token.
 
     Args:
         accepted: the sha256 of tokens, as 64 hexadecimal digits:

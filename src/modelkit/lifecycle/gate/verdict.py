@@ -26,7 +26,7 @@ class Verdict:
     """Whether a candidate may take the place of a champion, and why.
 
     It holds no row. It is about two models and labelled rows, whatever is attached to the packages:
-    `candidate_digest` and `champion_digest` are those of `Manifest.model_digest`.
+    `candidate_digest` and `champion_digest` are values of `Manifest.model_digest`.
 
     Attributes:
         decision: "promote", "block" or "inconclusive".
@@ -54,7 +54,7 @@ class Verdict:
         checks: every question and its answer.
         seed: of what was drawn at random.
         versions: of the libraries that computed it, by name.
-        notes: what whoever reads it has to know.
+        notes: what you have to know when you read it.
     """
 
     decision: GateDecision

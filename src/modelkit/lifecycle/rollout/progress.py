@@ -73,7 +73,7 @@ class RolloutProgress:
     Attributes:
         champion: the name, version and digest of the Model that answers without a rollout; of one
             that has ended, of the champion that it began with.
-        candidate: those of the Model on trial; None where there is none.
+        candidate: name, version and digest of the Model on trial; None where there is none.
         decision: "continue", "advance", "rollback", "promote" or "hold", as it was last; "none"
             where there is no rollout.
         reason: why.

@@ -36,8 +36,8 @@ class Rollout(Model):
     **Of two Models** of this process, `Rollout(champion, candidate, share=.05)`: a share of the
     keys, and of the calls without one, goes to the candidate. Guards count what is bad in both
     arms, and decide with a stated error rate, see `RolloutPolicy.alpha`: a candidate that is shown
-    to be worse is rolled back, by one assignment to the champion, which stays warm; one of which
-    every guard has shown that it is within what is allowed is promoted. Where the time runs out
+    to be worse is rolled back, by one assignment to the champion, which stays warm; one
+    that every guard has shown to be within what is allowed is promoted. Where the time runs out
     before, the rollout holds and says so. The Models belong to the caller, who closes them.
 
     **Of a registry**, `Rollout(registry, "churn")`: it answers with the version that the alias
@@ -77,7 +77,7 @@ class Rollout(Model):
             it returns a Model around the one that it is given.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
-        load_options: those of `mk.load` for every version. With `digest`, a list of digests, no
+        load_options: arguments of `mk.load`, for every version. With `digest`, a list of digests, no
             version of another digest is followed; joblib packages need it, and `allow={"joblib"}`.
 
     Raises:
@@ -289,7 +289,7 @@ class Rollout(Model):
             risks: the regressions: how many times that rate the candidate has.
 
         Raises:
-            UsageError: if there is no rollout, or the rates are of no guard.
+            UsageError: without a rollout, and for the rate of an unknown guard.
         """
         course = self._switch.course or self._switch.past
         if course is None:
