@@ -78,10 +78,9 @@ class Batcher(Wrapper):
             them, and are admitted while all that waits is less than this.
         stable_shapes: run every batch in one shape, which gives a row's answer the same
             bits in every company. Each run costs as much as a full batch.
-        loop: whether an event loop runs by itself what takes less time than waking a thread. That
-            is a forecast: pass False for a model that sometimes takes long, so that no event loop
-            ever waits for it. A model whose graph may go on for as long as its rows say, or whose
-            rows may be of any size, never runs on one.
+        loop: whether an event loop itself runs what should take less time than waking a thread.
+            Pass False for a model that sometimes takes long, and no event loop ever waits for it. A
+            model whose runs last as long as its rows say, or take rows of any size, never runs there.
         plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to
             start without a measurement and learn from the calls; or the `plan` of another Batcher.
 
