@@ -106,7 +106,7 @@ def test_what_drift_refuses(make, message):
         (
             lambda: mk.RolloutStage(0.5, calls="9"),
             UsageError,
-            "a stage: units is a number, not '9'",
+            "a stage: calls is a number, not '9'",
         ),
         (
             lambda: mk.RolloutPolicy((mk.RolloutStage(0.5),), horizon="7d"),
