@@ -108,7 +108,7 @@ class Model(ABC):
     ) -> Array:
         """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
 
-        A mixture has those of its components, which its labels number from 0. It takes what `run`
+        A mixture gives the probabilities of its components, which its labels number from 0. It takes what `run`
         takes, and raises what that raises; SignatureError too for a model without classes or
         probabilities, and for one of several labels.
         """
@@ -223,7 +223,7 @@ class Model(ABC):
 
     @property
     def endless(self) -> bool:
-        """Whether a run may take as long as its rows say, so that nothing but a deadline ends it."""
+        """Whether a run may take as long as its rows say, and only a deadline ends it."""
         return False
 
     def _use_threads(self, threads: int) -> None:
@@ -237,7 +237,7 @@ class Model(ABC):
 
     @final
     def warmup(self) -> None:
-        """Run the golden rows at every batch size that was proven, so that no request pays for it.
+        """Run the golden rows at every batch size that was proven, before the first request comes.
 
         They belong to `base`, which runs them unseen by its layers; of a Rollout, the champion's.
 
@@ -319,7 +319,7 @@ class Model(ABC):
         """What a classifier without probabilities, or an outlier detector, decides by.
 
         Called with n rows as `run` takes them, it gives the output `scores`, (n,) or (n, classes).
-        A model without that output lacks the attribute, so that scikit-learn's scorers ask it for
+        A model without that output lacks the attribute; scikit-learn's scorers then ask it for
         something else.
         """
         if "scores" not in self.signature.output_names:
