@@ -320,15 +320,13 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
 
 
 def check_name(name: str, version: str) -> None:
-    """Raise UsageError for a name or a version that a package may not have."""
+    """Raise UsageError for a name or a version that a package may not have, TypeError for no str."""
     for what, value, pattern, letters in (
         ("name", name, NAME_PATTERN, "lower-case letters, digits and '._-'"),
         ("version", version, VERSION_PATTERN, "letters, digits and '.+_-'"),
     ):
         if not isinstance(value, str):
-            raise UsageError(
-                f"{what} must be a string: write {what}={str(value)!r}, not {value!r}"
-            )
+            raise TypeError(f"{what} must be a string: write {what}={str(value)!r}, not {value!r}")
         if not pattern.fullmatch(value):
             plain = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("._-")
             raise UsageError(
@@ -352,9 +350,12 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """A dict of metadata. Raises UsageError for values that JSON would change or cannot hold."""
+    """A dict of metadata. Raises UsageError for values that JSON would change or cannot hold.
+
+    Raises TypeError for anything but a dict.
+    """
     if not isinstance(value, dict):
-        raise UsageError(f"metadata must be a dict, got {type(value).__name__}")
+        raise TypeError(f"metadata is a dict of JSON values, not {value!r:.80}")
     try:
         checked: Any = fields.read_json(value, "metadata")
     except ValueError as error:

@@ -102,10 +102,8 @@ def _refuse_nothing(*values: object) -> None:
 
 
 def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manifest:
-    if metadata is not None and not isinstance(metadata, dict):
-        raise TypeError(f"metadata is a dict of JSON values, not {metadata!r:.80}")
-    kept = check_metadata(manifest.metadata | (metadata or {}))
-    return replace(manifest, metadata=kept)
+    kept = {} if metadata is None else check_metadata(metadata)
+    return replace(manifest, metadata=check_metadata(manifest.metadata | kept))
 
 
 def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:
