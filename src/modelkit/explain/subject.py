@@ -249,10 +249,9 @@ def _names_of(signature: Signature, output: str, count: int) -> tuple[str, ...]:
 
 
 def _read_background(model: Model, rows: Any) -> Feeds:
-    if rows is None:
-        feeds = _stored_background(model)
-    else:
-        feeds = coerce_as(model.signature, rows, "the background")
+    signature = model.signature
+    given = rows is not None
+    feeds = coerce_as(signature, rows, "the background") if given else _stored_background(model)
     if not len(next(iter(feeds.values()))):
         raise UsageError("the background has no rows")
     return feeds
