@@ -37,7 +37,7 @@ from modelkit.serving.batching.asked import Asked
 from modelkit.serving.batching.checks import (
     check_batchable,
     check_options,
-    check_timeout,
+    checked_timeout,
     letters_of,
     preparation_of,
 )
@@ -218,13 +218,12 @@ class Batcher(Wrapper):
     def close(self, timeout: float | None = None) -> None:
         """Refuse new calls, and return when all that were queued are answered.
 
-        A large call under way raises ClosedError after the piece that is run. Calls that run at
-        once, on the threads of their callers, are not waited for. If something still runs after
-        `timeout` seconds, the calls that wait behind it get ClosedError, and DeadlineExceeded is
-        raised, which says what runs. Raises UsageError for a `timeout` below 0.
+        A large call under way raises ClosedError after the piece that is run. Calls that run at once, on the
+        threads of their callers, are not waited for. If something still runs after `timeout` seconds, the
+        calls that wait behind it get ClosedError, and DeadlineExceeded is raised, which says what runs.
+        Raises UsageError for a `timeout` below 0.
         """
-        check_timeout(timeout)
-        runs = self._lane.close(timeout)
+        runs = self._lane.close(checked_timeout(timeout))
         if runs is not None:
             raise still_running(self.base, runs, timeout)
 

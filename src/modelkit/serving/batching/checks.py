@@ -33,12 +33,13 @@ def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "me
         raise UsageError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
 
 
-def check_timeout(timeout: float | None) -> None:
-    """Raise UsageError for a time to wait that a lock does not take, or takes for endless."""
+def checked_timeout(timeout: float | None) -> float | None:
+    """A time to wait. Raises UsageError for one that a lock does not take, or takes for endless."""
     if timeout is not None and not 0 <= timeout <= TIMEOUT_MAX:
         raise UsageError(
             f"timeout is in seconds and at least 0, or None to wait for the end; got {timeout!r}"
         )
+    return timeout
 
 
 def check_batchable(model: Model) -> None:
