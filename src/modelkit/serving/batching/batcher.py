@@ -219,9 +219,8 @@ class Batcher(Wrapper):
         """Refuse new calls, and return when all that were queued are answered.
 
         A large call under way raises ClosedError after the piece that is run. Calls that run at once, on the
-        threads of their callers, are not waited for. If something still runs after `timeout` seconds, the
-        calls that wait behind it get ClosedError, and DeadlineExceeded is raised, which says what runs.
-        Raises UsageError for a `timeout` below 0.
+        threads of their callers, are not waited for. If something still runs after `timeout` seconds, 0 or more,
+        the calls that wait behind it get ClosedError, and DeadlineExceeded is raised, which says what runs.
         """
         runs = self._lane.close(checked_timeout(timeout))
         if runs is not None:
