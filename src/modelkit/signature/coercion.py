@@ -200,7 +200,7 @@ class Coercion:
         if not all(isinstance(row, list | tuple) for row in X):
             return None
         if len(self._inputs) == 1 and not self._has_columns:
-            return self._from_tensors({self._name: X})
+            return self.coerce(frames.as_whole(X, self._inputs[0]))
         return self.coerce(frames.array_of_rows(X, self._exact))
 
     def _is_texts(self, X: Any) -> bool:

@@ -62,7 +62,8 @@ def _is_scalar(value: object) -> bool:
 def is_one_column(X: Any) -> bool:
     """Whether these are values without a name: a Series, an array of Arrow, a list or array of texts."""
     if isinstance(X, list | tuple):
-        return bool(X) and all(value is None or isinstance(value, str) for value in X)
+        texts = all(value is None or isinstance(value, str) for value in X)
+        return bool(X) and texts and fields_of(X) is None
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and X.dtype.kind in "UTO"
     arrow = is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")
@@ -72,7 +73,7 @@ def is_one_column(X: Any) -> bool:
 def array_of_rows(rows: Any, exact: int) -> Array:
     """Rows that are lists as an array, of objects where their values are to be judged one by one.
 
-    Numbers of several types are floats where all are below `exact`, up to which floats hold integers.
+    Numbers stay as numpy reads them where all are below `exact`, up to which floats hold integers.
 
     Raises SignatureError for rows of several lengths.
     """
@@ -86,7 +87,7 @@ def array_of_rows(rows: Any, exact: int) -> Array:
     except ValueError:  # some of the values are lists
         array = np.empty(0)
     is_flat = array.shape == (len(values),)
-    if not is_flat or array.dtype.kind != "f" or (np.abs(array) >= exact).any():
+    if not is_flat or array.dtype.kind not in "if" or (np.abs(array) >= exact).any():
         array = _from_list(values)
     return array.reshape(len(rows), width)
 
@@ -220,9 +221,11 @@ def as_whole(values: Any, spec: TensorSpec) -> Array:
     mixed = spec.dtype == "string" and not hasattr(values, "dtype")
     try:
         array = np.asarray(values, object if mixed else None)
-        if array.dtype.kind != "f" or hasattr(values, "dtype") or (np.abs(array) < 2**53).all():
+        if array.dtype.kind != "f" or hasattr(values, "dtype"):
             return array
-        return np.asarray(values, object)  # of which integers may have been rounded
+        large = np.abs(array) >= 2**53  # which NaN is not
+        rounded = large.any() and np.isfinite(array[large]).any()  # perhaps, of integers
+        return np.asarray(values, object) if rounded else array
     except ValueError as error:
         raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
 

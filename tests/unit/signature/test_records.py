@@ -67,6 +67,8 @@ def test_texts_are_rows_of_a_model_of_texts():
     assert signature.coerce(pd.Series(["a", "b"]))["text"].tolist() == [["a"], ["b"]]
     with pytest.raises(SignatureError, match="list of str"):
         house_signature().coerce(["a"])
+    with pytest.raises(SignatureError, match="a single record"):
+        signature.coerce(HouseTuple("3", "Ulm"))  # not two rows
 
 
 def test_torch_tensors_are_rows_where_numpy_shares_them():

@@ -235,6 +235,17 @@ def test_texts_are_a_tensor_of_one_dimension():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_lists_of_floats_are_not_judged_one_by_one(value, monkeypatch):
+    """A list with one NaN took thirty times as long: no integer can hide where all others are small."""
+    signature = Signature((TensorSpec("x", "float32", ("batch", 2)),), (Y,))
+    monkeypatch.setattr("modelkit.signature.cast._from_objects", None)
+    for X in ([[1.0, value]], {"x": [[1.0, value]]}):
+        np.testing.assert_array_equal(signature.coerce(X)["x"], [[1.0, value]])
+    with pytest.raises(TypeError):  # that it was replaced
+        signature.coerce([[1.0, 2**60 + 1]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_a_finite_tensor_takes_no_other_numbers(value, dtype):
     spec = TensorSpec("x", dtype, ("batch", 3, 2), finite=True)
