@@ -16,7 +16,7 @@ from typing import Any
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
-from modelkit.errors import ManifestError
+from modelkit.errors import ManifestError, UsageError
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
@@ -237,9 +237,9 @@ class Manifest:
             for name, value in plain.items():
                 fields.read_json(value, f"modelkit.json: {name}")
             manifest = fields.read_object(Manifest, plain, "modelkit.json")
+            check_name(manifest.name, manifest.version)
         except ValueError as error:
             raise ManifestError(str(error)) from None
-        check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
         return replace(manifest, digest=hashlib.sha256(raw).hexdigest())
 
@@ -269,7 +269,7 @@ class Manifest:
     def __str__(self) -> str:
         about = [f"{name}: {value}" for name, value in self.facts()]
         lines = [f"{self.name} {self.version}: {self.signature}", *about]
-        return "\n  ".join(_shortened(line) for line in lines[:MOST_LINES])
+        return "\n  ".join(_shortened(html.printable(line)) for line in lines[:MOST_LINES])
 
     __repr__ = fields.brief
 
@@ -313,24 +313,23 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
     version = plain.get("format")
     if isinstance(version, int) and version != FORMAT:
         raise ManifestError(
-            f"the package has format {version}, and this modelkit reads format {FORMAT}: use a newer one"
+            f"the package has format {version}, and this modelkit reads format {FORMAT}: use the one "
+            "that wrote it, or a newer one"
         )
     return plain
 
 
 def check_name(name: str, version: str) -> None:
-    """Raise ManifestError for a name or a version that a package may not have."""
+    """Raise UsageError for a name or a version that a package may not have, TypeError for no str."""
     for what, value, pattern, letters in (
         ("name", name, NAME_PATTERN, "lower-case letters, digits and '._-'"),
         ("version", version, VERSION_PATTERN, "letters, digits and '.+_-'"),
     ):
         if not isinstance(value, str):
-            raise ManifestError(
-                f"{what} must be a string: write {what}={str(value)!r}, not {value!r}"
-            )
+            raise TypeError(f"{what} must be a string: write {what}={str(value)!r}, not {value!r}")
         if not pattern.fullmatch(value):
             plain = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("._-")
-            raise ManifestError(
+            raise UsageError(
                 f"{what} {value!r} cannot be a part of a path and of a URL: use {letters}, "
                 f"at most {MOST_LETTERS} in all, such as {what}={plain[:MOST_LETTERS] or 'model-1'!r}"
             )
@@ -351,15 +350,18 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """A dict of metadata. Raises ManifestError for values that JSON would change or cannot hold."""
+    """A dict of metadata. Raises UsageError for values that JSON would change or cannot hold.
+
+    Raises TypeError for anything but a dict.
+    """
     if not isinstance(value, dict):
-        raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
+        raise TypeError(f"metadata is a dict of JSON values, not {value!r:.80}")
     try:
         checked: Any = fields.read_json(value, "metadata")
     except ValueError as error:
-        raise ManifestError(str(error)) from None
+        raise UsageError(str(error)) from None
     try:
         json.dumps(checked, allow_nan=False)
     except ValueError:
-        raise ManifestError("metadata holds NaN or an infinity, which JSON cannot hold") from None
+        raise UsageError("metadata holds NaN or an infinity, which JSON cannot hold") from None
     return checked  # type: ignore[no-any-return]  # a dict, as the value is

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modelkit._internal.arrays import Array
+from modelkit.errors import importing
 from modelkit.signature.signature import Signature
 
 # What a model has where its signature allows it.
@@ -46,7 +47,8 @@ def metric_of(signature: Signature) -> str | None:
 
 def score(metric: str, y: Any, predicted: Array, sample_weight: Any) -> float:
     """What that function gives."""
-    import sklearn.metrics
+    with importing("scikit-learn", "the score of a model", "evaluate"):
+        import sklearn.metrics
 
     return float(getattr(sklearn.metrics, metric)(y, predicted, sample_weight=sample_weight))
 

@@ -85,8 +85,8 @@ def attach(
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
             has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
-        UsageError: if the profile has other columns than the model takes.
-        ManifestError: if the metadata is not allowed.
+        UsageError: if the profile has other columns than the model takes, or the metadata are not
+            JSON.
     """
     _refuse_nothing(profile, background, evaluation, metadata)
     manifest, members = _open_whole(path, digest)
@@ -104,10 +104,8 @@ def _refuse_nothing(*values: object) -> None:
 
 
 def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manifest:
-    if metadata is not None and not isinstance(metadata, dict):
-        raise TypeError(f"metadata is a dict of JSON values, not {metadata!r:.80}")
-    kept = check_metadata(manifest.metadata | (metadata or {}))
-    return replace(manifest, metadata=kept)
+    kept = {} if metadata is None else check_metadata(metadata)
+    return replace(manifest, metadata=check_metadata(manifest.metadata | kept))
 
 
 def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:

@@ -104,7 +104,6 @@ def save(
     Raises:
         ConversionError: if the model cannot be converted; its subclass ParityError if the graph
             disagrees.
-        ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
         UsageError: if an argument is out of range or does not go with the kind of model, the profile
             has other columns than the model takes, or the file has the suffix of another format,

@@ -1,5 +1,7 @@
 """What scikit-learn's tools find on a Model: its score, its tags, and what they may do with it."""
 
+import sys
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -31,7 +33,7 @@ from sklearn.svm import SVC
 
 import modelkit as mk
 from modelkit import Column, FunctionModel, Signature, TensorSpec
-from modelkit.errors import SignatureError
+from modelkit.errors import MissingExtraError, SignatureError
 
 IRIS, KINDS = load_iris(return_X_y=True)
 IRIS = IRIS.astype(np.float32)
@@ -241,6 +243,12 @@ def test_a_model_shows_what_it_has_and_nothing_else(model, boosted, penguins_mk)
             assert {name for name in optional - shown if hasattr(each, name)} == set()
         assert optional & set(dir(regression())) == {"score"}
         assert optional & set(dir(loaded)) == {"classes_", "score"}
+
+
+def test_a_score_without_scikit_learn_names_the_extra(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtraError, match=r"the score of a model needs .*\[evaluate\]"):
+        model.score(ROWS, LABELS)
 
 
 def test_fit_is_refused_with_the_way_out(model):
