@@ -245,7 +245,12 @@ class TextEncoder(Model):
         if self._identity is not None:
             return self._identity
         graph, weights = self.token_model.graph
-        parts = [self.recipe.said(), self.tokenizer, graph, b"" if weights is None else weights]
+        parts = [
+            self.recipe.canonical(),
+            self.tokenizer,
+            graph,
+            b"" if weights is None else weights,
+        ]
         digests = [hashlib.sha256(part).digest() for part in parts]
         self._identity = f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
         return self._identity
