@@ -7,13 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import (
-    ContainerError,
-    ConversionError,
-    ManifestError,
-    SignatureError,
-    UsageError,
-)
+from modelkit.errors import ContainerError, ConversionError, SignatureError, UsageError
 from modelkit.testing import Client, check_model
 
 X = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["age", "income"])
@@ -153,7 +147,7 @@ def test_a_metric_that_the_task_does_not_have(model):
 @pytest.mark.parametrize(
     ("said", "kind", "message"),
     [
-        ({"name": ""}, ManifestError, "name '' cannot be a part of a path and of a URL"),
+        ({"name": ""}, UsageError, "name '' cannot be a part of a path and of a URL"),
         (
             {"profile": X},
             TypeError,

@@ -31,10 +31,11 @@ Object = TypeVar("Object")
 Reader = Callable[[object, str], Any]
 
 
-def freeze(value: object, *names: str) -> None:
+def freeze(value: object, *names: str, of: type = object) -> None:
     """Make tuples of the sequences that a frozen value was given, so that it has a hash.
 
-    None stays. Raises UsageError for a str, whose items would be letters, and for what has no items.
+    None stays. Raises UsageError for a str, whose items would be letters, and for what has no items,
+    and TypeError for an item of another type than `of`.
     """
     for name in names:
         given = getattr(value, name)
@@ -44,7 +45,13 @@ def freeze(value: object, *names: str) -> None:
             raise UsageError(
                 f"{name} of {type(value).__name__} is a tuple or a list, not {given!r:.80}"
             )
-        object.__setattr__(value, name, tuple(given))
+        items = tuple(given)
+        for item in items:
+            if not isinstance(item, of):
+                raise TypeError(
+                    f"{name} of {type(value).__name__} are {of.__name__} values, not {item!r:.80}"
+                )
+        object.__setattr__(value, name, items)
 
 
 def read_object(cls: type[Object], plain: object, where: str) -> Object:
@@ -102,7 +109,7 @@ def brief(self: Any) -> str:
     """
     name = type(self).__name__
     if "__str__" in vars(type(self)):
-        return cut(f"<{name} {self}>")
+        return cut(f"<{name} {str(self).removeprefix(f'{name} ')}>")
     shown = [field.name for field in dataclasses.fields(self) if field.repr]
     return cut(f"{name}({', '.join(f'{own}={BRIEF.repr(getattr(self, own))}' for own in shown)})")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
-from modelkit.errors import ManifestError
+from modelkit.errors import ManifestError, UsageError
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
@@ -108,8 +108,8 @@ class Parity:
             return f"no source to compare with; {self._invariance()}"
         ties = f", {self.ties} others at ties" if self.ties else ""
         return (
-            f"{self._compared()} against {self.against}: max rel diff {self.max_rel:.2g} "
-            f"(allowed {self.rtol:g}), {self.label_flips} labels flipped{ties}; "
+            f"max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels "
+            f"flipped{ties}, in {self._compared()} against {self.against}; "
             f"{self._invariance()}{self._far_away()}"
         )
 
@@ -237,9 +237,9 @@ class Manifest:
             for name, value in plain.items():
                 fields.read_json(value, f"modelkit.json: {name}")
             manifest = fields.read_object(Manifest, plain, "modelkit.json")
+            check_name(manifest.name, manifest.version)
         except ValueError as error:
             raise ManifestError(str(error)) from None
-        check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
         return replace(manifest, digest=hashlib.sha256(raw).hexdigest())
 
@@ -316,18 +316,16 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
 
 
 def check_name(name: str, version: str) -> None:
-    """Raise ManifestError for a name or a version that a package may not have."""
+    """Raise UsageError for a name or a version that a package may not have."""
     for what, value, pattern, letters in (
         ("name", name, NAME_PATTERN, "lower-case letters, digits and '._-'"),
         ("version", version, VERSION_PATTERN, "letters, digits and '.+_-'"),
     ):
         if not isinstance(value, str):
-            raise ManifestError(
-                f"{what} must be a string: write {what}={str(value)!r}, not {value!r}"
-            )
+            raise UsageError(f"{what} must be a string: write {what}={str(value)!r}, not {value!r}")
         if not pattern.fullmatch(value):
             plain = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("._-")
-            raise ManifestError(
+            raise UsageError(
                 f"{what} {value!r} cannot be a part of a path and of a URL: use {letters}, "
                 f"at most {MOST_LETTERS} in all, such as {what}={plain[:MOST_LETTERS] or 'model-1'!r}"
             )
@@ -348,15 +346,15 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """A dict of metadata. Raises ManifestError for values that JSON would change or cannot hold."""
+    """A dict of metadata. Raises UsageError for values that JSON would change or cannot hold."""
     if not isinstance(value, dict):
-        raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
+        raise TypeError(f"metadata is a dict of JSON values, not {value!r:.80}")
     try:
         checked: Any = fields.read_json(value, "metadata")
     except ValueError as error:
-        raise ManifestError(str(error)) from None
+        raise UsageError(str(error)) from None
     try:
         json.dumps(checked, allow_nan=False)
     except ValueError:
-        raise ManifestError("metadata holds NaN or an infinity, which JSON cannot hold") from None
+        raise UsageError("metadata holds NaN or an infinity, which JSON cannot hold") from None
     return checked  # type: ignore[no-any-return]  # a dict, as the value is

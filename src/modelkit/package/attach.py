@@ -83,14 +83,15 @@ def attach(
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
             has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
-        UsageError: if the profile has other columns than the model takes.
-        ManifestError: if the metadata is not allowed.
+        UsageError: if the profile has other columns than the model takes, or JSON cannot hold the
+            metadata.
     """
     _refuse_nothing(profile, background, evaluation, metadata)
     manifest, members = _open_whole(path, digest)
     added = new_attachments(manifest.signature, profile=profile, background=background)
     added += _about(manifest, evaluation)
-    changed = with_attachments(_with_metadata(manifest, metadata), members, added)
+    told = replace(manifest, metadata=manifest.metadata | check_metadata(metadata or {}))
+    changed = with_attachments(told, members, added)
     return write_package(path if out is None else out, changed, members)
 
 
@@ -99,13 +100,6 @@ def _refuse_nothing(*values: object) -> None:
         raise TypeError(
             "attach takes at least one of profile=, background=, evaluation= and metadata="
         )
-
-
-def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manifest:
-    if metadata is not None and not isinstance(metadata, dict):
-        raise TypeError(f"metadata is a dict of JSON values, not {metadata!r:.80}")
-    kept = check_metadata(manifest.metadata | (metadata or {}))
-    return replace(manifest, metadata=kept)
 
 
 def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:

@@ -104,7 +104,6 @@ def save(
     Raises:
         ConversionError: if the model cannot be converted; its subclass ParityError if the graph
             disagrees.
-        ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
         UsageError: if an argument cannot be meant, the profile has other columns than the model
             takes, or the file has the suffix of another format, such as ".onnx" or ".pkl".
@@ -117,7 +116,7 @@ def save(
     check_target(path)
     name = path.stem if name is None else name
     check_name(name, version)
-    kept = check_metadata({} if metadata is None else metadata)
+    kept = check_metadata(metadata or {})
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)

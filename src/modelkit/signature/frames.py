@@ -62,7 +62,7 @@ def _is_scalar(value: object) -> bool:
 def is_one_column(X: Any) -> bool:
     """Whether these are values without a name: a Series, an array of Arrow, a list or array of texts."""
     if isinstance(X, list | tuple):
-        return bool(X) and all(value is None or isinstance(value, str) for value in X)
+        return bool(X) and isinstance(X[0], str | None)
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and X.dtype.kind in "UTO"
     arrow = is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")
@@ -81,8 +81,11 @@ def array_of_rows(rows: Any, exact: int) -> Array:
         fix = f"rows of several lengths, {sorted([width, *others])}"
         raise SignatureError(f"every row needs a value for each column; got {fix}", problems=(fix,))
     values = [*chain.from_iterable(rows)]
-    array = np.asarray(values)
-    if array.dtype.kind != "f" or (np.abs(array) >= exact).any():
+    try:
+        array = np.asarray(values)
+    except ValueError:  # a list among numbers
+        return _from_list(values).reshape(len(rows), width)
+    if array.ndim > 1 or array.dtype.kind != "f" or (np.abs(array) >= exact).any():
         array = _from_list(values)
     return array.reshape(len(rows), width)
 

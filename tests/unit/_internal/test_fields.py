@@ -52,3 +52,27 @@ def test_what_is_no_sequence_is_refused(make, name):
     """`columns=2` was "shape ['batch', 2], but 2 columns", and a text a sequence of its letters."""
     with pytest.raises(UsageError, match=f"^{name} is a tuple or a list, not "):
         make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: mk.TensorSpec("x", "float32", ("n", 2), ("a", "b")),
+            "columns of TensorSpec are Column values, not 'a'",
+        ),
+        (lambda: mk.Signature(["x"], (Y,)), "inputs of Signature are TensorSpec values, not 'x'"),
+        (
+            lambda: mk.RolloutPolicy(stages=[0.1, 1]),
+            "stages of RolloutPolicy are RolloutStage values, not 0.1",
+        ),
+        (
+            lambda: mk.RolloutPolicy([mk.RolloutStage(0.5)], guards=["errors"]),
+            "guards of RolloutPolicy are Guard values, not 'errors'",
+        ),
+    ],
+)
+def test_an_item_of_another_type_is_refused(make, message):
+    """Names in place of columns were "'str' object has no attribute 'dtype'"."""
+    with pytest.raises(TypeError, match=message):
+        make()

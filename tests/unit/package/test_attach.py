@@ -8,7 +8,7 @@ from helpers.forge import members_of
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import IntegrityError, ManifestError, PackageError, SignatureError, UsageError
+from modelkit.errors import IntegrityError, PackageError, SignatureError, UsageError
 from modelkit.model import golden
 
 # Of the packages in tests/golden: what an Evaluation of one of them is bound to must stay.
@@ -101,7 +101,7 @@ def test_what_does_not_fit_changes_nothing(package, breast_cancer, tmp_path):
         mk.attach(package, background=X.iloc[:3, :7])
     with pytest.raises(UsageError, match="columns"):
         mk.attach(package, profile=mk.Profile.fit(X[["mean radius"]]))
-    with pytest.raises(ManifestError, match="NaN"):
+    with pytest.raises(UsageError, match="NaN"):
         mk.attach(package, metadata={"auc": float("nan")})
     with pytest.raises(TypeError, match="at least one of profile="):
         mk.attach(package)

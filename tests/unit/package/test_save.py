@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import modelkit as mk
-from modelkit.errors import ConversionError, ManifestError, SignatureError, UsageError
+from modelkit.errors import ConversionError, SignatureError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_the_first_save_takes_a_model_a_path_and_an_example(tmp_path):
 @pytest.mark.parametrize(
     ("file", "error", "message"),
     [
-        ("Iris Model.mk", ManifestError, "such as name='iris-model'"),
+        ("Iris Model.mk", UsageError, "such as name='iris-model'"),
         ("iris.onnx", UsageError, r"another format, .* write 'iris\.mk'"),
         ("iris.PKL", UsageError, r"write 'iris\.mk'"),
         ("iris.pickle", UsageError, r"write 'iris\.mk'"),
