@@ -2,7 +2,7 @@
 
 ModelkitError
 ├── SignatureError (ValueError)     the caller's rows do not fit the model's signature
-├── UsageError (ValueError)         an argument, or a combination of them, that cannot be meant
+├── UsageError (ValueError)         an argument, or a combination, that makes no sense
 ├── PackageError                    a package, or a record of modelkit's, that cannot be read
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of a newer format
@@ -80,7 +80,7 @@ class SignatureError(ModelkitError, ValueError):
 
 
 class UsageError(ModelkitError, ValueError):
-    """An argument, or a combination of arguments, rows or models, that cannot be meant.
+    """An argument out of range, of an unknown name, or that contradicts another one, the rows or a model.
 
     Where they help, `feature`, `metric`, `device`, `folder` or `problems` say what it is about.
     """

@@ -1,4 +1,4 @@
-"""Arguments that cannot be meant: each message says what was expected, which value came, and what to do."""
+"""Wrong arguments: each message says what was expected, which value came, and what to do."""
 
 import numpy as np
 import pandas as pd
@@ -100,7 +100,7 @@ def test_what_drift_refuses(make, message):
         (
             lambda: mk.RolloutStage(0.5, calls="9"),
             UsageError,
-            "a stage: units is a number, not '9'",
+            "a stage: calls is a number, not '9'",
         ),
         (
             lambda: mk.RolloutPolicy((mk.RolloutStage(0.5),), horizon="7d"),

@@ -283,7 +283,7 @@ def test_31_a_graph_that_takes_and_gives_something_else(toy, refused):
     refused(
         forge(toy, graph=members_of(toy)[GRAPH].replace(b"\x0a\x01x", b"\x0a\x01\xe1")),
         "GraphError",
-        "no text",
+        "not a text",
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from helpers.tallied import make_past
 
 import modelkit as mk
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def past():
 def test_bytes_with_forged_groups_are_no_tally(past, groups):
     copies = len(groups) if isinstance(groups, list) else 1
     counts = np.concatenate([past.tally.counts.astype(np.uint16)] * copies)
-    with pytest.raises(UsageError, match="this is not a tally"):
+    with pytest.raises(PackageError, match="this is not a tally"):
         past.forged(groups, counts)
 
 
@@ -39,7 +39,7 @@ def test_bytes_with_forged_groups_are_no_tally(past, groups):
                                     lambda c: c - 1, lambda c: (c + 2**62).astype(np.uint64),
                                     lambda c: c[:, :, :9].astype(np.uint8)])  # fmt: skip
 def test_bytes_with_forged_counts_are_no_tally(past, change):
-    with pytest.raises(UsageError, match="this is not a tally"):
+    with pytest.raises(PackageError, match="this is not a tally"):
         past.forged([[None, 0]], change(past.tally.counts))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_actions, add_command, printed
+from modelkit.cli.arguments import Printed, add_action, add_actions, add_command, printed
 from modelkit.lifecycle.retrain.history import retrainings_of
 from modelkit.report import html
 
@@ -22,16 +21,9 @@ def add_retrain(verbs: Any) -> None:
         ("status", run_status, "the last retraining, and the last refusal of one"),
         ("history", run_history, "every retraining and every refusal, with the reasons"),
     ):
-        _add_options(actions.add_parser(name, help=about), run)
-
-
-def _add_options(
-    action: argparse.ArgumentParser, run: Callable[[argparse.Namespace], Printed]
-) -> None:
-    action.add_argument("name")
-    action.add_argument("--json", action="store_true", help="print one JSON document")
-    action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
-    action.set_defaults(run=run)
+        action = add_action(actions, name, run, about)
+        action.add_argument("name")
+        action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
 
 
 def run_status(args: argparse.Namespace) -> Printed:

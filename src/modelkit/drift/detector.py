@@ -31,7 +31,7 @@ class Detector:
 
     It raises three kinds of alarms: "changed" (the rows are no longer like the reference),
     "material" (and by more than `tolerance`) and "performance" (the loss on labelled rows is above
-    that of the reference by more than 0.02). The probability that rows which are exchangeable with
+    the loss of the reference by more than 0.02). The probability that rows which are exchangeable with
     the reference ever raise any alarm is at most `alpha`, however often and however long one looks;
     "material" and "performance" keep their parts of it for all rows within the tolerance too. See
     docs/drift_guarantees.md.
@@ -50,12 +50,12 @@ class Detector:
             alpha.
         seed: of the random ranks of ties.
         history: the most bytes of memory for the counts of past hours and days; 0 for none.
-        clock: tells when rows are that say nothing of it, in POSIX seconds.
+        clock: the time, in POSIX seconds, of rows that come without one.
         on_alarm: a function of one `Alarm`, called once for each, by the thread whose rows raised
             it, while no lock is held. An error that it raises is logged, and reaches no caller.
 
     Raises:
-        UsageError: for values out of range, and for names that are no features.
+        UsageError: for a value out of range, and for an unknown feature.
     """
 
     __slots__ = ("__weakref__", "_current")
@@ -146,8 +146,8 @@ class Detector:
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`; or a frame of
                 probabilities whose columns have the names of the classes, in any order.
-            order: "any" for rows whose order within the call means nothing, such as those of a
-                table that is sorted: they are taken in a random order, by the seed. "time" for rows
+            order: "any" for rows whose order within the call means nothing, such as a sorted
+                table: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
                 How many rows a call has must not depend on what they hold. The rows of a unit have
                 no order; days and weeks have that of time, and units by a column are judged in this
@@ -212,9 +212,9 @@ class Detector:
         which are taken as complete, are compared with those of the reference.
 
         Args:
-            X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. The names
-                of unseen categories, duplicate rows and the performance without labels are not
-                told by one.
+            X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. It
+                lacks the names of unseen categories, duplicate rows and what the performance
+                without labels needs.
             scores: as in `update`.
             at: as in `update`.
 
@@ -253,10 +253,10 @@ class Detector:
     def suppress(
         self, until: Any, reason: str, *, since: Any = None, features: Sequence[str] = ()
     ) -> None:
-        """Let alarms of a window be recorded and not told to `on_alarm`.
+        """Record the alarms of a window without a call of `on_alarm`.
 
         Such an alarm stands in `alarms` and in the report, and is an event for the log. With "ever"
-        nothing more is told of the same change later: look at the report when the window is over.
+        the same change raises no further alarm later: look at the report when the window is over.
 
         Args:
             until: the end of the window: a datetime, a text in ISO 8601, or POSIX seconds.
@@ -287,7 +287,7 @@ class Detector:
         Args:
             profile: the new past, of the same columns and outputs.
             reason: why, for the report.
-            alpha: that of the new reference; None for the same as until now.
+            alpha: the probability of a false alarm against the new reference; None for the same as until now.
 
         Raises:
             UsageError: for a profile of other columns, an alpha out of range, or without a reason.
@@ -321,13 +321,13 @@ class Detector:
         """Go on, bit for bit, from the `state()` of a Detector of the same profile.
 
         Args:
-            profile: that of the Detector, the latest one where it had several.
+            profile: the Profile of the Detector, the latest one where it had several.
             state: its state.
             clock: as of a new Detector; a state holds no functions.
             on_alarm: likewise.
 
         Raises:
-            PackageError: for bytes that are no state of a Detector.
+            PackageError: for any other bytes.
             UsageError: for the state of a Detector of another profile.
         """
         watch, _ = continued.resume(profile, state, clock, on_alarm)
@@ -344,8 +344,8 @@ class Detector:
         unit that is open at all workers add up exactly, and it is tested as `test` does.
 
         Raises:
-            PackageError: for bytes that are no state.
-            UsageError: for no states, or those of different profiles, arguments or open units.
+            PackageError: for any other bytes.
+            UsageError: without states, or for states of different profiles, arguments or open units.
         """
         watches = continued.resume_all(profile, states)
         if profile.units is not None:

@@ -115,7 +115,7 @@ def _between(low: Any, high: Any) -> float:
     return float(low)
 
 
-def coarsen(counts: Array, groups: int = COARSE_CELLS) -> bytes:
+def coarsen(counts: Array) -> bytes:
     """For each of the 67 cells one of 16 of about equal mass, in order.
 
     Missing values have the last to themselves.
@@ -123,5 +123,6 @@ def coarsen(counts: Array, groups: int = COARSE_CELLS) -> bytes:
     inner = counts[:GONE].astype(np.float64)
     middle = np.cumsum(inner) - inner / 2
     total = max(float(inner.sum()), 1.0)
-    group = np.minimum(middle / total * (groups - 1), groups - 2)
-    return bytes([*group.astype(np.uint8).tolist(), groups - 1])
+    last = COARSE_CELLS - 1
+    group = np.minimum(middle / total * last, last - 1)
+    return bytes([*group.astype(np.uint8).tolist(), last])

@@ -10,7 +10,7 @@ from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import SegmentDrift
 from modelkit.drift.wording import count_of, listed
-from modelkit.report.html import escape
+from modelkit.report.html import escape, wide_table
 
 MOST_LINES = 12  # segments of one feature and column in a table
 
@@ -69,7 +69,7 @@ def where_part(segments: Sequence[SegmentDrift], alpha: float) -> str:
         left = len(group) - MOST_LINES
         more = f"<p>and {count_of(left, 'more segment')}</p>" if left > 0 else ""
         parts.append(f"<p>{escape(where_text(group, alpha))}</p>")
-        parts.append(f"{sections.html_table(header, rows)}{more}")
+        parts.append(f"{wide_table(header, rows)}{more}")
     return "".join(parts)
 
 
@@ -81,5 +81,5 @@ def notes_part(acknowledged: Sequence[Acknowledgement]) -> str:
     for note in acknowledged:
         said = f"{note.alarm.feature}: {note.alarm.kind} at row {note.alarm.row:,}"
         rows.append((said, f"{second_text(note.at)} UTC", note.reason))
-    table = sections.html_table(("alarm", "acknowledged", "reason"), rows)
+    table = wide_table(("alarm", "acknowledged", "reason"), rows)
     return f"<h2>Acknowledged</h2>{table}"

@@ -41,7 +41,7 @@ class Monitor(Wrapper):
     most, and leaves that to others while another thread does one, so that none waits long; only
     where 16,384 rows wait, calls do more of them. A call of more than 64 rows counts its rows
     itself, and shows 64 of them, drawn at random; the rows of a call have no order. An error in
-    the monitoring is counted in `failures`, reaches no caller, and loses no rows but those of the
+    the monitoring is counted in `failures`, reaches no caller, and loses only the rows of the
     call that it is about.
 
     Args:
@@ -54,7 +54,7 @@ class Monitor(Wrapper):
             only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
-        clock: what tells the time of rows, in seconds since 1970; by it rows belong to a day, a
+        clock: gives the time of rows, in seconds since 1970; by it rows belong to a day, a
             week, a weekday or an hour, where the profile has these. The day or week in which the
             Monitor is made is not whole, and is not compared. All rows of a unit are counted,
             whatever the budget.
@@ -64,8 +64,8 @@ class Monitor(Wrapper):
             behind, and begins anew where it is unpickled.
 
     Raises:
-        UsageError: if there is no profile, it has columns that the model does not take, or its
-            units are batches, of which a Monitor knows nothing; or if the model is a Rollout.
+        UsageError: without a profile; for a profile of columns that the model does not take, or of
+            unit="batch"; and for a Rollout.
     """
 
     __slots__ = (
@@ -180,7 +180,7 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too. Raises UsageError where the clock tells no time, and in a signal handler that
+        it too. Raises UsageError where the clock gives no time, and in a signal handler that
         interrupted a step of this Monitor.
         """
         return self._intake.state()
@@ -204,14 +204,14 @@ class Monitor(Wrapper):
         Args:
             model: the Model to watch.
             state: the state.
-            profile: that of the Monitor, the latest one where it had several; by default the
+            profile: the Profile of the Monitor, the latest one where it had several; by default the
                 Profile in the package.
             budget: as of a new Monitor.
             clock: as of a new Monitor; a state holds no functions.
             on_alarm: likewise.
 
         Raises:
-            PackageError: for bytes that are no state of a Monitor.
+            PackageError: for any other bytes.
             UsageError: for the state of another profile, and as for a new Monitor.
         """
         past = watched_profile(model, profile, budget)

@@ -20,7 +20,7 @@ MOST_NOTES = 1000  # of each kind, as many as alarms are kept
 class Acknowledgement:
     """An alarm that somebody knows of, and why it needs no more attention.
 
-    `at` is when that was said, in POSIX seconds.
+    `at` is when you acknowledged it, in POSIX seconds.
     """
 
     alarm: Alarm

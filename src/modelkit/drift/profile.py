@@ -40,11 +40,11 @@ class Profile:
     `bases` belong to the embeddings among the columns. `rows` and `train_rows` are the numbers of
     rows that the counts and the cells are from. `ordered` says that the reference was given in the
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
-    rows of the reference that equal an earlier one; `epsilon` is that of differential privacy;
+    rows of the reference that equal an earlier one; `epsilon` is the budget of differential privacy;
     `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
     ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
     that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
-    each unit of the reference, `timed_stratum` says that the stratum is told by times, and `advice`
+    each unit of the reference, `timed_stratum` says that the stratum comes from times, and `advice`
     is one line on which of units, strata and rows fits the reference. `class_names` are those of
     the probabilities, in their order, where a model was given that has any. Make a profile with
     `Profile.fit`.
@@ -120,7 +120,7 @@ class Profile:
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a
                 tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
                 one stratum.
-            text: columns of strings of which the length counts, and not the words; that of a text
+            text: columns of strings whose length counts, and not their words; the column of a text
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
                 it is not named.
@@ -133,7 +133,7 @@ class Profile:
                 is then a list of batches), or a column whose value is the unit, and which is no
                 feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
                 many features fewer: 2 MiB of them) a random part is kept.
-            time: the column that tells when a row was: datetimes, timestamps, texts in ISO 8601 or
+            time: the column with the time of each row: datetimes, timestamps, texts in ISO 8601 or
                 seconds since 1970. A time without a zone is taken in UTC, so days of local times
                 are local. The column is no feature.
             segments: columns that part the rows, such as a carrier or a shop: the report of an
@@ -187,8 +187,8 @@ class Profile:
     def tally(self, X: Any = None, scores: Any = None, *, at: Any = None) -> Tally:
         """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
 
-        Tallies of parts of the rows, made by any number of workers, add up to that of all, so that
-        the test of their sum is that of all rows. Where the profile has units, each has its own
+        Tallies of parts of the rows, made by any number of workers, add up to the tally of all:
+        the test of their sum is the test of all rows. Where the profile has units, each has its own
         counts; each tally with unit="batch" is of the same batch.
 
         Args:
@@ -257,7 +257,7 @@ class Profile:
             raise refusals.lacking(absent, known)
 
     def sources(self) -> list[str]:
-        """The columns that rows must have: inputs, and those that tell strata and units."""
+        """The columns that rows must have: inputs, and the ones with strata, times and units."""
         inputs = [feature.name for feature in self.features if not feature.output]
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None and not self.timed_stratum:
@@ -266,7 +266,7 @@ class Profile:
         return names
 
     def aside(self) -> list[str]:
-        """The columns that are no features: those that tell times and units."""
+        """The columns beside the features: times and units."""
         own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
         return [name for name in (self.time, own) if name is not None]
 

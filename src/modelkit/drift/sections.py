@@ -10,7 +10,7 @@ from modelkit.drift.audit import AuditTable
 from modelkit.drift.charts import chart, percent
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.drift.wording import count_of
-from modelkit.report.html import escape
+from modelkit.report.html import escape, wide_table
 
 MOST_ALARMS = 30
 MOST_CHECKS = 60
@@ -147,18 +147,6 @@ def promise_part(guarantee: str, assumptions: Iterable[str]) -> str:
     return f"<h2>How far this can be relied on</h2><p>{escape(guarantee)}</p>{found}"
 
 
-def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of text."""
-    lines = [_tagged_row(header, "th")]
-    lines += [_tagged_row(row, "td") for row in rows]
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
-
-
-def _tagged_row(cells: Sequence[str], tag: str) -> str:
-    inside = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr>{inside}</tr>"
-
-
 def performance_part(found: Performance | None) -> str:
     """The loss beside that of the reference, and the estimates without labels."""
     if found is None:
@@ -171,7 +159,7 @@ def performance_part(found: Performance | None) -> str:
         rows.append(("mean loss of the reference", *_value_columns(found.baseline)))
     for name, values in found.estimated.items():
         rows.append((f"{found.title(name)}, estimated without labels", *_value_columns(values)))
-    table = html_table(("", "value", "interval"), rows) if rows else ""
+    table = wide_table(("", "value", "interval"), rows) if rows else ""
     warning = ""
     if found.unsupported is not None:
         why = escape(found.unsupported)
@@ -195,7 +183,7 @@ def checks_part(checks: Sequence[DriftCheck]) -> str:
     for check in checks[:MOST_CHECKS]:
         p = p_value(check.p)
         rows.append((check.feature, check.name, check.found, check.expected, p))
-    table = html_table(("feature", "check", "found", "expected", "p"), rows)
+    table = wide_table(("feature", "check", "found", "expected", "p"), rows)
     return f"<h2>Data checks</h2>{table}{_more(len(checks), MOST_CHECKS)}"
 
 
@@ -299,7 +287,7 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
         name = wording.name_of(drift.feature, drift.stratum)
         sizes = "; ".join(map(effect_text, drift.effects))
         rows.append((name, p_value(drift.p_changed), p_value(drift.p_material), sizes))
-    table = html_table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
+    table = wide_table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
     return f"<h2>Other features</h2>{table}{_more(len(features), MOST_REST)}"
 
 
@@ -314,7 +302,7 @@ def customary_part(table: AuditTable) -> str:
         statistic = "-" if row.statistic is None else f"{row.test} {row.statistic:.3g}"
         rows.append((name, psi, row.says or "-", statistic, p_value(row.p)))
     header = ("feature", "PSI, ten bins", "customarily called", "test", "p of this test alone")
-    shown = html_table(header, rows)
+    shown = wide_table(header, rows)
     more = _more(len(table.rows), MOST_CUSTOMARY)
     return f"<h2>Customary figures</h2><p>{escape(CUSTOMARY)}</p>{shown}{more}"
 

@@ -11,7 +11,6 @@ from typing import final
 from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.notes import AlarmNotes
 from modelkit.drift.values import Alarm
-from modelkit.errors import UsageError
 from modelkit.events import Alarmed, emit
 
 OnAlarm = Callable[[Alarm], object]
@@ -94,9 +93,9 @@ def _complain(alarm: Alarm, error: BaseException) -> None:
 
 
 def check_hook(on_alarm: OnAlarm | None) -> OnAlarm | None:
-    """The hook as it is. Raises UsageError for one that cannot be called, or that is async."""
+    """The hook as it is. Raises TypeError for one that cannot be called, or that is async."""
     if on_alarm is None:
         return None
     if not callable(on_alarm) or inspect.iscoroutinefunction(on_alarm):
-        raise UsageError(f"on_alarm is a plain function of one alarm; got {on_alarm!r}")
+        raise TypeError(f"on_alarm is a plain function of one alarm; got {on_alarm!r}")
     return on_alarm

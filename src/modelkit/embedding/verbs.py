@@ -39,7 +39,7 @@ def embed(
         SignatureError: for an unknown role or length, naming the known ones; for a text that is no
             string or no valid Unicode; for a text that is too long for an encoder with
             on_long="error".
-        TypeError: for a model that holds no encoder.
+        TypeError: for a model without an encoder.
         ClosedError: if it was closed.
     """
     recipe = recipe_of(model)

@@ -26,15 +26,15 @@ class Explanation:
 
     Attributes:
         values: (n, d, k) for n rows, d columns and k outputs. A row's values and its base add up to
-            the output in `output_space`; those of LIME add up to its linear model.
+            the output in `output_space`; the values of LIME add up to its linear model.
         base_values: (n, k), the mean output over the background.
         data: (n, d), the rows as they were explained.
         feature_names: the d columns, or the words of a text.
         output_names: the k outputs.
         output_space: "raw_score" (before a sigmoid, softmax or exponential), "probability" or "value".
         method: the name of the method.
-        exact: whether the values are those of the definition (interventional Shapley values over
-            the background) up to rounding.
+        exact: whether the values are, up to rounding, the interventional Shapley values over the
+            background.
         additivity_gap: (n, k), the distance between the sum of the values and what the model
             served, both as served: after the sigmoid, softmax or exponential.
         std_error: (n, d, k), the standard errors of sampled values; None for other methods.
@@ -46,7 +46,7 @@ class Explanation:
         background_rows: the number of its rows.
         model_digest: `Manifest.model_digest` of the package, or None for a model without one.
         warnings: what a reader must know, in full sentences.
-        version: that of the package; over a Rollout, of the Model that was explained. None for a
+        version: the version of the package; over a Rollout, of the Model that was explained. None for a
             model without a package.
     """
 
@@ -105,7 +105,7 @@ class Explanation:
     ) -> list[tuple[str, Any, float]]:
         """The k columns of one row that add most, as (name, what the row holds, what it adds).
 
-        Raises UsageError if there is no such row or output, or k is below 0.
+        Raises UsageError for an unknown row or output, and for a k below 0.
         """
         if k < 0:
             raise UsageError(f"k is at least 0, not {k}")
@@ -125,7 +125,7 @@ class Explanation:
         It has a column for each feature, after one named `base`.
 
         Raises:
-            UsageError: if there is no such output.
+            UsageError: for an unknown output.
             MissingExtraError: if pandas is not installed.
         """
         with importing("pandas", "Explanation.to_dataframe", "frames"):
@@ -140,7 +140,7 @@ class Explanation:
         """A `shap.Explanation` of one output, or of all, which every plot of shap takes.
 
         Raises:
-            UsageError: if there is no such output.
+            UsageError: for an unknown output.
             MissingExtraError: if shap is not installed.
         """
         with importing("shap", "Explanation.to_shap", "explain-extra"):
@@ -169,7 +169,7 @@ class Explanation:
 
     @staticmethod
     def from_json(text: str) -> Explanation:
-        """The inverse of `to_json`. Raises PackageError if `text` is no such record."""
+        """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
             plain = parse_record(text, EXPLANATION_SCHEMA)
             return fields.read_object(Explanation, plain | _read_arrays(plain), "explanation")
@@ -183,10 +183,10 @@ class Explanation:
             row: the row to draw.
             output: its output, by name or number.
             most: the number of columns with a bar of their own.
-            ax: the Axes to draw on; None for those of a new figure.
+            ax: the Axes to draw on; None for a new figure.
 
         Raises:
-            UsageError: if there is no such row or output.
+            UsageError: for an unknown row or output.
             MissingExtraError: if matplotlib is not installed.
         """
         at = self._place_of(output)
@@ -229,7 +229,7 @@ class Explanation:
 
         It refers to nothing outside itself.
 
-        Raises UsageError if there is no such row or output.
+        Raises UsageError for an unknown row or output.
         """
         at = self._place_of(output)
         title = self._explained(at)

@@ -41,9 +41,10 @@ def layered(
     Args:
         model: the Model to serve.
         meter: whether there is a Meter. "auto" leaves a layer out that `model` has already, or does
-            not allow; True raises the reason, and so does a dict of the layer's arguments.
-        monitor: whether there is a Monitor; "auto" needs a Profile in the package, of a unit that
-            calls can be told of.
+            not allow; False always does. True, or a dict of the layer's arguments, makes the layer
+            or raises the reason why there can be none.
+        monitor: whether there is a Monitor; "auto" needs a Profile in the package, other than one
+            with unit="batch".
         batcher: whether there is a Batcher; "auto" needs rows that were shown not to depend on
             their batch.
 
@@ -54,6 +55,8 @@ def layered(
         TypeError: for what is not a Model, and for an argument that the layer does not have.
         UsageError: for a layer that `model` has already, and as the layers raise it.
         BatchError: if a Batcher is required, and rows cannot be batched.
+        MissingExtraError: if there is to be a Monitor, as "auto" has one where the package has a
+            Profile, and scipy is not installed.
     """
     check_is_model(model, "layered")
     outer = model

@@ -38,7 +38,7 @@ class Placement:
     (False), which keeps every row's answer independent of the number of threads.
 
     `nodes` counts the nodes of the graph by provider, where a device other than the CPU is used and
-    the runtime tells; it is empty on the CPU, where all of them run. `reason` says why this device,
+    the runtime counts them; it is empty on the CPU, where all of them run. `reason` says why this device,
     `threads_reason` why so many threads. `requested` is the device that was wanted first: another one
     than `device` only where it could not be had. `since` is when the model was loaded, in seconds
     since 1970, which two equal Placements may differ in.

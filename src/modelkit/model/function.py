@@ -26,10 +26,10 @@ class FunctionModel(Model):
             what you change, with `feed.copy()`, or `torch.tensor(feed)` in place of
             `torch.from_numpy(feed)`.
         signature: what `fn` takes and gives.
-        batchable: whether each row's answer is the same whatever rows it is batched with.
+        batchable: whether each row's answer stays the same in any batch.
 
     Raises:
-        TypeError: if `fn` is no function.
+        TypeError: if `fn` cannot be called.
     """
 
     __slots__ = ("_fn", "batchable", "closed", "signature")

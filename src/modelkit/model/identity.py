@@ -8,7 +8,7 @@ from modelkit.model.model import Model
 
 
 class Identity(NamedTuple):
-    """What tells one model from another: what is counted of both, and what is said of them."""
+    """The name, version and digest of a model, by which its counts and events are kept apart."""
 
     name: str
     version: str

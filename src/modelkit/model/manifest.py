@@ -269,22 +269,25 @@ class Manifest:
     def __str__(self) -> str:
         about = [f"{name}: {value}" for name, value in self.facts()]
         lines = [f"{self.name} {self.version}: {self.signature}", *about]
-        return "\n  ".join(fields.cut(line, MOST_COLUMNS) for line in lines[:MOST_LINES])
+        return "\n  ".join(_shortened(line) for line in lines[:MOST_LINES])
 
     __repr__ = fields.brief
 
     def _file_lines(self) -> list[str]:
         named = {a.path: f", attachment {a.name!r} ({a.media_type})" for a in self.attachments}
-        lines = []
-        for member in self.files:
-            line = f"{member.path}, {member.size:,} bytes, sha256:{member.sha256}"
-            lines.append(line + named.get(member.path, ""))
-        return lines
+        return [
+            f"{each.path}, {each.size:,} bytes{named.get(each.path, '')}, sha256:{each.sha256}"
+            for each in self.files
+        ]
 
     def _repr_html_(self) -> str:
         title = f"{self.name} {self.version}"
         header = ("", "tensor", "dtype", "shape", "columns")
         return html.card(title, self.facts(), header, self.signature.table())
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= MOST_COLUMNS else f"{line[: MOST_COLUMNS - 3]}..."
 
 
 def _with_versions(versions: dict[str, Any]) -> str:
@@ -316,13 +319,13 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
 
 
 def check_name(name: str, version: str) -> None:
-    """Raise UsageError for a name or a version that a package may not have."""
+    """Raise UsageError for a name or a version that a package may not have, TypeError for no text."""
     for what, value, pattern, letters in (
         ("name", name, NAME_PATTERN, "lower-case letters, digits and '._-'"),
         ("version", version, VERSION_PATTERN, "letters, digits and '.+_-'"),
     ):
         if not isinstance(value, str):
-            raise UsageError(f"{what} must be a string: write {what}={str(value)!r}, not {value!r}")
+            raise TypeError(f"{what} must be a string: write {what}={str(value)!r}, not {value!r}")
         if not pattern.fullmatch(value):
             plain = re.sub(r"[^a-z0-9._-]+", "-", value.lower()).strip("._-")
             raise UsageError(

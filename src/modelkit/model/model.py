@@ -109,7 +109,7 @@ class Model(ABC):
     ) -> Array:
         """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
 
-        A mixture has those of its components, which its labels number from 0. It takes what `run`
+        A mixture gives the probabilities of its components, which its labels number from 0. It takes what `run`
         takes, and raises what that raises. A model without classes or probabilities, or of several
         labels, lacks the attribute.
         """
@@ -219,7 +219,7 @@ class Model(ABC):
 
     @property
     def endless(self) -> bool:
-        """Whether a run may take as long as its rows say, so that nothing but a deadline ends it."""
+        """Whether a run may take as long as its rows say, and only a deadline ends it."""
         return False
 
     def _use_threads(self, threads: int) -> None:
@@ -233,7 +233,7 @@ class Model(ABC):
 
     @final
     def warmup(self) -> None:
-        """Run the golden rows at every batch size that was proven, so that no request pays for it.
+        """Run the golden rows at every batch size that was proven, before the first request comes.
 
         They belong to `base`, which runs them unseen by its layers; of a Rollout, the champion's.
 

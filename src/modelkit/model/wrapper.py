@@ -14,6 +14,7 @@ from modelkit.model.model import Call, Model, Outputs
 from modelkit.signature.signature import Feeds, Signature
 
 L = TypeVar("L", bound=Model)
+HOOKS = ("_call", "_acall", "_run", "_arun")
 
 
 def check_is_model(given: object, taker: str) -> None:
@@ -62,34 +63,55 @@ def check_runs_are_seen(outer: str, model: Model) -> None:
     kind = passed_by_runs(model)
     if kind is not None:
         raise UsageError(
-            f"{outer} runs coerced rows, which pass {kind} by: it sees calls only. Put it outside, "
-            f"{kind}({outer}(...)), or override its _run and _arun too; mk.layered(model) puts the "
-            "layers of modelkit in order"
+            f"{outer} runs coerced rows, which would pass {kind} by, since {kind} sees only calls. Put "
+            f"{kind} outside, {kind}({outer}(...)), or override its _run and _arun too; "
+            "mk.layered(model) puts the layers of modelkit in order"
         )
 
 
 class Wrapper(Model):
     """A Model around another one, `inner`; every hook and property is passed on to it.
 
-    With `Model`, this is the only class to subclass. A subclass says which of two forms of a call
-    it wants, for the sync and the async verbs alike; one that would miss calls is refused:
+    With `Model`, this is the only class to subclass. Which hooks you override depends on what your
+    layer needs. Override both of a pair, for the sync and the async verbs; a class that would miss
+    calls is refused when it is made.
 
-    - Calls as they come, before their rows are checked: override `_call` and `_acall`. What the
-      signature of `inner` refuses passes through as a SignatureError. Such a layer goes outside of
-      those that run coerced rows, as a Batcher and a Monitor do.
-    - Coerced feeds: set `_call = Model._call` and `_acall = Model._acall`, and override `_run` and
-      `_arun`.
+    To see or to count calls as they come, before their rows are checked, override `_call` and
+    `_acall`. A SignatureError of `inner` passes through them. Put such a layer outside of a Batcher
+    or a Monitor, which run coerced rows:
 
-    Call the hooks of `inner`, never its `predict`, so that rows are coerced once. Inside a Batcher,
-    `_run` gets what `_prepare` gave, which for texts are tokens. `verify` and `warmup` run `base`,
-    to which the golden rows belong, so a layer may change answers. `close` does not close `inner`,
-    but for layers that `mk.layered` made with this one.
+        class Logged(mk.Wrapper):
+            def _call(self, X, outputs, call):
+                log.info("a call for %s", outputs)
+                return self.inner._call(X, outputs, call)
+
+            async def _acall(self, X, outputs, call):
+                log.info("a call for %s", outputs)
+                return await self.inner._acall(X, outputs, call)
+
+    To change feeds or answers, which are arrays by tensor name, override `_run` and `_arun`, and
+    take `_call` and `_acall` of `Model`, which coerce the rows and run them:
+
+        class Clipped(mk.Wrapper):
+            _call = mk.Model._call
+            _acall = mk.Model._acall
+
+            def _run(self, feeds, outputs, call):
+                answers = self.inner._run(feeds, outputs, call)
+                return {name: answer.clip(0, 1) for name, answer in answers.items()}
+
+            _arun = mk.Model._arun  # runs `_run` in a thread
+
+    Call the hooks of `inner`, never its `predict`, which would coerce the rows again. Inside a
+    Batcher, `_run` gets what `_prepare` gave: for texts, tokens. `verify` and `warmup` run `base`,
+    to which the golden rows belong, so a layer may change answers. `close` leaves `inner` open,
+    except for layers that `mk.layered` made together with this one.
 
     Args:
         inner: the Model to wrap.
 
     Raises:
-        TypeError: when the class is made, if it overrides a verb, or a part of these hooks only.
+        TypeError: when the class is made, if it overrides a verb, or only a part of these hooks.
         UsageError: if a layer inside would miss the calls of this one.
     """
 
@@ -106,10 +128,11 @@ class Wrapper(Model):
         sees = runs if cls._call is Model._call else cls._call is not Wrapper._call
         waits = runs if cls._acall is Model._acall else cls._acall is not Wrapper._acall
         if sees != waits or runs != (cls._arun is not Wrapper._arun) or (runs and not sees):
+            own = [name for name in HOOKS if getattr(cls, name) is not getattr(Wrapper, name)]
             raise TypeError(
-                f"some calls would pass {cls.__name__} by: for calls as they come, override _call and "
-                "_acall; for coerced feeds, override _run and _arun, and set _call = mk.Model._call "
-                "and _acall = mk.Model._acall"
+                f"{cls.__name__} overrides {' and '.join(own)} alone, so some calls would pass it by: "
+                "for calls as they come, override _call and _acall; for coerced feeds, override _run "
+                "and _arun, and set _call = mk.Model._call and _acall = mk.Model._acall"
             )
 
     def __init__(self, inner: Model) -> None:

@@ -63,7 +63,7 @@ def load(
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
-    No code from a package runs, but for one whose estimator is pickled (`save(...,
+    No code from a package runs, except from one whose estimator is pickled (`save(...,
     format="joblib")`): that opens only where you pass both `digest` and `allow={"joblib"}`.
 
     Args:
@@ -72,7 +72,7 @@ def load(
             name such as "cpu", "cuda" or "cuda:1", as `modelkit.devices()` lists them; or a list of
             names to try in this order.
         threads: how many CPU threads the model may use; "auto" is every CPU this process may use,
-            shared by the worker processes that the environment variable WEB_CONCURRENCY tells of.
+            shared by as many worker processes as the environment variable WEB_CONCURRENCY names.
         digest: the sha256 of the manifest, as `inspect(source).digest` shows it, in either case
             and with or without "sha256:", or a list of several; a package of any other is refused.
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
@@ -82,11 +82,11 @@ def load(
             and does not read may be sent or not, either way.
 
     Raises:
-        PackageError: what is wrong with the file; its subclasses tell container, manifest,
-            integrity, graph, and UntrustedError what you would have to pass. Of a joblib package
-            also: which versions it needs.
+        PackageError: if the file cannot be opened; its subclass names the part at fault. An
+            UntrustedError says what you would have to pass, and the error of a joblib package
+            which versions it needs.
         DeviceError: if the device cannot be had, with the reasons and what to install.
-        UsageError: if `device`, `threads` or an entry of `allow` cannot be meant.
+        UsageError: for an unknown device or entry of `allow`, and for a number of threads below 1.
         TypeError: for an `allow` or a digest of another type.
         MissingExtraError: if onnxruntime is not installed.
     """

@@ -66,8 +66,8 @@ def save(
             which are compared. Needed for everything but ONNX models and encoders. For an encoder,
             what its vectors are compared with: {"text": n strings, "embedding": (n, d) vectors of
             another implementation}.
-        name: lower-case letters, digits and '._-', at most 64; by default that of the file,
-            without its suffix.
+        name: lower-case letters, digits and '._-', at most 64; by default the name of the
+            file without its suffix.
         version: a text of letters, digits and '.+_-', at most 64.
         format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be
             converted. Such a package needs the same libraries in the same versions, and runs code
@@ -105,8 +105,9 @@ def save(
         ConversionError: if the model cannot be converted; its subclass ParityError if the graph
             disagrees.
         GraphError: if an ONNX model uses what a package may not contain.
-        UsageError: if an argument cannot be meant, the profile has other columns than the model
-            takes, or the file has the suffix of another format, such as ".onnx" or ".pkl".
+        UsageError: if an argument is out of range or does not go with the kind of model, the profile
+            has other columns than the model takes, or the file has the suffix of another format,
+            such as ".onnx" or ".pkl".
         MissingExtraError: if onnx is not installed, or what the model's library is converted by.
 
     Example:

@@ -62,6 +62,7 @@ li{overflow-wrap:anywhere;margin:3px 0}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:12px;
 align-items:start}
 .wide{overflow-x:auto}table{border-collapse:collapse}
+.wide td{overflow-wrap:break-word;min-width:3em;max-width:50em}
 th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line)}
 th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
 svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
@@ -136,7 +137,7 @@ def wide_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _tagged_line(cells: Sequence[str], tag: str) -> str:
-    inside = "".join(f"<{tag}>{_cell_text(cell)}</{tag}>" for cell in cells)
+    inside = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
     return f"<tr>{inside}</tr>"
 
 

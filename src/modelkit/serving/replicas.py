@@ -109,7 +109,7 @@ class Replicas(Model):
     one, and the replica is asked again after a second, then after two, and so on up to a minute.
     Any other error is the rows', and goes to the caller.
 
-    `placement`, `manifest` and `attachments` are those of the first; `replicas` shows each. Closing
+    `placement`, `manifest` and `attachments` come from the first; `replicas` shows each. Closing
     it closes none of the models, which it did not open.
 
     Args:
@@ -118,8 +118,8 @@ class Replicas(Model):
     Raises:
         SignatureError: if they are not equal, with the first difference.
         TypeError: for anything but a Model.
-        UsageError: if there is none, or one is given twice, is a Rollout, or has a Monitor or a
-            Meter.
+        UsageError: without a model, and for one that is given twice, is a Rollout, or has a Monitor
+            or a Meter.
     """
 
     __slots__ = (

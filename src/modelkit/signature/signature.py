@@ -113,8 +113,9 @@ class Signature:
         to convert. What fits as it is may be shared with `X`, without a copy.
 
         Args:
-            X: a (n, width) array; a dict, frame, Arrow table or list of records whose names are the
-                columns, in any order; or a dict of arrays whose names are the tensors.
+            X: a (n, width) array or a list of n lists, by position; a dict, frame, Arrow table or
+                list of records, whose names are the columns, in any order; a dict of arrays, whose
+                names are the tensors; for a model of one text, a list or Series of n texts.
 
         Raises:
             SignatureError: listing everything that does not fit.

@@ -63,8 +63,8 @@ class App:
     Args:
         models: by the name under which they answer. A Model is served as it is, and is yours to close.
             A path is opened, and put into its layers as by `layered`.
-        auth: says whose a request is, from its headers by name in small letters: the name of a
-            principal, or None for nobody, which is answered with 401. It may be async; a
+        auth: a function of the headers of a request, by name in small letters. It gives the name of
+            the caller, or None for an unknown one, which is answered with 401. It may be async; a
             PermissionError that it raises is answered with 403. It is asked before the body is read,
             and for everything but `/v2/health/live` and `/v2/health/ready`. See `bearer_tokens`.
         limits: what a request may take.
@@ -231,8 +231,8 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            UsageError: for a name that is not served, and for that of a Rollout, which changes its
-                versions itself.
+            UsageError: for an unknown name, and for the name of a Rollout, which changes its versions
+                itself.
             ClosedError: if the App, or `newer`, was closed.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.

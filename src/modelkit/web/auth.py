@@ -38,11 +38,10 @@ class TextHeaders(Mapping[str, str]):
 
 
 def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
-    """An `auth` of an App that knows callers by a token, of which it holds digests only.
+    """An `auth` of an App that knows callers by their tokens, and keeps only digests of these.
 
-    A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`, of which the
-    first counts where both are sent. The time of the comparison does not tell how much of a token
-    was right.
+    A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`; where both
+    are sent, the first counts. The comparison takes as long for any wrong token.
 
     Args:
         accepted: the sha256 of tokens, as 64 hexadecimal digits:
@@ -50,8 +49,8 @@ def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
             such digests. The caller of a digest without a name is called after its first digits.
 
     Raises:
-        UsageError: for something else, such as the token itself; for no digest at all, and for that
-            of an empty token; and for a caller without a name.
+        UsageError: for anything but digests, such as the token itself; without a digest, for the
+            digest of an empty token, and for a caller without a name.
     """
     known = _known(accepted)
     if not known:

@@ -1,4 +1,4 @@
-"""Arguments that cannot be meant, commands that there are not, and what is safe to print."""
+"""Wrong arguments, unknown commands, and what is safe to print."""
 
 import re
 

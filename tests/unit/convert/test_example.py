@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import modelkit as mk
-from modelkit.errors import ConversionError, UsageError
+from modelkit.errors import ConversionError
 
 IRIS = datasets.load_iris(return_X_y=True)
 
@@ -26,7 +26,7 @@ def test_bad_calls_say_what_to_pass(tmp_path):
         save(fitted, example=IRIS[0][:0])
     with pytest.raises(ConversionError, match="not set"):
         save(fitted, example={1.0, 2.0})
-    with pytest.raises(UsageError, match=r"version must be a string: write version='1.0', not 1.0"):
+    with pytest.raises(TypeError, match=r"version must be a string: write version='1.0', not 1.0"):
         mk.save(fitted, tmp_path / "m.mk", name="m", version=1.0, example=IRIS[0])
     with pytest.raises(ConversionError, match="is not fitted: call fit"):
         save(LogisticRegression(), example=IRIS[0])

@@ -334,7 +334,7 @@ def test_two_models_of_one_name_clash(name):
 
 @pytest.mark.parametrize("wrong", [{"a": 1}, [1], "name", None, mk.Meter])
 def test_what_is_no_model_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"takes Models, not a \w+; .*\*models.values"):
+    with pytest.raises(TypeError, match=r"takes Models, not \w+; .*\*models.values"):
         Collector(wrong)
 
 

@@ -165,7 +165,7 @@ def _by_equivalent(
         check_fitted(found)
     except ConversionError as error:
         raise ConversionError(
-            f"the function in converters= for {name} gives {type(found).__name__} that is not fitted; fit it there, "
+            f"the function in converters= for {name} gives an unfitted {type(found).__name__}; fit it there, "
             "or give a FunctionTransformer",
             step=name,
         ) from error

@@ -179,7 +179,6 @@ def drift_panels() -> list[Panel]:
     return [
         state_panel(
             "Drift alarms",
-            "bool_yes_no",
             "Features whose alarm is raised; empty where none is, or where no Monitor watches.",
             PanelQuery(f"{alarms_raised()} > 0", "{{model}} {{version}} {{feature}}"),
         ),
@@ -311,7 +310,6 @@ def rollout_panels() -> list[Panel]:
         ),
         state_panel(
             "Decision",
-            "bool_yes_no",
             "The last decision about each candidate.",
             PanelQuery(f"{decisions} > 0", f"{EACH} {{{{decision}}}}"),
         ),

@@ -57,9 +57,9 @@ def graph_panel(title: str, unit: str, description: str, *queries: PanelQuery) -
     return _panel("timeseries", title, description, defaults, options, list(queries))
 
 
-def state_panel(title: str, unit: str, description: str, *queries: PanelQuery) -> Panel:
+def state_panel(title: str, description: str, *queries: PanelQuery) -> Panel:
     """A bar for each series, which has colour while the series is there."""
-    defaults = {"unit": unit, "color": {"mode": "fixed", "fixedColor": "red"}}
+    defaults = {"unit": "bool_yes_no", "color": {"mode": "fixed", "fixedColor": "red"}}
     options = {
         "showValue": "never",
         "mergeValues": True,
@@ -162,10 +162,10 @@ def largest_of(metric: str, by: str = BY_VERSION) -> str:
     return f"max by ({by}) ({chosen(metric)})"
 
 
-def failed_part(by: str = "") -> str:
+def failed_part() -> str:
     """Of the calls that were owed an answer, the part that got none."""
-    failed = rate_of("modelkit_calls_total", WHERE_FAILED, by)
-    return f"{failed} / {rate_of('modelkit_calls_total', WHERE_OWED, by)}"
+    failed = rate_of("modelkit_calls_total", WHERE_FAILED)
+    return f"{failed} / {rate_of('modelkit_calls_total', WHERE_OWED)}"
 
 
 def refused_part(by: str = "") -> str:

@@ -69,8 +69,8 @@ def check_no_decimals(read: Sequence[str], known: Sequence[str], kinds: Sequence
 class ScoredOutput:
     """One output: a value a row, or several that have a label each.
 
-    `labels` is None for one value a row. `size` is the number of values, None where only the rows
-    tell.
+    `labels` is None for one value a row. `size` is the number of values, None where it depends on
+    the rows.
     """
 
     name: str

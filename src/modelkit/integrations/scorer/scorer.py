@@ -49,7 +49,7 @@ _held = OncePerProcess()  # models, explainers, manifests and outputs, shared by
 
 @final
 class Scorer:
-    """Runs a package over batches, in whatever process it is called.
+    """Runs a package over batches, in any process that calls it.
 
     It is pickled as where the package is, its digest and these arguments, so that it travels to the
     workers of an engine in one or two kilobytes, plus the names in `keep` and `outputs` and the
@@ -61,7 +61,7 @@ class Scorer:
         source: a path that every worker sees, a URL that fsspec knows (it is copied once to each
             machine), the bytes of a package, a binary file object, or what `Registry.reference`
             gives. An alias is resolved there and then, and not by each worker.
-        digest: the sha256 of the manifest; by default that of the package as it is now. A joblib
+        digest: the sha256 of the manifest; by default the digest of the package as it is now. A joblib
             package needs it from you.
         allow: as for `mk.load`.
         device: as for `mk.load`.
@@ -73,10 +73,10 @@ class Scorer:
             as `mk.Explainer` with the package's own background gives them.
 
     Raises:
-        PackageError: if it is no package, or another than `digest` says.
+        PackageError: for anything but a package, and for another one than `digest` says.
         SignatureError: for unknown outputs, and names that would be there twice.
-        TypeError: for an argument of another type, such as a digest that is no text.
-        UsageError: for a device or a number of threads that cannot be meant.
+        TypeError: for an argument of another type, such as a digest that is not a text.
+        UsageError: for an unknown device, and for a number of threads below 1.
         ExplainError: if it is to explain, and the package has no background or cannot be explained.
     """
 

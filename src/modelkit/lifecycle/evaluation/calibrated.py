@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.intervals import LEVEL_95, Measured, effective_rows, wilson
-from modelkit.lifecycle.evaluation.sums import Undefined, refuse_unknown
+from modelkit.lifecycle.evaluation.sums import Undefined, refuse_unknown, total_of
 
 BINS = 10
 STEPS_MOST = 50  # of Newton's method
@@ -116,9 +116,7 @@ def calibration_error_of(
         weight: of the rows, (n,).
         clusters: numbers from 0 on, (n,), or None.
     """
-    total = float(weight.sum())
-    if not total:
-        raise Undefined("there are no rows of a weight above 0")
+    total = total_of(weight)
     refuse_unknown(predicted, "probabilities")
     places = bin_places(predicted, weight)
     missed = weight * (predicted - observed) / total
@@ -222,9 +220,7 @@ def _expit(values: Array) -> Array:
 def brier_parts(predicted: Array, observed: Array, weight: Array) -> BrierParts:
     """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
     refuse_unknown(predicted, "probabilities")
-    total = float(weight.sum())
-    if not total:
-        raise Undefined("there are no rows of a weight above 0")
+    total = total_of(weight)
     places = bin_places(predicted, weight)
     mass = np.bincount(places, weight, BINS)
     used = mass > 0

@@ -60,7 +60,7 @@ class ScoreCurve:
     Attributes:
         name: "roc", of the false against the true positive rate; or "precision_recall", of recall
             against precision.
-        label: the class as text that is told from the rest.
+        label: the class as text that is compared with the rest.
         x: in rising order.
         y: as many.
     """

@@ -72,7 +72,7 @@ def evaluate(
         corpus: what an encoder searches in.
         roles: the roles of an encoder for queries and for the corpus.
         cv: the number of folds, or a splitter: evaluate the training procedure, not one model.
-        kind: of task, where the model's outputs do not tell.
+        kind: of task, where it does not follow from the model's outputs.
         positive: of two classes, the one that precision, recall, F1, the areas and the pictures are
             of; by default the second of the model's, and of an outlier detector the outliers, -1.
         level: of the intervals.
@@ -82,8 +82,8 @@ def evaluate(
     A column of X that is only named here, and that the model does not take, is not shown to it.
 
     Raises:
-        UsageError: if truth, weights or columns do not fit the rows, nothing tells the kind of
-            task, or the model is a Rollout, of several versions.
+        UsageError: if truth, weights or columns do not fit the rows, the kind of task is unclear,
+            or the model is a Rollout, of several versions.
         SignatureError: if the rows do not fit the model.
         TypeError: for an estimator without `cv`, and for a Model with it.
         MissingExtraError: if scipy or scikit-learn is missing.

@@ -42,7 +42,7 @@ class Evaluation:
         kind: of task: "binary", "multiclass", "multilabel", "regression", "ranking", "clustering"
             or "retrieval".
         subject: the name and version of the package, or the class of what was evaluated.
-        model_digest: that of the package; empty for what was not loaded from one. It stays when an
+        model_digest: `Manifest.model_digest` of the package; empty without a package. It stays when an
             Evaluation is attached.
         rows: how many rows were evaluated.
         independent: how many of them are: clusters or queries, where there are some.
@@ -51,8 +51,8 @@ class Evaluation:
         data_digest: of the rows and their truth; two Evaluations with the same one are of the same
             rows.
         figures: every metric of the task.
-        positive: the class as text of which a binary task has its precision, recall, F1, areas,
-            calibration and pictures; empty for other tasks.
+        positive: of a binary task, the class as text to which precision, recall, F1, areas,
+            calibration and pictures belong; empty for other tasks.
         classes: the figures of each class or label.
         slices: the figures of some of the rows.
         confusion: of a classifier of at most 50 classes; else None.
@@ -65,7 +65,7 @@ class Evaluation:
         leaks: the checks for leaks between training and test.
         folds: of a cross-validation; 0 for a model that was evaluated as it is.
         learning: how it grows with training rows, from a cross-validation; or None.
-        notes: what whoever reads the figures has to know.
+        notes: what you have to know when you read the figures.
         seed: of the folds.
         versions: of the libraries that computed it, by name.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import final
@@ -38,7 +37,7 @@ class MetricFigure:
     Attributes:
         name: of the metric.
         value: the figure; None where it is not defined.
-        low: the lower end of its interval; None where nothing tells one.
+        low: the lower end of its interval; None without an interval.
         high: the upper end.
         higher_is_better: None where the best is in between.
         why: why there is no value, or no interval; empty where there are both.
@@ -103,13 +102,9 @@ def figure_text(figure: MetricFigure) -> str:
     return f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
 
 
-def figures_of(
-    answered: Answered, level: float, names: Iterable[str] | None = None
-) -> tuple[MetricFigure, ...]:
-    """Every metric of the task, or those named, of these rows."""
-    known = METRICS[answered.kind]
-    chosen = known if names is None else names
-    return tuple(figure_of(known[name], answered, level) for name in chosen)
+def figures_of(answered: Answered, level: float) -> tuple[MetricFigure, ...]:
+    """Every metric of the task, of these rows."""
+    return tuple(figure_of(metric, answered, level) for metric in METRICS[answered.kind].values())
 
 
 def figure_of(metric: TaskMetric, answered: Answered, level: float) -> MetricFigure:

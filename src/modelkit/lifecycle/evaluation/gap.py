@@ -39,7 +39,7 @@ class TrainingGap:
         train: on the rows the model was trained on.
         held_out: on the others.
         gap: how much better it is on training rows: above zero, worse on the others.
-        low: the lower end of the interval of the gap; None where nothing tells one.
+        low: the lower end of the interval of the gap; None without an interval.
         high: the upper end.
     """
 

@@ -28,7 +28,7 @@ class Ranked(NamedTuple):
 
 def ranked(scores: Array, gains: Array, queries: Array) -> Ranked:
     """Sort the rows of all queries, (n,) each. Raises Undefined for a score that is NaN."""
-    refuse_nan(scores, "scores")
+    refuse_nan(scores)
     order = np.lexsort((-scores, queries))
     query = queries[order]
     first = np.ones(len(query), bool)

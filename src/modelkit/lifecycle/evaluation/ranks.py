@@ -25,7 +25,7 @@ class _Levels(NamedTuple):
 
 def _levels_of(scores: Array) -> _Levels:
     """Raises Undefined for scores (n,) of which one is NaN."""
-    refuse_nan(scores, "scores")
+    refuse_nan(scores)
     levels, level = np.unique(scores, return_inverse=True)
     return _Levels(len(levels), level)
 
@@ -124,8 +124,8 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
     return found
 
 
-def refuse_nan(values: Array, what: str) -> None:
-    """Raise Undefined where values, (n,), are NaN; `what` says in the plural what they are."""
-    unknown = int(np.isnan(values).sum())
+def refuse_nan(scores: Array) -> None:
+    """Raise Undefined where scores, (n,), are NaN; infinite ones have a rank."""
+    unknown = int(np.isnan(scores).sum())
     if unknown:
-        raise Undefined(f"{unknown:,} of {len(values):,} {what} are NaN")
+        raise Undefined(f"{unknown:,} of {len(scores):,} scores are NaN")

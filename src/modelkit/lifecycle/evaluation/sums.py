@@ -14,6 +14,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.intervals import Measured
 
+WEIGHTLESS = "there are no rows of a weight above 0"
 UNTOLD = 1e-9  # degrees of freedom of a part that rests on one row
 
 
@@ -41,10 +42,18 @@ def refuse_unknown(values: Array, what: str) -> None:
         raise Undefined(f"{unknown:,} of {len(values):,} {what} are NaN or infinite")
 
 
+def total_of(weight: Array) -> float:
+    """The sum of weights, (n,). Raises Undefined where all are 0."""
+    total = float(weight.sum())
+    if not total:
+        raise Undefined(WEIGHTLESS)
+    return total
+
+
 def mean_of(values: Array, weight: Array) -> Measured:
     """The weighted mean of a figure of each row, (n,). Raises Undefined."""
     refuse_unknown(values, "errors")
-    return ratio_of(values, np.ones(len(values)), weight, "there are no rows of a weight above 0")
+    return ratio_of(values, np.ones(len(values)), weight, WEIGHTLESS)
 
 
 def average_of(parts: Sequence[Measured]) -> Measured:
@@ -79,8 +88,7 @@ def root_of(part: Measured) -> Measured:
 
 def r2_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     """1 - sum w (y - f)^2 / sum w (y - mean y)^2, as scikit-learn's r2_score. Raises Undefined."""
-    if not weight.any():
-        raise Undefined("there are no rows of a weight above 0")
+    total_of(weight)
     refuse_unknown(predicted, "predictions")
     squares = np.square(truth - predicted)
     spread = np.square(truth - np.average(truth, weights=weight))

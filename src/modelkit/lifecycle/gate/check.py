@@ -17,7 +17,7 @@ class GateCheck:
     """One question of a gate and its answer.
 
     A check that fails blocks. A required one that is unclear leaves the gate without an answer; one
-    that is not required says what could not be told, and stops nothing.
+    that is not required stops nothing.
 
     Attributes:
         name: such as "accuracy" or "accuracy where region is north"; once in a Verdict.

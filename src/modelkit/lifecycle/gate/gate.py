@@ -45,7 +45,7 @@ def gate(
 
     The decision is "promote" where all that is required is shown, "block" where a contract or a
     floor is broken or harm is shown, and else "inconclusive", with the number of rows that would
-    tell. Differences are the candidate's figure less the champion's, with the sign turned where
+    decide. Differences are the candidate's figure less the champion's, with the sign turned where
     lower is better: above zero, the candidate is better.
 
     Args:
@@ -60,9 +60,9 @@ def gate(
         metric: the primary metric, by its name or as a GateMetric; by default the first of the task,
             such as "accuracy".
         alpha: the probability, at most, of promoting one that is worse than the margin allows.
-        require: what must be shown, beside the primary metric: names of metrics of which the
+        require: what must be shown, beside the primary metric: names of metrics in which the
             candidate is no worse than its margin, and floors such as "recall >= 0.6".
-        veto: names of metrics of which no harm beyond their margin may be shown.
+        veto: names of metrics in which no harm beyond their margin may be shown.
         slices: names of columns of X, or one name, or a dict of values (n,) by name: of the rows of
             each value, no harm may be shown.
         clusters: values (n,), or the name of a column of X: rows that belong together, such as
@@ -80,6 +80,7 @@ def gate(
 
     Raises:
         UsageError: if it cannot be judged as asked, or the truth does not fit the rows.
+        TypeError: for an argument of another type.
         SignatureError: if the rows do not fit the champion.
         PackageError, NotFound: if a model cannot be opened.
         MissingExtraError: if scipy is missing.
@@ -110,7 +111,7 @@ def gate(
 
 def _check_registry(registry: object) -> None:
     if not isinstance(registry, Registry | None):
-        raise UsageError(f"registry is a mk.Registry, not {registry!r:.80}")
+        raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
 
 
 def _check_seed(seed: object) -> None:
@@ -144,9 +145,9 @@ def _about(
 
 
 def _own_checks(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
-    """The checks of the caller. Raises UsageError for what is none, and for two of one name."""
+    """The checks of the caller. Raises TypeError for anything else, and UsageError for two of one name."""
     listed = () if isinstance(checks, GateCheck) else tuple(checks)
     if isinstance(checks, GateCheck) or not all(isinstance(check, GateCheck) for check in listed):
-        raise UsageError(f"checks is a list of mk.types.GateCheck, not {checks!r:.80}")
+        raise TypeError(f"checks is a list of mk.types.GateCheck, not {checks!r:.80}")
     refuse_twice(listed)
     return listed

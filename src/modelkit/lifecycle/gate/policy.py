@@ -43,7 +43,7 @@ class GateMetric:
             of them more than once, and gives the figure, a number; NaN where these rows have none.
         higher_is_better: whether a high figure is a good one.
         bounds: the least and the most that one row counts, where the figure is a mean over rows, such
-            as (0, 1) of a share of them. Without it the rows that are there tell how bad one can be.
+            as (0, 1) of a share of them. Without it, the rows at hand say how bad one can be.
 
     Raises:
         UsageError: where the bounds are not two numbers, the lesser first.
@@ -77,7 +77,7 @@ class GateMetric:
         return None if self.bounds is None else self.bounds[1] - self.bounds[0]
 
     def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
-        """The figure of some rows. Raises UsageError where the function raises, or gives no number."""
+        """The figure of some rows. Raises UsageError where the function raises, or gives anything but a number."""
         try:
             found = self.of(truth, outputs)
         except Exception as error:
@@ -179,7 +179,7 @@ def read_policy(
     budgets: Mapping[str, float] | None,
     about: dict[str, Any],
 ) -> GatePolicy:
-    """What a gate was asked, checked. Raises UsageError."""
+    """What a gate was asked, checked. Raises UsageError and TypeError."""
     if not isinstance(alpha, Real) or not 0 < alpha < 0.5:
         raise UsageError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
     known: dict[str, AnyMetric] = dict(METRICS[kind])
@@ -238,7 +238,7 @@ def read_margins(
     compared: Sequence[str],
     known: Mapping[str, AnyMetric],
 ) -> dict[str, float]:
-    """The margin of each metric that is compared. Raises UsageError where one is not told."""
+    """The margin of each metric that is compared. Raises UsageError where one is missing."""
     told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
     absent = [name for name in compared if name not in told]
     if absent:
@@ -276,7 +276,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _listed(what: str, asked: Sequence[str | GateMetric]) -> Sequence[str | GateMetric]:
     if isinstance(asked, str | GateMetric):
-        raise UsageError(f"{what} is a list, such as {what}=[{asked!r}]")
+        raise TypeError(f"{what} is a list, such as {what}=[{asked!r}]")
     return asked
 
 
@@ -306,9 +306,9 @@ def _check_ordered(metric: AnyMetric) -> None:
 
 
 def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
-    """What a candidate may cost, by the name of each budget. Raises UsageError."""
+    """What a candidate may cost, by the name of each budget. Raises UsageError and TypeError."""
     if budgets is not None and not isinstance(budgets, Mapping):
-        raise UsageError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
+        raise TypeError(f"budgets is a dict, such as {{'size_ratio': 1.1}}, not {budgets!r:.80}")
     found = {}
     for name, limit in (budgets or {}).items():
         if name not in BUDGETS:

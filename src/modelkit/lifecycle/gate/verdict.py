@@ -26,7 +26,7 @@ class Verdict:
     """Whether a candidate may take the place of a champion, and why.
 
     It holds no row. It is about two models and labelled rows, whatever is attached to the packages:
-    `candidate_digest` and `champion_digest` are those of `Manifest.model_digest`.
+    `candidate_digest` and `champion_digest` are values of `Manifest.model_digest`.
 
     Attributes:
         decision: "promote", "block" or "inconclusive".
@@ -54,7 +54,7 @@ class Verdict:
         checks: every question and its answer.
         seed: of what was drawn at random.
         versions: of the libraries that computed it, by name.
-        notes: what whoever reads it has to know.
+        notes: what you have to know when you read it.
     """
 
     decision: GateDecision
@@ -95,8 +95,8 @@ class Verdict:
         """How many rows would show what is unclear, if the candidate is as good as the champion.
 
         Each check is shown with a probability of .8, on rows that no gate has used. It is None where
-        nothing is unclear, and where a floor is, or a metric with a margin of 0: how many rows tell
-        depends on how much better the candidate is, which these rows do not know. The text of the
+        nothing is unclear, and where a floor is, or a metric with a margin of 0: the
+        number then depends on how much better the candidate is, which these rows do not show. The text of the
         check says what as many rows would show.
         """
         lacking = self._lacking
@@ -111,7 +111,7 @@ class Verdict:
             return f"it fails {', '.join(failed)}"
         lacking = self._lacking
         if not lacking:
-            return "everything that was required is shown, and no harm is"
+            return "everything required is shown, and no harm is shown"
         return f"not shown: {', '.join(check.name for check in lacking)}{self._what_would_show()}"
 
     @property

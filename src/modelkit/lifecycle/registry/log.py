@@ -41,7 +41,7 @@ class Entry:
         alias: the alias that was set, or "".
         version: the version that it is about.
         was: the version that the alias named before; None if there was none.
-        id: what tells apart equal entries of several writers.
+        id: by which equal entries of several writers differ.
         previous: the id of the entry before, "" of the first.
         about: further values, by name.
     """
@@ -100,7 +100,7 @@ class Underway:
         champion: the version that answered when it began.
         policy: how it goes, as JSON.
         generation: the number of the entry that began it.
-        id: what tells it apart, by which keys are hashed.
+        id: its own, by which keys are hashed.
         stage: the number of its stage, from 0.
         at: when it began, in ISO 8601 and UTC.
         stage_at: when its stage began.
@@ -138,7 +138,7 @@ class State:
         retired: the versions that get no alias any more, each with the reason.
         rollout: the rollout that is under way, or None.
         rolled_back: the versions that were rolled back, each with the reason.
-        last: the id of the last entry, which tells whether a log is still the one that was read.
+        last: the id of the last entry: a log with another one is not the log that was read.
         names: the versions whose names an alias could have, so that none gets them.
     """
 

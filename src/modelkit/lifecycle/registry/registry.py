@@ -69,7 +69,7 @@ class Registry:
 
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
-            from the environment of whoever opens it.
+            from the environment of the process that opens it.
 
     Raises:
         UsageError: if `where` is a file, or a URL of another kind.
@@ -100,12 +100,12 @@ class Registry:
             parents: the versions or digests that it was made from.
 
         Raises:
-            PackageError: if it is no package, or damaged.
+            PackageError: for anything but a package, and for a damaged one.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
             UsageError: if its version is "champion".
             RegistryError: if an alias has the version's name, or the verdict is of another model.
-            TypeError: if `parents` are no texts.
+            TypeError: if `parents` are not texts.
         """
         made_from = parents_of(parents)
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
@@ -159,11 +159,11 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias.
-            options: those of `mk.load`, such as `device`. A joblib package needs `digest` and
+            options: arguments of `mk.load`, such as `device`. A joblib package needs `digest` and
                 `allow` from you, as it does there: a registry trusts no package for you.
 
         Raises:
-            NotFound: if there is no such version.
+            NotFound: for an unknown version.
             PackageError, DeviceError: as `mk.load` does.
         """
         return self._versions.open(self.version(name, which), options)
@@ -180,7 +180,7 @@ class Registry:
                 others go to `~/.cache/modelkit`.
 
         Raises:
-            NotFound: if there is no such version.
+            NotFound: for an unknown version.
             IntegrityError: if the package was changed or damaged.
         """
         return self._versions.fetch(self.version(name, which), folder)
@@ -217,7 +217,7 @@ class Registry:
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias.
 
-        It is empty where there are none, also for a name that the registry does not have.
+        It is empty without entries, and for a name that the registry does not have.
         """
         entries = self._journal(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
@@ -240,7 +240,7 @@ class Registry:
             alias: such as "champion".
             version: the version it shall name.
             expected: the version that it names now; or the generation of the entry that set it,
-                which also tells whether it was set to another version and back; None for a new
+                which also notices a change to another version and back; None for a new
                 alias.
             reason: why, for the history.
             force: set "champion" to a version although a rollout of it was rolled back.
@@ -250,8 +250,8 @@ class Registry:
         Raises:
             Conflict: if it names something else by now, with who set it; if it was set since the
                 verdict; or if the version was retired, or rolled back.
-            NotFound: if there is no such version.
-            UsageError: if the alias is no name, the version is an alias, or there is no reason.
+            NotFound: for an unknown version.
+            UsageError: if the alias cannot be a name, the version is an alias, or the reason is empty.
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
@@ -303,9 +303,9 @@ class Registry:
             Conflict: if a rollout is under way, the version was retired or rolled back, or the
                 alias was set since the verdict.
             RegistryError: if the verdict is about something else, or no promotion.
-            NotFound: if there is no such version, or no champion.
+            NotFound: for an unknown version, and without a champion.
             UsageError: if the version cannot answer in place of the champion, with every reason.
-            TypeError: for a policy that is none.
+            TypeError: for anything but a policy.
         """
         if not hasattr(policy, "to_json"):
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
@@ -371,11 +371,11 @@ class Registry:
         return Shelf(self._store, f"holdouts/{digest}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
-        """Let a version have no alias any more; it stays, and opens by its version.
+        """Refuse a version any further alias; it stays, and opens by its version.
 
         Raises:
             Conflict: if an alias names it, or a rollout tries it.
-            NotFound: if there is no such version.
+            NotFound: for an unknown version.
             UsageError: if it is an alias.
         """
         self._check_version(name, version)
@@ -392,7 +392,7 @@ class Registry:
 
         Raises:
             Conflict: if there are other bytes under this key.
-            NotFound: if there is no such version.
+            NotFound: for an unknown version.
             UsageError: if the key is "verdict.json", which `register` keeps.
             TypeError: for anything but bytes.
         """

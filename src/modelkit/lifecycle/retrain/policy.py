@@ -34,10 +34,11 @@ class RetrainPolicy:
         budget: the most retrainings that start within 30 days.
         failures: after so many retrainings in a row for one reason, without a promotion, somebody must
             look: the next retraining for it has to be asked for. Each alarm is a reason of its own.
-        lease: the seconds after which a retraining is taken over from a process of which nothing is heard.
+        lease: the seconds of silence after which another process takes a retraining over.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range.
+        TypeError: for another `rollout` than a RolloutPolicy or None.
     """
 
     rollout: RolloutPolicy | None
@@ -52,7 +53,7 @@ class RetrainPolicy:
 
     def __post_init__(self) -> None:
         if self.rollout is not None and not isinstance(self.rollout, RolloutPolicy):
-            raise UsageError(
+            raise TypeError(
                 f"rollout is a mk.RolloutPolicy, or None to promote at once, not {self.rollout!r}"
             )
         for name in ("persist", "fresh", "cooldown"):
@@ -95,7 +96,7 @@ class StandingAlarm:
 
     @property
     def key(self) -> tuple[str, str, str | None]:
-        """What tells it apart: alarms of several workers about one thing are one."""
+        """By which alarms are one: several workers may raise it about one thing."""
         return self.kind, self.feature, self.stratum
 
     def __str__(self) -> str:

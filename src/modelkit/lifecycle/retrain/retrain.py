@@ -20,9 +20,8 @@ from modelkit.lifecycle.retrain.standing import Watched, alarms_of, close_with, 
 from modelkit.lifecycle.retrain.training import training_of
 from modelkit.lifecycle.retrain.work import Judge, RunWork, Train
 
-RunTurn = tuple[
-    int, Claim
-]  # the number of a retraining, and the claim by which it is this caller's
+# The number of a retraining, and the claim by which it is this caller's.
+RunTurn = tuple[int, Claim]
 FIRST = -2_208_988_800  # 1900, in POSIX seconds
 LAST = 32_503_680_000  # 3000; the milliseconds of today are beyond it
 LOOKS = 10  # other refusals than the last that are recorded in the time that an alarm must stand
@@ -58,30 +57,31 @@ def retrain(
         judge: a function of a `Training`, which returns the `Verdict` of `mk.gate` on the package
             there, by labelled rows that it was not trained on.
         policy: when to train, and how a candidate is tried.
-        drift: what watches the champion: a Detector, a DriftReport, or several, such as those of
-            all workers. Alarms that were acknowledged do not count.
+        drift: what watches the champion: a Detector, a DriftReport, or several, one
+            from each worker. Alarms that were acknowledged do not count.
         labelled: a function that gives the number of rows that were labelled since a time in POSIX
             seconds; needed where `policy.fresh` or `policy.labels` is.
         asked: why somebody asks for a retraining now; it waits for nothing but what is under way.
         folder: where packages and checkpoints are made on this machine; by default
             `~/.cache/modelkit/retrainings`.
-        clock: tells the time in POSIX seconds.
+        clock: gives the time in POSIX seconds.
 
     Returns:
         The retraining that was made or gone on with, or a refusal with its reason. A retraining that is on trial
-        ends with its rollout: the next call, or `modelkit retrain WHERE NAME status`, tells.
+        ends with its rollout: the next call, or `modelkit retrain WHERE status NAME`, says how.
 
     Raises:
         RetrainError: if `train` or `judge` do not give what they have to; the retraining has failed.
-        UsageError: for arguments that cannot be meant.
+        UsageError: for an argument out of range, and for `labelled` missing where the policy needs it.
+        TypeError: for an argument of another type.
         NotFound: if the model has no champion.
         Exception: what `train` or `judge` raise; the retraining has failed, and says so without the words
             of the error, which may hold a row.
     """
     if not isinstance(registry, Registry):
-        raise UsageError(f"registry is a mk.Registry, not {registry!r:.80}")
+        raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
     if not isinstance(asked, str):
-        raise UsageError(f"asked says why, in a text, and not {asked!r:.80}")
+        raise TypeError(f"asked says why, in a text, and not {asked!r:.80}")
     watched = watched_of(drift)
     clock = partial(_seconds, clock)
     if labelled is None and (policy.fresh or policy.labels is not None):

@@ -8,7 +8,6 @@ from dataclasses import replace
 from modelkit.drift.detector import Detector
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm
-from modelkit.errors import UsageError
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun
 
@@ -16,11 +15,11 @@ Watched = Detector | DriftReport
 
 
 def watched_of(drift: Watched | Sequence[Watched]) -> tuple[Watched, ...]:
-    """Detectors and reports as a tuple. Raises UsageError for anything else."""
+    """Detectors and reports as a tuple. Raises TypeError for anything else."""
     found = (drift,) if isinstance(drift, Watched | None) else tuple(drift)
     for each in found:
         if not isinstance(each, Watched):
-            raise UsageError(f"drift is a Detector, a DriftReport, or several, not {each!r:.80}")
+            raise TypeError(f"drift is a Detector, a DriftReport, or several, not {each!r:.80}")
     return found
 
 

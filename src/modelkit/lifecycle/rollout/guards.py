@@ -56,7 +56,7 @@ class Guard:
             rolled back, and is promoted. In a stage whose share is 1 it is all that decides. By
             default .001; 0 for "slow" (no rate is too small, and with a share of 1 the last
             quantiles of the champion decide); has to be given for "disagreement".
-        above: for "slow": the seconds from which a call is slow. By default, those of the
+        above: for "slow": the seconds from which a call is slow. By default, the
             champion's median, 90 % and 99 % quantile in the tick before.
         material: for "slow" without `above`: the seconds by which a call of the candidate may be
             longer, which do not matter: it is rolled back only if calls of it that were quicker by
@@ -66,11 +66,11 @@ class Guard:
         margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
         tolerance: for "disagreement": by how much numbers may differ.
         mark: for a name of your own: takes all outputs of a call, and says whether they are bad.
-            So all of them are computed in a rollout with a mark, in both arms, whatever a call
-            asks for. Where it raises an error, the rollout holds.
+            A rollout with a mark therefore computes all of them, in both arms, for every
+            call. Where it raises an error, the rollout holds.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range, and for one that this guard does not take.
     """
 
     name: str

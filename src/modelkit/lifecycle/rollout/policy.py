@@ -34,7 +34,7 @@ class RolloutStage:
             needs one of the two, after which it ends; the last one ends by evidence.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range.
     """
 
     share: float
@@ -93,7 +93,7 @@ class RolloutPolicy:
             promotion, once it has had so many.
 
     Raises:
-        UsageError: for values that cannot be meant.
+        UsageError: for a number out of range.
     """
 
     stages: tuple[RolloutStage, ...]
@@ -206,7 +206,7 @@ def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
 def _check_guards(policy: RolloutPolicy) -> None:
     for guard in policy.guards:
         if not isinstance(guard, Guard):
-            raise UsageError(f"guards are mk.Guard, such as mk.Guard('errors'), not {guard!r}")
+            raise TypeError(f"guards are mk.Guard, such as mk.Guard('errors'), not {guard!r}")
     names = [guard.name for guard in policy.guards]
     if len(set(names)) < len(names):
         raise UsageError(f"guards have different names; got {names}")

@@ -20,7 +20,7 @@ from modelkit.lifecycle.rollout.trial import Point, Trial
 from modelkit.model.identity import Identity, identity_of
 from modelkit.report import html
 
-HEADER = ("guard", "evidence of worse", "rolls back at", "evidence of as good", "promotes at", "")
+HEADER = ("guard", "worse: evidence", "rolls back at", "as good: evidence", "promotes at", "")
 ONE_SIDED = (
     "in shadow both answered, and a number is the loss of one answer; pass a function of the "
     "outputs"
@@ -73,7 +73,7 @@ class RolloutProgress:
     Attributes:
         champion: the name, version and digest of the Model that answers without a rollout; of one
             that has ended, of the champion that it began with.
-        candidate: those of the Model on trial; None where there is none.
+        candidate: name, version and digest of the Model on trial; None where there is none.
         decision: "continue", "advance", "rollback", "promote" or "hold", as it was last; "none"
             where there is no rollout.
         reason: why.

@@ -36,15 +36,15 @@ class Rollout(Model):
     **Of two Models** of this process, `Rollout(champion, candidate, share=.05)`: a share of the
     keys, and of the calls without one, goes to the candidate. Guards count what is bad in both
     arms, and decide with a stated error rate, see `RolloutPolicy.alpha`: a candidate that is shown
-    to be worse is rolled back, by one assignment to the champion, which stays warm; one of which
-    every guard has shown that it is within what is allowed is promoted. Where the time runs out
+    to be worse is rolled back, by one assignment to the champion, which stays warm; one
+    that every guard has shown to be within what is allowed is promoted. Where the time runs out
     before, the rollout holds and says so. The Models belong to the caller, who closes them.
 
     **Of a registry**, `Rollout(registry, "churn")`: it answers with the version that the alias
     "champion" names, and takes part in the rollout that `Registry.start_rollout` began. A new
     champion is loaded in a thread of its own, runs its golden rows, and is swapped in; calls under
     way end with the version that they began with. A version that cannot be loaded changes nothing:
-    it is told as an event `NotFollowed`, stands in `last_failure`, and is tried again after a
+    it is an event `NotFollowed`, stands in `last_failure`, and is tried again after a
     minute. Two versions are in memory while one takes the other's place, and with `keep=1` after
     that too. Each arm of a rollout has half of the threads that one Model has. A Rollout closes
     what it opened, and nothing else. Without calls nothing runs.
@@ -77,12 +77,12 @@ class Rollout(Model):
             it returns a Model around the one that it is given.
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
-        load_options: those of `mk.load` for every version. With `digest`, a list of digests, no
+        load_options: arguments of `mk.load`, for every version. With `digest`, a list of digests, no
             version of another digest is followed; joblib packages need it, and `allow={"joblib"}`.
 
     Raises:
         UsageError: if the candidate cannot answer in place of the champion, with every reason; or
-            the stages or guards cannot be meant.
+            a number of the stages or guards is out of range.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
         UntrustedError: for a joblib package without `digest` and `allow`.
@@ -204,8 +204,8 @@ class Rollout(Model):
 
         Returns:
             Whether it counts, or will if another process has answered the key; False where no
-            rollout is under way any more, or yet, and where so many wait to be weighed that it has
-            to be told again.
+            rollout is under way any more, or yet, and where so many wait to be weighed that you
+            have to send it again.
 
         Raises:
             UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
@@ -289,7 +289,7 @@ class Rollout(Model):
             risks: the regressions: how many times that rate the candidate has.
 
         Raises:
-            UsageError: if there is no rollout, or the rates are of no guard.
+            UsageError: without a rollout, and for the rate of an unknown guard.
         """
         course = self._switch.course or self._switch.past
         if course is None:

@@ -26,7 +26,7 @@ MOST_NAMED = 10  # files that are left out of one sum, by name
 MOST_COUNTED = 1 << 53  # beyond it, a float has not every whole number
 A_HASH = 1 << 64
 A_SECOND_AHEAD = 1.0
-# Of a file whose content cannot be meant; what else a store raises may be over in a moment.
+# Of a file whose content makes no sense; what else a store raises may be over in a moment.
 UNREADABLE = (AttributeError, KeyError, NotAFile, RecursionError, TypeError, ValueError)
 
 

@@ -55,11 +55,11 @@ class Trial:
     give it the sum of what all counted.
     """
 
-    def __init__(self, policy: RolloutPolicy, began: float, stage: int = 0) -> None:
+    def __init__(self, policy: RolloutPolicy, began: float) -> None:
         self.policy = policy
         self.began = began
         self.now = began
-        self.stage = stage
+        self.stage = 0
         self.stage_began = began
         self.calls = ByArm()  # of the stage
         self.all_calls = ByArm()

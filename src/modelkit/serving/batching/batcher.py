@@ -76,17 +76,17 @@ class Batcher(Wrapper):
         max_queue: the size of the calls of priority 0 that may wait, in the same unit; by default
             8,192 rows, or 65,536 of the declared cost. Calls of priority -1 take no room from
             them, and are admitted while all that waits is less than this.
-        stable_shapes: run every batch in one shape, so that a row's answer has the same bits
-            whatever it is batched with. Each run costs as much as a full batch.
-        loop: whether an event loop runs by itself what takes less time than waking a thread. That
-            is a forecast: pass False for a model that sometimes takes long, so that no event loop
-            ever waits for it. A model whose graph may go on for as long as its rows say, or whose
-            rows may be of any size, never runs on one.
+        stable_shapes: run every batch in one shape, which gives a row's answer the same
+            bits in every company. Each run costs as much as a full batch.
+        loop: whether an event loop itself runs what should take less time than waking a thread.
+            Pass False for a model that sometimes takes long, and no event loop ever waits for it. A
+            model whose runs last as long as its rows say, or take rows of any size, never runs there.
         plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to
             start without a measurement and learn from the calls; or the `plan` of another Batcher.
 
     Raises:
-        BatchError, UsageError: if its rows cannot be batched; if a layer would not see its calls.
+        BatchError: if its rows cannot be batched.
+        UsageError: for a number out of range, and if a layer inside would not see its calls.
     """
 
     __slots__ = (
@@ -188,8 +188,8 @@ class Batcher(Wrapper):
     ) -> Future[Array]:
         """As `predict`, with the same arguments, but returns a Future at once.
 
-        The rows are checked and copied here, and run in another thread. The Future can be
-        cancelled until its run begins; that of a call in pieces, until the first of them has run.
+        The rows are checked and copied here, and run in another thread. You can cancel
+        the Future until its run begins; the Future of a call in pieces, until its first piece has run.
 
         Raises:
             SignatureError: if the rows do not fit the signature.

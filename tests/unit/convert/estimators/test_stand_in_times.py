@@ -176,19 +176,19 @@ REFUSED = {
         lambda f: f["at"].astype("M8[s]").dt.year.to_frame(),
         r"pd\.Timedelta\('1s'\)",
     ),
-    "now": (lambda f: (f["at"] < "now").to_frame(), "the time 'now', which would be"),
+    "now": (lambda f: (f["at"] < "now").to_frame(), "the time 'now', which would stay"),
     "filled with today": (
         lambda f: f["at"].fillna("today").dt.hour.to_frame(),
-        "the time 'today', which would be",
+        "the time 'today', which would stay",
     ),
-    "a time of today": (lambda f: (f["at"] < "12:30").to_frame(), "'12:30', which would be"),
+    "a time of today": (lambda f: (f["at"] < "12:30").to_frame(), "'12:30', which would stay"),
     "today by name": (
         lambda f: (f["at"] - pd.Timestamp(ts_input="today")).dt.days.to_frame(),
-        "the time 'today', which would be",
+        "the time 'today', which would stay",
     ),
     "a list of times": (
         lambda f: (f["at"] - pd.to_datetime(arg=["now"])[0]).dt.days.to_frame(),
-        "the time 'now', which would be",
+        "the time 'now', which would stay",
     ),
     "neighbours": (lambda f: (f["at"] - f["at"].shift()).dt.days.fillna(0).to_frame(), "shift"),
     "the largest of all": (lambda f: (f["at"].max() - f["at"]).dt.days.to_frame(), "all|max"),
@@ -293,8 +293,8 @@ def test_a_part_may_be_given_times_as_a_vector_or_say_by_converters_what_it_take
     for wrong, reason in (
         ([Age], "converters= is a dict from classes"),
         ({"Age": by[Age]}, "converters= is a dict from classes"),
-        ({Age: lambda _: StandardScaler()}, "a StandardScaler that is not fitted"),
-        ({Age: lambda step: step}, "gives a Age; let it give"),
+        ({Age: lambda _: StandardScaler()}, "gives an unfitted StandardScaler"),
+        ({Age: lambda step: step}, "gives Age; let it give"),
     ):
         with pytest.raises((ConversionError, UsageError), match=reason):
             saved(model, example(), tmp_path, converters=wrong)

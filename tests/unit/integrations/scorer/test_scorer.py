@@ -241,7 +241,7 @@ def test_a_missing_whole_number_is_scored(tmp_path):
         ({"digest": 5}, TypeError, "digest is a text"),
         ({"keep": "a"}, SignatureError, "keep is a list of names"),
         ({"keep": "id"}, SignatureError, "keep is a list of names"),
-        ({"keep": [1]}, SignatureError, r"keep has the names \[1\], which are no texts"),
+        ({"keep": [1]}, SignatureError, r"keep has the names \[1\], which are not texts"),
         ({"keep": {"a"}}, SignatureError, "a set has none"),
         ({"outputs": {"prediction"}}, SignatureError, "a set has none"),
         ({"explain": "no"}, TypeError, "explain is True or False"),

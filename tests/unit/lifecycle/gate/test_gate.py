@@ -290,7 +290,6 @@ def test_checks_of_the_caller_count_like_others(judged_pair, judged_rows):
         ({"margin": 0.1, "metric": "accurcy"}, "there is no metric 'accurcy'"),
         ({"margin": 0.1, "require": ["log_loss"]}, "no margin says how much worse log_loss"),
         ({"margin": {"accuracy": 0.1, "f1": 0.1}}, "f1, which is not compared"),
-        ({"margin": 0.1, "require": "log_loss"}, "require is a list"),
         ({"margin": 0.1, "require": ["accuracy >= high"]}, "no metric 'accuracy >= high'"),
         ({"margin": 0.1, "metric": "calibration_slope"}, "best in between"),
         ({"margin": 0.1, "budgets": {"p50": 2}}, "there is no budget 'p50'"),

@@ -1,4 +1,4 @@
-"""What a gate is asked: floors in texts, metrics of one's own, and what cannot be meant."""
+"""What a gate is asked: floors in texts, metrics of one's own, and what is refused."""
 
 from __future__ import annotations
 
@@ -32,18 +32,27 @@ def test_bounds_of_a_metric_are_two_numbers(bounds):
         ({"margin": 0.01, "alpha": "0.05"}, "alpha is above 0"),
         ({"margin": 0.01, "alpha": None}, "alpha is above 0"),
         ({"margin": 0.01, "budgets": {"size_ratio": True}}, "budget size_ratio is a number"),
-        ({"margin": 0.01, "budgets": ["size_ratio"]}, "budgets is a dict"),
         ({"margin": 0.01, "seed": "1"}, "seed is a whole number"),
         ({"margin": 0.01, "seed": -1}, "seed is a whole number"),
-        ({"margin": 0.01, "registry": "models"}, "registry is a mk.Registry"),
-        ({"margin": 0.01, "checks": ["mine"]}, "checks is a list of mk.types.GateCheck"),
-        (
-            {"margin": 0.01, "checks": mk.types.GateCheck("mine", "?", "pass")},
-            "checks is a list of mk.types.GateCheck",
-        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(judged_pair, asked, match):
     rows, y = drawn_rows(np.random.default_rng(0), 50)
     with pytest.raises(UsageError, match=match):
         mk.gate(*judged_pair, rows, y, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"budgets": ["size_ratio"]}, "budgets is a dict"),
+        ({"registry": "models"}, "registry is a mk.Registry"),
+        ({"require": "accuracy"}, "require is a list"),
+        ({"checks": ["mine"]}, "checks is a list of mk.types.GateCheck"),
+        ({"checks": mk.types.GateCheck("mine", "?", "pass")}, "checks is a list of mk.types.GateC"),
+    ],
+)
+def test_an_argument_of_another_type_raises_type_error(judged_pair, asked, match):
+    rows, y = drawn_rows(np.random.default_rng(0), 50)
+    with pytest.raises(TypeError, match=match):
+        mk.gate(*judged_pair, rows, y, margin=0.01, **asked)

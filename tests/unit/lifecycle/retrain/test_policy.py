@@ -146,7 +146,6 @@ def test_a_month_of_flickering_alarms_is_four_runs_at_most():
 @pytest.mark.parametrize(
     "values",
     [
-        {"rollout": 0.05},
         {"persist": -1},
         {"persist": float("nan")},
         {"budget": 0},
@@ -158,11 +157,16 @@ def test_a_month_of_flickering_alarms_is_four_runs_at_most():
         {"cooldown": None},
     ],
 )
-def test_a_policy_that_cannot_be_meant(values):
+def test_a_number_of_a_policy_that_is_out_of_range_is_refused(values):
     ((name, value),) = values.items()
     with pytest.raises(UsageError, match=name):
         mk.RetrainPolicy(**{"rollout": None} | values)
     assert repr(value)
+
+
+def test_a_share_is_no_rollout_of_a_policy():
+    with pytest.raises(TypeError, match=r"rollout is a mk\.RolloutPolicy"):
+        mk.RetrainPolicy(rollout=0.05)
 
 
 def test_alarms_that_keep_coming_do_not_put_off_a_run_for_a_performance_that_fell():

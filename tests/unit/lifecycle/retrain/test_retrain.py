@@ -246,14 +246,14 @@ def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
         ({"drift": "alarm"}, "drift is a Detector"),
     ],
 )
-def test_what_cannot_be_told_is_refused(registry, tmp_path, told, match):
-    with pytest.raises(UsageError, match=match):
+def test_an_argument_of_another_type_raises_type_error(registry, tmp_path, told, match):
+    with pytest.raises(TypeError, match=match):
         retrain(registry, tmp_path, **told)
     assert retrainings_of(registry, "churn") == ()
 
 
 def test_the_path_of_a_registry_is_none(tmp_path):
-    with pytest.raises(UsageError, match=r"registry is a mk\.Registry"):
+    with pytest.raises(TypeError, match=r"registry is a mk\.Registry"):
         retrain(str(tmp_path), tmp_path, judge=verdict)
 
 

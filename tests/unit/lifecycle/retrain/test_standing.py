@@ -7,7 +7,6 @@ import pytest
 from helpers.retrainings import DAY, START, alarm, report
 
 from modelkit.drift.notes import Acknowledgement
-from modelkit.errors import UsageError
 from modelkit.lifecycle.retrain.standing import alarms_of, standing_of, watched_of
 
 HOUR = 3600.0
@@ -49,5 +48,5 @@ def test_an_alarm_without_a_time_stands_since_it_was_first_seen():
 
 def test_what_watches_is_a_detector_or_a_report():
     assert watched_of(report()) == watched_of([report()])
-    with pytest.raises(UsageError, match="DriftReport"):
+    with pytest.raises(TypeError, match="DriftReport"):
         watched_of([alarm()])

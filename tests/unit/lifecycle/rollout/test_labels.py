@@ -396,7 +396,7 @@ def test_where_nothing_is_compared_no_loss_counts(registry, numbered_packages):
         for name, status, told in (
             ("m", 409, "no rollout of 'm' is under way here"),
             ("e", 409, "no guard watches losses"),
-            ("p", 404, "'p' is no Rollout"),
+            ("p", 404, "'p' is not a Rollout"),
             ("x", 404, "there is no model 'x'"),
         ):
             answer = client.post(f"/models/{name}/outcome", json=ONE)

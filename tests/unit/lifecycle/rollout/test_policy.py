@@ -1,4 +1,4 @@
-"""Guards, stages and policies: what cannot be meant is refused, and what is meant can be kept."""
+"""Guards, stages and policies: what is out of range is refused, and a policy can be kept."""
 
 from __future__ import annotations
 
