@@ -5,7 +5,7 @@ ModelkitError
 ├── UsageError (ValueError)         an argument, or a combination, that makes no sense
 ├── PackageError                    a package, or a record of modelkit's, that cannot be read
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
-│   ├── ManifestError               modelkit.json is malformed, or of a newer format
+│   ├── ManifestError               modelkit.json is malformed, or of another format
 │   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
 │   ├── UntrustedError              opening it could run code, which the caller has not allowed
 │   └── GraphError                  the ONNX graph uses something a package may not
@@ -130,7 +130,7 @@ class ContainerError(PackageError):
 
 
 class ManifestError(PackageError):
-    """A manifest that is malformed, inconsistent, or written for a newer reader."""
+    """A manifest that is malformed, inconsistent, or of another format."""
 
 
 class IntegrityError(PackageError):

@@ -20,7 +20,7 @@ def checked(found):
     """An Evaluation that is the same after JSON, and has a page and a card."""
     assert mk.Evaluation.from_json(found.to_json()) == found
     assert found.to_html().startswith("<!doctype html>")
-    assert found.subject in found._repr_html_()
+    assert found.model in found._repr_html_()
     return found
 
 

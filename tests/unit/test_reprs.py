@@ -14,6 +14,7 @@ NAMES = (
     "performance", "audit", "history", "explainer", "explain plan", "explanation", "app",
     "scorer", "registry", "version", "entry", "state", "underway", "rollout", "progress", "policy",
     "evaluation", "confusion", "curve", "class", "verdict", "check",
+    "question", "cells",
 )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def values(tmp_path_factory):
         mk.Scorer(folder / "1.mk"), registry, version, registry.history("wide")[-1], registry.state("wide"),
         underway, rollout, rollout.status(), policy, evaluation, evaluation.confusion, evaluation.curves[0],
         evaluation.classes[0], verdict, verdict.checks[0],
+        max(verdict.checks, key=lambda check: len(check.text)), monitor.detector.profile.features[0],
     )  # fmt: skip
     yield dict(zip(NAMES, found, strict=True))
     for each in (rollout, meter, monitor, batcher, model, other):
@@ -85,3 +87,12 @@ def test_a_manifest_prints_in_twelve_lines(values):
 )
 def test_what_holds_models_says_which(name, holds, values):
     assert holds in repr(values[name])
+
+
+def test_a_manifest_in_print_drives_no_terminal(tmp_path):
+    """The metadata of a package is whatever its author wrote: here, what some terminals obey."""
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    path, rows = tmp_path / "m.mk", np.array([[0.0], [1.0]])
+    said = mk.save(model, path, example=rows, metadata={"about": "\x9b2J\u202e"})
+    assert "\\x9b2J\\u202e" in str(said)
+    assert "\x9b" not in repr(said)

@@ -17,8 +17,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
-from modelkit.errors import UsageError
-
 MAX_JSON_DEPTH = 16  # of lists and objects within a field of any JSON value
 MOST_SHOWN = 500
 BRIEF = reprlib.Repr()
@@ -31,26 +29,24 @@ Object = TypeVar("Object")
 Reader = Callable[[object, str], Any]
 
 
-def freeze(value: object, *names: str, of: type = object) -> None:
+def freeze(value: object, *names: str, **kinds: type) -> None:
     """Make tuples of the sequences that a frozen value was given, so that it has a hash.
 
-    None stays. Raises UsageError for a str, whose items would be letters, and for what has no items,
-    and TypeError for an item of another type than `of`.
+    None stays. Raises TypeError for a str, whose items would be letters, for a set, which has no
+    order, for what has no items, and for items of another kind than is named.
     """
-    for name in names:
+    for name in (*names, *kinds):
         given = getattr(value, name)
         if given is None:
             continue
-        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-            raise UsageError(
-                f"{name} of {type(value).__name__} is a tuple or a list, not {given!r:.80}"
-            )
+        where = f"{name} of {type(value).__name__}"
+        if isinstance(given, str | bytes | set | frozenset) or not isinstance(given, Iterable):
+            raise TypeError(f"{where} is a tuple or a list, not {given!r:.80}")
         items = tuple(given)
+        kind = kinds.get(name, object)
         for item in items:
-            if not isinstance(item, of):
-                raise TypeError(
-                    f"{name} of {type(value).__name__} are {of.__name__} values, not {item!r:.80}"
-                )
+            if not isinstance(item, kind):
+                raise TypeError(f"{where} holds values of {kind.__name__}, not {item!r:.80}")
         object.__setattr__(value, name, items)
 
 

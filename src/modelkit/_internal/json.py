@@ -42,9 +42,11 @@ def parse_record(text: str, schema: str) -> dict[str, Any]:
         plain = from_plain(parse_json(text))
     except RecursionError:
         raise ValueError("the text has too many lists and objects within each other") from None
-    if not isinstance(plain, dict) or plain.pop("schema", None) != schema:
-        raise ValueError(f"this is not a record of {schema}")
-    return plain
+    record: dict[str, Any] = plain if isinstance(plain, dict) else {}
+    found = record.pop("schema", None)
+    if found != schema:
+        raise ValueError(f"this is not a record of {schema}, but of {found!r:.80}")
+    return record
 
 
 def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class Feature:
     _grid: Array = field(init=False, repr=False, compare=False)
     _lookup: dict[str | None, int] = field(init=False, repr=False, compare=False)
 
+    __repr__ = fields.brief
+
     def __post_init__(self) -> None:
         dtype = np.float64 if self.kind == "time" else np.float32
         top = np.finfo(dtype).max

@@ -86,7 +86,7 @@ def told_second(second: float) -> float:
     """
     if not isinstance(second, int | float) or not FIRST_SECOND <= second < LAST_SECOND:
         raise UsageError(
-            f"clock= told the time {second!r}; it gives seconds since 1970, as time.time does"
+            f"clock= gave the time {second!r}; it gives seconds since 1970, as time.time does"
         )
     return float(second)
 

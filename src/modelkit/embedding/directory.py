@@ -110,7 +110,7 @@ def limit_beside(*files: Any) -> Any:
         if not isinstance(file, str | os.PathLike):
             continue
         path = Path(file)
-        for folder in (path.parent, path.parent.parent)[: 1 + _is_within(path)]:
+        for folder in (path.parent, path.parent.parent)[: 1 + (path.parent.name == "onnx")]:
             limit = _limit_in(folder)
             if limit:
                 return limit
@@ -125,10 +125,6 @@ def _limit_in(folder: Path) -> Any:
     # Tokenizers without a limit say 1e30.
     known = [size for size in sizes if type(size) is int and 0 < size <= MOST_NUMBERS]
     return min(known, default=None)
-
-
-def _is_within(path: Path) -> bool:
-    return path.parent.name == "onnx"
 
 
 def _pooling(config: dict[str, Any], root: Path) -> str:

@@ -249,14 +249,12 @@ def _names_of(signature: Signature, output: str, count: int) -> tuple[str, ...]:
 
 
 def _read_background(model: Model, rows: Any) -> Feeds:
-    feeds = _stored_background(model) if rows is None else _given_background(model, rows)
+    signature = model.signature
+    given = rows is not None
+    feeds = coerce_as(signature, rows, "the background") if given else _stored_background(model)
     if not len(next(iter(feeds.values()))):
         raise UsageError("the background has no rows")
     return feeds
-
-
-def _given_background(model: Model, rows: Any) -> Feeds:
-    return coerce_as(model.signature, rows, "the background")
 
 
 def _stored_background(model: Model) -> Feeds:

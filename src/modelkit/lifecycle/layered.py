@@ -49,7 +49,8 @@ def layered(
             their batch.
 
     Returns:
-        The outermost layer, which has the attributes of that layer; `model` itself without layers.
+        The outermost layer, which has the attributes of that layer; `model` itself, which closing
+        then closes, where it has or allows no other layer.
 
     Raises:
         TypeError: for what is not a Model, and for an argument that the layer does not have.

@@ -269,7 +269,7 @@ class Manifest:
     def __str__(self) -> str:
         about = [f"{name}: {value}" for name, value in self.facts()]
         lines = [f"{self.name} {self.version}: {self.signature}", *about]
-        return "\n  ".join(_shortened(line) for line in lines[:MOST_LINES])
+        return "\n  ".join(_shortened(html.printable(line)) for line in lines[:MOST_LINES])
 
     __repr__ = fields.brief
 
@@ -313,13 +313,14 @@ def _parse_manifest(raw: bytes) -> dict[str, Any]:
     version = plain.get("format")
     if isinstance(version, int) and version != FORMAT:
         raise ManifestError(
-            f"the package has format {version}, and this modelkit reads format {FORMAT}: use a newer one"
+            f"the package has format {version}, and this modelkit reads format {FORMAT}: use the one "
+            "that wrote it, or a newer one"
         )
     return plain
 
 
 def check_name(name: str, version: str) -> None:
-    """Raise UsageError for a name or a version that a package may not have, TypeError for no text."""
+    """Raise UsageError for a name or a version that a package may not have, TypeError for no str."""
     for what, value, pattern, letters in (
         ("name", name, NAME_PATTERN, "lower-case letters, digits and '._-'"),
         ("version", version, VERSION_PATTERN, "letters, digits and '.+_-'"),
@@ -349,7 +350,10 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
 
 
 def check_metadata(value: object) -> dict[str, Any]:
-    """A dict of metadata. Raises UsageError for values that JSON would change or cannot hold."""
+    """A dict of metadata. Raises UsageError for values that JSON would change or cannot hold.
+
+    Raises TypeError for anything but a dict.
+    """
     if not isinstance(value, dict):
         raise TypeError(f"metadata is a dict of JSON values, not {value!r:.80}")
     try:

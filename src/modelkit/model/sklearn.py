@@ -84,7 +84,7 @@ def _metric_of(signature: Signature) -> str | None:
 
 def score(signature: Signature, y: Any, predicted: Array, sample_weight: Any) -> float:
     """What that function gives."""
-    with importing("scikit-learn", "a score", "evaluate"):
+    with importing("scikit-learn", "the score of a model", "evaluate"):
         import sklearn.metrics
 
     metric = getattr(sklearn.metrics, str(_metric_of(signature)))

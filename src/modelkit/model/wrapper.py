@@ -141,6 +141,11 @@ class Wrapper(Model):
         self._inner = inner
         self._owns_until: Model | None = None  # the Model around which `layered` made all layers
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        made: Any = super().__reduce_ex__(protocol)
+        owned = self._owns_until
+        return made if owned is None else (*made, (None, {"_owns_until": owned}))
+
     @property
     def inner(self) -> Model:
         """The wrapped Model."""

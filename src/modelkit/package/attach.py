@@ -83,15 +83,14 @@ def attach(
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
             has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
-        UsageError: if the profile has other columns than the model takes, or JSON cannot hold the
-            metadata.
+        UsageError: if the profile has other columns than the model takes, or the metadata are not
+            JSON.
     """
     _refuse_nothing(profile, background, evaluation, metadata)
     manifest, members = _open_whole(path, digest)
     added = new_attachments(manifest.signature, profile=profile, background=background)
     added += _about(manifest, evaluation)
-    told = replace(manifest, metadata=manifest.metadata | check_metadata(metadata or {}))
-    changed = with_attachments(told, members, added)
+    changed = with_attachments(_with_metadata(manifest, metadata), members, added)
     return write_package(path if out is None else out, changed, members)
 
 
@@ -100,6 +99,11 @@ def _refuse_nothing(*values: object) -> None:
         raise TypeError(
             "attach takes at least one of profile=, background=, evaluation= and metadata="
         )
+
+
+def _with_metadata(manifest: Manifest, metadata: dict[str, Any] | None) -> Manifest:
+    kept = {} if metadata is None else check_metadata(metadata)
+    return replace(manifest, metadata=check_metadata(manifest.metadata | kept))
 
 
 def _about(manifest: Manifest, bound: BoundAttachable | None) -> list[NewAttachment]:

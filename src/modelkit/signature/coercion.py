@@ -124,10 +124,10 @@ class Coercion:
         """The shortcut for one array of all columns, cast as one block."""
         if X.shape[1:] != self._trailing:
             return None
-        if not all(known.issuperset(X[:, j].tolist()) for j, known in self._closed):
-            return None
         out = quick_cast(X, self._rule)
-        return None if out is None else {self._name: out}
+        if out is None or not all(known.issuperset(X[:, j].tolist()) for j, known in self._closed):
+            return None
+        return {self._name: out}
 
     def whole_frame(self, X: Any) -> Feeds | None:
         """The shortcut for a pandas frame whose columns lie in one array, in our order."""

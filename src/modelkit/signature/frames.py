@@ -83,9 +83,10 @@ def array_of_rows(rows: Any, exact: int) -> Array:
     values = [*chain.from_iterable(rows)]
     try:
         array = np.asarray(values)
-    except ValueError:  # a list among numbers
-        return _from_list(values).reshape(len(rows), width)
-    if array.ndim > 1 or array.dtype.kind != "f" or (np.abs(array) >= exact).any():
+    except ValueError:  # some of the values are lists
+        array = np.empty(0)
+    is_flat = array.shape == (len(values),)
+    if not is_flat or array.dtype.kind != "f" or (np.abs(array) >= exact).any():
         array = _from_list(values)
     return array.reshape(len(rows), width)
 
@@ -241,9 +242,7 @@ def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
         return np.array(values)
     if types == {int} and max(values) < 1 << 63 and min(values) >= -(1 << 63):
         return np.array(values, np.int64)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    return np.fromiter(values, object, len(values))  # which takes a list for one value
 
 
 def _read_records(records: list[Any] | tuple[Any, ...]) -> NamedColumns:

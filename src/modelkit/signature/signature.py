@@ -69,8 +69,7 @@ class Signature:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
-        freeze(self, "inputs", "outputs", of=TensorSpec)
-        freeze(self, "classes", "ignored", "refusals")
+        freeze(self, "classes", "ignored", "refusals", inputs=TensorSpec, outputs=TensorSpec)
         derive = partial(object.__setattr__, self)
         output_names = tuple(spec.name for spec in self.outputs)
         columns = [column.name for spec in self.inputs for column in spec.columns]

@@ -109,8 +109,7 @@ class TensorSpec:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
-        freeze(self, "shape")
-        freeze(self, "columns", of=Column)
+        freeze(self, "shape", columns=Column)
         numpy_dtype(self.dtype)
         if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
             raise SignatureError(

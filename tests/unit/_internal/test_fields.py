@@ -3,7 +3,6 @@
 import pytest
 
 import modelkit as mk
-from modelkit.errors import UsageError
 
 A = mk.Column("a")
 X = mk.TensorSpec("x", "float32", ("n", 1), (A,))
@@ -46,11 +45,13 @@ def test_a_value_of_lists_is_the_value_of_tuples(make):
         (lambda: mk.GateMetric("own", figure, bounds="01"), "bounds of GateMetric"),
         (lambda: mk.GateMetric("own", figure, bounds=3), "bounds of GateMetric"),
         (lambda: mk.RolloutPolicy(mk.RolloutStage(0.5)), "stages of RolloutPolicy"),
+        (lambda: mk.Signature((X,), (Y,), classes={"a", "b"}), "classes of Signature"),
+        (lambda: mk.Column("a", "string", categories=frozenset("bc")), "categories of Column"),
     ],
 )
 def test_what_is_no_sequence_is_refused(make, name):
     """`columns=2` was "shape ['batch', 2], but 2 columns", and a text a sequence of its letters."""
-    with pytest.raises(UsageError, match=f"^{name} is a tuple or a list, not "):
+    with pytest.raises(TypeError, match=f"^{name} is a tuple or a list, not "):
         make()
 
 
@@ -58,21 +59,24 @@ def test_what_is_no_sequence_is_refused(make, name):
     ("make", "message"),
     [
         (
-            lambda: mk.TensorSpec("x", "float32", ("n", 2), ("a", "b")),
-            "columns of TensorSpec are Column values, not 'a'",
+            lambda: mk.Signature((X, "y"), (Y,)),
+            "inputs of Signature holds values of TensorSpec, not 'y'",
         ),
-        (lambda: mk.Signature(["x"], (Y,)), "inputs of Signature are TensorSpec values, not 'x'"),
         (
-            lambda: mk.RolloutPolicy(stages=[0.1, 1]),
-            "stages of RolloutPolicy are RolloutStage values, not 0.1",
+            lambda: mk.TensorSpec("x", "float32", ("batch", 1), ["a"]),
+            "columns of TensorSpec holds values of Column, not 'a'",
+        ),
+        (
+            lambda: mk.RolloutPolicy([0.5]),
+            "stages of RolloutPolicy holds values of RolloutStage, not 0.5",
         ),
         (
             lambda: mk.RolloutPolicy([mk.RolloutStage(0.5)], guards=["errors"]),
-            "guards of RolloutPolicy are Guard values, not 'errors'",
+            "guards of RolloutPolicy holds values of Guard, not 'errors'",
         ),
     ],
 )
-def test_an_item_of_another_type_is_refused(make, message):
-    """Names in place of columns were "'str' object has no attribute 'dtype'"."""
+def test_items_of_another_kind_are_refused(make, message):
+    """They were an AttributeError: a str has no dtype, and a float no share."""
     with pytest.raises(TypeError, match=message):
         make()

@@ -185,16 +185,16 @@ def test_a_clock_that_tells_no_time_is_an_error(now):
         lambda: detector.suppress("2030-01-01", "a sale"),
         lambda: detector.rebase(of_rows, "again"),
     ):
-        with pytest.raises(UsageError, match=r"clock= told the time .*seconds since 1970"):
+        with pytest.raises(UsageError, match=r"clock= gave the time .*seconds since 1970"):
             ask()
     assert detector.rows == 0
     watched = mk.Monitor(model(), of_rows, clock=clock)
     for i in range(6):
         watched.predict(rng(i).normal(size=(60, 1)))
-    with pytest.raises(UsageError, match="clock= told"):
+    with pytest.raises(UsageError, match="clock= gave"):
         watched.state()
     assert watched.failures > 0
-    assert "clock= told the time" in watched.last_failure
+    assert "clock= gave the time" in watched.last_failure
     clock.now = 1.7e9  # it is set right
     failures = watched.failures
     for i in range(6):
@@ -207,7 +207,7 @@ def test_a_clock_that_tells_no_time_is_an_error(now):
 def test_a_monitor_of_days_is_not_made_by_a_broken_clock():
     past = days(-100, 60, 2)
     profile = mk.Profile.fit(days(-200, 30, 1), reference=past, unit="day", time="t")
-    with pytest.raises(UsageError, match="clock= told the time nan"):
+    with pytest.raises(UsageError, match="clock= gave the time nan"):
         mk.Monitor(model(), profile, clock=Hands(float("nan")))
 
 

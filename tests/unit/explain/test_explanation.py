@@ -76,6 +76,14 @@ def test_what_is_no_record_is_refused(text):
         mk.Explanation.from_json(text)
 
 
+def test_a_record_of_another_format_is_named(mixed):
+    plain = json.loads(mixed[2].to_json()) | {"schema": "modelkit.explanation/2"}
+    with pytest.raises(
+        PackageError, match=r"of modelkit.explanation/1, but of 'modelkit.explanation/2'"
+    ):
+        mk.Explanation.from_json(json.dumps(plain))
+
+
 def test_frames_tops_and_unknown_outputs(mixed):
     explanation = mixed[2]
     assert explanation.output_names == ("Adelie", "Chinstrap", "Gentoo")

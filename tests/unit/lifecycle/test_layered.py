@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import pickle
 from functools import partial
 
 import pytest
@@ -131,6 +132,15 @@ def test_closing_closes_the_layers_and_not_the_model(watched_mk, breast_cancer):
         assert not own.closed  # the caller's own
         own.close()
         model.predict(X)
+
+
+def test_layers_that_were_pickled_close_together_too(watched_mk):
+    """Another process closed the outermost one alone, and had no other way to the rest."""
+    with mk.load(watched_mk) as model, mk.layered(model) as served:
+        again = pickle.loads(pickle.dumps(served))
+    with again.base as opened:
+        again.close()
+        assert (again.inner.closed, again.inner.inner.closed, opened.closed) == (True, True, False)
 
 
 def test_layers_that_were_made_are_closed_where_the_next_cannot_be(watched_mk):

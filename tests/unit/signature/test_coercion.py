@@ -674,6 +674,24 @@ SHAPES = [
         ["every row needs a value for each column; got rows of several lengths, [1, 2]"],
     ),
     (
+        "a list of lists with one in a row",
+        [NUMBER],
+        [[[1.0]], [[2.0]]],
+        ["column 'n': [1.0] in row 0 is of type list, a number is expected"],
+    ),
+    (
+        "a list of lists, of which one row has a list",
+        [NUMBER],
+        [[1.0], [[2.0, 3.0]]],
+        ["column 'n': [2.0, 3.0] in row 1 is of type list, a number is expected"],
+    ),
+    (
+        "an object where categories are expected",
+        [Column("n", "float64", categories=(0, 1))],
+        np.array([[{}]]),
+        ["column 'n': {} in row 0 is of type dict, a number is expected"],
+    ),
+    (
         "a list of numbers",
         [NUMBER],
         [1.0, 2.0],

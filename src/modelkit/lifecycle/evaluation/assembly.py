@@ -54,7 +54,7 @@ def held_out_part(model: Model, side: Side, level: float) -> Evaluation:
     found = _evaluation(answered, figures_of(answered, level), side.slices, level)
     return replace(
         found,
-        subject=named,
+        model=named,
         model_digest="" if manifest is None else manifest.model_digest,
         data_digest=side.data_digest,
         notes=(*side.notes, *found.notes),
@@ -74,7 +74,7 @@ def fold_part(
     )
     return replace(
         found,
-        subject=f"the training of {named}",
+        model=f"the training of {named}",
         data_digest=data_digest,
         gaps=gaps,
         fit=verdict_on_fit(gaps, answered),
@@ -92,7 +92,7 @@ def _evaluation(
     bins, parts = _calibration(answered, level)
     return Evaluation(
         kind=answered.kind,
-        subject="",
+        model="",
         model_digest="",
         rows=len(answered),
         independent=units,

@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         kind: of task: "binary", "multiclass", "multilabel", "regression", "ranking", "clustering"
             or "retrieval".
-        subject: the name and version of the package, or the class of what was evaluated.
+        model: the name and version of the package, or the class of what was evaluated.
         model_digest: `Manifest.model_digest` of the package; empty without a package. It stays when an
             Evaluation is attached.
         rows: how many rows were evaluated.
@@ -71,7 +71,7 @@ class Evaluation:
     """
 
     kind: TaskKind
-    subject: str
+    model: str
     model_digest: str
     rows: int
     independent: int
@@ -126,7 +126,7 @@ class Evaluation:
     __repr__ = fields.brief
 
     def _title(self) -> str:
-        return f"Evaluation of {self.subject}"
+        return f"Evaluation of {self.model}"
 
     def _what(self) -> str:
         rows = f"{self.kind}, {self.rows:,} rows"

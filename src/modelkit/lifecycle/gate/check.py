@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final, get_args
 
+from modelkit._internal import fields
 from modelkit.errors import UsageError
 
 CheckOutcome = Literal["pass", "fail", "unclear"]
@@ -58,6 +59,8 @@ class GateCheck:
     alpha: float | None = None
     text: str = ""
     rows_needed: int | None = None
+
+    __repr__ = fields.brief
 
     def __post_init__(self) -> None:
         # Any other word would be no "fail", and so stop nothing.

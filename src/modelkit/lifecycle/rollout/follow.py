@@ -268,7 +268,7 @@ class Follower:
             joined.counted()
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
-        """Promote or roll back as somebody says. Raises UsageError where nothing is under way."""
+        """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
         course = self.switch.under_way()
         joined = self._joined
         if joined is not None:

@@ -106,8 +106,7 @@ class RolloutPolicy:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
-        fields.freeze(self, "stages", of=RolloutStage)
-        fields.freeze(self, "guards", of=Guard)
+        fields.freeze(self, stages=RolloutStage, guards=Guard)
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)

@@ -37,6 +37,7 @@ from modelkit.serving.batching.asked import Asked
 from modelkit.serving.batching.checks import (
     check_batchable,
     check_options,
+    checked_timeout,
     letters_of,
     preparation_of,
 )
@@ -217,12 +218,11 @@ class Batcher(Wrapper):
     def close(self, timeout: float | None = None) -> None:
         """Refuse new calls, and return when all that were queued are answered.
 
-        A large call under way raises ClosedError after the piece that is run. Calls that run at
-        once, on the threads of their callers, are not waited for. If something still runs after
-        `timeout` seconds, the calls that wait behind it get ClosedError, and DeadlineExceeded is
-        raised, which says what runs.
+        A large call under way raises ClosedError after the piece that is run. Calls that run at once, on the
+        threads of their callers, are not waited for. If something still runs after `timeout` seconds, 0 or more,
+        the calls that wait behind it get ClosedError, and DeadlineExceeded is raised, which says what runs.
         """
-        runs = self._lane.close(timeout)
+        runs = self._lane.close(checked_timeout(timeout))
         if runs is not None:
             raise still_running(self.base, runs, timeout)
 

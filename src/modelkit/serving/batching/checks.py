@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import TIMEOUT_MAX
 
 from modelkit.errors import BatchError, UsageError
 from modelkit.model.model import Model
@@ -30,6 +31,15 @@ def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "me
             raise UsageError(f"{name} must be a positive integer, got {value!r}")
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
         raise UsageError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
+
+
+def checked_timeout(timeout: float | None) -> float | None:
+    """A time to wait. Raises UsageError for one that a lock does not take, or takes for endless."""
+    if timeout is not None and not 0 <= timeout <= TIMEOUT_MAX:
+        raise UsageError(
+            f"timeout is in seconds and at least 0, or None to wait for the end; got {timeout!r}"
+        )
+    return timeout
 
 
 def check_batchable(model: Model) -> None:

@@ -13,7 +13,7 @@ from modelkit.errors import IntegrityError, PackageError, UsageError
 
 def test_an_evaluation_says_what_was_evaluated(evaluation, package):
     assert evaluation.kind == "binary"
-    assert evaluation.subject == "tumour 1.0"
+    assert evaluation.model == "tumour 1.0"
     assert evaluation.model_digest == mk.inspect(package).model_digest
     assert (evaluation.rows, evaluation.independent, evaluation.weighted) == (284, 284, False)
     assert (
