@@ -37,6 +37,9 @@ PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
 class TextEncoder(Model):
     """A Model from texts to vectors: tokenizer, graph, pooling. Safe to call from any thread.
 
+        encoder = mk.TextEncoder.from_directory("minilm")
+        encoder.embed(["a text", "another one"])
+
     Args:
         onnx: a graph over tokens, as a path, bytes or ModelProto; or a Model over input_ids and
             attention_mask.

@@ -37,6 +37,11 @@ BUDGETS = (
 class GateMetric:
     """A metric of your own, which a gate judges by a paired bootstrap.
 
+        def cost(truth, outputs):
+            return float(((outputs["label"] != truth) * 5).mean())
+
+        mk.GateMetric("cost", cost, higher_is_better=False, bounds=(0, 5))
+
     Attributes:
         name: what it is called; no name of a metric of the task.
         of: takes the truth (m,) or (m, L) and the outputs by name, of the rows that were drawn, some

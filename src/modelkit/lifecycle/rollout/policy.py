@@ -81,6 +81,8 @@ class RolloutStage:
 class RolloutPolicy:
     """How a rollout goes, and how often it may be wrong.
 
+        mk.RolloutPolicy((mk.RolloutStage(0.05, seconds=86_400), mk.RolloutStage(0.5)))
+
     Attributes:
         stages: its parts, one after another; shadow comes first, and shares do not fall.
         guards: what is watched.

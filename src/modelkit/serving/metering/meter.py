@@ -32,6 +32,10 @@ PROBLEM = re.compile(r"""(?:missing )?(?:column|input) ('(?:[^'\\]|\\.)*'|"(?:[^
 class Meter(Wrapper):
     """A Model that answers as the one it wraps does, and counts and times its calls.
 
+        metered = mk.Meter(model)
+        metered.predict(X)
+        metered.totals().calls  # {"ok": 1, ...}
+
     Every call and row is counted, by what became of it. About one call in 16 is timed, at random,
     and stands for the others; where calls take more than 50 microseconds, all are. A Meter changes
     no answer, raises nothing into a caller, waits for no lock and has no thread.
