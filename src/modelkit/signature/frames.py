@@ -62,7 +62,7 @@ def _is_scalar(value: object) -> bool:
 def is_one_column(X: Any) -> bool:
     """Whether these are values without a name: a Series, an array of Arrow, a list or array of texts."""
     if isinstance(X, list | tuple):
-        return bool(X) and all(value is None or isinstance(value, str) for value in X)
+        return bool(X) and isinstance(X[0], str | None)
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and X.dtype.kind in "UTO"
     arrow = is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")

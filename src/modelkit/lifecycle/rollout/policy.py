@@ -108,7 +108,7 @@ class RolloutPolicy:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
-        fields.freeze(self, "guards", stages=RolloutStage)
+        fields.freeze(self, stages=RolloutStage, guards=Guard)
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)

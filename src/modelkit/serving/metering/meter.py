@@ -70,7 +70,7 @@ class Meter(Wrapper):
         check_is_model(model, "a Meter")
         if layer_of(model, Meter) is not None:
             raise UsageError(
-                f"{model!r} has a Meter already, and another one would count each call twice"
+                "the model has a Meter already, and another one would count each call twice"
             )
         if has_several_versions(model):  # whose calls would all count for one of them
             raise UsageError(
