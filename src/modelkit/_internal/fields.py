@@ -105,7 +105,7 @@ def brief(self: Any) -> str:
     """
     name = type(self).__name__
     if "__str__" in vars(type(self)):
-        return cut(f"<{name} {self}>")
+        return cut(f"<{name} {str(self).removeprefix(f'{name} ')}>")
     shown = [field.name for field in dataclasses.fields(self) if field.repr]
     return cut(f"{name}({', '.join(f'{own}={BRIEF.repr(getattr(self, own))}' for own in shown)})")
 

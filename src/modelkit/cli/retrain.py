@@ -23,7 +23,7 @@ def add_retrain(verbs: Any) -> None:
     ):
         action = add_action(actions, name, run, about)
         action.add_argument("name")
-        action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
+        action.add_argument("--html", help="write it to this file too, as a page of its own")
 
 
 def run_status(args: argparse.Namespace) -> Printed:
@@ -45,7 +45,7 @@ def _runs(args: argparse.Namespace) -> list[mk.types.RetrainRun]:
 
 
 def _shown(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed:
-    if args.page:
+    if args.html is not None:
         _write_page(args, runs)
     lines = "\n".join(map(str, runs)).splitlines()
     if not lines:
@@ -57,4 +57,4 @@ def _write_page(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> No
     title = f"Retraining of {args.name}"
     body = "".join(run._repr_html_() for run in runs)
     page = html.page(title, body)
-    Path(args.page).write_text(page, encoding="utf-8")
+    Path(args.html).write_text(page, encoding="utf-8")

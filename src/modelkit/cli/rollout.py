@@ -45,7 +45,7 @@ def add_rollout(verbs: Any) -> None:
     _add_start(actions)
     action = add_action(actions, "status", run_status, "where it stands, or how the last one ended")
     action.add_argument("name")
-    action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
+    action.add_argument("--html", help="write it to this file too, as a page of its own")
     action = add_action(actions, "outcome", run_outcome, "post the losses of answers")
     action.add_argument("name")
     action.add_argument("--key", help="of the call that was answered")
@@ -108,8 +108,8 @@ def run_start(args: argparse.Namespace) -> Printed:
 def run_status(args: argparse.Namespace) -> Printed:
     """Where a rollout stands."""
     progress = progress_afar(mk.Registry(args.registry), args.name)
-    if args.page:
-        progress.page(args.page)
+    if args.html is not None:
+        Path(args.html).write_text(progress.to_html(), encoding="utf-8")
     plain = asdict(progress)
     del plain["points"]
     for which in ("champion", "candidate"):

@@ -18,6 +18,8 @@ FILTERS = ("bilinear", "bicubic")
 class Preprocess:
     """What is done to images of integers from 0 to 255 before a network, as part of its graph.
 
+        mk.Preprocess(size=256, crop=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
     In this order: resize, crop the centre, then `(pixels * scale - mean) / std` in float32. Resized
     pixels are not rounded.
 

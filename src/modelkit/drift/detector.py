@@ -29,6 +29,9 @@ from modelkit.stats.evidence import Guarantee
 class Detector:
     """Watches a stream of rows; every method may be called from any thread.
 
+        detector = mk.Detector(mk.Profile.fit(X_train, reference=X_holdout))
+        detector.update(X_today)  # the new alarms
+
     It raises three kinds of alarms: "changed" (the rows are no longer like the reference),
     "material" (and by more than `tolerance`) and "performance" (the loss on labelled rows is above
     the loss of the reference by more than 0.02). The probability that rows which are exchangeable with

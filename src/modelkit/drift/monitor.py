@@ -36,6 +36,10 @@ copy = np.ndarray.copy
 class Monitor(Wrapper):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
+        watched = mk.Monitor(model)  # by the Profile in the package
+        watched.predict(X)
+        watched.alarms
+
     Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
     to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
     most, and leaves that to others while another thread does one, so that none waits long; only

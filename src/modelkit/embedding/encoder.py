@@ -37,6 +37,9 @@ PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
 class TextEncoder(Model):
     """A Model from texts to vectors: tokenizer, graph, pooling. Safe to call from any thread.
 
+        encoder = mk.TextEncoder.from_directory("minilm")
+        encoder.embed(["a text", "another one"])
+
     Args:
         onnx: a graph over tokens, as a path, bytes or ModelProto; or a Model over input_ids and
             attention_mask.
@@ -242,7 +245,12 @@ class TextEncoder(Model):
         if self._identity is not None:
             return self._identity
         graph, weights = self.token_model.graph
-        parts = [self.recipe.said(), self.tokenizer, graph, b"" if weights is None else weights]
+        parts = [
+            self.recipe.canonical(),
+            self.tokenizer,
+            graph,
+            b"" if weights is None else weights,
+        ]
         digests = [hashlib.sha256(part).digest() for part in parts]
         self._identity = f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
         return self._identity

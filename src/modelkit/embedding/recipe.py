@@ -126,7 +126,7 @@ class Recipe:
             raise SignatureError(f"role {role!r} is not one of this encoder's: {known}")
         return self.roles[role]
 
-    def said(self) -> bytes:
+    def canonical(self) -> bytes:
         """The fields that make a difference to vectors, as bytes that are the same anywhere."""
         told = (
             self.output,

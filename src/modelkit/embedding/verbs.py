@@ -25,6 +25,8 @@ def embed(
 ) -> Array:
     """The vectors of texts, float32 (n, dims), in their order, through whatever wraps the encoder.
 
+        mk.embed(mk.Batcher(encoder), ["a text", "another one"], role="query")
+
     Args:
         model: a TextEncoder, or a Batcher or Monitor around one.
         texts: any number of strings.

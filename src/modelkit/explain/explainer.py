@@ -48,6 +48,8 @@ class ExplainPlan:
 class Explainer:
     """Says why a Model gave an output: Shapley values of its raw columns over a background.
 
+        mk.Explainer(model, background=X_train[:200]).explain(X[:1]).top()
+
     Values are of the columns that a caller passes, whatever encodes them.
 
     Args:

@@ -108,8 +108,8 @@ class Parity:
             return f"no source to compare with; {self._invariance()}"
         ties = f", {self.ties} others at ties" if self.ties else ""
         return (
-            f"{self._compared()} against {self.against}: max rel diff {self.max_rel:.2g} "
-            f"(allowed {self.rtol:g}), {self.label_flips} labels flipped{ties}; "
+            f"max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels "
+            f"flipped{ties}, in {self._compared()} against {self.against}; "
             f"{self._invariance()}{self._far_away()}"
         )
 

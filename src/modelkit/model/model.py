@@ -8,7 +8,7 @@ caller's thread and run. A Wrapper, see `modelkit.model.wrapper`, passes both on
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, Self, final
 
@@ -20,7 +20,7 @@ from modelkit.model import golden, sklearn
 from modelkit.model.call import PLAIN, Call, make_call
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
-from modelkit.signature.signature import Feeds, Signature, primary_of, refuse_probabilities
+from modelkit.signature.signature import Feeds, Signature, primary_of, why_no_probabilities
 
 __all__ = ["PLAIN", "Call", "Model", "Outputs", "make_call", "primary_of"]
 
@@ -103,18 +103,16 @@ class Model(ABC):
         return self._call(X, (name,), make_call(deadline, priority, key))[name]
 
     @final
+    @sklearn.OnlyWhere(why_no_probabilities)
     def predict_proba(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
         """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
 
         A mixture gives the probabilities of its components, which its labels number from 0. It takes what `run`
-        takes, and raises what that raises; SignatureError too for a model without classes or
-        probabilities, and for one of several labels.
+        takes, and raises what that raises. A model without classes or probabilities, or of several
+        labels, lacks the attribute.
         """
-        signature = self.signature
-        if not signature.has_probabilities:
-            refuse_probabilities(signature)
         outputs = self._call(X, ("probabilities",), make_call(deadline, priority, key))
         return outputs["probabilities"]
 
@@ -137,13 +135,11 @@ class Model(ABC):
         return outputs[name]
 
     @final
+    @sklearn.OnlyWhere(why_no_probabilities)
     async def apredict_proba(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
         """As `predict_proba`, with the same arguments, without blocking the event loop."""
-        signature = self.signature
-        if not signature.has_probabilities:
-            refuse_probabilities(signature)
         outputs = await self._acall(X, ("probabilities",), make_call(deadline, priority, key))
         return outputs["probabilities"]
 
@@ -314,38 +310,26 @@ class Model(ABC):
             raise AttributeError("this model is not a classifier: its signature has no classes")
         return np.asarray(self.signature.classes)
 
-    @property
-    def decision_function(self) -> Callable[[object], Array]:
+    @final
+    @sklearn.OnlyWhere(sklearn.why_no_scores)
+    def decision_function(self, X: object) -> Array:
         """What a classifier without probabilities, or an outlier detector, decides by.
 
-        Called with n rows as `run` takes them, it gives the output `scores`, (n,) or (n, classes).
-        A model without that output lacks the attribute; scikit-learn's scorers then ask it for
-        something else.
+        For n rows as `run` takes them it gives the output `scores`, (n,) or (n, classes). A model
+        without that output lacks the attribute, so that scikit-learn's scorers ask for something
+        else.
         """
-        if "scores" not in self.signature.output_names:
-            raise AttributeError("this model gives no scores: its signature has no such output")
-        return self._scores
-
-    @final
-    def _scores(self, X: object) -> Array:
         return self._call(X, ("scores",), PLAIN)["scores"]
 
-    @property
-    def score(self) -> Callable[..., float]:
-        """`score(X, y, sample_weight=None)`, which scikit-learn's tools use where no metric is named.
+    @final
+    @sklearn.OnlyWhere(sklearn.why_no_score)
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
+        """What scikit-learn's tools use where no metric is named.
 
         That is the accuracy of a classifier and R2 of a regressor; `mk.evaluate` has more. Other
         models lack the attribute.
         """
-        metric = sklearn.metric_of(self.signature)
-        if metric is None:
-            raise AttributeError(
-                "a score is for classes and predictions, and this model gives "
-                f"{self.signature.primary!r}: call a metric with run(X)[name], or mk.evaluate"
-            )
-        return lambda X, y, sample_weight=None: sklearn.score(
-            metric, y, self.predict(X), sample_weight
-        )
+        return sklearn.score(self.signature, y, self.predict(X), sample_weight)
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, final
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.signature.signature import Signature
 
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
 # What a model has where its signature allows it.
-OPTIONAL = ("classes_", "decision_function", "score")
+OPTIONAL = ("apredict_proba", "classes_", "decision_function", "predict_proba", "score")
 
 
 def tags(signature: Signature) -> Any:
@@ -37,7 +40,41 @@ def tags(signature: Signature) -> Any:
     return made
 
 
-def metric_of(signature: Signature) -> str | None:
+class OnlyWhere:
+    """A verb that an instance lacks where there is a reason, so that `hasattr` says whether it works."""
+
+    def __init__(self, why_not: Callable[[Signature], str | None]) -> None:
+        self._why_not = why_not
+
+    def __call__(self, verb: Verb) -> Verb:
+        """Decorate the verb."""
+        self._verb: Any = final(verb)
+        return self  # type: ignore[return-value]  # what it gives is called as the verb is
+
+    def __get__(self, model: Any, kind: type) -> Any:
+        why = None if model is None else self._why_not(model.signature)
+        if why is not None:
+            raise AttributeError(why)
+        return self._verb.__get__(model, kind)
+
+
+def why_no_scores(signature: Signature) -> str | None:
+    """Why a model has no `decision_function`."""
+    known = "scores" in signature.output_names
+    return None if known else "this model gives no scores: its signature has no such output"
+
+
+def why_no_score(signature: Signature) -> str | None:
+    """Why a model has no `score`."""
+    if _metric_of(signature) is not None:
+        return None
+    return (
+        f"a score is for classes and predictions, and this model gives {signature.primary!r}: call "
+        "a metric with run(X)[name], or mk.evaluate"
+    )
+
+
+def _metric_of(signature: Signature) -> str | None:
     """The function of `sklearn.metrics` that `score` is for a model; None where it has no score."""
     classified = signature.classes is not None or _has_several(signature)
     if signature.primary == "label" and classified:
@@ -45,12 +82,13 @@ def metric_of(signature: Signature) -> str | None:
     return "r2_score" if signature.primary == "prediction" else None
 
 
-def score(metric: str, y: Any, predicted: Array, sample_weight: Any) -> float:
+def score(signature: Signature, y: Any, predicted: Array, sample_weight: Any) -> float:
     """What that function gives."""
     with importing("scikit-learn", "the score of a model", "evaluate"):
         import sklearn.metrics
 
-    return float(getattr(sklearn.metrics, metric)(y, predicted, sample_weight=sample_weight))
+    metric = getattr(sklearn.metrics, str(_metric_of(signature)))
+    return float(metric(y, predicted, sample_weight=sample_weight))
 
 
 def _has_several(signature: Signature) -> bool:

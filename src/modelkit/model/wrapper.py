@@ -111,7 +111,7 @@ class Wrapper(Model):
         inner: the Model to wrap.
 
     Raises:
-        TypeError: when the class is made, if it overrides only a part of these hooks.
+        TypeError: when the class is made, if it overrides a verb, or only a part of these hooks.
         UsageError: if a layer inside would miss the calls of this one.
     """
 
@@ -119,6 +119,11 @@ class Wrapper(Model):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        verbs = [name for name in vars(cls) if hasattr(vars(Model).get(name), "__final__")]
+        if verbs:
+            raise TypeError(
+                f"{cls.__name__} overrides {verbs[0]}: override _call and _acall instead"
+            )
         runs = cls._run is not Wrapper._run
         sees = runs if cls._call is Model._call else cls._call is not Wrapper._call
         waits = runs if cls._acall is Model._acall else cls._acall is not Wrapper._acall

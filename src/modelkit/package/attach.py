@@ -61,6 +61,8 @@ def attach(
 ) -> Manifest:
     """Add a profile, a background, an Evaluation or metadata to a package that exists.
 
+        mk.attach("churn.mk", evaluation=mk.evaluate("churn.mk", X_test, y_test))
+
     The model is neither converted nor run again, and every other member is copied byte by byte. An
     attachment of the same name is replaced. The file appears whole or not at all, as with `save`.
     The package gets a new `digest`; its `model_digest` stays.

@@ -63,6 +63,9 @@ def load(
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
+        model = mk.load("churn.mk")
+        model.predict(rows)
+
     No code from a package runs, except from one whose estimator is pickled (`save(...,
     format="joblib")`): that opens only where you pass both `digest` and `allow={"joblib"}`.
 
@@ -236,6 +239,8 @@ def _origin(source: Openable, **keywords: Any) -> partial[Model] | None:
 
 def inspect(source: Openable) -> Manifest:
     """Read what a package says about itself, without hashing its content or running anything.
+
+        mk.inspect("churn.mk").signature
 
     Args:
         source: a path, the bytes of a package, or a binary file object, as `load` takes it.

@@ -117,7 +117,7 @@ def save(
     check_target(path)
     name = path.stem if name is None else name
     check_name(name, version)
-    kept = check_metadata({} if metadata is None else metadata)
+    kept = check_metadata(metadata or {})
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)

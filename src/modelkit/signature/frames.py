@@ -62,8 +62,7 @@ def _is_scalar(value: object) -> bool:
 def is_one_column(X: Any) -> bool:
     """Whether these are values without a name: a Series, an array of Arrow, a list or array of texts."""
     if isinstance(X, list | tuple):
-        texts = all(value is None or isinstance(value, str) for value in X)
-        return bool(X) and texts and fields_of(X) is None
+        return bool(X) and isinstance(X[0], str | None) and fields_of(X) is None
     if isinstance(X, np.ndarray):
         return X.ndim == 1 and X.dtype.kind in "UTO"
     arrow = is_a(X, "pyarrow", "Array") or is_a(X, "pyarrow", "ChunkedArray")

@@ -6,21 +6,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
-from modelkit.errors import SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.signature.cast import MISSING
 from modelkit.signature.coercion import Block, Coercion, Feeds
 from modelkit.signature.refusing import REFUSED
 from modelkit.signature.schema import request_schema
 from modelkit.signature.spec import AS_OBJECTS, MIXED, ZONE, TensorSpec, check_text, numpy_dtype
 
-__all__ = ["ROLES", "Feeds", "Signature", "primary_of", "refuse_probabilities"]
+__all__ = ["ROLES", "Feeds", "Signature", "primary_of", "why_no_probabilities"]
 
 ROLES = ("label", "prediction", "embedding")  # outputs that `predict` answers with
 EXTRA = ("refuse", "ignore")  # what becomes of columns that nobody knows
@@ -78,7 +78,8 @@ class Signature:
         _check_distinct("column", [*columns, *self.ignored], least=0)
         for name in self.ignored:
             check_text("column", name)
-        check_extra(self.extra)
+        if self.extra not in EXTRA:
+            raise UsageError(f"extra is 'refuse' or 'ignore', not {self.extra!r}")
         derive("output_names", output_names)
         derive("primary", _primary(self.primary, output_names))
         for reason in self.refusals:
@@ -217,12 +218,6 @@ def _check_distinct(kind: str, names: Sequence[str], least: int) -> None:
         )
 
 
-def check_extra(extra: str) -> None:
-    """Raise SignatureError for anything but "refuse" and "ignore"."""
-    if extra not in EXTRA:
-        raise SignatureError(f"extra is 'refuse' or 'ignore', not {extra!r}")
-
-
 def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:
     """The output that `predict` answers with, or None where none stands out."""
     if asked is not None:
@@ -258,8 +253,10 @@ def primary_of(signature: Signature) -> str:
     )
 
 
-def refuse_probabilities(signature: Signature) -> NoReturn:
-    """Raise the SignatureError of a model without class probabilities."""
+def why_no_probabilities(signature: Signature) -> str | None:
+    """Why a model has no class probabilities, and what to call in their place."""
+    if signature.has_probabilities:
+        return None
     given = list(signature.output_names)
     fix = f"this model gives {given}: use predict or run"
     if signature.classes is None and "probabilities" in given:
@@ -267,9 +264,7 @@ def refuse_probabilities(signature: Signature) -> NoReturn:
             "this model has no list of classes, as one of several labels has none: "
             "use run(X)['probabilities']"
         )
-    raise SignatureError(
-        f"predict_proba needs classes and an output named probabilities; {fix}", signature=signature
-    )
+    return f"predict_proba needs classes and an output named probabilities; {fix}"
 
 
 def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str | None:

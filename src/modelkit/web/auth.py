@@ -40,6 +40,8 @@ class TextHeaders(Mapping[str, str]):
 def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
     """An `auth` of an App that knows callers by their tokens, and keeps only digests of these.
 
+        mk.App({"churn": model}, auth=mk.bearer_tokens({"billing": digest_of_its_token}))
+
     A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`; where both
     are sent, the first counts. The comparison takes as long for any wrong token.
 

@@ -70,6 +70,10 @@ def test_what_is_no_sequence_is_refused(make, name):
             lambda: mk.RolloutPolicy([0.5]),
             "stages of RolloutPolicy holds values of RolloutStage, not 0.5",
         ),
+        (
+            lambda: mk.RolloutPolicy([mk.RolloutStage(0.5)], guards=["errors"]),
+            "guards of RolloutPolicy holds values of Guard, not 'errors'",
+        ),
     ],
 )
 def test_items_of_another_kind_are_refused(make, message):

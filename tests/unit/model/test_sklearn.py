@@ -9,7 +9,7 @@ import pytest
 from helpers.flowers import FLOWER, LABELS, ROWS, Recorder, flower, regression
 from skl2onnx import to_onnx
 from sklearn.base import is_outlier_detector
-from sklearn.calibration import CalibrationDisplay
+from sklearn.calibration import CalibratedClassifierCV, CalibrationDisplay
 from sklearn.cluster import KMeans
 from sklearn.datasets import (
     load_breast_cancer,
@@ -33,7 +33,7 @@ from sklearn.svm import SVC
 
 import modelkit as mk
 from modelkit import Column, FunctionModel, Signature, TensorSpec
-from modelkit.errors import MissingExtraError, SignatureError
+from modelkit.errors import MissingExtraError
 
 IRIS, KINDS = load_iris(return_X_y=True)
 IRIS = IRIS.astype(np.float32)
@@ -93,7 +93,7 @@ def test_a_classifier_that_came_as_a_graph_has_classes(kept, estimator, kind):
 
 def test_scores_that_a_graph_calls_probabilities_make_no_classifier(kept):
     model = kept(exported(Perceptron().fit(IRIS, KINDS)))
-    with pytest.raises(SignatureError, match="needs classes"):
+    with pytest.raises(AttributeError, match="needs classes"):
         model.predict_proba(IRIS)
     assert not hasattr(model, "score")
 
@@ -210,6 +210,10 @@ def test_scorers_rank_by_the_scores_of_a_classifier_without_probabilities(tmp_pa
         for name in names:
             scorer = get_scorer(name)
             assert scorer(model, X, y) == pytest.approx(scorer(source, X, y), abs=1e-12)
+        calibrated = CalibratedClassifierCV(FrozenEstimator(model)).fit(X, y)
+        assert calibrated.predict_proba(X).shape == (len(X), len(model.classes_))
+        if two:
+            assert RocCurveDisplay.from_estimator(model, X, y).tpr[-1] == 1
 
 
 def test_scorers_rank_by_the_scores_of_an_outlier_detector(tmp_path):
@@ -235,14 +239,15 @@ def test_a_classifier_has_classes_and_others_do_not(model):
 
 
 def test_a_model_shows_what_it_has_and_nothing_else(model, boosted, penguins_mk):
-    optional = {"classes_", "decision_function", "score"}
+    likely = {"predict_proba", "apredict_proba"}
+    optional = {"classes_", "decision_function", "score"} | likely
     with mk.load(penguins_mk) as loaded:
         for each in (model, regression(), boosted, loaded, Recorder(loaded)):
             shown = {name for name in dir(each) if not name.startswith("__")}
             assert {name for name in shown if not hasattr(each, name)} == set()
             assert {name for name in optional - shown if hasattr(each, name)} == set()
         assert optional & set(dir(regression())) == {"score"}
-        assert optional & set(dir(loaded)) == {"classes_", "score"}
+        assert optional & set(dir(loaded)) == {"classes_", "score"} | likely
 
 
 def test_a_score_without_scikit_learn_names_the_extra(model, monkeypatch):

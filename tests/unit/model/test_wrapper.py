@@ -277,6 +277,13 @@ def test_a_subclass_that_some_calls_would_pass_by_is_refused_when_it_is_made(ove
         type("Part", (mk.Wrapper,), overridden)
 
 
+@pytest.mark.parametrize("verb", ["predict", "arun", "predict_proba", "score", "warmup"])
+def test_a_subclass_that_overrides_a_verb_is_refused(verb):
+    """A Batcher, an App and the other verbs pass such an override by."""
+    with pytest.raises(TypeError, match=f"Part overrides {verb}: override _call and _acall"):
+        type("Part", (mk.Wrapper,), {verb: hook})
+
+
 @pytest.mark.parametrize(
     "overridden",
     [

@@ -9,7 +9,7 @@ from helpers.forge import forge, members_of, pack
 from helpers.places import GOLDEN
 
 import modelkit as mk
-from modelkit.errors import ContainerError, IntegrityError, ManifestError
+from modelkit.errors import ContainerError, IntegrityError, ManifestError, UsageError
 from modelkit.package import container, load
 
 
@@ -133,7 +133,7 @@ def test_a_failed_save_leaves_the_old_file(
 def test_names_that_would_not_be_safe_in_a_path_are_refused(
     boosting, breast_cancer, tmp_path, name
 ):
-    with pytest.raises(ManifestError, match="name"):
+    with pytest.raises(UsageError, match="name"):
         mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name=name, version="1")
 
 

@@ -789,6 +789,9 @@ PLAIN = Signature((TensorSpec("X", "float64", ("n", 2)),), (TensorSpec("y", "flo
         (rows_of("float64"), [[None, 1.5]], "column 'a': missing value"),
         (rows_of("float64"), [[1.5, "2"]], "column 'b': '2' in row 0"),
         (rows_of("float64"), [[1.5, 2, 3]], "must have shape (n, 2), got (1, 3)"),
+        (rows_of("float64"), [[[1.5, 2.5]]], "must have shape (n, 2), got (1, 1)"),
+        (rows_of("float64"), [[[1.5], [2.5]]], "column 'a': [1.5] in row 0 is of type list"),
+        (rows_of("float64"), [[1.5, [2, 3]]], "column 'b': [2, 3] in row 0 is of type list"),
     ],
 )
 def test_lists_of_lists_are_cast_exactly_or_refused(signature, rows, expected):

@@ -111,7 +111,7 @@ def test_extra_columns_pass_for_a_caller_who_says_so(frame, tmp_path):
             model.predict(rows.rename(columns={"a": "A"}))
         assert model.signature == mk.inspect(tmp_path / "m.mk").signature
         assert mk.load(tmp_path / "m.mk").signature.extra == "refuse"
-    with pytest.raises(SignatureError, match="extra is 'refuse' or 'ignore', not 'drop'"):
+    with pytest.raises(UsageError, match="extra is 'refuse' or 'ignore', not 'drop'"):
         mk.load(tmp_path / "m.mk", extra="drop")
 
 

@@ -64,6 +64,8 @@ def test_texts_are_rows_of_a_model_of_texts():
     assert signature.coerce(["a", "b"])["text"].tolist() == [["a"], ["b"]]
     with pytest.raises(SignatureError, match="missing value in row 1"):
         signature.coerce(["a", None])
+    with pytest.raises(SignatureError, match="1 in row 1 is of type int, a string is expected"):
+        signature.coerce(["a", 1])
     assert signature.coerce(pd.Series(["a", "b"]))["text"].tolist() == [["a"], ["b"]]
     with pytest.raises(SignatureError, match="list of str"):
         house_signature().coerce(["a"])

@@ -87,7 +87,8 @@ def compare(
         if expected.shape != got[name].shape:
             raise ParityError(
                 f"the converted graph gives the output {name!r} in the shape {got[name].shape}, and the "
-                f"source in {expected.shape}; save the model with format='joblib'"
+                f"source in {expected.shape}; pass example= in the form that fit was given, such as a "
+                "list of texts, or save the model with format='joblib'"
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])

@@ -51,6 +51,8 @@ _held = OncePerProcess()  # models, explainers, manifests and outputs, shared by
 class Scorer:
     """Runs a package over batches, in any process that calls it.
 
+        dataset.map_batches(mk.Scorer("churn.mk", keep=["id"]))  # Ray
+
     It is pickled as where the package is, its digest and these arguments, so that it travels to the
     workers of an engine in one or two kilobytes, plus the names in `keep` and `outputs` and the
     package where that is given as bytes. Each process opens the package once, and checks that it is

@@ -51,6 +51,8 @@ def evaluate(
 ) -> Evaluation:
     """What a model is worth on labelled rows, every figure with an interval.
 
+        mk.evaluate("churn.mk", X_test, y_test)["accuracy"]
+
     Args:
         model: a Model, or the path of a package; or with `cv` an estimator of scikit-learn's kind,
             which is cloned.

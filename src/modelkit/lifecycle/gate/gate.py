@@ -43,6 +43,9 @@ def gate(
 ) -> Verdict:
     """Whether a candidate may take the place of a champion, judged on the same labelled rows.
 
+        verdict = mk.gate("new.mk", "churn.mk", X_test, y_test, margin=0.01)
+        verdict.decision, verdict.reason
+
     The decision is "promote" where all that is required is shown, "block" where a contract or a
     floor is broken or harm is shown, and else "inconclusive", with the number of rows that would
     decide. Differences are the candidate's figure less the champion's, with the sign turned where

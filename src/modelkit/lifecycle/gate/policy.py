@@ -17,6 +17,7 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
+from modelkit.lifecycle.evaluation.intervals import Domain
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 
 FLOOR = re.compile(r"\s*(\S+)\s*(>=|<=)\s*([-+.\deE]+)\s*")
@@ -35,6 +36,11 @@ BUDGETS = (
 @dataclass(frozen=True)
 class GateMetric:
     """A metric of your own, which a gate judges by a paired bootstrap.
+
+        def cost(truth, outputs):
+            return float(((outputs["label"] != truth) * 5).mean())
+
+        mk.GateMetric("cost", cost, higher_is_better=False, bounds=(0, 5))
 
     Attributes:
         name: what it is called; no name of a metric of the task.
@@ -97,6 +103,7 @@ class GateMetric:
 
 
 AnyMetric = TaskMetric | GateMetric
+SPANS: dict[Domain, int] = {"share": 1, "correlation": 2}  # what two figures differ by at most
 
 
 @final
@@ -192,7 +199,7 @@ def read_policy(
     return GatePolicy(
         metrics=known,
         metric=primary,
-        margins=read_margins(margin, primary, compared),
+        margins=read_margins(margin, primary, compared, known),
         required=tuple(dict.fromkeys(required)),
         floors=floors,
         vetoes=tuple(dict.fromkeys(vetoes)),
@@ -231,7 +238,10 @@ def read_floor(text: str) -> MetricFloor | None:
 
 
 def read_margins(
-    margin: float | Mapping[str, float], primary: str, compared: Sequence[str]
+    margin: float | Mapping[str, float],
+    primary: str,
+    compared: Sequence[str],
+    known: Mapping[str, AnyMetric],
 ) -> dict[str, float]:
     """The margin of each metric that is compared. Raises UsageError where one is missing."""
     told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
@@ -250,12 +260,17 @@ def read_margins(
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
         )
-    return {name: _margin(name, told[name]) for name in compared}
+    return {name: _margin(known[name], told[name]) for name in compared}
 
 
-def _margin(name: str, value: object) -> float:
+def _margin(metric: AnyMetric, value: object) -> float:
     if not _is_number(value) or not 0 <= value < inf:
-        raise UsageError(f"the margin of {name} is a number of at least 0, not {value!r}")
+        raise UsageError(f"the margin of {metric.name} is a number of at least 0, not {value!r}")
+    if isinstance(metric, TaskMetric) and value >= SPANS.get(metric.domain, inf):
+        raise UsageError(
+            f"with a margin of {value} any candidate passes, for no two models differ by more in "
+            f"{metric.name}; one percentage point is .01"
+        )
     return float(value)
 
 

@@ -80,6 +80,9 @@ class Verdict:
     notes: tuple[str, ...] = ()
     positive: str = ""
 
+    def __bool__(self) -> bool:
+        raise TypeError("a Verdict has three decisions: ask whether .decision == 'promote'")
+
     def __getitem__(self, name: str) -> GateCheck:
         """The check of this name. Raises KeyError for one that was not made."""
         for check in self.checks:

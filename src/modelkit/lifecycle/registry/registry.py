@@ -129,11 +129,8 @@ class Registry:
         self._take_name(release)
         return self._versions.add(release, data, record)
 
-    def version(self, name: str, which: str) -> ModelVersion:
-        """What is known of a version, named by itself or by an alias.
-
-        Raises NotFound.
-        """
+    def version(self, name: str, which: str = CHAMPION) -> ModelVersion:
+        """What is known of a version, named by itself or by an alias. Raises NotFound."""
         version = self._version(name, which)
         release = self._versions.read(name, version)
         if release is None:
@@ -147,7 +144,7 @@ class Registry:
             raise NotFound(why, name=name, which=which)
         return release
 
-    def reference(self, name: str, which: str) -> Reference:
+    def reference(self, name: str, which: str = CHAMPION) -> Reference:
         """A picklable reference to one version, for other processes and machines.
 
         An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
@@ -156,15 +153,14 @@ class Registry:
         """
         return BucketPackage(self.url, self.version(name, which))
 
-    def load(self, name: str, which: str, **options: Any) -> Model:
+    def load(self, name: str, which: str = CHAMPION, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
 
         Args:
             name: the name of the model.
-            which: a version, or an alias such as "champion".
+            which: a version, or an alias.
             options: arguments of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you. With
-                `digest`, one or a list, a version of another digest raises IntegrityError.
+                `allow` from you, as it does there: a registry trusts no package for you.
 
         Raises:
             NotFound: for an unknown version.
@@ -172,14 +168,16 @@ class Registry:
         """
         return self._versions.open(self.version(name, which), options)
 
-    def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    def fetch(
+        self, name: str, which: str = CHAMPION, folder: str | os.PathLike[str] | None = None
+    ) -> Path:
         """The path of a verified package on this machine.
 
         Args:
             name: the name of the model.
-            which: a version, or an alias such as "champion".
-            folder: where to put what comes from a bucket, or a copy; by default, a package in a
-                folder stays where it is, and others go to `~/.cache/modelkit`.
+            which: a version, or an alias.
+            folder: where to put it; by default, a package in a folder stays where it is, and
+                others go to `~/.cache/modelkit`.
 
         Raises:
             NotFound: for an unknown version.

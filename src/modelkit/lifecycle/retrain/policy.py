@@ -22,6 +22,8 @@ AGREEING = 2  # kinds of alarms that are a reason at once, however young
 class RetrainPolicy:
     """When a model is trained again, and what becomes of the candidate.
 
+        mk.RetrainPolicy(rollout=None, fresh=3000, schedule=30 * 86_400)
+
     Attributes:
         rollout: how a candidate that the gate promotes is tried; None to make it the champion at
             once, as for a model that only scores batches.

@@ -40,6 +40,9 @@ def check_numbers(what: str, held: object, names: Sequence[str]) -> None:
 class Guard:
     """One thing that a rollout watches, and how much worse a candidate may be in it.
 
+        mk.Guard("errors", worse=1.5, better=2.0)
+        mk.Guard("loss", margin=0.02)
+
     Known names are "errors" (exceptions that are not the caller's or the queue's), "slow" (calls
     that take long), "nonfinite" (NaN or infinite outputs), "refused" (rows that do not fit the
     signature), "disagreement" (in shadow: the candidate answers something else), and "loss" (from

@@ -81,6 +81,8 @@ class RolloutStage:
 class RolloutPolicy:
     """How a rollout goes, and how often it may be wrong.
 
+        mk.RolloutPolicy((mk.RolloutStage(0.05, seconds=86_400), mk.RolloutStage(0.5)))
+
     Attributes:
         stages: its parts, one after another; shadow comes first, and shares do not fall.
         guards: what is watched.
@@ -106,7 +108,7 @@ class RolloutPolicy:
     __repr__ = fields.brief
 
     def __post_init__(self) -> None:
-        fields.freeze(self, "guards", stages=RolloutStage)
+        fields.freeze(self, stages=RolloutStage, guards=Guard)
         check_numbers("a rollout", self, ("alpha", "horizon", "tick", "key_calls"))
         _check_stages(self.stages)
         _check_guards(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp
-from pathlib import Path
 from typing import final
 
 from modelkit._internal import fields
@@ -110,16 +109,10 @@ class RolloutProgress:
         lines = [f"{name}: {told}" for name, told in self._facts()]
         return "\n".join([*lines, *map(str, self.guards)])
 
-    def page(self, path: str | Path) -> Path:
-        """Write it as one HTML file that needs nothing else, with the evidence over time.
-
-        Returns the path.
-        """
-        target = Path(path)
-        body = self._repr_html_() + self.charts()
+    def to_html(self) -> str:
+        """A page of its own with the evidence over time; it has no scripts and loads nothing."""
         title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
-        target.write_text(html.page(title, body), encoding="utf-8")
-        return target
+        return html.page(title, self._repr_html_() + self.charts())
 
     def charts(self) -> str:
         """The evidence of each guard over time, as HTML; "" before there is any."""

@@ -32,6 +32,10 @@ PROBLEM = re.compile(r"""(?:missing )?(?:column|input) ('(?:[^'\\]|\\.)*'|"(?:[^
 class Meter(Wrapper):
     """A Model that answers as the one it wraps does, and counts and times its calls.
 
+        metered = mk.Meter(model)
+        metered.predict(X)
+        metered.totals().calls  # {"ok": 1, ...}
+
     Every call and row is counted, by what became of it. About one call in 16 is timed, at random,
     and stands for the others; where calls take more than 50 microseconds, all are. A Meter changes
     no answer, raises nothing into a caller, waits for no lock and has no thread.
@@ -66,7 +70,7 @@ class Meter(Wrapper):
         check_is_model(model, "a Meter")
         if layer_of(model, Meter) is not None:
             raise UsageError(
-                f"{model!r} has a Meter already, and another one would count each call twice"
+                "the model has a Meter already, and another one would count each call twice"
             )
         if has_several_versions(model):  # whose calls would all count for one of them
             raise UsageError(

@@ -284,6 +284,8 @@ def test_checks_of_the_caller_count_like_others(judged_pair, judged_rows):
     [
         ({"margin": -0.1}, "at least 0"),
         ({"margin": True and "x"}, "at least 0"),
+        ({"margin": 1}, "with a margin of 1 any candidate passes"),
+        ({"margin": 2, "metric": "matthews"}, "one percentage point is .01"),
         ({"margin": 0.1, "alpha": 0.7}, "alpha"),
         ({"margin": 0.1, "metric": "accurcy"}, "there is no metric 'accurcy'"),
         ({"margin": 0.1, "require": ["log_loss"]}, "no margin says how much worse log_loss"),

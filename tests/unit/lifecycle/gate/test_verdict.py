@@ -30,6 +30,12 @@ def test_it_is_the_same_from_json(verdict):
             mk.Verdict.from_json(json.dumps(changed))
 
 
+def test_it_is_neither_true_nor_false(verdict):
+    """`if mk.gate(...)` promoted whatever was blocked."""
+    with pytest.raises(TypeError, match=r"\.decision == 'promote'"):
+        bool(verdict)
+
+
 def test_it_holds_no_row(verdict, rows):
     text = verdict.to_json() + verdict.to_html() + verdict.to_junit() + verdict._repr_html_()
     told = [repr(value) for value in rows[0]["a"] if len(repr(value)) > 8]

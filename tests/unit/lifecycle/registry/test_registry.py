@@ -39,7 +39,7 @@ def test_the_way_of_a_model(registry):
     ]
     assert [release.version for release in registry.versions("churn")] == list(ALL_VERSIONS)
     assert registry.names() == ("churn",)
-    with registry.load("churn", "champion") as model:
+    with registry.load("churn") as model:
         assert model.manifest.version == "2.0.0"
         assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
     with registry.load("churn", "1.0.0", threads=1) as model:
