@@ -191,6 +191,10 @@ def test_what_else_is_of_the_wrong_kind(package, model, tmp_path):
             "policy is a mk.RolloutPolicy, not None",
         ),
         (lambda: mk.FunctionModel("x", SIGNATURE), "made of a function of feeds, not of 'x'"),
+        (
+            lambda: mk.FunctionModel(len, SIGNATURE.inputs),
+            "signature is a mk.Signature, not \\(<Tensor",
+        ),
         (lambda: Client(model), "a Client takes an ASGI application"),
     ):
         with pytest.raises(TypeError, match=message):

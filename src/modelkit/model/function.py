@@ -35,7 +35,7 @@ class FunctionModel(Model):
         batchable: whether each row's answer stays the same in any batch.
 
     Raises:
-        TypeError: if `fn` cannot be called.
+        TypeError: if `fn` cannot be called, and for another `signature`.
     """
 
     __slots__ = ("_fn", "batchable", "closed", "signature")
@@ -52,6 +52,8 @@ class FunctionModel(Model):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"a FunctionModel is made of a function of feeds, not of {fn!r:.80}")
+        if not isinstance(signature, Signature):
+            raise TypeError(f"signature is a mk.Signature, not {signature!r:.80}")
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
         self.signature = signature
         self.batchable = batchable
