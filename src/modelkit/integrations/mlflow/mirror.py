@@ -128,6 +128,8 @@ def _register(registry: Registry, release: ModelVersion) -> str:
 
 def _mirror_alias(client: Any, release: ModelVersion, number: str, alias: str, now: Alias) -> None:
     """Let an alias of MLflow name a version, unless it does so already."""
+    from mlflow.exceptions import MlflowException
+
     name = release.name
     shown = client.get_registered_model(name).aliases.get(alias)
     tag = f"{TAG}generation.{alias}"
@@ -135,7 +137,10 @@ def _mirror_alias(client: Any, release: ModelVersion, number: str, alias: str, n
     if shown is not None and str(shown) == number and version.tags.get(tag) == str(now.generation):
         return
     _check_package(release, number)
-    client.set_registered_model_alias(name, alias, number)
+    try:
+        client.set_registered_model_alias(name, alias, number)
+    except MlflowException:  # of two that add an alias at once, MLflow refuses one
+        client.set_registered_model_alias(name, alias, number)
     client.set_model_version_tag(name, number, tag, str(now.generation))
 
 
