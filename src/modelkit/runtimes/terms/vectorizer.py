@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from modelkit.errors import SignatureError
 from modelkit.runtimes.terms.patterns import compiled
@@ -123,6 +124,7 @@ class Texts:
         return "; ".join(map(str, self.vectorizers))
 
 
+@cache
 def counts_of(at: int) -> tuple[TensorSpec, TensorSpec]:
     """The inputs of a graph that the vectorizer at this position fills.
 
