@@ -21,7 +21,6 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
-from modelkit.errors import SignatureError
 
 SEED = {"random_state": 0}
 SCALE = 1e-12  # of the largest number of an output, by which the two may differ
@@ -371,5 +370,5 @@ def test_several_outputs_are_asked_for_by_name(tmp_path):
     np.testing.assert_array_equal(packed.predict(X), model.predict(X))
     for i, expected in enumerate(model.predict_proba(X)):
         np.testing.assert_allclose(got[f"probabilities_{i}"], expected, atol=1e-6)
-    with pytest.raises(SignatureError, match="use predict or run"):
+    with pytest.raises(AttributeError, match="use predict or run"):
         packed.predict_proba(X)

@@ -124,7 +124,7 @@ def test_a_hook_that_cannot_be_called_is_refused(profile):
         """Would never be awaited."""
 
     for hook in (later, "print", 3):
-        with pytest.raises(UsageError, match="a plain function of one alarm"):
+        with pytest.raises(TypeError, match="a plain function of one alarm"):
             mk.Detector(profile, on_alarm=hook)
 
 
