@@ -143,7 +143,7 @@ def compare(path, estimator, X):
     label, likely = answer["label"][0], answer["probabilities"][0]
     assert label == estimator.predict(X[:1])[0], "modelkit serve predicts another label"
     gap = np.abs(np.array(likely) - estimator.predict_proba(X[:1])[0]).max()
-    return f"by modelkit serve at {url}: row 0 is {label!r}, as by scikit-learn, probabilities within {gap:.1g}"
+    return f"at {url}: row 0 is {label!r}, as by scikit-learn, within {gap:.1g}"
 
 
 def judge(folder):
