@@ -51,7 +51,7 @@ def classifiers() -> dict[str, Case]:
     X, y = load_breast_cancer(return_X_y=True)
     wide = make_classification(4000, 128, n_informative=32, n_classes=10, random_state=0)
     cases = {}
-    for name, model, (rows, labels), dtype in (
+    for name, model, (read, labels), dtype in (
         ("LogisticRegression", LogisticRegression(), (scale(X), y), np.float64),
         (
             "GradientBoosting, 200 trees",
@@ -66,6 +66,7 @@ def classifiers() -> dict[str, Case]:
             np.float32,
         ),
     ):
+        rows = read.astype(dtype)  # a graph takes the dtype that fit was given
         package = save(model.fit(rows, labels), type(model).__name__.lower(), rows)
         noise = rng.normal(1, 0.01, (BULK_ROWS, rows.shape[1]))
         cases[name] = Case(
