@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.chronicle import Chronicle
 from modelkit.drift.expected import LabelFree
@@ -342,7 +342,7 @@ class Watch:
             **remembered,
             **beside,
         }
-        return archive.pack(STATE_SCHEMA, about, arrays)
+        return codec.pack(STATE_SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
         units = None if self.units is None else self.units.stream
@@ -355,10 +355,10 @@ class Watch:
         self.chronicle.restore(about, arrays)
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
-            part.restore(archive.under(f"{i} ", arrays), plain)
+            part.restore(codec.under(f"{i} ", arrays), plain)
         self.place = about["place"]
         self.counted = about["counted"]
         self.label_free.restore(arrays)
         for name, generator in about["orders"].items():
             self._shuffles[name].restore(generator)
-        self.segmented.restore(archive.under("segments ", arrays), about["segments"])
+        self.segmented.restore(codec.under("segments ", arrays), about["segments"])
