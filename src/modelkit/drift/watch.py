@@ -30,7 +30,6 @@ from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
-from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -139,22 +138,6 @@ class Watch:
             f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
             f"rows with a probability of at most {self.alpha:g}"
         )
-
-    def named(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The features of these names; that of an embedding is for all its numbers.
-
-        Raises UsageError for names of features that do not exist.
-        """
-        if isinstance(names, str):
-            raise UsageError(f"features is a sequence of names; pass ({names!r},)")
-        known = [feature.name for feature in self.profile.features]
-        known += [name for name, part in self.labels.named if part is not None]
-        sources = [source_of(name, self.profile.bases) for name in known]
-        odd = sorted({*names} - {*known, *sources})
-        if odd:
-            raise UsageError(f"there are no features {odd}; there are {known}")
-        pairs = zip(known, sources, strict=True)
-        return tuple(name for name, source in pairs if {name, source} & {*names})
 
     # Rows, as cells.
 
