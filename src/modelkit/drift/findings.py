@@ -186,16 +186,11 @@ class _Merged:
 def of_batch(watch: Watch, rows: Rows) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks.
 
-    Raises UsageError for no rows, and for a profile with private counts.
+    Raises UsageError for no rows.
     """
     profile = watch.profile
     if not len(rows):
         raise UsageError("there are no rows to test")
-    if profile.epsilon is not None:
-        raise UsageError(
-            "the counts of this profile have noise for privacy, which an exact test would take for "
-            "drift; show the rows to update(), which allows for it"
-        )
     counts = _batch_counts(profile, rows, watch.seed)
     found = checks.batch_checks(profile, rows, counts.sum(axis=0), alpha=watch.alpha)
     strangers = 0 if rows.strata is None else int((rows.strata < 0).sum())

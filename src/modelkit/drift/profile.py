@@ -8,21 +8,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, final
 
+import numpy as np
+
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
-from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift import fitting, refusals, stored
 from modelkit.drift.cells import Feature
 from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.layout import Layout
 from modelkit.drift.losses import Baseline, baseline_of_losses
-from modelkit.drift.privacy import noisy
 from modelkit.drift.reference_fields import counted_fields, labelled_fields
 from modelkit.drift.segments import Segmentation, fit_segments
 from modelkit.drift.target import TargetLabels
-from modelkit.drift.unit_fit import Marking
+from modelkit.drift.unit_fit import Marking, units_of_counts
 from modelkit.drift.units import ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import PackageError, UsageError
@@ -41,14 +42,13 @@ class Profile:
     `bases` belong to the embeddings among the columns. `rows` and `train_rows` are the numbers of
     rows that the counts and the cells are from. `ordered` says that the reference was given in the
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
-    rows of the reference that equal an earlier one; `epsilon` is the budget of differential privacy;
-    `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
-    ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
-    that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
-    each unit of the reference, `timed_stratum` says that the stratum comes from times, and `advice`
-    is one line on which of units, strata and rows fits the reference. `class_names` are those of
-    the probabilities, in their order, where a model was given that has any. Make a profile with
-    `Profile.fit`.
+    rows of the reference that equal an earlier one; `baseline` has the losses of the reference and
+    `calibration` turns probabilities into calibrated ones; `target` has the labels of the
+    reference, and `segments` its joint counts with the columns that part the rows. `unit` and
+    `time` are as `Profile.fit` got them, `units` is what is kept of each unit of the reference,
+    `timed_stratum` says that the stratum comes from times, and `advice` is one line on which of
+    units, strata and rows fits the reference. `class_names` are those of the probabilities, in
+    their order, where a model was given that has any. Make a profile with `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -60,7 +60,6 @@ class Profile:
     train_rows: int
     ordered: bool
     duplicates: int = 0
-    epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
     target: TargetLabels | None = None
@@ -86,7 +85,6 @@ class Profile:
         stratum: str | None = None,
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
-        epsilon: float | None = None,
         unit: str | None = None,
         time: str | None = None,
         segments: Sequence[str] = (),
@@ -102,7 +100,9 @@ class Profile:
                 Arrow table or records. A column of a dict may be (n, d): an embedding.
             reference: held-out rows of the same columns, 5,000 or more where possible. Without it
                 half of X is held out: the second half where rows are `ordered`, a random half
-                elsewhere.
+                elsewhere. Or the `Tally` of rows that workers counted by `Profile.fit(X)`, with the
+                same X, seed and arguments, in place of the half of X that this one counts. It goes
+                with neither `scores`, `labels`, `losses`, `segments` nor `ordered`.
             model: a Model; its answers to both are described too, and its signature names the
                 columns.
             scores: instead of a model, its answers to `reference`: predictions or labels (n,),
@@ -125,10 +125,6 @@ class Profile:
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
                 it is not named.
-            epsilon: for differential privacy of the counts: noise is added to them, for all
-                features together within this budget. The cells, which X makes, are not private, nor
-                are the names of strata. It needs `reference`, and does not go with `scores`,
-                `labels`, `losses` or `ordered`.
             unit: what is compared as a whole, where rows of one day or table resemble each other:
                 "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
                 is then a list of batches), or a column whose value is the unit, and which is no
@@ -141,26 +137,38 @@ class Profile:
                 alarm says in which of their categories, or ranges of their numbers, the change is.
                 "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
                 counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
-                column. They do not go with `stratum` or `epsilon`.
+                column. They do not go with `stratum`.
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
-            UsageError: for columns that differ, fewer than 50 rows on a side, or arguments that do
-                not go together.
+            UsageError: for columns that differ, fewer than 50 rows on a side, arguments that do not
+                go together, or a tally that was counted by another profile.
             SignatureError: for rows that cannot be read.
         """
+        if isinstance(reference, Tally):
+            refusals.check_tallied(
+                scores=scores,
+                labels=labels,
+                losses=losses,
+                segments=segments or None,
+                ordered=ordered or None,
+            )
+            alone = Profile.fit(
+                X,
+                model=model,
+                stratum=stratum,
+                text=text,
+                importance=importance,
+                unit=unit,
+                time=time,
+                seed=seed,
+            )
+            return _tallied(alone, reference, seed)
         refusals.check_arguments(
-            reference,
-            model,
-            scores,
-            epsilon,
-            labels=labels,
-            losses=losses,
-            positive=positive,
-            ordered=ordered,
+            reference, model, scores, labels=labels, losses=losses, positive=positive
         )
-        refusals.check_segments(segments, stratum, epsilon)
-        marking = Marking(unit, time, stratum, private=epsilon is not None)
+        refusals.check_segments(segments, stratum)
+        marking = Marking(unit, time, stratum)
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, fitting.AlphaWeights(importance or {}), seed)
@@ -169,8 +177,6 @@ class Profile:
         refusals.check_names(fitted.features, labels, kinds, importance or {})
         found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
         profile = _segmented(Profile(**found), sides, answers, segments, marks.seconds)
-        if epsilon is not None:
-            return _private(profile, epsilon)
         if labels is not None:
             of_labels = labelled_fields(
                 fitted, answers, labels, model, profile.rows, positive=positive, ordered=ordered
@@ -198,20 +204,12 @@ class Profile:
             at: as in `Detector.update`.
 
         Raises:
-            UsageError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+            UsageError: for columns that do not fit, and a reference whose
                 neighbouring rows are dependent, unless it has units.
             SignatureError: for rows that cannot be read.
         """
         check_adds_up(self)
         return tally_of(self.digest, self.layout.encode(X, scores, at))
-
-    def merge(self, other: Profile) -> Profile:
-        """The profile of both references together.
-
-        The other is fitted with the same X and another reference. Raises UsageError where cells,
-        strata or strides differ, for then the counts are not of the same things.
-        """
-        return replace(self, **joining.joined_references(vars(self), vars(other)))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
@@ -222,18 +220,11 @@ class Profile:
         smallest = smallest_text(self.features, self.counts)
         if smallest is not None:
             said.append(smallest)
-        if self.epsilon is not None:
-            said.append(
-                f"counts are differentially private (epsilon {self.epsilon:g}): only material "
-                "changes show"
-            )
         return tuple(said)
 
     @property
     def why_untested(self) -> str | None:
         """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
-        if self.epsilon is not None:
-            return "the counts of the reference have noise for privacy"
         if self.units is not None:
             return "rows of one unit resemble each other, and units are what is compared"
         if any(feature.stride > 1 for feature in self.features):
@@ -344,11 +335,6 @@ def check_profile(given: Any) -> Profile:
 
 def check_adds_up(profile: Profile) -> None:
     """Raise UsageError for a profile that counts of unordered rows cannot be tested against."""
-    if profile.epsilon is not None:
-        raise UsageError(
-            "the counts of this profile have noise for privacy, which an exact test would take for "
-            "drift; merge the states of Detectors, which allow for it"
-        )
     if profile.units is None and any(feature.stride > 1 for feature in profile.features):
         raise UsageError(
             "neighbouring rows of this profile's reference are dependent, and workers do not keep "
@@ -375,8 +361,28 @@ def _segmented(
     return replace(profile, segments=segments)
 
 
-def _private(profile: Profile, epsilon: float) -> Profile:
-    """A profile with noise in its counts, and without the number of duplicates, which is exact."""
-    counts = noisy(profile.counts, epsilon)
-    rows = int(counts[:, 0].sum())  # of the first feature, as all others
-    return replace(profile, counts=counts, rows=rows, epsilon=epsilon, duplicates=0)
+def _tallied(alone: Profile, tally: Tally, seed: int) -> Profile:
+    """A profile with the counts of a tally in place of those of its rows."""
+    if tally.profile != alone.digest:
+        raise UsageError(
+            "the reference is a tally by another profile: count it by the one that Profile.fit "
+            "makes of the same X, seed and arguments, without reference="
+        )
+    if tally.strangers:
+        raise UsageError(
+            f"{tally.strangers:,} rows of the tally are of strata that X does not have; fit X with "
+            "rows of each"
+        )
+    refusals.check_enough(tally.rows, "the reference")
+    if not tally.counted.all():
+        raise UsageError("the tally lacks the model's answers: give them to tally() as scores")
+    counts = np.zeros_like(alone.counts)
+    strata = np.array([stratum for _, stratum in tally.groups])
+    np.add.at(counts, strata, tally.counts)
+    units = None
+    if alone.unit is not None:
+        keys = [key for key, _ in tally.groups]
+        if len(set(keys)) < len(keys):
+            raise UsageError("a unit of the tally has rows of several strata")
+        units = units_of_counts(tally.counts, strata, alone.features, alone.unit, seed)
+    return replace(alone, counts=counts, rows=tally.rows, units=units, duplicates=0, advice="")
