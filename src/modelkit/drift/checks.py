@@ -14,7 +14,7 @@ from modelkit.drift.columns import as_texts, length
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.values import DriftCheck
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
