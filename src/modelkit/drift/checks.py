@@ -15,7 +15,7 @@ from modelkit.drift.layout import Rows
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.values import DriftCheck
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40

@@ -23,7 +23,8 @@ from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import UsageError
-from modelkit.stats.evidence import LEAST_WEALTH, holm
+from modelkit.stats.evidence import LEAST_WEALTH
+from modelkit.stats.tests import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
