@@ -145,46 +145,24 @@ class Profile:
                 go together, or a tally that was counted by another profile.
             SignatureError: for rows that cannot be read.
         """
-        if isinstance(reference, Tally):
-            refusals.check_tallied(
-                scores=scores,
-                labels=labels,
-                losses=losses,
-                segments=segments or None,
-                ordered=ordered or None,
-            )
-            alone = Profile.fit(
-                X,
-                model=model,
-                stratum=stratum,
-                text=text,
-                importance=importance,
-                unit=unit,
-                time=time,
-                seed=seed,
-            )
-            return _tallied(alone, reference, seed)
-        refusals.check_arguments(
-            reference, model, scores, labels=labels, losses=losses, positive=positive
+        options = Options(
+            model,
+            scores,
+            labels,
+            losses,
+            positive,
+            ordered,
+            stratum,
+            text,
+            importance or {},
+            unit,
+            time,
+            segments,
+            seed,
         )
-        refusals.check_segments(segments, stratum)
-        marking = Marking(unit, time, stratum)
-        sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
-        kinds = fitting.length_columns(text, model)
-        fitted = fitting.Fitting(kinds, fitting.AlphaWeights(importance or {}), seed)
-        fitted.inputs(sides.train, marking.aside)
-        answers = fitting.fit_answers(fitted, sides, scores, marks.units, ordered=ordered)
-        refusals.check_names(fitted.features, labels, kinds, importance or {})
-        found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
-        profile = _segmented(Profile(**found), sides, answers, segments, marks.seconds)
-        if labels is not None:
-            of_labels = labelled_fields(
-                fitted, answers, labels, model, profile.rows, positive=positive, ordered=ordered
-            )
-            return replace(profile, **of_labels)
-        if losses is not None:
-            return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
-        return profile
+        if isinstance(reference, Tally):
+            return _tallied(X, reference, options)
+        return _fitted(X, reference, options)
 
     @property
     def digest(self) -> str:
@@ -346,6 +324,63 @@ def check_adds_up(profile: Profile) -> None:
 # Fitting.
 
 
+@final
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `Profile.fit` beside the rows; see there."""
+
+    model: Model | None
+    scores: Any
+    labels: Any
+    losses: Any
+    positive: Any
+    ordered: bool
+    stratum: str | None
+    text: Sequence[str]
+    importance: Mapping[str, float]
+    unit: str | None
+    time: str | None
+    segments: Sequence[str]
+    seed: int
+
+
+def _fitted(X: Any, reference: Any, asked: Options) -> Profile:
+    """The profile of rows. Raises what `Profile.fit` says."""
+    refusals.check_arguments(
+        reference,
+        asked.model,
+        asked.scores,
+        labels=asked.labels,
+        losses=asked.losses,
+        positive=asked.positive,
+    )
+    refusals.check_segments(asked.segments, asked.stratum)
+    ordered = asked.ordered
+    marking = Marking(asked.unit, asked.time, asked.stratum)
+    sides, marks = marking.sides(X, reference, asked.model, ordered=ordered, seed=asked.seed)
+    kinds = fitting.length_columns(asked.text, asked.model)
+    fitted = fitting.Fitting(kinds, fitting.AlphaWeights(asked.importance), asked.seed)
+    fitted.inputs(sides.train, marking.aside)
+    answers = fitting.fit_answers(fitted, sides, asked.scores, marks.units, ordered=ordered)
+    refusals.check_names(fitted.features, asked.labels, kinds, asked.importance)
+    found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
+    profile = _segmented(Profile(**found), sides, answers, asked.segments, marks.seconds)
+    if asked.labels is None:
+        losses = asked.losses
+        baseline = None if losses is None else baseline_of_losses(losses, profile.rows)
+        return replace(profile, baseline=baseline)
+    of_labels = labelled_fields(
+        fitted,
+        answers,
+        asked.labels,
+        asked.model,
+        profile.rows,
+        positive=asked.positive,
+        ordered=ordered,
+    )
+    return replace(profile, **of_labels)
+
+
 def _segmented(
     profile: Profile,
     sides: fitting.Sides,
@@ -361,8 +396,12 @@ def _segmented(
     return replace(profile, segments=segments)
 
 
-def _tallied(alone: Profile, tally: Tally, seed: int) -> Profile:
-    """A profile with the counts of a tally in place of those of its rows."""
+def _tallied(X: Any, tally: Tally, asked: Options) -> Profile:
+    """A profile with the counts of a tally in place of those of half of X."""
+    refusals.check_tallied(
+        asked.scores, asked.labels, asked.losses, asked.segments, ordered=asked.ordered
+    )
+    alone = _fitted(X, None, asked)
     if tally.profile != alone.digest:
         raise UsageError(
             "the reference is a tally by another profile: count it by the one that Profile.fit "
@@ -384,5 +423,5 @@ def _tallied(alone: Profile, tally: Tally, seed: int) -> Profile:
         keys = [key for key, _ in tally.groups]
         if len(set(keys)) < len(keys):
             raise UsageError("a unit of the tally has rows of several strata")
-        units = units_of_counts(tally.counts, strata, alone.features, alone.unit, seed)
+        units = units_of_counts(tally.counts, strata, alone.features, alone.unit, asked.seed)
     return replace(alone, counts=counts, rows=tally.rows, units=units, duplicates=0, advice="")

@@ -41,9 +41,13 @@ def check_arguments(
         raise UsageError("pass the model or its scores, not both")
 
 
-def check_tallied(**given: Any) -> None:
+def check_tallied(
+    scores: Any, labels: Any, losses: Any, segments: Sequence[str], *, ordered: bool
+) -> None:
     """Raise UsageError for arguments of `Profile.fit` that need rows, where there is a tally."""
+    given = {"scores": scores, "labels": labels, "losses": losses}
     odd = [name for name, value in given.items() if value is not None]
+    odd += ["segments"] * bool(segments) + ["ordered"] * ordered
     if odd:
         raise UsageError(
             f"a reference that is a tally has counts and no rows: leave out {', '.join(odd)}"
