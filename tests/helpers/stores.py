@@ -15,7 +15,7 @@ class Memory:
         self.files = {}
 
     def create(self, name, data):
-        return self.files.setdefault(name, data) is data
+        return self.files.setdefault(name, data) == data
 
     def read(self, name, most=MOST_BYTES):
         return self.files.get(name)
@@ -31,7 +31,7 @@ class Memory:
 class Troubled(Memory):
     """A store of which each creation meets with the next trouble of a list, and then with none.
 
-    "lost": the file is made, and the answer says that it was not. "rival": somebody else's file
+    "rival": somebody else's file
     takes the name first. "hidden": it does, and cannot be seen for three reads.
     """
 

@@ -6,10 +6,10 @@ numbers have no gap, and every reader sees the same files in the same order.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import final
 
 from modelkit.errors import RegistryError
@@ -63,22 +63,20 @@ class Sequence:
 
     def create(self, number: int, data: bytes) -> bool:
         """Make a file; returns False where there is another one, which may not be seen yet."""
-        path = self.path(number)
-        # The answer of a store may be lost, so what is there is compared.
-        return self.store.create(path, data) or self.store.read(path) == data
+        return self.store.create(self.path(number), data)
 
     def put(self, number: int, data: bytes) -> bool:
         """Make a file; where there is another one, wait until it can be seen, and return False.
 
         Raises RegistryError where the name is taken, and no file can be read there.
         """
-        path = self.path(number)
-        if self.store.create(path, data):
+        if self.create(number, data):
             return True
         end = time.monotonic() + UNSEEN
-        while (there := self.store.read(path)) is None:
+        while (there := self.read(number)) is None:
+            path = self.path(number)
             place = self.store.path(path)
-            leads_nowhere = place is not None and Path(place).is_symlink()
+            leads_nowhere = place is not None and os.path.islink(place)
             if leads_nowhere or time.monotonic() > end:
                 raise RegistryError(
                     f"{self.store.url}: the name {path} is taken, and no file can be read there; "

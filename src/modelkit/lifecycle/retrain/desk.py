@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -240,9 +239,7 @@ def tell_of(run: RetrainRun) -> None:
 
 def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> RecordKind:
     """A value from its record; fields that a newer modelkit added are left out."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    known = {name: value for name, value in plain.items() if name in names}
     try:
-        return fields.read_object(kind, known, where)
+        return fields.read_known(kind, plain, where)
     except ValueError as error:
         raise RegistryError(f"{where} is not a record of a retraining: {error}") from None
