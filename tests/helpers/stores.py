@@ -31,7 +31,7 @@ class Memory:
 class Troubled(Memory):
     """A store of which each creation meets with the next trouble of a list, and then with none.
 
-    "rival": somebody else's file
+    "lost": the file is made, and the answer says that it was not. "rival": somebody else's file
     takes the name first. "hidden": it does, and cannot be seen for three reads.
     """
 

@@ -14,6 +14,9 @@ from typing import Any, final
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import Conflict, RegistryError
+from modelkit.store.log import Log
+from modelkit.store.sequence import Sequence
+from modelkit.store.store import Store
 
 ALIAS = "alias"  # an alias names another version
 ROLLOUT = "rollout"  # a candidate is on trial
@@ -203,6 +206,12 @@ def _decided(state: State, entry: Entry) -> State:
         rolled_back = {**state.rolled_back, entry.version: entry.reason}
         return replace(state, rollout=None, rolled_back=rolled_back)
     return state
+
+
+def log_of(store: Store, name: str) -> Log[State, Entry]:
+    """The log of a model in the store of a registry."""
+    files = Sequence(store, f"models/{name}/log")
+    return Log(files, State(), read=read_entry, write=write_entry, follow=follow)
 
 
 def follow(state: State, entry: Entry, stated: State | None) -> State:

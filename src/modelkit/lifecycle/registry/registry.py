@@ -28,9 +28,7 @@ from modelkit.lifecycle.registry.log import (
     check_expected,
     check_in_use,
     check_not_named,
-    follow,
-    read_entry,
-    write_entry,
+    log_of,
 )
 from modelkit.lifecycle.registry.places import nothing_there, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
@@ -55,7 +53,7 @@ from modelkit.package.load import (
 )
 from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
-from modelkit.store import open_store, sequence
+from modelkit.store import open_store
 from modelkit.store.log import Log
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -410,13 +408,10 @@ class Registry:
         return self._versions.kept(self.version(name, version), key)
 
     def _log(self, name: str) -> Log[State, Entry]:
-        log = self._logs.get(name)
-        if log is None:
+        if name not in self._logs:
             check_pattern(NAME_PATTERN, "name", name)
-            files = sequence.Sequence(self._store, f"models/{name}/log")
-            log = Log(files, State(), read=read_entry, write=write_entry, follow=follow)
-            log = self._logs.setdefault(name, log)
-        return log
+            self._logs.setdefault(name, log_of(self._store, name))
+        return self._logs[name]
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
