@@ -171,7 +171,8 @@ class ConfidenceSequence:
         theorem 3.
     """
 
-    __slots__ = ("_alive", "_capital", "_sums", "alpha")
+    changing = ("_alive", "_capital", "_sums")
+    __slots__ = (*changing, "alpha")
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha

@@ -54,6 +54,8 @@ class Evidence:
     change came.
     """
 
+    # What changes; the rest comes from the arguments. `most` follows with the next step.
+    changing = ("_wealth", "_run", "_began", "value", "peak", "steps", "_born", "spent")
     __slots__ = (
         "_began",
         "_born",

@@ -82,7 +82,7 @@ def summed(influence: Array, clusters: Array | None) -> Array:
     return found
 
 
-def ratio(numerator: Array, denominator: Array, otherwise: float = 0.0) -> Array:
+def ratio(numerator: Array, denominator: Array | float, otherwise: float = 0.0) -> Array:
     """The quotient, and `otherwise` where the denominator is 0 or below."""
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
     found: Array = np.divide(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
 
 import numpy as np
@@ -111,13 +111,17 @@ def bootstrap(
         rng: what draws.
         clusters: numbers from 0 on, shape (n,); their rows are drawn together.
     """
+    return np.array([statistic(times) for times in resampled(n, repeats, rng, clusters)])
+
+
+def resampled(
+    n: int, repeats: int, rng: np.random.Generator, clusters: Array | None = None
+) -> Iterator[Array]:
+    """How often each of n rows is drawn, int64 (n,), in each of the repeats; see `bootstrap`."""
     which = np.arange(n) if clusters is None else clusters
     units = int(which.max()) + 1
-    draws = np.empty(repeats)
-    for at in range(repeats):
-        times = np.bincount(rng.integers(units, size=units), minlength=units)
-        draws[at] = statistic(times[which])
-    return draws
+    for _ in range(repeats):
+        yield np.bincount(rng.integers(units, size=units), minlength=units)[which]
 
 
 def rows_needed(
