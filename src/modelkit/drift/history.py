@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact, spans
+from modelkit.drift import batch, exact, spans
 from modelkit.drift.buckets import TimeBucket, by_day
 from modelkit.drift.eras import Era, joined_eras
 from modelkit.drift.profile import Profile
@@ -97,7 +97,7 @@ class History:
         alarms = [
             alarm for alarm in self.alarms if alarm.time is not None and first <= alarm.time < last
         ]
-        return spans.report_of(era.profile, buckets, alarms, era.alpha, self.seed)
+        return batch.of_span(era.profile, buckets, alarms, era.alpha, self.seed)
 
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         touched = self._within(start, end)

@@ -9,10 +9,10 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive
+from modelkit.drift import archive, martingale
 from modelkit.drift.call_marks import call_columns, marks_of
 from modelkit.drift.cells import CELLS
-from modelkit.drift.encoding import stratum_numbers
+from modelkit.drift.encoding import to_cells
 from modelkit.drift.fitted import Fitted
 from modelkit.drift.units import UnitRows
 from modelkit.errors import PackageError, UsageError
@@ -159,14 +159,30 @@ def tally_rows(profile: Fitted, X: Any, scores: Any, at: Any) -> Tally:
     """Count the rows of one call. Raises what `Profile.tally` says."""
     check_adds_up(profile)
     marks = marks_of(profile, call_columns(profile, X, scores), at)
-    n, strata = stratum_numbers(profile, marks.columns)
-    parts = [UnitRows(None, np.arange(n))] if marks.parts is None else marks.parts
+    cells, strata = to_cells(profile, marks.columns)
+    parts = [UnitRows(None, np.arange(len(cells)))] if marks.parts is None else marks.parts
+    return tally_cells(profile, cells, strata, parts)
+
+
+def tally_cells(
+    profile: Fitted, cells: Array, strata: Array | None, parts: Sequence[UnitRows]
+) -> Tally:
+    """Count encoded rows, uint8 (n, d), of these strata and units."""
     found: dict[Group, Array] = {}
     for part in parts:
         for stratum, rows in _by_stratum(strata, part.rows):
-            whole = len(rows) == n
-            found[part.key, stratum] = _counted(profile, marks.columns, None if whole else rows)
+            found[part.key, stratum] = martingale.tally(cells[rows])
     return _tally(profile.digest, found, len(profile.features))
+
+
+def refuse_tally(rows: object) -> None:
+    """Raise UsageError for a Tally where rows are watched one after the other."""
+    if isinstance(rows, Tally):
+        raise UsageError(
+            "a Tally has counts and no rows that could be watched one after the other: "
+            "Detector.test(tally) compares it as one batch; for a stream, give each worker a "
+            "Detector and merge their states"
+        )
 
 
 def check_adds_up(profile: Fitted) -> None:
@@ -192,13 +208,3 @@ def _by_stratum(strata: Array | None, rows: Array) -> list[tuple[int, Array]]:
         return [(0, rows)]
     own = strata[rows]
     return [(stratum, rows[own == stratum]) for stratum in np.unique(own).tolist()]
-
-
-def _counted(profile: Fitted, columns: Mapping[str, Array], rows: Array | None) -> Array:
-    """The counts (d, 67) of some rows, None for all; 0 for a feature that they lack."""
-    counts = np.zeros((len(profile.features), CELLS), np.int64)
-    for j, feature in enumerate(profile.features):
-        values = columns.get(feature.name)
-        if values is not None:
-            counts[j] = feature.count(values if rows is None else values[rows])
-    return counts
