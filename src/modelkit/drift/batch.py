@@ -6,7 +6,7 @@ A test of rows is a test of their tally, and adds what takes the rows themselves
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,52 +14,38 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.buckets import TimeBucket
-from modelkit.drift.cells import ABSENT
-from modelkit.drift.dependence import every
-from modelkit.drift.encoding import to_cells
+from modelkit.drift.counts import STRANGE, Tally, tally_of
+from modelkit.drift.dependence import thinned
 from modelkit.drift.findings import Compared, Findings, units_side
+from modelkit.drift.layout import Rows
 from modelkit.drift.performance import label_free, span_performance
 from modelkit.drift.permutation import compare_units
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
-from modelkit.drift.tallies import STRANGE, Tally, tally_cells
-from modelkit.drift.units import (
-    BATCH_UNIT,
-    UnitRows,
-    group_table,
-    many,
-    plural,
-    shares_of,
-    unit_name,
-)
+from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.errors import UsageError
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
+OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
 FROM_COUNTS = (
     "from counts alone: the names of unseen categories, duplicate rows and the performance without "
     "labels are not known"
 )
 
 
-def of_batch(
-    watch: Watch,
-    columns: Mapping[str, Array],
-    answers: Mapping[str, Array],
-    parts: Sequence[UnitRows] | None,
-) -> DriftReport:
+def of_batch(watch: Watch, rows: Rows) -> DriftReport:
     """The test of a tally of some rows, and what takes the rows themselves.
 
     Raises UsageError for no rows, a unit of several strata, and a profile with private counts.
     """
     profile = watch.profile
-    cells, strata = to_cells(profile, columns)
-    if not len(cells):
+    if not len(rows):
         raise UsageError("there are no rows to test")
-    if parts is not None:
-        tally = tally_cells(profile, cells, strata, parts)
+    if profile.units is not None:
+        tally = tally_of(OF_HERE, rows)
         found = checks.unseen(profile.features, tally.counts.sum(axis=0))
     else:
         if profile.epsilon is not None:
@@ -67,38 +53,30 @@ def of_batch(
                 "the counts of this profile have noise for privacy, which an exact test would take "
                 "for drift; show the rows to update(), which allows for it"
             )
-        kept = _far_apart(profile, cells, strata, watch.seed)
-        tally = tally_cells(profile, kept, strata, [UnitRows(None, np.arange(len(cells)))])
+        tally = tally_of(OF_HERE, replace(rows, cells=_far_apart(profile, rows, watch.seed)))
         found = [
-            *checks.unseen_names(profile.features, columns, cells),
+            *checks.unseen_names(profile.features, rows),
             *checks.of_counts(profile, tally, watch.alpha),
-            *checks.duplicated(profile, columns, watch.alpha),
+            *checks.duplicated(profile, rows.columns, watch.alpha),
         ]
-    estimate = watch.label_free.of(answers)
-    report = _test(watch, tally, len(cells))
+    estimate = watch.label_free.of(rows.answers)
+    report = _test(watch, tally, len(rows))
     return replace(
-        report, checks=(*found, *report.checks), performance=label_free(watch, estimate, answers)
+        report,
+        checks=(*found, *report.checks),
+        performance=label_free(watch, estimate, rows.answers),
     )
 
 
-def _far_apart(profile: Profile, cells: Array, strata: Array | None, seed: int) -> Array:
+def _far_apart(profile: Profile, rows: Rows, seed: int) -> Array:
     """The cells of rows as far apart as those of the reference; the others are absent.
 
-    The first of them is a random one, which differs for batches of different sizes.
+    They are taken from a random row on, which batches of different sizes begin at another of.
     """
-    strides = [(j, own.stride) for j, own in enumerate(profile.features) if own.stride > 1]
-    if not strides:
-        return cells
-    rng = np.random.default_rng([seed, len(cells)])
-    found = cells.copy()
-    for s in range(len(profile.strata)):
-        member = np.arange(len(cells)) if strata is None else np.flatnonzero(strata == s)
-        for j, stride in strides:
-            if (cells[:, j] != ABSENT).any():
-                kept = member[every(stride, len(member), rng)]
-                found[member, j] = ABSENT
-                found[kept, j] = cells[kept, j]
-    return found
+    rng = np.random.default_rng([seed, len(rows)])
+    features = profile.features
+    strides = [feature.stride if feature.name in rows.columns else 1 for feature in features]
+    return thinned(rows.cells, rows.strata, len(profile.strata), strides, rng)
 
 
 def of_tally(watch: Watch, tally: Tally) -> DriftReport:
@@ -134,7 +112,7 @@ def of_open_unit(watches: Sequence[Watch]) -> DriftReport:
             f"at {names or 'none'}"
         )
     counts = np.sum([stream.open_counts for stream in having], axis=0)
-    tally = Tally(first.profile.digest, tuple(groups), counts[None])
+    tally = Tally(OF_HERE, tuple(groups), counts[None])
     report = _test(first, tally, tally.rows)
     said = (
         f"the counts of {len(watches)} workers for this {_unit_names(first.profile, tally)[0]} are "

@@ -11,13 +11,14 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
+from modelkit.drift.counts import STRANGE, Tally
+from modelkit.drift.layout import Rows
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
-from modelkit.drift.tallies import STRANGE, Tally
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.units import many
 from modelkit.drift.values import DriftCheck
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
@@ -36,20 +37,18 @@ def unseen(features: Sequence[Feature], counts: Array) -> list[DriftCheck]:
     return found
 
 
-def unseen_names(
-    features: Sequence[Feature], columns: Mapping[str, Array], cells: Array
-) -> list[DriftCheck]:
-    """The same with the names of some, from rows and their cells, (n, d)."""
+def unseen_names(features: Sequence[Feature], rows: Rows) -> list[DriftCheck]:
+    """The same with the names of some."""
     found = []
     for j, feature in enumerate(features):
-        new = np.flatnonzero(cells[:, j] == UNKNOWN_CATEGORY)
+        new = np.flatnonzero(rows.cells[:, j] == UNKNOWN_CATEGORY)
         if len(new) and not feature.ordered:
-            names = {str(name) for name in as_texts(columns[feature.name][new])}
+            names = {str(name) for name in as_texts(rows.columns[feature.name][new])}
             shown = ", ".join(
                 repr(name[:LONGEST_EXAMPLE]) for name in sorted(names)[:EXAMPLES_SHOWN]
             )
-            rows = f"{len(new):,} of {len(cells):,} rows, such as {shown}"
-            found.append(DriftCheck("unseen category", feature.name, rows, "none"))
+            seen = f"{len(new):,} of {len(rows):,} rows, such as {shown}"
+            found.append(DriftCheck("unseen category", feature.name, seen, "none"))
     return found
 
 

@@ -19,7 +19,7 @@ from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
 MOST_SEGMENTS = 24  # of one column
