@@ -51,7 +51,7 @@ def of_rows(X: Any, reference: Any, asked: Options) -> Profile:
         losses=asked.losses,
         positive=asked.positive,
     )
-    refusals.check_segments(asked.segments, asked.stratum)
+    refusals.check_segments(asked.segments, asked.stratum, asked.unit)
     ordered = asked.ordered
     marking = Marking(asked.unit, asked.time, asked.stratum)
     sides, marks = marking.sides(X, reference, asked.model, ordered=ordered, seed=asked.seed)

@@ -133,7 +133,7 @@ class Profile:
                 alarm says in which of their categories, or ranges of their numbers, the change is.
                 "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
                 counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
-                column. They do not go with `stratum`.
+                column. They do not go with `stratum` or `unit`.
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
