@@ -8,7 +8,6 @@ from typing import Any
 
 from modelkit.drift import codec
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.untold import OnAlarm, check_hook
 from modelkit.drift.watch import STATE_SCHEMA, Watch
 from modelkit.errors import PackageError, UsageError
@@ -63,7 +62,7 @@ def rebased(before: Watch, profile: Profile, reason: str, alpha: float | None) -
     Raises UsageError where the new profile does not watch the same columns and outputs.
     """
     profile = check_profile(profile).without(before.ignored)
-    check_same_columns(before.profile, profile)
+    before.profile.layout.check_same(profile.layout)
     chronicle = before.chronicle
     before.settle()
     new = Watch(
