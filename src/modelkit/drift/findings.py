@@ -93,7 +93,7 @@ class Compared:
     def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
         if self.effects is not None:
             return self.effects(j)
-        return exact.all_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+        return exact.effects(self.counts[j], self.reference[j], ordered=feature.ordered)
 
 
 def _shares(counts: Array) -> Array:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 
 from modelkit.drift import wording
-from modelkit.drift.audit import AuditTable
 from modelkit.drift.charts import chart, percent
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.drift.wording import count_of
@@ -15,11 +14,6 @@ from modelkit.report.html import escape, wide_table
 MOST_ALARMS = 30
 MOST_CHECKS = 60
 MOST_REST = 400  # rows of the table of features that have no chart
-MOST_CUSTOMARY = 20
-CUSTOMARY = (
-    "As auditors compute them again, each of one look at one feature. No alarm goes by them: of many "
-    "features that are looked at every day, some exceed such a limit by chance."
-)
 WORDS = (
     ("reference", "rows of the past that the model was not trained on"),
     ("recent rows", "the last 1,024 rows or the last 8 whole units, or the whole batch"),
@@ -34,8 +28,6 @@ WORDS = (
     ("share of alpha", "how much of it a feature has: it grows with the importance you give it"),
     ("ks", "the largest difference between the shares of rows up to one value"),
     ("tv", "the share of rows that would have to change for both to agree"),
-    ("js", "the Jensen-Shannon distance: 0 for equal, 1 for nothing in common"),
-    ("psi", "the population stability index less what chance gives it"),
     ("[low, high]", "where the true size lies, in 95 of 100 cases"),
 )
 
@@ -289,22 +281,6 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
         rows.append((name, p_value(drift.p_changed), p_value(drift.p_material), sizes))
     table = wide_table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
     return f"<h2>Other features</h2>{table}{_more(len(features), MOST_REST)}"
-
-
-def customary_part(table: AuditTable) -> str:
-    """The customary figures, as a table."""
-    if not table.rows:
-        return ""
-    rows = []
-    for row in table.rows[:MOST_CUSTOMARY]:
-        name = wording.name_of(row.feature, row.stratum)
-        psi = "-" if row.psi is None else f"{row.psi:.3f}"
-        statistic = "-" if row.statistic is None else f"{row.test} {row.statistic:.3g}"
-        rows.append((name, psi, row.says or "-", statistic, p_value(row.p)))
-    header = ("feature", "PSI, ten bins", "customarily called", "test", "p of this test alone")
-    shown = wide_table(header, rows)
-    more = _more(len(table.rows), MOST_CUSTOMARY)
-    return f"<h2>Customary figures</h2><p>{escape(CUSTOMARY)}</p>{shown}{more}"
 
 
 def words_part() -> str:
