@@ -1,18 +1,18 @@
-"""What a report says to readers who are no statisticians: what changed, since when, by how much.
+"""The sentences of a report, each once, for its text, its card and its page.
 
-Pure functions of the values of a report. Nothing here is escaped.
+They are for readers who are no statisticians: what changed, since when, by how much. Nothing here
+is escaped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from math import floor, isfinite, log10
 from typing import NamedTuple
 
-from modelkit.drift.charts import percent
 from modelkit.drift.row_times import second_text
-from modelkit.drift.values import Alarm, FeatureDrift
+from modelkit.drift.values import Alarm, Effect, FeatureDrift, Performance, SegmentDrift
 
 MOST_NAMED = 4  # features in a sentence
 USUAL = 0.5  # above it the odds say nothing
@@ -50,6 +50,10 @@ CELL_WORDS = {
     "(other)": "all rarer categories",
 }
 NOUNS = {"time": "times", "text": "lengths"}
+CALM = "Nothing needs to be done. That does not prove that nothing changed."
+NO_ALARM = (
+    "No alarm was raised in this span"  # its rows may differ: their alarm may have come before
+)
 
 
 class Move(NamedTuple):
@@ -74,6 +78,9 @@ class Move(NamedTuple):
         return f"{self.which} went from {old} to {new} of {rows}"
 
 
+# Names and numbers.
+
+
 def name_of(feature: str, stratum: str | None) -> str:
     """A feature and its stratum, as text."""
     return feature if stratum is None else f"{feature} (stratum {stratum})"
@@ -93,6 +100,17 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def percent(share: float) -> str:
+    """A share in words of at most seven characters."""
+    if not isfinite(share):
+        return "unknown"
+    if 0 < share < 0.001:
+        return "<0.1 %"
+    if share < 0.1:
+        return f"{100 * share:.3g} %"
+    return f"{100 * share:.0f} %"
+
+
 def odds(p: float) -> str:
     """A p-value as one in so many, rounded so that it promises no more than p does."""
     if not isfinite(p) or p > USUAL:
@@ -104,39 +122,101 @@ def odds(p: float) -> str:
     return f"1 in {floor(times / unit) * unit:,}"
 
 
+def p_value(p: float | None) -> str:
+    """A p-value; one that was not computed is a dash."""
+    return "-" if p is None else f"{p:.2g}"
+
+
+def interval(values: tuple[float, float, float]) -> str:
+    """A number and its interval, where it has one."""
+    value, low, high = values
+    if isfinite(low) and isfinite(high):
+        return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{value:.3g}"
+
+
+def effect_text(size: Effect) -> str:
+    """An effect size and its interval."""
+    return f"{size.name} {interval((size.value, size.low, size.high))}"
+
+
+def with_rest(lines: Sequence[str], total: int, noun: str) -> list[str]:
+    """Lines, and one that counts those that are not shown."""
+    left = total - len(lines)
+    return [*lines, f"and {count_of(left, f'more {noun}')}"] if left else [*lines]
+
+
 # The sentence.
 
 
 def headline(
-    alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, rows: int
+    alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, rows: int, alpha: float
 ) -> str:
     """What changed, since when and by how much; or that there is no alarm.
 
     `features` are in the order of their rank.
     """
-    if not alarms and not rows:
+    if alarms:
+        return _of_alarms(alarms, features, kind)
+    if kind == "span":
+        return _of_calm_span(features, count_of(rows, "row"), alpha)
+    if not rows:
         return "No alarm. No rows have come yet."
-    if not alarms:
-        return f"No alarm. Nothing in {count_of(rows, 'row')} shows that they differ from before."
+    return f"No alarm. Nothing in {count_of(rows, 'row')} shows that they differ from before."
+
+
+def _of_alarms(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
     first = _most_serious(alarms, features)
-    name = name_of(first.feature, first.stratum)
     since = "" if kind == "batch" else f", since {since_text(first)}"
-    what = f"{name} {says(first)}"
+    what = f"{name_of(first.feature, first.stratum)} {says(first)}"
     if first.kind == "performance":
         than = "than the alarm before showed" if first.again else "by more than the tolerance"
         what = f"The model has become worse, {than}"
-    said = [f"{what}{since}: {_how_much(first, features, kind)}."]
+    sentences = [f"{what}{since}: {_how_much(first, features, kind)}."]
     if kind == "stream" and any(_is_of(drift, first) and _is_over(drift) for drift in features):
-        said.append("Its latest rows show no difference any more.")
+        sentences.append("Its latest rows show no difference any more.")
     others = _others(alarms, first)
     if others:
         verb = "has" if len(others) == 1 else "have"
-        said.append(f"{listed(others)} {verb} an alarm too.")
+        sentences.append(f"{listed(others)} {verb} an alarm too.")
     most = most_moved(features) if kind == "span" else None
     if most is not None and most.feature != first.feature:
-        named = name_of(most.feature, most.stratum)
-        said.append(f"Of all features, {named} moved most: {move_text(most, kind)}.")
-    return " ".join(said)
+        name = name_of(most.feature, most.stratum)
+        sentences.append(f"Of all features, {name} moved most: {move_text(most, kind)}.")
+    return " ".join(sentences)
+
+
+def _of_calm_span(features: Sequence[FeatureDrift], rows: str, alpha: float) -> str:
+    """Which features differ by the tests of the span; without tests, which moved most."""
+    if not _is_tested(features):
+        return f"{NO_ALARM}. Its {rows} are described, not tested{_most(features)}."
+    differ = _differing(features, alpha)
+    if not differ:
+        return f"{NO_ALARM}. Nothing in its {rows} shows that they differ from before."
+    names = listed([name_of(drift.feature, drift.stratum) for drift in differ])
+    verb = "differs" if len(differ) == 1 else "differ"
+    return f"{NO_ALARM}, but {names} {verb} from the reference in its {rows}{_most(differ)}."
+
+
+def _is_tested(features: Sequence[FeatureDrift]) -> bool:
+    return any(drift.p_changed is not None for drift in features)
+
+
+def _differing(features: Sequence[FeatureDrift], alpha: float) -> list[FeatureDrift]:
+    return [own for own in features if own.p_changed is not None and own.p_changed <= alpha]
+
+
+def _most(features: Sequence[FeatureDrift]) -> str:
+    """How far the rows of the feature moved that moved most."""
+    drift = most_moved(features)
+    if drift is None:
+        return ""
+    return f": of {name_of(drift.feature, drift.stratum)}, {move_text(drift, 'span')}"
+
+
+def is_calm(features: Sequence[FeatureDrift], kind: str, alpha: float) -> bool:
+    """Whether rows without an alarm are like the reference; those of a span may have had theirs."""
+    return kind != "span" or (_is_tested(features) and not _differing(features, alpha))
 
 
 def says(alarm: Alarm) -> str:
@@ -272,23 +352,32 @@ def began_text(drift: FeatureDrift, alarm: Alarm | None) -> str | None:
     return f"about row {drift.began:,}" if drift.began > 0 else "the first row"
 
 
-def advice(alarms: Sequence[Alarm], checks: int) -> str:
+def advice(
+    alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, alpha: float, checks: int
+) -> str:
     """What to do."""
-    if not alarms:
-        if not checks:
-            return "Nothing needs to be done. That does not prove that nothing changed."
+    if alarms:
+        return _steps(alarms, checks)
+    if not is_calm(features, kind, alpha):
         return (
-            f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. "
-            "No alarm does not prove that nothing changed."
+            "What to do: read the report of the whole stream. Its alarm may have come before this "
+            "span, and of one change there is one alarm of each kind."
         )
+    if not checks:
+        return CALM
+    return (
+        f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. No "
+        "alarm does not prove that nothing changed."
+    )
+
+
+def _steps(alarms: Sequence[Alarm], checks: int) -> str:
     first = _most_serious(alarms, ())
     steps = ADVICE[first.kind]
     if first.unit is not None and first.kind == "changed":
         steps = f"Look at its size, for small changes are found too. If it matters: {FIND_OUT}"
-    said = f"What to do: {steps}"
-    if checks:
-        said += f" Begin with {count_of(checks, 'data check')} below."
-    return said
+    begin = f" Begin with {count_of(checks, 'data check')} below." if checks else ""
+    return f"What to do: {steps}{begin}"
 
 
 # Alarms and tests.
@@ -317,14 +406,81 @@ def raised_text(alarm: Alarm, kind: str) -> str:
     return f"The change began at {since_text(alarm)}; the alarm came {came}."
 
 
-def alarm_text(alarm: Alarm, reason: str | None) -> str:
-    """An alarm of a stream in a line, and why it needs no more attention, if somebody said so."""
-    name = name_of(alarm.feature, alarm.stratum)
-    said = f"{name} {says(alarm)}. {raised_text(alarm, 'stream')}"
-    return said if reason is None else f"{said} Acknowledged: {reason}"
+def alarm_text(alarm: Alarm, kind: str) -> str:
+    """What an alarm says of its feature, by how much, and when it was raised."""
+    size = "" if alarm.effect is None else f": {effect_text(alarm.effect)}"
+    return f"{says(alarm)}{size}. {raised_text(alarm, kind)}".rstrip()
 
 
-def tests_of(drift: FeatureDrift) -> list[tuple[str, str]]:
-    """The p-values of a feature as name and odds; those that were not computed are left out."""
+def tests_of(drift: FeatureDrift) -> dict[str, float]:
+    """The p-values of a feature by name; those that were not computed are left out."""
     named = {"any change": drift.p_changed, "beyond the tolerance": drift.p_material}
-    return [(name, f"{odds(p)} (p {p:.2g})") for name, p in named.items() if p is not None]
+    return {name: p for name, p in named.items() if p is not None}
+
+
+def tests_text(drift: FeatureDrift, kind: str) -> str:
+    """The p-values of a feature in a line.
+
+    It says where no recent row has it, as an output that nobody asked for.
+    """
+    tests = tests_of(drift)
+    result = "not tested"
+    if tests and kind == "stream":
+        each = ", ".join(f"{p_value(p)} ({name})" for name, p in tests.items())
+        result = f"anytime p{rests_on(drift)}: {each}"
+    elif tests:
+        p = p_value(drift.p_changed)
+        result = f"exact p{rests_on(drift)}, adjusted for all features: {p}"
+    return result if drift.rows else f"{result}; no recent row has it"
+
+
+def rests_on(drift: FeatureDrift) -> str:
+    """How many rows the p-values are of."""
+    return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
+
+
+# Where a change is, and what the model is worth.
+
+
+def segments_text(group: Sequence[SegmentDrift], alpha: float) -> str:
+    """In which segments of one column a feature has changed."""
+    feature, by = group[0].feature, group[0].by
+    names = [drift.segment for drift in group]
+    if group[0].p is None:
+        return f"{feature}, by {by}: largest in {listed(names[:3])} (not tested)"
+    hit = [drift.segment for drift in group if drift.p is not None and drift.p <= alpha]
+    if not hit:
+        return (
+            f"{feature} has changed in no segment of {by} by itself: the mix of segments may have, "
+            "or each has too few rows"
+        )
+    if len(hit) == len(names):
+        return f"{feature} has changed in every segment of {by}"
+    rest = count_of(len(names) - len(hit), "other")
+    return f"{feature} has changed in {by} {listed(hit)}; nothing shows in {rest}"
+
+
+def grouped(segments: Sequence[SegmentDrift]) -> list[list[SegmentDrift]]:
+    """The segments of each feature and column."""
+    groups: dict[tuple[str, str], list[SegmentDrift]] = {}
+    for drift in segments:
+        groups.setdefault((drift.feature, drift.by), []).append(drift)
+    return [*groups.values()]
+
+
+def figures(performance: Performance) -> Iterator[tuple[str, tuple[float, float, float], str]]:
+    """What is known of the performance: a name, (value, low, high), and of or by what."""
+    if performance.loss is not None:
+        yield "mean loss", performance.loss, f"of {count_of(performance.labelled, 'labelled row')}"
+    if performance.baseline is not None:
+        yield "mean loss", performance.baseline, "of the reference"
+    for name, values in performance.estimated.items():
+        yield performance.title(name), values, "estimated without labels"
+
+
+def performance_text(performance: Performance) -> str:
+    """The performance in a line."""
+    parts = [f"{name} {interval(values)} {of}" for name, values, of in figures(performance)]
+    if performance.unsupported is not None:
+        parts.append(f"estimates not to be relied on: {performance.unsupported}")
+    return "; ".join(parts) or "nothing known of the performance"
