@@ -475,7 +475,7 @@ def figures(performance: Performance) -> Iterator[tuple[str, tuple[float, float,
     if performance.baseline is not None:
         yield "mean loss", performance.baseline, "of the reference"
     for name, values in performance.estimated.items():
-        yield performance.title(name), values, "estimated without labels"
+        yield f"estimated {performance.title(name)}", values, "without labels"
 
 
 def performance_text(performance: Performance) -> str:
