@@ -16,6 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
+from modelkit.stats.betting import log_staked
 
 BAND_GROUPS = 16
 # Bounds for each score: the six polynomials have two, of which the smaller one counts.
@@ -138,12 +139,10 @@ def band_bets(counts: Array, limit: Array) -> tuple[Array, Array]:
     weights = np.repeat(of_scores / tried, tried)
     if not np.isfinite(limit).all():  # such a reference says nothing, and every bet is off
         return np.zeros((cells, len(weights))), weights
-    excess = table - limit[:, None]
     lowest = limit - table.min(axis=1)
     stakes = np.array(FRACTIONS) / lowest[:, None]
-    won = stakes[:, :, None] * excess[:, None, :]
-    pays = np.log1p(won).reshape(-1, cells)
-    return pays.T.copy(), weights
+    pays = log_staked(table, limit[:, None], stakes)
+    return pays.transpose(1, 0, 2).reshape(cells, -1), weights
 
 
 def shown(table: Array, recent: Array, tolerance: float) -> Array:

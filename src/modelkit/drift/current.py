@@ -9,8 +9,6 @@ from typing import Any, final
 
 from modelkit._internal.process import watch_forks
 from modelkit.drift import continued
-from modelkit.drift.call_marks import call_answers, call_columns, marks_of
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.order import Order
 from modelkit.drift.profile import Profile
@@ -90,20 +88,19 @@ class Current:
         """Take the rows of one call; see `Detector.update`."""
         while True:
             watch = self.watch
-            marks = marks_of(watch.profile, call_columns(watch.profile, X, scores), at)
-            cells, strata = to_cells(watch.profile, marks.columns)
-            estimate = watch.label_free.of(call_answers(watch.profile, scores))  # may refuse them
-            now = watch.chronicle.now() if marks.seconds is None else marks.seconds
+            rows = watch.profile.layout.encode(X, scores, at)
+            estimate = watch.label_free.of(rows.answers)  # may refuse them
+            now = watch.chronicle.now() if rows.seconds is None else rows.seconds
             with self.changing() as current:  # so that no state or reference has a part of a call
                 if watch is not current:
                     continue
-                if marks.parts is not None:  # which may be refused
-                    watch.of_units().stream.check_ahead(marks.parts)
-                    new = watch.push_units(cells, strata, marks.parts, order)
+                if rows.units is not None:  # which may be refused
+                    watch.of_units().stream.check_ahead(rows.units)
+                    new = watch.push_units(rows.cells, rows.strata, rows.units, order)
                 watch.label_free.add(estimate)
-                watch.count(cells, strata, now)
-                if marks.parts is None:
-                    new = watch.push(cells, strata, order, now)
+                watch.count(rows.cells, rows.strata, now)
+                if rows.units is None:
+                    new = watch.push(rows.cells, rows.strata, order, now)
                 return new
 
     def take_labels(

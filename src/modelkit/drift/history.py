@@ -1,4 +1,4 @@
-"""What a Detector saw in a span of the past: a report and a frame."""
+"""What a Detector saw in a span of the past: a report, and a frame over time."""
 
 from __future__ import annotations
 

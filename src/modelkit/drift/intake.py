@@ -78,7 +78,7 @@ class Intake:
         self._current.caught_up = self.caught_up
         self.detector = detector_of(self._current)
         self.clock = clock
-        self._form = ServedForm(model.signature, watch.profile.wanted())
+        self._form = ServedForm(model.signature, watch.profile.layout.wanted())
         self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, time.monotonic())
         self._rng = np.random.default_rng([watch.seed, 1])  # draws the rows of large calls
         self._arrived: deque[ServedCall] = deque()

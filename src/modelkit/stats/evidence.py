@@ -17,6 +17,7 @@ Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532
 
 from __future__ import annotations
 
+from math import inf, log
 from typing import Literal, final
 
 import numpy as np
@@ -53,6 +54,8 @@ class Evidence:
     change came.
     """
 
+    # What changes; the rest comes from the arguments. `most` follows with the next step.
+    changing = ("_wealth", "_run", "_began", "value", "peak", "steps", "_born", "spent")
     __slots__ = (
         "_began",
         "_born",
@@ -173,15 +176,35 @@ class Evidence:
         self.spent = state["spent"].copy()
 
 
-def holm(p: Array) -> Array:
-    """Adjusted p-values (n,) of p-values (n,), however dependent they are (Holm 1979).
+class Restarted:
+    """The evidence of one monitor, whose bets have equal weights; see `Evidence`.
 
-    Rejecting those that are at most alpha errs with a probability of at most alpha.
+    Bets are restarted at every step, so that a late change is seen about as soon as an early one.
+    A step is a span of time or a number of units, and never ends because of what they are.
     """
-    tests = len(p)
-    order = np.argsort(p, kind="stable")
-    left = np.arange(tests, 0, -1)  # tests that are not rejected before each one
-    rising = np.maximum.accumulate(left * p[order])
-    adjusted = np.empty(tests)
-    adjusted[order] = np.minimum(rising, 1)
-    return adjusted
+
+    def __init__(self, bets: int) -> None:
+        self._evidence = Evidence(1, np.full(bets, 1 / bets))
+
+    def step(self, logs: Array) -> None:
+        """Take the logarithm of the gain of each bet, shape (bets,)."""
+        gains = np.minimum(logs, MOST_LOG_GAIN)[None]
+        self._evidence.step(gains, np.exp(gains), np.array([1]))
+
+    @property
+    def value(self) -> float:
+        """The evidence now; about 1 where there is none."""
+        return float(self._evidence.value[0])
+
+    @property
+    def peak(self) -> float:
+        """The largest evidence there was, which decides."""
+        return float(self._evidence.peak[0])
+
+
+def log_mean(logs: Array) -> float:
+    """The logarithm of the mean of what has these logarithms, (n,)."""
+    most = float(logs.max())
+    if most == -inf:
+        return -inf
+    return most + log(float(np.exp(logs - most) @ np.full(len(logs), 1 / len(logs))))

@@ -291,7 +291,6 @@ def test_states_come_back_bit_identical_from_a_registry(
     assert kept == state
     again = mk.Detector.resume(profile, kept)
     assert again.state() == state
-    assert again.history.to_dataframe().equals(watched.history.to_dataframe())
     with pytest.raises(Conflict):
         registry.keep("tumour", "1.0.0", "drift-2023-12-05", state + b"0")
 
