@@ -183,64 +183,72 @@ def _short_label(label: str) -> str:
 # Over time.
 
 
+class Span(NamedTuple):
+    """From the first to the last row, in rows or in seconds since 1970."""
+
+    first: float
+    last: float
+    timed: bool
+
+    def text(self, at: float) -> str:
+        """A row or a time in words; the day alone where there are many."""
+        if not self.timed:
+            return f"{at:,.0f}"
+        return second_text(at)[:10] if self.last - self.first > LONG else second_text(at)
+
+    def axis(self) -> Axis:
+        """The axis, with its ends and its middle marked."""
+        places = (self.first, (self.first + self.last) / 2, self.last)
+        name = "time, UTC" if self.timed else "rows"
+        return Axis(self.first, self.last, name, [(at, self.text(at)) for at in places])
+
+    def ends(self, alarm: Alarm) -> tuple[float, float]:
+        """Where the change began, and where the alarm came."""
+        came = _time_of(alarm)
+        if self.timed and came is not None:
+            return came if alarm.began_time is None else alarm.began_time, came
+        return float(alarm.row if alarm.began is None else alarm.began), float(alarm.row)
+
+
 def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
     """From where each change began to where its alarm came, a line for each feature.
 
     Over time where the alarms and the rows have times, else over rows: labels, which are counted
     apart from rows, are left out then.
     """
-    timed = False
-    first, last = times or (0.0, 0.0)
-    if last - first > SHORTEST:
-        timed = all(_time_of(alarm) is not None for alarm in alarms)
-    if not timed:
-        first, last = 0.0, float(rows)
-    shown = [alarm for alarm in alarms if timed or alarm.kind != "performance"]
-    lines = [*{(alarm.feature, alarm.stratum): alarm for alarm in shown}.values()][:MOST_LINES]
+    span = _span(alarms, rows, times)
+    shown = [alarm for alarm in alarms if span.timed or alarm.kind != "performance"]
+    last = {name_of(alarm.feature, alarm.stratum): alarm for alarm in shown}
+    lines = [*last.items()][:MOST_LINES]
     if rows <= 0 or not lines:
         return Markup()
-    names = [name_of(alarm.feature, alarm.stratum) for alarm in lines]
-    marks = [(k + 0.5, _short_name(name)) for k, name in enumerate(names)]
-    ticks = [first + k / 2 * (last - first) for k in range(3)]
-    x = Axis(
-        first,
-        last,
-        "time, UTC" if timed else "rows",
-        [(at, _moment(at, last - first, timed)) for at in ticks],
-    )
-    plot = Plot(x, Axis(len(lines), 0, marks=marks), WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
+    marks = [(k + 0.5, _short_name(name)) for k, (name, _) in enumerate(lines)]
+    y = Axis(len(lines), 0, marks=marks)
+    plot = Plot(span.axis(), y, WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
     groups = []
-    for k, (name, alarm) in enumerate(zip(names, lines, strict=True)):
-        began, came = _ends(alarm, timed=timed)
-        texts = [_moment(at, last - first, timed) for at in (began, came)]
-        about = element("title", f"{name}: began at about {texts[0]}, alarm at {texts[1]}")
+    for k, (name, alarm) in enumerate(lines):
+        began, came = span.ends(alarm)
+        about = f"{name}: began at about {span.text(began)}, alarm at {span.text(came)}"
         bars = [
+            element("title", about),
             plot.box((began, came), (k + 0.3, k + 0.7), "then"),
-            plot.box((came, last), (k + 0.4, k + 0.6), "new"),
+            plot.box((came, span.last), (k + 0.4, k + 0.6), "new"),
             plot.dot(came, k + 0.5, "new"),
         ]
-        groups.append(element("g", about, *bars))
+        groups.append(element("g", *bars))
     return plot.picture("when each change began, and when its alarm came", *groups)
+
+
+def _span(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Span:
+    known = all(_time_of(alarm) is not None for alarm in alarms)
+    if times is None or times[1] - times[0] <= SHORTEST or not known:
+        return Span(0.0, float(rows), timed=False)
+    return Span(*times, timed=True)
 
 
 def _time_of(alarm: Alarm) -> float | None:
     """When an alarm came; at least when the change began, where a unit of rows was judged."""
     return alarm.began_time if alarm.time is None else alarm.time
-
-
-def _ends(alarm: Alarm, *, timed: bool) -> tuple[float, float]:
-    """Where the change began, and where the alarm came."""
-    came = _time_of(alarm)
-    if timed and came is not None:
-        return came if alarm.began_time is None else alarm.began_time, came
-    return float(alarm.row if alarm.began is None else alarm.began), float(alarm.row)
-
-
-def _moment(at: float, span: float, timed: bool) -> str:
-    """A row or a time in words; the day alone where there are many."""
-    if not timed:
-        return f"{at:,.0f}"
-    return second_text(at)[:10] if span > LONG else second_text(at)
 
 
 def _short_name(name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 
 from modelkit.drift import charts, words
+from modelkit.drift.headline import move_text
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
@@ -177,7 +178,7 @@ def _facts(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Iterable[tupl
     since = words.began_text(drift, alarm)
     if since is not None:
         yield "since", since
-    move = words.move_text(drift, kind) if drift.rows else None
+    move = move_text(drift, kind) if drift.rows else None
     if move is not None:
         yield "moved most", move
     if drift.effects:

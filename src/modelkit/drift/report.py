@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_record, to_plain
-from modelkit.drift import page, words
+from modelkit.drift import headline, page, words
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
@@ -157,17 +157,17 @@ class DriftReport:
 
     def headline(self) -> str:
         """What changed, since when and by how much, in one or two sentences."""
-        return words.headline(self.alarms, self.ranked(), self.kind, self.rows, self.alpha)
+        return headline.headline(self.alarms, self.ranked(), self.kind, self.rows, self.alpha)
 
     def _advice(self) -> str:
         checks = len(self.checks)
-        return words.advice(self.alarms, self.features, self.kind, self.alpha, checks)
+        return headline.advice(self.alarms, self.features, self.kind, self.alpha, checks)
 
     def _look(self) -> str:
         """The look of the summary: a span without an alarm may be neither good nor bad."""
         if self.alarms:
             return "bad"
-        return "good" if words.is_calm(self.features, self.kind, self.alpha) else ""
+        return "good" if headline.is_calm(self.features, self.kind, self.alpha) else ""
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
