@@ -86,8 +86,6 @@ def where_part(segments: Sequence[SegmentDrift], alpha: float) -> Markup:
     for group in words.grouped(segments):
         header = [group[0].by, "recent rows", "share of rows, before and now", "size", "p"]
         rows = [_segment_row(drift) for drift in group[:MOST_SEGMENTS]]
-        if group[0].p is None:  # a column of dashes says nothing
-            header, rows = header[:-1], [row[:-1] for row in rows]
         parts.append(element("p", words.segments_text(group, alpha)))
         parts += [table(header, rows), more(len(group), MOST_SEGMENTS, "segments")]
     return part("Where the change is", *parts)
@@ -95,7 +93,7 @@ def where_part(segments: Sequence[SegmentDrift], alpha: float) -> Markup:
 
 def _segment_row(drift: SegmentDrift) -> list[str]:
     shares = ", ".join(map(words.percent, drift.share))
-    size = "-" if drift.effect is None else words.effect_text(drift.effect)
+    size = words.effect_text(drift.effect)
     return [drift.segment, f"{drift.rows:,}", shares, size, words.p_value(drift.p)]
 
 

@@ -107,7 +107,9 @@ def check_same_columns(old: Any, new: Any) -> None:
     )
 
 
-def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | None) -> None:
+def check_segments(
+    names: Sequence[str], stratum: str | None, epsilon: float | None, unit: str | None
+) -> None:
     """Raise UsageError for segments with arguments of `Profile.fit` that they do not go with."""
     if isinstance(names, str):
         raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
@@ -115,6 +117,11 @@ def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | N
         raise UsageError(
             f"segments and stratum do not go together: the alarms of a stratum of {stratum!r} say "
             "already where the change is"
+        )
+    if names and unit is not None:
+        raise UsageError(
+            "segments and unit do not go together: rows in segments are tested one by one, and with "
+            f"unit={unit!r} they cannot be; leave one out"
         )
     if names and epsilon is not None:
         raise UsageError(

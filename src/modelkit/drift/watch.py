@@ -66,7 +66,8 @@ class Watch:
         self.seed = seed
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
         self.chronicle = Chronicle(profile, alpha, history, clock, on_alarm)
-        self.segmented = Segmented(profile.segments, profile.features)
+        tested = profile.why_untested is None  # rows in segments are tested one by one
+        self.segmented = Segmented(profile.segments if tested else (), profile.features)
         # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
         self.place = 0
         self.counted = 0

@@ -186,9 +186,7 @@ def segments_text(group: Sequence[SegmentDrift], alpha: float) -> str:
     """In which segments of one column a feature has changed."""
     feature, by = group[0].feature, group[0].by
     names = [drift.segment for drift in group]
-    if group[0].p is None:
-        return f"{feature}, by {by}: largest in {listed(names[:3])} (not tested)"
-    hit = [drift.segment for drift in group if drift.p is not None and drift.p <= alpha]
+    hit = [drift.segment for drift in group if drift.p <= alpha]
     if not hit:
         return (
             f"{feature} has changed in no segment of {by} by itself: the mix of segments may have, "

@@ -96,9 +96,8 @@ class Log(Generic[State, Entry]):
 
     def check(self) -> None:
         """Raise RegistryError if the log that was read, or the next entry, is gone: this looks like no news."""
-        with self._lock:
-            if self._seen is not None:
-                self._check(self._seen)
+        if self._seen is not None:
+            self._check(self._seen)
 
     @property
     def gone(self) -> bool:
@@ -106,8 +105,8 @@ class Log(Generic[State, Entry]):
 
         In a bucket, only `check` can tell.
         """
-        seen = self._seen
-        if seen is None or seen.number == 0:
+        seen = self._seen or self._start
+        if seen.number == 0:
             return False
         place = self._files.store.path(self._files.path(seen.number))
         return place is not None and not os.path.exists(place)  # thrice as fast

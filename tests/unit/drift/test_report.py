@@ -317,7 +317,11 @@ def test_every_text_of_a_report_stays_a_text_on_its_page_and_card(text):
     whole = replace(
         FULL,
         features=(*FULL.features, *[feature(f"x{i}") for i in range(20)]),
-        segments=(SegmentDrift("amount", "shop", "a", 100, (0.1, 0.2), 0.001, None),),
+        segments=(
+            SegmentDrift(
+                "amount", "shop", "a", 100, (0.1, 0.2), 0.001, Effect("KS", 0.25, 0.2, 0.3)
+            ),
+        ),
         acknowledged=(Acknowledgement(alarm(), "known", 1e9),),
     )
     plain = json.loads(whole.to_json())

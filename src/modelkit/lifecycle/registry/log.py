@@ -220,7 +220,13 @@ def follow(state: State, entry: Entry, stated: State | None) -> State:
     A newer modelkit may know more of it. Raises RegistryError unless the entry follows the last
     one, and states what follows of the aliases.
     """
-    check_follows(entry, state.last)
+    if entry.previous != state.last:
+        raise RegistryError(
+            f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
+            f"follows the entry with the id {entry.previous!r}, and the one before it has "
+            f"{state.last!r}: entries were lost, replaced or written by hand; put back the log, from "
+            "a copy of the registry"
+        )
     after = state.after(entry)
     if stated is None:
         return after
@@ -230,17 +236,6 @@ def follow(state: State, entry: Entry, stated: State | None) -> State:
             "entries before; put back the log, from a copy of the registry, and find out who wrote it"
         )
     return stated
-
-
-def check_follows(entry: Entry, last: str) -> None:
-    """Raise RegistryError unless an entry follows the one of this id."""
-    if entry.previous != last:
-        raise RegistryError(
-            f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
-            f"follows the entry with the id {entry.previous!r}, and the one before it has {last!r}: "
-            "entries were lost, replaced or written by hand; put back the log, from a copy of the "
-            "registry"
-        )
 
 
 def write_entry(entry: Entry, state: State) -> bytes:
@@ -261,10 +256,10 @@ def read_entry(data: bytes, number: int, where: str) -> tuple[Entry, State | Non
     Fields that a newer modelkit added are left out. Raises RegistryError for anything but an entry
     of this number.
     """
-    plain = _parse(data, where)
     try:
+        plain = parse_json(data.decode())
         entry = fields.read_known(Entry, plain, where)
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise RegistryError(f"{where} is not an entry of a registry: {error}") from None
     if entry.generation != number:
         raise RegistryError(f"{where} says that it is entry {entry.generation}")
@@ -274,16 +269,6 @@ def read_entry(data: bytes, number: int, where: str) -> tuple[Entry, State | Non
         return entry, None
     stated = (state.generation, state.last) == (entry.generation, entry.id)
     return entry, state if stated else None
-
-
-def _parse(data: bytes, where: str) -> dict[str, Any]:
-    try:
-        plain = parse_json(data.decode())
-    except (RecursionError, ValueError) as error:
-        raise RegistryError(f"{where} is not JSON: {error}") from None
-    if not isinstance(plain, dict):
-        raise RegistryError(f"{where} is not a JSON object")
-    return plain
 
 
 def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:

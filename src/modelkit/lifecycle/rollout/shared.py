@@ -63,9 +63,9 @@ class SharedCounts:
 
     def __init__(self, shelf: Shelf, process: str, stages: int = sys.maxsize) -> None:
         self._shelf = shelf
-        self._process = process
         self._stages = stages
         self._sums = Sequence(shelf, "sums")
+        self._own = self._counts(process)
         self._written = 0  # files of this process
         self._read = 0  # sums
         self._upto: dict[str, int] = {}
@@ -81,7 +81,7 @@ class SharedCounts:
 
     def write(self, stage: int, counts: Counts) -> None:
         """Write what this process counted in a tick."""
-        self._counts(self._process).create(self._written + 1, _written(stage, counts))
+        self._own.create(self._written + 1, _written(stage, counts))
         self._written += 1
 
     def write_beside(self, stage: int, counts: Counts) -> None:
@@ -89,8 +89,7 @@ class SharedCounts:
 
         If two write the same, it may stand there once, which is right of labels: they count once.
         """
-        files = self._counts(self._process)
-        files.append(_written(stage, counts), after=files.last())
+        self._own.append(_written(stage, counts), after=self._own.last())
 
     def next_sum(self) -> JointCounts | None:
         """The next sum that was not read yet, or None.
