@@ -220,8 +220,7 @@ class Detector:
             at: as in `update`.
 
         Raises:
-            UsageError, SignatureError: as `update`; also for no rows, a Tally of another profile,
-                and for a profile with `epsilon`.
+            UsageError, SignatureError: as `update`; also for no rows, and a Tally of another profile.
         """
         if isinstance(X, Tally):
             if scores is not None or at is not None:
