@@ -18,7 +18,7 @@ from modelkit.drift.row_times import given_seconds
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -220,8 +220,7 @@ class Detector:
             at: as in `update`.
 
         Raises:
-            UsageError, SignatureError: as `update`; also for no rows, a Tally of another profile,
-                and for a profile with `epsilon`.
+            UsageError, SignatureError: as `update`; also for no rows, and a Tally of another profile.
         """
         if isinstance(X, Tally):
             if scores is not None or at is not None:
