@@ -19,8 +19,8 @@ from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
-from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import LEAST_WEALTH, holm
@@ -31,40 +31,40 @@ SUSPECT = 0.05  # the p-value below which a report says when a change may have b
 # A stream.
 
 
-def of_stream(watch: Watch) -> DriftReport:
+def of_stream(tracker: Tracker) -> DriftReport:
     """The evidence so far, and the last 1,024 rows of each stratum beside the reference."""
-    profile = watch.profile
+    profile = tracker.profile
     features: list[FeatureDrift] = []
     found: list[DriftCheck] = []
-    alarmed = counts_at_alarm(watch.alarms)
-    for s, (name, stream) in enumerate(watch.streams()):
+    alarmed = counts_at_alarm(tracker.alarms)
+    for s, (name, stream) in enumerate(tracker.streams()):
         features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
         for feature, totals in zip(profile.features, stream.totals, strict=True):
             found += checks.unseen(feature, totals)
-    if watch.labels.target is not None and profile.target is not None:
+    if tracker.labels.target is not None and profile.target is not None:
         labels = profile.target
         own = (labels.feature,)
-        features += _stream_features(own, labels.counts[None], None, watch.labels.target, alarmed)
-    skipped = sum(stream.left_out for _, stream in watch.streams())
+        features += _stream_features(own, labels.counts[None], None, tracker.labels.target, alarmed)
+    skipped = sum(stream.left_out for _, stream in tracker.streams())
     return DriftReport(
         kind="stream",
-        rows=watch.rows,
+        rows=tracker.rows,
         reference_rows=profile.rows,
-        alpha=watch.alpha,
-        guarantee=watch.promise,
+        alpha=tracker.alpha,
+        guarantee=tracker.promise,
         assumptions=(
             *profile.assumptions(),
-            *watch.chronicle.about_references(),
-            *_left_out_text(watch.rows, skipped),
+            *tracker.about_references(),
+            *_left_out_text(tracker.rows, skipped),
         ),
-        alarms=watch.alarms,
+        alarms=tracker.alarms,
         features=tuple(features),
-        checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
-        performance=stream_performance(watch),
+        checks=(*found, *checks.strangers(tracker.strangers, tracker.rows, profile.stratum)),
+        performance=stream_performance(tracker),
         skipped=skipped,
-        times=watch.chronicle.times,
-        segments=segments_of(watch),
-        acknowledged=watch.chronicle.acknowledged(),
+        times=tracker.times,
+        segments=segments_of(tracker),
+        acknowledged=tracker.notes.of_reference(),
     )
 
 
@@ -120,17 +120,17 @@ def _stream_features(
 # Several workers.
 
 
-def of_workers(watches: Sequence[Watch]) -> DriftReport:
+def of_workers(trackers: Sequence[Tracker]) -> DriftReport:
     """The counts of all workers, and the mean of their evidence for material changes."""
-    first = watches[0]
+    first = trackers[0]
     profile = first.profile
-    rows = sum(watch.rows for watch in watches)
-    strangers = sum(watch.strangers for watch in watches)
+    rows = sum(tracker.rows for tracker in trackers)
+    strangers = sum(tracker.strangers for tracker in trackers)
     features: list[FeatureDrift] = []
     alarms: list[Alarm] = []
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
-        streams = [watch.streams()[s][1] for watch in watches]
+        streams = [tracker.streams()[s][1] for tracker in trackers]
         merged = _Merged(first, streams)
         alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
         for j, feature in enumerate(profile.features):
@@ -144,7 +144,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         rows=rows,
         reference_rows=profile.rows,
         alpha=first.alpha,
-        guarantee=f"of the mean of {len(watches)} workers' evidence, read once: {first.promise}",
+        guarantee=f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
         assumptions=(
             *profile.assumptions(),
             "changed, performance and labels need one sequence, and are not merged",
@@ -153,14 +153,14 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, rows, profile.stratum)),
         performance=None,
-        acknowledged=united([watch.chronicle.notes for watch in watches]).acknowledged,
+        acknowledged=united([tracker.notes for tracker in trackers]),
     )
 
 
 class _Merged:
     """The streams of one stratum at several workers."""
 
-    def __init__(self, first: Watch, streams: Sequence[Stream]) -> None:
+    def __init__(self, first: Tracker, streams: Sequence[Stream]) -> None:
         self.recent = np.sum([stream.recent() for stream in streams], axis=0)
         self.totals = np.sum([stream.totals for stream in streams], axis=0)
         values = [stream.material_wealth() for stream in streams]
@@ -184,13 +184,13 @@ class _Merged:
 
 
 def of_batch(
-    watch: Watch, columns: Mapping[str, Array], answers: Mapping[str, Array]
+    tracker: Tracker, columns: Mapping[str, Array], answers: Mapping[str, Array]
 ) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks.
 
     Raises UsageError for no rows, and for a profile with private counts.
     """
-    profile = watch.profile
+    profile = tracker.profile
     n, strata = stratum_numbers(profile, columns)
     if not n:
         raise UsageError("there are no rows to test")
@@ -199,29 +199,29 @@ def of_batch(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; show the rows to update(), which allows for it"
         )
-    counts = _batch_counts(profile, columns, strata, watch.seed)
-    found = checks.batch_checks(profile, columns, counts.sum(axis=0), alpha=watch.alpha)
+    counts = _batch_counts(profile, columns, strata, tracker.seed)
+    found = checks.batch_checks(profile, columns, counts.sum(axis=0), alpha=tracker.alpha)
     strangers = 0 if strata is None else int((strata < 0).sum())
-    report = batch_report(watch, counts, n, strangers)
+    report = batch_report(tracker, counts, n, strangers)
     return replace(
         report,
         checks=(*found, *report.checks),
-        performance=label_free(watch, watch.label_free.of(answers), answers),
+        performance=label_free(tracker, tracker.label_free.of(answers), answers),
     )
 
 
-def batch_report(watch: Watch, counts: Array, rows: int, strangers: int) -> DriftReport:
+def batch_report(tracker: Tracker, counts: Array, rows: int, strangers: int) -> DriftReport:
     """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
-    profile = watch.profile
-    features = _batch_features(watch, counts)
+    profile = tracker.profile
+    features = _batch_features(tracker, counts)
     return DriftReport(
         kind="batch",
         rows=rows,
         reference_rows=profile.rows,
-        alpha=watch.alpha,
-        guarantee=f"{_batch_promise(watch.alpha)}{_least_p(features, watch.alpha)}",
+        alpha=tracker.alpha,
+        guarantee=f"{_batch_promise(tracker.alpha)}{_least_p(features, tracker.alpha)}",
         assumptions=profile.assumptions(),
-        alarms=_batch_alarms(watch, features, rows),
+        alarms=_batch_alarms(tracker, features, rows),
         features=tuple(features),
         checks=checks.strangers(strangers, rows, profile.stratum),
         performance=None,
@@ -261,11 +261,11 @@ def _batch_counts(
     return counts
 
 
-def _batch_features(watch: Watch, counts: Array) -> list[FeatureDrift]:
-    profile = watch.profile
-    adjusted = adjusted_tests(watch.profile, counts, watch.alpha, watch.seed)
+def _batch_features(tracker: Tracker, counts: Array) -> list[FeatureDrift]:
+    profile = tracker.profile
+    adjusted = adjusted_tests(tracker.profile, counts, tracker.alpha, tracker.seed)
     found = []
-    for s, (name, _) in enumerate(watch.streams()):
+    for s, (name, _) in enumerate(tracker.streams()):
         for j, feature in enumerate(profile.features):
             drift = feature_drift(
                 feature, name, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j))
@@ -300,11 +300,13 @@ def adjusted_tests(
     return dict(zip(tests, adjusted, strict=True))
 
 
-def _batch_alarms(watch: Watch, features: Sequence[FeatureDrift], rows: int) -> tuple[Alarm, ...]:
+def _batch_alarms(
+    tracker: Tracker, features: Sequence[FeatureDrift], rows: int
+) -> tuple[Alarm, ...]:
     """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
     alarms = []
     for drift in features:
-        if drift.p_changed is None or drift.p_changed > watch.alpha:
+        if drift.p_changed is None or drift.p_changed > tracker.alpha:
             continue
         alarm = Alarm(
             kind="changed",
@@ -312,13 +314,13 @@ def _batch_alarms(watch: Watch, features: Sequence[FeatureDrift], rows: int) -> 
             stratum=drift.stratum,
             statistic="chi-square" if drift.kind == "category" else "Anderson-Darling",
             p=drift.p_changed,
-            level=watch.alpha,
+            level=tracker.alpha,
             row=rows,
             began=None,
             effect=drift.effects[0],
             rows=drift.rows,
-            guarantee=_batch_promise(watch.alpha),
-            assumptions=watch.profile.assumptions(),
+            guarantee=_batch_promise(tracker.alpha),
+            assumptions=tracker.profile.assumptions(),
         )
         alarms.append(alarm)
     return tuple(sorted(alarms, key=lambda alarm: alarm.p))

@@ -7,12 +7,11 @@ from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit.drift import spans
-from modelkit.drift.buckets import TimeBucket
-from modelkit.drift.eras import Era, joined_eras
+from modelkit.drift.buckets import Era, TimeBucket, joined_eras
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
-from modelkit.drift.watch import Watch
 from modelkit.drift.wording import count_of
 from modelkit.errors import UsageError, importing
 
@@ -143,11 +142,10 @@ class History:
         )
 
 
-def history_of(watch: Watch) -> History:
-    """The history of a Watch as it is now: what it counts later is not in it."""
-    eras = tuple(era.copy() for era in watch.chronicle.eras)
-    chronicle = watch.chronicle
-    return History(eras, chronicle.all_alarms, watch.seed, chronicle.most_bytes)
+def history_of(tracker: Tracker) -> History:
+    """The history as it is now: what is counted later is not in it."""
+    eras = tuple(era.shared() for era in tracker.eras)
+    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.most_bytes)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:

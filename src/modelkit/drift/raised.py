@@ -65,11 +65,6 @@ def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     return Effect.later(partial(exact.main_effect, recent, reference, ordered=feature.ordered))
 
 
-def without_effect(alarm: Alarm) -> Alarm:
-    """An alarm to be stored: that of rows without the effect that its counts tell."""
-    return replace(alarm, effect=None) if alarm.counts and alarm.unit is None else alarm
-
-
 def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     """A stored alarm of this reference with its effect, which is measured when it is looked at."""
     if alarm.effect is not None or not alarm.counts or alarm.unit is not None:

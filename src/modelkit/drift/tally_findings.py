@@ -13,11 +13,11 @@ from modelkit.drift.findings import batch_report
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tallies import STRANGE, Tally
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.unit_findings import units_report
 from modelkit.drift.unit_permutation import CallUnits
 from modelkit.drift.units import BATCH_UNIT, unit_name
 from modelkit.drift.values import DriftCheck
-from modelkit.drift.watch import Watch
 from modelkit.errors import UsageError
 
 FROM_COUNTS = (
@@ -36,12 +36,12 @@ def refuse_tally(rows: object) -> None:
         )
 
 
-def of_tally(watch: Watch, tally: Tally) -> DriftReport:
+def of_tally(tracker: Tracker, tally: Tally) -> DriftReport:
     """Exact tests of the counts of some rows, as they would be of the rows.
 
     Raises UsageError for no rows, a tally of another profile, and a unit of several strata.
     """
-    profile = watch.profile
+    profile = tracker.profile
     if tally.profile != profile.digest:
         raise UsageError("this is a tally of another profile; the counts would not mean the same")
     if not tally.groups:
@@ -51,12 +51,12 @@ def of_tally(watch: Watch, tally: Tally) -> DriftReport:
     for feature, counts in zip(profile.features, tally.counts.sum(axis=0), strict=True):
         found += checks.unseen(feature, counts)
     if profile.units is not None:
-        report = units_report(watch, _call_units(profile, tally))
+        report = units_report(tracker, _call_units(profile, tally))
     else:
         counts = _stratum_counts(profile, tally)
-        report = batch_report(watch, counts, tally.rows, tally.strangers)
+        report = batch_report(tracker, counts, tally.rows, tally.strangers)
         found += checks.count_checks(
-            profile, np.flatnonzero(tally.counted).tolist(), counts.sum(axis=0), watch.alpha
+            profile, np.flatnonzero(tally.counted).tolist(), counts.sum(axis=0), tracker.alpha
         )
     return replace(
         report,

@@ -17,47 +17,47 @@ from modelkit.drift.martingale import tally
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.unit_permutation import CallUnits, UnitComparison, compare_units
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
-from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import UsageError
 
 # A stream.
 
 
-def of_stream(watch: Watch) -> DriftReport:
+def of_stream(tracker: Tracker) -> DriftReport:
     """The evidence so far, and the last 8 units beside the reference."""
-    profile = watch.profile
-    units = watch.of_units()
+    profile = tracker.profile
+    units = tracker.of_units()
     stream = units.stream
     found: list[DriftCheck] = []
     for feature, totals in zip(profile.features, stream.totals, strict=True):
         found += checks.unseen(feature, totals)
     return DriftReport(
         kind="stream",
-        rows=watch.rows,
+        rows=tracker.rows,
         reference_rows=profile.rows,
-        alpha=watch.alpha,
-        guarantee=watch.promise,
-        assumptions=(*profile.assumptions(), *_said(stream), *watch.chronicle.about_references()),
-        alarms=watch.alarms,
-        features=(*_stream_drifts(profile, units, watch.alarms), *_labels(watch)),
+        alpha=tracker.alpha,
+        guarantee=tracker.promise,
+        assumptions=(*profile.assumptions(), *_said(stream), *tracker.about_references()),
+        alarms=tracker.alarms,
+        features=(*_stream_drifts(profile, units, tracker.alarms), *_labels(tracker)),
         checks=(*found, *_unit_checks(profile, stream)),
-        performance=stream_performance(watch),
-        times=watch.chronicle.times,
-        segments=segments_of(watch),
-        acknowledged=watch.chronicle.acknowledged(),
+        performance=stream_performance(tracker),
+        times=tracker.times,
+        segments=segments_of(tracker),
+        acknowledged=tracker.notes.of_reference(),
     )
 
 
-def _labels(watch: Watch) -> tuple[FeatureDrift, ...]:
+def _labels(tracker: Tracker) -> tuple[FeatureDrift, ...]:
     """The last labels beside those of the reference; they come without units, and are not judged."""
-    target = watch.profile.target
-    stream = watch.labels.target
+    target = tracker.profile.target
+    stream = tracker.labels.target
     if target is None or stream is None:
         return ()
     recent = stream.recent()[0]
@@ -182,7 +182,7 @@ def _unseen_stratum(profile: Profile, units: int, rows: int) -> DriftCheck:
 
 
 def of_batch(
-    watch: Watch,
+    tracker: Tracker,
     columns: Mapping[str, Array],
     answers: Mapping[str, Array],
     parts: Sequence[UnitRows],
@@ -191,43 +191,43 @@ def of_batch(
 
     Raises UsageError for no rows, and for a unit of several strata.
     """
-    profile = watch.profile
-    cells, strata = to_cells(watch.profile, columns)
+    profile = tracker.profile
+    cells, strata = to_cells(tracker.profile, columns)
     if not len(cells):
         raise UsageError("there are no rows to test")
     in_order = sorted(parts, key=attrgetter("key"))  # the same as those of a Tally
     units = CallUnits.of(str(profile.unit), cells, strata, in_order)
-    estimate = watch.label_free.of(answers)
+    estimate = tracker.label_free.of(answers)
     found: list[DriftCheck] = []
     for feature, totals in zip(profile.features, tally(cells), strict=True):
         found += checks.unseen(feature, totals)
-    report = units_report(watch, units)
+    report = units_report(tracker, units)
     return replace(
         report,
         rows=len(cells),
         checks=(*found, *report.checks),
-        performance=label_free(watch, estimate, answers),
+        performance=label_free(tracker, estimate, answers),
     )
 
 
-def units_report(watch: Watch, units: CallUnits) -> DriftReport:
+def units_report(tracker: Tracker, units: CallUnits) -> DriftReport:
     """The exact test of some units against those of the reference."""
-    profile = watch.profile
+    profile = tracker.profile
     table = group_table(profile.features)
     known = units.known()
     shares = np.array([shares_of(counts, table) for counts in known.counts], np.uint16)
     result = compare_units(
-        watch.of_units().reference,
+        tracker.of_units().reference,
         shares.reshape(len(known.counts), len(profile.features), -1),
         known.strata,
         np.array([feature.weight > 0 for feature in profile.features]),
-        alpha=watch.alpha,
-        seed=watch.seed,
+        alpha=tracker.alpha,
+        seed=tracker.seed,
     )
-    promise = _test_promise(profile, watch.alpha, len(known.counts))
+    promise = _test_promise(profile, tracker.alpha, len(known.counts))
     drifts = _drifts(
         profile,
-        watch.of_units(),
+        tracker.of_units(),
         known.counts,
         known.strata,
         p=result.p,
@@ -240,10 +240,10 @@ def units_report(watch: Watch, units: CallUnits) -> DriftReport:
         kind="batch",
         rows=rows,
         reference_rows=profile.rows,
-        alpha=watch.alpha,
+        alpha=tracker.alpha,
         guarantee=promise,
-        assumptions=(*profile.assumptions(), *_test_limits(result, watch.alpha)),
-        alarms=_test_alarms(watch, known, drifts, result, promise),
+        assumptions=(*profile.assumptions(), *_test_limits(result, tracker.alpha)),
+        alarms=_test_alarms(tracker, known, drifts, result, promise),
         features=drifts,
         checks=(_unseen_stratum(profile, strange, lost),) if strange else (),
         performance=None,
@@ -270,7 +270,7 @@ def _test_limits(result: UnitComparison, alpha: float) -> tuple[str, ...]:
 
 
 def _test_alarms(
-    watch: Watch,
+    tracker: Tracker,
     units: CallUnits,
     drifts: Sequence[FeatureDrift],
     result: UnitComparison,
@@ -279,20 +279,20 @@ def _test_alarms(
     """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
     alarms = []
     for drift, p, score in zip(drifts, result.p, result.scores, strict=True):
-        if p is None or p > watch.alpha:
+        if p is None or p > tracker.alpha:
             continue
         alarm = Alarm(
             kind="changed",
             feature=drift.feature,
             stratum=None,
-            statistic=f"permutations of {plural(str(watch.profile.unit))}, by their {score}",
+            statistic=f"permutations of {plural(str(tracker.profile.unit))}, by their {score}",
             p=p,
-            level=watch.alpha,
+            level=tracker.alpha,
             row=int(sum(units.rows)),
             began=None,
             effect=drift.effects[0] if drift.effects else None,
             guarantee=promise,
-            assumptions=watch.profile.assumptions(),
+            assumptions=tracker.profile.assumptions(),
             unit=units.name,
         )
         alarms.append(alarm)
@@ -302,13 +302,13 @@ def _test_alarms(
 # Several workers.
 
 
-def of_workers(watches: Sequence[Watch]) -> DriftReport:
+def of_workers(trackers: Sequence[Tracker]) -> DriftReport:
     """The open unit of all workers as one: their counts add up exactly, and it is tested as one.
 
     Raises UsageError where no worker has rows of an open unit, or they are at different ones.
     """
-    first = watches[0]
-    streams = [watch.of_units().stream for watch in watches]
+    first = trackers[0]
+    streams = [tracker.of_units().stream for tracker in trackers]
     having = [stream for stream in streams if stream.open_rows]
     keys = {stream.open_key for stream in having}
     strata = {stream.open_stratum for stream in having}
@@ -327,7 +327,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     )
     report = units_report(first, units)
     said = (
-        f"the counts of {len(watches)} workers for this {units.name} are added up exactly; units "
+        f"the counts of {len(trackers)} workers for this {units.name} are added up exactly; units "
         "that a worker judged before were its own rows only, and are not merged"
     )
     return replace(report, assumptions=(*report.assumptions, said))

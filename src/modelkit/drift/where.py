@@ -10,8 +10,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import Feature
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import SegmentDrift
-from modelkit.drift.watch import Watch
 from modelkit.stats.evidence import holm
 
 MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
@@ -32,16 +32,16 @@ class Pair(NamedTuple):
     reference: Array
 
 
-def segments_of(watch: Watch) -> tuple[SegmentDrift, ...]:
+def segments_of(tracker: Tracker) -> tuple[SegmentDrift, ...]:
     """The features with an alarm in each segment, by feature and column, the largest change first.
 
     p-values are adjusted by Holm over all of them, and None where rows may not be tested one by one.
     """
     pairs = []
-    for feature, since in _alarmed(watch).items():
-        pairs += _pairs(watch, feature, since)
+    for feature, since in _alarmed(tracker).items():
+        pairs += _pairs(tracker, feature, since)
     adjusted: Sequence[float | None] = [None] * len(pairs)
-    if watch.profile.why_untested is None:
+    if tracker.profile.why_untested is None:
         adjusted = _adjusted(pairs)
     found = []
     for pair, p in zip(pairs, adjusted, strict=True):
@@ -65,23 +65,23 @@ def _order(drift: SegmentDrift) -> tuple[str, str, float, float]:
     return drift.feature, drift.by, 1.0 if drift.p is None else drift.p, -size
 
 
-def _alarmed(watch: Watch) -> dict[int, int]:
+def _alarmed(tracker: Tracker) -> dict[int, int]:
     """The numbers of features with an alarm, and of rows before their change began."""
-    names = [feature.name for feature in watch.profile.features]
+    names = [feature.name for feature in tracker.profile.features]
     found: dict[int, int] = {}
-    for alarm in watch.alarms:
+    for alarm in tracker.alarms:
         if alarm.feature in names and len(found) < MOST_FEATURES:
             found.setdefault(names.index(alarm.feature), alarm.began or 0)
     return found
 
 
-def _pairs(watch: Watch, j: int, began: int) -> list[Pair]:
+def _pairs(tracker: Tracker, j: int, began: int) -> list[Pair]:
     """A feature in each segment that has rows on both sides."""
-    since = watch.segmented.rows - _after(watch, began)
-    feature = watch.profile.features[j]
+    since = tracker.segmented.rows - _after(tracker, began)
+    feature = tracker.profile.features[j]
     pairs = []
-    first, counted = watch.segmented.since(since)
-    for own, counts in zip(watch.profile.segments, counted, strict=True):
+    first, counted = tracker.segmented.since(since)
+    for own, counts in zip(tracker.profile.segments, counted, strict=True):
         if own.name == feature.name:
             continue
         latest = counts[:, :, j]
@@ -94,11 +94,11 @@ def _pairs(watch: Watch, j: int, began: int) -> list[Pair]:
     return pairs
 
 
-def _after(watch: Watch, began: int) -> int:
+def _after(tracker: Tracker, began: int) -> int:
     """How many of the latest rows came after row number `began`, of those that segments count."""
-    if watch.units is not None:
-        return watch.chronicle.rows_before + watch.rows - began
-    return watch.counted - began
+    if tracker.units is not None:
+        return tracker.notes.rows_before + tracker.rows - began
+    return tracker.counted - began
 
 
 def _adjusted(pairs: Sequence[Pair]) -> list[float]:

@@ -1,0 +1,600 @@
+"""What a Detector knows: the evidence about its rows and labels, counts, alarms and notes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from copy import copy, deepcopy
+from dataclasses import dataclass
+from math import inf
+from numbers import Integral, Real
+from typing import Any, NamedTuple, TypeVar, final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit._internal.process import watch_forks
+from modelkit.drift import codec
+from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
+from modelkit.drift.call_marks import call_answers, call_columns, marks_of
+from modelkit.drift.encoding import to_cells
+from modelkit.drift.expected import LabelFree
+from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
+from modelkit.drift.labelfree import Estimate
+from modelkit.drift.labelled_rows import LabelledCall
+from modelkit.drift.labels import Labelled
+from modelkit.drift.milestones import places_of
+from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_hook, check_reason
+from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.raised import row_alarm, with_effect
+from modelkit.drift.refusals import check_same_columns
+from modelkit.drift.row_times import given_seconds, told_second
+from modelkit.drift.segments import Segmented
+from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
+from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.unit_martingale import UnitEvidence
+from modelkit.drift.unit_stream import UnitStream
+from modelkit.drift.unit_watch import UnitWatch
+from modelkit.drift.units import UnitRows
+from modelkit.drift.values import Alarm
+from modelkit.errors import UsageError
+from modelkit.stats.evidence import Guarantee
+
+STATE_SCHEMA = "modelkit.detector/1"
+STATE = "state of a Detector"
+NOTHING: Mapping[str, Any] = {}
+ARGUMENTS = ("alpha", "tolerance", "guarantee", "seed", "most_bytes")
+
+Turn = Callable[[], AbstractContextManager[None]]
+Rows = TypeVar("Rows")
+
+
+@final
+class Tracker:
+    """What a Detector knows of its rows, labels and alarms, of one reference after the other.
+
+    There is one lock, `lock`, which may be taken again by the thread that has it. Whatever changes
+    what is known is done in a `turn`: `busy` says that a thread is in one, and a signal handler or a
+    finalizer that interrupts it there gets the lock, and may read, but not change anything. In a
+    context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
+    alarm waits in `outbox` for the end of the turn.
+
+    Rows come as cells: `count` counts them, and `push` bets on them. A Monitor does the two halves of
+    `push`, `rank` and `settle`, at different times.
+
+    The arguments are those of a Detector.
+    """
+
+    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        alpha: float,
+        tolerance: float | Mapping[str, float],
+        guarantee: Guarantee,
+        seed: int,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> None:
+        check_profile(profile)
+        self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
+        self.guarantee: Guarantee = guarantee
+        self.most_bytes = _check_history(history)
+        self.clock = clock
+        self.outbox = Outbox(on_alarm)
+        self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
+        self.notes = Notes()
+        self.eras: list[Era] = []
+        # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
+        self.place = 0
+        self.counted = 0
+        self._compare_with(profile, alpha, _check_seed(seed))
+        self.lock = threading.RLock()
+        self.busy = False
+        self.caught_up: Turn = self.turn
+        watch_forks(self)
+
+    def _compare_with(self, profile: Profile, alpha: float, seed: int) -> None:
+        """Begin the evidence against a reference. Raises UsageError for an alpha out of range."""
+        shares = AlphaShares.of(profile, alpha, self.tolerance, self.guarantee)
+        self.profile = profile
+        self.alpha = alpha
+        self.seed = seed
+        self._shares = shares
+        self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.most_bytes)], self.most_bytes)
+        self.segmented = Segmented(profile.segments, profile.features)
+        self.strangers = 0  # rows of a stratum that the reference does not have
+        self.thins = any(feature.stride > 1 for feature in profile.features)
+        self.label_free = LabelFree(profile.calibration)
+        *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
+            len(profile.strata) + 3
+        )
+        self.units = UnitWatch.of(profile, shares, seeds[0])
+        self._streams: list[Stream] = []
+        if self.units is None:
+            self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
+        self.labels = LabelWatch(
+            profile, shares, promise=self.promise, order=of_labels, ties=of_target
+        )
+        self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
+
+    # The lock.
+
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the lock."""
+        self.lock = threading.RLock()
+        self.busy = False
+
+    @contextmanager
+    def try_turn(self, *, wait: bool = True) -> Iterator[bool]:
+        """A turn, and whether this thread has it.
+
+        It has none where another thread has it and this one does not `wait`, and where this thread
+        is in the middle of one.
+        """
+        if not self.lock.acquire(blocking=wait):
+            yield False
+            return
+        try:
+            busy = self.busy
+            try:
+                self.busy = True
+                yield not busy
+            finally:
+                self.busy = busy
+        finally:
+            self.lock.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A turn to change what is known. Raises UsageError where this thread is in one already."""
+        with self.try_turn() as mine:
+            if not mine:
+                raise UsageError(
+                    "a signal handler or a finalizer interrupted this Detector while it took rows "
+                    "or labels: show it others, take its state or change its reference after the "
+                    "handler"
+                )
+            yield
+
+    def copied(self) -> Tracker:
+        """What is known now, which nobody changes: to report on without the lock."""
+        with self.lock:
+            other = copy(self)
+            profile = self.profile
+            shared = {id(part): part for part in (profile, *vars(profile).values())}
+            names = ("_streams", "units", "labels", "label_free", "segmented", "_shuffles")
+            for name, part in deepcopy(
+                {name: getattr(self, name) for name in names}, shared
+            ).items():
+                setattr(other, name, part)
+            other.notes = copy(self.notes)
+            other.eras = [era.shared() for era in self.eras]
+        return other
+
+    # What is known.
+
+    @property
+    def rows(self) -> int:
+        """The number of rows taken of this reference."""
+        if self.units is not None:
+            return self.units.rows
+        return sum(stream.rows for stream in self._streams) + self.strangers
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference."""
+        return self.notes.alarms
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """See `Era.times`, of this reference."""
+        return self.eras[-1].times
+
+    def now(self) -> float:
+        """The time by the clock. Raises UsageError for anything but a time."""
+        return told_second(self.clock())
+
+    def about_references(self) -> tuple[str, ...]:
+        """What became of alpha when the reference was changed, in words; nothing if it was not."""
+        return self.notes.about_references(self.alpha)
+
+    def streams(self) -> list[tuple[str | None, Stream]]:
+        """Each stratum with its stream; the one stratum of a profile without strata is None."""
+        if self.profile.stratum is None:
+            return [(None, self._streams[0])]
+        return list(zip(self.profile.strata, self._streams, strict=True))
+
+    @property
+    def promise(self) -> str:
+        """The guarantee in words."""
+        if self.units is not None:
+            return self.units.promise
+        if self.guarantee == "ever":
+            return (
+                "if rows are exchangeable with the reference, any alarm is ever raised with a "
+                f"probability of at most {self.alpha:g}, however often one looks"
+            )
+        return (
+            f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
+            f"rows with a probability of at most {self.alpha:g}"
+        )
+
+    # Rows, as cells.
+
+    def count(self, cells: Array, strata: Array | None, times: Array | float | None = None) -> None:
+        """Count encoded rows, whether or not they are ranked later.
+
+        `times` are theirs in POSIX seconds, (n,) or of all; None for now.
+        """
+        at: Array | float = self.now() if times is None else times
+        buckets = self.eras[-1].buckets
+        for s in range(len(self.profile.strata)):
+            own = slice(None) if strata is None else np.flatnonzero(strata == s)
+            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
+            counts = buckets.count(s, cells[own], own_times)
+            if self._streams:  # units count their rows when they take them
+                self._streams[s].totals += counts
+        self.segmented.count(cells, at)
+        self._trim()
+        self.counted += len(cells)
+
+    def _trim(self) -> None:
+        """Forget what is oldest, where the counts of all references take too much memory."""
+        if len(self.eras) > 1:
+            self.eras = trimmed(self.eras, self.most_bytes)
+
+    def _keep(self, new: Sequence[Alarm]) -> None:
+        """Keep new alarms, which are sent later."""
+        if new:
+            self.notes.keep(new)
+            self.outbox.add(new)
+
+    def push_units(
+        self, cells: Array, strata: Array | None, parts: Sequence[UnitRows], order: Order = "any"
+    ) -> list[Alarm]:
+        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
+        self.of_units().stream.take(cells, strata, parts, order)
+        return self.settle()
+
+    def of_units(self) -> UnitWatch:
+        """What is known of units. Raises UsageError where rows are compared."""
+        if self.units is None:
+            raise UsageError("the profile has no units: fit it with unit=")
+        return self.units
+
+    def push(
+        self,
+        cells: Array,
+        strata: Array | None,
+        order: Order = "time",
+        times: Array | float | None = None,
+    ) -> list[Alarm]:
+        """Rank and bet on the encoded rows of one call; returns the new alarms.
+
+        `times` are as in `count`.
+        """
+        of_rows = self.times_of(times, len(cells))
+        sizes = [len(cells)] if order == "any" else []
+        cells, at = self.arrange(cells, strata, sizes)
+        new: list[Alarm] = []
+        for start in range(0, len(cells), RANKED_AT_ONCE):
+            part: slice | Array = slice(start, start + RANKED_AT_ONCE)
+            if at is not None:
+                part = at[part]
+            own = None if strata is None else strata[part]
+            self.rank(cells[part], own, places_of(self.place, of_rows[part]))
+            new += self.settle()
+        return new
+
+    def times_of(self, times: Array | float | None, n: int) -> Array:
+        """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
+        given = self.now() if times is None else times
+        return np.broadcast_to(np.asarray(given, np.float64), (n,))
+
+    def arrange(
+        self, cells: Array, strata: Array | None, sizes: Sequence[int]
+    ) -> tuple[Array, Array | None]:
+        """What comes before `rank`, for the encoded rows of calls of these sizes.
+
+        Values are left out that are closer than their feature's stride in the order of arrival, and
+        then the rows of each call are put into a random order: given are the cells that are left,
+        and the numbers of the rows in that order, None where it is that of arrival.
+        """
+        if self.thins:
+            cells = cells.copy()
+            for s, stream in enumerate(self._streams):
+                member = slice(None) if strata is None else strata == s
+                stream.thinning.leave_out(cells, np.arange(len(cells))[member])
+        return cells, self._shuffles["rows"].within(sizes)
+
+    def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
+        """Rank encoded rows: the first half of `push`, for a few rows.
+
+        `places` are their numbers, which rise, and their times, float64 (n, 2).
+        """
+        for s, stream in enumerate(self._streams):
+            member = slice(None) if strata is None else strata == s
+            stream.rank(cells[member], places[member])
+        if strata is not None:
+            self.strangers += int((strata < 0).sum())
+        if len(places):
+            self.place = int(places[-1, 0])
+
+    def settle(self) -> list[Alarm]:
+        """Bet on the ranked rows, and judge the complete units; returns the new alarms."""
+        new: list[Alarm] = []
+        for s, stream in enumerate(self._streams):
+            new += [self.alarm(s, crossing) for crossing in stream.settle()]
+        self._keep(new)
+        while self.units is not None and self.units.stream.waits:
+            new += self.judge_part()
+        return new
+
+    def judge_part(self) -> list[Alarm]:
+        """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
+        units = self.of_units()
+        new = [units.alarm(crossing) for crossing in units.stream.judge_part()]
+        self._keep(new)
+        return new
+
+    def alarm(self, s: int, crossing: Crossing) -> Alarm:
+        """The alarm that a crossing in stratum number `s` raises."""
+        profile = self.profile
+        return row_alarm(
+            profile,
+            profile.features[crossing.feature],
+            profile.counts[s, crossing.feature],
+            crossing,
+            stratum=None if profile.stratum is None else profile.strata[s],
+            level=self._shares.level(crossing.kind, crossing.feature),
+            promise=self.promise,
+        )
+
+    def acknowledge(self, alarm: Alarm, reason: str) -> None:
+        """Note that somebody knows of an alarm; one of the kind "changed" may come again then.
+
+        Raises UsageError for an alarm of another Detector, and without a reason.
+        """
+        if alarm not in self.notes.all_alarms:
+            raise UsageError(
+                f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+            )
+        new = self.notes.reason(alarm) is None and alarm in self.alarms
+        self.notes.acknowledge(alarm, reason, self.now())
+        if new and alarm.kind == "changed":
+            self.settle()
+            names = [feature.name for feature in self.profile.features]
+            if alarm.feature in names:
+                self._evidence_in(alarm.stratum).open_again(names.index(alarm.feature))
+            elif self.labels.target is not None:
+                self.labels.target.open_again(0)
+
+    def _evidence_in(self, stratum: str | None) -> Stream | UnitEvidence:
+        """The evidence about the features in a stratum; units have one for all strata."""
+        if self.units is not None:
+            return self.units.stream.evidence
+        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
+
+    # Labels, and the performance with and without them.
+
+    def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:
+        """Take the labelled rows of one call; returns the new alarms.
+
+        `times` are when their labels came, in POSIX seconds, (n,).
+        """
+        self.eras[-1].buckets.count_labels(times, rows.losses, rows.cells)
+        new = self.labels.push(rows, times, order)
+        self._keep(new)
+        return new
+
+    def expect(self, answers: Mapping[str, Array]) -> None:
+        """Take answers into the label-free estimate. Raises UsageError for what does not fit."""
+        self.label_free.add(self.label_free.of(answers))
+
+    # Calls, which are read by a reference without the lock, and taken under it.
+
+    def _taken(
+        self, read: Callable[[Profile], Rows], take: Callable[[Rows], list[Alarm]]
+    ) -> list[Alarm]:
+        """Take what is read of a call; it is read anew where the reference was changed meanwhile."""
+        while True:
+            profile = self.profile
+            rows = read(profile)
+            with self.turn():  # so that no state or reference has a part of a call
+                if profile is self.profile:
+                    return take(rows)
+
+    def take(self, X: Any, scores: Any, order: Order, at: Any) -> list[Alarm]:
+        """Take the rows of one call; see `Detector.update`."""
+        return self._taken(
+            lambda profile: ReadRows.of(profile, X, scores, at, self.now),
+            lambda rows: self._take(rows, order),
+        )
+
+    def _take(self, rows: ReadRows, order: Order) -> list[Alarm]:
+        new: list[Alarm] = []
+        if rows.units is not None:  # which may be refused
+            self.of_units().stream.check_ahead(rows.units)
+            new += self.push_units(rows.cells, rows.strata, rows.units, order)
+        self.label_free.add(rows.estimate)
+        self.count(rows.cells, rows.strata, rows.times)
+        if rows.units is None:
+            new += self.push(rows.cells, rows.strata, order, rows.times)
+        return new
+
+    def take_labels(
+        self, y: Any, predicted: Any, losses: Any, order: Order, at: Any
+    ) -> list[Alarm]:
+        """Take the labels of one call; see `Detector.update_labels`."""
+
+        def read(profile: Profile) -> tuple[LabelledCall, Array]:
+            rows = LabelledCall.read(profile, y, predicted, losses)
+            given = None if at is None else given_seconds(at, rows.rows)
+            return rows, self.times_of(given, rows.rows)
+
+        return self._taken(read, lambda labels: self.push_labels(*labels, order))
+
+    def come_to(self, second: float) -> list[Alarm]:
+        """Judge the day or the week that has ended by a second."""
+        with self.turn():
+            self.of_units().stream.come_to(second)
+            return self.settle()
+
+    def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
+        """Compare with another reference from now on; what waits is compared with the old one.
+
+        Raises UsageError where it does not watch the same columns and outputs, and without a reason.
+        """
+        with self.caught_up():
+            profile = check_profile(profile).without(self.ignored)
+            check_same_columns(self.profile, profile)
+            check_reason(reason, "a new reference")
+            self.settle()
+            at = self.now()
+            rows = self.notes.rows_before + self.rows
+            note = Rebase(at, reason, rows, self.alpha, self.profile.digest)
+            units, labels, era = self.units, self.labels, self.eras[-1]
+            # Its random ranks are independent of the past.
+            self._compare_with(profile, self.alpha if alpha is None else alpha, self.seed + 1)
+            for stream in self._streams:
+                stream.begin_after(self.place)
+            self.labels.follow(labels)
+            if units is not None and self.units is not None:
+                self.units.stream.follow(units.stream)
+            self.notes.rebase(note)
+            era.until = at
+
+    # To go on from later.
+
+    def frozen(self) -> Frozen:
+        """Everything that changes as it is now, for `packed`, which needs no lock."""
+        arrays: dict[str, Array] = {}
+        parts = []
+        for i, part in enumerate(self._parts()):
+            changing, rest = part.state()
+            arrays |= {f"{i} {name}": array for name, array in changing.items()}
+            parts.append(rest)
+        about = {name: getattr(self, name) for name in ARGUMENTS} | {
+            "profile": self.profile.digest,
+            "parts": parts,
+            "tracker": codec.freeze(self, arrays),
+        }
+        kept = {name: array.copy() for name, array in arrays.items()}
+        return Frozen(about, kept, [era.shared() for era in self.eras])
+
+    def _parts(self) -> list[Stream | UnitStream | Labelled]:
+        units = None if self.units is None else self.units.stream
+        more = [] if units is None else [units]
+        return [*self._streams, *more, *self.labels.parts]
+
+    def restore(self, about: dict[str, Any], arrays: dict[str, Array]) -> None:
+        """Go on from what was packed. Raises ValueError for what does not fit."""
+        codec.thaw(self, about["tracker"], arrays)
+        for i, (part, plain) in enumerate(zip(self._parts(), about["parts"], strict=True)):
+            part.restore(codec.under(f"{i} ", arrays), plain)
+        self.notes.alarms = tuple(with_effect(self.profile, own) for own in self.notes.alarms)
+        earlier = []
+        for i, alpha in enumerate(about["alphas"][:-1]):
+            profile = Profile.from_bytes(arrays[f"reference {i}"].tobytes())
+            earlier.append(Era.of(profile, alpha, self.most_bytes))
+        self.eras = codec.thaw([*earlier, *self.eras], about["eras"], arrays, "eras")
+
+
+class Frozen(NamedTuple):
+    """What a Tracker knew: values that JSON can hold, arrays, and the references with their counts."""
+
+    about: dict[str, Any]
+    arrays: dict[str, Array]
+    eras: list[Era]
+
+    def packed(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
+        """The bytes for `resume`, and values that are kept `beside` them."""
+        arrays = dict(self.arrays)
+        for i, era in enumerate(self.eras[:-1]):
+            arrays[f"reference {i}"] = np.frombuffer(era.profile.to_bytes(), np.uint8)
+        eras = {
+            "alphas": [era.alpha for era in self.eras],
+            "eras": codec.freeze(self.eras, arrays, "eras"),
+        }
+        return codec.pack(STATE_SCHEMA, self.about | eras | dict(beside), arrays)
+
+
+def resume(
+    profile: Profile,
+    state: bytes,
+    clock: Callable[[], float] = time.time,
+    on_alarm: OnAlarm | None = None,
+) -> tuple[Tracker, dict[str, Any]]:
+    """The inverse of `Frozen.packed`, bit for bit, and what was packed beside it.
+
+    Raises PackageError for any other bytes, and UsageError for the state of another profile.
+    """
+    check_profile(profile)
+    check_hook(on_alarm)
+    about, arrays = codec.unpack(STATE_SCHEMA, state, STATE)
+    if about.get("profile") != profile.digest:
+        raise UsageError(
+            "this is the state of a Detector of another profile, and the counts would not mean the "
+            "same: pass the one that it had, which after a rebase is the new one"
+        )
+    with codec.reading(STATE):
+        options = {name: about[name] for name in ARGUMENTS if name != "most_bytes"}
+        tracker = Tracker(
+            profile, clock=clock, on_alarm=on_alarm, history=about["most_bytes"], **options
+        )
+        tracker.restore(about, arrays)
+    return tracker, about
+
+
+def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
+    """What several workers know. Raises UsageError for none, and for those with other arguments."""
+    if not states:
+        raise UsageError("there are no states to merge")
+    trackers = [resume(profile, state)[0] for state in states]
+    first = trackers[0]
+    for other in trackers[1:]:
+        for name in ("alpha", "tolerance", "guarantee"):
+            mine = getattr(first, name)
+            theirs = getattr(other, name)
+            if mine != theirs:
+                raise UsageError(f"the states differ in {name}: {mine}, {theirs}")
+    return trackers
+
+
+@dataclass(frozen=True, eq=False)
+class ReadRows:
+    """The rows of one call as cells, with their strata, times, units and label-free estimate."""
+
+    cells: Array
+    strata: Array | None
+    times: Array | float
+    units: list[UnitRows] | None
+    estimate: Estimate | None
+
+    @staticmethod
+    def of(profile: Profile, X: Any, scores: Any, at: Any, now: Callable[[], float]) -> ReadRows:
+        """Read a call. Raises UsageError for rows that do not fit."""
+        marks = marks_of(profile, call_columns(profile, X, scores), at)
+        cells, strata = to_cells(profile, marks.columns)
+        estimate = LabelFree(profile.calibration).of(call_answers(profile, scores))
+        times = now() if marks.seconds is None else marks.seconds
+        return ReadRows(cells, strata, times, marks.parts, estimate)
+
+
+def _check_history(history: float) -> int:
+    if not isinstance(history, Real) or not 0 <= history < inf:
+        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
+    return int(history)
+
+
+def _check_seed(seed: int) -> int:
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
+    return int(seed)
