@@ -15,7 +15,7 @@ from benchmarks.drift.ours import BLOCK
 from benchmarks.drift.rivals import ONLINE, ask, fired, version
 
 import modelkit as mk
-from modelkit.drift.encoding import to_cells
+from modelkit.drift.counts import count_by
 from modelkit.drift.tracker import Tracker
 
 WIDTH = 20
@@ -71,15 +71,13 @@ def asked(library: str, n: int) -> dict[str, float]:
 def counting(watch: Tracker, X: np.ndarray, block: int) -> None:
     """Rows into counts, and nothing else."""
     for start in range(0, len(X), block):
-        columns = profile().columns(X[start : start + block])
-        watch.count(*to_cells(watch.profile, columns))
+        found = profile().layout.encode(X[start : start + block], None, None)
+        watch.count(found.cells, found.strata)
 
 
 def counting_batch(X: np.ndarray) -> None:
-    """Counts alone, as `fit` and `test` need them: sorted columns are cut at the edges."""
-    columns = profile().columns(X)
-    for feature in profile().features:
-        feature.count(columns[feature.name])
+    """Counts alone, as `fit` and `test` need them."""
+    count_by(profile().layout.encode(X, None, None).cells)
 
 
 def watching(detector: mk.Detector, X: np.ndarray, block: int) -> None:
@@ -121,7 +119,8 @@ def wide(_args) -> str:
 
     def counted() -> None:
         for start in range(0, len(many), BLOCK):
-            watch.count(*to_cells(profile, profile.columns(many[start : start + BLOCK])))
+            found = profile.layout.encode(many[start : start + BLOCK], None, None)
+            watch.count(found.cells, found.strata)
 
     def watched_all() -> None:
         for start in range(0, len(many), BLOCK):

@@ -11,10 +11,11 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
+from modelkit.drift.layout import Rows
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.values import DriftCheck
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
@@ -43,9 +44,7 @@ def strangers(unknown: int, rows: int, stratum: str | None) -> tuple[DriftCheck,
     return (DriftCheck("unseen stratum", stratum, found, "none"),)
 
 
-def batch_checks(
-    profile: Profile, columns: Mapping[str, Array], counts: Array, *, alpha: float
-) -> list[DriftCheck]:
+def batch_checks(profile: Profile, rows: Rows, counts: Array, *, alpha: float) -> list[DriftCheck]:
     """The checks of one batch with counts (d, 67).
 
     A rate that went up, and a column that is constant, are reported where an exact test at alpha
@@ -53,10 +52,11 @@ def batch_checks(
     those that found something: these are chosen by the rows.
     """
     found: list[DriftCheck] = []
+    columns = rows.columns
     present = [j for j, feature in enumerate(profile.features) if feature.name in columns]
     for j in present:
         feature = profile.features[j]
-        found += _unseen_names(feature, columns[feature.name])
+        found += _unseen_names(feature, columns[feature.name], rows.cells[:, j])
     found += count_checks(profile, present, counts, alpha)
     return found + _duplicated(profile, columns, alpha)
 
@@ -79,11 +79,10 @@ def count_checks(
     return found
 
 
-def _unseen_names(feature: Feature, values: Array) -> list[DriftCheck]:
+def _unseen_names(feature: Feature, values: Array, cells: Array) -> list[DriftCheck]:
     if feature.ordered:
         return []
-    items = zip(as_texts(values), feature.cells(values), strict=True)
-    new = [str(item) for item, cell in items if cell == UNKNOWN_CATEGORY]
+    new = [str(item) for item in as_texts(values[cells == UNKNOWN_CATEGORY])]
     if not new:
         return []
     examples = sorted(set(new))[:EXAMPLES_SHOWN]

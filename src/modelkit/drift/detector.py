@@ -8,14 +8,13 @@ from typing import Any, NoReturn, final
 
 from modelkit.drift import findings, tally_findings, unit_findings
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.call_marks import call_answers, call_columns, marks_of
+from modelkit.drift.counts import Tally
 from modelkit.drift.history import History, history_of
 from modelkit.drift.notes import OnAlarm
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
-from modelkit.drift.tallies import Tally
 from modelkit.drift.tracker import Tracker, resume, resume_all
 from modelkit.drift.values import Alarm
 from modelkit.drift.wording import count_of
@@ -222,11 +221,10 @@ class Detector:
             if scores is not None or at is not None:
                 raise UsageError("a Tally has its scores and times already; pass them to tally()")
             return tally_findings.of_tally(self._tracker, X)
-        answers = call_answers(self.profile, scores)
-        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
-        if marks.parts is not None:
-            return unit_findings.of_batch(self._tracker, marks.columns, answers, marks.parts)
-        return findings.of_batch(self._tracker, marks.columns, answers)
+        rows = self.profile.layout.encode(X, scores, at)
+        if rows.units is not None:
+            return unit_findings.of_batch(self._tracker, rows)
+        return findings.of_batch(self._tracker, rows)
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm, and why it needs no more attention.

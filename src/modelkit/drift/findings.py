@@ -9,11 +9,11 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks, exact
-from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.columns import length
-from modelkit.drift.dependence import every
-from modelkit.drift.encoding import stratum_numbers
+from modelkit.drift.cells import Feature
+from modelkit.drift.counts import count_by
+from modelkit.drift.dependence import thinned
 from modelkit.drift.feature_findings import feature_drift
+from modelkit.drift.layout import Rows
 from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
@@ -23,7 +23,8 @@ from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.where import segments_of
 from modelkit.errors import UsageError
-from modelkit.stats.evidence import LEAST_WEALTH, holm
+from modelkit.stats.evidence import LEAST_WEALTH
+from modelkit.stats.tests import holm
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
@@ -183,30 +184,27 @@ class _Merged:
 # One batch.
 
 
-def of_batch(
-    tracker: Tracker, columns: Mapping[str, Array], answers: Mapping[str, Array]
-) -> DriftReport:
+def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks.
 
     Raises UsageError for no rows, and for a profile with private counts.
     """
     profile = tracker.profile
-    n, strata = stratum_numbers(profile, columns)
-    if not n:
+    if not len(rows):
         raise UsageError("there are no rows to test")
     if profile.epsilon is not None:
         raise UsageError(
             "the counts of this profile have noise for privacy, which an exact test would take for "
             "drift; show the rows to update(), which allows for it"
         )
-    counts = _batch_counts(profile, columns, strata, tracker.seed)
-    found = checks.batch_checks(profile, columns, counts.sum(axis=0), alpha=tracker.alpha)
-    strangers = 0 if strata is None else int((strata < 0).sum())
-    report = batch_report(tracker, counts, n, strangers)
+    counts = _batch_counts(profile, rows, tracker.seed)
+    found = checks.batch_checks(profile, rows, counts.sum(axis=0), alpha=tracker.alpha)
+    strangers = 0 if rows.strata is None else int((rows.strata < 0).sum())
+    report = batch_report(tracker, counts, len(rows), strangers)
     return replace(
         report,
         checks=(*found, *report.checks),
-        performance=label_free(tracker, tracker.label_free.of(answers), answers),
+        performance=label_free(tracker, tracker.label_free.of(rows.answers), rows.answers),
     )
 
 
@@ -243,22 +241,20 @@ def _batch_promise(alpha: float) -> str:
     )
 
 
-def _batch_counts(
-    profile: Profile, columns: Mapping[str, Array], strata: Array | None, seed: int
-) -> Array:
+def _batch_counts(profile: Profile, rows: Rows, seed: int) -> Array:
     """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
 
     They are counted from a random row on, which batches of different sizes begin at another of.
     """
-    rng = np.random.default_rng([seed, length(columns)])
-    counts = np.zeros((len(profile.strata), len(profile.features), CELLS), np.int64)
-    for s in range(len(profile.strata)):
-        for j, feature in enumerate(profile.features):
-            if feature.name in columns:
-                values = columns[feature.name]
-                own = values if strata is None else values[strata == s]
-                counts[s, j] = feature.count(own[every(feature.stride, len(own), rng)])
-    return counts
+    rng = np.random.default_rng([seed, len(rows)])
+    present = [feature.name in rows.columns for feature in profile.features]
+    strides = [
+        feature.stride if here else 1
+        for feature, here in zip(profile.features, present, strict=True)
+    ]
+    strata = len(profile.strata)
+    cells = thinned(rows.cells, rows.strata, strata, strides, rng)
+    return count_by(cells, rows.strata, strata)
 
 
 def _batch_features(tracker: Tracker, counts: Array) -> list[FeatureDrift]:

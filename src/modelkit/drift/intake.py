@@ -78,7 +78,7 @@ class Intake:
         tracker.caught_up = self.caught_up
         self.tracker = tracker
         self.detector = detector_of(tracker)
-        self._form = ServedForm(model.signature, tracker.profile.wanted())
+        self._form = ServedForm(model.signature, tracker.profile.layout.wanted())
         self._monotonic = monotonic
         self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, monotonic())
         self._rng = np.random.default_rng([tracker.seed, 1])  # draws the rows of large calls

@@ -13,7 +13,9 @@ from modelkit.drift import codec, risk
 from modelkit.drift.losses import Baseline
 from modelkit.drift.milestones import NO_TIME, Milestones, known
 from modelkit.drift.thresholds import Thresholds, anytime_p
+from modelkit.stats.betting import ConfidenceSequence
 from modelkit.stats.evidence import Evidence, Guarantee
+from modelkit.stats.intervals import mean_bound
 
 BLOCK_LOSSES = 10  # losses of a micro-batch
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
@@ -59,7 +61,7 @@ class Labelled:
         self.bound = self._first
         self._binary = baseline.binary
         self.evidence = Evidence(1, risk.LOSS_WEIGHTS, guarantee)
-        self.sequence = risk.ConfidenceSequence(SHOWN_ERROR)
+        self.sequence = ConfidenceSequence(SHOWN_ERROR)
         self._limits = Thresholds(np.array([level]), guarantee, horizon)
         self._recent = np.empty(0)  # the last losses that were bet on
         self._allowed = 0  # the block since which the loss may be larger
@@ -114,7 +116,7 @@ class Labelled:
             return
         since = (self.evidence.steps - int(self.evidence.began()[0])) * BLOCK_LOSSES
         losses = self._recent[-since:]
-        shown = risk.risk_bound(
+        shown = mean_bound(
             len(losses),
             float(losses.sum()),
             float(losses @ losses),
@@ -200,9 +202,7 @@ def baseline_bound(baseline: Baseline, delta: float) -> float:
 
     It is too low with a probability of at most delta.
     """
-    return risk.risk_bound(
-        baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary
-    )
+    return mean_bound(baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary)
 
 
 def reference_interval(baseline: Baseline) -> tuple[float, float, float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.labelfree import Calibration, Estimate, expected_auc
+from modelkit.drift.labelfree import Calibration, Estimate
 from modelkit.drift.labels import reference_interval
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Performance
+from modelkit.stats.ranks import expected_area
 
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known
@@ -65,7 +66,7 @@ def _estimated(
     if "probabilities" in answers:
         scores = scores_of(answers["probabilities"])
         positive = calibration.probabilities(scores)[:, 1]
-        values["auc"] = expected_auc(positive, scores)
+        values["auc"] = expected_area(scores, positive)
     unknown = float("nan")
     return found | {name: (value, unknown, unknown) for name, value in values.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 from modelkit._internal import fields
@@ -12,19 +13,19 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
 from modelkit.drift import fitting, joining, refusals, stored
 from modelkit.drift.cells import Feature
-from modelkit.drift.columns import read_columns
+from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
+from modelkit.drift.layout import Layout
 from modelkit.drift.losses import Baseline, baseline_of_losses
 from modelkit.drift.privacy import noisy
 from modelkit.drift.reference_fields import counted_fields, labelled_fields
 from modelkit.drift.segments import Segmentation, fit_segments
-from modelkit.drift.tallies import Tally, tally_rows
 from modelkit.drift.target import TargetLabels
 from modelkit.drift.unit_fit import Marking
-from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
+from modelkit.drift.units import ReferenceUnits, many, units_text
 from modelkit.drift.vectors import Basis, expand, source_of
-from modelkit.errors import PackageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 
@@ -201,7 +202,8 @@ class Profile:
                 neighbouring rows are dependent, unless it has units.
             SignatureError: for rows that cannot be read.
         """
-        return tally_rows(self, X, scores, at)
+        check_adds_up(self)
+        return tally_of(self.digest, self.layout.encode(X, scores, at))
 
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together.
@@ -238,51 +240,24 @@ class Profile:
             return "neighbouring rows are dependent, and all of them are counted"
         return None
 
-    def columns(self, X: Any) -> dict[str, Array]:
-        """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
-
-        Raises UsageError where one is missing, with the nearest name.
-        """
-        found = read_columns(X)
-        wanted = self.sources()
-        if self.time in found:
-            wanted.append(str(self.time))
-        self.check_columns(list(found))
-        return expand({name: found[name] for name in wanted}, self.bases)
-
-    def check_columns(self, known: Sequence[str]) -> None:
-        """Raise UsageError, with the nearest name, where rows with these columns lack one."""
-        absent = [name for name in self.sources() if name not in known]
-        if absent:
-            raise refusals.lacking(absent, known)
-
-    def sources(self) -> list[str]:
-        """The columns that rows must have: inputs, and the ones with strata, times and units."""
-        inputs = [feature.name for feature in self.features if not feature.output]
-        names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
-        if self.stratum is not None and not self.timed_stratum:
-            names.append(self.stratum)
-        names += [name for name in self.aside() if name not in (*names, self.time)]
-        return names
-
-    def aside(self) -> list[str]:
-        """The columns beside the features: times and units."""
-        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
-        return [name for name in (self.time, own) if name is not None]
-
-    def outputs(self) -> set[str]:
-        """The names of the outputs that are looked at, before embeddings are made into numbers."""
-        names = [feature.name for feature in self.features if feature.output]
-        return {source_of(name, self.bases) for name in names}
-
-    def wanted(self) -> frozenset[str]:
-        """The columns and outputs that are looked at, before embeddings are made into numbers."""
-        return frozenset(self.sources()) | self.outputs()
+    @cached_property
+    def layout(self) -> Layout:
+        """What says where a row belongs."""
+        return Layout(
+            features=self.features,
+            bases=self.bases,
+            strata=self.strata,
+            stratum=self.stratum,
+            timed=self.timed_stratum,
+            unit=self.unit,
+            time=self.time,
+            class_names=self.class_names,
+        )
 
     def check(self, signature: Signature) -> None:
         """Raise UsageError unless the columns are a model's, and the outputs among its own."""
         refusals.check_signature(
-            self.sources(), self.outputs(), self.bases, self.class_names, signature
+            self.layout.sources(), self.layout.outputs(), self.bases, self.class_names, signature
         )
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
@@ -365,6 +340,21 @@ def check_profile(given: Any) -> Profile:
             "makes one of rows, and Profile.from_bytes reads one"
         )
     return given
+
+
+def check_adds_up(profile: Profile) -> None:
+    """Raise UsageError for a profile that counts of unordered rows cannot be tested against."""
+    if profile.epsilon is not None:
+        raise UsageError(
+            "the counts of this profile have noise for privacy, which an exact test would take for "
+            "drift; merge the states of Detectors, which allow for it"
+        )
+    if profile.units is None and any(feature.stride > 1 for feature in profile.features):
+        raise UsageError(
+            "neighbouring rows of this profile's reference are dependent, and workers do not keep "
+            'their order; fit the profile with unit="day" or another unit, which a tally counts '
+            "apart"
+        )
 
 
 # Fitting.

@@ -92,8 +92,8 @@ def _differing(absent: list[str], more: list[str]) -> str:
 
 def check_same_columns(old: Any, new: Any) -> None:
     """Raise UsageError unless two profiles watch the same columns and outputs."""
-    mine = old.wanted()
-    theirs = new.wanted()
+    mine = old.layout.wanted()
+    theirs = new.layout.wanted()
     same = (old.stratum, old.unit, old.time) == (new.stratum, new.unit, new.time)
     if mine == theirs and not same:
         raise UsageError(
@@ -218,16 +218,3 @@ def first_names(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     shown = f"{[*names[:NAMES_SHOWN]]}"
     return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
-    """The error for rows that lack columns, with the nearest name of each."""
-    from difflib import get_close_matches
-
-    hints = []
-    for name in absent:
-        close = get_close_matches(name, found, 1)
-        hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
-    return UsageError(
-        f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
-    )

@@ -10,9 +10,7 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.outputs import ServedCall, call_places, joined_calls, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.tracker import Tracker
@@ -85,13 +83,12 @@ class ServedForm:
         parts: list[UnitRows] = []
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(profile, names, whole)
-            marks = marks_of(profile, columns, places[at, 1] if timed else None)
-            own_cells, own_strata = to_cells(profile, marks.columns)
-            cells[at] = own_cells
-            if strata is not None and own_strata is not None:
-                strata[at] = own_strata
+            rows = profile.layout.encode_columns(columns, places[at, 1] if timed else None)
+            cells[at] = rows.cells
+            if strata is not None and rows.strata is not None:
+                strata[at] = rows.strata
             shown.append(answers)
-            parts += [UnitRows(part.key, at[part.rows]) for part in marks.parts or ()]
+            parts += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
         return BufferedCells(cells, strata, places, parts, shown)
 
     def _columns(

@@ -9,10 +9,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
+from modelkit.drift.counts import STRANGE, Tally
 from modelkit.drift.findings import batch_report
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.tallies import STRANGE, Tally
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.unit_findings import units_report
 from modelkit.drift.unit_permutation import CallUnits

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy, deepcopy
-from dataclasses import dataclass
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeVar, final
@@ -18,13 +17,12 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.process import watch_forks
 from modelkit.drift import codec
 from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
-from modelkit.drift.call_marks import call_answers, call_columns, marks_of
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
+from modelkit.drift.layout import Rows
 from modelkit.drift.milestones import places_of
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_hook, check_reason
 from modelkit.drift.order import Order, Shuffle
@@ -49,7 +47,7 @@ NOTHING: Mapping[str, Any] = {}
 ARGUMENTS = ("alpha", "tolerance", "guarantee", "seed", "most_bytes")
 
 Turn = Callable[[], AbstractContextManager[None]]
-Rows = TypeVar("Rows")
+Call = TypeVar("Call")
 
 
 @final
@@ -401,32 +399,37 @@ class Tracker:
     # Calls, which are read by a reference without the lock, and taken under it.
 
     def _taken(
-        self, read: Callable[[Profile], Rows], take: Callable[[Rows], list[Alarm]]
+        self, read: Callable[[Profile], Call], take: Callable[[Call], list[Alarm]]
     ) -> list[Alarm]:
         """Take what is read of a call; it is read anew where the reference was changed meanwhile."""
         while True:
             profile = self.profile
-            rows = read(profile)
+            call = read(profile)
             with self.turn():  # so that no state or reference has a part of a call
                 if profile is self.profile:
-                    return take(rows)
+                    return take(call)
 
     def take(self, X: Any, scores: Any, order: Order, at: Any) -> list[Alarm]:
         """Take the rows of one call; see `Detector.update`."""
-        return self._taken(
-            lambda profile: ReadRows.of(profile, X, scores, at, self.now),
-            lambda rows: self._take(rows, order),
-        )
 
-    def _take(self, rows: ReadRows, order: Order) -> list[Alarm]:
+        def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
+            rows = profile.layout.encode(X, scores, at)
+            estimate = LabelFree(profile.calibration).of(rows.answers)  # may refuse them
+            return rows, estimate, self.now() if rows.seconds is None else rows.seconds
+
+        return self._taken(read, lambda call: self._take(*call, order))
+
+    def _take(
+        self, rows: Rows, estimate: Estimate | None, times: Array | float, order: Order
+    ) -> list[Alarm]:
         new: list[Alarm] = []
         if rows.units is not None:  # which may be refused
             self.of_units().stream.check_ahead(rows.units)
             new += self.push_units(rows.cells, rows.strata, rows.units, order)
-        self.label_free.add(rows.estimate)
-        self.count(rows.cells, rows.strata, rows.times)
+        self.label_free.add(estimate)
+        self.count(rows.cells, rows.strata, times)
         if rows.units is None:
-            new += self.push(rows.cells, rows.strata, order, rows.times)
+            new += self.push(rows.cells, rows.strata, order, times)
         return new
 
     def take_labels(
@@ -566,26 +569,6 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
             if mine != theirs:
                 raise UsageError(f"the states differ in {name}: {mine}, {theirs}")
     return trackers
-
-
-@dataclass(frozen=True, eq=False)
-class ReadRows:
-    """The rows of one call as cells, with their strata, times, units and label-free estimate."""
-
-    cells: Array
-    strata: Array | None
-    times: Array | float
-    units: list[UnitRows] | None
-    estimate: Estimate | None
-
-    @staticmethod
-    def of(profile: Profile, X: Any, scores: Any, at: Any, now: Callable[[], float]) -> ReadRows:
-        """Read a call. Raises UsageError for rows that do not fit."""
-        marks = marks_of(profile, call_columns(profile, X, scores), at)
-        cells, strata = to_cells(profile, marks.columns)
-        estimate = LabelFree(profile.calibration).of(call_answers(profile, scores))
-        times = now() if marks.seconds is None else marks.seconds
-        return ReadRows(cells, strata, times, marks.parts, estimate)
 
 
 def _check_history(history: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
-from modelkit.drift.encoding import to_cells
+from modelkit.drift.counts import count_by
 from modelkit.drift.feature_findings import feature_drift
 from modelkit.drift.findings import SUSPECT, counts_at_alarm
-from modelkit.drift.martingale import tally
+from modelkit.drift.layout import Rows
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -21,7 +21,7 @@ from modelkit.drift.tracker import Tracker
 from modelkit.drift.unit_permutation import CallUnits, UnitComparison, compare_units
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
-from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of, unit_name
+from modelkit.drift.units import group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.where import segments_of
 from modelkit.errors import UsageError
@@ -181,32 +181,26 @@ def _unseen_stratum(profile: Profile, units: int, rows: int) -> DriftCheck:
 # The units of one call.
 
 
-def of_batch(
-    tracker: Tracker,
-    columns: Mapping[str, Array],
-    answers: Mapping[str, Array],
-    parts: Sequence[UnitRows],
-) -> DriftReport:
+def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     """An exact test of the units of a call against those of the reference, and plain checks.
 
     Raises UsageError for no rows, and for a unit of several strata.
     """
     profile = tracker.profile
-    cells, strata = to_cells(tracker.profile, columns)
-    if not len(cells):
+    if rows.units is None or not len(rows):
         raise UsageError("there are no rows to test")
-    in_order = sorted(parts, key=attrgetter("key"))  # the same as those of a Tally
-    units = CallUnits.of(str(profile.unit), cells, strata, in_order)
-    estimate = tracker.label_free.of(answers)
+    in_order = sorted(rows.units, key=attrgetter("key"))  # the same as those of a Tally
+    units = CallUnits.of(str(profile.unit), rows.cells, rows.strata, in_order)
+    estimate = tracker.label_free.of(rows.answers)
     found: list[DriftCheck] = []
-    for feature, totals in zip(profile.features, tally(cells), strict=True):
+    for feature, totals in zip(profile.features, count_by(rows.cells)[0], strict=True):
         found += checks.unseen(feature, totals)
     report = units_report(tracker, units)
     return replace(
         report,
-        rows=len(cells),
+        rows=len(rows),
         checks=(*found, *report.checks),
-        performance=label_free(tracker, estimate, answers),
+        performance=label_free(tracker, estimate, rows.answers),
     )
 
 

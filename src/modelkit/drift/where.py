@@ -12,7 +12,7 @@ from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import SegmentDrift
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
 

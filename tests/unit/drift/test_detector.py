@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -215,7 +214,8 @@ def guarded(work, mine, failed):
 
 def test_a_state_is_never_taken_between_ranks_and_bets(profile):
     detector, rows = mk.Detector(profile), mixed(200, 1)
-    cells, strata = to_cells(profile, profile.columns(rows))
+    found = profile.layout.encode(rows, None, None)
+    cells, strata = found.cells, found.strata
     detector._tracker.rank(cells, strata, places_of(0, np.zeros(200)))
     resumed = mk.Detector.resume(profile, detector.state())
     detector._tracker.settle()

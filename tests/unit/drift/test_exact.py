@@ -21,7 +21,7 @@ from modelkit.drift.exact import (
     root_psi,
     tv,
 )
-from modelkit.stats.evidence import holm
+from modelkit.stats.tests import holm
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.4, 0.3])
 STATISTICS = ["anderson_darling", "chi_square"]

@@ -13,7 +13,6 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.drift.cells import CELLS
 from modelkit.drift.dependence import rows_apart
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.profile import Profile
 from modelkit.errors import UsageError
 
@@ -102,7 +101,8 @@ def test_strata_have_counts_of_their_own():
         assert detector._tracker.strangers == 0
         assert dict(detector._tracker.streams())["5"].rows == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
-    _, strata = to_cells(flags, {"f": np.array([1, 0], np.float32), "x": np.zeros(2)})
+    given = {"f": np.array([1, 0], np.float32), "x": np.zeros(2)}
+    strata = flags.layout.encode_columns(given, None).strata
     assert strata.tolist() == [1, 0]
 
 

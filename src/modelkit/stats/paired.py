@@ -1,4 +1,4 @@
-"""Tests of two models on the same rows; pure.
+"""The difference of two models on the same rows, and how surely it is above a bound; pure.
 
 Every difference is the candidate's figure less the champion's, with the sign turned where lower is
 better: above zero, the candidate is better. A claim "better by more than D" is tested one-sided:
@@ -10,7 +10,6 @@ better: above zero, the candidate is better. A claim "better by more than D" is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil, exp, inf, sqrt
 from typing import NamedTuple, final
@@ -18,21 +17,15 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.clusters import Clusters
-from modelkit.lifecycle.evaluation.intervals import (
-    LEVEL_95,
-    Interval,
-    Measured,
-    special_functions,
-    standard_error,
-)
+from modelkit.stats.influence import Clusters, Measured, added_by, error_of
+from modelkit.stats.intervals import LEVEL_95, Interval, special_functions
+from modelkit.stats.tests import last_rejected
 
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
 ALIKE = 1 - 1e-9  # of sizes that are equal but for rounding
 FULL_PART = 6  # of few units a sixth is enough: half as much as normal ones have
 LEAST_TOLD = 8  # units that must hold the variance before their tail is looked at
-STEPS = 60  # of a bisection on an interval of length 2: 2e-18
 
 
 @final
@@ -146,40 +139,6 @@ def p_of_distance(distance: float, error: float, third: float, worst: float, uni
     return float(special.stdtr(units - 1, special.ndtri(tail)))
 
 
-def effective_units(added: Array) -> float:
-    """How many units the variance of what they add, (n,), rests on: all, where they add as much."""
-    squares = np.square(added)
-    return float(squares.sum()) ** 2 / (float(squares @ squares) or inf)
-
-
-class Unseen(NamedTuple):
-    """How much one unit more could take away, and the index of the tail that says so."""
-
-    worst: float
-    tail: float = inf
-
-
-def tail_of(added: Array) -> Unseen:
-    """How much one unit more could take away, by the tail of what units add, (n,).
-
-    The largest of them is extended by the index a of Hill (Annals of Statistics 3, 1975): of a tail
-    that falls as x^-a, what lies beyond the largest of n is in the mean a / (a - 1) times as far.
-    Where as many as `LEAST_TOLD` units share the largest, it is an end and no tail: the index is
-    infinity. Where fewer than that hold the variance, it is infinity and the index 0.
-    """
-    if effective_units(added) < min(LEAST_TOLD, len(added) / FULL_PART):
-        return Unseen(inf, 0.0)
-    sizes = np.sort(np.abs(added[added != 0]))[::-1]
-    top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)
-    if np.count_nonzero(sizes >= sizes[0] * ALIKE) >= LEAST_TOLD:
-        return Unseen(float(sizes[0]))
-    logs = float(np.log(sizes[:top] / sizes[top]).mean())
-    index = 1 / logs if logs else inf
-    if index <= 1:
-        return Unseen(inf, index)
-    return Unseen(float(sizes[0]) / (1 - 1 / index), index)
-
-
 def difference_of(
     candidate: Measured,
     champion: Measured,
@@ -212,127 +171,38 @@ def difference_of(
     )
 
 
-def added_by(influence: Array, clusters: Clusters | None) -> Array:
-    """What each unit adds to a figure: each row, (n,), or each cluster, (G,)."""
-    return influence if clusters is None else clusters.moved(influence)
+def effective_units(added: Array) -> float:
+    """How many units the variance of what they add, (n,), rests on: all, where they add as much."""
+    squares = np.square(added)
+    return float(squares.sum()) ** 2 / (float(squares @ squares) or inf)
 
 
-def error_of(influence: Array, clusters: Clusters | None) -> float | None:
-    """The standard error of a figure from the influence of its rows, (n,), by rows or by clusters."""
-    return standard_error(influence) if clusters is None else clusters.error(influence)
+class Unseen(NamedTuple):
+    """How much one unit more could take away, and the index of the tail that says so."""
+
+    worst: float
+    tail: float = inf
 
 
-def mcnemar(better: int, worse: int) -> float:
-    """The one-sided p-value of "the candidate is right no more often", exactly.
+def tail_of(added: Array) -> Unseen:
+    """How much one unit more could take away, by the tail of what units add, (n,).
 
-    It is P(Bin(better + worse, 1/2) >= better) (McNemar 1947, in its exact form).
-
-    Args:
-        better: the number of rows that only the candidate got right.
-        worse: the number of rows that only the champion got right.
+    The largest of them is extended by the index a of Hill (Annals of Statistics 3, 1975): of a tail
+    that falls as x^-a, what lies beyond the largest of n is in the mean a / (a - 1) times as far.
+    Where as many as `LEAST_TOLD` units share the largest, it is an end and no tail: the index is
+    infinity. Where fewer than that hold the variance, it is infinity and the index 0.
     """
-    if better <= 0:
-        return 1.0
-    return float(special_functions().bdtrc(better - 1, better + worse, 0.5))
-
-
-def tango(better: Array | float, worse: Array | float, n: Array | float, bound: float) -> Array:
-    """The score z of "the accuracy of the candidate is above the champion's by at most `bound`".
-
-    With d = bound, the maximum-likelihood share q of rows that only the champion got right, given
-    the difference d, solves 2n q^2 + B q - worse d (1 - d) = 0 with
-    B = (2n - better + worse) d - better - worse, and
-    z = (better - worse - n d) / sqrt(n (2q + d (1 - d))). For d = 0 it is McNemar's z. Source:
-    Tango, Equivalence test and confidence interval for the difference in proportions for the
-    paired-sample design, Statistics in Medicine 17, 1998. It holds its level from some 200 rows on,
-    also where few rows differ; rows must be independent.
-
-    Args:
-        better: the number of rows that only the candidate got right; or one for each slice.
-        worse: the number of rows that only the champion got right.
-        n: the number of all rows.
-        bound: between -1 and 1.
-
-    Returns:
-        z, of the shape of the counts; 0 where nothing can be told.
-    """
-    gained = np.asarray(better, np.float64)
-    lost = np.asarray(worse, np.float64)
-    rows = np.asarray(n, np.float64)
-    linear = (2 * rows - gained + lost) * bound - gained - lost
-    inside = linear * linear + 8 * rows * lost * bound * (1 - bound)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = (np.sqrt(np.maximum(inside, 0)) - linear) / (4 * rows)
-        variance = rows * (2 * share + bound * (1 - bound))
-        z = (gained - lost - rows * bound) / np.sqrt(variance)
-    found: Array = np.where(variance > 0, z, 0.0)
-    return found
-
-
-def tango_interval(better: int, worse: int, n: int, level: float = LEVEL_95) -> Interval:
-    """The differences of accuracy that `tango` does not reject on either side."""
-    z = float(special_functions().ndtri((1 + level) / 2))
-    value = (better - worse) / n
-    low = last_rejected(lambda bound: float(tango(better, worse, n, bound)) > z, -1.0, value)
-    high = last_rejected(lambda bound: float(tango(better, worse, n, bound)) < -z, 1.0, value)
-    return low, high
-
-
-def last_rejected(rejects: Callable[[float], bool], far: float, near: float) -> float:
-    """The bound between `far`, which is rejected, and `near`, which is not, where that changes."""
-    for _ in range(STEPS):
-        middle = (far + near) / 2
-        if rejects(middle):
-            far = middle
-        else:
-            near = middle
-    return near
-
-
-def bootstrap(
-    statistic: Callable[[Array], float],
-    n: int,
-    repeats: int,
-    rng: np.random.Generator,
-    clusters: Array | None = None,
-) -> Array:
-    """Draws of a figure, (repeats,), for rows or clusters that are drawn with replacement.
-
-    Args:
-        statistic: takes how often each row was drawn, (n,), and gives the figure, or the difference
-            of two models on the same rows; NaN where it is not defined for such a draw.
-        n: the number of rows.
-        repeats: the number of draws.
-        rng: what draws.
-        clusters: numbers from 0 on, shape (n,); their rows are drawn together.
-    """
-    which = np.arange(n) if clusters is None else clusters
-    units = int(which.max()) + 1
-    draws = np.empty(repeats)
-    for at in range(repeats):
-        times = np.bincount(rng.integers(units, size=units), minlength=units)
-        draws[at] = statistic(times[which])
-    return draws
-
-
-def rows_needed(
-    error: float, n: int, distance: float, *, alpha: float = 0.05, power: float = 0.8
-) -> int:
-    """The number of rows from which a one-sided test shows a claim with a given probability.
-
-    It is n ((z_alpha + z_power) error / distance)^2, for rows like those seen.
-
-    Args:
-        error: the standard error of the difference on n rows.
-        n: the number of rows that were seen.
-        distance: how far the true difference is believed to be inside the claim: the margin plus
-            the true difference. Above 0.
-        alpha: the level of the test.
-        power: the probability of showing the claim.
-    """
-    ndtri = special_functions().ndtri
-    z = float(ndtri(1 - alpha) + ndtri(power))
-    return ceil(n * (z * error / distance) ** 2)
+    if effective_units(added) < min(LEAST_TOLD, len(added) / FULL_PART):
+        return Unseen(inf, 0.0)
+    sizes = np.sort(np.abs(added[added != 0]))[::-1]
+    top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)
+    if np.count_nonzero(sizes >= sizes[0] * ALIKE) >= LEAST_TOLD:
+        return Unseen(float(sizes[0]))
+    logs = float(np.log(sizes[:top] / sizes[top]).mean())
+    index = 1 / logs if logs else inf
+    if index <= 1:
+        return Unseen(inf, index)
+    return Unseen(float(sizes[0]) / (1 - 1 / index), index)
 
 
 def times_needed(

@@ -1,4 +1,7 @@
-"""Counts of rows by cell: all that an exact test needs, and they add up over any number of workers."""
+"""Counts of rows by cell, by a group of rows: all that an exact test needs, and they add up.
+
+Strata, units, segments, hours and whole calls are all groups.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,12 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
-from modelkit.drift.call_marks import call_columns, marks_of
 from modelkit.drift.cells import CELLS
-from modelkit.drift.encoding import stratum_numbers
-from modelkit.drift.fitted import Fitted
+from modelkit.drift.layout import Rows
 from modelkit.drift.units import UnitRows
 from modelkit.errors import PackageError, UsageError
 
+COUNTED_AT_ONCE = 1 << 16  # cells, so that those of many rows stay in cache
 TALLY_SCHEMA = "modelkit.tally/1"
 MOST_ROWS = 1 << 48  # of one group, so that sums over groups and cells stay below 2**63
 STRANGE = -1  # the number of a stratum that the reference does not have
@@ -155,50 +157,41 @@ def _tally(profile: str, found: Mapping[Group, Array], features: int) -> Tally:
     return Tally(profile, groups, counts)
 
 
-def tally_rows(profile: Fitted, X: Any, scores: Any, at: Any) -> Tally:
-    """Count the rows of one call. Raises what `Profile.tally` says."""
-    check_adds_up(profile)
-    marks = marks_of(profile, call_columns(profile, X, scores), at)
-    n, strata = stratum_numbers(profile, marks.columns)
-    parts = [UnitRows(None, np.arange(n))] if marks.parts is None else marks.parts
-    found: dict[Group, Array] = {}
-    for part in parts:
-        for stratum, rows in _by_stratum(strata, part.rows):
-            whole = len(rows) == n
-            found[part.key, stratum] = _counted(profile, marks.columns, None if whole else rows)
-    return _tally(profile.digest, found, len(profile.features))
+def tally_of(profile: str, rows: Rows) -> Tally:
+    """Count encoded rows by stratum, or by unit and stratum; `profile` is its digest."""
+    strata = np.zeros(len(rows), np.int64) if rows.strata is None else rows.strata
+    units = [UnitRows(None, np.arange(len(rows)))] if rows.units is None else rows.units
+    unit = np.zeros(len(rows), np.int64)
+    for number, own in enumerate(units):
+        unit[own.rows] = number
+    pairs, group = np.unique(np.stack([unit, strata]), axis=1, return_inverse=True)
+    counts = count_by(rows.cells, group, pairs.shape[1])
+    groups = [(units[number].key, stratum) for number, stratum in pairs.T.tolist()]
+    return _tally(profile, dict(zip(groups, counts, strict=True)), rows.cells.shape[1])
 
 
-def check_adds_up(profile: Fitted) -> None:
-    """Raise UsageError for a profile that counts of unordered rows cannot be tested against."""
-    if profile.epsilon is not None:
-        raise UsageError(
-            "the counts of this profile have noise for privacy, which an exact test would take for "
-            "drift; merge the states of Detectors, which allow for it"
-        )
-    if profile.units is None and any(feature.stride > 1 for feature in profile.features):
-        raise UsageError(
-            "neighbouring rows of this profile's reference are dependent, and workers do not keep "
-            'their order; fit the profile with unit="day" or another unit, which a tally counts '
-            "apart"
-        )
+def count_by(cells: Array, group: Array | None = None, groups: int = 1) -> Array:
+    """The number of values in each cell, by group of rows: int64 (groups, d, 67).
 
-
-def _by_stratum(strata: Array | None, rows: Array) -> list[tuple[int, Array]]:
-    """The numbers of strata, and the rows of each."""
-    if not len(rows):
-        return []
-    if strata is None:
-        return [(0, rows)]
-    own = strata[rows]
-    return [(stratum, rows[own == stratum]) for stratum in np.unique(own).tolist()]
-
-
-def _counted(profile: Fitted, columns: Mapping[str, Array], rows: Array | None) -> Array:
-    """The counts (d, 67) of some rows, None for all; 0 for a feature that they lack."""
-    counts = np.zeros((len(profile.features), CELLS), np.int64)
-    for j, feature in enumerate(profile.features):
-        values = columns.get(feature.name)
-        if values is not None:
-            counts[j] = feature.count(values if rows is None else values[rows])
-    return counts
+    Args:
+        cells: uint8 (n, d), 255 where a row has no value, which is not counted.
+        group: the number of each row's group, integers (n,), negative for a row of none; None
+            where all rows are of one.
+        groups: their number.
+    """
+    d = cells.shape[1]
+    width = CELLS + 1
+    size = groups * d * width
+    lanes = np.arange(0, d * width, width)
+    if group is not None and group.min(initial=0) < 0:
+        cells = cells[group >= 0]
+        group = group[group >= 0]
+    total = np.zeros(size, np.int64)
+    step = max(COUNTED_AT_ONCE, size) // max(d, 1) + 1
+    for start in range(0, len(cells), step):
+        part = slice(start, start + step)
+        at = np.minimum(cells[part], CELLS) + lanes
+        if group is not None:
+            at += (group[part].astype(np.int64) * (d * width))[:, None]
+        total += np.bincount(at.ravel(), minlength=size)
+    return total.reshape(groups, d, width)[:, :, :CELLS]

@@ -1,163 +1,29 @@
-"""Intervals of figures that were measured on some rows; pure.
-
-A figure T of weighted rows has an influence for each row, w_i dT/dw_i, which sum to zero. The sum
-of their squares is the variance of T (the infinitesimal jackknife: Jaeckel 1972; Efron 1982); rows
-of one cluster are added up first, since they count as one observation (Liang and Zeger 1986).
-"""
+"""Intervals of figures that were measured on some rows; pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import exp, hypot, inf, log, sqrt
-from typing import Any, Literal, final
+from math import cbrt, exp, hypot, inf, log, sqrt
+from typing import Any, Literal
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
-from modelkit.lifecycle.evaluation.skewness import unskewed
 
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
 LARGEST_LOG = 700.0  # of which exp is a float
 HEAVIEST = 0.8  # the shape of a tail from which nothing more is told
+SYMMETRIC = 1e-6
 # What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
 Domain = Literal["share", "correlation", "size", "explained", "number"]
 
 
 def special_functions() -> Any:
     """`scipy.special`. Raises MissingExtraError."""
-    with importing("scipy", "an evaluation", "evaluate"):
+    with importing("scipy", "an interval or a test", "evaluate"):
         from scipy import special
     return special
-
-
-@final
-@dataclass(frozen=True)
-class Measured:
-    """A figure of some rows.
-
-    Attributes:
-        value: the figure.
-        influence: what each row adds to it, shape (n,): the weight of the row times the derivative
-            of the figure by that weight. It sums to zero, and is NaN where a row's share cannot be
-            told, as where a class has one row only.
-        units: the number of rows that it rests on, where these are not all: of the area under a ROC
-            curve the rows of the rarer kind.
-        fewest: of an average, the units of the part that rests on the fewest.
-        bias: how much too high chance makes the value in the mean.
-    """
-
-    value: float
-    influence: Array
-    units: float = inf
-    fewest: float = inf
-    bias: float = 0.0
-
-
-def units_of(n: int, clusters: Array | None) -> int:
-    """How many independent observations n rows are: the number of clusters, where there are some.
-
-    `clusters` are numbers from 0 on, shape (n,).
-    """
-    return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
-
-
-def standard_error(influence: Array, clusters: Array | None = None) -> float | None:
-    """The standard error of a figure from the influence of its rows, shape (n,).
-
-    `clusters` are numbers from 0 on, shape (n,). It is None for fewer than two clusters
-    or rows, and where the influence of a row is not known.
-    """
-    sums = summed(influence, clusters)
-    units = len(sums)
-    if units < 2 or not np.isfinite(sums).all():
-        return None
-    return sqrt(units / (units - 1) * float(sums @ sums))
-
-
-def summed(influence: Array, clusters: Array | None) -> Array:
-    """The influence of each independent observation: of each row, or of each cluster."""
-    if clusters is None:
-        return influence
-    sizes = np.bincount(clusters)
-    found: Array = np.bincount(clusters, influence)[sizes > 0]
-    return found
-
-
-def skew_ends(
-    value: float, sums: Array, units: float, level: float = LEVEL_95, worst: float = 0.0
-) -> Interval:
-    """An interval of a figure of which some observations may hold much more than others.
-
-    Three things make it wider than a t interval, each next to nothing where errors are alike:
-
-    - Skewness moves the farther end away (see `unskewed`). The nearer one stays, since what figures
-      such as a slope do beyond their influences may outweigh it.
-    - The variance rests on few observations where these hold most of it (see `freedom_of`).
-    - Observations that were not drawn may be as large as the largest, and as much larger as its
-      tail is heavy: at most -ln((1 - level) / 2) of n may be missing (`unseen`).
-
-    Args:
-        value: the figure.
-        sums: the influence of each observation, (n,), as `summed` gives them.
-        units: the number of observations that it rests on.
-        level: of the interval.
-        worst: the largest influence of an observation that could have come, where that is known.
-
-    With fewer than two units the figure may be anything.
-    """
-    n = len(sums)
-    if units < 2:
-        return -inf, inf
-    squares = float(sums @ sums)
-    low = high = 0.0
-    if squares:
-        error = sqrt(n / (n - 1) * squares)
-        t = float(special_functions().stdtrit(min(units - 1, freedom_of(sums)), (1 + level) / 2))
-        skewness = float(np.sum((sums / sqrt(squares)) ** 3))
-        low = max(unskewed(t, skewness), t) * error
-        high = max(-unskewed(-t, skewness), t) * error
-    low = hypot(low, unseen(-sums, level))
-    high = hypot(high, max(unseen(sums, level), worst * missing(level)))
-    return value - low, value + high
-
-
-def freedom_of(sums: Array) -> float:
-    """The degrees of freedom of the variance that influences, (n,), tell; infinite where all are 0.
-
-    They are 2 / (sum u^4 / (sum u^2)^2 - 1 / n), which is n for a normal law and about as many as
-    hold the variance where these are few (Box, Non-normality and tests on variances, 1953).
-    """
-    squares = np.square(sums)
-    total = float(squares.sum())
-    n = len(sums)
-    return 2 / max(float(squares @ squares) / total**2 - 1 / n, 1 / n**2) if total else inf
-
-
-def missing(level: float) -> float:
-    """How many more observations there may be of a kind that was not drawn (the rule of three)."""
-    return -log((1 - level) / 2)
-
-
-def unseen(sums: Array, level: float) -> float:
-    """How much larger a figure may be by observations that were not drawn.
-
-    The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
-    probability-weighted moments (Hosking and Wallis 1987).
-    """
-    n = len(sums)
-    count = min(n // 5, int(3 * sqrt(n)))
-    largest = float(sums.max())
-    if count < 1 or largest <= 0:
-        return max(largest, 0.0) * missing(level)
-    tail = np.sort(sums)[-count - 1 :]
-    above = tail[1:] - tail[0]
-    places = (np.arange(1, count + 1) - 0.35) / count
-    first = float(above.mean())
-    second = float(((1 - places) * above).mean())
-    shape = 2 - first / (first - 2 * second) if first > 2 * second else 0.0
-    return largest * missing(level) / (1 - min(max(shape, 0.0), HEAVIEST))
 
 
 def student(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
@@ -215,6 +81,93 @@ def student_in(
     return student(value, error, units, level)
 
 
+def skew_ends(
+    value: float, sums: Array, units: float, level: float = LEVEL_95, worst: float = 0.0
+) -> Interval:
+    """An interval of a figure of which some observations may hold much more than others.
+
+    Three things make it wider than a t interval, each next to nothing where errors are alike:
+
+    - Skewness moves the farther end away (see `unskewed`). The nearer one stays, since what figures
+      such as a slope do beyond their influences may outweigh it.
+    - The variance rests on few observations where these hold most of it (see `freedom_of`).
+    - Observations that were not drawn may be as large as the largest, and as much larger as its
+      tail is heavy: at most -ln((1 - level) / 2) of n may be missing (`unseen`).
+
+    Args:
+        value: the figure.
+        sums: the influence of each observation, (n,), as `summed` gives them.
+        units: the number of observations that it rests on.
+        level: of the interval.
+        worst: the largest influence of an observation that could have come, where that is known.
+
+    With fewer than two units the figure may be anything.
+    """
+    n = len(sums)
+    if units < 2:
+        return -inf, inf
+    squares = float(sums @ sums)
+    low = high = 0.0
+    if squares:
+        error = sqrt(n / (n - 1) * squares)
+        t = float(special_functions().stdtrit(min(units - 1, freedom_of(sums)), (1 + level) / 2))
+        skewness = float(np.sum((sums / sqrt(squares)) ** 3))
+        low = max(unskewed(t, skewness), t) * error
+        high = max(-unskewed(-t, skewness), t) * error
+    low = hypot(low, unseen(-sums, level))
+    high = hypot(high, max(unseen(sums, level), worst * missing(level)))
+    return value - low, value + high
+
+
+def unskewed(quantile: float, skewness: float) -> float:
+    """The quantile of (mean - truth) / error, of one of a symmetric law.
+
+    It solves t + k t^2 / 3 + k^2 t^3 / 27 + k / 6 = q, with q the quantile and k the skewness of the
+    rows over sqrt(n), which is sum u^3 / (sum u^2)^1.5 of their influences u. Source: Hall, On the
+    removal of skewness by transformation, JRSS B 54, 1992.
+    """
+    if abs(skewness) < SYMMETRIC:
+        return quantile
+    return 3 / skewness * (cbrt(1 + skewness * (quantile - skewness / 6)) - 1)
+
+
+def freedom_of(sums: Array) -> float:
+    """The degrees of freedom of the variance that influences, (n,), tell; infinite where all are 0.
+
+    They are 2 / (sum u^4 / (sum u^2)^2 - 1 / n), which is n for a normal law and about as many as
+    hold the variance where these are few (Box, Non-normality and tests on variances, 1953).
+    """
+    squares = np.square(sums)
+    total = float(squares.sum())
+    n = len(sums)
+    return 2 / max(float(squares @ squares) / total**2 - 1 / n, 1 / n**2) if total else inf
+
+
+def missing(level: float) -> float:
+    """How many more observations there may be of a kind that was not drawn (the rule of three)."""
+    return -log((1 - level) / 2)
+
+
+def unseen(sums: Array, level: float) -> float:
+    """How much larger a figure may be by observations that were not drawn.
+
+    The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
+    probability-weighted moments (Hosking and Wallis 1987).
+    """
+    n = len(sums)
+    count = min(n // 5, int(3 * sqrt(n)))
+    largest = float(sums.max())
+    if count < 1 or largest <= 0:
+        return max(largest, 0.0) * missing(level)
+    tail = np.sort(sums)[-count - 1 :]
+    above = tail[1:] - tail[0]
+    places = (np.arange(1, count + 1) - 0.35) / count
+    first = float(above.mean())
+    second = float(((1 - places) * above).mean())
+    shape = 2 - first / (first - 2 * second) if first > 2 * second else 0.0
+    return largest * missing(level) / (1 - min(max(shape, 0.0), HEAVIEST))
+
+
 def wilson(hits: float, n: float, level: float = LEVEL_95) -> Interval:
     """The interval of a share of n rows by Wilson (1927): all shares that a z test does not reject.
 
@@ -236,15 +189,59 @@ def clopper_pearson(hits: int, n: int, level: float = LEVEL_95) -> Interval:
 
     Each end alone is a bound that errs with a probability of at most (1 - level) / 2.
     """
+    low, high = exact_bounds(hits, n, (1 - level) / 2)
+    return float(low), float(high)
+
+
+def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Array]:
+    """Two bounds on a share of n independent rows, of which each errs with a probability of at most `error`.
+
+    They are those of Clopper and Pearson (1934), for each of the hits, whose shape they have.
+    """
     special = special_functions()
-    rest = (1 - level) / 2
-    low = 0.0
-    high = 1.0
-    if hits > 0:
-        low = float(special.betaincinv(hits, n - hits + 1, rest))
-    if hits < n:
-        high = float(special.betaincinv(hits + 1, n - hits, 1 - rest))
-    return low, high
+    with np.errstate(invalid="ignore"):
+        low = special.betaincinv(hits, n - hits + 1, error)
+        high = special.betainccinv(hits + 1, n - hits, error)
+    return np.where(np.greater(hits, 0), low, 0.0), np.where(np.less(hits, n), high, 1.0)
+
+
+def mean_bound(n: int, total: float, squares: float, error: float, *, binary: bool) -> float:
+    """An upper bound on the mean of n independent numbers in [0, 1].
+
+    It is that of Clopper and Pearson where all of them are 0 or 1, and otherwise the empirical
+    Bernstein bound.
+
+    Args:
+        n: their number.
+        total: their sum.
+        squares: the sum of their squares.
+        error: the probability, at most, with which the bound is too low.
+        binary: whether all are 0 or 1.
+    """
+    if n < 2 or total >= n:
+        return 1.0
+    if binary:
+        return float(exact_bounds(total, n, error)[1])
+    mean = total / n
+    variance = max(squares - total * mean, 0.0) / (n - 1)
+    return min(mean + float(empirical_bernstein(variance, n, error)), 1.0)
+
+
+def empirical_bernstein(
+    variance: Array | float, n: int, error: float, width: Array | float = 1.0
+) -> Array:
+    """How far the mean of a law may be from that of n independent draws, on one side.
+
+    Source: Maurer and Pontil, Empirical Bernstein bounds (arXiv:0907.3740), theorem 4.
+
+    Args:
+        variance: of the draws, with n - 1 as the denominator.
+        n: their number, 2 or more.
+        error: the probability, at most, with which it is farther.
+        width: of the range of the law.
+    """
+    odds = log(2 / error)
+    return np.sqrt(2 * variance * odds / n) + 7 * width * odds / (3 * (n - 1))
 
 
 def effective_rows(

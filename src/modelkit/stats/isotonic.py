@@ -1,10 +1,11 @@
-"""Isotonic fits: the rising step function closest to labels, by pooling adjacent violators."""
+"""Isotonic fits: the rising step function closest to labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.errors import importing
 
 MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
 
@@ -22,8 +23,14 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
         Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
         mean of the labels.
     """
+    with importing("scipy", "calibrated probabilities", "drift"):
+        from scipy.optimize import isotonic_regression
+
     points, total, weight = _sums_by_score(scores, labels, weights)
-    starts, value = _few_steps(*_pooled(total, weight))
+    blocks = isotonic_regression(total / weight, weights=weight).blocks[:-1]
+    level = np.add.reduceat(total, blocks) / np.add.reduceat(weight, blocks)
+    rises = np.diff(level, prepend=-np.inf) > 0  # equal neighbours differ there by rounding
+    starts, value = _few_steps(blocks[rises], total, weight)
     ends = np.append(starts[1:], len(points)) - 1
     at = np.unique(np.concatenate([starts, ends]))
     step = np.searchsorted(starts, at, side="right") - 1
@@ -44,22 +51,10 @@ def _sums_by_score(
     return points, total, np.bincount(which, weights)
 
 
-def _pooled(total: Array, weight: Array) -> tuple[Array, Array, Array]:
-    """Pool adjacent violators, every falling run at once: where steps start, sums and weights."""
-    starts = np.arange(len(total))
-    while True:
-        value = total / weight
-        rises = value[1:] > value[:-1]
-        first = np.flatnonzero(np.concatenate([[True], rises]))
-        if len(first) == len(value):
-            return starts, total, weight
-        total = np.add.reduceat(total, first)
-        weight = np.add.reduceat(weight, first)
-        starts = starts[first]
-
-
 def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array]:
     """Join the neighbours that differ least until 32 steps are left: their starts and values."""
+    total = np.add.reduceat(total, starts)
+    weight = np.add.reduceat(weight, starts)
     value = total / weight
     while len(starts) > MOST_STEPS:
         lost = np.square(np.diff(value)) / (1 / weight[1:] + 1 / weight[:-1])
