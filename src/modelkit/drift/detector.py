@@ -15,7 +15,8 @@ from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
-from modelkit.drift.tracker import Tracker, resume, resume_all
+from modelkit.drift.state import Frozen, resume, resume_all
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
 from modelkit.drift.wording import count_of
 from modelkit.errors import UsageError
@@ -271,7 +272,7 @@ class Detector:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
         with self._tracker.turn():
             self._tracker.settle()  # rows that a Monitor only ranked, which may alarm
-            known = self._tracker.frozen()
+            known = Frozen.of(self._tracker)
         self._tracker.outbox.send()
         return known.packed()
 

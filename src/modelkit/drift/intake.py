@@ -17,6 +17,7 @@ from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, sizes_of
 from modelkit.drift.row_budget import RowBudget
 from modelkit.drift.served_form import BufferedCells, ServedForm
+from modelkit.drift.state import Frozen
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import PERIODS, together
 from modelkit.errors import PackageError, public_text
@@ -326,7 +327,7 @@ class Intake:
                 "sample": self._rng.bit_generator.state,
             }
             tracker.settle()
-            known = tracker.frozen()
+            known = Frozen.of(tracker)
         tracker.outbox.send()
         return known.packed({OF_MONITOR: own})
 

@@ -19,7 +19,8 @@ from modelkit.drift.notes import OnAlarm
 from modelkit.drift.outputs import ServedCall
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
-from modelkit.drift.tracker import Tracker, resume
+from modelkit.drift.state import resume
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
 from modelkit.drift.watched_model import watched_profile
 from modelkit.model.model import Call, Model, Outputs

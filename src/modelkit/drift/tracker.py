@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy, deepcopy
 from math import inf
 from numbers import Integral, Real
-from typing import Any, NamedTuple, TypeVar, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit._internal.process import watch_forks
-from modelkit.drift import codec
 from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
 from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
@@ -24,10 +21,10 @@ from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.layout import Rows
 from modelkit.drift.milestones import places_of
-from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_hook, check_reason
+from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm, with_effect
+from modelkit.drift.raised import row_alarm
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
@@ -41,24 +38,17 @@ from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
-STATE_SCHEMA = "modelkit.detector/1"
-STATE = "state of a Detector"
-NOTHING: Mapping[str, Any] = {}
-ARGUMENTS = ("alpha", "tolerance", "guarantee", "seed", "most_bytes")
-
 Turn = Callable[[], AbstractContextManager[None]]
 Call = TypeVar("Call")
 
 
 @final
-class Tracker:
+class Tracker(Turns):
     """What a Detector knows of its rows, labels and alarms, of one reference after the other.
 
-    There is one lock, `lock`, which may be taken again by the thread that has it. Whatever changes
-    what is known is done in a `turn`: `busy` says that a thread is in one, and a signal handler or a
-    finalizer that interrupts it there gets the lock, and may read, but not change anything. In a
-    context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
-    alarm waits in `outbox` for the end of the turn.
+    Whatever changes what is known is done in a `turn`. In a context of `caught_up` nothing waits to
+    be taken, and nothing comes in: an Intake sets it. An alarm waits in `outbox` for the end of the
+    turn.
 
     Rows come as cells: `count` counts them, and `push` bets on them. A Monitor does the two halves of
     `push`, `rank` and `settle`, at different times.
@@ -80,6 +70,7 @@ class Tracker:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
+        super().__init__()
         check_profile(profile)
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
@@ -93,10 +84,7 @@ class Tracker:
         self.place = 0
         self.counted = 0
         self._compare_with(profile, alpha, _check_seed(seed))
-        self.lock = threading.RLock()
-        self.busy = False
         self.caught_up: Turn = self.turn
-        watch_forks(self)
 
     def _compare_with(self, profile: Profile, alpha: float, seed: int) -> None:
         """Begin the evidence against a reference. Raises UsageError for an alpha out of range."""
@@ -121,45 +109,6 @@ class Tracker:
             profile, shares, promise=self.promise, order=of_labels, ties=of_target
         )
         self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
-
-    # The lock.
-
-    def after_fork(self) -> None:
-        """In the child of a fork: another thread may have held the lock."""
-        self.lock = threading.RLock()
-        self.busy = False
-
-    @contextmanager
-    def try_turn(self, *, wait: bool = True) -> Iterator[bool]:
-        """A turn, and whether this thread has it.
-
-        It has none where another thread has it and this one does not `wait`, and where this thread
-        is in the middle of one.
-        """
-        if not self.lock.acquire(blocking=wait):
-            yield False
-            return
-        try:
-            busy = self.busy
-            try:
-                self.busy = True
-                yield not busy
-            finally:
-                self.busy = busy
-        finally:
-            self.lock.release()
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A turn to change what is known. Raises UsageError where this thread is in one already."""
-        with self.try_turn() as mine:
-            if not mine:
-                raise UsageError(
-                    "a signal handler or a finalizer interrupted this Detector while it took rows "
-                    "or labels: show it others, take its state or change its reference after the "
-                    "handler"
-                )
-            yield
 
     def copied(self) -> Tracker:
         """What is known now, which nobody changes: to report on without the lock."""
@@ -474,101 +423,11 @@ class Tracker:
             self.notes.rebase(note)
             era.until = at
 
-    # To go on from later.
-
-    def frozen(self) -> Frozen:
-        """Everything that changes as it is now, for `packed`, which needs no lock."""
-        arrays: dict[str, Array] = {}
-        parts = []
-        for i, part in enumerate(self._parts()):
-            changing, rest = part.state()
-            arrays |= {f"{i} {name}": array for name, array in changing.items()}
-            parts.append(rest)
-        about = {name: getattr(self, name) for name in ARGUMENTS} | {
-            "profile": self.profile.digest,
-            "parts": parts,
-            "tracker": codec.freeze(self, arrays),
-        }
-        kept = {name: array.copy() for name, array in arrays.items()}
-        return Frozen(about, kept, [era.shared() for era in self.eras])
-
-    def _parts(self) -> list[Stream | UnitStream | Labelled]:
+    def parts(self) -> list[Stream | UnitStream | Labelled]:
+        """What has a state of its own."""
         units = None if self.units is None else self.units.stream
         more = [] if units is None else [units]
         return [*self._streams, *more, *self.labels.parts]
-
-    def restore(self, about: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Go on from what was packed. Raises ValueError for what does not fit."""
-        codec.thaw(self, about["tracker"], arrays)
-        for i, (part, plain) in enumerate(zip(self._parts(), about["parts"], strict=True)):
-            part.restore(codec.under(f"{i} ", arrays), plain)
-        self.notes.alarms = tuple(with_effect(self.profile, own) for own in self.notes.alarms)
-        earlier = []
-        for i, alpha in enumerate(about["alphas"][:-1]):
-            profile = Profile.from_bytes(arrays[f"reference {i}"].tobytes())
-            earlier.append(Era.of(profile, alpha, self.most_bytes))
-        self.eras = codec.thaw([*earlier, *self.eras], about["eras"], arrays, "eras")
-
-
-class Frozen(NamedTuple):
-    """What a Tracker knew: values that JSON can hold, arrays, and the references with their counts."""
-
-    about: dict[str, Any]
-    arrays: dict[str, Array]
-    eras: list[Era]
-
-    def packed(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
-        """The bytes for `resume`, and values that are kept `beside` them."""
-        arrays = dict(self.arrays)
-        for i, era in enumerate(self.eras[:-1]):
-            arrays[f"reference {i}"] = np.frombuffer(era.profile.to_bytes(), np.uint8)
-        eras = {
-            "alphas": [era.alpha for era in self.eras],
-            "eras": codec.freeze(self.eras, arrays, "eras"),
-        }
-        return codec.pack(STATE_SCHEMA, self.about | eras | dict(beside), arrays)
-
-
-def resume(
-    profile: Profile,
-    state: bytes,
-    clock: Callable[[], float] = time.time,
-    on_alarm: OnAlarm | None = None,
-) -> tuple[Tracker, dict[str, Any]]:
-    """The inverse of `Frozen.packed`, bit for bit, and what was packed beside it.
-
-    Raises PackageError for any other bytes, and UsageError for the state of another profile.
-    """
-    check_profile(profile)
-    check_hook(on_alarm)
-    about, arrays = codec.unpack(STATE_SCHEMA, state, STATE)
-    if about.get("profile") != profile.digest:
-        raise UsageError(
-            "this is the state of a Detector of another profile, and the counts would not mean the "
-            "same: pass the one that it had, which after a rebase is the new one"
-        )
-    with codec.reading(STATE):
-        options = {name: about[name] for name in ARGUMENTS if name != "most_bytes"}
-        tracker = Tracker(
-            profile, clock=clock, on_alarm=on_alarm, history=about["most_bytes"], **options
-        )
-        tracker.restore(about, arrays)
-    return tracker, about
-
-
-def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
-    """What several workers know. Raises UsageError for none, and for those with other arguments."""
-    if not states:
-        raise UsageError("there are no states to merge")
-    trackers = [resume(profile, state)[0] for state in states]
-    first = trackers[0]
-    for other in trackers[1:]:
-        for name in ("alpha", "tolerance", "guarantee"):
-            mine = getattr(first, name)
-            theirs = getattr(other, name)
-            if mine != theirs:
-                raise UsageError(f"the states differ in {name}: {mine}, {theirs}")
-    return trackers
 
 
 def _check_history(history: float) -> int:
