@@ -11,9 +11,12 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
+from modelkit.drift.counts import STRANGE, Tally
 from modelkit.drift.layout import Rows
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
+from modelkit.drift.unit_stream import UnitStream
+from modelkit.drift.units import many
 from modelkit.drift.values import DriftCheck
 from modelkit.stats.tests import holm
 
@@ -23,51 +26,83 @@ MOST_COMPARED = 100_000  # rows that are looked through for duplicates
 FEWEST_ALIKE = 20  # rows of one value that are worth a word
 
 
-def unseen(feature: Feature, counts: Array) -> list[DriftCheck]:
-    """A category that training did not know, from counts (67,)."""
-    if feature.ordered or not counts[UNKNOWN_CATEGORY]:
-        return []
-    new = int(counts[UNKNOWN_CATEGORY])
-    total = int(counts.sum())
-    found = f"{new:,} of {total:,} rows have a category that training did not know"
-    return [DriftCheck("unseen category", feature.name, found, "none")]
+def unseen(features: Sequence[Feature], counts: Array) -> list[DriftCheck]:
+    """Categories that training did not know, from counts (d, 67)."""
+    found = []
+    for feature, own in zip(features, counts.tolist(), strict=True):
+        new = own[UNKNOWN_CATEGORY]
+        if new and not feature.ordered:
+            rows = f"{new:,} of {sum(own):,} rows have a category that training did not know"
+            found.append(DriftCheck("unseen category", feature.name, rows, "none"))
+    return found
 
 
-def strangers(unknown: int, rows: int, stratum: str | None) -> tuple[DriftCheck, ...]:
+def unseen_names(features: Sequence[Feature], rows: Rows) -> list[DriftCheck]:
+    """The same with the names of some."""
+    found = []
+    for j, feature in enumerate(features):
+        new = np.flatnonzero(rows.cells[:, j] == UNKNOWN_CATEGORY)
+        if len(new) and not feature.ordered:
+            names = {str(name) for name in as_texts(rows.columns[feature.name][new])}
+            shown = ", ".join(
+                repr(name[:LONGEST_EXAMPLE]) for name in sorted(names)[:EXAMPLES_SHOWN]
+            )
+            seen = f"{len(new):,} of {len(rows):,} rows, such as {shown}"
+            found.append(DriftCheck("unseen category", feature.name, seen, "none"))
+    return found
+
+
+def strangers(unknown: int, rows: int, stratum: str | None) -> list[DriftCheck]:
     """Rows of a stratum that the reference does not have."""
     if not unknown or stratum is None:
-        return ()
+        return []
     found = (
         f"{unknown:,} of {rows:,} rows are of a stratum that the reference does not have; they "
         "were not compared"
     )
-    return (DriftCheck("unseen stratum", stratum, found, "none"),)
+    return [DriftCheck("unseen stratum", stratum, found, "none")]
 
 
-def batch_checks(profile: Profile, rows: Rows, counts: Array, *, alpha: float) -> list[DriftCheck]:
-    """The checks of one batch with counts (d, 67).
+def strange_units(profile: Profile, units: int, rows: int) -> list[DriftCheck]:
+    """Units of a stratum that the reference does not have, and their rows."""
+    if not units:
+        return []
+    found = (
+        f"{many(units, str(profile.unit))} ({rows:,} rows) of a stratum that the reference does not "
+        "have; they were not compared"
+    )
+    return [DriftCheck("unseen stratum", str(profile.stratum), found, "none")]
 
-    A rate that went up, and a column that is constant, are reported where an exact test at alpha
-    tells them from the reference. Holm's correction is over all tests of all columns, and not over
-    those that found something: these are chosen by the rows.
+
+def units_left_out(profile: Profile, stream: UnitStream) -> list[DriftCheck]:
+    """Rows of a stream of units that could not be compared."""
+    found = []
+    if stream.late:
+        rows = (
+            f"{stream.late:,} rows came after the unit that they belong to was judged; they were "
+            "not compared"
+        )
+        found.append(DriftCheck("late rows", str(profile.time or profile.unit), rows, "none"))
+    if stream.partial:
+        rows = (
+            f"{stream.partial:,} rows are of the {stream.unit} in which watching began, which is not "
+            "whole; they were not compared"
+        )
+        found.append(DriftCheck("unit not whole", str(profile.time), rows, "whole units"))
+    return found + strange_units(profile, stream.uncompared, stream.strange)
+
+
+def of_counts(profile: Profile, tally: Tally, alpha: float) -> list[DriftCheck]:
+    """Rates that went up, and constant columns, where an exact test at alpha tells them.
+
+    Holm's correction is over all tests of all columns, and not over those that found something:
+    these are chosen by the rows. Rows of a stratum that the reference does not have are left out.
     """
-    found: list[DriftCheck] = []
-    columns = rows.columns
-    present = [j for j, feature in enumerate(profile.features) if feature.name in columns]
-    for j in present:
-        feature = profile.features[j]
-        found += _unseen_names(feature, columns[feature.name], rows.cells[:, j])
-    found += count_checks(profile, present, counts, alpha)
-    return found + _duplicated(profile, columns, alpha)
-
-
-def count_checks(
-    profile: Profile, present: Sequence[int], counts: Array, alpha: float
-) -> list[DriftCheck]:
-    """The checks that counts (d, 67) of a batch suffice for, of the features that it has."""
     tested: list[DriftCheck] = []
+    known = [stratum != STRANGE for _, stratum in tally.groups]
+    counts = tally.counts[known].sum(axis=0)
     reference = profile.counts.sum(axis=0)
-    for j in present:
+    for j in np.flatnonzero(tally.counted).tolist():
         feature = profile.features[j]
         tested.append(_constant_column(feature, counts[j], reference[j]))
         tested += _rates(feature, counts[j], reference[j])
@@ -77,18 +112,6 @@ def count_checks(
         if p <= alpha:
             found.append(replace(check, p=p))
     return found
-
-
-def _unseen_names(feature: Feature, values: Array, cells: Array) -> list[DriftCheck]:
-    if feature.ordered:
-        return []
-    new = [str(item) for item in as_texts(values[cells == UNKNOWN_CATEGORY])]
-    if not new:
-        return []
-    examples = sorted(set(new))[:EXAMPLES_SHOWN]
-    names = ", ".join(repr(name[:LONGEST_EXAMPLE]) for name in examples)
-    found = f"{len(new):,} of {len(values):,} rows, such as {names}"
-    return [DriftCheck("unseen category", feature.name, found, "none")]
 
 
 def _constant_column(feature: Feature, counts: Array, reference: Array) -> DriftCheck:
@@ -128,7 +151,7 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[DriftCheck
     return tested
 
 
-def _duplicated(profile: Profile, columns: Mapping[str, Array], alpha: float) -> list[DriftCheck]:
+def duplicated(profile: Profile, columns: Mapping[str, Array], alpha: float) -> list[DriftCheck]:
     """Rows that equal an earlier one, among as many rows as the reference has.
 
     More rows would have more duplicates. The test takes duplicates for independent events, which

@@ -170,6 +170,16 @@ def tally_of(profile: str, rows: Rows) -> Tally:
     return _tally(profile, dict(zip(groups, counts, strict=True)), rows.cells.shape[1])
 
 
+def refuse_tally(rows: object) -> None:
+    """Raise UsageError for a Tally where rows are watched one after the other."""
+    if isinstance(rows, Tally):
+        raise UsageError(
+            "a Tally has counts and no rows that could be watched one after the other: "
+            "Detector.test(tally) compares it as one batch; for a stream, give each worker a "
+            "Detector and merge their states"
+        )
+
+
 def count_by(cells: Array, group: Array | None = None, groups: int = 1) -> Array:
     """The number of values in each cell, by group of rows: int64 (groups, d, 67).
 

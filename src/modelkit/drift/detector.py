@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, final
 
-from modelkit.drift import findings, tally_findings, unit_findings
+from modelkit.drift import batch, findings
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.counts import Tally
+from modelkit.drift.counts import Tally, refuse_tally
 from modelkit.drift.history import History, history_of
 from modelkit.drift.notes import OnAlarm
 from modelkit.drift.order import Order, check_order
@@ -160,7 +160,7 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
-        tally_findings.refuse_tally(X)
+        refuse_tally(X)
         if X is None and scores is None and at is not None:
             new = self._tracker.come_to(float(given_seconds(at, 1)[0]))
         else:
@@ -221,11 +221,8 @@ class Detector:
         if isinstance(X, Tally):
             if scores is not None or at is not None:
                 raise UsageError("a Tally has its scores and times already; pass them to tally()")
-            return tally_findings.of_tally(self._tracker, X)
-        rows = self.profile.layout.encode(X, scores, at)
-        if rows.units is not None:
-            return unit_findings.of_batch(self._tracker, rows)
-        return findings.of_batch(self._tracker, rows)
+            return batch.of_tally(self._tracker, X)
+        return batch.of_batch(self._tracker, self.profile.layout.encode(X, scores, at))
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm, and why it needs no more attention.
@@ -263,10 +260,9 @@ class Detector:
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        known = self._tracker.copied()
-        if known.profile.units is not None:
-            return unit_findings.of_stream(known)
-        return findings.of_stream(known)
+        with self._tracker.lock:
+            found = findings.of_stream(self._tracker)
+        return found.report()
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
@@ -313,9 +309,8 @@ class Detector:
             UsageError: without states, or for states of different profiles, arguments or open units.
         """
         workers = resume_all(profile, states)
-        if profile.units is not None:
-            return unit_findings.of_workers(workers)
-        return findings.of_workers(workers)
+        merged = findings.of_workers if profile.units is None else batch.of_open_unit
+        return merged(workers)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

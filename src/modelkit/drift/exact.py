@@ -180,6 +180,44 @@ def _log_choose(rows: int, n: int) -> float:
     return lgamma(rows + 1) - lgamma(n + 1) - lgamma(rows - n + 1)
 
 
+def lasting_test(generations: Array, reference: Array, first: int, *, ordered: bool) -> float:
+    """The p-value of rows that come in generations (g, K), numbered from `first` on, at any time.
+
+    An alarm decides when a report is made and by which rows, so a test of fixed rows would err
+    more often than it says. This is one over a mean of Bayes factors, over the ways to part the
+    cells in two and over the generations of rows that may have been the first to differ: by Ville's
+    inequality it is ever at most p with a probability of at most p.
+    """
+    since = np.cumsum(generations[::-1], axis=0)[::-1]  # each generation
+    counts = _parted(np.vstack([reference, since]), ordered=ordered)
+    factors = _log_bayes_factors(counts[1:], counts[0])
+    begins = first + np.arange(len(since)) + 1.0
+    weights = 1 / (begins * (begins + 1) * factors.shape[1])  # all generations: at most 1
+    most = factors.max()
+    evidence = np.log((np.exp(factors - most) * weights[:, None]).sum()) + most
+    return float(np.exp(-max(evidence, 0.0)))
+
+
+def _parted(counts: Array, *, ordered: bool) -> Array:
+    """Counts (n, 67) as counts (n, ways, 2): numbers are parted by a threshold, categories one from all.
+
+    The ways must not depend on the counts, for instance on which cells are empty.
+    """
+    cells = np.cumsum(counts, axis=1)[:, :-1] if ordered else counts
+    return np.stack([cells, counts.sum(axis=1)[:, None] - cells], axis=-1)
+
+
+def _log_bayes_factors(counts: Array, reference: Array) -> Array:
+    """That two counts of two outcomes (..., 2) have different chances, by Jeffreys' prior of each."""
+    from scipy.special import betaln
+
+    own, past = counts + 0.5, reference + 0.5
+    apart = betaln(own[..., 0], own[..., 1]) - betaln(0.5, 0.5)
+    both = own + reference
+    factors: Array = apart + betaln(past[..., 0], past[..., 1]) - betaln(both[..., 0], both[..., 1])
+    return factors
+
+
 def effects(
     batch: Array, reference: Array, rng: np.random.Generator, *, ordered: bool
 ) -> tuple[Effect, ...]:
@@ -203,11 +241,13 @@ def effects(
     """
     pairs = _Samples(batch, reference, rng)
     index = pairs.measured(root_psi, 0.5)
-    found = [Effect(name, *pairs.measured(distance)) for name, distance in _distances(ordered)]
+    found = [
+        Effect(name, *pairs.measured(distance)) for name, distance in distances(ordered=ordered)
+    ]
     return (*found, _psi(pairs, index))
 
 
-def _distances(ordered: bool) -> list[tuple[str, Distance]]:
+def distances(*, ordered: bool) -> list[tuple[str, Distance]]:
     """The distances that are measured, the first of them for alarms."""
     return [*([("ks", ks)] if ordered else []), ("tv", tv), ("js", js)]
 
@@ -222,7 +262,7 @@ def _psi(pairs: _Samples, roots: tuple[float, float, float]) -> Effect:
 
 def main_effect(recent: Array, reference: Array, *, ordered: bool) -> Effect:
     """The first of the effect sizes between counts (67,); neither may be empty."""
-    name, distance = _distances(ordered)[0]
+    name, distance = distances(ordered=ordered)[0]
     pairs = _Samples(recent, reference, np.random.default_rng(0))  # as in `all_effects`
     return Effect(name, *pairs.measured(distance))
 

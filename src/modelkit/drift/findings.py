@@ -1,322 +1,341 @@
-"""The reports: on a stream so far, on one batch, and on several workers together."""
+"""The reports: counts of rows beside those of the reference, with p-values, whatever rows they are.
+
+A stream so far, one set of rows, the sum of several workers and a span of the past differ in where
+their counts and p-values come from. From there on a report is made in one way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks, exact
-from modelkit.drift.cells import Feature
-from modelkit.drift.counts import count_by
-from modelkit.drift.dependence import thinned
-from modelkit.drift.feature_findings import feature_drift
-from modelkit.drift.layout import Rows
-from modelkit.drift.notes import united
-from modelkit.drift.performance import label_free, stream_performance
+from modelkit.drift.audit import bins_of
+from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.notes import Acknowledgement, united
+from modelkit.drift.performance import stream_performance
+from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.segments import Pair, pairs_of, segment_drifts
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.thresholds import anytime_p
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
-from modelkit.drift.where import segments_of
-from modelkit.errors import UsageError
-from modelkit.stats.evidence import LEAST_WEALTH
-from modelkit.stats.tests import holm
+from modelkit.drift.unit_stream import UnitStream
+from modelkit.drift.unit_watch import UnitWatch
+from modelkit.drift.units import many, unit_name
+from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
+
+
+@final
+@dataclass(frozen=True)
+class Compared:
+    """The rows of one stratum beside the reference, for d features.
+
+    `reference` and `counts` are (d, 67), `changed` and `material` the p-values of each feature, and
+    `began` the row at which its best bet began; empty where there are none. `values` is how many of
+    each the p-values rest on, where these are not the counts, and `at_alarm` the counts (67,) of
+    the last alarm of a feature by its name. `effects` gives the effect sizes of a feature by its
+    number, where units are what varies and not rows.
+    """
+
+    stratum: str | None
+    features: Sequence[Feature]
+    reference: Array
+    counts: Array
+    changed: Sequence[float | None] = ()
+    material: Sequence[float | None] = ()
+    began: Sequence[int | None] = ()
+    values: Sequence[int] = ()
+    at_alarm: Mapping[str, Array] = field(default_factory=dict)
+    effects: Callable[[int], tuple[Effect, ...]] | None = None
+
+    def drifts(self) -> list[FeatureDrift]:
+        """The findings on each feature."""
+        return [self._drift(j, feature) for j, feature in enumerate(self.features)]
+
+    def _drift(self, j: int, feature: Feature) -> FeatureDrift:
+        reference, counts = self.reference[j], self.counts[j]
+        changed = self.changed[j] if self.changed else None
+        material = self.material[j] if self.material else None
+        suspect = min((p for p in (changed, material) if p is not None), default=1.0) < SUSPECT
+        at_alarm = self.at_alarm.get(feature.name)
+        before, now = _shares(reference), _shares(counts)
+        then = before * 0 if at_alarm is None else _shares(at_alarm)
+        labels = feature.labels()
+        shown = _shown_cells(labels, before + now + then)
+        rows = int(counts.sum())
+        return FeatureDrift(
+            feature=feature.name,
+            kind=feature.kind,
+            stratum=self.stratum,
+            rows=rows,
+            p_changed=changed,
+            p_material=material,
+            effects=self._effects(j, feature),
+            reference_rows=int(reference.sum()),
+            compared=int(self.values[j]) if len(self.values) else rows,
+            missing=(float(before[GONE]), float(now[GONE])),
+            weight=feature.weight,
+            began=self.began[j] if self.began and suspect else None,
+            cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
+            bins=bins_of(feature, reference, counts),
+            at_alarm=() if at_alarm is None else tuple(then[shown].tolist()),
+        )
+
+    def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
+        if self.effects is not None:
+            return self.effects(j)
+        return exact.all_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+
+
+def _shares(counts: Array) -> Array:
+    shares: Array = counts / max(counts.sum(), 1)
+    return shares
+
+
+def _shown_cells(labels: Sequence[str], shares: Array) -> list[int]:
+    """The cells that any rows are in, and empty ones between edges."""
+    return [
+        i
+        for i, (label, share) in enumerate(zip(labels, shares.tolist(), strict=True))
+        if share or (label and label[0] not in "-+(")
+    ]
+
+
+@final
+@dataclass(frozen=True)
+class Findings:
+    """All that a report is made of, as copies: it may be made while more rows come in.
+
+    `limits` are said beside the assumptions of the profile, `pairs` are features in segments, and
+    the other fields are those of a DriftReport.
+    """
+
+    profile: Profile
+    alpha: float
+    kind: Literal["stream", "batch", "span"]
+    rows: int
+    guarantee: str
+    sides: Sequence[Compared]
+    alarms: tuple[Alarm, ...] = ()
+    limits: Sequence[str] = ()
+    checks: Sequence[DriftCheck] = ()
+    performance: Performance | None = None
+    skipped: int = 0
+    times: tuple[float, float] | None = None
+    pairs: Sequence[Pair] = ()
+    acknowledged: tuple[Acknowledgement, ...] = ()
+
+    @cached_property
+    def features(self) -> tuple[FeatureDrift, ...]:
+        """The findings on each feature in each stratum."""
+        return tuple(drift for side in self.sides for drift in side.drifts())
+
+    def report(self) -> DriftReport:
+        """The report, with effect sizes and the tests of segments."""
+        return DriftReport(
+            kind=self.kind,
+            rows=self.rows,
+            reference_rows=self.profile.rows,
+            alpha=self.alpha,
+            guarantee=self.guarantee,
+            assumptions=(*self.profile.assumptions(), *self.limits),
+            alarms=self.alarms,
+            features=self.features,
+            checks=tuple(self.checks),
+            performance=self.performance,
+            skipped=self.skipped,
+            times=self.times,
+            segments=segment_drifts(self.pairs),
+            acknowledged=self.acknowledged,
+        )
 
 
 # A stream.
 
 
-def of_stream(tracker: Tracker) -> DriftReport:
-    """The evidence so far, and the last 1,024 rows of each stratum beside the reference."""
-    profile = tracker.profile
-    features: list[FeatureDrift] = []
-    found: list[DriftCheck] = []
-    alarmed = counts_at_alarm(tracker.alarms)
-    for s, (name, stream) in enumerate(tracker.streams()):
-        features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
-        for feature, totals in zip(profile.features, stream.totals, strict=True):
-            found += checks.unseen(feature, totals)
-    if tracker.labels.target is not None and profile.target is not None:
-        labels = profile.target
-        own = (labels.feature,)
-        features += _stream_features(own, labels.counts[None], None, tracker.labels.target, alarmed)
-    skipped = sum(stream.left_out for _, stream in tracker.streams())
-    return DriftReport(
-        kind="stream",
-        rows=tracker.rows,
-        reference_rows=profile.rows,
-        alpha=tracker.alpha,
-        guarantee=tracker.promise,
-        assumptions=(
-            *profile.assumptions(),
-            *tracker.about_references(),
-            *_left_out_text(tracker.rows, skipped),
-        ),
+def of_stream(tracker: Tracker) -> Findings:
+    """The evidence so far, and the last 1,024 rows of each stratum or the last 8 units."""
+    found = _of_rows(tracker) if tracker.units is None else _of_units(tracker, tracker.units)
+    return replace(
+        found,
         alarms=tracker.alarms,
-        features=tuple(features),
-        checks=(*found, *checks.strangers(tracker.strangers, tracker.rows, profile.stratum)),
         performance=stream_performance(tracker),
-        skipped=skipped,
         times=tracker.times,
-        segments=segments_of(tracker),
+        pairs=pairs_of(
+            tracker.profile.features, tracker.segmented, tracker.alarms, tracker.counted
+        ),
         acknowledged=tracker.notes.of_reference(),
     )
 
 
-def _left_out_text(rows: int, skipped: int) -> tuple[str, ...]:
-    """What was counted and not looked at, in words; nothing where that is none."""
-    if not skipped:
-        return ()
-    said = (
-        f"a Monitor: of {rows + skipped:,} rows, {rows:,} were looked at, as many as its budget "
-        "allows and 64 of each larger call, for alarms, p-values and the recent rows; checks and the "
-        "history are of all rows"
+def _of_rows(tracker: Tracker) -> Findings:
+    profile = tracker.profile
+    sides = []
+    found: list[DriftCheck] = []
+    for s, (name, stream) in enumerate(tracker.streams()):
+        sides.append(_stream_side(tracker, name, stream, profile.features, profile.counts[s]))
+        found += checks.unseen(profile.features, stream.totals)
+    labels = profile.target
+    if tracker.labels.target is not None and labels is not None:
+        reference = labels.counts[None]
+        sides.append(
+            _stream_side(tracker, None, tracker.labels.target, [labels.feature], reference)
+        )
+    skipped = sum(stream.left_out for _, stream in tracker.streams())
+    found += checks.strangers(tracker.strangers, tracker.rows, profile.stratum)
+    limits = list(tracker.about_references())
+    if skipped:
+        limits.append(
+            f"a Monitor: of {tracker.rows + skipped:,} rows, {tracker.rows:,} were looked at, as many as "
+            "its budget allows and 64 of each larger call, for alarms, p-values and the recent "
+            "rows; checks and the history are of all rows"
+        )
+    return Findings(
+        profile,
+        tracker.alpha,
+        "stream",
+        tracker.rows,
+        tracker.promise,
+        sides,
+        limits=limits,
+        checks=found,
+        skipped=skipped,
     )
-    return (said,)
 
 
-def counts_at_alarm(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
-    """The counts (67,) of the rows of the last alarm, by stratum and feature."""
-    with_counts = [alarm for alarm in alarms if alarm.counts]
-    return {(alarm.stratum, alarm.feature): np.array(alarm.counts) for alarm in with_counts}
-
-
-def _stream_features(
-    features: Sequence[Feature],
-    references: Array,
+def _stream_side(
+    tracker: Tracker,
     name: str | None,
     stream: Stream,
-    alarmed: Mapping[tuple[str | None, str], Array],
-) -> list[FeatureDrift]:
-    recent = stream.recent()
-    material = stream.p("material")
-    changed = stream.p("changed") if "changed" in stream.evidence else None
-    began = stream.began("material" if changed is None else "changed")
-    found = []
-    for j, feature in enumerate(features):
-        p_material = float(material[j])
-        p_changed = None if changed is None else float(changed[j])
-        suspect = min(1.0 if p_changed is None else p_changed, p_material) < SUSPECT
-        drift = feature_drift(
-            feature,
-            name,
-            references[j],
-            recent[j],
-            changed=p_changed,
-            material=p_material,
-            began=int(began[j]) if stream.rows and suspect else None,
-            compared=int(stream.values[j]),
-            alarmed=alarmed.get((name, feature.name)),
-        )
-        found.append(drift)
-    return found
+    features: Sequence[Feature],
+    reference: Array,
+) -> Compared:
+    changed = "changed" in stream.evidence
+    return Compared(
+        name,
+        features,
+        reference,
+        stream.recent(),
+        changed=stream.p("changed").tolist() if changed else (),
+        material=stream.p("material").tolist(),
+        began=stream.began("changed" if changed else "material").tolist() if stream.rows else (),
+        values=stream.values.tolist(),
+        at_alarm=_at_alarm(tracker.alarms, name),
+    )
+
+
+def _at_alarm(alarms: Sequence[Alarm], stratum: str | None) -> dict[str, Array]:
+    """The counts (67,) of the rows of the last alarm of each feature in a stratum."""
+    own = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
+    return {alarm.feature: np.array(alarm.counts) for alarm in own}
+
+
+def _of_units(tracker: Tracker, units: UnitWatch) -> Findings:
+    profile = tracker.profile
+    stream = units.stream
+    recent, strata = stream.recent()
+    tests = stream.evidence.tests
+    side = units_side(profile, recent, strata)
+    side = replace(
+        side,
+        changed=tests["changed"].feature_p().tolist(),
+        material=tests["material"].feature_p().tolist(),
+        began=[None if unit is None else unit.before for unit in units.began()],
+        values=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
+        at_alarm=_at_alarm(tracker.alarms, None),
+    )
+    found = [
+        *checks.unseen(profile.features, stream.totals),
+        *checks.units_left_out(profile, stream),
+    ]
+    return Findings(
+        profile,
+        tracker.alpha,
+        "stream",
+        tracker.rows,
+        tracker.promise,
+        [side, *_labels_side(tracker)],
+        limits=[*_progress(stream), *tracker.about_references()],
+        checks=found,
+    )
+
+
+def units_side(profile: Profile, counts: Array, strata: Sequence[int]) -> Compared:
+    """Units with counts (units, d, 67) beside those of the reference."""
+    units = profile.units
+    reference = profile.counts.sum(axis=0)
+
+    def effects(j: int) -> tuple[Effect, ...]:
+        feature = profile.features[j]
+        sides = None if units is None else UnitSides.of(units, feature, j, counts[:, j], strata)
+        return () if sides is None else sides.effects()
+
+    recent = counts.sum(axis=0) if len(counts) else np.zeros_like(reference)
+    return Compared(None, profile.features, reference, recent, effects=effects)
+
+
+def _labels_side(tracker: Tracker) -> list[Compared]:
+    """The last labels beside those of the reference; they come without units, and are not judged."""
+    labels = tracker.profile.target
+    stream = tracker.labels.target
+    if labels is None or stream is None or not stream.recent().any():
+        return []
+    return [Compared(None, [labels.feature], labels.counts[None], stream.recent())]
+
+
+def _progress(stream: UnitStream) -> list[str]:
+    """How far a stream has come, in words."""
+    last = f", the last {stream.trail[-1].name}" if stream.trail else ""
+    said = [f"{many(stream.evidence.judged, stream.unit)} judged{last}"]
+    if stream.open_rows and stream.open_key is not None:
+        name = unit_name(stream.unit, stream.open_key)
+        said.append(f"{stream.open_rows:,} rows of {name} wait until it is complete")
+    return said
 
 
 # Several workers.
 
 
 def of_workers(trackers: Sequence[Tracker]) -> DriftReport:
-    """The counts of all workers, and the mean of their evidence for material changes."""
+    """The sum of several workers' counts, with the mean of their evidence for material changes."""
     first = trackers[0]
     profile = first.profile
     rows = sum(tracker.rows for tracker in trackers)
-    strangers = sum(tracker.strangers for tracker in trackers)
-    features: list[FeatureDrift] = []
+    sides = []
     alarms: list[Alarm] = []
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
-        merged = _Merged(first, streams)
-        alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
-        for j, feature in enumerate(profile.features):
-            drift = feature_drift(
-                feature, name, profile.counts[s, j], merged.recent[j], material=merged.p(j)
-            )
-            features.append(drift)
-            found += checks.unseen(feature, merged.totals[j])
-    return DriftReport(
-        kind="stream",
-        rows=rows,
-        reference_rows=profile.rows,
-        alpha=first.alpha,
-        guarantee=f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
-        assumptions=(
-            *profile.assumptions(),
-            "changed, performance and labels need one sequence, and are not merged",
-        ),
-        alarms=tuple(alarms),
-        features=tuple(features),
-        checks=(*found, *checks.strangers(strangers, rows, profile.stratum)),
-        performance=None,
-        acknowledged=united([tracker.notes for tracker in trackers]),
-    )
-
-
-class _Merged:
-    """The streams of one stratum at several workers."""
-
-    def __init__(self, first: Tracker, streams: Sequence[Stream]) -> None:
-        self.recent = np.sum([stream.recent() for stream in streams], axis=0)
-        self.totals = np.sum([stream.totals for stream in streams], axis=0)
-        values = [stream.material_wealth() for stream in streams]
-        self._wealth = np.mean(values, axis=0)
-        self._staked = np.mean([stream.staked(first.guarantee) for stream in streams])
-        self._enough = streams[0].enough("material", self._wealth)
-
-    def p(self, j: int) -> float:
-        """The p-value of the mean evidence of a feature."""
-        return float(min(1.0, self._staked / max(self._wealth[j], LEAST_WEALTH)))
-
-    def crossings(self, rows: int) -> list[Crossing]:
-        """The features whose mean evidence is enough for an alarm, after all workers' rows."""
-        return [
-            Crossing("material", j, self.p(j), rows, None, self.recent[j])
-            for j in np.flatnonzero(self._enough).tolist()
+        recent = np.sum([stream.recent() for stream in streams], axis=0)
+        wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
+        staked = float(np.mean([stream.staked(first.guarantee) for stream in streams]))
+        p = anytime_p(wealth, staked).tolist()
+        sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
+        alarms += [
+            first.alarm(s, Crossing("material", j, p[j], rows, None, recent[j]))
+            for j in np.flatnonzero(streams[0].enough("material", wealth)).tolist()
         ]
-
-
-# One batch.
-
-
-def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
-    """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks.
-
-    Raises UsageError for no rows, and for a profile with private counts.
-    """
-    profile = tracker.profile
-    if not len(rows):
-        raise UsageError("there are no rows to test")
-    if profile.epsilon is not None:
-        raise UsageError(
-            "the counts of this profile have noise for privacy, which an exact test would take for "
-            "drift; show the rows to update(), which allows for it"
-        )
-    counts = _batch_counts(profile, rows, tracker.seed)
-    found = checks.batch_checks(profile, rows, counts.sum(axis=0), alpha=tracker.alpha)
-    strangers = 0 if rows.strata is None else int((rows.strata < 0).sum())
-    report = batch_report(tracker, counts, len(rows), strangers)
-    return replace(
-        report,
-        checks=(*found, *report.checks),
-        performance=label_free(tracker, tracker.label_free.of(rows.answers), rows.answers),
-    )
-
-
-def batch_report(tracker: Tracker, counts: Array, rows: int, strangers: int) -> DriftReport:
-    """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
-    profile = tracker.profile
-    features = _batch_features(tracker, counts)
-    return DriftReport(
-        kind="batch",
-        rows=rows,
-        reference_rows=profile.rows,
-        alpha=tracker.alpha,
-        guarantee=f"{_batch_promise(tracker.alpha)}{_least_p(features, tracker.alpha)}",
-        assumptions=profile.assumptions(),
-        alarms=_batch_alarms(tracker, features, rows),
-        features=tuple(features),
-        checks=checks.strangers(strangers, rows, profile.stratum),
-        performance=None,
-    )
-
-
-def _least_p(features: Sequence[FeatureDrift], alpha: float) -> str:
-    """What the smallest p-value of so many features stands for: equal ones may differ in size."""
-    tests = sum(drift.p_changed is not None for drift in features)
-    draws = exact.permutations_for(tests, alpha)
-    least = f"{tests / (draws + 1):.2g}"
-    return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
-
-
-def _batch_promise(alpha: float) -> str:
-    return (
-        "if this batch is exchangeable with the reference, any alarm is raised with a probability "
-        f"of at most {alpha:g}; exact, for this one batch"
-    )
-
-
-def _batch_counts(profile: Profile, rows: Rows, seed: int) -> Array:
-    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
-
-    They are counted from a random row on, which batches of different sizes begin at another of.
-    """
-    rng = np.random.default_rng([seed, len(rows)])
-    present = [feature.name in rows.columns for feature in profile.features]
-    strides = [
-        feature.stride if here else 1
-        for feature, here in zip(profile.features, present, strict=True)
-    ]
-    strata = len(profile.strata)
-    cells = thinned(rows.cells, rows.strata, strata, strides, rng)
-    return count_by(cells, rows.strata, strata)
-
-
-def _batch_features(tracker: Tracker, counts: Array) -> list[FeatureDrift]:
-    profile = tracker.profile
-    adjusted = adjusted_tests(tracker.profile, counts, tracker.alpha, tracker.seed)
-    found = []
-    for s, (name, _) in enumerate(tracker.streams()):
-        for j, feature in enumerate(profile.features):
-            drift = feature_drift(
-                feature, name, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j))
-            )
-            found.append(drift)
-    return found
-
-
-def adjusted_tests(
-    profile: Profile, counts: Array, alpha: float, seed: int
-) -> dict[tuple[int, int], float]:
-    """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
-    tests = []
-    for s, j in np.ndindex(counts.shape[:2]):
-        both = counts[s, j].sum() and profile.counts[s, j].sum()
-        if both and profile.features[j].weight > 0:
-            tests.append((s, j))
-    draws = exact.permutations_for(len(tests), alpha)
-    rng = np.random.default_rng(seed)
-    p = []
-    for s, j in tests:
-        ordered = profile.features[j].ordered
-        value = exact.exact_test(
-            counts[s, j],
-            profile.counts[s, j],
-            "anderson_darling" if ordered else "chi_square",
-            rng,
-            draws,
-        )
-        p.append(value)
-    adjusted = holm(np.array(p)).tolist()
-    return dict(zip(tests, adjusted, strict=True))
-
-
-def _batch_alarms(
-    tracker: Tracker, features: Sequence[FeatureDrift], rows: int
-) -> tuple[Alarm, ...]:
-    """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
-    alarms = []
-    for drift in features:
-        if drift.p_changed is None or drift.p_changed > tracker.alpha:
-            continue
-        alarm = Alarm(
-            kind="changed",
-            feature=drift.feature,
-            stratum=drift.stratum,
-            statistic="chi-square" if drift.kind == "category" else "Anderson-Darling",
-            p=drift.p_changed,
-            level=tracker.alpha,
-            row=rows,
-            began=None,
-            effect=drift.effects[0],
-            rows=drift.rows,
-            guarantee=_batch_promise(tracker.alpha),
-            assumptions=tracker.profile.assumptions(),
-        )
-        alarms.append(alarm)
-    return tuple(sorted(alarms, key=lambda alarm: alarm.p))
+        totals = np.sum([stream.totals for stream in streams], axis=0)
+        found += checks.unseen(profile.features, totals)
+    strangers = sum(tracker.strangers for tracker in trackers)
+    return Findings(
+        profile,
+        first.alpha,
+        "stream",
+        rows,
+        f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
+        sides,
+        alarms=tuple(alarms),
+        limits=["changed, performance and labels need one sequence, and are not merged"],
+        checks=[*found, *checks.strangers(strangers, rows, profile.stratum)],
+        acknowledged=united([tracker.notes for tracker in trackers]),
+    ).report()

@@ -27,10 +27,7 @@ def where_text(group: Sequence[SegmentDrift], alpha: float) -> str:
     """In which segments of one column a feature has changed, in one sentence."""
     feature = group[0].feature
     by = group[0].by
-    if group[0].p is None:
-        names = [drift.segment for drift in group]
-        return f"{feature}, by {by}: largest in {listed(names[:3])} (not tested)"
-    hit = [drift.segment for drift in group if drift.p is not None and drift.p <= alpha]
+    hit = [drift.segment for drift in group if drift.p <= alpha]
     rest = len(group) - len(hit)
     if not hit:
         return (
@@ -53,7 +50,7 @@ def where_part(segments: Sequence[SegmentDrift], alpha: float) -> str:
         rows: list[tuple[str, ...]] = []
         for drift in group[:MOST_LINES]:
             before, now = drift.share
-            size = "-" if drift.effect is None else sections.effect_text(drift.effect)
+            size = sections.effect_text(drift.effect)
             shares = f"{percent(before)}, {percent(now)}"
             rows.append((drift.segment, f"{drift.rows:,}", shares, size, sections.p_value(drift.p)))
         header: tuple[str, ...] = (
@@ -63,9 +60,6 @@ def where_part(segments: Sequence[SegmentDrift], alpha: float) -> str:
             "size",
             "p",
         )
-        if group[0].p is None:  # a column of dashes says nothing
-            header = header[:-1]
-            rows = [row[:-1] for row in rows]
         left = len(group) - MOST_LINES
         more = f"<p>and {count_of(left, 'more segment')}</p>" if left > 0 else ""
         parts.append(f"<p>{escape(where_text(group, alpha))}</p>")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.labelfree import Calibration, Estimate
 from modelkit.drift.labels import reference_interval
+from modelkit.drift.losses import Baseline
 from modelkit.drift.outputs import scores_of
+from modelkit.drift.profile import Profile
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Performance
 from modelkit.stats.ranks import expected_area
@@ -82,3 +85,24 @@ def _unsupported(tracker: Tracker, estimate: Estimate) -> str | None:
         share = estimate.outside / estimate.rows
         reasons.append(f"{share:.0%} of the probabilities are beyond the reference's")
     return f"outside reference support: {'; '.join(reasons)}" if reasons else None
+
+
+def span_performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance | None:
+    """The mean loss of the labels that came in a span, with a bound of its own."""
+    n = sum(bucket.losses[0] for bucket in buckets)
+    baseline = profile.baseline
+    if baseline is None or n < 2:
+        return None
+    found = Baseline(
+        n=n,
+        total=sum(bucket.losses[1] for bucket in buckets),
+        squares=sum(bucket.losses[2] for bucket in buckets),
+        binary=baseline.binary,
+        scale=baseline.scale,
+    )
+    return Performance(
+        labelled=n,
+        loss=reference_interval(found),
+        baseline=reference_interval(baseline),
+        estimated={},
+    )

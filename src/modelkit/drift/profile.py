@@ -141,7 +141,7 @@ class Profile:
                 alarm says in which of their categories, or ranges of their numbers, the change is.
                 "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
                 counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
-                column. They do not go with `stratum` or `epsilon`.
+                column. They do not go with `stratum`, `unit` or `epsilon`.
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
@@ -159,7 +159,7 @@ class Profile:
             positive=positive,
             ordered=ordered,
         )
-        refusals.check_segments(segments, stratum, epsilon)
+        refusals.check_segments(segments, stratum, epsilon, unit)
         marking = Marking(unit, time, stratum, private=epsilon is not None)
         sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
         kinds = fitting.length_columns(text, model)

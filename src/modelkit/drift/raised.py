@@ -12,9 +12,11 @@ from modelkit.drift import exact
 from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled, LossCrossing
 from modelkit.drift.profile import Profile
+from modelkit.drift.shares import HORIZON
 from modelkit.drift.stream import Crossing
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm, Effect
+from modelkit.stats.evidence import Guarantee
 
 STATISTICS = {
     "changed": "conformal test martingale",
@@ -55,6 +57,19 @@ def row_alarm(
         rows=crossing.rows,
         again=crossing.again,
         counts=tuple(recent.tolist()),
+    )
+
+
+def row_promise(alpha: float, guarantee: Guarantee) -> str:
+    """The guarantee of a stream of rows, in words."""
+    if guarantee == "ever":
+        return (
+            "if rows are exchangeable with the reference, any alarm is ever raised with a "
+            f"probability of at most {alpha:g}, however often one looks"
+        )
+    return (
+        f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
+        f"rows with a probability of at most {alpha:g}"
     )
 
 

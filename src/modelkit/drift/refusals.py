@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 from modelkit.drift.cells import Feature
@@ -107,7 +109,9 @@ def check_same_columns(old: Any, new: Any) -> None:
     )
 
 
-def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | None) -> None:
+def check_segments(
+    names: Sequence[str], stratum: str | None, epsilon: float | None, unit: str | None
+) -> None:
     """Raise UsageError for segments with arguments of `Profile.fit` that they do not go with."""
     if isinstance(names, str):
         raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
@@ -115,6 +119,11 @@ def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | N
         raise UsageError(
             f"segments and stratum do not go together: the alarms of a stratum of {stratum!r} say "
             "already where the change is"
+        )
+    if names and unit is not None:
+        raise UsageError(
+            "segments and unit do not go together: rows in segments are tested one by one, and with "
+            f"unit={unit!r} they cannot be; leave one out"
         )
     if names and epsilon is not None:
         raise UsageError(
@@ -218,3 +227,17 @@ def first_names(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     shown = f"{[*names[:NAMES_SHOWN]]}"
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def check_history(history: float) -> int:
+    """The bytes of a history. Raises UsageError for what is no number of bytes."""
+    if not isinstance(history, Real) or not 0 <= history < inf:
+        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
+    return int(history)
+
+
+def check_seed(seed: int) -> int:
+    """A seed as it is. Raises UsageError for what is none."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
+    return int(seed)

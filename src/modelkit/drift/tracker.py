@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from copy import copy, deepcopy
-from math import inf
-from numbers import Integral, Real
 from typing import Any, TypeVar, final
 
 import numpy as np
@@ -24,21 +20,20 @@ from modelkit.drift.milestones import places_of
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm
-from modelkit.drift.refusals import check_same_columns
+from modelkit.drift.raised import row_alarm, row_promise
+from modelkit.drift.refusals import check_history, check_same_columns, check_seed
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
+from modelkit.drift.shares import AlphaShares, stream_of
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.turns import Turns
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
-from modelkit.drift.units import UnitRows
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
-Turn = Callable[[], AbstractContextManager[None]]
 Call = TypeVar("Call")
 
 
@@ -74,7 +69,7 @@ class Tracker(Turns):
         check_profile(profile)
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
-        self.most_bytes = _check_history(history)
+        self.most_bytes = check_history(history)
         self.clock = clock
         self.outbox = Outbox(on_alarm)
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
@@ -83,8 +78,8 @@ class Tracker(Turns):
         # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
         self.place = 0
         self.counted = 0
-        self._compare_with(profile, alpha, _check_seed(seed))
-        self.caught_up: Turn = self.turn
+        self._compare_with(profile, alpha, check_seed(seed))
+        self.caught_up = self.turn
 
     def _compare_with(self, profile: Profile, alpha: float, seed: int) -> None:
         """Begin the evidence against a reference. Raises UsageError for an alpha out of range."""
@@ -94,7 +89,8 @@ class Tracker(Turns):
         self.seed = seed
         self._shares = shares
         self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.most_bytes)], self.most_bytes)
-        self.segmented = Segmented(profile.segments, profile.features)
+        tested = profile.why_untested is None  # rows in segments are tested one by one
+        self.segmented = Segmented(profile.segments if tested else (), profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
         self.label_free = LabelFree(profile.calibration)
@@ -109,21 +105,6 @@ class Tracker(Turns):
             profile, shares, promise=self.promise, order=of_labels, ties=of_target
         )
         self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
-
-    def copied(self) -> Tracker:
-        """What is known now, which nobody changes: to report on without the lock."""
-        with self.lock:
-            other = copy(self)
-            profile = self.profile
-            shared = {id(part): part for part in (profile, *vars(profile).values())}
-            names = ("_streams", "units", "labels", "label_free", "segmented", "_shuffles")
-            for name, part in deepcopy(
-                {name: getattr(self, name) for name in names}, shared
-            ).items():
-                setattr(other, name, part)
-            other.notes = copy(self.notes)
-            other.eras = [era.shared() for era in self.eras]
-        return other
 
     # What is known.
 
@@ -163,15 +144,7 @@ class Tracker(Turns):
         """The guarantee in words."""
         if self.units is not None:
             return self.units.promise
-        if self.guarantee == "ever":
-            return (
-                "if rows are exchangeable with the reference, any alarm is ever raised with a "
-                f"probability of at most {self.alpha:g}, however often one looks"
-            )
-        return (
-            f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
-            f"rows with a probability of at most {self.alpha:g}"
-        )
+        return row_promise(self.alpha, self.guarantee)
 
     # Rows, as cells.
 
@@ -189,26 +162,15 @@ class Tracker(Turns):
             if self._streams:  # units count their rows when they take them
                 self._streams[s].totals += counts
         self.segmented.count(cells, at)
-        self._trim()
-        self.counted += len(cells)
-
-    def _trim(self) -> None:
-        """Forget what is oldest, where the counts of all references take too much memory."""
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)
+        self.counted += len(cells)
 
     def _keep(self, new: Sequence[Alarm]) -> None:
         """Keep new alarms, which are sent later."""
         if new:
             self.notes.keep(new)
             self.outbox.add(new)
-
-    def push_units(
-        self, cells: Array, strata: Array | None, parts: Sequence[UnitRows], order: Order = "any"
-    ) -> list[Alarm]:
-        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
-        self.of_units().stream.take(cells, strata, parts, order)
-        return self.settle()
 
     def of_units(self) -> UnitWatch:
         """What is known of units. Raises UsageError where rows are compared."""
@@ -373,8 +335,10 @@ class Tracker(Turns):
     ) -> list[Alarm]:
         new: list[Alarm] = []
         if rows.units is not None:  # which may be refused
-            self.of_units().stream.check_ahead(rows.units)
-            new += self.push_units(rows.cells, rows.strata, rows.units, order)
+            stream = self.of_units().stream
+            stream.check_ahead(rows.units)
+            stream.take(rows.cells, rows.strata, rows.units, order)
+            new += self.settle()
         self.label_free.add(estimate)
         self.count(rows.cells, rows.strata, times)
         if rows.units is None:
@@ -402,7 +366,7 @@ class Tracker(Turns):
     def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
         """Compare with another reference from now on; what waits is compared with the old one.
 
-        Raises UsageError where it does not watch the same columns and outputs, and without a reason.
+        Raises UsageError where it does not tracker the same columns and outputs, and without a reason.
         """
         with self.caught_up():
             profile = check_profile(profile).without(self.ignored)
@@ -428,15 +392,3 @@ class Tracker(Turns):
         units = None if self.units is None else self.units.stream
         more = [] if units is None else [units]
         return [*self._streams, *more, *self.labels.parts]
-
-
-def _check_history(history: float) -> int:
-    if not isinstance(history, Real) or not 0 <= history < inf:
-        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
-    return int(history)
-
-
-def _check_seed(seed: int) -> int:
-    if not isinstance(seed, Integral) or seed < 0:
-        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
-    return int(seed)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import final
 
 import numpy as np
 
-from modelkit._internal.arrays import Array
+from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import AlphaShares
-from modelkit.drift.unit_effects import first_effect, unit_effects
 from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
 from modelkit.drift.unit_stream import JudgedUnit, UnitCrossing, UnitStream
-from modelkit.drift.units import ReferenceUnits, group_table, many, plural, shares_of
+from modelkit.drift.units import ReferenceUnits, many, plural
 from modelkit.drift.values import Alarm, Effect
 from modelkit.stats.evidence import Guarantee
 
@@ -70,10 +67,10 @@ class UnitWatch:
     def alarm(self, crossing: UnitCrossing) -> Alarm:
         """The alarm that a crossing raises."""
         feature = self._profile.features[crossing.feature]
-        sides = self._sides(crossing.feature, crossing.recent, crossing.strata)
-        effect = None
-        if sides is not None:
-            effect = Effect.later(partial(first_effect, *sides, ordered=feature.ordered))
+        sides = UnitSides.of(
+            self.reference, feature, crossing.feature, crossing.recent, crossing.strata
+        )
+        effect = None if sides is None else Effect.later(sides.main_effect)
         began = crossing.began
         own = crossing.unit
         return Alarm(
@@ -95,26 +92,6 @@ class UnitWatch:
             again=crossing.again,
             counts=tuple(crossing.recent.sum(axis=0).tolist()),
         )
-
-    def effects(self, j: int, recent: Array, strata: Sequence[int]) -> tuple[Effect, ...]:
-        """Effect sizes of feature number j, from counts (units, 67) of units in these strata."""
-        sides = self._sides(j, recent, strata)
-        if sides is None:
-            return ()
-        return unit_effects(*sides, ordered=self._profile.features[j].ordered)
-
-    def _sides(
-        self, j: int, recent: Array, strata: Sequence[int]
-    ) -> tuple[Array, list[int], Array, Array] | None:
-        """What `unit_effects` compares; None without values, or where the reference has none."""
-        own = [i for i, counts in enumerate(recent) if counts.any()]  # that have values of it
-        reference = self.reference.shares[:, j]
-        known = self.reference.strata[reference.any(axis=1)]
-        theirs = [strata[i] for i in own]
-        if not own or not {*theirs} <= {*known.tolist()}:
-            return None
-        table = group_table([self._profile.features[j]] * len(own))
-        return shares_of(recent[own], table), theirs, reference, self.reference.strata
 
     def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""

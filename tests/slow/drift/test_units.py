@@ -8,7 +8,7 @@ from helpers.units import evidence, shares_of_days, some_units, units_of
 from scipy.stats import binomtest, kstest
 
 import modelkit as mk
-from modelkit.drift.unit_permutation import compare_units
+from modelkit.drift.permutation import compare_units
 from modelkit.drift.unit_stream import RECENT_UNITS, TRAIL
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, most_units
 

@@ -1,4 +1,4 @@
-"""An exact test of some units against those of a reference: which of them came last is permuted.
+"""Some units beside those of a reference: an exact test that permutes which came last, and effect sizes.
 
 If the units of a call and those of the reference are exchangeable, within their strata, then any
 choice of as many of them is as likely to be those of the call. A difference is compared with the
@@ -11,65 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, comb
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.martingale import tally
+from modelkit.drift.cells import Feature
+from modelkit.drift.exact import REPLICATES, distances
 from modelkit.drift.unit_scores import SCORES, unit_scores
-from modelkit.drift.units import ReferenceUnits, UnitRows, many, unit_name
-from modelkit.errors import UsageError
+from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
+from modelkit.drift.values import Effect
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
-
-
-@final
-@dataclass(frozen=True)
-class CallUnits:
-    """Some units: their names, counts (units, d, 67), numbers of strata, and numbers of rows."""
-
-    names: list[str]
-    counts: Array
-    strata: list[int]
-    rows: list[int]
-
-    @staticmethod
-    def of(unit: str, cells: Array, strata: Array | None, parts: Sequence[UnitRows]) -> CallUnits:
-        """The units of encoded rows. Raises UsageError for a unit of several strata."""
-        names = []
-        counts = []
-        numbers = []
-        rows = []
-        for i, part in enumerate(parts):
-            name = unit_name(unit, i + 1 if part.key is None else part.key)
-            found = [0] if strata is None else np.unique(strata[part.rows]).tolist()
-            if len(found) > 1:
-                raise UsageError(f"{name} has rows of several strata; all its rows are of one")
-            names.append(name)
-            counts.append(tally(cells[part.rows]))
-            numbers.append(int(found[0]))
-            rows.append(len(part.rows))
-        return CallUnits(names, np.array(counts), numbers, rows)
-
-    def known(self) -> CallUnits:
-        """Those of a stratum that the reference has."""
-        at = [i for i, stratum in enumerate(self.strata) if stratum >= 0]
-        return CallUnits(
-            [self.names[i] for i in at],
-            self.counts[at],
-            [self.strata[i] for i in at],
-            [self.rows[i] for i in at],
-        )
-
-    @property
-    def name(self) -> str:
-        """All of them in words."""
-        if len(self.names) < 2:
-            return "".join(self.names)
-        unit = self.names[0].split(" ")[0]
-        return f"{many(len(self.names), unit)}, {self.names[0]} to {self.names[-1]}"
+WITHIN = 0.95  # of the distances that units of the reference have by themselves
 
 
 @final
@@ -188,3 +143,66 @@ def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array
     chosen = np.zeros((draws, n))
     np.put_along_axis(chosen, order, 1.0, axis=1)
     return (chosen @ scores.reshape(n, -1)).reshape(draws, *scores.shape[1:])
+
+
+# Effect sizes.
+
+
+class UnitSides(NamedTuple):
+    """What is kept of one feature in k recent units and in m of the reference, with their strata.
+
+    The shares are uint16 (k, 16) and (m, 16): see `ReferenceUnits`.
+    """
+
+    recent: Array
+    strata: list[int]
+    reference: Array
+    reference_strata: Array
+    ordered: bool
+
+    @staticmethod
+    def of(
+        units: ReferenceUnits, feature: Feature, j: int, recent: Array, strata: Sequence[int]
+    ) -> UnitSides | None:
+        """The sides of feature number j, from counts (units, 67) of recent units in these strata.
+
+        None without values, and where the reference has none in one of the strata.
+        """
+        valued = [i for i, counts in enumerate(recent) if counts.any()]
+        reference = units.shares[:, j]
+        known = units.strata[reference.any(axis=1)]
+        theirs = [strata[i] for i in valued]
+        if not valued or not {*theirs} <= {*known.tolist()}:
+            return None
+        table = group_table([feature] * len(valued))
+        shares = shares_of(recent[valued], table)
+        return UnitSides(shares, theirs, reference, units.strata, feature.ordered)
+
+    def effects(self) -> tuple[Effect, ...]:
+        """Effect sizes between the mean of the recent units and that of the reference's.
+
+        Each recent unit is compared with units of its stratum. The interval is the value less, and
+        plus, a distance that 95 % of as many units of the reference keep from their mean: it has
+        the differences between units in it, which are more than those between rows. As a distance
+        is never more than the sum of two others, it covers where recent units vary as the reference
+        does.
+        """
+        shares = self.reference / FULL_SHARE
+        valued = self.reference.any(axis=1)
+        pools = [shares[valued & (self.reference_strata == stratum)] for stratum in self.strata]
+        mean = np.mean([pool.mean(axis=0) for pool in pools], axis=0)
+        rng = np.random.default_rng(0)  # its own, so that a report is the same whenever asked for
+        drawn = np.zeros((REPLICATES, self.reference.shape[1]))
+        for pool in pools:
+            drawn += pool[rng.integers(len(pool), size=REPLICATES)] / len(pools)
+        now = (self.recent / FULL_SHARE).mean(axis=0)
+        found = []
+        for name, distance in distances(ordered=self.ordered):
+            value = float(distance(now, mean))
+            noise = float(np.quantile(distance(drawn, mean), WITHIN))
+            found.append(Effect(name, value, max(value - noise, 0.0), min(value + noise, 1.0)))
+        return tuple(found)
+
+    def main_effect(self) -> Effect:
+        """The first of `effects`."""
+        return self.effects()[0]
