@@ -27,23 +27,16 @@ class Banded:
         reference: int64 (d, 67), their counts in this stratum.
         tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
-        noise: see `band.band`, for each feature; None without.
     """
 
     def __init__(
-        self,
-        features: tuple[Feature, ...],
-        reference: Array,
-        *,
-        tolerances: Array,
-        deltas: Array,
-        noise: list[Array] | None,
+        self, features: tuple[Feature, ...], reference: Array, *, tolerances: Array, deltas: Array
     ) -> None:
         groups = _group_table(features)
         self._reference = (reference[:, None, :] @ groups)[:, 0]
         self._groups = groups.astype(np.float32)  # exact: a block has 32 rows
         self._tolerances = tolerances
-        self._first = _bands(self._reference, tolerances, deltas, noise)
+        self._first = _bands(self._reference, tolerances, deltas)
         self.limits = self._first.copy()
         pays, weights = zip(*map(band.band_bets, self._reference, self.limits), strict=True)
         self._pays = np.array(pays)
@@ -134,10 +127,9 @@ def _group_table(features: tuple[Feature, ...]) -> Array:
     return np.array(tables).astype(np.float64)
 
 
-def _bands(grouped: Array, tolerances: Array, deltas: Array, noise: list[Array] | None) -> Array:
+def _bands(grouped: Array, tolerances: Array, deltas: Array) -> Array:
     """For each feature how far each score may be from the reference, (d, 36)."""
     limits = []
     for j, counts in enumerate(grouped):
-        own = None if noise is None else noise[j]
-        limits.append(band.band(counts, float(tolerances[j]), deltas[j], own))
+        limits.append(band.band(counts, float(tolerances[j]), deltas[j]))
     return np.array(limits)

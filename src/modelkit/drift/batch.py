@@ -39,7 +39,7 @@ FROM_COUNTS = (
 def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     """The test of a tally of some rows, and what takes the rows themselves.
 
-    Raises UsageError for no rows, a unit of several strata, and a profile with private counts.
+    Raises UsageError for no rows, and for a unit of several strata.
     """
     profile = tracker.profile
     if not len(rows):
@@ -48,11 +48,6 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
         tally = tally_of(OF_HERE, rows)
         found = checks.unseen(profile.features, tally.counts.sum(axis=0))
     else:
-        if profile.epsilon is not None:
-            raise UsageError(
-                "the counts of this profile have noise for privacy, which an exact test would take "
-                "for drift; show the rows to update(), which allows for it"
-            )
         tally = tally_of(OF_HERE, replace(rows, cells=_far_apart(profile, rows, tracker.seed)))
         found = [
             *checks.unseen_names(profile.features, rows),

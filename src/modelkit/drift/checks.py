@@ -159,7 +159,7 @@ def duplicated(profile: Profile, columns: Mapping[str, Array], alpha: float) -> 
     """
     inputs = [feature for feature in profile.features if not feature.output]
     absent = any(feature.name not in columns for feature in inputs)
-    if profile.epsilon is not None or absent or not inputs:
+    if absent or not inputs:
         return []
     most = min(profile.rows, MOST_COMPARED)
     first = {feature.name: columns[feature.name][:most] for feature in inputs}

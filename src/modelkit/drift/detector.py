@@ -18,7 +18,7 @@ from modelkit.drift.row_times import given_seconds
 from modelkit.drift.state import Frozen, resume, resume_all
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -215,8 +215,7 @@ class Detector:
             at: as in `update`.
 
         Raises:
-            UsageError, SignatureError: as `update`; also for no rows, a Tally of another profile,
-                and for a profile with `epsilon`.
+            UsageError, SignatureError: as `update`; also for no rows, and a Tally of another profile.
         """
         if isinstance(X, Tally):
             if scores is not None or at is not None:

@@ -40,20 +40,6 @@ class Baseline:
             scale=scale,
         )
 
-    def joined(self, other: Baseline | None) -> Baseline:
-        """The sums of both references. Raises UsageError where their scales differ."""
-        if other is None or self.scale != other.scale:
-            raise UsageError(
-                "the profiles scale their losses differently; pass losses= instead of labels="
-            )
-        return Baseline(
-            n=self.n + other.n,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-            binary=self.binary and other.binary,
-            scale=self.scale,
-        )
-
 
 def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
     """The loss of each row, (n,): 0 or 1 for classes, for numbers the absolute error over `scale`.

@@ -22,15 +22,7 @@ NAMES_SHOWN = 6  # names of columns in a message
 
 
 def check_arguments(
-    reference: Any,
-    model: Any,
-    scores: Any,
-    epsilon: float | None,
-    *,
-    labels: Any,
-    losses: Any,
-    positive: Any,
-    ordered: bool,
+    reference: Any, model: Any, scores: Any, *, labels: Any, losses: Any, positive: Any
 ) -> None:
     """Raise UsageError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
     if model is not None:
@@ -49,15 +41,27 @@ def check_arguments(
         )
     if model is not None and scores is not None:
         raise UsageError("pass the model or its scores, not both")
-    if epsilon is not None and (labelled or not epsilon > 0):
+
+
+def check_tallied(
+    scores: Any, labels: Any, losses: Any, segments: Sequence[str], *, ordered: bool
+) -> None:
+    """Raise UsageError for arguments of `Profile.fit` that need rows, where there is a tally."""
+    given = {"scores": scores, "labels": labels, "losses": losses}
+    odd = [name for name, value in given.items() if value is not None]
+    odd += ["segments"] * bool(segments) + ["ordered"] * ordered
+    if odd:
         raise UsageError(
-            "epsilon is positive, and labels and losses cannot be kept private: leave one of them "
-            "out"
+            f"a reference that is a tally has counts and no rows: leave out {', '.join(odd)}"
         )
-    if epsilon is not None and (ordered or reference is None or scores is not None):
+
+
+def check_enough(rows: int, what: str) -> None:
+    """Raise UsageError for fewer rows than a side of a profile needs."""
+    if rows < FEWEST_ROWS:
         raise UsageError(
-            "with epsilon each row must be counted whatever the others are: pass reference=, "
-            "model= instead of scores=, and not ordered=True, which takes rows some way apart"
+            f"{what} has {rows} rows left; a profile needs {FEWEST_ROWS} on each side, and 5,000 to "
+            "notice much. Without reference=, half of the rows or units of X are held out as one"
         )
 
 
@@ -75,12 +79,7 @@ def check_columns(train: ColumnsByName, held: ColumnsByName, stratum: str | None
             "'weekday' and 'hour' where time= names the column of times"
         )
     for what, side in (("X", train), ("reference", held)):
-        if length(side) < FEWEST_ROWS:
-            raise UsageError(
-                f"{what} has {length(side)} rows left; a profile needs {FEWEST_ROWS} on each "
-                "side, and 5,000 to notice much. Without reference=, half of the rows or units of X "
-                "are held out as one"
-            )
+        check_enough(length(side), what)
 
 
 def _differing(absent: list[str], more: list[str]) -> str:
@@ -109,9 +108,7 @@ def check_same_columns(old: Any, new: Any) -> None:
     )
 
 
-def check_segments(
-    names: Sequence[str], stratum: str | None, epsilon: float | None, unit: str | None
-) -> None:
+def check_segments(names: Sequence[str], stratum: str | None, unit: str | None) -> None:
     """Raise UsageError for segments with arguments of `Profile.fit` that they do not go with."""
     if isinstance(names, str):
         raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
@@ -124,10 +121,6 @@ def check_segments(
         raise UsageError(
             "segments and unit do not go together: rows in segments are tested one by one, and with "
             f"unit={unit!r} they cannot be; leave one out"
-        )
-    if names and epsilon is not None:
-        raise UsageError(
-            "segments and epsilon do not go together: joint counts have no noise; leave one out"
         )
 
 

@@ -46,12 +46,6 @@ class Segmentation:
         """The same segments with the counts of some features only, by their numbers."""
         return replace(self, counts=self.counts[:, list(places)])
 
-    def joined(self, other: Segmentation) -> Segmentation:
-        """The counts of both references. Raises UsageError where the segments differ."""
-        if (self.name, self.labels, self.of_cells) != (other.name, other.labels, other.of_cells):
-            raise UsageError("the profiles differ in their segments; fit both with the same X")
-        return replace(self, counts=self.counts + other.counts)
-
     def members(self, cells: Array | None, times: Array | float | None, rows: int) -> Array:
         """The number of the segment of each row, (rows,).
 

@@ -11,10 +11,8 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import band
-from modelkit.drift.cells import Feature
 from modelkit.drift.labels import Labelled
 from modelkit.drift.losses import Baseline
-from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
 from modelkit.drift.target import TARGET, TargetLabels
@@ -32,23 +30,10 @@ LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of al
 def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
     """The part of alpha of each kind of alarm that is looked for."""
     shares = dict(ALPHA_SHARES)
-    if profile.epsilon is not None:
-        del shares["changed"]  # noise breaks the exchangeability it rests on
     if profile.baseline is None:
         del shares["performance"]
     total = sum(shares.values())
     return {kind: alpha * share / total for kind, share in shares.items()}
-
-
-def _noise(features: tuple[Feature, ...], epsilon: float, deltas: Array) -> list[Array]:
-    """For each feature, how far noise may have moved the counts up to each group of cells."""
-    found = []
-    for feature, delta in zip(features, deltas, strict=True):
-        groups = np.frombuffer(feature.coarse, np.uint8)
-        sizes = np.bincount(groups, minlength=band.BAND_GROUPS)
-        upto = np.cumsum(sizes).astype(np.float64)
-        found.append(most_noise(epsilon, len(features), upto, delta))
-    return found
 
 
 def _weights(profile: Profile) -> Array:
@@ -112,7 +97,6 @@ def target_stream(
         levels,
         tolerances=shares.tolerances[-1:],
         deltas=deltas,
-        noise=None,
         guarantee=shares.guarantee,
         horizon=HORIZON,
         seed=seed,
@@ -152,21 +136,17 @@ def stream_of(
     levels = shares.levels
     weights = shares.weights
     material = levels["material"] * weights
-    of_features = {"material": material * (1 - FOR_THE_REFERENCE)}
-    if "changed" in levels:
-        of_features["changed"] = levels["changed"] * weights
+    of_features = {
+        "changed": levels["changed"] * weights,
+        "material": material * (1 - FOR_THE_REFERENCE),
+    }
     deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
-    noise = None
-    if profile.epsilon is not None:
-        deltas = deltas / 2
-        noise = _noise(profile.features, profile.epsilon, deltas)
     return Stream(
         profile.features,
         profile.counts[s],
         of_features,
         tolerances=shares.tolerances[:-1],
         deltas=deltas,
-        noise=noise,
         guarantee=shares.guarantee,
         horizon=HORIZON,
         seed=seed,

@@ -61,7 +61,6 @@ class Stream:
             entry for a kind that is not looked for, and empty where rows are counted only.
         tolerances: that of each feature, (d,); see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
-        noise: see `band.band`, for each feature; None without.
         guarantee: see `evidence`.
         horizon: for "arl", the number of rows in which a level is the probability of a false alarm.
         seed: of the ties.
@@ -75,7 +74,6 @@ class Stream:
         *,
         tolerances: Array,
         deltas: Array,
-        noise: list[Array] | None,
         guarantee: Guarantee,
         horizon: int,
         seed: np.random.SeedSequence,
@@ -94,9 +92,7 @@ class Stream:
         self._whereabouts = StreamCourse(BLOCK_ROWS)
         self.values = np.zeros(d, np.int64)  # of each feature that were bet on
         self._rng = np.random.default_rng(seed)
-        self._banded = Banded(
-            features, reference, tolerances=tolerances, deltas=deltas, noise=noise
-        )
+        self._banded = Banded(features, reference, tolerances=tolerances, deltas=deltas)
         bets = {"changed": martingale.rank_bets()[1], "material": self._banded.weights}
         self.evidence = {
             kind: Evidence(d, weights, guarantee)

@@ -73,20 +73,6 @@ class ReferenceUnits:
                 f"this is not a profile: its units have the shape {self.shares.shape}"
             )
 
-    def joined(self, other: ReferenceUnits | None) -> ReferenceUnits:
-        """The units of both. Raises UsageError where they are too many to keep all."""
-        if other is None:
-            raise UsageError("one of the profiles has units, the other has none")
-        shares = np.concatenate([self.shares, other.shares])
-        most = most_units(shares.shape[1])
-        if len(shares) > most:
-            raise UsageError(
-                f"together the profiles have {len(shares):,} units, and {most:,} are kept; fit one "
-                "profile on all rows"
-            )
-        strata = np.concatenate([self.strata, other.strata])
-        return ReferenceUnits(shares, strata, self.found + other.found)
-
 
 def most_units(features: int) -> int:
     """The number of units of a reference that a Profile with so many features keeps."""

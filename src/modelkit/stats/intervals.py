@@ -222,26 +222,26 @@ def mean_bound(n: int, total: float, squares: float, error: float, *, binary: bo
         return 1.0
     if binary:
         return float(exact_bounds(total, n, error)[1])
-    mean = total / n
-    variance = max(squares - total * mean, 0.0) / (n - 1)
-    return min(mean + float(empirical_bernstein(variance, n, error)), 1.0)
+    variance = max(squares - total * (total / n), 0.0) / (n - 1)
+    return min(float(empirical_bernstein(total / n, variance, n, error)), 1.0)
 
 
 def empirical_bernstein(
-    variance: Array | float, n: int, error: float, width: Array | float = 1.0
+    mean: Array | float, variance: Array | float, n: int, error: float, width: Array | float = 1.0
 ) -> Array:
-    """How far the mean of a law may be from that of n independent draws, on one side.
+    """An upper bound on the mean of a law, from n independent draws.
 
     Source: Maurer and Pontil, Empirical Bernstein bounds (arXiv:0907.3740), theorem 4.
 
     Args:
+        mean: of the draws.
         variance: of the draws, with n - 1 as the denominator.
         n: their number, 2 or more.
-        error: the probability, at most, with which it is farther.
+        error: the probability, at most, with which the bound is too low.
         width: of the range of the law.
     """
     odds = log(2 / error)
-    return np.sqrt(2 * variance * odds / n) + 7 * width * odds / (3 * (n - 1))
+    return mean + np.sqrt(2 * variance * odds / n) + 7 * width * odds / (3 * (n - 1))
 
 
 def effective_rows(

@@ -182,17 +182,11 @@ def test_many_categories_become_few_segments():
 # In the profile.
 
 
-def test_segments_come_back_from_bytes_and_merge(profile):
+def test_segments_come_back_from_bytes(profile):
     again = mk.Profile.from_bytes(profile.to_bytes())
     assert again.to_bytes() == profile.to_bytes()
     assert again.digest == profile.digest
-    other = mk.Profile.fit(rows(3000, 1), reference=rows(500, 3), segments=("shop", "age"))
-    both = profile.merge(other)
-    for own, mine, theirs in zip(both.segments, profile.segments, other.segments, strict=True):
-        assert (own.counts == mine.counts + theirs.counts).all()
     plain = mk.Profile.fit(rows(3000, 1), reference=rows(500, 3))
-    with pytest.raises(UsageError, match="differ in their segments"):
-        profile.merge(plain)
     assert len(profile.to_bytes()) - len(plain.to_bytes()) < 3 * 2 * 7000
 
 
@@ -214,7 +208,6 @@ def test_columns_that_a_model_ignores_are_no_segments(profile):
         ({"segments": ("shop", "shop")}, "names a column twice"),
         ({"segments": ("shop",), "stratum": "shop"}, "segments and stratum do not go together"),
         ({"segments": ("shop",), "unit": "batch"}, "segments and unit do not go together"),
-        ({"segments": ("shop",), "epsilon": 1.0}, "segments and epsilon do not go together"),
     ],
 )
 def test_segments_that_make_no_sense_are_refused(arguments, says):
