@@ -18,7 +18,7 @@ from modelkit.drift.row_times import given_seconds
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 

@@ -17,7 +17,7 @@ from modelkit.drift.row_times import given_second, second_text
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError, importing
 
 if TYPE_CHECKING:

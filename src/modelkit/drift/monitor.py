@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import continued, wording
+from modelkit.drift import continued, words
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
 from modelkit.drift.intake import SAMPLE_ROWS, Intake
@@ -290,9 +290,11 @@ class Monitor(Wrapper):
         if times is not None:
             first, end = map(second_text, times)
             facts.append(("history", f"from {first} to {end} UTC"))
-        reason = watch.chronicle.reason
-        last = alarms[: -LAST_ALARMS - 1 : -1]
-        facts += [("alarm", wording.alarm_text(alarm, reason(alarm))) for alarm in last]
+        for alarm in alarms[: -LAST_ALARMS - 1 : -1]:
+            reason = watch.chronicle.reason(alarm)
+            known = "" if reason is None else f" Acknowledged: {reason}"
+            name = words.name_of(alarm.feature, alarm.stratum)
+            facts.append(("alarm", f"{name} {words.alarm_text(alarm, 'stream')}{known}"))
         if len(alarms) > LAST_ALARMS:
             facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))
         if self.failures:

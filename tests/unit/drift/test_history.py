@@ -1,4 +1,4 @@
-"""The history: bounded counts by hour and day, as reports, frames and charts; kept, and merged."""
+"""The history: bounded counts by hour and day, as reports and frames; kept, and merged."""
 
 from pathlib import Path
 
