@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import checks, exact
+from modelkit.drift import checks
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.counts import STRANGE, Tally, tally_of
 from modelkit.drift.dependence import thinned
@@ -27,6 +27,7 @@ from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, FeatureDrift
 from modelkit.errors import UsageError
+from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
 
 OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
@@ -185,14 +186,14 @@ def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int
     for s, side in enumerate(sides):
         both = side.counts.any(axis=1) & side.reference.any(axis=1)
         tests += [(s, j) for j in np.flatnonzero(both).tolist() if profile.features[j].weight > 0]
-    draws = exact.permutations_for(len(tests), alpha)
+    draws = permutations_for(len(tests), alpha)
     rng = np.random.default_rng(seed)
     p = []
     for s, j in tests:
         side = sides[s]
         ordered = profile.features[j].ordered
         p.append(
-            exact.exact_test(
+            exact_test(
                 side.counts[j],
                 side.reference[j],
                 "anderson_darling" if ordered else "chi_square",
@@ -210,7 +211,7 @@ def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int
 def _least_p(sides: Sequence[Compared], alpha: float) -> str:
     """What the smallest p-value of so many features stands for: equal ones may differ in size."""
     tests = sum(p is not None for side in sides for p in side.changed)
-    draws = exact.permutations_for(tests, alpha)
+    draws = permutations_for(tests, alpha)
     least = f"{tests / (draws + 1):.2g}"
     return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
 

@@ -19,6 +19,7 @@ from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
+from modelkit.stats.exact import lasting_test
 from modelkit.stats.tests import holm
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
@@ -333,7 +334,7 @@ def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
     p-values hold whenever a report is made, and are adjusted by Holm over all of them.
     """
     p = [
-        exact.lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
+        lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
         for own in pairs
     ]
     found = []
