@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 from modelkit.drift.cells import Feature
@@ -218,3 +220,17 @@ def first_names(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     shown = f"{[*names[:NAMES_SHOWN]]}"
     return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def check_history(history: float) -> int:
+    """The bytes of a history. Raises UsageError for what is no number of bytes."""
+    if not isinstance(history, Real) or not 0 <= history < inf:
+        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
+    return int(history)
+
+
+def check_seed(seed: int) -> int:
+    """A seed as it is. Raises UsageError for what is none."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
+    return int(seed)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modelkit.drift.exact import effects, exact_test, ks, tv
+from modelkit.drift.effects import ks, row_effects, tv
+from modelkit.stats.exact import exact_test
 
 STATISTICS = ["anderson_darling", "chi_square"]
 
@@ -55,7 +56,7 @@ def test_intervals_hold_the_truth(n, slope):
     inside = dict.fromkeys(truth, 0)
     for _ in range(200):
         sides = rng.multinomial(n, changed), rng.multinomial(5000, law)
-        for effect in effects(*sides, ordered=True):
+        for effect in row_effects(*sides, ordered=True):
             inside[effect.name] += (
                 effect.low <= truth[effect.name] + 1e-12 and truth[effect.name] <= effect.high
             )
