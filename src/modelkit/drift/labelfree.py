@@ -347,10 +347,7 @@ class Estimate:
 
 @final
 class LabelFree:
-    """Estimates of rows as they come; without a calibration there are none.
-
-    Whoever calls it from several threads holds a lock.
-    """
+    """Estimates of the rows of a stream; without a calibration there are none."""
 
     changing = ("_estimates",)
     entries: ClassVar[Mapping[str, Any]] = {"_estimates": Estimate}
