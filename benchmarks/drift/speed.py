@@ -16,7 +16,7 @@ from benchmarks.drift.rivals import ONLINE, ask, fired, version
 
 import modelkit as mk
 from modelkit.drift.counts import count_by
-from modelkit.drift.watch import Watch
+from modelkit.drift.tracker import Tracker
 
 WIDTH = 20
 REPEATS = 5
@@ -68,7 +68,7 @@ def asked(library: str, n: int) -> dict[str, float]:
 # --- counters ---
 
 
-def counting(watch: Watch, X: np.ndarray, block: int) -> None:
+def counting(watch: Tracker, X: np.ndarray, block: int) -> None:
     """Rows into counts, and nothing else."""
     for start in range(0, len(X), block):
         found = profile().layout.encode(X[start : start + block], None, None)
@@ -87,7 +87,7 @@ def watching(detector: mk.Detector, X: np.ndarray, block: int) -> None:
 
 def counters(_args) -> str:
     """Counting and watching, ns a row and feature, 20 features, one thread"""
-    watch = Watch(profile(), alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
+    watch = Tracker(profile(), alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
     lines = []
     for n in (10_000, 100_000, 1_000_000):
         X = rows(n)
@@ -113,7 +113,7 @@ def wide(_args) -> str:
     rng = np.random.default_rng(0)
     few, many = (rng.normal(size=(n, MANY_COLUMNS)).astype(np.float32) for n in (4096, WIDE_ROWS))
     profile = mk.Profile.fit(few, reference=rng.normal(size=few.shape).astype(np.float32))
-    watch = Watch(profile, alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
+    watch = Tracker(profile, alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
     detector = mk.Detector(profile)
     detector.update(few)
 

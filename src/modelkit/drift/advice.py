@@ -14,12 +14,11 @@ from statistics import NormalDist
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import ABSENT, COARSE_CELLS, Feature
 from modelkit.drift.counts import count_by
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.sides import Marks, Options
-from modelkit.drift.units import PERIODS, periods, plural
+from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS, PERIODS, periods, plural
 from modelkit.events import Advised, emit, wanted
 
 MOST_LOOKED_AT = 200_000  # rows, evenly spread

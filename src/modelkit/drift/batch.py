@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import checks, exact
+from modelkit.drift import checks
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.counts import STRANGE, Tally, tally_of
 from modelkit.drift.dependence import thinned
@@ -23,10 +23,11 @@ from modelkit.drift.permutation import compare_units
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
 from modelkit.drift.values import Alarm, FeatureDrift
-from modelkit.drift.watch import Watch
 from modelkit.errors import UsageError
+from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
 
 OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
@@ -36,30 +37,30 @@ FROM_COUNTS = (
 )
 
 
-def of_batch(watch: Watch, rows: Rows) -> DriftReport:
+def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     """The test of a tally of some rows, and what takes the rows themselves.
 
     Raises UsageError for no rows, and for a unit of several strata.
     """
-    profile = watch.profile
+    profile = tracker.profile
     if not len(rows):
         raise UsageError("there are no rows to test")
     if profile.units is not None:
         tally = tally_of(OF_HERE, rows)
         found = checks.unseen(profile.features, tally.counts.sum(axis=0))
     else:
-        tally = tally_of(OF_HERE, replace(rows, cells=_far_apart(profile, rows, watch.seed)))
+        tally = tally_of(OF_HERE, replace(rows, cells=_far_apart(profile, rows, tracker.seed)))
         found = [
             *checks.unseen_names(profile.features, rows),
-            *checks.of_counts(profile, tally, watch.alpha),
-            *checks.duplicated(profile, rows.columns, watch.alpha),
+            *checks.of_counts(profile, tally, tracker.alpha),
+            *checks.duplicated(profile, rows.columns, tracker.alpha),
         ]
-    estimate = watch.label_free.of(rows.answers)
-    report = _test(watch, tally, len(rows))
+    estimate = tracker.label_free.of(rows.answers)
+    report = _test(tracker, tally, len(rows))
     return replace(
         report,
         checks=(*found, *report.checks),
-        performance=label_free(watch, estimate, rows.answers),
+        performance=label_free(tracker, estimate, rows.answers),
     )
 
 
@@ -74,29 +75,29 @@ def _far_apart(profile: Profile, rows: Rows, seed: int) -> Array:
     return thinned(rows.cells, rows.strata, len(profile.strata), strides, rng)
 
 
-def of_tally(watch: Watch, tally: Tally) -> DriftReport:
+def of_tally(tracker: Tracker, tally: Tally) -> DriftReport:
     """Exact tests of the counts of some rows, as they would be of the rows.
 
     Raises UsageError for no rows, a tally of another profile, and a unit of several strata.
     """
-    profile = watch.profile
+    profile = tracker.profile
     _check_fits(profile, tally)
     found = checks.unseen(profile.features, tally.counts.sum(axis=0))
     if profile.units is None:
-        found += checks.of_counts(profile, tally, watch.alpha)
-    report = _test(watch, tally, tally.rows)
+        found += checks.of_counts(profile, tally, tracker.alpha)
+    report = _test(tracker, tally, tally.rows)
     return replace(
         report, assumptions=(*report.assumptions, FROM_COUNTS), checks=(*found, *report.checks)
     )
 
 
-def of_open_unit(watches: Sequence[Watch]) -> DriftReport:
+def of_open_unit(trackers: Sequence[Tracker]) -> DriftReport:
     """The test of the open unit of several workers as one.
 
     Raises UsageError where no worker has rows of an open unit, or they are at different ones.
     """
-    first = watches[0]
-    streams = [watch.of_units().stream for watch in watches]
+    first = trackers[0]
+    streams = [tracker.of_units().stream for tracker in trackers]
     having = [stream for stream in streams if stream.open_rows]
     groups = {(stream.open_key, stream.open_stratum) for stream in having}
     keys = {key for key, _ in groups}
@@ -110,7 +111,7 @@ def of_open_unit(watches: Sequence[Watch]) -> DriftReport:
     tally = Tally(OF_HERE, tuple(groups), counts[None])
     report = _test(first, tally, tally.rows)
     said = (
-        f"the counts of {len(watches)} workers for this {_unit_names(first.profile, tally)[0]} are "
+        f"the counts of {len(trackers)} workers for this {_unit_names(first.profile, tally)[0]} are "
         "added up exactly; units that a worker judged before were its own rows only, and are not "
         "merged"
     )
@@ -135,29 +136,29 @@ def _check_fits(profile: Profile, tally: Tally) -> None:
         raise UsageError("the features of the tally were counted over different numbers of rows")
 
 
-def _test(watch: Watch, tally: Tally, rows: int) -> DriftReport:
+def _test(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
     """The exact tests of the counts of so many rows."""
-    test = _test_of_rows if watch.profile.units is None else _test_of_units
-    return test(watch, tally, rows)
+    test = _test_of_rows if tracker.profile.units is None else _test_of_units
+    return test(tracker, tally, rows)
 
 
-def _test_of_rows(watch: Watch, tally: Tally, rows: int) -> DriftReport:
-    profile = watch.profile
+def _test_of_rows(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
+    profile = tracker.profile
     counts = np.zeros_like(profile.counts)
     for (_, stratum), added in zip(tally.groups, tally.counts, strict=True):
         if stratum != STRANGE:
             counts[stratum] += added
-    sides = _tested(profile, _strata(profile, counts), watch.alpha, watch.seed)
+    sides = _tested(profile, _strata(profile, counts), tracker.alpha, tracker.seed)
     promise = (
         "if this batch is exchangeable with the reference, any alarm is raised with a probability "
-        f"of at most {watch.alpha:g}; exact, for this one batch"
+        f"of at most {tracker.alpha:g}; exact, for this one batch"
     )
     found = Findings(
         profile,
-        watch.alpha,
+        tracker.alpha,
         "batch",
         rows,
-        f"{promise}{_least_p(sides, watch.alpha)}",
+        f"{promise}{_least_p(sides, tracker.alpha)}",
         sides,
         checks=checks.strangers(tally.strangers, rows, profile.stratum),
     )
@@ -185,14 +186,14 @@ def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int
     for s, side in enumerate(sides):
         both = side.counts.any(axis=1) & side.reference.any(axis=1)
         tests += [(s, j) for j in np.flatnonzero(both).tolist() if profile.features[j].weight > 0]
-    draws = exact.permutations_for(len(tests), alpha)
+    draws = permutations_for(len(tests), alpha)
     rng = np.random.default_rng(seed)
     p = []
     for s, j in tests:
         side = sides[s]
         ordered = profile.features[j].ordered
         p.append(
-            exact.exact_test(
+            exact_test(
                 side.counts[j],
                 side.reference[j],
                 "anderson_darling" if ordered else "chi_square",
@@ -210,13 +211,13 @@ def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int
 def _least_p(sides: Sequence[Compared], alpha: float) -> str:
     """What the smallest p-value of so many features stands for: equal ones may differ in size."""
     tests = sum(p is not None for side in sides for p in side.changed)
-    draws = exact.permutations_for(tests, alpha)
+    draws = permutations_for(tests, alpha)
     least = f"{tests / (draws + 1):.2g}"
     return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
 
 
-def _test_of_units(watch: Watch, tally: Tally, rows: int) -> DriftReport:
-    profile = watch.profile
+def _test_of_units(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
+    profile = tracker.profile
     unit = str(profile.unit)
     names = _unit_names(profile, tally)
     known = [i for i, (_, stratum) in enumerate(tally.groups) if stratum != STRANGE]
@@ -225,26 +226,26 @@ def _test_of_units(watch: Watch, tally: Tally, rows: int) -> DriftReport:
     table = group_table(profile.features)
     shares = np.array([shares_of(own, table) for own in counts], np.uint16)
     result = compare_units(
-        watch.of_units().reference,
+        tracker.of_units().reference,
         shares.reshape(len(known), len(profile.features), -1),
         strata,
         np.array([feature.weight > 0 for feature in profile.features]),
-        alpha=watch.alpha,
-        seed=watch.seed,
+        alpha=tracker.alpha,
+        seed=tracker.seed,
     )
     promise = (
         f"if {many(len(known), unit)} and the {plural(unit)} of the reference are exchangeable, any "
-        f"alarm is raised with a probability of at most {watch.alpha:g}; exact, for this one call"
+        f"alarm is raised with a probability of at most {tracker.alpha:g}; exact, for this one call"
     )
     limits = []
-    if result.least > watch.alpha:
+    if result.least > tracker.alpha:
         limits.append(
             f"with so few units no p-value is below {result.least:.2g}, so that no alarm is possible "
-            f"at alpha {watch.alpha:g}: show more units at once, or raise alpha"
+            f"at alpha {tracker.alpha:g}: show more units at once, or raise alpha"
         )
     found = Findings(
         profile,
-        watch.alpha,
+        tracker.alpha,
         "batch",
         rows,
         promise,

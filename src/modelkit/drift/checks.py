@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
 from modelkit.drift.counts import STRANGE, Tally
@@ -18,6 +17,7 @@ from modelkit.drift.repeats import duplicates
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.units import many
 from modelkit.drift.values import DriftCheck
+from modelkit.stats.exact import constant_test, rate_test
 from modelkit.stats.tests import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
@@ -123,7 +123,7 @@ def _constant_column(feature: Feature, counts: Array, reference: Array) -> Drift
     cell = int(np.argmax(counts))
     p = 1.0
     if n >= FEWEST_ALIKE and counts[cell] == n:
-        p = exact.constant_test(counts, reference)
+        p = constant_test(counts, reference)
     share = reference[cell] / max(reference.sum(), 1)
     found = f"all {n:,} values are {feature.labels()[cell]}"
     return DriftCheck("constant", feature.name, found, f"a share of {share:.2g}", p)
@@ -145,7 +145,7 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[DriftCheck
         there = int(reference[cells].sum())
         p = 1.0
         if here * total > there * n:
-            p = exact.rate_test(here, n, there, total)
+            p = rate_test(here, n, there, total)
         rate = f"{here / max(n, 1):.2%} of {n:,} rows"
         tested.append(DriftCheck(name, feature.name, rate, f"{there / max(total, 1):.2%}", p))
     return tested
@@ -168,7 +168,7 @@ def duplicated(profile: Profile, columns: Mapping[str, Array], alpha: float) -> 
     twice = duplicates(first)
     if twice <= share * n:
         return []
-    if exact.rate_test(twice, n, profile.duplicates, profile.rows) > alpha:
+    if rate_test(twice, n, profile.duplicates, profile.rows) > alpha:
         return []
     found = f"{twice / n:.2%} of {n:,} rows"
     expected = f"{share:.2%} (by a test that is not exact)"

@@ -14,22 +14,22 @@ from typing import Literal, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import checks, exact
+from modelkit.drift import checks, effects
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.effects import UnitSides
 from modelkit.drift.notes import Acknowledgement, united
 from modelkit.drift.performance import stream_performance
-from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import Pair, pairs_of, segment_drifts
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.thresholds import anytime_p
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import many, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
-from modelkit.drift.watch import Watch
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
@@ -93,7 +93,7 @@ class Compared:
     def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
         if self.effects is not None:
             return self.effects(j)
-        return exact.all_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+        return effects.row_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
 
 
 def _shares(counts: Array) -> Array:
@@ -162,45 +162,49 @@ class Findings:
 # A stream.
 
 
-def of_stream(watch: Watch) -> Findings:
+def of_stream(tracker: Tracker) -> Findings:
     """The evidence so far, and the last 1,024 rows of each stratum or the last 8 units."""
-    found = _of_rows(watch) if watch.units is None else _of_units(watch, watch.units)
+    found = _of_rows(tracker) if tracker.units is None else _of_units(tracker, tracker.units)
     return replace(
         found,
-        alarms=watch.alarms,
-        performance=stream_performance(watch),
-        times=watch.chronicle.times,
-        pairs=pairs_of(watch.profile.features, watch.segmented, watch.alarms, watch.counted),
-        acknowledged=watch.chronicle.acknowledged(),
+        alarms=tracker.alarms,
+        performance=stream_performance(tracker),
+        times=tracker.times,
+        pairs=pairs_of(
+            tracker.profile.features, tracker.segmented, tracker.alarms, tracker.counted
+        ),
+        acknowledged=tracker.notes.of_reference(),
     )
 
 
-def _of_rows(watch: Watch) -> Findings:
-    profile = watch.profile
+def _of_rows(tracker: Tracker) -> Findings:
+    profile = tracker.profile
     sides = []
     found: list[DriftCheck] = []
-    for s, (name, stream) in enumerate(watch.streams()):
-        sides.append(_stream_side(watch, name, stream, profile.features, profile.counts[s]))
+    for s, (name, stream) in enumerate(tracker.streams()):
+        sides.append(_stream_side(tracker, name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
     labels = profile.target
-    if watch.labels.target is not None and labels is not None:
+    if tracker.labels.target is not None and labels is not None:
         reference = labels.counts[None]
-        sides.append(_stream_side(watch, None, watch.labels.target, [labels.feature], reference))
-    skipped = sum(stream.left_out for _, stream in watch.streams())
-    found += checks.strangers(watch.strangers, watch.rows, profile.stratum)
-    limits = list(watch.chronicle.about_references())
+        sides.append(
+            _stream_side(tracker, None, tracker.labels.target, [labels.feature], reference)
+        )
+    skipped = sum(stream.left_out for _, stream in tracker.streams())
+    found += checks.strangers(tracker.strangers, tracker.rows, profile.stratum)
+    limits = list(tracker.about_references())
     if skipped:
         limits.append(
-            f"a Monitor: of {watch.rows + skipped:,} rows, {watch.rows:,} were looked at, as many as "
+            f"a Monitor: of {tracker.rows + skipped:,} rows, {tracker.rows:,} were looked at, as many as "
             "its budget allows and 64 of each larger call, for alarms, p-values and the recent "
             "rows; checks and the history are of all rows"
         )
     return Findings(
         profile,
-        watch.alpha,
+        tracker.alpha,
         "stream",
-        watch.rows,
-        watch.promise,
+        tracker.rows,
+        tracker.promise,
         sides,
         limits=limits,
         checks=found,
@@ -209,7 +213,11 @@ def _of_rows(watch: Watch) -> Findings:
 
 
 def _stream_side(
-    watch: Watch, name: str | None, stream: Stream, features: Sequence[Feature], reference: Array
+    tracker: Tracker,
+    name: str | None,
+    stream: Stream,
+    features: Sequence[Feature],
+    reference: Array,
 ) -> Compared:
     changed = "changed" in stream.evidence
     return Compared(
@@ -221,7 +229,7 @@ def _stream_side(
         material=stream.p("material").tolist(),
         began=stream.began("changed" if changed else "material").tolist() if stream.rows else (),
         values=stream.values.tolist(),
-        at_alarm=_at_alarm(watch.alarms, name),
+        at_alarm=_at_alarm(tracker.alarms, name),
     )
 
 
@@ -231,8 +239,8 @@ def _at_alarm(alarms: Sequence[Alarm], stratum: str | None) -> dict[str, Array]:
     return {alarm.feature: np.array(alarm.counts) for alarm in own}
 
 
-def _of_units(watch: Watch, units: UnitWatch) -> Findings:
-    profile = watch.profile
+def _of_units(tracker: Tracker, units: UnitWatch) -> Findings:
+    profile = tracker.profile
     stream = units.stream
     recent, strata = stream.recent()
     tests = stream.evidence.tests
@@ -243,7 +251,7 @@ def _of_units(watch: Watch, units: UnitWatch) -> Findings:
         material=tests["material"].feature_p().tolist(),
         began=[None if unit is None else unit.before for unit in units.began()],
         values=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
-        at_alarm=_at_alarm(watch.alarms, None),
+        at_alarm=_at_alarm(tracker.alarms, None),
     )
     found = [
         *checks.unseen(profile.features, stream.totals),
@@ -251,12 +259,12 @@ def _of_units(watch: Watch, units: UnitWatch) -> Findings:
     ]
     return Findings(
         profile,
-        watch.alpha,
+        tracker.alpha,
         "stream",
-        watch.rows,
-        watch.promise,
-        [side, *_labels_side(watch)],
-        limits=[*_progress(stream), *watch.chronicle.about_references()],
+        tracker.rows,
+        tracker.promise,
+        [side, *_labels_side(tracker)],
+        limits=[*_progress(stream), *tracker.about_references()],
         checks=found,
     )
 
@@ -275,10 +283,10 @@ def units_side(profile: Profile, counts: Array, strata: Sequence[int]) -> Compar
     return Compared(None, profile.features, reference, recent, effects=effects)
 
 
-def _labels_side(watch: Watch) -> list[Compared]:
+def _labels_side(tracker: Tracker) -> list[Compared]:
     """The last labels beside those of the reference; they come without units, and are not judged."""
-    labels = watch.profile.target
-    stream = watch.labels.target
+    labels = tracker.profile.target
+    stream = tracker.labels.target
     if labels is None or stream is None or not stream.recent().any():
         return []
     return [Compared(None, [labels.feature], labels.counts[None], stream.recent())]
@@ -297,16 +305,16 @@ def _progress(stream: UnitStream) -> list[str]:
 # Several workers.
 
 
-def of_workers(watches: Sequence[Watch]) -> DriftReport:
+def of_workers(trackers: Sequence[Tracker]) -> DriftReport:
     """The sum of several workers' counts, with the mean of their evidence for material changes."""
-    first = watches[0]
+    first = trackers[0]
     profile = first.profile
-    rows = sum(watch.rows for watch in watches)
+    rows = sum(tracker.rows for tracker in trackers)
     sides = []
     alarms: list[Alarm] = []
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
-        streams = [watch.streams()[s][1] for watch in watches]
+        streams = [tracker.streams()[s][1] for tracker in trackers]
         recent = np.sum([stream.recent() for stream in streams], axis=0)
         wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
         staked = float(np.mean([stream.staked(first.guarantee) for stream in streams]))
@@ -318,16 +326,16 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
         ]
         totals = np.sum([stream.totals for stream in streams], axis=0)
         found += checks.unseen(profile.features, totals)
-    strangers = sum(watch.strangers for watch in watches)
+    strangers = sum(tracker.strangers for tracker in trackers)
     return Findings(
         profile,
         first.alpha,
         "stream",
         rows,
-        f"of the mean of {len(watches)} workers' evidence, read once: {first.promise}",
+        f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
         sides,
         alarms=tuple(alarms),
         limits=["changed, performance and labels need one sequence, and are not merged"],
         checks=[*found, *checks.strangers(strangers, rows, profile.stratum)],
-        acknowledged=united([watch.chronicle.notes for watch in watches]).acknowledged,
+        acknowledged=united([tracker.notes for tracker in trackers]),
     ).report()

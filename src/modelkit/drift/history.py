@@ -7,17 +7,16 @@ from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import batch, exact
-from modelkit.drift.buckets import TimeBucket
+from modelkit.drift import batch, effects
+from modelkit.drift.buckets import Era, TimeBucket, joined_eras
 from modelkit.drift.cells import GONE, Feature
-from modelkit.drift.eras import Era, joined_eras
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
 from modelkit.drift.target import TARGET
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
-from modelkit.drift.watch import Watch
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError, importing
 
 if TYPE_CHECKING:
@@ -159,11 +158,10 @@ class History:
         )
 
 
-def history_of(watch: Watch) -> History:
-    """The history of a Watch as it is now: what it counts later is not in it."""
-    eras = tuple(era.copy() for era in watch.chronicle.eras)
-    chronicle = watch.chronicle
-    return History(eras, chronicle.all_alarms, watch.seed, chronicle.most_bytes)
+def history_of(tracker: Tracker) -> History:
+    """The history as it is now: what is counted later is not in it."""
+    eras = tuple(era.shared() for era in tracker.eras)
+    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.most_bytes)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:
@@ -206,7 +204,7 @@ def _line(feature: Feature, reference: Array, counts: Array) -> tuple[int, float
     rows = int(counts.sum())
     if not rows:
         return None
-    distance = exact.ks if feature.ordered else exact.tv
+    distance = effects.ks if feature.ordered else effects.tv
     p = counts / rows
     q = reference / max(int(reference.sum()), 1)
     return rows, float(distance(p, q)), float(p[GONE])

@@ -11,19 +11,19 @@ from modelkit.drift.labels import reference_interval
 from modelkit.drift.losses import Baseline
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.profile import Profile
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Performance
-from modelkit.drift.watch import Watch
 from modelkit.stats.ranks import expected_area
 
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known
 
 
-def stream_performance(watch: Watch) -> Performance | None:
+def stream_performance(tracker: Tracker) -> Performance | None:
     """The loss of the labelled rows so far, and the estimates of the last rows without labels."""
-    labelled = watch.labels.losses
-    baseline = watch.profile.baseline
-    found = label_free(watch, watch.label_free.recent(), {})
+    labelled = tracker.labels.losses
+    baseline = tracker.profile.baseline
+    found = label_free(tracker, tracker.label_free.recent(), {})
     if labelled is None or baseline is None:
         return found
     return Performance(
@@ -37,11 +37,11 @@ def stream_performance(watch: Watch) -> Performance | None:
 
 
 def label_free(
-    watch: Watch, estimate: Estimate | None, answers: Mapping[str, Array]
+    tracker: Tracker, estimate: Estimate | None, answers: Mapping[str, Array]
 ) -> Performance | None:
     """The performance that an estimate lets one expect; the AUC needs the answers."""
-    calibration = watch.profile.calibration
-    baseline = watch.profile.baseline
+    calibration = tracker.profile.calibration
+    baseline = tracker.profile.baseline
     if calibration is None or estimate is None or not estimate.rows:
         return None
     return Performance(
@@ -49,7 +49,7 @@ def label_free(
         loss=None,
         baseline=None if baseline is None else reference_interval(baseline),
         estimated=_estimated(calibration, estimate, answers),
-        unsupported=_unsupported(watch, estimate),
+        unsupported=_unsupported(tracker, estimate),
         positive=calibration.classes[calibration.positive] if len(calibration.classes) == 2 else "",
     )
 
@@ -74,11 +74,11 @@ def _estimated(
     return found | {name: (value, unknown, unknown) for name, value in values.items()}
 
 
-def _unsupported(watch: Watch, estimate: Estimate) -> str | None:
+def _unsupported(tracker: Tracker, estimate: Estimate) -> str | None:
     """The reasons for which a label-free estimate is not to be relied on."""
     reasons = [
         f"{alarm.feature} changed"
-        for alarm in watch.alarms
+        for alarm in tracker.alarms
         if alarm.kind == "changed" and alarm.feature.endswith(OF_VECTORS)
     ]
     if estimate.outside > OUTSIDE * estimate.rows:

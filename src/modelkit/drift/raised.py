@@ -8,13 +8,15 @@ from functools import partial
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.cells import Feature
+from modelkit.drift.effects import main_effect
 from modelkit.drift.labels import Labelled, LossCrossing
 from modelkit.drift.profile import Profile
+from modelkit.drift.shares import HORIZON
 from modelkit.drift.stream import Crossing
 from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm, Effect
+from modelkit.stats.evidence import Guarantee
 
 STATISTICS = {
     "changed": "conformal test martingale",
@@ -58,16 +60,24 @@ def row_alarm(
     )
 
 
+def row_promise(alpha: float, guarantee: Guarantee) -> str:
+    """The guarantee of a stream of rows, in words."""
+    if guarantee == "ever":
+        return (
+            "if rows are exchangeable with the reference, any alarm is ever raised with a "
+            f"probability of at most {alpha:g}, however often one looks"
+        )
+    return (
+        f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
+        f"rows with a probability of at most {alpha:g}"
+    )
+
+
 def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     """The effect size between counts (67,), measured when somebody looks at it."""
     if not recent.sum() or not reference.sum():
         return None
-    return Effect.later(partial(exact.main_effect, recent, reference, ordered=feature.ordered))
-
-
-def without_effect(alarm: Alarm) -> Alarm:
-    """An alarm to be stored: that of rows without the effect that its counts tell."""
-    return replace(alarm, effect=None) if alarm.counts and alarm.unit is None else alarm
+    return Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
 
 
 def with_effect(profile: Profile, alarm: Alarm) -> Alarm:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.counts import count_by
+from modelkit.drift.effects import main_effect
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
+from modelkit.stats.exact import lasting_test
 from modelkit.stats.tests import holm
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
@@ -161,13 +162,15 @@ class Segmented:
         places: the number of the feature that each is by; None for hours of the day.
     """
 
+    changing = ("rows", "_counts")
+
     def __init__(self, segmentations: Sequence[Segmentation], features: Sequence[Feature]) -> None:
         names = [feature.name for feature in features]
         self.by = tuple(segmentations)
         self.rows = 0
         self._places = [names.index(own.name) if own.of_cells else None for own in self.by]
         shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
-        self._counts = [np.zeros(shape, np.int32) for shape in shapes]
+        self._counts = [np.zeros(shape, np.uint16) for shape in shapes]
 
     def count(self, cells: Array, times: Array | float) -> None:
         """Count rows, uint8 (n, d), of these times, in POSIX seconds: (n,) or of all."""
@@ -191,7 +194,7 @@ class Segmented:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
             column = None if place is None else cells[:, place]
             member = own.members(column, times, len(cells))
-            counts[slot] += count_by(cells, member, len(own.labels)).astype(np.int32)
+            counts[slot] += count_by(cells, member, len(own.labels)).astype(np.uint16)
 
     def since(self, row: int, j: int) -> tuple[int, list[Array]]:
         """Feature number j in the latest generations of rows: the first's number, and their counts.
@@ -206,22 +209,6 @@ class Segmented:
         first = min(max(-(-row // GENERATION_ROWS), oldest), latest)
         slots = [number % GENERATIONS for number in range(first, latest + 1)]
         return first, [counts[:, :, j][slots].astype(np.int64) for counts in self._counts]
-
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and values that JSON can hold."""
-        arrays = {f"{i}": counts.astype(np.uint16) for i, counts in enumerate(self._counts)}
-        return arrays, {"rows": self.rows}
-
-    def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`. Raises PackageError for counts of another shape."""
-        self.rows = plain["rows"]
-        for i, counts in enumerate(self._counts):
-            found = arrays[f"{i}"]
-            if found.shape != counts.shape:
-                raise PackageError(
-                    f"this is not a state of a Detector: its segments have counts of {found.shape}"
-                )
-            counts[:] = found
 
 
 def write_segments(
@@ -317,7 +304,7 @@ def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
     p-values hold whenever a report is made, and are adjusted by Holm over all of them.
     """
     p = [
-        exact.lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
+        lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
         for own in pairs
     ]
     found = []
@@ -330,7 +317,7 @@ def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
             rows=int(recent.sum()),
             share=pair.share,
             p=adjusted,
-            effect=exact.main_effect(recent, pair.reference, ordered=pair.feature.ordered),
+            effect=main_effect(recent, pair.reference, ordered=pair.feature.ordered),
         )
         found.append(drift)
     return tuple(sorted(found, key=_order))

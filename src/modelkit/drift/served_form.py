@@ -13,9 +13,9 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.outputs import ServedCall, call_places, joined_calls, output_columns
 from modelkit.drift.profile import Profile
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import PERIODS, UnitRows
 from modelkit.drift.vectors import expand
-from modelkit.drift.watch import Watch
 from modelkit.model.model import Outputs
 from modelkit.signature.cast import F4, F8
 from modelkit.signature.signature import Signature
@@ -38,9 +38,9 @@ class BufferedCells:
     parts: list[UnitRows]
     answers: list[Outputs]
 
-    def steps(self, watch: Watch, sizes: Sequence[int]) -> list[Callable[[], object]]:
-        """What is to do for a watch to look at the rows, in order; `sizes` are those of the calls."""
-        cells, order = watch.arrange(self.cells, self.strata, sizes)
+    def steps(self, tracker: Tracker, sizes: Sequence[int]) -> list[Callable[[], object]]:
+        """What is to do for a tracker to look at the rows, in order; `sizes` are those of the calls."""
+        cells, order = tracker.arrange(self.cells, self.strata, sizes)
         places = self.places
         strata = self.strata
         if order is not None:
@@ -51,8 +51,8 @@ class BufferedCells:
         for start in range(0, len(cells), STEP_ROWS):
             part = slice(start, start + STEP_ROWS)
             own = None if strata is None else strata[part]
-            steps.append(partial(watch.rank, cells[part], own, places[part]))
-            steps.append(watch.settle)
+            steps.append(partial(tracker.rank, cells[part], own, places[part]))
+            steps.append(tracker.settle)
         return steps
 
 

@@ -14,12 +14,13 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
 from modelkit.errors import PackageError, UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
+HOUR_SECONDS = 3600  # seconds
+DAY_SECONDS = 24 * HOUR_SECONDS
 BATCH_UNIT = "batch"  # each call is a unit
 PERIODS = ("day", "week")  # of the times of rows
 CYCLES = ("weekday", "hour")  # strata that times of rows tell

@@ -71,7 +71,7 @@ def test_workers_raise_an_alarm_by_the_mean_of_their_evidence(two_workers):
     profile, of = two_workers
     moved, calm = of(0.5), of(0.0)
     report = mk.Detector.merge(profile, [moved.state(), calm.state()])
-    wealth = np.mean([d._watch.streams()[0][1].material_wealth()[0] for d in (moved, calm)])
+    wealth = np.mean([d._tracker.streams()[0][1].material_wealth()[0] for d in (moved, calm)])
     assert [alarm.kind for alarm in report.alarms] == ["material"]
     assert report.alarms[0].p == report.features[0].p_material == pytest.approx(1 / wealth)
 
@@ -81,7 +81,7 @@ def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
     profile, of = two_workers
     slight = of(0.5)
     assert any(alarm.kind == "material" for alarm in slight.alarms)
-    stream = slight._watch.streams()[0][1]
+    stream = slight._tracker.streams()[0][1]
     stream.limits["material"].won[:] = 0
     stream.evidence["material"].value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
     assert stream.enough("material", stream.evidence["material"].value).all()
@@ -94,7 +94,7 @@ def test_merged_evidence_of_recurring_alarms_is_measured_by_the_rows(two_workers
     profile, of = two_workers
     calm = of(0.0, "arl")
     report = mk.Detector.merge(profile, [calm.state(), calm.state()])
-    wealth = calm._watch.streams()[0][1].evidence["material"].value[0]
+    wealth = calm._tracker.streams()[0][1].evidence["material"].value[0]
     assert wealth > 100
     assert report.features[0].p_material == pytest.approx(min(1, 20_000 / wealth))
     assert not report.alarms
@@ -131,5 +131,5 @@ def test_a_stratum_has_one_name_whatever_type_its_number_comes_in(fitted, served
     detector = mk.Detector(mk.Profile.fit(train, reference=rows, stratum="hour"))
     later = hour.astype(fitted).astype(object if fitted is np.str_ else served)
     detector.update({"x": rows["x"], "hour": later})
-    assert detector._watch.strangers == 0
+    assert detector._tracker.strangers == 0
     assert detector.profile.strata == ("0", "1")

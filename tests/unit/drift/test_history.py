@@ -1,10 +1,11 @@
-"""The history: bounded counts by hour and day, as reports, frames and charts; kept, and merged."""
+"""The history: bounded counts by hour and day, as reports and frames; kept, and merged."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.examples import examples
+from helpers.frozen import thawed
 from helpers.streams import column, rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,9 +91,7 @@ def test_no_row_is_lost_nor_counted_twice_and_the_size_is_bounded(calls, seed, m
         for bucket in kept:
             total += bucket.counts
         assert (total.sum(axis=0) == whole).all()
-    arrays, plain = buckets.state()
-    again = Buckets(2, 3, most_bytes)
-    again.restore(arrays, plain)
+    again = thawed(buckets, Buckets(2, 3, most_bytes))
     assert [vars(bucket) | {"counts": None} for bucket in again.all()] == [
         vars(bucket) | {"counts": None} for bucket in kept
     ]
@@ -131,8 +130,7 @@ def test_a_bucket_of_more_rows_than_32_bits_hold_counts_on():
     bucket.add(0, slice(0, 1), np.full((1, 67), 2**31), 2**31)
     bucket.add(0, slice(0, 1), np.full((1, 67), 2**31), 2**31)
     assert bucket.counts[0, 0, 0] == 2**32 + 1
-    other = Buckets(1, 1, 1 << 20)
-    other.restore(*buckets.state())
+    other = thawed(buckets, Buckets(1, 1, 1 << 20))
     assert other.all()[0].counts[0, 0, 0] == 2**32 + 1
 
 

@@ -57,7 +57,7 @@ def whole(model, profile):
 def test_the_names_are_those_of_the_model_and_are_stored(profile):
     assert profile.layout.class_names == ("high", "low", "middle")
     again = mk.Profile.from_bytes(profile.to_bytes())
-    assert again.class_names == profile.layout.class_names
+    assert again.layout.class_names == profile.layout.class_names
     assert again.digest == profile.digest
     assert mk.Profile.fit(X[:2000], reference=X[2000:]).class_names == ()
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.examples import examples
+from helpers.frozen import thawed
 from helpers.shops import SHOPS, by, rows
 from helpers.streams import column, rng
 from hypothesis import given, settings
@@ -148,8 +149,7 @@ def test_the_latest_rows_are_counted_however_they_come(sizes, seed):
     latest = cells[first * GENERATION_ROWS :]
     member = own.members(latest[:, 1], None, len(latest))
     assert (counts.sum(axis=0) == count_by(latest, member, len(own.labels))).all()
-    again = Segmented(profile.segments, profile.features)
-    again.restore(*at_once.state())
+    again = thawed(at_once, Segmented(profile.segments, profile.features))
     assert (again.since(0, 1)[1][0] == counts[:, :, 1]).all()
 
 

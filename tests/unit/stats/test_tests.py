@@ -123,3 +123,9 @@ def test_rows_needed_are_those_of_the_normal_test():
     assert rows_needed(1.0, 1, 0.1) == 619
     few = [rows_needed(0.02, 400, distance) for distance in (0.04, 0.02, 0.01)]
     assert all(a < b for a, b in pairwise(few))
+
+
+def test_holm_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
+    assert len(holm(np.array([]))) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, final
@@ -73,10 +74,9 @@ class SharedCounts:
 
     def of_process(self, process: str) -> SharedCounts:
         """The same in another process, which has read what this one has."""
-        other = SharedCounts(self._shelf, process, self._stages)
-        other._read = self._read
-        other._upto = dict(self._upto)
-        other.at = self.at
+        other = copy(self)
+        other._own = self._counts(process)
+        other._written = 0
         return other
 
     def write(self, stage: int, counts: Counts) -> None:

@@ -1,6 +1,5 @@
 """A report begins with what changed, since when and by how much, in words that promise no more than p."""
 
-import math
 import re
 from dataclasses import replace
 
@@ -8,12 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.flights import flights
-from hypothesis import given
-from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift import wording
-from modelkit.drift.timeline import timeline_part
+from modelkit.drift import headline, words
+from modelkit.drift.charts import timeline
 from modelkit.drift.values import Alarm, Effect, FeatureDrift
 
 FEATURE = FeatureDrift(
@@ -48,35 +45,12 @@ ALARM = Alarm(
 ASKED = 1_388_534_400.0  # 2014-01-01
 
 
-@pytest.mark.parametrize(
-    ("p", "said"),
-    [
-        (0.27, "1 in 3"),
-        (0.007, "1 in 140"),
-        (0.00051, "1 in 1,900"),
-        (0.0011, "1 in 900"),
-        (1.0, "nothing unusual"),
-        (1e-30, "fewer than 1 in 1,000,000"),
-        (math.nan, "nothing unusual"),
-    ],
-)
-def test_odds(p, said):
-    assert wording.odds(p) == said
-
-
-@given(st.floats(1e-6, 0.5))
-def test_odds_promise_no_more_than_p_and_little_less(p):
-    times = int(wording.odds(p).removeprefix("1 in ").replace(",", ""))
-    assert p <= 1 / times
-    assert times >= 0.5 / p
-
-
-def headline(*alarms, features=(FEATURE,), kind="stream"):
-    return wording.headline(alarms, features, kind, 1000)
+def sentence(*alarms, features=(FEATURE,), kind="stream"):
+    return headline.headline(alarms, features, kind, 1000, 0.01)
 
 
 def test_the_sentence_says_what_since_when_and_by_how_much():
-    assert headline(ALARM) == (
+    assert sentence(ALARM) == (
         "fare is no longer like the reference, since about row 100: "
         "values up to 1 went from 50 % to 20 % of the latest 1,000 rows."
     )
@@ -85,7 +59,7 @@ def test_the_sentence_says_what_since_when_and_by_how_much():
 def test_the_most_serious_alarm_comes_first_and_the_others_are_named():
     material = replace(ALARM, kind="material", feature="age", p=0.01, began=0)
     others = [replace(ALARM, feature=name) for name in ("a", "b", "c", "d", "e")]
-    said = headline(ALARM, *others, material)
+    said = sentence(ALARM, *others, material)
     assert said.startswith(
         "age differs from the reference by more than the tolerance, since the first row"
     )
@@ -93,7 +67,7 @@ def test_the_most_serious_alarm_comes_first_and_the_others_are_named():
     worse = replace(
         ALARM, kind="performance", feature="loss", effect=Effect("mean loss", 0.3, 0.2, 0.4)
     )
-    said = headline(ALARM, worse)
+    said = sentence(ALARM, worse)
     assert said.startswith(
         "The model has become worse, by more than the tolerance, since about row 100"
     )
@@ -102,32 +76,32 @@ def test_the_most_serious_alarm_comes_first_and_the_others_are_named():
 
 def test_times_are_said_where_they_are_known():
     timed = replace(ALARM, time=ASKED + 86400, began_time=ASKED)
-    assert "since about 2014-01-01 00:00 UTC" in headline(timed)
-    assert "the alarm came at 2014-01-02 00:00 UTC, row 400" in wording.raised_text(timed, "stream")
-    page = timeline_part((timed,), 1000, (ASKED - 86400, ASKED + 2 * 86400))
+    assert "since about 2014-01-01 00:00 UTC" in sentence(timed)
+    assert "the alarm came at 2014-01-02 00:00 UTC, row 400" in words.raised_text(timed, "stream")
+    page = timeline((timed,), 1000, (ASKED - 86400, ASKED + 2 * 86400))
     assert "2013-12-31 00:00" in page
     assert "2014-01-03 00:00" in page
-    days = timeline_part((timed,), 1000, (ASKED - 86400, ASKED + 30 * 86400))
+    days = timeline((timed,), 1000, (ASKED - 86400, ASKED + 30 * 86400))
     assert ">2014-01-15<" in days
     assert "time, UTC" in page
-    assert ">rows<" in timeline_part((ALARM,), 1000, (ASKED, ASKED + 1))
+    assert ">rows<" in timeline((ALARM,), 1000, (ASKED, ASKED + 1))
 
 
 def test_a_batch_has_no_since():
-    assert "since" not in headline(ALARM, kind="batch")
-    assert wording.raised_text(ALARM, "batch") == ""
+    assert "since" not in sentence(ALARM, kind="batch")
+    assert words.raised_text(ALARM, "batch") == ""
 
 
 def test_the_size_is_that_of_the_rows_now_and_says_of_which():
     then = replace(FEATURE, at_alarm=(0.5, 0.3, 0.2))
-    assert "values up to 1 went from 50 % to 20 % of the latest 1,000 rows" in headline(
+    assert "values up to 1 went from 50 % to 20 % of the latest 1,000 rows" in sentence(
         ALARM, features=(then,)
     )
     gone = replace(then, rows=0, at_alarm=(0.1, 0.1, 0.8))
-    assert "values up to 2 went from 80 % to 20 % of the rows of the alarm" in headline(
+    assert "values up to 2 went from 80 % to 20 % of the rows of the alarm" in sentence(
         ALARM, features=(gone,)
     )
-    assert "of the 1,000 rows" in headline(ALARM, features=(then,), kind="batch")
+    assert "of the 1,000 rows" in sentence(ALARM, features=(then,), kind="batch")
 
 
 @pytest.mark.parametrize(
@@ -139,15 +113,15 @@ def test_the_size_is_that_of_the_rows_now_and_says_of_which():
     ],
 )
 def test_no_share_goes_from_a_number_to_the_same(old, new, said):
-    assert wording.Move("b", old, new).text("the rows") == said
+    assert headline.Move("b", old, new).text("the rows") == said
 
 
 def test_an_alarm_that_is_over_comes_after_others_and_the_latest_of_a_feature_first():
     calm = replace(FEATURE, feature="age", effects=(Effect("ks", 0.01, 0.0, 0.03),))
     over = replace(ALARM, kind="material", feature="age")
-    assert headline(over, ALARM, features=(calm, FEATURE)).startswith("fare is no longer")
+    assert sentence(over, ALARM, features=(calm, FEATURE)).startswith("fare is no longer")
     again = replace(ALARM, began=300, again=True)
-    assert headline(ALARM, again).startswith(
+    assert sentence(ALARM, again).startswith(
         "fare is no longer like its rows since the alarm before was acknowledged, since about row 300"
     )
 
@@ -156,7 +130,7 @@ def test_a_span_says_what_moved_most_beside_its_alarms():
     still = replace(
         FEATURE, feature="age", cells=(("up to 1", 0.17, 0.17), ("above 1", 0.83, 0.83))
     )
-    said = headline(replace(ALARM, feature="age"), features=(still, FEATURE), kind="span")
+    said = sentence(replace(ALARM, feature="age"), features=(still, FEATURE), kind="span")
     assert said.endswith(
         "Of all features, fare moved most: values up to 1 went from 50 % to 20 % of the 1,000 rows."
     )
@@ -167,38 +141,41 @@ def test_missing_values_and_categories_are_named():
         FEATURE, cells=(("up to 1", 0.6, 0.4), ("above 1", 0.4, 0.3), ("(missing)", 0.0, 0.3))
     )
     assert (
-        wording.move_text(gone, "span") == "missing values went from 0 % to 30 % of the 1,000 rows"
+        headline.move_text(gone, "span") == "missing values went from 0 % to 30 % of the 1,000 rows"
     )
     cells = (("JFK", 0.5, 0.2), ("LGA", 0.5, 0.4), ("(new)", 0.0, 0.4))
     ports = replace(FEATURE, kind="category", cells=cells)
-    assert wording.largest_move(ports).which == "categories that training did not know"
+    assert headline.largest_move(ports).which == "categories that training did not know"
     ports = replace(FEATURE, kind="category", cells=cells[:2])
-    assert wording.largest_move(ports) == ('those with "JFK"', 0.5, 0.2)
+    assert headline.largest_move(ports) == ('those with "JFK"', 0.5, 0.2)
     day = (("up to 2013-01-02T10:00", 0.5, 0.1), ("above 2013-01-02T10:00", 0.5, 0.9))
     assert "times up to 2013-01-02 10:00" in str(
-        wording.largest_move(replace(FEATURE, kind="time", cells=day))
+        headline.largest_move(replace(FEATURE, kind="time", cells=day))
     )
-    assert wording.largest_move(replace(FEATURE, cells=())) is None
+    assert headline.largest_move(replace(FEATURE, cells=())) is None
 
 
 def test_advice_goes_by_the_most_serious_alarm():
-    assert "source" in wording.advice([ALARM, replace(ALARM, kind="material")], 0)
+    def advice(alarms, checks):
+        return headline.advice(alarms, (), "stream", 0.01, checks)
+
+    assert "source" in advice([ALARM, replace(ALARM, kind="material")], 0)
     day = replace(ALARM, unit="day 2014-01-01")
-    assert "If it matters: find out" in wording.advice([day], 0)
-    assert "go back" in wording.advice([replace(ALARM, kind="performance")], 2)
-    assert "2 data checks" in wording.advice([replace(ALARM, kind="performance")], 2)
-    assert "does not prove" in wording.advice([], 0)
-    assert "1 data check" in wording.advice([], 1)
+    assert "If it matters: find out" in advice([day], 0)
+    assert "go back" in advice([replace(ALARM, kind="performance")], 2)
+    assert "2 data checks" in advice([replace(ALARM, kind="performance")], 2)
+    assert "does not prove" in advice([], 0)
+    assert "1 data check" in advice([], 1)
 
 
 def test_a_timeline_needs_alarms_and_names_each_feature_once():
-    assert timeline_part((), 1000, None) == ""
-    assert timeline_part((ALARM,), 0, None) == ""
+    assert timeline((), 1000, None) == ""
+    assert timeline((ALARM,), 0, None) == ""
     of_labels = replace(ALARM, kind="performance", feature="loss")
-    assert ">loss<" not in timeline_part((ALARM, of_labels), 1000, None)
-    assert timeline_part((of_labels,), 1000, None) == ""
+    assert ">loss<" not in timeline((ALARM, of_labels), 1000, None)
+    assert timeline((of_labels,), 1000, None) == ""
     many = [replace(ALARM, feature=f"x{i}", row=i) for i in range(40)]
-    page = timeline_part((*many, *many), 1000, None)
+    page = timeline((*many, *many), 1000, None)
     assert page.count("<g>") == 12
 
 

@@ -1,4 +1,4 @@
-"""Sections of a drift report about what no recent row has."""
+"""The page of a drift report about what no recent row has."""
 
 import re
 

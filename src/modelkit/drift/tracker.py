@@ -1,50 +1,55 @@
-"""What a Detector knows of a stream: its strata, their evidence, its labels and its alarms."""
+"""What a Detector knows: the evidence about its rows and labels, counts, alarms and notes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy, deepcopy
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import codec
-from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.chronicle import Chronicle
-from modelkit.drift.expected import LabelFree
+from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
+from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
+from modelkit.drift.layout import Rows
 from modelkit.drift.milestones import places_of
-from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
+from modelkit.drift.order import Order, Shuffle, check_seed
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm
+from modelkit.drift.raised import row_alarm, row_promise
+from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
+from modelkit.drift.shares import AlphaShares, stream_of
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.turns import Turns
 from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.unit_watch import UnitWatch
-from modelkit.drift.units import UnitRows
-from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
-STATE_SCHEMA = "modelkit.detector/1"
-NOTHING: Mapping[str, Any] = {}
+Call = TypeVar("Call")
 
 
 @final
-class Watch:
-    """The streams, shares of alpha, labels, label-free sums and alarms behind one Detector.
+class Tracker(Turns):
+    """What a Detector knows of its rows, labels and alarms, of one reference after the other.
 
-    Rows come as cells: `to_cells` makes them, `count` counts them, and `push` bets on them. A Monitor
-    does the two halves of `push`, `rank` and `settle`, at different times. Whoever calls it from
-    several threads holds a lock.
+    Whatever changes what is known is done in a `turn`. In a context of `caught_up` nothing waits to
+    be taken, and nothing comes in: an Intake sets it. An alarm waits in `outbox` for the end of the
+    turn.
+
+    Rows come as cells: `count` counts them, and `push` bets on them. A Monitor does the two halves of
+    `push`, `rank` and `settle`, at different times.
+
+    The arguments are those of a Detector.
     """
+
+    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
 
     def __init__(
         self,
@@ -58,29 +63,38 @@ class Watch:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        self.profile = check_profile(profile)
-        self._shares = AlphaShares.of(profile, alpha, tolerance, guarantee)
-        self.alpha = alpha
+        super().__init__()
+        check_profile(profile)
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
-        self.seed = seed
+        self.most_bytes = check_history(history)
+        self.clock = clock
+        self.outbox = Outbox(on_alarm)
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
-        self.chronicle = Chronicle(profile, alpha, history, clock, on_alarm)
-        tested = profile.why_untested is None  # rows in segments are tested one by one
-        self.segmented = Segmented(profile.segments if tested else (), profile.features)
+        self.notes = Notes()
+        self.eras: list[Era] = []
         # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
         self.place = 0
         self.counted = 0
+        self._compare_with(profile, alpha, check_seed(seed))
+        self.caught_up = self.turn
+
+    def _compare_with(self, profile: Profile, alpha: float, seed: int) -> None:
+        """Begin the evidence against a reference. Raises UsageError for an alpha out of range."""
+        shares = AlphaShares.of(profile, alpha, self.tolerance, self.guarantee)
+        self.profile = profile
+        self.alpha = alpha
+        self.seed = seed
+        self._shares = shares
+        self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.most_bytes)], self.most_bytes)
+        tested = profile.why_untested is None  # rows in segments are tested one by one
+        self.segmented = Segmented(profile.segments if tested else (), profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
         self.label_free = LabelFree(profile.calibration)
-        self._begin(np.random.SeedSequence(seed))
-
-    def _begin(self, seed: np.random.SeedSequence) -> None:
-        """Make what the evidence is about, each with a seed of its own."""
-        profile = self.profile
-        shares = self._shares
-        *seeds, of_rows, of_labels, of_target = seed.spawn(len(profile.strata) + 3)
+        *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
+            len(profile.strata) + 3
+        )
         self.units = UnitWatch.of(profile, shares, seeds[0])
         self._streams: list[Stream] = []
         if self.units is None:
@@ -90,21 +104,11 @@ class Watch:
         )
         self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
 
-    def copied(self) -> Watch:
-        """All that is known now: a Watch of its own, which nobody changes."""
-        other = copy(self)
-        profile = self.profile
-        shared = {id(part): part for part in (profile, *vars(profile).values())}
-        changing = ("_streams", "units", "labels", "label_free", "segmented", "_shuffles")
-        vars(other).update(deepcopy({name: vars(self)[name] for name in changing}, shared))
-        other.chronicle = self.chronicle.copied()
-        return other
-
     # What is known.
 
     @property
     def rows(self) -> int:
-        """The number of rows taken."""
+        """The number of rows taken of this reference."""
         if self.units is not None:
             return self.units.rows
         return sum(stream.rows for stream in self._streams) + self.strangers
@@ -112,12 +116,20 @@ class Watch:
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         """The alarms of this reference."""
-        return self.chronicle.alarms
+        return self.notes.alarms
 
     @property
-    def untold(self) -> Untold:
-        """The alarms that nobody was told of."""
-        return self.chronicle.untold
+    def times(self) -> tuple[float, float] | None:
+        """See `Era.times`, of this reference."""
+        return self.eras[-1].times
+
+    def now(self) -> float:
+        """The time by the clock. Raises UsageError for anything but a time."""
+        return told_second(self.clock())
+
+    def about_references(self) -> tuple[str, ...]:
+        """What became of alpha when the reference was changed, in words; nothing if it was not."""
+        return self.notes.about_references(self.alpha)
 
     def streams(self) -> list[tuple[str | None, Stream]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
@@ -130,15 +142,7 @@ class Watch:
         """The guarantee in words."""
         if self.units is not None:
             return self.units.promise
-        if self.guarantee == "ever":
-            return (
-                "if rows are exchangeable with the reference, any alarm is ever raised with a "
-                f"probability of at most {self.alpha:g}, however often one looks"
-            )
-        return (
-            f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
-            f"rows with a probability of at most {self.alpha:g}"
-        )
+        return row_promise(self.alpha, self.guarantee)
 
     # Rows, as cells.
 
@@ -147,23 +151,24 @@ class Watch:
 
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
-        at: Array | float = self.chronicle.now() if times is None else times
+        at: Array | float = self.now() if times is None else times
+        buckets = self.eras[-1].buckets
         for s in range(len(self.profile.strata)):
             own = slice(None) if strata is None else np.flatnonzero(strata == s)
             own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-            counts = self.chronicle.count(s, cells[own], own_times)
+            counts = buckets.count(s, cells[own], own_times)
             if self._streams:  # units count their rows when they take them
                 self._streams[s].totals += counts
         self.segmented.count(cells, at)
-        self.chronicle.trim()
+        if len(self.eras) > 1:
+            self.eras = trimmed(self.eras, self.most_bytes)
         self.counted += len(cells)
 
-    def push_units(
-        self, cells: Array, strata: Array | None, parts: Sequence[UnitRows], order: Order = "any"
-    ) -> list[Alarm]:
-        """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
-        self.of_units().stream.take(cells, strata, parts, order)
-        return self.settle()
+    def _keep(self, new: Sequence[Alarm]) -> None:
+        """Keep new alarms, which are sent later."""
+        if new:
+            self.notes.keep(new)
+            self.outbox.add(new)
 
     def of_units(self) -> UnitWatch:
         """What is known of units. Raises UsageError where rows are compared."""
@@ -197,7 +202,7 @@ class Watch:
 
     def times_of(self, times: Array | float | None, n: int) -> Array:
         """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
-        given = self.chronicle.now() if times is None else times
+        given = self.now() if times is None else times
         return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
@@ -234,7 +239,7 @@ class Watch:
         new: list[Alarm] = []
         for s, stream in enumerate(self._streams):
             new += [self.alarm(s, crossing) for crossing in stream.settle()]
-        self.chronicle.keep(new)
+        self._keep(new)
         while self.units is not None and self.units.stream.waits:
             new += self.judge_part()
         return new
@@ -243,7 +248,7 @@ class Watch:
         """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
         units = self.of_units()
         new = [units.alarm(crossing) for crossing in units.stream.judge_part()]
-        self.chronicle.keep(new)
+        self._keep(new)
         return new
 
     def alarm(self, s: int, crossing: Crossing) -> Alarm:
@@ -260,9 +265,16 @@ class Watch:
         )
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
-        """Note that somebody knows of an alarm; one of the kind "changed" may come again then."""
-        new = self.chronicle.reason(alarm) is None and alarm in self.alarms
-        self.chronicle.notes.acknowledge(alarm, reason, self.chronicle.now())
+        """Note that somebody knows of an alarm; one of the kind "changed" may come again then.
+
+        Raises UsageError for an alarm of another Detector, and without a reason.
+        """
+        if alarm not in self.notes.all_alarms:
+            raise UsageError(
+                f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+            )
+        new = self.notes.reason(alarm) is None and alarm in self.alarms
+        self.notes.acknowledge(alarm, reason, self.now())
         if new and alarm.kind == "changed":
             self.settle()
             names = [feature.name for feature in self.profile.features]
@@ -284,65 +296,97 @@ class Watch:
 
         `times` are when their labels came, in POSIX seconds, (n,).
         """
-        self.chronicle.count_labels(times, rows.losses, rows.cells)
+        self.eras[-1].buckets.count_labels(times, rows.losses, rows.cells)
         new = self.labels.push(rows, times, order)
-        self.chronicle.keep(new)
+        self._keep(new)
         return new
 
     def expect(self, answers: Mapping[str, Array]) -> None:
         """Take answers into the label-free estimate. Raises UsageError for what does not fit."""
         self.label_free.add(self.label_free.of(answers))
 
-    # To go on from later.
+    # Calls, which are read by a reference without the lock, and taken under it.
 
-    def state(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
-        """Everything that changes, for `continued.resume`, and values that are kept `beside` it.
+    def _taken(
+        self, read: Callable[[Profile], Call], take: Callable[[Call], list[Alarm]]
+    ) -> list[Alarm]:
+        """Take what is read of a call; it is read anew where the reference was changed meanwhile."""
+        while True:
+            profile = self.profile
+            call = read(profile)
+            with self.turn():  # so that no state or reference has a part of a call
+                if profile is self.profile:
+                    return take(call)
 
-        All ranked rows are settled: see `settle`.
+    def take(self, X: Any, scores: Any, order: Order, at: Any) -> list[Alarm]:
+        """Take the rows of one call; see `Detector.update`."""
+
+        def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
+            rows = profile.layout.encode(X, scores, at)
+            estimate = LabelFree(profile.calibration).of(rows.answers)  # may refuse them
+            return rows, estimate, self.now() if rows.seconds is None else rows.seconds
+
+        return self._taken(read, lambda call: self._take(*call, order))
+
+    def _take(
+        self, rows: Rows, estimate: Estimate | None, times: Array | float, order: Order
+    ) -> list[Alarm]:
+        new: list[Alarm] = []
+        if rows.units is not None:  # which may be refused
+            stream = self.of_units().stream
+            stream.check_ahead(rows.units)
+            stream.take(rows.cells, rows.strata, rows.units, order)
+            new += self.settle()
+        self.label_free.add(estimate)
+        self.count(rows.cells, rows.strata, times)
+        if rows.units is None:
+            new += self.push(rows.cells, rows.strata, order, times)
+        return new
+
+    def take_labels(
+        self, y: Any, predicted: Any, losses: Any, order: Order, at: Any
+    ) -> list[Alarm]:
+        """Take the labels of one call; see `Detector.update_labels`."""
+
+        def read(profile: Profile) -> tuple[LabelledCall, Array]:
+            rows = LabelledCall.read(profile, y, predicted, losses)
+            given = None if at is None else given_seconds(at, rows.rows)
+            return rows, self.times_of(given, rows.rows)
+
+        return self._taken(read, lambda labels: self.push_labels(*labels, order))
+
+    def come_to(self, second: float) -> list[Alarm]:
+        """Judge the day or the week that has ended by a second."""
+        with self.turn():
+            self.of_units().stream.come_to(second)
+            return self.settle()
+
+    def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
+        """Compare with another reference from now on; what waits is compared with the old one.
+
+        Raises UsageError where it does not tracker the same columns and outputs, and without a reason.
         """
-        arrays: dict[str, Array] = {}
-        plain = []
-        for i, part in enumerate(self._parts()):
-            changing, rest = part.state()
-            arrays |= {f"{i} {name}": array for name, array in changing.items()}
-            plain.append(rest)
-        arrays |= self.label_free.state()
-        remembered, of_eras = self.chronicle.state()
-        latest, segments = self.segmented.state()
-        arrays |= of_eras
-        arrays |= {f"segments {name}": array for name, array in latest.items()}
-        about = {
-            "profile": self.profile.digest,
-            "alpha": self.alpha,
-            "tolerance": self.tolerance,
-            "guarantee": self.guarantee,
-            "seed": self.seed,
-            "strangers": self.strangers,
-            "place": self.place,
-            "counted": self.counted,
-            "segments": segments,
-            "parts": plain,
-            "orders": {name: shuffle.state() for name, shuffle in self._shuffles.items()},
-            **remembered,
-            **beside,
-        }
-        return codec.pack(STATE_SCHEMA, about, arrays)
+        with self.caught_up():
+            profile = check_profile(profile).without(self.ignored)
+            self.profile.layout.check_same(profile.layout)
+            check_reason(reason, "a new reference")
+            self.settle()
+            at = self.now()
+            rows = self.notes.rows_before + self.rows
+            note = Rebase(at, reason, rows, self.alpha, self.profile.digest)
+            units, labels, era = self.units, self.labels, self.eras[-1]
+            # Its random ranks are independent of the past.
+            self._compare_with(profile, self.alpha if alpha is None else alpha, self.seed + 1)
+            for stream in self._streams:
+                stream.begin_after(self.place)
+            self.labels.follow(labels)
+            if units is not None and self.units is not None:
+                self.units.stream.follow(units.stream)
+            self.notes.rebase(note)
+            era.until = at
 
-    def _parts(self) -> list[Stream | UnitStream | Labelled]:
+    def parts(self) -> list[Stream | UnitStream | Labelled]:
+        """What has a state of its own."""
         units = None if self.units is None else self.units.stream
         more = [] if units is None else [units]
         return [*self._streams, *more, *self.labels.parts]
-
-    def restore(self, about: dict[str, Any], arrays: dict[str, Array]) -> None:
-        """Go on from what `state` packed."""
-        self.strangers = about["strangers"]
-        self.chronicle.restore(about, arrays)
-        parts = zip(self._parts(), about["parts"], strict=True)
-        for i, (part, plain) in enumerate(parts):
-            part.restore(codec.under(f"{i} ", arrays), plain)
-        self.place = about["place"]
-        self.counted = about["counted"]
-        self.label_free.restore(arrays)
-        for name, generator in about["orders"].items():
-            self._shuffles[name].restore(generator)
-        self.segmented.restore(codec.under("segments ", arrays), about["segments"])
