@@ -296,7 +296,7 @@ class Monitor(Wrapper):
         for alarm in alarms[: -LAST_ALARMS - 1 : -1]:
             reason = tracker.notes.reason(alarm)
             known = "" if reason is None else f" Acknowledged: {reason}"
-            name = words.name_of(alarm.feature, alarm.stratum)
+            name = words.name_of(alarm)
             facts.append(("alarm", f"{name} {words.alarm_text(alarm, 'stream')}{known}"))
         if len(alarms) > LAST_ALARMS:
             facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))

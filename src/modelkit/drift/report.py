@@ -91,7 +91,7 @@ class DriftReport:
 
     def _line(self, drift: FeatureDrift) -> str:
         parts = [words.tests_text(drift, self.kind), *map(str, drift.effects[:1])]
-        return f"{words.name_of(drift.feature, drift.stratum)}: {'; '.join(parts)}"
+        return f"{words.name_of(drift)}: {'; '.join(parts)}"
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
@@ -178,7 +178,7 @@ class DriftReport:
         facts.append(("guarantee", self.guarantee))
         rows = []
         for drift in self.ranked()[:5]:
-            name = words.name_of(drift.feature, drift.stratum)
+            name = words.name_of(drift)
             sizes = "; ".join(map(words.effect_text, drift.effects[:1]))
             rows.append((name, words.tests_text(drift, self.kind), sizes))
         return html.card(self._title(), facts, ("feature", "", "size"), rows)

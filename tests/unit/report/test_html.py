@@ -14,7 +14,7 @@ from sklearn.naive_bayes import GaussianNB
 
 import modelkit as mk
 from modelkit.report import html
-from modelkit.report.plot import Axis, Plot, words_at
+from modelkit.report.plot import Axis, Plot, text_at
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import Column, TensorSpec
 
@@ -65,7 +65,7 @@ def picture_of(text):
     axis = Axis(0, 1, text, [(0, text), (1, text)])
     plot = Plot(axis, axis)
     marks = [plot.line((0, 1), (0, 1), text, text), plot.box((0, 1), (0, 1), text, text)]
-    return plot.picture(text, *marks, plot.dot(0, 0, text, text), words_at(0, 0, text, text, text))
+    return plot.picture(text, *marks, plot.dot(0, 0, text, text), text_at(0, 0, text, text, text))
 
 
 RENDERERS = {
