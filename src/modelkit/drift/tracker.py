@@ -10,9 +10,8 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
-from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
-from modelkit.drift.labelfree import Estimate
+from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.labels import Labelled
 from modelkit.drift.layout import Rows

@@ -13,7 +13,7 @@ from modelkit.errors import importing
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
 LARGEST_LOG = 700.0  # of which exp is a float
-HEAVIEST = 0.8  # the shape of a tail from which nothing more is told
+HEAVIEST = 0.8  # the shape of a tail which says nothing more
 SYMMETRIC = 1e-6
 # What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
 Domain = Literal["share", "correlation", "size", "explained", "number"]
@@ -151,7 +151,7 @@ def missing(level: float) -> float:
 def unseen(sums: Array, level: float) -> float:
     """How much larger a figure may be by observations that were not drawn.
 
-    The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
+    The largest 3 sqrt(n), or a fifth, show the tail, a generalized Pareto law: its shape is that of
     probability-weighted moments (Hosking and Wallis 1987).
     """
     n = len(sums)
@@ -196,7 +196,7 @@ def clopper_pearson(hits: int, n: int, level: float = LEVEL_95) -> Interval:
 def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Array]:
     """Two bounds on a share of n independent rows, of which each errs with a probability of at most `error`.
 
-    They are those of Clopper and Pearson (1934), for each of the hits, whose shape they have.
+    Source: Clopper and Pearson (1934). They have the shape of the hits.
     """
     special = special_functions()
     with np.errstate(invalid="ignore"):
@@ -208,8 +208,8 @@ def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Ar
 def mean_bound(n: int, total: float, squares: float, error: float, *, binary: bool) -> float:
     """An upper bound on the mean of n independent numbers in [0, 1].
 
-    It is that of Clopper and Pearson where all of them are 0 or 1, and otherwise the empirical
-    Bernstein bound.
+    It is Clopper and Pearson's where all of them are 0 or 1, and otherwise the empirical Bernstein
+    bound.
 
     Args:
         n: their number.
