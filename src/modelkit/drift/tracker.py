@@ -50,7 +50,7 @@ class Tracker(Turns):
     The arguments are those of a Detector.
     """
 
-    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
+    changing = ("strangers", "place", "counted", "label_free", "segmented", "_shuffles")
 
     def __init__(
         self,
