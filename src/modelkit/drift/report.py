@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 from modelkit._internal import fields
 from modelkit._internal.json import parse_record, to_plain
 from modelkit.drift import headline, page, words
-from modelkit.drift.audit import AuditTable, audit_table
+from modelkit.drift.audit import audit_csv
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import PackageError, importing
@@ -124,14 +124,19 @@ class DriftReport:
         frame = pd.DataFrame(rows, columns=[*columns])
         return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
 
-    def audit_table(self) -> AuditTable:
-        """The customary figures on each feature, as `ranked`, for those who audit by them.
+    def to_csv(self) -> str:
+        """The population stability index of each feature, as `ranked`, for those who audit by it.
 
-        They are PSI in ten bins of the reference, and the p-value of one Kolmogorov-Smirnov or
-        chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
-        often one looks. The effect size "psi" is another: it is less its mean under no change.
+        It is a line for each feature under a head: the numbers of rows with a value, the shares of
+        missing ones, `psi`, the kinds of alarms, and the ten bins of the reference as (upper end,
+        reference rows, recent rows). A value belongs to the first bin whose end it does not exceed,
+        and a category is a bin of its own. Shares, alarms and bins are JSON within their field. No
+        alarm goes by the index: it knows nothing of the other features, nor of how often one looks.
+
+        Example:
+            Path("audit.csv").write_text(report.to_csv(), encoding="utf-8")
         """
-        return audit_table(self.ranked(), self.alarms)
+        return audit_csv(self.ranked(), self.alarms)
 
     def to_html(self) -> str:
         """A page of its own, with a chart for each of the first 20 features.

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from modelkit.drift.permutation import UnitSides
+from modelkit.drift.effects import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import AlphaShares
 from modelkit.drift.unit_martingale import HORIZON_UNITS, UnitEvidence
