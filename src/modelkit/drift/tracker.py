@@ -49,7 +49,7 @@ class Tracker(Turns):
     The arguments are those of a Detector.
     """
 
-    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
+    changing = ("strangers", "place", "counted", "label_free", "segmented", "_shuffles")
 
     def __init__(
         self,
@@ -152,13 +152,9 @@ class Tracker(Turns):
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
         at: Array | float = self.now() if times is None else times
-        buckets = self.eras[-1].buckets
-        for s in range(len(self.profile.strata)):
-            own = slice(None) if strata is None else np.flatnonzero(strata == s)
-            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-            counts = buckets.count(s, cells[own], own_times)
-            if self._streams:  # units count their rows when they take them
-                self._streams[s].totals += counts
+        counts = self.eras[-1].buckets.count(cells, strata, at)
+        for stream, added in zip(self._streams, counts, strict=False):
+            stream.totals += added  # units count their rows when they take them
         self.segmented.count(cells, at)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)

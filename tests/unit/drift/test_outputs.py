@@ -59,7 +59,7 @@ def test_the_names_are_those_of_the_model_and_are_stored(profile):
     again = mk.Profile.from_bytes(profile.to_bytes())
     assert again.layout.class_names == profile.layout.class_names
     assert again.digest == profile.digest
-    assert mk.Profile.fit(X[:2000], reference=X[2000:]).class_names == ()
+    assert mk.Profile.fit(X[:2000], reference=X[2000:]).layout.class_names == ()
 
 
 @settings(max_examples=examples(25), deadline=None)
