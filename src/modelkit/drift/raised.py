@@ -11,10 +11,10 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import main_effect
 from modelkit.drift.labels import Labelled, LossCrossing
+from modelkit.drift.losses import TARGET
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import HORIZON
 from modelkit.drift.stream import Crossing
-from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm, Effect
 from modelkit.stats.evidence import Guarantee
 

@@ -12,10 +12,9 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import band
 from modelkit.drift.labels import Labelled
-from modelkit.drift.losses import Baseline
+from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
-from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.cells import Feature
-from modelkit.drift.target import TARGET, label_values
+from modelkit.drift.losses import TARGET, label_values
 from modelkit.drift.thresholds import FIRST_PART
 from modelkit.errors import UsageError
 
