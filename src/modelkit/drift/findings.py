@@ -22,7 +22,7 @@ from modelkit.drift.notes import Acknowledgement, united
 from modelkit.drift.performance import stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.segments import Pair, pairs_of, segment_drifts
+from modelkit.drift.segments import Latest, latest_of, segment_drifts
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.thresholds import anytime_p
 from modelkit.drift.tracker import Tracker
@@ -54,7 +54,7 @@ class Compared:
     material: Sequence[float | None] = ()
     began: Sequence[int | None] = ()
     values: Sequence[int] = ()
-    at_alarm: Mapping[str, Array] = field(default_factory=dict)
+    at_alarm: Mapping[str, Sequence[int]] = field(default_factory=dict)
     effects: Callable[[int], tuple[Effect, ...]] | None = None
 
     def drifts(self) -> list[FeatureDrift]:
@@ -68,7 +68,7 @@ class Compared:
         suspect = min((p for p in (changed, material) if p is not None), default=1.0) < SUSPECT
         at_alarm = self.at_alarm.get(feature.name)
         before, now = _shares(reference), _shares(counts)
-        then = before * 0 if at_alarm is None else _shares(at_alarm)
+        then = before * 0 if at_alarm is None else _shares(np.array(at_alarm))
         labels = feature.labels()
         shown = _shown_cells(labels, before + now + then)
         rows = int(counts.sum())
@@ -115,7 +115,7 @@ def _shown_cells(labels: Sequence[str], shares: Array) -> list[int]:
 class Findings:
     """All that a report is made of, as copies: it may be made while more rows come in.
 
-    `limits` are said beside the assumptions of the profile, `pairs` are features in segments, and
+    `limits` are said beside the assumptions of the profile, `latest` are features in segments, and
     the other fields are those of a DriftReport.
     """
 
@@ -131,7 +131,7 @@ class Findings:
     performance: Performance | None = None
     skipped: int = 0
     times: tuple[float, float] | None = None
-    pairs: Sequence[Pair] = ()
+    latest: Sequence[Latest] = ()
     acknowledged: tuple[Acknowledgement, ...] = ()
 
     @cached_property
@@ -154,7 +154,7 @@ class Findings:
             performance=self.performance,
             skipped=self.skipped,
             times=self.times,
-            segments=segment_drifts(self.pairs),
+            segments=segment_drifts(self.profile.features, self.profile.segments, self.latest),
             acknowledged=self.acknowledged,
         )
 
@@ -170,7 +170,7 @@ def of_stream(tracker: Tracker) -> Findings:
         alarms=tracker.alarms,
         performance=stream_performance(tracker),
         times=tracker.times,
-        pairs=pairs_of(
+        latest=latest_of(
             tracker.profile.features, tracker.segmented, tracker.alarms, tracker.counted
         ),
         acknowledged=tracker.notes.of_reference(),
@@ -233,10 +233,10 @@ def _stream_side(
     )
 
 
-def _at_alarm(alarms: Sequence[Alarm], stratum: str | None) -> dict[str, Array]:
+def _at_alarm(alarms: Sequence[Alarm], stratum: str | None) -> dict[str, Sequence[int]]:
     """The counts (67,) of the rows of the last alarm of each feature in a stratum."""
-    own = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
-    return {alarm.feature: np.array(alarm.counts) for alarm in own}
+    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
+    return {alarm.feature: alarm.counts for alarm in counted}
 
 
 def _of_units(tracker: Tracker, units: UnitWatch) -> Findings:
