@@ -9,7 +9,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, between
 from modelkit.cli.csv import known_columns, read_rows
-from modelkit.drift.watched_model import packaged
+from modelkit.drift.monitor import packaged
 from modelkit.embedding.verbs import is_encoder
 from modelkit.report.html import printable
 

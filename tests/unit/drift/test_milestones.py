@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.milestones import MOST_MILESTONES, Milestones
-from modelkit.drift.outputs import ServedCall, joined_calls
 from modelkit.drift.report import DriftReport
+from modelkit.drift.served import ServedCall, joined_calls
 
 START = 1.7e9
 SECOND = 60.0  # between two rows
