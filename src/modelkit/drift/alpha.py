@@ -1,0 +1,249 @@
+"""The shares of alpha: of each kind of alarm, stratum and feature, and the sequences that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift import band
+from modelkit.drift.bets import Bettor
+from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.losses import Baseline
+from modelkit.drift.open_unit import Units
+from modelkit.drift.privacy import most_noise
+from modelkit.drift.profile import Profile
+from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
+from modelkit.drift.sequence import Sequence, Source
+from modelkit.drift.sources import Losses, Ranks, UnitTails
+from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.units import many, most_units, plural
+from modelkit.drift.vectors import source_of
+from modelkit.errors import UsageError
+from modelkit.stats.evidence import Guarantee
+
+HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
+HORIZON_UNITS = 1_000  # likewise, of units
+BLOCK_ROWS = 32  # of one step
+RECENT_BLOCKS = 32  # whose counts are kept for effect sizes
+BLOCK_LOSSES = 10  # of one step
+RECENT_LOSSES = 100  # blocks that are kept, for how large the loss is now
+ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
+FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
+DEFAULT_TOLERANCE = 0.03
+LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
+
+
+def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
+    """The part of alpha of each kind of alarm that is looked for."""
+    shares = dict(ALPHA_SHARES)
+    if profile.epsilon is not None:
+        del shares["changed"]  # noise breaks the exchangeability it rests on
+    if profile.baseline is None:
+        del shares["performance"]
+    total = sum(shares.values())
+    return {kind: alpha * share / total for kind, share in shares.items()}
+
+
+def _noise(features: tuple[Feature, ...], epsilon: float, deltas: Array) -> list[Array]:
+    """For each feature, how far noise may have moved the counts up to each group of cells."""
+    found = []
+    for feature, delta in zip(features, deltas, strict=True):
+        groups = np.frombuffer(feature.coarse, np.uint8)
+        sizes = np.bincount(groups, minlength=band.BAND_GROUPS)
+        upto = np.cumsum(sizes).astype(np.float64)
+        found.append(most_noise(epsilon, len(features), upto, delta))
+    return found
+
+
+def _weights(profile: Profile) -> Array:
+    """The share of alpha of each feature in one stratum, (d,); what is left is for the labels."""
+    weights = np.array([feature.weight for feature in profile.features])
+    target = 0.0 if profile.target is None else profile.target.feature.weight
+    shares: Array = weights * (1 - target) / len(profile.strata)
+    return shares
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AlphaShares:
+    """What each kind of alarm and each feature has of alpha, and how far a feature may move.
+
+    `levels` has the part of each kind, `weights` (d,) the share of each feature in one stratum, and
+    `tolerances` (d + 1,) those of the features and, at last, of the labels.
+    """
+
+    levels: dict[str, float]
+    weights: Array
+    tolerances: Array
+    guarantee: Guarantee
+
+    @staticmethod
+    def of(
+        profile: Profile, alpha: float, tolerance: float | Mapping[str, float], guarantee: Guarantee
+    ) -> AlphaShares:
+        """The shares of a profile. Raises UsageError for arguments out of range."""
+        if not isinstance(alpha, Real) or not 0 < alpha < 1:
+            raise UsageError(f"alpha is between 0 and 1; got {alpha!r}")
+        if guarantee not in ("ever", "arl"):
+            raise UsageError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+        return AlphaShares(
+            alpha_by_kind(profile, alpha),
+            _weights(profile),
+            tolerances_of(profile, tolerance),
+            guarantee,
+        )
+
+    def level(self, kind: str, feature: int) -> float:
+        """The part of alpha of one kind of alarm of the feature of this number."""
+        return self.levels[kind] * float(self.weights[feature])
+
+
+def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
+    """The tolerance of each feature, (d,), and at last that of the labels.
+
+    Raises UsageError for a tolerance out of range, and for names that no feature has.
+    """
+    given = tolerance if isinstance(tolerance, Mapping) else {}
+    usual = DEFAULT_TOLERANCE if isinstance(tolerance, Mapping) else tolerance
+    names = [*(feature.name for feature in profile.features), TARGET]
+    sources = [source_of(name, profile.bases) for name in names]
+    known = {*names, *sources}
+    if profile.target is None:
+        known.remove(TARGET)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise UsageError(
+            f"tolerance names {unknown}, which is not a feature; there are {sorted(known)}"
+        )
+    found = []
+    for name, source in zip(names, sources, strict=True):
+        found.append(given.get(name, given.get(source, usual)))
+    odd = [value for value in found if not isinstance(value, Real) or not 0 <= value < 1]
+    if odd:
+        raise UsageError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
+    return np.array(found, np.float64)
+
+
+def sequence_of(
+    profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
+) -> Sequence:
+    """The rows of stratum number `s`, with the shares of alpha of their features."""
+    tolerances = shares.tolerances[:-1]
+    epsilon = profile.epsilon
+    return _of_rows(
+        profile.features, profile.counts[s], shares, shares.weights, tolerances, seed, epsilon
+    )
+
+
+def target_sequence(
+    target: TargetLabels, shares: AlphaShares, seed: np.random.SeedSequence, *, judged: bool
+) -> Sequence:
+    """The labels, with their share of alpha where they are `judged` and not only shown."""
+    features = (target.feature,)
+    if not judged:
+        return _rows_in(RowBag(target.counts[None], np.random.default_rng(seed)), {}, {}, 1)
+    weights = np.array([target.feature.weight])
+    return _of_rows(features, target.counts[None], shares, weights, shares.tolerances[-1:], seed)
+
+
+def _of_rows(
+    features: tuple[Feature, ...],
+    reference: Array,
+    shares: AlphaShares,
+    weights: Array,
+    tolerances: Array,
+    seed: np.random.SeedSequence,
+    epsilon: float | None = None,
+) -> Sequence:
+    """Rows of these features, with counts (d, 67) in the reference and weights (d,)."""
+    material = shares.levels["material"] * weights
+    deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
+    noise = None
+    if epsilon is not None:
+        deltas = deltas / 2
+        noise = _noise(features, epsilon, deltas)
+    levels = {"material": material * (1 - FOR_THE_REFERENCE)}
+    sources: dict[str, Source] = {}
+    if "changed" in shares.levels:
+        levels["changed"] = shares.levels["changed"] * weights
+        sources["changed"] = Ranks.of_rows()
+    sources["material"] = band.Band(features, reference, tolerances, deltas, noise)
+    bettors = {
+        kind: Bettor(source, levels[kind], shares.guarantee, HORIZON)
+        for kind, source in sources.items()
+    }
+    bag = RowBag(reference, np.random.default_rng(seed))
+    return _rows_in(bag, sources, bettors, len(features))
+
+
+def _rows_in(
+    bag: RowBag, sources: Mapping[str, Source], bettors: Mapping[str, Bettor], d: int
+) -> Sequence:
+    block = np.zeros((BLOCK_ROWS, d), np.uint8)
+    kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
+    return Sequence(bag, sources, bettors, block=block, kept=kept)
+
+
+def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Losses]:
+    """The losses of labelled rows, with their share of alpha."""
+    level = shares.levels["performance"]
+    delta = level * FOR_THE_REFERENCE
+    losses = Losses(baseline, delta)
+    bettor = Bettor(losses, np.array([level - delta]), shares.guarantee, HORIZON)
+    kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
+    sources = {"performance": losses}
+    block = np.zeros(BLOCK_LOSSES)
+    sequence = Sequence(Unranked(), sources, {"performance": bettor}, block=block, kept=kept)
+    return sequence, losses
+
+
+def units_of(
+    profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
+) -> Units | None:
+    """The units of rows, with the shares of alpha of their features, where a profile has units."""
+    units = profile.units
+    if units is None or profile.unit is None:
+        return None
+    d = len(profile.features)
+    strata = len(profile.strata)
+    bags = [units.shares[units.strata == s] for s in range(strata)]
+    bag = UnitBag(bags, 2 * most_units(d), np.random.default_rng(seed))
+    tails = UnitTails(units, strata, profile.features, shares.tolerances[:-1], bag)
+    sources: dict[str, Source] = {"changed": Ranks.of_units(), "material": tails}
+    weights = np.array([feature.weight for feature in profile.features])
+    bettors = {
+        kind: Bettor(source, shares.levels[kind] * weights, shares.guarantee, HORIZON_UNITS)
+        for kind, source in sources.items()
+    }
+    block = np.zeros((1, 0))
+    kept = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
+    sequence = Sequence(bag, sources, bettors, block=block, kept=kept)
+    return Units(profile.unit, profile.features, units, sequence)
+
+
+def promise_of_units(profile: Profile, shares: AlphaShares) -> str:
+    """The guarantee of a stream of units, in words."""
+    unit = "" if profile.unit is None else profile.unit
+    units = plural(unit)
+    level = shares.levels["changed"] + shares.levels["material"]
+    strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
+    what = "any alarm"
+    rest = ""
+    if profile.baseline is not None:
+        what = "any alarm about a feature"
+        rest = "; losses go by rows, and need rows that are exchangeable"
+    when = f"if {units} are exchangeable with the {units} of the reference{strata}"
+    if shares.guarantee == "ever":
+        return (
+            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
+            f"one looks{rest}"
+        )
+    return (
+        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
+        f"{level:.3g}{rest}"
+    )
