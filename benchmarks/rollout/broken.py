@@ -18,9 +18,8 @@ from benchmarks.rollout.ours import (
 from benchmarks.rollout.rivals import z_test
 from benchmarks.rollout.traffic import MINUTES, Day, World, day_of, generator
 
-from modelkit.lifecycle.rollout.alone import Above
-from modelkit.lifecycle.rollout.arms import WORSE, Events
-from modelkit.lifecycle.rollout.split import log_split
+from modelkit.lifecycle.rollout.arms import Above
+from modelkit.stats.betting import ABOVE, log_split
 
 SHARE, RATE, VOLUME = 0.05, 0.01, 100_000
 EARLY, LATER = 0.05, 0.5  # shares of a ramp
@@ -42,7 +41,7 @@ def ramp(args) -> str:
     day = Day(*parts)
     shares = np.repeat([EARLY, LATER], half)
     pooled = (EARLY + LATER) / 2
-    wealth = mixture(day.candidate_events, day.champion_events, pooled, 1.0, WORSE)[:, -1]
+    wealth = mixture(day.candidate_events, day.champion_events, pooled, 1.0, ABOVE)[:, -1]
     found = {
         "z test 1 %, pooled": (z_test(day, 0, alpha=ALPHA, least=5) < MINUTES).mean(),
         "modelkit's bets, pooled, with the share of all calls": (wealth >= -np.log(ALPHA)).mean(),
@@ -147,8 +146,8 @@ def selected(rng: np.random.Generator, *, chosen: bool) -> tuple[bool, bool, boo
 def differs(candidate: Array) -> bool:
     """Whether labels are shown to come for one arm more often than its share of the rows."""
     inside = np.cumsum(candidate)[BLOCK - 1 :: BLOCK].tolist()
-    looks = [Events(0.5, count, (place + 1) * BLOCK - count) for place, count in enumerate(inside)]
-    return max(log_split([look]) for look in looks) >= -np.log(ALPHA)
+    looks = [(count, (place + 1) * BLOCK - count) for place, count in enumerate(inside)]
+    return max(log_split(0.5, *look) for look in looks) >= -np.log(ALPHA)
 
 
 def split(args) -> str:
@@ -180,7 +179,7 @@ def split_alarm(candidate: Array, champion: Array) -> int:
     looks = zip(
         candidate.cumsum()[14::15].tolist(), champion.cumsum()[14::15].tolist(), strict=True
     )
-    logs = np.array([log_split([Events(SHARE, *look)]) for look in looks])
+    logs = np.array([log_split(SHARE, *look) for look in looks])
     reached = logs >= -np.log(ALPHA)
     return int(reached.argmax()) * 15 + 14 if reached.any() else MINUTES
 

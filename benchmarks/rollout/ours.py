@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from benchmarks.rollout.traffic import MINUTES, Array
 
-from modelkit.lifecycle.rollout.arms import BETTER, EVENLY, WORSE, Events, log_gains
-from modelkit.lifecycle.rollout.differences import LossDifferences
+from modelkit.lifecycle.rollout.arms import Events, log_gains
+from modelkit.stats.betting import ABOVE, BELOW, MarginEvidence
 from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
 
+EVENLY = np.full(len(ABOVE), 1 / len(ABOVE))  # the weights of the bets
 ALPHA = 0.01
 BLOCK = 100  # differences between two looks
 
@@ -33,7 +34,7 @@ def values(candidate: Array, champion: Array, shares: float | Array, margin: flo
     evidence = Evidence(runs, EVENLY)
     found = np.empty((runs, minutes))
     shares = np.broadcast_to(shares, minutes)
-    tables = {share: gains(share, margin, WORSE) for share in np.unique(shares)}
+    tables = {share: gains(share, margin, ABOVE) for share in np.unique(shares)}
     for minute, share in enumerate(shares):
         hit, miss = tables[share]
         logs = candidate[:, minute, None] * hit + champion[:, minute, None] * miss
@@ -55,7 +56,7 @@ def rolled_back(
 
 
 def mixture(
-    candidate: Array, champion: Array, share: float, margin: float, bets: Array = BETTER
+    candidate: Array, champion: Array, share: float, margin: float, bets: Array = BELOW
 ) -> Array:
     """The logarithm of the wealth of bets that were all made at the start, after each minute.
 
@@ -79,14 +80,15 @@ def promoted(
 
 def judged(differences: Array, margin: float, alpha: float = ALPHA) -> tuple[float, float]:
     """After how many differences the mean is shown to be above, and below the margin; inf if never."""
-    evidence = LossDifferences(margin)
+    evidence = MarginEvidence(margin)
     worse = within = np.inf
     for start in range(0, len(differences), BLOCK):
         evidence.update(differences[start : start + BLOCK])
-        if evidence.log_worse >= -np.log(alpha):
-            worse = min(worse, evidence.count)
-        if evidence.log_within >= -np.log(alpha):
-            within = min(within, evidence.count)
+        count = min(start + BLOCK, len(differences))
+        if evidence.log_above >= -np.log(alpha):
+            worse = min(worse, count)
+        if evidence.log_below >= -np.log(alpha):
+            within = min(within, count)
     return worse, within
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 import modelkit as mk
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.tallies import TALLY_SCHEMA
 
 
@@ -31,7 +31,7 @@ class Past:
 
     def forged(self, groups, counts):
         about = {"profile": self.profile.digest, "groups": groups}
-        return mk.types.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
+        return mk.types.Tally.from_bytes(codec.pack(TALLY_SCHEMA, about, {"counts": counts}))
 
 
 def make_past():

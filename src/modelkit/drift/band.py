@@ -22,6 +22,12 @@ from modelkit.drift.cells import Feature
 from modelkit.drift.ranks import Ranked
 from modelkit.drift.units import group_table
 from modelkit.errors import importing
+from modelkit.drift.bets import Gain
+from modelkit.drift.cells import Feature
+from modelkit.drift.ranks import Ranked
+from modelkit.drift.units import group_table
+from modelkit.errors import importing
+from modelkit.stats.betting import log_staked
 from modelkit.stats.evidence import MOST_LOG_GAIN
 
 BAND_GROUPS = 16
@@ -146,12 +152,10 @@ def band_bets(counts: Array, limit: Array) -> tuple[Array, Array]:
     weights = np.repeat(of_scores / tried, tried)
     if not np.isfinite(limit).all():  # such a reference says nothing, and every bet is off
         return np.zeros((cells, len(weights))), weights
-    excess = table - limit[:, None]
     lowest = limit - table.min(axis=1)
     stakes = np.array(FRACTIONS) / lowest[:, None]
-    won = stakes[:, :, None] * excess[:, None, :]
-    pays = np.log1p(won).reshape(-1, cells)
-    return pays.T.copy(), weights
+    pays = log_staked(table, limit[:, None], stakes)
+    return pays.transpose(1, 0, 2).reshape(cells, -1), weights
 
 
 def shown(table: Array, recent: Array, tolerance: float) -> Array:

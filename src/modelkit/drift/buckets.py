@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -216,18 +216,6 @@ class Buckets:
                 n, total, squares = losses[i]
                 bucket.losses = (int(n), total, squares)
                 kept[number] = bucket
-
-
-def by_day(buckets: Sequence[TimeBucket]) -> list[TimeBucket]:
-    """The buckets of hours added up to those of days."""
-    days: dict[int, TimeBucket] = {}
-    for bucket in buckets:
-        start = bucket.start // DAY_SECONDS * DAY_SECONDS
-        if start in days:
-            days[start].join(bucket)
-        else:
-            days[start] = replace(bucket.copy(), start=start, end=start + DAY_SECONDS)
-    return [days[start] for start in sorted(days)]
 
 
 def reach(shape: tuple[int, int, int], most_bytes: int) -> tuple[int, int]:

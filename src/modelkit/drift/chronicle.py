@@ -48,7 +48,7 @@ class Chronicle:
         self.earlier: tuple[Alarm, ...] = ()  # of the references before
         self.rows_before = 0  # that were compared with these
         self.notes = AlarmNotes()
-        self.untold = Untold(self.notes, clock, on_alarm)
+        self.untold = Untold(on_alarm)
         self.clock = clock
         self.most_bytes = most_bytes
         self.eras = [Era.of(profile, alpha, most_bytes)]

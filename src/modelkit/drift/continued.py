@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.refusals import check_same_columns
 from modelkit.drift.untold import OnAlarm, check_hook
@@ -26,7 +26,7 @@ def resume(
     """
     check_profile(profile)
     check_hook(on_alarm)
-    about, arrays = archive.unpack(STATE_SCHEMA, state, "state of a Detector")
+    about, arrays = codec.unpack(STATE_SCHEMA, state, "state of a Detector")
     if about.get("profile") != profile.digest:
         raise UsageError(
             "this is the state of a Detector of another profile, and the counts would not mean the "

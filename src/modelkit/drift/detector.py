@@ -11,11 +11,10 @@ from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.call_marks import call_answers, call_columns, marks_of
 from modelkit.drift.current import Current
 from modelkit.drift.history import History, history_of
-from modelkit.drift.notes import Suppression
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.row_times import given_second, given_seconds
+from modelkit.drift.row_times import given_seconds
 from modelkit.drift.tallies import Tally
 from modelkit.drift.untold import OnAlarm
 from modelkit.drift.values import Alarm
@@ -252,31 +251,6 @@ class Detector:
                 )
             watch.acknowledge(alarm, reason)
         self._watch.untold.tell()  # of what a Monitor had not looked at yet
-
-    def suppress(
-        self, until: Any, reason: str, *, since: Any = None, features: Sequence[str] = ()
-    ) -> None:
-        """Record the alarms of a window without a call of `on_alarm`.
-
-        Such an alarm stands in `alarms` and in the report, and is an event for the log. With "ever"
-        the same change raises no further alarm later: look at the report when the window is over.
-
-        Args:
-            until: the end of the window: a datetime, a text in ISO 8601, or POSIX seconds.
-            reason: why.
-            since: its start, in the same forms; None for now.
-            features: the names of features that it is for; empty for all.
-
-        Raises:
-            UsageError: for a window that ends before it starts, features that are not there, or
-                without a reason.
-        """
-        end = given_second(until, "until")
-        with self._current.lock:
-            watch = self._watch
-            start = watch.chronicle.now() if since is None else given_second(since, "since")
-            named = watch.named(features)
-            watch.chronicle.notes.suppress(Suppression(start, end, reason, named))
 
     def rebase(self, profile: Profile, reason: str, *, alpha: float | None = None) -> None:
         """Compare with another reference from now on; the history, alarms and notes are kept.

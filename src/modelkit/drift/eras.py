@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.buckets import Buckets
 from modelkit.drift.profile import Profile
 from modelkit.errors import PackageError
@@ -87,7 +87,7 @@ def restored(
     found = []
     for i, own in enumerate(plain):
         era = current
-        of_era = archive.under(f"era {i} ", arrays)
+        of_era = codec.under(f"era {i} ", arrays)
         if "until" in own:
             profile = Profile.from_bytes(of_era["profile"].tobytes())
             era = Era.of(profile, own["alpha"], most_bytes)

@@ -1,4 +1,4 @@
-"""What a Detector saw in a span of the past: a report, a frame and a chart over time."""
+"""What a Detector saw in a span of the past: a report, and a frame over time."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
-
-from modelkit._internal.arrays import Array
-from modelkit.drift import exact, spans
-from modelkit.drift.buckets import TimeBucket, by_day
+from modelkit.drift import spans
+from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.eras import Era, joined_eras
-from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
-from modelkit.drift.timechart import Moment, time_chart
 from modelkit.drift.values import Alarm
 from modelkit.drift.watch import Watch
 from modelkit.drift.wording import count_of
@@ -23,11 +18,6 @@ from modelkit.errors import UsageError, importing
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHARTED_DRAWS = 200  # samples that say how far chance moves a bucket
-CHARTED_QUANTILE = 0.99
-HOURLY_SECONDS = 4 * 86_400  # a chart of a longer span shows days
-FEWEST_CHARTED = 20  # rows of a bucket that is drawn
 
 
 @final
@@ -120,11 +110,6 @@ class History:
                 touched.append((era, buckets))
         return touched
 
-    def _is_long(self, start: float, end: float) -> bool:
-        """Whether a chart of a span shows days and not hours."""
-        buckets = [own for _, found in self._within(start, end) for own in found]
-        return bool(buckets) and buckets[-1].end - buckets[0].start > HOURLY_SECONDS
-
     def to_dataframe(self) -> pd.DataFrame:
         """A pandas frame with a row for each bucket, feature and stratum that has rows.
 
@@ -145,49 +130,6 @@ class History:
         for name in ("start", "end"):
             frame[name] = pd.to_datetime(frame[name], unit="s", utc=True)
         return frame
-
-    def chart(
-        self, feature: str, since: Any = None, until: Any = None, *, stratum: str | None = None
-    ) -> str:
-        """An SVG of how far a feature was from the reference in each day.
-
-        Or in each hour, where the span is of four days at most and was kept by the hour.
-        It stands by itself, in light and dark. The shaded band is how far 99 % of buckets of as
-        many rows are from a reference of this size by chance; alarms and changes of the reference
-        are vertical lines. Buckets of fewer than 20 rows are left out.
-
-        Args:
-            feature: its name, or "target" for the labels.
-            since: as in `report`.
-            until: as in `report`.
-            stratum: the stratum, where the profile has strata.
-
-        Raises:
-            UsageError: for a feature or a stratum that is not there, and for a span without rows.
-        """
-        start, end = _ends(since, until)
-        moments = []
-        for era, buckets in self._within(start, end):
-            shown = by_day(buckets) if self._is_long(start, end) else buckets
-            for bucket in shown:
-                moments += _moments(era.profile, bucket, feature, stratum)
-        if not moments:
-            raise UsageError(
-                f"{feature!r} has no hour or day with {FEWEST_CHARTED} rows there; {self!r}"
-            )
-        inside = (moments[0].start, moments[-1].end)
-        raised = [
-            alarm.time
-            for alarm in self.alarms
-            if alarm.feature == feature and alarm.stratum == stratum and alarm.time is not None
-        ]
-        changed = [era.until for era in self.eras if era.until < inf]
-        return time_chart(
-            feature if stratum is None else f"{feature} (stratum {stratum})",
-            moments,
-            alarms=[at for at in raised if inside[0] <= at <= inside[1]],
-            references=[at for at in changed if inside[0] <= at <= inside[1]],
-        )
 
     def __repr__(self) -> str:
         span = self.span
@@ -220,37 +162,3 @@ def _text(second: float) -> str:
     if abs(second) == inf:
         return "the start" if second < 0 else "now"
     return second_text(second)
-
-
-def _moments(
-    profile: Profile, bucket: TimeBucket, feature: str, stratum: str | None
-) -> list[Moment]:
-    """The point of a bucket in a chart, or nothing where it has too few rows."""
-    own, reference, counts = spans.counts_in(profile, bucket, feature, stratum)
-    rows = int(counts.sum())
-    if rows < FEWEST_CHARTED or not reference.sum():
-        return []
-    distance = exact.ks if own.ordered else exact.tv
-    p = counts / rows
-    q = reference / reference.sum()
-    return [
-        Moment(
-            start=float(bucket.start),
-            end=float(bucket.end),
-            rows=rows,
-            value=float(distance(p, q)),
-            chance=_by_chance(counts, reference, ordered=own.ordered),
-        )
-    ]
-
-
-def _by_chance(counts: Array, reference: Array, *, ordered: bool) -> float:
-    """The distance that 99 % of pairs of samples of these sizes have where nothing changed."""
-    rng = np.random.default_rng(0)
-    n = int(counts.sum())
-    size = int(reference.sum())
-    pooled = (counts + reference) / (n + size)
-    draws = rng.multinomial(n, pooled, CHARTED_DRAWS) / n
-    others = rng.multinomial(size, pooled, CHARTED_DRAWS) / size
-    distance = exact.ks if ordered else exact.tv
-    return float(np.quantile(distance(draws, others), CHARTED_QUANTILE))

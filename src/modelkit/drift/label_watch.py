@@ -15,7 +15,6 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.raised import loss_alarm, row_alarm
 from modelkit.drift.shares import AlphaShares, labelled_of, target_stream
 from modelkit.drift.stream import Stream
-from modelkit.drift.target import TARGET
 from modelkit.drift.values import Alarm
 
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
@@ -67,12 +66,6 @@ class LabelWatch:
             self.losses.earlier = before.losses.earlier + before.losses.rows
         if self.target is not None and before.target is not None:
             self.target.begin_after(before.target.first + before.target.rows)
-
-    @property
-    def named(self) -> list[tuple[str, Labelled | Stream | None]]:
-        """What alarms about labels are called, with what raises them."""
-        judged = self.target if self._profile.units is None else None
-        return [("loss", self.losses), (TARGET, judged)]
 
     def push(self, rows: LabelledCall, times: Array, order: Order) -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.

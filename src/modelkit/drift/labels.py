@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive, risk
+from modelkit.drift import codec, risk
 from modelkit.drift.losses import Baseline
 from modelkit.drift.milestones import NO_TIME, Milestones, known
 from modelkit.drift.thresholds import Thresholds, anytime_p
@@ -182,7 +182,7 @@ class Labelled:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self.total = plain["total"]
-        self.evidence.restore(archive.under("evidence ", arrays))
+        self.evidence.restore(codec.under("evidence ", arrays))
         self.earlier = plain["earlier"]
         self.bound = plain["bound"]
         self._allowed = plain["allowed"]
@@ -192,7 +192,7 @@ class Labelled:
         self._pending = np.stack([arrays["pending"], times[:-1]], axis=1)
         self._latest = float(times[-1])
         self._milestones.restore(arrays["milestones"])
-        self.sequence.restore(archive.under("sequence ", arrays))
+        self.sequence.restore(codec.under("sequence ", arrays))
 
 
 def baseline_bound(baseline: Baseline, delta: float) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
+from modelkit.stats.betting import log_staked
 
 GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
@@ -58,8 +59,7 @@ def loss_bets(u: float) -> Array:
 
 def loss_increments(losses: Array, u: float) -> Array:
     """The logarithm of each bet's gain over a micro-batch of losses, (6,)."""
-    won = np.outer(losses - u, loss_bets(u))
-    gains: Array = np.log1p(won).sum(axis=0)
+    gains: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
     return gains
 
 

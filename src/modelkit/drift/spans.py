@@ -19,7 +19,6 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
 from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.values import Alarm, FeatureDrift, Performance
-from modelkit.errors import UsageError
 
 FRAME_COLUMNS = (
     "start",
@@ -113,26 +112,6 @@ def _performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance
         baseline=reference_interval(baseline),
         estimated={},
     )
-
-
-def counts_in(
-    profile: Profile, bucket: TimeBucket, name: str, stratum: str | None
-) -> tuple[Feature, Array, Array]:
-    """A feature by its name with its counts (67,) in the reference and in a bucket.
-
-    Raises UsageError where there is no such feature or stratum.
-    """
-    if name == TARGET and profile.target is not None:
-        return profile.target.feature, profile.target.counts, bucket.counts[0, -1]
-    names = [feature.name for feature in profile.features]
-    if name not in names:
-        raise UsageError(f"there is no feature {name!r}; there are {names}")
-    known: list[str | None] = [None] if profile.stratum is None else list(profile.strata)
-    if stratum not in known:
-        raise UsageError(f"there is no stratum {stratum!r}; there are {known}")
-    s = known.index(stratum)
-    j = names.index(name)
-    return profile.features[j], profile.counts[s, j], bucket.counts[s, j]
 
 
 def frame_rows(profile: Profile, bucket: TimeBucket) -> list[tuple[Any, ...]]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
-from modelkit.drift.archive import pack, under, unpack
 from modelkit.drift.cells import CELLS, feature_arrays, plain_features, read_features
+from modelkit.drift.codec import pack, under, unpack
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.segments import read_segments, write_segments
 from modelkit.drift.target import TargetLabels

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive, martingale
+from modelkit.drift import codec, martingale
 from modelkit.drift.banded import BLOCKS_OF_BAND, Banded
 from modelkit.drift.cells import ABSENT, CELLS, Feature
 from modelkit.drift.martingale import BLOCK_ROWS
@@ -340,5 +340,5 @@ class Stream:
         self.values = arrays["values"].copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
         for kind, evidence in self.evidence.items():
-            evidence.restore(archive.under(f"{kind} ", arrays))
+            evidence.restore(codec.under(f"{kind} ", arrays))
             self.limits[kind].restore(arrays, kind)

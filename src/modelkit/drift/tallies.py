@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.call_marks import call_columns, marks_of
 from modelkit.drift.cells import CELLS
 from modelkit.drift.encoding import stratum_numbers
@@ -108,12 +108,12 @@ class Tally:
         """The tally as an npz of plain arrays; equal tallies give equal bytes."""
         counts = self.counts.astype(np.min_scalar_type(int(self.counts.max(initial=0))))
         about = {"profile": self.profile, "groups": self.groups}
-        return archive.pack(TALLY_SCHEMA, about, {"counts": counts})
+        return codec.pack(TALLY_SCHEMA, about, {"counts": counts})
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Tally:
         """The inverse of `to_bytes`. Raises PackageError for anything else."""
-        about, arrays = archive.unpack(TALLY_SCHEMA, data, "tally")
+        about, arrays = codec.unpack(TALLY_SCHEMA, data, "tally")
         try:
             groups = tuple((key, stratum) for key, stratum in about["groups"])
             stored = arrays["counts"]

@@ -19,7 +19,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive, band
+from modelkit.drift import band, codec
 from modelkit.drift.thresholds import Thresholds, anytime_p
 from modelkit.drift.unit_scores import (
     PLACE_SCORES,
@@ -194,7 +194,7 @@ class RankTest:
 
     def restore(self, arrays: dict[str, Array], kind: str) -> None:
         """Go on from `state()`, bit for bit."""
-        self._evidence.restore(archive.under(f"{kind} ", arrays))
+        self._evidence.restore(codec.under(f"{kind} ", arrays))
         self.limits.restore(arrays, kind)
 
 

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import final
 
 from modelkit._internal.logs import WARNING, takes, write_record
-from modelkit.drift.notes import AlarmNotes
 from modelkit.drift.values import Alarm
 from modelkit.events import Alarmed, emit
 
@@ -20,19 +19,14 @@ OnAlarm = Callable[[Alarm], object]
 class Untold:
     """Alarms of which nobody was told yet.
 
-    `name` and `version` are those of the model whose rows are watched, or empty. `on_alarm` is the
-    host's hook, `clock` tells the time, and `notes` have the windows in which the hook is not
-    called.
+    `name` and `version` are those of the model whose rows are watched, or empty, and `on_alarm` is
+    the host's hook.
     """
 
-    __slots__ = ("_alarms", "clock", "name", "notes", "on_alarm", "version")
+    __slots__ = ("_alarms", "name", "on_alarm", "version")
 
-    def __init__(
-        self, notes: AlarmNotes, clock: Callable[[], float], on_alarm: OnAlarm | None
-    ) -> None:
+    def __init__(self, on_alarm: OnAlarm | None) -> None:
         self._alarms: deque[Alarm] = deque()
-        self.notes = notes
-        self.clock = clock
         self.on_alarm = check_hook(on_alarm)
         self.name = ""
         self.version = ""
@@ -42,7 +36,7 @@ class Untold:
         self._alarms.extend(alarms)
 
     def tell(self) -> None:
-        """Tell of each alarm once: an event, and unless a window says otherwise the hook.
+        """Tell of each alarm once: an event, and the hook.
 
         No lock may be held here, since listeners and the hook may ask the Detector.
         """
@@ -56,9 +50,6 @@ class Untold:
 
     def _call(self, alarm: Alarm) -> None:
         if self.on_alarm is None:
-            return
-        at = self.clock() if alarm.time is None else alarm.time
-        if self.notes.hush(alarm.feature, at) is not None:
             return
         try:
             self.on_alarm(alarm)

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.chronicle import Chronicle
 from modelkit.drift.expected import LabelFree
@@ -30,7 +30,6 @@ from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
-from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -139,22 +138,6 @@ class Watch:
             f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
             f"rows with a probability of at most {self.alpha:g}"
         )
-
-    def named(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The features of these names; that of an embedding is for all its numbers.
-
-        Raises UsageError for names of features that do not exist.
-        """
-        if isinstance(names, str):
-            raise UsageError(f"features is a sequence of names; pass ({names!r},)")
-        known = [feature.name for feature in self.profile.features]
-        known += [name for name, part in self.labels.named if part is not None]
-        sources = [source_of(name, self.profile.bases) for name in known]
-        odd = sorted({*names} - {*known, *sources})
-        if odd:
-            raise UsageError(f"there are no features {odd}; there are {known}")
-        pairs = zip(known, sources, strict=True)
-        return tuple(name for name, source in pairs if {name, source} & {*names})
 
     # Rows, as cells.
 
@@ -342,7 +325,7 @@ class Watch:
             **remembered,
             **beside,
         }
-        return archive.pack(STATE_SCHEMA, about, arrays)
+        return codec.pack(STATE_SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | UnitStream | Labelled]:
         units = None if self.units is None else self.units.stream
@@ -355,10 +338,10 @@ class Watch:
         self.chronicle.restore(about, arrays)
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
-            part.restore(archive.under(f"{i} ", arrays), plain)
+            part.restore(codec.under(f"{i} ", arrays), plain)
         self.place = about["place"]
         self.counted = about["counted"]
         self.label_free.restore(arrays)
         for name, generator in about["orders"].items():
             self._shuffles[name].restore(generator)
-        self.segmented.restore(archive.under("segments ", arrays), about["segments"])
+        self.segmented.restore(codec.under("segments ", arrays), about["segments"])

@@ -17,6 +17,7 @@ Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532
 
 from __future__ import annotations
 
+from math import inf, log
 from typing import Literal, final
 
 import numpy as np
@@ -171,6 +172,40 @@ class Evidence:
         self.steps = int(state["steps"])
         self._born = state["born"].copy() if state["born"].ndim else 0
         self.spent = state["spent"].copy()
+
+
+class Restarted:
+    """The evidence of one monitor, whose bets have equal weights; see `Evidence`.
+
+    Bets are restarted at every step, so that a late change is seen about as soon as an early one.
+    A step is a span of time or a number of units, and never ends because of what they are.
+    """
+
+    def __init__(self, bets: int) -> None:
+        self._evidence = Evidence(1, np.full(bets, 1 / bets))
+
+    def step(self, logs: Array) -> None:
+        """Take the logarithm of the gain of each bet, shape (bets,)."""
+        gains = np.minimum(logs, MOST_LOG_GAIN)[None]
+        self._evidence.step(gains, np.exp(gains), np.array([1]))
+
+    @property
+    def value(self) -> float:
+        """The evidence now; about 1 where there is none."""
+        return float(self._evidence.value[0])
+
+    @property
+    def peak(self) -> float:
+        """The largest evidence there was, which decides."""
+        return float(self._evidence.peak[0])
+
+
+def log_mean(logs: Array) -> float:
+    """The logarithm of the mean of what has these logarithms, (n,)."""
+    most = float(logs.max())
+    if most == -inf:
+        return -inf
+    return most + log(float(np.exp(logs - most) @ np.full(len(logs), 1 / len(logs))))
 
 
 def holm(p: Array) -> Array:

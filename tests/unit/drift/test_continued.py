@@ -154,12 +154,12 @@ def test_the_profile_is_that_of_the_package(tmp_path):
 
 def broken(state, profile, served=None):
     """A state whose own part of the Monitor lacks a number, or has another."""
-    from modelkit.drift import archive
+    from modelkit.drift import codec
     from modelkit.drift.watch import STATE_SCHEMA
 
-    about, arrays = archive.unpack(STATE_SCHEMA, state, "state")
+    about, arrays = codec.unpack(STATE_SCHEMA, state, "state")
     about["monitor"]["served"] = served
-    return archive.pack(STATE_SCHEMA, about, arrays)
+    return codec.pack(STATE_SCHEMA, about, arrays)
 
 
 def test_other_states_are_refused(profile):
@@ -313,7 +313,7 @@ def test_rows_that_come_in_meanwhile_wait_for_no_state_or_report_and_are_in_none
     profile, monkeypatch, what
 ):
     """Arrays go on changing in place, so that what is packed and reported on is a copy of them."""
-    from modelkit.drift import archive, findings
+    from modelkit.drift import codec, findings
 
     watched, alone = (mk.Monitor(model(), profile, clock=Hands(), budget=1e9) for _ in range(2))
     served(watched, [60] * 5, 1)
@@ -337,7 +337,7 @@ def test_rows_that_come_in_meanwhile_wait_for_no_state_or_report_and_are_in_none
         return found.rows, found.features, found.checks
 
     expected = ask(alone)
-    module, name = {"state": (archive, "pack"), "report": (findings, "of_stream")}[what]
+    module, name = {"state": (codec, "pack"), "report": (findings, "of_stream")}[what]
     monkeypatch.setattr(module, name, serving(getattr(module, name)))
     assert ask(watched) == expected
     assert meanwhile == [True]

@@ -1,7 +1,6 @@
 """The history: bounded counts by hour and day, as reports, frames and charts; kept, and merged."""
 
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from modelkit.errors import Conflict, UsageError
 HOUR = 3600
 DAY = 24 * HOUR
 START = 1_700_006_400  # 2023-11-15, midnight in UTC
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Clock:
@@ -29,10 +27,6 @@ class Clock:
 
     def __call__(self):
         return self.now
-
-
-def drawn(svg):
-    return ET.fromstring(svg)  # noqa: S314 - it is our own
 
 
 def rows(n, seed, shift=0.0):
@@ -256,44 +250,6 @@ def test_the_time_of_rows_is_that_of_their_column_or_of_the_call():
 # Over time.
 
 
-def test_a_chart_stands_by_itself_and_shows_the_change(watched):
-    svg = watched.history.chart("x")
-    root = drawn(svg)
-    assert root.tag == f"{SVG}svg"
-    assert "prefers-color-scheme:dark" in root.find(f"{SVG}style").text
-    assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
-    dots = [(float(dot.get("cx")), float(dot.get("cy"))) for dot in root.iter(f"{SVG}circle")]
-    assert len(dots) == 20
-    lowest = sorted(range(20), key=lambda i: dots[i][1])[:3]
-    assert sorted(lowest) == [10, 11, 12]
-    alarms = [line for line in root.iter(f"{SVG}line") if line.get("class") == "alarm"]
-    assert len(alarms) == 2
-    assert all(dots[9][0] < float(line.get("x1")) < dots[13][0] for line in alarms)
-    assert len(svg) < 60_000
-
-
-def test_a_chart_of_a_few_days_shows_hours(watched):
-    svg = watched.history.chart("x", since=START + 18 * DAY)
-    assert len(list(drawn(svg).iter(f"{SVG}circle"))) == 48
-    assert "12-03 00:00" in svg
-
-
-def test_a_chart_escapes_names_and_refuses_what_is_not_there():
-    name = "<script>&'\""
-    odd = mk.Profile.fit({name: rng(1).normal(size=200)}, reference={name: rng(2).normal(size=200)})
-    detector = mk.Detector(odd, clock=Clock())
-    with pytest.raises(UsageError, match="no hour or day with 20 rows"):
-        detector.history.chart(name)
-    detector.update({name: rng(3).normal(size=100)})
-    svg = detector.history.chart(name)
-    assert "<script" not in svg
-    assert name in " ".join(text.text for text in drawn(svg).iter(f"{SVG}text"))
-    with pytest.raises(UsageError, match="there is no feature 'y'"):
-        detector.history.chart("y")
-    with pytest.raises(UsageError, match="there is no stratum 'n'"):
-        detector.history.chart(name, stratum="n")
-
-
 def test_a_frame_has_a_line_for_each_bucket_feature_and_stratum(watched):
     frame = watched.history.to_dataframe()
     buckets = 18 + 48
@@ -317,7 +273,6 @@ def test_strata_are_kept_apart():
     report = detector.history.report()
     assert [(drift.stratum, drift.rows) for drift in report.features] == [("0", 0), ("1", 500)]
     assert report.features[1].p_changed > 0.01
-    assert "stratum 1" in detector.history.chart("x", stratum="1")
 
 
 # Kept, gone on from, and merged.
@@ -336,7 +291,6 @@ def test_states_come_back_bit_identical_from_a_registry(
     assert kept == state
     again = mk.Detector.resume(profile, kept)
     assert again.state() == state
-    assert again.history.chart("x") == watched.history.chart("x")
     with pytest.raises(Conflict):
         registry.keep("tumour", "1.0.0", "drift-2023-12-05", state + b"0")
 
@@ -373,8 +327,6 @@ def test_a_new_reference_keeps_the_history_of_the_old_one(profile):
     assert history.report(since="2023-11-19").features[0].p_changed > 0.01
     with pytest.raises(UsageError, match="the reference changed at 2023-11-20 00:00"):
         history.report()
-    root = drawn(history.chart("x"))
-    assert [line.get("class") for line in root.iter(f"{SVG}line")] == ["changed"]
     assert history.to_dataframe().distance.max() < 0.15
     state = detector.state()
     again = mk.Detector.resume(moved, state, clock=clock)

@@ -137,50 +137,6 @@ def test_a_hook_goes_on_after_a_pause(profile):
     assert tuple(told) == again.alarms != ()
 
 
-# Windows.
-
-
-def test_alarms_in_a_window_are_recorded_and_not_told(profile, caplog):
-    clock = Clock()
-    told = []
-    detector = mk.Detector(profile, clock=clock, on_alarm=told.append)
-    detector.suppress(START + HOUR, "deployment of the new form")
-    with caplog.at_level(logging.WARNING, logger="modelkit"):
-        detector.update(rows(1000, 3, 1.0))
-    assert len(detector.alarms) >= 2
-    assert told == []
-    assert sum("x0: " in record.getMessage() for record in caplog.records) == len(detector.alarms)
-    again = mk.Detector.resume(profile, detector.state(), clock=clock, on_alarm=told.append)
-    clock.now = START + HOUR - 1
-    again.update({"x0": rows(1000, 4)["x0"], "x1": rows(1000, 5, 1.0)["x0"]})
-    assert told == []
-    clock.now = START + HOUR
-    after = mk.Detector(profile, clock=clock, on_alarm=told.append)
-    after.suppress(START + HOUR, "over", since=START)
-    after.update(rows(1000, 3, 1.0))
-    assert tuple(told) == after.alarms != ()
-
-
-def test_a_window_may_be_for_some_features(profile):
-    told = []
-    detector = mk.Detector(profile, clock=Clock(), on_alarm=told.append)
-    detector.suppress("2023-11-16", "known", features=["x0"])
-    shifted = rows(1000, 3, 1.0)
-    detector.update({"x0": shifted["x0"], "x1": shifted["x1"] + 1})
-    assert {alarm.feature for alarm in detector.alarms} == {"x0", "x1"}
-    assert {alarm.feature for alarm in told} == {"x1"}
-
-
-def test_windows_that_make_no_sense_are_refused(profile):
-    detector = mk.Detector(profile, clock=Clock())
-    with pytest.raises(UsageError, match="ends after it starts"):
-        detector.suppress(START - 1, "too late")
-    with pytest.raises(UsageError, match="pass a reason"):
-        detector.suppress(START + 1, " ")
-    with pytest.raises(UsageError, match=r"there are no features \['y'\]"):
-        detector.suppress(START + 1, "typo", features=["y"])
-
-
 # Acknowledgements.
 
 
@@ -359,18 +315,3 @@ def test_a_status_page_shows_the_last_alarms_with_dates_and_what_was_said_of_the
     assert "Acknowledged: a &lt;new&gt; scale" in page
     assert f"{alarms[0].feature} is no longer" not in page
     assert ">alarms before<" in page
-
-
-def test_a_window_for_an_embedding_is_for_all_its_numbers():
-    """As `tolerance` has it; the window was refused."""
-    rng = np.random.default_rng(4)
-    past = rng.normal(size=(300, 4))
-    profile = mk.Profile.fit({"e": past}, reference={"e": rng.normal(size=(500, 4))})
-    told = []
-    detector = mk.Detector(profile, clock=lambda: 1.7e9, on_alarm=told.append)
-    detector.suppress("2030-01-01", "a new encoder is rolled out", features=["e"])
-    detector.update({"e": rng.normal(3, 1, (2000, 4))})
-    assert detector.alarms
-    assert not told
-    with pytest.raises(UsageError, match="no features"):
-        detector.suppress("2030-01-01", "why", features=["f"])

@@ -139,8 +139,6 @@ def test_beside_units_labels_are_shown_and_not_judged():
     assert detector.alarms == ()
     again = mk.Detector.resume(past, detector.state())
     assert again.report() == detector.report()
-    with pytest.raises(UsageError, match="no features"):
-        detector.suppress("2100-01-01", "why", features=[TARGET])
 
 
 def test_importance_weighs_the_target():

@@ -7,10 +7,10 @@ rate of events with the time of day, an event falls into the candidate with prob
 
 where r is the relative risk of the candidate at that moment: only the arm is random, and the
 rollout drew it. A bet on r = b against r <= m multiplies its stake by the likelihood ratio of
-theta(b) to theta(m). The mean of that ratio is linear in theta and 1 at theta(m), so it is at most
-1 for every r <= m; and at most 1 for every r >= m where b < m. docs/rollout_guarantees.md has the
-proof. News: Lindon and Malek, Anytime-valid inference for multinomial count data
-(arXiv:2011.03567).
+theta(b) to theta(m): see `stats.betting`, and docs/rollout_guarantees.md for the proof. News: Lindon
+and Malek, Anytime-valid inference for multinomial count data (arXiv:2011.03567).
+
+Of one arm alone, rates of events are bet on against a floor.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence
+from modelkit.stats.betting import ABOVE, BELOW, Bets
+from modelkit.stats.evidence import Restarted, log_mean
 
-WORSE = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0])  # risks bet on, in units of the margin
-BETTER = np.array([0.9, 0.75, 0.6, 0.45, 0.3, 0.1, 0.0])
-EVENLY = np.full(7, 1 / 7)  # the weights of the bets
 Span = tuple[float, int, int, int]  # the share, the events in both arms, the ticks
 MOST_SPANS = 32
 BEYOND_CHANCE = 8.0  # of the largest of some thousand likelihood ratios, as a logarithm
@@ -56,17 +54,12 @@ def chance(share: float, risk: Array) -> Array:
     return found
 
 
-def log_gains(events: Events, margin: float, bets: Array) -> Array:
-    """The logarithm of the gain of each bet, on risks of `margin * bets` against `margin`."""
-    expected = chance(events.share, np.array(margin))
-    claimed = chance(events.share, margin * bets)
-    gains = np.zeros(len(bets))
-    with np.errstate(divide="ignore"):
-        if events.candidate:
-            gains += events.candidate * np.log(claimed / expected)
-        if events.champion:
-            gains += events.champion * np.log((1 - claimed) / (1 - expected))
-    return gains
+def log_gains(events: Events, margin: float, factors: Array) -> Array:
+    """The logarithm of the gain of each bet, on risks of `margin * factors` against `margin`."""
+    bets = Bets.on_rates(
+        chance(events.share, margin * factors), float(chance(events.share, np.array(margin)))
+    )
+    return bets.log_counts(events.candidate, events.champion)
 
 
 def log_better(stages: Iterable[Events], margin: float) -> float:
@@ -76,10 +69,10 @@ def log_better(stages: Iterable[Events], margin: float) -> float:
     risk is `margin` or more at all times, it ever reaches 1/alpha with a probability of at most
     alpha.
     """
-    gains = np.zeros(len(BETTER))
+    gains = np.zeros(len(BELOW))
     for events in stages:
-        gains += log_gains(events, margin, BETTER)
-    return log_mean(gains, EVENLY)
+        gains += log_gains(events, margin, BELOW)
+    return log_mean(gains)
 
 
 @final
@@ -191,44 +184,61 @@ def _log_likelihood(share: Array, candidate: Array, champion: Array) -> Array:
 
 
 @final
-class Worse:
+class Worse(Restarted):
     """The evidence that the candidate's risk is above `margin` times, now or since some time.
 
-    Bets are restarted at every tick, so that a change late in a rollout is seen about as soon as an
-    early one. Where the risk is at most `margin` at all times, `peak` ever reaches 1/alpha with a
-    probability of at most alpha. A tick is a span of time or a number of calls, and never ends
-    because of an event.
+    Where the risk is at most `margin` at all times, `peak` ever reaches 1/alpha with a probability
+    of at most alpha.
     """
 
     def __init__(self, margin: float) -> None:
-        self.margin = margin
-        self._evidence = Evidence(1, EVENLY)
+        super().__init__(len(ABOVE))
+        self._margin = margin
 
     def tick(self, *events: Events) -> None:
         """Take the events of a tick, of one share or of several."""
-        gains = np.zeros(len(WORSE))
-        for each in events:
-            gains += log_gains(each, self.margin, WORSE)
-        gains = np.minimum(gains, MOST_LOG_GAIN)
-        self._evidence.step(gains[None, :], np.exp(gains)[None, :], np.array([1]))
+        self.step(np.sum([log_gains(each, self._margin, ABOVE) for each in events], axis=0))
+
+
+@final
+class Above(Restarted):
+    """The evidence that the rate of events of one arm is above a floor, now or since some time."""
+
+    def __init__(self, floor: float) -> None:
+        super().__init__(len(ABOVE))
+        self._bets = Bets.on_multiples(floor, ABOVE)
+
+    def tick(self, units: int, events: int) -> None:
+        """Take the counts of a tick."""
+        self.step(self._bets.log_counts(events, units - events))
+
+
+@final
+class Below:
+    """The evidence that the rate of events of one arm is below a floor: of calls, and of keys."""
+
+    def __init__(self, floor: float) -> None:
+        self._bets = Bets.on_multiples(floor, BELOW)
+        self._calls = np.zeros(len(BELOW))
+        self._keys = np.zeros(len(BELOW))
+
+    def take_calls(self, units: int, events: int) -> None:
+        """Take calls without keys."""
+        self._calls += self._bets.log_counts(events, units - events)
+
+    def take_keys(self, shares: Array) -> None:
+        """Take the shares of the calls of keys that were bad."""
+        self._keys += self._bets.log_values(shares)
 
     @property
-    def value(self) -> float:
-        """The evidence now; about 1 where there is none."""
-        return float(self._evidence.value[0])
+    def log_of_calls(self) -> float:
+        """The logarithm of the evidence of calls."""
+        return log_mean(self._calls)
 
     @property
-    def peak(self) -> float:
-        """The largest evidence there was, which decides."""
-        return float(self._evidence.peak[0])
-
-
-def log_mean(logs: Array, weights: Array) -> float:
-    """The logarithm of the weighted mean of what has these logarithms."""
-    most = float(logs.max())
-    if most == -inf:
-        return -inf
-    return most + log(float(np.exp(logs - most) @ weights))
+    def log_of_keys(self) -> float:
+        """The logarithm of the evidence of keys."""
+        return log_mean(self._keys)
 
 
 def units_needed(rate: float, share: float, risk: float, margin: float, alpha: float) -> float:
@@ -252,4 +262,4 @@ def units_needed(rate: float, share: float, risk: float, margin: float, alpha: f
     events = rate * (1 - share + share * risk)
     if events * divergence <= 0:
         return inf
-    return log(len(EVENLY) / alpha) / (events * divergence)
+    return log(len(ABOVE) / alpha) / (events * divergence)

@@ -13,8 +13,8 @@ from typing import final
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import Events, Worse
 from modelkit.lifecycle.rollout.counts import Unit
-from modelkit.lifecycle.rollout.differences import LossDifferences
 from modelkit.lifecycle.rollout.routing import limit_of
+from modelkit.stats.betting import MarginEvidence
 from modelkit.stats.evidence import MOST_LOG_GAIN
 
 MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
@@ -106,13 +106,13 @@ class WorseOfKeys:
         self.peak = 1.0
         self._firsts = Worse(margin)
         self._all = Worse(margin)
-        self._means = LossDifferences(0.0)
+        self._means = MarginEvidence(0.0)
 
     @property
     def value(self) -> float:
         """The evidence now; about 1 where there is none."""
         events = min(self._firsts.value, self._all.value)
-        return (1 - ON_MEANS) * events + ON_MEANS * exp(min(self._means.log_worse, MOST_LOG_GAIN))
+        return (1 - ON_MEANS) * events + ON_MEANS * exp(min(self._means.log_above, MOST_LOG_GAIN))
 
     def tick(self, plain: Events, firsts: Events, events: Events, means: Array) -> None:
         """Take a tick.
@@ -128,3 +128,29 @@ class WorseOfKeys:
         if len(means):
             self._means.update(means)
         self.peak = max(self.peak, self.value)
+
+
+@final
+class Pairing:
+    """Makes differences of the losses of two arms, in the order in which labels arrive.
+
+    Each is a loss of the candidate less the mean of the champion's losses since the candidate's
+    last one.
+    """
+
+    def __init__(self) -> None:
+        self._total = 0.0
+        self._count = 0
+
+    def take(self, loss: float, *, candidate: bool) -> float | None:
+        """The difference that a loss completes, if it does."""
+        if not candidate:
+            self._total += loss
+            self._count += 1
+            return None
+        if not self._count:
+            return None
+        before = self._total / self._count
+        self._total = 0.0
+        self._count = 0
+        return loss - before

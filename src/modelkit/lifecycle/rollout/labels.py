@@ -8,15 +8,13 @@ from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.rollout.arms import Events
 from modelkit.lifecycle.rollout.counts import Counts, Label, Posted, Unit
 from modelkit.lifecycle.rollout.decide import Weighed
-from modelkit.lifecycle.rollout.differences import LossDifferences, Pairing
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES, Guard
-from modelkit.lifecycle.rollout.keyed import MOST_KEYS, FirstOfKeys
+from modelkit.lifecycle.rollout.keyed import MOST_KEYS, FirstOfKeys, Pairing
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.routing import place_of
-from modelkit.lifecycle.rollout.split import log_split
+from modelkit.stats.betting import MarginEvidence, log_split
 
 PATIENT = 60  # sums of counts for which a loss waits for the process that answered its key
 CHANGED = -1
@@ -128,7 +126,7 @@ class LossEvidence:
 
     def __init__(self, guard: Guard, alpha: float, stages: Sequence[RolloutStage]) -> None:
         self.keys = KeysAnswered()
-        self._evidence = LossDifferences(guard.margin or 0.0)
+        self._evidence = MarginEvidence(guard.margin or 0.0)
         self._stages = stages
         self._pairings = [Pairing() for _ in stages]
         self._firsts = FirstOfKeys()
@@ -159,7 +157,7 @@ class LossEvidence:
                 found.append(difference)
         if found:
             self._evidence.update(np.array(found))
-        self._worse = max(self._worse, self._evidence.log_worse)
+        self._worse = max(self._worse, self._evidence.log_above)
         if labels:
             self._check_split()
 
@@ -174,8 +172,8 @@ class LossEvidence:
     def _check_split(self) -> None:
         """Where labels come for one arm more often, the models have chosen whom they come for."""
         labels = zip(self._stages, self._labels, strict=True)
-        stages = [Events(stage.share, *both) for stage, both in labels]
-        self._skewed = self._skewed or log_split(stages) >= self._alarm
+        split = sum(log_split(stage.share, *both) for stage, both in labels)
+        self._skewed = self._skewed or split >= self._alarm
 
     def weighed(self) -> Weighed:
         """The evidence."""
@@ -186,8 +184,8 @@ class LossEvidence:
         return Weighed(
             name=LATE_LOSSES,
             worse=self._worse,
-            better=evidence.log_within,
-            now=evidence.log_worse,
+            better=evidence.log_below,
+            now=evidence.log_above,
             void=void,
             full=self.full,
         )

@@ -10,11 +10,11 @@ from typing import final
 import numpy as np
 
 from modelkit.errors import UsageError
-from modelkit.lifecycle.rollout.alone import log_gains_alone
-from modelkit.lifecycle.rollout.arms import BETTER, units_needed
+from modelkit.lifecycle.rollout.arms import units_needed
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES, SLOW_EVENTS, Guard
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.report import html
+from modelkit.stats.betting import BELOW, Bets
 
 RATE = 0.01  # of events in the champion, where the caller knows no better
 RISKS = (1.5, 2.0, 5.0)
@@ -139,11 +139,10 @@ def _needs(
 
 def _below(policy: RolloutPolicy, guard: Guard, rate: float) -> float:
     """About how many calls of the candidate show a rate to be below the floor."""
-    event = log_gains_alone(1, 1, guard.least, BETTER)
-    none = log_gains_alone(1, 0, guard.least, BETTER)
+    bets = Bets.on_multiples(guard.least, BELOW)
     with np.errstate(invalid="ignore"):
-        gains = rate * event + (1 - rate) * none
+        gains = rate * bets.log_counts(1, 0) + (1 - rate) * bets.log_counts(0, 1)
     gain = float(np.nan_to_num(gains, nan=-inf).max())
     if gain <= 0:
         return inf
-    return (policy.to_promote + log(2 * len(BETTER))) / gain
+    return (policy.to_promote + log(2 * len(BELOW))) / gain

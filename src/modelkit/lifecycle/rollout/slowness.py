@@ -9,7 +9,6 @@ from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.rollout.arms import log_mean
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import (
@@ -21,6 +20,7 @@ from modelkit.lifecycle.rollout.guards import (
 )
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.weighing import StreamEvidence
+from modelkit.stats.evidence import log_mean
 
 
 @final
@@ -56,7 +56,7 @@ class _OfQuantiles:
             return
         found = [stream.worse if stage.drawn else stream.alone for stream in self._streams]
         logs = np.array([log(each.value) for each in found if each is not None])
-        self.now = log_mean(logs, np.full(len(logs), 1 / len(logs)))
+        self.now = log_mean(logs)
         self.worse = max(self.worse, self.now)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
-from modelkit.lifecycle.rollout.arms import Events
 from modelkit.lifecycle.rollout.counts import ByArm, Counts
 from modelkit.lifecycle.rollout.decide import Decision, Kind, Standing, decide
 from modelkit.lifecycle.rollout.guards import (
@@ -20,8 +19,8 @@ from modelkit.lifecycle.rollout.keyed import FreshKeys
 from modelkit.lifecycle.rollout.labels import LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.slowness import QuantileEvidence
-from modelkit.lifecycle.rollout.split import log_split
 from modelkit.lifecycle.rollout.weighing import DisagreementEvidence, EventEvidence, StreamEvidence
+from modelkit.stats.betting import log_split
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
@@ -135,14 +134,13 @@ class Trial:
 
     def standing(self) -> Standing:
         """Where it stands."""
-        stages = [Events(share, *both) for (_, share), both in self._units.items()]
         shadow = self.in_stage.shadow
         return Standing(
             stage=self.stage,
             in_stage=self.now - self.stage_began,
             in_all=self.now - self.began,
             units=self.shadowed if shadow else self.calls.candidate,
-            split=log_split(stages),
+            split=sum(log_split(share, *both) for (_, share), both in self._units.items()),
             guards=tuple(evidence.weighed() for evidence in self.evidence),
             unanswered=self._unanswered.log_worse,
         )

@@ -16,14 +16,14 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.rollout.alone import SUREST, Above, Below
-from modelkit.lifecycle.rollout.arms import EVENLY, Events, EventTimes, Worse, log_mean
+from modelkit.lifecycle.rollout.arms import Above, Below, Events, EventTimes, Worse
 from modelkit.lifecycle.rollout.counts import Counts, Happened
 from modelkit.lifecycle.rollout.decide import Weighed
-from modelkit.lifecycle.rollout.differences import LossDifferences, Pairing
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, Guard
-from modelkit.lifecycle.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
+from modelkit.lifecycle.rollout.keyed import FirstOfKeys, FreshKeys, Pairing, WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutStage
+from modelkit.stats.betting import SUREST, MarginEvidence
+from modelkit.stats.evidence import log_mean
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
 
@@ -50,7 +50,7 @@ class StreamEvidence:
         self._to_better: dict[float, Pairing] = defaultdict(Pairing)  # another draw are others
         self._with_keys = 0  # calls of the candidate
         self._without = 0
-        self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
+        self._key_shares = MarginEvidence(0.0, largest=1 / guard.better)
         self._done = FreshKeys()
         self._own = FirstOfKeys()
         floor = guard.least
@@ -146,16 +146,15 @@ class StreamEvidence:
         of probes. So the evidence is the least of both, and each is the mean of two ways to it.
         """
         without = [self._times.log_better(self._guard.better)]
-        with_keys = [self._key_shares.log_within]
+        with_keys = [self._key_shares.log_below]
         if self._below is not None:
-            of_calls, of_keys = self._below.parts
-            without.append(log_mean(of_calls, EVENLY))
-            with_keys.append(log_mean(of_keys, EVENLY))
+            without.append(self._below.log_of_calls)
+            with_keys.append(self._below.log_of_keys)
         least = LEAST_PART * (self._without + self._with_keys)
         found = []
         for calls, ways in ((self._without, without), (self._with_keys, with_keys)):
             if calls and calls >= least:
-                found.append(log_mean(np.array(ways), np.full(len(ways), 1 / len(ways))))
+                found.append(log_mean(np.array(ways)))
         return min(found, default=0.0)
 
 

@@ -12,7 +12,7 @@ from benchmarks.rollout import broken, errors, keys, ours, rivals, routing, stre
 from benchmarks.rollout.traffic import MINUTES, World, day_of, keys_of, quarters_of
 
 from modelkit.lifecycle.rollout.arms import Events, Worse, log_better
-from modelkit.lifecycle.rollout.differences import Pairing
+from modelkit.lifecycle.rollout.keyed import Pairing
 from modelkit.model.identity import Identity
 from modelkit.model.model import PLAIN
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.tallied import make_past
 
 import modelkit as mk
-from modelkit.drift import archive
+from modelkit.drift import codec
 from modelkit.drift.tallies import MOST_ROWS, TALLY_SCHEMA
 from modelkit.errors import SignatureError, UsageError
 from modelkit.integrations.scorer.tallier import TALLY, Tallier
@@ -44,7 +44,7 @@ def large(profile):
     counts = np.zeros_like(tally.counts).astype(np.uint64)
     counts[:, :, 3] = MOST_ROWS
     about = {"profile": profile.digest, "groups": tally.groups}
-    return mk.types.Tally.from_bytes(archive.pack(TALLY_SCHEMA, about, {"counts": counts}))
+    return mk.types.Tally.from_bytes(codec.pack(TALLY_SCHEMA, about, {"counts": counts}))
 
 
 @pytest.mark.parametrize("times", [2, 1 << 15])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelkit.lifecycle.rollout.keyed import MOST_KEYS, FirstOfKeys, FreshKeys
+from modelkit.lifecycle.rollout.keyed import MOST_KEYS, FirstOfKeys, FreshKeys, Pairing
 from modelkit.lifecycle.rollout.routing import WHOLE, limit_of
 
 
@@ -38,3 +38,12 @@ def test_each_key_counts_once():
     assert firsts.take(tuple((key, False) for key in range(MOST_KEYS + 10))) == (0, MOST_KEYS - 3)
     assert firsts.full
     assert firsts.take(((-1, True),)) == (0, 0)
+
+
+def test_arms_are_paired_in_the_order_of_labels():
+    pairing = Pairing()
+    assert pairing.take(0.5, candidate=True) is None
+    assert pairing.take(0.2, candidate=False) is None
+    assert pairing.take(0.4, candidate=False) is None
+    assert pairing.take(0.5, candidate=True) == pytest.approx(0.2)
+    assert pairing.take(0.5, candidate=True) is None

@@ -46,7 +46,7 @@ def test_a_key_that_several_processes_complete_counts_once():
     done = (KeyDone(1, False, {}), KeyDone(2, True, {"errors": 0.5}), KeyDone(2, True, {}))
     once = StreamEvidence("errors", mk.Guard("errors"), whole=False)
     once.tick(HALF, Counts(done=done[:2]))
-    assert once._key_shares.log_worse > 0
+    assert once._key_shares.log_above > 0
     for again in (done, done[1:]):
         evidence.tick(HALF, Counts(done=again))
-        assert evidence._key_shares.log_worse == once._key_shares.log_worse
+        assert evidence._key_shares.log_above == once._key_shares.log_above

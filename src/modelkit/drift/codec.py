@@ -1,0 +1,227 @@
+"""What changes of an object, as values that JSON can hold and arrays; and back, bit for bit.
+
+A class names its attributes that change in `changing`. Those that hold frozen values whose number or
+presence changes have their class in `entries`. All else is made again from the same arguments.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from modelkit._internal import fields
+from modelkit._internal.arrays import Array
+from modelkit._internal.json import from_plain, parse_json, to_plain
+from modelkit._internal.npz import pack_arrays, unpack_arrays
+from modelkit.errors import PackageError
+
+Arrays = dict[str, Array]
+
+
+def freeze(value: Any, arrays: Arrays, path: str = "") -> Any:
+    """A value as plain ones; its arrays are put into `arrays` by their path, and None in their place.
+
+    It may be an object with `changing`, a dataclass, a dict by name, a list, tuple or deque of such
+    values, an array, a random generator or a plain value.
+    """
+    if isinstance(value, np.ndarray):
+        arrays[path] = value
+        return None
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if hasattr(value, "changing"):
+        value = {name: getattr(value, name) for name in value.changing}
+    elif dataclasses.is_dataclass(value):
+        names = [own.name for own in dataclasses.fields(value) if own.init and own.compare]
+        value = {name: getattr(value, name) for name in names}
+    if isinstance(value, Mapping):
+        return {name: freeze(part, arrays, f"{path}/{name}") for name, part in value.items()}
+    if isinstance(value, list | tuple | deque):
+        return [freeze(part, arrays, f"{path}/{i}") for i, part in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def thaw(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str = "") -> Any:
+    """The inverse of `freeze`.
+
+    Objects are filled in place. Plain values, and arrays in their shape and type, are those of
+    `fresh`, but for an array without rows, which may have any number of them, and for None, which
+    may be any value.
+
+    Args:
+        fresh: what was made with the same arguments as the value that was frozen.
+        plain: what `freeze` gave.
+        arrays: the arrays by their path.
+        path: that of the value.
+
+    Raises ValueError for what does not fit.
+    """
+    if path in arrays:
+        return _array(fresh, arrays[path], path)
+    if isinstance(fresh, np.random.Generator):
+        fresh.bit_generator.state = plain
+        return fresh
+    if hasattr(fresh, "changing"):
+        return _filled(fresh, plain, arrays, path)
+    if dataclasses.is_dataclass(fresh):
+        return _entry(type(fresh), plain, arrays, path)
+    if isinstance(plain, dict):
+        _check_names(fresh if isinstance(fresh, Mapping) and fresh else plain, plain, path)
+        known = fresh if isinstance(fresh, Mapping) else {}
+        return {
+            name: thaw(known.get(name), part, arrays, f"{path}/{name}")
+            for name, part in plain.items()
+        }
+    if isinstance(plain, list):
+        return _items(fresh, plain, arrays, path)
+    return _scalar(fresh, plain, path)
+
+
+def _array(fresh: Any, stored: Array, path: str) -> Array:
+    if not isinstance(fresh, np.ndarray):
+        if fresh is None or (np.ndim(stored) and isinstance(fresh, int | float)):
+            return stored.copy()
+        raise ValueError(f"{path} is an array, and not {type(fresh).__name__}")
+    grows = fresh.ndim and not len(fresh) and fresh.shape[1:] == stored.shape[1:]
+    if stored.shape != fresh.shape and not (grows and stored.ndim == fresh.ndim):
+        raise ValueError(f"{path} has the shape {stored.shape}, and not {fresh.shape}")
+    if stored.dtype == fresh.dtype:
+        return stored.copy()
+    values = stored.astype(fresh.dtype)
+    if stored.dtype.kind not in "biuf" or not np.array_equal(values, stored):
+        raise ValueError(f"{path} is {stored.dtype}, and not {fresh.dtype}")
+    return values
+
+
+def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any:
+    _check_names(fresh.changing, plain, path)
+    entries = getattr(fresh, "entries", {})
+    for name in fresh.changing:
+        held = getattr(fresh, name)
+        part = plain[name]
+        where = f"{path}/{name}"
+        if name not in entries:
+            value = thaw(held, part, arrays, where)
+        elif isinstance(held, list | tuple | deque):
+            kind = entries[name]
+            items = [_entry(kind, one, arrays, f"{where}/{i}") for i, one in enumerate(part)]
+            value = _like(held, items)
+        else:
+            value = _entry(entries[name], part, arrays, where)
+        setattr(fresh, name, value)
+    return fresh
+
+
+def _entry(kind: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any:
+    """A dataclass or a named tuple of this class; None stays."""
+    if plain is None:
+        return None
+    values = thaw(None, plain, arrays, path)
+    if not issubclass(kind, tuple):
+        return fields.read_object(kind, values, path)
+    if not isinstance(values, list) or len(values) != len(kind._fields):
+        raise ValueError(f"{path} is a list of {len(kind._fields)}, and not {plain!r:.80}")
+    return kind(*values)
+
+
+def _items(fresh: Any, plain: list[Any], arrays: Mapping[str, Array], path: str) -> Any:
+    known = [None] * len(plain)
+    if isinstance(fresh, list | tuple | deque) and fresh:
+        known = [*fresh]
+    if len(known) != len(plain):
+        raise ValueError(f"{path} has {len(plain)} entries, and not {len(known)}")
+    pairs = zip(known, plain, strict=True)
+    items = [thaw(own, part, arrays, f"{path}/{i}") for i, (own, part) in enumerate(pairs)]
+    return _like(fresh, items)
+
+
+def _like(fresh: Any, items: list[Any]) -> Any:
+    """The items in the container that a fresh object has."""
+    if isinstance(fresh, deque):
+        return deque(items, fresh.maxlen)
+    return tuple(items) if isinstance(fresh, tuple) else items
+
+
+def _check_names(known: Any, plain: Any, path: str) -> None:
+    if not isinstance(plain, dict) or {*plain} != {*known}:
+        found = sorted(plain) if isinstance(plain, dict) else plain
+        raise ValueError(f"{path or 'it'} has {sorted(known)}, and not {found!r:.200}")
+
+
+def _scalar(fresh: Any, plain: Any, path: str) -> Any:
+    if isinstance(fresh, float) and type(plain) is int:
+        return float(plain)
+    if fresh is not None and type(plain) is not type(fresh):
+        raise ValueError(f"{path} is a {type(fresh).__name__}, and not {plain!r:.80}")
+    return plain
+
+
+def copied(value: Any) -> Any:
+    """The value as it is now: what changes is copied, all else is shared."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, np.random.Generator):
+        return copy.deepcopy(value)
+    if hasattr(value, "changing"):
+        other = copy.copy(value)
+        for name in value.changing:
+            setattr(other, name, copied(getattr(value, name)))
+        return other
+    if isinstance(value, dict):
+        return {name: copied(part) for name, part in value.items()}
+    if isinstance(value, list | deque):
+        return _like(value, [copied(part) for part in value])
+    return value
+
+
+def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """Values and arrays as one npz that `unpack` reads; equal contents give equal bytes."""
+    values = to_plain({"schema": schema, **about})
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return pack_arrays({"about": np.frombuffer(text.encode(), np.uint8), **arrays})
+
+
+def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, Any], Arrays]:
+    """The values and arrays that were packed.
+
+    Raises PackageError for bytes of another schema, and for bytes that `pack` did not make.
+    """
+    try:
+        arrays = unpack_arrays(data)
+        text = arrays.pop("about").tobytes().decode()
+        about: dict[str, Any] = from_plain(parse_json(text))
+        found = about.pop("schema")
+    except Exception as error:
+        raise PackageError(f"this is not a {what}: {error}") from error
+    if found != schema:
+        raise PackageError(
+            f"this is not a {what} of {schema}, but of {found!r}; it was made by another version"
+        )
+    return about, arrays
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raise PackageError for all that goes wrong when what was unpacked is read as a `what`."""
+    try:
+        yield
+    except PackageError:
+        raise
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise PackageError(f"this is not a {what}: {error!s}") from error
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> Arrays:
+    """The arrays whose name begins with a prefix, named without it."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

@@ -1,0 +1,152 @@
+"""Bets against a mean, which pay at most their stake on average where the mean is on the wrong side; pure.
+
+A bet on a number x is a line: it pays 1 where x is the mean m of the hypothesis. So its mean payoff is
+the line at the mean of x: at most 1 for all means up to m if the line rises, and for all from m if it
+falls. Where every bet pays at least 0, wealth that is multiplied by what it pays is a non-negative
+supermartingale, and so is a mixture of such wealths: by Ville's inequality it ever reaches 1/alpha with
+a probability of at most alpha. docs/betting.md has the proof, and lists every bet of this library.
+
+A line is given by its ends (`Bets`), where it may take the whole stake and x is mostly 0 or 1, or by
+its slope (`log_staked`), where the stake is small.
+
+Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting
+    (arXiv:2010.09686).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lgamma, log
+from typing import final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.stats.evidence import log_mean
+
+# Rates and risks that are bet on, in units of the hypothesis.
+ABOVE = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0])
+BELOW = np.array([0.9, 0.75, 0.6, 0.45, 0.3, 0.1, 0.0])
+SUREST = 0.999  # the largest rate that is bet on
+STAKES = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the largest slope
+MOST_STAKED = 0.99  # of what would risk the whole stake
+PRIOR_UNITS = 100.0  # units that a mixture of rates is worth
+
+
+@final
+@dataclass(frozen=True)
+class Bets:
+    """Several bets, by their ends; every payoff is at least 0.
+
+    Attributes:
+        at_zero: what each pays for a unit of 0, (J,).
+        at_one: what each pays for a unit of 1, (J,).
+    """
+
+    at_zero: Array
+    at_one: Array
+
+    @staticmethod
+    def on_rates(claimed: Array, mean: float) -> Bets:
+        """Bets on rates (J,) against a rate: each pays the likelihood ratio.
+
+        They are against means of at most `mean` where the rate is higher, and else of at least it.
+        """
+        return Bets((1 - claimed) / (1 - mean), claimed / mean)
+
+    @staticmethod
+    def on_multiples(mean: float, factors: Array) -> Bets:
+        """The same on multiples (J,) of the rate, of which none is above `SUREST`."""
+        return Bets.on_rates(np.minimum(mean * factors, max(SUREST, mean)), mean)
+
+    def log_counts(self, ones: int, zeros: int) -> Array:
+        """The logarithm of the gain of each bet, (J,), from so many units of 1 and of 0."""
+        gains = np.zeros(len(self.at_one))
+        with np.errstate(divide="ignore"):
+            if ones:
+                gains += ones * np.log(self.at_one)
+            if zeros:
+                gains += zeros * np.log(self.at_zero)
+        return gains
+
+    def log_values(self, values: Array) -> Array:
+        """The same from units (n,), each from 0 to 1."""
+        pays = self.at_zero + values[:, None] * (self.at_one - self.at_zero)
+        with np.errstate(divide="ignore"):
+            gains: Array = np.log(pays).sum(axis=0)
+        return gains
+
+
+def log_staked(values: Array, mean: Array | float, slopes: Array) -> Array:
+    """The logarithm of what bets of 1 + slope (x - mean) pay for each value.
+
+    Args:
+        values: of shape (..., n).
+        mean: of the hypothesis, (..., 1) or a number.
+        slopes: (..., J); negative ones are against means of at least `mean`.
+
+    Returns:
+        Shape (..., n, J).
+    """
+    return np.log1p((values - mean)[..., :, None] * slopes[..., None, :])
+
+
+def log_split(share: float, ones: int, zeros: int) -> float:
+    """The logarithm of the evidence that units are 1 with another probability than `share`.
+
+    A mixture of all rates, by a beta distribution around the share, bets against it. Where the share
+    is right, the wealth ever reaches 1/alpha with a probability of at most alpha. Nothing is random
+    at a share of 0 or 1, and the evidence 0.
+    """
+    if not 0 < share < 1:
+        return 0.0
+    first = PRIOR_UNITS * share
+    second = PRIOR_UNITS * (1 - share)
+    expected = ones * log(share) + zeros * log(1 - share)
+    return _log_beta(first + ones, second + zeros) - _log_beta(first, second) - expected
+
+
+def _log_beta(first: float, second: float) -> float:
+    return lgamma(first) + lgamma(second) - lgamma(first + second)
+
+
+@final
+class MarginEvidence:
+    """Evidence about the mean of differences, on both sides of a margin, from their first on.
+
+    Args:
+        margin: from 0 to below 1.
+        largest: the largest difference that there can be, above the margin; the least is -1.
+
+    Raises:
+        ValueError: for another margin.
+    """
+
+    def __init__(self, margin: float, largest: float = 1.0) -> None:
+        if not 0 <= margin < 1:
+            raise ValueError(f"a margin of losses is from 0 to below 1, not {margin!r}")
+        self._margin = margin
+        up = STAKES * MOST_STAKED / (1 + margin)
+        down = STAKES * MOST_STAKED / (largest - margin)
+        self._slopes = np.concatenate([up, -down])
+        self._logs = np.zeros(len(self._slopes))
+
+    def update(self, differences: Array) -> None:
+        """Take differences, shape (n,).
+
+        Raises ValueError for one beyond -1 to 1, or NaN.
+        """
+        if not np.all(np.abs(differences) <= 1):
+            raise ValueError("losses are from 0 to 1, so their differences from -1 to 1")
+        doubles = np.asarray(differences, np.float64)
+        self._logs += log_staked(doubles, self._margin, self._slopes).sum(axis=0)
+
+    @property
+    def log_above(self) -> float:
+        """The logarithm of the evidence that the mean is above the margin."""
+        return log_mean(self._logs[: len(STAKES)])
+
+    @property
+    def log_below(self) -> float:
+        """The logarithm of the evidence that the mean is below the margin."""
+        return log_mean(self._logs[len(STAKES) :])

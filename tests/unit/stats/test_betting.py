@@ -1,0 +1,162 @@
+"""Bets against a mean: none that the library makes pays on the wrong side, and counts are what units are."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from helpers.examples import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelkit.drift.band import FRACTIONS, band, band_bets, scores
+from modelkit.drift.risk import loss_bets, loss_increments
+from modelkit.lifecycle.rollout.arms import Events, chance, log_gains
+from modelkit.stats.betting import (
+    ABOVE,
+    BELOW,
+    MOST_STAKED,
+    STAKES,
+    Bets,
+    MarginEvidence,
+    log_split,
+    log_staked,
+)
+
+UNITS = np.linspace(0, 1, 9)
+
+
+class Case(NamedTuple):
+    """Bets against a mean: the values that there may be (n,), what each bet pays for them (n, J), and the side
+    of the hypothesis: 1 for a mean of at most `mean`, -1 for at least."""
+
+    name: str
+    values: np.ndarray
+    pays: np.ndarray
+    mean: float
+    side: int
+
+
+def one_by_one(log_pays):
+    """The payoffs of each of the units by itself, (n, J)."""
+    return np.exp([log_pays(UNITS[at : at + 1]) for at in range(len(UNITS))])
+
+
+def bets_on_arms(share, margin):
+    mean = float(chance(share, np.array(margin)))
+    for side, factors in ((1, ABOVE), (-1, BELOW)):
+        pays = [log_gains(Events(share, k, 1 - k), margin, factors) for k in (0, 1)]
+        yield Case("arms", np.array([0.0, 1.0]), np.exp(pays), mean, side)
+
+
+def bets_on_rates(floor):
+    for side, factors in ((1, ABOVE), (-1, BELOW)):
+        pays = one_by_one(Bets.on_multiples(floor, factors).log_values)
+        yield Case("rates", UNITS, pays, floor, side)
+
+
+def bets_on_differences(margin, largest):
+    values = 2 * UNITS - 1
+    pays = np.exp(log_staked(values, margin, MarginEvidence(margin, largest)._slopes))
+    yield Case("differences", values, pays[:, : len(STAKES)], margin, 1)
+    yield Case("differences", values, pays[:, len(STAKES) :], margin, -1)
+
+
+def bets_on_losses(u):
+    yield Case("losses", UNITS, one_by_one(lambda loss: loss_increments(loss, u)), u, 1)
+
+
+def bets_of_the_band(counts, tolerance):
+    limits = band(counts, tolerance, 0.01)
+    pays, _ = band_bets(counts, limits)
+    table, _ = scores(counts / max(counts.sum(), 1))
+    bets = np.exp(pays).reshape(len(counts), len(table), len(FRACTIONS))
+    for which in range(len(table)):
+        yield Case("band", table[which], bets[:, which], float(limits[which]), 1)
+
+
+@st.composite
+def cases(draw):
+    number = draw(st.integers(0, 4))
+    if number == 0:
+        found = bets_on_arms(draw(st.floats(0.001, 0.999)), draw(st.floats(0.2, 5)))
+    elif number == 1:
+        found = bets_on_rates(draw(st.floats(0.0005, 0.9)))
+    elif number == 2:
+        found = bets_on_differences(draw(st.floats(0, 0.9)), draw(st.floats(1, 3)))
+    elif number == 3:
+        found = bets_on_losses(draw(st.floats(1e-6, 1.5)))
+    else:
+        counts = draw(st.lists(st.integers(0, 400), min_size=16, max_size=16))
+        found = bets_of_the_band(np.array(counts), draw(st.floats(0, 0.3)))
+    return draw(st.sampled_from(list(found)))
+
+
+def on_the_wrong_side(law, case):
+    """The law, mixed with the value farthest on the wrong side until its mean is that of the hypothesis."""
+    beyond = case.side * (law @ case.values - case.mean)
+    farthest = int(np.argmin(case.side * case.values))
+    room = case.side * (case.mean - case.values[farthest])
+    if beyond <= 0 or room < 0:
+        return law
+    share = beyond / (beyond + room)
+    return (1 - share) * law + share * (np.arange(len(law)) == farthest)
+
+
+@settings(max_examples=examples(400))
+@given(cases(), st.randoms(use_true_random=False))
+def test_no_bet_pays_more_than_its_stake_where_the_mean_is_on_the_wrong_side(case, random):
+    few = [random.random() ** 8 + 1e-12 for _ in case.values]
+    law = on_the_wrong_side(np.array(few) / sum(few), case)
+    assert (case.pays >= 0).all()
+    if np.isfinite(case.mean):
+        assert (law @ case.pays <= 1 + 1e-9).all(), case.name
+
+
+@given(st.floats(0.001, 0.9), st.lists(st.booleans(), min_size=1, max_size=30))
+def test_counts_pay_as_their_units_do(rate, units):
+    for factors in (ABOVE, BELOW):
+        bets = Bets.on_multiples(rate, factors)
+        counted = bets.log_counts(sum(units), len(units) - sum(units))
+        np.testing.assert_allclose(bets.log_values(np.array(units, float)), counted, atol=1e-9)
+
+
+@given(st.floats(0.001, 0.9))
+def test_a_bet_by_its_slope_is_one_by_its_ends(mean):
+    slopes = STAKES * MOST_STAKED / mean
+    ends = Bets(1 - slopes * mean, 1 + slopes * (1 - mean))
+    logs = log_staked(UNITS, mean, slopes).sum(axis=0)
+    np.testing.assert_allclose(ends.log_values(UNITS), logs, rtol=1e-12, atol=7e-15)
+
+
+def test_a_bet_never_loses_all_of_what_it_stakes_on_losses():
+    for u in (1e-6, 0.1, 0.5, 1.0, 1.5):
+        assert (1 - loss_bets(u) * u >= 0.1 - 1e-12).all()
+
+
+def test_differences_tell_on_both_sides():
+    rng = np.random.default_rng(0)
+    for mean, above, below in ((0.05, True, False), (-0.01, False, True)):
+        evidence = MarginEvidence(0.01)
+        for _ in range(40):
+            evidence.update(np.clip(rng.normal(mean, 0.11, 100), -1, 1))
+        assert (evidence.log_above >= math.log(100)) is above
+        assert (evidence.log_below >= math.log(100)) is below
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        MarginEvidence(0.01).update(np.array([1.5]))
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        MarginEvidence(0.01).update(np.array([np.nan]))
+    with pytest.raises(ValueError, match="margin"):
+        MarginEvidence(1.0)
+
+
+def test_a_split_that_is_broken_is_found():
+    rng = np.random.default_rng(0)
+    sound = [rng.binomial(100_000, 0.05) for _ in range(200)]
+    alarms = [log_split(0.05, k, 100_000 - k) >= math.log(100) for k in sound]
+    assert sum(alarms) <= 2
+    # The candidate loses a tenth of its calls before they are counted.
+    assert log_split(0.05, 4500, 95_000) >= math.log(100)
+    assert log_split(1.0, 100, 0) == 0
