@@ -18,10 +18,10 @@ from benchmarks.common.measure import judge, table
 from benchmarks.drift.data import Rows
 from benchmarks.drift.ours import share
 from benchmarks.drift.real import FLIGHTS, INJECTED, columns, flights
+from modelkit.drift.unit_martingale import UnitEvidence
 
 import modelkit as mk
 from modelkit.drift.cells import CELLS
-from modelkit.drift.unit_martingale import UnitEvidence
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 ALPHA = 0.01

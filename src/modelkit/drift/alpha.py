@@ -202,28 +202,35 @@ def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Lo
     return sequence, losses
 
 
-def units_of(
-    profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
-) -> Units | None:
+def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> Units | None:
     """The units of rows, with the shares of alpha of their features, where a profile has units."""
     units = profile.units
     if units is None or profile.unit is None:
         return None
-    d = len(profile.features)
-    strata = len(profile.strata)
-    bags = [units.shares[units.strata == s] for s in range(strata)]
-    bag = UnitBag(bags, 2 * most_units(d), np.random.default_rng(seed))
-    tails = UnitTails(units, strata, profile.features, shares.tolerances[:-1], bag)
+    features = profile.features
+    weights = np.array([feature.weight for feature in features])
+    levels = {kind: shares.levels[kind] * weights for kind in ("changed", "material")}
+    tails = UnitTails(units, len(profile.strata), features, shares.tolerances[:-1])
+    sequence = unit_sequence(tails, levels, shares.guarantee, seed)
+    return Units(profile.unit, features, units, sequence)
+
+
+def unit_sequence(
+    tails: UnitTails,
+    levels: Mapping[str, Array],
+    guarantee: Guarantee,
+    seed: np.random.SeedSequence,
+) -> Sequence:
+    """Whole units, with the share of alpha of each feature, (d,), by kind."""
+    d = len(levels["changed"])
+    bag = UnitBag(tails.by_stratum, tails, 2 * most_units(d), np.random.default_rng(seed))
     sources: dict[str, Source] = {"changed": Ranks.of_units(), "material": tails}
-    weights = np.array([feature.weight for feature in profile.features])
     bettors = {
-        kind: Bettor(source, shares.levels[kind] * weights, shares.guarantee, HORIZON_UNITS)
+        kind: Bettor(source, levels[kind], guarantee, HORIZON_UNITS)
         for kind, source in sources.items()
     }
-    block = np.zeros((1, 0))
     kept = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
-    sequence = Sequence(bag, sources, bettors, block=block, kept=kept)
-    return Units(profile.unit, profile.features, units, sequence)
+    return Sequence(bag, sources, bettors, block=np.zeros((1, 0)), kept=kept)
 
 
 def promise_of_units(profile: Profile, shares: AlphaShares) -> str:

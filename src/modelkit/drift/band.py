@@ -22,11 +22,6 @@ from modelkit.drift.cells import Feature
 from modelkit.drift.ranks import Ranked
 from modelkit.drift.units import group_table
 from modelkit.errors import importing
-from modelkit.drift.bets import Gain
-from modelkit.drift.cells import Feature
-from modelkit.drift.ranks import Ranked
-from modelkit.drift.units import group_table
-from modelkit.errors import importing
 from modelkit.stats.betting import log_staked
 from modelkit.stats.evidence import MOST_LOG_GAIN
 

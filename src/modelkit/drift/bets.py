@@ -1,7 +1,9 @@
-"""What bets on p-values pay, and the bettor: wealth, thresholds, and the alarms that come again.
+"""What bets on p-values pay, and the bettor: its wealth, its thresholds, and alarms that come again.
 
 The mean of each bet over 64 slots of equal width is exactly one, so that bets gain one on average
-where p-values are uniform. Bets look at p-values only, never at counts. Source: Vovk, Testing randomness online (arXiv:1906.09256).
+where p-values are uniform. Bets look at p-values only, never at counts.
+
+Source: Vovk, Testing randomness online (arXiv:1906.09256).
 """
 
 from __future__ import annotations
@@ -100,7 +102,9 @@ def count_slots(p: Array, absent: Array | None) -> Array:
         slot[absent] = SLOTS
     width = SLOTS + 1
     lanes = p.shape[1]
-    counts = np.bincount((slot + np.arange(0, lanes * width, width)).ravel(), minlength=lanes * width)
+    counts = np.bincount(
+        (slot + np.arange(0, lanes * width, width)).ravel(), minlength=lanes * width
+    )
     return counts.reshape(lanes, width)[:, :SLOTS]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS
-from modelkit.drift.martingale import tally
+from modelkit.drift.ranks import tally
 from modelkit.errors import PackageError
 
 HOUR_SECONDS = 3600  # seconds

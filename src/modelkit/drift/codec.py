@@ -1,7 +1,8 @@
 """What changes of an object, as values that JSON can hold and arrays; and back, bit for bit.
 
 A class names its attributes that change in `changing`. Those that hold frozen values whose number or
-presence changes have their class in `entries`. All else is made again from the same arguments.
+presence changes have their class in `entries`; lists of arrays whose rows become more or fewer are
+named in `growing`. All else is made again from the same arguments.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
         held = getattr(fresh, name)
         part = plain[name]
         where = f"{path}/{name}"
+        if name in getattr(fresh, "growing", ()):
+            held = [array[:0] for array in held]
         if name not in entries:
             value = thaw(held, part, arrays, where)
         elif isinstance(held, list | tuple | deque):

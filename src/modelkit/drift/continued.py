@@ -82,6 +82,6 @@ def rebased(before: Watch, profile: Profile, reason: str, alpha: float | None) -
         stream.begin_after(before.place)
     new.labels.follow(before.labels)
     if before.units is not None and new.units is not None:
-        new.units.stream.follow(before.units.stream)
+        new.units.follow(before.units)
     new.chronicle.follow(chronicle, reason, before.rows)
     return new

@@ -98,7 +98,7 @@ class Current:
                 if watch is not current:
                     continue
                 if marks.parts is not None:  # which may be refused
-                    watch.of_units().stream.check_ahead(marks.parts)
+                    watch.of_units().check_ahead(marks.parts)
                     new = watch.push_units(cells, strata, marks.parts, order)
                 watch.label_free.add(estimate)
                 watch.count(cells, strata, now)
@@ -122,7 +122,7 @@ class Current:
     def come_to(self, second: float) -> list[Alarm]:
         """Judge the day or the week that has ended by a second."""
         with self.changing() as watch:
-            watch.of_units().stream.come_to(second)
+            watch.of_units().come_to(second)
             return watch.settle()
 
     def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:

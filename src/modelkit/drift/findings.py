@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as Many
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from modelkit.drift.notes import united
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.sequence import Crossing, Sequence
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
@@ -80,22 +81,22 @@ def _left_out_text(rows: int, skipped: int) -> tuple[str, ...]:
     return (said,)
 
 
-def counts_at_alarm(alarms: Sequence[Alarm]) -> dict[tuple[str | None, str], Array]:
+def counts_at_alarm(alarms: Many[Alarm]) -> dict[tuple[str | None, str], Array]:
     """The counts (67,) of the rows of the last alarm, by stratum and feature."""
     with_counts = [alarm for alarm in alarms if alarm.counts]
     return {(alarm.stratum, alarm.feature): np.array(alarm.counts) for alarm in with_counts}
 
 
 def _stream_features(
-    features: Sequence[Feature],
+    features: Many[Feature],
     references: Array,
     name: str | None,
-    stream: Stream,
+    stream: Sequence,
     alarmed: Mapping[tuple[str | None, str], Array],
 ) -> list[FeatureDrift]:
-    recent = stream.recent()
+    recent = stream.recent().sum(axis=0, dtype=np.int64)
     material = stream.p("material")
-    changed = stream.p("changed") if "changed" in stream.evidence else None
+    changed = stream.p("changed") if "changed" in stream.bettors else None
     began = stream.began("material" if changed is None else "changed")
     found = []
     for j, feature in enumerate(features):
@@ -109,7 +110,7 @@ def _stream_features(
             recent[j],
             changed=p_changed,
             material=p_material,
-            began=int(began[j]) if stream.rows and suspect else None,
+            began=int(began[j]) if stream.members and suspect else None,
             compared=int(stream.values[j]),
             alarmed=alarmed.get((name, feature.name)),
         )
@@ -120,7 +121,7 @@ def _stream_features(
 # Several workers.
 
 
-def of_workers(watches: Sequence[Watch]) -> DriftReport:
+def of_workers(watches: Many[Watch]) -> DriftReport:
     """The counts of all workers, and the mean of their evidence for material changes."""
     first = watches[0]
     profile = first.profile
@@ -160,13 +161,14 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
 class _Merged:
     """The streams of one stratum at several workers."""
 
-    def __init__(self, first: Watch, streams: Sequence[Stream]) -> None:
-        self.recent = np.sum([stream.recent() for stream in streams], axis=0)
+    def __init__(self, first: Watch, streams: Many[Sequence]) -> None:
+        recent = [stream.recent().sum(axis=0, dtype=np.int64) for stream in streams]
+        self.recent = np.sum(recent, axis=0)
         self.totals = np.sum([stream.totals for stream in streams], axis=0)
         values = [stream.material_wealth() for stream in streams]
         self._wealth = np.mean(values, axis=0)
         self._staked = np.mean([stream.staked(first.guarantee) for stream in streams])
-        self._enough = streams[0].enough("material", self._wealth)
+        self._enough = streams[0].bettors["material"].enough(self._wealth)
 
     def p(self, j: int) -> float:
         """The p-value of the mean evidence of a feature."""
@@ -175,7 +177,7 @@ class _Merged:
     def crossings(self, rows: int) -> list[Crossing]:
         """The features whose mean evidence is enough for an alarm, after all workers' rows."""
         return [
-            Crossing("material", j, self.p(j), rows, None, self.recent[j])
+            Crossing("material", j, self.p(j), rows, None, self.recent[j][None])
             for j in np.flatnonzero(self._enough).tolist()
         ]
 
@@ -228,7 +230,7 @@ def batch_report(watch: Watch, counts: Array, rows: int, strangers: int) -> Drif
     )
 
 
-def _least_p(features: Sequence[FeatureDrift], alpha: float) -> str:
+def _least_p(features: Many[FeatureDrift], alpha: float) -> str:
     """What the smallest p-value of so many features stands for: equal ones may differ in size."""
     tests = sum(drift.p_changed is not None for drift in features)
     draws = exact.permutations_for(tests, alpha)
@@ -300,7 +302,7 @@ def adjusted_tests(
     return dict(zip(tests, adjusted, strict=True))
 
 
-def _batch_alarms(watch: Watch, features: Sequence[FeatureDrift], rows: int) -> tuple[Alarm, ...]:
+def _batch_alarms(watch: Watch, features: Many[FeatureDrift], rows: int) -> tuple[Alarm, ...]:
     """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
     alarms = []
     for drift in features:

@@ -259,7 +259,7 @@ class Intake:
         watch = self.watch
         found = self._form.made_into_cells(watch.profile, calls, before)
         if watch.units is not None:
-            watch.units.stream.strata_of(together(found.parts), found.strata)
+            watch.units.strata_of(together(found.parts), found.strata)
         return found
 
     def _take_in(self, found: BufferedCells, calls: Sequence[ServedCall]) -> None:
@@ -273,7 +273,7 @@ class Intake:
         watch.count(found.cells[new], strata, found.places[new, 1])
         if watch.units is not None:
             self.shown += n
-            watch.units.stream.take(found.cells, found.strata, together(found.parts))
+            watch.units.take(found.cells, found.strata, together(found.parts))
             self._judge_later()
             self._queue_estimates(found.answers)
         elif self._budget.allows(n, time.monotonic()):
@@ -295,24 +295,24 @@ class Intake:
         """Leave out the day or the week that is under way, of which earlier rows were not seen."""
         watch = self.watch
         if watch.profile.unit in PERIODS:
-            watch.of_units().stream.begin(watch.chronicle.now())
+            watch.of_units().begin(watch.chronicle.now())
 
     def _close_units(self) -> None:
         watch = self.watch
         if watch.profile.unit in PERIODS:
             try:
-                watch.of_units().stream.come_to(watch.chronicle.now())
+                watch.of_units().come_to(watch.chronicle.now())
             except Exception as error:  # as in `failed`
                 self._fail(error)
             self._judge_later()
 
     def _judge_later(self) -> None:
         """Queue what it takes to judge the units that are complete, a part a step."""
-        if self.watch.of_units().stream.waits:
+        if self.watch.of_units().waits:
             self._waiting.append(self._judge)
 
     def _judge(self) -> None:
-        if self.watch.of_units().stream.waits:
+        if self.watch.of_units().waits:
             self.watch.judge_part()
             self._waiting.appendleft(self._judge)
 
@@ -354,4 +354,4 @@ class Intake:
             raise PackageError(f"this is not a state of a Monitor: {error!r}") from error
         watch = self.watch
         if watch.profile.unit in PERIODS:
-            watch.of_units().stream.go_on(since, watch.chronicle.now())
+            watch.of_units().go_on(since, watch.chronicle.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.order import Order
 from modelkit.drift.ranks import UnitBag, tally
 from modelkit.drift.sequence import NO_TIME, Crossing, Sequence
-from modelkit.drift.sources import UnitTails
 from modelkit.drift.units import (
     BATCH_UNIT,
     PERIODS,
@@ -92,7 +91,7 @@ class Units:
         "trail",
         "closed",
     )
-    entries = {"trail": JudgedUnit}
+    entries: ClassVar = {"trail": JudgedUnit}
 
     def __init__(
         self, unit: str, features: Many[Feature], reference: ReferenceUnits, sequence: Sequence
@@ -313,9 +312,7 @@ class Units:
         if not self.bag.ranks:
             shares = shares_of(counts, self._groups)
             self.bag.begin(counts, unit.stratum, shares, self.sequence.blocks)
-        tails = self.sequence.sources["material"]
-        assert isinstance(tails, UnitTails)
-        ranked = self.bag.rank_part(tails)
+        ranked = self.bag.rank_part()
         if ranked is None:
             return []
         self._complete.popleft()
@@ -334,7 +331,8 @@ class Units:
 
     def last_strata(self, units: int) -> list[int]:
         """The numbers of the strata of the last units that were judged."""
-        return [*self.bag.strata][len(self.bag.strata) - units :]
+        last = [*self.bag.tails.strata]
+        return last[len(last) - units :]
 
     def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""

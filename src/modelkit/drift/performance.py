@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.labelfree import Calibration, Estimate, expected_auc
-from modelkit.drift.labels import reference_interval
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.values import Performance
 from modelkit.drift.watch import Watch
@@ -25,7 +24,7 @@ def stream_performance(watch: Watch) -> Performance | None:
     return Performance(
         labelled=labelled.rows,
         loss=labelled.interval(),
-        baseline=reference_interval(baseline),
+        baseline=baseline.interval(),
         estimated={} if found is None else found.estimated,
         unsupported=None if found is None else found.unsupported,
         positive="" if found is None else found.positive,
@@ -43,7 +42,7 @@ def label_free(
     return Performance(
         labelled=0,
         loss=None,
-        baseline=None if baseline is None else reference_interval(baseline),
+        baseline=None if baseline is None else baseline.interval(),
         estimated=_estimated(calibration, estimate, answers),
         unsupported=_unsupported(watch, estimate),
         positive=calibration.classes[calibration.positive] if len(calibration.classes) == 2 else "",

@@ -1,4 +1,4 @@
-"""The alarms of rows and of losses, from evidence that passed its threshold."""
+"""The alarms of rows, units and losses, from evidence that passed its threshold."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import exact
 from modelkit.drift.cells import Feature
-from modelkit.drift.labels import Labelled, LossCrossing
+from modelkit.drift.open_unit import UnitCrossing, Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.stream import Crossing
+from modelkit.drift.ranks import PLACE_SCORES, SCORES
+from modelkit.drift.sequence import Crossing
+from modelkit.drift.sources import Losses
 from modelkit.drift.target import TARGET
+from modelkit.drift.unit_effects import first_effect, sides
+from modelkit.drift.units import plural
 from modelkit.drift.values import Alarm, Effect
 
 STATISTICS = {
@@ -21,6 +25,7 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
+UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 
 def row_alarm(
@@ -37,7 +42,7 @@ def row_alarm(
 
     `level` is its share of alpha, and `promise` the guarantee in words.
     """
-    recent = crossing.recent
+    recent = crossing.recent.sum(axis=0, dtype=np.int64)
     return Alarm(
         kind="changed" if crossing.kind == "changed" else "material",
         feature=feature.name,
@@ -52,7 +57,7 @@ def row_alarm(
         assumptions=profile.assumptions(),
         time=crossing.time,
         began_time=crossing.began_time,
-        rows=crossing.rows,
+        rows=crossing.values,
         again=crossing.again,
         counts=tuple(recent.tolist()),
     )
@@ -84,11 +89,41 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, *, promise: str) -> Alarm:
+    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
+    crossing, unit, began, strata = crossed
+    feature = profile.features[crossing.feature]
+    own = sides(feature, units.reference, crossing.feature, crossing.recent, strata)
+    effect = None
+    if own is not None:
+        effect = Effect.later(partial(first_effect, *own, ordered=feature.ordered))
+    score = UNIT_SCORES[crossing.kind][crossing.lane]
+    return Alarm(
+        kind="changed" if crossing.kind == "changed" else "material",
+        feature=feature.name,
+        stratum=None,
+        statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
+        p=crossing.p,
+        level=crossing.level,
+        row=unit.before + unit.rows,
+        began=None if began is None else began.before,
+        effect=effect,
+        guarantee=promise,
+        assumptions=profile.assumptions(),
+        time=None if unit.end is None else unit.end - 1,  # its last second
+        began_time=None if began is None else began.start,
+        rows=crossing.values,
+        unit=unit.name,
+        again=crossing.again,
+        counts=tuple(crossing.recent.sum(axis=0).tolist()),
+    )
+
+
 def loss_alarm(
-    profile: Profile, labelled: Labelled, crossing: LossCrossing, *, level: float, promise: str
+    profile: Profile, losses: Losses, crossing: Crossing, *, level: float, promise: str
 ) -> Alarm:
     """The alarm of the losses; `level` and `promise` are as of `row_alarm`."""
-    interval = labelled.interval()
+    interval = losses.interval()
     return Alarm(
         kind="performance",
         feature="loss",
@@ -103,6 +138,6 @@ def loss_alarm(
         assumptions=profile.assumptions(),
         time=crossing.time,
         began_time=crossing.began_time,
-        rows=crossing.rows,
+        rows=crossing.values,
         again=crossing.again,
     )

@@ -76,16 +76,8 @@ class RowBag:
             blocks = blocks.copy()  # they may be the caller's
             blocks[0][:, self.left_out] = ABSENT
             self.left_out[:] = False
-        count, _, d = blocks.shape
-        draws = self.rng.random(blocks.shape)
-        slots = np.empty((count, d, SLOTS))
-        added = np.empty((count, d, CELLS), np.int64)
-        step = max(1, LANES_AT_ONCE // count)
-        for start in range(0, d, step):
-            part = slice(start, start + step)
-            slots[:, part], added[:, part] = _row_slots(
-                self.counts[part], blocks[:, :, part], draws[:, :, part]
-            )
+        draws = np.asarray(self.rng.random(blocks.shape))
+        slots, added = rank_rows(self.counts, blocks, draws)
         return Ranked({"changed": slots}, added, added.sum(axis=2))
 
     def begin_anew(self, j: int, block: int) -> None:
@@ -94,12 +86,34 @@ class RowBag:
         self.left_out[j] = True
 
 
-def _row_slots(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array]:
-    """`RowBag.rank` for so few features that their tables stay in cache; `counts` takes rows in.
+def rank_rows(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array]:
+    """Rank rows among the reference and the rows before them; `counts` takes them in.
 
     The p-value of a row is (less + draw (equal + 1)) / (n + 1), with the rows before it that are less,
     and equal, and all n of them.
+
+    Args:
+        counts: int64 (d, 67), the reference and the rows so far; changed in place.
+        blocks: uint8 (blocks, rows, d), in order of arrival; 255 where a row has no value.
+        draws: uniform random numbers of the same shape.
+
+    Returns:
+        The number of p-values in each of the 64 slots, float64 (blocks, d, 64), and the number of
+        values that each block added to each cell, int64 (blocks, d, 67).
     """
+    count, _, d = blocks.shape
+    slots = np.empty((count, d, SLOTS))
+    added = np.empty((count, d, CELLS), np.int64)
+    step = max(1, LANES_AT_ONCE // count)
+    for start in range(0, d, step):
+        part = slice(start, start + step)
+        own = counts[part], blocks[:, :, part], draws[:, :, part]
+        slots[:, part], added[:, part] = _rank_part(*own)
+    return slots, added
+
+
+def _rank_part(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array]:
+    """`rank_rows` for so few features that their tables stay in the cache of a core."""
     count, rows, d = blocks.shape
     values = _in_lanes(blocks)
     absent = _absent(values)
@@ -236,7 +250,9 @@ class Unranked:
 
 
 class Tails(Protocol):
-    """What ranks units for "material"."""
+    """What ranks units for "material"; `strata` are those of the last units."""
+
+    strata: deque[int]
 
     def ranks(self, bag: Array, order: Array, draws: Array, part: slice) -> Array:
         """The p-values of the last unit of a bag by some features, (features, 6), NaN for none."""
@@ -264,22 +280,26 @@ class UnitBag:
     """The units of the reference and those that were judged, by their shares, in each stratum.
 
     `since` (d,) is the number of units judged before those that a later one is ranked among for
-    "changed", and `strata` are those of the last units.
+    "changed".
 
     Args:
         units: those of the reference in each stratum, uint16 (n, d, 16).
+        tails: what ranks them for "material".
         most: units in all.
         rng: of the ties, and of the units that are forgotten.
     """
 
-    changing = ("bags", "order", "since", "strata", "rng")
+    changing = ("bags", "order", "since", "rng")
+    growing = ("bags", "order")
 
-    def __init__(self, units: list[Array], most: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, units: list[Array], tails: Tails, most: int, rng: np.random.Generator
+    ) -> None:
         self.bags = units
+        self.tails = tails
         self.order = [np.full(len(bag), OF_REFERENCE) for bag in units]
         self.room = [max(most // len(units), len(bag)) for bag in units]
         self.since = np.full(units[0].shape[1], OF_REFERENCE)
-        self.strata: deque[int] = deque(maxlen=RECENT_UNITS)
         self.rng = rng
         self._unit: _Ranking | None = None
 
@@ -302,7 +322,7 @@ class UnitBag:
         draws = self.rng.random((len(shares), len(SCORES) + len(PLACE_SCORES)))
         self._unit = _Ranking(counts, stratum, bag, order, draws, np.empty_like(draws))
 
-    def rank_part(self, tails: Tails) -> Ranked | None:
+    def rank_part(self) -> Ranked | None:
         """Rank the unit by its next features, so that no call waits; what it is once it has them all."""
         unit = self._unit
         if unit is None:
@@ -315,7 +335,7 @@ class UnitBag:
         since = unit.order[:, None] >= self.since[part]
         bag = unit.bag[:, part] * since[:, :, None]
         changed[part] = last_ranks(unit_scores(bag), np.any(bag, axis=2), for_changed[part])
-        material[part] = tails.ranks(unit.bag, unit.order, for_material, part)
+        material[part] = self.tails.ranks(unit.bag, unit.order, for_material, part)
         unit.ranked = end
         if end < d:
             return None
@@ -334,7 +354,7 @@ class UnitBag:
             order = np.delete(order, forgotten)
         self.bags[unit.stratum] = bag
         self.order[unit.stratum] = order
-        self.strata.append(unit.stratum)
+        self.tails.strata.append(unit.stratum)
 
     def begin_anew(self, j: int, block: int) -> None:
         """Rank later units of feature number `j` among themselves, from after this one on.
@@ -363,7 +383,9 @@ def unit_scores(bag: Array) -> Array:
     """The three scores of each unit, float64 (n, d, 3): functions of it and of the sum of all units.
 
     So all are measured alike, and it does not matter which came last. The sum is one of integers, so
-    that rounding does not depend on the order of units either. With the mid-ranks of the 16 groups among the rows of all units: the mean rank of a unit's rows,
+    that rounding does not depend on the order of units either.
+
+    With the mid-ranks of the 16 groups among the rows of all units: the mean rank of a unit's rows,
     the mean of the second Legendre polynomial of their ranks, and the total variation between the
     unit and all units.
 

@@ -80,6 +80,7 @@ class ConfidenceSequence:
         theorem 3.
     """
 
+    changing = ("_alive", "_capital", "_sums")
     __slots__ = ("_alive", "_capital", "_sums", "alpha")
 
     def __init__(self, alpha: float) -> None:
@@ -138,16 +139,6 @@ class ConfidenceSequence:
         before = max(first - 1, 0)
         after = min(last, GRID)
         return means[before], means[after]
-
-    def state(self) -> dict[str, Array]:
-        """Everything that changes, as arrays."""
-        return {"alive": self._alive, "capital": self._capital, "sums": self._sums}
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self._alive = state["alive"].copy()
-        self._capital = state["capital"].copy()
-        self._sums = state["sums"].copy()
 
 
 def _log_gains(losses: Array, stakes: Array, means: Array) -> Array:

@@ -17,20 +17,12 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.bets import Bets, Bettor, Gain
 from modelkit.drift.cells import CELLS
-from modelkit.drift.ranks import Ranked
+from modelkit.drift.ranks import Ranked, RowBag, UnitBag, Unranked
 from modelkit.stats.evidence import LEAST_WEALTH, Guarantee
 
 ALL = slice(None)
 MOST_PLACES = 128  # of blocks that are kept
 NO_TIME = float("nan")  # the time of members that say nothing of it
-
-
-class Place(NamedTuple):
-    """Where a block is: its number, the members before it, and its first time."""
-
-    block: float
-    before: float
-    time: float
 
 
 @final
@@ -47,7 +39,7 @@ class Trail:
         self.blocks = 0
         self.row = 0
         self.latest = NO_TIME
-        self._kept: list[Place] = []
+        self._kept: list[tuple[float, float, float]] = []  # blocks: number, members before, time
 
     @property
     def kept(self) -> Array:
@@ -56,11 +48,11 @@ class Trail:
 
     @kept.setter
     def kept(self, kept: Array) -> None:
-        self._kept = [Place(*place) for place in kept.tolist()]
+        self._kept = [(block, before, time) for block, before, time in kept.tolist()]
 
     def add(self, row: float, first: float, last: float) -> None:
         """Take the next block: the number of its last member, its first and its last time."""
-        self._kept.append(Place(self.blocks, self.row, first))
+        self._kept.append((self.blocks, self.row, first))
         self.blocks += 1
         self.row = int(row)
         self.latest = float(np.fmax(self.latest, last))
@@ -92,18 +84,18 @@ class Crossing:
 
     kind: str
     feature: int
-    lane: int
     p: float
-    part: float
-    level: float
-    again: bool
     row: int
-    time: float | None
-    block: int
-    began: int
-    began_time: float | None
+    began: int | None
     recent: Array
-    values: int
+    part: float = 1.0
+    again: bool = False
+    lane: int = 0
+    level: float = 0.0
+    block: int = 0
+    time: float | None = None
+    began_time: float | None = None
+    values: int | None = None
 
 
 class Source(Bets, Protocol):
@@ -120,16 +112,6 @@ class Source(Bets, Protocol):
 
     def tighten(self, recent: Array, blocks: int) -> list[int]:
         """Allow less where recent blocks show less; the numbers of these features."""
-
-
-class Bag(Protocol):
-    """What members are ranked among."""
-
-    def rank(self, blocks: Array) -> Ranked:
-        """Rank members in blocks (blocks, size, ...), which join it."""
-
-    def begin_anew(self, j: int, block: int) -> None:
-        """Rank later members of feature number j among themselves; so many blocks came before."""
 
 
 class RankedBlocks(NamedTuple):
@@ -171,7 +153,7 @@ class Sequence:
 
     def __init__(
         self,
-        bag: Bag,
+        bag: RowBag | Unranked | UnitBag,
         sources: Mapping[str, Source],
         bettors: Mapping[str, Bettor],
         *,
@@ -216,6 +198,15 @@ class Sequence:
     def places(self, places: Array) -> None:
         self._places[: len(places)] = places
 
+    @property
+    def left_out(self) -> int:
+        """The number of members that were counted only.
+
+        It is a lower bound where some had no value for any feature.
+        """
+        most = int(self.totals.sum(axis=1).max(initial=0))
+        return max(most - self.members, 0)
+
     def begin_after(self, member: int) -> None:
         """Begin with the member after this number: those until then had another reference."""
         self.first = member
@@ -224,7 +215,7 @@ class Sequence:
     # Members.
 
     def rank(self, members: Array, places: Array) -> None:
-        """Take members; the bets on them wait for `settle`.
+        """Take rows, labels or losses; the bets on them wait for `settle`.
 
         Args:
             members: (n, ...); of rows uint8 (n, d), with 255 where a row has no value of a feature.
@@ -239,6 +230,8 @@ class Sequence:
             return
         blocks = _whole_blocks(self._pending, had, members)
         times = _whole_blocks(self._places, had, places)
+        if isinstance(self.bag, UnitBag):
+            raise TypeError("units are ranked in parts")
         self.take(self.bag.rank(blocks), _ends(times))
 
     def take(self, ranked: Ranked, ends: Array) -> None:
@@ -249,23 +242,31 @@ class Sequence:
         """Bet on all blocks that are ranked."""
         crossed: list[Crossing] = []
         for ranked, ends in self._ranked:
-            gains = {kind: own.gains(ranked, self.blocks) for kind, own in self.sources.items()}
+            betting = [
+                (kind, self.bettors[kind], source.gains(ranked, self.blocks))
+                for kind, source in self.sources.items()
+            ]
             for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
-                self.kept[self.blocks % len(self.kept)] = kept
-                self.trail.add(*end)
-                self.values += values
-                for kind, own in gains.items():
-                    gain = next(own)
-                    if gain is not None:
-                        crossed += self._bet(kind, gain)
+                self._come_to(end, kept, values)
+                for kind, bettor, gains in betting:
+                    gain = next(gains)
+                    if gain is not None and (features := bettor.step(gain)):
+                        crossed += self._crossings(kind, features)
                 if self.blocks % len(self.kept) == 0:
                     self._tighten()
         self._ranked.clear()
         return crossed
 
-    def _bet(self, kind: str, gain: Gain) -> list[Crossing]:
+    def _come_to(self, end: list[float], kept: Array, values: Array) -> None:
+        """Take the next block, on which bets are made."""
+        self.kept[self.blocks % len(self.kept)] = kept
+        self.trail.add(*end)
+        self.values += values
+
+    def _crossings(self, kind: str, features: list[int]) -> list[Crossing]:
+        """What alarms now, after which the features that may alarm again begin anew."""
+        crossed = [self._crossing(kind, j) for j in features]
         bettor = self.bettors[kind]
-        crossed = [self._crossing(kind, j) for j in bettor.step(gain)]
         for crossing in crossed:
             j = crossing.feature
             every = bettor.evidence.guarantee == "arl"

@@ -6,6 +6,7 @@ and a while later whether less will do. The proofs are in docs/drift_guarantees.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from math import nan
 from typing import final
@@ -17,7 +18,14 @@ from modelkit.drift import band, risk
 from modelkit.drift.bets import Gain, Table, bets_on_rows, bets_on_tails, bets_on_units, gains
 from modelkit.drift.cells import Feature
 from modelkit.drift.losses import SHOWN_ERROR, Baseline
-from modelkit.drift.ranks import FULL_SHARE, OF_REFERENCE, PLACE_SCORES, SCORES, Ranked, UnitBag
+from modelkit.drift.ranks import (
+    FULL_SHARE,
+    OF_REFERENCE,
+    PLACE_SCORES,
+    RECENT_UNITS,
+    SCORES,
+    Ranked,
+)
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 TWO_DEVIATIONS = 2.0  # that the mean of some units may be from the reference by chance
@@ -80,20 +88,14 @@ class UnitTails:
         strata: the number of strata.
         features: the d features.
         tolerances: that of each feature, (d,).
-        bag: of the units, which knows the strata of the last ones.
     """
 
-    changing = ("centre", "slack", "since")
+    changing = ("centre", "slack", "since", "strata")
     blocks = 1  # of a step
     lanes = len(PLACE_SCORES)
 
     def __init__(
-        self,
-        units: ReferenceUnits,
-        strata: int,
-        features: Sequence[Feature],
-        tolerances: Array,
-        bag: UnitBag,
+        self, units: ReferenceUnits, strata: int, features: Sequence[Feature], tolerances: Array
     ) -> None:
         self._table, self.weights = bets_on_tails()
         self._groups = group_table(features)
@@ -103,7 +105,8 @@ class UnitTails:
         self.slack = self._first.copy()
         self.since = np.zeros(len(features), np.int64)  # the units judged before those ranked
         self._usual, self._spread = _usual(units, strata)
-        self._bag = bag
+        self.by_stratum = [units.shares[units.strata == s] for s in range(strata)]
+        self.strata: deque[int] = deque(maxlen=RECENT_UNITS)  # of the last units
 
     def ranks(self, bag: Array, order: Array, draws: Array, part: slice) -> Array:
         """The p-values (features, 6) of the last of n units by a part of the features, NaN for none.
@@ -167,7 +170,7 @@ class UnitTails:
     def _shown(self, j: int, recent: Array) -> tuple[Array, Array]:
         """How far units are from the reference, (6,), and by how much that may be wrong."""
         own = recent.any(axis=1)
-        strata = np.array(self._bag.strata)[-len(recent) :][own]
+        strata = np.array(self.strata)[-len(recent) :][own]
         shares = shares_of(recent[own], self._groups[[j] * int(own.sum())])
         moved = place_scores(shares) - self._usual[strata, j]
         by_chance = TWO_DEVIATIONS * self._spread[j] / np.sqrt(len(shares))
@@ -212,7 +215,8 @@ def place_scores(shares: Array) -> Array:
 def tail_shares(scores: Array, present: Array, draws: Array) -> Array:
     """The share of units whose score is at least the last one's, float64 (d, 6).
 
-    NaN where it has no values of a feature. Of the last one itself a random part is counted, so that it is uniform where no other is equal.
+    NaN where it has no values of a feature. Of the last one itself a random part is counted, so that
+    it is uniform where no other is equal.
 
     Args:
         scores: of n units, (n, d, 6).

@@ -12,7 +12,6 @@ from modelkit.drift import exact, findings
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.feature_findings import feature_drift
-from modelkit.drift.labels import reference_interval
 from modelkit.drift.losses import Baseline
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -107,10 +106,7 @@ def _performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance
         scale=baseline.scale,
     )
     return Performance(
-        labelled=n,
-        loss=reference_interval(found),
-        baseline=reference_interval(baseline),
-        estimated={},
+        labelled=n, loss=found.interval(), baseline=baseline.interval(), estimated={}
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ class Thinning:
         features: the d features.
         seed: of the first rows that are kept.
     """
+
+    changing = ("_phases", "_came")
 
     def __init__(self, features: tuple[Feature, ...], seed: np.random.SeedSequence) -> None:
         strides = [feature.stride for feature in features]
@@ -39,12 +41,3 @@ class Thinning:
             cells[rows, j] = ABSENT
             cells[kept, j] = values
         self._came += len(rows)
-
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and values that JSON can hold."""
-        return {"phases": self._phases}, {"came": self._came}
-
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        self._came = plain["came"]
-        self._phases = arrays["phases"].copy()

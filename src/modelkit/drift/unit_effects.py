@@ -7,11 +7,30 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.cells import Feature
 from modelkit.drift.exact import REPLICATES, js, ks, tv
-from modelkit.drift.units import FULL_SHARE
+from modelkit.drift.ranks import FULL_SHARE
+from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 from modelkit.drift.values import Effect
 
 WITHIN = 0.95  # of the distances that units of the reference have by themselves
+
+
+def sides(
+    feature: Feature, reference: ReferenceUnits, j: int, recent: Array, strata: Sequence[int]
+) -> tuple[Array, list[int], Array, Array] | None:
+    """What `unit_effects` compares of feature number j, from counts (units, 67) of recent units.
+
+    None without values, and where the reference has none in a stratum.
+    """
+    own = [i for i, counts in enumerate(recent) if counts.any()]
+    shares = reference.shares[:, j]
+    known = {*reference.strata[shares.any(axis=1)].tolist()}
+    theirs = [strata[i] for i in own]
+    if not own or not {*theirs} <= known:
+        return None
+    table = group_table([feature] * len(own))
+    return shares_of(recent[own], table), theirs, shares, reference.strata
 
 
 def unit_effects(

@@ -10,18 +10,19 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
+from modelkit.drift.cells import Feature
 from modelkit.drift.encoding import to_cells
 from modelkit.drift.feature_findings import feature_drift
 from modelkit.drift.findings import SUSPECT, counts_at_alarm
-from modelkit.drift.martingale import tally
+from modelkit.drift.open_unit import Units
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
+from modelkit.drift.ranks import tally
 from modelkit.drift.report import DriftReport
+from modelkit.drift.unit_effects import sides, unit_effects
 from modelkit.drift.unit_permutation import CallUnits, UnitComparison, compare_units
-from modelkit.drift.unit_stream import UnitStream
-from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import UnitRows, group_table, many, plural, shares_of, unit_name
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
+from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.drift.where import segments_of
 from modelkit.errors import UsageError
@@ -33,9 +34,8 @@ def of_stream(watch: Watch) -> DriftReport:
     """The evidence so far, and the last 8 units beside the reference."""
     profile = watch.profile
     units = watch.of_units()
-    stream = units.stream
     found: list[DriftCheck] = []
-    for feature, totals in zip(profile.features, stream.totals, strict=True):
+    for feature, totals in zip(profile.features, units.sequence.totals, strict=True):
         found += checks.unseen(feature, totals)
     return DriftReport(
         kind="stream",
@@ -43,10 +43,10 @@ def of_stream(watch: Watch) -> DriftReport:
         reference_rows=profile.rows,
         alpha=watch.alpha,
         guarantee=watch.promise,
-        assumptions=(*profile.assumptions(), *_said(stream), *watch.chronicle.about_references()),
+        assumptions=(*profile.assumptions(), *_said(units), *watch.chronicle.about_references()),
         alarms=watch.alarms,
         features=(*_stream_drifts(profile, units, watch.alarms), *_labels(watch)),
-        checks=(*found, *_unit_checks(profile, stream)),
+        checks=(*found, *_unit_checks(profile, units)),
         performance=stream_performance(watch),
         times=watch.chronicle.times,
         segments=segments_of(watch),
@@ -60,20 +60,19 @@ def _labels(watch: Watch) -> tuple[FeatureDrift, ...]:
     stream = watch.labels.target
     if target is None or stream is None:
         return ()
-    recent = stream.recent()[0]
+    recent = stream.recent(0, 0).sum(axis=0, dtype=np.int64)
     if not recent.any():
         return ()
     return (feature_drift(target.feature, None, target.counts, recent),)
 
 
 def _stream_drifts(
-    profile: Profile, units: UnitWatch, alarms: Sequence[Alarm]
+    profile: Profile, units: Units, alarms: Sequence[Alarm]
 ) -> tuple[FeatureDrift, ...]:
-    stream = units.stream
-    recent, strata = stream.recent()
-    tests = stream.evidence.tests
-    p = tests["changed"].feature_p().tolist()
-    material = tests["material"].feature_p().tolist()
+    sequence = units.sequence
+    recent = sequence.recent()
+    p = sequence.p("changed").tolist()
+    material = sequence.p("material").tolist()
     began: list[int | None] = []
     for value, other, unit in zip(p, material, units.began(), strict=True):
         if unit is None or min(value, other) >= SUSPECT:
@@ -84,18 +83,18 @@ def _stream_drifts(
         profile,
         units,
         recent,
-        strata,
+        units.last_strata(len(recent)),
         p=p,
         material=material,
         began=began,
         alarms=alarms,
-        judged=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
+        judged=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
     )
 
 
 def _drifts(
     profile: Profile,
-    units: UnitWatch,
+    units: Units,
     recent: Array,
     strata: Sequence[int],
     *,
@@ -134,23 +133,30 @@ def _drifts(
             began=began[j],
             compared=None if judged is None else judged[j],
             alarmed=alarmed.get((None, feature.name)),
-            effects=units.effects(j, recent[:, j], strata),
+            effects=_effects(feature, units, j, recent[:, j], strata),
         )
         found.append(drift)
     return tuple(found)
 
 
-def _said(stream: UnitStream) -> tuple[str, ...]:
+def _effects(
+    feature: Feature, units: Units, j: int, recent: Array, strata: Sequence[int]
+) -> tuple[Effect, ...]:
+    own = sides(feature, units.reference, j, recent, strata)
+    return () if own is None else unit_effects(*own, ordered=feature.ordered)
+
+
+def _said(stream: Units) -> tuple[str, ...]:
     """How far a stream has come, in words."""
     last = f", the last {stream.trail[-1].name}" if stream.trail else ""
-    said = [f"{many(stream.evidence.judged, stream.unit)} judged{last}"]
+    said = [f"{many(stream.sequence.blocks, stream.unit)} judged{last}"]
     if stream.open_rows and stream.open_key is not None:
         name = unit_name(stream.unit, stream.open_key)
         said.append(f"{stream.open_rows:,} rows of {name} wait until it is complete")
     return tuple(said)
 
 
-def _unit_checks(profile: Profile, stream: UnitStream) -> tuple[DriftCheck, ...]:
+def _unit_checks(profile: Profile, stream: Units) -> tuple[DriftCheck, ...]:
     """Rows that could not be compared."""
     found = []
     if stream.late:
@@ -308,7 +314,7 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
     Raises UsageError where no worker has rows of an open unit, or they are at different ones.
     """
     first = watches[0]
-    streams = [watch.of_units().stream for watch in watches]
+    streams = [watch.of_units() for watch in watches]
     having = [stream for stream in streams if stream.open_rows]
     keys = {stream.open_key for stream in having}
     strata = {stream.open_stratum for stream in having}

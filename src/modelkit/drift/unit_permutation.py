@@ -16,8 +16,7 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.martingale import tally
-from modelkit.drift.unit_scores import SCORES, unit_scores
+from modelkit.drift.ranks import SCORES, tally, unit_scores
 from modelkit.drift.units import ReferenceUnits, UnitRows, many, unit_name
 from modelkit.errors import UsageError
 

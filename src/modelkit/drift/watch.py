@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Many
 from copy import copy, deepcopy
 from typing import Any, final
 
@@ -11,22 +12,19 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
+from modelkit.drift.alpha import HORIZON, AlphaShares, promise_of_units, sequence_of, units_of
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.chronicle import Chronicle
 from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelled_rows import LabelledCall
-from modelkit.drift.labels import Labelled
-from modelkit.drift.milestones import places_of
+from modelkit.drift.open_unit import Units
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm
+from modelkit.drift.raised import row_alarm, unit_alarm
 from modelkit.drift.segments import Segmented
-from modelkit.drift.shares import HORIZON, AlphaShares, stream_of
-from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.unit_martingale import UnitEvidence
-from modelkit.drift.unit_stream import UnitStream
-from modelkit.drift.unit_watch import UnitWatch
+from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.thinning import Thinning
 from modelkit.drift.units import UnitRows
 from modelkit.drift.untold import OnAlarm, Untold
 from modelkit.drift.values import Alarm
@@ -80,10 +78,11 @@ class Watch:
         profile = self.profile
         shares = self._shares
         *seeds, of_rows, of_labels, of_target = seed.spawn(len(profile.strata) + 3)
-        self.units = UnitWatch.of(profile, shares, seeds[0])
-        self._streams: list[Stream] = []
+        self.units = units_of(profile, shares, seeds[0])
+        self._streams: list[Sequence] = []
         if self.units is None:
-            self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
+            self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
+        self._thinnings = [Thinning(profile.features, own) for own in seeds[: len(self._streams)]]
         self.labels = LabelWatch(
             profile, shares, promise=self.promise, order=of_labels, ties=of_target
         )
@@ -94,7 +93,15 @@ class Watch:
         other = copy(self)
         profile = self.profile
         shared = {id(part): part for part in (profile, *vars(profile).values())}
-        changing = ("_streams", "units", "labels", "label_free", "segmented", "_shuffles")
+        changing = (
+            "_streams",
+            "_thinnings",
+            "units",
+            "labels",
+            "label_free",
+            "segmented",
+            "_shuffles",
+        )
         vars(other).update(deepcopy({name: vars(self)[name] for name in changing}, shared))
         other.chronicle = self.chronicle.copied()
         return other
@@ -105,8 +112,8 @@ class Watch:
     def rows(self) -> int:
         """The number of rows taken."""
         if self.units is not None:
-            return self.units.rows
-        return sum(stream.rows for stream in self._streams) + self.strangers
+            return self.units.taken
+        return sum(stream.members for stream in self._streams) + self.strangers
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
@@ -118,7 +125,7 @@ class Watch:
         """The alarms that nobody was told of."""
         return self.chronicle.untold
 
-    def streams(self) -> list[tuple[str | None, Stream]]:
+    def streams(self) -> list[tuple[str | None, Sequence]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
         if self.profile.stratum is None:
             return [(None, self._streams[0])]
@@ -128,7 +135,7 @@ class Watch:
     def promise(self) -> str:
         """The guarantee in words."""
         if self.units is not None:
-            return self.units.promise
+            return promise_of_units(self.profile, self._shares)
         if self.guarantee == "ever":
             return (
                 "if rows are exchangeable with the reference, any alarm is ever raised with a "
@@ -158,13 +165,13 @@ class Watch:
         self.counted += len(cells)
 
     def push_units(
-        self, cells: Array, strata: Array | None, parts: Sequence[UnitRows], order: Order = "any"
+        self, cells: Array, strata: Array | None, parts: Many[UnitRows], order: Order = "any"
     ) -> list[Alarm]:
         """Take encoded rows by unit, and judge the units that are complete; the new alarms."""
-        self.of_units().stream.take(cells, strata, parts, order)
+        self.of_units().take(cells, strata, parts, order)
         return self.settle()
 
-    def of_units(self) -> UnitWatch:
+    def of_units(self) -> Units:
         """What is known of units. Raises UsageError where rows are compared."""
         if self.units is None:
             raise UsageError("the profile has no units: fit it with unit=")
@@ -200,7 +207,7 @@ class Watch:
         return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
-        self, cells: Array, strata: Array | None, sizes: Sequence[int]
+        self, cells: Array, strata: Array | None, sizes: Many[int]
     ) -> tuple[Array, Array | None]:
         """What comes before `rank`, for the encoded rows of calls of these sizes.
 
@@ -210,9 +217,9 @@ class Watch:
         """
         if self.thins:
             cells = cells.copy()
-            for s, stream in enumerate(self._streams):
+            for s, thinning in enumerate(self._thinnings):
                 member = slice(None) if strata is None else strata == s
-                stream.thinning.leave_out(cells, np.arange(len(cells))[member])
+                thinning.leave_out(cells, np.arange(len(cells))[member])
         return cells, self._shuffles["rows"].within(sizes)
 
     def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
@@ -234,14 +241,15 @@ class Watch:
         for s, stream in enumerate(self._streams):
             new += [self.alarm(s, crossing) for crossing in stream.settle()]
         self.chronicle.keep(new)
-        while self.units is not None and self.units.stream.waits:
+        while self.units is not None and self.units.waits:
             new += self.judge_part()
         return new
 
     def judge_part(self) -> list[Alarm]:
         """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
         units = self.of_units()
-        new = [units.alarm(crossing) for crossing in units.stream.judge_part()]
+        crossed = units.judge_part()
+        new = [unit_alarm(self.profile, units, own, promise=self.promise) for own in crossed]
         self.chronicle.keep(new)
         return new
 
@@ -266,14 +274,14 @@ class Watch:
             self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
-                self._evidence_in(alarm.stratum).open_again(names.index(alarm.feature))
+                self._sequence_of(alarm.stratum).open_again(names.index(alarm.feature))
             elif self.labels.target is not None:
                 self.labels.target.open_again(0)
 
-    def _evidence_in(self, stratum: str | None) -> Stream | UnitEvidence:
-        """The evidence about the features in a stratum; units have one for all strata."""
+    def _sequence_of(self, stratum: str | None) -> Sequence:
+        """The sequence of the rows of a stratum; units have one for all strata."""
         if self.units is not None:
-            return self.units.stream.evidence
+            return self.units.sequence
         return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
 
     # Labels, and the performance with and without them.
@@ -300,11 +308,7 @@ class Watch:
         All ranked rows are settled: see `settle`.
         """
         arrays: dict[str, Array] = {}
-        plain = []
-        for i, part in enumerate(self._parts()):
-            changing, rest = part.state()
-            arrays |= {f"{i} {name}": array for name, array in changing.items()}
-            plain.append(rest)
+        plain = codec.freeze(self._parts(), arrays, "parts")
         arrays |= self.label_free.state()
         remembered, of_eras = self.chronicle.state()
         latest, segments = self.segmented.state()
@@ -327,18 +331,15 @@ class Watch:
         }
         return codec.pack(STATE_SCHEMA, about, arrays)
 
-    def _parts(self) -> list[Stream | UnitStream | Labelled]:
-        units = None if self.units is None else self.units.stream
-        more = [] if units is None else [units]
-        return [*self._streams, *more, *self.labels.parts]
+    def _parts(self) -> list[Any]:
+        units = [] if self.units is None else [self.units]
+        return [*self._streams, *self._thinnings, *units, *self.labels.parts]
 
     def restore(self, about: dict[str, Any], arrays: dict[str, Array]) -> None:
         """Go on from what `state` packed."""
         self.strangers = about["strangers"]
         self.chronicle.restore(about, arrays)
-        parts = zip(self._parts(), about["parts"], strict=True)
-        for i, (part, plain) in enumerate(parts):
-            part.restore(codec.under(f"{i} ", arrays), plain)
+        codec.thaw(self._parts(), about["parts"], arrays, "parts")
         self.place = about["place"]
         self.counted = about["counted"]
         self.label_free.restore(arrays)

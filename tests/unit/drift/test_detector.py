@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.encoding import to_cells
-from modelkit.drift.milestones import places_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.sequence import places_of
 from modelkit.errors import PackageError, UsageError
 
 # However rows come in.
@@ -199,10 +199,10 @@ def test_eight_threads_lose_no_row(profile):
     assert detector._watch.labels.losses.rows == 200
     assert sum(stream.totals[0].sum() for _, stream in detector._watch.streams()) == 40 * 53
     ranked = (
-        sum(stream._counts.sum(axis=1)[1] for _, stream in detector._watch.streams())
+        sum(stream.bag.counts.sum(axis=1)[1] for _, stream in detector._watch.streams())
         - profile.counts[:, 1].sum()
     )
-    whole = sum(stream.rows // 32 * 32 for _, stream in detector._watch.streams())
+    whole = sum(stream.members // 32 * 32 for _, stream in detector._watch.streams())
     assert ranked <= whole
 
 

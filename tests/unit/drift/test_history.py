@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.buckets import MOST_DAYS, MOST_HOURS, Buckets, reach
-from modelkit.drift.martingale import tally
+from modelkit.drift.ranks import tally
 from modelkit.errors import Conflict, UsageError
 
 HOUR = 3600

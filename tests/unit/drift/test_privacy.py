@@ -21,7 +21,7 @@ def test_private_counts_are_noisy_and_never_negative():
     assert not np.array_equal(profile.counts, plain.counts)
     assert profile.duplicates == 0
     detector = mk.Detector(profile)
-    assert "changed" not in detector._watch.streams()[0][1].evidence
+    assert "changed" not in detector._watch.streams()[0][1].bettors
     assert any("private" in said for said in detector.profile.assumptions())
 
 

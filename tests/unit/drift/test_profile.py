@@ -100,7 +100,7 @@ def test_strata_have_counts_of_their_own():
         detector = mk.Detector(profile)
         detector.update({"h": served, "x": [0.0]})
         assert detector._watch.strangers == 0
-        assert dict(detector._watch.streams())["5"].rows == 1
+        assert dict(detector._watch.streams())["5"].members == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
     _, strata = to_cells(flags, {"f": np.array([1, 0], np.float32), "x": np.zeros(2)})
     assert strata.tolist() == [1, 0]
