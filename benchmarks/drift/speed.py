@@ -15,8 +15,8 @@ from benchmarks.drift.ours import BLOCK
 from benchmarks.drift.rivals import ONLINE, ask, fired, version
 
 import modelkit as mk
-from modelkit.drift.encoding import to_cells
-from modelkit.drift.watch import Watch
+from modelkit.drift.counts import count_by
+from modelkit.drift.tracker import Tracker
 
 WIDTH = 20
 REPEATS = 5
@@ -68,18 +68,16 @@ def asked(library: str, n: int) -> dict[str, float]:
 # --- counters ---
 
 
-def counting(watch: Watch, X: np.ndarray, block: int) -> None:
+def counting(watch: Tracker, X: np.ndarray, block: int) -> None:
     """Rows into counts, and nothing else."""
     for start in range(0, len(X), block):
-        columns = profile().columns(X[start : start + block])
-        watch.count(*to_cells(watch.profile, columns))
+        found = profile().layout.encode(X[start : start + block], None, None)
+        watch.count(found.cells, found.strata)
 
 
 def counting_batch(X: np.ndarray) -> None:
-    """Counts alone, as `fit` and `test` need them: sorted columns are cut at the edges."""
-    columns = profile().columns(X)
-    for feature in profile().features:
-        feature.count(columns[feature.name])
+    """Counts alone, as `fit` and `test` need them."""
+    count_by(profile().layout.encode(X, None, None).cells)
 
 
 def watching(detector: mk.Detector, X: np.ndarray, block: int) -> None:
@@ -89,7 +87,7 @@ def watching(detector: mk.Detector, X: np.ndarray, block: int) -> None:
 
 def counters(_args) -> str:
     """Counting and watching, ns a row and feature, 20 features, one thread"""
-    watch = Watch(profile(), alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
+    watch = Tracker(profile(), alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
     lines = []
     for n in (10_000, 100_000, 1_000_000):
         X = rows(n)
@@ -115,13 +113,14 @@ def wide(_args) -> str:
     rng = np.random.default_rng(0)
     few, many = (rng.normal(size=(n, MANY_COLUMNS)).astype(np.float32) for n in (4096, WIDE_ROWS))
     profile = mk.Profile.fit(few, reference=rng.normal(size=few.shape).astype(np.float32))
-    watch = Watch(profile, alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
+    watch = Tracker(profile, alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
     detector = mk.Detector(profile)
     detector.update(few)
 
     def counted() -> None:
         for start in range(0, len(many), BLOCK):
-            watch.count(*to_cells(profile, profile.columns(many[start : start + BLOCK])))
+            found = profile.layout.encode(many[start : start + BLOCK], None, None)
+            watch.count(found.cells, found.strata)
 
     def watched_all() -> None:
         for start in range(0, len(many), BLOCK):

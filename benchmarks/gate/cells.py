@@ -10,10 +10,10 @@ from benchmarks.common.measure import command, judge, table
 from benchmarks.gate.populations import Population, populations
 
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.paired import PairedDifference
-from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.comparison import compare_by
 from modelkit.lifecycle.gate.policy import GateMetric
+from modelkit.stats.influence import Undefined
+from modelkit.stats.paired import PairedDifference
 
 ALPHA = 0.05
 MOST = 0.065

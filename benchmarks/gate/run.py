@@ -27,13 +27,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
-from modelkit.lifecycle.evaluation.clusters import Clusters
-from modelkit.lifecycle.evaluation.intervals import Measured, standard_error
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.paired import PairedDifference, difference_of
 from modelkit.lifecycle.gate.claims import Levels, no_harm
 from modelkit.lifecycle.gate.comparison import compare_by
 from modelkit.lifecycle.gate.holdout import share_of_alpha
+from modelkit.stats.influence import Clusters, Measured, standard_error
+from modelkit.stats.paired import PairedDifference, difference_of
 
 LIBRARIES = ("numpy", "scipy", "scikit-learn")
 ACCURACY = METRICS["binary"]["accuracy"]

@@ -74,7 +74,7 @@ _HOMES = {
     "StandingAlarm": "modelkit.lifecycle.retrain.policy",
     "State": "modelkit.lifecycle.registry.log",
     "Stats": "modelkit.serving.batching.stats",
-    "Tally": "modelkit.drift.tallies",
+    "Tally": "modelkit.drift.counts",
     "TargetLabels": "modelkit.drift.target",
     "Texts": "modelkit.runtimes.terms.vectorizer",
     "Training": "modelkit.lifecycle.retrain.training",

@@ -1,12 +1,12 @@
 from modelkit.drift.audit import AuditRow as AuditRow
 from modelkit.drift.audit import AuditTable as AuditTable
 from modelkit.drift.cells import Feature as Feature
+from modelkit.drift.counts import Tally as Tally
 from modelkit.drift.history import History as History
 from modelkit.drift.labelfree import Calibration as Calibration
 from modelkit.drift.losses import Baseline as Baseline
 from modelkit.drift.notes import Acknowledgement as Acknowledgement
 from modelkit.drift.segments import Segmentation as Segmentation
-from modelkit.drift.tallies import Tally as Tally
 from modelkit.drift.target import TargetLabels as TargetLabels
 from modelkit.drift.units import ReferenceUnits as ReferenceUnits
 from modelkit.drift.values import Alarm as Alarm

@@ -6,8 +6,8 @@ import numpy as np
 
 import modelkit as mk
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import Clusters
 from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.stats.influence import Clusters
 
 
 def saved(fitted, X, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 
 import modelkit as mk
 from modelkit.drift import codec
-from modelkit.drift.tallies import TALLY_SCHEMA
+from modelkit.drift.counts import TALLY_SCHEMA
 
 
 def rows_of(n, seed):

@@ -7,9 +7,8 @@ import numpy as np
 from helpers.flights import DAYS, rows_of
 from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
-from modelkit.drift.ranks import FULL_SHARE
 from modelkit.drift.sources import UnitTails
-from modelkit.drift.units import ReferenceUnits, group_table, shares_of
+from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
 
 PARTS = {"changed": 2 / 3, "material": 1 / 3}  # of alpha
 

@@ -37,9 +37,9 @@ def test_no_import_goes_in_a_circle():
 
 
 def test_a_circle_closed_by_an_annotation_is_found():
-    taken = "from modelkit.drift.watch import Watch"
+    taken = "from modelkit.drift.tracker import Tracker"
     circle = {
-        "modelkit.drift.watch": "from modelkit.drift import findings",
+        "modelkit.drift.tracker": "from modelkit.drift import findings",
         "modelkit.drift.findings": f"if TYPE_CHECKING:\n    {taken}",
     }
     with pytest.raises(CycleError):

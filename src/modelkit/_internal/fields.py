@@ -81,6 +81,13 @@ def read_object(cls: type[Object], plain: object, where: str) -> Object:
         raise ValueError(f"{where}: {error}") from None
 
 
+def read_known(cls: type[Object], plain: object, where: str) -> Object:
+    """As `read_object`, but fields that a newer modelkit added are left out."""
+    if isinstance(plain, dict):
+        plain = {name: plain[name] for name in _readers(cls) if name in plain}  # type: ignore[arg-type]
+    return read_object(cls, plain, where)
+
+
 def write_object(value: Any, *, defaults: bool = True) -> Any:
     """The JSON value of a dataclass, with lists for tuples; `read_object` is the inverse.
 
@@ -88,6 +95,8 @@ def write_object(value: Any, *, defaults: bool = True) -> Any:
     """
     if isinstance(value, tuple):
         return [write_object(item, defaults=defaults) for item in value]
+    if isinstance(value, dict):
+        return {name: write_object(item, defaults=defaults) for name, item in value.items()}
     if not dataclasses.is_dataclass(value):
         return value
     plain = {}
@@ -181,7 +190,7 @@ def _reader(annotation: Any) -> Reader:
     if origin is tuple:
         item = kinds[0]
         return partial(_read_tuple, _scalar(SCALARS) if item is Any else _reader(item))
-    if origin is dict:
+    if origin in (dict, Mapping):
         return partial(_read_dict, _reader(kinds[1]))
     if origin is Literal:
         return partial(_read_literal, kinds)

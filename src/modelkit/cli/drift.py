@@ -63,8 +63,8 @@ def _compare(args: argparse.Namespace) -> mk.DriftReport:
             past = known_columns(read_rows(args.reference, signature), signature)
             # Texts differ all the time; their vectors tell whether that matters.
             profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
-        rows = read_rows(args.current, signature, profile.aside())
+        rows = read_rows(args.current, signature, profile.layout.aside())
         watched = any(feature.output for feature in profile.features)
         scores = model.run(known_columns(rows, signature)) if watched else None
-        rows = known_columns(rows, signature, profile.aside())
+        rows = known_columns(rows, signature, profile.layout.aside())
         return mk.Detector(profile, alpha=args.alpha).test(rows, scores=scores)

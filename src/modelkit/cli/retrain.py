@@ -55,6 +55,5 @@ def _shown(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed
 
 def _write_page(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> None:
     title = f"Retraining of {args.name}"
-    body = "".join(run._repr_html_() for run in runs)
-    page = html.page(title, body)
+    page = html.page(title, *[run._repr_html_() for run in runs])
     Path(args.html).write_text(page, encoding="utf-8")

@@ -13,11 +13,10 @@ from statistics import NormalDist
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.unit_fit import CountedRows, Marks
-from modelkit.drift.units import PERIODS, group_table, periods, plural
+from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS, PERIODS, group_table, periods, plural
 from modelkit.events import Advised, emit, wanted
 
 MOST_LOOKED_AT = 200_000  # rows, evenly spread

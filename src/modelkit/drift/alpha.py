@@ -15,13 +15,12 @@ from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.losses import Baseline
 from modelkit.drift.open_unit import Units
-from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
 from modelkit.drift.sequence import Sequence, Source
 from modelkit.drift.sources import Losses, Ranks, UnitTails
 from modelkit.drift.target import TARGET, TargetLabels
-from modelkit.drift.units import many, most_units, plural
+from modelkit.drift.units import most_units
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
@@ -41,23 +40,10 @@ LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of al
 def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
     """The part of alpha of each kind of alarm that is looked for."""
     shares = dict(ALPHA_SHARES)
-    if profile.epsilon is not None:
-        del shares["changed"]  # noise breaks the exchangeability it rests on
     if profile.baseline is None:
         del shares["performance"]
     total = sum(shares.values())
     return {kind: alpha * share / total for kind, share in shares.items()}
-
-
-def _noise(features: tuple[Feature, ...], epsilon: float, deltas: Array) -> list[Array]:
-    """For each feature, how far noise may have moved the counts up to each group of cells."""
-    found = []
-    for feature, delta in zip(features, deltas, strict=True):
-        groups = np.frombuffer(feature.coarse, np.uint8)
-        sizes = np.bincount(groups, minlength=band.BAND_GROUPS)
-        upto = np.cumsum(sizes).astype(np.float64)
-        found.append(most_noise(epsilon, len(features), upto, delta))
-    return found
 
 
 def _weights(profile: Profile) -> Array:
@@ -133,57 +119,49 @@ def sequence_of(
     profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
 ) -> Sequence:
     """The rows of stratum number `s`, with the shares of alpha of their features."""
-    tolerances = shares.tolerances[:-1]
-    epsilon = profile.epsilon
-    return _of_rows(
-        profile.features, profile.counts[s], shares, shares.weights, tolerances, seed, epsilon
-    )
+    features, counts = profile.features, profile.counts[s]
+    return _of_rows(features, counts, shares, shares.weights, shares.tolerances[:-1], seed)
 
 
 def target_sequence(
     target: TargetLabels, shares: AlphaShares, seed: np.random.SeedSequence, *, judged: bool
 ) -> Sequence:
     """The labels, with their share of alpha where they are `judged` and not only shown."""
-    features = (target.feature,)
+    counts = target.counts[None]
     if not judged:
-        return _rows_in(RowBag(target.counts[None], np.random.default_rng(seed)), {}, {}, 1)
+        return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {})
     weights = np.array([target.feature.weight])
-    return _of_rows(features, target.counts[None], shares, weights, shares.tolerances[-1:], seed)
+    return _of_rows((target.feature,), counts, shares, weights, shares.tolerances[-1:], seed)
 
 
 def _of_rows(
     features: tuple[Feature, ...],
-    reference: Array,
+    counts: Array,
     shares: AlphaShares,
     weights: Array,
     tolerances: Array,
     seed: np.random.SeedSequence,
-    epsilon: float | None = None,
 ) -> Sequence:
     """Rows of these features, with counts (d, 67) in the reference and weights (d,)."""
     material = shares.levels["material"] * weights
     deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
-    noise = None
-    if epsilon is not None:
-        deltas = deltas / 2
-        noise = _noise(features, epsilon, deltas)
-    levels = {"material": material * (1 - FOR_THE_REFERENCE)}
-    sources: dict[str, Source] = {}
-    if "changed" in shares.levels:
-        levels["changed"] = shares.levels["changed"] * weights
-        sources["changed"] = Ranks.of_rows()
-    sources["material"] = band.Band(features, reference, tolerances, deltas, noise)
+    levels = {
+        "changed": shares.levels["changed"] * weights,
+        "material": material * (1 - FOR_THE_REFERENCE),
+    }
+    sources: dict[str, Source] = {
+        "changed": Ranks.of_rows(),
+        "material": band.Band(features, counts, tolerances, deltas),
+    }
     bettors = {
         kind: Bettor(source, levels[kind], shares.guarantee, HORIZON)
         for kind, source in sources.items()
     }
-    bag = RowBag(reference, np.random.default_rng(seed))
-    return _rows_in(bag, sources, bettors, len(features))
+    return _rows_in(RowBag(counts, np.random.default_rng(seed)), sources, bettors)
 
 
-def _rows_in(
-    bag: RowBag, sources: Mapping[str, Source], bettors: Mapping[str, Bettor], d: int
-) -> Sequence:
+def _rows_in(bag: RowBag, sources: Mapping[str, Source], bettors: Mapping[str, Bettor]) -> Sequence:
+    d = len(bag.counts)
     block = np.zeros((BLOCK_ROWS, d), np.uint8)
     kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
     return Sequence(bag, sources, bettors, block=block, kept=kept)
@@ -231,26 +209,3 @@ def unit_sequence(
     }
     kept = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
     return Sequence(bag, sources, bettors, block=np.zeros((1, 0)), kept=kept)
-
-
-def promise_of_units(profile: Profile, shares: AlphaShares) -> str:
-    """The guarantee of a stream of units, in words."""
-    unit = "" if profile.unit is None else profile.unit
-    units = plural(unit)
-    level = shares.levels["changed"] + shares.levels["material"]
-    strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
-    what = "any alarm"
-    rest = ""
-    if profile.baseline is not None:
-        what = "any alarm about a feature"
-        rest = "; losses go by rows, and need rows that are exchangeable"
-    when = f"if {units} are exchangeable with the {units} of the reference{strata}"
-    if shares.guarantee == "ever":
-        return (
-            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
-            f"one looks{rest}"
-        )
-    return (
-        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
-        f"{level:.3g}{rest}"
-    )

@@ -10,7 +10,7 @@ Pearson. docs/drift_guarantees.md has the proof.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import log, sqrt
 from typing import final
 
@@ -63,7 +63,7 @@ def scores(shares: Array) -> tuple[Array, Array]:
     return both_sides, np.tile(weights, 2)
 
 
-def band(counts: Array, tolerance: float, delta: float, noise: Array | None = None) -> Array:
+def band(counts: Array, tolerance: float, delta: float) -> Array:
     """How far the mean of each score may be from the reference, (36,), for reference counts (K,).
 
     Args:
@@ -72,7 +72,6 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
             cell, and half of it, of the score's range, for the mean of a polynomial.
         delta: each bound is wrong with a probability of at most delta / 36; there are 7/6 of them
             for each score.
-        noise: for privacy, `privacy.most_noise` of the cells up to each of the K; None without.
 
     Infinite, where one row or none says nothing.
     """
@@ -80,20 +79,14 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
     if n < 2:
         return np.full(2 * (LEGENDRE + len(counts) - 1), np.inf)
     table, _ = scores(counts / n)
-    hidden = np.zeros(len(counts)) if noise is None else noise
-    rows = max(n - hidden[-1], 2.0)  # there were at least these
     smooth = table[:LEGENDRE]
     spread = np.ptp(smooth, axis=1)
     bounds = len(table)
-    hoeffding = sqrt(log(bounds / delta) / (2 * rows))
-    beyond = spread * hoeffding
-    if noise is None:
-        asked = log(2 * bounds / delta)
-        beyond = np.minimum(_bernstein(smooth, counts, asked), beyond)
-    variation = np.abs(np.diff(smooth, axis=1)).sum(axis=1)
-    moved = variation * (hidden[:-1].max() / n)
-    beyond = beyond + moved + tolerance * spread / 2
-    low, high = _clopper_pearson(counts, hidden, rows, delta / bounds)
+    hoeffding = sqrt(log(bounds / delta) / (2 * n))
+    asked = log(2 * bounds / delta)
+    beyond = np.minimum(_bernstein(smooth, counts, asked), spread * hoeffding)
+    beyond = beyond + tolerance * spread / 2
+    low, high = _clopper_pearson(counts, delta / bounds)
     return np.concatenate([beyond, high + tolerance, beyond, low + tolerance])
 
 
@@ -111,27 +104,21 @@ def _bernstein(smooth: Array, counts: Array, asked: float) -> Array:
     return bound
 
 
-def _clopper_pearson(
-    counts: Array, hidden: Array, rows: float, level: float
-) -> tuple[Array, Array]:
+def _clopper_pearson(counts: Array, level: float) -> tuple[Array, Array]:
     """How far below and above the reference each distribution function may be, (K - 1,) each."""
     with importing("scipy", "watching for drift", "drift"):
         from scipy.special import betaincinv
 
     n = int(counts.sum())
-    kept = rows / n
-    moved = hidden[:-1]
     upto = np.cumsum(counts)[:-1].astype(np.float64)
     share = upto / n
-    more = np.minimum(upto + moved, n) * kept
-    less = np.maximum(upto - moved, 0) * kept
-    beyond = np.maximum(rows - more, 1e-9)
-    within = np.maximum(less, 1e-9)
+    beyond = np.maximum(n - upto, 1e-9)
+    within = np.maximum(upto, 1e-9)
     with np.errstate(invalid="ignore"):
-        most = betaincinv(more + 1, beyond, 1 - level)
-        least = betaincinv(within, rows - less + 1, level)
-    high = np.where(more < rows, most, 1.0) - share
-    low = share - np.where(less > 0, least, 0.0)
+        most = betaincinv(upto + 1, beyond, 1 - level)
+        least = betaincinv(within, n - upto + 1, level)
+    high = np.where(upto < n, most, 1.0) - share
+    low = share - np.where(upto > 0, least, 0.0)
     return low, high
 
 
@@ -185,7 +172,6 @@ class Band:
         reference: int64 (d, 67), their counts in this stratum.
         tolerances: that of each feature, (d,); see `band`.
         deltas: for each feature, the share of alpha for the error of the reference.
-        noise: see `band`, for each feature; None without.
     """
 
     changing = ("counts", "limits", "allowed")
@@ -193,19 +179,13 @@ class Band:
     lanes = 1
 
     def __init__(
-        self,
-        features: tuple[Feature, ...],
-        reference: Array,
-        tolerances: Array,
-        deltas: Array,
-        noise: Sequence[Array | None] | None = None,
+        self, features: tuple[Feature, ...], reference: Array, tolerances: Array, deltas: Array
     ) -> None:
         groups = group_table(features)[:, :, None] == np.arange(BAND_GROUPS)
         self._groups = groups.astype(np.float32)  # exact: a block has 32 rows
         self._reference = (reference[:, None, :] @ groups.astype(np.float64))[:, 0]
         self._tolerances = tolerances
-        hidden = noise or [None] * len(features)
-        bounds = zip(self._reference, tolerances.tolist(), deltas, hidden, strict=True)
+        bounds = zip(self._reference, tolerances.tolist(), deltas, strict=True)
         self._first = np.array([band(*own) for own in bounds])
         self._limits = self._first.copy()
         pays, weights = zip(*map(band_bets, self._reference, self._limits), strict=True)

@@ -1,26 +1,32 @@
-"""Counts of cells by the hour and the day, of bounded size: the past of a stream, without its rows."""
+"""Counts of cells by the hour and the day, of bounded size: the past of a stream, without its rows.
+
+They are kept for each reference of a Detector, one after the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, final
+from itertools import chain
+from math import inf
+from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS
-from modelkit.drift.ranks import tally
-from modelkit.errors import PackageError
+from modelkit.drift.counts import count_by
+from modelkit.drift.profile import Profile
+from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
 
-HOUR_SECONDS = 3600  # seconds
-DAY_SECONDS = 24 * HOUR_SECONDS
 MOST_HOURS = 48  # that had rows; what is older is kept by the day
 MOST_DAYS = 366
 LEAST_BUCKETS = 4  # hours and days each, however large one is
 HISTORY_BYTES = 1 << 25  # of memory, unless the caller says otherwise
 TALLIED_AT_ONCE = 1 << 16  # cells, so that those of many rows stay in cache
 OF_LABELS = slice(-1, None)  # of the features: the labels, where they are one
+MOST_ERAS = 16
 MANY_ROWS = 1 << 32  # rows of a bucket from which its counts are int64 and no more uint32
 
 
@@ -41,23 +47,29 @@ class TimeBucket:
 
     def add(self, s: int, features: slice, added: Array, rows: int) -> None:
         """Take counts of some features in, (features, 67), of rows of stratum number `s`."""
-        self.rows += rows
-        if self.counts.dtype == np.uint32 and self.rows >= MANY_ROWS:
-            self.counts = self.counts.astype(np.int64)
-        own = self.counts[s, features]
-        np.add(own, added, out=own, casting="unsafe")
+        self._add(self.writable(self.rows + rows)[s, features], added, rows)
 
     def join(self, other: TimeBucket) -> None:
         """Take in another bucket's rows and losses."""
-        if self.rows + other.rows >= MANY_ROWS:
-            self.counts = self.counts.astype(np.int64)
-        self.rows += other.rows
-        np.add(self.counts, other.counts, out=self.counts, casting="unsafe")
+        self._add(self.writable(self.rows + other.rows), other.counts, other.rows)
         self.add_losses(other.losses)
 
-    def copy(self) -> TimeBucket:
-        """The bucket as it is now."""
-        return replace(self, counts=self.counts.copy())
+    def _add(self, to: Array, added: Array, rows: int) -> None:
+        np.add(to, added, out=to, casting="unsafe")
+        self.rows += rows
+
+    def writable(self, rows: int) -> Array:
+        """The counts, to be changed: a copy's where they are shared, and wide enough for so many rows."""
+        if self.counts.dtype == np.uint32 and rows >= MANY_ROWS:
+            self.counts = self.counts.astype(np.int64)
+        if not self.counts.flags.writeable:
+            self.counts = self.counts.copy()
+        return self.counts
+
+    def shared(self) -> TimeBucket:
+        """The bucket as it is now, with the same counts until either one's change."""
+        self.counts.flags.writeable = False
+        return replace(self)
 
     def add_losses(self, losses: tuple[int, float, float]) -> None:
         """Take losses in: their number, sum and sum of squares."""
@@ -78,6 +90,8 @@ class Buckets:
         features: the number of rows of each table of counts.
         most_bytes: of memory for counts; 0 to keep none.
     """
+
+    changing = ("forgotten", "of_hours", "of_days")
 
     def __init__(self, strata: int, features: int, most_bytes: int) -> None:
         self.shape = (strata, features, CELLS)
@@ -157,14 +171,11 @@ class Buckets:
                 return oldest.counts.nbytes
         return 0
 
-    def copy(self) -> Buckets:
-        """The buckets as they are now."""
-        other = Buckets(self.shape[0], self.shape[1], 0)
-        other.most_hours = self.most_hours
-        other.most_days = self.most_days
-        other.forgotten = self.forgotten
-        other.hours = {hour: bucket.copy() for hour, bucket in self.hours.items()}
-        other.days = {day: bucket.copy() for day, bucket in self.days.items()}
+    def shared(self) -> Buckets:
+        """The buckets as they are now; counts are copied only when one of both changes them."""
+        other = copy(self)
+        other.hours = {hour: bucket.shared() for hour, bucket in self.hours.items()}
+        other.days = {day: bucket.shared() for day, bucket in self.days.items()}
         return other
 
     def join(self, other: Buckets) -> None:
@@ -179,43 +190,118 @@ class Buckets:
 
     # To go on from later.
 
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and values that JSON can hold."""
-        arrays: dict[str, Array] = {}
-        for name, kept in (("hours", self.hours), ("days", self.days)):
-            buckets = [kept[number] for number in sorted(kept)]
-            arrays[name] = np.array(sorted(kept), np.int64)
-            arrays[f"{name} rows"] = np.array([bucket.rows for bucket in buckets], np.int64)
-            losses = [bucket.losses for bucket in buckets]
-            arrays[f"{name} losses"] = np.array(losses, np.float64).reshape(-1, 3)
-            counts = [bucket.counts for bucket in buckets]
-            arrays[f"{name} counts"] = _narrow(np.array(counts).reshape(-1, *self.shape))
-        return arrays, {"forgotten": self.forgotten}
+    @property
+    def of_hours(self) -> dict[str, Array]:
+        """The buckets of hours as arrays."""
+        return self._arrays(self.hours)
 
-    def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`. Raises PackageError for counts of another shape."""
-        self.forgotten = plain["forgotten"]
-        for name, kept, seconds in (
-            ("hours", self.hours, HOUR_SECONDS),
-            ("days", self.days, DAY_SECONDS),
+    @of_hours.setter
+    def of_hours(self, arrays: Mapping[str, Array]) -> None:
+        self.hours = self._of_arrays(arrays, HOUR_SECONDS)
+
+    @property
+    def of_days(self) -> dict[str, Array]:
+        """The buckets of days as arrays."""
+        return self._arrays(self.days)
+
+    @of_days.setter
+    def of_days(self, arrays: Mapping[str, Array]) -> None:
+        self.days = self._of_arrays(arrays, DAY_SECONDS)
+
+    def _arrays(self, kept: Mapping[int, TimeBucket]) -> dict[str, Array]:
+        buckets = [kept[number] for number in sorted(kept)]
+        losses = np.array([bucket.losses for bucket in buckets], np.float64)
+        counts = np.array([bucket.counts for bucket in buckets], np.uint32 if not buckets else None)
+        return {
+            "numbers": np.array(sorted(kept), np.int64),
+            "rows": np.array([bucket.rows for bucket in buckets], np.int64),
+            "losses": losses.reshape(-1, 3),
+            "counts": _narrow(counts.reshape(-1, *self.shape)),
+        }
+
+    def _of_arrays(self, arrays: Mapping[str, Array], seconds: int) -> dict[int, TimeBucket]:
+        kept = {}
+        lines = zip(*(arrays[name].tolist() for name in ("numbers", "rows", "losses")), strict=True)
+        for (number, rows, (n, total, squares)), counts in zip(
+            lines, arrays["counts"], strict=True
         ):
-            numbers = arrays[name].tolist()
-            counts = arrays[f"{name} counts"]
-            if counts.shape != (len(numbers), *self.shape):
-                raise PackageError(
-                    f"this is not a state of a Detector: its history has counts of the shape "
-                    f"{counts.shape}"
-                )
-            rows = arrays[f"{name} rows"].tolist()
-            losses = arrays[f"{name} losses"].tolist()
-            for i, number in enumerate(numbers):
-                bucket = self._empty(number * seconds, seconds)
-                wide = np.int64 if rows[i] >= MANY_ROWS else np.uint32
-                bucket.counts = counts[i].astype(wide)
-                bucket.rows = rows[i]
-                n, total, squares = losses[i]
-                bucket.losses = (int(n), total, squares)
-                kept[number] = bucket
+            bucket = self._empty(number * seconds, seconds)
+            bucket.counts = counts.astype(np.int64 if rows >= MANY_ROWS else np.uint32)
+            bucket.rows = rows
+            bucket.losses = (int(n), total, squares)
+            kept[number] = bucket
+        return kept
+
+
+@final
+@dataclass(eq=False)
+class Era:
+    """One reference and the rows that were compared with it.
+
+    `alpha` is its probability of a false alarm, and `until` when another took its place, in POSIX
+    seconds; infinity for the one in force.
+    """
+
+    changing = ("until", "buckets")
+
+    profile: Profile
+    buckets: Buckets
+    alpha: float
+    until: float = inf
+
+    @staticmethod
+    def of(profile: Profile, alpha: float, most_bytes: int) -> Era:
+        """An era without rows."""
+        features = len(profile.features) + (profile.target is not None)
+        return Era(profile, Buckets(len(profile.strata), features, most_bytes), alpha)
+
+    def shared(self) -> Era:
+        """The era as it is now; see `Buckets.shared`."""
+        return replace(self, buckets=self.buckets.shared())
+
+    @property
+    def size(self) -> int:
+        """The bytes of its counts."""
+        return sum(bucket.counts.nbytes for bucket in self.buckets.all())
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """The start of the first hour or day with rows and the end of the last, in POSIX seconds.
+
+        None where no history is kept, or no row came.
+        """
+        buckets = self.buckets.all()
+        if not buckets:
+            return None
+        return float(min(own.start for own in buckets)), float(max(own.end for own in buckets))
+
+
+def trimmed(eras: Sequence[Era], most_bytes: int) -> list[Era]:
+    """The latest eras, of which the older ones forget their oldest buckets to stay within a size."""
+    kept = list(eras)[-MOST_ERAS:]
+    over = sum(era.size for era in kept) - most_bytes
+    while len(kept) > 1:
+        oldest = kept[0].buckets
+        if over > 0:
+            over -= oldest.forget()
+        elif oldest.all():
+            break
+        if not oldest.all():
+            del kept[0]
+    return kept
+
+
+def joined_eras(workers: Sequence[Sequence[Era]], most_bytes: int) -> list[Era]:
+    """The eras of several workers in the order of time, those of one reference added up."""
+    found: dict[str, Era] = {}
+    for era in chain(*workers):
+        digest = era.profile.digest
+        if digest not in found:
+            found[digest] = Era.of(era.profile, era.alpha, most_bytes)
+            found[digest].until = era.until
+        found[digest].buckets.join(era.buckets)
+        found[digest].until = max(found[digest].until, era.until)
+    return trimmed(sorted(found.values(), key=lambda era: era.until), most_bytes)
 
 
 def reach(shape: tuple[int, int, int], most_bytes: int) -> tuple[int, int]:
@@ -248,14 +334,15 @@ def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | None
 
 
 def tally_all(cells: Array) -> Array:
-    """As `martingale.tally`, a part of the rows at a time: int64 (d, 67)."""
+    """As `count_by`, a part of the rows at a time: int64 (d, 67)."""
     n, width = cells.shape
     step = max(TALLIED_AT_ONCE // max(width, 1), 1)
     if n <= step:
-        return tally(cells)
+        counts: Array = count_by(cells)[0]
+        return counts
     total = np.zeros((width, CELLS), np.int64)
     for start in range(0, n, step):
-        total += tally(cells[start : start + step])
+        total += count_by(cells[start : start + step])[0]
     return total
 
 

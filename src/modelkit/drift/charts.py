@@ -1,309 +1,255 @@
-"""Charts of a feature's shares as inline SVG, cell by cell.
-
-They show the reference, the recent rows, and the rows of the alarm where there was one.
-"""
+"""Charts of a report: the shares of a feature cell by cell, and when its change began."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import isfinite
+from collections.abc import Iterator, Sequence
+from math import isfinite, nan
 from statistics import median
 from typing import NamedTuple
 
-from modelkit.drift.values import FeatureDrift
-from modelkit.report import html
+from modelkit.drift.row_times import second_text
+from modelkit.drift.values import Alarm, FeatureDrift
+from modelkit.drift.words import name_of, percent
+from modelkit.report.html import Markup, element, short
+from modelkit.report.plot import Axis, Plot, words_at
 
-CHART_WIDTH = 480
-LEFT = 52  # of the plot
-RIGHT = 472
-TOP = 16
-BASE = 116
-NAMES_END = 130  # where the bars of categories begin
-SHARES_WIDTH = 84  # of the text behind the bars
-PAIR_HEIGHT = 24  # of the two bars of a category
-BAR_HEIGHT = 9
-MOST_BARS = 10
+WIDTH = 480
+LOOKS = ("old", "new", "then")  # the reference, the recent rows, the rows of the alarm
+SIDES = ("reference", "recent", "at the alarm")
+CELLS = "values, in cells of about equal mass in training"
+ENDS = ("", "-inf", "+inf")
 MOST_EDGES = 7  # that are labelled
-AXIS = "values, in cells of about equal mass in training"
 ARROW = 44  # the width of a share with an arrow
 # Times the usual cell of the reference; one value that most rows have would hide all others.
 TALLEST = 8
-ENDS = ("", "-inf", "+inf")
+MOST_BARS = 10
+BAR = 9  # the height of a bar
+MOST_LINES = 12  # of the timeline
+LONGEST_NAME = 18
+LONG = 4 * 86_400.0  # seconds, from which a day says enough
+SHORTEST = 3600.0  # seconds: whole hours are known, and in a single one rows say more
 
 
 class Cell(NamedTuple):
-    """The shares of rows in a cell: of the reference, lately, and at the alarm, if there was one."""
+    """The shares of rows in a cell, as `LOOKS`: NaN where there are no recent rows."""
 
     label: str
-    old: float
-    new: float
-    then: float | None
+    shares: tuple[float, ...]
+
+    @property
+    def most(self) -> float:
+        """The largest share, 0 where none is known."""
+        return max((share for share in self.shares if isfinite(share)), default=0.0)
+
+    @property
+    def about(self) -> str:
+        """The shares in words."""
+        pairs = zip(SIDES, self.shares, strict=False)
+        sides = [f"{side} {percent(share)}" for side, share in pairs]
+        return f"{self.label[:60]}: {', '.join(sides)}"
 
 
-def chart(feature: FeatureDrift) -> str:
-    """An SVG of a feature's shares.
+def feature_chart(drift: FeatureDrift) -> Markup:
+    """The shares of a feature: outlines over ordered cells, or bars for each category.
 
-    It has outlines over ordered cells, or a pair of bars for each category. Of a feature that no
-    recent row has, the reference is drawn alone: shares of 0 would look as if it had vanished.
+    Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if
+    it had vanished.
     """
-    seen = feature.rows > 0
-    cells = _cells_of(feature)
-    if feature.kind in ("category", "flag"):
-        used = [cell for cell in cells if _has_rows(cell)]
-        return _bars(feature.feature, used, seen=seen)
-    ordered = [
-        cell
-        for cell in cells
-        if cell.label != "(missing)" and (_has_rows(cell) or cell.label not in ENDS)
-    ]
-    return _outlines(feature.feature, ordered, seen=seen)
+    cells = _cells_of(drift)
+    name = f"{drift.feature}: shares of the reference and of the recent rows"
+    if drift.kind in ("category", "flag"):
+        cells = [cell for cell in cells if cell.most]
+        return _bars(name, cells) if cells else _no_values()
+    cells = [cell for cell in cells if cell.most or cell.label not in ENDS]
+    cells = [cell for cell in cells if cell.label != "(missing)"]
+    return _outlines(name, cells) if cells else _no_values()
 
 
-def _cells_of(feature: FeatureDrift) -> list[Cell]:
-    at_alarm: Sequence[float | None] = feature.at_alarm
-    if len(at_alarm) != len(feature.cells):
-        at_alarm = [None] * len(feature.cells)
+def _cells_of(drift: FeatureDrift) -> list[Cell]:
+    alarmed = len(drift.at_alarm) == len(drift.cells)
     cells = []
-    for (label, old, new), then in zip(feature.cells, at_alarm, strict=True):
-        shown = None if then is None else _finite_share(then)
-        cells.append(Cell(label, _finite_share(old), _finite_share(new), shown))
+    for k, (label, old, new) in enumerate(drift.cells):
+        then = drift.at_alarm[k : k + 1] if alarmed else ()
+        cells.append(Cell(label, (old, new if drift.rows else nan, *then)))
     return cells
 
 
-def _has_rows(cell: Cell) -> bool:
-    return bool(cell.old or cell.new or cell.then)
-
-
-def percent(share: float) -> str:
-    """A share in words of at most seven characters."""
-    if not isfinite(share):
-        return "unknown"
-    if 0 < share < 0.001:
-        return "<0.1 %"
-    if share < 0.1:
-        return f"{100 * share:.3g} %"
-    return f"{100 * share:.0f} %"
-
-
-def _finite_share(share: float) -> float:
-    return share if isfinite(share) else 0.0
-
-
-def _svg(name: str, height: int, body: str) -> str:
-    label = html.escape(f"{name}: shares of the reference and of the recent rows")
-    return f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'
-
-
-def _svg_text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    place = f'x="{x:.0f}" y="{y:.0f}"'
-    return f'<text {place} text-anchor="{anchor}">{html.escape(text)}</text>'
-
-
-def _no_values(name: str) -> str:
-    return _svg(name, 40, _svg_text(CHART_WIDTH / 2, 24, "no values"))
-
-
-def _tooltip(cell: Cell, *, seen: bool) -> str:
-    recent = percent(cell.new) if seen else "unknown"
-    text = f"{cell.label[:60]}: reference {percent(cell.old)}, recent {recent}"
-    if cell.then is not None:
-        text += f", at the alarm {percent(cell.then)}"
-    return f"<title>{html.escape(text)}</title>"
+def _no_values() -> Markup:
+    return element("p", "no values", class_="soft")
 
 
 # Ordered cells.
 
 
-def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
-    """Cells of one width side by side.
-
-    The reference is an area; the recent rows and those of the alarm are outlines over it.
-    """
-    if not cells:
-        return _no_values(name)
-    labels = [cell.label for cell in cells]
-    before = [cell.old for cell in cells]
-    recent = [cell.new for cell in cells]
-    then = [cell.then for cell in cells if cell.then is not None]
-    step = (RIGHT - LEFT) / len(cells)
-    top = _top(before, [*recent, *then])
-    outline = ""
-    if then:
-        outline = f'<path class="then" d="{_steps(then, step, top)}"/>'
-    if seen:
-        outline += f'<path class="new" d="{_steps(recent, step, top)}"/>'
-    body = "".join(
-        [
-            f'<path class="old" d="{_steps(before, step, top)}"/>',
-            outline,
-            f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>',
-            _above(cells, step, top),
-            _svg_text(LEFT - 5, TOP + 4, percent(top), "end"),
-            _svg_text(LEFT - 5, BASE, "0", "end"),
-            _edge_labels(labels, step),
-            _svg_text((LEFT + RIGHT) / 2, BASE + 30, AXIS),
-            _pointers(cells, step, seen=seen),
-        ]
-    )
-    return _svg(name, BASE + 36, body)
+def _outlines(name: str, cells: Sequence[Cell]) -> Markup:
+    """Cells of one width side by side: the reference is an area, the other rows are outlines."""
+    top = _top(cells)
+    x = Axis(0, len(cells), CELLS, _edges([cell.label for cell in cells]))
+    plot = Plot(x, Axis(0, top, marks=((0, "0"), (top, percent(top)))), WIDTH, 152, 52, 8, 16, 36)
+    ends = [k for k in range(len(cells) + 1) for _ in range(2)]
+    outlines = []
+    for look, shares in zip(
+        LOOKS, zip(*[cell.shares for cell in cells], strict=True), strict=False
+    ):
+        if any(map(isfinite, shares)):
+            heights = [share if isfinite(share) else 0.0 for share in shares for _ in range(2)]
+            outlines.append(plot.line(ends, [0.0, *heights, 0.0], look))
+    outlines[1:] = outlines[:0:-1]  # the recent rows over those of the alarm
+    hits = [plot.box((k, k + 1), (0, top), "", cell.about) for k, cell in enumerate(cells)]
+    over = element("g", *hits, class_="hit")
+    return plot.picture(name, *outlines, *_above(plot, cells, top), over)
 
 
-def _top(before: Sequence[float], recent: Sequence[float]) -> float:
+def _top(cells: Sequence[Cell]) -> float:
     """The share at the top of the chart."""
-    most = max(*before, *recent)
-    usual = [share for share in before if share] or [most]
+    most = max(cell.most for cell in cells)
+    usual = [cell.shares[0] for cell in cells if cell.shares[0] > 0] or [most]
     return min(most, TALLEST * median(usual)) or 1.0
 
 
-def _pointers(cells: Sequence[Cell], step: float, *, seen: bool) -> str:
-    """Invisible rectangles over the cells, which show their shares to a pointer."""
-    size = f'y="{TOP}" width="{step:.1f}" height="{BASE - TOP}"'
-    rectangles = []
-    for i, cell in enumerate(cells):
-        x = LEFT + i * step
-        tooltip = _tooltip(cell, seen=seen)
-        rectangles.append(f'<rect x="{x:.1f}" {size}>{tooltip}</rect>')
-    return f'<g class="hit">{"".join(rectangles)}</g>'
-
-
-def _above(cells: Sequence[Cell], step: float, top: float) -> str:
+def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Iterator[Markup]:
     """The shares of cells that are taller than the chart, where these do not touch one another."""
-    texts: list[str] = []
     half = ARROW / 2
-    free = float(LEFT)
-    for i, cell in enumerate(cells):
-        share = _largest(cell)
-        middle = LEFT + (i + 0.5) * step
-        place = min(max(middle, LEFT + half), CHART_WIDTH - half)
-        if share <= top * 1.001 or place - half < free:
-            continue
-        text = f"{percent(share)} \N{UPWARDS ARROW}"
-        texts.append(_svg_text(place, TOP - 4, text))
-        free = place + half
-    return "".join(texts)
+    free = float(plot.left)
+    for k, cell in enumerate(cells):
+        x = min(max(plot.across(k + 0.5), plot.left + half), WIDTH - half)
+        if cell.most > top * 1.001 and x - half >= free:
+            yield words_at(x, plot.top - 4, f"{percent(cell.most)} \N{UPWARDS ARROW}")
+            free = x + half
 
 
-def _steps(shares: Sequence[float], step: float, top: float) -> str:
-    scale = (BASE - TOP) / top
-    path = [f"M{LEFT} {BASE}"]
-    for i, share in enumerate(shares):
-        y = BASE - min(share, top) * scale
-        x = LEFT + (i + 1) * step
-        path.append(f"V{y:.1f}H{x:.1f}")
-    path.append(f"V{BASE}")
-    return "".join(path)
-
-
-def _edge_labels(labels: Sequence[str], step: float) -> str:
-    """Some of the edges between cells, below their places; the cells' words hold the edges."""
-    edges = []
-    for i, label in enumerate(labels):
-        low = _lower_edge(label)
-        if low is not None:
-            edges.append((LEFT + i * step, low))
+def _edges(labels: Sequence[str]) -> list[tuple[float, str]]:
+    """Some of the edges between cells, for which there is room; the cells' words hold the edges."""
+    edges = [(float(k), _lower_edge(label)) for k, label in enumerate(labels)]
+    edges = [(k, text) for k, text in edges if text]
     if not edges:
-        return _cell_labels(labels[:4], step)
-    texts = []
-    for k in _evenly_spread(len(edges), _room(edges)):
-        x, text = edges[k]
-        half = 3.3 * len(text)
-        place = max(half, min(x, CHART_WIDTH - half))
-        texts.append(_svg_text(place, BASE + 13, text))
-    return "".join(texts)
-
-
-def _cell_labels(labels: Sequence[str], step: float) -> str:
-    texts = []
-    for i, label in enumerate(labels):
-        x = LEFT + (i + 0.5) * step
-        texts.append(_svg_text(x, BASE + 13, html.short(label)))
-    return "".join(texts)
-
-
-def _room(edges: Sequence[tuple[float, str]]) -> int:
-    """The number of edges for which there is room."""
+        return [(k + 0.5, short(label)) for k, label in enumerate(labels[:4])]
     longest = max(len(text) for _, text in edges)
-    fitting = int((RIGHT - LEFT) / (6.5 * longest + 14))
-    return max(2, min(MOST_EDGES, fitting))
+    room = max(2, min(MOST_EDGES, int(420 / (6.5 * longest + 14))))
+    chosen = {round(k * (len(edges) - 1) / (room - 1)) for k in range(room)}
+    return [edges[k] for k in sorted(chosen)]
 
 
-def _evenly_spread(n: int, room: int) -> list[int]:
-    """Evenly spread numbers below n, from the first to the last."""
-    chosen = {round(k * (n - 1) / max(room - 1, 1)) for k in range(room)}
-    return sorted(chosen)
-
-
-def _lower_edge(label: str) -> str | None:
+def _lower_edge(label: str) -> str:
     if label.startswith("above "):
         return label.removeprefix("above ")[:20]
     low, to, _ = label.partition(" to ")
-    return low[:20] if to and low != "up" else None
+    return low[:20] if to and low != "up" else ""
 
 
 # Categories.
 
 
-def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
-    """Two bars for each of the categories that have the largest shares."""
-    if not cells:
-        return _no_values(name)
-    kept = _largest_cells(cells)
-    widest = max(map(_largest, kept))
-    scale = (RIGHT - SHARES_WIDTH - NAMES_END) / widest
-    height = PAIR_HEIGHT if kept[0].then is None else PAIR_HEIGHT + BAR_HEIGHT
-    pairs = []
-    for i, cell in enumerate(kept):
-        pairs.append(_pair(cell, 4 + height * i, scale, seen=seen))
-    return _svg(name, height * len(kept) + 8, "".join(pairs))
+def _bars(name: str, cells: Sequence[Cell]) -> Markup:
+    """Bars side by side for each of the categories that have the largest shares."""
+    kept = _largest(cells)
+    pair = (BAR + 1) * len(kept[0].shares) + 4
+    height = pair * len(kept)
+    widest = max(cell.most for cell in kept)
+    axes = Axis(0, widest, marks=()), Axis(height, 0, marks=())
+    plot = Plot(*axes, WIDTH, height + 8, 130, 92, 4, 4)
+    groups = []
+    for place, cell in enumerate(kept):
+        start = pair * place + 2
+        known = [share for share in cell.shares[:2] if isfinite(share)]
+        middle = start + pair / 2 + 2
+        bars = [element("title", cell.about)]
+        for k, (look, share) in enumerate(zip(LOOKS, cell.shares, strict=False)):
+            if isfinite(share):
+                y = start + (BAR + 1) * k
+                bars.append(plot.box((0, share), (y, y + BAR), look))
+        bars.append(words_at(plot.left - 6, middle, _short_label(cell.label), "end"))
+        shares = ", ".join(map(percent, known))
+        bars.append(words_at(plot.across(cell.most) + 6, middle, shares, "start"))
+        groups.append(element("g", *bars))
+    return plot.picture(name, *groups)
 
 
-def _largest(cell: Cell) -> float:
-    return max(cell.old, cell.new, cell.then or 0.0)
-
-
-def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:
+def _largest(cells: Sequence[Cell]) -> list[Cell]:
     """The cells of the largest shares, in their order, and the sum of the others."""
-    largest = [_largest(cell) for cell in cells]
-    by_size = sorted(range(len(cells)), key=lambda i: -largest[i])
+    by_size = sorted(range(len(cells)), key=lambda k: -cells[k].most)
     shown = set(by_size[:MOST_BARS])
-    kept = [cell for i, cell in enumerate(cells) if i in shown]
-    rest = [cell for i, cell in enumerate(cells) if i not in shown]
+    kept = [cell for k, cell in enumerate(cells) if k in shown]
+    rest = [cell.shares for k, cell in enumerate(cells) if k not in shown]
     if rest:
-        old = sum(cell.old for cell in rest)
-        new = sum(cell.new for cell in rest)
-        then = None
-        if rest[0].then is not None:
-            then = sum(cell.then or 0.0 for cell in rest)
-        kept.append(Cell(f"{len(rest)} more cells", old, new, then))
+        kept.append(Cell(f"{len(rest)} more cells", tuple(map(sum, zip(*rest, strict=True)))))
     return kept
 
 
-def _pair(cell: Cell, y: int, scale: float, *, seen: bool) -> str:
-    label, old, new, then = cell
-    recent = _bar("new", y + 10, new * scale) if seen else ""
-    shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
-    alarmed = ""
-    middle = y + 14
-    if then is not None:
-        alarmed = _bar("then", y + 20, then * scale)
-        middle = y + 18
-    end = NAMES_END + _largest(cell) * scale
-    parts = [
-        _bar("old", y, old * scale),
-        recent,
-        alarmed,
-        _svg_text(NAMES_END - 6, middle, _short_label(label), "end"),
-        _svg_text(end + 6, middle, shares, "start"),
-        _tooltip(cell, seen=seen),
-    ]
-    return f"<g>{''.join(parts)}</g>"
-
-
 def _short_label(label: str) -> str:
-    return label[:18] + "..." if len(label) > 20 else html.short(label)
+    return label[:18] + "..." if len(label) > 20 else short(label)
 
 
-def _bar(which: str, y: int, width: float) -> str:
-    return (
-        f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="{BAR_HEIGHT}"/>'
-    )
+# Over time.
+
+
+class Span(NamedTuple):
+    """From the first to the last row, in rows or in seconds since 1970."""
+
+    first: float
+    last: float
+    timed: bool
+
+    def text(self, at: float) -> str:
+        """A row or a time in words; the day alone where there are many."""
+        if not self.timed:
+            return f"{at:,.0f}"
+        return second_text(at)[:10] if self.last - self.first > LONG else second_text(at)
+
+    def axis(self) -> Axis:
+        """The axis, with its ends and its middle marked."""
+        places = (self.first, (self.first + self.last) / 2, self.last)
+        name = "time, UTC" if self.timed else "rows"
+        return Axis(self.first, self.last, name, [(at, self.text(at)) for at in places])
+
+    def ends(self, alarm: Alarm) -> tuple[float, float]:
+        """Where the change began, and where the alarm came."""
+        came = _time_of(alarm)
+        if self.timed and came is not None:
+            return came if alarm.began_time is None else alarm.began_time, came
+        return float(alarm.row if alarm.began is None else alarm.began), float(alarm.row)
+
+
+def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
+    """From where each change began to where its alarm came, a line for each feature.
+
+    Over time where the alarms and the rows have times, else over rows: labels, which are counted
+    apart from rows, are left out then.
+    """
+    span = _span(alarms, rows, times)
+    shown = [alarm for alarm in alarms if span.timed or alarm.kind != "performance"]
+    last = {name_of(alarm.feature, alarm.stratum): alarm for alarm in shown}
+    lines = [*last.items()][:MOST_LINES]
+    if rows <= 0 or not lines:
+        return Markup()
+    marks = [(k + 0.5, _short_name(name)) for k, (name, _) in enumerate(lines)]
+    y = Axis(len(lines), 0, marks=marks)
+    plot = Plot(span.axis(), y, WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
+    groups = []
+    for k, (name, alarm) in enumerate(lines):
+        began, came = span.ends(alarm)
+        about = f"{name}: began at about {span.text(began)}, alarm at {span.text(came)}"
+        bars = [
+            element("title", about),
+            plot.box((began, came), (k + 0.3, k + 0.7), "then"),
+            plot.box((came, span.last), (k + 0.4, k + 0.6), "new"),
+            plot.dot(came, k + 0.5, "new"),
+        ]
+        groups.append(element("g", *bars))
+    return plot.picture("when each change began, and when its alarm came", *groups)
+
+
+def _span(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Span:
+    known = all(_time_of(alarm) is not None for alarm in alarms)
+    if times is None or times[1] - times[0] <= SHORTEST or not known:
+        return Span(0.0, float(rows), timed=False)
+    return Span(*times, timed=True)
+
+
+def _time_of(alarm: Alarm) -> float | None:
+    """When an alarm came; at least when the change began, where a unit of rows was judged."""
+    return alarm.began_time if alarm.time is None else alarm.time
+
+
+def _short_name(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."

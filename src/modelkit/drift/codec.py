@@ -1,8 +1,9 @@
 """What changes of an object, as values that JSON can hold and arrays; and back, bit for bit.
 
-A class names its attributes that change in `changing`. Those that hold frozen values whose number or
-presence changes have their class in `entries`; lists of arrays whose rows become more or fewer are
-named in `growing`. All else is made again from the same arguments.
+A class names its attributes that change in `changing`. Frozen values whose number or presence
+changes have their class in `entries`, and arrays whose number of rows changes are named in
+`growing`. What follows from these is set by `refresh`, where a class has it; all else is made again
+from the same arguments.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def freeze(value: Any, arrays: Arrays, path: str = "") -> Any:
 def thaw(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str = "") -> Any:
     """The inverse of `freeze`.
 
-    Objects are filled in place. Plain values, and arrays in their shape and type, are those of
-    `fresh`, but for an array without rows, which may have any number of them, and for None, which
-    may be any value.
+    Objects are filled in place. Plain values, and arrays in their shape and type, must be those of
+    `fresh`, but for an array without rows, which may have any number of them (and integers of any
+    size), and for None, which may be any value.
 
     Args:
         fresh: what was made with the same arguments as the value that was frozen.
@@ -90,10 +91,10 @@ def _array(fresh: Any, stored: Array, path: str) -> Array:
         if fresh is None or (np.ndim(stored) and isinstance(fresh, int | float)):
             return stored.copy()
         raise ValueError(f"{path} is an array, and not {type(fresh).__name__}")
-    grows = fresh.ndim and not len(fresh) and fresh.shape[1:] == stored.shape[1:]
-    if stored.shape != fresh.shape and not (grows and stored.ndim == fresh.ndim):
+    grows = bool(fresh.ndim and not len(fresh) and stored.ndim)
+    if fresh.shape[grows:] != stored.shape[grows:]:
         raise ValueError(f"{path} has the shape {stored.shape}, and not {fresh.shape}")
-    if stored.dtype == fresh.dtype:
+    if stored.dtype == fresh.dtype or (grows and {stored.dtype.kind, fresh.dtype.kind} <= {*"iu"}):
         return stored.copy()
     values = stored.astype(fresh.dtype)
     if stored.dtype.kind not in "biuf" or not np.array_equal(values, stored):
@@ -106,10 +107,10 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
     entries = getattr(fresh, "entries", {})
     for name in fresh.changing:
         held = getattr(fresh, name)
+        if name in getattr(fresh, "growing", ()):
+            held = [own[:0] for own in held] if isinstance(held, list) else held[:0]
         part = plain[name]
         where = f"{path}/{name}"
-        if name in getattr(fresh, "growing", ()):
-            held = [array[:0] for array in held]
         if name not in entries:
             value = thaw(held, part, arrays, where)
         elif isinstance(held, list | tuple | deque):
@@ -119,6 +120,8 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
         else:
             value = _entry(entries[name], part, arrays, where)
         setattr(fresh, name, value)
+    if hasattr(fresh, "refresh"):
+        fresh.refresh()
     return fresh
 
 

@@ -8,7 +8,7 @@ from math import ceil, log
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import Feature
+from modelkit.drift.cells import ABSENT, Feature
 
 MOST_APART = 200
 FAINT = 0.05  # an autocorrelation below this passes for none
@@ -63,6 +63,33 @@ def every(stride: int, n: int, rng: np.random.Generator) -> slice:
     """Which of n rows are that far apart, from a random one on; at least one where there is any."""
     first = int(rng.integers(0, max(min(stride, n), 1)))
     return slice(first, None, stride)
+
+
+def thinned(
+    cells: Array, strata: Array | None, count: int, strides: Sequence[int], rng: np.random.Generator
+) -> Array:
+    """Cells (n, d) of which every stride-th is left in each stratum, from a random one on.
+
+    `strata` are the numbers of those of rows, (n,), of which there are `count`; None for one. The
+    other cells are 255.
+    """
+    asked = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
+    if not asked:
+        return cells
+    cells = cells.copy()
+    for s in range(count):
+        rows = np.arange(len(cells)) if strata is None else np.flatnonzero(strata == s)
+        for j, stride in asked:
+            leave_out(cells, rows, j, every(stride, len(rows), rng))
+    return cells
+
+
+def leave_out(cells: Array, rows: Array, j: int, kept: slice) -> None:
+    """Mark values of feature number `j` as absent, in place: of some `rows`, all but those kept."""
+    left = rows[kept]
+    values = cells[left, j]
+    cells[rows, j] = ABSENT
+    cells[left, j] = values
 
 
 def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:

@@ -6,20 +6,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, final
 
-from modelkit.drift import continued, findings, tally_findings, unit_findings
+from modelkit.drift import batch, findings
 from modelkit.drift.buckets import HISTORY_BYTES
-from modelkit.drift.call_marks import call_answers, call_columns, marks_of
-from modelkit.drift.current import Current
+from modelkit.drift.counts import Tally, refuse_tally
 from modelkit.drift.history import History, history_of
+from modelkit.drift.notes import OnAlarm
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
-from modelkit.drift.tallies import Tally
-from modelkit.drift.untold import OnAlarm
+from modelkit.drift.state import Frozen, resume, resume_all
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
-from modelkit.drift.watch import Watch
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -60,7 +59,7 @@ class Detector:
         UsageError: for a value out of range, and for an unknown feature.
     """
 
-    __slots__ = ("__weakref__", "_current")
+    __slots__ = ("__weakref__", "_tracker")
 
     def __init__(
         self,
@@ -74,7 +73,7 @@ class Detector:
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        watch = Watch(
+        self._tracker = Tracker(
             profile,
             alpha=alpha,
             tolerance=tolerance,
@@ -84,36 +83,31 @@ class Detector:
             clock=clock,
             on_alarm=on_alarm,
         )
-        self._current = Current(watch)
-
-    @property
-    def _watch(self) -> Watch:
-        return self._current.watch
 
     @property
     def profile(self) -> Profile:
         """The past that rows are compared with."""
-        return self._watch.profile
+        return self._tracker.profile
 
     @property
     def alpha(self) -> float:
         """The probability of a false alarm."""
-        return self._watch.alpha
+        return self._tracker.alpha
 
     @property
     def tolerance(self) -> float | Mapping[str, float]:
         """The largest change that is not material."""
-        return self._watch.tolerance
+        return self._tracker.tolerance
 
     @property
     def guarantee(self) -> Guarantee:
         """The kind of guarantee, "ever" or "arl"."""
-        return self._watch.guarantee
+        return self._tracker.guarantee
 
     @property
     def seed(self) -> int:
         """The seed of the random ranks of ties."""
-        return self._watch.seed
+        return self._tracker.seed
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
@@ -121,18 +115,18 @@ class Detector:
 
         Those of references before the last `rebase` are among them.
         """
-        return self._watch.chronicle.all_alarms
+        return self._tracker.notes.all_alarms
 
     @property
     def history(self) -> History:
         """What was seen in the hours and days of the past."""
-        with self._current.lock:
-            return history_of(self._watch)
+        with self._tracker.lock:
+            return history_of(self._tracker)
 
     @property
     def rows(self) -> int:
         """The number of rows taken, of all references."""
-        return self._watch.chronicle.rows_before + self._watch.rows
+        return self._tracker.notes.rows_before + self._tracker.rows
 
     def update(
         self, X: Any = None, scores: Any = None, *, order: Order = "any", at: Any = None
@@ -166,12 +160,12 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
-        tally_findings.refuse_tally(X)
+        refuse_tally(X)
         if X is None and scores is None and at is not None:
-            new = self._current.come_to(float(given_seconds(at, 1)[0]))
+            new = self._tracker.come_to(float(given_seconds(at, 1)[0]))
         else:
-            new = self._current.take(X, scores, order, at)
-        self._watch.untold.tell()
+            new = self._tracker.take(X, scores, order, at)
+        self._tracker.outbox.send()
         return new
 
     def update_labels(
@@ -201,8 +195,8 @@ class Detector:
                 that do not fit.
         """
         check_order(order)
-        new = self._current.take_labels(y, predicted, losses, order, at)
-        self._watch.untold.tell()
+        new = self._tracker.take_labels(y, predicted, losses, order, at)
+        self._tracker.outbox.send()
         return new
 
     def test(self, X: Any = None, scores: Any = None, *, at: Any = None) -> DriftReport:
@@ -221,18 +215,13 @@ class Detector:
             at: as in `update`.
 
         Raises:
-            UsageError, SignatureError: as `update`; also for no rows, a Tally of another profile,
-                and for a profile with `epsilon`.
+            UsageError, SignatureError: as `update`; also for no rows, and a Tally of another profile.
         """
         if isinstance(X, Tally):
             if scores is not None or at is not None:
                 raise UsageError("a Tally has its scores and times already; pass them to tally()")
-            return tally_findings.of_tally(self._watch, X)
-        answers = call_answers(self.profile, scores)
-        marks = marks_of(self.profile, call_columns(self.profile, X, scores), at)
-        if marks.parts is not None:
-            return unit_findings.of_batch(self._watch, marks.columns, answers, marks.parts)
-        return findings.of_batch(self._watch, marks.columns, answers)
+            return batch.of_tally(self._tracker, X)
+        return batch.of_batch(self._tracker, self.profile.layout.encode(X, scores, at))
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm, and why it needs no more attention.
@@ -244,13 +233,9 @@ class Detector:
 
         Raises UsageError for an alarm that is not among `alarms`, and without a reason.
         """
-        with self._current.caught_up() as watch:
-            if alarm not in watch.chronicle.all_alarms:
-                raise UsageError(
-                    f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
-                )
-            watch.acknowledge(alarm, reason)
-        self._watch.untold.tell()  # of what a Monitor had not looked at yet
+        with self._tracker.caught_up():
+            self._tracker.acknowledge(alarm, reason)
+        self._tracker.outbox.send()  # of what a Monitor had not looked at yet
 
     def rebase(self, profile: Profile, reason: str, *, alpha: float | None = None) -> None:
         """Compare with another reference from now on; the history, alarms and notes are kept.
@@ -269,23 +254,22 @@ class Detector:
         Raises:
             UsageError: for a profile of other columns, an alpha out of range, or without a reason.
         """
-        self._current.rebase(profile, reason, alpha)
-        self._watch.untold.tell()  # of what a Monitor had not looked at yet
+        self._tracker.rebase(profile, reason, alpha)
+        self._tracker.outbox.send()  # of what a Monitor had not looked at yet
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        watch = self._current.copied()
-        if watch.profile.units is not None:
-            return unit_findings.of_stream(watch)
-        return findings.of_stream(watch)
+        with self._tracker.lock:
+            found = findings.of_stream(self._tracker)
+        return found.report()
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
-        with self._current.changing() as watch:
-            watch.settle()  # rows that a Monitor only ranked, which may alarm
-            known = watch.copied()
-        watch.untold.tell()
-        return known.state()
+        with self._tracker.turn():
+            self._tracker.settle()  # rows that a Monitor only ranked, which may alarm
+            known = Frozen.of(self._tracker)
+        self._tracker.outbox.send()
+        return known.packed()
 
     @staticmethod
     def resume(
@@ -307,8 +291,7 @@ class Detector:
             PackageError: for any other bytes.
             UsageError: for the state of a Detector of another profile.
         """
-        watch, _ = continued.resume(profile, state, clock, on_alarm)
-        return detector_of(Current(watch))
+        return detector_of(resume(profile, state, clock, on_alarm)[0])
 
     @staticmethod
     def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
@@ -324,10 +307,9 @@ class Detector:
             PackageError: for any other bytes.
             UsageError: without states, or for states of different profiles, arguments or open units.
         """
-        watches = continued.resume_all(profile, states)
-        if profile.units is not None:
-            return unit_findings.of_workers(watches)
-        return findings.of_workers(watches)
+        workers = resume_all(profile, states)
+        merged = findings.of_workers if profile.units is None else batch.of_open_unit
+        return merged(workers)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -340,8 +322,8 @@ class Detector:
         return f"<Detector of {self.profile!r}: {count_of(self.rows, 'row')} taken, {found}>"
 
 
-def detector_of(current: Current) -> Detector:
-    """A Detector that shows what a Watch knows."""
+def detector_of(tracker: Tracker) -> Detector:
+    """A Detector that shows what a Tracker knows."""
     detector = Detector.__new__(Detector)
-    detector._current = current  # the constructor would make another
+    detector._tracker = tracker  # the constructor would make another
     return detector

@@ -1,183 +1,18 @@
-"""One batch against the reference, from counts of cells: exact tests and effect sizes.
-
-`batch` and `reference` are int64 vectors of counts over the same K cells, of n and N rows. No
-function here sees a row.
-
-Where both hold exchangeable rows, the batch is a draw without replacement from the pooled counts,
-so a p-value from such draws is exact for every n, N and K, ties included: P(p <= a) <= a for all a.
-"""
+"""Effect sizes between a batch and the reference, from their counts of cells."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, lgamma
-from typing import Literal
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.values import Effect
+from modelkit.stats.exact import TINY, merged_cells
 
-Statistic = Literal["anderson_darling", "chi_square"]
-Score = Callable[[Array], Array]
 Distance = Callable[[Array, Array], Array]
-MOST_CELLS = 32  # a test's power hardly grows beyond them, its price does
-DRAWABLE = 500_000_000  # numpy draws from fewer than 10**9 rows
-MOST_DRAWN = 1 << 15  # at once, so that memory stays bounded
-ENOUGH_DRAWS = 50  # draws as extreme as the batch after which its p-value is known well enough
-TIE = 1e-12  # rounding apart, relative
 LEVEL = 0.95
 REPLICATES = 300
-TINY = float(np.finfo(np.float64).tiny)
-
-
-def exact_test(
-    batch: Array,
-    reference: Array,
-    statistic: Statistic,
-    rng: np.random.Generator,
-    permutations: int,
-) -> float:
-    """The p-value of a permutation test: (1 + draws at least as extreme) / (1 + draws).
-
-    "anderson_darling" is for ordered cells (Scholz and Stephens 1987, with midranks), "chi_square"
-    for the rest. More than 32 cells are merged first. Drawing ends early once 50 draws were as
-    extreme as the batch; with the p-value 50 / draws the test stays exact (Besag and Clifford
-    1991), and p-values below 50 / `permutations` are not touched.
-
-    Returns:
-        A p-value in (0, 1], not below 1 / (permutations + 1); 1 where either side is empty.
-    """
-    batch, reference = _thinned(batch, reference, rng)
-    batch, reference = _merged(batch, reference)
-    pooled = batch + reference
-    n = int(batch.sum())
-    if len(pooled) < 2 or n in (0, pooled.sum()):
-        return 1.0
-    score_of = _anderson_darling if statistic == "anderson_darling" else _chi_square
-    score = score_of(pooled, n)
-    least = score(batch[None])[0] * (1 - TIE)
-    drawn = 0
-    extreme = 0
-    while drawn < permutations:
-        size = min(max(2 * ENOUGH_DRAWS, drawn), permutations - drawn, MOST_DRAWN)
-        draws = rng.multivariate_hypergeometric(pooled, n, size, method="marginals")
-        found = np.flatnonzero(score(draws) >= least)
-        if extreme + len(found) >= ENOUGH_DRAWS:
-            last = int(found[ENOUGH_DRAWS - extreme - 1])
-            return ENOUGH_DRAWS / (drawn + last + 1)
-        drawn += size
-        extreme += len(found)
-    return (1 + extreme) / (1 + drawn)
-
-
-def _thinned(batch: Array, reference: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Both counts with few enough rows to draw from.
-
-    Each row is kept with the same probability, so rows that were exchangeable stay so.
-    """
-    total = int(batch.sum()) + int(reference.sum())
-    if total <= DRAWABLE:
-        return batch, reference
-    share = DRAWABLE / total
-    return rng.binomial(batch, share), rng.binomial(reference, share)
-
-
-def _merged(batch: Array, reference: Array) -> tuple[Array, Array]:
-    """Drop the cells that are empty on both sides and merge neighbours into at most 32 cells.
-
-    Which cells are merged may depend on the pooled counts alone: a draw would have merged the same.
-    Were it to depend on the reference, the draws and the batch would be measured differently. The
-    grid is even in arcsin(sqrt(CDF)) and so finer at both ends, where missing and infinite values,
-    rare and new categories have their cells.
-    """
-    kept = batch + reference > 0
-    batch = batch[kept]
-    reference = reference[kept]
-    pooled = batch + reference
-    if len(pooled) <= MOST_CELLS:
-        return batch, reference
-    middle = (np.cumsum(pooled) - pooled / 2) / pooled.sum()
-    group = np.floor(np.arcsin(np.sqrt(middle)) * (2 / np.pi) * MOST_CELLS)
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
-    return np.add.reduceat(batch, starts), np.add.reduceat(reference, starts)
-
-
-def _anderson_darling(pooled: Array, n: int) -> Score:
-    """The two-sample statistic for tied values, up to a factor that no draw changes."""
-    total = int(pooled.sum())
-    rank = np.cumsum(pooled) - pooled / 2
-    weight = pooled / (rank * (total - rank) - total * pooled / 4)
-    expected = rank * (n / total)
-
-    def score(draws: Array) -> Array:
-        ranks = np.cumsum(draws, axis=1) - draws / 2
-        found: Array = np.square(ranks - expected) @ weight
-        return found
-
-    return score
-
-
-def _chi_square(pooled: Array, n: int) -> Score:
-    expected = pooled * (n / int(pooled.sum()))
-    weight = 1 / pooled
-
-    def score(draws: Array) -> Array:
-        found: Array = np.square(draws - expected) @ weight
-        return found
-
-    return score
-
-
-def permutations_for(features: int, alpha: float) -> int:
-    """The number of permutations that lets Holm's correction over the features reject at alpha."""
-    needed = ceil(features / alpha - 1e-9) - 1
-    return max(999, 20 * features, needed)
-
-
-def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> float:
-    """Fisher's exact two-sided p-value that two rates agree: count / n, reference_count / N.
-
-    All tables that are no more likely than the one seen are counted, as scipy.stats.fisher_exact
-    does. Of a table beyond 40 standard deviations and 1,000 rows from the mean, the probability is
-    below the smallest float.
-    """
-    total = n + reference_n
-    marked = count + reference_count
-    low = max(0, marked - reference_n)
-    high = min(n, marked)
-    if low == high:
-        return 1.0
-    mean = n * marked / total
-    variance = mean * (1 - marked / total) * (reference_n / total)
-    reach = 40 * variance**0.5 + 1000
-    if abs(count - mean) > reach:
-        return TINY
-    first = max(low, int(mean - reach))
-    last = min(high, ceil(mean + reach))
-    x = np.arange(first, last, dtype=float)
-    ratio = (marked - x) * (n - x) / ((x + 1) * (reference_n - marked + x + 1))
-    logs = np.concatenate([[0.0], np.cumsum(np.log(ratio))])
-    seen = logs[count - first]
-    weights = np.exp(logs - logs.max())
-    p = weights[logs <= seen + 1e-7].sum() / weights.sum()
-    return float(np.clip(p, TINY, 1))
-
-
-def constant_test(batch: Array, reference: Array) -> float:
-    """The probability that all n rows of a batch are in one cell, whichever, given the pooled rows.
-
-    It is the exact p-value of a batch that is so: the batch is a draw without replacement.
-    """
-    n = int(batch.sum())
-    pooled = (batch + reference).tolist()
-    total = sum(pooled)
-    logs = [_log_choose(rows, n) - _log_choose(total, n) for rows in pooled if rows >= n]
-    return float(np.clip(np.exp(logs).sum(), TINY, 1))
-
-
-def _log_choose(rows: int, n: int) -> float:
-    return lgamma(rows + 1) - lgamma(n + 1) - lgamma(rows - n + 1)
 
 
 def effects(
@@ -203,11 +38,13 @@ def effects(
     """
     pairs = _Samples(batch, reference, rng)
     index = pairs.measured(root_psi, 0.5)
-    found = [Effect(name, *pairs.measured(distance)) for name, distance in _distances(ordered)]
+    found = [
+        Effect(name, *pairs.measured(distance)) for name, distance in distances(ordered=ordered)
+    ]
     return (*found, _psi(pairs, index))
 
 
-def _distances(ordered: bool) -> list[tuple[str, Distance]]:
+def distances(*, ordered: bool) -> list[tuple[str, Distance]]:
     """The distances that are measured, the first of them for alarms."""
     return [*([("ks", ks)] if ordered else []), ("tv", tv), ("js", js)]
 
@@ -222,7 +59,7 @@ def _psi(pairs: _Samples, roots: tuple[float, float, float]) -> Effect:
 
 def main_effect(recent: Array, reference: Array, *, ordered: bool) -> Effect:
     """The first of the effect sizes between counts (67,); neither may be empty."""
-    name, distance = _distances(ordered)[0]
+    name, distance = distances(ordered=ordered)[0]
     pairs = _Samples(recent, reference, np.random.default_rng(0))  # as in `all_effects`
     return Effect(name, *pairs.measured(distance))
 
@@ -242,7 +79,7 @@ class _Samples:
 
     def __init__(self, batch: Array, reference: Array, rng: np.random.Generator) -> None:
         self.sizes = (int(batch.sum()), int(reference.sum()))
-        self._counts = _merged(batch, reference)
+        self._counts = merged_cells(batch, reference)
         self.cells = len(self._counts[0])
         pooled = (self._counts[0] + self._counts[1]) / sum(self.sizes)
         shares = [c / n for c, n in zip(self._counts, self.sizes, strict=True)]

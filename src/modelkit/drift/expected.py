@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import UsageError
 
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
-HALVES = ("earlier", "lately")
 
 
 @final
@@ -22,6 +21,9 @@ class LabelFree:
 
     Whoever calls it from several threads holds a lock.
     """
+
+    changing = ("_estimates",)
+    entries: ClassVar[Mapping[str, Any]] = {"_estimates": Estimate}
 
     def __init__(self, calibration: Calibration | None) -> None:
         self._calibration = calibration
@@ -67,26 +69,3 @@ class LabelFree:
         if earlier is None or lately is None:
             return lately
         return earlier + lately
-
-    def state(self) -> dict[str, Array]:
-        """Everything that changes, as arrays."""
-        arrays: dict[str, Array] = {}
-        for part, estimate in zip(HALVES, self._estimates, strict=True):
-            if estimate is not None:
-                for name, value in vars(estimate).items():
-                    arrays[f"{part} {name}"] = np.asarray(value)
-        return arrays
-
-    def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self._estimates = [_read_estimate(arrays, part) for part in HALVES]
-
-
-def _read_estimate(arrays: Mapping[str, Array], part: str) -> Estimate | None:
-    if f"{part} rows" not in arrays:
-        return None
-    found: dict[str, Any] = {}
-    for name in Estimate.__dataclass_fields__:
-        array = arrays[f"{part} {name}"]
-        found[name] = array.item() if array.ndim == 0 else array
-    return Estimate(**found)

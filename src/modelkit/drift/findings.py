@@ -1,326 +1,341 @@
-"""The reports: on a stream so far, on one batch, and on several workers together."""
+"""The reports: counts of rows beside those of the reference, with p-values, whatever rows they are.
+
+A stream so far, one set of rows, the sum of several workers and a span of the past differ in where
+their counts and p-values come from. From there on a report is made in one way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Many
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks, exact
-from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.columns import length
-from modelkit.drift.dependence import every
-from modelkit.drift.encoding import stratum_numbers
-from modelkit.drift.feature_findings import feature_drift
-from modelkit.drift.notes import united
-from modelkit.drift.performance import label_free, stream_performance
+from modelkit.drift.audit import bins_of
+from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.notes import Acknowledgement, united
+from modelkit.drift.open_unit import Units
+from modelkit.drift.performance import stream_performance
+from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.sequence import Crossing, Sequence
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
-from modelkit.drift.watch import Watch
-from modelkit.drift.where import segments_of
-from modelkit.errors import UsageError
-from modelkit.stats.evidence import LEAST_WEALTH, holm
+from modelkit.drift.segments import Pair, pairs_of, segment_drifts
+from modelkit.drift.sequence import Crossing, Sequence, anytime_p
+from modelkit.drift.tracker import Tracker
+from modelkit.drift.units import many, unit_name
+from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
+
+
+@final
+@dataclass(frozen=True)
+class Compared:
+    """The rows of one stratum beside the reference, for d features.
+
+    `reference` and `counts` are (d, 67), `changed` and `material` the p-values of each feature, and
+    `began` the row at which its best bet began; empty where there are none. `values` is how many of
+    each the p-values rest on, where these are not the counts, and `at_alarm` the counts (67,) of
+    the last alarm of a feature by its name. `effects` gives the effect sizes of a feature by its
+    number, where units are what varies and not rows.
+    """
+
+    stratum: str | None
+    features: Many[Feature]
+    reference: Array
+    counts: Array
+    changed: Many[float | None] = ()
+    material: Many[float | None] = ()
+    began: Many[int | None] = ()
+    values: Many[int] = ()
+    at_alarm: Mapping[str, Array] = field(default_factory=dict)
+    effects: Callable[[int], tuple[Effect, ...]] | None = None
+
+    def drifts(self) -> list[FeatureDrift]:
+        """The findings on each feature."""
+        return [self._drift(j, feature) for j, feature in enumerate(self.features)]
+
+    def _drift(self, j: int, feature: Feature) -> FeatureDrift:
+        reference, counts = self.reference[j], self.counts[j]
+        changed = self.changed[j] if self.changed else None
+        material = self.material[j] if self.material else None
+        suspect = min((p for p in (changed, material) if p is not None), default=1.0) < SUSPECT
+        at_alarm = self.at_alarm.get(feature.name)
+        before, now = _shares(reference), _shares(counts)
+        then = before * 0 if at_alarm is None else _shares(at_alarm)
+        labels = feature.labels()
+        shown = _shown_cells(labels, before + now + then)
+        rows = int(counts.sum())
+        return FeatureDrift(
+            feature=feature.name,
+            kind=feature.kind,
+            stratum=self.stratum,
+            rows=rows,
+            p_changed=changed,
+            p_material=material,
+            effects=self._effects(j, feature),
+            reference_rows=int(reference.sum()),
+            compared=int(self.values[j]) if len(self.values) else rows,
+            missing=(float(before[GONE]), float(now[GONE])),
+            weight=feature.weight,
+            began=self.began[j] if self.began and suspect else None,
+            cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
+            bins=bins_of(feature, reference, counts),
+            at_alarm=() if at_alarm is None else tuple(then[shown].tolist()),
+        )
+
+    def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
+        if self.effects is not None:
+            return self.effects(j)
+        return exact.all_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+
+
+def _shares(counts: Array) -> Array:
+    shares: Array = counts / max(counts.sum(), 1)
+    return shares
+
+
+def _shown_cells(labels: Many[str], shares: Array) -> list[int]:
+    """The cells that any rows are in, and empty ones between edges."""
+    return [
+        i
+        for i, (label, share) in enumerate(zip(labels, shares.tolist(), strict=True))
+        if share or (label and label[0] not in "-+(")
+    ]
+
+
+@final
+@dataclass(frozen=True)
+class Findings:
+    """All that a report is made of, as copies: it may be made while more rows come in.
+
+    `limits` are said beside the assumptions of the profile, `pairs` are features in segments, and
+    the other fields are those of a DriftReport.
+    """
+
+    profile: Profile
+    alpha: float
+    kind: Literal["stream", "batch", "span"]
+    rows: int
+    guarantee: str
+    sides: Many[Compared]
+    alarms: tuple[Alarm, ...] = ()
+    limits: Many[str] = ()
+    checks: Many[DriftCheck] = ()
+    performance: Performance | None = None
+    skipped: int = 0
+    times: tuple[float, float] | None = None
+    pairs: Many[Pair] = ()
+    acknowledged: tuple[Acknowledgement, ...] = ()
+
+    @cached_property
+    def features(self) -> tuple[FeatureDrift, ...]:
+        """The findings on each feature in each stratum."""
+        return tuple(drift for side in self.sides for drift in side.drifts())
+
+    def report(self) -> DriftReport:
+        """The report, with effect sizes and the tests of segments."""
+        return DriftReport(
+            kind=self.kind,
+            rows=self.rows,
+            reference_rows=self.profile.rows,
+            alpha=self.alpha,
+            guarantee=self.guarantee,
+            assumptions=(*self.profile.assumptions(), *self.limits),
+            alarms=self.alarms,
+            features=self.features,
+            checks=tuple(self.checks),
+            performance=self.performance,
+            skipped=self.skipped,
+            times=self.times,
+            segments=segment_drifts(self.pairs),
+            acknowledged=self.acknowledged,
+        )
 
 
 # A stream.
 
 
-def of_stream(watch: Watch) -> DriftReport:
-    """The evidence so far, and the last 1,024 rows of each stratum beside the reference."""
-    profile = watch.profile
-    features: list[FeatureDrift] = []
-    found: list[DriftCheck] = []
-    alarmed = counts_at_alarm(watch.alarms)
-    for s, (name, stream) in enumerate(watch.streams()):
-        features += _stream_features(profile.features, profile.counts[s], name, stream, alarmed)
-        for feature, totals in zip(profile.features, stream.totals, strict=True):
-            found += checks.unseen(feature, totals)
-    if watch.labels.target is not None and profile.target is not None:
-        labels = profile.target
-        own = (labels.feature,)
-        features += _stream_features(own, labels.counts[None], None, watch.labels.target, alarmed)
-    skipped = sum(stream.left_out for _, stream in watch.streams())
-    return DriftReport(
-        kind="stream",
-        rows=watch.rows,
-        reference_rows=profile.rows,
-        alpha=watch.alpha,
-        guarantee=watch.promise,
-        assumptions=(
-            *profile.assumptions(),
-            *watch.chronicle.about_references(),
-            *_left_out_text(watch.rows, skipped),
+def of_stream(tracker: Tracker) -> Findings:
+    """The evidence so far, and the last 1,024 rows of each stratum or the last 8 units."""
+    found = _of_rows(tracker) if tracker.units is None else _of_units(tracker, tracker.units)
+    return replace(
+        found,
+        alarms=tracker.alarms,
+        performance=stream_performance(tracker),
+        times=tracker.times,
+        pairs=pairs_of(
+            tracker.profile.features, tracker.segmented, tracker.alarms, tracker.counted
         ),
-        alarms=watch.alarms,
-        features=tuple(features),
-        checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
-        performance=stream_performance(watch),
-        skipped=skipped,
-        times=watch.chronicle.times,
-        segments=segments_of(watch),
-        acknowledged=watch.chronicle.acknowledged(),
+        acknowledged=tracker.notes.of_reference(),
     )
 
 
-def _left_out_text(rows: int, skipped: int) -> tuple[str, ...]:
-    """What was counted and not looked at, in words; nothing where that is none."""
-    if not skipped:
-        return ()
-    said = (
-        f"a Monitor: of {rows + skipped:,} rows, {rows:,} were looked at, as many as its budget "
-        "allows and 64 of each larger call, for alarms, p-values and the recent rows; checks and the "
-        "history are of all rows"
-    )
-    return (said,)
-
-
-def counts_at_alarm(alarms: Many[Alarm]) -> dict[tuple[str | None, str], Array]:
-    """The counts (67,) of the rows of the last alarm, by stratum and feature."""
-    with_counts = [alarm for alarm in alarms if alarm.counts]
-    return {(alarm.stratum, alarm.feature): np.array(alarm.counts) for alarm in with_counts}
-
-
-def _stream_features(
-    features: Many[Feature],
-    references: Array,
-    name: str | None,
-    stream: Sequence,
-    alarmed: Mapping[tuple[str | None, str], Array],
-) -> list[FeatureDrift]:
-    recent = stream.recent().sum(axis=0, dtype=np.int64)
-    material = stream.p("material")
-    changed = stream.p("changed") if "changed" in stream.bettors else None
-    began = stream.began("material" if changed is None else "changed")
-    found = []
-    for j, feature in enumerate(features):
-        p_material = float(material[j])
-        p_changed = None if changed is None else float(changed[j])
-        suspect = min(1.0 if p_changed is None else p_changed, p_material) < SUSPECT
-        drift = feature_drift(
-            feature,
-            name,
-            references[j],
-            recent[j],
-            changed=p_changed,
-            material=p_material,
-            began=int(began[j]) if stream.members and suspect else None,
-            compared=int(stream.values[j]),
-            alarmed=alarmed.get((name, feature.name)),
+def _of_rows(tracker: Tracker) -> Findings:
+    profile = tracker.profile
+    sides = []
+    found: list[DriftCheck] = []
+    for s, (name, stream) in enumerate(tracker.streams()):
+        sides.append(_stream_side(tracker, name, stream, profile.features, profile.counts[s]))
+        found += checks.unseen(profile.features, stream.totals)
+    labels = profile.target
+    if tracker.labels.target is not None and labels is not None:
+        reference = labels.counts[None]
+        sides.append(
+            _stream_side(tracker, None, tracker.labels.target, [labels.feature], reference)
         )
-        found.append(drift)
-    return found
+    skipped = sum(stream.left_out for _, stream in tracker.streams())
+    found += checks.strangers(tracker.strangers, tracker.rows, profile.stratum)
+    limits = list(tracker.about_references())
+    if skipped:
+        limits.append(
+            f"a Monitor: of {tracker.rows + skipped:,} rows, {tracker.rows:,} were looked at, as many as "
+            "its budget allows and 64 of each larger call, for alarms, p-values and the recent "
+            "rows; checks and the history are of all rows"
+        )
+    return Findings(
+        profile,
+        tracker.alpha,
+        "stream",
+        tracker.rows,
+        tracker.promise,
+        sides,
+        limits=limits,
+        checks=found,
+        skipped=skipped,
+    )
+
+
+def _stream_side(
+    tracker: Tracker, name: str | None, stream: Sequence, features: Many[Feature], reference: Array
+) -> Compared:
+    return Compared(
+        name,
+        features,
+        reference,
+        _counted(stream),
+        changed=stream.p("changed").tolist(),
+        material=stream.p("material").tolist(),
+        began=stream.began("changed").tolist() if stream.members else (),
+        values=stream.values.tolist(),
+        at_alarm=_at_alarm(tracker.alarms, name),
+    )
+
+
+def _counted(stream: Sequence) -> Array:
+    """The counts (d, 67) of the last 1,024 rows."""
+    counts: Array = stream.recent().sum(axis=0, dtype=np.int64)
+    return counts
+
+
+def _at_alarm(alarms: Many[Alarm], stratum: str | None) -> dict[str, Array]:
+    """The counts (67,) of the rows of the last alarm of each feature in a stratum."""
+    own = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
+    return {alarm.feature: np.array(alarm.counts) for alarm in own}
+
+
+def _of_units(tracker: Tracker, units: Units) -> Findings:
+    profile = tracker.profile
+    sequence = units.sequence
+    recent = sequence.recent()
+    side = units_side(profile, recent, units.last_strata(len(recent)))
+    side = replace(
+        side,
+        changed=sequence.p("changed").tolist(),
+        material=sequence.p("material").tolist(),
+        began=[None if unit is None else unit.before for unit in units.began()],
+        values=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
+        at_alarm=_at_alarm(tracker.alarms, None),
+    )
+    found = [
+        *checks.unseen(profile.features, sequence.totals),
+        *checks.units_left_out(profile, units),
+    ]
+    return Findings(
+        profile,
+        tracker.alpha,
+        "stream",
+        tracker.rows,
+        tracker.promise,
+        [side, *_labels_side(tracker)],
+        limits=[*_progress(units), *tracker.about_references()],
+        checks=found,
+    )
+
+
+def units_side(profile: Profile, counts: Array, strata: Many[int]) -> Compared:
+    """Units with counts (units, d, 67) beside those of the reference."""
+    units = profile.units
+    reference = profile.counts.sum(axis=0)
+
+    def effects(j: int) -> tuple[Effect, ...]:
+        feature = profile.features[j]
+        sides = None if units is None else UnitSides.of(units, feature, j, counts[:, j], strata)
+        return () if sides is None else sides.effects()
+
+    recent = counts.sum(axis=0) if len(counts) else np.zeros_like(reference)
+    return Compared(None, profile.features, reference, recent, effects=effects)
+
+
+def _labels_side(tracker: Tracker) -> list[Compared]:
+    """The last labels beside those of the reference; they come without units, and are not judged."""
+    labels = tracker.profile.target
+    stream = tracker.labels.target
+    if labels is None or stream is None:
+        return []
+    counts = _counted(stream)
+    return [Compared(None, [labels.feature], labels.counts[None], counts)] if counts.any() else []
+
+
+def _progress(stream: Units) -> list[str]:
+    """How far a stream has come, in words."""
+    last = f", the last {stream.trail[-1].name}" if stream.trail else ""
+    said = [f"{many(stream.sequence.blocks, stream.unit)} judged{last}"]
+    if stream.open_rows and stream.open_key is not None:
+        name = unit_name(stream.unit, stream.open_key)
+        said.append(f"{stream.open_rows:,} rows of {name} wait until it is complete")
+    return said
 
 
 # Several workers.
 
 
-def of_workers(watches: Many[Watch]) -> DriftReport:
-    """The counts of all workers, and the mean of their evidence for material changes."""
-    first = watches[0]
+def of_workers(trackers: Many[Tracker]) -> DriftReport:
+    """The sum of several workers' counts, with the mean of their evidence for material changes."""
+    first = trackers[0]
     profile = first.profile
-    rows = sum(watch.rows for watch in watches)
-    strangers = sum(watch.strangers for watch in watches)
-    features: list[FeatureDrift] = []
+    rows = sum(tracker.rows for tracker in trackers)
+    sides = []
     alarms: list[Alarm] = []
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
-        streams = [watch.streams()[s][1] for watch in watches]
-        merged = _Merged(first, streams)
-        alarms += [first.alarm(s, crossing) for crossing in merged.crossings(rows)]
-        for j, feature in enumerate(profile.features):
-            drift = feature_drift(
-                feature, name, profile.counts[s, j], merged.recent[j], material=merged.p(j)
-            )
-            features.append(drift)
-            found += checks.unseen(feature, merged.totals[j])
-    return DriftReport(
-        kind="stream",
-        rows=rows,
-        reference_rows=profile.rows,
-        alpha=first.alpha,
-        guarantee=f"of the mean of {len(watches)} workers' evidence, read once: {first.promise}",
-        assumptions=(
-            *profile.assumptions(),
-            "changed, performance and labels need one sequence, and are not merged",
-        ),
-        alarms=tuple(alarms),
-        features=tuple(features),
-        checks=(*found, *checks.strangers(strangers, rows, profile.stratum)),
-        performance=None,
-        acknowledged=united([watch.chronicle.notes for watch in watches]).acknowledged,
-    )
-
-
-class _Merged:
-    """The streams of one stratum at several workers."""
-
-    def __init__(self, first: Watch, streams: Many[Sequence]) -> None:
-        recent = [stream.recent().sum(axis=0, dtype=np.int64) for stream in streams]
-        self.recent = np.sum(recent, axis=0)
-        self.totals = np.sum([stream.totals for stream in streams], axis=0)
-        values = [stream.material_wealth() for stream in streams]
-        self._wealth = np.mean(values, axis=0)
-        self._staked = np.mean([stream.staked(first.guarantee) for stream in streams])
-        self._enough = streams[0].bettors["material"].enough(self._wealth)
-
-    def p(self, j: int) -> float:
-        """The p-value of the mean evidence of a feature."""
-        return float(min(1.0, self._staked / max(self._wealth[j], LEAST_WEALTH)))
-
-    def crossings(self, rows: int) -> list[Crossing]:
-        """The features whose mean evidence is enough for an alarm, after all workers' rows."""
-        return [
-            Crossing("material", j, self.p(j), rows, None, self.recent[j][None])
-            for j in np.flatnonzero(self._enough).tolist()
+        streams = [tracker.streams()[s][1] for tracker in trackers]
+        recent = np.sum([_counted(stream) for stream in streams], axis=0)
+        wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
+        staked = float(np.mean([stream.staked(first.guarantee) for stream in streams]))
+        p = anytime_p(wealth, staked).tolist()
+        sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
+        alarms += [
+            first.alarm(s, Crossing("material", j, p[j], rows, None, recent[j][None]))
+            for j in np.flatnonzero(streams[0].bettors["material"].enough(wealth)).tolist()
         ]
-
-
-# One batch.
-
-
-def of_batch(
-    watch: Watch, columns: Mapping[str, Array], answers: Mapping[str, Array]
-) -> DriftReport:
-    """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks.
-
-    Raises UsageError for no rows, and for a profile with private counts.
-    """
-    profile = watch.profile
-    n, strata = stratum_numbers(profile, columns)
-    if not n:
-        raise UsageError("there are no rows to test")
-    if profile.epsilon is not None:
-        raise UsageError(
-            "the counts of this profile have noise for privacy, which an exact test would take for "
-            "drift; show the rows to update(), which allows for it"
-        )
-    counts = _batch_counts(profile, columns, strata, watch.seed)
-    found = checks.batch_checks(profile, columns, counts.sum(axis=0), alpha=watch.alpha)
-    strangers = 0 if strata is None else int((strata < 0).sum())
-    report = batch_report(watch, counts, n, strangers)
-    return replace(
-        report,
-        checks=(*found, *report.checks),
-        performance=label_free(watch, watch.label_free.of(answers), answers),
-    )
-
-
-def batch_report(watch: Watch, counts: Array, rows: int, strangers: int) -> DriftReport:
-    """What counts (strata, d, 67) tell of so many rows, of which some are of a strange stratum."""
-    profile = watch.profile
-    features = _batch_features(watch, counts)
-    return DriftReport(
-        kind="batch",
-        rows=rows,
-        reference_rows=profile.rows,
-        alpha=watch.alpha,
-        guarantee=f"{_batch_promise(watch.alpha)}{_least_p(features, watch.alpha)}",
-        assumptions=profile.assumptions(),
-        alarms=_batch_alarms(watch, features, rows),
-        features=tuple(features),
-        checks=checks.strangers(strangers, rows, profile.stratum),
-        performance=None,
-    )
-
-
-def _least_p(features: Many[FeatureDrift], alpha: float) -> str:
-    """What the smallest p-value of so many features stands for: equal ones may differ in size."""
-    tests = sum(drift.p_changed is not None for drift in features)
-    draws = exact.permutations_for(tests, alpha)
-    least = f"{tests / (draws + 1):.2g}"
-    return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
-
-
-def _batch_promise(alpha: float) -> str:
-    return (
-        "if this batch is exchangeable with the reference, any alarm is raised with a probability "
-        f"of at most {alpha:g}; exact, for this one batch"
-    )
-
-
-def _batch_counts(
-    profile: Profile, columns: Mapping[str, Array], strata: Array | None, seed: int
-) -> Array:
-    """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature.
-
-    They are counted from a random row on, which batches of different sizes begin at another of.
-    """
-    rng = np.random.default_rng([seed, length(columns)])
-    counts = np.zeros((len(profile.strata), len(profile.features), CELLS), np.int64)
-    for s in range(len(profile.strata)):
-        for j, feature in enumerate(profile.features):
-            if feature.name in columns:
-                values = columns[feature.name]
-                own = values if strata is None else values[strata == s]
-                counts[s, j] = feature.count(own[every(feature.stride, len(own), rng)])
-    return counts
-
-
-def _batch_features(watch: Watch, counts: Array) -> list[FeatureDrift]:
-    profile = watch.profile
-    adjusted = adjusted_tests(watch.profile, counts, watch.alpha, watch.seed)
-    found = []
-    for s, (name, _) in enumerate(watch.streams()):
-        for j, feature in enumerate(profile.features):
-            drift = feature_drift(
-                feature, name, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j))
-            )
-            found.append(drift)
-    return found
-
-
-def adjusted_tests(
-    profile: Profile, counts: Array, alpha: float, seed: int
-) -> dict[tuple[int, int], float]:
-    """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
-    tests = []
-    for s, j in np.ndindex(counts.shape[:2]):
-        both = counts[s, j].sum() and profile.counts[s, j].sum()
-        if both and profile.features[j].weight > 0:
-            tests.append((s, j))
-    draws = exact.permutations_for(len(tests), alpha)
-    rng = np.random.default_rng(seed)
-    p = []
-    for s, j in tests:
-        ordered = profile.features[j].ordered
-        value = exact.exact_test(
-            counts[s, j],
-            profile.counts[s, j],
-            "anderson_darling" if ordered else "chi_square",
-            rng,
-            draws,
-        )
-        p.append(value)
-    adjusted = holm(np.array(p)).tolist()
-    return dict(zip(tests, adjusted, strict=True))
-
-
-def _batch_alarms(watch: Watch, features: Many[FeatureDrift], rows: int) -> tuple[Alarm, ...]:
-    """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
-    alarms = []
-    for drift in features:
-        if drift.p_changed is None or drift.p_changed > watch.alpha:
-            continue
-        alarm = Alarm(
-            kind="changed",
-            feature=drift.feature,
-            stratum=drift.stratum,
-            statistic="chi-square" if drift.kind == "category" else "Anderson-Darling",
-            p=drift.p_changed,
-            level=watch.alpha,
-            row=rows,
-            began=None,
-            effect=drift.effects[0],
-            rows=drift.rows,
-            guarantee=_batch_promise(watch.alpha),
-            assumptions=watch.profile.assumptions(),
-        )
-        alarms.append(alarm)
-    return tuple(sorted(alarms, key=lambda alarm: alarm.p))
+        totals = np.sum([stream.totals for stream in streams], axis=0)
+        found += checks.unseen(profile.features, totals)
+    strangers = sum(tracker.strangers for tracker in trackers)
+    return Findings(
+        profile,
+        first.alpha,
+        "stream",
+        rows,
+        f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
+        sides,
+        alarms=tuple(alarms),
+        limits=["changed, performance and labels need one sequence, and are not merged"],
+        checks=[*found, *checks.strangers(strangers, rows, profile.stratum)],
+        acknowledged=united([tracker.notes for tracker in trackers]),
+    ).report()

@@ -6,18 +6,33 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit.drift import spans
-from modelkit.drift.buckets import TimeBucket
-from modelkit.drift.eras import Era, joined_eras
+from modelkit._internal.arrays import Array
+from modelkit.drift import batch, exact
+from modelkit.drift.buckets import Era, TimeBucket, joined_eras
+from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
+from modelkit.drift.target import TARGET
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
-from modelkit.drift.watch import Watch
-from modelkit.drift.wording import count_of
+from modelkit.drift.words import count_of
 from modelkit.errors import UsageError, importing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FRAME_COLUMNS = (
+    "start",
+    "end",
+    "feature",
+    "stratum",
+    "rows",
+    "distance",
+    "missing",
+    "labelled",
+    "loss",
+)
 
 
 @final
@@ -87,7 +102,7 @@ class History:
         alarms = [
             alarm for alarm in self.alarms if alarm.time is not None and first <= alarm.time < last
         ]
-        return spans.report_of(era.profile, buckets, alarms, era.alpha, self.seed)
+        return batch.of_span(era.profile, buckets, alarms, era.alpha, self.seed)
 
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         touched = self._within(start, end)
@@ -124,8 +139,8 @@ class History:
         rows = []
         for era in self.eras:
             for bucket in era.buckets.all():
-                rows += spans.frame_rows(era.profile, bucket)
-        names = [*spans.FRAME_COLUMNS]
+                rows += _frame_rows(era.profile, bucket)
+        names = [*FRAME_COLUMNS]
         frame = pd.DataFrame(rows, columns=names)
         for name in ("start", "end"):
             frame[name] = pd.to_datetime(frame[name], unit="s", utc=True)
@@ -143,11 +158,10 @@ class History:
         )
 
 
-def history_of(watch: Watch) -> History:
-    """The history of a Watch as it is now: what it counts later is not in it."""
-    eras = tuple(era.copy() for era in watch.chronicle.eras)
-    chronicle = watch.chronicle
-    return History(eras, chronicle.all_alarms, watch.seed, chronicle.most_bytes)
+def history_of(tracker: Tracker) -> History:
+    """The history as it is now: what is counted later is not in it."""
+    eras = tuple(era.shared() for era in tracker.eras)
+    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.most_bytes)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:
@@ -162,3 +176,35 @@ def _text(second: float) -> str:
     if abs(second) == inf:
         return "the start" if second < 0 else "now"
     return second_text(second)
+
+
+def _frame_rows(profile: Profile, bucket: TimeBucket) -> list[tuple[Any, ...]]:
+    """The lines of a frame for one bucket, as `FRAME_COLUMNS`."""
+    found = []
+    labelled, total, _ = bucket.losses
+    loss = total / labelled if labelled else None
+    for s, stratum in enumerate(profile.strata):
+        where = None if profile.stratum is None else stratum
+        for j, feature in enumerate(profile.features):
+            line = _line(feature, profile.counts[s, j], bucket.counts[s, j])
+            if line is not None:
+                start = (bucket.start, bucket.end, feature.name, where)
+                found.append((*start, *line, labelled, loss))
+    target = profile.target
+    if target is not None:
+        line = _line(target.feature, target.counts, bucket.counts[0, -1])
+        if line is not None:
+            start = (bucket.start, bucket.end, TARGET, None)
+            found.append((*start, *line, labelled, loss))
+    return found
+
+
+def _line(feature: Feature, reference: Array, counts: Array) -> tuple[int, float, float] | None:
+    """The rows, the distance from the reference and the share of missing values."""
+    rows = int(counts.sum())
+    if not rows:
+        return None
+    distance = exact.ks if feature.ordered else exact.tv
+    p = counts / rows
+    q = reference / max(int(reference.sum()), 1)
+    return rows, float(distance(p, q)), float(p[GONE])

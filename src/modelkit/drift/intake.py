@@ -13,13 +13,13 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.current import Current
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.outputs import ServedCall, sizes_of
 from modelkit.drift.row_budget import RowBudget
 from modelkit.drift.served_form import BufferedCells, ServedForm
+from modelkit.drift.state import Frozen
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import PERIODS, together
-from modelkit.drift.watch import Watch
 from modelkit.errors import PackageError, public_text
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
@@ -44,9 +44,9 @@ class Intake:
 
     Args:
         model: the Model whose calls are watched.
-        watch: what looks at their rows.
+        tracker: what looks at their rows.
         budget: rows a second that may be looked at.
-        clock: tells the time of rows, in POSIX seconds.
+        monotonic: seconds of a clock that never goes back, for the budget.
     """
 
     __slots__ = (
@@ -54,33 +54,35 @@ class Intake:
         "_accounted",
         "_arrived",
         "_budget",
-        "_current",
         "_filled",
         "_form",
+        "_monotonic",
         "_rng",
         "_served",
-        "_untold",
         "_waiting",
-        "clock",
         "detector",
         "failures",
         "last_failure",
         "shown",
+        "tracker",
     )
 
     def __init__(
-        self, model: Model, watch: Watch, budget: float, clock: Callable[[], float]
+        self,
+        model: Model,
+        tracker: Tracker,
+        budget: float,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        watch.ignored = tuple(model.signature.ignored)
-        watch.untold.name, watch.untold.version, _ = identity_of(model)
-        self._untold = watch.untold
-        self._current = Current(watch)
-        self._current.caught_up = self.caught_up
-        self.detector = detector_of(self._current)
-        self.clock = clock
-        self._form = ServedForm(model.signature, watch.profile.wanted())
-        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, time.monotonic())
-        self._rng = np.random.default_rng([watch.seed, 1])  # draws the rows of large calls
+        tracker.ignored = tuple(model.signature.ignored)
+        tracker.outbox.name, tracker.outbox.version, _ = identity_of(model)
+        tracker.caught_up = self.caught_up
+        self.tracker = tracker
+        self.detector = detector_of(tracker)
+        self._form = ServedForm(model.signature, tracker.profile.layout.wanted())
+        self._monotonic = monotonic
+        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, monotonic())
+        self._rng = np.random.default_rng([tracker.seed, 1])  # draws the rows of large calls
         self._arrived: deque[ServedCall] = deque()
         self._filled = 0  # rows of them: only when a step is due goes by it
         self._accounted = 0  # rows of the calls that were taken from there
@@ -91,11 +93,6 @@ class Intake:
         self.last_failure: str | None = None
 
     @property
-    def watch(self) -> Watch:
-        """What the detector knows; `Detector.rebase` puts another in its place."""
-        return self._current.watch
-
-    @property
     def budget(self) -> float:
         """Rows a second that may be looked at."""
         return self._budget.rate
@@ -103,15 +100,15 @@ class Intake:
     @property
     def served(self) -> int:
         """The number of rows that were served; a handler that interrupts a step sees that before."""
-        with self._current.lock:
-            if not self._current.busy:
+        with self.tracker.lock:
+            if not self.tracker.busy:
                 self._served = self._accounted + sum(call.rows for call in self._arrived.copy())
             return self._served
 
     def sampled(self, rows: int) -> Array:
         """The numbers of the rows that a large call shows, in their order of arrival."""
         chosen: Array = self._rng.choice(rows, SAMPLE_ROWS, replace=False, shuffle=False)
-        if self.watch.thins:  # which goes by that order
+        if self.tracker.thins:  # which goes by that order
             chosen.sort()
         return chosen
 
@@ -133,8 +130,8 @@ class Intake:
         for start in range(0, len(first), rows):
             arrays = tuple([array[start : start + rows] for array in call.arrays])
             part = call._replace(arrays=arrays, rows=len(arrays[0]))
-            with self._current.turn() as watch:
-                if watch is not None:
+            with self.tracker.try_turn() as mine:
+                if mine:
                     self._count(part)
                     continue
             # This thread is in the middle of a step, which a handler interrupted: count them later.
@@ -142,10 +139,10 @@ class Intake:
             self._waiting.append(partial(self._count, copies))
 
     def _count(self, part: ServedCall) -> None:
-        watch = self.watch
+        tracker = self.tracker
         try:
-            found = self._form.made_into_cells(watch.profile, [part], 0)
-            watch.count(found.cells, found.strata, part.time)
+            found = self._form.made_into_cells(tracker.profile, [part], 0)
+            tracker.count(found.cells, found.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
 
@@ -157,11 +154,11 @@ class Intake:
         Nothing is done where another thread does one and this one does not `wait` for it, and where
         this thread is in the middle of one.
         """
-        with self._current.turn(wait=wait) as watch:
-            if watch is None:
+        with self.tracker.try_turn(wait=wait) as mine:
+            if not mine:
                 return False
             done = self._step(least)
-        self._untold.tell()
+        self.tracker.outbox.send()
         return done
 
     def _step(self, least: float) -> bool:
@@ -182,8 +179,8 @@ class Intake:
         until = self.served
         while self._accounted < until and self._turn(0, wait=True):
             pass
-        with self._current.turn() as watch:
-            if watch is not None:
+        with self.tracker.try_turn() as mine:
+            if mine:
                 self._close_units()
         done: list[None] = []
         self._waiting.append(partial(done.append, None))  # after all steps that wait now
@@ -191,16 +188,16 @@ class Intake:
             pass
 
     @contextmanager
-    def caught_up(self) -> Iterator[Watch]:
+    def caught_up(self) -> Iterator[None]:
         """Look at all that was served until now, and take no other call meanwhile.
 
         Raises UsageError where this thread is in the middle of a step.
         """
         self._catch_up()
-        with self._current.changing() as watch:
+        with self.tracker.turn():
             while self._step(0):
                 pass
-            yield watch
+            yield
 
     def up_to_date(self) -> Detector:
         """The detector, with all that was served until now."""
@@ -209,7 +206,7 @@ class Intake:
 
     def failed(self, error: Exception) -> None:
         """Count an error of watching, which must reach nobody who asked the model."""
-        with self._current.lock:
+        with self.tracker.lock:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
@@ -220,7 +217,7 @@ class Intake:
         """Count an error of reading a call, whose rows have their numbers all the same."""
         self._fail(error)
         if not call.counted:
-            self.watch.counted += call.rows
+            self.tracker.counted += call.rows
 
     # The rows of the buffer: counted at once, and looked at in steps within the budget.
 
@@ -256,82 +253,83 @@ class Intake:
 
     def _read(self, calls: list[ServedCall], before: int) -> BufferedCells:
         """The cells of calls. Raises what their rows raise; nothing is changed."""
-        watch = self.watch
-        found = self._form.made_into_cells(watch.profile, calls, before)
-        if watch.units is not None:
-            watch.units.strata_of(together(found.parts), found.strata)
+        tracker = self.tracker
+        found = self._form.made_into_cells(tracker.profile, calls, before)
+        if tracker.units is not None:
+            tracker.units.strata_of(together(found.parts), found.strata)
         return found
 
     def _take_in(self, found: BufferedCells, calls: Sequence[ServedCall]) -> None:
-        watch = self.watch
+        tracker = self.tracker
         sizes = sizes_of(calls)
         n = len(found.places)
         new: slice | Array = slice(None)
         if any(call.counted for call in calls):
             new = np.repeat([not call.counted for call in calls], sizes)
         strata = None if found.strata is None else found.strata[new]
-        watch.count(found.cells[new], strata, found.places[new, 1])
-        if watch.units is not None:
+        tracker.count(found.cells[new], strata, found.places[new, 1])
+        if tracker.units is not None:
             self.shown += n
-            watch.units.take(found.cells, found.strata, together(found.parts))
+            tracker.units.take(found.cells, found.strata, together(found.parts))
             self._judge_later()
             self._queue_estimates(found.answers)
-        elif self._budget.allows(n, time.monotonic()):
+        elif self._budget.allows(n, self._monotonic()):
             self.shown += n
             self._queue_estimates(found.answers)
-            self._waiting.extend(found.steps(watch, sizes))
+            self._waiting.extend(found.steps(tracker, sizes))
 
     def _queue_estimates(self, shown: Sequence[Outputs]) -> None:
-        watch = self.watch
-        if watch.profile.calibration is None:
+        tracker = self.tracker
+        if tracker.profile.calibration is None:
             return
         for answers in shown:
             if "probabilities" in answers:
-                self._waiting.append(partial(watch.expect, answers))
+                self._waiting.append(partial(tracker.expect, answers))
 
     # Days and weeks, which the clock tells.
 
     def begin(self) -> None:
         """Leave out the day or the week that is under way, of which earlier rows were not seen."""
-        watch = self.watch
-        if watch.profile.unit in PERIODS:
-            watch.of_units().begin(watch.chronicle.now())
+        tracker = self.tracker
+        if tracker.profile.unit in PERIODS:
+            tracker.of_units().begin(tracker.now())
 
     def _close_units(self) -> None:
-        watch = self.watch
-        if watch.profile.unit in PERIODS:
+        tracker = self.tracker
+        if tracker.profile.unit in PERIODS:
             try:
-                watch.of_units().come_to(watch.chronicle.now())
+                tracker.of_units().come_to(tracker.now())
             except Exception as error:  # as in `failed`
                 self._fail(error)
             self._judge_later()
 
     def _judge_later(self) -> None:
         """Queue what it takes to judge the units that are complete, a part a step."""
-        if self.watch.of_units().waits:
+        if self.tracker.of_units().waits:
             self._waiting.append(self._judge)
 
     def _judge(self) -> None:
-        if self.watch.of_units().waits:
-            self.watch.judge_part()
+        if self.tracker.of_units().waits:
+            self.tracker.judge_part()
             self._waiting.appendleft(self._judge)
 
     # To go on from later.
 
     def state(self) -> bytes:
         """Everything that changes: the state of the detector, with a part for the Monitor."""
-        with self.caught_up() as watch:
+        tracker = self.tracker
+        with self.caught_up():
             own = {
                 "served": self._accounted,
                 "shown": self.shown,
                 "failures": self.failures,
-                "at": watch.chronicle.now(),
+                "at": tracker.now(),
                 "sample": self._rng.bit_generator.state,
             }
-            watch.settle()
-            known = watch.copied()
-        self._untold.tell()
-        return known.state({OF_MONITOR: own})
+            tracker.settle()
+            known = Frozen.of(tracker)
+        tracker.outbox.send()
+        return known.packed({OF_MONITOR: own})
 
     def restore(self, about: Mapping[str, Any]) -> None:
         """Go on from what `state` packed beside the detector's own part.
@@ -352,6 +350,6 @@ class Intake:
             since = float(own["at"])
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise PackageError(f"this is not a state of a Monitor: {error!r}") from error
-        watch = self.watch
-        if watch.profile.unit in PERIODS:
-            watch.of_units().go_on(since, watch.chronicle.now())
+        tracker = self.tracker
+        if tracker.profile.unit in PERIODS:
+            tracker.of_units().go_on(since, tracker.now())

@@ -8,11 +8,11 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
+from modelkit.drift.counts import count_by
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.raised import loss_alarm, row_alarm
-from modelkit.drift.ranks import tally
 from modelkit.drift.sequence import Sequence, places_of
 from modelkit.drift.sources import Losses
 from modelkit.drift.thinning import Thinning
@@ -93,7 +93,7 @@ class LabelWatch:
         stream = self.target
         if stream is None:
             return []
-        stream.totals += tally(cells)
+        stream.totals += count_by(cells)[0]
         cells = cells.copy()
         self._thinning.leave_out(cells, np.arange(len(cells)))
         taken = self._taken(len(cells), order)

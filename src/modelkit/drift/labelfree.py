@@ -21,27 +21,14 @@ from math import sqrt
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.isotonic import calibrate, fit_isotonic
-from modelkit.errors import UsageError, importing
+from modelkit.errors import UsageError
+from modelkit.stats.influence import ratio
+from modelkit.stats.intervals import special_functions
+from modelkit.stats.isotonic import calibrate, fit_isotonic
+from modelkit.stats.tests import resampled
 
 POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32
-
-
-def expected_auc(p: Array, scores: Array) -> float:
-    """The expected area under the ROC curve of rows that are positive with probability p, (n,).
-
-    `scores` (n,) only order the rows. NaN where one of the classes has no rows.
-    """
-    order, which = np.unique(-scores, return_inverse=True)
-    hits = np.cumsum(np.bincount(which, p, len(order)))
-    misses = np.cumsum(np.bincount(which, 1 - p, len(order)))
-    area = np.trapezoid(np.concatenate([[0.0], hits]), np.concatenate([[0.0], misses]))
-    return _ratio(float(area), float(hits[-1] * misses[-1]))
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
 
 
 @dataclass(frozen=True)
@@ -259,8 +246,7 @@ class _HeldOut:
         n = len(self.right)
         moved = np.empty((len(knots), FITS, POINTS), np.float32)
         gaps = np.empty(FITS)
-        for fit in range(FITS):
-            weights = np.bincount(rng.integers(0, n, n), minlength=n)
+        for fit, weights in enumerate(resampled(n, FITS, rng)):
             own = self.fitted(weights)
             away = _raw(points.T, own) - _raw(points.T, knots)
             moved[:, fit] = away.T
@@ -299,6 +285,10 @@ def _shared_out(scores: Array, points: Array, amounts: Array) -> Array:
     return shared
 
 
+def _share(part: Array, whole: Array | int) -> float:
+    return float(ratio(part, whole, np.nan))
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Sums over rows without labels; those of two sets of rows add. C is 2 for a binary classifier.
@@ -328,29 +318,25 @@ class Estimate:
     @property
     def accuracy(self) -> float:
         """The expected share of right predictions; NaN without rows."""
-        return _ratio(float(self.hits.sum()), self.rows)
+        return _share(self.hits.sum(), self.rows)
 
     def precision(self, k: int = 1) -> float:
         """The expected share of right predictions among those of class k."""
-        return _ratio(float(self.hits[k]), float(self.predicted[k]))
+        return _share(self.hits[k], self.predicted[k])
 
     def recall(self, k: int = 1) -> float:
         """The expected share of right predictions among the rows of class k."""
-        return _ratio(float(self.hits[k]), float(self.actual[k]))
+        return _share(self.hits[k], self.actual[k])
 
     def f1(self, k: int = 1) -> float:
         """The harmonic mean of precision and recall of class k."""
-        both = float(self.predicted[k] + self.actual[k])
-        return _ratio(2 * float(self.hits[k]), both)
+        return _share(2 * self.hits[k], self.predicted[k] + self.actual[k])
 
     def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float, float]:
         """The accuracy to be expected, with an interval for the realised one: low and high end.
 
         It holds it with a probability of about `level` where P(label | score) has not changed.
         """
-        with importing("scipy", "the interval of an estimated accuracy", "drift"):
-            from scipy.special import ndtri
-
         value, deviation = calibration.accuracy(self)
-        reach = float(ndtri((1 + level) / 2)) * deviation
+        reach = float(special_functions().ndtri((1 + level) / 2)) * deviation
         return value, max(value - reach, 0.0), min(value + reach, 1.0)

@@ -11,8 +11,8 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, as_texts, fifth
 from modelkit.drift.label_forms import as_labels, check_same_forms
 from modelkit.drift.outputs import classes_of, predicted_of
-from modelkit.drift.risk import risk_bound
 from modelkit.errors import UsageError
+from modelkit.stats.intervals import mean_bound
 
 SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
 
@@ -45,7 +45,7 @@ class Baseline:
 
     def bound(self, delta: float) -> float:
         """An upper bound on the mean loss, which is too low with a probability of at most delta."""
-        return risk_bound(self.n, self.total, self.squares, delta, binary=self.binary)
+        return mean_bound(self.n, self.total, self.squares, delta, binary=self.binary)
 
     def interval(self) -> tuple[float, float, float]:
         """The mean loss with its 95 % interval."""
@@ -54,20 +54,6 @@ class Baseline:
         mirrored = Baseline(n, n - total, squares, self.binary)  # of one less each loss
         low = 1 - mirrored.bound(SHOWN_ERROR / 2)
         return total / n, low, self.bound(SHOWN_ERROR / 2)
-
-    def joined(self, other: Baseline | None) -> Baseline:
-        """The sums of both references. Raises UsageError where their scales differ."""
-        if other is None or self.scale != other.scale:
-            raise UsageError(
-                "the profiles scale their losses differently; pass losses= instead of labels="
-            )
-        return Baseline(
-            n=self.n + other.n,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-            binary=self.binary and other.binary,
-            scale=self.scale,
-        )
 
 
 def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:

@@ -11,16 +11,17 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import continued, wording
+from modelkit.drift import words
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
 from modelkit.drift.intake import SAMPLE_ROWS, Intake
+from modelkit.drift.notes import OnAlarm
 from modelkit.drift.outputs import ServedCall
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
-from modelkit.drift.untold import OnAlarm
+from modelkit.drift.state import resume
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
-from modelkit.drift.watch import Watch
 from modelkit.drift.watched_model import watched_profile
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
@@ -101,7 +102,7 @@ class Monitor(Wrapper):
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        watch = Watch(
+        tracker = Tracker(
             watched_profile(model, profile, budget),
             alpha=alpha,
             tolerance=tolerance,
@@ -111,7 +112,7 @@ class Monitor(Wrapper):
             clock=clock,
             on_alarm=on_alarm,
         )
-        intake = Intake(model, watch, budget, clock)
+        intake = Intake(model, tracker, budget)
         intake.begin()
         self._set(model, intake)
 
@@ -119,8 +120,8 @@ class Monitor(Wrapper):
         super().__init__(model)
         self.signature = model.signature
         self._intake = intake
-        self._clock = intake.clock
-        profile = intake.watch.profile
+        self._clock = intake.tracker.clock
+        profile = intake.tracker.profile
         self._whole = profile.unit is not None  # a part of a unit is none of the reference's size
         self._tensors = [spec.name for spec in self.signature.inputs]
         outputs = any(feature.output for feature in profile.features)
@@ -143,7 +144,7 @@ class Monitor(Wrapper):
     @property
     def profile(self) -> Profile:
         """The past that rows are compared with."""
-        return self._intake.watch.profile
+        return self._intake.tracker.profile
 
     @property
     def served(self) -> int:
@@ -168,12 +169,12 @@ class Monitor(Wrapper):
     @property
     def alarms(self) -> tuple[Alarm, ...]:
         """The alarms until now, of all references; rows that wait are not looked at first."""
-        return self._intake.watch.chronicle.all_alarms
+        return self._intake.tracker.notes.all_alarms
 
     @property
     def alarmed(self) -> frozenset[str]:
         """The features with an alarm of the reference in force: none after a `rebase`."""
-        return frozenset(alarm.feature for alarm in self._intake.watch.alarms)
+        return frozenset(alarm.feature for alarm in self._intake.tracker.alarms)
 
     @property
     def detector(self) -> Detector:
@@ -206,7 +207,7 @@ class Monitor(Wrapper):
         whole, and is not compared.
 
         Args:
-            model: the Model to watch.
+            model: the Model to tracker.
             state: the state.
             profile: the Profile of the Monitor, the latest one where it had several; by default the
                 Profile in the package.
@@ -219,8 +220,8 @@ class Monitor(Wrapper):
             UsageError: for the state of another profile, and as for a new Monitor.
         """
         past = watched_profile(model, profile, budget)
-        watch, about = continued.resume(past, state, clock, on_alarm)
-        intake = Intake(model, watch, budget, clock)
+        tracker, about = resume(past, state, clock, on_alarm)
+        intake = Intake(model, tracker, budget)
         intake.restore(about)
         monitor = Monitor.__new__(Monitor)
         monitor._set(model, intake)  # the constructor would make another Intake
@@ -283,16 +284,18 @@ class Monitor(Wrapper):
 
     def _facts(self) -> list[tuple[str, str]]:
         alarms = self.detector.alarms
-        watch = self._intake.watch
+        tracker = self._intake.tracker
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
-        facts = [("monitored", seen), ("guarantee", watch.promise)]
-        times = watch.chronicle.times
+        facts = [("monitored", seen), ("guarantee", tracker.promise)]
+        times = tracker.times
         if times is not None:
             first, end = map(second_text, times)
             facts.append(("history", f"from {first} to {end} UTC"))
-        reason = watch.chronicle.reason
-        last = alarms[: -LAST_ALARMS - 1 : -1]
-        facts += [("alarm", wording.alarm_text(alarm, reason(alarm))) for alarm in last]
+        for alarm in alarms[: -LAST_ALARMS - 1 : -1]:
+            reason = tracker.notes.reason(alarm)
+            known = "" if reason is None else f" Acknowledged: {reason}"
+            name = words.name_of(alarm.feature, alarm.stratum)
+            facts.append(("alarm", f"{name} {words.alarm_text(alarm, 'stream')}{known}"))
         if len(alarms) > LAST_ALARMS:
             facts.append(("alarms before", f"{len(alarms) - LAST_ALARMS:,}"))
         if self.failures:
@@ -301,14 +304,14 @@ class Monitor(Wrapper):
         return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        watch = self._intake.watch
+        tracker = self._intake.tracker
         again = partial(
             Monitor,
-            alpha=watch.alpha,
-            tolerance=watch.tolerance,
-            guarantee=watch.guarantee,
+            alpha=tracker.alpha,
+            tolerance=tracker.tolerance,
+            guarantee=tracker.guarantee,
             budget=self._intake.budget,
-            seed=watch.seed,
-            history=watch.chronicle.most_bytes,
+            seed=tracker.seed,
+            history=tracker.most_bytes,
         )
-        return again, (self._inner, watch.profile)
+        return again, (self._inner, tracker.profile)

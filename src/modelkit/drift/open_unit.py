@@ -11,8 +11,9 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.counts import count_by
 from modelkit.drift.order import Order
-from modelkit.drift.ranks import UnitBag, tally
+from modelkit.drift.ranks import UnitBag
 from modelkit.drift.sequence import NO_TIME, Crossing, Sequence
 from modelkit.drift.units import (
     BATCH_UNIT,
@@ -151,7 +152,7 @@ class Units:
             elif self._is_late(key):
                 self.late += len(rows)
             else:
-                self._add(key, own[i], tally(cells[rows]), len(rows))
+                self._add(key, own[i], count_by(cells[rows])[0], len(rows))
 
     def _in_order(self, parts: Many[UnitRows], order: Order) -> list[int]:
         """The numbers of the units of a call in the order in which they are judged.

@@ -7,7 +7,7 @@ that does not depend on their values, so those of one call are put into a random
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, final
+from typing import Literal, final
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Shuffle:
     A call of one row draws nothing, and several calls draw together what they draw one by one.
     """
 
-    __slots__ = ("_rng",)
+    changing = ("_rng",)
 
     def __init__(self, seed: np.random.SeedSequence) -> None:
         self._rng = np.random.default_rng(seed)
@@ -49,11 +49,3 @@ class Shuffle:
         several = np.repeat(np.array(sizes) > 1, sizes)
         call[several] += self._rng.random(int(several.sum()))
         return np.argsort(call, kind="stable")
-
-    def state(self) -> dict[str, Any]:
-        """What JSON can hold, to go on from."""
-        return dict(self._rng.bit_generator.state)
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self._rng.bit_generator.state = state

@@ -5,26 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
-from modelkit.drift import fitting, joining, refusals, stored
+from modelkit.drift import fitting, refusals, stored
 from modelkit.drift.cells import Feature
-from modelkit.drift.columns import read_columns
+from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
-from modelkit.drift.losses import Baseline, baseline_of_losses
-from modelkit.drift.privacy import noisy
-from modelkit.drift.reference_fields import counted_fields, labelled_fields
-from modelkit.drift.segments import Segmentation, fit_segments
-from modelkit.drift.tallies import Tally, tally_rows
+from modelkit.drift.layout import Layout
+from modelkit.drift.losses import Baseline
+from modelkit.drift.segments import Segmentation
 from modelkit.drift.target import TargetLabels
-from modelkit.drift.unit_fit import Marking
-from modelkit.drift.units import BATCH_UNIT, PERIODS, ReferenceUnits, many, units_text
-from modelkit.drift.vectors import Basis, expand, source_of
-from modelkit.errors import PackageError
+from modelkit.drift.units import ReferenceUnits, many, units_text
+from modelkit.drift.vectors import Basis, source_of
+from modelkit.errors import PackageError, UsageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 
@@ -40,14 +38,13 @@ class Profile:
     `bases` belong to the embeddings among the columns. `rows` and `train_rows` are the numbers of
     rows that the counts and the cells are from. `ordered` says that the reference was given in the
     order of time, so that dependence between rows was looked for; `duplicates` is the number of
-    rows of the reference that equal an earlier one; `epsilon` is the budget of differential privacy;
-    `baseline` has the losses of the reference and `calibration` turns probabilities into calibrated
-    ones; `target` has the labels of the reference, and `segments` its joint counts with the columns
-    that part the rows. `unit` and `time` are as `Profile.fit` got them, `units` is what is kept of
-    each unit of the reference, `timed_stratum` says that the stratum comes from times, and `advice`
-    is one line on which of units, strata and rows fits the reference. `class_names` are those of
-    the probabilities, in their order, where a model was given that has any. Make a profile with
-    `Profile.fit`.
+    rows of the reference that equal an earlier one; `baseline` has the losses of the reference and
+    `calibration` turns probabilities into calibrated ones; `target` has the labels of the
+    reference, and `segments` its joint counts with the columns that part the rows. `unit` and
+    `time` are as `Profile.fit` got them, `units` is what is kept of each unit of the reference,
+    `timed_stratum` says that the stratum comes from times, and `advice` is one line on which of
+    units, strata and rows fits the reference. `class_names` are those of the probabilities, in
+    their order, where a model was given that has any. Make a profile with `Profile.fit`.
     """
 
     features: tuple[Feature, ...]
@@ -59,7 +56,6 @@ class Profile:
     train_rows: int
     ordered: bool
     duplicates: int = 0
-    epsilon: float | None = None
     baseline: Baseline | None = None
     calibration: Calibration | None = None
     target: TargetLabels | None = None
@@ -85,7 +81,6 @@ class Profile:
         stratum: str | None = None,
         text: Sequence[str] = (),
         importance: Mapping[str, float] | None = None,
-        epsilon: float | None = None,
         unit: str | None = None,
         time: str | None = None,
         segments: Sequence[str] = (),
@@ -101,7 +96,9 @@ class Profile:
                 Arrow table or records. A column of a dict may be (n, d): an embedding.
             reference: held-out rows of the same columns, 5,000 or more where possible. Without it
                 half of X is held out: the second half where rows are `ordered`, a random half
-                elsewhere.
+                elsewhere. Or the `Tally` of rows that workers counted by `Profile.fit(X)`, with the
+                same X, seed and arguments, in place of the half of X that this one counts. It goes
+                with neither `scores`, `labels`, `losses`, `segments` nor `ordered`.
             model: a Model; its answers to both are described too, and its signature names the
                 columns.
             scores: instead of a model, its answers to `reference`: predictions or labels (n,),
@@ -124,10 +121,6 @@ class Profile:
                 encoder is one.
             importance: the weight by which a column or an output gets its share of alpha; 1 where
                 it is not named.
-            epsilon: for differential privacy of the counts: noise is added to them, for all
-                features together within this budget. The cells, which X makes, are not private, nor
-                are the names of strata. It needs `reference`, and does not go with `scores`,
-                `labels`, `losses` or `ordered`.
             unit: what is compared as a whole, where rows of one day or table resemble each other:
                 "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
                 is then a list of batches), or a column whose value is the unit, and which is no
@@ -140,44 +133,34 @@ class Profile:
                 alarm says in which of their categories, or ranges of their numbers, the change is.
                 "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
                 counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
-                column. They do not go with `stratum` or `epsilon`.
+                column. They do not go with `stratum` or `unit`.
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
-            UsageError: for columns that differ, fewer than 50 rows on a side, or arguments that do
-                not go together.
+            UsageError: for columns that differ, fewer than 50 rows on a side, arguments that do not
+                go together, or a tally that was counted by another profile.
             SignatureError: for rows that cannot be read.
         """
-        refusals.check_arguments(
-            reference,
+        from modelkit.drift import fit
+
+        options = fit.Options(
             model,
             scores,
-            epsilon,
-            labels=labels,
-            losses=losses,
-            positive=positive,
-            ordered=ordered,
+            labels,
+            losses,
+            positive,
+            ordered,
+            stratum,
+            text,
+            importance or {},
+            unit,
+            time,
+            segments,
+            seed,
         )
-        refusals.check_segments(segments, stratum, epsilon)
-        marking = Marking(unit, time, stratum, private=epsilon is not None)
-        sides, marks = marking.sides(X, reference, model, ordered=ordered, seed=seed)
-        kinds = fitting.length_columns(text, model)
-        fitted = fitting.Fitting(kinds, fitting.AlphaWeights(importance or {}), seed)
-        fitted.inputs(sides.train, marking.aside)
-        answers = fitting.fit_answers(fitted, sides, scores, marks.units, ordered=ordered)
-        refusals.check_names(fitted.features, labels, kinds, importance or {})
-        found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
-        profile = _segmented(Profile(**found), sides, answers, segments, marks.seconds)
-        if epsilon is not None:
-            return _private(profile, epsilon)
-        if labels is not None:
-            of_labels = labelled_fields(
-                fitted, answers, labels, model, profile.rows, positive=positive, ordered=ordered
-            )
-            return replace(profile, **of_labels)
-        if losses is not None:
-            return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
-        return profile
+        if isinstance(reference, Tally):
+            return fit.of_tally(X, reference, options)
+        return fit.of_rows(X, reference, options)
 
     @property
     def digest(self) -> str:
@@ -197,19 +180,12 @@ class Profile:
             at: as in `Detector.update`.
 
         Raises:
-            UsageError: for columns that do not fit, a profile with `epsilon`, and a reference whose
+            UsageError: for columns that do not fit, and a reference whose
                 neighbouring rows are dependent, unless it has units.
             SignatureError: for rows that cannot be read.
         """
-        return tally_rows(self, X, scores, at)
-
-    def merge(self, other: Profile) -> Profile:
-        """The profile of both references together.
-
-        The other is fitted with the same X and another reference. Raises UsageError where cells,
-        strata or strides differ, for then the counts are not of the same things.
-        """
-        return replace(self, **joining.joined_references(vars(self), vars(other)))
+        check_adds_up(self)
+        return tally_of(self.digest, self.layout.encode(X, scores, at))
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
@@ -220,69 +196,35 @@ class Profile:
         smallest = smallest_text(self.features, self.counts)
         if smallest is not None:
             said.append(smallest)
-        if self.epsilon is not None:
-            said.append(
-                f"counts are differentially private (epsilon {self.epsilon:g}): only material "
-                "changes show"
-            )
         return tuple(said)
 
     @property
     def why_untested(self) -> str | None:
         """Why the rows of a set cannot be tested one by one against the counts; None if they can."""
-        if self.epsilon is not None:
-            return "the counts of the reference have noise for privacy"
         if self.units is not None:
             return "rows of one unit resemble each other, and units are what is compared"
         if any(feature.stride > 1 for feature in self.features):
             return "neighbouring rows are dependent, and all of them are counted"
         return None
 
-    def columns(self, X: Any) -> dict[str, Array]:
-        """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
-
-        Raises UsageError where one is missing, with the nearest name.
-        """
-        found = read_columns(X)
-        wanted = self.sources()
-        if self.time in found:
-            wanted.append(str(self.time))
-        self.check_columns(list(found))
-        return expand({name: found[name] for name in wanted}, self.bases)
-
-    def check_columns(self, known: Sequence[str]) -> None:
-        """Raise UsageError, with the nearest name, where rows with these columns lack one."""
-        absent = [name for name in self.sources() if name not in known]
-        if absent:
-            raise refusals.lacking(absent, known)
-
-    def sources(self) -> list[str]:
-        """The columns that rows must have: inputs, and the ones with strata, times and units."""
-        inputs = [feature.name for feature in self.features if not feature.output]
-        names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
-        if self.stratum is not None and not self.timed_stratum:
-            names.append(self.stratum)
-        names += [name for name in self.aside() if name not in (*names, self.time)]
-        return names
-
-    def aside(self) -> list[str]:
-        """The columns beside the features: times and units."""
-        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
-        return [name for name in (self.time, own) if name is not None]
-
-    def outputs(self) -> set[str]:
-        """The names of the outputs that are looked at, before embeddings are made into numbers."""
-        names = [feature.name for feature in self.features if feature.output]
-        return {source_of(name, self.bases) for name in names}
-
-    def wanted(self) -> frozenset[str]:
-        """The columns and outputs that are looked at, before embeddings are made into numbers."""
-        return frozenset(self.sources()) | self.outputs()
+    @cached_property
+    def layout(self) -> Layout:
+        """What says where a row belongs."""
+        return Layout(
+            features=self.features,
+            bases=self.bases,
+            strata=self.strata,
+            stratum=self.stratum,
+            timed=self.timed_stratum,
+            unit=self.unit,
+            time=self.time,
+            class_names=self.class_names,
+        )
 
     def check(self, signature: Signature) -> None:
         """Raise UsageError unless the columns are a model's, and the outputs among its own."""
         refusals.check_signature(
-            self.sources(), self.outputs(), self.bases, self.class_names, signature
+            self.layout.sources(), self.layout.outputs(), self.bases, self.class_names, signature
         )
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
@@ -367,26 +309,11 @@ def check_profile(given: Any) -> Profile:
     return given
 
 
-# Fitting.
-
-
-def _segmented(
-    profile: Profile,
-    sides: fitting.Sides,
-    answers: fitting.ServedAnswers,
-    names: Sequence[str],
-    seconds: Array | None,
-) -> Profile:
-    """A profile with the joint counts of the reference."""
-    if not names:
-        return profile
-    columns = expand(sides.held, profile.bases) | dict(answers.columns)
-    segments = fit_segments(names, profile.features, columns, answers.rows, seconds)
-    return replace(profile, segments=segments)
-
-
-def _private(profile: Profile, epsilon: float) -> Profile:
-    """A profile with noise in its counts, and without the number of duplicates, which is exact."""
-    counts = noisy(profile.counts, epsilon)
-    rows = int(counts[:, 0].sum())  # of the first feature, as all others
-    return replace(profile, counts=counts, rows=rows, epsilon=epsilon, duplicates=0)
+def check_adds_up(profile: Profile) -> None:
+    """Raise UsageError for a profile that counts of unordered rows cannot be tested against."""
+    if profile.units is None and any(feature.stride > 1 for feature in profile.features):
+        raise UsageError(
+            "neighbouring rows of this profile's reference are dependent, and workers do not keep "
+            'their order; fit the profile with unit="day" or another unit, which a tally counts '
+            "apart"
+        )

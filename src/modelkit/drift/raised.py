@@ -9,16 +9,18 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import exact
+from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.open_unit import UnitCrossing, Units
+from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import PLACE_SCORES, SCORES
+from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
-from modelkit.drift.sources import Losses
+from modelkit.drift.sources import PLACE_SCORES, Losses
 from modelkit.drift.target import TARGET
-from modelkit.drift.unit_effects import first_effect, sides
-from modelkit.drift.units import plural
+from modelkit.drift.units import many, plural
 from modelkit.drift.values import Alarm, Effect
+from modelkit.stats.evidence import Guarantee
 
 STATISTICS = {
     "changed": "conformal test martingale",
@@ -63,16 +65,74 @@ def row_alarm(
     )
 
 
+def row_promise(alpha: float, guarantee: Guarantee) -> str:
+    """The guarantee of a stream of rows, in words."""
+    if guarantee == "ever":
+        return (
+            "if rows are exchangeable with the reference, any alarm is ever raised with a "
+            f"probability of at most {alpha:g}, however often one looks"
+        )
+    return (
+        f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
+        f"rows with a probability of at most {alpha:g}"
+    )
+
+
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: str) -> Alarm:
+    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
+    crossing, unit, began, strata = crossed
+    feature = profile.features[crossing.feature]
+    sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
+    score = UNIT_SCORES[crossing.kind][crossing.lane]
+    return Alarm(
+        kind="changed" if crossing.kind == "changed" else "material",
+        feature=feature.name,
+        stratum=None,
+        statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
+        p=crossing.p,
+        level=crossing.level,
+        row=unit.before + unit.rows,
+        began=None if began is None else began.before,
+        effect=None if sides is None else Effect.later(sides.main_effect),
+        guarantee=promise,
+        assumptions=profile.assumptions(),
+        time=None if unit.end is None else unit.end - 1,  # its last second
+        began_time=None if began is None else began.start,
+        rows=crossing.values,
+        unit=unit.name,
+        again=crossing.again,
+        counts=tuple(crossing.recent.sum(axis=0).tolist()),
+    )
+
+
+def unit_promise(profile: Profile, shares: AlphaShares) -> str:
+    """The guarantee of a stream of units, in words."""
+    unit = str(profile.unit)
+    units = plural(unit)
+    level = shares.levels["changed"] + shares.levels["material"]
+    strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
+    what = "any alarm"
+    rest = ""
+    if profile.baseline is not None:
+        what = "any alarm about a feature"
+        rest = "; losses go by rows, and need rows that are exchangeable"
+    when = f"if {units} are exchangeable with the {units} of the reference{strata}"
+    if shares.guarantee == "ever":
+        return (
+            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
+            f"one looks{rest}"
+        )
+    return (
+        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
+        f"{level:.3g}{rest}"
+    )
+
+
 def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     """The effect size between counts (67,), measured when somebody looks at it."""
     if not recent.sum() or not reference.sum():
         return None
     return Effect.later(partial(exact.main_effect, recent, reference, ordered=feature.ordered))
-
-
-def without_effect(alarm: Alarm) -> Alarm:
-    """An alarm to be stored: that of rows without the effect that its counts tell."""
-    return replace(alarm, effect=None) if alarm.counts and alarm.unit is None else alarm
 
 
 def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
@@ -87,36 +147,6 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
         s = 0 if alarm.stratum is None else profile.strata.index(alarm.stratum)
         feature, reference = profile.features[j], profile.counts[s, j]
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
-
-
-def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, *, promise: str) -> Alarm:
-    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
-    crossing, unit, began, strata = crossed
-    feature = profile.features[crossing.feature]
-    own = sides(feature, units.reference, crossing.feature, crossing.recent, strata)
-    effect = None
-    if own is not None:
-        effect = Effect.later(partial(first_effect, *own, ordered=feature.ordered))
-    score = UNIT_SCORES[crossing.kind][crossing.lane]
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
-        feature=feature.name,
-        stratum=None,
-        statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
-        p=crossing.p,
-        level=crossing.level,
-        row=unit.before + unit.rows,
-        began=None if began is None else began.before,
-        effect=effect,
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        time=None if unit.end is None else unit.end - 1,  # its last second
-        began_time=None if began is None else began.start,
-        rows=crossing.values,
-        unit=unit.name,
-        again=crossing.again,
-        counts=tuple(crossing.recent.sum(axis=0).tolist()),
-    )
 
 
 def loss_alarm(

@@ -2,7 +2,7 @@
 
 If the reference and all members after it are exchangeable, the ranks, ties at random, are independent
 and uniform, for a reference of any size: docs/drift_guarantees.md has the proof. A row is a unit of
-one row. All rows before it are known by their counts, so that no row is kept.
+one row, and all before it are known by their counts.
 
 Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, section 2.2.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.bets import SLOTS, count_slots
 from modelkit.drift.cells import ABSENT, CELLS
+from modelkit.drift.units import FULL_SHARE
 
 LANE_WIDTH = CELLS + 1  # with a place for absent values
 MANY_LANES = 128  # from which comparing rows in place is faster than gathering their pairs
@@ -26,16 +27,7 @@ LANES_AT_ONCE = 2048  # whose tables stay in the cache of a core
 RANKED_AT_ONCE = 1 << 17  # numbers of a bag of units: likewise
 OF_REFERENCE = -1  # of units that were judged, the number of those judged before
 RECENT_UNITS = 8  # whose counts are kept for effect sizes
-FULL_SHARE = 65_535  # what a share of one is in a uint16
 SCORES = ("location", "scale", "distance")
-PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows, each way
-    "places up",
-    "places spread",
-    "places skewed",
-    "places down",
-    "places drawn together",
-    "places skewed down",
-)
 
 
 class Ranked(NamedTuple):
@@ -125,7 +117,8 @@ def _rank_part(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array
     less_in_block, ties_in_block = _earlier(values)
     less[1:] += less_in_block
     ties[1:] += ties_in_block
-    total = upto[:, :, -1].ravel() + _rows_before(rows, absent)
+    present = np.ones((rows, 1), bool) if absent is None else ~absent
+    total = upto[:, :, -1].ravel() + np.cumsum(present, axis=0) - present
     rank = less + _in_lanes(draws) * (ties + 1)
     counts[:] = after
     return count_slots(rank / (total + 1), absent).reshape(count, d, SLOTS), added
@@ -156,11 +149,6 @@ def _count_cells(at: Array) -> Array:
     return counts.reshape(lanes, LANE_WIDTH)[:, :CELLS]
 
 
-def tally(cells: Array) -> Array:
-    """The number of values of each feature in each cell: uint8 (n, d) to int64 (d, 67)."""
-    return _count_cells(_by_lane(cells, _absent(cells)))
-
-
 def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
     """The counts that each block meets, int64 (blocks, d, 68), and their running sums over cells.
 
@@ -173,15 +161,6 @@ def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
         equal[block, :, :CELLS] = after
         after = after + added[block]
     return equal, np.cumsum(equal, axis=2), after
-
-
-def _rows_before(rows: int, absent: Array | None) -> Array:
-    """The number of values before each row of a block, (rows, 1), or (rows, lanes) with absent ones."""
-    if absent is None:
-        return np.arange(rows)[:, None]
-    present = ~absent
-    before: Array = np.cumsum(present, axis=0) - present
-    return before
 
 
 def _earlier(values: Array) -> tuple[Array, Array]:
@@ -250,8 +229,9 @@ class Unranked:
 
 
 class Tails(Protocol):
-    """What ranks units for "material"; `strata` are those of the last units."""
+    """What ranks units for "material", by `lanes` scores; `strata` are those of the last units."""
 
+    lanes: int
     strata: deque[int]
 
     def ranks(self, bag: Array, order: Array, draws: Array, part: slice) -> Array:
@@ -262,8 +242,8 @@ class Tails(Protocol):
 class _Ranking:
     """A unit on its way through its features: the first `ranked` of them have their p-values.
 
-    `bag` (n, d, 16) has the unit last, and `order` (n,) is that of being judged. `p` (d, 9) and
-    `draws` for the ties are of the scores for "changed", and then of those for "material".
+    `bag` (n, d, 16) has the unit last, and `order` (n,) is that of being judged. `p` (d, 9) and the
+    `draws` are of the scores for "changed", and then of those for "material".
     """
 
     counts: Array
@@ -311,15 +291,11 @@ class UnitBag:
     def begin(self, counts: Array, stratum: int, shares: Array, number: int) -> None:
         """Take a unit, which `rank_part` is then called for until it is ranked.
 
-        Args:
-            counts: (d, 67).
-            stratum: the number of its stratum.
-            shares: uint16 (d, 16).
-            number: that of the units judged before it.
+        It has counts (d, 67) and shares, uint16 (d, 16), and comes after a number of judged units.
         """
         bag = np.concatenate([self.bags[stratum], shares[None]])
         order = np.append(self.order[stratum], number)
-        draws = self.rng.random((len(shares), len(SCORES) + len(PLACE_SCORES)))
+        draws = self.rng.random((len(shares), len(SCORES) + self.tails.lanes))
         self._unit = _Ranking(counts, stratum, bag, order, draws, np.empty_like(draws))
 
     def rank_part(self) -> Ranked | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 from modelkit.drift.cells import Feature
@@ -20,15 +22,7 @@ NAMES_SHOWN = 6  # names of columns in a message
 
 
 def check_arguments(
-    reference: Any,
-    model: Any,
-    scores: Any,
-    epsilon: float | None,
-    *,
-    labels: Any,
-    losses: Any,
-    positive: Any,
-    ordered: bool,
+    reference: Any, model: Any, scores: Any, *, labels: Any, losses: Any, positive: Any
 ) -> None:
     """Raise UsageError for arguments of `Profile.fit` that do not go together, TypeError for no Model."""
     if model is not None:
@@ -47,15 +41,27 @@ def check_arguments(
         )
     if model is not None and scores is not None:
         raise UsageError("pass the model or its scores, not both")
-    if epsilon is not None and (labelled or not epsilon > 0):
+
+
+def check_tallied(
+    scores: Any, labels: Any, losses: Any, segments: Sequence[str], *, ordered: bool
+) -> None:
+    """Raise UsageError for arguments of `Profile.fit` that need rows, where there is a tally."""
+    given = {"scores": scores, "labels": labels, "losses": losses}
+    odd = [name for name, value in given.items() if value is not None]
+    odd += ["segments"] * bool(segments) + ["ordered"] * ordered
+    if odd:
         raise UsageError(
-            "epsilon is positive, and labels and losses cannot be kept private: leave one of them "
-            "out"
+            f"a reference that is a tally has counts and no rows: leave out {', '.join(odd)}"
         )
-    if epsilon is not None and (ordered or reference is None or scores is not None):
+
+
+def check_enough(rows: int, what: str) -> None:
+    """Raise UsageError for fewer rows than a side of a profile needs."""
+    if rows < FEWEST_ROWS:
         raise UsageError(
-            "with epsilon each row must be counted whatever the others are: pass reference=, "
-            "model= instead of scores=, and not ordered=True, which takes rows some way apart"
+            f"{what} has {rows} rows left; a profile needs {FEWEST_ROWS} on each side, and 5,000 to "
+            "notice much. Without reference=, half of the rows or units of X are held out as one"
         )
 
 
@@ -73,12 +79,7 @@ def check_columns(train: ColumnsByName, held: ColumnsByName, stratum: str | None
             "'weekday' and 'hour' where time= names the column of times"
         )
     for what, side in (("X", train), ("reference", held)):
-        if length(side) < FEWEST_ROWS:
-            raise UsageError(
-                f"{what} has {length(side)} rows left; a profile needs {FEWEST_ROWS} on each "
-                "side, and 5,000 to notice much. Without reference=, half of the rows or units of X "
-                "are held out as one"
-            )
+        check_enough(length(side), what)
 
 
 def _differing(absent: list[str], more: list[str]) -> str:
@@ -92,8 +93,8 @@ def _differing(absent: list[str], more: list[str]) -> str:
 
 def check_same_columns(old: Any, new: Any) -> None:
     """Raise UsageError unless two profiles watch the same columns and outputs."""
-    mine = old.wanted()
-    theirs = new.wanted()
+    mine = old.layout.wanted()
+    theirs = new.layout.wanted()
     same = (old.stratum, old.unit, old.time) == (new.stratum, new.unit, new.time)
     if mine == theirs and not same:
         raise UsageError(
@@ -107,7 +108,7 @@ def check_same_columns(old: Any, new: Any) -> None:
     )
 
 
-def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | None) -> None:
+def check_segments(names: Sequence[str], stratum: str | None, unit: str | None) -> None:
     """Raise UsageError for segments with arguments of `Profile.fit` that they do not go with."""
     if isinstance(names, str):
         raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
@@ -116,9 +117,10 @@ def check_segments(names: Sequence[str], stratum: str | None, epsilon: float | N
             f"segments and stratum do not go together: the alarms of a stratum of {stratum!r} say "
             "already where the change is"
         )
-    if names and epsilon is not None:
+    if names and unit is not None:
         raise UsageError(
-            "segments and epsilon do not go together: joint counts have no noise; leave one out"
+            "segments and unit do not go together: rows in segments are tested one by one, and with "
+            f"unit={unit!r} they cannot be; leave one out"
         )
 
 
@@ -220,14 +222,15 @@ def first_names(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
-    """The error for rows that lack columns, with the nearest name of each."""
-    from difflib import get_close_matches
+def check_history(history: float) -> int:
+    """The bytes of a history. Raises UsageError for what is no number of bytes."""
+    if not isinstance(history, Real) or not 0 <= history < inf:
+        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
+    return int(history)
 
-    hints = []
-    for name in absent:
-        close = get_close_matches(name, found, 1)
-        hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
-    return UsageError(
-        f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
-    )
+
+def check_seed(seed: int) -> int:
+    """A seed as it is. Raises UsageError for what is none."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
+    return int(seed)

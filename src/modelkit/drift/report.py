@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan, log10, nan
 from typing import Any, Literal, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_record, to_plain
-from modelkit.drift import followup, sections, spanned, wording
+from modelkit.drift import headline, page, words
 from modelkit.drift.audit import AuditTable, audit_table
 from modelkit.drift.notes import Acknowledgement
-from modelkit.drift.timeline import timeline_part
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import PackageError, importing
 from modelkit.report import html
 
 REPORT_SCHEMA = "modelkit.drift/1"
-MOST_CHARTS = 20
 LEAST_P = 1e-300  # keeps its logarithm finite
 
 
@@ -70,36 +67,31 @@ class DriftReport:
         features = [self._line(drift) for drift in self.ranked()[:4]]
         checks = [str(check) for check in self.checks[:2]]
         lines = [f"{self._title()}: {self._compared()}"]
-        lines += _with_rest(alarms, len(self.alarms), "alarm")
-        lines += _with_rest(features, len(self.features), "feature")
-        lines += _with_rest(checks, len(self.checks), "check")
-        for group in followup.grouped(self.segments).values():
-            lines.append(followup.where_text(group, self.alpha))
+        lines += words.with_rest(alarms, len(self.alarms), "alarm")
+        lines += words.with_rest(features, len(self.features), "feature")
+        lines += words.with_rest(checks, len(self.checks), "check")
+        lines += [words.segments_text(group, self.alpha) for group in words.grouped(self.segments)]
         lines += [str(note) for note in self.acknowledged]
         if self.performance is not None:
-            lines.append(_performance_text(self.performance))
+            lines.append(words.performance_text(self.performance))
         lines.append(f"guarantee: {self.guarantee}")
         return "\n  ".join(lines)
 
     __repr__ = fields.brief
 
     def _title(self) -> str:
-        alarms = "no alarm"
-        if self.alarms:
-            alarms = wording.count_of(len(self.alarms), "alarm")
+        alarms = words.count_of(len(self.alarms), "alarm") if self.alarms else "no alarm"
         return f"Drift of a {self.kind}, {alarms}"
 
     def _compared(self) -> str:
-        rows = wording.count_of(self.rows, "row")
+        rows = words.count_of(self.rows, "row")
         if self.skipped:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
     def _line(self, drift: FeatureDrift) -> str:
-        found = [sections.tests_text(drift, self.kind)]
-        found += [str(size) for size in drift.effects[:1]]
-        where = wording.name_of(drift.feature, drift.stratum)
-        return f"{where}: {'; '.join(found)}"
+        parts = [words.tests_text(drift, self.kind), *map(str, drift.effects[:1])]
+        return f"{words.name_of(drift.feature, drift.stratum)}: {'; '.join(parts)}"
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
@@ -147,79 +139,48 @@ class DriftReport:
         It has no scripts and loads nothing.
         """
         ranked = self.ranked()
-        body = [
-            sections.summary_box(
-                self.headline(),
-                self._advice(),
-                alarmed=None if self._undecided() else bool(self.alarms),
-            ),
-            f'<p class="soft">{html.escape(self._compared())}</p>',
-            self._timeline(),
-            sections.alarms_part(self.alarms, self.kind, self.guarantee),
-            followup.where_part(self.segments, self.alpha),
-            followup.notes_part(self.acknowledged),
-            sections.performance_part(self.performance),
-            sections.checks_part(self.checks),
-            self._charts(ranked[:MOST_CHARTS]),
-            sections.rest_part(ranked[MOST_CHARTS:]),
-            sections.customary_part(self.audit_table()),
-            sections.promise_part(self.guarantee, self.assumptions),
-            sections.words_part(),
-        ]
-        return html.page(self._title(), "".join(body), sections.STYLE)
+        counted = self.rows + self.skipped  # as alarms count: also those that a budget left out
+        return html.page(
+            self._title(),
+            page.summary_box(self.headline(), self._advice(), self._look()),
+            html.element("p", self._compared(), class_="soft"),
+            page.when_part(self.alarms, 0 if self.kind == "batch" else counted, self.times),
+            page.alarms_part(self.alarms, self.kind, self.guarantee),
+            page.where_part(self.segments, self.alpha),
+            page.notes_part(self.acknowledged),
+            page.performance_part(self.performance),
+            page.checks_part(self.checks),
+            page.features_part(ranked, self.alarms, self.kind),
+            page.promise_part(self.guarantee, self.assumptions),
+            page.words_part(),
+        )
 
     def headline(self) -> str:
         """What changed, since when and by how much, in one or two sentences."""
-        if self._quiet_span():
-            return spanned.headline(self.ranked(), self.rows, self.alpha)
-        return wording.headline(self.alarms, self.ranked(), self.kind, self.rows)
+        return headline.headline(self.alarms, self.ranked(), self.kind, self.rows, self.alpha)
 
     def _advice(self) -> str:
-        if self._quiet_span():
-            return spanned.advice(self.features, self.alpha)
-        return wording.advice(self.alarms, len(self.checks))
+        checks = len(self.checks)
+        return headline.advice(self.alarms, self.features, self.kind, self.alpha, checks)
 
-    def _undecided(self) -> bool:
-        return self._quiet_span() and not spanned.at_rest(self.features, self.alpha)
-
-    def _quiet_span(self) -> bool:
-        return self.kind == "span" and not self.alarms
-
-    def _timeline(self) -> str:
-        if self.kind == "batch":
-            return ""
-        return timeline_part(
-            self.alarms,
-            self.rows + self.skipped,  # as alarms count: also those that a budget left out
-            self.times,
-        )
-
-    def _charts(self, features: Sequence[FeatureDrift]) -> str:
-        if not features:
-            return ""
-        alarmed: dict[tuple[str, str | None], Alarm] = {}
-        for alarm in self.alarms:
-            alarmed[alarm.feature, alarm.stratum] = alarm
-        charts = []
-        for drift in features:
-            last = alarmed.get((drift.feature, drift.stratum))
-            charts.append(sections.feature_part(drift, self.kind, last))
-        legend = sections.legend(at_alarm=any(drift.at_alarm for drift in features))
-        return f'{legend}<div class="grid">{"".join(charts)}</div>'
+    def _look(self) -> str:
+        """The look of the summary: a span without an alarm may be neither good nor bad."""
+        if self.alarms:
+            return "bad"
+        return "good" if headline.is_calm(self.features, self.kind, self.alpha) else ""
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
-        alarms = [str(alarm) for alarm in self.alarms[-5:]]
-        facts += [("alarm", text) for text in _with_rest(alarms, len(self.alarms), "alarm")]
+        alarms = words.with_rest([*map(str, self.alarms[-5:])], len(self.alarms), "alarm")
+        facts += [("alarm", text) for text in alarms]
         if self.performance is not None:
-            facts.append(("performance", _performance_text(self.performance)))
+            facts.append(("performance", words.performance_text(self.performance)))
         facts.append(("guarantee", self.guarantee))
         rows = []
         for drift in self.ranked()[:5]:
-            where = wording.name_of(drift.feature, drift.stratum)
-            tests = sections.tests_text(drift, self.kind)
-            sizes = "; ".join(map(sections.effect_text, drift.effects[:1]))
-            rows.append((where, tests, sizes))
+            name = words.name_of(drift.feature, drift.stratum)
+            sizes = "; ".join(map(words.effect_text, drift.effects[:1]))
+            rows.append((name, words.tests_text(drift, self.kind), sizes))
         return html.card(self._title(), facts, ("feature", "", "size"), rows)
 
 
@@ -236,28 +197,6 @@ def _size(drift: FeatureDrift) -> float:
     if not drift.effects or isnan(drift.effects[0].value):
         return 0.0
     return abs(drift.effects[0].value)
-
-
-def _with_rest(lines: list[str], total: int, noun: str) -> list[str]:
-    """Lines, and one that counts those that are not shown."""
-    left = total - len(lines)
-    if not left:
-        return lines
-    return [*lines, f"and {wording.count_of(left, f'more {noun}')}"]
-
-
-def _performance_text(found: Performance) -> str:
-    parts = []
-    if found.loss is not None:
-        rows = wording.count_of(found.labelled, "labelled row")
-        parts.append(f"loss {sections.interval_text(found.loss)} of {rows}")
-    if found.baseline is not None:
-        parts.append(f"reference {sections.interval_text(found.baseline)}")
-    for name, values in found.estimated.items():
-        parts.append(f"estimated {found.title(name)} {sections.interval_text(values)}")
-    if found.unsupported is not None:
-        parts.append(f"estimates not to be relied on: {found.unsupported}")
-    return "; ".join(parts) or "nothing known of the performance"
 
 
 def _flat(drift: FeatureDrift, names: list[str]) -> dict[str, Any]:

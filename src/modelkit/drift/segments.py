@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
+from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
+from modelkit.stats.exact import lasting_test
+from modelkit.stats.tests import holm
 
 HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
 MOST_SEGMENTS = 24  # of one column
 GENERATION_ROWS = 2048  # rows after which the oldest counts are dropped
 GENERATIONS = 4
+MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
 
 
 @final
@@ -41,12 +46,6 @@ class Segmentation:
     def of_features(self, places: Sequence[int]) -> Segmentation:
         """The same segments with the counts of some features only, by their numbers."""
         return replace(self, counts=self.counts[:, list(places)])
-
-    def joined(self, other: Segmentation) -> Segmentation:
-        """The counts of both references. Raises UsageError where the segments differ."""
-        if (self.name, self.labels, self.of_cells) != (other.name, other.labels, other.of_cells):
-            raise UsageError("the profiles differ in their segments; fit both with the same X")
-        return replace(self, counts=self.counts + other.counts)
 
     def members(self, cells: Array | None, times: Array | float | None, rows: int) -> Array:
         """The number of the segment of each row, (rows,).
@@ -193,13 +192,15 @@ class Segmented:
         places: the number of the feature that each is by; None for hours of the day.
     """
 
+    changing = ("rows", "_counts")
+
     def __init__(self, segmentations: Sequence[Segmentation], features: Sequence[Feature]) -> None:
         names = [feature.name for feature in features]
         self.by = tuple(segmentations)
         self.rows = 0
         self._places = [names.index(own.name) if own.of_cells else None for own in self.by]
         shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
-        self._counts = [np.zeros(shape, np.int32) for shape in shapes]
+        self._counts = [np.zeros(shape, np.uint16) for shape in shapes]
 
     def count(self, cells: Array, times: Array | float) -> None:
         """Count rows, uint8 (n, d), of these times, in POSIX seconds: (n,) or of all."""
@@ -223,37 +224,21 @@ class Segmented:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
             column = None if place is None else cells[:, place]
             member = own.members(column, times, len(cells))
-            counts[slot] += joint(cells, member, len(own.labels)).astype(np.int32)
+            counts[slot] += joint(cells, member, len(own.labels)).astype(np.uint16)
 
-    def since(self, row: int) -> tuple[int, list[Array]]:
-        """The latest generations of rows: the number of the first, and counts (g, k, d, 67) of each.
+    def since(self, row: int, j: int) -> tuple[int, list[Array]]:
+        """Feature number j in the latest generations of rows: the first's number, and their counts.
 
-        There are counts for each segmentation, of the generations that began after the first `row`
-        rows, or of the latest one.
+        There are counts (g, k, 67) for each segmentation, of the generations that began after the
+        first `row` rows, or of the latest one.
         """
         if not self.rows:
-            return 0, [counts[:1] * 0 for counts in self._counts]
+            return 0, [counts[:1, :, j] * 0 for counts in self._counts]
         latest = (self.rows - 1) // GENERATION_ROWS
         oldest = max(latest - GENERATIONS + 1, 0)
         first = min(max(-(-row // GENERATION_ROWS), oldest), latest)
         slots = [number % GENERATIONS for number in range(first, latest + 1)]
-        return first, [counts[slots].astype(np.int64) for counts in self._counts]
-
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and values that JSON can hold."""
-        arrays = {f"{i}": counts.astype(np.uint16) for i, counts in enumerate(self._counts)}
-        return arrays, {"rows": self.rows}
-
-    def restore(self, arrays: Mapping[str, Array], plain: Mapping[str, Any]) -> None:
-        """Go on from `state()`. Raises PackageError for counts of another shape."""
-        self.rows = plain["rows"]
-        for i, counts in enumerate(self._counts):
-            found = arrays[f"{i}"]
-            if found.shape != counts.shape:
-                raise PackageError(
-                    f"this is not a state of a Detector: its segments have counts of {found.shape}"
-                )
-            counts[:] = found
+        return first, [counts[:, :, j][slots].astype(np.int64) for counts in self._counts]
 
 
 def write_segments(
@@ -284,3 +269,89 @@ def read_segments(
             raise PackageError(f"this is not a profile: its segments by {own['name']!r} do not fit")
         found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
     return found
+
+
+# Where a change is.
+
+
+class Pair(NamedTuple):
+    """A feature in one segment: its counts in the latest generations, (g, 67), and the reference, (67,).
+
+    `first` is the number of the first of these generations.
+    """
+
+    feature: Feature
+    by: str
+    segment: str
+    share: tuple[float, float]
+    first: int
+    generations: Array
+    reference: Array
+
+
+def pairs_of(
+    features: Sequence[Feature], segmented: Segmented, alarms: Sequence[Alarm], counted: int
+) -> list[Pair]:
+    """The features with an alarm in each segment that has rows on both sides.
+
+    Args:
+        features: of the profile.
+        segmented: the latest rows.
+        alarms: those so far; the first of a feature says when its change began.
+        counted: the number of the last row in `segmented`, as alarms count.
+    """
+    names = [feature.name for feature in features]
+    began: dict[str, int] = {}
+    for alarm in alarms:
+        if alarm.feature in names and len(began) < MOST_FEATURES:
+            began.setdefault(alarm.feature, alarm.began or 0)
+    pairs = []
+    for name, row in began.items():
+        j = names.index(name)
+        first, counted_in = segmented.since(segmented.rows - (counted - row), j)
+        for own, latest in zip(segmented.by, counted_in, strict=True):
+            if own.name != name:
+                pairs += _pairs(features[j], own, own.counts[:, j], first, latest)
+    return pairs
+
+
+def _pairs(
+    feature: Feature, by: Segmentation, reference: Array, first: int, latest: Array
+) -> list[Pair]:
+    before = reference.sum(axis=1)
+    now = latest.sum(axis=(0, 2))
+    found = []
+    for k in np.flatnonzero((now > 0) & (before > 0)).tolist():
+        share = (float(before[k] / before.sum()), float(now[k] / now.sum()))
+        pair = Pair(feature, by.name, by.labels[k], share, first, latest[:, k], reference[k])
+        found.append(pair)
+    return found
+
+
+def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
+    """Features in segments, by feature and column, the largest change first.
+
+    p-values hold whenever a report is made, and are adjusted by Holm over all of them.
+    """
+    p = [
+        lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
+        for own in pairs
+    ]
+    found = []
+    for pair, adjusted in zip(pairs, holm(np.array(p)).tolist(), strict=True):
+        recent = pair.generations.sum(axis=0)
+        drift = SegmentDrift(
+            feature=pair.feature.name,
+            by=pair.by,
+            segment=pair.segment,
+            rows=int(recent.sum()),
+            share=pair.share,
+            p=adjusted,
+            effect=exact.main_effect(recent, pair.reference, ordered=pair.feature.ordered),
+        )
+        found.append(drift)
+    return tuple(sorted(found, key=_order))
+
+
+def _order(drift: SegmentDrift) -> tuple[str, str, float, float]:
+    return drift.feature, drift.by, drift.p, -drift.effect.low

@@ -327,9 +327,7 @@ class Sequence:
         return bettor.by_feature(self._p_of(bettor, bettor.evidence.peak))
 
     def _p_of(self, bettor: Bettor, wealth: Array) -> Array:
-        staked = self.staked(bettor.evidence.guarantee)
-        p: Array = np.minimum(1.0, staked / np.maximum(wealth, LEAST_WEALTH))
-        return p
+        return anytime_p(wealth, self.staked(bettor.evidence.guarantee))
 
     def staked(self, guarantee: Guarantee) -> int:
         """The largest mean that the wealth can have by now where nothing has changed."""
@@ -369,6 +367,12 @@ def _ends(places: Array) -> Array:
     """For blocks of places (blocks, size, 2), the last number, the first and the last time, (blocks, 3)."""
     times = places[:, :, 1]
     return np.stack([places[:, -1, 0], times.min(axis=1), times.max(axis=1)], axis=1)
+
+
+def anytime_p(wealth: Array, staked: float) -> Array:
+    """The p-value of each wealth, whose mean without a change is at most what was staked."""
+    p: Array = np.minimum(1.0, staked / np.maximum(wealth, LEAST_WEALTH))
+    return p
 
 
 def known(time: float) -> float | None:

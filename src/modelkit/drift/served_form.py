@@ -10,14 +10,12 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.call_marks import marks_of
 from modelkit.drift.cells import ABSENT
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.outputs import ServedCall, call_places, joined_calls, output_columns
 from modelkit.drift.profile import Profile
+from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import PERIODS, UnitRows
 from modelkit.drift.vectors import expand
-from modelkit.drift.watch import Watch
 from modelkit.model.model import Outputs
 from modelkit.signature.cast import F4, F8
 from modelkit.signature.signature import Signature
@@ -40,9 +38,9 @@ class BufferedCells:
     parts: list[UnitRows]
     answers: list[Outputs]
 
-    def steps(self, watch: Watch, sizes: Sequence[int]) -> list[Callable[[], object]]:
-        """What is to do for a watch to look at the rows, in order; `sizes` are those of the calls."""
-        cells, order = watch.arrange(self.cells, self.strata, sizes)
+    def steps(self, tracker: Tracker, sizes: Sequence[int]) -> list[Callable[[], object]]:
+        """What is to do for a tracker to look at the rows, in order; `sizes` are those of the calls."""
+        cells, order = tracker.arrange(self.cells, self.strata, sizes)
         places = self.places
         strata = self.strata
         if order is not None:
@@ -53,8 +51,8 @@ class BufferedCells:
         for start in range(0, len(cells), STEP_ROWS):
             part = slice(start, start + STEP_ROWS)
             own = None if strata is None else strata[part]
-            steps.append(partial(watch.rank, cells[part], own, places[part]))
-            steps.append(watch.settle)
+            steps.append(partial(tracker.rank, cells[part], own, places[part]))
+            steps.append(tracker.settle)
         return steps
 
 
@@ -85,13 +83,12 @@ class ServedForm:
         parts: list[UnitRows] = []
         for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(profile, names, whole)
-            marks = marks_of(profile, columns, places[at, 1] if timed else None)
-            own_cells, own_strata = to_cells(profile, marks.columns)
-            cells[at] = own_cells
-            if strata is not None and own_strata is not None:
-                strata[at] = own_strata
+            rows = profile.layout.encode_columns(columns, places[at, 1] if timed else None)
+            cells[at] = rows.cells
+            if strata is not None and rows.strata is not None:
+                strata[at] = rows.strata
             shown.append(answers)
-            parts += [UnitRows(part.key, at[part.rows]) for part in marks.parts or ()]
+            parts += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
         return BufferedCells(cells, strata, places, parts, shown)
 
     def _columns(

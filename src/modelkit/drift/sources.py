@@ -18,16 +18,19 @@ from modelkit.drift import band, risk
 from modelkit.drift.bets import Gain, Table, bets_on_rows, bets_on_tails, bets_on_units, gains
 from modelkit.drift.cells import Feature
 from modelkit.drift.losses import SHOWN_ERROR, Baseline
-from modelkit.drift.ranks import (
-    FULL_SHARE,
-    OF_REFERENCE,
-    PLACE_SCORES,
-    RECENT_UNITS,
-    SCORES,
-    Ranked,
-)
-from modelkit.drift.units import ReferenceUnits, group_table, shares_of
+from modelkit.drift.ranks import OF_REFERENCE, RECENT_UNITS, SCORES, Ranked
+from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
+from modelkit.stats.betting import ConfidenceSequence
+from modelkit.stats.intervals import mean_bound
 
+PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows, each way
+    "places up",
+    "places spread",
+    "places skewed",
+    "places down",
+    "places drawn together",
+    "places skewed down",
+)
 TWO_DEVIATIONS = 2.0  # that the mean of some units may be from the reference by chance
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
 
@@ -253,7 +256,7 @@ class Losses:
         self.allowed = 0  # the block since which the loss may be larger
         self.rows = 0
         self.total = 0.0
-        self.mean = risk.ConfidenceSequence(SHOWN_ERROR)
+        self.mean = ConfidenceSequence(SHOWN_ERROR)
 
     def count(self, losses: Array) -> None:
         """Take losses (n,), whether or not they fill a block."""
@@ -290,7 +293,7 @@ class Losses:
         """Let the loss be as large as the losses since the change began; more is another alarm."""
         losses = recent.ravel()
         total, squares = float(losses.sum()), float(losses @ losses)
-        shown = risk.risk_bound(len(losses), total, squares, SHOWN_ERROR, binary=self._binary)
+        shown = mean_bound(len(losses), total, squares, SHOWN_ERROR, binary=self._binary)
         self.bound = max(self._first, min(shown + LOSS_TOLERANCE, 1.0))
         self.allowed = blocks
         return True

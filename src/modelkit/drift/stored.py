@@ -27,7 +27,6 @@ PLAIN = (
     "train_rows",
     "ordered",
     "duplicates",
-    "epsilon",
     "unit",
     "time",
     "timed_stratum",

@@ -70,15 +70,6 @@ class TargetLabels:
             )
         return found.astype(np.uint8)[:, None]
 
-    def joined(self, other: TargetLabels | None) -> TargetLabels:
-        """The target of both references. Raises UsageError where their cells differ."""
-        if other is None or self.feature != other.feature:
-            raise UsageError(
-                "the profiles have other cells of labels: fit the profile once on all labelled "
-                "rows, or pass losses= instead of labels="
-            )
-        return replace(self, counts=self.counts + other.counts)
-
     def write(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Plain values and arrays, for `read`."""
         arrays = feature_arrays([self.feature])

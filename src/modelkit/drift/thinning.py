@@ -7,7 +7,8 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import ABSENT, Feature
+from modelkit.drift.cells import Feature
+from modelkit.drift.dependence import leave_out
 
 
 @final
@@ -36,8 +37,5 @@ class Thinning:
         """
         for j, stride in self._strides:
             first = int(self._phases[j] - self._came) % stride
-            kept = rows[first::stride]
-            values = cells[kept, j]
-            cells[rows, j] = ABSENT
-            cells[kept, j] = values
+            leave_out(cells, rows, j, slice(first, None, stride))
         self._came += len(rows)

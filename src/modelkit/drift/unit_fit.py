@@ -58,7 +58,6 @@ class Marking:
     unit: str | None
     time: str | None
     stratum: str | None
-    private: bool = False  # whether there is noise in the counts
 
     @property
     def aside(self) -> list[str]:
@@ -85,10 +84,6 @@ class Marking:
             raise UsageError(
                 "unit= compares whole units and takes every row, ordered=True takes rows some way "
                 "apart: pass one of them"
-            )
-        if self.unit is not None and self.private:
-            raise UsageError(
-                "what is kept of each unit cannot be kept private: pass unit= or epsilon="
             )
 
     def sides(
@@ -257,20 +252,38 @@ def reference_units(
     if units is None:
         return None
     found = int(units.max(initial=-1)) + 1
+    kept = _kept_units(found, counted.features, unit, seed)
+    strata = _strata_of(units, counted.member, found, unit)
+    return _units_of(_counts_of(counted, units, kept), strata[kept], counted.features, found)
+
+
+def units_of_counts(
+    counts: Array, strata: Array, features: Sequence[Feature], unit: str, seed: int
+) -> ReferenceUnits:
+    """What is kept of units with these counts (units, d, 67) and numbers of strata."""
+    kept = _kept_units(len(counts), features, unit, seed)
+    return _units_of(counts[kept], strata[kept], features, len(counts))
+
+
+def _units_of(
+    counts: Array, strata: Array, features: Sequence[Feature], found: int
+) -> ReferenceUnits:
+    table = group_table(features)
+    shares = [shares_of(each, table) for each in counts]
+    return ReferenceUnits(np.array(shares), strata, found)
+
+
+def _kept_units(found: int, features: Sequence[Feature], unit: str, seed: int) -> Array:
+    """The numbers of the units that are kept. Raises UsageError for too few."""
     if found < FEWEST_UNITS:
         raise UsageError(
             f"the reference has {many(found, unit)}; a profile of {plural(unit)} needs "
             f"{FEWEST_UNITS}, and 50 to notice much"
         )
-    strata = _strata_of(units, counted.member, found, unit)
-    most = most_units(len(counted.features))
-    kept = np.arange(found)
-    if found > most:
-        kept = np.sort(np.random.default_rng(seed).permutation(found)[:most])
-    counts = _counts_of(counted, units, kept)
-    table = group_table(counted.features)
-    shares = [shares_of(each, table) for each in counts]
-    return ReferenceUnits(np.array(shares), strata[kept], found)
+    most = most_units(len(features))
+    if found <= most:
+        return np.arange(found)
+    return np.sort(np.random.default_rng(seed).permutation(found)[:most])
 
 
 def _strata_of(units: Array, member: Array, found: int, unit: str) -> Array:

@@ -14,13 +14,13 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.buckets import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.ranks import FULL_SHARE
 from modelkit.errors import PackageError, UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
+HOUR_SECONDS = 3600  # seconds
+DAY_SECONDS = 24 * HOUR_SECONDS
 BATCH_UNIT = "batch"  # each call is a unit
 PERIODS = ("day", "week")  # of the times of rows
 CYCLES = ("weekday", "hour")  # strata that times of rows tell
@@ -31,6 +31,7 @@ MOST_UNITS = 400  # of the reference that a Profile keeps
 MOST_UNIT_BYTES = 2 << 20  # for them; each takes 32 bytes a feature
 FEWEST_UNITS = 8
 MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
+FULL_SHARE = 65_535  # what a share of one is in a uint16
 LEAST_UNITS = 50  # below, a report says what this costs
 
 
@@ -71,20 +72,6 @@ class ReferenceUnits:
             raise PackageError(
                 f"this is not a profile: its units have the shape {self.shares.shape}"
             )
-
-    def joined(self, other: ReferenceUnits | None) -> ReferenceUnits:
-        """The units of both. Raises UsageError where they are too many to keep all."""
-        if other is None:
-            raise UsageError("one of the profiles has units, the other has none")
-        shares = np.concatenate([self.shares, other.shares])
-        most = most_units(shares.shape[1])
-        if len(shares) > most:
-            raise UsageError(
-                f"together the profiles have {len(shares):,} units, and {most:,} are kept; fit one "
-                "profile on all rows"
-            )
-        strata = np.concatenate([self.strata, other.strata])
-        return ReferenceUnits(shares, strata, self.found + other.found)
 
 
 def most_units(features: int) -> int:

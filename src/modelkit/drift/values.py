@@ -160,8 +160,7 @@ class SegmentDrift:
     """A feature with an alarm in one segment: one category, range or hour of the column `by`.
 
     `rows` of the latest rows are in it, and `share` are its shares of the rows of the reference and
-    of the latest ones. `p` holds at all times, adjusted by Holm over all segments of a report, or
-    None where rows may not be tested one by one.
+    of the latest ones. `p` holds at all times, adjusted by Holm over all segments of a report.
     """
 
     feature: str
@@ -169,13 +168,12 @@ class SegmentDrift:
     segment: str
     rows: int
     share: tuple[float, float]
-    p: float | None
-    effect: Effect | None
+    p: float
+    effect: Effect
 
     def __str__(self) -> str:
-        test = "" if self.p is None else f"p {self.p:.2g}, "
-        size = "" if self.effect is None else f", {self.effect}"
-        return f"{self.feature} in {self.by} {self.segment}: {test}{self.rows:,} rows{size}"
+        where = f"{self.feature} in {self.by} {self.segment}"
+        return f"{where}: p {self.p:.2g}, {self.rows:,} rows, {self.effect}"
 
 
 @dataclass(frozen=True)

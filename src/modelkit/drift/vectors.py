@@ -35,15 +35,6 @@ class Basis:
     centroids: Array
     scale: float
 
-    def same(self, other: Basis) -> bool:
-        """Whether vectors are made into the same numbers."""
-        return (
-            self.scale == other.scale
-            and np.array_equal(self.mean, other.mean)
-            and np.array_equal(self.components, other.components)
-            and np.array_equal(self.centroids, other.centroids)
-        )
-
     def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
         """The columns made of vectors (n, d), each (n,), by name.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.errors import importing
-from modelkit.report import html
+from modelkit.report.sheet import BLUE, RED
 
 LINE = 50  # characters of a line
 AXIS_LINE = 60  # of the text below the axis
@@ -37,7 +37,7 @@ def draw_bars(
     if ax is None:
         _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
     ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
-    colors = [html.RED if height > 0 else html.BLUE for height in heights]
+    colors = [RED if height > 0 else BLUE for height in heights]
     ax.barh(range(len(bars)), heights, xerr=errors, color=colors, ecolor=ink)
     _lay_out(ax, labels, ink)
     _write_lengths(ax, heights, errors)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
+from modelkit.drift.counts import Tally
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.tallies import Tally
 from modelkit.errors import importing
 from modelkit.integrations.scorer.columns import check_known_widths
 from modelkit.integrations.scorer.refusals import check_engine_rows

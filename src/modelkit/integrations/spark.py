@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from modelkit.drift.counts import Tally
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.tallies import Tally
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.scorer.arrow import arrow_field, pyarrow
 from modelkit.integrations.scorer.refusals import (

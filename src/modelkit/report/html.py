@@ -1,5 +1,7 @@
 """Text that is safe to show on a terminal, cards for notebooks, and pages of their own.
 
+All HTML is made by `element` and `joined`, which escape every text that is not Markup.
+
 A card is a small table of escaped text, without scripts. Cards take the colours of the notebook
 they are in, whatever its theme: text is inherited, softer text is the same seen through, lines are
 a half-transparent grey, and bars have colours that stand out from white and from black.
@@ -11,62 +13,28 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+from modelkit.report.sheet import BLUE, LINE, RED, SHEET
+
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # not tabs and ends of lines
 MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
-# Their contrast to white, to #111 and to the dark grey of editors is 3.7 or more.
-BLUE = "#3b82c4"
-RED = "#d1493b"
-_LINE = "rgba(128,128,128,.45)"
 _CARD = (
-    f"border:1px solid {_LINE};border-radius:6px;padding:10px "
+    f"border:1px solid {LINE};border-radius:6px;padding:10px "
     "14px;display:inline-block;box-sizing:border-box;"
     "font:13px/1.5 "
     "system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:44em;overflow:auto;"
-    f"scrollbar-color:{_LINE} transparent"
+    f"scrollbar-color:{LINE} transparent"
 )
 _TITLE = "font-weight:600;margin-bottom:4px;overflow-wrap:anywhere"
 # Notebooks have rules of their own for tables, which these override.
 _TABLE = "border-collapse:collapse;table-layout:auto;border:0;margin:0;color:inherit;font-size:13px"
 _CELL = (
     "text-align:left;vertical-align:top;padding:1px 14px 1px 0;border:0;background:none;"
-    "line-height:1.5"
+    "color:inherit;line-height:1.5"
 )
 _SOFT = "opacity:.7;font-weight:normal"
 _NAME = "font-family:ui-monospace,monospace"
 _SHORT = 28  # characters that stay on one line
-# The sheet of pages of their own. Blue grey and orange are told apart by all common kinds of colour
-# vision, and by their lightness in print.
-SHEET = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;
---first:#4a7ba6;--second:#c2570c;
---bad:#b42318;--badbg:#fff1ef;--good:#1a7f37;--goodbg:#eefbf1}
-@media (prefers-color-scheme:dark){:root{--paper:#15191f;--ink:#e6edf3;--soft:#9aa7b4;
---line:#343c46;--first:#7fb0dc;
---second:#ff9a52;--bad:#ff9489;--badbg:#331a1a;--good:#6fd08a;--goodbg:#14281b}}
-@media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;
---first:#4a7ba6;--second:#c2570c;
---bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}
-section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;
--webkit-print-color-adjust:exact}}
-body{background:var(--paper);color:var(--ink);max-width:1180px;margin:1.5em auto!important;
-padding:0 16px}
-h1{font-size:20px!important;margin:0;overflow-wrap:anywhere}h2{font-size:15px;margin:26px 0 8px}
-h3{font-size:14px;margin:0;overflow-wrap:anywhere}
-p{margin:4px 0;max-width:50em}ul{margin:4px 0;padding-left:20px}
-li{overflow-wrap:anywhere;margin:3px 0}
-.soft{color:var(--soft)}
-.box,section{border:1px solid var(--line);border-radius:6px;padding:10px 14px}
-.box{margin:12px 0}.bad{border-left:5px solid var(--bad);background:var(--badbg)}
-.good{border-left:5px solid var(--good);background:var(--goodbg)}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:12px;
-align-items:start}
-.wide{overflow-x:auto}table{border-collapse:collapse}
-.wide td{overflow-wrap:break-word;min-width:3em;max-width:50em}
-th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line)}
-th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
-svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
-"""
 
 
 def printable(text: str) -> str:
@@ -88,57 +56,161 @@ def escape(text: str) -> str:
     )
 
 
+class Markup(str):
+    """Text that is HTML already: that which `element` and `joined` give."""
+
+    __slots__ = ()
+
+
+def joined(*parts: str) -> Markup:
+    """Parts one after the other: whatever is not Markup is text, and is escaped."""
+    return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
+
+
+def element(tag: str, *inside: str, **attributes: str) -> Markup:
+    """An element of HTML or SVG: the texts in it and the values of its attributes are escaped.
+
+    An underscore in the name of an attribute is a hyphen, and the last one is left out:
+    `element("p", "less < more", class_="soft")`. An attribute without a value is left out.
+    """
+    named = [
+        f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for name, value in attributes.items()
+        if value
+    ]
+    return Markup(f"<{tag}{''.join(named)}>{joined(*inside)}</{tag}>")
+
+
+# Cards.
+
+
 def card(
     title: str,
     facts: Iterable[tuple[str, str]],
     header: Sequence[str] = (),
     rows: Iterable[Sequence[str]] = (),
-) -> str:
+) -> Markup:
     """A card: a title, facts as name and value, and a table with a header."""
-    body = "".join(_table_row(cells, first=_NAME) for cells in rows)
-    tables = _table(_facts(facts))
+    body = [_table_row(cells, first=_NAME) for cells in rows]
+    tables = [_table([_table_row(fact, first=_SOFT) for fact in facts])]
     if body:
-        head = "".join(_cell("th", _cell_text(name), _SOFT) for name in header)
-        tables += _table(_line(head) + body, above=6)
-    return _frame(title, tables)
+        head = _line([_cell("th", _cell_text(name), _SOFT) for name in header])
+        tables.append(_table([head, *body], above=6))
+    return _frame(title, *tables)
 
 
 def bars(
     title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]
-) -> str:
+) -> Markup:
     """A card with one bar a row: (name, what it holds, length).
 
     A negative length is drawn in blue to the left of a line, a positive one in red to its right.
     """
     widest = max((abs(length) for _, _, length in rows), default=0) or 1
-    lines = "".join(_bar_row(name, held, length, length / widest) for name, held, length in rows)
-    return _frame(title, _table(lines) + _table(_facts(facts), above=6))
+    lines = [_bar_row(name, held, length, length / widest) for name, held, length in rows]
+    about = [_table_row(fact, first=_SOFT) for fact in facts]
+    return _frame(title, _table(lines), _table(about, above=6))
 
 
-def page(title: str, body: str, style: str = "") -> str:
-    """A page of its own around a card, or around a body with a style sheet."""
-    sheet = f"<style>{style}</style>" if style else ""
+def _frame(title: str, *tables: str) -> Markup:
+    return element("div", element("div", title, style=_TITLE), *tables, style=_CARD)
+
+
+def _table(lines: Iterable[str], above: int = 0) -> Markup:
+    return element("table", *lines, style=f"{_TABLE};margin-top:{above}px")
+
+
+def _table_row(cells: Sequence[str], first: str) -> Markup:
+    styles = [first] + [""] * (len(cells) - 1)
+    pairs = zip(cells, styles, strict=True)
+    return _line([_cell("td", _cell_text(text), style) for text, style in pairs])
+
+
+def _line(cells: Iterable[str]) -> Markup:
+    return element("tr", *cells, style="background:none")
+
+
+def _cell(tag: str, content: str, style: str = "") -> Markup:
+    return element(tag, content, style=f"{_CELL};{style}")
+
+
+def _cell_text(text: str) -> Markup:
+    """Text in a cell: short text stays on one line, and a word wider than the card is broken."""
+    fit = "white-space:nowrap" if len(text) <= _SHORT else "min-width:16em;overflow-wrap:anywhere"
+    return element("div", text, style=fit)
+
+
+def _bar_row(name: str, held: str, length: float, share: float) -> Markup:
+    """A row of a card of bars; `share` is the length relative to the longest, -1 to 1."""
+    width = 50 * abs(share)
+    left = 50 - width if share < 0 else 50.0
+    size = f"left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{BLUE if share < 0 else RED}"
+    line = f"position:absolute;left:50%;width:1px;height:100%;background:{LINE}"
+    bar = element(
+        "div",
+        element("div", style=line),
+        element("div", style=f"position:absolute;top:.25em;{size}"),
+        style="position:relative;width:16em;height:1.5em",
+    )
+    cells = [_cell_text(name), _cell_text(held), bar, _cell_text(number(length, 3, "+"))]
+    return _line([_cell("td", content, "vertical-align:middle") for content in cells])
+
+
+# Pages and their parts.
+
+
+def page(title: str, *parts: str, style: str = "") -> str:
+    """A page of its own with the style sheet, and with rules that no other page has."""
+    meta = {"viewport": "width=device-width", "color-scheme": "light dark"}
+    head = [f'<meta name="{name}" content="{value}">' for name, value in meta.items()]
+    body = element("body", element("h1", title), *parts)
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f'<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title>{sheet}"
-        '<body style="margin:2em;font:14px/1.5 system-ui,sans-serif">'
-        f'<h1 style="font-size:16px">{escape(title)}</h1>'
-        f"{body}</body></html>\n"
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{"".join(head)}'
+        f"{element('title', title)}<style>{SHEET}{style}</style>{body}</html>\n"
     )
 
 
-def wide_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def part(title: str, *inside: str) -> Markup:
+    """A part of a page under its heading; nothing where there is nothing in it."""
+    return joined(element("h2", title), *inside) if any(inside) else Markup()
+
+
+def section(title: str, words: str, *inside: str) -> Markup:
+    """A part of a grid: a small heading, a line of soft words, and what they are about."""
+    about = element("p", words, class_="soft")
+    return element("section", element("h3", title), about, *inside)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
     """A table of a page of its own; where it is wider than the page, it scrolls by itself."""
-    lines = [_tagged_line(header, "th")]
+    lines = [_tagged_line(header, "th")] if any(header) else []
     lines += [_tagged_line(cells, "td") for cells in rows]
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+    return element("div", element("table", *lines), class_="wide")
 
 
-def _tagged_line(cells: Sequence[str], tag: str) -> str:
-    inside = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr>{inside}</tr>"
+def _tagged_line(cells: Sequence[str], tag: str) -> Markup:
+    return element("tr", *[element(tag, cell) for cell in cells])
+
+
+def facts_list(facts: Iterable[tuple[str, str]]) -> Markup:
+    """Names and what they are, side by side."""
+    lines = [joined(element("dt", name), element("dd", text)) for name, text in facts]
+    return element("dl", *lines)
+
+
+def bullets(items: Iterable[str]) -> Markup:
+    """A list with bullets; nothing without items."""
+    lines = [element("li", item) for item in items]
+    return element("ul", *lines) if lines else Markup()
+
+
+def more(total: int, shown: int, noun: str = "") -> Markup:
+    """A line that counts what is not shown, if there is any."""
+    left = total - shown
+    return element("p", f"and {left:,} more {noun}".rstrip()) if left > 0 else Markup()
+
+
+# Numbers and names.
 
 
 def short(value: object) -> str:
@@ -163,55 +235,3 @@ def some(names: Sequence[object]) -> str:
     """The first of many names, and how many more there are."""
     more = len(names) - MOST_NAMES
     return ", ".join(map(str, names[:MOST_NAMES])) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _frame(title: str, tables: str) -> str:
-    return f'<div style="{_CARD}"><div style="{_TITLE}">{escape(title)}</div>{tables}</div>'
-
-
-def _table(lines: str, above: int = 0) -> str:
-    return f'<table style="{_TABLE};margin-top:{above}px">{lines}</table>'
-
-
-def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    return "".join(_table_row(fact, first=_SOFT) for fact in facts)
-
-
-def _table_row(cells: Sequence[str], first: str) -> str:
-    styles = [first] + [""] * (len(cells) - 1)
-    return _line(
-        "".join(
-            _cell("td", _cell_text(text), style) for text, style in zip(cells, styles, strict=True)
-        )
-    )
-
-
-def _line(cells: str) -> str:
-    return f'<tr style="background:none">{cells}</tr>'
-
-
-def _cell(tag: str, content: str, style: str = "") -> str:
-    return f'<{tag} style="{_CELL};{style}">{content}</{tag}>'
-
-
-def _cell_text(text: str) -> str:
-    """Text in a cell: short text stays on one line, and a word wider than the card is broken."""
-    fit = "white-space:nowrap" if len(text) <= _SHORT else "min-width:16em;overflow-wrap:anywhere"
-    return f'<div style="{fit}">{escape(text)}</div>'
-
-
-def _bar_row(name: str, held: str, length: float, share: float) -> str:
-    """A row of a card of bars; `share` is the length relative to the longest, -1 to 1."""
-    width = 50 * abs(share)
-    left = 50 - width if share < 0 else 50.0
-    color = BLUE if share < 0 else RED
-    line = (
-        f'<div style="position:absolute;left:50%;width:1px;height:100%;background:{_LINE}"></div>'
-    )
-    bar = (
-        f'<div style="position:relative;width:16em;height:1.5em">{line}'
-        '<div style="position:absolute;top:.25em;'
-        f'left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{color}"></div></div>'
-    )
-    cells = [_cell_text(name), _cell_text(held), bar, _cell_text(number(length, 3, "+"))]
-    return _line("".join(_cell("td", content, "vertical-align:middle") for content in cells))

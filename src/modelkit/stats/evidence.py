@@ -54,7 +54,8 @@ class Evidence:
     change came.
     """
 
-    changing = ("_wealth", "_run", "_began", "_born", "value", "peak", "steps", "spent")
+    # What changes; the rest comes from the arguments. `most` follows with the next step.
+    changing = ("_wealth", "_run", "_began", "value", "peak", "steps", "_born", "spent")
     __slots__ = (
         "_began",
         "_born",
@@ -183,17 +184,3 @@ def log_mean(logs: Array) -> float:
     if most == -inf:
         return -inf
     return most + log(float(np.exp(logs - most) @ np.full(len(logs), 1 / len(logs))))
-
-
-def holm(p: Array) -> Array:
-    """Adjusted p-values (n,) of p-values (n,), however dependent they are (Holm 1979).
-
-    Rejecting those that are at most alpha errs with a probability of at most alpha.
-    """
-    tests = len(p)
-    order = np.argsort(p, kind="stable")
-    left = np.arange(tests, 0, -1)  # tests that are not rejected before each one
-    rising = np.maximum.accumulate(left * p[order])
-    adjusted = np.empty(tests)
-    adjusted[order] = np.minimum(rising, 1)
-    return adjusted

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Any, final
 from urllib.parse import urlsplit
 
@@ -40,7 +41,7 @@ class Bucket:
             self._store: Any = from_url(self.url)
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
-        """Make a file. The answer to a put that was made may be lost: the caller compares."""
+        """Make a file; returns False where there is another one of this name."""
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -48,7 +49,7 @@ class Bucket:
             try:
                 obstore.put(self._store, name, data, mode="create")
             except AlreadyExistsError:
-                return False
+                return self.read(name, inf) == data
         return True
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:

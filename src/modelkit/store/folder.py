@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import final
 
@@ -47,10 +48,13 @@ class DiskFolder:
         self._swept: set[Path] = set()
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
-        """Make a file. Raises RegistryError where the file system has no hard links."""
+        """Make a file; returns False where there is another one of this name.
+
+        Raises RegistryError where the file system has no hard links.
+        """
         target = Path(self.path(name))
         if target.exists():
-            return False
+            return self.read(name, inf) == data
         _make_folder(target.parent)
         if target.parent not in self._swept:
             self._swept.add(target.parent)
@@ -65,7 +69,7 @@ class DiskFolder:
         finally:
             Path(temporary).unlink(missing_ok=True)
         _flush(target.parent)
-        return made
+        return made or self.read(name, inf) == data
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
         """The content of a file, or None. Raises NotAFile for anything but a regular file."""

@@ -19,7 +19,10 @@ class Store(Protocol):
     concurrent: int
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
-        """Make a file, whole or not at all; returns False where there is one of this name."""
+        """Make a file, whole or not at all; returns False where there is another one of this name.
+
+        An answer may be lost on its way, so a file that has this content was made, by whomever.
+        """
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
         """The content of a file, or None where there is none.

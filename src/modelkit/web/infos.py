@@ -121,28 +121,30 @@ def _version() -> str:
 def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
     """A page with the card of every model, by the name under which it answers."""
     state = "ready" if ready else "not ready: closing"
-    sections = "".join(_section(name, model) for name, model in models.items())
     about = "openapi.json describes what requests look like"
-    body = f'<p style="margin:0">{state}</p><p style="margin:0">{about}</p>{sections}'
-    return Reply(200, _PAGE_HEADERS, html.page("modelkit", body, _PAGE_STYLE).encode())
+    lines = [html.element("p", text) for text in (state, about)]
+    sections = [_section(name, model) for name, model in models.items()]
+    body = html.page("modelkit", *lines, *sections, style=_PAGE_STYLE)
+    return Reply(200, _PAGE_HEADERS, body.encode())
 
 
-def _section(name: str, model: Model) -> str:
-    title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
+def _section(name: str, model: Model) -> html.Markup:
     rollout = layer_of(model, Rollout)
-    request = _request(name, model)
+    parts: list[str] = [_request(name, model)]
     if rollout is None:
-        return f"{title}{request}{model._repr_html_()}"
-    progress = rollout.status()
-    models = "".join(held._repr_html_() for held in rollout.models)
-    return f"{title}{request}{progress._repr_html_()}{progress.charts()}{models}"
+        parts.append(model._repr_html_())
+    else:
+        progress = rollout.status()
+        parts += [progress._repr_html_(), progress.charts()]
+        parts += [held._repr_html_() for held in rollout.models]
+    return html.part(name, *parts)
 
 
-def _request(name: str, model: Model) -> str:
+def _request(name: str, model: Model) -> html.Markup:
     """A request that the model answers, where it is short."""
     example = plain_example(model.signature)
     if example is None:
-        return ""
-    path = html.escape(f"models/{quote(name, safe='')}/predict")
+        return html.Markup()
+    path = f"models/{quote(name, safe='')}/predict"
     style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .5em"
-    return f'<pre style="{style}">POST {path}\n{html.escape(json.dumps(example))}</pre>'
+    return html.element("pre", f"POST {path}\n{json.dumps(example)}", style=style)

@@ -36,7 +36,7 @@ def test_a_detector_goes_on_in_the_child_of_a_fork_though_its_lock_was_held():
     release = threading.Event()
 
     def hold():
-        with detector._current.turn():
+        with detector._tracker.turn():
             held.set()
             release.wait(60)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modelkit.drift.exact import effects, exact_test, js, ks, root_psi, tv
+from modelkit.drift.exact import effects, js, ks, root_psi, tv
+from modelkit.stats.exact import exact_test
 
 STATISTICS = ["anderson_darling", "chi_square"]
 

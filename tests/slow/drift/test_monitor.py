@@ -34,7 +34,7 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
     watched.predict(rows(10))
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    with watched._intake._current.turn():
+    with watched._intake.tracker.turn():
         process = context.Process(target=child, args=(watched, queue))
         process.start()
     process.join(60)

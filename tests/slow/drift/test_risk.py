@@ -5,7 +5,8 @@ import pytest
 from helpers.calibrated import peak_of
 from scipy import stats
 
-from modelkit.drift.risk import ConfidenceSequence, risk_bound
+from modelkit.stats.betting import ConfidenceSequence
+from modelkit.stats.intervals import mean_bound
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -13,7 +14,7 @@ def test_the_bound_is_rarely_too_low(binary):
     rng = np.random.default_rng(0)
     losses = rng.random((2000, 100)) < 0.1 if binary else rng.beta(1, 9, (2000, 100))
     bounds = [
-        risk_bound(100, x.sum(), (x**2).sum(), 0.05, binary=binary) for x in losses.astype(float)
+        mean_bound(100, x.sum(), (x**2).sum(), 0.05, binary=binary) for x in losses.astype(float)
     ]
     below = int((np.array(bounds) < 0.1).sum())
     assert stats.binomtest(below, 2000, 0.05, alternative="greater").pvalue > 1e-3

@@ -9,9 +9,9 @@ from scipy.stats import binomtest, kstest
 
 import modelkit as mk
 from modelkit.drift.open_unit import TRAIL
-from modelkit.drift.ranks import FULL_SHARE, RECENT_UNITS
-from modelkit.drift.unit_permutation import compare_units
-from modelkit.drift.units import ReferenceUnits, most_units
+from modelkit.drift.permutation import compare_units
+from modelkit.drift.ranks import RECENT_UNITS
+from modelkit.drift.units import FULL_SHARE, ReferenceUnits, most_units
 
 
 def p_values(runs, m, n, limit=None, strata=None):
@@ -186,4 +186,4 @@ def test_a_state_does_not_grow_with_the_units():
             detector.update({"x": rng.normal(size=5)})
         sizes.append(len(detector.state()))
     assert abs(sizes[1] - sizes[0]) < 2000  # numbers have more digits
-    assert len(detector._watch.units.sequence.recent()) == RECENT_UNITS
+    assert len(detector._tracker.units.recent()[0]) == RECENT_UNITS

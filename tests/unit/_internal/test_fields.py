@@ -1,8 +1,14 @@
 """Public frozen values are values: whatever sequence they were given, they are equal and have a hash."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import pytest
 
 import modelkit as mk
+from modelkit._internal import fields
 
 A = mk.Column("a")
 X = mk.TensorSpec("x", "float32", ("n", 1), (A,))
@@ -80,3 +86,32 @@ def test_items_of_another_kind_are_refused(make, message):
     """They were an AttributeError: a str has no dtype, and a float no share."""
     with pytest.raises(TypeError, match=message):
         make()
+
+
+@dataclass(frozen=True)
+class Alias:
+    version: str
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Named:
+    aliases: Mapping[str, Alias]
+    why: dict[str, str] = field(default_factory=dict)
+
+
+def test_a_mapping_of_values_is_written_and_read():
+    named = Named({"a": Alias("1", (1, 2)), "b": Alias("2")}, {"x": "y"})
+    plain = fields.write_object(named)
+    assert plain["aliases"]["a"] == {"version": "1", "numbers": [1, 2]}
+    assert fields.read_object(Named, plain, "here") == named
+
+
+def test_fields_that_a_newer_modelkit_added_are_left_out():
+    plain = {"version": "1", "until": "2027"}
+    assert fields.read_known(Alias, plain, "here") == Alias("1")
+    with pytest.raises(ValueError, match=r"here: unknown fields \['until'\]"):
+        fields.read_object(Alias, plain, "here")
+    for broken in ({}, None, [], {"version": 1}):
+        with pytest.raises(ValueError, match="here"):
+            fields.read_known(Alias, broken, "here")

@@ -155,9 +155,9 @@ def test_containers_of_one_column_have_the_same_cells():
         pl.DataFrame({"x": [1, None, 3, 2, None, 8]}), pa.table({"x": values}),
         pa.table({"x": [1, None, 3, 2, None, 8]}),
     ):  # fmt: skip
-        assert np.array_equal(profile.features[0].cells(profile.columns(rows)["x"]), expected), (
-            type(rows)
-        )
+        assert np.array_equal(
+            profile.features[0].cells(profile.layout.columns(rows)["x"]), expected
+        ), type(rows)
 
 
 def test_strings_and_flags_of_all_containers_have_the_same_cells():
@@ -169,7 +169,7 @@ def test_strings_and_flags_of_all_containers_have_the_same_cells():
         pl.DataFrame({"c": names, "f": flags}).with_columns(pl.col("c").cast(pl.Categorical)),
         pa.table({"c": pa.array(names).dictionary_encode(), "f": flags}),
     ):  # fmt: skip
-        found = profile.columns(rows)
+        found = profile.layout.columns(rows)
         assert [f.cells(found[f.name]).tolist() for f in profile.features] == [
             [0, GONE, UNKNOWN_CATEGORY],
             [2, GONE, 1],
@@ -192,8 +192,10 @@ def test_times_are_microseconds_in_utc_whatever_they_come_in():
         pl.Series([moment.replace(tzinfo=None), None]),
         pa.array([berlin, None]), [moment.replace(tzinfo=None), float("nan")],
     ):  # fmt: skip
-        assert feature.cells(profile.columns({"t": values})["t"]).tolist() == expected, values
-    days = profile.columns({"t": [dt.date(2024, 1, 5), dt.date(1, 1, 1)]})["t"]
+        assert feature.cells(profile.layout.columns({"t": values})["t"]).tolist() == expected, (
+            values
+        )
+    days = profile.layout.columns({"t": [dt.date(2024, 1, 5), dt.date(1, 1, 1)]})["t"]
     assert (feature.cells(days) < GONE).all()
     assert feature.cells(np.array([2**62], "M8[D]")).tolist() != [GONE]
 
@@ -244,7 +246,7 @@ def test_long_names_are_hashed_and_text_columns_hold_no_words():
     rows = {"c": [story, "short"] * 100, "t": [story, "b"] * 100}
     profile = Profile.fit(rows, text=["t"])
     assert story.encode() not in profile.to_bytes()
-    assert profile.columns(rows)
+    assert profile.layout.columns(rows)
     category, text = profile.features
     assert sorted(category.cells(column([story, "short", "else"])).tolist()) == [
         0,

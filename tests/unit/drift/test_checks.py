@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_iris
 
 import modelkit as mk
-from modelkit.drift import exact
 from modelkit.drift.repeats import duplicates, row_hashes
 from modelkit.errors import UsageError
+from modelkit.stats.exact import constant_test
 
 
 def test_checks_find_what_went_up_and_what_is_constant():
@@ -45,7 +45,7 @@ def test_the_probability_of_a_constant_batch_is_exact(reference, n):
     batch[0] = n
     pooled = np.array(reference) + batch
     expected = sum(comb(int(rows), n) for rows in pooled) / comb(int(pooled.sum()), n)
-    assert exact.constant_test(batch, np.array(reference)) == pytest.approx(expected)
+    assert constant_test(batch, np.array(reference)) == pytest.approx(expected)
 
 
 def test_a_check_of_duplicates_says_that_it_is_not_exact():

@@ -155,7 +155,7 @@ def test_the_profile_is_that_of_the_package(tmp_path):
 def broken(state, profile, served=None):
     """A state whose own part of the Monitor lacks a number, or has another."""
     from modelkit.drift import codec
-    from modelkit.drift.watch import STATE_SCHEMA
+    from modelkit.drift.state import STATE_SCHEMA
 
     about, arrays = codec.unpack(STATE_SCHEMA, state, "state")
     about["monitor"]["served"] = served
@@ -193,7 +193,7 @@ def watched_days(monitor, clock, days, seed, shift=0.0):
 
 
 def stream_of(monitor):
-    return monitor.detector._watch.units
+    return monitor.detector._tracker.units
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8])
@@ -337,7 +337,7 @@ def test_rows_that_come_in_meanwhile_wait_for_no_state_or_report_and_are_in_none
         return found.rows, found.features, found.checks
 
     expected = ask(alone)
-    module, name = {"state": (codec, "pack"), "report": (findings, "of_stream")}[what]
+    module, name = {"state": (codec, "pack"), "report": (findings.Findings, "report")}[what]
     monkeypatch.setattr(module, name, serving(getattr(module, name)))
     assert ask(watched) == expected
     assert meanwhile == [True]

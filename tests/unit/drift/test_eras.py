@@ -80,9 +80,9 @@ def test_a_monitor_shows_the_alarms_of_all_references_and_the_features_of_this_o
     assert watched.alarms == held.alarms == before != ()
     assert watched.alarmed == frozenset()
     watched.predict(column(1000, 7, 2.0)[:, None])
-    assert watched.detector._watch.counted == watched.served == 40 * 64 + 1000
+    assert watched.detector._tracker.counted == watched.served == 40 * 64 + 1000
     again = mk.Monitor.resume(model(), watched.state(), fitted(2.0))
-    assert again.detector._watch.counted == 40 * 64 + 1000
+    assert again.detector._tracker.counted == 40 * 64 + 1000
 
 
 def test_segments_are_of_the_rows_since_the_change_though_a_budget_left_most_out_before():
@@ -138,7 +138,7 @@ def test_calls_that_come_meanwhile_are_of_one_reference_and_none_is_lost():
     assert failed == []
     assert watched.failures == 0, watched.last_failure
     assert watched.detector.rows == watched.served == watched.shown == 4 * 3 * (20 * 21 // 2)
-    assert sum(era.buckets.all()[0].rows for era in held._watch.chronicle.eras if era.buckets.all()) == (
+    assert sum(era.buckets.all()[0].rows for era in held._tracker.eras if era.buckets.all()) == (
         watched.served
     )  # fmt: skip
 
@@ -205,7 +205,7 @@ def daily(seed):
 
 def in_turn(detector, call, rebase):
     """Let a thread come to the lock of what is known, take a new reference, and let it go on."""
-    current = detector._current
+    current = detector._tracker
     current.lock = telling = Telling(current.lock)
     found = []
     with telling.lock:
@@ -227,7 +227,7 @@ def test_the_time_that_is_told_during_a_rebase_is_told_to_the_new_reference():
         detector.update({"x": column(40, 8), "t": np.full(40, 1.1e9 + 86_400)})
 
     assert in_turn(detector, lambda: detector.update(at=1.1e9 + 2 * 86_400), rebase) == [[]]
-    stream = detector._watch.units
+    stream = detector._tracker.units
     assert detector.profile.digest == later.digest
     assert (stream.sequence.blocks, stream.open_rows) == (1, 0)
 
@@ -311,7 +311,7 @@ def test_a_new_reference_and_a_state_have_whole_calls():
     while worker.is_alive():
         profile = detector.profile
         again = mk.Detector.resume(profile, detector.state())
-        ((_, stream),) = again._watch.streams()
+        ((_, stream),) = again._tracker.streams()
         assert stream.totals[0].sum() == stream.members
         detector.rebase((first, second)[rounds % 2], "again")
         rounds += 1

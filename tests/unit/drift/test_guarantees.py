@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import modelkit as mk
-from modelkit.drift import band, privacy
+from modelkit.drift import band
 from modelkit.drift.columns import fifth
-from modelkit.errors import UsageError
 from modelkit.stats.evidence import Evidence
 
 UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])
@@ -45,52 +44,6 @@ def test_rows_within_the_tolerance_are_no_material_change():
         assert (gains[~within] > 1 - 1e-12).any(axis=1).all()
 
 
-def privately(epsilon, seed):
-    rng = np.random.default_rng(seed)
-    train, rows = ({"flag": rng.random(3000) < 0.9, "x": rng.normal(size=3000)} for _ in range(2))
-    return mk.Profile.fit(train, reference=rows, epsilon=epsilon), mk.Profile.fit(
-        train, reference=rows
-    )
-
-
-def test_noise_for_privacy_is_within_its_bound():
-    """Also for a flag, 64 of whose cells are empty: there the noise that is cut at zero adds up."""
-    wrong = 0
-    for seed in range(20):
-        noisy, plain = privately(0.2, seed)
-        for feature, counts, true in zip(
-            plain.features, noisy.counts[0], plain.counts[0], strict=True
-        ):
-            groups = np.frombuffer(feature.coarse, np.uint8)
-            cells = np.cumsum(np.bincount(groups, minlength=16))
-            bound = privacy.most_noise(0.2, 2, cells, 0.2)
-            upto, there = (np.cumsum(np.bincount(groups, c, 16)) for c in (counts, true))
-            moved = np.abs(upto / upto[-1] - there / there[-1])[:-1]
-            wrong += bool(
-                (moved > bound[:-1] / upto[-1]).any() or abs(upto[-1] - there[-1]) > bound[-1]
-            )
-    assert wrong <= 8
-
-
-def test_a_band_around_noisy_counts_is_wider_everywhere():
-    counts = np.array([500, 300, 700, 500])
-    noise = privacy.most_noise(1.0, 3, np.array([10, 30, 50, 67]), 0.01)
-    assert (band.band(counts, 0.03, 0.01, noise) > band.band(counts, 0.03, 0.01)).all()
-
-
-def test_an_exact_test_refuses_counts_with_noise():
-    noisy, _ = privately(1.0, 0)
-    with pytest.raises(UsageError, match="noise for privacy"):
-        mk.Detector(noisy).test({"flag": np.ones(100, bool), "x": np.zeros(100)})
-
-
-@pytest.mark.parametrize("more", [{"ordered": True}, {"scores": np.linspace(0, 1, 100)}])
-def test_privacy_refuses_rows_whose_place_counts(more):
-    rows = {"x": np.arange(100.0)}
-    with pytest.raises(UsageError, match="each row must be counted"):
-        mk.Profile.fit(rows, reference=rows, epsilon=1.0, **more)
-
-
 def test_the_scale_of_errors_comes_from_other_rows_than_their_mean():
     rows = {"x": np.arange(1000.0)}
     labels = np.ones(1000)
@@ -118,7 +71,7 @@ def test_workers_raise_an_alarm_by_the_mean_of_their_evidence(two_workers):
     profile, of = two_workers
     moved, calm = of(0.5), of(0.0)
     report = mk.Detector.merge(profile, [moved.state(), calm.state()])
-    wealth = np.mean([d._watch.streams()[0][1].material_wealth()[0] for d in (moved, calm)])
+    wealth = np.mean([d._tracker.streams()[0][1].material_wealth()[0] for d in (moved, calm)])
     assert [alarm.kind for alarm in report.alarms] == ["material"]
     assert report.alarms[0].p == report.features[0].p_material == pytest.approx(1 / wealth)
 
@@ -128,7 +81,7 @@ def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
     profile, of = two_workers
     slight = of(0.5)
     assert any(alarm.kind == "material" for alarm in slight.alarms)
-    stream = slight._watch.streams()[0][1]
+    stream = slight._tracker.streams()[0][1]
     stream.bettors["material"].won[:] = 0
     stream.bettors["material"].evidence.value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
     assert stream.bettors["material"].enough(stream.bettors["material"].evidence.value).all()
@@ -141,7 +94,7 @@ def test_merged_evidence_of_recurring_alarms_is_measured_by_the_rows(two_workers
     profile, of = two_workers
     calm = of(0.0, "arl")
     report = mk.Detector.merge(profile, [calm.state(), calm.state()])
-    wealth = calm._watch.streams()[0][1].bettors["material"].evidence.value[0]
+    wealth = calm._tracker.streams()[0][1].bettors["material"].evidence.value[0]
     assert wealth > 100
     assert report.features[0].p_material == pytest.approx(min(1, 20_000 / wealth))
     assert not report.alarms
@@ -178,5 +131,5 @@ def test_a_stratum_has_one_name_whatever_type_its_number_comes_in(fitted, served
     detector = mk.Detector(mk.Profile.fit(train, reference=rows, stratum="hour"))
     later = hour.astype(fitted).astype(object if fitted is np.str_ else served)
     detector.update({"x": rows["x"], "hour": later})
-    assert detector._watch.strangers == 0
+    assert detector._tracker.strangers == 0
     assert detector.profile.strata == ("0", "1")

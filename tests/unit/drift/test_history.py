@@ -1,17 +1,18 @@
-"""The history: bounded counts by hour and day, as reports, frames and charts; kept, and merged."""
+"""The history: bounded counts by hour and day, as reports and frames; kept, and merged."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.examples import examples
+from helpers.frozen import thawed
 from helpers.streams import column, rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift.buckets import MOST_DAYS, MOST_HOURS, Buckets, reach
-from modelkit.drift.ranks import tally
+from modelkit.drift.counts import count_by
 from modelkit.errors import Conflict, UsageError
 
 HOUR = 3600
@@ -74,7 +75,7 @@ def test_no_row_is_lost_nor_counted_twice_and_the_size_is_bounded(calls, seed, m
         cells = r.integers(0, 67, (n, 3), dtype=np.uint8)
         times = START + start + r.random(n) * spread
         counts = buckets.count(int(r.integers(2)), cells, times)
-        assert (counts == tally(cells)).all()
+        assert (counts == count_by(cells)[0]).all()
         whole += counts
         taken += n
     kept = buckets.all()
@@ -90,9 +91,7 @@ def test_no_row_is_lost_nor_counted_twice_and_the_size_is_bounded(calls, seed, m
         for bucket in kept:
             total += bucket.counts
         assert (total.sum(axis=0) == whole).all()
-    arrays, plain = buckets.state()
-    again = Buckets(2, 3, most_bytes)
-    again.restore(arrays, plain)
+    again = thawed(buckets, Buckets(2, 3, most_bytes))
     assert [vars(bucket) | {"counts": None} for bucket in again.all()] == [
         vars(bucket) | {"counts": None} for bucket in kept
     ]
@@ -121,7 +120,7 @@ def test_rows_are_in_the_bucket_of_their_time_however_they_come(n, seed):
             assert (mine.counts == theirs.counts).all()
     for bucket in at_once.all():
         inside = (times >= bucket.start) & (times < bucket.end)
-        assert (bucket.counts[0] == tally(cells[inside])).all()
+        assert (bucket.counts[0] == count_by(cells[inside])[0]).all()
 
 
 def test_a_bucket_of_more_rows_than_32_bits_hold_counts_on():
@@ -131,8 +130,7 @@ def test_a_bucket_of_more_rows_than_32_bits_hold_counts_on():
     bucket.add(0, slice(0, 1), np.full((1, 67), 2**31), 2**31)
     bucket.add(0, slice(0, 1), np.full((1, 67), 2**31), 2**31)
     assert bucket.counts[0, 0, 0] == 2**32 + 1
-    other = Buckets(1, 1, 1 << 20)
-    other.restore(*buckets.state())
+    other = thawed(buckets, Buckets(1, 1, 1 << 20))
     assert other.all()[0].counts[0, 0, 0] == 2**32 + 1
 
 

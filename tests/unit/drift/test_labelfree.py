@@ -6,56 +6,13 @@ from helpers.calibrated import CLASSES, binary_rows, multiclass_rows
 from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
-from modelkit.drift.isotonic import calibrate, fit_isotonic
-from modelkit.drift.labelfree import Calibration, Gap, expected_auc
+from modelkit.drift.labelfree import Calibration, Gap
+from modelkit.stats.isotonic import calibrate
+from modelkit.stats.ranks import expected_area
 
 P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
-
-
-labelled = st.lists(
-    st.tuples(st.integers(0, 30), st.integers(0, 1), st.integers(1, 3)), min_size=1, max_size=80
-)
-
-
-@given(labelled)
-def test_an_isotonic_fit_is_that_of_scikit_learn(rows):
-    scores, labels, weights = (np.array(column, float) for column in zip(*rows, strict=True))
-    expected = IsotonicRegression(out_of_bounds="clip").fit(scores, labels, weights)
-    at = np.linspace(-1, 31, 97)
-    assert calibrate(at, fit_isotonic(scores, labels, weights)) == pytest.approx(
-        expected.predict(at)
-    )
-    repeated = (np.repeat(column, weights.astype(int)) for column in (scores, labels))
-    assert calibrate(at, fit_isotonic(*repeated)) == pytest.approx(expected.predict(at))
-
-
-@given(labelled)
-def test_the_order_of_rows_does_not_matter_and_the_fit_rises(rows):
-    scores, labels, _ = (np.array(column, float) for column in zip(*rows, strict=True))
-    knots = fit_isotonic(scores, labels)
-    assert (np.diff(knots[0]) > 0).all()
-    assert (np.diff(knots[1]) >= 0).all()
-    assert knots == pytest.approx(fit_isotonic(scores[::-1], labels[::-1]))
-
-
-def test_rows_without_weight_do_not_count():
-    scores, labels, weights = np.array([1.0, 2, 3]), np.array([1, 0, 1]), np.array([0, 1, 1])
-    assert (fit_isotonic(scores, labels, weights) == fit_isotonic(scores[1:], labels[1:])).all()
-
-
-def test_many_steps_become_64_knots_that_keep_the_mean_and_stay_close():
-    rng = np.random.default_rng(0)
-    scores = np.sort(rng.random(20_000))
-    labels = (rng.random(20_000) < scores).astype(float)
-    knots = fit_isotonic(scores, labels)
-    full = IsotonicRegression(out_of_bounds="clip").fit(scores, labels)
-    assert len(full.X_thresholds_) > 64 >= knots.shape[1]
-    p = calibrate(scores, knots)
-    assert p.mean() == pytest.approx(labels.mean(), abs=2e-3)
-    assert np.abs(p - full.predict(scores)).mean() < 0.01
 
 
 def exactly():
@@ -71,13 +28,13 @@ def test_expected_performance_has_its_reference_values():
     assert (got.precision(), got.recall()) == pytest.approx((0.71, 0.86585366))
     assert got.f1() == pytest.approx(0.78021978)
     assert got.variance**0.5 / len(P) == pytest.approx(0.14604151)
-    assert expected_auc(P, P) == pytest.approx(0.81894934)
+    assert expected_area(P, P) == pytest.approx(0.81894934)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
 def test_where_labels_are_known_the_area_is_that_of_scikit_learn(rows):
     labels, scores = (np.array(column, float) for column in zip(*rows, strict=True))
-    area = expected_auc(labels, scores)
+    area = expected_area(scores, labels)
     if 0 < labels.sum() < len(labels):
         assert area == pytest.approx(roc_auc_score(labels, scores))
     else:
@@ -86,7 +43,7 @@ def test_where_labels_are_known_the_area_is_that_of_scikit_learn(rows):
 
 def test_what_cannot_be_divided_is_nan():
     got = exactly().estimate(np.zeros(3), np.zeros(3, int))
-    area = expected_auc(np.zeros(3), np.arange(3.0))
+    area = expected_area(np.arange(3.0), np.zeros(3))
     assert np.isnan([got.precision(), got.recall(), got.f1(), area]).all()
     assert (got.accuracy, got.variance) == (1, 0)
 

@@ -31,7 +31,7 @@ def counted(watched):
     """How many rows the detector counted, and how many it ranked."""
     detector = watched.detector
     return sum(
-        int(stream.totals[0].sum()) for _, stream in detector._watch.streams()
+        int(stream.totals[0].sum()) for _, stream in detector._tracker.streams()
     ), detector.rows
 
 
@@ -128,7 +128,7 @@ def test_large_calls_are_sampled_evenly_and_drift_is_found(profile):
     report = watched.detector.report()
     assert report.skipped == 150_000 - 30 * SAMPLE_ROWS
     assert "64 of each larger call" in report.assumptions[-1]
-    assert watched.detector.history.report().rows == watched.detector._watch.counted == 150_000
+    assert watched.detector.history.report().rows == watched.detector._tracker.counted == 150_000
     assert {alarm.feature for alarm in watched.detector.alarms} >= {"x0", "x1", "x2", "prediction"}
 
 
@@ -211,7 +211,7 @@ def test_one_callers_failure_loses_no_rows_of_others(profile):
     for i, n in enumerate(sizes):
         watched.predict(rows(n, i))
     lost = sum(sizes[3::10])
-    assert watched.served == watched.detector._watch.counted == sum(sizes)
+    assert watched.served == watched.detector._tracker.counted == sum(sizes)
     assert counted(watched)[0] == sum(sizes) - lost
     assert watched.detector.history.report().rows == sum(sizes) - lost
     assert "UsageError" in watched.last_failure
@@ -236,7 +236,7 @@ def test_a_handler_that_interrupts_a_step_waits_for_nobody_and_loses_no_row(prof
     refused = []
 
     def interrupted():
-        with watched._intake._current.turn():
+        with watched._intake.tracker.turn():
             for i in range(400):
                 watched.predict(rows(60, i))
             watched.predict(rows(10_000, 7))
@@ -281,7 +281,7 @@ class Telling:
 
 def test_calls_wait_for_no_step_of_another_thread_until_very_many_rows_wait(profile):
     watched = mk.Monitor(model(), profile, budget=1e9)
-    current = watched._intake._current
+    current = watched._intake.tracker
     with current.turn():
         current.lock = telling = Telling(current.lock)
 
@@ -303,14 +303,14 @@ def test_calls_wait_for_no_step_of_another_thread_until_very_many_rows_wait(prof
 
 @pytest.mark.parametrize("where", ["count", "arrange", "rank", "settle"])
 def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
-    from modelkit.drift.watch import Watch
+    from modelkit.drift.tracker import Tracker
 
     def fail(*arguments, **keywords):
         raise RuntimeError("<broken>")
 
     watched, bare = mk.Monitor(model(), profile), model()
     with monkeypatch.context() as patch:
-        patch.setattr(Watch, where, fail)
+        patch.setattr(Tracker, where, fail)
         for i in range(20):
             assert np.array_equal(watched.predict(rows(60, i)), bare.predict(rows(60, i)))
             assert np.array_equal(

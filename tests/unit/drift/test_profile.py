@@ -1,59 +1,82 @@
-"""A Profile: what it is fitted from, what it merges with, and the package that carries it."""
+"""A Profile: what it is fitted from, and the package that carries it."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers.drawn import noisy_rows, rng
-from helpers.examples import examples
 from helpers.streams import column
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.drift.cells import CELLS
 from modelkit.drift.dependence import rows_apart
-from modelkit.drift.encoding import to_cells
 from modelkit.drift.profile import Profile
 from modelkit.errors import UsageError
 
-# Merging.
+# A reference that workers counted.
 
 
-@settings(max_examples=examples(20))
-@given(st.integers(50, 200), st.integers(50, 200), st.integers(0, 9))
-def test_merged_counts_are_those_of_both(n, m, seed):
-    train, both = noisy_rows(300, 50), noisy_rows(n + m, seed)
-    parts = [{k: v[part] for k, v in both.items()} for part in (slice(n), slice(n, None))]
-    one, other = (Profile.fit(train, reference=part) for part in parts)
-    whole = Profile.fit(train, reference=both)
-    assert np.array_equal(one.merge(other).counts, whole.counts)
-    assert one.merge(other).rows == n + m
-    assert one.merge(other).digest == other.merge(one).digest
+@pytest.mark.parametrize("more", [{}, {"stratum": "c"}, {"unit": "shop"}], ids=str)
+def test_a_tally_is_a_reference_as_its_rows_are(more):
+    def rows(n, seed):
+        shops = {"shop": np.arange(n) % 20} if "unit" in more else {}
+        return noisy_rows(n, seed) | shops
+
+    X, held = rows(600, 5), rows(4000, 6)
+    alone = Profile.fit(X, **more)
+    parts = [{name: values[k::3] for name, values in held.items()} for k in range(3)]
+    tally = mk.types.Tally.total([alone.tally(part) for part in parts])
+    profile = Profile.fit(X, reference=tally, **more)
+    assert profile.features == alone.features
+    assert (profile.rows, profile.train_rows) == (4000, 300)
+    kind = X.get("shop", np.arange(600))
+    order = np.random.default_rng(0).permutation(np.unique(kind))
+    first = np.isin(kind, order[: len(order) // 2])
+    of_rows = Profile.fit(
+        {name: values[first] for name, values in X.items()}, reference=held, **more
+    )
+    assert np.array_equal(profile.counts, of_rows.counts)
+    assert profile.strata == of_rows.strata
+    if "unit" in more:
+        assert np.array_equal(
+            np.sort(profile.units.shares, axis=0), np.sort(of_rows.units.shares, axis=0)
+        )
+    mk.Detector(profile).test(rows(1000, 7))
+    assert Profile.from_bytes(profile.to_bytes()).digest == profile.digest
 
 
-def test_what_does_not_merge_says_why():
-    train, rows = noisy_rows(300, 5), noisy_rows(200, 6)
-    base = Profile.fit(train, reference=rows)
-    vectors = {"e": rng(3).normal(size=(200, 4))}
-    losses = rng(4).random(200)
-    p = np.c_[1 - losses, losses]
-    calibrated = Profile.fit(train, reference=rows, scores=p, labels=(losses > 0.5).astype(int))
-    private = Profile.fit(train, reference=rows, epsilon=5.0)
-    for one, other, why in (
-        (base, Profile.fit(noisy_rows(300, 7), reference=rows), "features"),
-        (base, Profile.fit(train, reference=rows, ordered=True), "ordered"),
-        (base, private, "epsilon"),
-        (private, private, "private"),
-        (base, Profile.fit(train, reference=rows, losses=losses), "labels"),
-        (Profile.fit(vectors), Profile.fit(vectors, seed=1), "features|embeddings"),
-        (Profile.fit(train, reference=rows, stratum="c"), base, "features|strata"),
-        (calibrated, calibrated, "calibrations"),
+def test_the_answers_of_a_model_may_be_in_the_tally(tmp_path):
+    X = pd.DataFrame({"a": rng(0).normal(size=400), "b": rng(1).normal(size=400)})
+    mk.save(LogisticRegression().fit(X, X["a"] > 0), tmp_path / "m.mk", example=X)
+    model = mk.load(tmp_path / "m.mk")
+    alone = Profile.fit(X, model=model)
+    assert Profile.fit(X, reference=alone.tally(X, model.run(X)), model=model).rows == 400
+    with pytest.raises(UsageError, match="lacks the model's answers"):
+        Profile.fit(X, reference=alone.tally(X), model=model)
+
+
+def test_what_counts_alone_cannot_give_is_refused():
+    X, held = noisy_rows(300, 5), noisy_rows(200, 6)
+    alone = Profile.fit(X)
+    tally = alone.tally(held)
+    for given, why in (
+        ({"labels": np.ones(200)}, "no rows: leave out labels"),
+        ({"losses": np.ones(200), "ordered": True}, "leave out losses, ordered"),
+        ({"segments": ("c",)}, "leave out segments"),
+        ({"seed": 1}, "a tally by another profile"),
+        ({"stratum": "c"}, "a tally by another profile"),
     ):
         with pytest.raises(UsageError, match=why):
-            one.merge(other)
-    both = Profile.fit(train, reference=rows, losses=losses)
-    assert both.merge(both).baseline.n == 400
+            Profile.fit(X, reference=tally, **given)
+    few = alone.tally({name: values[:49] for name, values in held.items()})
+    with pytest.raises(UsageError, match="49 rows left"):
+        Profile.fit(X, reference=few)
+    known = Profile.fit(X, stratum="c")
+    strange = held | {"c": np.full(200, "other", object)}
+    with pytest.raises(
+        UsageError, match="200 rows of the tally are of strata that X does not have"
+    ):
+        Profile.fit(X, reference=known.tally(strange), stratum="c")
 
 
 # Dependence and strata.
@@ -99,10 +122,11 @@ def test_strata_have_counts_of_their_own():
     ):
         detector = mk.Detector(profile)
         detector.update({"h": served, "x": [0.0]})
-        assert detector._watch.strangers == 0
-        assert dict(detector._watch.streams())["5"].members == 1
+        assert detector._tracker.strangers == 0
+        assert dict(detector._tracker.streams())["5"].members == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
-    _, strata = to_cells(flags, {"f": np.array([1, 0], np.float32), "x": np.zeros(2)})
+    given = {"f": np.array([1, 0], np.float32), "x": np.zeros(2)}
+    strata = flags.layout.encode_columns(given, None).strata
     assert strata.tolist() == [1, 0]
 
 

@@ -81,7 +81,7 @@ def test_alarms_say_when_by_the_hosts_clock(order):
     resumed = mk.Detector.resume(profile, detector.state(), clock=Ticking())
     detectors.append(resumed)
     for each in detectors:
-        each._watch.chronicle.clock.now = START + 99 * SECOND
+        each._tracker.clock.now = START + 99 * SECOND
         for _ in range(40):
             each.update({"x": rng(4).normal(1, 1, 20)}, order=order)
     assert resumed.alarms == detector.alarms != ()

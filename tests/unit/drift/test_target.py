@@ -156,21 +156,11 @@ def test_importance_weighs_the_target():
         mk.Profile.fit(both[0], **given | {"reference": both[1]})
 
 
-def test_a_profile_with_a_target_comes_back_and_merges(profile):
+def test_a_profile_with_a_target_comes_back(profile):
     again = mk.Profile.from_bytes(profile.to_bytes())
     assert again.to_bytes() == profile.to_bytes()
     assert again.target.feature == profile.target.feature
     assert (again.target.counts == profile.target.counts).all()
-    sides = []
-    for seed in (2, 3):
-        labels = np.arange(600) % 3
-        sides.append(
-            mk.Profile.fit(
-                inputs(100, 1), reference=inputs(600, seed), scores=labels, labels=labels
-            )
-        )
-    both = sides[0].merge(sides[1])
-    assert (both.target.counts == sides[0].target.counts + sides[1].target.counts).all()
 
 
 # Probabilities of classes.

@@ -72,18 +72,12 @@ def test_rows_without_their_times_are_refused(profile):
         detector.update(later([100]), at=0)
 
 
-def test_a_profile_of_units_keeps_its_bytes_and_merges(profile):
+def test_a_profile_of_units_keeps_its_bytes(profile):
     data = profile.to_bytes()
     again = mk.Profile.from_bytes(data)
     assert again.to_bytes() == data
     assert (again.unit, again.time, again.units.found) == ("day", "when", 60)
     assert "60 days" in repr(again)
-    more = mk.Profile.fit(
-        rows_of(range(30)), reference=rows_of(range(90, 110)), unit="day", time="when"
-    )
-    both = profile.merge(more)
-    assert both.units.found == len(both.units.shares) == 80
-    assert both.rows == profile.rows + more.rows
 
 
 def test_of_more_units_than_are_kept_a_random_part_is():

@@ -30,7 +30,7 @@ def test_a_vector_that_is_no_place_is_counted_and_warns_of_nothing(odd):
     detector = mk.Detector(Profile.fit({"e": vectors}))
     vectors[0, 3] = odd
     assert detector.update({"e": vectors}) == []
-    stream = detector._watch.streams()[0][1]
+    stream = detector._tracker.streams()[0][1]
     assert (stream.totals.sum(axis=1) == 400).all()
     assert stream.totals[:, [0, 65, GONE]].sum() > 0
 

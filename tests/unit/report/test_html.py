@@ -1,15 +1,20 @@
 """Cards, plots and numbers as people see them."""
 
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.examples import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import GaussianNB
 
 import modelkit as mk
 from modelkit.report import html
+from modelkit.report.plot import Axis, Plot, words_at
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import Column, TensorSpec
 
@@ -37,6 +42,67 @@ def test_the_notebook_card_shows_the_model_escaped(penguins_mk):
     assert "<b>" not in card
     assert "&lt;script&gt;" in card
     assert not re.search(r"https?://", card)
+
+
+class Parsed(HTMLParser):
+    """The elements with the names of their attributes, and all texts, of attributes too."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.texts, self.data = [], [], ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, [name for name, _ in attrs]))
+        self.texts += [value for _, value in attrs]
+
+    def handle_data(self, data):
+        self.data += data
+
+
+def picture_of(text):
+    axis = Axis(0, 1, text, [(0, text), (1, text)])
+    plot = Plot(axis, axis)
+    marks = [plot.line((0, 1), (0, 1), text, text), plot.box((0, 1), (0, 1), text, text)]
+    return plot.picture(text, *marks, plot.dot(0, 0, text, text), words_at(0, 0, text, text, text))
+
+
+RENDERERS = {
+    "element": lambda text: html.element("p", text, title=text),
+    "joined": lambda text: html.joined(html.element("b", text), text),
+    "card": lambda text: html.card(text, [(text, text)], (text, text), [(text, text)]),
+    "bars": lambda text: html.bars(text, [(text, text, 1.0)], [(text, text)]),
+    "page": lambda text: html.page(text, text),
+    "part": lambda text: html.part(text, text),
+    "section": lambda text: html.section(text, text, text),
+    "table": lambda text: html.table((text, text), [(text, text)]),
+    "facts": lambda text: html.facts_list([(text, text)]),
+    "bullets": lambda text: html.bullets([text]),
+    "more": lambda text: html.more(3, 1, f"{text}s"),
+    "plot": picture_of,
+}
+HOSTILE = st.text(min_size=1) | st.text("<>&\"'/=! \x00\x1b\ud800ascript-", min_size=1)
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+@settings(max_examples=examples(30))
+@given(text=HOSTILE)
+def test_a_text_from_outside_stays_a_text_in_every_renderer(name, text):
+    parsed, plain = (Parsed(RENDERERS[name](given)) for given in (text, "x"))
+    assert parsed.elements == plain.elements
+    shown = "".join(
+        c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+    assert parsed.data.count(shown) >= 1
+    assert parsed.texts.count(shown) >= plain.texts.count("x")
+    assert not [c for c in RENDERERS[name](text) if not c.isprintable() and c not in " \n"]
+
+
+def test_a_part_with_nothing_in_it_is_left_out():
+    assert html.part("Alarms", html.bullets([]), html.more(3, 3)) == ""
+    assert html.more(1005, 3, "rows") == "<p>and 1,002 more rows</p>"
+    assert "<th" not in html.table(("", ""), [("a", "b")])
 
 
 LONG = "number_of_days_since_the_customer_last_contacted_the_support_desk_by_telephone_or_mail"

@@ -12,19 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.drift.band import FRACTIONS, band, band_bets, scores
+from modelkit.drift.codec import freeze, thaw
 from modelkit.drift.risk import loss_bets, loss_increments
 from modelkit.lifecycle.rollout.arms import Events, chance, log_gains
 from modelkit.stats.betting import (
     ABOVE,
     BELOW,
+    GRID,
     MOST_STAKED,
     STAKES,
     Bets,
+    ConfidenceSequence,
     MarginEvidence,
+    _grid,
     log_split,
     log_staked,
 )
 
+TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 UNITS = np.linspace(0, 1, 9)
 
 
@@ -160,3 +165,72 @@ def test_a_split_that_is_broken_is_found():
     # The candidate loses a tenth of its calls before they are counted.
     assert log_split(0.05, 4500, 95_000) >= math.log(100)
     assert log_split(1.0, 100, 0) == 0
+
+
+def test_an_interval_is_that_of_the_formulas_rounded_outward():
+    losses, alpha = np.tile([0.0, 0.5, 0, 1, 0.25], 8), 0.05
+    sequence = ConfidenceSequence(alpha)
+    sequence.update(losses)
+
+    def worth(m):
+        up = down = 1.0
+        total, squares = 0.5, 0.25
+        for i, x in enumerate(losses, 1):
+            stake = np.sqrt(2 * math.log(2 / alpha) / (squares / i * i * math.log(i + 1)))
+            up *= 1 + min(stake, 0.5 / m) * (x - m)
+            down *= 1 - min(stake, 0.5 / (1 - m)) * (x - m)
+            total += x
+            squares += (x - total / (i + 1)) ** 2
+        return max(up, down) / 2
+
+    inside = _grid()[1:-1]
+    kept = inside[[worth(m) < 1 / alpha for m in inside]]
+    low, high = sequence.interval()
+    assert low < kept[0] <= kept[-1] < high
+    assert np.searchsorted(_grid(), kept[0]) - np.searchsorted(_grid(), low) == 1
+    assert np.searchsorted(_grid(), high) - np.searchsorted(_grid(), kept[-1]) == 1
+
+
+def test_an_interval_only_shrinks_and_closes_in_on_the_mean():
+    rng = np.random.default_rng(4)
+    sequence, last = ConfidenceSequence(0.05), (0.0, 1.0)
+    assert sequence.interval() == last
+    for _ in range(100):
+        sequence.update(rng.random(100) < 0.1)
+        low, high = sequence.interval()
+        assert last[0] <= low <= high <= last[1]
+        last = low, high
+    assert last[1] - last[0] < 0.03
+
+
+def test_no_mean_fits_losses_whose_mean_has_changed():
+    sequence = ConfidenceSequence(0.05)
+    sequence.update(np.zeros(2000))
+    sequence.update(np.ones(2000))
+    assert sequence.interval() is None
+    sequence.update(np.ones(10))
+    assert sequence.interval() is None
+
+
+@given(st.lists(st.floats(0, 1), max_size=150), st.integers(0, 150))
+@settings(max_examples=examples(30))
+def test_going_on_from_a_state_changes_no_bit(losses, cut):
+    whole, first, second = (ConfidenceSequence(0.01) for _ in range(3))
+    for part in (losses[:cut], losses[cut:]):
+        whole.update(np.array(part))
+    first.update(np.array(losses[:cut]))
+    thaw(second, freeze(first, arrays := {}), arrays)
+    second.update(np.array(losses[cut:]))
+    assert whole.interval() == second.interval()
+    for name in ConfidenceSequence.changing:
+        assert np.array_equal(getattr(whole, name), getattr(second, name))
+
+
+def test_the_state_does_not_grow():
+    sequence = ConfidenceSequence(0.01)
+    freeze(sequence, arrays := {})
+    before = {name: array.nbytes for name, array in arrays.items()}
+    sequence.update(np.tile(TEN, 100))
+    freeze(sequence, arrays)
+    assert {name: array.nbytes for name, array in arrays.items()} == before
+    assert sum(before.values()) < 20 * GRID

@@ -4,12 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers.examples import examples
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from modelkit.drift.codec import freeze, thaw
-from modelkit.stats.evidence import CAP, Evidence, holm, stake
+from modelkit.stats.evidence import CAP, Evidence, stake
 
 STEPS = 6
 GAINS = np.array([1.5, 0.5])  # of a fair bet, whose two ends are as likely
@@ -82,17 +79,3 @@ def test_wealth_is_held_below_what_a_float_can_hold():
         evidence.step(gain, np.exp(gain), np.ones(1))
     assert evidence.most <= CAP * (1 + 1e-9)
     assert np.isfinite(evidence._wealth).all()
-
-
-@settings(max_examples=examples(200))
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
-def test_adjusted_p_values_are_those_of_holms_procedure(p):
-    """The least level at which a test is rejected: as long as those before it are, each at its own share."""
-    p = np.array(p)
-    expected = np.empty(len(p))
-    level = 0.0
-    for rank, place in enumerate(np.argsort(p, kind="stable")):
-        level = max(level, (len(p) - rank) * p[place])
-        expected[place] = min(level, 1)
-    np.testing.assert_array_equal(holm(p), expected)
-    assert (holm(p) >= p).all()

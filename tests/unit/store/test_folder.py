@@ -23,6 +23,13 @@ def test_a_file_is_created_once(store):
     assert store.read("log/1") == RECORD
 
 
+def test_a_file_that_has_the_content_was_made(store):
+    """By whomever: the answer to the one who made it may have been lost."""
+    assert store.create("log/1", RECORD)
+    assert store.create("log/1", RECORD)
+    assert store.create("log/1", memoryview(RECORD))
+
+
 def test_of_many_writers_of_one_name_one_succeeds(store):
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda i: store.create("log/1", b"%d" % i), range(32)))

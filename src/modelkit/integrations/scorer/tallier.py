@@ -8,12 +8,12 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit.drift.counts import Tally
 from modelkit.drift.detector import Detector
 from modelkit.drift.outputs import OF_CLASSES
-from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.profile import Profile, check_adds_up, check_profile
 from modelkit.drift.refusals import first_names
 from modelkit.drift.report import DriftReport
-from modelkit.drift.tallies import Tally, check_adds_up
 from modelkit.drift.units import PERIODS
 from modelkit.errors import UsageError
 from modelkit.integrations.scorer import arrow
@@ -62,8 +62,8 @@ class Tallier:
 
         Raises UsageError where one is missing, and where one is there twice.
         """
-        needed = self.profile.sources()
-        self.profile.check_columns(known)
+        needed = self.profile.layout.sources()
+        self.profile.layout.check_columns(known)
         for own in self._score_columns(known).values():
             needed += own
         if self.profile.time in known:
@@ -83,7 +83,7 @@ class Tallier:
         Values are told apart by the names of columns, not by their order. Raises UsageError where
         one is missing, and where there is one more.
         """
-        others = [*self._scores, *self.profile.sources(), str(self.profile.time)]
+        others = [*self._scores, *self.profile.layout.sources(), str(self.profile.time)]
         found = {}
         for name in self._scores:
             if name in known:
@@ -166,7 +166,7 @@ def sum_batches(batches: Iterable[Any]) -> Iterator[Any]:
 
 def _outputs_looked_at(profile: Profile) -> set[str]:
     """The outputs of the model that a profile looks at."""
-    names = {name.partition("[")[0] for name in profile.outputs()}
+    names = {name.partition("[")[0] for name in profile.layout.outputs()}
     return names | {OF_CLASSES} if "confidence" in names else names
 
 

@@ -31,16 +31,15 @@ from modelkit.lifecycle.evaluation.figures import (
 )
 from modelkit.lifecycle.evaluation.folds import FoldPoint, pooled
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, verdict_on_fit
-from modelkit.lifecycle.evaluation.intervals import units_of
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.learning import fold_figures, fold_gaps, learning_curve
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.sides import Side
 from modelkit.lifecycle.evaluation.slices import slice_figures
-from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.evaluation.task import MOST_NAMED
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
+from modelkit.stats.influence import Undefined, units_of
 
 FEW_UNITS = 30  # below which intervals are rough
 COMPUTED_BY = ("modelkit-sdk", "numpy", "scipy", "scikit-learn")

@@ -8,8 +8,8 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.intervals import LEVEL_95, Measured, effective_rows, wilson
-from modelkit.lifecycle.evaluation.sums import Undefined, refuse_unknown, total_of
+from modelkit.stats.influence import Measured, Undefined, ratio, refuse_unknown, total_of
+from modelkit.stats.intervals import LEVEL_95, effective_rows, wilson
 
 BINS = 10
 STEPS_MOST = 50  # of Newton's method
@@ -122,14 +122,14 @@ def calibration_error_of(
     missed = weight * (predicted - observed) / total
     gaps = np.bincount(places, missed, BINS)
     mass = np.bincount(places, weight, BINS)
-    mean = np.divide(gaps * total, mass, out=np.zeros(BINS), where=mass > 0)
+    mean = ratio(gaps * total, mass)
     spread = _squares_by_bin(missed - weight * mean[places] / total, places, clusters)
     rows = np.bincount(places[weight > 0], minlength=BINS)
     hits = np.bincount(places[weight > 0], observed[weight > 0], BINS)
     usual = np.bincount(places, np.square(weight / total) * predicted * (1 - predicted), BINS)
     spread *= rows / np.maximum(rows - 1, 1)
     error = np.sqrt(np.where((hits > 0) & (hits < rows), spread, usual))  # else none differ
-    far = np.divide(gaps, error, out=np.zeros(BINS), where=error > 0)
+    far = ratio(gaps, error)
     chance = float((error * np.exp(-np.square(far) / 2)).sum()) * 2 / np.sqrt(np.pi)
     raw = float(np.abs(gaps).sum())
     side = np.sign(gaps)[places]

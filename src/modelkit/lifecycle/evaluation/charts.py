@@ -9,26 +9,26 @@ from modelkit.lifecycle.evaluation.calibrated import ReliabilityBin
 from modelkit.lifecycle.evaluation.details import ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import MetricFigure, figure_text
 from modelkit.lifecycle.evaluation.learning import LearningCurve
-from modelkit.lifecycle.evaluation.plot import Plot, range_of
-from modelkit.report.html import escape
+from modelkit.report.html import Markup, element
+from modelkit.report.plot import Axis, Plot, range_of
 
 UNIT = (0.0, 1.0)
 INTERVAL_WIDTH = 160
 INTERVAL_HEIGHT = 16
 
 
-def curve_chart(curves: Sequence[ScoreCurve]) -> str:
+def curve_chart(curves: Sequence[ScoreCurve]) -> Markup:
     """The curves of one kind, the first in colour; all share the unit square."""
     roc = curves[0].name == "roc"
     names = ("false positive rate", "true positive rate") if roc else ("recall", "precision")
-    axes = Plot(UNIT, UNIT, *names)
-    inside = axes.line(UNIT, UNIT, "chance") if roc else ""
+    plot = Plot(Axis(*UNIT, names[0]), Axis(*UNIT, names[1]))
+    marks = [plot.line(UNIT, UNIT, "limit")] if roc else []
     for place, curve in enumerate(curves):
-        kind = "curve" if len(curves) == 1 else f"curve c{place % 5}"
+        look = "curve" if len(curves) == 1 else f"curve c{place % 5}"
         x = curve.x if roc else _stepped(curve.x, ends=True)
         y = curve.y if roc else _stepped(curve.y, ends=False)
-        inside += f"<g><title>{escape(curve.label)}</title>{axes.line(x, y, kind)}</g>"
-    return axes.picture(f"{names[1]} by {names[0]}", inside)
+        marks.append(plot.line(x, y, look, curve.label))
+    return plot.picture(f"{names[1]} by {names[0]}", *marks)
 
 
 def _stepped(values: Sequence[float], *, ends: bool) -> list[float]:
@@ -37,72 +37,72 @@ def _stepped(values: Sequence[float], *, ends: bool) -> list[float]:
     return doubled[1:] if ends else doubled[:-1]
 
 
-def reliability_chart(bins: Sequence[ReliabilityBin]) -> str:
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
     """How often each bin of probabilities came true, with its interval, beside the diagonal."""
-    axes = Plot(UNIT, UNIT, "predicted probability", "observed share")
-    inside = axes.line(UNIT, UNIT, "chance")
+    plot = Plot(Axis(*UNIT, "predicted probability"), Axis(*UNIT, "observed share"))
+    marks = [plot.line(UNIT, UNIT, "limit")]
     for each in bins:
         share = f"observed {each.observed:.3g} [{each.low:.3g}, {each.high:.3g}]"
-        inside += axes.bar(each.predicted, each.low, each.high)
-        label = f"predicted {each.predicted:.3g}, {share}, {each.rows:,} rows"
-        inside += axes.dot(each.predicted, each.observed, label)
-    return axes.picture("reliability", inside)
+        about = f"predicted {each.predicted:.3g}, {share}, {each.rows:,} rows"
+        marks.append(_upright(plot, each.predicted, (each.low, each.high)))
+        marks.append(plot.dot(each.predicted, each.observed, about=about))
+    return plot.picture("reliability", *marks)
 
 
-def residual_chart(bands: Sequence[ResidualBand]) -> str:
+def _upright(plot: Plot, x: float, ends: tuple[float, float], look: str = "bar") -> Markup:
+    """An interval on the y axis."""
+    return plot.line((x, x), ends, look)
+
+
+def residual_chart(bands: Sequence[ResidualBand]) -> Markup:
     """The quantiles of residuals by prediction: 5 to 95 % thin, 25 to 75 % thick, the median a dot."""
     x = range_of([band.predicted for band in bands])
     ends = [value for band in bands for value in (band.quantiles[0], band.quantiles[-1])]
-    axes = Plot(x, range_of([*ends, 0.0]), "prediction", "truth less prediction")
-    inside = axes.line(x, (0.0, 0.0), "chance")
+    plot = Plot(Axis(*x, "prediction"), Axis(*range_of([*ends, 0.0]), "truth less prediction"))
+    marks = [plot.line(x, (0.0, 0.0), "limit")]
     for band in bands:
         low, lower, median, upper, high = band.quantiles
-        inside += axes.bar(band.predicted, low, high)
-        thick = axes.bar(band.predicted, lower, upper)
-        inside += f'<g class="thick">{thick}</g>'
-        told = f"predicted {band.predicted:.3g}: median residual {median:.3g}, {band.rows:,} rows"
-        inside += axes.dot(band.predicted, median, told)
-    return axes.picture("residuals", inside)
+        about = f"predicted {band.predicted:.3g}: median residual {median:.3g}, {band.rows:,} rows"
+        marks.append(_upright(plot, band.predicted, (low, high)))
+        marks.append(_upright(plot, band.predicted, (lower, upper), "bar thick"))
+        marks.append(plot.dot(band.predicted, median, about=about))
+    return plot.picture("residuals", *marks)
 
 
-def learning_chart(curve: LearningCurve) -> str:
+def learning_chart(curve: LearningCurve) -> Markup:
     """The metric by training rows, on a logarithmic scale."""
     points = curve.points
     ends = [point.value for point in points]
     ends += [end for point in points for end in (point.low, point.high) if end is not None]
     places = [log10(point.rows) for point in points]
-    marks = [f"{point.rows:,.0f}" for point in points]
-    named = tuple(zip(places, marks, strict=True))
-    axes = Plot(range_of(places), range_of(ends), "training rows", curve.name, named)
-    inside = axes.line(places, [point.value for point in points], "curve")
+    named = [(place, f"{point.rows:,.0f}") for place, point in zip(places, points, strict=True)]
+    x = Axis(*range_of(places), "training rows", named)
+    plot = Plot(x, Axis(*range_of(ends), curve.name))
+    marks = [plot.line(places, [point.value for point in points], "curve")]
     for place, point in zip(places, points, strict=True):
         if point.low is not None and point.high is not None:
-            inside += axes.bar(place, point.low, point.high)
-        told = f"{point.rows:,.0f} rows: {curve.name} {point.value:.3g}"
-        inside += axes.dot(place, point.value, told)
-    return axes.picture(f"{curve.name} by training rows", inside)
+            marks.append(_upright(plot, place, (point.low, point.high)))
+        about = f"{point.rows:,.0f} rows: {curve.name} {point.value:.3g}"
+        marks.append(plot.dot(place, point.value, about=about))
+    return plot.picture(f"{curve.name} by training rows", *marks)
 
 
-def interval_bar(figure: MetricFigure, low: float, high: float, mark: float | None = None) -> str:
+def interval_bar(
+    figure: MetricFigure, low: float, high: float, mark: float | None = None
+) -> Markup:
     """A figure and its interval on a scale from low to high, on one line of a table.
 
     `mark` is a value that others are compared with, drawn as a rule.
     """
     if figure.value is None:
-        return ""
-    span = (high - low) or 1.0
-
-    def across(value: float) -> float:
-        return 4 + (INTERVAL_WIDTH - 8) * min(max((value - low) / span, 0), 1)
-
-    middle = INTERVAL_HEIGHT / 2
-    ends = (figure.low, figure.high)
-    inside = f'<path class="rule" d="M4 {middle}H{INTERVAL_WIDTH - 4}"/>'
+        return Markup()
+    plot = Plot(Axis(low, high), Axis(0, 1), INTERVAL_WIDTH, INTERVAL_HEIGHT, 4, 4, 0, 0)
+    marks = [plot.line((low, high), (0.5, 0.5), "rule")]
     if mark is not None:
-        inside += f'<path class="mark" d="M{across(mark):.1f} 0V{INTERVAL_HEIGHT}"/>'
-    if ends[0] is not None and ends[1] is not None:
-        inside += f'<path class="bar" d="M{across(ends[0]):.1f} {middle}H{across(ends[1]):.1f}"/>'
-    dot = f'<circle class="dot" cx="{across(figure.value):.1f}" cy="{middle}" r="3.5"/>'
-    label = f'role="img" aria-label="{escape(figure_text(figure))}"'
-    size = f'viewBox="0 0 {INTERVAL_WIDTH} {INTERVAL_HEIGHT}" class="line"'
-    return f"<svg {size} {label}>{inside}{dot}</svg>"
+        marks.append(plot.line((mark, mark), UNIT, "mark"))
+    if figure.low is not None and figure.high is not None:
+        marks.append(plot.line((figure.low, figure.high), (0.5, 0.5), "bar"))
+    marks.append(plot.dot(figure.value, 0.5))
+    size = f"0 0 {INTERVAL_WIDTH} {INTERVAL_HEIGHT}"
+    named = {"role": "img", "aria_label": figure_text(figure)}
+    return element("svg", *marks, class_="plot line", viewBox=size, **named)

@@ -11,8 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import calibration_error_of, calibration_line_of
 from modelkit.lifecycle.evaluation.clusters import rests_on
-from modelkit.lifecycle.evaluation.intervals import Measured
-from modelkit.lifecycle.evaluation.sums import Undefined, average_of, matthews_of, ratio_of
+from modelkit.stats.influence import Measured, Undefined, average_of, matthews_of, ratio_of
 
 EVEN = 0.5
 CLIP = 1e-6  # probabilities are held this far from 0 and 1 before their logarithm is taken

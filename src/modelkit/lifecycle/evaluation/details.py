@@ -15,7 +15,7 @@ from modelkit.errors import importing
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import bin_places
 from modelkit.lifecycle.evaluation.class_metrics import rows_held
-from modelkit.lifecycle.evaluation.intervals import effective_rows, wilson
+from modelkit.stats.intervals import effective_rows, wilson
 
 MOST_POINTS = 512  # of a curve
 MOST_CLASSES = 50  # whose confusions are kept

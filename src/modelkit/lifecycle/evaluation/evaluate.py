@@ -16,7 +16,6 @@ from modelkit.lifecycle.evaluation.digests import digest_of
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.folds import cross_validate
 from modelkit.lifecycle.evaluation.gap import training_gaps, verdict_on_fit
-from modelkit.lifecycle.evaluation.intervals import LEVEL_95
 from modelkit.lifecycle.evaluation.sides import (
     LabelledRows,
     Side,
@@ -28,6 +27,7 @@ from modelkit.lifecycle.evaluation.task import task_kind
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
+from modelkit.stats.intervals import LEVEL_95
 
 
 def evaluate(

@@ -207,7 +207,7 @@ class Evaluation:
             page.gaps_part(self.gaps),
             page.about_part(self._about()),
         ]
-        return html.page(self._title(), "".join(body), page.PAGE_STYLE)
+        return html.page(self._title(), *map(html.Markup, body), style=page.PAGE_STYLE)
 
     def _pictures(self) -> Iterator[str]:
         if self.curves:

@@ -12,7 +12,6 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import masks_by_class
-from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.metrics import (
     CLASS_SHARES,
     LEAST_OF_KIND,
@@ -21,9 +20,9 @@ from modelkit.lifecycle.evaluation.metrics import (
     TaskMetric,
     share_metric,
 )
-from modelkit.lifecycle.evaluation.ranks import area_of
 from modelkit.lifecycle.evaluation.shares import class_share
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Measured, Undefined
+from modelkit.stats.ranks import area_of
 
 # The figures of a "binary" task that are of its positive class.
 OF_POSITIVE = ("precision", "recall", "f1", "roc_auc", "average_precision", "calibration_intercept")

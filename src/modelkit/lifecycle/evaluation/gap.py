@@ -9,9 +9,9 @@ from typing import final
 import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.intervals import Measured, standard_error, student, units_of
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Measured, Undefined, standard_error, units_of
+from modelkit.stats.intervals import student
 
 NEGLIGIBLE = 0.02  # of what was learned: a smaller loss on other rows is not called overfitting
 MATERIAL = 0.2  # of what was learned, from which a loss on other rows is called overfitting

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.intervals import Measured
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Measured, Undefined, ratio
 
 GROUPINGS = ("adjusted_rand", "v_measure", "homogeneity", "completeness")
 OfSizes = Callable[[Array], Array]
@@ -79,19 +78,14 @@ def _figure(name: str, sums: _Sums, n: int) -> Array:
     if name == "completeness":
         return completeness
     both = homogeneity + completeness
-    found: Array = np.divide(
-        2 * homogeneity * completeness, both, out=np.zeros_like(both), where=both > 0
-    )
-    return found
+    return ratio(2 * homogeneity * completeness, both)
 
 
 def _adjusted_rand(sums: _Sums, n: int) -> Array:
     """Hubert and Arabie 1985; 1 where both put all rows together, or all apart."""
     expected = sums.groups * sums.found / max(n * (n - 1) / 2, 1)
     most = (sums.groups + sums.found) / 2
-    room = np.asarray(most - expected)
-    found: Array = np.divide(sums.cells - expected, room, out=np.ones_like(room), where=room > 0)
-    return found
+    return ratio(sums.cells - expected, most - expected, 1.0)
 
 
 def _explained(own: Array, other: Array, cells: Array, n: int) -> Array:

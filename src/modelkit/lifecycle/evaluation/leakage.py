@@ -11,10 +11,10 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import bin_places
 from modelkit.lifecycle.evaluation.columns import texts_of
-from modelkit.lifecycle.evaluation.intervals import special_functions
-from modelkit.lifecycle.evaluation.ranks import area_of
-from modelkit.lifecycle.evaluation.sums import Undefined, average_of, r2_of
 from modelkit.signature.signature import Feeds, Signature
+from modelkit.stats.influence import Undefined, average_of, r2_of
+from modelkit.stats.intervals import special_functions
+from modelkit.stats.ranks import area_of
 
 ALONE = 0.98  # of the area under the ROC curve, or of R2, that one column reaches by itself
 MOST_ROWS = 20_000  # that a column is tried on

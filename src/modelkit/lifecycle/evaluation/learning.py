@@ -13,9 +13,9 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.figures import MetricFigure, class_of
 from modelkit.lifecycle.evaluation.folds import FoldPoint
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
-from modelkit.lifecycle.evaluation.intervals import Interval, corrected_error, student, student_in
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Undefined
+from modelkit.stats.intervals import Interval, corrected_error, student, student_in
 
 POWERS = np.linspace(0.1, 1.0, 19)  # of the number of rows that a learning curve falls by
 NO_SPREAD = "folds without a spread give no interval"

@@ -36,21 +36,7 @@ from modelkit.lifecycle.evaluation.class_metrics import (
 )
 from modelkit.lifecycle.evaluation.clusters import any_clusters
 from modelkit.lifecycle.evaluation.grouped import GROUPINGS, grouping_of
-from modelkit.lifecycle.evaluation.intervals import (
-    LEVEL_95,
-    Domain,
-    Interval,
-    Measured,
-    effective_rows,
-    freedom_of,
-    skew_ends,
-    standard_error,
-    student_in,
-    wilson,
-)
-from modelkit.lifecycle.evaluation.ranks import area_of, average_precision_of
 from modelkit.lifecycle.evaluation.shares import ClassShare, average_ends, class_share
-from modelkit.lifecycle.evaluation.sums import Undefined, mean_of
 from modelkit.lifecycle.evaluation.value_metrics import (
     NDCG_AT,
     absolute_errors,
@@ -60,6 +46,18 @@ from modelkit.lifecycle.evaluation.value_metrics import (
     root_mean_square,
     signed_errors,
 )
+from modelkit.stats.influence import Measured, Undefined, mean_of, standard_error
+from modelkit.stats.intervals import (
+    LEVEL_95,
+    Domain,
+    Interval,
+    effective_rows,
+    freedom_of,
+    skew_ends,
+    student_in,
+    wilson,
+)
+from modelkit.stats.ranks import area_of, average_precision_of
 
 LEAST_OF_KIND = 10  # rows of each kind, or class, from which intervals of ranks and slopes hold
 LEAST_OF_CORRELATION = 15  # rows of the rarer class, and rows that are predicted to have it

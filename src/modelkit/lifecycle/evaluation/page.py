@@ -16,16 +16,8 @@ from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.report import html
 
-PAGE_STYLE = (
-    html.SHEET
-    + """
-.axis{fill:none;stroke:var(--soft);stroke-width:.8}.rule{stroke:var(--line);stroke-width:.7}
-.chance{fill:none;stroke:var(--soft);stroke-width:1;stroke-dasharray:4 3}
-.curve{fill:none;stroke:var(--first);stroke-width:1.9}
-.c1{stroke:var(--second)}.c2{stroke-dasharray:6 3}.c3{stroke:var(--second);stroke-dasharray:6 3}
-.c4{stroke:var(--soft)}
-.bar{fill:none;stroke:var(--first);stroke-width:1.6}.thick .bar{stroke-width:6;stroke-opacity:.45}
-.dot{fill:var(--first)}.mark{stroke:var(--second);stroke-width:1.4}
+PAGE_STYLE = """
+.plot .mark{stroke:var(--second);stroke-width:1.4}
 svg.line{width:160px;height:16px;margin:2px 0 0;display:inline-block}
 .side{color:var(--soft);white-space:nowrap}.why{color:var(--soft);min-width:15em}
 @media (max-width:620px){svg.line,.side{display:none}}
@@ -37,7 +29,6 @@ svg.line{width:160px;height:16px;margin:2px 0 0;display:inline-block}
 .confusion td b{position:relative;font-weight:normal;font-variant-numeric:tabular-nums}
 .confusion td small{position:relative;display:block;color:inherit;opacity:.75}
 """
-)
 MOST_SHOWN_CLASSES = 12
 MOST_SHOWN_SLICES = 60
 
@@ -115,7 +106,7 @@ def reliability_part(
     if parts is not None:
         words += f"; Brier: reliability {parts.reliability:.3g}"
         words += f", resolution {parts.resolution:.3g}, uncertainty {parts.uncertainty:.3g}"
-    return _section("Do probabilities come true?", words, charts.reliability_chart(bins))
+    return html.section("Do probabilities come true?", words, charts.reliability_chart(bins))
 
 
 def residuals_part(bands: Sequence[ResidualBand]) -> str:
@@ -123,7 +114,7 @@ def residuals_part(bands: Sequence[ResidualBand]) -> str:
     if not bands:
         return ""
     words = "quantiles of the residuals: 5 to 95 % thin, 25 to 75 % thick, the median a dot"
-    return _section("Residuals by prediction", words, charts.residual_chart(bands))
+    return html.section("Residuals by prediction", words, charts.residual_chart(bands))
 
 
 def learning_part(learning: LearningCurve | None) -> str:
@@ -131,11 +122,7 @@ def learning_part(learning: LearningCurve | None) -> str:
     if learning is None or len(learning.points) < 2:
         return ""
     words = "mean over folds on held-out rows, with its interval"
-    return _section("Learning curve", words, charts.learning_chart(learning))
-
-
-def _section(title: str, words: str, picture: str) -> str:
-    return f'<section><h3>{html.escape(title)}</h3><p class="soft">{html.escape(words)}</p>{picture}</section>'
+    return html.section("Learning curve", words, charts.learning_chart(learning))
 
 
 def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) -> str:
@@ -148,7 +135,7 @@ def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) ->
         styles = ("blue", "orange", "blue dashes", "orange dashes", "grey")
         labels = [f"{curve.label} {style}" for curve, style in zip(shown, styles, strict=False)]
         words = f"{words}, mean of the classes; {', '.join(labels)}"
-    return _section(title, words, charts.curve_chart(shown))
+    return html.section(title, words, charts.curve_chart(shown))
 
 
 def confusion_part(confusion: Confusion | None) -> str:
@@ -225,7 +212,7 @@ def classes_part(classes: Sequence[ClassFigures]) -> str:
     for own in classes:
         told = [figure_text(figure) for figure in own.figures]
         rows.append((own.label, f"{own.rows:,}", *told))
-    return f"<h2>Classes</h2>{html.wide_table(('class', 'rows', *names), rows)}"
+    return f"<h2>Classes</h2>{html.table(('class', 'rows', *names), rows)}"
 
 
 def gaps_part(gaps: Sequence[TrainingGap]) -> str:
@@ -240,9 +227,9 @@ def gaps_part(gaps: Sequence[TrainingGap]) -> str:
         values = (f"{gap.train:.3g}", f"{gap.held_out:.3g}", f"{gap.gap:.3g}", interval)
         rows.append((gap.name, *values))
     header = ("metric", "training rows", "held-out rows", "better on training rows by", "interval")
-    return f"<h2>Training rows and held-out rows</h2>{html.wide_table(header, rows)}"
+    return f"<h2>Training rows and held-out rows</h2>{html.table(header, rows)}"
 
 
 def about_part(facts: Iterable[tuple[str, str]]) -> str:
     """What else there is to know, by name."""
-    return f"<h2>About</h2>{html.wide_table(('', ''), facts)}"
+    return f"<h2>About</h2>{html.table(('', ''), facts)}"

@@ -11,6 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.metrics import METRICS, SEARCHED_AT
 from modelkit.signature import frames
+from modelkit.stats.influence import ratio
 
 AT_ONCE = 1 << 22  # cosines that are held
 
@@ -90,5 +91,4 @@ def _note(gains: dict[str, Array], row: int, closeness: Array, relevant: Array) 
 def _unit(vectors: Array) -> Array:
     doubles = np.asarray(vectors, np.float64)
     lengths = np.linalg.norm(doubles, axis=1, keepdims=True)
-    found: Array = np.divide(doubles, lengths, out=np.zeros_like(doubles), where=lengths > 0)
-    return found
+    return ratio(doubles, lengths)

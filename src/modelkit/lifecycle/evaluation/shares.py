@@ -14,12 +14,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.intervals import (
-    Interval,
-    effective_rows,
-    special_functions,
-    wilson,
-)
+from modelkit.stats.intervals import Interval, effective_rows, special_functions, wilson
 
 
 class ClassShare(NamedTuple):

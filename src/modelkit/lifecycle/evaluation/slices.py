@@ -13,7 +13,7 @@ from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.figures import MetricFigure, figures_of
-from modelkit.lifecycle.evaluation.intervals import units_of
+from modelkit.stats.influence import units_of
 
 MOST_VALUES = 50  # of a column that rows are sliced by
 

@@ -7,14 +7,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import predictions_told, scores_told
-from modelkit.lifecycle.evaluation.intervals import Measured
-from modelkit.lifecycle.evaluation.query_ranks import (
-    mean_of_queries,
-    ndcg_by_query,
-    precision_by_query,
-    ranked,
-)
-from modelkit.lifecycle.evaluation.sums import Undefined, average_of, mean_of, r2_of, root_of
+from modelkit.stats.influence import Measured, Undefined, average_of, mean_of, r2_of, root_of
+from modelkit.stats.ranks import mean_of_queries, ndcg_by_query, precision_by_query, ranked
 
 NDCG_AT = 10
 

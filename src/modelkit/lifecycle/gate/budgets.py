@@ -12,7 +12,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
-from modelkit.lifecycle.evaluation.paired import PairedDifference, bootstrap
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels
 from modelkit.lifecycle.gate.footprint import memory_of
@@ -20,6 +19,8 @@ from modelkit.lifecycle.gate.latency import Clock, TurnTimes, timed_turns
 from modelkit.lifecycle.gate.opened import Judged
 from modelkit.model.manifest import Manifest
 from modelkit.signature.signature import Feeds
+from modelkit.stats.paired import PairedDifference
+from modelkit.stats.tests import bootstrap
 
 DRAWS = 400
 OF_PEAK = "by how much opening it and running its golden rows raise the peak of a process"

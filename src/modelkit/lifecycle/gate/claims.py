@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
-from modelkit.stats.evidence import holm
+from modelkit.stats.influence import Undefined
+from modelkit.stats.tests import holm
 
 HELD_BY_FEW = (
     "too few of them hold the difference to tell how bad one more can be; a metric that large errors "

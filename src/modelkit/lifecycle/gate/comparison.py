@@ -11,23 +11,8 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of, refuse_few
-from modelkit.lifecycle.evaluation.intervals import Interval, Measured, special_functions, units_of
+from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
-from modelkit.lifecycle.evaluation.paired import (
-    PairedDifference,
-    Unseen,
-    added_by,
-    bootstrap,
-    difference_of,
-    error_of,
-    mcnemar,
-    rows_needed,
-    tango,
-    tango_interval,
-    times_needed,
-)
-from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.policy import AnyMetric, GateMetric
 from modelkit.lifecycle.gate.unseen import (
     CLASSIFIERS,
@@ -36,6 +21,18 @@ from modelkit.lifecycle.gate.unseen import (
     worst_of_own,
     worst_unit,
 )
+from modelkit.stats.influence import (
+    Clusters,
+    Measured,
+    Undefined,
+    added_by,
+    error_of,
+    refuse_few,
+    units_of,
+)
+from modelkit.stats.intervals import Interval, special_functions
+from modelkit.stats.paired import PairedDifference, Unseen, difference_of, times_needed
+from modelkit.stats.tests import bootstrap, mcnemar, rows_needed, tango, tango_interval
 
 REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
 KNOWN_SHARE = 0.9  # of the draws that must have the figure

@@ -80,12 +80,12 @@ def gaps_check(
 def gaps_of(model: Model) -> set[str]:
     """The columns with missing values among the rows that a package tells of.
 
-    They are those of its Profile, unless noise was added to the counts, and of its background.
+    They are those of its Profile and of its background.
     """
     found = set()
     data = model.attachments.get(PROFILE_NAME)
     profile = None if data is None else Profile.from_bytes(data)
-    if profile is not None and profile.epsilon is None:
+    if profile is not None:
         gone = profile.counts[:, :, GONE].sum(axis=0)
         found = {profile.features[at].name for at in np.flatnonzero(gone)}
     data = model.attachments.get(BACKGROUND)

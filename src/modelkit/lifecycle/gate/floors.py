@@ -8,22 +8,24 @@ from math import inf, isfinite
 import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import Clusters, clusters_of, refuse_few
-from modelkit.lifecycle.evaluation.intervals import (
-    Domain,
-    Interval,
-    Measured,
-    clopper_pearson,
-    standard_error,
-)
+from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_told
-from modelkit.lifecycle.evaluation.paired import PairedDifference, added_by, error_of
-from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, distance_shown
 from modelkit.lifecycle.gate.policy import MetricFloor
 from modelkit.lifecycle.gate.unseen import worst_unit
+from modelkit.stats.influence import (
+    Clusters,
+    Measured,
+    Undefined,
+    added_by,
+    error_of,
+    refuse_few,
+    standard_error,
+)
+from modelkit.stats.intervals import Domain, Interval, clopper_pearson
+from modelkit.stats.paired import PairedDifference
 
 SHARES = ("recall", "precision")  # of the rows of a class, which may be few
 # The least and the largest figure.

@@ -12,6 +12,7 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec
+from modelkit.store.sequence import Sequence
 
 ROW_KEY = 16  # bytes
 
@@ -92,19 +93,11 @@ def _row_keys(columns: list[Array], n: int = 0) -> Array:
 def counted_use(shelf: Shelf, gate: str) -> int:
     """Which use of a hold-out a gate is, from 1; the same gate again is the same use.
 
-    Each use is a numbered file that only one can make, so gates at the same time are told apart.
-
     Args:
         shelf: of the hold-out.
         gate: the digest of both models and of what was asked.
     """
-    data = gate.encode()
-    number = 1
-    while True:
-        name = f"uses/{number:010d}"
-        if shelf.read(name) == data or shelf.create(name, data):
-            return number
-        number += 1
+    return Sequence(shelf, "uses").append(gate.encode())
 
 
 def share_of_alpha(alpha: float, use: int) -> float:

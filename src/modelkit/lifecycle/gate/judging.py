@@ -15,7 +15,6 @@ from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.assembly import FEW_UNITS, library_versions
 from modelkit.lifecycle.evaluation.figures import OF_POSITIVE, positive_of
-from modelkit.lifecycle.evaluation.intervals import units_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.evaluation.sides import LabelledRows
 from modelkit.lifecycle.gate.both import (
@@ -39,6 +38,7 @@ from modelkit.lifecycle.gate.policy import GatePolicy, MetricFloor
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.signature.compatible import refused_gaps
+from modelkit.stats.influence import units_of
 
 FEW_ROWS = 200  # fewer, of all or of a class, are few
 

@@ -54,8 +54,9 @@ def verdict_page(
         own = [check for check in checks if check.part == part]
         parts.append(_part(heading, own))
     table = f'<div class="wide"><table class="checks">{"".join(parts)}</table></div>'
-    about = f"<h2>About</h2>{html.wide_table(('', ''), facts)}"
-    return html.page(title, _decision_box(decision, reason, notes) + table + about, VERDICT_STYLE)
+    about = f"<h2>About</h2>{html.table(('', ''), facts)}"
+    parts_of_page = map(html.Markup, (_decision_box(decision, reason, notes), table, about))
+    return html.page(title, *parts_of_page, style=VERDICT_STYLE)
 
 
 def _decision_box(decision: str, reason: str, notes: Sequence[str]) -> str:

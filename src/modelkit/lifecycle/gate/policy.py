@@ -17,8 +17,8 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.evaluation.intervals import Domain
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
+from modelkit.stats.intervals import Domain
 
 FLOOR = re.compile(r"\s*(\S+)\s*(>=|<=)\s*([-+.\deE]+)\s*")
 BUDGETS = (

@@ -17,8 +17,8 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
-from modelkit.lifecycle.evaluation.paired import Unseen, effective_units, tail_of
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Undefined
+from modelkit.stats.paired import Unseen, effective_units, tail_of
 
 Figure = Callable[[Answered], float]
 CLASSIFIERS = ("binary", "multiclass", "multilabel")

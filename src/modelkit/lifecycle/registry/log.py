@@ -7,13 +7,16 @@ next one, and of several who do, one succeeds. What holds now is the sum of all 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import Conflict, RegistryError
+from modelkit.store.log import Log
+from modelkit.store.sequence import Sequence
+from modelkit.store.store import Store
 
 ALIAS = "alias"  # an alias names another version
 ROLLOUT = "rollout"  # a candidate is on trial
@@ -21,10 +24,7 @@ DECIDED = "decided"  # what became of it
 CHAMPION = "champion"  # the alias that a rollout is about
 RETIREMENT = "retired"  # a version gets no alias any more
 NAMED = "named"  # a version has a name that an alias could have
-# A state is kept every so many entries: a reader then reads at most this many, or twice as many
-# where the writer of a state died.
-KEPT_EVERY = 8
-LAST_NUMBER = 10**10
+KINDS = {ALIAS, ROLLOUT, DECIDED, RETIREMENT, NAMED}
 
 
 @final
@@ -208,107 +208,67 @@ def _decided(state: State, entry: Entry) -> State:
     return state
 
 
-def entry_name(generation: int) -> str:
-    """The name of the file of an entry, in the log of its model."""
-    return f"{generation:010d}"
+def log_of(store: Store, name: str) -> Log[State, Entry]:
+    """The log of a model in the store of a registry."""
+    files = Sequence(store, f"models/{name}/log")
+    return Log(files, State(), read=read_entry, write=write_entry, follow=follow)
 
 
-def state_name(generation: int) -> str:
-    """The name of the file of a kept state; that of the newest comes first."""
-    return f"{LAST_NUMBER - generation:010d}"
+def follow(state: State, entry: Entry, stated: State | None) -> State:
+    """What holds after one more entry, which may state it.
 
-
-def check_follows(entry: Entry, last: str) -> None:
-    """Raise RegistryError unless an entry follows the one of this id."""
-    if entry.previous != last:
+    A newer modelkit may know more of it. Raises RegistryError unless the entry follows the last
+    one, and states what follows of the aliases.
+    """
+    if entry.previous != state.last:
         raise RegistryError(
             f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
-            f"follows the entry with the id {entry.previous!r}, and the one before it has {last!r}: "
-            "entries were lost, replaced or written by hand; put back the log, from a copy of the "
-            "registry"
+            f"follows the entry with the id {entry.previous!r}, and the one before it has "
+            f"{state.last!r}: entries were lost, replaced or written by hand; put back the log, from "
+            "a copy of the registry"
         )
+    after = state.after(entry)
+    if stated is None:
+        return after
+    if entry.kind in KINDS and stated.aliases != after.aliases:
+        raise RegistryError(
+            f"entry {entry.generation} of the log states other aliases than follow from it and the "
+            "entries before; put back the log, from a copy of the registry, and find out who wrote it"
+        )
+    return stated
 
 
-def check_aliases(state: State, entries: Sequence[Entry], where: str) -> None:
-    """Raise RegistryError unless the entries that set the aliases say what the aliases name."""
-    for alias, now in state.aliases.items():
-        told = [e for e in entries[now.generation - 1 : now.generation] if e.alias == alias]
-        if [entry.version for entry in told] != [now.version]:
-            raise RegistryError(
-                f"{where}: a kept state says that {alias} is {now.version} by entry "
-                f"{now.generation}, and the log does not; remove the states, which can be made "
-                "from the log, and find out who wrote them"
-            )
+def write_entry(entry: Entry, state: State) -> bytes:
+    """An entry as JSON, with what holds after it.
 
-
-def write_entry(entry: Entry) -> bytes:
-    """An entry as JSON. Raises RegistryError for what could not be read again, such as NaN."""
-    plain = fields.write_object(entry)
+    Raises RegistryError for what could not be read again, such as NaN.
+    """
+    plain = {**fields.write_object(entry), "state": fields.write_object(state)}
     data = json.dumps(plain, indent=1, sort_keys=True).encode()
     # One entry that cannot be read would close the log for ever.
-    read_entry(data, "the entry")
+    read_entry(data, entry.generation, "the entry")
     return data
 
 
-def read_entry(data: bytes, where: str) -> Entry:
-    """An entry from JSON. Fields that a newer modelkit added are left out.
+def read_entry(data: bytes, number: int, where: str) -> tuple[Entry, State | None]:
+    """An entry from JSON, and what it states to hold after it; None if that cannot be read.
 
-    Raises RegistryError for anything else.
+    Fields that a newer modelkit added are left out. Raises RegistryError for anything but an entry
+    of this number.
     """
-    plain = _parse(data, where)
-    known = {name: value for name, value in plain.items() if name in Entry.__dataclass_fields__}
-    try:
-        return fields.read_object(Entry, known, where)
-    except ValueError as error:
-        raise RegistryError(f"{where} is not an entry of a registry: {error}") from None
-
-
-def write_state(state: State) -> bytes:
-    """A state as JSON."""
-    plain = {
-        "generation": state.generation,
-        "aliases": {name: fields.write_object(alias) for name, alias in state.aliases.items()},
-        "retired": dict(state.retired),
-        "rollout": fields.write_object(state.rollout),
-        "rolled_back": dict(state.rolled_back),
-        "last": state.last,
-        "names": state.names,
-    }
-    return json.dumps(plain, indent=1, sort_keys=True).encode()
-
-
-def read_state(data: bytes, where: str) -> State:
-    """A state from JSON. Raises RegistryError for anything else."""
-    plain = _parse(data, where)
-    try:
-        aliases = {
-            name: fields.read_object(Alias, value, f"{where}: {name}")
-            for name, value in plain["aliases"].items()
-        }
-        rollout = plain["rollout"]
-        if rollout is not None:
-            rollout = fields.read_object(Underway, rollout, f"{where}: rollout")
-        return State(
-            generation=int(plain["generation"]),
-            aliases=aliases,
-            retired=dict(plain["retired"]),
-            rollout=rollout,
-            rolled_back=dict(plain["rolled_back"]),
-            last=str(plain["last"]),
-            names=tuple(map(str, plain["names"])),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"{where} is not a state of a registry: {error}") from None
-
-
-def _parse(data: bytes, where: str) -> dict[str, Any]:
     try:
         plain = parse_json(data.decode())
+        entry = fields.read_known(Entry, plain, where)
     except (RecursionError, ValueError) as error:
-        raise RegistryError(f"{where} is not JSON: {error}") from None
-    if not isinstance(plain, dict):
-        raise RegistryError(f"{where} is not a JSON object")
-    return plain
+        raise RegistryError(f"{where} is not an entry of a registry: {error}") from None
+    if entry.generation != number:
+        raise RegistryError(f"{where} says that it is entry {entry.generation}")
+    try:
+        state = fields.read_known(State, plain.get("state"), where)
+    except ValueError:
+        return entry, None
+    stated = (state.generation, state.last) == (entry.generation, entry.id)
+    return entry, state if stated else None
 
 
 def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:

@@ -14,7 +14,6 @@ from modelkit.lifecycle.registry import rollouts
 from modelkit.lifecycle.registry.authors import author, entry_after, time_now
 from modelkit.lifecycle.registry.bucket_package import BucketPackage
 from modelkit.lifecycle.registry.card import registry_card
-from modelkit.lifecycle.registry.journal import Journal
 from modelkit.lifecycle.registry.log import (
     ALIAS,
     CHAMPION,
@@ -29,6 +28,7 @@ from modelkit.lifecycle.registry.log import (
     check_expected,
     check_in_use,
     check_not_named,
+    log_of,
 )
 from modelkit.lifecycle.registry.places import nothing_there, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
@@ -54,6 +54,7 @@ from modelkit.package.load import (
 from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
+from modelkit.store.log import Log
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -79,7 +80,7 @@ class Registry:
     def __init__(self, where: str | os.PathLike[str]) -> None:
         self._store = open_store(where)
         self._versions = Versions(self._store)
-        self._journals: dict[str, Journal] = {}
+        self._logs: dict[str, Log[State, Entry]] = {}
 
     @property
     def url(self) -> str:
@@ -200,26 +201,26 @@ class Registry:
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
         """What each alias of a model names."""
-        return dict(self._journal(name).refresh().aliases)
+        return dict(self._log(name).state().aliases)
 
     def generation(self, name: str) -> int:
         """The number of the last entry of a model's log; 0 without one."""
-        return self._journal(name).refresh().generation
+        return self._log(name).state().generation
 
     def lost(self, name: str) -> bool:
         """Whether the log of a model was removed from a folder since it was read."""
-        return self._journal(name).gone
+        return self._log(name).gone
 
     def check_log(self, name: str) -> None:
         """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
-        self._journal(name).check()
+        self._log(name).check()
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias.
 
         It is empty without entries, and for a name that the registry does not have.
         """
-        entries = self._journal(name).entries()
+        entries = self._log(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
     def set_alias(
@@ -272,12 +273,12 @@ class Registry:
             was = None if before is None else before.version
             return entry_after(state, ALIAS, version, reason, alias=alias, was=was, about=about)
 
-        entry = self._journal(name).append(decide)
+        entry = self._log(name).append(decide)
         return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
 
     def state(self, name: str) -> State:
         """Everything that holds now for a model: its aliases, and the rollout under way."""
-        return self._journal(name).refresh()
+        return self._log(name).state()
 
     def start_rollout(
         self,
@@ -319,7 +320,7 @@ class Registry:
             about = {"champion": champion, "policy": record, **judged}
             return entry_after(state, ROLLOUT, version, reason, about=about)
 
-        entry = self._journal(name).append(decide)
+        entry = self._log(name).append(decide)
         return State().after(entry).rollout or rollouts.absent(name)
 
     def decide_rollout(
@@ -353,7 +354,7 @@ class Registry:
             more = rollouts.decision_fields(now, decision, about or {})
             return entry_after(state, DECIDED, now.candidate, reason, **more)
 
-        return self._journal(name).append(decide)
+        return self._log(name).append(decide)
 
     def shelf(self, name: str, rollout: Underway) -> Shelf:
         """Where those who run a rollout keep what they count."""
@@ -385,7 +386,7 @@ class Registry:
             rollouts.check_not_tried(state, name, version)
             return entry_after(state, RETIREMENT, version, reason)
 
-        self._journal(name).append(decide)
+        self._log(name).append(decide)
 
     def keep(self, name: str, version: str, key: str, data: bytes) -> None:
         """Keep bytes beside a version, such as a report, once.
@@ -406,16 +407,15 @@ class Registry:
         """What was kept beside a version. Raises NotFound."""
         return self._versions.kept(self.version(name, version), key)
 
-    def _journal(self, name: str) -> Journal:
-        journal = self._journals.get(name)
-        if journal is None:
+    def _log(self, name: str) -> Log[State, Entry]:
+        if name not in self._logs:
             check_pattern(NAME_PATTERN, "name", name)
-            journal = self._journals.setdefault(name, Journal(self._store, name))
-        return journal
+            self._logs.setdefault(name, log_of(self._store, name))
+        return self._logs[name]
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
-        alias = self._journal(name).refresh().aliases.get(which)
+        alias = self._log(name).state().aliases.get(which)
         return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:
@@ -444,8 +444,8 @@ class Registry:
             raise UsageError(
                 f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
             )
-        journal = self._journal(name)
-        if not ALIAS_PATTERN.fullmatch(version) or version in journal.refresh().names:
+        log = self._log(name)
+        if not ALIAS_PATTERN.fullmatch(version) or version in log.state().names:
             return
 
         def decide(state: State) -> Entry:
@@ -457,7 +457,7 @@ class Registry:
                 state, NAMED, version, "a version has this name, so no alias gets it"
             )
 
-        journal.append(decide)
+        log.append(decide)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Registry, (self.url,)

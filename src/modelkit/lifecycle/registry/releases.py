@@ -59,11 +59,8 @@ class ModelVersion:
     def from_json(text: str, where: str = "the version") -> ModelVersion:
         """The inverse of `to_json`. Raises RegistryError for anything else."""
         try:
-            plain = parse_json(text)
-            known = ModelVersion.__dataclass_fields__
-            told = {name: value for name, value in plain.items() if name in known}
-            return fields.read_object(ModelVersion, told, where)
-        except (AttributeError, RecursionError, ValueError) as error:
+            return fields.read_known(ModelVersion, parse_json(text), where)
+        except (RecursionError, ValueError) as error:
             raise RegistryError(f"{where} cannot be read: {error}") from None
 
     def __str__(self) -> str:

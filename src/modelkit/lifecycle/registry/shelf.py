@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import final
 
 from modelkit.store.store import MOST_BYTES, Store
@@ -10,17 +9,17 @@ from modelkit.store.store import MOST_BYTES, Store
 
 @final
 class Shelf:
-    """The files of one rollout, by names such as "sums/0000000001"."""
+    """The files of one rollout, by names such as "sums/0000000001"; itself a store."""
 
     def __init__(self, store: Store, folder: str) -> None:
         self._store = store
         self._folder = folder
+        self.url = f"{store.url}/{folder}"
+        self.concurrent = store.concurrent
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file; returns False where there is another one of this name."""
-        path = f"{self._folder}/{name}"
-        # The answer of a store may be lost, so what is there is compared.
-        return self._store.create(path, data) or self._store.read(path, most=inf) == data
+        return self._store.create(f"{self._folder}/{name}", data)
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
         """The content of a file, or None where there is none."""
@@ -30,10 +29,14 @@ class Shelf:
         """Remove a file that nobody needs any more."""
         self._store.remove(f"{self._folder}/{name}")
 
-    def names(self, name: str) -> list[str]:
+    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
         """The names of the files within a folder, in their order."""
-        return self._store.names(f"{self._folder}/{name}")
+        return self._store.names(f"{self._folder}/{folder}", most, after)
 
-    def folders(self, name: str) -> list[str]:
+    def folders(self, folder: str) -> list[str]:
         """The names of the folders within a folder, in their order."""
-        return self._store.folders(f"{self._folder}/{name}")
+        return self._store.folders(f"{self._folder}/{folder}")
+
+    def path(self, name: str) -> str | None:
+        """The path of a file on this machine; None in a bucket."""
+        return self._store.path(f"{self._folder}/{name}")

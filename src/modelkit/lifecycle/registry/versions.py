@@ -9,14 +9,20 @@ from math import inf
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UsageError
+from modelkit.errors import (
+    Conflict,
+    IntegrityError,
+    NotFound,
+    PackageError,
+    RegistryError,
+    UsageError,
+)
 from modelkit.lifecycle.registry.bucket_package import (
     BucketPackage,
     blob_name,
     check_named,
     check_package,
 )
-from modelkit.lifecycle.registry.places import is_package, kept_name, verdict_name
 from modelkit.lifecycle.registry.releases import ModelVersion, read_release
 from modelkit.lifecycle.registry.verdicts import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
@@ -66,7 +72,7 @@ class Versions:
         release = read_release(data, path, name, version)
         if release.verdict or alone:
             return release
-        added = self._store.read(kept_name(name, version, VERDICT))
+        added = self._store.read(_kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
     def add(self, release: ModelVersion, data: bytes | memoryview, record: bytes) -> ModelVersion:
@@ -78,7 +84,7 @@ class Versions:
             BucketPackage(self._store.url, release).read()  # it is there, and whole
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
-            self._create(verdict_name(release.verdict), record)
+            self._create(_verdict_name(release.verdict), record)
         path = _release_name(release.name, release.version)
         if self._store.create(path, release.to_json().encode()):
             return release
@@ -88,7 +94,7 @@ class Versions:
         _check_same(there, release)
         if not record or there.verdict:
             return there
-        self._create(kept_name(release.name, release.version, VERDICT), record)
+        self._create(_kept_name(release.name, release.version, VERDICT), record)
         return replace(there, verdict=release.verdict)
 
     def open(self, release: ModelVersion, options: dict[str, Any]) -> Model:
@@ -123,7 +129,7 @@ class Versions:
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
-        if not target.exists() or not is_package(target, release):
+        if not target.exists() or not _is_package(target, release):
             write_file(target, BucketPackage(self._store.url, release).read())
         return target
 
@@ -135,14 +141,14 @@ class Versions:
                 "the same package again with verdict= (--verdict)"
             )
         check_pattern(KEY_PATTERN, "key", key)
-        self._create(kept_name(release.name, release.version, key), data)
+        self._create(_kept_name(release.name, release.version, key), data)
 
     def kept(self, release: ModelVersion, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
         check_pattern(KEY_PATTERN, "key", key)
-        path = kept_name(release.name, release.version, key)
+        path = _kept_name(release.name, release.version, key)
         if key == VERDICT and release.verdict:
-            path = verdict_name(release.verdict)
+            path = _verdict_name(release.verdict)
         data = self._store.read(path, most=inf)
         if data is None:
             raise NotFound(
@@ -153,7 +159,7 @@ class Versions:
         return data
 
     def _create(self, path: str, data: bytes) -> None:
-        if not self._store.create(path, data) and self._store.read(path, most=inf) != data:
+        if not self._store.create(path, data):
             raise Conflict(f"{path} is there with another content, and never changes")
 
 
@@ -166,6 +172,25 @@ def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:
 
 def _release_name(name: str, version: str) -> str:
     return f"models/{name}/versions/{version}.json"
+
+
+def _kept_name(name: str, version: str, key: str) -> str:
+    """The name of the file of what is kept beside a version."""
+    return f"models/{name}/kept/{version}/{key}"
+
+
+def _verdict_name(digest: str) -> str:
+    """The name of the file of a verdict."""
+    return f"blobs/sha256/{digest}.verdict.json"
+
+
+def _is_package(path: Path, release: ModelVersion) -> bool:
+    """Whether a file is the package of a release."""
+    try:
+        check_package(open_bytes(path), release)
+    except PackageError:
+        return False
+    return True
 
 
 def _check_same(there: ModelVersion, asked: ModelVersion) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, RetrainRun, RunFiles, RunState, run_of
+from modelkit.store.sequence import Sequence
 
 RecordKind = TypeVar("RecordKind")
 PACKAGE = "package.mk"
@@ -62,6 +62,7 @@ class Desk:
         self.registry = registry
         self.name = name
         self._shelf: Shelf = registry.retraining_shelf(name)
+        self._looks = Sequence(self._shelf, "looks")
         self._beats: list[str] = []
 
     def numbers(self) -> list[int]:
@@ -149,19 +150,12 @@ class Desk:
 
     def looks(self) -> tuple[Look, ...]:
         """The refusals, the first one first; equal ones in a row are one."""
-        found = []
-        for name in self._shelf.names("looks"):
-            where = f"looks/{name}"
-            found.append(_object(Look, self._read(where), where))
-        return tuple(found)
+        return tuple(self._look(number) for number in self._looks.numbers())
 
     def last_look(self) -> tuple[int, Look | None]:
         """The number of the last refusal, and it; 0 and None before the first."""
-        names = self._shelf.names("looks")
-        if not names:
-            return 0, None
-        where = f"looks/{names[-1]}"
-        return int(names[-1]), _object(Look, self._read(where), where)
+        last = self._looks.last()
+        return last, self._look(last) if last else None
 
     def refuse(self, look: Look, number: int, last: Look | None, *, every: float) -> None:
         """Record a refusal, if it is another one than the last, which has this number.
@@ -170,13 +164,17 @@ class Desk:
         """
         if last is not None and _stands(last, look, every):
             return
-        self._create(f"looks/{number + 1:010d}", fields.write_object(look))
+        self._create(self._looks.path(number + 1), fields.write_object(look))
 
     def end(self, number: int, state: RunState, message: str, at: float) -> None:
         """Record how a retraining ended, and tell of it; nothing where that is recorded already."""
         about = {"state": state, "message": message, "at": at}
         if self._create(f"{_folder(number)}/end", about):
             tell_of(self.run(self.files(number), at))
+
+    def _look(self, number: int) -> Look:
+        path = self._looks.path(number)
+        return _object(Look, self._read(path), path)
 
     def _claim(self, path: str) -> Claim:
         return _object(Claim, self._read(path), path)
@@ -241,9 +239,7 @@ def tell_of(run: RetrainRun) -> None:
 
 def _object(kind: type[RecordKind], plain: dict[str, Any], where: str) -> RecordKind:
     """A value from its record; fields that a newer modelkit added are left out."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    known = {name: value for name, value in plain.items() if name in names}
     try:
-        return fields.read_object(kind, known, where)
+        return fields.read_known(kind, plain, where)
     except ValueError as error:
         raise RegistryError(f"{where} is not a record of a retraining: {error}") from None

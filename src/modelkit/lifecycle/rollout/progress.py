@@ -112,19 +112,19 @@ class RolloutProgress:
     def to_html(self) -> str:
         """A page of its own with the evidence over time; it has no scripts and loads nothing."""
         title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
-        return html.page(title, self._repr_html_() + self.charts())
+        return html.page(title, self._repr_html_(), self.charts())
 
-    def charts(self) -> str:
+    def charts(self) -> html.Markup:
         """The evidence of each guard over time, as HTML; "" before there is any."""
         if len(self.points) <= 1:
-            return ""
+            return html.Markup()
         charts = [
             evidence_chart(
                 guard.name, self.points, number, (guard.rolls_back_at, guard.promotes_at)
             )
             for number, guard in enumerate(self.guards)
         ]
-        return f"<div>{''.join(charts)}</div>"
+        return html.element("div", *charts, class_="grid")
 
     def _facts(self) -> list[tuple[str, str]]:
         notes = [("note", note) for note in self.notes]
@@ -151,7 +151,7 @@ class RolloutProgress:
         facts += [("missing", what) for what in self.missing]
         return [*facts, *notes]
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> html.Markup:
         rows = [[guard.name, *_numbers(guard), guard.void] for guard in self.guards]
         return html.card("Rollout", self._facts(), HEADER if rows else (), rows)
 

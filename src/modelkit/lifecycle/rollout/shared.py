@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, final
@@ -19,6 +20,7 @@ from modelkit.errors import NotAFile, RegistryError
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted, Unit
+from modelkit.store.sequence import Sequence
 
 # Of one writer, in one sum, by which it takes no more: no call is answered while a sum is parsed.
 MOST_LOSSES = 50_000
@@ -62,25 +64,24 @@ class SharedCounts:
 
     def __init__(self, shelf: Shelf, process: str, stages: int = sys.maxsize) -> None:
         self._shelf = shelf
-        self._process = process
         self._stages = stages
-        self._written = 0
-        self._sums = 0
+        self._sums = Sequence(shelf, "sums")
+        self._own = self._counts(process)
+        self._written = 0  # files of this process
+        self._read = 0  # sums
         self._upto: dict[str, int] = {}
         self.at = 0.0  # of the last sum
 
     def of_process(self, process: str) -> SharedCounts:
         """The same in another process, which has read what this one has."""
-        other = SharedCounts(self._shelf, process, self._stages)
-        other._sums = self._sums
-        other._upto = dict(self._upto)
-        other.at = self.at
+        other = copy(self)
+        other._own = self._counts(process)
+        other._written = 0
         return other
 
     def write(self, stage: int, counts: Counts) -> None:
         """Write what this process counted in a tick."""
-        name = f"counts/{self._process}/{_number(self._written + 1)}"
-        self._shelf.create(name, _written(stage, counts))
+        self._own.create(self._written + 1, _written(stage, counts))
         self._written += 1
 
     def write_beside(self, stage: int, counts: Counts) -> None:
@@ -88,26 +89,23 @@ class SharedCounts:
 
         If two write the same, it may stand there once, which is right of labels: they count once.
         """
-        taken = self._shelf.names(f"counts/{self._process}")
-        number = max([0, *(int(name) for name in taken if name.isdecimal())]) + 1
-        data = _written(stage, counts)
-        while not self._shelf.create(f"counts/{self._process}/{_number(number)}", data):
-            number += 1
+        self._own.append(_written(stage, counts), after=self._own.last())
 
     def next_sum(self) -> JointCounts | None:
         """The next sum that was not read yet, or None.
 
         One that cannot be read is empty, in every process: what it held comes with the next one.
         """
-        name = f"sums/{_number(self._sums + 1)}"
+        number = self._read + 1
         try:
-            data = self._shelf.read(name)
+            data = self._sums.read(number)
             if data is None:
                 return None
             found = self._read_sum(data)
         except UNREADABLE as error:
-            found = JointCounts(self.at, 0, self._upto, Counts(), (_unreadable(name, error),))
-        self._sums += 1
+            why = _unreadable(self._sums.path(number), error)
+            found = JointCounts(self.at, 0, self._upto, Counts(), (why,))
+        self._read = number
         self._upto = found.upto
         self.at = found.at
         return found
@@ -162,7 +160,10 @@ class SharedCounts:
             "counts": write_counts(found.counts),
             "left_out": found.left_out,
         }
-        self._shelf.create(f"sums/{_number(self._sums + 1)}", json.dumps(plain).encode())
+        self._sums.create(self._read + 1, json.dumps(plain).encode())
+
+    def _counts(self, process: str) -> Sequence:
+        return Sequence(self._shelf, f"counts/{process}")
 
     def _new_files(self) -> tuple[list[_File], list[str]]:
         """The first files of all processes that are in no sum yet, those of each in their order.
@@ -185,15 +186,15 @@ class SharedCounts:
         return found, waiting
 
     def _file(self, process: str, number: int) -> _File | None:
-        name = f"counts/{process}/{_number(number)}"
+        files = self._counts(process)
         try:
-            data = self._shelf.read(name)
+            data = files.read(number)
             if data is None:
                 return None
             plain = parse_json(data.decode())
             stage, counts = self._checked(plain["stage"], plain["counts"])
         except UNREADABLE as error:
-            return _File(process, number, left_out=_unreadable(name, error))
+            return _File(process, number, left_out=_unreadable(files.path(number), error))
         return _File(process, number, stage, counts)
 
     def _read_sum(self, data: bytes) -> JointCounts:
@@ -249,10 +250,6 @@ def _unreadable(name: str, error: Exception) -> str:
 
 def _written(stage: int, counts: Counts) -> bytes:
     return json.dumps({"stage": stage, "counts": write_counts(counts)}).encode()
-
-
-def _number(number: int) -> str:
-    return f"{number:010d}"
 
 
 def write_counts(counts: Counts) -> dict[str, Any]:

@@ -7,11 +7,10 @@ import pytest
 from helpers.evaluated import clusters
 
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.intervals import Measured
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.paired import difference_of
-from modelkit.lifecycle.evaluation.sums import Undefined
 from modelkit.lifecycle.gate.comparison import JudgedAnswers, compare_by
+from modelkit.stats.influence import Measured, Undefined
+from modelkit.stats.paired import difference_of
 
 ALPHA = 0.05
 

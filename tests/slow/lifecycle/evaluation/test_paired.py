@@ -7,10 +7,10 @@ import pytest
 from helpers.evaluated import together
 from scipy import stats
 
-from modelkit.lifecycle.evaluation.intervals import Measured
-from modelkit.lifecycle.evaluation.paired import difference_of, rows_needed, tango
-from modelkit.lifecycle.evaluation.ranks import area_of
-from modelkit.lifecycle.evaluation.sums import mean_of
+from modelkit.stats.influence import Measured, mean_of
+from modelkit.stats.paired import difference_of
+from modelkit.stats.ranks import area_of
+from modelkit.stats.tests import rows_needed, tango
 
 Z = stats.norm.isf(0.05)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from benchmarks.gate.worlds import DISCORDANT
 
-from modelkit.lifecycle.evaluation.paired import PairedDifference
 from modelkit.lifecycle.gate.claims import Levels, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, RightCounts
+from modelkit.stats.paired import PairedDifference
 
 ALPHA = 0.05
 

@@ -10,11 +10,11 @@ from benchmarks.gate.worlds import answers, figure_check, right_or_wrong, scored
 from helpers.judged import predicted
 
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.paired import PairedDifference
 from modelkit.lifecycle.gate.claims import Levels, no_harm, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, RightCounts, compare_by
 from modelkit.lifecycle.gate.holdout import share_of_alpha
 from modelkit.lifecycle.gate.policy import GateMetric
+from modelkit.stats.paired import PairedDifference
 
 ALPHA = 0.05
 LEVELS = Levels(ALPHA, ALPHA, ALPHA)

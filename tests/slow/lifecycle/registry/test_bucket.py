@@ -17,7 +17,6 @@ from helpers.processes import run
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
-from modelkit.lifecycle.registry.log import KEPT_EVERY
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -82,15 +81,13 @@ def test_a_package_that_was_exchanged_is_refused(registry, churn_packages):
 
 def test_a_long_log_is_opened_in_a_few_requests(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    for i in range(3 * KEPT_EVERY):
+    for i in range(24):
         registry.set_alias(
             "churn", "champion", VERSIONS[(i + 1) % 2], expected=VERSIONS[i % 2], reason=str(i)
         )
     cold = mk.Registry(registry.url)
     assert cold.aliases("churn") == registry.aliases("churn")
-    assert [entry.reason for entry in cold.history("churn")[1:]] == [
-        str(i) for i in range(3 * KEPT_EVERY)
-    ]
+    assert [entry.reason for entry in cold.history("churn")[1:]] == [str(i) for i in range(24)]
 
 
 COUNT = """

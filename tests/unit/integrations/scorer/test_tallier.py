@@ -8,7 +8,7 @@ from helpers.tallied import make_past
 
 import modelkit as mk
 from modelkit.drift import codec
-from modelkit.drift.tallies import MOST_ROWS, TALLY_SCHEMA
+from modelkit.drift.counts import MOST_ROWS, TALLY_SCHEMA
 from modelkit.errors import SignatureError, UsageError
 from modelkit.integrations.scorer.tallier import TALLY, Tallier
 

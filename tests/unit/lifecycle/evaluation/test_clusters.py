@@ -10,8 +10,8 @@ from helpers.evaluated import clusters
 
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import clusters_of
-from modelkit.lifecycle.evaluation.intervals import standard_error
 from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.stats.influence import standard_error
 
 
 def test_clusters_of_one_size_are_tested_as_before():

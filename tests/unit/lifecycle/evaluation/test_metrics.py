@@ -19,11 +19,10 @@ from sklearn.linear_model import LogisticRegression
 
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import CLIP
-from modelkit.lifecycle.evaluation.intervals import standard_error
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.paired import bootstrap
-from modelkit.lifecycle.evaluation.query_ranks import ndcg_by_query, precision_by_query, ranked
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Undefined, standard_error
+from modelkit.stats.ranks import ndcg_by_query, precision_by_query, ranked
+from modelkit.stats.tests import bootstrap
 
 
 def test_figures_of_two_classes_are_those_of_sklearn():

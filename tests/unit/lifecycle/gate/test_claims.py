@@ -6,9 +6,9 @@ from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.lifecycle.evaluation.paired import PairedDifference
 from modelkit.lifecycle.gate.claims import Levels, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, RightCounts
+from modelkit.stats.paired import PairedDifference
 
 ALPHA = 0.05
 

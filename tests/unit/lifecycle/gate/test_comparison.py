@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.paired import PairedDifference
 from modelkit.lifecycle.gate.claims import Levels
 from modelkit.lifecycle.gate.comparison import Comparison, RightCounts, compare_by
+from modelkit.stats.paired import PairedDifference
 
 ALPHA = 0.05
 

@@ -18,7 +18,7 @@ import modelkit as mk
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import clusters_of
-from modelkit.lifecycle.evaluation.sums import Undefined
+from modelkit.stats.influence import Undefined
 
 
 def test_an_equal_candidate_is_shown_to_be_no_worse_and_not_to_be_better(

@@ -85,8 +85,9 @@ class Files:
     def read(self, name):
         return self.files.get(name)
 
-    def names(self, folder):
-        return sorted(name.rsplit("/", 1)[1] for name in self.files if name.startswith(folder))
+    def names(self, folder, after=""):
+        found = (name.rsplit("/", 1)[1] for name in self.files if name.startswith(folder))
+        return sorted(name for name in found if name > after)
 
     def folders(self, folder):
         return sorted({name.split("/")[1] for name in self.files if name.startswith(folder)})

@@ -1,0 +1,197 @@
+"""From a caller's rows to cells: the one way, for what is fitted, watched, tested and tallied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift.cells import ABSENT, Feature
+from modelkit.drift.columns import read_columns, stratum_names
+from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
+from modelkit.drift.row_times import given_seconds, row_seconds
+from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, cycle_names, needed_times, of_call
+from modelkit.drift.vectors import Basis, expand, source_of
+from modelkit.errors import UsageError
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The n rows of one call, and where each belongs.
+
+    Args:
+        cells: uint8 (n, d), 255 where a row has no value for a feature.
+        strata: the number of each row's stratum, int64 (n,), -1 for one that the reference does not
+            have; None without strata.
+        seconds: when each was, in POSIX seconds, float64 (n,); None where nothing says it.
+        units: the rows of each unit; None without units.
+        columns: what the cells are made from, by feature name.
+        answers: the model's, by output; empty where a call has none.
+    """
+
+    cells: Array
+    strata: Array | None
+    seconds: Array | None
+    units: list[UnitRows] | None
+    columns: Mapping[str, Array]
+    answers: Mapping[str, Array] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What says where a row belongs: features and their cells, strata, and units.
+
+    Args:
+        features: the d features.
+        bases: what makes numbers of embeddings, by column.
+        strata: the names of the strata.
+        stratum: the column that names them, or what of a row's time does; None without strata.
+        timed: whether times name the stratum, and no column.
+        unit: what is compared as a whole; None for rows.
+        time: the column of times.
+        class_names: of the probabilities, in their order; empty where they are not known.
+    """
+
+    features: tuple[Feature, ...]
+    bases: Mapping[str, Basis]
+    strata: tuple[str, ...]
+    stratum: str | None
+    timed: bool
+    unit: str | None
+    time: str | None
+    class_names: tuple[str, ...]
+
+    def encode(self, X: Any, scores: Any, at: Any) -> Rows:
+        """The rows of one call, as `Detector.update` takes it.
+
+        Raises UsageError for rows that do not fit, SignatureError for rows that cannot be read.
+        """
+        if X is None and scores is None:
+            raise UsageError("there are neither rows nor scores")
+        columns = {} if X is None else self.columns(X)
+        answers = {}
+        if scores is not None:
+            answers = name_outputs(scores, self.outputs(), self.class_names)
+            columns |= self._output_columns(answers)
+        return self.encode_columns(columns, at, answers)
+
+    def encode_columns(
+        self, columns: Mapping[str, Array], at: Any, answers: Mapping[str, Array] | None = None
+    ) -> Rows:
+        """Rows with these columns, (n,) each, where embeddings are numbers already.
+
+        `at` says when they were, where no column does. Raises UsageError for columns of different
+        lengths, for times that are given twice, or needed and absent, and for rows without a
+        stratum or a unit.
+        """
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise UsageError(f"rows and scores have different lengths: {lengths}")
+        n = max(lengths.values(), default=0)
+        seconds = self._seconds(columns, at, n)
+        strata = self._stratum_numbers(columns, seconds)
+        units = None
+        if self.unit is not None:
+            units = of_call(self.unit, columns.get(self.unit), seconds, n)
+        return Rows(self._cells(columns, n), strata, seconds, units, columns, answers or {})
+
+    def _cells(self, columns: Mapping[str, Array], n: int) -> Array:
+        cells = np.full((n, len(self.features)), ABSENT, np.uint8)
+        for j, feature in enumerate(self.features):
+            if feature.name in columns:
+                cells[:, j] = feature.cells(columns[feature.name])
+        return cells
+
+    def _seconds(self, columns: Mapping[str, Array], at: Any, n: int) -> Array | None:
+        if self.time is None or self.time not in columns:
+            return None if at is None else given_seconds(at, n)
+        if at is not None:
+            raise UsageError(f"the rows have their times in column {self.time!r}; leave out at=")
+        return row_seconds(columns[self.time], self.time)
+
+    def _stratum_numbers(self, columns: Mapping[str, Array], seconds: Array | None) -> Array | None:
+        name = self.stratum
+        if name is None:
+            return None
+        if self.timed:
+            names = stratum_names(cycle_names(needed_times(seconds, name), name))
+        elif name in columns:
+            names = stratum_names(columns[name])
+        else:
+            raise UsageError(
+                f"the rows lack the column {name!r}, which names the stratum", feature=name
+            )
+        numbers = {stratum: s for s, stratum in enumerate(self.strata)}
+        return np.array([numbers.get(own, -1) for own in names], np.int64)
+
+    def _output_columns(self, answers: Mapping[str, Array]) -> dict[str, Array]:
+        known = self.outputs()
+        columns = known_outputs(output_columns(answers), known)
+        odd = sorted(set(columns) - known)
+        if odd:
+            raise UsageError(f"the profile has no scores {odd}; it has {sorted(known)}")
+        return expand(columns, self.bases)
+
+    # The columns that are looked at.
+
+    def columns(self, X: Any) -> dict[str, Array]:
+        """The columns of the caller's rows that are looked at, by name; embeddings as numbers.
+
+        Raises UsageError where one is missing, with the nearest name.
+        """
+        found = read_columns(X)
+        wanted = self.sources()
+        if self.time in found:
+            wanted.append(str(self.time))
+        self.check_columns(list(found))
+        return expand({name: found[name] for name in wanted}, self.bases)
+
+    def check_columns(self, known: Sequence[str]) -> None:
+        """Raise UsageError, with the nearest name, where rows with these columns lack one."""
+        absent = [name for name in self.sources() if name not in known]
+        if absent:
+            raise lacking(absent, known)
+
+    def sources(self) -> list[str]:
+        """The columns that rows must have: inputs, and the ones with strata, times and units."""
+        inputs = [feature.name for feature in self.features if not feature.output]
+        names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
+        if self.stratum is not None and not self.timed:
+            names.append(self.stratum)
+        names += [name for name in self.aside() if name not in (*names, self.time)]
+        return names
+
+    def aside(self) -> list[str]:
+        """The columns beside the features: times and units."""
+        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
+        return [name for name in (self.time, own) if name is not None]
+
+    def outputs(self) -> set[str]:
+        """The names of the outputs that are looked at, before embeddings are made into numbers."""
+        names = [feature.name for feature in self.features if feature.output]
+        return {source_of(name, self.bases) for name in names}
+
+    def wanted(self) -> frozenset[str]:
+        """The columns and outputs that are looked at, before embeddings are made into numbers."""
+        return frozenset(self.sources()) | self.outputs()
+
+
+def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
+    """The error for rows that lack columns, with the nearest name of each."""
+    from difflib import get_close_matches
+
+    hints = []
+    for name in absent:
+        close = get_close_matches(name, found, 1)
+        hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
+    return UsageError(
+        f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
+    )

@@ -1,0 +1,211 @@
+"""The parts of a report's page, in the words of `words` and with the charts of `charts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+
+from modelkit.drift import charts, words
+from modelkit.drift.headline import move_text
+from modelkit.drift.notes import Acknowledgement
+from modelkit.drift.row_times import second_text
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
+from modelkit.report.html import (
+    Markup,
+    bullets,
+    element,
+    facts_list,
+    joined,
+    more,
+    part,
+    section,
+    table,
+)
+
+MOST_CHARTS = 20
+MOST_ALARMS = 30
+MOST_CHECKS = 60
+MOST_REST = 400  # rows of the table of features that have no chart
+MOST_SEGMENTS = 12  # of one feature and column in a table
+AXES = "up: share of rows; across: the values, in steps of about equally many training rows"
+WORDS = (
+    ("reference", "rows of the past that the model was not trained on"),
+    ("recent rows", "the last 1,024 rows or the last 8 whole units, or the whole batch"),
+    (
+        "rows of the alarm",
+        "of the last alarm: those since the change began, 1,024 or 8 units at most",
+    ),
+    ("any change", "how often rows without a change would look like this, once in a whole stream"),
+    ("beyond the tolerance", "the same, for rows that differ by no more than the tolerance"),
+    ("p", "the same as a number: 0.001 is 1 in 1,000"),
+    ("alpha", "how often you accept a false alarm; features, kinds and strata share it"),
+    ("share of alpha", "how much of it a feature has: it grows with the importance you give it"),
+    ("ks", "the largest difference between the shares of rows up to one value"),
+    ("tv", "the share of rows that would have to change for both to agree"),
+    ("js", "the Jensen-Shannon distance: 0 for equal, 1 for nothing in common"),
+    ("psi", "the population stability index less what chance gives it"),
+    ("[low, high]", "where the true size lies, in 95 of 100 cases"),
+)
+
+
+def summary_box(headline: str, advice: str, look: str) -> Markup:
+    """What was found, and what to do, before anything else; the look is "bad", "good" or ""."""
+    lead = element("p", headline, class_="lead")
+    return element("div", lead, element("p", advice), class_=f"box {look}")
+
+
+def when_part(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
+    """When each change began."""
+    drawn = charts.timeline(alarms, rows, times)
+    if not drawn:
+        return drawn
+    about = "from where the change began to where its alarm came (dot), and since"
+    return part("When", element("div", drawn, class_="when"), element("p", about, class_="soft"))
+
+
+def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> Markup:
+    """All alarms in words."""
+    items = [_alarm_item(alarm, kind, guarantee) for alarm in alarms[-MOST_ALARMS:]]
+    if len(alarms) > MOST_ALARMS:
+        items.insert(0, Markup(f"{len(alarms) - MOST_ALARMS:,} before, and"))
+    return part(words.count_of(len(alarms), "alarm"), bullets(items))
+
+
+def _alarm_item(alarm: Alarm, kind: str, guarantee: str) -> Markup:
+    name = element("b", words.name_of(alarm.feature, alarm.stratum))
+    evidence = words.evidence_text(alarm, kind)
+    if alarm.guarantee != guarantee:
+        evidence = f"{evidence} {alarm.guarantee}"
+    how_sure = element("span", evidence, class_="soft")
+    return joined(name, " ", words.alarm_text(alarm, kind), " ", how_sure)
+
+
+def where_part(segments: Sequence[SegmentDrift], alpha: float) -> Markup:
+    """A sentence and a table for each feature with an alarm and each column of segments."""
+    parts: list[Markup] = []
+    for group in words.grouped(segments):
+        header = [group[0].by, "recent rows", "share of rows, before and now", "size", "p"]
+        rows = [_segment_row(drift) for drift in group[:MOST_SEGMENTS]]
+        parts.append(element("p", words.segments_text(group, alpha)))
+        parts += [table(header, rows), more(len(group), MOST_SEGMENTS, "segments")]
+    return part("Where the change is", *parts)
+
+
+def _segment_row(drift: SegmentDrift) -> list[str]:
+    shares = ", ".join(map(words.percent, drift.share))
+    size = words.effect_text(drift.effect)
+    return [drift.segment, f"{drift.rows:,}", shares, size, words.p_value(drift.p)]
+
+
+def notes_part(acknowledged: Sequence[Acknowledgement]) -> Markup:
+    """The alarms that somebody knows of, and why."""
+    rows = []
+    for note in acknowledged:
+        alarm = f"{note.alarm.feature}: {note.alarm.kind} at row {note.alarm.row:,}"
+        rows.append((alarm, f"{second_text(note.at)} UTC", note.reason))
+    header = ("alarm", "acknowledged", "reason")
+    return part("Acknowledged", table(header, rows)) if rows else Markup()
+
+
+def performance_part(performance: Performance | None) -> Markup:
+    """The loss beside that of the reference, and the estimates without labels."""
+    if performance is None:
+        return Markup()
+    rows = []
+    for name, (value, low, high), of in words.figures(performance):
+        interval = f"{low:.3g} to {high:.3g}" if isfinite(low) and isfinite(high) else "-"
+        rows.append((f"{name} {of}", f"{value:.3g}", interval))
+    shown = table(("", "value", "interval"), rows) if rows else Markup()
+    warning = Markup()
+    if performance.unsupported is not None:
+        start = element("b", "The estimates are not to be relied on:")
+        warning = element("p", start, f" {performance.unsupported}")
+    return joined(element("h2", "Performance"), shown, warning)
+
+
+def checks_part(checks: Sequence[DriftCheck]) -> Markup:
+    """The plain checks, as a table."""
+    if not checks:
+        return Markup()
+    rows = []
+    for check in checks[:MOST_CHECKS]:
+        test = words.p_value(check.p)
+        rows.append((check.feature, check.name, check.found, check.expected, test))
+    shown = table(("feature", "check", "found", "expected", "p"), rows)
+    return part("Data checks", shown, more(len(checks), MOST_CHECKS))
+
+
+def features_part(features: Sequence[FeatureDrift], alarms: Sequence[Alarm], kind: str) -> Markup:
+    """A chart for each of the first features, and a table of the others."""
+    last = {(alarm.feature, alarm.stratum): alarm for alarm in alarms}
+    first = features[:MOST_CHARTS]
+    sections = [
+        _feature_section(drift, kind, last.get((drift.feature, drift.stratum))) for drift in first
+    ]
+    if not sections:
+        return Markup()
+    legend = _legend(at_alarm=any(drift.at_alarm for drift in first))
+    grid = element("div", *sections, class_="grid pair")
+    drawn = part("Each feature, the strongest evidence first", legend, grid)
+    return joined(drawn, _rest_part(features[MOST_CHARTS:]))
+
+
+def _legend(*, at_alarm: bool) -> Markup:
+    """How the charts draw what."""
+    names = ("reference", "recent rows", "rows of the alarm")[: 3 if at_alarm else 2]
+    keys = []
+    for look, name in zip(charts.LOOKS, names, strict=False):
+        keys.append(element("span", element("i", class_=look), name, class_="key"))
+    return element("div", *keys, element("span", AXES, class_="soft"), class_="legend")
+
+
+def _feature_section(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Markup:
+    """A feature with its chart; `alarm` is its last one."""
+    title = words.name_of(drift.feature, drift.stratum)
+    if alarm is not None:
+        title = joined(title, " ", element("span", "alarm", class_="tag"))
+    rows = words.count_of(drift.rows, "recent row") if drift.rows else "no recent row has it"
+    tests = words.tests_of(drift)
+    about = f"{drift.kind}, {rows}" + (f"; p-values{words.rests_on(drift)}" if tests else "")
+    facts = [(name, f"{words.odds(p)} (p {words.p_value(p)})") for name, p in tests.items()]
+    facts += _facts(drift, kind, alarm)
+    return section(title, about, facts_list(facts), charts.feature_chart(drift))
+
+
+def _facts(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Iterable[tuple[str, str]]:
+    since = words.began_text(drift, alarm)
+    if since is not None:
+        yield "since", since
+    move = move_text(drift, kind) if drift.rows else None
+    if move is not None:
+        yield "moved most", move
+    if drift.effects:
+        yield "size", "; ".join(map(words.effect_text, drift.effects))
+    before, now = drift.missing
+    if before or now:
+        recent = words.percent(now) if drift.rows else "unknown"
+        yield "missing", f"{words.percent(before)}, recent {recent}"
+    yield "share of alpha", words.percent(drift.weight)
+
+
+def _rest_part(features: Sequence[FeatureDrift]) -> Markup:
+    if not features:
+        return Markup()
+    rows = []
+    for drift in features[:MOST_REST]:
+        name = words.name_of(drift.feature, drift.stratum)
+        tests = map(words.p_value, (drift.p_changed, drift.p_material))
+        rows.append((name, *tests, "; ".join(map(words.effect_text, drift.effects))))
+    shown = table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
+    return part("Other features", shown, more(len(features), MOST_REST))
+
+
+def promise_part(guarantee: str, assumptions: Iterable[str]) -> Markup:
+    """The guarantee of the alarms, and its assumptions."""
+    promise = element("p", guarantee)
+    return part("How far this can be relied on", promise, bullets(assumptions))
+
+
+def words_part() -> Markup:
+    """The words of the page, explained."""
+    return part("The words on this page", facts_list(WORDS))

@@ -1,0 +1,394 @@
+"""What a Detector knows: the evidence about its rows and labels, counts, alarms and notes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Many
+from typing import Any, TypeVar, final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
+from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
+from modelkit.drift.expected import LabelFree
+from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
+from modelkit.drift.labelfree import Estimate
+from modelkit.drift.labelled_rows import LabelledCall
+from modelkit.drift.layout import Rows
+from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
+from modelkit.drift.open_unit import Units
+from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.profile import Profile, check_profile
+from modelkit.drift.raised import row_alarm, row_promise, unit_alarm, unit_promise
+from modelkit.drift.refusals import check_history, check_same_columns, check_seed
+from modelkit.drift.row_times import given_seconds, told_second
+from modelkit.drift.segments import Segmented
+from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.thinning import Thinning
+from modelkit.drift.turns import Turns
+from modelkit.drift.values import Alarm
+from modelkit.errors import UsageError
+from modelkit.stats.evidence import Guarantee
+
+Call = TypeVar("Call")
+
+
+@final
+class Tracker(Turns):
+    """What a Detector knows of its rows, labels and alarms, of one reference after the other.
+
+    Whatever changes what is known is done in a `turn`. In a context of `caught_up` nothing waits to
+    be taken, and nothing comes in: an Intake sets it. An alarm waits in `outbox` for the end of the
+    turn.
+
+    Rows come as cells: `count` counts them, and `push` bets on them. A Monitor does the two halves of
+    `push`, `rank` and `settle`, at different times.
+
+    The arguments are those of a Detector.
+    """
+
+    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        alpha: float,
+        tolerance: float | Mapping[str, float],
+        guarantee: Guarantee,
+        seed: int,
+        history: int = HISTORY_BYTES,
+        clock: Callable[[], float] = time.time,
+        on_alarm: OnAlarm | None = None,
+    ) -> None:
+        super().__init__()
+        check_profile(profile)
+        self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
+        self.guarantee: Guarantee = guarantee
+        self.most_bytes = check_history(history)
+        self.clock = clock
+        self.outbox = Outbox(on_alarm)
+        self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
+        self.notes = Notes()
+        self.eras: list[Era] = []
+        # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
+        self.place = 0
+        self.counted = 0
+        self._compare_with(profile, alpha, check_seed(seed))
+        self.caught_up = self.turn
+
+    def _compare_with(self, profile: Profile, alpha: float, seed: int) -> None:
+        """Begin the evidence against a reference. Raises UsageError for an alpha out of range."""
+        shares = AlphaShares.of(profile, alpha, self.tolerance, self.guarantee)
+        self.profile = profile
+        self.alpha = alpha
+        self.seed = seed
+        self._shares = shares
+        self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.most_bytes)], self.most_bytes)
+        tested = profile.why_untested is None  # rows in segments are tested one by one
+        self.segmented = Segmented(profile.segments if tested else (), profile.features)
+        self.strangers = 0  # rows of a stratum that the reference does not have
+        self.thins = any(feature.stride > 1 for feature in profile.features)
+        self.label_free = LabelFree(profile.calibration)
+        *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
+            len(profile.strata) + 3
+        )
+        self.units = units_of(profile, shares, seeds[0])
+        self._streams: list[Sequence] = []
+        self._thinnings: list[Thinning] = []
+        if self.units is None:
+            self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
+            self._thinnings = [Thinning(profile.features, own) for own in seeds]
+        self.labels = LabelWatch(
+            profile, shares, promise=self.promise, order=of_labels, ties=of_target
+        )
+        self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
+
+    # What is known.
+
+    @property
+    def rows(self) -> int:
+        """The number of rows taken of this reference."""
+        if self.units is not None:
+            return self.units.taken
+        return sum(stream.members for stream in self._streams) + self.strangers
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference."""
+        return self.notes.alarms
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """See `Era.times`, of this reference."""
+        return self.eras[-1].times
+
+    def now(self) -> float:
+        """The time by the clock. Raises UsageError for anything but a time."""
+        return told_second(self.clock())
+
+    def about_references(self) -> tuple[str, ...]:
+        """What became of alpha when the reference was changed, in words; nothing if it was not."""
+        return self.notes.about_references(self.alpha)
+
+    def streams(self) -> list[tuple[str | None, Sequence]]:
+        """Each stratum with its stream; the one stratum of a profile without strata is None."""
+        if self.profile.stratum is None:
+            return [(None, self._streams[0])]
+        return list(zip(self.profile.strata, self._streams, strict=True))
+
+    @property
+    def promise(self) -> str:
+        """The guarantee in words."""
+        if self.units is not None:
+            return unit_promise(self.profile, self._shares)
+        return row_promise(self.alpha, self.guarantee)
+
+    # Rows, as cells.
+
+    def count(self, cells: Array, strata: Array | None, times: Array | float | None = None) -> None:
+        """Count encoded rows, whether or not they are ranked later.
+
+        `times` are theirs in POSIX seconds, (n,) or of all; None for now.
+        """
+        at: Array | float = self.now() if times is None else times
+        buckets = self.eras[-1].buckets
+        for s in range(len(self.profile.strata)):
+            own = slice(None) if strata is None else np.flatnonzero(strata == s)
+            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
+            counts = buckets.count(s, cells[own], own_times)
+            if self._streams:  # units count their rows when they take them
+                self._streams[s].totals += counts
+        self.segmented.count(cells, at)
+        if len(self.eras) > 1:
+            self.eras = trimmed(self.eras, self.most_bytes)
+        self.counted += len(cells)
+
+    def _keep(self, new: Many[Alarm]) -> None:
+        """Keep new alarms, which are sent later."""
+        if new:
+            self.notes.keep(new)
+            self.outbox.add(new)
+
+    def of_units(self) -> Units:
+        """What is known of units. Raises UsageError where rows are compared."""
+        if self.units is None:
+            raise UsageError("the profile has no units: fit it with unit=")
+        return self.units
+
+    def push(
+        self,
+        cells: Array,
+        strata: Array | None,
+        order: Order = "time",
+        times: Array | float | None = None,
+    ) -> list[Alarm]:
+        """Rank and bet on the encoded rows of one call; returns the new alarms.
+
+        `times` are as in `count`.
+        """
+        of_rows = self.times_of(times, len(cells))
+        sizes = [len(cells)] if order == "any" else []
+        cells, at = self.arrange(cells, strata, sizes)
+        new: list[Alarm] = []
+        for start in range(0, len(cells), RANKED_AT_ONCE):
+            part: slice | Array = slice(start, start + RANKED_AT_ONCE)
+            if at is not None:
+                part = at[part]
+            own = None if strata is None else strata[part]
+            self.rank(cells[part], own, places_of(self.place, of_rows[part]))
+            new += self.settle()
+        return new
+
+    def times_of(self, times: Array | float | None, n: int) -> Array:
+        """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
+        given = self.now() if times is None else times
+        return np.broadcast_to(np.asarray(given, np.float64), (n,))
+
+    def arrange(
+        self, cells: Array, strata: Array | None, sizes: Many[int]
+    ) -> tuple[Array, Array | None]:
+        """What comes before `rank`, for the encoded rows of calls of these sizes.
+
+        Values are left out that are closer than their feature's stride in the order of arrival, and
+        then the rows of each call are put into a random order: given are the cells that are left,
+        and the numbers of the rows in that order, None where it is that of arrival.
+        """
+        if self.thins:
+            cells = cells.copy()
+            for s, thinning in enumerate(self._thinnings):
+                member = slice(None) if strata is None else strata == s
+                thinning.leave_out(cells, np.arange(len(cells))[member])
+        return cells, self._shuffles["rows"].within(sizes)
+
+    def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
+        """Rank encoded rows: the first half of `push`, for a few rows.
+
+        `places` are their numbers, which rise, and their times, float64 (n, 2).
+        """
+        for s, stream in enumerate(self._streams):
+            member = slice(None) if strata is None else strata == s
+            stream.rank(cells[member], places[member])
+        if strata is not None:
+            self.strangers += int((strata < 0).sum())
+        if len(places):
+            self.place = int(places[-1, 0])
+
+    def settle(self) -> list[Alarm]:
+        """Bet on the ranked rows, and judge the complete units; returns the new alarms."""
+        new: list[Alarm] = []
+        for s, stream in enumerate(self._streams):
+            new += [self.alarm(s, crossing) for crossing in stream.settle()]
+        self._keep(new)
+        while self.units is not None and self.units.waits:
+            new += self.judge_part()
+        return new
+
+    def judge_part(self) -> list[Alarm]:
+        """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
+        units = self.of_units()
+        crossed = units.judge_part()
+        new = [unit_alarm(self.profile, units, own, self.promise) for own in crossed]
+        self._keep(new)
+        return new
+
+    def alarm(self, s: int, crossing: Crossing) -> Alarm:
+        """The alarm that a crossing in stratum number `s` raises."""
+        profile = self.profile
+        return row_alarm(
+            profile,
+            profile.features[crossing.feature],
+            profile.counts[s, crossing.feature],
+            crossing,
+            stratum=None if profile.stratum is None else profile.strata[s],
+            level=self._shares.level(crossing.kind, crossing.feature),
+            promise=self.promise,
+        )
+
+    def acknowledge(self, alarm: Alarm, reason: str) -> None:
+        """Note that somebody knows of an alarm; one of the kind "changed" may come again then.
+
+        Raises UsageError for an alarm of another Detector, and without a reason.
+        """
+        if alarm not in self.notes.all_alarms:
+            raise UsageError(
+                f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
+            )
+        new = self.notes.reason(alarm) is None and alarm in self.alarms
+        self.notes.acknowledge(alarm, reason, self.now())
+        if new and alarm.kind == "changed":
+            self.settle()
+            names = [feature.name for feature in self.profile.features]
+            if alarm.feature in names:
+                self._sequence_in(alarm.stratum).open_again(names.index(alarm.feature))
+            elif self.labels.target is not None:
+                self.labels.target.open_again(0)
+
+    def _sequence_in(self, stratum: str | None) -> Sequence:
+        """The sequence of the rows in a stratum; units have one for all strata."""
+        if self.units is not None:
+            return self.units.sequence
+        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
+
+    # Labels, and the performance with and without them.
+
+    def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:
+        """Take the labelled rows of one call; returns the new alarms.
+
+        `times` are when their labels came, in POSIX seconds, (n,).
+        """
+        self.eras[-1].buckets.count_labels(times, rows.losses, rows.cells)
+        new = self.labels.push(rows, times, order)
+        self._keep(new)
+        return new
+
+    def expect(self, answers: Mapping[str, Array]) -> None:
+        """Take answers into the label-free estimate. Raises UsageError for what does not fit."""
+        self.label_free.add(self.label_free.of(answers))
+
+    # Calls, which are read by a reference without the lock, and taken under it.
+
+    def _taken(
+        self, read: Callable[[Profile], Call], take: Callable[[Call], list[Alarm]]
+    ) -> list[Alarm]:
+        """Take what is read of a call; it is read anew where the reference was changed meanwhile."""
+        while True:
+            profile = self.profile
+            call = read(profile)
+            with self.turn():  # so that no state or reference has a part of a call
+                if profile is self.profile:
+                    return take(call)
+
+    def take(self, X: Any, scores: Any, order: Order, at: Any) -> list[Alarm]:
+        """Take the rows of one call; see `Detector.update`."""
+
+        def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
+            rows = profile.layout.encode(X, scores, at)
+            estimate = LabelFree(profile.calibration).of(rows.answers)  # may refuse them
+            return rows, estimate, self.now() if rows.seconds is None else rows.seconds
+
+        return self._taken(read, lambda call: self._take(*call, order))
+
+    def _take(
+        self, rows: Rows, estimate: Estimate | None, times: Array | float, order: Order
+    ) -> list[Alarm]:
+        new: list[Alarm] = []
+        if rows.units is not None:  # which may be refused
+            units = self.of_units()
+            units.check_ahead(rows.units)
+            units.take(rows.cells, rows.strata, rows.units, order)
+            new += self.settle()
+        self.label_free.add(estimate)
+        self.count(rows.cells, rows.strata, times)
+        if rows.units is None:
+            new += self.push(rows.cells, rows.strata, order, times)
+        return new
+
+    def take_labels(
+        self, y: Any, predicted: Any, losses: Any, order: Order, at: Any
+    ) -> list[Alarm]:
+        """Take the labels of one call; see `Detector.update_labels`."""
+
+        def read(profile: Profile) -> tuple[LabelledCall, Array]:
+            rows = LabelledCall.read(profile, y, predicted, losses)
+            given = None if at is None else given_seconds(at, rows.rows)
+            return rows, self.times_of(given, rows.rows)
+
+        return self._taken(read, lambda labels: self.push_labels(*labels, order))
+
+    def come_to(self, second: float) -> list[Alarm]:
+        """Judge the day or the week that has ended by a second."""
+        with self.turn():
+            self.of_units().come_to(second)
+            return self.settle()
+
+    def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
+        """Compare with another reference from now on; what waits is compared with the old one.
+
+        Raises UsageError where it does not tracker the same columns and outputs, and without a reason.
+        """
+        with self.caught_up():
+            profile = check_profile(profile).without(self.ignored)
+            check_same_columns(self.profile, profile)
+            check_reason(reason, "a new reference")
+            self.settle()
+            at = self.now()
+            rows = self.notes.rows_before + self.rows
+            note = Rebase(at, reason, rows, self.alpha, self.profile.digest)
+            units, labels, era = self.units, self.labels, self.eras[-1]
+            # Its random ranks are independent of the past.
+            self._compare_with(profile, self.alpha if alpha is None else alpha, self.seed + 1)
+            for stream in self._streams:
+                stream.begin_after(self.place)
+            self.labels.follow(labels)
+            if units is not None and self.units is not None:
+                self.units.follow(units)
+            self.notes.rebase(note)
+            era.until = at
+
+    def parts(self) -> list[Any]:
+        """What changes beside that."""
+        units = [] if self.units is None else [self.units]
+        return [*self._streams, *self._thinnings, *units, *self.labels.parts]

@@ -1,0 +1,301 @@
+"""Intervals of figures that were measured on some rows; pure."""
+
+from __future__ import annotations
+
+from math import cbrt, exp, hypot, inf, log, sqrt
+from typing import Any, Literal
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.errors import importing
+
+Interval = tuple[float, float]
+LEVEL_95 = 0.95
+LARGEST_LOG = 700.0  # of which exp is a float
+HEAVIEST = 0.8  # the shape of a tail from which nothing more is told
+SYMMETRIC = 1e-6
+# What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
+Domain = Literal["share", "correlation", "size", "explained", "number"]
+
+
+def special_functions() -> Any:
+    """`scipy.special`. Raises MissingExtraError."""
+    with importing("scipy", "an interval or a test", "evaluate"):
+        from scipy import special
+    return special
+
+
+def student(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
+    """A t interval: units - 1 degrees of freedom, the same probability left out on each side.
+
+    With fewer than two units the figure may be anything.
+    """
+    if units < 2:
+        return -inf, inf
+    reach = error * float(special_functions().stdtrit(units - 1, (1 + level) / 2))
+    return value - reach, value + reach
+
+
+def student_of_share(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
+    """A t interval of the logit of a figure between 0 and 1; it stays between them.
+
+    Where every unit agrees, at 0 or 1, it is Wilson's.
+    """
+    if not 0 < value < 1 or not error:
+        return wilson(value * units, units, level)
+    middle = log(value) - log(1 - value)
+    low, high = student(middle, error / (value * (1 - value)), units, level)
+    return 1 / (1 + exp(min(-low, LARGEST_LOG))), 1 / (1 + exp(min(-high, LARGEST_LOG)))
+
+
+def student_of_size(value: float, error: float, units: float, level: float = LEVEL_95) -> Interval:
+    """A t interval of the logarithm of a figure above 0; of 0 itself it is 0 to infinity."""
+    if value <= 0:
+        return 0.0, inf
+    low, high = student(log(value), error / value, units, level)
+    return exp(low), exp(high) if high < LARGEST_LOG else inf
+
+
+def student_of_correlation(
+    value: float, error: float, units: float, level: float = LEVEL_95
+) -> Interval:
+    """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
+    low, high = student_of_share((1 + value) / 2, error / 2, units, level)
+    return 2 * low - 1, 2 * high - 1
+
+
+def student_in(
+    domain: Domain, value: float, error: float, units: float, level: float = LEVEL_95
+) -> Interval:
+    """A t interval that stays within what a figure can be."""
+    if domain == "share":
+        return student_of_share(value, error, units, level)
+    if domain == "correlation":
+        return student_of_correlation(value, error, units, level)
+    if domain == "size":
+        return student_of_size(value, error, units, level)
+    if domain == "explained":
+        low, high = student_of_size(1 - value, error, units, level)
+        return 1 - high, 1 - low
+    return student(value, error, units, level)
+
+
+def skew_ends(
+    value: float, sums: Array, units: float, level: float = LEVEL_95, worst: float = 0.0
+) -> Interval:
+    """An interval of a figure of which some observations may hold much more than others.
+
+    Three things make it wider than a t interval, each next to nothing where errors are alike:
+
+    - Skewness moves the farther end away (see `unskewed`). The nearer one stays, since what figures
+      such as a slope do beyond their influences may outweigh it.
+    - The variance rests on few observations where these hold most of it (see `freedom_of`).
+    - Observations that were not drawn may be as large as the largest, and as much larger as its
+      tail is heavy: at most -ln((1 - level) / 2) of n may be missing (`unseen`).
+
+    Args:
+        value: the figure.
+        sums: the influence of each observation, (n,), as `summed` gives them.
+        units: the number of observations that it rests on.
+        level: of the interval.
+        worst: the largest influence of an observation that could have come, where that is known.
+
+    With fewer than two units the figure may be anything.
+    """
+    n = len(sums)
+    if units < 2:
+        return -inf, inf
+    squares = float(sums @ sums)
+    low = high = 0.0
+    if squares:
+        error = sqrt(n / (n - 1) * squares)
+        t = float(special_functions().stdtrit(min(units - 1, freedom_of(sums)), (1 + level) / 2))
+        skewness = float(np.sum((sums / sqrt(squares)) ** 3))
+        low = max(unskewed(t, skewness), t) * error
+        high = max(-unskewed(-t, skewness), t) * error
+    low = hypot(low, unseen(-sums, level))
+    high = hypot(high, max(unseen(sums, level), worst * missing(level)))
+    return value - low, value + high
+
+
+def unskewed(quantile: float, skewness: float) -> float:
+    """The quantile of (mean - truth) / error, of one of a symmetric law.
+
+    It solves t + k t^2 / 3 + k^2 t^3 / 27 + k / 6 = q, with q the quantile and k the skewness of the
+    rows over sqrt(n), which is sum u^3 / (sum u^2)^1.5 of their influences u. Source: Hall, On the
+    removal of skewness by transformation, JRSS B 54, 1992.
+    """
+    if abs(skewness) < SYMMETRIC:
+        return quantile
+    return 3 / skewness * (cbrt(1 + skewness * (quantile - skewness / 6)) - 1)
+
+
+def freedom_of(sums: Array) -> float:
+    """The degrees of freedom of the variance that influences, (n,), tell; infinite where all are 0.
+
+    They are 2 / (sum u^4 / (sum u^2)^2 - 1 / n), which is n for a normal law and about as many as
+    hold the variance where these are few (Box, Non-normality and tests on variances, 1953).
+    """
+    squares = np.square(sums)
+    total = float(squares.sum())
+    n = len(sums)
+    return 2 / max(float(squares @ squares) / total**2 - 1 / n, 1 / n**2) if total else inf
+
+
+def missing(level: float) -> float:
+    """How many more observations there may be of a kind that was not drawn (the rule of three)."""
+    return -log((1 - level) / 2)
+
+
+def unseen(sums: Array, level: float) -> float:
+    """How much larger a figure may be by observations that were not drawn.
+
+    The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
+    probability-weighted moments (Hosking and Wallis 1987).
+    """
+    n = len(sums)
+    count = min(n // 5, int(3 * sqrt(n)))
+    largest = float(sums.max())
+    if count < 1 or largest <= 0:
+        return max(largest, 0.0) * missing(level)
+    tail = np.sort(sums)[-count - 1 :]
+    above = tail[1:] - tail[0]
+    places = (np.arange(1, count + 1) - 0.35) / count
+    first = float(above.mean())
+    second = float(((1 - places) * above).mean())
+    shape = 2 - first / (first - 2 * second) if first > 2 * second else 0.0
+    return largest * missing(level) / (1 - min(max(shape, 0.0), HEAVIEST))
+
+
+def wilson(hits: float, n: float, level: float = LEVEL_95) -> Interval:
+    """The interval of a share of n rows by Wilson (1927): all shares that a z test does not reject.
+
+    Of weighted or clustered rows, n is the number of rows that would say as much
+    (`effective_rows`), and `hits` the share times n.
+    """
+    if n <= 0:
+        return 0.0, 1.0
+    z = float(special_functions().ndtri((1 + level) / 2))
+    share = hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * sqrt(max(share * (1 - share), 0) / n + z * z / (4 * n * n))
+    low = max(middle - reach, 0.0) if share > 0 else 0.0
+    return low, min(middle + reach, 1.0) if share < 1 else 1.0
+
+
+def clopper_pearson(hits: int, n: int, level: float = LEVEL_95) -> Interval:
+    """The exact interval of a share of n independent rows (Clopper and Pearson 1934).
+
+    Each end alone is a bound that errs with a probability of at most (1 - level) / 2.
+    """
+    low, high = exact_bounds(hits, n, (1 - level) / 2)
+    return float(low), float(high)
+
+
+def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Array]:
+    """Two bounds on a share of n independent rows, of which each errs with a probability of at most `error`.
+
+    They are those of Clopper and Pearson (1934), for each of the hits, whose shape they have.
+    """
+    special = special_functions()
+    with np.errstate(invalid="ignore"):
+        low = special.betaincinv(hits, n - hits + 1, error)
+        high = special.betainccinv(hits + 1, n - hits, error)
+    return np.where(np.greater(hits, 0), low, 0.0), np.where(np.less(hits, n), high, 1.0)
+
+
+def mean_bound(n: int, total: float, squares: float, error: float, *, binary: bool) -> float:
+    """An upper bound on the mean of n independent numbers in [0, 1].
+
+    It is that of Clopper and Pearson where all of them are 0 or 1, and otherwise the empirical
+    Bernstein bound.
+
+    Args:
+        n: their number.
+        total: their sum.
+        squares: the sum of their squares.
+        error: the probability, at most, with which the bound is too low.
+        binary: whether all are 0 or 1.
+    """
+    if n < 2 or total >= n:
+        return 1.0
+    if binary:
+        return float(exact_bounds(total, n, error)[1])
+    variance = max(squares - total * (total / n), 0.0) / (n - 1)
+    return min(float(empirical_bernstein(total / n, variance, n, error)), 1.0)
+
+
+def empirical_bernstein(
+    mean: Array | float, variance: Array | float, n: int, error: float, width: Array | float = 1.0
+) -> Array:
+    """An upper bound on the mean of a law, from n independent draws.
+
+    Source: Maurer and Pontil, Empirical Bernstein bounds (arXiv:0907.3740), theorem 4.
+
+    Args:
+        mean: of the draws.
+        variance: of the draws, with n - 1 as the denominator.
+        n: their number, 2 or more.
+        error: the probability, at most, with which the bound is too low.
+        width: of the range of the law.
+    """
+    odds = log(2 / error)
+    return mean + np.sqrt(2 * variance * odds / n) + 7 * width * odds / (3 * (n - 1))
+
+
+def effective_rows(
+    hit: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
+) -> float:
+    """The number of rows of weight 1 that tell as much about a share as these rows do.
+
+    That is (sum w)^2 / (sum w^2) for weights (Kish 1965). For clusters it is what the variance of
+    the share says, if that is less, times the square of the normal quantile over that of t, since
+    few clusters tell the variance badly (Korn and Graubard 1998). Where all rows agree, it is the
+    number of clusters.
+
+    Args:
+        hit: whether each row is one of those that are counted, shape (n,).
+        weights: of the rows, shape (n,), or None.
+        clusters: numbers from 0 on, shape (n,), or None.
+        level: of the interval that it is for.
+    """
+    weight = np.ones(len(hit)) if weights is None else weights
+    total = float(weight.sum())
+    squares = float(weight @ weight)
+    if not squares:
+        return 0.0
+    alike = total * total / squares
+    if clusters is None:
+        return alike
+    share = float(weight @ hit) / total
+    sizes = np.bincount(clusters, weight)
+    sizes = sizes[sizes > 0]
+    # Clusters of one size that say as much, and the jackknife by clusters: a large one draws the
+    # share towards itself (see `clusters.Clusters`).
+    units = total * total / float(sizes @ sizes)
+    if len(sizes) < 2:
+        return min(alike, units)
+    parts = np.bincount(clusters, weight * (hit - share))[np.bincount(clusters, weight) > 0]
+    moved = parts / (total - sizes)
+    error = sqrt((len(sizes) - 1) / len(sizes) * float(moved @ moved))
+    if not error:
+        return min(alike, units)
+    special = special_functions()
+    end = (1 + level) / 2
+    rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
+    return min(alike, share * (1 - share) / error**2 * rough**2)
+
+
+def corrected_error(values: Array, tested: int, trained: int) -> float | None:
+    """The standard error of the mean over folds (J,) that share rows of training.
+
+    It is sqrt((1/J + tested/trained) s^2), where s is the standard deviation of the folds (Nadeau
+    and Bengio, Inference for the generalization error, Machine Learning 52, 2003). None for fewer
+    than two folds.
+    """
+    folds = len(values)
+    if folds < 2:
+        return None
+    spread = float(np.var(values, ddof=1))
+    return sqrt((1 / folds + tested / trained) * spread)

@@ -1,0 +1,74 @@
+"""Isotonic fits: the rising step function closest to labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.errors import importing
+
+MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
+
+
+def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> Array:
+    """The rising step function closest to the labels in weighted squares, as the ends of its steps.
+
+    Args:
+        scores: (n,), n > 0.
+        labels: (n,) of 0 and 1, or any numbers.
+        weights: (n,) of non-negative numbers, not all 0; rows of weight 0 are left out.
+
+    Returns:
+        Knots (2, k), k <= 64: scores ascending and values, between which `calibrate` interpolates.
+        Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
+        mean of the labels.
+    """
+    with importing("scipy", "calibrated probabilities", "drift"):
+        from scipy.optimize import isotonic_regression
+
+    points, total, weight = _sums_by_score(scores, labels, weights)
+    blocks = isotonic_regression(total / weight, weights=weight).blocks[:-1]
+    level = np.add.reduceat(total, blocks) / np.add.reduceat(weight, blocks)
+    rises = np.diff(level, prepend=-np.inf) > 0  # equal neighbours differ there by rounding
+    starts, value = _few_steps(blocks[rises], total, weight)
+    ends = np.append(starts[1:], len(points)) - 1
+    at = np.unique(np.concatenate([starts, ends]))
+    step = np.searchsorted(starts, at, side="right") - 1
+    return np.stack([points[at], value[step]])
+
+
+def _sums_by_score(
+    scores: Array, labels: Array, weights: Array | None
+) -> tuple[Array, Array, Array]:
+    """The distinct scores, ascending, with the sum of the labels and of the weights of each."""
+    if weights is None:
+        points, which = np.unique(scores, return_inverse=True)
+        return points, np.bincount(which, labels), np.bincount(which)
+    kept = weights > 0
+    weights = weights[kept]
+    points, which = np.unique(scores[kept], return_inverse=True)
+    total = np.bincount(which, labels[kept] * weights)
+    return points, total, np.bincount(which, weights)
+
+
+def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array]:
+    """Join the neighbours that differ least until 32 steps are left: their starts and values."""
+    total = np.add.reduceat(total, starts)
+    weight = np.add.reduceat(weight, starts)
+    value = total / weight
+    while len(starts) > MOST_STEPS:
+        lost = np.square(np.diff(value)) / (1 / weight[1:] + 1 / weight[:-1])
+        join = int(np.argmin(lost))
+        weight[join] += weight[join + 1]
+        total[join] += total[join + 1]
+        weight = np.delete(weight, join + 1)
+        total = np.delete(total, join + 1)
+        starts = np.delete(starts, join + 1)
+        value = total / weight
+    return starts, value
+
+
+def calibrate(scores: Array, knots: Array) -> Array:
+    """The share of positives at each score: linear between knots, constant beyond them."""
+    p: Array = np.interp(scores, knots[0], knots[1])
+    return p
