@@ -11,7 +11,7 @@ from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm, FeatureDrift
 from modelkit.drift.words import name_of, percent
 from modelkit.report.html import Markup, element, short
-from modelkit.report.plot import Axis, Plot, words_at
+from modelkit.report.plot import Axis, Plot, text_at
 
 WIDTH = 480
 LOOKS = ("old", "new", "then")  # the reference, the recent rows, the rows of the alarm
@@ -87,14 +87,13 @@ def _outlines(name: str, cells: Sequence[Cell]) -> Markup:
     x = Axis(0, len(cells), CELLS, _edges([cell.label for cell in cells]))
     plot = Plot(x, Axis(0, top, marks=((0, "0"), (top, percent(top)))), WIDTH, 152, 52, 8, 16, 36)
     ends = [k for k in range(len(cells) + 1) for _ in range(2)]
+    sides = range(len(cells[0].shares))
     outlines = []
-    for look, shares in zip(
-        LOOKS, zip(*[cell.shares for cell in cells], strict=True), strict=False
-    ):
+    for side in (0, *sides[:0:-1]):  # the recent rows over those of the alarm
+        shares = [cell.shares[side] for cell in cells]
         if any(map(isfinite, shares)):
             heights = [share if isfinite(share) else 0.0 for share in shares for _ in range(2)]
-            outlines.append(plot.line(ends, [0.0, *heights, 0.0], look))
-    outlines[1:] = outlines[:0:-1]  # the recent rows over those of the alarm
+            outlines.append(plot.line(ends, [0.0, *heights, 0.0], LOOKS[side]))
     hits = [plot.box((k, k + 1), (0, top), "", cell.about) for k, cell in enumerate(cells)]
     over = element("g", *hits, class_="hit")
     return plot.picture(name, *outlines, *_above(plot, cells, top), over)
@@ -114,7 +113,7 @@ def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Iterator[Markup]:
     for k, cell in enumerate(cells):
         x = min(max(plot.across(k + 0.5), plot.left + half), WIDTH - half)
         if cell.most > top * 1.001 and x - half >= free:
-            yield words_at(x, plot.top - 4, f"{percent(cell.most)} \N{UPWARDS ARROW}")
+            yield text_at(x, plot.top - 4, f"{percent(cell.most)} \N{UPWARDS ARROW}")
             free = x + half
 
 
@@ -158,9 +157,9 @@ def _bars(name: str, cells: Sequence[Cell]) -> Markup:
             if isfinite(share):
                 y = start + (BAR + 1) * k
                 bars.append(plot.box((0, share), (y, y + BAR), look))
-        bars.append(words_at(plot.left - 6, middle, _short_label(cell.label), "end"))
+        bars.append(text_at(plot.left - 6, middle, _short_label(cell.label), "end"))
         shares = ", ".join(map(percent, known))
-        bars.append(words_at(plot.across(cell.most) + 6, middle, shares, "start"))
+        bars.append(text_at(plot.across(cell.most) + 6, middle, shares, "start"))
         groups.append(element("g", *bars))
     return plot.picture(name, *groups)
 
@@ -218,7 +217,7 @@ def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | No
     """
     span = _span(alarms, rows, times)
     shown = [alarm for alarm in alarms if span.timed or alarm.kind != "performance"]
-    last = {name_of(alarm.feature, alarm.stratum): alarm for alarm in shown}
+    last = {name_of(alarm): alarm for alarm in shown}
     lines = [*last.items()][:MOST_LINES]
     if rows <= 0 or not lines:
         return Markup()

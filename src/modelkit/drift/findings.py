@@ -15,13 +15,13 @@ from typing import Literal, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import checks, exact
+from modelkit.drift import checks, effects
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.effects import UnitSides
 from modelkit.drift.notes import Acknowledgement, united
 from modelkit.drift.open_unit import Units
 from modelkit.drift.performance import stream_performance
-from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import Pair, pairs_of, segment_drifts
@@ -92,7 +92,7 @@ class Compared:
     def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
         if self.effects is not None:
             return self.effects(j)
-        return exact.all_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+        return effects.row_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
 
 
 def _shares(counts: Array) -> Array:

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from modelkit.drift.values import Alarm, FeatureDrift
-from modelkit.drift.words import count_of, listed, name_of, percent, says, since_text
+from modelkit.drift.words import change_text, count_of, listed, name_of, percent, since_text
 
 SERIOUS = ("performance", "material", "changed")  # the most serious first
 FIND_OUT = (
@@ -26,10 +26,8 @@ ADVICE = {
         "Measure the model on recent labels; go back to the version before, or retrain it."
     ),
 }
-CALM = "Nothing needs to be done. That does not prove that nothing changed."
-NO_ALARM = (
-    "No alarm was raised in this span"  # its rows may differ: their alarm may have come before
-)
+# Rows of such a span may differ: their alarm may have come before.
+NO_ALARM = "No alarm was raised in this span"
 MISSING_VALUES = "missing values"
 CELL_WORDS = {
     "(missing)": MISSING_VALUES,
@@ -47,18 +45,18 @@ def headline(
     `features` are in the order of their rank.
     """
     if alarms:
-        return _of_alarms(alarms, features, kind)
+        return _alarms_sentence(alarms, features, kind)
     if kind == "span":
-        return _of_calm_span(features, count_of(rows, "row"), alpha)
+        return _calm_sentence(features, count_of(rows, "row"), alpha)
     if not rows:
         return "No alarm. No rows have come yet."
     return f"No alarm. Nothing in {count_of(rows, 'row')} shows that they differ from before."
 
 
-def _of_alarms(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
+def _alarms_sentence(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
     first = _most_serious(alarms, features)
     since = "" if kind == "batch" else f", since {since_text(first)}"
-    what = f"{name_of(first.feature, first.stratum)} {says(first)}"
+    what = f"{name_of(first)} {change_text(first)}"
     if first.kind == "performance":
         than = "than the alarm before showed" if first.again else "by more than the tolerance"
         what = f"The model has become worse, {than}"
@@ -71,7 +69,7 @@ def _of_alarms(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: 
         sentences.append(f"{listed(others)} {verb} an alarm too.")
     most = most_moved(features) if kind == "span" else None
     if most is not None and most.feature != first.feature:
-        name = name_of(most.feature, most.stratum)
+        name = name_of(most)
         sentences.append(f"Of all features, {name} moved most: {move_text(most, kind)}.")
     return " ".join(sentences)
 
@@ -101,15 +99,17 @@ def _is_over(drift: FeatureDrift) -> bool:
 
 
 def _others(alarms: Sequence[Alarm], first: Alarm) -> list[str]:
-    names = [name_of(alarm.feature, alarm.stratum) for alarm in alarms]
-    own = name_of(first.feature, first.stratum)
-    return [name for name in dict.fromkeys(names) if name != own]
+    names = dict.fromkeys(map(name_of, alarms))
+    return [name for name in names if name != name_of(first)]
 
 
 def _how_much(alarm: Alarm, features: Sequence[FeatureDrift], kind: str) -> str:
     """How far the feature of an alarm is from the reference now, in shares of rows if known."""
     if alarm.effect is not None and alarm.kind == "performance":
-        return f"the mean loss is {alarm.effect.value:.3g}{_of_labels(alarm)}"
+        loss = f"the mean loss is {alarm.effect.value:.3g}"
+        if alarm.rows is None:
+            return loss
+        return f"{loss} of the {count_of(alarm.rows, 'labelled row')} until then"
     for drift in features:
         if _is_of(drift, alarm):
             move = move_text(drift, kind)
@@ -118,20 +118,14 @@ def _how_much(alarm: Alarm, features: Sequence[FeatureDrift], kind: str) -> str:
     return "by how much is not known" if alarm.effect is None else f"{alarm.effect} at the alarm"
 
 
-def _of_labels(alarm: Alarm) -> str:
-    return (
-        "" if alarm.rows is None else f" of the {count_of(alarm.rows, 'labelled row')} until then"
-    )
-
-
-def _of_calm_span(features: Sequence[FeatureDrift], rows: str, alpha: float) -> str:
+def _calm_sentence(features: Sequence[FeatureDrift], rows: str, alpha: float) -> str:
     """Which features differ by the tests of the span; without tests, which moved most."""
     if not _is_tested(features):
         return f"{NO_ALARM}. Its {rows} are described, not tested{_most(features)}."
     differ = _differing(features, alpha)
     if not differ:
         return f"{NO_ALARM}. Nothing in its {rows} shows that they differ from before."
-    names = listed([name_of(drift.feature, drift.stratum) for drift in differ])
+    names = listed([*map(name_of, differ)])
     verb = "differs" if len(differ) == 1 else "differ"
     return f"{NO_ALARM}, but {names} {verb} from the reference in its {rows}{_most(differ)}."
 
@@ -149,7 +143,7 @@ def _most(features: Sequence[FeatureDrift]) -> str:
     drift = most_moved(features)
     if drift is None:
         return ""
-    return f": of {name_of(drift.feature, drift.stratum)}, {move_text(drift, 'span')}"
+    return f": of {name_of(drift)}, {move_text(drift, 'span')}"
 
 
 def is_calm(features: Sequence[FeatureDrift], kind: str, alpha: float) -> bool:
@@ -169,7 +163,7 @@ def advice(
             "span, and of one change there is one alarm of each kind."
         )
     if not checks:
-        return CALM
+        return "Nothing needs to be done. That does not prove that nothing changed."
     return (
         f"Read {count_of(checks, 'data check')} below: they raise no alarm, and may matter. No "
         "alarm does not prove that nothing changed."

@@ -42,8 +42,6 @@ WORDS = (
     ("share of alpha", "how much of it a feature has: it grows with the importance you give it"),
     ("ks", "the largest difference between the shares of rows up to one value"),
     ("tv", "the share of rows that would have to change for both to agree"),
-    ("js", "the Jensen-Shannon distance: 0 for equal, 1 for nothing in common"),
-    ("psi", "the population stability index less what chance gives it"),
     ("[low, high]", "where the true size lies, in 95 of 100 cases"),
 )
 
@@ -67,12 +65,12 @@ def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> Markup:
     """All alarms in words."""
     items = [_alarm_item(alarm, kind, guarantee) for alarm in alarms[-MOST_ALARMS:]]
     if len(alarms) > MOST_ALARMS:
-        items.insert(0, Markup(f"{len(alarms) - MOST_ALARMS:,} before, and"))
+        items.insert(0, Markup(f"{len(alarms) - MOST_ALARMS:,} earlier ones, and"))
     return part(words.count_of(len(alarms), "alarm"), bullets(items))
 
 
 def _alarm_item(alarm: Alarm, kind: str, guarantee: str) -> Markup:
-    name = element("b", words.name_of(alarm.feature, alarm.stratum))
+    name = element("b", words.name_of(alarm))
     evidence = words.evidence_text(alarm, kind)
     if alarm.guarantee != guarantee:
         evidence = f"{evidence} {alarm.guarantee}"
@@ -161,7 +159,7 @@ def _legend(*, at_alarm: bool) -> Markup:
 
 def _feature_section(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Markup:
     """A feature with its chart; `alarm` is its last one."""
-    title = words.name_of(drift.feature, drift.stratum)
+    title = words.name_of(drift)
     if alarm is not None:
         title = joined(title, " ", element("span", "alarm", class_="tag"))
     rows = words.count_of(drift.rows, "recent row") if drift.rows else "no recent row has it"
@@ -193,7 +191,7 @@ def _rest_part(features: Sequence[FeatureDrift]) -> Markup:
         return Markup()
     rows = []
     for drift in features[:MOST_REST]:
-        name = words.name_of(drift.feature, drift.stratum)
+        name = words.name_of(drift)
         tests = map(words.p_value, (drift.p_changed, drift.p_material))
         rows.append((name, *tests, "; ".join(map(words.effect_text, drift.effects))))
     shown = table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)

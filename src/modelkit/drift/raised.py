@@ -8,11 +8,10 @@ from functools import partial
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
+from modelkit.drift.effects import UnitSides, main_effect
 from modelkit.drift.open_unit import UnitCrossing, Units
-from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
@@ -132,7 +131,7 @@ def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     """The effect size between counts (67,), measured when somebody looks at it."""
     if not recent.sum() or not reference.sum():
         return None
-    return Effect.later(partial(exact.main_effect, recent, reference, ordered=feature.ordered))
+    return Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
 
 
 def with_effect(profile: Profile, alarm: Alarm) -> Alarm:

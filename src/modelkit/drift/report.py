@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 from modelkit._internal import fields
 from modelkit._internal.json import parse_record, to_plain
 from modelkit.drift import headline, page, words
-from modelkit.drift.audit import AuditTable, audit_table
+from modelkit.drift.audit import audit_csv
 from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
 from modelkit.errors import PackageError, importing
@@ -91,7 +91,7 @@ class DriftReport:
 
     def _line(self, drift: FeatureDrift) -> str:
         parts = [words.tests_text(drift, self.kind), *map(str, drift.effects[:1])]
-        return f"{words.name_of(drift.feature, drift.stratum)}: {'; '.join(parts)}"
+        return f"{words.name_of(drift)}: {'; '.join(parts)}"
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
@@ -124,14 +124,19 @@ class DriftReport:
         frame = pd.DataFrame(rows, columns=[*columns])
         return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
 
-    def audit_table(self) -> AuditTable:
-        """The customary figures on each feature, as `ranked`, for those who audit by them.
+    def to_csv(self) -> str:
+        """The population stability index of each feature, as `ranked`, for those who audit by it.
 
-        They are PSI in ten bins of the reference, and the p-value of one Kolmogorov-Smirnov or
-        chi-square test. No alarm goes by them: they know nothing of the other features, nor of how
-        often one looks. The effect size "psi" is another: it is less its mean under no change.
+        It is a line for each feature under a head: the numbers of rows with a value, the shares of
+        missing ones, `psi`, the kinds of alarms, and the ten bins of the reference as (upper end,
+        reference rows, recent rows). A value belongs to the first bin whose end it does not exceed,
+        and a category is a bin of its own. Shares, alarms and bins are JSON within their field. No
+        alarm goes by the index: it knows nothing of the other features, nor of how often one looks.
+
+        Example:
+            Path("audit.csv").write_text(report.to_csv(), encoding="utf-8")
         """
-        return audit_table(self.ranked(), self.alarms)
+        return audit_csv(self.ranked(), self.alarms)
 
     def to_html(self) -> str:
         """A page of its own, with a chart for each of the first 20 features.
@@ -178,7 +183,7 @@ class DriftReport:
         facts.append(("guarantee", self.guarantee))
         rows = []
         for drift in self.ranked()[:5]:
-            name = words.name_of(drift.feature, drift.stratum)
+            name = words.name_of(drift)
             sizes = "; ".join(map(words.effect_text, drift.effects[:1]))
             rows.append((name, words.tests_text(drift, self.kind), sizes))
         return html.card(self._title(), facts, ("feature", "", "size"), rows)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import ColumnsByName
+from modelkit.drift.effects import main_effect
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
 from modelkit.stats.exact import lasting_test
@@ -347,7 +347,7 @@ def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
             rows=int(recent.sum()),
             share=pair.share,
             p=adjusted,
-            effect=exact.main_effect(recent, pair.reference, ordered=pair.feature.ordered),
+            effect=main_effect(recent, pair.reference, ordered=pair.feature.ordered),
         )
         found.append(drift)
     return tuple(sorted(found, key=_order))

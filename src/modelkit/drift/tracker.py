@@ -12,9 +12,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
-from modelkit.drift.expected import LabelFree
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
-from modelkit.drift.labelfree import Estimate
+from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
@@ -49,7 +48,7 @@ class Tracker(Turns):
     The arguments are those of a Detector.
     """
 
-    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
+    changing = ("strangers", "place", "counted", "label_free", "segmented", "_shuffles")
 
     def __init__(
         self,
@@ -154,13 +153,9 @@ class Tracker(Turns):
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
         at: Array | float = self.now() if times is None else times
-        buckets = self.eras[-1].buckets
-        for s in range(len(self.profile.strata)):
-            own = slice(None) if strata is None else np.flatnonzero(strata == s)
-            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-            counts = buckets.count(s, cells[own], own_times)
-            if self._streams:  # units count their rows when they take them
-                self._streams[s].totals += counts
+        counts = self.eras[-1].buckets.count(cells, strata, at)
+        for stream, added in zip(self._streams, counts, strict=False):
+            stream.totals += added  # units count their rows when they take them
         self.segmented.count(cells, at)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)

@@ -14,12 +14,12 @@ from modelkit.drift.values import Alarm, Effect, FeatureDrift, Performance, Segm
 MOST_NAMED = 4  # features in a sentence
 USUAL = 0.5  # above it the odds say nothing
 CERTAIN = 1e-6  # below it the odds are not counted any more
-SAYS_AGAIN = {
+CHANGES_AGAIN = {
     "changed": "is no longer like its rows since the alarm before was acknowledged",
     "material": "differs from the reference by more than the alarm before showed",
     "performance": "shows that the model has become worse than the alarm before showed",
 }
-SAYS = {
+CHANGES = {
     "changed": "is no longer like the reference",
     "material": "differs from the reference by more than the tolerance",
     "performance": "shows that the model has become worse, by more than the tolerance",
@@ -29,9 +29,9 @@ SAYS = {
 # Names and numbers.
 
 
-def name_of(feature: str, stratum: str | None) -> str:
-    """A feature and its stratum, as text."""
-    return feature if stratum is None else f"{feature} (stratum {stratum})"
+def name_of(value: Alarm | FeatureDrift) -> str:
+    """The feature of an alarm or of findings, with its stratum."""
+    return value.feature if value.stratum is None else f"{value.feature} (stratum {value.stratum})"
 
 
 def count_of(n: int, noun: str) -> str:
@@ -97,9 +97,9 @@ def with_rest(lines: Sequence[str], total: int, noun: str) -> list[str]:
 # Alarms and tests.
 
 
-def says(alarm: Alarm) -> str:
-    """What an alarm says of its feature."""
-    return (SAYS_AGAIN if alarm.again else SAYS).get(alarm.kind, alarm.kind)
+def change_text(alarm: Alarm) -> str:
+    """How a feature with an alarm has changed."""
+    return (CHANGES_AGAIN if alarm.again else CHANGES).get(alarm.kind, alarm.kind)
 
 
 def since_text(alarm: Alarm) -> str:
@@ -147,9 +147,9 @@ def evidence_text(alarm: Alarm, kind: str) -> str:
 
 
 def alarm_text(alarm: Alarm, kind: str) -> str:
-    """What an alarm says of its feature, by how much, and when it was raised."""
+    """How the feature of an alarm has changed, by how much, and when the alarm was raised."""
     size = "" if alarm.effect is None else f": {effect_text(alarm.effect)}"
-    return f"{says(alarm)}{size}. {raised_text(alarm, kind)}".rstrip()
+    return f"{change_text(alarm)}{size}. {raised_text(alarm, kind)}".rstrip()
 
 
 def tests_of(drift: FeatureDrift) -> dict[str, float]:

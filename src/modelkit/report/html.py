@@ -51,9 +51,10 @@ def is_controlling(text: str) -> bool:
 
 def escape(text: str) -> str:
     """Text for HTML and SVG; a character that neither has becomes a replacement character."""
-    return _escape(
-        "".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    )
+    if not text.isprintable():  # nearly every text is
+        known = [c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text]
+        text = "".join(known)
+    return _escape(text)
 
 
 class Markup(str):

@@ -98,12 +98,12 @@ class Plot:
             x = self.across(value)
             half = LETTER * len(text) / 2
             ticks.append(_stroke("rule", f"M{x:.1f} {self.top}V{base}"))
-            ticks.append(words_at(min(max(x, half), self.width - half), base + 14, text))
+            ticks.append(text_at(min(max(x, half), self.width - half), base + 14, text))
         for value, text in self.y.ticks():
             y = self.down(value)
             ticks.append(_stroke("rule", f"M{self.left} {y:.1f}H{right}"))
-            ticks.append(words_at(self.left - 6, y + 4, text, "end"))
-        ticks.append(words_at((self.left + right) / 2, self.height - 6, self.x.name))
+            ticks.append(text_at(self.left - 6, y + 4, text, "end"))
+        ticks.append(text_at((self.left + right) / 2, self.height - 6, self.x.name))
         if self.y.name:
             turned = f"translate(12,{(self.top + base) / 2:.0f}) rotate(-90)"
             ticks.append(element("text", self.y.name, transform=turned, text_anchor="middle"))
@@ -113,7 +113,7 @@ class Plot:
         return element("svg", *ticks, *marks, frame, class_="plot", viewBox=size, **named)
 
 
-def words_at(x: float, y: float, text: str, anchor: str = "middle", look: str = "") -> Markup:
+def text_at(x: float, y: float, text: str, anchor: str = "middle", look: str = "") -> Markup:
     """Text at a place of a picture; without text nothing."""
     if not text:
         return Markup()

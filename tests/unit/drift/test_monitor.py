@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.intake import BUFFER, MOST_BUFFERED, MOST_WAITING, SAMPLE_ROWS
-from modelkit.drift.row_budget import RowBudget
+from modelkit.drift.intake import BUFFER, MOST_BUFFERED, MOST_WAITING, SAMPLE_ROWS, RowBudget
 from modelkit.errors import ClosedError, SignatureError, UsageError
 from modelkit.testing import check_model
 

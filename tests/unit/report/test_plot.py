@@ -8,7 +8,7 @@ from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.report.plot import Axis, Plot, range_of, words_at
+from modelkit.report.plot import Axis, Plot, range_of, text_at
 
 numbers = st.floats(-1e6, 1e6).filter(lambda x: abs(x) > 1e-6)
 
@@ -51,8 +51,8 @@ def test_a_picture_is_xml_with_its_axes_named_and_its_marks_in_order():
         own.line((0, 1), (0, 10), "curve", "a line"),
         own.box((0.2, 0.4), (0, 5), "old"),
         own.dot(0.5, 5, about="a point"),
-        words_at(100, 20, "above"),
-        words_at(100, 20, ""),
+        text_at(100, 20, "above"),
+        text_at(100, 20, ""),
     )
     root = ET.fromstring(drawn)  # noqa: S314 - it is our own
     assert (root.get("role"), root.get("aria-label"), root.get("class")) == (

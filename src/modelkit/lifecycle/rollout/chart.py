@@ -7,7 +7,7 @@ from math import log
 
 from modelkit.lifecycle.rollout.trial import Point
 from modelkit.report.html import Markup
-from modelkit.report.plot import Axis, Plot, words_at
+from modelkit.report.plot import Axis, Plot, text_at
 
 LEAST = -2.0  # logarithms below this are drawn at it
 
@@ -35,9 +35,9 @@ def evidence_chart(
     plot = Plot(Axis(*ends, marks=((ends[1], f"{ends[1]:,.0f} s"),)), y, 440, 150, 44, 8, 22, 22)
     times = [point.seconds for point in points]
     marks = [
-        words_at(plot.left, 14, name, "start", "name"),
-        words_at(plot.width - 70, 14, "worse", "end", "bad"),
-        words_at(plot.width - 8, 14, "as good", "end", "good"),
+        text_at(plot.left, 14, name, "start", "name"),
+        text_at(plot.width - 70, 14, "worse", "end", "bad"),
+        text_at(plot.width - 8, 14, "as good", "end", "good"),
         plot.line(ends, (against, against), "limit bad"),
         plot.line(times, worse, "curve bad"),
     ]
