@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
+from numbers import Real
 from typing import final
 
 import numpy as np
@@ -19,6 +20,7 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.counts import count_by
 from modelkit.drift.profile import Profile
 from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
+from modelkit.errors import UsageError
 
 MOST_HOURS = 48  # that had rows; what is older is kept by the day
 MOST_DAYS = 366
@@ -328,3 +330,10 @@ def _narrow(counts: Array) -> Array:
         if most <= np.iinfo(dtype).max:
             return counts.astype(dtype)
     return counts.astype(np.int64)
+
+
+def check_history(history: float) -> int:
+    """The bytes of a history. Raises UsageError for what is no number of bytes."""
+    if not isinstance(history, Real) or not 0 <= history < inf:
+        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
+    return int(history)

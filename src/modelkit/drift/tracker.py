@@ -11,17 +11,16 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
-from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
+from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labelled_rows import LabelledCall
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
-from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.order import Order, Shuffle, check_seed
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.raised import row_alarm, row_promise, unit_alarm, unit_promise
-from modelkit.drift.refusals import check_history, check_same_columns, check_seed
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
 from modelkit.drift.sequence import Crossing, Sequence, places_of
@@ -366,7 +365,7 @@ class Tracker(Turns):
         """
         with self.caught_up():
             profile = check_profile(profile).without(self.ignored)
-            check_same_columns(self.profile, profile)
+            self.profile.layout.check_same(profile.layout)
             check_reason(reason, "a new reference")
             self.settle()
             at = self.now()
