@@ -32,8 +32,10 @@ from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration, with_positive
 from modelkit.drift.outputs import class_numbers, classes_of, predicted_of, scores_of
 from modelkit.errors import PackageError, UsageError
+from modelkit.stats.intervals import mean_bound
 
 TARGET = "target"  # the name of the labels as a feature
+SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
 
 
 @final
@@ -61,6 +63,18 @@ class Baseline:
             binary=bool(np.isin(losses, (0, 1)).all()),
             scale=scale,
         )
+
+    def bound(self, delta: float) -> float:
+        """An upper bound on the mean loss, which is too low with a probability of at most delta."""
+        return mean_bound(self.n, self.total, self.squares, delta, binary=self.binary)
+
+    def interval(self) -> tuple[float, float, float]:
+        """The mean loss with its 95 % interval."""
+        n, total = self.n, self.total
+        squares = n - 2 * total + self.squares
+        mirrored = Baseline(n, n - total, squares, self.binary)  # of one less each loss
+        low = 1 - mirrored.bound(SHOWN_ERROR / 2)
+        return total / n, low, self.bound(SHOWN_ERROR / 2)
 
 
 def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
