@@ -317,15 +317,13 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
-        recent = np.sum([_counted(stream) for stream in streams], axis=0)
         p, enough = _mean_evidence(streams, first.guarantee)
+        recent = _summed([_counted(stream) for stream in streams])
+        sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
         crossed = [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
         alarms += [first.alarm(s, crossing) for crossing in crossed]
-        sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
-        totals = np.sum([stream.totals for stream in streams], axis=0)
-        found += checks.unseen(profile.features, totals)
+        found += checks.unseen(profile.features, _summed([own.totals for own in streams]))
     strange = sum(tracker.strangers for tracker in trackers)
-    found += checks.strangers(strange, rows, profile.stratum)
     return Findings(
         profile,
         first.alpha,
@@ -335,7 +333,7 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
         sides,
         alarms=tuple(alarms),
         limits=["changed, performance and labels need one sequence, and are not merged"],
-        checks=found,
+        checks=[*found, *checks.strangers(strange, rows, profile.stratum)],
         acknowledged=united([tracker.notes for tracker in trackers]),
     ).report()
 
@@ -346,3 +344,8 @@ def _mean_evidence(streams: Many[Sequence], guarantee: Guarantee) -> tuple[list[
     staked = float(np.mean([stream.staked(guarantee) for stream in streams]))
     enough = np.flatnonzero(streams[0].bettors["material"].enough(wealth))
     return anytime_p(wealth, staked).tolist(), enough.tolist()
+
+
+def _summed(counts: Many[Array]) -> Array:
+    total: Array = np.sum(counts, axis=0)
+    return total
