@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from modelkit.drift.sequence import Crossing
 from modelkit.drift.sources import PLACE_SCORES, Losses
 from modelkit.drift.target import TARGET
 from modelkit.drift.units import many, plural
-from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.values import Alarm, AlarmKind, Effect
 from modelkit.stats.evidence import Guarantee
 
 STATISTICS = {
@@ -26,7 +27,41 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
+NO_COUNTS = np.empty(0, np.int64)
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
+
+
+def _alarm(
+    profile: Profile,
+    crossing: Crossing,
+    promise: str,
+    *,
+    feature: str,
+    statistic: str,
+    level: float,
+    effect: Effect | None,
+    stratum: str | None = None,
+    counts: Array = NO_COUNTS,
+) -> Alarm:
+    """The alarm of a crossing; `promise` is the guarantee in words, `level` a share of alpha."""
+    return Alarm(
+        kind=cast(AlarmKind, crossing.kind),
+        feature=feature,
+        stratum=stratum,
+        statistic=statistic,
+        p=crossing.p,
+        level=level,
+        row=crossing.row,
+        began=crossing.began,
+        effect=effect,
+        guarantee=promise,
+        assumptions=profile.assumptions(),
+        time=crossing.time,
+        began_time=crossing.began_time,
+        rows=crossing.values,
+        again=crossing.again,
+        counts=tuple(counts.tolist()),
+    )
 
 
 def row_alarm(
@@ -39,28 +74,18 @@ def row_alarm(
     level: float,
     promise: str,
 ) -> Alarm:
-    """The alarm of a feature with these counts (67,) in the reference.
-
-    `level` is its share of alpha, and `promise` the guarantee in words.
-    """
+    """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
+    return _alarm(
+        profile,
+        crossing,
+        promise,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        p=crossing.p,
         level=level * crossing.part,
-        row=crossing.row,
-        began=crossing.began,
         effect=_effect(recent, reference, feature),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
-        counts=tuple(recent.tolist()),
+        counts=recent,
     )
 
 
@@ -83,24 +108,23 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: s
     feature = profile.features[crossing.feature]
     sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
+    alarm = _alarm(
+        profile,
+        crossing,
+        promise,
         feature=feature.name,
-        stratum=None,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
-        p=crossing.p,
         level=crossing.level,
+        effect=None if sides is None else Effect.later(sides.main_effect),
+        counts=crossing.recent.sum(axis=0),
+    )
+    return replace(
+        alarm,
         row=unit.before + unit.rows,
         began=None if began is None else began.before,
-        effect=None if sides is None else Effect.later(sides.main_effect),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
         time=None if unit.end is None else unit.end - 1,  # its last second
         began_time=None if began is None else began.start,
-        rows=crossing.values,
         unit=unit.name,
-        again=crossing.again,
-        counts=tuple(crossing.recent.sum(axis=0).tolist()),
     )
 
 
@@ -151,22 +175,14 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
 def loss_alarm(
     profile: Profile, losses: Losses, crossing: Crossing, *, level: float, promise: str
 ) -> Alarm:
-    """The alarm of the losses; `level` and `promise` are as of `row_alarm`."""
+    """The alarm of the losses."""
     interval = losses.interval()
-    return Alarm(
-        kind="performance",
+    return _alarm(
+        profile,
+        crossing,
+        promise,
         feature="loss",
-        stratum=None,
         statistic=STATISTICS["performance"],
-        p=crossing.p,
         level=level * crossing.part,
-        row=crossing.row,
-        began=crossing.began,
         effect=None if interval is None else Effect("mean loss", *interval),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
     )
