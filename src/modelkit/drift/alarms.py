@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import cast, final
 
 import numpy as np
 
@@ -31,55 +31,67 @@ NO_COUNTS = np.empty(0, np.int64)
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 
-def _alarm(
-    profile: Profile,
-    crossing: Crossing,
-    promise: str,
-    *,
-    feature: str,
-    statistic: str,
-    level: float,
-    effect: Effect | None,
-    stratum: str | None = None,
-    counts: Array = NO_COUNTS,
-) -> Alarm:
-    """The alarm of a crossing; `promise` is the guarantee in words, `level` a share of alpha."""
-    return Alarm(
-        kind=cast(AlarmKind, crossing.kind),
-        feature=feature,
-        stratum=stratum,
-        statistic=statistic,
-        p=crossing.p,
-        level=level,
-        row=crossing.row,
-        began=crossing.began,
-        effect=effect,
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
-        counts=tuple(counts.tolist()),
-    )
+@final
+@dataclass(frozen=True)
+class Terms:
+    """What holds for an alarm, in words: the guarantee, and what it rests on."""
+
+    promise: str
+    assumptions: tuple[str, ...]
+
+    @staticmethod
+    def of(profile: Profile, shares: AlphaShares, alpha: float) -> Terms:
+        """Those of a stream that is compared with a profile."""
+        promise = _row_promise(alpha, shares.guarantee)
+        if profile.units is not None:
+            promise = _unit_promise(profile, shares)
+        return Terms(promise, profile.assumptions())
+
+    def alarm(
+        self,
+        crossing: Crossing,
+        *,
+        feature: str,
+        statistic: str,
+        level: float,
+        effect: Effect | None,
+        stratum: str | None = None,
+        counts: Array = NO_COUNTS,
+    ) -> Alarm:
+        """The alarm of a crossing; `level` is its share of alpha."""
+        return Alarm(
+            kind=cast(AlarmKind, crossing.kind),
+            feature=feature,
+            stratum=stratum,
+            statistic=statistic,
+            p=crossing.p,
+            level=level,
+            row=crossing.row,
+            began=crossing.began,
+            effect=effect,
+            guarantee=self.promise,
+            assumptions=self.assumptions,
+            time=crossing.time,
+            began_time=crossing.began_time,
+            rows=crossing.values,
+            again=crossing.again,
+            counts=tuple(counts.tolist()),
+        )
 
 
 def row_alarm(
-    profile: Profile,
     feature: Feature,
     reference: Array,
     crossing: Crossing,
+    terms: Terms,
     *,
     stratum: str | None,
     level: float,
-    promise: str,
 ) -> Alarm:
-    """The alarm of a feature with these counts (67,) in the reference."""
+    """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
-    return _alarm(
-        profile,
+    return terms.alarm(
         crossing,
-        promise,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
@@ -89,7 +101,7 @@ def row_alarm(
     )
 
 
-def row_promise(alpha: float, guarantee: Guarantee) -> str:
+def _row_promise(alpha: float, guarantee: Guarantee) -> str:
     """The guarantee of a stream of rows, in words."""
     if guarantee == "ever":
         return (
@@ -102,16 +114,14 @@ def row_promise(alpha: float, guarantee: Guarantee) -> str:
     )
 
 
-def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: str) -> Alarm:
-    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Terms) -> Alarm:
+    """The alarm of a feature when a unit was judged."""
     crossing, unit, began, strata = crossed
     feature = profile.features[crossing.feature]
     sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
-    alarm = _alarm(
-        profile,
+    alarm = terms.alarm(
         crossing,
-        promise,
         feature=feature.name,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
         level=crossing.level,
@@ -128,7 +138,7 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: s
     )
 
 
-def unit_promise(profile: Profile, shares: AlphaShares) -> str:
+def _unit_promise(profile: Profile, shares: AlphaShares) -> str:
     """The guarantee of a stream of units, in words."""
     unit = str(profile.unit)
     units = plural(unit)
@@ -172,15 +182,11 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
-def loss_alarm(
-    profile: Profile, losses: Losses, crossing: Crossing, *, level: float, promise: str
-) -> Alarm:
-    """The alarm of the losses."""
+def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
+    """The alarm of the losses; `level` is their share of alpha."""
     interval = losses.interval()
-    return _alarm(
-        profile,
+    return terms.alarm(
         crossing,
-        promise,
         feature="loss",
         statistic=STATISTICS["performance"],
         level=level * crossing.part,
