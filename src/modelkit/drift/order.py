@@ -7,6 +7,7 @@ that does not depend on their values, so those of one call are put into a random
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Literal, final
 
 import numpy as np
@@ -49,3 +50,10 @@ class Shuffle:
         several = np.repeat(np.array(sizes) > 1, sizes)
         call[several] += self._rng.random(int(several.sum()))
         return np.argsort(call, kind="stable")
+
+
+def check_seed(seed: int) -> int:
+    """A seed as it is. Raises UsageError for what is none."""
+    if not isinstance(seed, Integral) or seed < 0:
+        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
+    return int(seed)

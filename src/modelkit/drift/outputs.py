@@ -140,19 +140,13 @@ def _of_classes(probabilities: Array) -> dict[str, Array]:
     return {f"{PER_CLASS}{i}]": probabilities[:, i] for i in range(first, classes)}
 
 
-def known_outputs(columns: Mapping[str, Array], known: Collection[str]) -> dict[str, Array]:
-    """The columns of outputs, without those of classes where a profile has none of them.
-
-    Raises UsageError where it has those of another number of classes.
-    """
+def check_classes(columns: Collection[str], known: Collection[str]) -> None:
+    """Raise UsageError for columns of another number of classes than a profile knows."""
     mine = {name for name in known if name.startswith(PER_CLASS)}
     theirs = {name for name in columns if name.startswith(PER_CLASS)}
-    if not mine:
-        return {name: column for name, column in columns.items() if name not in theirs}
-    if "confidence" in columns and mine != theirs:
-        classes = max(len(mine), 2)
+    if {"confidence"} <= {*known} & {*columns} and mine != theirs:
+        classes = max(len(mine), 2) if mine else f"more than {MOST_CLASSES}"
         raise UsageError(f"the profile has {classes} classes; the probabilities are of others")
-    return dict(columns)
 
 
 def predicted_of(answers: NamedOutputs, classes: tuple[Any, ...] | None) -> Array:

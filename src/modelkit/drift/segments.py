@@ -15,7 +15,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
-from modelkit.drift.columns import ColumnsByName
+from modelkit.drift.counts import count_by
 from modelkit.drift.effects import main_effect
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
@@ -64,19 +64,14 @@ class Segmentation:
 
 
 def fit_segments(
-    names: Sequence[str],
-    features: Sequence[Feature],
-    columns: ColumnsByName,
-    rows: Mapping[str, Array],
-    times: Array | None,
+    names: Sequence[str], features: Sequence[Feature], cells: Array, times: Array | None
 ) -> tuple[Segmentation, ...]:
     """The segments by each of these columns, with the joint counts of the reference.
 
     Args:
         names: of columns, or "hour".
         features: of the profile.
-        columns: of the reference, by feature name.
-        rows: the numbers of the rows of a feature that does not have all of them.
+        cells: of the reference, uint8 (n, d), 255 where a row is not counted of a feature.
         times: of the rows, in POSIX seconds (n,); None without.
 
     Raises:
@@ -87,28 +82,14 @@ def fit_segments(
     if len(set(names)) < len(names):
         raise UsageError(f"segments names a column twice: {list(names)}")
     places = {feature.name: j for j, feature in enumerate(features) if not feature.output}
-    cells = _cells_of(features, columns, rows)
     found = []
     for name in names:
         made = _blank(name, features, places, times)
         own = cells[:, places[name]] if name in places else None
         member = made.members(own, times, len(cells))
-        counts = joint(cells, member, len(made.labels))
+        counts = count_by(cells, member, len(made.labels))
         found.append(replace(made, counts=counts))
     return tuple(found)
-
-
-def _cells_of(
-    features: Sequence[Feature], columns: ColumnsByName, rows: Mapping[str, Array]
-) -> Array:
-    """The cells of the reference, uint8 (n, d), 255 for rows that a feature does not have."""
-    whole = [feature.name for feature in features if feature.name not in rows]
-    n = len(columns[whole[0]])
-    cells = np.full((n, len(features)), 255, np.uint8)
-    for j, feature in enumerate(features):
-        at = rows.get(feature.name, slice(None))
-        cells[at, j] = feature.cells(columns[feature.name])
-    return cells
 
 
 def _blank(
@@ -172,17 +153,6 @@ def _joined(words: Sequence[str]) -> str:
     return f"{low} to {high}"
 
 
-def joint(cells: Array, member: Array, segments: int) -> Array:
-    """Counts (segments, d, 67) of cells, uint8 (n, d), of rows in these segments, (n,)."""
-    width = cells.shape[1]
-    places = CELLS + 1
-    at = np.minimum(cells, CELLS).astype(np.int64)
-    at += np.arange(0, width * places, places)
-    at += (member.astype(np.int64) * (width * places))[:, None]
-    counts = np.bincount(at.ravel(), minlength=segments * width * places)
-    return counts.reshape(segments, width, places)[:, :, :CELLS]
-
-
 @final
 class Segmented:
     """The joint counts of the latest rows, in four generations of 2,048.
@@ -224,7 +194,7 @@ class Segmented:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
             column = None if place is None else cells[:, place]
             member = own.members(column, times, len(cells))
-            counts[slot] += joint(cells, member, len(own.labels)).astype(np.uint16)
+            counts[slot] += count_by(cells, member, len(own.labels)).astype(np.uint16)
 
     def since(self, row: int, j: int) -> tuple[int, list[Array]]:
         """Feature number j in the latest generations of rows: the first's number, and their counts.

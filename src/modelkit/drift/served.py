@@ -73,7 +73,7 @@ class ServedForm:
         n = len(places)
         cells = np.full((n, len(profile.features)), ABSENT, np.uint8)
         strata = None if profile.stratum is None else np.empty(n, np.int64)
-        timed = profile.timed_stratum or profile.unit in PERIODS
+        timed = profile.layout.timed or profile.unit in PERIODS
         answers = []
         units: list[UnitRows] = []
         for names, (at, whole) in joined_calls(calls).items():
@@ -97,7 +97,7 @@ class ServedForm:
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}
-        return expand(columns, profile.bases) if profile.bases else columns, answers
+        return expand(columns, profile.layout.bases) if profile.layout.bases else columns, answers
 
 
 def _laid_out(block: Array, profile: Profile) -> Array:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
+from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labelled_rows import LabelledCall
@@ -17,10 +17,9 @@ from modelkit.drift.labels import Labelled
 from modelkit.drift.layout import Rows
 from modelkit.drift.milestones import places_of
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
-from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.order import Order, Shuffle, check_seed
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.raised import row_alarm, row_promise
-from modelkit.drift.refusals import check_history, check_same_columns, check_seed
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
 from modelkit.drift.shares import AlphaShares, stream_of
@@ -153,13 +152,9 @@ class Tracker(Turns):
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
         at: Array | float = self.now() if times is None else times
-        buckets = self.eras[-1].buckets
-        for s in range(len(self.profile.strata)):
-            own = slice(None) if strata is None else np.flatnonzero(strata == s)
-            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-            counts = buckets.count(s, cells[own], own_times)
-            if self._streams:  # units count their rows when they take them
-                self._streams[s].totals += counts
+        counts = self.eras[-1].buckets.count(cells, strata, at)
+        for stream, added in zip(self._streams, counts, strict=False):
+            stream.totals += added  # units count their rows when they take them
         self.segmented.count(cells, at)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)
@@ -369,7 +364,7 @@ class Tracker(Turns):
         """
         with self.caught_up():
             profile = check_profile(profile).without(self.ignored)
-            check_same_columns(self.profile, profile)
+            self.profile.layout.check_same(profile.layout)
             check_reason(reason, "a new reference")
             self.settle()
             at = self.now()

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.drift.counts import count_by
 from modelkit.drift.segments import (
     GENERATION_ROWS,
     GENERATIONS,
     MOST_SEGMENTS,
     Segmentation,
     Segmented,
-    joint,
 )
 from modelkit.errors import PackageError, UsageError
 
@@ -120,7 +120,7 @@ def test_joint_counts_are_those_of_each_segment(n, width, segments, seed):
     cells = r.integers(0, 68, (n, width)).astype(np.uint8)
     cells[cells == 67] = 255
     member = r.integers(0, segments, n)
-    counts = joint(cells, member, segments)
+    counts = count_by(cells, member, segments)
     for k in range(segments):
         for j in range(width):
             own = cells[member == k, j]
@@ -148,7 +148,7 @@ def test_the_latest_rows_are_counted_however_they_come(sizes, seed):
     own = profile.segments[0]
     latest = cells[first * GENERATION_ROWS :]
     member = own.members(latest[:, 1], None, len(latest))
-    assert (counts.sum(axis=0) == joint(latest, member, len(own.labels))).all()
+    assert (counts.sum(axis=0) == count_by(latest, member, len(own.labels))).all()
     again = thawed(at_once, Segmented(profile.segments, profile.features))
     assert (again.since(0, 1)[1][0] == counts[:, :, 1]).all()
 
