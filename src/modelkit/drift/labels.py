@@ -1,216 +1,175 @@
-"""Labels as they come in: evidence that the loss has grown, and an interval for its mean."""
+"""What a Detector knows of labels: the evidence of the losses, and of the labels themselves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import codec, risk
-from modelkit.drift.losses import Baseline
-from modelkit.drift.milestones import NO_TIME, Milestones, known
-from modelkit.drift.thresholds import Thresholds, anytime_p
-from modelkit.stats.betting import ConfidenceSequence
-from modelkit.stats.evidence import Evidence, Guarantee
-from modelkit.stats.intervals import mean_bound
+from modelkit.drift.alarms import Terms, loss_alarm, row_alarm
+from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
+from modelkit.drift.counts import count_by
+from modelkit.drift.losses import Baseline, as_doubles, check_losses, losses_of
+from modelkit.drift.order import Order, Shuffle, Thinning
+from modelkit.drift.profile import Profile
+from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.sources import Losses
+from modelkit.drift.target import TargetLabels
+from modelkit.drift.values import Alarm
+from modelkit.errors import UsageError
 
-BLOCK_LOSSES = 10  # losses of a micro-batch
-LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
-BLOCKS_OF_RECENT = 100
-RECENT_LOSSES = BLOCKS_OF_RECENT * BLOCK_LOSSES  # that are kept, for how large the loss is now
-SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
-
-
-@dataclass(frozen=True)
-class LossCrossing:
-    """Evidence of a growing loss that passed its threshold.
-
-    `row` is the number of losses until then, `began` that before the estimated change, `time` and
-    `began_time` are when their labels came, and `p` is the p-value. `rows` is the number of losses
-    that were looked at, and `part` and `again` are as of `stream.Crossing`.
-    """
-
-    row: int
-    began: int
-    p: float
-    time: float | None
-    began_time: float | None
-    rows: int
-    part: float
-    again: bool
+RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
 @final
-class Labelled:
-    """The losses of labelled rows, against those of the reference.
+@dataclass(frozen=True, eq=False)
+class LabelledCall:
+    """Labelled rows: their losses (n,), the cells of their labels, uint8 (n, 1), or both."""
 
-    `bound` is how large the mean loss may be: at first by the reference, and after an alarm as
-    large as that has shown. `earlier` losses were compared with references before.
-    """
-
-    def __init__(
-        self, baseline: Baseline, level: float, delta: float, guarantee: Guarantee, horizon: int
-    ) -> None:
-        self.rows = 0
-        self.earlier = 0
-        self.total = 0.0
-        self._first = min(baseline_bound(baseline, delta) + LOSS_TOLERANCE, 1.0)
-        self.bound = self._first
-        self._binary = baseline.binary
-        self.evidence = Evidence(1, risk.LOSS_WEIGHTS, guarantee)
-        self.sequence = ConfidenceSequence(SHOWN_ERROR)
-        self._limits = Thresholds(np.array([level]), guarantee, horizon)
-        self._recent = np.empty(0)  # the last losses that were bet on
-        self._allowed = 0  # the block since which the loss may be larger
-        self._pending = np.empty((0, 2))  # losses, and the times of their labels
-        self._milestones = Milestones()
-        self._latest = NO_TIME
-
-    def push(self, losses: Array, times: Array) -> list[LossCrossing]:
-        """Take losses (n,) in their order, and the times of their labels, (n,)."""
-        self.rows += len(losses)
-        self.total += float(losses.sum())
-        self.sequence.update(losses)
-        whole = np.concatenate([self._pending, np.stack([losses, times], axis=1)])
-        cut = len(whole) // BLOCK_LOSSES * BLOCK_LOSSES
-        self._pending = whole[cut:]
-        crossed = []
-        for block in whole[:cut].reshape(-1, BLOCK_LOSSES, 2):
-            self._milestones.add(self.evidence.steps * BLOCK_LOSSES, float(block[:, 1].min()))
-            self._latest = float(np.fmax(self._latest, block[:, 1].max()))
-            self._bet(block[:, 0])
-            self._recent = np.append(self._recent, block[:, 0])[-RECENT_LOSSES:]
-            if self._limits.cross(self.evidence):
-                crossed.append(self._crossing())
-                self._after_alarm()
-            elif self.bound > self._first and self.evidence.steps % BLOCKS_OF_RECENT == 0:
-                self._come_back()
-        return crossed
-
-    def _bet(self, block: Array) -> None:
-        logs = risk.loss_increments(block, self.bound)[None]
-        rows = np.array([BLOCK_LOSSES])
-        self.evidence.step(logs, np.exp(logs), rows)
-
-    def _crossing(self) -> LossCrossing:
-        began, began_time = self._milestones.at(self.evidence.began())
-        rows = self.evidence.steps * BLOCK_LOSSES
-        return LossCrossing(
-            row=self.earlier + rows,
-            began=self.earlier + int(began[0]),
-            p=self._p_of(self.evidence.value),
-            time=known(self._latest),
-            began_time=known(began_time[0]),
-            rows=rows,
-            part=float(self._limits.parts[0]),
-            again=self.bound > self._first,
-        )
-
-    def _after_alarm(self) -> None:
-        """Let the loss be as large as the losses since the change began; more is another alarm."""
-        if self.evidence.guarantee == "arl":
-            self.evidence.restart(np.array([True]))
-            return
-        since = (self.evidence.steps - int(self.evidence.began()[0])) * BLOCK_LOSSES
-        losses = self._recent[-since:]
-        shown = mean_bound(
-            len(losses),
-            float(losses.sum()),
-            float(losses @ losses),
-            SHOWN_ERROR,
-            binary=self._binary,
-        )
-        self.bound = max(self._first, min(shown + LOSS_TOLERANCE, 1.0))
-        self._allowed = self.evidence.steps
-        self._limits.arm(0, self.evidence)
-
-    def _come_back(self) -> None:
-        """Hold the loss to the first bound again, where 1,000 losses after an alarm are within it."""
-        after = self.evidence.steps - self._allowed
-        if after >= BLOCKS_OF_RECENT and self._recent.mean() <= self._first:
-            self.bound = self._first
-            self._limits.arm(0, self.evidence)
+    losses: Array | None
+    cells: Array | None
 
     @property
-    def p(self) -> float:
-        """The p-value, valid at any time."""
-        return self._p_of(self.evidence.peak)
+    def rows(self) -> int:
+        """The number of rows."""
+        given = self.cells if self.losses is None else self.losses
+        return 0 if given is None else len(given)
 
-    def _p_of(self, wealth: Array) -> float:
-        ever = self.evidence.guarantee == "ever"
-        staked = 1 if ever else max(self.evidence.steps * BLOCK_LOSSES, 1)
-        return float(anytime_p(wealth, staked)[0])
-
-    def interval(self) -> tuple[float, float, float] | None:
-        """The mean loss with its 95 % confidence sequence.
-
-        None without losses, and where no one mean fits them. While the sequence is on its way
-        there, the mean of all losses lies beyond it, and the ends are NaN.
-        """
-        limits = self.sequence.interval()
-        if limits is None or not self.rows:
-            return None
-        mean = self.total / self.rows
-        low, high = limits
-        if not low <= mean <= high:
-            return mean, nan, nan
-        return mean, low, high
-
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and values that JSON can hold."""
-        arrays = {}
-        for name, array in self.evidence.state().items():
-            arrays[f"evidence {name}"] = array
-        for name, array in self.sequence.state().items():
-            arrays[f"sequence {name}"] = array
-        arrays["pending"] = self._pending[:, 0].copy()
-        arrays["times"] = np.append(self._pending[:, 1], self._latest)
-        arrays["milestones"] = self._milestones.state()
-        arrays["recent"] = self._recent
-        arrays |= self._limits.state("performance")
-        plain = {
-            "rows": self.rows,
-            "total": self.total,
-            "earlier": self.earlier,
-            "bound": self.bound,
-            "allowed": self._allowed,
-        }
-        return arrays, plain
-
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self.rows = plain["rows"]
-        self.total = plain["total"]
-        self.evidence.restore(codec.under("evidence ", arrays))
-        self.earlier = plain["earlier"]
-        self.bound = plain["bound"]
-        self._allowed = plain["allowed"]
-        self._recent = arrays["recent"].copy()
-        self._limits.restore(arrays, "performance")
-        times = arrays["times"]
-        self._pending = np.stack([arrays["pending"], times[:-1]], axis=1)
-        self._latest = float(times[-1])
-        self._milestones.restore(arrays["milestones"])
-        self.sequence.restore(codec.under("sequence ", arrays))
+    @staticmethod
+    def read(profile: Profile, y: Any, predicted: Any, losses: Any) -> LabelledCall:
+        """The arguments of `Detector.update_labels`. Raises UsageError for those that do not fit."""
+        baseline = profile.baseline
+        target = profile.target
+        if baseline is None:
+            raise UsageError(
+                "the profile has no losses to compare with: fit it with labels= or losses="
+            )
+        if (losses is None) == (y is None) or (y is None and predicted is not None):
+            raise UsageError("pass labels and what was predicted, labels alone, or losses alone")
+        if losses is not None:
+            return LabelledCall(check_losses(losses), None)
+        cells = None if target is None else target.cells(y)
+        if predicted is not None:
+            return LabelledCall(_losses(profile, baseline, y, predicted), cells)
+        if cells is None:
+            raise UsageError(
+                "the profile has no labels to compare labels alone with: pass labels and what "
+                "was predicted, or fit the profile with labels="
+            )
+        return LabelledCall(None, cells)
 
 
-def baseline_bound(baseline: Baseline, delta: float) -> float:
-    """An upper bound on the mean loss of the reference.
+def _losses(profile: Profile, baseline: Baseline, y: Any, predicted: Any) -> Array:
+    if _predicts_numbers(profile):
+        predicted = as_doubles(predicted, "predictions")
+    return losses_of(y, predicted, baseline.scale)
 
-    It is too low with a probability of at most delta.
+
+def _predicts_numbers(profile: Profile) -> bool:
+    """Whether the losses of the reference are distances of numbers, of whatever type."""
+    return any(
+        feature.output and feature.name == "prediction" and feature.kind == "number"
+        for feature in profile.features
+    )
+
+
+@final
+class Labels:
+    """The evidence of labelled rows. Whoever calls it from several threads holds a lock.
+
+    `losses` and `target` are None where the profile has nothing to compare them with; where it has
+    units, labels come without theirs, and are counted and not judged.
+
+    Args:
+        profile: the past.
+        shares: those of alpha.
+        terms: what holds for an alarm, in words.
+        order: the seed of the order of labels within calls.
+        ties: the seed of the random ranks of labels.
     """
-    return mean_bound(baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary)
 
+    changing = ("target", "_thinning", "_of_losses", "shuffle")
 
-def reference_interval(baseline: Baseline) -> tuple[float, float, float]:
-    """The mean loss of the reference with its 95 % interval."""
-    n = baseline.n
-    total = baseline.total
-    squares = n - 2 * total + baseline.squares
-    mirrored = Baseline(n, n - total, squares, baseline.binary)  # of one less each loss
-    low = 1 - baseline_bound(mirrored, SHOWN_ERROR / 2)
-    high = baseline_bound(baseline, SHOWN_ERROR / 2)
-    return total / n, low, high
+    def __init__(
+        self,
+        profile: Profile,
+        shares: AlphaShares,
+        *,
+        terms: Terms,
+        order: np.random.SeedSequence,
+        ties: np.random.SeedSequence,
+    ) -> None:
+        self._target = profile.target
+        self._levels = shares.levels
+        self._terms = terms
+        self.shuffle = Shuffle(order)
+        self.losses: Losses | None = None
+        self._of_losses: Sequence | None = None
+        if profile.baseline is not None:
+            self._of_losses, self.losses = loss_sequence(profile.baseline, shares)
+        self.target: Sequence | None = None
+        self._thinning: Thinning | None = None
+        if profile.target is not None:
+            judged = profile.units is None
+            self.target = target_sequence(profile.target, shares, ties, judged=judged)
+            self._thinning = Thinning((profile.target.feature,), ties)
+
+    def follow(self, before: Labels) -> None:
+        """Number labels on from those that were compared with the reference before."""
+        pairs = ((self._of_losses, before._of_losses), (self.target, before.target))
+        for own, other in pairs:
+            if own is not None and other is not None:
+                own.begin_after(other.first + other.members)
+
+    def push(self, rows: LabelledCall, times: Array, order: Order) -> list[Alarm]:
+        """Take the labelled rows of one call; returns the new alarms.
+
+        `times` are when their labels came, in POSIX seconds, (n,).
+        """
+        new: list[Alarm] = []
+        if rows.cells is not None:
+            new += self._push_target(rows.cells, times, order)
+        if rows.losses is not None:
+            new += self._push_losses(rows.losses, times, order)
+        return new
+
+    def _taken(self, rows: int, order: Order) -> Array | slice:
+        """The numbers of the rows of one call in the order in which they are taken."""
+        shuffled = self.shuffle.within([rows] if order == "any" else [])
+        return slice(None) if shuffled is None else shuffled
+
+    def _push_target(self, cells: Array, times: Array, order: Order) -> list[Alarm]:
+        sequence, thinning, target = self.target, self._thinning, self._target
+        if sequence is None or thinning is None or target is None:
+            return []
+        sequence.totals += count_by(cells)[0]
+        cells = cells.copy()
+        thinning.leave_out(cells, np.arange(len(cells)))
+        taken = self._taken(len(cells), order)
+        cells = cells[taken]
+        times = times[taken]
+        new: list[Alarm] = []
+        for start in range(0, len(cells), RANKED_AT_ONCE):
+            part = slice(start, start + RANKED_AT_ONCE)
+            sequence.rank(cells[part], places_of(sequence.first + sequence.members, times[part]))
+            new += [self._target_alarm(target, crossing) for crossing in sequence.settle()]
+        return new
+
+    def _target_alarm(self, target: TargetLabels, crossing: Crossing) -> Alarm:
+        level = self._levels[crossing.kind] * target.feature.weight
+        return row_alarm(
+            target.feature, target.counts, crossing, self._terms, stratum=None, level=level
+        )
+
+    def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
+        sequence, seen = self._of_losses, self.losses
+        if sequence is None or seen is None:
+            return []
+        taken = self._taken(len(losses), order)
+        seen.count(losses[taken])
+        places = places_of(sequence.first + sequence.members, times[taken])
+        sequence.rank(losses[taken], places)
+        level = self._levels["performance"]
+        return [loss_alarm(seen, own, self._terms, level=level) for own in sequence.settle()]

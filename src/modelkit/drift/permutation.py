@@ -16,8 +16,9 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.unit_scores import SCORES, unit_scores
-from modelkit.drift.units import ReferenceUnits
+from modelkit.drift.profile import Profile
+from modelkit.drift.ranks import SCORES, unit_scores
+from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
@@ -37,6 +38,26 @@ class UnitComparison:
 
 
 def compare_units(
+    profile: Profile, counts: Array, strata: Sequence[int], *, alpha: float, seed: int
+) -> UnitComparison:
+    """Compare units with those of the reference of a profile.
+
+    Args:
+        profile: the past, with units.
+        counts: of the units to test, int64 (k, d, 67).
+        strata: the numbers of their strata.
+        alpha: the level, which the number of draws depends on.
+        seed: of the choices that are drawn, where there are too many to list.
+    """
+    used = np.array([feature.weight > 0 for feature in profile.features])
+    if profile.units is None or not len(counts):
+        return UnitComparison([None] * len(used), [SCORES[0]] * len(used), 1.0)
+    table = group_table(profile.features)
+    shares = np.array([shares_of(unit, table) for unit in counts])
+    return permuted(profile.units, shares, strata, used, alpha=alpha, seed=seed)
+
+
+def permuted(
     reference: ReferenceUnits,
     shares: Array,
     strata: Sequence[int],
@@ -45,33 +66,19 @@ def compare_units(
     alpha: float,
     seed: int,
 ) -> UnitComparison:
-    """Compare units with those of a reference.
-
-    Args:
-        reference: the units of the reference.
-        shares: those of the units to test, uint16 (k, d, 16).
-        strata: the numbers of their strata.
-        used: the features that are tested, bool (d,).
-        alpha: the level, which the number of draws depends on.
-        seed: of the choices that are drawn, where there are too many to list.
-    """
-    d = shares.shape[1]
-    if not len(shares):
-        return UnitComparison([None] * d, [SCORES[0]] * d, 1.0)
+    """The same for what is kept of units, uint16 (k, d, 16); `used`, bool (d,), says what is tested."""
     groups = _by_stratum(reference, shares, np.array(strata))
     last = [scores[len(scores) - k :].sum(axis=0) for scores, k in groups]
     seen = np.abs(np.sum(last, axis=0))
     least, sums = _choices(groups, alpha, np.random.default_rng(seed))
     sums[:, ~used] = 0
-    largest = np.concatenate([sums.max(axis=(1, 2)), np.full(1, np.inf)])
-    if len(shares) == 1:  # the choice that was seen is among those that are listed
-        largest = largest[:-1]
-    p: list[float | None] = []
-    for j, difference in enumerate(seen.max(axis=1).tolist()):
-        extreme = largest >= difference * (1 - TIE)
-        p.append(float(extreme.mean()) if used[j] else None)
-    names = [SCORES[i] for i in seen.argmax(axis=1).tolist()]
-    return UnitComparison(p, names, least)
+    largest = sums.max(axis=(1, 2))
+    if len(shares) > 1:  # a single unit as it was seen is among the choices that are listed
+        largest = np.append(largest, np.inf)
+    differences = seen.max(axis=1) * (1 - TIE)
+    p = (largest >= differences[:, None]).mean(axis=1).tolist()
+    tested = [value if use else None for value, use in zip(p, used.tolist(), strict=True)]
+    return UnitComparison(tested, [SCORES[i] for i in seen.argmax(axis=1).tolist()], least)
 
 
 Scored = list[tuple[Array, int]]

@@ -244,25 +244,21 @@ def read_segments(
 # Where a change is.
 
 
-class Pair(NamedTuple):
-    """A feature in one segment: its counts in the latest generations, (g, 67), and the reference, (67,).
+class Latest(NamedTuple):
+    """Feature number j in the latest generations of rows, of which `first` is the first's number.
 
-    `first` is the number of the first of these generations.
+    `counts` are (generations, k, 67) for each segmentation.
     """
 
-    feature: Feature
-    by: str
-    segment: str
-    share: tuple[float, float]
+    j: int
     first: int
-    generations: Array
-    reference: Array
+    counts: list[Array]
 
 
-def pairs_of(
+def latest_of(
     features: Sequence[Feature], segmented: Segmented, alarms: Sequence[Alarm], counted: int
-) -> list[Pair]:
-    """The features with an alarm in each segment that has rows on both sides.
+) -> list[Latest]:
+    """The features with an alarm, since their change began.
 
     Args:
         features: of the profile.
@@ -271,56 +267,52 @@ def pairs_of(
         counted: the number of the last row in `segmented`, as alarms count.
     """
     names = [feature.name for feature in features]
-    began: dict[str, int] = {}
-    for alarm in alarms:
+    began: dict[int, int] = {}
+    for alarm in alarms if segmented.by else ():
         if alarm.feature in names and len(began) < MOST_FEATURES:
-            began.setdefault(alarm.feature, alarm.began or 0)
-    pairs = []
-    for name, row in began.items():
-        j = names.index(name)
-        first, counted_in = segmented.since(segmented.rows - (counted - row), j)
-        for own, latest in zip(segmented.by, counted_in, strict=True):
-            if own.name != name:
-                pairs += _pairs(features[j], own, own.counts[:, j], first, latest)
-    return pairs
+            began.setdefault(names.index(alarm.feature), alarm.began or 0)
+    before = segmented.rows - counted
+    return [Latest(j, *segmented.since(before + row, j)) for j, row in began.items()]
 
 
-def _pairs(
-    feature: Feature, by: Segmentation, reference: Array, first: int, latest: Array
-) -> list[Pair]:
-    before = reference.sum(axis=1)
-    now = latest.sum(axis=(0, 2))
-    found = []
-    for k in np.flatnonzero((now > 0) & (before > 0)).tolist():
-        share = (float(before[k] / before.sum()), float(now[k] / now.sum()))
-        pair = Pair(feature, by.name, by.labels[k], share, first, latest[:, k], reference[k])
-        found.append(pair)
-    return found
-
-
-def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
-    """Features in segments, by feature and column, the largest change first.
+def segment_drifts(
+    features: Sequence[Feature], segmentations: Sequence[Segmentation], latest: Sequence[Latest]
+) -> tuple[SegmentDrift, ...]:
+    """Features in segments that have rows on both sides: by feature and column, the largest first.
 
     p-values hold whenever a report is made, and are adjusted by Holm over all of them.
     """
-    p = [
-        lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
-        for own in pairs
-    ]
     found = []
-    for pair, adjusted in zip(pairs, holm(np.array(p)).tolist(), strict=True):
-        recent = pair.generations.sum(axis=0)
-        drift = SegmentDrift(
-            feature=pair.feature.name,
-            by=pair.by,
-            segment=pair.segment,
-            rows=int(recent.sum()),
-            share=pair.share,
-            p=adjusted,
-            effect=main_effect(recent, pair.reference, ordered=pair.feature.ordered),
+    for lately in latest:
+        feature = features[lately.j]
+        for by, counts in zip(segmentations, lately.counts, strict=True):
+            if by.name != feature.name:
+                found += _in_segments(feature, by, by.counts[:, lately.j], lately.first, counts)
+    adjusted = holm(np.array([drift.p for drift in found])).tolist()
+    drifts = [replace(drift, p=p) for drift, p in zip(found, adjusted, strict=True)]
+    return tuple(sorted(drifts, key=_order))
+
+
+def _in_segments(
+    feature: Feature, by: Segmentation, reference: Array, first: int, latest: Array
+) -> list[SegmentDrift]:
+    """A feature in the segments of one column, each with the p-value of its test alone."""
+    before = reference.sum(axis=1)
+    recent = latest.sum(axis=0)
+    now = recent.sum(axis=1)
+    ordered = feature.ordered
+    return [
+        SegmentDrift(
+            feature=feature.name,
+            by=by.name,
+            segment=by.labels[k],
+            rows=int(now[k]),
+            share=(float(before[k] / before.sum()), float(now[k] / now.sum())),
+            p=lasting_test(latest[:, k], reference[k], first, ordered=ordered),
+            effect=main_effect(recent[k], reference[k], ordered=ordered),
         )
-        found.append(drift)
-    return tuple(sorted(found, key=_order))
+        for k in np.flatnonzero((now > 0) & (before > 0)).tolist()
+    ]
 
 
 def _order(drift: SegmentDrift) -> tuple[str, str, float, float]:

@@ -10,10 +10,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
-from modelkit.drift.milestones import places_of
 from modelkit.drift.outputs import output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import told_seconds
+from modelkit.drift.sequence import places_of
 from modelkit.drift.units import PERIODS, UnitRows, together
 from modelkit.drift.vectors import expand
 from modelkit.model.model import Outputs
@@ -84,7 +84,7 @@ class ServedForm:
                 strata[at] = rows.strata
             answers.append(own)
             units += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
-        return ServedRows(cells, strata, places, together(units), answers)
+        return ServedRows(cells, strata, places, together(units) if units else units, answers)
 
     def _columns(
         self, profile: Profile, names: tuple[str, ...], whole: Sequence[Array]

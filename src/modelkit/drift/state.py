@@ -11,10 +11,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
+from modelkit.drift.alarms import with_effect
 from modelkit.drift.buckets import Era
 from modelkit.drift.notes import Notes, OnAlarm, check_hook
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import with_effect
 from modelkit.drift.tracker import Tracker
 from modelkit.errors import UsageError
 
@@ -39,14 +39,8 @@ class Frozen(NamedTuple):
     def of(tracker: Tracker) -> Frozen:
         """What a Tracker knows now, with copies of what changes."""
         arrays: dict[str, Array] = {}
-        parts = []
-        for i, part in enumerate(tracker.parts()):
-            changing, rest = part.state()
-            arrays |= {f"{i} {name}": array for name, array in changing.items()}
-            parts.append(rest)
         about = {name: getattr(tracker, name) for name in ARGUMENTS} | {
             "history": tracker.most_bytes,
-            "parts": parts,
             "tracker": codec.freeze(tracker, arrays),
         }
         kept = {name: array.copy() for name, array in arrays.items()}
@@ -108,8 +102,6 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
 
 def _restore(tracker: Tracker, about: Mapping[str, Any], arrays: dict[str, Array]) -> None:
     codec.thaw(tracker, about["tracker"], arrays)
-    for i, (part, plain) in enumerate(zip(tracker.parts(), about["parts"], strict=True)):
-        part.restore(codec.under(f"{i} ", arrays), plain)
     notes = codec.thaw(tracker.notes, about["notes"], arrays)
     notes.alarms = tuple(with_effect(tracker.profile, alarm) for alarm in notes.alarms)
     earlier = []

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.audit import LEAST_SHARE, bins_of, customary_psi
 from modelkit.drift.cells import CELLS
+from modelkit.drift.report import LEAST_SHARE, customary_psi
 
 
 def frame(rng, n, shift=0.0):
@@ -118,7 +118,7 @@ def test_every_row_that_has_a_value_is_in_one_bin(old, new, kind):
     words = ["x"] if kind == "text" else []
     feature = mk.Profile.fit({"x": column}, text=words).features[0]
     assert feature.kind == kind
-    bins = bins_of(feature, old, new)
+    bins = feature.bins(old, new)
     assert sum(before for _, before, _ in bins) == old[:-1].sum()
     assert sum(now for _, _, now in bins) == new[:-1].sum()
     assert len(bins) <= 10 or kind == "category"

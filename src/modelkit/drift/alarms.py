@@ -1,0 +1,184 @@
+"""The alarms of rows, units and losses, from evidence that passed its threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
+from modelkit.drift.cells import Feature
+from modelkit.drift.effects import UnitSides, main_effect
+from modelkit.drift.open_unit import UnitCrossing, Units
+from modelkit.drift.profile import Profile
+from modelkit.drift.ranks import SCORES
+from modelkit.drift.sequence import Crossing
+from modelkit.drift.sources import PLACE_SCORES, Losses
+from modelkit.drift.target import TARGET
+from modelkit.drift.units import many, plural
+from modelkit.drift.values import Alarm, Effect
+from modelkit.stats.evidence import Guarantee
+
+STATISTICS = {
+    "changed": "conformal test martingale",
+    "material": "band e-process",
+    "performance": "loss e-process",
+}
+UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
+
+
+@final
+@dataclass(frozen=True)
+class Terms:
+    """What holds for an alarm, in words: the guarantee, and what it rests on."""
+
+    promise: str
+    assumptions: tuple[str, ...]
+
+    @staticmethod
+    def of(profile: Profile, shares: AlphaShares, alpha: float) -> Terms:
+        """Those of a stream that is compared with a profile."""
+        promise = _row_promise(alpha, shares.guarantee)
+        if profile.units is not None:
+            promise = _unit_promise(profile, shares)
+        return Terms(promise, profile.assumptions())
+
+
+def row_alarm(
+    feature: Feature,
+    reference: Array,
+    crossing: Crossing,
+    terms: Terms,
+    *,
+    stratum: str | None,
+    level: float,
+) -> Alarm:
+    """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
+    recent = crossing.recent.sum(axis=0, dtype=np.int64)
+    return Alarm(
+        kind="changed" if crossing.kind == "changed" else "material",
+        feature=feature.name,
+        stratum=stratum,
+        statistic=STATISTICS[crossing.kind],
+        p=crossing.p,
+        level=level * crossing.part,
+        row=crossing.row,
+        began=crossing.began,
+        effect=_effect(recent, reference, feature),
+        guarantee=terms.promise,
+        assumptions=terms.assumptions,
+        time=crossing.time,
+        began_time=crossing.began_time,
+        rows=crossing.values,
+        again=crossing.again,
+        counts=tuple(recent.tolist()),
+    )
+
+
+def _row_promise(alpha: float, guarantee: Guarantee) -> str:
+    """The guarantee of a stream of rows, in words."""
+    if guarantee == "ever":
+        return (
+            "if rows are exchangeable with the reference, any alarm is ever raised with a "
+            f"probability of at most {alpha:g}, however often one looks"
+        )
+    return (
+        f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
+        f"rows with a probability of at most {alpha:g}"
+    )
+
+
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Terms) -> Alarm:
+    """The alarm of a feature when a unit was judged."""
+    crossing, unit, began, strata = crossed
+    feature = profile.features[crossing.feature]
+    sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
+    score = UNIT_SCORES[crossing.kind][crossing.lane]
+    return Alarm(
+        kind="changed" if crossing.kind == "changed" else "material",
+        feature=feature.name,
+        stratum=None,
+        statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
+        p=crossing.p,
+        level=crossing.level,
+        row=unit.before + unit.rows,
+        began=None if began is None else began.before,
+        effect=None if sides is None else Effect.later(sides.main_effect),
+        guarantee=terms.promise,
+        assumptions=terms.assumptions,
+        time=None if unit.end is None else unit.end - 1,  # its last second
+        began_time=None if began is None else began.start,
+        rows=crossing.values,
+        unit=unit.name,
+        again=crossing.again,
+        counts=tuple(crossing.recent.sum(axis=0).tolist()),
+    )
+
+
+def _unit_promise(profile: Profile, shares: AlphaShares) -> str:
+    """The guarantee of a stream of units, in words."""
+    unit = str(profile.unit)
+    units = plural(unit)
+    level = shares.levels["changed"] + shares.levels["material"]
+    strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
+    what = "any alarm"
+    rest = ""
+    if profile.baseline is not None:
+        what = "any alarm about a feature"
+        rest = "; losses go by rows, and need rows that are exchangeable"
+    when = f"if {units} are exchangeable with the {units} of the reference{strata}"
+    if shares.guarantee == "ever":
+        return (
+            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
+            f"one looks{rest}"
+        )
+    return (
+        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
+        f"{level:.3g}{rest}"
+    )
+
+
+def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
+    """The effect size between counts (67,), measured when somebody looks at it."""
+    if not recent.sum() or not reference.sum():
+        return None
+    return Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
+
+
+def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
+    """A stored alarm of this reference with its effect, which is measured when it is looked at."""
+    if alarm.effect is not None or not alarm.counts or alarm.unit is not None:
+        return alarm
+    target = profile.target
+    if target is not None and alarm.feature == TARGET:
+        feature, reference = target.feature, target.counts
+    else:
+        j = [feature.name for feature in profile.features].index(alarm.feature)
+        s = 0 if alarm.stratum is None else profile.strata.index(alarm.stratum)
+        feature, reference = profile.features[j], profile.counts[s, j]
+    return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
+
+
+def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
+    """The alarm of the losses; `level` is their share of alpha."""
+    interval = losses.interval()
+    return Alarm(
+        kind="performance",
+        feature="loss",
+        stratum=None,
+        statistic=STATISTICS["performance"],
+        p=crossing.p,
+        level=level * crossing.part,
+        row=crossing.row,
+        began=crossing.began,
+        effect=None if interval is None else Effect("mean loss", *interval),
+        guarantee=terms.promise,
+        assumptions=terms.assumptions,
+        time=crossing.time,
+        began_time=crossing.began_time,
+        rows=crossing.values,
+        again=crossing.again,
+    )
