@@ -12,12 +12,12 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import UnitSides, main_effect
+from modelkit.drift.losses import TARGET
 from modelkit.drift.open_unit import UnitCrossing, Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
 from modelkit.drift.sources import PLACE_SCORES, Losses
-from modelkit.drift.target import TARGET
 from modelkit.drift.units import many, plural
 from modelkit.drift.values import Alarm, Effect
 from modelkit.stats.evidence import Guarantee
