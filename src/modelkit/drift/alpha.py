@@ -13,13 +13,12 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import band
 from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.losses import Baseline
+from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
 from modelkit.drift.sequence import Sequence, Source
 from modelkit.drift.sources import Losses, Ranks, UnitTails
-from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.units import most_units
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError

@@ -205,7 +205,7 @@ def _of_rows(tracker: Tracker) -> Findings:
         tracker.alpha,
         "stream",
         tracker.rows,
-        tracker.promise,
+        tracker.terms.promise,
         sides,
         limits=limits,
         checks=found,
@@ -263,7 +263,7 @@ def _of_units(tracker: Tracker, units: Units) -> Findings:
         tracker.alpha,
         "stream",
         tracker.rows,
-        tracker.promise,
+        tracker.terms.promise,
         [side, *_labels_side(tracker)],
         limits=[*_progress(units), *tracker.about_references()],
         checks=found,
@@ -317,25 +317,23 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
-        recent = np.sum([_counted(stream) for stream in streams], axis=0)
         p, enough = _mean_evidence(streams, first.guarantee)
+        recent = _summed([_counted(stream) for stream in streams])
+        sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
         crossed = [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
         alarms += [first.alarm(s, crossing) for crossing in crossed]
-        sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
-        totals = np.sum([stream.totals for stream in streams], axis=0)
-        found += checks.unseen(profile.features, totals)
+        found += checks.unseen(profile.features, _summed([own.totals for own in streams]))
     strange = sum(tracker.strangers for tracker in trackers)
-    found += checks.strangers(strange, rows, profile.stratum)
     return Findings(
         profile,
         first.alpha,
         "stream",
         rows,
-        f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
+        f"of the mean of {len(trackers)} workers' evidence, read once: {first.terms.promise}",
         sides,
         alarms=tuple(alarms),
         limits=["changed, performance and labels need one sequence, and are not merged"],
-        checks=found,
+        checks=[*found, *checks.strangers(strange, rows, profile.stratum)],
         acknowledged=united([tracker.notes for tracker in trackers]),
     ).report()
 
@@ -346,3 +344,8 @@ def _mean_evidence(streams: Many[Sequence], guarantee: Guarantee) -> tuple[list[
     staked = float(np.mean([stream.staked(guarantee) for stream in streams]))
     enough = np.flatnonzero(streams[0].bettors["material"].enough(wealth))
     return anytime_p(wealth, staked).tolist(), enough.tolist()
+
+
+def _summed(counts: Many[Array]) -> Array:
+    total: Array = np.sum(counts, axis=0)
+    return total

@@ -288,7 +288,7 @@ class Monitor(Wrapper):
         alarms = self.detector.alarms
         tracker = self._intake.tracker
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
-        facts = [("monitored", seen), ("guarantee", tracker.promise)]
+        facts = [("monitored", seen), ("guarantee", tracker.terms.promise)]
         times = tracker.times
         if times is not None:
             first, end = map(second_text, times)

@@ -84,7 +84,7 @@ class ServedForm:
                 strata[at] = rows.strata
             answers.append(own)
             units += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
-        return ServedRows(cells, strata, places, together(units), answers)
+        return ServedRows(cells, strata, places, together(units) if units else units, answers)
 
     def _columns(
         self, profile: Profile, names: tuple[str, ...], whole: Sequence[Array]

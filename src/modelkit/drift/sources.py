@@ -32,9 +32,9 @@ PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows
     "places skewed down",
 )
 TWO_DEVIATIONS = 2.0  # that the mean of some units may be from the reference by chance
-GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
-LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
+GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the mean loss that a bet is best for
+LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
 
 
 def _by_ranks(slots: Array, table: Array, values: Array) -> Iterator[Gain]:
@@ -237,12 +237,24 @@ def tail_shares(scores: Array, present: Array, draws: Array) -> Array:
     return np.where(present[-1][:, None], p, np.nan)
 
 
+def loss_bets(u: float) -> Array:
+    """The slopes of six bets against a mean of at most u > 0; each keeps a tenth of its stake at least."""
+    return np.minimum(GROWTH / max(u * (1 - u), 1e-12), 0.9 / u)
+
+
+def loss_increments(losses: Array, u: float) -> Array:
+    """The logarithm of each bet's gain from losses in [0, 1], (6,).
+
+    Against losses of which each, given those before it, has a mean of at most u, bets gain nothing
+    (Podkopaev and Ramdas, arXiv:2110.06177).
+    """
+    increments: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
+    return increments
+
+
 @final
 class Losses:
     """D3: losses against a bound on those of the reference; and all losses that came.
-
-    Losses lie in [0, 1] and are taken in the order in which their labels arrive. The hypothesis is that
-    each, given those before it, has a mean of at most `bound` (Podkopaev and Ramdas, arXiv:2110.06177).
 
     `bound` is how large the mean loss may be: at first by the reference, and after an alarm as large
     as that has shown.
@@ -313,19 +325,3 @@ class Losses:
             return []
         self.bound = self._first
         return [0]
-
-
-def loss_bets(u: float) -> Array:
-    """The lambdas of six bets against a mean of at most u > 0, of weights LOSS_WEIGHTS.
-
-    The small lambdas find small changes.
-    """
-    variance = u * (1 - u)
-    lambdas = GROWTH / max(variance, 1e-12)
-    return np.minimum(lambdas, 0.9 / u)
-
-
-def loss_increments(losses: Array, u: float) -> Array:
-    """The logarithm of each bet's gain over a micro-batch of losses, (6,)."""
-    gains: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
-    return gains

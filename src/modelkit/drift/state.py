@@ -11,10 +11,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
+from modelkit.drift.alarms import with_effect
 from modelkit.drift.buckets import Era
 from modelkit.drift.notes import Notes, OnAlarm, check_hook
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import with_effect
 from modelkit.drift.tracker import Tracker
 from modelkit.errors import UsageError
 
@@ -41,7 +41,6 @@ class Frozen(NamedTuple):
         arrays: dict[str, Array] = {}
         about = {name: getattr(tracker, name) for name in ARGUMENTS} | {
             "history": tracker.most_bytes,
-            "parts": codec.freeze(tracker.parts(), arrays, "parts"),
             "tracker": codec.freeze(tracker, arrays),
         }
         kept = {name: array.copy() for name, array in arrays.items()}
@@ -103,7 +102,6 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
 
 def _restore(tracker: Tracker, about: Mapping[str, Any], arrays: dict[str, Array]) -> None:
     codec.thaw(tracker, about["tracker"], arrays)
-    codec.thaw(tracker.parts(), about["parts"], arrays, "parts")
     notes = codec.thaw(tracker.notes, about["notes"], arrays)
     notes.alarms = tuple(with_effect(tracker.profile, alarm) for alarm in notes.alarms)
     earlier = []

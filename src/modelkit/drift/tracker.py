@@ -10,21 +10,19 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.alarms import Terms, row_alarm, unit_alarm
 from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
-from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelfree import Estimate, LabelFree
-from modelkit.drift.labelled_rows import LabelledCall
+from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
-from modelkit.drift.order import Order, Shuffle, check_seed
+from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm, row_promise, unit_alarm, unit_promise
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
 from modelkit.drift.sequence import Crossing, Sequence, places_of
-from modelkit.drift.thinning import Thinning
 from modelkit.drift.turns import Turns
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
@@ -47,7 +45,18 @@ class Tracker(Turns):
     The arguments are those of a Detector.
     """
 
-    changing = ("strangers", "place", "counted", "label_free", "segmented", "_shuffles")
+    changing = (
+        "_shuffle",
+        "_streams",
+        "_thinnings",
+        "counted",
+        "label_free",
+        "labels",
+        "place",
+        "segmented",
+        "strangers",
+        "units",
+    )
 
     def __init__(
         self,
@@ -90,19 +99,22 @@ class Tracker(Turns):
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
         self.label_free = LabelFree(profile.calibration)
+        self.terms = Terms.of(profile, shares, alpha)
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
+        self._begin_rows(seeds)
+        self._shuffle = Shuffle(of_rows)
+        self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
+
+    def _begin_rows(self, seeds: Many[np.random.SeedSequence]) -> None:
+        profile, shares = self.profile, self._shares
         self.units = units_of(profile, shares, seeds[0])
         self._streams: list[Sequence] = []
         self._thinnings: list[Thinning] = []
         if self.units is None:
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
-        self.labels = LabelWatch(
-            profile, shares, promise=self.promise, order=of_labels, ties=of_target
-        )
-        self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
 
     # What is known.
 
@@ -136,13 +148,6 @@ class Tracker(Turns):
         if self.profile.stratum is None:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
-
-    @property
-    def promise(self) -> str:
-        """The guarantee in words."""
-        if self.units is not None:
-            return unit_promise(self.profile, self._shares)
-        return row_promise(self.alpha, self.guarantee)
 
     # Rows, as cells.
 
@@ -215,7 +220,7 @@ class Tracker(Turns):
             for s, thinning in enumerate(self._thinnings):
                 member = slice(None) if strata is None else strata == s
                 thinning.leave_out(cells, np.arange(len(cells))[member])
-        return cells, self._shuffles["rows"].within(sizes)
+        return cells, self._shuffle.within(sizes)
 
     def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
         """Rank encoded rows: the first half of `push`, for a few rows.
@@ -244,7 +249,7 @@ class Tracker(Turns):
         """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
         units = self.of_units()
         crossed = units.judge_part()
-        new = [unit_alarm(self.profile, units, own, self.promise) for own in crossed]
+        new = [unit_alarm(self.profile, units, own, self.terms) for own in crossed]
         self._keep(new)
         return new
 
@@ -252,13 +257,12 @@ class Tracker(Turns):
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
         return row_alarm(
-            profile,
             profile.features[crossing.feature],
             profile.counts[s, crossing.feature],
             crossing,
+            self.terms,
             stratum=None if profile.stratum is None else profile.strata[s],
             level=self._shares.level(crossing.kind, crossing.feature),
-            promise=self.promise,
         )
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
@@ -381,8 +385,3 @@ class Tracker(Turns):
                 self.units.follow(units)
             self.notes.rebase(note)
             era.until = at
-
-    def parts(self) -> list[Any]:
-        """What changes beside that."""
-        units = [] if self.units is None else [self.units]
-        return [*self._streams, *self._thinnings, *units, *self.labels.parts]

@@ -110,7 +110,7 @@ def test_states_of_others_and_no_states_are_refused(profile):
     with pytest.raises(UsageError, match="another profile"):
         mk.Detector.resume(other, state)
     short = states(mk.Detector(profile))
-    del short["parts/0/bettors/changed/evidence/_wealth"]
+    del short["/_streams/0/bettors/changed/evidence/_wealth"]
     for wrong in (
         b"",
         b"PK",

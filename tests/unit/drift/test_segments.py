@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import watched
 from helpers.examples import examples
 from helpers.frozen import thawed
 from helpers.shops import SHOPS, by, rows
@@ -91,6 +92,22 @@ def test_hours_of_the_day_are_segments_where_rows_have_times():
     assert {hour for hour, drift in found.items() if drift.p <= 0.01} == {"03:00", "04:00"}
     again = mk.Profile.from_bytes(profile.to_bytes())
     assert mk.Detector.resume(again, detector.state()).report() == detector.report()
+
+
+def test_after_a_rebase_segments_hold_the_rows_since_the_change_however_few_were_looked_at():
+    past = {"reference": watched.rows(6000, 2), "model": watched.model(), "segments": ("x1",)}
+    profile = mk.Profile.fit(watched.rows(2000, 1), **past)
+    monitor = mk.Monitor(watched.model(), profile, budget=1e9)
+    for call in range(20):
+        monitor.predict(watched.rows(200, 10 + call))  # of which 64 are looked at
+    monitor.detector.rebase(profile, reason="the same again")
+    for call in range(30):
+        monitor.predict(watched.rows(200, 40 + call, shift=1.0 if call >= 20 else 0.0))
+    report = monitor.detector.report()
+    began = [alarm.began for alarm in report.alarms if alarm.feature == "x0"]
+    assert 7000 <= began[0] <= 8200
+    counted = 6000  # since the rebase, in generations of 2,048, of which the third is the latest
+    assert sum(found.rows for found in by(report, "x0", "x1").values()) == counted - 2 * 2048
 
 
 def test_dependent_rows_are_in_no_segments():

@@ -20,6 +20,7 @@ from modelkit.drift.sources import LOSS_WEIGHTS, loss_bets, loss_increments, pla
 from modelkit.drift.units import most_units
 from modelkit.stats.evidence import Evidence
 
+TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 small_bags = st.lists(
     st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=2, max_size=5
 ).map(lambda bag: np.pad(np.array(bag, np.uint16) * 1000, ((0, 0), (0, 12)))[:, None])
@@ -214,11 +215,6 @@ def test_an_acknowledged_change_of_units_is_told_again_where_they_leave_it():
     assert [alarm.again for alarm in detector.alarms if alarm.kind == "changed"] == [False]
     more = [alarm for unit in levelled(rng, 40, 0.0) for alarm in detector.update(unit)]
     assert [(alarm.kind, alarm.again) for alarm in more] == [("changed", True)]
-
-
-# Losses.
-
-TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 
 
 def test_the_wealth_of_the_bets_has_its_reference_values():

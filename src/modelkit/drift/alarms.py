@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast, final
 
 import numpy as np
 
@@ -11,14 +12,14 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import UnitSides, main_effect
+from modelkit.drift.losses import TARGET
 from modelkit.drift.open_unit import UnitCrossing, Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
 from modelkit.drift.sources import PLACE_SCORES, Losses
-from modelkit.drift.target import TARGET
 from modelkit.drift.units import many, plural
-from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.values import Alarm, AlarmKind, Effect
 from modelkit.stats.evidence import Guarantee
 
 STATISTICS = {
@@ -26,45 +27,81 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
+NO_COUNTS = np.empty(0, np.int64)
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 
+@final
+@dataclass(frozen=True)
+class Terms:
+    """What holds for an alarm, in words: the guarantee, and what it rests on."""
+
+    promise: str
+    assumptions: tuple[str, ...]
+
+    @staticmethod
+    def of(profile: Profile, shares: AlphaShares, alpha: float) -> Terms:
+        """Those of a stream that is compared with a profile."""
+        promise = _row_promise(alpha, shares.guarantee)
+        if profile.units is not None:
+            promise = _unit_promise(profile, shares)
+        return Terms(promise, profile.assumptions())
+
+    def alarm(
+        self,
+        crossing: Crossing,
+        *,
+        feature: str,
+        statistic: str,
+        level: float,
+        effect: Effect | None,
+        stratum: str | None = None,
+        counts: Array = NO_COUNTS,
+    ) -> Alarm:
+        """The alarm of a crossing; `level` is its share of alpha."""
+        return Alarm(
+            kind=cast(AlarmKind, crossing.kind),
+            feature=feature,
+            stratum=stratum,
+            statistic=statistic,
+            p=crossing.p,
+            level=level,
+            row=crossing.row,
+            began=crossing.began,
+            effect=effect,
+            guarantee=self.promise,
+            assumptions=self.assumptions,
+            time=crossing.time,
+            began_time=crossing.began_time,
+            rows=crossing.values,
+            again=crossing.again,
+            counts=tuple(counts.tolist()),
+        )
+
+
 def row_alarm(
-    profile: Profile,
     feature: Feature,
     reference: Array,
     crossing: Crossing,
+    terms: Terms,
     *,
     stratum: str | None,
     level: float,
-    promise: str,
 ) -> Alarm:
-    """The alarm of a feature with these counts (67,) in the reference.
-
-    `level` is its share of alpha, and `promise` the guarantee in words.
-    """
+    """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
+    return terms.alarm(
+        crossing,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        p=crossing.p,
         level=level * crossing.part,
-        row=crossing.row,
-        began=crossing.began,
         effect=_effect(recent, reference, feature),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
-        counts=tuple(recent.tolist()),
+        counts=recent,
     )
 
 
-def row_promise(alpha: float, guarantee: Guarantee) -> str:
+def _row_promise(alpha: float, guarantee: Guarantee) -> str:
     """The guarantee of a stream of rows, in words."""
     if guarantee == "ever":
         return (
@@ -77,34 +114,31 @@ def row_promise(alpha: float, guarantee: Guarantee) -> str:
     )
 
 
-def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: str) -> Alarm:
-    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Terms) -> Alarm:
+    """The alarm of a feature when a unit was judged."""
     crossing, unit, began, strata = crossed
     feature = profile.features[crossing.feature]
     sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
+    alarm = terms.alarm(
+        crossing,
         feature=feature.name,
-        stratum=None,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
-        p=crossing.p,
         level=crossing.level,
+        effect=None if sides is None else Effect.later(sides.main_effect),
+        counts=crossing.recent.sum(axis=0),
+    )
+    return replace(
+        alarm,
         row=unit.before + unit.rows,
         began=None if began is None else began.before,
-        effect=None if sides is None else Effect.later(sides.main_effect),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
         time=None if unit.end is None else unit.end - 1,  # its last second
         began_time=None if began is None else began.start,
-        rows=crossing.values,
         unit=unit.name,
-        again=crossing.again,
-        counts=tuple(crossing.recent.sum(axis=0).tolist()),
     )
 
 
-def unit_promise(profile: Profile, shares: AlphaShares) -> str:
+def _unit_promise(profile: Profile, shares: AlphaShares) -> str:
     """The guarantee of a stream of units, in words."""
     unit = str(profile.unit)
     units = plural(unit)
@@ -148,25 +182,13 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
-def loss_alarm(
-    profile: Profile, losses: Losses, crossing: Crossing, *, level: float, promise: str
-) -> Alarm:
-    """The alarm of the losses; `level` and `promise` are as of `row_alarm`."""
+def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
+    """The alarm of the losses; `level` is their share of alpha."""
     interval = losses.interval()
-    return Alarm(
-        kind="performance",
+    return terms.alarm(
+        crossing,
         feature="loss",
-        stratum=None,
         statistic=STATISTICS["performance"],
-        p=crossing.p,
         level=level * crossing.part,
-        row=crossing.row,
-        began=crossing.began,
         effect=None if interval is None else Effect("mean loss", *interval),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
     )
