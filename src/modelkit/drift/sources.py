@@ -37,9 +37,9 @@ GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the mean loss that a 
 LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
 
 
-def _by_ranks(slots: Array, table: Array) -> Iterator[Gain]:
+def _by_ranks(slots: Array, table: Array, values: Array) -> Iterator[Gain]:
     logs = gains(slots, table)
-    return map(Gain, logs, np.exp(logs), slots.sum(axis=2))
+    return map(Gain, logs, np.exp(logs), values)
 
 
 @final
@@ -65,7 +65,9 @@ class Ranks:
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each block."""
-        return _by_ranks(ranked.slots["changed"], self._table)
+        slots = ranked.slots["changed"]
+        values = ranked.values if self.lanes == 1 else slots.sum(axis=2)
+        return _by_ranks(slots, self._table, values)
 
     def further(self, j: int) -> bool:
         """No feature may be further away than another."""
@@ -132,7 +134,8 @@ class UnitTails:
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each unit."""
-        return _by_ranks(ranked.slots["material"], self._table)
+        slots = ranked.slots["material"]
+        return _by_ranks(slots, self._table, slots.sum(axis=2))
 
     def _allowed(self) -> Array:
         """How far a unit may be moved in each score, (d, 6): back to the reference in any case."""

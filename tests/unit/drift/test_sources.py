@@ -1,4 +1,4 @@
-"""Losses are bet on, and whole units, such as days, are judged by their rank among others: exact, by enumeration, and again after an alarm."""
+"""What bets gain: whole units by their rank among others, exact by enumeration, and losses."""
 
 from fractions import Fraction
 from itertools import permutations
