@@ -160,7 +160,8 @@ class Tracker(Turns):
         counts = self.eras[-1].buckets.count(cells, strata, at)
         for stream, added in zip(self._streams, counts, strict=False):
             stream.totals += added  # units count their rows when they take them
-        self.segmented.count(cells, at)
+        if self.segmented.by:
+            self.segmented.count(cells, at)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)
         self.counted += len(cells)
