@@ -44,7 +44,7 @@ class Frozen(NamedTuple):
             "tracker": codec.freeze(tracker, arrays),
         }
         kept = {name: array.copy() for name, array in arrays.items()}
-        return Frozen(about, kept, copy(tracker.notes), [era.shared() for era in tracker.eras])
+        return Frozen(about, kept, copy(tracker.notes), [era.now() for era in tracker.eras])
 
     def packed(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
         """The bytes for `resume`, and values that are kept `beside` them."""

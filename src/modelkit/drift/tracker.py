@@ -12,7 +12,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.alarms import Terms, row_alarm, unit_alarm
 from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
-from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
+from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, span_of, trimmed
 from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
@@ -132,8 +132,8 @@ class Tracker(Turns):
 
     @property
     def times(self) -> tuple[float, float] | None:
-        """See `Era.times`, of this reference."""
-        return self.eras[-1].times
+        """See `span_of`, of this reference."""
+        return span_of(self.eras[-1:])
 
     def now(self) -> float:
         """The time by the clock. Raises UsageError for anything but a time."""
