@@ -16,9 +16,9 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks, effects
+from modelkit.drift.alarms import united
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import UnitSides
-from modelkit.drift.notes import Acknowledgement, united
 from modelkit.drift.open_unit import Units
 from modelkit.drift.performance import stream_performance
 from modelkit.drift.profile import Profile
@@ -27,7 +27,14 @@ from modelkit.drift.segments import Latest, latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import many, unit_name
-from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
+from modelkit.drift.values import (
+    Acknowledgement,
+    Alarm,
+    DriftCheck,
+    Effect,
+    FeatureDrift,
+    Performance,
+)
 from modelkit.stats.evidence import Guarantee
 
 NO_COUNTS = (0,) * CELLS
@@ -193,7 +200,7 @@ def _of_rows(tracker: Tracker) -> Findings:
         )
     skipped = sum(stream.left_out for _, stream in tracker.streams())
     found += checks.strangers(tracker.strangers, tracker.rows, profile.stratum)
-    limits = list(tracker.about_references())
+    limits = list(tracker.notes.about_references(tracker.alpha))
     if skipped:
         limits.append(
             f"a Monitor: of {tracker.rows + skipped:,} rows, {tracker.rows:,} were looked at, as many as "
@@ -264,7 +271,7 @@ def _of_units(tracker: Tracker, units: Units) -> Findings:
         tracker.rows,
         tracker.terms.promise,
         [side, *_labels_side(tracker)],
-        limits=[*_progress(units), *tracker.about_references()],
+        limits=[*_progress(units), *tracker.notes.about_references(tracker.alpha)],
         checks=found,
     )
 

@@ -156,7 +156,7 @@ class History:
 def history_of(tracker: Tracker) -> History:
     """The history as it is now: what is counted later is not in it."""
     eras = tuple(era.now() for era in tracker.eras)
-    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.most_bytes)
+    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.history)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.served import ServedCall, ServedForm, ServedRows, sizes_of
-from modelkit.drift.state import Frozen
+from modelkit.drift.state import frozen
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import PERIODS
 from modelkit.errors import PackageError, public_text
@@ -281,17 +281,9 @@ class Intake:
     def _queue_rows(self, found: ServedRows, sizes: Sequence[int]) -> None:
         """Queue what it takes to look at rows; `sizes` are those of their calls."""
         tracker = self.tracker
-        cells, order = tracker.arrange(found.cells, found.strata, sizes)
-        places = found.places
-        strata = found.strata
-        if order is not None:
-            cells = cells[order]
-            places[:, 1] = places[order, 1]
-            strata = None if strata is None else strata[order]
-        for start in range(0, len(cells), STEP_ROWS):
-            part = slice(start, start + STEP_ROWS)
-            own = None if strata is None else strata[part]
-            self._waiting.append(partial(tracker.rank, cells[part], own, places[part]))
+        parts = tracker.parts(found.cells, found.strata, found.places, sizes, STEP_ROWS)
+        for part in parts:
+            self._waiting.append(partial(tracker.rank, *part))
             self._waiting.append(tracker.settle)
 
     def _queue_estimates(self, shown: Sequence[Outputs]) -> None:
@@ -300,7 +292,11 @@ class Intake:
             return
         for answers in shown:
             if "probabilities" in answers:
-                self._waiting.append(partial(tracker.expect, answers))
+                self._waiting.append(partial(self._expect, answers))
+
+    def _expect(self, answers: Outputs) -> None:
+        known = self.tracker.label_free
+        known.add(known.of(answers))
 
     # Days and weeks, by the clock.
 
@@ -343,9 +339,9 @@ class Intake:
                 "sample": self._rng.bit_generator.state,
             }
             tracker.settle()
-            known = Frozen.of(tracker)
+            packed = frozen(tracker)
         tracker.outbox.send()
-        return known.packed({OF_MONITOR: own})
+        return packed(**{OF_MONITOR: own})
 
     def restore(self, about: Mapping[str, Any]) -> None:
         """Go on from what `state` packed beside the detector's own part.

@@ -13,10 +13,10 @@ from numpy import ndarray
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import words
+from modelkit.drift.alarms import OnAlarm
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
 from modelkit.drift.intake import SAMPLE_ROWS, Intake
-from modelkit.drift.notes import OnAlarm
 from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.row_times import second_text
 from modelkit.drift.served import ServedCall
@@ -314,7 +314,7 @@ class Monitor(Wrapper):
             guarantee=tracker.guarantee,
             budget=self._intake.budget,
             seed=tracker.seed,
-            history=tracker.most_bytes,
+            history=tracker.history,
         )
         return again, (self._inner, tracker.profile)
 
