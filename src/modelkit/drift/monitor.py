@@ -12,19 +12,18 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import words
+from modelkit.drift import codec, words
 from modelkit.drift.alarms import OnAlarm
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
-from modelkit.drift.intake import SAMPLE_ROWS, Intake
+from modelkit.drift.intake import SAMPLE_ROWS, Intake, ServedCall
 from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.row_times import second_text
-from modelkit.drift.served import ServedCall
-from modelkit.drift.state import resume
+from modelkit.drift.state import frozen, resume
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import BATCH_UNIT
+from modelkit.drift.units import BATCH_UNIT, PERIODS
 from modelkit.drift.values import Alarm
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
 from modelkit.signature.signature import Feeds, Signature
@@ -115,7 +114,8 @@ class Monitor(Wrapper):
             on_alarm=on_alarm,
         )
         intake = Intake(model, tracker, budget)
-        intake.begin()
+        if tracker.profile.unit in PERIODS:  # of the one under way earlier rows were not seen
+            tracker.of_units().begin(tracker.now())
         self._set(model, intake)
 
     def _set(self, model: Model, intake: Intake) -> None:
@@ -181,7 +181,8 @@ class Monitor(Wrapper):
     @property
     def detector(self) -> Detector:
         """The detector, with all that was served until now."""
-        return self._intake.up_to_date()
+        self._intake.catch_up()
+        return self._intake.detector
 
     def state(self) -> bytes:
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
@@ -190,7 +191,14 @@ class Monitor(Wrapper):
         it too. Raises UsageError where the clock gives no time, and in a signal handler that
         interrupted a step of this Monitor.
         """
-        return self._intake.state()
+        intake, tracker = self._intake, self._intake.tracker
+        with intake.caught_up():
+            intake.since = tracker.now()
+            own = codec.freeze(intake, {})
+            tracker.settle()
+            packed = frozen(tracker)
+        tracker.outbox.send()
+        return packed(monitor=own)
 
     @staticmethod
     def resume(
@@ -209,7 +217,7 @@ class Monitor(Wrapper):
         whole, and is not compared.
 
         Args:
-            model: the Model to tracker.
+            model: the Model to watch.
             state: the state.
             profile: the Profile of the Monitor, the latest one where it had several; by default the
                 Profile in the package.
@@ -223,8 +231,17 @@ class Monitor(Wrapper):
         """
         past = watched_profile(model, profile, budget)
         tracker, about = resume(past, state, clock, on_alarm)
+        own = about.get("monitor")
+        if own is None:
+            raise PackageError(
+                "this is the state of a Detector, which does not say how many rows a Monitor had "
+                "served: take that of monitor.state()"
+            )
         intake = Intake(model, tracker, budget)
-        intake.restore(about)
+        with codec.reading("state of a Monitor"):
+            codec.thaw(intake, own, {})
+        if tracker.profile.unit in PERIODS:
+            tracker.of_units().go_on(intake.since, tracker.now())
         monitor = Monitor.__new__(Monitor)
         monitor._set(model, intake)  # the constructor would make another Intake
         return monitor
@@ -312,7 +329,7 @@ class Monitor(Wrapper):
             alpha=tracker.alpha,
             tolerance=tracker.tolerance,
             guarantee=tracker.guarantee,
-            budget=self._intake.budget,
+            budget=self._intake.budget.rate,
             seed=tracker.seed,
             history=tracker.history,
         )
