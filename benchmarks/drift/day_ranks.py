@@ -1,4 +1,4 @@
-"""Days of flights as units, from the shares of each day alone: rates, delays, few units and seasons.
+"""Days of flights as units, from the counts of each day alone: rates, delays, few units and seasons.
 
 The cells of a day's rows are counted once, so that a run of a hundred days takes a tenth of a
 second. `units.py` has the whole Detector, other data and other libraries.
@@ -20,8 +20,9 @@ from benchmarks.drift.ours import share
 from benchmarks.drift.real import FLIGHTS, INJECTED, columns, flights
 
 import modelkit as mk
+from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
-from modelkit.drift.unit_martingale import UnitEvidence
+from modelkit.drift.sources import UnitTails
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 ALPHA = 0.01
@@ -33,8 +34,8 @@ YEAR = 365
 
 
 @cache
-def by_day() -> dict[str, np.ndarray]:
-    """The shares of each day of the year, (365, 6, 16), as they were and with each change."""
+def by_day() -> tuple[tuple, dict[str, np.ndarray]]:
+    """The counts of each day of the year, (365, 6, 67), as they were and with each change."""
     frame = flights()
     rows = columns(frame[FLIGHTS])
     day = frame["date"].dt.dayofyear.to_numpy() - 1
@@ -42,42 +43,47 @@ def by_day() -> dict[str, np.ndarray]:
     of_edges = {name: column[np.isin(day, edges)] for name, column in rows.items()}
     others = {name: column[~np.isin(day, edges)] for name, column in rows.items()}
     features = mk.Profile.fit(of_edges, reference=others).features
-    found = {change: shares(features, alter(rows), day) for change, alter in INJECTED.items()}
-    return found | {"": shares(features, rows, day)}
+    found = {change: counts_of(features, alter(rows), day) for change, alter in INJECTED.items()}
+    return features, found | {"": counts_of(features, rows, day)}
 
 
-def shares(features, rows: Rows, day: np.ndarray) -> np.ndarray:
+def counts_of(features, rows: Rows, day: np.ndarray) -> np.ndarray:
     counts = np.zeros((YEAR, len(features), CELLS), np.int64)
     for j, feature in enumerate(features):
         at = day * CELLS + feature.cells(rows[feature.name])
         counts[:, j] = np.bincount(at, minlength=YEAR * CELLS).reshape(YEAR, CELLS)
-    table_of = group_table(features)
-    return np.array([shares_of(each, table_of) for each in counts])
+    return counts
 
 
 def judged(reference: np.ndarray, stream: np.ndarray, alpha: float, seed: int, **strata) -> list:
     """The numbers of the days at which an alarm was raised, once for each feature."""
     own = strata.get("own", np.zeros(len(reference), np.int64))
     later = strata.get("later", np.zeros(len(stream), np.int64))
-    d = reference.shape[1]
-    evidence = UnitEvidence(
-        ReferenceUnits(reference, own, len(reference)),
-        int(own.max()) + 1,
-        {kind: np.full(d, alpha * part / d) for kind, part in PARTS.items()},
-        np.full(d, 0.03),
-        "ever",
-        np.random.SeedSequence(seed),
+    features, _ = by_day()
+    groups = group_table(features)
+    units, days = (
+        np.array([shares_of(each, groups) for each in part]) for part in (reference, stream)
     )
+    levels = {
+        kind: np.full(len(features), alpha * part / len(features)) for kind, part in PARTS.items()
+    }
+    tolerances = np.full(len(features), 0.03)
+    past = ReferenceUnits(units, own, len(units))
+    tails = UnitTails(past, int(own.max()) + 1, features, tolerances)
+    sequence = unit_sequence(tails, levels, "ever", np.random.SeedSequence(seed))
     found = []
-    for at, (unit, stratum) in enumerate(zip(stream, later, strict=True)):
-        evidence.judge(unit, int(stratum))
-        found += [at for _ in evidence.crossed()]
+    for at, (counts, shares, stratum) in enumerate(zip(stream, days, later, strict=True)):
+        sequence.bag.begin(counts, int(stratum), shares, at)
+        while (ranked := sequence.bag.rank_part()) is None:
+            pass
+        sequence.take(ranked, np.zeros((1, 3)))
+        found += [at for _ in sequence.settle()]
     return found
 
 
 def false_alarms(runs: int) -> str:
     """Days drawn at random from the year, 100 after the reference: runs with any alarm."""
-    whole = by_day()[""]
+    whole = by_day()[1][""]
     lines = []
     for m in REFERENCES:
         for alpha in (ALPHA, 0.05):
@@ -95,7 +101,7 @@ def false_alarms(runs: int) -> str:
 
 def days_to_find() -> str:
     """Ten days as before, then sixty changed ones; alpha .01."""
-    found = by_day()
+    _, found = by_day()
     lines = []
     for change in INJECTED:
         for m in REFERENCES:
@@ -121,7 +127,7 @@ def days_to_find() -> str:
 
 def seasons() -> str:
     """Days in their order: 120 days of reference, then those that follow, without injected change."""
-    whole = by_day()[""]
+    whole = by_day()[1][""]
     weekday = (np.arange(YEAR) + 1) % 7  # 1 January 2013 was a Tuesday
     lines = []
     for name, stratum in (("days", np.zeros(YEAR, np.int64)), ("days, by weekday", weekday)):

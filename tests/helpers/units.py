@@ -1,10 +1,13 @@
 """Units for the tests of drift: shares that are drawn, and the evidence on them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from helpers.flights import DAYS, rows_of
+from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
-from modelkit.drift.unit_martingale import UnitEvidence
+from modelkit.drift.sources import UnitTails
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
 
 PARTS = {"changed": 2 / 3, "material": 1 / 3}  # of alpha
@@ -21,9 +24,45 @@ def kept(shares, strata=None):
     return ReferenceUnits(shares, member, len(shares))
 
 
+GROUP_OF_CELL = np.arange(CELLS) * 16 // CELLS
+GROUPED = SimpleNamespace(coarse=GROUP_OF_CELL.astype(np.uint8).tobytes())
+
+
+class Judge:
+    """Whole units that are ranked and bet on, known by their shares alone."""
+
+    def __init__(self, reference, strata, levels, tolerances, guarantee, seed):
+        self.tails = UnitTails(reference, strata, [GROUPED] * len(tolerances), tolerances)
+        self.sequence = unit_sequence(self.tails, levels, guarantee, seed)
+        self.bag = self.sequence.bag
+        self.crossed = []
+
+    def begin(self, shares, stratum):
+        counts = np.zeros((len(shares), CELLS), np.int64)
+        counts[:, np.searchsorted(GROUP_OF_CELL, np.arange(16))] = shares
+        self.bag.begin(counts, stratum, shares, self.sequence.blocks)
+
+    def rank_part(self):
+        """The p-values for "changed", (d, 3), once the unit has them all."""
+        unit = self.bag._unit
+        ranked = self.bag.rank_part()
+        if ranked is None:
+            return None
+        self.sequence.take(ranked, np.zeros((1, 3)))
+        self.crossed = self.sequence.settle()
+        return unit.p[:, :3]
+
+    def judge(self, shares, stratum):
+        self.begin(shares, stratum)
+        while True:
+            p = self.rank_part()
+            if p is not None:
+                return p
+
+
 def evidence(shares, alpha=0.05, seed=0, strata=None, guarantee="ever"):
     d = shares.shape[1]
-    return UnitEvidence(
+    return Judge(
         kept(shares, strata),
         1 if strata is None else int(max(strata)) + 1,
         {kind: np.full(d, alpha * part / d) for kind, part in PARTS.items()},

@@ -97,7 +97,7 @@ def of_open_unit(trackers: Sequence[Tracker]) -> DriftReport:
     Raises UsageError where no worker has rows of an open unit, or they are at different ones.
     """
     first = trackers[0]
-    streams = [tracker.of_units().stream for tracker in trackers]
+    streams = [tracker.of_units() for tracker in trackers]
     having = [stream for stream in streams if stream.open_rows]
     groups = {(stream.open_key, stream.open_stratum) for stream in having}
     keys = {key for key, _ in groups}

@@ -16,7 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS
-from modelkit.drift.martingale import tally
+from modelkit.drift.counts import count_by
 from modelkit.drift.profile import Profile
 from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
 
@@ -334,14 +334,15 @@ def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | None
 
 
 def tally_all(cells: Array) -> Array:
-    """As `martingale.tally`, a part of the rows at a time: int64 (d, 67)."""
+    """As `count_by`, a part of the rows at a time: int64 (d, 67)."""
     n, width = cells.shape
     step = max(TALLIED_AT_ONCE // max(width, 1), 1)
     if n <= step:
-        return tally(cells)
+        counts: Array = count_by(cells)[0]
+        return counts
     total = np.zeros((width, CELLS), np.int64)
     for start in range(0, n, step):
-        total += tally(cells[start : start + step])
+        total += count_by(cells[start : start + step])[0]
     return total
 
 

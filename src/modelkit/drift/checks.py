@@ -12,9 +12,9 @@ from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts, length
 from modelkit.drift.counts import STRANGE, Tally
 from modelkit.drift.layout import Rows
+from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.repeats import duplicates
-from modelkit.drift.unit_stream import UnitStream
 from modelkit.drift.units import many
 from modelkit.drift.values import DriftCheck
 from modelkit.stats.exact import constant_test, rate_test
@@ -74,7 +74,7 @@ def strange_units(profile: Profile, units: int, rows: int) -> list[DriftCheck]:
     return [DriftCheck("unseen stratum", str(profile.stratum), found, "none")]
 
 
-def units_left_out(profile: Profile, stream: UnitStream) -> list[DriftCheck]:
+def units_left_out(profile: Profile, stream: Units) -> list[DriftCheck]:
     """Rows of a stream of units that could not be compared."""
     found = []
     if stream.late:

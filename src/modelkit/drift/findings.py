@@ -6,7 +6,8 @@ their counts and p-values come from. From there on a report is made in one way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, final
@@ -18,16 +19,14 @@ from modelkit.drift import checks, exact
 from modelkit.drift.audit import bins_of
 from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.notes import Acknowledgement, united
+from modelkit.drift.open_unit import Units
 from modelkit.drift.performance import stream_performance
 from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import Pair, pairs_of, segment_drifts
-from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.thresholds import anytime_p
+from modelkit.drift.sequence import Crossing, Sequence, anytime_p
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.unit_stream import UnitStream
-from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.units import many, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 
@@ -47,13 +46,13 @@ class Compared:
     """
 
     stratum: str | None
-    features: Sequence[Feature]
+    features: Many[Feature]
     reference: Array
     counts: Array
-    changed: Sequence[float | None] = ()
-    material: Sequence[float | None] = ()
-    began: Sequence[int | None] = ()
-    values: Sequence[int] = ()
+    changed: Many[float | None] = ()
+    material: Many[float | None] = ()
+    began: Many[int | None] = ()
+    values: Many[int] = ()
     at_alarm: Mapping[str, Array] = field(default_factory=dict)
     effects: Callable[[int], tuple[Effect, ...]] | None = None
 
@@ -101,7 +100,7 @@ def _shares(counts: Array) -> Array:
     return shares
 
 
-def _shown_cells(labels: Sequence[str], shares: Array) -> list[int]:
+def _shown_cells(labels: Many[str], shares: Array) -> list[int]:
     """The cells that any rows are in, and empty ones between edges."""
     return [
         i
@@ -124,14 +123,14 @@ class Findings:
     kind: Literal["stream", "batch", "span"]
     rows: int
     guarantee: str
-    sides: Sequence[Compared]
+    sides: Many[Compared]
     alarms: tuple[Alarm, ...] = ()
-    limits: Sequence[str] = ()
-    checks: Sequence[DriftCheck] = ()
+    limits: Many[str] = ()
+    checks: Many[DriftCheck] = ()
     performance: Performance | None = None
     skipped: int = 0
     times: tuple[float, float] | None = None
-    pairs: Sequence[Pair] = ()
+    pairs: Many[Pair] = ()
     acknowledged: tuple[Acknowledgement, ...] = ()
 
     @cached_property
@@ -213,49 +212,49 @@ def _of_rows(tracker: Tracker) -> Findings:
 
 
 def _stream_side(
-    tracker: Tracker,
-    name: str | None,
-    stream: Stream,
-    features: Sequence[Feature],
-    reference: Array,
+    tracker: Tracker, name: str | None, stream: Sequence, features: Many[Feature], reference: Array
 ) -> Compared:
-    changed = "changed" in stream.evidence
     return Compared(
         name,
         features,
         reference,
-        stream.recent(),
-        changed=stream.p("changed").tolist() if changed else (),
+        _counted(stream),
+        changed=stream.p("changed").tolist(),
         material=stream.p("material").tolist(),
-        began=stream.began("changed" if changed else "material").tolist() if stream.rows else (),
+        began=stream.began("changed").tolist() if stream.members else (),
         values=stream.values.tolist(),
         at_alarm=_at_alarm(tracker.alarms, name),
     )
 
 
-def _at_alarm(alarms: Sequence[Alarm], stratum: str | None) -> dict[str, Array]:
+def _counted(stream: Sequence) -> Array:
+    """The counts (d, 67) of the last 1,024 rows."""
+    counts: Array = stream.recent().sum(axis=0, dtype=np.int64)
+    return counts
+
+
+def _at_alarm(alarms: Many[Alarm], stratum: str | None) -> dict[str, Array]:
     """The counts (67,) of the rows of the last alarm of each feature in a stratum."""
     own = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
     return {alarm.feature: np.array(alarm.counts) for alarm in own}
 
 
-def _of_units(tracker: Tracker, units: UnitWatch) -> Findings:
+def _of_units(tracker: Tracker, units: Units) -> Findings:
     profile = tracker.profile
-    stream = units.stream
-    recent, strata = stream.recent()
-    tests = stream.evidence.tests
-    side = units_side(profile, recent, strata)
+    sequence = units.sequence
+    recent = sequence.recent()
+    side = units_side(profile, recent, units.last_strata(len(recent)))
     side = replace(
         side,
-        changed=tests["changed"].feature_p().tolist(),
-        material=tests["material"].feature_p().tolist(),
+        changed=sequence.p("changed").tolist(),
+        material=sequence.p("material").tolist(),
         began=[None if unit is None else unit.before for unit in units.began()],
-        values=(stream.totals - stream.open_counts).sum(axis=1).tolist(),
+        values=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
         at_alarm=_at_alarm(tracker.alarms, None),
     )
     found = [
-        *checks.unseen(profile.features, stream.totals),
-        *checks.units_left_out(profile, stream),
+        *checks.unseen(profile.features, sequence.totals),
+        *checks.units_left_out(profile, units),
     ]
     return Findings(
         profile,
@@ -264,12 +263,12 @@ def _of_units(tracker: Tracker, units: UnitWatch) -> Findings:
         tracker.rows,
         tracker.promise,
         [side, *_labels_side(tracker)],
-        limits=[*_progress(stream), *tracker.about_references()],
+        limits=[*_progress(units), *tracker.about_references()],
         checks=found,
     )
 
 
-def units_side(profile: Profile, counts: Array, strata: Sequence[int]) -> Compared:
+def units_side(profile: Profile, counts: Array, strata: Many[int]) -> Compared:
     """Units with counts (units, d, 67) beside those of the reference."""
     units = profile.units
     reference = profile.counts.sum(axis=0)
@@ -287,15 +286,16 @@ def _labels_side(tracker: Tracker) -> list[Compared]:
     """The last labels beside those of the reference; they come without units, and are not judged."""
     labels = tracker.profile.target
     stream = tracker.labels.target
-    if labels is None or stream is None or not stream.recent().any():
+    if labels is None or stream is None:
         return []
-    return [Compared(None, [labels.feature], labels.counts[None], stream.recent())]
+    counts = _counted(stream)
+    return [Compared(None, [labels.feature], labels.counts[None], counts)] if counts.any() else []
 
 
-def _progress(stream: UnitStream) -> list[str]:
+def _progress(stream: Units) -> list[str]:
     """How far a stream has come, in words."""
     last = f", the last {stream.trail[-1].name}" if stream.trail else ""
-    said = [f"{many(stream.evidence.judged, stream.unit)} judged{last}"]
+    said = [f"{many(stream.sequence.blocks, stream.unit)} judged{last}"]
     if stream.open_rows and stream.open_key is not None:
         name = unit_name(stream.unit, stream.open_key)
         said.append(f"{stream.open_rows:,} rows of {name} wait until it is complete")
@@ -305,7 +305,7 @@ def _progress(stream: UnitStream) -> list[str]:
 # Several workers.
 
 
-def of_workers(trackers: Sequence[Tracker]) -> DriftReport:
+def of_workers(trackers: Many[Tracker]) -> DriftReport:
     """The sum of several workers' counts, with the mean of their evidence for material changes."""
     first = trackers[0]
     profile = first.profile
@@ -315,14 +315,14 @@ def of_workers(trackers: Sequence[Tracker]) -> DriftReport:
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
-        recent = np.sum([stream.recent() for stream in streams], axis=0)
+        recent = np.sum([_counted(stream) for stream in streams], axis=0)
         wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
         staked = float(np.mean([stream.staked(first.guarantee) for stream in streams]))
         p = anytime_p(wealth, staked).tolist()
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
         alarms += [
-            first.alarm(s, Crossing("material", j, p[j], rows, None, recent[j]))
-            for j in np.flatnonzero(streams[0].enough("material", wealth)).tolist()
+            first.alarm(s, Crossing("material", j, p[j], rows, None, recent[j][None]))
+            for j in np.flatnonzero(streams[0].bettors["material"].enough(wealth)).tolist()
         ]
         totals = np.sum([stream.totals for stream in streams], axis=0)
         found += checks.unseen(profile.features, totals)

@@ -256,7 +256,7 @@ class Intake:
         tracker = self.tracker
         found = self._form.made_into_cells(tracker.profile, calls, before)
         if tracker.units is not None:
-            tracker.units.stream.strata_of(together(found.parts), found.strata)
+            tracker.units.strata_of(together(found.parts), found.strata)
         return found
 
     def _take_in(self, found: BufferedCells, calls: Sequence[ServedCall]) -> None:
@@ -270,7 +270,7 @@ class Intake:
         tracker.count(found.cells[new], strata, found.places[new, 1])
         if tracker.units is not None:
             self.shown += n
-            tracker.units.stream.take(found.cells, found.strata, together(found.parts))
+            tracker.units.take(found.cells, found.strata, together(found.parts))
             self._judge_later()
             self._queue_estimates(found.answers)
         elif self._budget.allows(n, self._monotonic()):
@@ -292,24 +292,24 @@ class Intake:
         """Leave out the day or the week that is under way, of which earlier rows were not seen."""
         tracker = self.tracker
         if tracker.profile.unit in PERIODS:
-            tracker.of_units().stream.begin(tracker.now())
+            tracker.of_units().begin(tracker.now())
 
     def _close_units(self) -> None:
         tracker = self.tracker
         if tracker.profile.unit in PERIODS:
             try:
-                tracker.of_units().stream.come_to(tracker.now())
+                tracker.of_units().come_to(tracker.now())
             except Exception as error:  # as in `failed`
                 self._fail(error)
             self._judge_later()
 
     def _judge_later(self) -> None:
         """Queue what it takes to judge the units that are complete, a part a step."""
-        if self.tracker.of_units().stream.waits:
+        if self.tracker.of_units().waits:
             self._waiting.append(self._judge)
 
     def _judge(self) -> None:
-        if self.tracker.of_units().stream.waits:
+        if self.tracker.of_units().waits:
             self.tracker.judge_part()
             self._waiting.appendleft(self._judge)
 
@@ -352,4 +352,4 @@ class Intake:
             raise PackageError(f"this is not a state of a Monitor: {error!r}") from error
         tracker = self.tracker
         if tracker.profile.unit in PERIODS:
-            tracker.of_units().stream.go_on(since, tracker.now())
+            tracker.of_units().go_on(since, tracker.now())

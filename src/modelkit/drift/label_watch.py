@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
+from modelkit.drift.counts import count_by
 from modelkit.drift.labelled_rows import LabelledCall
-from modelkit.drift.labels import Labelled
-from modelkit.drift.milestones import places_of
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile
 from modelkit.drift.raised import loss_alarm, row_alarm
-from modelkit.drift.shares import AlphaShares, labelled_of, target_stream
-from modelkit.drift.stream import Stream
+from modelkit.drift.sequence import Sequence, places_of
+from modelkit.drift.sources import Losses
+from modelkit.drift.thinning import Thinning
 from modelkit.drift.values import Alarm
 
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
@@ -48,24 +49,28 @@ class LabelWatch:
         self._levels = shares.levels
         self._promise = promise
         self.shuffle = Shuffle(order)
-        self.losses: Labelled | None = None
+        self.losses: Losses | None = None
+        self._of_losses: Sequence | None = None
         if profile.baseline is not None:
-            self.losses = labelled_of(profile.baseline, shares)
-        self.target: Stream | None = None
+            self._of_losses, self.losses = loss_sequence(profile.baseline, shares)
+        self.target: Sequence | None = None
         if profile.target is not None:
-            self.target = target_stream(profile.target, shares, ties, judged=profile.units is None)
+            judged = profile.units is None
+            self.target = target_sequence(profile.target, shares, ties, judged=judged)
+            self._thinning = Thinning((profile.target.feature,), ties)
 
     @property
-    def parts(self) -> list[Labelled | Stream]:
-        """What has a state."""
-        return [part for part in (self.losses, self.target) if part is not None]
+    def parts(self) -> list[Any]:
+        """What changes."""
+        of_target = [] if self.target is None else [self.target, self._thinning]
+        return [*of_target, *([] if self._of_losses is None else [self._of_losses])]
 
     def follow(self, before: LabelWatch) -> None:
         """Number labels on from those that were compared with the reference before."""
-        if self.losses is not None and before.losses is not None:
-            self.losses.earlier = before.losses.earlier + before.losses.rows
-        if self.target is not None and before.target is not None:
-            self.target.begin_after(before.target.first + before.target.rows)
+        pairs = ((self._of_losses, before._of_losses), (self.target, before.target))
+        for own, other in pairs:
+            if own is not None and other is not None:
+                own.begin_after(other.first + other.members)
 
     def push(self, rows: LabelledCall, times: Array, order: Order) -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
@@ -88,20 +93,20 @@ class LabelWatch:
         stream = self.target
         if stream is None:
             return []
-        stream.count(cells)
+        stream.totals += count_by(cells)[0]
         cells = cells.copy()
-        stream.thinning.leave_out(cells, np.arange(len(cells)))
+        self._thinning.leave_out(cells, np.arange(len(cells)))
         taken = self._taken(len(cells), order)
         cells = cells[taken]
         times = times[taken]
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
             part = slice(start, start + RANKED_AT_ONCE)
-            stream.rank(cells[part], places_of(stream.first + stream.rows, times[part]))
+            stream.rank(cells[part], places_of(stream.first + stream.members, times[part]))
             new += self._target_alarms(stream)
         return new
 
-    def _target_alarms(self, stream: Stream) -> list[Alarm]:
+    def _target_alarms(self, stream: Sequence) -> list[Alarm]:
         target = self._profile.target
         if target is None:
             return []
@@ -120,15 +125,18 @@ class LabelWatch:
         return new
 
     def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
-        labelled = self.losses
-        if labelled is None:
+        sequence, seen = self._of_losses, self.losses
+        if sequence is None or seen is None:
             return []
         taken = self._taken(len(losses), order)
+        seen.count(losses[taken])
+        places = places_of(sequence.first + sequence.members, times[taken])
+        sequence.rank(losses[taken], places)
         new = []
-        for crossing in labelled.push(losses[taken], times[taken]):
+        for crossing in sequence.settle():
             alarm = loss_alarm(
                 self._profile,
-                labelled,
+                seen,
                 crossing,
                 level=self._levels["performance"],
                 promise=self._promise,

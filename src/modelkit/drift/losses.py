@@ -12,6 +12,9 @@ from modelkit.drift.columns import ColumnsByName, as_texts, fifth
 from modelkit.drift.label_forms import as_labels, check_same_forms
 from modelkit.drift.outputs import classes_of, predicted_of
 from modelkit.errors import UsageError
+from modelkit.stats.intervals import mean_bound
+
+SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
 
 
 @final
@@ -39,6 +42,18 @@ class Baseline:
             binary=bool(np.isin(losses, (0, 1)).all()),
             scale=scale,
         )
+
+    def bound(self, delta: float) -> float:
+        """An upper bound on the mean loss, which is too low with a probability of at most delta."""
+        return mean_bound(self.n, self.total, self.squares, delta, binary=self.binary)
+
+    def interval(self) -> tuple[float, float, float]:
+        """The mean loss with its 95 % interval."""
+        n, total = self.n, self.total
+        squares = n - 2 * total + self.squares
+        mirrored = Baseline(n, n - total, squares, self.binary)  # of one less each loss
+        low = 1 - mirrored.bound(SHOWN_ERROR / 2)
+        return total / n, low, self.bound(SHOWN_ERROR / 2)
 
 
 def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:

@@ -10,8 +10,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import as_texts
 from modelkit.drift.label_forms import refuse_bytes
-from modelkit.drift.milestones import places_of
 from modelkit.drift.row_times import told_seconds
+from modelkit.drift.sequence import places_of
 from modelkit.errors import UsageError
 from modelkit.signature.signature import ROLES, Signature
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from modelkit._internal.arrays import Array
 from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.labelfree import Calibration, Estimate
-from modelkit.drift.labels import reference_interval
 from modelkit.drift.losses import Baseline
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.profile import Profile
@@ -29,7 +28,7 @@ def stream_performance(tracker: Tracker) -> Performance | None:
     return Performance(
         labelled=labelled.rows,
         loss=labelled.interval(),
-        baseline=reference_interval(baseline),
+        baseline=baseline.interval(),
         estimated={} if found is None else found.estimated,
         unsupported=None if found is None else found.unsupported,
         positive="" if found is None else found.positive,
@@ -47,7 +46,7 @@ def label_free(
     return Performance(
         labelled=0,
         loss=None,
-        baseline=None if baseline is None else reference_interval(baseline),
+        baseline=None if baseline is None else baseline.interval(),
         estimated=_estimated(calibration, estimate, answers),
         unsupported=_unsupported(tracker, estimate),
         positive=calibration.classes[calibration.positive] if len(calibration.classes) == 2 else "",
@@ -101,8 +100,5 @@ def span_performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Perform
         scale=baseline.scale,
     )
     return Performance(
-        labelled=n,
-        loss=reference_interval(found),
-        baseline=reference_interval(baseline),
-        estimated={},
+        labelled=n, loss=found.interval(), baseline=baseline.interval(), estimated={}
     )

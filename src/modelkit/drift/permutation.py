@@ -18,7 +18,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
 from modelkit.drift.exact import REPLICATES, distances
-from modelkit.drift.unit_scores import SCORES, unit_scores
+from modelkit.drift.ranks import SCORES, unit_scores
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
 from modelkit.drift.values import Effect
 

@@ -1,4 +1,4 @@
-"""The alarms of rows and of losses, from evidence that passed its threshold."""
+"""The alarms of rows, units and losses, from evidence that passed its threshold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import exact
+from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
-from modelkit.drift.labels import Labelled, LossCrossing
+from modelkit.drift.open_unit import UnitCrossing, Units
+from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
-from modelkit.drift.shares import HORIZON
-from modelkit.drift.stream import Crossing
+from modelkit.drift.ranks import SCORES
+from modelkit.drift.sequence import Crossing
+from modelkit.drift.sources import PLACE_SCORES, Losses
 from modelkit.drift.target import TARGET
+from modelkit.drift.units import many, plural
 from modelkit.drift.values import Alarm, Effect
 from modelkit.stats.evidence import Guarantee
 
@@ -23,6 +27,7 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
+UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 
 def row_alarm(
@@ -39,7 +44,7 @@ def row_alarm(
 
     `level` is its share of alpha, and `promise` the guarantee in words.
     """
-    recent = crossing.recent
+    recent = crossing.recent.sum(axis=0, dtype=np.int64)
     return Alarm(
         kind="changed" if crossing.kind == "changed" else "material",
         feature=feature.name,
@@ -54,7 +59,7 @@ def row_alarm(
         assumptions=profile.assumptions(),
         time=crossing.time,
         began_time=crossing.began_time,
-        rows=crossing.rows,
+        rows=crossing.values,
         again=crossing.again,
         counts=tuple(recent.tolist()),
     )
@@ -70,6 +75,56 @@ def row_promise(alpha: float, guarantee: Guarantee) -> str:
     return (
         f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
         f"rows with a probability of at most {alpha:g}"
+    )
+
+
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: str) -> Alarm:
+    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
+    crossing, unit, began, strata = crossed
+    feature = profile.features[crossing.feature]
+    sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
+    score = UNIT_SCORES[crossing.kind][crossing.lane]
+    return Alarm(
+        kind="changed" if crossing.kind == "changed" else "material",
+        feature=feature.name,
+        stratum=None,
+        statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
+        p=crossing.p,
+        level=crossing.level,
+        row=unit.before + unit.rows,
+        began=None if began is None else began.before,
+        effect=None if sides is None else Effect.later(sides.main_effect),
+        guarantee=promise,
+        assumptions=profile.assumptions(),
+        time=None if unit.end is None else unit.end - 1,  # its last second
+        began_time=None if began is None else began.start,
+        rows=crossing.values,
+        unit=unit.name,
+        again=crossing.again,
+        counts=tuple(crossing.recent.sum(axis=0).tolist()),
+    )
+
+
+def unit_promise(profile: Profile, shares: AlphaShares) -> str:
+    """The guarantee of a stream of units, in words."""
+    unit = str(profile.unit)
+    units = plural(unit)
+    level = shares.levels["changed"] + shares.levels["material"]
+    strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
+    what = "any alarm"
+    rest = ""
+    if profile.baseline is not None:
+        what = "any alarm about a feature"
+        rest = "; losses go by rows, and need rows that are exchangeable"
+    when = f"if {units} are exchangeable with the {units} of the reference{strata}"
+    if shares.guarantee == "ever":
+        return (
+            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
+            f"one looks{rest}"
+        )
+    return (
+        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
+        f"{level:.3g}{rest}"
     )
 
 
@@ -95,10 +150,10 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
 
 
 def loss_alarm(
-    profile: Profile, labelled: Labelled, crossing: LossCrossing, *, level: float, promise: str
+    profile: Profile, losses: Losses, crossing: Crossing, *, level: float, promise: str
 ) -> Alarm:
     """The alarm of the losses; `level` and `promise` are as of `row_alarm`."""
-    interval = labelled.interval()
+    interval = losses.interval()
     return Alarm(
         kind="performance",
         feature="loss",
@@ -113,6 +168,6 @@ def loss_alarm(
         assumptions=profile.assumptions(),
         time=crossing.time,
         began_time=crossing.began_time,
-        rows=crossing.rows,
+        rows=crossing.values,
         again=crossing.again,
     )

@@ -37,15 +37,10 @@ class Frozen(NamedTuple):
     def of(tracker: Tracker) -> Frozen:
         """What a Tracker knows now, with copies of what changes."""
         arrays: dict[str, Array] = {}
-        parts = []
-        for i, part in enumerate(tracker.parts()):
-            changing, rest = part.state()
-            arrays |= {f"{i} {name}": array for name, array in changing.items()}
-            parts.append(rest)
         about = {name: getattr(tracker, name) for name in ARGUMENTS} | {
             "profile": tracker.profile.digest,
             "history": tracker.most_bytes,
-            "parts": parts,
+            "parts": codec.freeze(tracker.parts(), arrays, "parts"),
             "tracker": codec.freeze(tracker, arrays),
         }
         kept = {name: array.copy() for name, array in arrays.items()}
@@ -105,8 +100,7 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
 
 def _restore(tracker: Tracker, about: Mapping[str, Any], arrays: dict[str, Array]) -> None:
     codec.thaw(tracker, about["tracker"], arrays)
-    for i, (part, plain) in enumerate(zip(tracker.parts(), about["parts"], strict=True)):
-        part.restore(codec.under(f"{i} ", arrays), plain)
+    codec.thaw(tracker.parts(), about["parts"], arrays, "parts")
     notes = tracker.notes
     notes.alarms = tuple(with_effect(tracker.profile, alarm) for alarm in notes.alarms)
     earlier = []

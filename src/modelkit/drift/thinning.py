@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
@@ -19,6 +19,8 @@ class Thinning:
         features: the d features.
         seed: of the first rows that are kept.
     """
+
+    changing = ("_phases", "_came")
 
     def __init__(self, features: tuple[Feature, ...], seed: np.random.SeedSequence) -> None:
         strides = [feature.stride for feature in features]
@@ -37,12 +39,3 @@ class Thinning:
             first = int(self._phases[j] - self._came) % stride
             leave_out(cells, rows, j, slice(first, None, stride))
         self._came += len(rows)
-
-    def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and values that JSON can hold."""
-        return {"phases": self._phases}, {"came": self._came}
-
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
-        """Go on from `state()`."""
-        self._came = plain["came"]
-        self._phases = arrays["phases"].copy()

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Many
 from typing import Any, TypeVar, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labelled_rows import LabelledCall
-from modelkit.drift.labels import Labelled
 from modelkit.drift.layout import Rows
-from modelkit.drift.milestones import places_of
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
+from modelkit.drift.open_unit import Units
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm, row_promise
+from modelkit.drift.raised import row_alarm, row_promise, unit_alarm, unit_promise
 from modelkit.drift.refusals import check_history, check_same_columns, check_seed
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.shares import AlphaShares, stream_of
-from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.thinning import Thinning
 from modelkit.drift.turns import Turns
-from modelkit.drift.unit_martingale import UnitEvidence
-from modelkit.drift.unit_stream import UnitStream
-from modelkit.drift.unit_watch import UnitWatch
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
@@ -96,10 +94,12 @@ class Tracker(Turns):
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self.units = UnitWatch.of(profile, shares, seeds[0])
-        self._streams: list[Stream] = []
+        self.units = units_of(profile, shares, seeds[0])
+        self._streams: list[Sequence] = []
+        self._thinnings: list[Thinning] = []
         if self.units is None:
-            self._streams = [stream_of(profile, s, shares, own) for s, own in enumerate(seeds)]
+            self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
+            self._thinnings = [Thinning(profile.features, own) for own in seeds]
         self.labels = LabelWatch(
             profile, shares, promise=self.promise, order=of_labels, ties=of_target
         )
@@ -111,8 +111,8 @@ class Tracker(Turns):
     def rows(self) -> int:
         """The number of rows taken of this reference."""
         if self.units is not None:
-            return self.units.rows
-        return sum(stream.rows for stream in self._streams) + self.strangers
+            return self.units.taken
+        return sum(stream.members for stream in self._streams) + self.strangers
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
@@ -132,7 +132,7 @@ class Tracker(Turns):
         """What became of alpha when the reference was changed, in words; nothing if it was not."""
         return self.notes.about_references(self.alpha)
 
-    def streams(self) -> list[tuple[str | None, Stream]]:
+    def streams(self) -> list[tuple[str | None, Sequence]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
         if self.profile.stratum is None:
             return [(None, self._streams[0])]
@@ -142,7 +142,7 @@ class Tracker(Turns):
     def promise(self) -> str:
         """The guarantee in words."""
         if self.units is not None:
-            return self.units.promise
+            return unit_promise(self.profile, self._shares)
         return row_promise(self.alpha, self.guarantee)
 
     # Rows, as cells.
@@ -165,13 +165,13 @@ class Tracker(Turns):
             self.eras = trimmed(self.eras, self.most_bytes)
         self.counted += len(cells)
 
-    def _keep(self, new: Sequence[Alarm]) -> None:
+    def _keep(self, new: Many[Alarm]) -> None:
         """Keep new alarms, which are sent later."""
         if new:
             self.notes.keep(new)
             self.outbox.add(new)
 
-    def of_units(self) -> UnitWatch:
+    def of_units(self) -> Units:
         """What is known of units. Raises UsageError where rows are compared."""
         if self.units is None:
             raise UsageError("the profile has no units: fit it with unit=")
@@ -207,7 +207,7 @@ class Tracker(Turns):
         return np.broadcast_to(np.asarray(given, np.float64), (n,))
 
     def arrange(
-        self, cells: Array, strata: Array | None, sizes: Sequence[int]
+        self, cells: Array, strata: Array | None, sizes: Many[int]
     ) -> tuple[Array, Array | None]:
         """What comes before `rank`, for the encoded rows of calls of these sizes.
 
@@ -217,9 +217,9 @@ class Tracker(Turns):
         """
         if self.thins:
             cells = cells.copy()
-            for s, stream in enumerate(self._streams):
+            for s, thinning in enumerate(self._thinnings):
                 member = slice(None) if strata is None else strata == s
-                stream.thinning.leave_out(cells, np.arange(len(cells))[member])
+                thinning.leave_out(cells, np.arange(len(cells))[member])
         return cells, self._shuffles["rows"].within(sizes)
 
     def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
@@ -241,14 +241,15 @@ class Tracker(Turns):
         for s, stream in enumerate(self._streams):
             new += [self.alarm(s, crossing) for crossing in stream.settle()]
         self._keep(new)
-        while self.units is not None and self.units.stream.waits:
+        while self.units is not None and self.units.waits:
             new += self.judge_part()
         return new
 
     def judge_part(self) -> list[Alarm]:
         """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
         units = self.of_units()
-        new = [units.alarm(crossing) for crossing in units.stream.judge_part()]
+        crossed = units.judge_part()
+        new = [unit_alarm(self.profile, units, own, self.promise) for own in crossed]
         self._keep(new)
         return new
 
@@ -280,14 +281,14 @@ class Tracker(Turns):
             self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
-                self._evidence_in(alarm.stratum).open_again(names.index(alarm.feature))
+                self._sequence_in(alarm.stratum).open_again(names.index(alarm.feature))
             elif self.labels.target is not None:
                 self.labels.target.open_again(0)
 
-    def _evidence_in(self, stratum: str | None) -> Stream | UnitEvidence:
-        """The evidence about the features in a stratum; units have one for all strata."""
+    def _sequence_in(self, stratum: str | None) -> Sequence:
+        """The sequence of the rows in a stratum; units have one for all strata."""
         if self.units is not None:
-            return self.units.stream.evidence
+            return self.units.sequence
         return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
 
     # Labels, and the performance with and without them.
@@ -334,9 +335,9 @@ class Tracker(Turns):
     ) -> list[Alarm]:
         new: list[Alarm] = []
         if rows.units is not None:  # which may be refused
-            stream = self.of_units().stream
-            stream.check_ahead(rows.units)
-            stream.take(rows.cells, rows.strata, rows.units, order)
+            units = self.of_units()
+            units.check_ahead(rows.units)
+            units.take(rows.cells, rows.strata, rows.units, order)
             new += self.settle()
         self.label_free.add(estimate)
         self.count(rows.cells, rows.strata, times)
@@ -359,7 +360,7 @@ class Tracker(Turns):
     def come_to(self, second: float) -> list[Alarm]:
         """Judge the day or the week that has ended by a second."""
         with self.turn():
-            self.of_units().stream.come_to(second)
+            self.of_units().come_to(second)
             return self.settle()
 
     def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
@@ -382,12 +383,11 @@ class Tracker(Turns):
                 stream.begin_after(self.place)
             self.labels.follow(labels)
             if units is not None and self.units is not None:
-                self.units.stream.follow(units.stream)
+                self.units.follow(units)
             self.notes.rebase(note)
             era.until = at
 
-    def parts(self) -> list[Stream | UnitStream | Labelled]:
-        """What has a state of its own."""
-        units = None if self.units is None else self.units.stream
-        more = [] if units is None else [units]
-        return [*self._streams, *more, *self.labels.parts]
+    def parts(self) -> list[Any]:
+        """What changes beside that."""
+        units = [] if self.units is None else [self.units]
+        return [*self._streams, *self._thinnings, *units, *self.labels.parts]

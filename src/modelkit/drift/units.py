@@ -31,8 +31,8 @@ MOST_UNITS = 400  # of the reference that a Profile keeps
 MOST_UNIT_BYTES = 2 << 20  # for them; each takes 32 bytes a feature
 FEWEST_UNITS = 8
 MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
-LEAST_UNITS = 50  # below, a report says what this costs
 FULL_SHARE = 65_535  # what a share of one is in a uint16
+LEAST_UNITS = 50  # below, a report says what this costs
 
 
 @final
@@ -180,7 +180,7 @@ def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
 def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: int | None) -> None:
     """Raise UsageError for a day or a week that is far ahead of all that were seen before it.
 
-    It would end all of them until then, and their rows would come late. By `UnitStream.come_to` the
+    It would end all of them until then, and their rows would come late. By `Units.come_to` the
     caller says that so much time has passed, for the next row that is ahead.
 
     Args:

@@ -231,16 +231,6 @@ class ConfidenceSequence:
         after = min(last, GRID)
         return means[before], means[after]
 
-    def state(self) -> dict[str, Array]:
-        """Everything that changes, as arrays."""
-        return {"alive": self._alive, "capital": self._capital, "sums": self._sums}
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self._alive = state["alive"].copy()
-        self._capital = state["capital"].copy()
-        self._sums = state["sums"].copy()
-
 
 def _log_gains(losses: Array, stakes: Array, means: Array) -> Array:
     """The logarithms of the gains of both bettors against each mean, (2, means)."""

@@ -152,30 +152,6 @@ class Evidence:
         steps: Array = self._began[np.arange(len(best)), best]
         return steps
 
-    def state(self) -> dict[str, Array]:
-        """Everything that changes, as arrays."""
-        return {
-            "wealth": self._wealth,
-            "run": self._run,
-            "began": self._began,
-            "value": self.value,
-            "peak": self.peak,
-            "steps": np.array(self.steps),
-            "born": np.asarray(self._born, np.int64),
-            "spent": self.spent,
-        }
-
-    def restore(self, state: dict[str, Array]) -> None:
-        """Go on from `state()`, bit for bit."""
-        self._wealth = state["wealth"].copy()
-        self._run = state["run"].copy()
-        self._began = state["began"].copy()
-        self.value = state["value"].copy()
-        self.peak = state["peak"].copy()
-        self.steps = int(state["steps"])
-        self._born = state["born"].copy() if state["born"].ndim else 0
-        self.spent = state["spent"].copy()
-
 
 class Restarted:
     """The evidence of one monitor, whose bets have equal weights; see `Evidence`.

@@ -8,8 +8,9 @@ from helpers.units import evidence, shares_of_days, some_units, units_of
 from scipy.stats import binomtest, kstest
 
 import modelkit as mk
+from modelkit.drift.open_unit import TRAIL
 from modelkit.drift.permutation import compare_units
-from modelkit.drift.unit_stream import RECENT_UNITS, TRAIL
+from modelkit.drift.ranks import RECENT_UNITS
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, most_units
 
 
@@ -21,7 +22,7 @@ def p_values(runs, m, n, limit=None, strata=None):
         own = None if strata is None else np.arange(m + n) % strata
         one = evidence(shares[:m], seed=seed, strata=None if own is None else own[:m])
         if limit is not None:
-            one._most = [limit] * len(one._most)
+            one.bag.room = [limit] * len(one.bag.room)
         stratum = np.zeros(m + n, int) if own is None else own
         found += [one.judge(shares[i], int(stratum[i])) for i in range(m, m + n)]
     return np.array(found).reshape(runs, n, 3)
@@ -56,7 +57,7 @@ def alarms_by_day(shares, seed, m, n, *, change="", at=0, alpha=0.01):
     found = []
     for i, day in enumerate(days[m : m + n]):
         one.judge(shares[change if i >= at else ""][day], 0)
-        found += [i for _ in one.crossed()]
+        found += [i for _ in one.crossed]
     return found
 
 
@@ -185,4 +186,4 @@ def test_a_state_does_not_grow_with_the_units():
             detector.update({"x": rng.normal(size=5)})
         sizes.append(len(detector.state()))
     assert abs(sizes[1] - sizes[0]) < 2000  # numbers have more digits
-    assert len(detector._tracker.units.stream.recent()[0]) == RECENT_UNITS
+    assert len(detector._tracker.units.recent()[0]) == RECENT_UNITS

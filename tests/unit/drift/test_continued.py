@@ -8,7 +8,7 @@ from helpers.watched import WIDTH, rows
 
 import modelkit as mk
 from modelkit.drift.intake import SAMPLE_ROWS
-from modelkit.drift.unit_stream import MOST_MISSED
+from modelkit.drift.open_unit import MOST_MISSED
 from modelkit.errors import PackageError, UsageError
 
 DAY = 86_400
@@ -193,7 +193,7 @@ def watched_days(monitor, clock, days, seed, shift=0.0):
 
 
 def stream_of(monitor):
-    return monitor.detector._tracker.units.stream
+    return monitor.detector._tracker.units
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8])
@@ -210,14 +210,14 @@ def test_days_go_on_as_if_nobody_had_restarted(daily, shift):
     assert parts.detector.state() == whole.detector.state()
     assert parts.detector.alarms == whole.detector.alarms
     assert bool(parts.detector.alarms) == bool(shift)
-    assert stream_of(parts).evidence.judged == 24
+    assert stream_of(parts).sequence.blocks == 24
 
 
 def test_a_day_that_was_not_watched_for_long_is_not_judged(daily):
     clock = Hands()
     first = mk.Monitor(model(), daily, clock=clock)
     watched_days(first, clock, 3, 1)
-    assert stream_of(first).evidence.judged == 2  # the first one was left out
+    assert stream_of(first).sequence.blocks == 2  # the first one was left out
     first.predict(rows(10))  # at midnight, and of a day that is not seen to its end
     clock.now += 3600
     state = first.state()
@@ -232,10 +232,10 @@ def test_a_day_that_was_not_watched_for_long_is_not_judged(daily):
         watched_days(each, clock, 1, 2)
         each.predict(rows(1))
         stream = stream_of(each)
-        assert stream.evidence.judged == judged
+        assert stream.sequence.blocks == judged
         assert stream.partial == left_out
         assert each.detector.rows == each.served == 431
-        assert int(stream.totals[0].sum()) == each.served - left_out
+        assert int(stream.sequence.totals[0].sum()) == each.served - left_out
         assert each.failures == 0, each.last_failure
 
 
@@ -275,7 +275,7 @@ def test_a_day_that_goes_on_after_the_clock_went_back_over_midnight(daily):
     clock.now += DAY
     again.predict(rows(1))
     stream = stream_of(again)
-    assert stream.evidence.judged == 0
+    assert stream.sequence.blocks == 0
     assert stream.partial == 400
 
 
@@ -292,7 +292,7 @@ def test_what_was_missed_by_many_restarts_adds_up(daily, restarts, judged):
     clock.now = START + DAY + 1
     watched.predict(rows(1))
     stream = stream_of(watched)
-    assert stream.evidence.judged == judged
+    assert stream.sequence.blocks == judged
     assert stream.partial + stream.rows == watched.served == watched.detector.rows
 
 

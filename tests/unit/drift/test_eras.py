@@ -227,9 +227,9 @@ def test_the_time_that_is_told_during_a_rebase_is_told_to_the_new_reference():
         detector.update({"x": column(40, 8), "t": np.full(40, 1.1e9 + 86_400)})
 
     assert in_turn(detector, lambda: detector.update(at=1.1e9 + 2 * 86_400), rebase) == [[]]
-    stream = detector._tracker.units.stream
+    stream = detector._tracker.units
     assert detector.profile.digest == later.digest
-    assert (stream.evidence.judged, stream.open_rows) == (1, 0)
+    assert (stream.sequence.blocks, stream.open_rows) == (1, 0)
 
 
 @pytest.mark.parametrize("verb", ["report", "state"])
@@ -312,7 +312,7 @@ def test_a_new_reference_and_a_state_have_whole_calls():
         profile = detector.profile
         again = mk.Detector.resume(profile, detector.state())
         ((_, stream),) = again._tracker.streams()
-        assert stream.totals[0].sum() == stream.rows
+        assert stream.totals[0].sum() == stream.members
         detector.rebase((first, second)[rounds % 2], "again")
         rounds += 1
     worker.join()

@@ -82,9 +82,9 @@ def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
     slight = of(0.5)
     assert any(alarm.kind == "material" for alarm in slight.alarms)
     stream = slight._tracker.streams()[0][1]
-    stream.limits["material"].won[:] = 0
-    stream.evidence["material"].value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
-    assert stream.enough("material", stream.evidence["material"].value).all()
+    stream.bettors["material"].won[:] = 0
+    stream.bettors["material"].evidence.value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
+    assert stream.bettors["material"].enough(stream.bettors["material"].evidence.value).all()
     report = mk.Detector.merge(profile, [slight.state(), of(0.0).state()])
     assert not report.alarms
 
@@ -94,7 +94,7 @@ def test_merged_evidence_of_recurring_alarms_is_measured_by_the_rows(two_workers
     profile, of = two_workers
     calm = of(0.0, "arl")
     report = mk.Detector.merge(profile, [calm.state(), calm.state()])
-    wealth = calm._tracker.streams()[0][1].evidence["material"].value[0]
+    wealth = calm._tracker.streams()[0][1].bettors["material"].evidence.value[0]
     assert wealth > 100
     assert report.features[0].p_material == pytest.approx(min(1, 20_000 / wealth))
     assert not report.alarms

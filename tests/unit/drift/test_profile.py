@@ -123,7 +123,7 @@ def test_strata_have_counts_of_their_own():
         detector = mk.Detector(profile)
         detector.update({"h": served, "x": [0.0]})
         assert detector._tracker.strangers == 0
-        assert dict(detector._tracker.streams())["5"].rows == 1
+        assert dict(detector._tracker.streams())["5"].members == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
     given = {"f": np.array([1, 0], np.float32), "x": np.zeros(2)}
     strata = flags.layout.encode_columns(given, None).strata

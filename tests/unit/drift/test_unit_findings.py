@@ -60,4 +60,4 @@ def test_a_unit_without_values_of_a_feature_says_nothing_of_it():
     report = {drift.feature: drift for drift in detector.report().features}
     assert report["prediction"].effects[0].low < 0.05
     assert report["prediction"].effects[0].value < 0.2
-    assert detector._tracker.units.stream.evidence.judged == 2
+    assert detector._tracker.units.sequence.blocks == 2

@@ -40,7 +40,7 @@ def width(profile):
 
 
 def judged(detector):
-    return detector._tracker.units.stream.evidence.judged
+    return detector._tracker.units.sequence.blocks
 
 
 def with_stray(rows, ahead, unit):
@@ -115,7 +115,7 @@ def test_a_time_that_was_said_holds_until_a_later_row_comes(profile):
             detector.update(with_stray(rows, 3699, unit))
         detector.update(rows)
         detector.update(days(4, 2, 4, unit))
-        assert detector._tracker.units.stream.late == 0
+        assert detector._tracker.units.late == 0
 
 
 @pytest.mark.parametrize("ahead", [1, MOST_AHEAD])

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelkit.drift import band, martingale
+from modelkit.drift import band, ranks
+from modelkit.drift.bets import FIRST_PART, LATER_PART, SLOTS, bets_on_rows, gains
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.drift.thresholds import FIRST_PART, LATER_PART
+from modelkit.drift.ranks import rank_rows
 from modelkit.stats.evidence import UNSPENT, Evidence, stake
 
 STREAM = [[3, 3, 0, 2], [3, 3, 1, 3]]
@@ -20,9 +21,9 @@ DRAWS = [[0.5, 0.25, 0.75, 0.1], [0.9, 0.3, 0.6, 0.8]]
 
 
 def plain_advance(counts, cells, draws):
-    """`martingale.advance` as it is defined: value after value, one feature at a time."""
+    """`rank_rows` as it is defined: value after value, one feature at a time."""
     blocks, rows, d = cells.shape
-    slots = np.zeros((blocks, d, martingale.P_SLOTS))
+    slots = np.zeros((blocks, d, SLOTS))
     added = np.zeros((blocks, d, CELLS), np.int64)
     for j in range(d):
         for b in range(blocks):
@@ -32,7 +33,7 @@ def plain_advance(counts, cells, draws):
                     continue
                 less, ties = counts[j, :cell].sum(), counts[j, cell]
                 p = (less + draws[b, i, j] * (ties + 1)) / (counts[j].sum() + 1)
-                slots[b, j, min(int(p * martingale.P_SLOTS), martingale.P_SLOTS - 1)] += 1
+                slots[b, j, min(int(p * SLOTS), SLOTS - 1)] += 1
                 counts[j, cell] += 1
                 added[b, j, cell] += 1
     return slots, added
@@ -57,7 +58,7 @@ def drawn(seed, blocks, d, few, gaps):
 def test_ranks_are_those_of_the_definition(seed, blocks, d, few, gaps):
     counts, cells, draws = drawn(seed, blocks, d, few, gaps)
     plainly = counts.copy()
-    slots, added = martingale.advance(counts, cells, draws)
+    slots, added = rank_rows(counts, cells, draws)
     plain_slots, plain_added = plain_advance(plainly, cells, draws)
     assert np.array_equal(slots, plain_slots)
     assert np.array_equal(added, plain_added)
@@ -72,7 +73,7 @@ def test_wide_rows_have_the_ranks_of_each_feature_alone(blocks, d, gaps):
     """Around the widths at which another way of counting is taken."""
     counts, cells, draws = drawn(d, blocks, d, few=False, gaps=gaps)
     alone = counts.copy()
-    slots, added = martingale.advance(counts, cells, draws)
+    slots, added = rank_rows(counts, cells, draws)
     for j in (0, 1, d // 2, d - 1):
         part = slice(j, j + 1)
         own_slots, own_added = plain_advance(alone[part], cells[:, :, part], draws[:, :, part])
@@ -83,11 +84,9 @@ def test_wide_rows_have_the_ranks_of_each_feature_alone(blocks, d, gaps):
 
 def test_both_ways_of_comparing_rows_agree():
     values = np.random.default_rng(0).integers(0, 9, (32, 200)).astype(np.uint8)
-    for one, other in zip(
-        martingale._gathered_pairs(values), martingale._shifted_pairs(values), strict=True
-    ):
+    for one, other in zip(ranks._gathered_pairs(values), ranks._shifted_pairs(values), strict=True):
         assert np.array_equal(one, other)
-    assert martingale._gathered_pairs(values)[0].sum() > 0
+    assert ranks._gathered_pairs(values)[0].sum() > 0
 
 
 @pytest.mark.parametrize("guarantee", ["ever", "arl"])
@@ -115,17 +114,16 @@ def test_evidence_is_that_of_the_recursion(guarantee):
             evidence.restart(which)
             run[which], wealth[which] = -np.inf, 0
             born[which], spent[which] = step + 1, 0
-    state = evidence.state()
-    assert np.array_equal(state["wealth"], wealth)
-    assert np.array_equal(state["began"], began)
-    assert np.allclose(state["run"], run, rtol=1e-12)
+    assert np.array_equal(evidence._wealth, wealth)
+    assert np.array_equal(evidence._began, began)
+    assert np.allclose(evidence._run, run, rtol=1e-12)
     rest = np.maximum(1 - spent[:, 0], UNSPENT) if guarantee == "ever" else 0
     assert np.array_equal(evidence.value, wealth @ weights + rest)
 
 
 def slots_of(counts, cells, draws):
-    """One feature, micro-batches of any length: the slots of `advance`."""
-    blocks, _ = martingale.advance(
+    """One feature, micro-batches of any length: the slots of `rank_rows`."""
+    blocks, _ = rank_rows(
         counts, np.array([cells], np.uint8)[:, :, None], np.array([draws])[:, :, None]
     )
     return blocks
@@ -148,12 +146,12 @@ def test_the_conformal_martingale_has_its_reference_values():
     )
     counts = np.zeros((1, CELLS), np.int64)
     counts[0, :4] = start
-    ever, arl = (Evidence(1, martingale.rank_bets()[1], mode) for mode in ("ever", "arl"))
+    ever, arl = (Evidence(1, bets_on_rows()[1], mode) for mode in ("ever", "arl"))
     found, wealth, reached = [], [], []
     for cells, draws in zip(STREAM, DRAWS, strict=True):
         slots = slots_of(counts, cells, draws)
         found.append(np.flatnonzero(slots[0, 0]).tolist())
-        logs = martingale.rank_increments(slots)[0]
+        logs = gains(slots, bets_on_rows()[0])[0]
         for evidence in (ever, arl):
             evidence.step(logs, np.exp(logs), np.array([4]))
         wealth.append(log(ever.value[0]))
@@ -172,7 +170,7 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
     total = (1 / (2.11 * (steps + 2) * np.log(steps + 2) ** 2)).sum() + 1 / (2.11 * log(2e6))
     assert total == pytest.approx(2.10974 / 2.11, abs=1e-5)
     assert FIRST_PART + LATER_PART * total <= 1  # all that a feature's alarms may use
-    table, weights = martingale.rank_bets()
+    table, weights = bets_on_rows()
     assert np.abs(np.exp(table).mean(axis=0) - 1).max() < 1e-12
     assert weights.sum() == pytest.approx(1)
     assert band.band_bets(np.full(16, 9), np.ones(36))[1].sum() == pytest.approx(1)
@@ -190,9 +188,7 @@ def test_ranks_in_blocks_are_those_of_the_definition(start, data):
     draws = rng(1).random(32 * blocks)
     counts = np.array([start, start])
     both = np.repeat(np.array(cells, np.uint8).reshape(blocks, 32, 1), 2, axis=2)
-    slots, added = martingale.advance(
-        counts, both, np.repeat(draws.reshape(blocks, 32, 1), 2, axis=2)
-    )
+    slots, added = rank_rows(counts, both, np.repeat(draws.reshape(blocks, 32, 1), 2, axis=2))
     expected = np.floor(64 * np.array(list(plain_p(start, cells, draws))))
     assert (
         slots.sum(axis=0)[0].astype(int).tolist()
@@ -215,6 +211,6 @@ def test_p_values_are_uniform_for_any_law_and_a_tiny_reference(law, absent):
     counts[:, : len(law)] = draw.multinomial(20, law, lanes)
     cells = draw.choice(len(law), (blocks, 32, lanes), p=law).astype(np.uint8)
     cells[draw.random(cells.shape) < absent] = ABSENT
-    slots, _ = martingale.advance(counts, cells, draw.random(cells.shape))
+    slots, _ = rank_rows(counts, cells, draw.random(cells.shape))
     for some in (slots, slots[:1], slots[-1:]):  # first and last rows of a stream alike
         assert stats.chisquare(some.sum(axis=(0, 1))).pvalue > 1e-4

@@ -3,8 +3,10 @@
 import numpy as np
 from helpers.streams import rng
 
-from modelkit.drift import band, martingale
+from modelkit.drift import band
+from modelkit.drift.bets import bets_on_rows, gains
 from modelkit.drift.cells import CELLS
+from modelkit.drift.ranks import rank_rows
 from modelkit.stats.evidence import Evidence
 
 
@@ -14,11 +16,11 @@ def test_wealth_does_not_grow_where_nothing_changed():
     draw = rng(7)
     counts = np.zeros((lanes, CELLS), np.int64)
     counts[:, :16] = draw.multinomial(200, law, lanes)
-    changed = Evidence(lanes, martingale.rank_bets()[1])
+    changed = Evidence(lanes, bets_on_rows()[1])
     for _ in range(12):
         cells = draw.integers(16, size=(1, 32, lanes)).astype(np.uint8)
-        slots, _ = martingale.advance(counts, cells, draw.random(cells.shape))
-        logs = martingale.rank_increments(slots)[0]
+        slots, _ = rank_rows(counts, cells, draw.random(cells.shape))
+        logs = gains(slots, bets_on_rows()[0])[0]
         changed.step(logs, np.exp(logs), np.array(32))
         stopped = np.where(changed.peak > 2, np.minimum(changed.peak, 50), changed.value)
         assert changed.value.mean() <= 1 + 4 * changed.value.std() / lanes**0.5

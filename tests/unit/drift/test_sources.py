@@ -6,14 +6,15 @@ from itertools import permutations
 import numpy as np
 import pytest
 from helpers.examples import examples
-from helpers.units import evidence, some_units
+from helpers.units import PARTS, evidence, some_units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift import unit_martingale
-from modelkit.drift.unit_martingale import tail_bets, unit_bets
-from modelkit.drift.unit_scores import last_ranks, place_scores, unit_scores
+from modelkit.drift import ranks
+from modelkit.drift.bets import bets_on_tails, bets_on_units
+from modelkit.drift.ranks import last_ranks, unit_scores
+from modelkit.drift.sources import place_scores
 from modelkit.drift.units import most_units
 
 small_bags = st.lists(
@@ -78,7 +79,7 @@ def test_scores_are_those_of_the_units_whatever_their_order(seed):
 
 
 def test_bets_gain_nothing_on_uniform_ranks():
-    logs, weights = unit_bets()
+    logs, weights = bets_on_units()
     assert np.abs(np.exp(logs).mean(axis=0) - 1).max() < 1e-12
     assert weights.sum() == pytest.approx(1)
 
@@ -89,9 +90,9 @@ def test_a_unit_that_is_forgotten_may_be_the_newest_as_well_as_any_other():
     stays = 0
     for seed in range(400):
         one = evidence(shares[:8], seed=seed)
-        one._most = [8]
+        one.bag.room = [8]
         one.judge(shares[8], 0)
-        stays += any((unit == shares[8]).all() for unit in one._bags[0])
+        stays += any((unit == shares[8]).all() for unit in one.bag.bags[0])
     assert abs(stays / 400 - 8 / 9) < 0.06
 
 
@@ -100,15 +101,15 @@ def test_a_unit_is_ranked_in_parts_as_it_is_at_once(monkeypatch):
     whole, parts = evidence(shares[:10]), evidence(shares[:10])
     for unit in shares[10:]:
         at_once = whole.judge(unit, 0)
-        monkeypatch.setattr(unit_martingale, "RANKED_AT_ONCE", 2 * len(parts._bags[0]) * 16 + 99)
+        monkeypatch.setattr(ranks, "RANKED_AT_ONCE", 2 * len(parts.bag.bags[0]) * 16 + 99)
         parts.begin(unit, 0)
         found = [parts.rank_part() for _ in range(4)]
         assert found[:3] == [None] * 3
         assert np.array_equal(found[3], at_once)
         monkeypatch.undo()
-    assert not parts.ranks
-    for kind, test in whole.tests.items():
-        assert np.array_equal(parts.tests[kind].p(), test.p())
+    assert not parts.bag.ranks
+    for kind in PARTS:
+        assert np.array_equal(parts.sequence.lane_p(kind), whole.sequence.lane_p(kind))
 
 
 def test_what_is_kept_of_units_is_bounded():
@@ -117,10 +118,10 @@ def test_what_is_kept_of_units_is_bounded():
     rng = np.random.default_rng(0)
     one = evidence(some_units(rng, 20, 500))
     more = some_units(rng, 1, 500)[0]
-    one._bags[0] = np.repeat(more[None], 2 * most_units(500), axis=0)
-    one._order[0] = np.arange(2 * most_units(500))
+    one.bag.bags[0] = np.repeat(more[None], 2 * most_units(500), axis=0)
+    one.bag.order[0] = np.arange(2 * most_units(500))
     one.judge(more, 0)
-    assert len(one._bags[0]) == 2 * most_units(500)
+    assert len(one.bag.bags[0]) == 2 * most_units(500)
 
 
 def within(moved, true, own):
@@ -143,17 +144,18 @@ def test_units_that_were_moved_no_further_than_is_allowed_never_rank_higher(seed
     kept_units = np.append(np.arange(m), np.arange(m + since, m + later))
     p = []
     for shares in (moved, true):
-        one = evidence(true[:m], seed=seed)
-        one._since[:] = since
+        one = evidence(true[:m], seed=seed).tails
+        one.since[:] = since
         one.centre[:] = one.slack[:] = 0
         if shares is moved:
             one.centre[:], one.slack[:] = within(moved[kept_units], true[kept_units], m)
-        p.append(one._tails(shares, order, np.random.default_rng(seed).random((1, 6))))
+        draws = np.random.default_rng(seed).random((1, 6))
+        p.append(one.ranks(shares, order, draws, slice(None)))
     assert (p[0] >= p[1] - 1e-12).all()
 
 
 def test_bets_on_small_ranks_pay_the_less_the_larger_the_rank_is():
-    logs, weights = tail_bets()
+    logs, weights = bets_on_tails()
     assert (np.diff(logs, axis=0) < 0).all()
     assert np.abs(np.exp(logs).mean(axis=0) - 1).max() < 1e-12
     assert weights.sum() == pytest.approx(1)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.milestones import MOST_MILESTONES, Milestones
 from modelkit.drift.outputs import ServedCall, joined_calls
 from modelkit.drift.report import DriftReport
+from modelkit.drift.sequence import MOST_PLACES, Trail
 
 START = 1.7e9
 SECOND = 60.0  # between two rows
@@ -125,21 +125,20 @@ def test_a_batch_says_how_many_rows_each_figure_rests_on():
     st.integers(1, 1000), st.integers(1, 64), st.lists(st.floats(0, 0.999), min_size=1, max_size=9)
 )
 def test_places_of_blocks_are_exact_lately_and_close_before(blocks, size, parts):
-    milestones = Milestones()
-    uneven = Milestones()
+    trail, uneven = Trail(), Trail()
     for block in range(blocks):
-        milestones.add(block * size, START + block)
-        uneven.add(block**2, START + block)
+        trail.add((block + 1) * size, START + block, START + block)
+        uneven.add((block + 1) ** 2, START + block, START + block)
     asked = (np.array(parts) * blocks).astype(int)
-    rows, times = milestones.at(asked)
+    rows, times = trail.at(asked)
     assert (rows == asked * size).all()  # of blocks of one size
     assert times == pytest.approx(START + asked)
-    assert len(milestones.state()) <= MOST_MILESTONES + 1
-    lately = np.arange(max(blocks - MOST_MILESTONES // 2, 0), blocks)
+    assert len(trail.kept) <= MOST_PLACES
+    lately = np.arange(max(blocks - MOST_PLACES // 2, 0), blocks)
     assert (uneven.at(lately)[0] == lately**2).all()
-    again = Milestones()
-    again.restore(uneven.state())
-    assert np.array_equal(again.state(), uneven.state())
+    again = Trail()
+    again.kept = uneven.kept
+    assert np.array_equal(again.at(asked), uneven.at(asked))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "label", "score"]), st.integers(0, 4)), min_size=1))

@@ -5,11 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers.flights import CHANGES
-from helpers.units import PARTS, batches, later, shares_of_days, units_of
+from helpers.units import PARTS, Judge, batches, later, shares_of_days, units_of
 
 import modelkit as mk
-from modelkit.drift import unit_martingale
-from modelkit.drift.unit_martingale import UnitEvidence
+from modelkit.drift import ranks
 from modelkit.errors import UsageError
 
 DAY_SECONDS = 86_400.0
@@ -58,12 +57,14 @@ def test_a_detector_judges_as_the_evidence_alone_does(profile):
     detector.update(rows)
     seed = np.random.SeedSequence(3).spawn(4)[0]  # of one stratum, rows, labels and the target
     levels = {kind: np.full(6, 0.01 * part / 6) for kind, part in PARTS.items()}
-    alone = UnitEvidence(profile.units, 1, levels, np.full(6, 0.03), "ever", seed)
+    alone = Judge(profile.units, 1, levels, np.full(6, 0.03), "ever", seed)
     for unit in shares_of_days(profile, rows, day)[:20]:
         alone.judge(unit, 0)
-    own = detector._tracker.units.stream.evidence.tests["changed"]
-    assert np.array_equal(alone.tests["changed"].p(), own.p())
-    assert np.allclose(alone.tests["changed"].levels, own.levels)
+    own = detector._tracker.units.sequence
+    assert np.array_equal(alone.sequence.lane_p("changed"), own.lane_p("changed"))
+    for j in range(6):
+        levels = [each.bettors["changed"].level(j) for each in (alone.sequence, own)]
+        assert levels[0] == pytest.approx(levels[1])
 
 
 def test_late_rows_are_counted_and_told(profile):
@@ -180,16 +181,16 @@ def test_a_monitor_judges_a_day_that_is_over_though_no_call_comes(watched):
 
 
 def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypatch):
-    monkeypatch.setattr(unit_martingale, "RANKED_AT_ONCE", 1)  # one feature at a time
+    monkeypatch.setattr(ranks, "RANKED_AT_ONCE", 1)  # one feature at a time
     monitor, direct, clock, columns = many_columns(6)
     rng = np.random.default_rng(1)
     for day in range(12):
         for _ in range(8):
             X = rng.normal(0.0 if day < 6 else 1.5, 1, (60, 6))
-            stream = monitor._intake.tracker.units.stream
-            judged = stream.evidence.judged
+            stream = monitor._intake.tracker.units
+            judged = stream.sequence.blocks
             monitor.predict(X)
-            assert stream.evidence.judged <= judged + 1
+            assert stream.sequence.blocks <= judged + 1
             assert not stream.waits or monitor._intake._waiting
             if day:  # the first one is not whole
                 direct.update(columns(X), at=clock.now)
@@ -197,14 +198,14 @@ def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypat
     told = monitor.alarms
     direct.update(at=clock.now)
     # The rows of the day that was not shown to both.
-    whole = monitor._intake.tracker.units.stream.partial
+    whole = monitor._intake.tracker.units.partial
     found = tuple(
         replace(alarm, row=alarm.row - whole, began=alarm.began - whole)
         for alarm in monitor.detector.alarms
     )
     assert found == direct.alarms != ()
     assert not stream.waits
-    assert stream.evidence.judged == direct._tracker.units.stream.evidence.judged == 11
+    assert stream.sequence.blocks == direct._tracker.units.sequence.blocks == 11
     assert told == monitor.detector.alarms[: len(told)]
     assert monitor.failures == 0, monitor.last_failure
 
@@ -254,7 +255,7 @@ def test_a_monitor_shows_all_rows_of_a_unit_however_large_a_call_is():
         now[0] = day * DAY_SECONDS
         monitor.run(rng.normal(size=(700, 1)).astype(np.float32))
     now[0] = 104 * DAY_SECONDS
-    stream = monitor.detector._tracker.units.stream
+    stream = monitor.detector._tracker.units
     assert [unit.rows for unit in stream.trail] == [700, 700, 700]
     assert (monitor.shown, monitor.failures) == (2100, 0)
 
@@ -270,7 +271,7 @@ def test_the_open_unit_goes_on_wherever_its_rows_are_in_a_call(by_lot):
     detector = mk.Detector(by_lot)
     detector.update({"x": np.zeros(5), "u": ["A"] * 5})
     detector.update({"x": np.zeros(12), "u": ["B", "A"] * 6})
-    stream = detector._tracker.units.stream
+    stream = detector._tracker.units
     assert (stream.trail[-1].name, stream.trail[-1].rows) == ("u A", 11)
     assert (stream.open_key, stream.open_rows, stream.late) == ("B", 6, 0)
 
@@ -280,4 +281,4 @@ def test_units_by_a_number_keep_all_digits(by_lot):
     detector = mk.Detector(by_lot)
     seconds = np.repeat(1.7e9 + np.array([0.5, 1.5, 2.5]), 4)
     detector.update({"x": np.zeros(12), "u": seconds})
-    assert [unit.rows for unit in detector._tracker.units.stream.trail] == [4, 4]
+    assert [unit.rows for unit in detector._tracker.units.trail] == [4, 4]

@@ -1,0 +1,211 @@
+"""The shares of alpha: of each kind of alarm, stratum and feature, and the sequences that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift import band
+from modelkit.drift.bets import Bettor
+from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.losses import Baseline
+from modelkit.drift.open_unit import Units
+from modelkit.drift.profile import Profile
+from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
+from modelkit.drift.sequence import Sequence, Source
+from modelkit.drift.sources import Losses, Ranks, UnitTails
+from modelkit.drift.target import TARGET, TargetLabels
+from modelkit.drift.units import most_units
+from modelkit.drift.vectors import source_of
+from modelkit.errors import UsageError
+from modelkit.stats.evidence import Guarantee
+
+HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
+HORIZON_UNITS = 1_000  # likewise, of units
+BLOCK_ROWS = 32  # of one step
+RECENT_BLOCKS = 32  # whose counts are kept for effect sizes
+BLOCK_LOSSES = 10  # of one step
+RECENT_LOSSES = 100  # blocks that are kept, for how large the loss is now
+ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
+FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
+DEFAULT_TOLERANCE = 0.03
+LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
+
+
+def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
+    """The part of alpha of each kind of alarm that is looked for."""
+    shares = dict(ALPHA_SHARES)
+    if profile.baseline is None:
+        del shares["performance"]
+    total = sum(shares.values())
+    return {kind: alpha * share / total for kind, share in shares.items()}
+
+
+def _weights(profile: Profile) -> Array:
+    """The share of alpha of each feature in one stratum, (d,); what is left is for the labels."""
+    weights = np.array([feature.weight for feature in profile.features])
+    target = 0.0 if profile.target is None else profile.target.feature.weight
+    shares: Array = weights * (1 - target) / len(profile.strata)
+    return shares
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class AlphaShares:
+    """What each kind of alarm and each feature has of alpha, and how far a feature may move.
+
+    `levels` has the part of each kind, `weights` (d,) the share of each feature in one stratum, and
+    `tolerances` (d + 1,) those of the features and, at last, of the labels.
+    """
+
+    levels: dict[str, float]
+    weights: Array
+    tolerances: Array
+    guarantee: Guarantee
+
+    @staticmethod
+    def of(
+        profile: Profile, alpha: float, tolerance: float | Mapping[str, float], guarantee: Guarantee
+    ) -> AlphaShares:
+        """The shares of a profile. Raises UsageError for arguments out of range."""
+        if not isinstance(alpha, Real) or not 0 < alpha < 1:
+            raise UsageError(f"alpha is between 0 and 1; got {alpha!r}")
+        if guarantee not in ("ever", "arl"):
+            raise UsageError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+        return AlphaShares(
+            alpha_by_kind(profile, alpha),
+            _weights(profile),
+            tolerances_of(profile, tolerance),
+            guarantee,
+        )
+
+    def level(self, kind: str, feature: int) -> float:
+        """The part of alpha of one kind of alarm of the feature of this number."""
+        return self.levels[kind] * float(self.weights[feature])
+
+
+def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
+    """The tolerance of each feature, (d,), and at last that of the labels.
+
+    Raises UsageError for a tolerance out of range, and for names that no feature has.
+    """
+    given = tolerance if isinstance(tolerance, Mapping) else {}
+    usual = DEFAULT_TOLERANCE if isinstance(tolerance, Mapping) else tolerance
+    names = [*(feature.name for feature in profile.features), TARGET]
+    sources = [source_of(name, profile.bases) for name in names]
+    known = {*names, *sources}
+    if profile.target is None:
+        known.remove(TARGET)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise UsageError(
+            f"tolerance names {unknown}, which is not a feature; there are {sorted(known)}"
+        )
+    found = []
+    for name, source in zip(names, sources, strict=True):
+        found.append(given.get(name, given.get(source, usual)))
+    odd = [value for value in found if not isinstance(value, Real) or not 0 <= value < 1]
+    if odd:
+        raise UsageError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
+    return np.array(found, np.float64)
+
+
+def sequence_of(
+    profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
+) -> Sequence:
+    """The rows of stratum number `s`, with the shares of alpha of their features."""
+    features, counts = profile.features, profile.counts[s]
+    return _of_rows(features, counts, shares, shares.weights, shares.tolerances[:-1], seed)
+
+
+def target_sequence(
+    target: TargetLabels, shares: AlphaShares, seed: np.random.SeedSequence, *, judged: bool
+) -> Sequence:
+    """The labels, with their share of alpha where they are `judged` and not only shown."""
+    counts = target.counts[None]
+    if not judged:
+        return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {})
+    weights = np.array([target.feature.weight])
+    return _of_rows((target.feature,), counts, shares, weights, shares.tolerances[-1:], seed)
+
+
+def _of_rows(
+    features: tuple[Feature, ...],
+    counts: Array,
+    shares: AlphaShares,
+    weights: Array,
+    tolerances: Array,
+    seed: np.random.SeedSequence,
+) -> Sequence:
+    """Rows of these features, with counts (d, 67) in the reference and weights (d,)."""
+    material = shares.levels["material"] * weights
+    deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
+    levels = {
+        "changed": shares.levels["changed"] * weights,
+        "material": material * (1 - FOR_THE_REFERENCE),
+    }
+    sources: dict[str, Source] = {
+        "changed": Ranks.of_rows(),
+        "material": band.Band(features, counts, tolerances, deltas),
+    }
+    bettors = {
+        kind: Bettor(source, levels[kind], shares.guarantee, HORIZON)
+        for kind, source in sources.items()
+    }
+    return _rows_in(RowBag(counts, np.random.default_rng(seed)), sources, bettors)
+
+
+def _rows_in(bag: RowBag, sources: Mapping[str, Source], bettors: Mapping[str, Bettor]) -> Sequence:
+    d = len(bag.counts)
+    block = np.zeros((BLOCK_ROWS, d), np.uint8)
+    kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
+    return Sequence(bag, sources, bettors, block=block, kept=kept)
+
+
+def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Losses]:
+    """The losses of labelled rows, with their share of alpha."""
+    level = shares.levels["performance"]
+    delta = level * FOR_THE_REFERENCE
+    losses = Losses(baseline, delta)
+    bettor = Bettor(losses, np.array([level - delta]), shares.guarantee, HORIZON)
+    kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
+    sources = {"performance": losses}
+    block = np.zeros(BLOCK_LOSSES)
+    sequence = Sequence(Unranked(), sources, {"performance": bettor}, block=block, kept=kept)
+    return sequence, losses
+
+
+def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> Units | None:
+    """The units of rows, with the shares of alpha of their features, where a profile has units."""
+    units = profile.units
+    if units is None or profile.unit is None:
+        return None
+    features = profile.features
+    weights = np.array([feature.weight for feature in features])
+    levels = {kind: shares.levels[kind] * weights for kind in ("changed", "material")}
+    tails = UnitTails(units, len(profile.strata), features, shares.tolerances[:-1])
+    sequence = unit_sequence(tails, levels, shares.guarantee, seed)
+    return Units(profile.unit, features, units, sequence)
+
+
+def unit_sequence(
+    tails: UnitTails,
+    levels: Mapping[str, Array],
+    guarantee: Guarantee,
+    seed: np.random.SeedSequence,
+) -> Sequence:
+    """Whole units, with the share of alpha of each feature, (d,), by kind."""
+    d = len(levels["changed"])
+    bag = UnitBag(tails.by_stratum, tails, 2 * most_units(d), np.random.default_rng(seed))
+    sources: dict[str, Source] = {"changed": Ranks.of_units(), "material": tails}
+    bettors = {
+        kind: Bettor(source, levels[kind], guarantee, HORIZON_UNITS)
+        for kind, source in sources.items()
+    }
+    kept = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
+    return Sequence(bag, sources, bettors, block=np.zeros((1, 0)), kept=kept)
