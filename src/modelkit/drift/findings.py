@@ -23,6 +23,7 @@ from modelkit.drift.open_unit import Units
 from modelkit.drift.performance import stream_performance
 from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
+from modelkit.drift.raised import counts_in
 from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import Pair, pairs_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
@@ -183,6 +184,9 @@ def _of_rows(tracker: Tracker) -> Findings:
     for s, (name, stream) in enumerate(tracker.streams()):
         sides.append(_stream_side(tracker, name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
+    if tracker.together is not None:
+        counts = counts_in(profile, None)
+        sides.append(_stream_side(tracker, None, tracker.together, profile.features, counts))
     labels = profile.target
     if tracker.labels.target is not None and labels is not None:
         reference = labels.counts[None]
@@ -220,8 +224,8 @@ def _stream_side(
         reference,
         _counted(stream),
         changed=stream.p("changed").tolist(),
-        material=stream.p("material").tolist(),
-        began=stream.began("changed").tolist() if stream.members else (),
+        material=stream.p("material").tolist() if "material" in stream.bettors else (),
+        began=stream.began("changed").tolist() if stream.members or stream.blocks else (),
         values=stream.values.tolist(),
         at_alarm=_at_alarm(tracker.alarms, name),
     )

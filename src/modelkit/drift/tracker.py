@@ -10,7 +10,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
+from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
 from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
 from modelkit.drift.labelfree import Estimate, LabelFree
@@ -20,11 +20,11 @@ from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
 from modelkit.drift.order import Order, Shuffle
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import row_alarm, row_promise, unit_alarm, unit_promise
+from modelkit.drift.raised import counts_in, row_alarm, row_promise, unit_alarm, unit_promise
 from modelkit.drift.refusals import check_history, check_same_columns, check_seed
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
 from modelkit.drift.thinning import Thinning
 from modelkit.drift.turns import Turns
 from modelkit.drift.values import Alarm
@@ -100,6 +100,7 @@ class Tracker(Turns):
         if self.units is None:
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
+        self.together = sequence_together(profile, shares)
         self.labels = LabelWatch(
             profile, shares, promise=self.promise, order=of_labels, ties=of_target
         )
@@ -227,9 +228,13 @@ class Tracker(Turns):
 
         `places` are their numbers, which rise, and their times, float64 (n, 2).
         """
+        ranked = []
         for s, stream in enumerate(self._streams):
             member = slice(None) if strata is None else strata == s
-            stream.rank(cells[member], places[member])
+            ranked.append(stream.rank(cells[member], places[member]))
+        blocks = in_turn(own for own in ranked if own is not None)
+        if self.together is not None and blocks is not None:
+            self.together.take(*blocks)
         if strata is not None:
             self.strangers += int((strata < 0).sum())
         if len(places):
@@ -240,6 +245,8 @@ class Tracker(Turns):
         new: list[Alarm] = []
         for s, stream in enumerate(self._streams):
             new += [self.alarm(s, crossing) for crossing in stream.settle()]
+        if self.together is not None:
+            new += [self.alarm(None, crossing) for crossing in self.together.settle()]
         self._keep(new)
         while self.units is not None and self.units.waits:
             new += self.judge_part()
@@ -253,16 +260,18 @@ class Tracker(Turns):
         self._keep(new)
         return new
 
-    def alarm(self, s: int, crossing: Crossing) -> Alarm:
-        """The alarm that a crossing in stratum number `s` raises."""
+    def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
+        """The alarm that a crossing in stratum number `s` raises, or in all together."""
         profile = self.profile
+        j = crossing.feature
+        stratum = None if profile.stratum is None or s is None else profile.strata[s]
         return row_alarm(
             profile,
-            profile.features[crossing.feature],
-            profile.counts[s, crossing.feature],
+            profile.features[j],
+            counts_in(profile, stratum)[j],
             crossing,
-            stratum=None if profile.stratum is None else profile.strata[s],
-            level=self._shares.level(crossing.kind, crossing.feature),
+            stratum=stratum,
+            level=float(self._shares.of_features(crossing.kind, together=s is None)[j]),
             promise=self.promise,
         )
 
@@ -281,15 +290,24 @@ class Tracker(Turns):
             self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
-                self._sequence_in(alarm.stratum).open_again(names.index(alarm.feature))
+                self._open_again(names.index(alarm.feature), alarm.stratum)
             elif self.labels.target is not None:
                 self.labels.target.open_again(0)
 
-    def _sequence_in(self, stratum: str | None) -> Sequence:
-        """The sequence of the rows in a stratum; units have one for all strata."""
+    def _open_again(self, j: int, stratum: str | None) -> None:
+        """Let a feature that raised the alarm "changed" raise another one, in its stratum.
+
+        Units have one sequence for all strata. Of rows of all strata together there is one alarm: their
+        ranks are no longer those among the reference once a stratum begins anew.
+        """
         if self.units is not None:
-            return self.units.sequence
-        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
+            self.units.sequence.open_again(j)
+        elif self.together is None:
+            self._streams[0].open_again(j)
+        elif stratum is not None:
+            anew = self._streams[self.profile.strata.index(stratum)].open_again(j)
+            if anew:
+                self.together.close(j)
 
     # Labels, and the performance with and without them.
 
@@ -389,5 +407,5 @@ class Tracker(Turns):
 
     def parts(self) -> list[Any]:
         """What changes beside that."""
-        units = [] if self.units is None else [self.units]
-        return [*self._streams, *self._thinnings, *units, *self.labels.parts]
+        others = [part for part in (self.units, self.together) if part is not None]
+        return [*self._streams, *self._thinnings, *others, *self.labels.parts]
