@@ -13,8 +13,6 @@ _HOMES = {
     "Alias": "modelkit.lifecycle.registry.log",
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.model.manifest",
-    "AuditRow": "modelkit.drift.audit",
-    "AuditTable": "modelkit.drift.audit",
     "Baseline": "modelkit.drift.losses",
     "Basis": "modelkit.drift.vectors",
     "BatchPlan": "modelkit.serving.batching.policy",

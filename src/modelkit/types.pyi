@@ -1,5 +1,3 @@
-from modelkit.drift.audit import AuditRow as AuditRow
-from modelkit.drift.audit import AuditTable as AuditTable
 from modelkit.drift.cells import Feature as Feature
 from modelkit.drift.counts import Tally as Tally
 from modelkit.drift.history import History as History

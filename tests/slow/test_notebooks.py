@@ -28,4 +28,4 @@ def test_a_notebook_prints_what_it_shows(path, tmp_path, monkeypatch):
             exec(code, namespace)  # noqa: S102 - running the notebook is the point
         shown = "".join(line for output in cell["outputs"] for line in output["text"])
         assert printed.getvalue() == shown, f"cell {number}"
-    assert {"june.html", "june.csv", "delivery.svg"} < {file.name for file in tmp_path.iterdir()}
+    assert {"june.html", "june.csv", "delivery.csv"} < {file.name for file in tmp_path.iterdir()}

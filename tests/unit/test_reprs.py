@@ -11,7 +11,7 @@ import modelkit as mk
 NAMES = (
     "manifest", "signature", "spec", "parity", "file", "model", "placement", "device", "batcher", "stats",
     "batch plan", "meter", "totals", "monitor", "profile", "detector", "report", "alarm", "feature",
-    "performance", "audit", "history", "explainer", "explain plan", "explanation", "app",
+    "performance", "history", "explainer", "explain plan", "explanation", "app",
     "scorer", "registry", "version", "entry", "state", "underway", "rollout", "progress", "policy",
     "evaluation", "confusion", "curve", "class", "verdict", "check",
     "question", "cells",
@@ -54,7 +54,7 @@ def values(tmp_path_factory):
         manifest, manifest.signature, manifest.signature.inputs[0], manifest.parity, manifest.files[0],
         model, model.placement, mk.devices()[0], batcher, batcher.stats(), batcher.plan, meter,
         meter.totals(), monitor, monitor.detector.profile, detector, report, report.alarms[0],
-        report.features[0], report.performance, report.audit_table(), detector.history, explainer,
+        report.features[0], report.performance, detector.history, explainer,
         explainer.plan(), explainer.explain(X[:1]), mk.App({"wide": model}),
         mk.Scorer(folder / "1.mk"), registry, version, registry.history("wide")[-1], registry.state("wide"),
         underway, rollout, rollout.status(), policy, evaluation, evaluation.confusion, evaluation.curves[0],

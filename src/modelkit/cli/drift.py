@@ -9,7 +9,7 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, between
 from modelkit.cli.csv import known_columns, read_rows
-from modelkit.drift.watched_model import packaged
+from modelkit.drift.monitor import packaged
 from modelkit.embedding.verbs import is_encoder
 from modelkit.report.html import printable
 
@@ -34,9 +34,7 @@ def add_drift(verbs: Any) -> None:
         help="the probability of a false alarm; 0.01 by default",
     )
     parser.add_argument("--html", help="write the report to this file, as a page of its own")
-    parser.add_argument(
-        "--csv", help="write the customary figures, PSI and Kolmogorov-Smirnov, to this file"
-    )
+    parser.add_argument("--csv", help="write PSI in ten bins of the reference to this file")
     parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
     parser.set_defaults(run=run_drift, unsound=4)
 
@@ -50,7 +48,7 @@ def run_drift(args: argparse.Namespace) -> Printed:
     if args.html is not None:
         Path(args.html).write_text(report.to_html(), encoding="utf-8")
     if args.csv is not None:
-        Path(args.csv).write_text(report.audit_table().to_csv(), encoding="utf-8")
+        Path(args.csv).write_text(report.to_csv(), encoding="utf-8")
     return [report.to_json() if args.json else printable(str(report))], not report.alarms
 
 

@@ -7,16 +7,18 @@ feature, of their squares, and of its 16 groups of cells.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import COARSE_CELLS
+from modelkit.drift.cells import ABSENT, COARSE_CELLS, Feature
+from modelkit.drift.counts import count_by
 from modelkit.drift.dependence import rows_apart
-from modelkit.drift.unit_fit import CountedRows, Marks
-from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS, PERIODS, group_table, periods, plural
+from modelkit.drift.sides import Marks, Options
+from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS, PERIODS, periods, plural
 from modelkit.events import Advised, emit, wanted
 
 MOST_LOOKED_AT = 200_000  # rows, evenly spread
@@ -37,27 +39,30 @@ class Advice:
     followed: bool
 
 
-def advise(
-    counted: CountedRows,
-    marks: Marks,
-    unit: str | None,
-    *,
-    stratum: str | None,
-    ordered: bool,
-    seed: int,
-) -> Advice | None:
-    """What fits the reference; None where neither times nor units are known.
+@dataclass(frozen=True)
+class Counted:
+    """The rows of a reference: d features, and cells, uint8 (n, d), 255 for what is not counted."""
 
-    Args:
-        counted: the rows of the reference.
-        marks: their times and units.
-        unit: the argument of `Profile.fit`.
-        stratum: likewise.
-        ordered: likewise.
-        seed: of the order of days by which weekdays are judged.
+    features: Sequence[Feature]
+    cells: Array
+
+
+def advise(features: Sequence[Feature], cells: Array, marks: Marks, asked: Options) -> str:
+    """What fits a reference with these cells (n, d), and times and units; empty without either.
+
+    It is an event for the log where something else was asked for.
     """
-    if marks.units is not None and unit not in PERIODS:
-        return _of_units(counted, marks.units, str(unit))
+    advice = _advice(Counted(features, cells), marks, asked)
+    if advice is None:
+        return ""
+    if not advice.followed and wanted(Advised):
+        emit(Advised(advice.text))
+    return advice.text
+
+
+def _advice(counted: Counted, marks: Marks, asked: Options) -> Advice | None:
+    if marks.units is not None and asked.unit not in PERIODS:
+        return _of_units(counted, marks.units, str(asked.unit))
     if marks.seconds is None:
         return _of_times(counted)
     days = np.unique(periods(marks.seconds, "day"), return_inverse=True)[1]
@@ -67,11 +72,11 @@ def advise(
         return Advice(line, followed=True)
     names = _differing(counted, days)
     if names:
-        return _of_days(counted, marks.seconds, names, unit, stratum, seed)
-    return _of_rows(counted, marks.seconds, unit, stratum, ordered=ordered)
+        return _of_days(counted, marks.seconds, names, asked)
+    return _of_rows(counted, marks.seconds, asked)
 
 
-def _of_times(counted: CountedRows) -> Advice | None:
+def _of_times(counted: Counted) -> Advice | None:
     """A column of times that is compared as a feature: if it tells when rows were, it only grows."""
     names = [each.name for each in counted.features if each.kind == "time"]
     if not names:
@@ -83,16 +88,7 @@ def _of_times(counted: CountedRows) -> Advice | None:
     return Advice(line, followed=False)
 
 
-def told(advice: Advice | None) -> str:
-    """The line; it is an event for the log where something else was asked for."""
-    if advice is None:
-        return ""
-    if not advice.followed and wanted(Advised):
-        emit(Advised(advice.text))
-    return advice.text
-
-
-def _of_units(counted: CountedRows, units: Array, unit: str) -> Advice:
+def _of_units(counted: Counted, units: Array, unit: str) -> Advice:
     names = _differing(counted, units)
     if names:
         line = f"{plural(unit)} differ more than chance allows ({names}): unit={unit!r} fits"
@@ -104,26 +100,19 @@ def _of_units(counted: CountedRows, units: Array, unit: str) -> Advice:
     return Advice(line, followed=True)
 
 
-def _of_days(
-    counted: CountedRows,
-    seconds: Array,
-    names: str,
-    unit: str | None,
-    stratum: str | None,
-    seed: int,
-) -> Advice:
+def _of_days(counted: Counted, seconds: Array, names: str, asked: Options) -> Advice:
     scores = _unit_means(counted, periods(seconds, "day"))
     weekdays = np.unique(periods(seconds, "day")) % 7
-    weekly = _weekly(scores, weekdays, seed)
+    weekly = _weekly(scores, weekdays, asked.seed)
     if weekly:
         scores = _less_weekday(scores, weekdays)
     again, most = _resemblance(scores)
     line = f"days differ more than chance allows ({names}): "
-    line += f"unit={unit!r} fits" if unit in PERIODS else "use unit='day'"
-    followed = unit in PERIODS
-    if weekly and unit != "week":
+    line += f"unit={asked.unit!r} fits" if asked.unit in PERIODS else "use unit='day'"
+    followed = asked.unit in PERIODS
+    if weekly and asked.unit != "week":
         line += f", with stratum='weekday' ({counted.features[weekly[0]].name})"
-        followed = followed and stratum is not None
+        followed = followed and asked.stratum is not None
     if most > LIKE_BEFORE:
         line += (
             f"; a day resembles the day before ({counted.features[again].name}, correlation "
@@ -132,45 +121,43 @@ def _of_days(
     return Advice(line, followed=followed)
 
 
-def _of_rows(
-    counted: CountedRows, seconds: Array, unit: str | None, stratum: str | None, *, ordered: bool
-) -> Advice:
+def _of_rows(counted: Counted, seconds: Array, asked: Options) -> Advice:
     hours = np.floor(seconds / HOUR_SECONDS).astype(np.int64) % (DAY_SECONDS // HOUR_SECONDS)
     names = _differing(counted, hours)
     if names:
         line = f"hours of the day differ more than chance allows ({names}), days do not: "
-        if unit is not None or stratum is not None:
+        if asked.unit is not None or asked.stratum is not None:
             return Advice(line + "whole days or a stratum, as asked for, fit", followed=True)
         return Advice(line + "use stratum='hour', or unit='day'", followed=False)
     apart = _rows_apart(counted, seconds)
     if apart > 1:
         line = f"days and hours differ no more than chance allows; rows up to {apart} apart depend on each other"
-        if ordered or unit is not None:
+        if asked.ordered or asked.unit is not None:
             return Advice(line, followed=True)
         return Advice(
             line + ": use ordered=True, with the reference in the order of time", followed=False
         )
     line = "days and hours differ no more than chance allows, nor do neighbouring rows: rows "
-    line += "fit" if unit is None else "would do, and smaller changes are noticed without unit="
+    line += (
+        "fit" if asked.unit is None else "would do, and smaller changes are noticed without unit="
+    )
     return Advice(line + _power(counted, periods(seconds, "day"), "days"), followed=True)
 
 
 # Counts, and what chance allows.
 
 
-def _grouped(counted: CountedRows, j: int, units: Array) -> Array:
+def _grouped(counted: Counted, j: int, units: Array) -> Array:
     """Counts (units, 16) of feature number j by unit and group of cells."""
-    feature = counted.features[j]
-    table = group_table((feature,))[0]
-    values = counted.columns[feature.name]
-    own = units[counted.rows[feature.name]] if feature.name in counted.rows else units
-    step = max(1, len(values) // MOST_LOOKED_AT)
-    at = own[::step] * COARSE_CELLS + table[feature.cells(values[::step])]
-    most = (int(units.max()) + 1) * COARSE_CELLS
-    return np.bincount(at, minlength=most).reshape(-1, COARSE_CELLS).astype(np.float64)
+    table = np.frombuffer(counted.features[j].coarse, np.uint8)
+    cells = counted.cells[:, j]
+    rows = np.flatnonzero(cells != ABSENT)
+    rows = rows[:: max(1, len(rows) // MOST_LOOKED_AT)]
+    counts = count_by(table[cells[rows], None], units[rows], int(units.max()) + 1)
+    return counts[:, 0, :COARSE_CELLS].astype(np.float64)
 
 
-def _differing(counted: CountedRows, units: Array) -> str:
+def _differing(counted: Counted, units: Array) -> str:
     """The names of the features by which units differ most; empty where chance allows it all."""
     z = np.array([_excess(_grouped(counted, j, units)) for j in range(len(counted.features))])
     limit = NormalDist().inv_cdf(1 - UNLIKELY / (3 * len(z)))
@@ -195,7 +182,7 @@ def _excess(counts: Array) -> float:
     return max(*found, _normal(float(squares.sum()), freedom))
 
 
-def _power(counted: CountedRows, units: Array, name: str) -> str:
+def _power(counted: Counted, units: Array, name: str) -> str:
     """Which differences between units these rows would have shown, in nine of ten cases, in words."""
     from scipy.stats import chi2
 
@@ -233,7 +220,7 @@ def _normal(chi_square: float, freedom: int) -> float:
 # Days in their order.
 
 
-def _unit_means(counted: CountedRows, units: Array) -> Array:
+def _unit_means(counted: Counted, units: Array) -> Array:
     """The mean rank and the mean scale of each feature in each unit, in order, (units, 2 d)."""
     place = np.unique(units, return_inverse=True)[1]
     columns = []
@@ -284,9 +271,8 @@ def _resemblance(scores: Array) -> tuple[int, float]:
     return best // 2, float(correlations[best])
 
 
-def _rows_apart(counted: CountedRows, seconds: Array) -> int:
+def _rows_apart(counted: Counted, seconds: Array) -> int:
     """The stride that neighbouring rows in the order of time call for."""
     order = np.argsort(seconds, kind="stable")[:MOST_IN_ORDER]
-    whole = [each for each in counted.features if each.name not in counted.rows]
-    strides = [rows_apart(each.cells(counted.columns[each.name][order])) for each in whole]
-    return max(strides, default=1)
+    whole = [cells for cells in counted.cells.T if (cells != ABSENT).all()]
+    return max([rows_apart(cells[order]) for cells in whole], default=1)

@@ -108,7 +108,7 @@ def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> A
     given = tolerance if isinstance(tolerance, Mapping) else {}
     usual = DEFAULT_TOLERANCE if isinstance(tolerance, Mapping) else tolerance
     names = [*(feature.name for feature in profile.features), TARGET]
-    sources = [source_of(name, profile.bases) for name in names]
+    sources = [source_of(name, profile.layout.bases) for name in names]
     known = {*names, *sources}
     if profile.target is None:
         known.remove(TARGET)

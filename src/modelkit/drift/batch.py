@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,8 +24,8 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
-from modelkit.drift.values import Alarm, FeatureDrift
+from modelkit.drift.units import BATCH_UNIT, many, plural, unit_name
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.errors import UsageError
 from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
@@ -136,37 +136,81 @@ def _check_fits(profile: Profile, tally: Tally) -> None:
         raise UsageError("the features of the tally were counted over different numbers of rows")
 
 
+@dataclass(frozen=True)
+class ExactTest:
+    """The sides of an exact test, with p-values, and what an alarm says of it.
+
+    `statistics` has the name of the statistic for each feature of each side; `promise` is the
+    guarantee of an alarm, and `note` what a report adds. `row` is the number of rows that were
+    compared, and `unit` has the units in words, None where rows are compared.
+    """
+
+    sides: Sequence[Compared]
+    statistics: Sequence[str]
+    promise: str
+    note: str
+    limits: Sequence[str]
+    checks: Sequence[DriftCheck]
+    row: int
+    unit: str | None
+
+
 def _test(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
-    """The exact tests of the counts of so many rows."""
-    test = _test_of_rows if tracker.profile.units is None else _test_of_units
-    return test(tracker, tally, rows)
-
-
-def _test_of_rows(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
+    """The report on the counts of so many rows, with the alarms that have the smallest p first."""
     profile = tracker.profile
+    alpha = tracker.alpha
+    test_of = _test_of_rows if profile.units is None else _test_of_units
+    test = test_of(profile, tally, rows, alpha, tracker.seed)
+    guarantee = f"{test.promise}{test.note}"
+    found = Findings(
+        profile, alpha, "batch", rows, guarantee, test.sides, limits=test.limits, checks=test.checks
+    )
+    alarms = [
+        _alarm(profile, test, drift, drift.p_changed, statistic, alpha)
+        for drift, statistic in zip(found.features, test.statistics, strict=True)
+        if drift.p_changed is not None and drift.p_changed <= alpha
+    ]
+    return replace(found.report(), alarms=tuple(sorted(alarms, key=lambda alarm: alarm.p)))
+
+
+def _alarm(
+    profile: Profile, test: ExactTest, drift: FeatureDrift, p: float, statistic: str, alpha: float
+) -> Alarm:
+    return Alarm(
+        kind="changed",
+        feature=drift.feature,
+        stratum=drift.stratum,
+        statistic=statistic,
+        p=p,
+        level=alpha,
+        row=test.row,
+        began=None,
+        effect=drift.effects[0] if drift.effects else None,
+        guarantee=test.promise,
+        assumptions=profile.assumptions(),
+        rows=drift.rows if test.unit is None else None,
+        unit=test.unit,
+    )
+
+
+def _test_of_rows(profile: Profile, tally: Tally, rows: int, alpha: float, seed: int) -> ExactTest:
     counts = np.zeros_like(profile.counts)
     for (_, stratum), added in zip(tally.groups, tally.counts, strict=True):
         if stratum != STRANGE:
             counts[stratum] += added
-    sides = _tested(profile, _strata(profile, counts), tracker.alpha, tracker.seed)
-    promise = (
-        "if this batch is exchangeable with the reference, any alarm is raised with a probability "
-        f"of at most {tracker.alpha:g}; exact, for this one batch"
-    )
-    found = Findings(
-        profile,
-        tracker.alpha,
-        "batch",
-        rows,
-        f"{promise}{_least_p(sides, tracker.alpha)}",
+    sides = _tested(profile, _strata(profile, counts), alpha, seed)
+    ordered = [feature.ordered for side in sides for feature in side.features]
+    return ExactTest(
         sides,
+        ["Anderson-Darling" if each else "chi-square" for each in ordered],
+        "if this batch is exchangeable with the reference, any alarm is raised with a probability "
+        f"of at most {alpha:g}; exact, for this one batch",
+        _least_p(sides, alpha),
+        limits=(),
         checks=checks.strangers(tally.strangers, rows, profile.stratum),
+        row=rows,
+        unit=None,
     )
-    alarms = []
-    for drift in found.features:
-        name = "chi-square" if drift.kind == "category" else "Anderson-Darling"
-        alarms += _alarm(found, drift, name, promise, row=rows, rows=drift.rows)
-    return replace(found.report(), alarms=_smallest_first(alarms))
 
 
 def _strata(profile: Profile, counts: Array) -> list[Compared]:
@@ -216,50 +260,31 @@ def _least_p(sides: Sequence[Compared], alpha: float) -> str:
     return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
 
 
-def _test_of_units(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
-    profile = tracker.profile
-    unit = str(profile.unit)
+def _test_of_units(profile: Profile, tally: Tally, rows: int, alpha: float, seed: int) -> ExactTest:
+    units = plural(str(profile.unit))
     names = _unit_names(profile, tally)
     known = [i for i, (_, stratum) in enumerate(tally.groups) if stratum != STRANGE]
     strata = [tally.groups[i][1] for i in known]
     counts = tally.counts[known]
-    table = group_table(profile.features)
-    shares = np.array([shares_of(own, table) for own in counts], np.uint16)
-    result = compare_units(
-        tracker.of_units().reference,
-        shares.reshape(len(known), len(profile.features), -1),
-        strata,
-        np.array([feature.weight > 0 for feature in profile.features]),
-        alpha=tracker.alpha,
-        seed=tracker.seed,
-    )
-    promise = (
-        f"if {many(len(known), unit)} and the {plural(unit)} of the reference are exchangeable, any "
-        f"alarm is raised with a probability of at most {tracker.alpha:g}; exact, for this one call"
-    )
+    result = compare_units(profile, counts, strata, alpha=alpha, seed=seed)
     limits = []
-    if result.least > tracker.alpha:
+    if result.least > alpha:
         limits.append(
             f"with so few units no p-value is below {result.least:.2g}, so that no alarm is possible "
-            f"at alpha {tracker.alpha:g}: show more units at once, or raise alpha"
+            f"at alpha {alpha:g}: show more units at once, or raise alpha"
         )
-    found = Findings(
-        profile,
-        tracker.alpha,
-        "batch",
-        rows,
-        promise,
+    return ExactTest(
         [replace(units_side(profile, counts, strata), changed=result.p)],
+        [f"permutations of {units}, by their {score}" for score in result.scores],
+        f"if {many(len(known), str(profile.unit))} and the {units} of the reference are "
+        f"exchangeable, any alarm is raised with a probability of at most {alpha:g}; exact, for "
+        "this one call",
+        "",
         limits=limits,
         checks=checks.strange_units(profile, len(names) - len(known), tally.strangers),
+        row=rows - tally.strangers,
+        unit=_units_text([names[i] for i in known]),
     )
-    tested = [names[i] for i in known]
-    alarms = []
-    for drift, score in zip(found.features, result.scores, strict=True):
-        name = f"permutations of {plural(unit)}, by their {score}"
-        row = tally.rows - tally.strangers
-        alarms += _alarm(found, drift, name, promise, row=row, unit=_units_text(tested))
-    return replace(found.report(), alarms=_smallest_first(alarms))
 
 
 def _unit_names(profile: Profile, tally: Tally) -> list[str]:
@@ -278,41 +303,6 @@ def _units_text(names: Sequence[str]) -> str:
         return "".join(names)
     unit = names[0].split(" ")[0]
     return f"{many(len(names), unit)}, {names[0]} to {names[-1]}"
-
-
-def _alarm(
-    found: Findings,
-    drift: FeatureDrift,
-    statistic: str,
-    promise: str,
-    *,
-    row: int,
-    rows: int | None = None,
-    unit: str | None = None,
-) -> list[Alarm]:
-    """The alarm of a feature with a p-value of at most alpha; none with another."""
-    if drift.p_changed is None or drift.p_changed > found.alpha:
-        return []
-    alarm = Alarm(
-        kind="changed",
-        feature=drift.feature,
-        stratum=drift.stratum,
-        statistic=statistic,
-        p=drift.p_changed,
-        level=found.alpha,
-        row=row,
-        began=None,
-        effect=drift.effects[0] if drift.effects else None,
-        guarantee=promise,
-        assumptions=found.profile.assumptions(),
-        rows=rows,
-        unit=unit,
-    )
-    return [alarm]
-
-
-def _smallest_first(alarms: Sequence[Alarm]) -> tuple[Alarm, ...]:
-    return tuple(sorted(alarms, key=lambda alarm: alarm.p))
 
 
 # A span of the past.

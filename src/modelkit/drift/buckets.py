@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
+from numbers import Real
 from typing import final
 
 import numpy as np
@@ -19,12 +20,13 @@ from modelkit.drift.cells import CELLS
 from modelkit.drift.counts import count_by
 from modelkit.drift.profile import Profile
 from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
+from modelkit.errors import UsageError
 
 MOST_HOURS = 48  # that had rows; what is older is kept by the day
 MOST_DAYS = 366
 LEAST_BUCKETS = 4  # hours and days each, however large one is
 HISTORY_BYTES = 1 << 25  # of memory, unless the caller says otherwise
-TALLIED_AT_ONCE = 1 << 16  # cells, so that those of many rows stay in cache
+ALL = slice(None)
 OF_LABELS = slice(-1, None)  # of the features: the labels, where they are one
 MOST_ERAS = 16
 MANY_ROWS = 1 << 32  # rows of a bucket from which its counts are int64 and no more uint32
@@ -45,18 +47,16 @@ class TimeBucket:
     rows: int = 0
     losses: tuple[int, float, float] = (0, 0.0, 0.0)
 
-    def add(self, s: int, features: slice, added: Array, rows: int) -> None:
-        """Take counts of some features in, (features, 67), of rows of stratum number `s`."""
-        self._add(self.writable(self.rows + rows)[s, features], added, rows)
+    def add(self, added: Array, rows: int, features: slice = ALL) -> None:
+        """Take counts of rows in, those of the first strata and of some features."""
+        counts = self.writable(self.rows + rows)[: len(added), features]
+        np.add(counts, added, out=counts, casting="unsafe")
+        self.rows += rows
 
     def join(self, other: TimeBucket) -> None:
         """Take in another bucket's rows and losses."""
-        self._add(self.writable(self.rows + other.rows), other.counts, other.rows)
+        self.add(other.counts, other.rows)
         self.add_losses(other.losses)
-
-    def _add(self, to: Array, added: Array, rows: int) -> None:
-        np.add(to, added, out=to, casting="unsafe")
-        self.rows += rows
 
     def writable(self, rows: int) -> Array:
         """The counts, to be changed: a copy's where they are shared, and wide enough for so many rows."""
@@ -91,7 +91,7 @@ class Buckets:
         most_bytes: of memory for counts; 0 to keep none.
     """
 
-    changing = ("forgotten", "of_hours", "of_days")
+    changing = ("forgotten", "stored")
 
     def __init__(self, strata: int, features: int, most_bytes: int) -> None:
         self.shape = (strata, features, CELLS)
@@ -100,22 +100,24 @@ class Buckets:
         self.forgotten = 0
         self.most_hours, self.most_days = reach(self.shape, most_bytes)
 
-    def count(self, s: int, cells: Array, times: Array | float) -> Array:
-        """Count rows of stratum number `s`; returns their counts.
+    def count(self, cells: Array, strata: Array | None, times: Array | float) -> Array:
+        """Count rows; returns their counts (strata, d, 67).
 
         Args:
-            s: the number of the stratum.
             cells: uint8 (n, d).
+            strata: the number of each row's stratum, (n,), negative for a row of none; None where
+                there is one.
             times: when the rows were, in POSIX seconds, float64 (n,), or of all together.
         """
         width = cells.shape[1]
-        total = np.zeros((width, CELLS), np.int64)
+        total = np.zeros((self.shape[0], width, CELLS), np.int64)
         for hour, rows in by_hour(times, len(cells)):
-            added = tally_all(cells if rows is None else cells[rows])
+            group = None if strata is None else strata[rows]
+            added = count_by(cells[rows], group, self.shape[0])
             total += added
-            n = len(cells) if rows is None else len(rows)
             if self.most_hours:
-                self._at(hour).add(s, slice(0, width), added, n)
+                n = len(cells[rows]) if group is None else int((group >= 0).sum())
+                self._at(hour).add(added, n, slice(0, width))
                 self._fold()
         return total
 
@@ -129,11 +131,10 @@ class Buckets:
         for hour, rows in by_hour(times, len(given)):
             bucket = self._at(hour)
             if losses is not None:
-                own = losses if rows is None else losses[rows]
+                own = losses[rows]
                 bucket.add_losses((len(own), float(own.sum()), float((own * own).sum())))
             if targets is not None:
-                cells = targets if rows is None else targets[rows]
-                bucket.add(0, OF_LABELS, tally_all(cells), 0)
+                bucket.add(count_by(targets[rows]), 0, OF_LABELS)
             self._fold()
 
     def _at(self, hour: int) -> TimeBucket:
@@ -191,22 +192,14 @@ class Buckets:
     # To go on from later.
 
     @property
-    def of_hours(self) -> dict[str, Array]:
-        """The buckets of hours as arrays."""
-        return self._arrays(self.hours)
+    def stored(self) -> dict[str, dict[str, Array]]:
+        """The buckets of hours and days as arrays."""
+        return {"hours": self._arrays(self.hours), "days": self._arrays(self.days)}
 
-    @of_hours.setter
-    def of_hours(self, arrays: Mapping[str, Array]) -> None:
-        self.hours = self._of_arrays(arrays, HOUR_SECONDS)
-
-    @property
-    def of_days(self) -> dict[str, Array]:
-        """The buckets of days as arrays."""
-        return self._arrays(self.days)
-
-    @of_days.setter
-    def of_days(self, arrays: Mapping[str, Array]) -> None:
-        self.days = self._of_arrays(arrays, DAY_SECONDS)
+    @stored.setter
+    def stored(self, arrays: Mapping[str, Mapping[str, Array]]) -> None:
+        self.hours = self._of_arrays(arrays["hours"], HOUR_SECONDS)
+        self.days = self._of_arrays(arrays["days"], DAY_SECONDS)
 
     def _arrays(self, kept: Mapping[int, TimeBucket]) -> dict[str, Array]:
         buckets = [kept[number] for number in sorted(kept)]
@@ -315,35 +308,19 @@ def reach(shape: tuple[int, int, int], most_bytes: int) -> tuple[int, int]:
     return hours, days
 
 
-def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | None]]:
-    """Each hour with the numbers of its rows, the oldest first.
-
-    The numbers are None where all rows are of one hour, as nearly always.
-    """
+def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | slice]]:
+    """Each hour with its rows: their numbers, or all, as nearly always; the oldest first."""
     if not rows:
         return
     hours = np.floor_divide(times, HOUR_SECONDS)
     low = int(hours.min())
     if low == hours.max():
-        yield low, None
+        yield low, ALL
         return
     order = np.argsort(hours, kind="stable")
     starts = np.flatnonzero(np.diff(hours[order])) + 1
     for own in np.split(order, starts):
         yield int(hours[own[0]]), own
-
-
-def tally_all(cells: Array) -> Array:
-    """As `count_by`, a part of the rows at a time: int64 (d, 67)."""
-    n, width = cells.shape
-    step = max(TALLIED_AT_ONCE // max(width, 1), 1)
-    if n <= step:
-        counts: Array = count_by(cells)[0]
-        return counts
-    total = np.zeros((width, CELLS), np.int64)
-    for start in range(0, n, step):
-        total += count_by(cells[start : start + step])[0]
-    return total
 
 
 def _narrow(counts: Array) -> Array:
@@ -353,3 +330,10 @@ def _narrow(counts: Array) -> Array:
         if most <= np.iinfo(dtype).max:
             return counts.astype(dtype)
     return counts.astype(np.int64)
+
+
+def check_history(history: float) -> int:
+    """The bytes of a history. Raises UsageError for what is no number of bytes."""
+    if not isinstance(history, Real) or not 0 <= history < inf:
+        raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
+    return int(history)

@@ -42,6 +42,7 @@ COARSE_CELLS = 16
 EDGE_SLOTS = 1 << 11  # of equal width, which say between which edges a number lies
 MANY_VALUES = 192  # from which looking them up in slots is faster than searching the edges
 SORTED_FROM = 2048  # values from which sorting them is faster than finding the cell of each
+BINS = 10  # of about a tenth of the reference each
 LONGEST_NAME = 32  # of a category's name; a longer one is known by its hash
 
 
@@ -185,6 +186,17 @@ class Feature:
             return self._lookup[named]
         return REST if self.open or name_hash(item) in self.known else UNKNOWN_CATEGORY
 
+    def bins(self, reference: Array, recent: Array) -> tuple[tuple[str, int, int], ...]:
+        """The customary bins of counts (67,): (upper end, reference rows, recent rows).
+
+        A category that the reference has is a bin, and all others together are one. Other values
+        have ten bins of about a tenth of the reference each, whose ends are the ends of cells next
+        to the deciles; fewer where one value has more than a tenth.
+        """
+        if self.ordered:
+            return _deciles(self, reference[:GONE], recent[:GONE])
+        return _categories(self.labels(), reference, recent)
+
     def labels(self) -> list[str]:
         """The contents of each of the 67 cells, in words."""
         if self.kind == "category":
@@ -200,6 +212,49 @@ class Feature:
             return ["any"]
         between = [f"{low} to {high}" for low, high in pairwise(words)]
         return [f"up to {words[0]}", *between, f"above {words[-1]}"]
+
+
+def _categories(
+    labels: Sequence[str], reference: Array, recent: Array
+) -> tuple[tuple[str, int, int], ...]:
+    known = [cell for cell in range(REST) if reference[cell]]
+    bins = [(labels[cell], int(reference[cell]), int(recent[cell])) for cell in known]
+    others = int(reference[REST:GONE].sum())
+    rest = int(recent[:GONE].sum()) - sum(now for _, _, now in bins)
+    if others or rest or not bins:
+        bins.append(("(other)", others, rest))
+    return tuple(bins)
+
+
+def _deciles(feature: Feature, reference: Array, recent: Array) -> tuple[tuple[str, int, int], ...]:
+    ends = _ends(feature)
+    cuts = _next_to_deciles(reference, len(ends))
+    names = [ends[cell] for cell in cuts]
+    names.append("true" if feature.kind == "flag" else "inf")
+    starts = [0, *(cell + 1 for cell in cuts)]
+    before = np.add.reduceat(reference, starts)
+    now = np.add.reduceat(recent, starts)
+    return tuple(zip(names, before.tolist(), now.tolist(), strict=True))
+
+
+def _next_to_deciles(reference: Array, ends: int) -> list[int]:
+    """The cells, of the first `ends`, at whose ends the bins of counts (66,) end."""
+    upto = np.cumsum(reference)[:ends]
+    total = reference.sum()
+    nearest = []
+    for tenth in range(1, BINS):
+        far = np.abs(upto - total * tenth / BINS)
+        nearest.append(int(far.argmin()))
+    return [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
+
+
+def _ends(feature: Feature) -> list[str]:
+    """The upper ends of the cells that a value can be at or below, in order: all but the last."""
+    if feature.kind == "flag":
+        return ["-inf", "false"]
+    if feature.kind == "time":
+        return ["-inf", *(str(np.datetime64(int(edge), "us")) for edge in feature.edges)]
+    return ["-inf", *(str(np.float32(edge)) for edge in feature.edges)]
 
 
 def _edge_text(edge: float, kind: FeatureKind) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import isfinite, nan
 from statistics import median
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from typing import NamedTuple
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm, FeatureDrift
 from modelkit.drift.words import name_of, percent
-from modelkit.report.html import Markup, element, short
+from modelkit.report import html
+from modelkit.report.html import Markup, element
 from modelkit.report.plot import Axis, Plot, text_at
 
 WIDTH = 480
@@ -122,7 +124,7 @@ def _edges(labels: Sequence[str]) -> list[tuple[float, str]]:
     edges = [(float(k), _lower_edge(label)) for k, label in enumerate(labels)]
     edges = [(k, text) for k, text in edges if text]
     if not edges:
-        return [(k + 0.5, short(label)) for k, label in enumerate(labels[:4])]
+        return [(k + 0.5, html.short(label)) for k, label in enumerate(labels[:4])]
     longest = max(len(text) for _, text in edges)
     room = max(2, min(MOST_EDGES, int(420 / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / (room - 1)) for k in range(room)}
@@ -147,21 +149,22 @@ def _bars(name: str, cells: Sequence[Cell]) -> Markup:
     widest = max(cell.most for cell in kept)
     axes = Axis(0, widest, marks=()), Axis(height, 0, marks=())
     plot = Plot(*axes, WIDTH, height + 8, 130, 92, 4, 4)
-    groups = []
-    for place, cell in enumerate(kept):
-        start = pair * place + 2
-        known = [share for share in cell.shares[:2] if isfinite(share)]
-        middle = start + pair / 2 + 2
-        bars = [element("title", cell.about)]
-        for k, (look, share) in enumerate(zip(LOOKS, cell.shares, strict=False)):
-            if isfinite(share):
-                y = start + (BAR + 1) * k
-                bars.append(plot.box((0, share), (y, y + BAR), look))
-        bars.append(text_at(plot.left - 6, middle, _short_label(cell.label), "end"))
-        shares = ", ".join(map(percent, known))
-        bars.append(text_at(plot.across(cell.most) + 6, middle, shares, "start"))
-        groups.append(element("g", *bars))
+    groups = [_group(plot, cell, pair * place + 2) for place, cell in enumerate(kept)]
     return plot.picture(name, *groups)
+
+
+def _group(plot: Plot, cell: Cell, y: int) -> Markup:
+    """The bars of one category, between its name and the shares of all rows and the recent ones."""
+    parts = [element("title", cell.about)]
+    for k, share in enumerate(cell.shares):
+        if isfinite(share):
+            start = y + (BAR + 1) * k
+            parts.append(plot.box((0, share), (start, start + BAR), LOOKS[k]))
+    middle = y + (BAR + 1) * len(cell.shares) / 2 + 4
+    shares = ", ".join(percent(share) for share in cell.shares[:2] if isfinite(share))
+    parts.append(text_at(plot.left - 6, middle, _short(html.short(cell.label)), "end"))
+    parts.append(text_at(plot.across(cell.most) + 6, middle, shares, "start"))
+    return element("g", *parts)
 
 
 def _largest(cells: Sequence[Cell]) -> list[Cell]:
@@ -175,80 +178,60 @@ def _largest(cells: Sequence[Cell]) -> list[Cell]:
     return kept
 
 
-def _short_label(label: str) -> str:
-    return label[:18] + "..." if len(label) > 20 else short(label)
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
 
 # Over time.
 
 
-class Span(NamedTuple):
-    """From the first to the last row, in rows or in seconds since 1970."""
-
-    first: float
-    last: float
-    timed: bool
-
-    def text(self, at: float) -> str:
-        """A row or a time in words; the day alone where there are many."""
-        if not self.timed:
-            return f"{at:,.0f}"
-        return second_text(at)[:10] if self.last - self.first > LONG else second_text(at)
-
-    def axis(self) -> Axis:
-        """The axis, with its ends and its middle marked."""
-        places = (self.first, (self.first + self.last) / 2, self.last)
-        name = "time, UTC" if self.timed else "rows"
-        return Axis(self.first, self.last, name, [(at, self.text(at)) for at in places])
-
-    def ends(self, alarm: Alarm) -> tuple[float, float]:
-        """Where the change began, and where the alarm came."""
-        came = _time_of(alarm)
-        if self.timed and came is not None:
-            return came if alarm.began_time is None else alarm.began_time, came
-        return float(alarm.row if alarm.began is None else alarm.began), float(alarm.row)
-
-
 def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
     """From where each change began to where its alarm came, a line for each feature.
 
-    Over time where the alarms and the rows have times, else over rows: labels, which are counted
-    apart from rows, are left out then.
+    Over time where the alarms and the rows have times, else over rows.
     """
-    span = _span(alarms, rows, times)
-    shown = [alarm for alarm in alarms if span.timed or alarm.kind != "performance"]
-    last = {name_of(alarm): alarm for alarm in shown}
-    lines = [*last.items()][:MOST_LINES]
+    first, last = times or (0.0, 0.0)
+    timed = last - first > SHORTEST and all(_ends(alarm, timed=True) for alarm in alarms)
+    if not timed:
+        first, last = 0.0, float(rows)
+    ends = {name_of(alarm): _ends(alarm, timed=timed) for alarm in alarms}
+    lines = [(name, *pair) for name, pair in ends.items() if pair][:MOST_LINES]
     if rows <= 0 or not lines:
         return Markup()
-    marks = [(k + 0.5, _short_name(name)) for k, (name, _) in enumerate(lines)]
-    y = Axis(len(lines), 0, marks=marks)
-    plot = Plot(span.axis(), y, WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
-    groups = []
-    for k, (name, alarm) in enumerate(lines):
-        began, came = span.ends(alarm)
-        about = f"{name}: began at about {span.text(began)}, alarm at {span.text(came)}"
-        bars = [
-            element("title", about),
-            plot.box((began, came), (k + 0.3, k + 0.7), "then"),
-            plot.box((came, span.last), (k + 0.4, k + 0.6), "new"),
-            plot.dot(came, k + 0.5, "new"),
-        ]
-        groups.append(element("g", *bars))
+    text = partial(_moment, timed=timed, long=last - first > LONG)
+    ticks = [(at, text(at)) for at in (first, (first + last) / 2, last)]
+    names = [(k + 0.5, _short(name)) for k, (name, _, _) in enumerate(lines)]
+    x = Axis(first, last, "time, UTC" if timed else "rows", ticks)
+    y = Axis(len(lines), 0, marks=names)
+    plot = Plot(x, y, WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
+    groups = [_line(plot, k, *line, text) for k, line in enumerate(lines)]
     return plot.picture("when each change began, and when its alarm came", *groups)
 
 
-def _span(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Span:
-    known = all(_time_of(alarm) is not None for alarm in alarms)
-    if times is None or times[1] - times[0] <= SHORTEST or not known:
-        return Span(0.0, float(rows), timed=False)
-    return Span(*times, timed=True)
+def _line(
+    plot: Plot, k: int, name: str, began: float, came: float, text: Callable[[float], str]
+) -> Markup:
+    about = f"{name}: began at about {text(began)}, alarm at {text(came)}"
+    change = plot.box((began, came), (k + 0.3, k + 0.7), "then")
+    since = plot.box((came, plot.x.high), (k + 0.4, k + 0.6), "new")
+    return element("g", element("title", about), change, since, plot.dot(came, k + 0.5, "new"))
 
 
-def _time_of(alarm: Alarm) -> float | None:
-    """When an alarm came; at least when the change began, where a unit of rows was judged."""
-    return alarm.began_time if alarm.time is None else alarm.time
+def _moment(at: float, *, timed: bool, long: bool) -> str:
+    """A row or a time in words; the day alone where there are many."""
+    if not timed:
+        return f"{at:,.0f}"
+    return second_text(at)[:10] if long else second_text(at)
 
 
-def _short_name(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
+def _ends(alarm: Alarm, *, timed: bool) -> tuple[float, float] | None:
+    """Where the change began and where its alarm came; None where that has no place.
+
+    Labels are counted apart from rows, and the alarm of a unit has the time of its change at least.
+    """
+    began, came = (alarm.began_time, alarm.time) if timed else (alarm.began, alarm.row)
+    if came is None:
+        came = began
+    if came is None or (alarm.kind == "performance" and not timed):
+        return None
+    return came if began is None else began, came

@@ -8,7 +8,6 @@ from the same arguments.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 from collections import deque
@@ -72,14 +71,11 @@ def thaw(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str = "") ->
         return fresh
     if hasattr(fresh, "changing"):
         return _filled(fresh, plain, arrays, path)
-    if dataclasses.is_dataclass(fresh):
-        return _entry(type(fresh), plain, arrays, path)
     if isinstance(plain, dict):
-        _check_names(fresh if isinstance(fresh, Mapping) and fresh else plain, plain, path)
-        known = fresh if isinstance(fresh, Mapping) else {}
+        known = fresh or dict.fromkeys(plain)
+        _check_names(known, plain, path)
         return {
-            name: thaw(known.get(name), part, arrays, f"{path}/{name}")
-            for name, part in plain.items()
+            name: thaw(known[name], part, arrays, f"{path}/{name}") for name, part in plain.items()
         }
     if isinstance(plain, list):
         return _items(fresh, plain, arrays, path)
@@ -138,9 +134,7 @@ def _entry(kind: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any
 
 
 def _items(fresh: Any, plain: list[Any], arrays: Mapping[str, Array], path: str) -> Any:
-    known = [None] * len(plain)
-    if isinstance(fresh, list | tuple | deque) and fresh:
-        known = [*fresh]
+    known = [*(fresh or [None] * len(plain))]
     if len(known) != len(plain):
         raise ValueError(f"{path} has {len(plain)} entries, and not {len(known)}")
     pairs = zip(known, plain, strict=True)
@@ -167,24 +161,6 @@ def _scalar(fresh: Any, plain: Any, path: str) -> Any:
     if fresh is not None and type(plain) is not type(fresh):
         raise ValueError(f"{path} is a {type(fresh).__name__}, and not {plain!r:.80}")
     return plain
-
-
-def copied(value: Any) -> Any:
-    """The value as it is now: what changes is copied, all else is shared."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, np.random.Generator):
-        return copy.deepcopy(value)
-    if hasattr(value, "changing"):
-        other = copy.copy(value)
-        for name in value.changing:
-            setattr(other, name, copied(getattr(value, name)))
-        return other
-    if isinstance(value, dict):
-        return {name: copied(part) for name, part in value.items()}
-    if isinstance(value, list | deque):
-        return _like(value, [copied(part) for part in value])
-    return value
 
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:

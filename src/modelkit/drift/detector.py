@@ -126,7 +126,8 @@ class Detector:
     @property
     def rows(self) -> int:
         """The number of rows taken, of all references."""
-        return self._tracker.notes.rows_before + self._tracker.rows
+        with self._tracker.lock:
+            return self._tracker.notes.rows_before + self._tracker.rows
 
     def update(
         self, X: Any = None, scores: Any = None, *, order: Order = "any", at: Any = None

@@ -15,22 +15,23 @@ from typing import Literal, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import checks, exact
-from modelkit.drift.audit import bins_of
-from modelkit.drift.cells import GONE, Feature
+from modelkit.drift import checks, effects
+from modelkit.drift.alarms import counts_in
+from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.effects import UnitSides
 from modelkit.drift.notes import Acknowledgement, united
 from modelkit.drift.open_unit import Units
 from modelkit.drift.performance import stream_performance
-from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
-from modelkit.drift.raised import counts_in
 from modelkit.drift.report import DriftReport
-from modelkit.drift.segments import Pair, pairs_of, segment_drifts
+from modelkit.drift.segments import Latest, latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import many, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
+from modelkit.stats.evidence import Guarantee
 
+NO_COUNTS = (0,) * CELLS
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 
 
@@ -54,7 +55,7 @@ class Compared:
     material: Many[float | None] = ()
     began: Many[int | None] = ()
     values: Many[int] = ()
-    at_alarm: Mapping[str, Array] = field(default_factory=dict)
+    at_alarm: Mapping[str, Many[int]] = field(default_factory=dict)
     effects: Callable[[int], tuple[Effect, ...]] | None = None
 
     def drifts(self) -> list[FeatureDrift]:
@@ -63,14 +64,11 @@ class Compared:
 
     def _drift(self, j: int, feature: Feature) -> FeatureDrift:
         reference, counts = self.reference[j], self.counts[j]
-        changed = self.changed[j] if self.changed else None
-        material = self.material[j] if self.material else None
-        suspect = min((p for p in (changed, material) if p is not None), default=1.0) < SUSPECT
-        at_alarm = self.at_alarm.get(feature.name)
         before, now = _shares(reference), _shares(counts)
-        then = before * 0 if at_alarm is None else _shares(at_alarm)
+        then = _shares(np.array(self.at_alarm.get(feature.name, NO_COUNTS)))
         labels = feature.labels()
         shown = _shown_cells(labels, before + now + then)
+        changed, material = (p[j] if p else None for p in (self.changed, self.material))
         rows = int(counts.sum())
         return FeatureDrift(
             feature=feature.name,
@@ -80,20 +78,24 @@ class Compared:
             p_changed=changed,
             p_material=material,
             effects=self._effects(j, feature),
-            reference_rows=int(reference.sum()),
-            compared=int(self.values[j]) if len(self.values) else rows,
             missing=(float(before[GONE]), float(now[GONE])),
             weight=feature.weight,
-            began=self.began[j] if self.began and suspect else None,
+            began=self._began(j, changed, material),
             cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
-            bins=bins_of(feature, reference, counts),
-            at_alarm=() if at_alarm is None else tuple(then[shown].tolist()),
+            bins=feature.bins(reference, counts),
+            reference_rows=int(reference.sum()),
+            compared=self.values[j] if self.values else rows,
+            at_alarm=tuple(then[shown].tolist()) if then.any() else (),
         )
+
+    def _began(self, j: int, *p: float | None) -> int | None:
+        suspect = any(each is not None and each < SUSPECT for each in p)
+        return self.began[j] if suspect and self.began else None
 
     def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
         if self.effects is not None:
             return self.effects(j)
-        return exact.all_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+        return effects.row_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
 
 
 def _shares(counts: Array) -> Array:
@@ -115,7 +117,7 @@ def _shown_cells(labels: Many[str], shares: Array) -> list[int]:
 class Findings:
     """All that a report is made of, as copies: it may be made while more rows come in.
 
-    `limits` are said beside the assumptions of the profile, `pairs` are features in segments, and
+    `limits` are said beside the assumptions of the profile, `latest` are features in segments, and
     the other fields are those of a DriftReport.
     """
 
@@ -131,7 +133,7 @@ class Findings:
     performance: Performance | None = None
     skipped: int = 0
     times: tuple[float, float] | None = None
-    pairs: Many[Pair] = ()
+    latest: Many[Latest] = ()
     acknowledged: tuple[Acknowledgement, ...] = ()
 
     @cached_property
@@ -154,7 +156,7 @@ class Findings:
             performance=self.performance,
             skipped=self.skipped,
             times=self.times,
-            segments=segment_drifts(self.pairs),
+            segments=segment_drifts(self.profile.features, self.profile.segments, self.latest),
             acknowledged=self.acknowledged,
         )
 
@@ -170,7 +172,7 @@ def of_stream(tracker: Tracker) -> Findings:
         alarms=tracker.alarms,
         performance=stream_performance(tracker),
         times=tracker.times,
-        pairs=pairs_of(
+        latest=latest_of(
             tracker.profile.features, tracker.segmented, tracker.alarms, tracker.counted
         ),
         acknowledged=tracker.notes.of_reference(),
@@ -207,7 +209,7 @@ def _of_rows(tracker: Tracker) -> Findings:
         tracker.alpha,
         "stream",
         tracker.rows,
-        tracker.promise,
+        tracker.terms.promise,
         sides,
         limits=limits,
         checks=found,
@@ -237,10 +239,10 @@ def _counted(stream: Sequence) -> Array:
     return counts
 
 
-def _at_alarm(alarms: Many[Alarm], stratum: str | None) -> dict[str, Array]:
+def _at_alarm(alarms: Many[Alarm], stratum: str | None) -> dict[str, Many[int]]:
     """The counts (67,) of the rows of the last alarm of each feature in a stratum."""
-    own = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
-    return {alarm.feature: np.array(alarm.counts) for alarm in own}
+    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
+    return {alarm.feature: alarm.counts for alarm in counted}
 
 
 def _of_units(tracker: Tracker, units: Units) -> Findings:
@@ -265,7 +267,7 @@ def _of_units(tracker: Tracker, units: Units) -> Findings:
         tracker.alpha,
         "stream",
         tracker.rows,
-        tracker.promise,
+        tracker.terms.promise,
         [side, *_labels_side(tracker)],
         limits=[*_progress(units), *tracker.about_references()],
         checks=found,
@@ -319,27 +321,35 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
     found: list[DriftCheck] = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
-        recent = np.sum([_counted(stream) for stream in streams], axis=0)
-        wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
-        staked = float(np.mean([stream.staked(first.guarantee) for stream in streams]))
-        p = anytime_p(wealth, staked).tolist()
+        p, enough = _mean_evidence(streams, first.guarantee)
+        recent = _summed([_counted(stream) for stream in streams])
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
-        alarms += [
-            first.alarm(s, Crossing("material", j, p[j], rows, None, recent[j][None]))
-            for j in np.flatnonzero(streams[0].bettors["material"].enough(wealth)).tolist()
-        ]
-        totals = np.sum([stream.totals for stream in streams], axis=0)
-        found += checks.unseen(profile.features, totals)
-    strangers = sum(tracker.strangers for tracker in trackers)
+        crossed = [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
+        alarms += [first.alarm(s, crossing) for crossing in crossed]
+        found += checks.unseen(profile.features, _summed([own.totals for own in streams]))
+    strange = sum(tracker.strangers for tracker in trackers)
     return Findings(
         profile,
         first.alpha,
         "stream",
         rows,
-        f"of the mean of {len(trackers)} workers' evidence, read once: {first.promise}",
+        f"of the mean of {len(trackers)} workers' evidence, read once: {first.terms.promise}",
         sides,
         alarms=tuple(alarms),
         limits=["changed, performance and labels need one sequence, and are not merged"],
-        checks=[*found, *checks.strangers(strangers, rows, profile.stratum)],
+        checks=[*found, *checks.strangers(strange, rows, profile.stratum)],
         acknowledged=united([tracker.notes for tracker in trackers]),
     ).report()
+
+
+def _mean_evidence(streams: Many[Sequence], guarantee: Guarantee) -> tuple[list[float], list[int]]:
+    """The p-value of each feature by several streams, and the numbers of those with an alarm."""
+    wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
+    staked = float(np.mean([stream.staked(guarantee) for stream in streams]))
+    enough = np.flatnonzero(streams[0].bettors["material"].enough(wealth))
+    return anytime_p(wealth, staked).tolist(), enough.tolist()
+
+
+def _summed(counts: Many[Array]) -> Array:
+    total: Array = np.sum(counts, axis=0)
+    return total

@@ -2,123 +2,362 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, TypeVar
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import fitting, refusals
-from modelkit.drift.counts import Tally
+from modelkit.drift.advice import advise
+from modelkit.drift.cells import ABSENT, Feature
+from modelkit.drift.columns import (
+    ColumnsByName,
+    FeatureKind,
+    feature_kind,
+    fifth,
+    length,
+    stratum_names,
+    take_rows,
+)
+from modelkit.drift.counts import Tally, count_by
+from modelkit.drift.dependence import every, leave_out, rows_apart, sparse_text
+from modelkit.drift.edges import fit_feature
+from modelkit.drift.layout import Layout, shared_weights
 from modelkit.drift.losses import baseline_of_losses
-from modelkit.drift.profile import Profile
-from modelkit.drift.reference_fields import counted_fields, labelled_fields
+from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
+from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments
-from modelkit.drift.unit_fit import Marking, units_of_counts
-from modelkit.drift.vectors import expand
+from modelkit.drift.sides import Options, Sides, read_sides
+from modelkit.drift.target import TARGET, fit_labels
+from modelkit.drift.units import (
+    FEWEST_UNITS,
+    ReferenceUnits,
+    group_table,
+    many,
+    most_units,
+    plural,
+    shares_of,
+)
+from modelkit.drift.vectors import Basis, expand, fit_basis
+from modelkit.embedding.recipe import TEXT
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import UsageError
+from modelkit.events import Advised, emit, wanted
 from modelkit.model.model import Model
 
+MOST_STRATA = 64
 
-@final
-@dataclass(frozen=True)
-class Options:
-    """The arguments of `Profile.fit` beside the rows; see there."""
-
-    model: Model | None
-    scores: Any
-    labels: Any
-    losses: Any
-    positive: Any
-    ordered: bool
-    stratum: str | None
-    text: Sequence[str]
-    importance: Mapping[str, float]
-    unit: str | None
-    time: str | None
-    segments: Sequence[str]
-    seed: int
+Made = TypeVar("Made")
 
 
-def of_rows(X: Any, reference: Any, asked: Options) -> Profile:
-    """The profile of rows. Raises what `Profile.fit` says."""
-    refusals.check_arguments(
-        reference,
-        asked.model,
-        asked.scores,
-        labels=asked.labels,
-        losses=asked.losses,
-        positive=asked.positive,
+def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -> Made:
+    """What a Profile makes of rows; `make` is its class. Raises what `Profile.fit` says."""
+    sides = read_sides(X, reference, asked)
+    made = Fitting(asked)
+    made.inputs(sides.train)
+    answers = _answers(made, sides, asked)
+    made.check_names()
+    marks = sides.marks
+    strata, member = _strata_of(sides, asked.stratum)
+    layout = Layout(
+        features=tuple(made.features),
+        bases=made.bases,
+        strata=strata,
+        stratum=asked.stratum,
+        timed=marks.cycle is not None,
+        unit=asked.unit,
+        time=asked.time,
+        class_names=sides.class_names,
     )
-    refusals.check_segments(asked.segments, asked.stratum, asked.unit)
-    ordered = asked.ordered
-    marking = Marking(asked.unit, asked.time, asked.stratum)
-    sides, marks = marking.sides(X, reference, asked.model, ordered=ordered, seed=asked.seed)
-    kinds = fitting.length_columns(asked.text, asked.model)
-    fitted = fitting.Fitting(kinds, fitting.AlphaWeights(asked.importance), asked.seed)
-    fitted.inputs(sides.train, marking.aside)
-    answers = fitting.fit_answers(fitted, sides, asked.scores, marks.units, ordered=ordered)
-    refusals.check_names(fitted.features, asked.labels, kinds, asked.importance)
-    found = counted_fields(fitted, sides, answers, marking, marks, ordered=ordered)
-    profile = _segmented(Profile(**found), sides, answers, asked.segments, marks.seconds)
+    columns = expand(sides.held, made.bases)
+    cells = _cells_of(layout, columns, answers)
+    features, thinned = _apart(layout.features, cells, member, asked)
+    counts = count_by(thinned, member, len(strata))
+    sparse = sparse_text(features, counts)
+    if sparse is not None and wanted(Advised):
+        emit(Advised(sparse))
+    inputs = {each.name: columns[each.name] for each in features if not each.output}
+    return make(
+        layout=replace(layout, features=shared_weights(features)),
+        counts=counts,
+        rows=len(cells),
+        train_rows=length(sides.train),
+        ordered=asked.ordered,
+        advice=advise(features, cells, marks, asked),
+        units=_units_of(features, cells, member, marks.units, asked),
+        duplicates=duplicates(inputs),
+        segments=fit_segments(asked.segments, features, cells, marks.seconds),
+        **_of_labels(made, answers, len(cells), asked),
+    )
+
+
+def _of_labels(made: Fitting, answers: Answers, rows: int, asked: Options) -> dict[str, Any]:
+    """What the labels or losses of a reference say, by the names of a Profile's fields."""
     if asked.labels is None:
         losses = asked.losses
-        baseline = None if losses is None else baseline_of_losses(losses, profile.rows)
-        return replace(profile, baseline=baseline)
-    of_labels = labelled_fields(
-        fitted,
-        answers,
+        return {} if losses is None else {"baseline": baseline_of_losses(losses, rows)}
+    baseline, calibration, target = fit_labels(
+        answers.served,
         asked.labels,
-        asked.model,
-        profile.rows,
+        None if asked.model is None else asked.model.signature.classes,
+        rows,
         positive=asked.positive,
-        ordered=ordered,
+        share=made.share_of(TARGET),
+        ordered=asked.ordered,
+        seed=asked.seed,
     )
-    return replace(profile, **of_labels)
+    return {"baseline": baseline, "calibration": calibration, "target": target}
 
 
-def _segmented(
-    profile: Profile,
-    sides: fitting.Sides,
-    answers: fitting.ServedAnswers,
-    names: Sequence[str],
-    seconds: Array | None,
-) -> Profile:
-    """A profile with the joint counts of the reference."""
-    if not names:
-        return profile
-    columns = expand(sides.held, profile.bases) | dict(answers.columns)
-    segments = fit_segments(names, profile.features, columns, answers.rows, seconds)
-    return replace(profile, segments=segments)
+# Features.
 
 
-def of_tally(X: Any, tally: Tally, asked: Options) -> Profile:
-    """A profile with the counts of a tally in place of those of half of X."""
-    refusals.check_tallied(
-        asked.scores, asked.labels, asked.losses, asked.segments, ordered=asked.ordered
-    )
-    alone = of_rows(X, None, asked)
-    if tally.profile != alone.digest:
+def _length_columns(text: Sequence[str], model: Model | None) -> dict[str, FeatureKind]:
+    """The columns of which the length counts, and not the words."""
+    if isinstance(text, str):
+        raise UsageError(f"text is a sequence of columns; pass ({text!r},)")
+    names = list(text)
+    if model is not None and is_encoder(model):
+        names.append(TEXT)
+    return dict.fromkeys(names, "text")
+
+
+class Fitting:
+    """The features and the bases of embeddings, as they are made from training columns.
+
+    A feature's weight is the importance of its column, divided among the numbers that the column is
+    made into.
+    """
+
+    def __init__(self, asked: Options) -> None:
+        odd = {
+            name: weight
+            for name, weight in asked.importance.items()
+            if not 0 <= weight < float("inf")
+        }
+        if odd:
+            raise UsageError(f"an importance is a number from 0; got {odd}")
+        self.features: list[Feature] = []
+        self.bases: dict[str, Basis] = {}
+        self._asked = asked
+        self._kinds = _length_columns(asked.text, asked.model)
+
+    def inputs(self, train: ColumnsByName) -> None:
+        """Add the features of the training columns, but for those that tell strata and units."""
+        for name, column in train.items():
+            if name not in self._asked.aside:
+                self._add(name, column, self._kinds.get(name), output=False)
+
+    def outputs(self, answers: ColumnsByName) -> None:
+        """Add the features of a model's answers."""
+        columns = output_columns(answers)
+        classes = sum(name.startswith(PER_CLASS) for name in columns)
+        for name, column in columns.items():
+            self._add(name, column, None, output=True, classes=classes)
+
+    def _add(
+        self, name: str, column: Array, kind: FeatureKind | None, *, output: bool, classes: int = 0
+    ) -> None:
+        numbers = {name: column}
+        weight = self._weight(name)
+        if column.ndim == 2:
+            basis = fit_basis(column, name, self._asked.seed)
+            self.bases[name] = basis
+            numbers = basis.numbers(column, name)
+            kind = "number"
+            weight = self._weight(name, len(numbers))
+        elif output and name.startswith(PER_CLASS):  # all classes together count as one column
+            weight = self._weight(OF_CLASSES, classes)
+        for part, values in numbers.items():
+            feature = fit_feature(
+                part, kind or feature_kind(part, values), values, output=output, weight=weight
+            )
+            self.features.append(feature)
+
+    def _weight(self, name: str, parts: int = 1) -> float:
+        return float(self._asked.importance.get(name, 1.0)) / parts
+
+    def share_of(self, name: str) -> float:
+        """The share of one more column beside the features."""
+        own = self._weight(name)
+        total = own + sum(feature.weight for feature in self.features)
+        return own / total if total else 0.0
+
+    def check_names(self) -> None:
+        """Raise UsageError for two features of one name, and for asked names that no feature has.
+
+        Labels make a feature of their own.
+        """
+        names = [feature.name for feature in self.features]
+        names += [TARGET] * (self._asked.labels is not None)
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"columns and outputs share the names {twice}; rename the columns")
+        sources = [name.split(": ")[0] for name in names]
+        sources += [OF_CLASSES for name in names if name.startswith(PER_CLASS)]
+        unknown = sorted({*self._kinds, *self._asked.importance} - {*names, *sources})
+        if unknown:
+            raise UsageError(
+                f"text or importance names {unknown}, which is not a feature; there are {names}"
+            )
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The model's answers to the reference.
+
+    Args:
+        served: all of them, by output.
+        columns: those that are counted, by feature name.
+        rows: the numbers of the rows that they are counted of; None for all.
+    """
+
+    served: ColumnsByName
+    columns: Mapping[str, Array]
+    rows: Array | None = None
+
+
+def _answers(made: Fitting, sides: Sides, asked: Options) -> Answers:
+    """Add the features of a model's answers, if there are any, and give those of the reference."""
+    if sides.train_answers is not None and sides.held_answers is not None:
+        made.outputs(sides.train_answers)
+        columns = expand(output_columns(sides.held_answers), made.bases)
+        return Answers(sides.held_answers, columns)
+    if asked.scores is None:
+        return Answers({}, {})
+    served = name_outputs(asked.scores)
+    rows = length(sides.held)
+    odd = {name: len(column) for name, column in served.items() if len(column) != rows}
+    if odd:
         raise UsageError(
-            "the reference is a tally by another profile: count it by the one that Profile.fit "
-            "makes of the same X, seed and arguments, without reference="
+            f"scores must have one entry for each of the {rows} reference rows; got {odd}"
         )
-    if tally.strangers:
+    mine, others = _fifth_of(rows, sides.marks.units, asked)
+    made.outputs(take_rows(served, mine))
+    columns = expand(output_columns(take_rows(served, others)), made.bases)
+    return Answers(served, columns, others)
+
+
+def _fifth_of(rows: int, units: Array | None, asked: Options) -> tuple[Array, Array]:
+    """The numbers of a fifth of the rows, and of the others; of units, all rows of a fifth of them.
+
+    A unit that had lost a fifth of its rows would be compared with units that have all of theirs.
+    """
+    if units is None:
+        return fifth(rows, ordered=asked.ordered, seed=asked.seed)
+    mine, _ = fifth(int(units.max()) + 1, ordered=False, seed=asked.seed)
+    own = np.isin(units, mine)
+    return np.flatnonzero(own), np.flatnonzero(~own)
+
+
+# The reference.
+
+
+def _strata_of(sides: Sides, stratum: str | None) -> tuple[tuple[str, ...], Array]:
+    """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
+    if stratum is None:
+        return ("",), np.zeros(length(sides.held), np.int64)
+    cycle = sides.marks.cycle
+    names = stratum_names(sides.held[stratum] if cycle is None else cycle)
+    known = sorted(set(names))
+    if len(known) > MOST_STRATA:
         raise UsageError(
-            f"{tally.strangers:,} rows of the tally are of strata that X does not have; fit X with "
-            "rows of each"
+            f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept "
+            "apart"
         )
-    refusals.check_enough(tally.rows, "the reference")
-    if not tally.counted.all():
-        raise UsageError("the tally lacks the model's answers: give them to tally() as scores")
-    counts = np.zeros_like(alone.counts)
+    at = {name: i for i, name in enumerate(known)}
+    return tuple(known), np.array([at[name] for name in names], np.int64)
+
+
+def _cells_of(layout: Layout, columns: ColumnsByName, answers: Answers) -> Array:
+    """The cells of the reference, uint8 (n, d), 255 for answers that are not counted."""
+    cells = layout.cells(columns, length(columns))
+    outputs = np.flatnonzero([feature.output for feature in layout.features])
+    if len(outputs):
+        rows = np.arange(len(cells)) if answers.rows is None else answers.rows
+        cells[np.ix_(rows, outputs)] = layout.cells(answers.columns, len(rows))[:, outputs]
+    return cells
+
+
+def _apart(
+    features: Sequence[Feature], cells: Array, member: Array, asked: Options
+) -> tuple[list[Feature], Array]:
+    """Features with their strides, and the cells of rows that far apart; the others are absent."""
+    if not asked.ordered:
+        return [*features], cells
+    rng = np.random.default_rng([asked.seed, len(cells)])
+    left = cells.copy()
+    found = []
+    for j, feature in enumerate(features):
+        having = cells[:, j] != ABSENT
+        groups = [np.flatnonzero(having & (member == s)) for s in range(int(member.max()) + 1)]
+        stride = max(rows_apart(cells[rows, j]) for rows in groups)
+        for rows in groups:
+            leave_out(left, rows, j, every(stride, len(rows), rng))
+        found.append(replace(feature, stride=stride))
+    return found, left
+
+
+# Units.
+
+
+def _units_of(
+    features: Sequence[Feature], cells: Array, member: Array, units: Array | None, asked: Options
+) -> ReferenceUnits | None:
+    """What is kept of the units of a reference, if there are units: `units` has each row's.
+
+    Raises UsageError for fewer than 8 units, and for a unit with rows of several strata.
+    """
+    if units is None:
+        return None
+    found = int(units.max(initial=-1)) + 1
+    kept = _kept_units(found, features, asked)
+    strata = np.zeros(found, np.int64)
+    strata[units] = member
+    mixed = np.flatnonzero(strata[units] != member)
+    if len(mixed):
+        raise UsageError(
+            f"a unit of the reference has rows of several strata ({asked.unit!r}, row "
+            f"{mixed[0]:,}): a unit is compared with units of its stratum, so the stratum is one for "
+            "all its rows, such as the weekday of a day; leave stratum= out"
+        )
+    place = np.full(found, -1)
+    place[kept] = np.arange(len(kept))
+    counts = count_by(cells, place[units], len(kept))
+    return _reference_units(counts, strata[kept], features, found)
+
+
+def units_of_tally(tally: Tally, features: Sequence[Feature], asked: Options) -> ReferenceUnits:
+    """What is kept of the units of a tally.
+
+    Raises UsageError for fewer than 8 units, and for a unit with rows of several strata.
+    """
+    found = len(tally.groups)
+    if len({key for key, _ in tally.groups}) < found:
+        raise UsageError("a unit of the tally has rows of several strata")
+    kept = _kept_units(found, features, asked)
     strata = np.array([stratum for _, stratum in tally.groups])
-    np.add.at(counts, strata, tally.counts)
-    units = None
-    if alone.unit is not None:
-        keys = [key for key, _ in tally.groups]
-        if len(set(keys)) < len(keys):
-            raise UsageError("a unit of the tally has rows of several strata")
-        units = units_of_counts(tally.counts, strata, alone.features, alone.unit, asked.seed)
-    return replace(alone, counts=counts, rows=tally.rows, units=units, duplicates=0, advice="")
+    return _reference_units(tally.counts[kept], strata[kept], features, found)
+
+
+def _kept_units(found: int, features: Sequence[Feature], asked: Options) -> Array:
+    """The numbers of the units that are kept. Raises UsageError for too few."""
+    unit = str(asked.unit)
+    if found < FEWEST_UNITS:
+        raise UsageError(
+            f"the reference has {many(found, unit)}; a profile of {plural(unit)} needs "
+            f"{FEWEST_UNITS}, and 50 to notice much"
+        )
+    most = most_units(len(features))
+    if found <= most:
+        return np.arange(found)
+    return np.sort(np.random.default_rng(asked.seed).permutation(found)[:most])
+
+
+def _reference_units(
+    counts: Array, strata: Array, features: Sequence[Feature], found: int
+) -> ReferenceUnits:
+    table = group_table(features)
+    shares = [shares_of(each, table) for each in counts]
+    return ReferenceUnits(np.array(shares), strata, found)

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import batch, exact
+from modelkit.drift import batch, effects
 from modelkit.drift.buckets import Era, TimeBucket, joined_eras
 from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.profile import Profile
@@ -204,7 +204,7 @@ def _line(feature: Feature, reference: Array, counts: Array) -> tuple[int, float
     rows = int(counts.sum())
     if not rows:
         return None
-    distance = exact.ks if feature.ordered else exact.tv
+    distance = effects.ks if feature.ordered else effects.tv
     p = counts / rows
     q = reference / max(int(reference.sum()), 1)
     return rows, float(distance(p, q)), float(p[GONE])

@@ -14,12 +14,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.outputs import ServedCall, sizes_of
-from modelkit.drift.row_budget import RowBudget
-from modelkit.drift.served_form import BufferedCells, ServedForm
+from modelkit.drift.served import ServedCall, ServedForm, ServedRows, sizes_of
 from modelkit.drift.state import Frozen
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import PERIODS, together
+from modelkit.drift.units import PERIODS
 from modelkit.errors import PackageError, public_text
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
@@ -30,6 +28,8 @@ MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 row
 # Rows that may wait; a call that finds more does steps until they are fewer.
 MOST_BUFFERED = 1 << 14
 COUNTED_AT_ONCE = 1 << 17  # values of a large call, so that a step takes about a millisecond
+STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them
+BURST = 2.0  # seconds of the budget that may be saved up
 OF_MONITOR = "monitor"  # the part of a state that a Monitor has and a Detector has not
 
 
@@ -141,7 +141,7 @@ class Intake:
     def _count(self, part: ServedCall) -> None:
         tracker = self.tracker
         try:
-            found = self._form.made_into_cells(tracker.profile, [part], 0)
+            found = self._form.encode(tracker.profile, [part], 0)
             tracker.count(found.cells, found.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
@@ -251,15 +251,15 @@ class Intake:
         except Exception as error:  # as in `failed`
             self._fail(error)
 
-    def _read(self, calls: list[ServedCall], before: int) -> BufferedCells:
+    def _read(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The cells of calls. Raises what their rows raise; nothing is changed."""
         tracker = self.tracker
-        found = self._form.made_into_cells(tracker.profile, calls, before)
+        found = self._form.encode(tracker.profile, calls, before)
         if tracker.units is not None:
-            tracker.units.strata_of(together(found.parts), found.strata)
+            tracker.units.strata_of(found.units, found.strata)
         return found
 
-    def _take_in(self, found: BufferedCells, calls: Sequence[ServedCall]) -> None:
+    def _take_in(self, found: ServedRows, calls: Sequence[ServedCall]) -> None:
         tracker = self.tracker
         sizes = sizes_of(calls)
         n = len(found.places)
@@ -270,13 +270,29 @@ class Intake:
         tracker.count(found.cells[new], strata, found.places[new, 1])
         if tracker.units is not None:
             self.shown += n
-            tracker.units.take(found.cells, found.strata, together(found.parts))
+            tracker.units.take(found.cells, found.strata, found.units)
             self._judge_later()
             self._queue_estimates(found.answers)
         elif self._budget.allows(n, self._monotonic()):
             self.shown += n
             self._queue_estimates(found.answers)
-            self._waiting.extend(found.steps(tracker, sizes))
+            self._queue_rows(found, sizes)
+
+    def _queue_rows(self, found: ServedRows, sizes: Sequence[int]) -> None:
+        """Queue what it takes to look at rows; `sizes` are those of their calls."""
+        tracker = self.tracker
+        cells, order = tracker.arrange(found.cells, found.strata, sizes)
+        places = found.places
+        strata = found.strata
+        if order is not None:
+            cells = cells[order]
+            places[:, 1] = places[order, 1]
+            strata = None if strata is None else strata[order]
+        for start in range(0, len(cells), STEP_ROWS):
+            part = slice(start, start + STEP_ROWS)
+            own = None if strata is None else strata[part]
+            self._waiting.append(partial(tracker.rank, cells[part], own, places[part]))
+            self._waiting.append(tracker.settle)
 
     def _queue_estimates(self, shown: Sequence[Outputs]) -> None:
         tracker = self.tracker
@@ -353,3 +369,30 @@ class Intake:
         tracker = self.tracker
         if tracker.profile.unit in PERIODS:
             tracker.of_units().go_on(since, tracker.now())
+
+
+@final
+class RowBudget:
+    """Rows a second; what is not used is saved up for two seconds.
+
+    Args:
+        rate: rows a second, 0 for none at all.
+        at_once: the most rows that are asked for at once, of which none would be seen otherwise.
+        now: seconds of a clock that never goes back.
+    """
+
+    def __init__(self, rate: float, at_once: int, now: float) -> None:
+        self.rate = rate
+        self._saved = rate * BURST
+        self._since = now
+        self._most = max(rate * BURST, at_once) if rate else 0.0
+
+    def allows(self, rows: int, now: float) -> bool:
+        """Whether so many rows may be looked at now; they are then spent."""
+        earned = (now - self._since) * self.rate
+        self._saved = min(self._saved + earned, self._most)
+        self._since = now
+        if self._saved < rows:
+            return False
+        self._saved -= rows
+        return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -11,11 +11,15 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, Feature
 from modelkit.drift.columns import read_columns, stratum_names
-from modelkit.drift.outputs import known_outputs, name_outputs, output_columns
+from modelkit.drift.outputs import check_classes, class_names, name_outputs, output_columns
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import UsageError
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
+
+NAMES_SHOWN = 6  # names of columns in a message
 
 
 @final
@@ -61,7 +65,7 @@ class Layout:
     """
 
     features: tuple[Feature, ...]
-    bases: Mapping[str, Basis]
+    bases: dict[str, Basis]
     strata: tuple[str, ...]
     stratum: str | None
     timed: bool
@@ -101,9 +105,10 @@ class Layout:
         units = None
         if self.unit is not None:
             units = of_call(self.unit, columns.get(self.unit), seconds, n)
-        return Rows(self._cells(columns, n), strata, seconds, units, columns, answers or {})
+        return Rows(self.cells(columns, n), strata, seconds, units, columns, answers or {})
 
-    def _cells(self, columns: Mapping[str, Array], n: int) -> Array:
+    def cells(self, columns: Mapping[str, Array], n: int) -> Array:
+        """The cells of n rows with these columns, uint8 (n, d); 255 for a feature without one."""
         cells = np.full((n, len(self.features)), ABSENT, np.uint8)
         for j, feature in enumerate(self.features):
             if feature.name in columns:
@@ -134,7 +139,8 @@ class Layout:
 
     def _output_columns(self, answers: Mapping[str, Array]) -> dict[str, Array]:
         known = self.outputs()
-        columns = known_outputs(output_columns(answers), known)
+        columns = output_columns(answers)
+        check_classes(columns, known)
         odd = sorted(set(columns) - known)
         if odd:
             raise UsageError(f"the profile has no scores {odd}; it has {sorted(known)}")
@@ -183,6 +189,68 @@ class Layout:
         """The columns and outputs that are looked at, before embeddings are made into numbers."""
         return frozenset(self.sources()) | self.outputs()
 
+    def check_same(self, other: Layout) -> None:
+        """Raise UsageError unless another one is of the same columns and outputs."""
+        mine = self.wanted()
+        theirs = other.wanted()
+        same = (self.stratum, self.unit, self.time) == (other.stratum, other.unit, other.time)
+        if mine == theirs and not same:
+            raise UsageError(
+                "the new reference differs in its stratum, unit or time; fit it with the same arguments"
+            )
+        if mine != theirs:
+            raise UsageError(
+                f"the new reference has other columns: it lacks {sorted(mine - theirs)} and has "
+                f"others, {sorted(theirs - mine)}; a model with other columns needs a Detector of its "
+                "own"
+            )
+
+    def check(self, signature: Signature) -> None:
+        """Raise UsageError unless the columns are those of a model, and the outputs among its own.
+
+        Embeddings have the same width in both, and classes the same names in the same order, where
+        they are known.
+        """
+        _check_sources(self.sources(), signature)
+        given = {"confidence": "probabilities"}
+        heads = {name.partition("[")[0] for name in self.outputs()}
+        strange = [
+            head for head in sorted(heads) if given.get(head, head) not in signature.output_names
+        ]
+        if strange:
+            raise UsageError(
+                f"the profile has the scores {strange}; the model gives {list(signature.output_names)}"
+            )
+        theirs = class_names(signature)
+        if self.class_names and self.class_names != theirs:
+            raise UsageError(
+                f"the profile is of a model with the classes {first_names(self.class_names)}, and "
+                f"this one has {first_names(theirs)}: fit the profile with model= of this one"
+            )
+        for spec in signature.inputs + signature.outputs:
+            if spec.name in self.bases:
+                _check_width(self.bases[spec.name], spec)
+
+    def without(self, names: Collection[str]) -> tuple[Layout, list[int]]:
+        """The layout without some columns of rows, and the numbers of the features that are left."""
+        kept = []
+        for j, feature in enumerate(self.features):
+            if feature.output or source_of(feature.name, self.bases) not in names:
+                kept.append(j)
+        return replace(
+            self,
+            features=shared_weights([self.features[j] for j in kept]),
+            bases={name: basis for name, basis in self.bases.items() if name not in names},
+        ), kept
+
+
+def shared_weights(features: Sequence[Feature]) -> tuple[Feature, ...]:
+    """Features whose weights sum to one. Raises UsageError where none has any."""
+    total = sum(feature.weight for feature in features)
+    if not total > 0:
+        raise UsageError("no feature has an importance above zero")
+    return tuple(replace(feature, weight=feature.weight / total) for feature in features)
+
 
 def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
     """The error for rows that lack columns, with the nearest name of each."""
@@ -195,3 +263,41 @@ def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
     return UsageError(
         f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
     )
+
+
+def _check_sources(sources: Sequence[str], signature: Signature) -> None:
+    known: list[str] = []
+    for spec in signature.inputs:
+        known += [column.name for column in spec.columns] or [spec.name]
+    absent = [name for name in known if name not in sources]
+    others = [name for name in sources if name not in known]
+    if not absent and not others:
+        return
+    differences = []
+    if absent:
+        differences.append(f"it lacks {first_names(absent)}")
+    if others:
+        differences.append(f"it has {first_names(others)}, which the model does not take")
+    raise UsageError(
+        "the profile and the model's signature differ in the columns: "
+        f"{', and '.join(differences)}; fit the profile on rows as the model takes them, or with "
+        "model=",
+        columns=sorted(absent + others),
+    )
+
+
+def _check_width(basis: Basis, spec: TensorSpec) -> None:
+    width = spec.shape[-1] if spec.shape else None
+    if isinstance(width, int) and width != len(basis.mean):
+        raise UsageError(
+            f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the model's "
+            f"have {width}: fit it on whole ones",
+            feature=spec.name,
+        )
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first of many names, in words."""
+    more = len(names) - NAMES_SHOWN
+    shown = f"{[*names[:NAMES_SHOWN]]}"
+    return f"{shown} and {more:,} more" if more > 0 else shown

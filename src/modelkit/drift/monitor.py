@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -16,15 +17,16 @@ from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
 from modelkit.drift.intake import SAMPLE_ROWS, Intake
 from modelkit.drift.notes import OnAlarm
-from modelkit.drift.outputs import ServedCall
-from modelkit.drift.profile import Profile
+from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.row_times import second_text
+from modelkit.drift.served import ServedCall
 from modelkit.drift.state import resume
 from modelkit.drift.tracker import Tracker
+from modelkit.drift.units import BATCH_UNIT
 from modelkit.drift.values import Alarm
-from modelkit.drift.watched_model import watched_profile
+from modelkit.errors import UsageError
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.model.wrapper import Wrapper
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.stats.evidence import Guarantee
 
@@ -286,7 +288,7 @@ class Monitor(Wrapper):
         alarms = self.detector.alarms
         tracker = self._intake.tracker
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
-        facts = [("monitored", seen), ("guarantee", tracker.promise)]
+        facts = [("monitored", seen), ("guarantee", tracker.terms.promise)]
         times = tracker.times
         if times is not None:
             first, end = map(second_text, times)
@@ -315,3 +317,40 @@ class Monitor(Wrapper):
             history=tracker.most_bytes,
         )
         return again, (self._inner, tracker.profile)
+
+
+def watched_profile(model: Model, profile: Profile | None, budget: float) -> Profile:
+    """The profile that a Monitor compares with: the one given, or else that in the package.
+
+    Raises TypeError and UsageError for a model, a profile or a budget that does not fit.
+    """
+    check_is_model(model, "a Monitor")
+    if has_several_versions(model):
+        raise UsageError(
+            "a Monitor compares one version with its own past, and a Rollout has several: put "
+            "one into each, as by Rollout(registry, name, wrap=mk.Monitor) or "
+            "Rollout(mk.Monitor(champion), mk.Monitor(candidate), ...)"
+        )
+    if not isinstance(budget, Real) or not budget >= 0:
+        raise UsageError(f"budget is in rows a second, 0 or more; got {budget!r}")
+    if profile is None:
+        profile = packaged(model)
+    profile = check_profile(profile).without(model.signature.ignored)
+    if profile.unit == BATCH_UNIT:
+        raise UsageError(
+            "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
+            "or 'week', or show whole batches to a Detector"
+        )
+    profile.check(model.signature)
+    return profile
+
+
+def packaged(model: Model) -> Profile:
+    """The profile in a model's package. Raises UsageError without one."""
+    data = model.attachments.get(PROFILE_NAME)
+    if data is None:
+        raise UsageError(
+            "the model's package has no profile: store one with mk.save(..., "
+            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, profile)"
+        )
+    return Profile.from_bytes(data)

@@ -66,10 +66,28 @@ class Notes:
     }
 
     def __init__(self) -> None:
-        self.alarms: tuple[Alarm, ...] = ()
-        self.earlier: tuple[Alarm, ...] = ()
+        # One value, for a reader without the lock sees it before or after a rebase.
+        self._alarms: tuple[tuple[Alarm, ...], tuple[Alarm, ...]] = ((), ())
         self.acknowledged: tuple[Acknowledgement, ...] = ()
         self.rebased: tuple[Rebase, ...] = ()
+
+    @property
+    def earlier(self) -> tuple[Alarm, ...]:
+        """The alarms of references before."""
+        return self._alarms[0]
+
+    @earlier.setter
+    def earlier(self, alarms: tuple[Alarm, ...]) -> None:
+        self._alarms = (alarms, self.alarms)
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of the reference in force."""
+        return self._alarms[1]
+
+    @alarms.setter
+    def alarms(self, alarms: tuple[Alarm, ...]) -> None:
+        self._alarms = (self.earlier, alarms)
 
     @property
     def stored(self) -> tuple[Alarm, ...]:
@@ -86,7 +104,8 @@ class Notes:
     @property
     def all_alarms(self) -> tuple[Alarm, ...]:
         """The alarms of this reference and of those before."""
-        return (*self.earlier, *self.alarms)[-MOST_ALARMS_KEPT:]
+        earlier, alarms = self._alarms
+        return (*earlier, *alarms)[-MOST_ALARMS_KEPT:]
 
     @property
     def rows_before(self) -> int:
@@ -116,8 +135,7 @@ class Notes:
 
     def rebase(self, note: Rebase) -> None:
         """Note a change of the reference."""
-        self.earlier = self.all_alarms
-        self.alarms = ()
+        self._alarms = (self.all_alarms, ())
         self.rebased = (*self.rebased, note)[-MOST_NOTES:]
 
     def about_references(self, alpha: float) -> tuple[str, ...]:

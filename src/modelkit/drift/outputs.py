@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import as_texts
 from modelkit.drift.label_forms import refuse_bytes
-from modelkit.drift.row_times import told_seconds
-from modelkit.drift.sequence import places_of
 from modelkit.errors import UsageError
 from modelkit.signature.signature import ROLES, Signature
 
@@ -20,21 +18,6 @@ NamedOutputs = Mapping[str, Array]
 MOST_CLASSES = 20  # whose probabilities are monitored one by one
 OF_CLASSES = "probabilities"
 PER_CLASS = f"{OF_CLASSES}["  # the start of the name of such a column
-
-
-class ServedCall(NamedTuple):
-    """A call of a Monitor.
-
-    `names` are the outputs that it asked for, `arrays` its arrays, inputs first, `rows` how many
-    rows it had, and `time` when it was, in POSIX seconds. Of a large call whose rows are `counted`
-    already, the arrays have those that were drawn.
-    """
-
-    names: tuple[str, ...]
-    arrays: tuple[Array, ...]
-    rows: int
-    time: float
-    counted: bool = False
 
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:
@@ -157,19 +140,13 @@ def _of_classes(probabilities: Array) -> dict[str, Array]:
     return {f"{PER_CLASS}{i}]": probabilities[:, i] for i in range(first, classes)}
 
 
-def known_outputs(columns: Mapping[str, Array], known: Collection[str]) -> dict[str, Array]:
-    """The columns of outputs, without those of classes where a profile has none of them.
-
-    Raises UsageError where it has those of another number of classes.
-    """
+def check_classes(columns: Collection[str], known: Collection[str]) -> None:
+    """Raise UsageError for columns of another number of classes than a profile knows."""
     mine = {name for name in known if name.startswith(PER_CLASS)}
     theirs = {name for name in columns if name.startswith(PER_CLASS)}
-    if not mine:
-        return {name: column for name, column in columns.items() if name not in theirs}
-    if "confidence" in columns and mine != theirs:
-        classes = max(len(mine), 2)
+    if {"confidence"} <= {*known} & {*columns} and mine != theirs:
+        classes = max(len(mine), 2) if mine else f"more than {MOST_CLASSES}"
         raise UsageError(f"the profile has {classes} classes; the probabilities are of others")
-    return dict(columns)
 
 
 def predicted_of(answers: NamedOutputs, classes: tuple[Any, ...] | None) -> Array:
@@ -226,56 +203,3 @@ def class_numbers(label: Array | None, classes: tuple[str, ...]) -> Array | None
     at = {name: i for i, name in enumerate(classes)}
     known = [at.get(str(name), -1) for name in as_texts(label)]
     return None if min(known) < 0 else np.array(known)
-
-
-def sizes_of(buffer: Iterable[ServedCall]) -> list[int]:
-    """The numbers of the rows that calls have arrays of."""
-    return [len(call.arrays[0]) for call in buffer]
-
-
-def call_places(buffer: list[ServedCall], before: int) -> Array:
-    """The numbers of the rows of calls among all that were served, and their times, (n, 2).
-
-    `before` rows were served before these calls. The rows that stand for a larger call are spread
-    over it. Raises UsageError for anything but a time.
-    """
-    served = [call.rows for call in buffer]
-    times = told_seconds([call.time for call in buffer])
-    total = sum(served)
-    if total == len(buffer):  # of one row each: the common case
-        return places_of(before, times)
-    sizes = sizes_of(buffer)
-    n = sum(sizes)
-    numbers = np.arange(before + 1, before + 1 + n)
-    if total > n:
-        ends = np.cumsum(sizes)
-        inside = np.arange(n) - np.repeat(ends - sizes, sizes)
-        first = before + np.cumsum(served) - served
-        spread = (inside + 1) * np.repeat(served, sizes) // np.repeat(sizes, sizes)
-        numbers = np.repeat(first, sizes) + spread
-    places = np.empty((n, 2))
-    places[:, 0] = numbers
-    places[:, 1] = np.repeat(times, sizes)
-    return places
-
-
-def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array, list[Array]]]:
-    """The arrays of calls that asked for the same outputs, joined, with the places of their rows.
-
-    Rows stay in their order of arrival.
-    """
-    calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
-    for call in buffer:
-        calls.setdefault(call.names, []).append(call.arrays)
-    joined = {}
-    for names, of_calls in calls.items():
-        whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
-        # All of them asked for the same: the common case.
-        at = np.arange(len(whole[0])) if len(calls) == 1 else _places_of_calls(buffer, names)
-        joined[names] = (at, whole)
-    return joined
-
-
-def _places_of_calls(buffer: list[ServedCall], names: tuple[str, ...]) -> Array:
-    """The places of the rows of calls that asked for these outputs."""
-    return np.flatnonzero(np.repeat([call.names == names for call in buffer], sizes_of(buffer)))

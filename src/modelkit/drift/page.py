@@ -42,8 +42,6 @@ WORDS = (
     ("share of alpha", "how much of it a feature has: it grows with the importance you give it"),
     ("ks", "the largest difference between the shares of rows up to one value"),
     ("tv", "the share of rows that would have to change for both to agree"),
-    ("js", "the Jensen-Shannon distance: 0 for equal, 1 for nothing in common"),
-    ("psi", "the population stability index less what chance gives it"),
     ("[low, high]", "where the true size lies, in 95 of 100 cases"),
 )
 

@@ -1,4 +1,4 @@
-"""Some units beside those of a reference: an exact test that permutes which came last, and effect sizes.
+"""An exact test of some units against those of a reference: which of them came last is permuted.
 
 If the units of a call and those of the reference are exchangeable, within their strata, then any
 choice of as many of them is as likely to be those of the call. A difference is compared with the
@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, comb
-from typing import NamedTuple, final
+from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import Feature
-from modelkit.drift.exact import REPLICATES, distances
+from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES, unit_scores
-from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
-from modelkit.drift.values import Effect
+from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
-WITHIN = 0.95  # of the distances that units of the reference have by themselves
 
 
 @final
@@ -41,6 +38,26 @@ class UnitComparison:
 
 
 def compare_units(
+    profile: Profile, counts: Array, strata: Sequence[int], *, alpha: float, seed: int
+) -> UnitComparison:
+    """Compare units with those of the reference of a profile.
+
+    Args:
+        profile: the past, with units.
+        counts: of the units to test, int64 (k, d, 67).
+        strata: the numbers of their strata.
+        alpha: the level, which the number of draws depends on.
+        seed: of the choices that are drawn, where there are too many to list.
+    """
+    used = np.array([feature.weight > 0 for feature in profile.features])
+    if profile.units is None or not len(counts):
+        return UnitComparison([None] * len(used), [SCORES[0]] * len(used), 1.0)
+    table = group_table(profile.features)
+    shares = np.array([shares_of(unit, table) for unit in counts])
+    return permuted(profile.units, shares, strata, used, alpha=alpha, seed=seed)
+
+
+def permuted(
     reference: ReferenceUnits,
     shares: Array,
     strata: Sequence[int],
@@ -49,33 +66,19 @@ def compare_units(
     alpha: float,
     seed: int,
 ) -> UnitComparison:
-    """Compare units with those of a reference.
-
-    Args:
-        reference: the units of the reference.
-        shares: those of the units to test, uint16 (k, d, 16).
-        strata: the numbers of their strata.
-        used: the features that are tested, bool (d,).
-        alpha: the level, which the number of draws depends on.
-        seed: of the choices that are drawn, where there are too many to list.
-    """
-    d = shares.shape[1]
-    if not len(shares):
-        return UnitComparison([None] * d, [SCORES[0]] * d, 1.0)
+    """The same for what is kept of units, uint16 (k, d, 16); `used`, bool (d,), says what is tested."""
     groups = _by_stratum(reference, shares, np.array(strata))
     last = [scores[len(scores) - k :].sum(axis=0) for scores, k in groups]
     seen = np.abs(np.sum(last, axis=0))
     least, sums = _choices(groups, alpha, np.random.default_rng(seed))
     sums[:, ~used] = 0
-    largest = np.concatenate([sums.max(axis=(1, 2)), np.full(1, np.inf)])
-    if len(shares) == 1:  # the choice that was seen is among those that are listed
-        largest = largest[:-1]
-    p: list[float | None] = []
-    for j, difference in enumerate(seen.max(axis=1).tolist()):
-        extreme = largest >= difference * (1 - TIE)
-        p.append(float(extreme.mean()) if used[j] else None)
-    names = [SCORES[i] for i in seen.argmax(axis=1).tolist()]
-    return UnitComparison(p, names, least)
+    largest = sums.max(axis=(1, 2))
+    if len(shares) > 1:  # a single unit as it was seen is among the choices that are listed
+        largest = np.append(largest, np.inf)
+    differences = seen.max(axis=1) * (1 - TIE)
+    p = (largest >= differences[:, None]).mean(axis=1).tolist()
+    tested = [value if use else None for value, use in zip(p, used.tolist(), strict=True)]
+    return UnitComparison(tested, [SCORES[i] for i in seen.argmax(axis=1).tolist()], least)
 
 
 Scored = list[tuple[Array, int]]
@@ -143,66 +146,3 @@ def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array
     chosen = np.zeros((draws, n))
     np.put_along_axis(chosen, order, 1.0, axis=1)
     return (chosen @ scores.reshape(n, -1)).reshape(draws, *scores.shape[1:])
-
-
-# Effect sizes.
-
-
-class UnitSides(NamedTuple):
-    """What is kept of one feature in k recent units and in m of the reference, with their strata.
-
-    The shares are uint16 (k, 16) and (m, 16): see `ReferenceUnits`.
-    """
-
-    recent: Array
-    strata: list[int]
-    reference: Array
-    reference_strata: Array
-    ordered: bool
-
-    @staticmethod
-    def of(
-        units: ReferenceUnits, feature: Feature, j: int, recent: Array, strata: Sequence[int]
-    ) -> UnitSides | None:
-        """The sides of feature number j, from counts (units, 67) of recent units in these strata.
-
-        None without values, and where the reference has none in one of the strata.
-        """
-        valued = [i for i, counts in enumerate(recent) if counts.any()]
-        reference = units.shares[:, j]
-        known = units.strata[reference.any(axis=1)]
-        theirs = [strata[i] for i in valued]
-        if not valued or not {*theirs} <= {*known.tolist()}:
-            return None
-        table = group_table([feature] * len(valued))
-        shares = shares_of(recent[valued], table)
-        return UnitSides(shares, theirs, reference, units.strata, feature.ordered)
-
-    def effects(self) -> tuple[Effect, ...]:
-        """Effect sizes between the mean of the recent units and that of the reference's.
-
-        Each recent unit is compared with units of its stratum. The interval is the value less, and
-        plus, a distance that 95 % of as many units of the reference keep from their mean: it has
-        the differences between units in it, which are more than those between rows. As a distance
-        is never more than the sum of two others, it covers where recent units vary as the reference
-        does.
-        """
-        shares = self.reference / FULL_SHARE
-        valued = self.reference.any(axis=1)
-        pools = [shares[valued & (self.reference_strata == stratum)] for stratum in self.strata]
-        mean = np.mean([pool.mean(axis=0) for pool in pools], axis=0)
-        rng = np.random.default_rng(0)  # its own, so that a report is the same whenever asked for
-        drawn = np.zeros((REPLICATES, self.reference.shape[1]))
-        for pool in pools:
-            drawn += pool[rng.integers(len(pool), size=REPLICATES)] / len(pools)
-        now = (self.recent / FULL_SHARE).mean(axis=0)
-        found = []
-        for name, distance in distances(ordered=self.ordered):
-            value = float(distance(now, mean))
-            noise = float(np.quantile(distance(drawn, mean), WITHIN))
-            found.append(Effect(name, value, max(value - noise, 0.0), min(value + noise, 1.0)))
-        return tuple(found)
-
-    def main_effect(self) -> Effect:
-        """The first of `effects`."""
-        return self.effects()[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, final
+
+import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
-from modelkit.drift import fitting, refusals, stored
+from modelkit.drift import fit, stored
 from modelkit.drift.cells import Feature
 from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.dependence import dependence_text, smallest_text
@@ -19,9 +20,9 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.layout import Layout
 from modelkit.drift.losses import Baseline
 from modelkit.drift.segments import Segmentation
+from modelkit.drift.sides import Options, check_enough, check_tallied
 from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits, many, units_text
-from modelkit.drift.vectors import Basis, source_of
 from modelkit.errors import PackageError, UsageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
@@ -34,24 +35,19 @@ PROFILE_NAME = "profile"  # of the attachment
 class Profile:
     """The past rows: for each feature its cells, and the number of held-out rows in each cell.
 
-    `counts` is int64 (strata, features, 67); there is one stratum, "", where none were asked for.
-    `bases` belong to the embeddings among the columns. `rows` and `train_rows` are the numbers of
-    rows that the counts and the cells are from. `ordered` says that the reference was given in the
-    order of time, so that dependence between rows was looked for; `duplicates` is the number of
-    rows of the reference that equal an earlier one; `baseline` has the losses of the reference and
-    `calibration` turns probabilities into calibrated ones; `target` has the labels of the
-    reference, and `segments` its joint counts with the columns that part the rows. `unit` and
-    `time` are as `Profile.fit` got them, `units` is what is kept of each unit of the reference,
-    `timed_stratum` says that the stratum comes from times, and `advice` is one line on which of
-    units, strata and rows fits the reference. `class_names` are those of the probabilities, in
-    their order, where a model was given that has any. Make a profile with `Profile.fit`.
+    `layout` says where a row belongs: features, strata and units. `counts` is int64 (strata,
+    features, 67); there is one stratum, "", where none were asked for. `rows` and `train_rows` are
+    the numbers of rows that the counts and the cells are from. `ordered` says that the reference was
+    given in the order of time, so that dependence between rows was looked for; `duplicates` is the
+    number of rows of the reference that equal an earlier one; `baseline` has the losses of the
+    reference and `calibration` turns probabilities into calibrated ones; `target` has the labels of
+    the reference, `segments` its joint counts with the columns that part the rows, and `units` what
+    is kept of each of its units. `advice` is one line on which of units, strata and rows fits the
+    reference. Make a profile with `Profile.fit`.
     """
 
-    features: tuple[Feature, ...]
+    layout: Layout
     counts: Array
-    strata: tuple[str, ...]
-    stratum: str | None
-    bases: dict[str, Basis]
     rows: int
     train_rows: int
     ordered: bool
@@ -60,12 +56,8 @@ class Profile:
     calibration: Calibration | None = None
     target: TargetLabels | None = None
     segments: tuple[Segmentation, ...] = ()
-    unit: str | None = None
-    time: str | None = None
     units: ReferenceUnits | None = None
-    timed_stratum: bool = False
     advice: str = ""
-    class_names: tuple[str, ...] = ()
 
     @staticmethod
     def fit(
@@ -141,9 +133,7 @@ class Profile:
                 go together, or a tally that was counted by another profile.
             SignatureError: for rows that cannot be read.
         """
-        from modelkit.drift import fit
-
-        options = fit.Options(
+        asked = Options(
             model,
             scores,
             labels,
@@ -159,8 +149,31 @@ class Profile:
             seed,
         )
         if isinstance(reference, Tally):
-            return fit.of_tally(X, reference, options)
-        return fit.of_rows(X, reference, options)
+            check_tallied(asked)
+            return fit.of_rows(X, None, asked, Profile)._counted(reference, asked)
+        return fit.of_rows(X, reference, asked, Profile)
+
+    def _counted(self, tally: Tally, asked: Options) -> Profile:
+        """The profile with the counts of a tally in place of those of its reference."""
+        if tally.profile != self.digest:
+            raise UsageError(
+                "the reference is a tally by another profile: count it by the one that Profile.fit "
+                "makes of the same X, seed and arguments, without reference="
+            )
+        if tally.strangers:
+            raise UsageError(
+                f"{tally.strangers:,} rows of the tally are of strata that X does not have; fit X "
+                "with rows of each"
+            )
+        check_enough(tally.rows, "the reference")
+        if not tally.counted.all():
+            raise UsageError("the tally lacks the model's answers: give them to tally() as scores")
+        counts = np.zeros_like(self.counts)
+        np.add.at(counts, [stratum for _, stratum in tally.groups], tally.counts)
+        units = None
+        if self.unit is not None:
+            units = fit.units_of_tally(tally, self.features, asked)
+        return replace(self, counts=counts, rows=tally.rows, units=units, duplicates=0, advice="")
 
     @property
     def digest(self) -> str:
@@ -207,25 +220,34 @@ class Profile:
             return "neighbouring rows are dependent, and all of them are counted"
         return None
 
-    @cached_property
-    def layout(self) -> Layout:
-        """What says where a row belongs."""
-        return Layout(
-            features=self.features,
-            bases=self.bases,
-            strata=self.strata,
-            stratum=self.stratum,
-            timed=self.timed_stratum,
-            unit=self.unit,
-            time=self.time,
-            class_names=self.class_names,
-        )
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What is looked at: columns, and numbers made of a model's outputs."""
+        return self.layout.features
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """The names of the strata."""
+        return self.layout.strata
+
+    @property
+    def stratum(self) -> str | None:
+        """What names the strata; None without any."""
+        return self.layout.stratum
+
+    @property
+    def unit(self) -> str | None:
+        """What is compared as a whole; None for rows."""
+        return self.layout.unit
+
+    @property
+    def time(self) -> str | None:
+        """The column with the time of each row."""
+        return self.layout.time
 
     def check(self, signature: Signature) -> None:
         """Raise UsageError unless the columns are a model's, and the outputs among its own."""
-        refusals.check_signature(
-            self.layout.sources(), self.layout.outputs(), self.bases, self.class_names, signature
-        )
+        self.layout.check(signature)
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them.
@@ -243,29 +265,21 @@ class Profile:
 
         Raises UsageError where no other has a weight.
         """
-        kept = [at for at, each in enumerate(self.features) if not self._is_of(each, names)]
+        layout, kept = self.layout.without(names)
         if len(kept) == len(self.features):
             return self
-        features = [self.features[at] for at in kept]
-        bases = {name: basis for name, basis in self.bases.items() if name not in names}
         segments = [own.of_features(kept) for own in self.segments if own.name not in names]
         return replace(
             self,
-            features=fitting.AlphaWeights.shared(features),
+            layout=layout,
             counts=self.counts[:, kept],
-            bases=bases,
             segments=tuple(segments),
             units=None if self.units is None else self.units.of(kept),
         )
 
-    def _is_of(self, feature: Feature, names: Collection[str]) -> bool:
-        if feature.output:
-            return False
-        return source_of(feature.name, self.bases) in names
-
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
-        return stored.write(vars(self))
+        return stored.write(vars(self) | vars(self.layout))
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
-from modelkit.drift.columns import ColumnsByName
+from modelkit.drift.counts import count_by
+from modelkit.drift.effects import main_effect
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import PackageError, UsageError
 from modelkit.stats.exact import lasting_test
@@ -64,19 +64,14 @@ class Segmentation:
 
 
 def fit_segments(
-    names: Sequence[str],
-    features: Sequence[Feature],
-    columns: ColumnsByName,
-    rows: Mapping[str, Array],
-    times: Array | None,
+    names: Sequence[str], features: Sequence[Feature], cells: Array, times: Array | None
 ) -> tuple[Segmentation, ...]:
     """The segments by each of these columns, with the joint counts of the reference.
 
     Args:
         names: of columns, or "hour".
         features: of the profile.
-        columns: of the reference, by feature name.
-        rows: the numbers of the rows of a feature that does not have all of them.
+        cells: of the reference, uint8 (n, d), 255 where a row is not counted of a feature.
         times: of the rows, in POSIX seconds (n,); None without.
 
     Raises:
@@ -87,28 +82,14 @@ def fit_segments(
     if len(set(names)) < len(names):
         raise UsageError(f"segments names a column twice: {list(names)}")
     places = {feature.name: j for j, feature in enumerate(features) if not feature.output}
-    cells = _cells_of(features, columns, rows)
     found = []
     for name in names:
         made = _blank(name, features, places, times)
         own = cells[:, places[name]] if name in places else None
         member = made.members(own, times, len(cells))
-        counts = joint(cells, member, len(made.labels))
+        counts = count_by(cells, member, len(made.labels))
         found.append(replace(made, counts=counts))
     return tuple(found)
-
-
-def _cells_of(
-    features: Sequence[Feature], columns: ColumnsByName, rows: Mapping[str, Array]
-) -> Array:
-    """The cells of the reference, uint8 (n, d), 255 for rows that a feature does not have."""
-    whole = [feature.name for feature in features if feature.name not in rows]
-    n = len(columns[whole[0]])
-    cells = np.full((n, len(features)), 255, np.uint8)
-    for j, feature in enumerate(features):
-        at = rows.get(feature.name, slice(None))
-        cells[at, j] = feature.cells(columns[feature.name])
-    return cells
 
 
 def _blank(
@@ -172,17 +153,6 @@ def _joined(words: Sequence[str]) -> str:
     return f"{low} to {high}"
 
 
-def joint(cells: Array, member: Array, segments: int) -> Array:
-    """Counts (segments, d, 67) of cells, uint8 (n, d), of rows in these segments, (n,)."""
-    width = cells.shape[1]
-    places = CELLS + 1
-    at = np.minimum(cells, CELLS).astype(np.int64)
-    at += np.arange(0, width * places, places)
-    at += (member.astype(np.int64) * (width * places))[:, None]
-    counts = np.bincount(at.ravel(), minlength=segments * width * places)
-    return counts.reshape(segments, width, places)[:, :, :CELLS]
-
-
 @final
 class Segmented:
     """The joint counts of the latest rows, in four generations of 2,048.
@@ -224,7 +194,7 @@ class Segmented:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
             column = None if place is None else cells[:, place]
             member = own.members(column, times, len(cells))
-            counts[slot] += joint(cells, member, len(own.labels)).astype(np.uint16)
+            counts[slot] += count_by(cells, member, len(own.labels)).astype(np.uint16)
 
     def since(self, row: int, j: int) -> tuple[int, list[Array]]:
         """Feature number j in the latest generations of rows: the first's number, and their counts.
@@ -274,25 +244,21 @@ def read_segments(
 # Where a change is.
 
 
-class Pair(NamedTuple):
-    """A feature in one segment: its counts in the latest generations, (g, 67), and the reference, (67,).
+class Latest(NamedTuple):
+    """Feature number j in the latest generations of rows, of which `first` is the first's number.
 
-    `first` is the number of the first of these generations.
+    `counts` are (generations, k, 67) for each segmentation.
     """
 
-    feature: Feature
-    by: str
-    segment: str
-    share: tuple[float, float]
+    j: int
     first: int
-    generations: Array
-    reference: Array
+    counts: list[Array]
 
 
-def pairs_of(
+def latest_of(
     features: Sequence[Feature], segmented: Segmented, alarms: Sequence[Alarm], counted: int
-) -> list[Pair]:
-    """The features with an alarm in each segment that has rows on both sides.
+) -> list[Latest]:
+    """The features with an alarm, since their change began.
 
     Args:
         features: of the profile.
@@ -301,56 +267,52 @@ def pairs_of(
         counted: the number of the last row in `segmented`, as alarms count.
     """
     names = [feature.name for feature in features]
-    began: dict[str, int] = {}
-    for alarm in alarms:
+    began: dict[int, int] = {}
+    for alarm in alarms if segmented.by else ():
         if alarm.feature in names and len(began) < MOST_FEATURES:
-            began.setdefault(alarm.feature, alarm.began or 0)
-    pairs = []
-    for name, row in began.items():
-        j = names.index(name)
-        first, counted_in = segmented.since(segmented.rows - (counted - row), j)
-        for own, latest in zip(segmented.by, counted_in, strict=True):
-            if own.name != name:
-                pairs += _pairs(features[j], own, own.counts[:, j], first, latest)
-    return pairs
+            began.setdefault(names.index(alarm.feature), alarm.began or 0)
+    before = segmented.rows - counted
+    return [Latest(j, *segmented.since(before + row, j)) for j, row in began.items()]
 
 
-def _pairs(
-    feature: Feature, by: Segmentation, reference: Array, first: int, latest: Array
-) -> list[Pair]:
-    before = reference.sum(axis=1)
-    now = latest.sum(axis=(0, 2))
-    found = []
-    for k in np.flatnonzero((now > 0) & (before > 0)).tolist():
-        share = (float(before[k] / before.sum()), float(now[k] / now.sum()))
-        pair = Pair(feature, by.name, by.labels[k], share, first, latest[:, k], reference[k])
-        found.append(pair)
-    return found
-
-
-def segment_drifts(pairs: Sequence[Pair]) -> tuple[SegmentDrift, ...]:
-    """Features in segments, by feature and column, the largest change first.
+def segment_drifts(
+    features: Sequence[Feature], segmentations: Sequence[Segmentation], latest: Sequence[Latest]
+) -> tuple[SegmentDrift, ...]:
+    """Features in segments that have rows on both sides: by feature and column, the largest first.
 
     p-values hold whenever a report is made, and are adjusted by Holm over all of them.
     """
-    p = [
-        lasting_test(own.generations, own.reference, own.first, ordered=own.feature.ordered)
-        for own in pairs
-    ]
     found = []
-    for pair, adjusted in zip(pairs, holm(np.array(p)).tolist(), strict=True):
-        recent = pair.generations.sum(axis=0)
-        drift = SegmentDrift(
-            feature=pair.feature.name,
-            by=pair.by,
-            segment=pair.segment,
-            rows=int(recent.sum()),
-            share=pair.share,
-            p=adjusted,
-            effect=exact.main_effect(recent, pair.reference, ordered=pair.feature.ordered),
+    for lately in latest:
+        feature = features[lately.j]
+        for by, counts in zip(segmentations, lately.counts, strict=True):
+            if by.name != feature.name:
+                found += _in_segments(feature, by, by.counts[:, lately.j], lately.first, counts)
+    adjusted = holm(np.array([drift.p for drift in found])).tolist()
+    drifts = [replace(drift, p=p) for drift, p in zip(found, adjusted, strict=True)]
+    return tuple(sorted(drifts, key=_order))
+
+
+def _in_segments(
+    feature: Feature, by: Segmentation, reference: Array, first: int, latest: Array
+) -> list[SegmentDrift]:
+    """A feature in the segments of one column, each with the p-value of its test alone."""
+    before = reference.sum(axis=1)
+    recent = latest.sum(axis=0)
+    now = recent.sum(axis=1)
+    ordered = feature.ordered
+    return [
+        SegmentDrift(
+            feature=feature.name,
+            by=by.name,
+            segment=by.labels[k],
+            rows=int(now[k]),
+            share=(float(before[k] / before.sum()), float(now[k] / now.sum())),
+            p=lasting_test(latest[:, k], reference[k], first, ordered=ordered),
+            effect=main_effect(recent[k], reference[k], ordered=ordered),
         )
-        found.append(drift)
-    return tuple(sorted(found, key=_order))
+        for k in np.flatnonzero((now > 0) & (before > 0)).tolist()
+    ]
 
 
 def _order(drift: SegmentDrift) -> tuple[str, str, float, float]:

@@ -120,6 +120,14 @@ class RankedBlocks(NamedTuple):
     ranked: Ranked
     ends: Array
 
+    def block(self, i: int) -> RankedBlocks:
+        """Block number i alone."""
+        part = slice(i, i + 1)
+        slots = {kind: own[part] for kind, own in self.ranked.slots.items()}
+        return RankedBlocks(
+            Ranked(slots, self.ranked.kept[part], self.ranked.values[part]), self.ends[part]
+        )
+
 
 @final
 class Sequence:
@@ -360,17 +368,13 @@ class Sequence:
         return self.kept[at, features]
 
 
-def in_turn(parts: Iterable[RankedBlocks]) -> RankedBlocks | None:
-    """Blocks of several sequences as they ended, one after the other; None where there are none."""
-    blocks = list(parts)
-    if not blocks:
-        return None
-    ends = np.concatenate([own.ends for own in blocks])
-    order = np.argsort(ends[:, 0], kind="stable")
-    slots = np.concatenate([own.ranked.slots["changed"] for own in blocks])[order]
-    kept = np.concatenate([own.ranked.kept for own in blocks])[order]
-    values = np.concatenate([own.ranked.values for own in blocks])[order]
-    return RankedBlocks(Ranked({"changed": slots}, kept, values), ends[order])
+def in_turn(parts: Iterable[RankedBlocks | None]) -> Iterator[RankedBlocks]:
+    """Blocks of several sequences one by one, as they ended."""
+    blocks = []
+    for part in parts:
+        if part is not None:
+            blocks += [part.block(i) for i in range(len(part.ends))]
+    yield from sorted(blocks, key=lambda block: float(block.ends[0, 0]))
 
 
 def _whole_blocks(pending: Array, had: int, members: Array) -> Array:

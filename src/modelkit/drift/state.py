@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
+from modelkit.drift.alarms import with_effect
 from modelkit.drift.buckets import Era
-from modelkit.drift.notes import OnAlarm, check_hook
+from modelkit.drift.notes import Notes, OnAlarm, check_hook
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import with_effect
 from modelkit.drift.tracker import Tracker
 from modelkit.errors import UsageError
 
@@ -24,13 +25,14 @@ ARGUMENTS = ("alpha", "tolerance", "guarantee", "seed")
 
 
 class Frozen(NamedTuple):
-    """What a Tracker knew: values that JSON can hold, arrays, and the references with their counts.
+    """What a Tracker knew: values that JSON can hold, arrays, notes, and references with their counts.
 
     To make bytes of it needs no lock.
     """
 
     about: dict[str, Any]
     arrays: dict[str, Array]
+    notes: Notes
     eras: list[Era]
 
     @staticmethod
@@ -38,24 +40,24 @@ class Frozen(NamedTuple):
         """What a Tracker knows now, with copies of what changes."""
         arrays: dict[str, Array] = {}
         about = {name: getattr(tracker, name) for name in ARGUMENTS} | {
-            "profile": tracker.profile.digest,
             "history": tracker.most_bytes,
-            "parts": codec.freeze(tracker.parts(), arrays, "parts"),
             "tracker": codec.freeze(tracker, arrays),
         }
         kept = {name: array.copy() for name, array in arrays.items()}
-        return Frozen(about, kept, [era.shared() for era in tracker.eras])
+        return Frozen(about, kept, copy(tracker.notes), [era.shared() for era in tracker.eras])
 
     def packed(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
         """The bytes for `resume`, and values that are kept `beside` them."""
         arrays = dict(self.arrays)
         for i, era in enumerate(self.eras[:-1]):
             arrays[f"reference {i}"] = np.frombuffer(era.profile.to_bytes(), np.uint8)
-        eras = {
+        about = {
+            "profile": self.eras[-1].profile.digest,
+            "notes": codec.freeze(self.notes, arrays),
             "alphas": [era.alpha for era in self.eras],
             "eras": codec.freeze(self.eras, arrays, "eras"),
         }
-        return codec.pack(STATE_SCHEMA, self.about | eras | dict(beside), arrays)
+        return codec.pack(STATE_SCHEMA, self.about | about | dict(beside), arrays)
 
 
 def resume(
@@ -100,8 +102,7 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
 
 def _restore(tracker: Tracker, about: Mapping[str, Any], arrays: dict[str, Array]) -> None:
     codec.thaw(tracker, about["tracker"], arrays)
-    codec.thaw(tracker.parts(), about["parts"], arrays, "parts")
-    notes = tracker.notes
+    notes = codec.thaw(tracker.notes, about["notes"], arrays)
     notes.alarms = tuple(with_effect(tracker.profile, alarm) for alarm in notes.alarms)
     earlier = []
     for i, alpha in enumerate(about["alphas"][:-1]):

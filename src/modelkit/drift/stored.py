@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, feature_arrays, plain_features, read_features
 from modelkit.drift.codec import pack, under, unpack
 from modelkit.drift.labelfree import Calibration
+from modelkit.drift.layout import Layout
 from modelkit.drift.segments import read_segments, write_segments
 from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits
@@ -29,7 +31,7 @@ PLAIN = (
     "duplicates",
     "unit",
     "time",
-    "timed_stratum",
+    "timed",
     "advice",
     "class_names",
 )
@@ -94,7 +96,9 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Any]:
         "segments": read_segments(about["segments"], arrays, features),
         "units": None if units is None else ReferenceUnits.of_arrays(units, arrays),
     }
-    return about | with_arrays
+    found = about | with_arrays
+    layout = {field.name: found.pop(field.name) for field in dataclasses.fields(Layout)}
+    return found | {"layout": layout}
 
 
 def check_counts(counts: Array, strata: int, features: int) -> None:

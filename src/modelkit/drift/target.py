@@ -18,11 +18,13 @@ from modelkit.drift.cells import (
     plain_features,
     read_features,
 )
-from modelkit.drift.columns import FeatureKind, fifth
+from modelkit.drift.columns import ColumnsByName, FeatureKind, fifth
 from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.label_forms import as_labels, check_same_forms, label_names
-from modelkit.drift.losses import as_doubles
+from modelkit.drift.labelfree import Calibration, with_positive
+from modelkit.drift.losses import Baseline, as_doubles, baseline_of_labels
+from modelkit.drift.outputs import class_numbers, predicted_of, scores_of
 from modelkit.errors import PackageError, UsageError
 
 TARGET = "target"  # the name of the labels as a feature
@@ -84,6 +86,62 @@ class TargetLabels:
         if counts.shape != (CELLS,) or counts.min() < 0:
             raise PackageError(f"this is not a profile: its target has counts {counts.shape}")
         return TargetLabels(feature, counts)
+
+
+def fit_labels(
+    served: ColumnsByName,
+    labels: Any,
+    classes: tuple[Any, ...] | None,
+    rows: int,
+    *,
+    positive: Any,
+    share: float,
+    ordered: bool,
+    seed: int,
+) -> tuple[Baseline, Calibration | None, TargetLabels]:
+    """What the labels (rows,) of a reference say: its losses, calibrated probabilities, and themselves.
+
+    Args:
+        served: the model's answers, by output.
+        labels: the true ones.
+        classes: those of the probabilities, where they are known.
+        rows: of the reference.
+        positive: the class that precision, recall and F1 are estimated of; None for the second.
+        share: of alpha that labels have.
+        ordered: whether rows are in the order of time.
+        seed: of the fifth that makes cells, and of the bootstrapped rows.
+    """
+    baseline, classes = baseline_of_labels(
+        served, labels, classes, rows, ordered=ordered, seed=seed
+    )
+    calibration = None
+    if classes is not None:
+        calibration = _calibration(served, labels, classes, seed)
+    if positive is not None:
+        calibration = with_positive(calibration, positive)
+    named = predicted_of(served, classes).dtype.kind != "f"
+    target = TargetLabels.fit(labels, classes=named, ordered=ordered, share=share, seed=seed)
+    return baseline, calibration, target
+
+
+def _calibration(
+    served: ColumnsByName, labels: Any, classes: tuple[Any, ...], seed: int
+) -> Calibration:
+    """The calibration of the probabilities by the reference's labels."""
+    numbers = {str(name): i for i, name in enumerate(classes)}
+    names = [str(label) for label in np.asarray(labels).tolist()]
+    strange = sorted(set(names) - set(numbers))
+    if strange:
+        raise UsageError(
+            f"the labels {strange[:5]} are not classes of the model; it has {list(numbers)}"
+        )
+    return Calibration.fit(
+        tuple(numbers),
+        scores_of(served["probabilities"]),
+        np.array([numbers[name] for name in names], np.int64),
+        np.random.default_rng(seed),
+        class_numbers(served.get("label"), tuple(numbers)),
+    )
 
 
 def label_values(feature: Feature, labels: Any) -> Array:

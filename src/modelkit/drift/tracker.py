@@ -10,22 +10,19 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.alarms import Terms, counts_in, row_alarm, unit_alarm
 from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
-from modelkit.drift.buckets import HISTORY_BYTES, Era, trimmed
-from modelkit.drift.label_watch import RANKED_AT_ONCE, LabelWatch
+from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
 from modelkit.drift.labelfree import Estimate, LabelFree
-from modelkit.drift.labelled_rows import LabelledCall
+from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
-from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.raised import counts_in, row_alarm, row_promise, unit_alarm, unit_promise
-from modelkit.drift.refusals import check_history, check_same_columns, check_seed
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
 from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
-from modelkit.drift.thinning import Thinning
 from modelkit.drift.turns import Turns
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
@@ -48,7 +45,19 @@ class Tracker(Turns):
     The arguments are those of a Detector.
     """
 
-    changing = ("strangers", "place", "counted", "label_free", "segmented", "notes", "_shuffles")
+    changing = (
+        "_shuffle",
+        "_streams",
+        "_thinnings",
+        "counted",
+        "label_free",
+        "labels",
+        "place",
+        "segmented",
+        "strangers",
+        "together",
+        "units",
+    )
 
     def __init__(
         self,
@@ -101,10 +110,9 @@ class Tracker(Turns):
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
         self.together = sequence_together(profile, shares)
-        self.labels = LabelWatch(
-            profile, shares, promise=self.promise, order=of_labels, ties=of_target
-        )
-        self._shuffles = {"rows": Shuffle(of_rows), "labels": self.labels.shuffle}
+        self.terms = Terms.of(profile, shares, alpha)
+        self._shuffle = Shuffle(of_rows)
+        self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
 
     # What is known.
 
@@ -139,13 +147,6 @@ class Tracker(Turns):
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
 
-    @property
-    def promise(self) -> str:
-        """The guarantee in words."""
-        if self.units is not None:
-            return unit_promise(self.profile, self._shares)
-        return row_promise(self.alpha, self.guarantee)
-
     # Rows, as cells.
 
     def count(self, cells: Array, strata: Array | None, times: Array | float | None = None) -> None:
@@ -154,13 +155,9 @@ class Tracker(Turns):
         `times` are theirs in POSIX seconds, (n,) or of all; None for now.
         """
         at: Array | float = self.now() if times is None else times
-        buckets = self.eras[-1].buckets
-        for s in range(len(self.profile.strata)):
-            own = slice(None) if strata is None else np.flatnonzero(strata == s)
-            own_times = at if np.ndim(at) == 0 else at[own]  # type: ignore[index]  # an array
-            counts = buckets.count(s, cells[own], own_times)
-            if self._streams:  # units count their rows when they take them
-                self._streams[s].totals += counts
+        counts = self.eras[-1].buckets.count(cells, strata, at)
+        for stream, added in zip(self._streams, counts, strict=False):
+            stream.totals += added  # units count their rows when they take them
         self.segmented.count(cells, at)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)
@@ -221,7 +218,7 @@ class Tracker(Turns):
             for s, thinning in enumerate(self._thinnings):
                 member = slice(None) if strata is None else strata == s
                 thinning.leave_out(cells, np.arange(len(cells))[member])
-        return cells, self._shuffles["rows"].within(sizes)
+        return cells, self._shuffle.within(sizes)
 
     def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
         """Rank encoded rows: the first half of `push`, for a few rows.
@@ -232,9 +229,9 @@ class Tracker(Turns):
         for s, stream in enumerate(self._streams):
             member = slice(None) if strata is None else strata == s
             ranked.append(stream.rank(cells[member], places[member]))
-        blocks = in_turn(own for own in ranked if own is not None)
-        if self.together is not None and blocks is not None:
-            self.together.take(*blocks)
+        if self.together is not None:
+            for blocks in in_turn(ranked):
+                self.together.take(*blocks)
         if strata is not None:
             self.strangers += int((strata < 0).sum())
         if len(places):
@@ -256,23 +253,22 @@ class Tracker(Turns):
         """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
         units = self.of_units()
         crossed = units.judge_part()
-        new = [unit_alarm(self.profile, units, own, self.promise) for own in crossed]
+        new = [unit_alarm(self.profile, units, own, self.terms) for own in crossed]
         self._keep(new)
         return new
 
     def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
-        """The alarm that a crossing in stratum number `s` raises, or in all together."""
+        """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
         profile = self.profile
         j = crossing.feature
         stratum = None if profile.stratum is None or s is None else profile.strata[s]
         return row_alarm(
-            profile,
             profile.features[j],
             counts_in(profile, stratum)[j],
             crossing,
+            self.terms,
             stratum=stratum,
             level=float(self._shares.of_features(crossing.kind, together=s is None)[j]),
-            promise=self.promise,
         )
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
@@ -297,16 +293,16 @@ class Tracker(Turns):
     def _open_again(self, j: int, stratum: str | None) -> None:
         """Let a feature that raised the alarm "changed" raise another one, in its stratum.
 
-        Units have one sequence for all strata. Of rows of all strata together there is one alarm: their
-        ranks are no longer those among the reference once a stratum begins anew.
+        Units have one sequence for all strata. Of the rows of all strata together there is one
+        alarm: once a stratum begins anew, its rows are ranked without those of the reference.
         """
         if self.units is not None:
             self.units.sequence.open_again(j)
         elif self.together is None:
             self._streams[0].open_again(j)
         elif stratum is not None:
-            anew = self._streams[self.profile.strata.index(stratum)].open_again(j)
-            if anew:
+            own = self._streams[self.profile.strata.index(stratum)]
+            if own.open_again(j):
                 self.together.close(j)
 
     # Labels, and the performance with and without them.
@@ -388,7 +384,7 @@ class Tracker(Turns):
         """
         with self.caught_up():
             profile = check_profile(profile).without(self.ignored)
-            check_same_columns(self.profile, profile)
+            self.profile.layout.check_same(profile.layout)
             check_reason(reason, "a new reference")
             self.settle()
             at = self.now()
@@ -397,15 +393,11 @@ class Tracker(Turns):
             units, labels, era = self.units, self.labels, self.eras[-1]
             # Its random ranks are independent of the past.
             self._compare_with(profile, self.alpha if alpha is None else alpha, self.seed + 1)
-            for stream in self._streams:
-                stream.begin_after(self.place)
+            for stream in (*self._streams, self.together):
+                if stream is not None:
+                    stream.begin_after(self.place)
             self.labels.follow(labels)
             if units is not None and self.units is not None:
                 self.units.follow(units)
             self.notes.rebase(note)
             era.until = at
-
-    def parts(self) -> list[Any]:
-        """What changes beside that."""
-        others = [part for part in (self.units, self.together) if part is not None]
-        return [*self._streams, *self._thinnings, *others, *self.labels.parts]

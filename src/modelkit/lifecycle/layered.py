@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any, Literal, final
 
-from modelkit.drift.monitor import Monitor
+from modelkit.drift.monitor import Monitor, packaged
 from modelkit.drift.profile import PROFILE_NAME
 from modelkit.drift.units import BATCH_UNIT
-from modelkit.drift.watched_model import packaged
 from modelkit.errors import ClosedError, UsageError
 from modelkit.model.golden import GOLDEN
 from modelkit.model.model import Model

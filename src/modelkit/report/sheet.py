@@ -67,10 +67,10 @@ font-size:12px;font-weight:600;white-space:nowrap}}
 .legend{{display:flex;flex-wrap:wrap;gap:4px 18px;margin:6px 0 10px;align-items:center}}
 .key i{{display:inline-block;width:24px;height:9px;margin-right:6px}}
 .key .old{{background:var(--first);opacity:.6}}.key .new{{background:var(--second)}}
-.key .then{{background:var(--third)}}.when{{max-width:580px}}
+.key .then{{background:var(--third)}}.when{{max-width:580px}}.when circle{{r:5px}}
 {PLOT}
 @media (max-width:520px){{body{{padding:0 10px;margin:.7em auto}}.lead{{font-size:16px}}
-.wide table{{width:max-content}}.wide td{{max-width:14em}}}}
+.wide table{{width:max-content}}.wide td{{max-width:12em}}}}
 @media print{{:root{{color-scheme:light;{_PRINTED}}}body{{margin:0}}.grid{{display:block}}
 section,.box{{break-inside:avoid;margin-bottom:10px}}
 *{{print-color-adjust:exact;-webkit-print-color-adjust:exact}}}}

@@ -217,8 +217,8 @@ class ConfidenceSequence:
         self._sums[:] = counts[-1], totals[-1], spread[-1]
         variance = spread[:-1] / counts
         room = variance * counts * np.log(after)
-        asked = 2 * log(2 / self.alpha)
-        stakes: Array = np.sqrt(asked / room)
+        odds = 2 * log(2 / self.alpha)
+        stakes: Array = np.sqrt(odds / room)
         return stakes
 
     def interval(self) -> tuple[float, float] | None:

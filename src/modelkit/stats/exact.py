@@ -60,12 +60,12 @@ def exact_test(
     while drawn < permutations:
         size = min(max(2 * ENOUGH_DRAWS, drawn), permutations - drawn, MOST_DRAWN)
         draws = rng.multivariate_hypergeometric(pooled, n, size, method="marginals")
-        found = np.flatnonzero(score(draws) >= least)
-        if extreme + len(found) >= ENOUGH_DRAWS:
-            last = int(found[ENOUGH_DRAWS - extreme - 1])
+        hits = np.flatnonzero(score(draws) >= least)
+        if extreme + len(hits) >= ENOUGH_DRAWS:
+            last = int(hits[ENOUGH_DRAWS - extreme - 1])
             return ENOUGH_DRAWS / (drawn + last + 1)
         drawn += size
-        extreme += len(found)
+        extreme += len(hits)
     return (1 + extreme) / (1 + drawn)
 
 
@@ -110,8 +110,8 @@ def _anderson_darling(pooled: Array, n: int) -> Score:
 
     def score(draws: Array) -> Array:
         ranks = np.cumsum(draws, axis=1) - draws / 2
-        found: Array = np.square(ranks - expected) @ weight
-        return found
+        scores: Array = np.square(ranks - expected) @ weight
+        return scores
 
     return score
 
@@ -121,8 +121,8 @@ def _chi_square(pooled: Array, n: int) -> Score:
     weight = 1 / pooled
 
     def score(draws: Array) -> Array:
-        found: Array = np.square(draws - expected) @ weight
-        return found
+        scores: Array = np.square(draws - expected) @ weight
+        return scores
 
     return score
 
@@ -188,8 +188,8 @@ def _parted(counts: Array, *, ordered: bool) -> Array:
 def _log_bayes_factors(counts: Array, reference: Array) -> Array:
     """That two counts of two outcomes (..., 2) have different chances, by Jeffreys' prior of each."""
     betaln = special_functions().betaln
-    own, past = counts + 0.5, reference + 0.5
-    apart = betaln(own[..., 0], own[..., 1]) - betaln(0.5, 0.5)
-    both = own + reference
+    new, past = counts + 0.5, reference + 0.5
+    apart = betaln(new[..., 0], new[..., 1]) - betaln(0.5, 0.5)
+    both = new + reference
     factors: Array = apart + betaln(past[..., 0], past[..., 1]) - betaln(both[..., 0], both[..., 1])
     return factors

@@ -18,7 +18,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 
 WEIGHTLESS = "there are no rows of a weight above 0"
-UNTOLD = 1e-9  # degrees of freedom of a part that rests on one row
+LEAST_FREEDOM = 1e-9  # degrees of freedom of a part that rests on one row
 # As many of one size as clusters have to count as: where none is much larger, and else.
 LEAST_ALIKE = 5
 LEAST_UNEQUAL = 10
@@ -38,7 +38,7 @@ class Measured:
         value: the figure.
         influence: what each row adds to it, shape (n,): the weight of the row times the derivative
             of the figure by that weight. It sums to zero, and is NaN where a row's share cannot be
-            told, as where a class has one row only.
+            known, as where a class has one row only.
         units: the number of rows that it rests on, where these are not all: of the area under a ROC
             curve the rows of the rarer kind.
         fewest: of an average, the units of the part that rests on the fewest.
@@ -78,17 +78,17 @@ def summed(influence: Array, clusters: Array | None) -> Array:
     if clusters is None:
         return influence
     sizes = np.bincount(clusters)
-    found: Array = np.bincount(clusters, influence)[sizes > 0]
-    return found
+    sums: Array = np.bincount(clusters, influence)[sizes > 0]
+    return sums
 
 
 def ratio(numerator: Array, denominator: Array | float, otherwise: float = 0.0) -> Array:
     """The quotient, and `otherwise` where the denominator is 0 or below."""
     shape = np.broadcast_shapes(np.shape(numerator), np.shape(denominator))
-    found: Array = np.divide(
+    quotient: Array = np.divide(
         numerator, denominator, out=np.full(shape, otherwise), where=np.greater(denominator, 0)
     )
-    return found
+    return quotient
 
 
 def refuse_unknown(values: Array, what: str) -> None:
@@ -107,7 +107,7 @@ def total_of(weight: Array) -> float:
 
 
 def ratio_of(numerator: Array, denominator: Array, weight: Array, empty: str) -> Measured:
-    """The sum of w a over that of w b, for a and b of each row, (n,): precision, recall and F1 are such.
+    """The sum of w a over the sum of w b, for a and b of each row, (n,), as precision, recall and F1 are.
 
     Raises Undefined, with `empty` as its reason, where the denominator is 0.
     """
@@ -143,7 +143,7 @@ def _joint_units(parts: Sequence[Measured]) -> float:
     spread = 0.0
     for part, variance in zip(parts, variances, strict=True):
         if variance:
-            spread += variance**2 / max(part.units - 1, UNTOLD)
+            spread += variance**2 / max(part.units - 1, LEAST_FREEDOM)
     return 1 + total**2 / spread if spread else inf
 
 
@@ -171,7 +171,7 @@ def r2_of(truth: Array, predicted: Array, weight: Array) -> Measured:
 def matthews_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     """The correlation of true and predicted classes, as scikit-learn's matthews_corrcoef.
 
-    With s the sum of weights, c that of right rows, t_k and p_k those of true and predicted
+    With s the weight of all rows, c of the right ones, t_k and p_k of the true and the predicted
     classes, it is (c s - sum p_k t_k) / sqrt((s^2 - sum p_k^2) (s^2 - sum t_k^2)): Gorodkin 2004.
     It rests on the rows that do not have, or are not predicted to have, the commonest class. Raises
     Undefined.
@@ -181,17 +181,17 @@ def matthews_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     total = float(weight.sum())
     hits = float(weight @ right)
     true = np.bincount(truth, weight, size)
-    told = np.bincount(predicted, weight, size)
-    above = hits * total - float(true @ told)
-    spread_told = total**2 - float(told @ told)
+    guessed = np.bincount(predicted, weight, size)
+    above = hits * total - float(true @ guessed)
+    spread_guessed = total**2 - float(guessed @ guessed)
     spread_true = total**2 - float(true @ true)
-    if spread_told <= 0 or spread_true <= 0:
+    if spread_guessed <= 0 or spread_true <= 0:
         what = "true" if spread_true <= 0 else "predicted"
         raise Undefined(f"all {what} classes are equal, so there is no correlation")
-    scale = np.sqrt(spread_told * spread_true)
+    scale = np.sqrt(spread_guessed * spread_true)
     value = float(above / scale)
-    slope = (right * total + hits - told[truth] - true[predicted]) / scale
-    slope -= value * (total - told[predicted]) / spread_told
+    slope = (right * total + hits - guessed[truth] - true[predicted]) / scale
+    slope -= value * (total - guessed[predicted]) / spread_guessed
     slope -= value * (total - true[truth]) / spread_true
     units = np.count_nonzero(weight) - max(
         np.bincount(classes[weight > 0]).max() for classes in (truth, predicted)
@@ -221,12 +221,12 @@ class Clusters:
         return alike_of(self.sizes)
 
     def sums(self, influence: Array) -> Array:
-        """What `moved` gives, as sums (G,) whose `standard_error` is `error`; of one cluster its own sum."""
+        """What `moved` gives, as sums (G,) whose `standard_error` is `error`; one cluster has its sum."""
         units = np.count_nonzero(self.sizes)
         if units < 2:
             return np.bincount(self.codes, influence)
-        found: Array = self.moved(influence) * ((units - 1) / units)
-        return found
+        sums: Array = self.moved(influence) * ((units - 1) / units)
+        return sums
 
     @property
     def least(self) -> int:
@@ -242,7 +242,7 @@ class Clusters:
     def error(self, influence: Array) -> float | None:
         """The standard error of a figure from the influence of its rows, (n,).
 
-        It is that of the jackknife by clusters; with clusters of one size it is
+        It is by the jackknife over clusters; with clusters of one size it is
         `intervals.standard_error`. None for fewer than two, and where the influence of a row is not
         known.
         """
@@ -260,8 +260,8 @@ class Clusters:
         there = self.sizes > 0
         sums = np.bincount(self.codes, influence, len(self.sizes))[there]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: Array = sums / (1 - self.sizes[there] / self.sizes.sum())
-        return found
+            moved: Array = sums / (1 - self.sizes[there] / self.sizes.sum())
+        return moved
 
 
 def alike_of(sizes: Array) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import cbrt, exp, hypot, inf, log, sqrt
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from modelkit.errors import importing
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
 LARGEST_LOG = 700.0  # of which exp is a float
-HEAVIEST = 0.8  # the shape of a tail from which nothing more is told
+HEAVIEST = 0.8  # the shape of a tail which says nothing more
 SYMMETRIC = 1e-6
 # What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
 Domain = Literal["share", "correlation", "size", "explained", "number"]
@@ -151,7 +152,7 @@ def missing(level: float) -> float:
 def unseen(sums: Array, level: float) -> float:
     """How much larger a figure may be by observations that were not drawn.
 
-    The largest 3 sqrt(n), or a fifth, tell the tail, a generalized Pareto law: its shape is that of
+    The largest 3 sqrt(n), or a fifth, show the tail, a generalized Pareto law: its shape is that of
     probability-weighted moments (Hosking and Wallis 1987).
     """
     n = len(sums)
@@ -196,7 +197,7 @@ def clopper_pearson(hits: int, n: int, level: float = LEVEL_95) -> Interval:
 def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Array]:
     """Two bounds on a share of n independent rows, of which each errs with a probability of at most `error`.
 
-    They are those of Clopper and Pearson (1934), for each of the hits, whose shape they have.
+    Source: Clopper and Pearson (1934). They have the shape of the hits.
     """
     special = special_functions()
     with np.errstate(invalid="ignore"):
@@ -208,8 +209,8 @@ def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Ar
 def mean_bound(n: int, total: float, squares: float, error: float, *, binary: bool) -> float:
     """An upper bound on the mean of n independent numbers in [0, 1].
 
-    It is that of Clopper and Pearson where all of them are 0 or 1, and otherwise the empirical
-    Bernstein bound.
+    It is Clopper and Pearson's where all of them are 0 or 1, and otherwise the empirical Bernstein
+    bound.
 
     Args:
         n: their number.
@@ -285,6 +286,60 @@ def effective_rows(
     end = (1 + level) / 2
     rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
     return min(alike, share * (1 - share) / error**2 * rough**2)
+
+
+class ShareInterval(NamedTuple):
+    """A share of rows with Wilson's interval.
+
+    `error` is its standard error with a row more on either side: it is above 0 where all rows agree.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float
+
+
+def share_interval(
+    hit: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
+) -> ShareInterval:
+    """The share of rows that are counted, by the rows of weight 1 that tell as much.
+
+    See `effective_rows`, which has the same arguments.
+    """
+    share = float(np.average(hit, weights=weights))
+    n = effective_rows(hit, weights, clusters, level)
+    hits = share * n
+    error = sqrt((hits + 1) * (n - hits + 1) / ((n + 1) * (n + 2) * n))
+    return ShareInterval(share, *wilson(hits, n, level), error)
+
+
+def average_ends(parts: Sequence[ShareInterval], together: float, level: float) -> Interval:
+    """The interval of the average of several shares, such as of the recall over classes.
+
+    The distances of the ends of the parts are added as standard errors are (Zou and Donner 2008).
+    Of classes of few rows these are too short: in one of a single row both shares, 0 and 1, are at
+    an end. So none is shorter than that of an error that grants each class a row more of each kind,
+    whose square is at least the variance in the mean, however many rows there are.
+
+    Args:
+        parts: of the classes.
+        together: the standard error of the average by what each row adds to it, which knows how
+            classes vary together: a wrong row lowers two of them.
+        level: of the interval.
+    """
+    size = len(parts)
+    if size == 1:
+        return parts[0].low, parts[0].high
+    z = float(special_functions().ndtri((1 + level) / 2))
+    value = sum(part.value for part in parts) / size
+    below = [max(part.value - part.low, z * part.error) for part in parts]
+    above = [max(part.high - part.value, z * part.error) for part in parts]
+    least = z * together
+    return (
+        max(value - max(hypot(*below) / size, least), 0.0),
+        min(value + max(hypot(*above) / size, least), 1.0),
+    )
 
 
 def corrected_error(values: Array, tested: int, trained: int) -> float | None:

@@ -25,7 +25,7 @@ LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
 ALIKE = 1 - 1e-9  # of sizes that are equal but for rounding
 FULL_PART = 6  # of few units a sixth is enough: half as much as normal ones have
-LEAST_TOLD = 8  # units that must hold the variance before their tail is looked at
+FEWEST_UNITS = 8  # units that must hold the variance before their tail is looked at
 
 
 @final
@@ -54,7 +54,7 @@ class PairedDifference:
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the true difference is at most `bound`".
 
-        It is 1 where nothing can be told. See `p_of_distance`.
+        It is 1 where these rows say nothing. See `p_of_distance`.
         """
         return self._p_at(self.value - bound)
 
@@ -64,7 +64,7 @@ class PairedDifference:
         return p_of_distance(distance, self.error, self.third, self.worst, self.units)
 
     def interval(self, level: float = LEVEL_95) -> Interval:
-        """All differences that `p_above` rejects on neither side; infinite where nothing can be told."""
+        """All differences that `p_above` rejects on neither side; infinite where these rows say nothing."""
         rest = (1 - level) / 2
         return self.value - self.reach(rest), self.value + self.exchanged().reach(rest)
 
@@ -150,11 +150,11 @@ def difference_of(
     """The difference of one metric of two models on the same rows.
 
     Row by row their influences are subtracted, so what makes both wrong on the same rows cancels.
-    For the area under the ROC curve its error is that of DeLong, and for a mean loss that of pairs.
+    For the area under the ROC curve its error is DeLong's, and for a mean loss the error of paired differences.
 
     Args:
         candidate: the metric of one model.
-        champion: that of the other.
+        champion: of the other one.
         clusters: which rows belong together, and count as one observation.
         higher_is_better: whether a high figure is a good one.
         worst: how much one unit more could take away at most.
@@ -189,14 +189,14 @@ def tail_of(added: Array) -> Unseen:
 
     The largest of them is extended by the index a of Hill (Annals of Statistics 3, 1975): of a tail
     that falls as x^-a, what lies beyond the largest of n is in the mean a / (a - 1) times as far.
-    Where as many as `LEAST_TOLD` units share the largest, it is an end and no tail: the index is
+    Where as many as `FEWEST_UNITS` units share the largest, it is an end and no tail: the index is
     infinity. Where fewer than that hold the variance, it is infinity and the index 0.
     """
-    if effective_units(added) < min(LEAST_TOLD, len(added) / FULL_PART):
+    if effective_units(added) < min(FEWEST_UNITS, len(added) / FULL_PART):
         return Unseen(inf, 0.0)
     sizes = np.sort(np.abs(added[added != 0]))[::-1]
     top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)
-    if np.count_nonzero(sizes >= sizes[0] * ALIKE) >= LEAST_TOLD:
+    if np.count_nonzero(sizes >= sizes[0] * ALIKE) >= FEWEST_UNITS:
         return Unseen(float(sizes[0]))
     logs = float(np.log(sizes[:top] / sizes[top]).mean())
     index = 1 / logs if logs else inf
@@ -206,7 +206,7 @@ def tail_of(added: Array) -> Unseen:
 
 
 def times_needed(
-    found: PairedDifference, distance: float, *, alpha: float, power: float
+    difference: PairedDifference, distance: float, *, alpha: float, power: float
 ) -> float | None:
     """How many times the rows show, with a probability of `power`, that two equal models are so near.
 
@@ -215,11 +215,11 @@ def times_needed(
     luck: float = special_functions().ndtri(power)
 
     def shows(doublings: float) -> bool:
-        more = found.of_rows(2.0**doublings)
+        more = difference.of_rows(2.0**doublings)
         late = distance - luck * (more.error or 0.0)
         return replace(more, value=late).p_above(0.0) <= alpha
 
-    if found.error is None or not shows(MOST_DOUBLINGS):
+    if difference.error is None or not shows(MOST_DOUBLINGS):
         return None
     doublings: float = last_rejected(shows, MOST_DOUBLINGS, -MOST_DOUBLINGS)
     return float(2.0**doublings)

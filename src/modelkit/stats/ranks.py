@@ -11,15 +11,15 @@ from modelkit.stats.influence import Measured, Undefined, mean_of, ratio
 
 
 class _Levels(NamedTuple):
-    """The different scores, the lowest first: their number, and that of each row, (n,)."""
+    """The different scores, the lowest first: their number, and which each row has, (n,)."""
 
     number: int
     of_row: Array
 
     def sums(self, values: Array) -> Array:
         """The sum of values (n,) over the rows of each score, (number,)."""
-        found: Array = np.bincount(self.of_row, values, self.number)
-        return found
+        sums: Array = np.bincount(self.of_row, values, self.number)
+        return sums
 
 
 def _levels_of(scores: Array) -> _Levels:
@@ -30,7 +30,7 @@ def _levels_of(scores: Array) -> _Levels:
 
 
 def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
-    """The area under the ROC curve; its standard error is that of DeLong.
+    """The area under the ROC curve; its standard error is DeLong's.
 
     It is the weighted share of pairs of a positive and a negative row in which the positive one has
     the higher score; a tie is half a pair. The influences are the structural components of DeLong,
@@ -38,14 +38,14 @@ def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
     Undefined where one of the two kinds of row is missing, or a score is NaN.
 
     Args:
-        scores: higher for rows that are held to be positive, (n,).
+        scores: higher for rows that are more likely to be positive, (n,).
         positive: whether each row is, (n,).
         weight: of each row, (n,).
     """
     level = _levels_of(scores)
-    held = positive.astype(bool)
-    above = weight * held
-    below = weight * ~held
+    ones = positive.astype(bool)
+    above = weight * ones
+    below = weight * ~ones
     positives = float(above.sum())
     negatives = float(below.sum())
     if not positives or not negatives:
@@ -54,10 +54,10 @@ def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
     lower = level.sums(below)
     beaten = _midranks(lower)
     unbeaten = positives - _midranks(higher)
-    placed = np.where(held, beaten[level.of_row] / negatives, unbeaten[level.of_row] / positives)
+    placed = np.where(ones, beaten[level.of_row] / negatives, unbeaten[level.of_row] / positives)
     value = float(above @ placed) / positives
-    total = np.where(held, positives, negatives)
-    influence = weight * (placed - value) / total * _within_kinds(held, weight)
+    total = np.where(ones, positives, negatives)
+    influence = weight * (placed - value) / total * _within_kinds(ones, weight)
     fewest = min(np.count_nonzero(above), np.count_nonzero(below))
     return Measured(value, influence, float(fewest))
 
@@ -74,24 +74,24 @@ def expected_area(scores: Array, share: Array) -> float:
 
 
 def _midranks(by_level: Array) -> Array:
-    """How many rows are below each level, those of the level by half."""
-    found: Array = np.cumsum(by_level) - by_level / 2
-    return found
+    """How many rows are below each level, and half of those at it."""
+    ranks: Array = np.cumsum(by_level) - by_level / 2
+    return ranks
 
 
-def _within_kinds(held: Array, weight: Array) -> Array:
+def _within_kinds(ones: Array, weight: Array) -> Array:
     """What makes the variance over all n rows DeLong's, which has n_kind - 1 for each kind.
 
     It is NaN for a kind of which there is one row, whose variance is not known.
     """
     counted = weight > 0
     n = np.count_nonzero(counted)
-    ones = np.count_nonzero(held & counted)
-    size = np.where(held, ones, n - ones)
+    hits = np.count_nonzero(ones & counted)
+    size = np.where(ones, hits, n - hits)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.sqrt(size / (size - 1) * (n - 1) / n)
-    found: Array = np.where(size > 1, factor, np.nan)
-    return found
+    factors: Array = np.where(size > 1, factor, np.nan)
+    return factors
 
 
 def average_precision_of(scores: Array, positive: Array, weight: Array) -> Measured:
@@ -100,13 +100,13 @@ def average_precision_of(scores: Array, positive: Array, weight: Array) -> Measu
     It is a sum of rectangles and no trapezoid, which would be too high. Raises Undefined.
 
     Args:
-        scores: higher for rows that are held to be positive, (n,).
+        scores: higher for rows that are more likely to be positive, (n,).
         positive: whether each row is, (n,).
         weight: of each row, (n,).
     """
     level = _levels_of(scores)
-    held = positive.astype(np.float64)
-    above = weight * held
+    ones = positive.astype(np.float64)
+    above = weight * ones
     positives = float(above.sum())
     if not positives:
         raise Undefined("no row is positive")
@@ -116,20 +116,20 @@ def average_precision_of(scores: Array, positive: Array, weight: Array) -> Measu
     value = float(hits @ precision) / positives
     # A row also changes the precision at every threshold that lets it in.
     each = ratio(hits, taken)
-    through = np.cumsum(each)[level.of_row] * held
+    through = np.cumsum(each)[level.of_row] * ones
     through -= np.cumsum(each * precision)[level.of_row]
-    own = precision[level.of_row]
-    slope = held * (own - value) + through
-    # Each positive row is among those that its own precision counts.
-    bias = float((above * weight) @ ratio(1 - own, taken[level.of_row])) / positives
+    at_row = precision[level.of_row]
+    slope = ones * (at_row - value) + through
+    # Each positive row is among those that its precision counts.
+    bias = float((above * weight) @ ratio(1 - at_row, taken[level.of_row])) / positives
     units = float(np.count_nonzero(above))
     return Measured(value, weight * slope / positives, units, bias=bias)
 
 
 def _at_or_above(by_level: Array) -> Array:
     """The sums over each level and those above it."""
-    found: Array = np.cumsum(by_level[::-1])[::-1]
-    return found
+    sums: Array = np.cumsum(by_level[::-1])[::-1]
+    return sums
 
 
 def refuse_nan(scores: Array) -> None:
@@ -177,7 +177,7 @@ def ranked(scores: Array, gains: Array, queries: Array) -> Ranked:
 def ndcg_by_query(rows: Ranked, k: int) -> Array:
     """The normalised discounted cumulative gain of the first k rows of each query, (queries,).
 
-    Gains are taken as they are, and those of tied rows averaged, as scikit-learn's ndcg_score does.
+    Gains are taken as they are, and averaged over tied rows, as scikit-learn's ndcg_score does.
     NaN for a query of which no row has a gain.
     """
     discount = np.where(rows.place < k, 1 / np.log2(rows.place + 2), 0.0)

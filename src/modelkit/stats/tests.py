@@ -59,7 +59,7 @@ def tango(better: Array | float, worse: Array | float, n: Array | float, bound: 
         bound: between -1 and 1.
 
     Returns:
-        z, of the shape of the counts; 0 where nothing can be told.
+        z, of the shape of the counts; 0 where the counts say nothing.
     """
     gained = np.asarray(better, np.float64)
     lost = np.asarray(worse, np.float64)
@@ -70,8 +70,8 @@ def tango(better: Array | float, worse: Array | float, n: Array | float, bound: 
         share = (np.sqrt(np.maximum(inside, 0)) - linear) / (4 * rows)
         variance = rows * (2 * share + bound * (1 - bound))
         z = (gained - lost - rows * bound) / np.sqrt(variance)
-    found: Array = np.where(variance > 0, z, 0.0)
-    return found
+    scores: Array = np.where(variance > 0, z, 0.0)
+    return scores
 
 
 def tango_interval(better: int, worse: int, n: int, level: float = LEVEL_95) -> Interval:

@@ -45,7 +45,7 @@ def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift
     assert "key" not in out
     assert "body_mass_g" in (tmp_path / "drift.html").read_text(encoding="utf-8")
     table = pd.read_csv(tmp_path / "drift.csv").set_index("feature")
-    assert table.loc["body_mass_g", "says"] == "large"
+    assert table.loc["body_mass_g", "psi"] > 0.25
     assert table.loc["body_mass_g", "alarms"] == '["changed"]'
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.codec import copied, freeze, pack, reading, thaw
+from modelkit.drift.codec import freeze, pack, reading, thaw
 from modelkit.errors import PackageError
 
 SCHEMA = "test/1"
@@ -107,21 +107,6 @@ def test_all_that_changes_comes_back_bit_for_bit(stream):
         bag.rng.random() == own.rng.random()
         for bag, own in zip(stream.bags, fresh.bags, strict=True)
     )
-
-
-@given(streams())
-def test_a_copy_is_equal_and_shares_nothing_that_changes(stream):
-    before = copied(stream)
-    assert same(before, stream)
-    stream.bags[0].counts += 1
-    stream.named["a"].rng.random()
-    stream.trail.append(Place(0, 0.0))
-    stream.grown[:] = -1
-    assert not same(before.bags[0].rng, before.named["a"].rng)
-    assert not (len(stream.grown) and same(before.grown, stream.grown))
-    assert before.bags[0].counts is not stream.bags[0].counts
-    assert before.trail is not stream.trail
-    assert before.named["a"].rng is not stream.named["a"].rng
 
 
 def test_equal_objects_have_equal_bytes():

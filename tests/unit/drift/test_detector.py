@@ -110,7 +110,7 @@ def test_states_of_others_and_no_states_are_refused(profile):
     with pytest.raises(UsageError, match="another profile"):
         mk.Detector.resume(other, state)
     short = states(mk.Detector(profile))
-    del short["parts/0/bettors/changed/evidence/_wealth"]
+    del short["/_streams/0/bettors/changed/evidence/_wealth"]
     for wrong in (
         b"",
         b"PK",
@@ -379,3 +379,18 @@ def test_a_detector_shows_its_api_and_nothing_else():
 def test_a_detector_says_what_it_is(small):
     said = repr(mk.Detector(small))
     assert said == f"<Detector of {small!r}: 0 rows taken, 0 alarms>"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"seed": -1}, "seed is a whole number, 0 or more; got -1"),
+        ({"seed": 0.5}, "seed is a whole number, 0 or more; got 0.5"),
+        ({"history": float("nan")}, "history is in bytes, 0 or more; got nan"),
+        ({"history": float("inf")}, "history is in bytes, 0 or more; got inf"),
+        ({"history": "1 MB"}, "history is in bytes, 0 or more; got '1 MB'"),
+    ],
+)
+def test_a_seed_and_a_size_that_cannot_be_meant_are_refused(small, argument, message):
+    with pytest.raises(UsageError, match=message):
+        mk.Detector(small, **argument)

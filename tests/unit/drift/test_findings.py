@@ -8,6 +8,7 @@ import pytest
 from helpers.streams import column, fit_profile, mixed, rng, scored
 
 import modelkit as mk
+from modelkit.drift.findings import Compared
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.errors import UsageError
@@ -108,6 +109,16 @@ def test_checks_say_what_is_plainly_wrong():
         "z": rng(9).normal(size=m),
     }
     assert detector.test(fresh).checks == ()
+
+
+@pytest.mark.parametrize(("p", "began"), [(0.0, 7), (0.04, 7), (0.06, None), (None, None)])
+def test_a_change_that_is_likely_has_a_beginning_and_a_p_of_zero_is_likely(profile, p, began):
+    counts = profile.counts[0]
+    width = len(profile.features)
+    side = Compared(None, profile.features, counts, counts, changed=[p] * width, began=[7] * width)
+    for drift in side.drifts():
+        assert (drift.p_changed, drift.p_material, drift.began) == (p, None, began)
+        assert all(effect.low == 0 for effect in drift.effects)
 
 
 def test_alarms_and_reports_are_values(profile):

@@ -74,9 +74,10 @@ def test_no_row_is_lost_nor_counted_twice_and_the_size_is_bounded(calls, seed, m
     for n, start, spread in calls:
         cells = r.integers(0, 67, (n, 3), dtype=np.uint8)
         times = START + start + r.random(n) * spread
-        counts = buckets.count(int(r.integers(2)), cells, times)
-        assert (counts == count_by(cells)[0]).all()
-        whole += counts
+        strata = r.integers(0, 2, n)
+        counts = buckets.count(cells, strata, times)
+        assert (counts == count_by(cells, strata, 2)).all()
+        whole += counts.sum(axis=0)
         taken += n
     kept = buckets.all()
     assert len(buckets.hours) <= MOST_HOURS
@@ -106,13 +107,13 @@ def test_rows_are_in_the_bucket_of_their_time_however_they_come(n, seed):
     cells = r.integers(0, 67, (n, 2), dtype=np.uint8)
     times = START + r.random(n) * 30 * HOUR
     at_once = Buckets(1, 2, 1 << 25)
-    at_once.count(0, cells, times)
+    at_once.count(cells, None, times)
     one_by_one = Buckets(1, 2, 1 << 25)
     for i in r.permutation(n).tolist():
-        one_by_one.count(0, cells[i : i + 1], float(times[i]))
+        one_by_one.count(cells[i : i + 1], None, float(times[i]))
     halves = Buckets(1, 2, 1 << 25), Buckets(1, 2, 1 << 25)
     for k in (0, 1):
-        halves[k].count(0, cells[k::2], times[k::2])
+        halves[k].count(cells[k::2], None, times[k::2])
     halves[0].join(halves[1])
     for other in (one_by_one, halves[0]):
         for mine, theirs in zip(at_once.all(), other.all(), strict=True):
@@ -120,15 +121,15 @@ def test_rows_are_in_the_bucket_of_their_time_however_they_come(n, seed):
             assert (mine.counts == theirs.counts).all()
     for bucket in at_once.all():
         inside = (times >= bucket.start) & (times < bucket.end)
-        assert (bucket.counts[0] == count_by(cells[inside])[0]).all()
+        assert (bucket.counts == count_by(cells[inside])).all()
 
 
 def test_a_bucket_of_more_rows_than_32_bits_hold_counts_on():
     buckets = Buckets(1, 1, 1 << 20)
-    buckets.count(0, np.zeros((1, 1), np.uint8), float(START))
+    buckets.count(np.zeros((1, 1), np.uint8), None, float(START))
     (bucket,) = buckets.all()
-    bucket.add(0, slice(0, 1), np.full((1, 67), 2**31), 2**31)
-    bucket.add(0, slice(0, 1), np.full((1, 67), 2**31), 2**31)
+    bucket.add(np.full((1, 1, 67), 2**31), 2**31)
+    bucket.add(np.full((1, 1, 67), 2**31), 2**31)
     assert bucket.counts[0, 0, 0] == 2**32 + 1
     other = thawed(buckets, Buckets(1, 1, 1 << 20))
     assert other.all()[0].counts[0, 0, 0] == 2**32 + 1

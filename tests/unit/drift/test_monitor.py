@@ -14,8 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.intake import BUFFER, MOST_BUFFERED, MOST_WAITING, SAMPLE_ROWS
-from modelkit.drift.row_budget import RowBudget
+from modelkit.drift.intake import (
+    BUFFER,
+    MOST_BUFFERED,
+    MOST_WAITING,
+    SAMPLE_ROWS,
+    Intake,
+    RowBudget,
+)
+from modelkit.drift.served import ServedCall
+from modelkit.drift.tracker import Tracker
 from modelkit.errors import ClosedError, SignatureError, UsageError
 from modelkit.testing import check_model
 
@@ -199,6 +207,19 @@ def test_a_budget_that_is_large_enough_shows_every_row_though_each_takes_three_s
 def test_what_a_budget_allows_is_a_matter_of_rows_and_seconds(rate, asked, shown):
     budget = RowBudget(rate, 320 if rate == 1 else 1, now=0.0)
     assert [budget.allows(rows, now) for rows, now in asked] == shown
+
+
+def test_a_budget_goes_by_a_clock_that_is_passed_in(profile):
+    tracker = Tracker(profile, alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
+    seconds = [0.0]
+    intake = Intake(model(), tracker, 320, monotonic=lambda: seconds[0])
+    shown = []
+    for now in (0.0, 0.0, 0.0, 0.5, 1.0):
+        seconds[0] = now
+        for _ in range(8):
+            intake.take(ServedCall((), (rows(32),), 32, START))
+        shown.append(intake.shown)
+    assert shown == [256, 512, 512, 768, 768]
 
 
 def test_one_callers_failure_loses_no_rows_of_others(profile):

@@ -55,11 +55,11 @@ def whole(model, profile):
 
 
 def test_the_names_are_those_of_the_model_and_are_stored(profile):
-    assert profile.class_names == ("high", "low", "middle")
+    assert profile.layout.class_names == ("high", "low", "middle")
     again = mk.Profile.from_bytes(profile.to_bytes())
-    assert again.class_names == profile.class_names
+    assert again.layout.class_names == profile.layout.class_names
     assert again.digest == profile.digest
-    assert mk.Profile.fit(X[:2000], reference=X[2000:]).class_names == ()
+    assert mk.Profile.fit(X[:2000], reference=X[2000:]).layout.class_names == ()
 
 
 @settings(max_examples=examples(25), deadline=None)
@@ -178,7 +178,7 @@ def test_two_classes_of_one_name_are_not_told_by_it():
 
     odd = mk.FunctionModel(answer, mk.Signature(inputs, outputs, classes=(1, "1")))
     profile = profile_of(odd)
-    assert profile.class_names == ()
+    assert profile.layout.class_names == ()
     served = odd.run(X[:300])["probabilities"]
     with pytest.raises(UsageError, match="does not know the names of classes"):
         profile.tally(X[:300], pd.DataFrame(served, columns=[1, "1"]))

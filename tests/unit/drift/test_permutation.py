@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.units import kept, some_units
 
-from modelkit.drift.permutation import compare_units
+from modelkit.drift.permutation import permuted
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -14,7 +14,7 @@ def test_p_values_of_a_call_are_exact_for_all_features_together(k):
     for seed in range(400):
         shares = some_units(rng, 19 + k, 4)
         used = np.ones(4, bool)
-        p = compare_units(kept(shares[:19]), shares[19:], [0] * k, used, alpha=0.05, seed=seed).p
+        p = permuted(kept(shares[:19]), shares[19:], [0] * k, used, alpha=0.05, seed=seed).p
         smallest.append(min(p))
     for level in (0.05, 0.2):
         found = np.mean(np.array(smallest) <= level)

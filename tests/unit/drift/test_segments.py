@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import watched
 from helpers.examples import examples
 from helpers.frozen import thawed
 from helpers.shops import SHOPS, by, rows
@@ -10,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.drift.counts import count_by
 from modelkit.drift.segments import (
     GENERATION_ROWS,
     GENERATIONS,
     MOST_SEGMENTS,
     Segmentation,
     Segmented,
-    joint,
 )
 from modelkit.errors import PackageError, UsageError
 
@@ -93,6 +94,22 @@ def test_hours_of_the_day_are_segments_where_rows_have_times():
     assert mk.Detector.resume(again, detector.state()).report() == detector.report()
 
 
+def test_after_a_rebase_segments_hold_the_rows_since_the_change_however_few_were_looked_at():
+    past = {"reference": watched.rows(6000, 2), "model": watched.model(), "segments": ("x1",)}
+    profile = mk.Profile.fit(watched.rows(2000, 1), **past)
+    monitor = mk.Monitor(watched.model(), profile, budget=1e9)
+    for call in range(20):
+        monitor.predict(watched.rows(200, 10 + call))  # of which 64 are looked at
+    monitor.detector.rebase(profile, reason="the same again")
+    for call in range(30):
+        monitor.predict(watched.rows(200, 40 + call, shift=1.0 if call >= 20 else 0.0))
+    report = monitor.detector.report()
+    began = [alarm.began for alarm in report.alarms if alarm.feature == "x0"]
+    assert 7000 <= began[0] <= 8200
+    counted = 6000  # since the rebase, in generations of 2,048, of which the third is the latest
+    assert sum(found.rows for found in by(report, "x0", "x1").values()) == counted - 2 * 2048
+
+
 def test_dependent_rows_are_in_no_segments():
     r = rng(8, 73)
     level = np.sin(np.arange(6000) / 8) + r.normal(size=6000) / 4
@@ -120,7 +137,7 @@ def test_joint_counts_are_those_of_each_segment(n, width, segments, seed):
     cells = r.integers(0, 68, (n, width)).astype(np.uint8)
     cells[cells == 67] = 255
     member = r.integers(0, segments, n)
-    counts = joint(cells, member, segments)
+    counts = count_by(cells, member, segments)
     for k in range(segments):
         for j in range(width):
             own = cells[member == k, j]
@@ -148,7 +165,7 @@ def test_the_latest_rows_are_counted_however_they_come(sizes, seed):
     own = profile.segments[0]
     latest = cells[first * GENERATION_ROWS :]
     member = own.members(latest[:, 1], None, len(latest))
-    assert (counts.sum(axis=0) == joint(latest, member, len(own.labels))).all()
+    assert (counts.sum(axis=0) == count_by(latest, member, len(own.labels))).all()
     again = thawed(at_once, Segmented(profile.segments, profile.features))
     assert (again.since(0, 1)[1][0] == counts[:, :, 1]).all()
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.outputs import ServedCall, joined_calls
 from modelkit.drift.report import DriftReport
 from modelkit.drift.sequence import MOST_PLACES, Trail
+from modelkit.drift.served import ServedCall, joined_calls
 
 START = 1.7e9
 SECOND = 60.0  # between two rows

@@ -1,7 +1,5 @@
 """Drift of the labels, and of the probabilities of each class."""
 
-import io
-
 import numpy as np
 import pytest
 from helpers.examples import examples
@@ -195,25 +193,3 @@ def test_two_classes_need_one_number_and_many_need_none():
     assert [own.name for own in many.features] == ["x", "confidence"]
     with pytest.raises(UsageError, match="the profile has 2 classes"):
         mk.Detector(two).update(inputs(3, 1), np.full((3, 3), 1 / 3))
-
-
-def test_a_profile_of_before_takes_probabilities_as_it_did(profile):
-    before = old_profile(profile)
-    detector = mk.Detector(before)
-    detector.update(inputs(100, 3), scores(classes(100, 3), 3))
-    assert detector.report().features[1].rows > 0
-    assert [own.name for own in before.features] == ["x", "confidence"]
-
-
-def old_profile(profile):
-    """The profile as it was before classes were watched."""
-    import dataclasses
-
-    kept = [0, 1]
-    features = [dataclasses.replace(profile.features[at], weight=0.5) for at in kept]
-    old = dataclasses.replace(
-        profile, features=tuple(features), counts=profile.counts[:, kept], target=None
-    )
-    with np.load(io.BytesIO(old.to_bytes())) as file:
-        assert not [name for name in file if "target" in name]
-    return mk.Profile.from_bytes(old.to_bytes())

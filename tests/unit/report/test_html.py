@@ -1,7 +1,9 @@
 """Cards, plots and numbers as people see them."""
 
+import ast
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -82,6 +84,9 @@ RENDERERS = {
     "more": lambda text: html.more(3, 1, f"{text}s"),
     "plot": picture_of,
 }
+TAG = re.compile(
+    r"</[a-z]|<(b|dd|div|dl|dt|h\d|i|li|p|path|pre|section|span|svg|t[dhr]|table|ul)[ >]"
+)
 HOSTILE = st.text(min_size=1) | st.text("<>&\"'/=! \x00\x1b\ud800ascript-", min_size=1)
 
 
@@ -97,6 +102,19 @@ def test_a_text_from_outside_stays_a_text_in_every_renderer(name, text):
     assert parsed.data.count(shown) >= 1
     assert parsed.texts.count(shown) >= plain.texts.count("x")
     assert not [c for c in RENDERERS[name](text) if not c.isprintable() and c not in " \n"]
+
+
+def test_no_other_room_writes_html():
+    """So every text is escaped: a text that `element` was not given cannot become HTML."""
+    source = Path(mk.__file__).parent
+    written = []
+    for path in source.rglob("*.py"):
+        room = path.relative_to(source).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if room != "report" and isinstance(text, str) and TAG.search(text):
+                written.append((path.name, node.lineno, text[:40]))
+    assert not written
 
 
 def test_a_part_with_nothing_in_it_is_left_out():

@@ -10,9 +10,9 @@ import numpy as np
 
 from modelkit.drift.counts import Tally
 from modelkit.drift.detector import Detector
+from modelkit.drift.layout import first_names
 from modelkit.drift.outputs import OF_CLASSES
 from modelkit.drift.profile import Profile, check_adds_up, check_profile
-from modelkit.drift.refusals import first_names
 from modelkit.drift.report import DriftReport
 from modelkit.drift.units import PERIODS
 from modelkit.errors import UsageError
@@ -68,7 +68,7 @@ class Tallier:
             needed += own
         if self.profile.time in known:
             needed.append(str(self.profile.time))
-        elif self.profile.unit in PERIODS or self.profile.timed_stratum:
+        elif self.profile.unit in PERIODS or self.profile.layout.timed:
             raise UsageError(
                 f"the rows lack the column {self.profile.time!r}, which has their times"
             )
@@ -95,7 +95,7 @@ class Tallier:
 
     def _labels(self, name: str, begun: Sequence[str]) -> Sequence[str]:
         """What tells the values of an output apart: the names of classes, or numbers."""
-        classes = self.profile.class_names if name == OF_CLASSES else ()
+        classes = self.profile.layout.class_names if name == OF_CLASSES else ()
         return classes or [str(number) for number in range(len(begun) or 1)]
 
     def arrow(self, table: Any) -> Any:

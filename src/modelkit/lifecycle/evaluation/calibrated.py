@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Measured, Undefined, ratio, refuse_unknown, total_of
-from modelkit.stats.intervals import LEVEL_95, effective_rows, wilson
+from modelkit.stats.intervals import LEVEL_95, share_interval
 
 BINS = 10
 STEPS_MOST = 50  # of Newton's method
@@ -91,9 +91,7 @@ def reliability_bins(
             continue
         own = None if weights is None else weights[rows]
         together = None if clusters is None else clusters[rows]
-        n = effective_rows(observed[rows], own, together, level)
-        share = float(np.average(observed[rows], weights=own))
-        low, high = wilson(share * n, n, level)
+        share, low, high, _ = share_interval(observed[rows], own, together, level)
         mean = float(np.average(predicted[rows], weights=own))
         found.append(ReliabilityBin(int(rows.sum()), mean, share, low, high))
     return tuple(found)

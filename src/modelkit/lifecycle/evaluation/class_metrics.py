@@ -12,6 +12,7 @@ from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import calibration_error_of, calibration_line_of
 from modelkit.lifecycle.evaluation.clusters import rests_on
 from modelkit.stats.influence import Measured, Undefined, average_of, matthews_of, ratio_of
+from modelkit.stats.intervals import ShareInterval, share_interval
 
 EVEN = 0.5
 CLIP = 1e-6  # probabilities are held this far from 0 and 1 before their logarithm is taken
@@ -119,6 +120,30 @@ def f1_of(held: Array, told: Array, weight: Array) -> Measured:
     """The harmonic mean of precision and recall. Raises Undefined."""
     empty = "no row has the class or is predicted to"
     return ratio_of(2 * held * told, held + told, weight, empty)
+
+
+def class_share(
+    name: str, held: Array, told: Array, answered: Answered, level: float
+) -> ShareInterval:
+    """The "precision", "recall" or "f1" of a class of which there are rows.
+
+    F1 is 2 J / (1 + J), with J the share of right rows among those that have the class or are
+    predicted to.
+
+    Args:
+        name: of the share.
+        held: 1 for rows that have the class, (n,).
+        told: 1 for rows that are predicted to, (n,).
+        answered: the rows.
+        level: of the interval.
+    """
+    among = {"precision": told, "recall": held, "f1": np.maximum(held, told)}[name] > 0
+    rows = answered.at(among)
+    share = share_interval((held * told)[among], rows.weights, rows.clusters, level)
+    if name != "f1":
+        return share
+    value, low, high = (2 * end / (1 + end) for end in share[:3])
+    return ShareInterval(value, low, high, share.error * (2 / (1 + share.value) ** 2))
 
 
 def of_positive_class(part: OfMasks) -> Measure:

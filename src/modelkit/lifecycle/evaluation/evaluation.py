@@ -196,7 +196,7 @@ class Evaluation:
     def to_html(self) -> str:
         """A page of its own with pictures; it has no scripts and loads nothing."""
         body = [
-            f'<p class="soft">{html.escape(self._what())}</p>',
+            html.element("p", self._what(), class_="soft"),
             page.summary_box(self.fit, self.learning),
             page.leaks_box(self.leaks),
             page.figures_part(self.kind, self.figures),
@@ -207,9 +207,9 @@ class Evaluation:
             page.gaps_part(self.gaps),
             page.about_part(self._about()),
         ]
-        return html.page(self._title(), *map(html.Markup, body), style=page.PAGE_STYLE)
+        return html.page(self._title(), *body, style=page.PAGE_STYLE)
 
-    def _pictures(self) -> Iterator[str]:
+    def _pictures(self) -> Iterator[html.Markup]:
         if self.curves:
             roc = [curve for curve in self.curves if curve.name == "roc"]
             others = [curve for curve in self.curves if curve.name == "precision_recall"]

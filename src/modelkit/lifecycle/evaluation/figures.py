@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.class_metrics import masks_by_class
+from modelkit.lifecycle.evaluation.class_metrics import class_share, masks_by_class
 from modelkit.lifecycle.evaluation.metrics import (
     CLASS_SHARES,
     LEAST_OF_KIND,
@@ -20,7 +20,6 @@ from modelkit.lifecycle.evaluation.metrics import (
     TaskMetric,
     share_metric,
 )
-from modelkit.lifecycle.evaluation.shares import class_share
 from modelkit.stats.influence import Measured, Undefined
 from modelkit.stats.ranks import area_of
 

@@ -96,5 +96,4 @@ def _explained(own: Array, other: Array, cells: Array, n: int) -> Array:
     """
     entropy = np.asarray(np.log(n) - own / n)
     left = (other - cells) / n
-    found: Array = 1 - np.divide(left, entropy, out=np.zeros_like(entropy), where=entropy > 1e-12)
-    return found
+    return 1 - ratio(left, np.where(entropy > 1e-12, entropy, 0))

@@ -20,6 +20,7 @@ from modelkit.lifecycle.evaluation.class_metrics import (
     brier_losses,
     calibration_error,
     calibration_line,
+    class_share,
     f1_of,
     f1_of_all_labels,
     labels_wrong,
@@ -36,7 +37,6 @@ from modelkit.lifecycle.evaluation.class_metrics import (
 )
 from modelkit.lifecycle.evaluation.clusters import any_clusters
 from modelkit.lifecycle.evaluation.grouped import GROUPINGS, grouping_of
-from modelkit.lifecycle.evaluation.shares import ClassShare, average_ends, class_share
 from modelkit.lifecycle.evaluation.value_metrics import (
     NDCG_AT,
     absolute_errors,
@@ -51,6 +51,8 @@ from modelkit.stats.intervals import (
     LEVEL_95,
     Domain,
     Interval,
+    ShareInterval,
+    average_ends,
     effective_rows,
     freedom_of,
     skew_ends,
@@ -71,7 +73,7 @@ FEW = (
 CLASS_SHARES: dict[str, OfMasks] = {"precision": precision_of, "recall": recall_of, "f1": f1_of}
 SEARCHED_AT = (1, 5, 10)  # how many of the found are looked at
 ByRow = Callable[[Answered], Array]
-Shares = Callable[[Answered, float], list[ClassShare]]
+Shares = Callable[[Answered, float], list[ShareInterval]]
 
 
 @final
@@ -188,7 +190,7 @@ def _sums_of(found: Measured, answered: Answered) -> Array:
 def _of_positive(name: str) -> Shares:
     """The share of the positive class of a "binary" task."""
 
-    def shares(answered: Answered, level: float) -> list[ClassShare]:
+    def shares(answered: Answered, level: float) -> list[ShareInterval]:
         masks = list(masks_by_class(answered))[answered.positive]
         return [class_share(name, *masks, answered, level)]
 
@@ -198,7 +200,7 @@ def _of_positive(name: str) -> Shares:
 def _of_classes(name: str) -> Shares:
     """The share of each class or label. Raises Undefined where one has no row."""
 
-    def shares(answered: Answered, level: float) -> list[ClassShare]:
+    def shares(answered: Answered, level: float) -> list[ShareInterval]:
         found = []
         for k, (held, told) in enumerate(masks_by_class(answered)):
             if not (held * answered.weight).any():

@@ -1,4 +1,4 @@
-"""The parts of the page of an Evaluation, as HTML: everything that comes from data is escaped."""
+"""The parts of the page of an Evaluation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from modelkit.lifecycle.evaluation.learning import LearningCurve
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.report import html
+from modelkit.report.html import Markup, element, joined
 
 PAGE_STYLE = """
 .plot .mark{stroke:var(--second);stroke-width:1.4}
@@ -33,74 +34,65 @@ MOST_SHOWN_CLASSES = 12
 MOST_SHOWN_SLICES = 60
 
 
-def summary_box(fit: str, learning: LearningCurve | None) -> str:
+def summary_box(fit: str, learning: LearningCurve | None) -> Markup:
     """Whether it looks over- or underfitted, and whether more rows would help, in words."""
     lines = [fit] if fit else []
     if learning is not None:
         curve = str(learning)
         lines.append(f"{curve[0].upper()}{curve[1:]}.")
     if not lines:
-        return ""
-    kind = " bad" if fit.startswith(("It looks overfitted", "It looks under")) else ""
-    told = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-    return f'<div class="box{kind}">{told}</div>'
+        return Markup()
+    look = "box bad" if fit.startswith(("It looks overfitted", "It looks under")) else "box"
+    return element("div", *[element("p", line) for line in lines], class_=look)
 
 
-def leaks_box(leaks: Sequence[LeakageCheck]) -> str:
+def leaks_box(leaks: Sequence[LeakageCheck]) -> Markup:
     """The signs of a leak, if there are any."""
     found = [check for check in leaks if check.found]
     if not found:
-        return ""
-    items = "".join(
-        f"<li><b>{html.escape(each.name)}</b>: {html.escape(each.text)}</li>" for each in found
-    )
-    return f'<div class="box bad"><b>Signs of a leak between training and test</b><ul>{items}</ul></div>'
+        return Markup()
+    title = element("b", "Signs of a leak between training and test")
+    items = [joined(element("b", check.name), f": {check.text}") for check in found]
+    return element("div", title, html.bullets(items), class_="box bad")
 
 
-def figures_part(kind: TaskKind, figures: Sequence[MetricFigure]) -> str:
+def figures_part(kind: TaskKind, figures: Sequence[MetricFigure]) -> Markup:
     """Every metric, with its interval drawn where it is from 0 to 1."""
     known = METRICS[kind]
     rows = []
     for figure in figures:
         metric = known.get(figure.name)
-        drawn = ""
+        drawn = Markup()
         if metric is not None and metric.domain == "share":
             drawn = charts.interval_bar(figure, 0.0, 1.0)
-        rows.append(_figure_row(figure.title, figure, drawn))
-    return f"<h2>Figures</h2>{_rows_table(('', '', '', ''), rows)}"
+        rows.append((figure.title, _number(figure_text(figure)), drawn, _beside(figure)))
+    return html.part("Figures", html.table((), rows))
 
 
-def _figure_row(name: str, figure: MetricFigure, drawn: str) -> str:
-    side = {True: "higher is better", False: "lower is better", None: ""}[figure.higher_is_better]
-    last = f'<td class="side">{side}</td>'
+def _number(text: str) -> Markup:
+    return element("span", text, class_="num")
+
+
+def _beside(figure: MetricFigure) -> Markup:
+    """Why a figure is not known, or which way is better."""
     if figure.why:
-        last = f'<td class="why">{html.escape(figure.why)}</td>'
-    return (
-        f"<tr><td>{html.escape(name)}</td>"
-        f'<td class="num">{html.escape(figure_text(figure))}</td>'
-        f"<td>{drawn}</td>{last}</tr>"
-    )
+        return element("div", figure.why, class_="why")
+    side = {True: "higher is better", False: "lower is better", None: ""}[figure.higher_is_better]
+    return element("span", side, class_="side")
 
 
-def _rows_table(header: Sequence[str], rows: Iterable[str]) -> str:
-    """A table of rows that are HTML already."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
-    top = f"<tr>{head}</tr>" if any(header) else ""
-    return f'<div class="wide"><table>{top}{"".join(rows)}</table></div>'
-
-
-def pictures_part(pictures: Iterable[str]) -> str:
+def pictures_part(pictures: Iterable[Markup]) -> Markup:
     """The pictures that there are, side by side."""
-    inside = "".join(pictures)
-    return f'<h2>Pictures</h2><div class="grid">{inside}</div>' if inside else ""
+    shown = [picture for picture in pictures if picture]
+    return html.part("Pictures", element("div", *shown, class_="grid")) if shown else Markup()
 
 
 def reliability_part(
     bins: Sequence[ReliabilityBin], parts: BrierParts | None, positive: str
-) -> str:
+) -> Markup:
     """Whether probabilities come true: of two classes those of the positive one."""
     if not bins:
-        return ""
+        return Markup()
     words = f"the probability of {positive}, in " if positive else ""
     words += "bins of about equal numbers of rows, with Wilson's intervals"
     if parts is not None:
@@ -109,26 +101,26 @@ def reliability_part(
     return html.section("Do probabilities come true?", words, charts.reliability_chart(bins))
 
 
-def residuals_part(bands: Sequence[ResidualBand]) -> str:
+def residuals_part(bands: Sequence[ResidualBand]) -> Markup:
     """The residuals of a regressor."""
     if not bands:
-        return ""
+        return Markup()
     words = "quantiles of the residuals: 5 to 95 % thin, 25 to 75 % thick, the median a dot"
     return html.section("Residuals by prediction", words, charts.residual_chart(bands))
 
 
-def learning_part(learning: LearningCurve | None) -> str:
+def learning_part(learning: LearningCurve | None) -> Markup:
     """The learning curve of a cross-validation."""
     if learning is None or len(learning.points) < 2:
-        return ""
+        return Markup()
     words = "mean over folds on held-out rows, with its interval"
     return html.section("Learning curve", words, charts.learning_chart(learning))
 
 
-def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) -> str:
+def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) -> Markup:
     """The curves of one kind, with the area under them."""
     if not curves:
-        return ""
+        return Markup()
     shown = curves[:5]
     words = f"{area.title} {figure_text(area)}"
     if len(curves) > 1:
@@ -138,42 +130,42 @@ def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) ->
     return html.section(title, words, charts.curve_chart(shown))
 
 
-def confusion_part(confusion: Confusion | None) -> str:
+def confusion_part(confusion: Confusion | None) -> Markup:
     """Who is mistaken for whom."""
     if confusion is None:
-        return ""
+        return Markup()
     shown = confusion.labels[:MOST_SHOWN_CLASSES]
-    head = "".join(f"<th>{html.escape(html.short(label))}</th>" for label in shown)
-    rows = [f"<tr><th>true \N{DOWNWARDS ARROW} predicted \N{RIGHTWARDS ARROW}</th>{head}</tr>"]
+    corner = "true \N{DOWNWARDS ARROW} predicted \N{RIGHTWARDS ARROW}"
+    heads = [element("th", text) for text in (corner, *map(html.short, shown))]
+    rows = [element("tr", *heads)]
     for k, label in enumerate(shown):
-        cells = "".join(_confusion_cell(confusion, k, j) for j in range(len(shown)))
-        rows.append(f"<tr><th>{html.escape(html.short(label))}</th>{cells}</tr>")
-    more = len(confusion.labels) - len(shown)
-    rest = f"<p>and {more:,} more classes</p>" if more else ""
+        cells = [_confusion_cell(confusion, k, j) for j in range(len(shown))]
+        rows.append(element("tr", element("th", html.short(label)), *cells))
     words = "Rows, their share of the true class, and Wilson's interval of it."
-    table = f'<div class="wide"><table class="confusion">{"".join(rows)}</table></div>'
-    return f'<h2>Confusion</h2><p class="soft">{words}</p>{table}{rest}'
+    table = element("div", element("table", *rows, class_="confusion"), class_="wide")
+    rest = html.more(len(confusion.labels), len(shown), "classes")
+    return html.part("Confusion", element("p", words, class_="soft"), table, rest)
 
 
-def _confusion_cell(confusion: Confusion, k: int, j: int) -> str:
+def _confusion_cell(confusion: Confusion, k: int, j: int) -> Markup:
     count = confusion.counts[k][j]
     total = sum(confusion.counts[k])
     if not total:
-        return "<td>-</td>"
+        return element("td", "-")
     share = count / total
-    low = confusion.low[k][j]
-    high = confusion.high[k][j]
-    kind = "" if k == j else ' class="wrong"'
-    told = f"<small>{share:.1%} [{low:.1%}, {high:.1%}]</small>"
-    return (
-        f'<td{kind}><i style="opacity:{0.4 * share:.2f}"></i><b>{html.number(count)}</b>{told}</td>'
+    interval = f"{share:.1%} [{confusion.low[k][j]:.1%}, {confusion.high[k][j]:.1%}]"
+    inside = (
+        element("i", style=f"opacity:{0.4 * share:.2f}"),
+        element("b", html.number(count)),
+        element("small", interval),
     )
+    return element("td", *inside, class_="" if k == j else "wrong")
 
 
-def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> str:
+def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> Markup:
     """One metric of every slice beside that of all rows."""
     if not slices:
-        return ""
+        return Markup()
     figures = []
     for part in slices[:MOST_SHOWN_SLICES]:
         figures += [figure for figure in part.figures if figure.name == whole.name]
@@ -184,41 +176,31 @@ def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> str:
     scale = (min(ends), max(ends)) if ends else (0.0, 1.0)
     rows = []
     for part, figure in zip(slices, figures, strict=False):
-        rows.append(_slice_row(part, figure, charts.interval_bar(figure, *scale, whole.value)))
-    more = len(slices) - len(figures)
-    rest = f"<p>and {more:,} more slices</p>" if more > 0 else ""
+        numbers = map(_number, (f"{part.rows:,}", figure_text(figure)))
+        drawn = charts.interval_bar(figure, *scale, whole.value)
+        rows.append((part.column, html.short(part.value), *numbers, drawn))
     words = (
         f"{whole.title}, with its interval; the rule marks all rows. Of many slices some differ "
         "by chance."
     )
-    table = _rows_table(("column", "value", "rows", whole.title, ""), rows)
-    return f'<h2>Slices</h2><p class="soft">{html.escape(words)}</p>{table}{rest}'
+    table = html.table(("column", "value", "rows", whole.title, ""), rows)
+    rest = html.more(len(slices), len(figures), "slices")
+    return html.part("Slices", element("p", words, class_="soft"), table, rest)
 
 
-def _slice_row(part: SliceFigures, figure: MetricFigure, drawn: str) -> str:
-    return (
-        f"<tr><td>{html.escape(part.column)}</td><td>{html.escape(html.short(part.value))}</td>"
-        f'<td class="num">{part.rows:,}</td>'
-        f'<td class="num">{html.escape(figure_text(figure))}</td><td>{drawn}</td></tr>'
-    )
-
-
-def classes_part(classes: Sequence[ClassFigures]) -> str:
+def classes_part(classes: Sequence[ClassFigures]) -> Markup:
     """The figures of each class."""
     if not classes:
-        return ""
+        return Markup()
     names = [figure.name for figure in classes[0].figures]
-    rows = []
-    for own in classes:
-        told = [figure_text(figure) for figure in own.figures]
-        rows.append((own.label, f"{own.rows:,}", *told))
-    return f"<h2>Classes</h2>{html.table(('class', 'rows', *names), rows)}"
+    rows = [(each.label, f"{each.rows:,}", *map(figure_text, each.figures)) for each in classes]
+    return html.part("Classes", html.table(("class", "rows", *names), rows))
 
 
-def gaps_part(gaps: Sequence[TrainingGap]) -> str:
+def gaps_part(gaps: Sequence[TrainingGap]) -> Markup:
     """Each metric on training rows and on the others."""
     if not gaps:
-        return ""
+        return Markup()
     rows = []
     for gap in gaps:
         interval = "-"
@@ -227,9 +209,9 @@ def gaps_part(gaps: Sequence[TrainingGap]) -> str:
         values = (f"{gap.train:.3g}", f"{gap.held_out:.3g}", f"{gap.gap:.3g}", interval)
         rows.append((gap.name, *values))
     header = ("metric", "training rows", "held-out rows", "better on training rows by", "interval")
-    return f"<h2>Training rows and held-out rows</h2>{html.table(header, rows)}"
+    return html.part("Training rows and held-out rows", html.table(header, rows))
 
 
-def about_part(facts: Iterable[tuple[str, str]]) -> str:
+def about_part(facts: Iterable[tuple[str, str]]) -> Markup:
     """What else there is to know, by name."""
-    return f"<h2>About</h2>{html.table(('', ''), facts)}"
+    return html.part("About", html.table((), facts))

@@ -1,4 +1,4 @@
-"""The page of a Verdict: everything that comes from data is escaped."""
+"""The page of a Verdict."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from modelkit.lifecycle.evaluation.figures import MetricFigure
 from modelkit.lifecycle.evaluation.page import PAGE_STYLE
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.report import html
+from modelkit.report.html import Markup, element
 
 VERDICT_STYLE = (
     PAGE_STYLE
@@ -49,69 +50,60 @@ def verdict_page(
     facts: Sequence[tuple[str, str]],
 ) -> str:
     """A page of its own; it has no scripts and loads nothing."""
-    parts = []
+    parts: list[Markup] = []
     for part, heading in HEADINGS.items():
-        own = [check for check in checks if check.part == part]
-        parts.append(_part(heading, own))
-    table = f'<div class="wide"><table class="checks">{"".join(parts)}</table></div>'
-    about = f"<h2>About</h2>{html.table(('', ''), facts)}"
-    parts_of_page = map(html.Markup, (_decision_box(decision, reason, notes), table, about))
-    return html.page(title, *parts_of_page, style=VERDICT_STYLE)
+        parts += _rows(heading, [check for check in checks if check.part == part])
+    table = element("div", element("table", *parts, class_="checks"), class_="wide")
+    about = html.part("About", html.table((), facts))
+    box = _decision_box(decision, reason, notes)
+    return html.page(title, box, table, about, style=VERDICT_STYLE)
 
 
-def _decision_box(decision: str, reason: str, notes: Sequence[str]) -> str:
-    kind = KINDS[decision]
-    sentence = html.escape(f"{reason[0].upper()}{reason[1:]}.")
-    noted = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    listed = f"<ul>{noted}</ul>" if noted else ""
-    return (
-        f'<div class="box{kind}"><p class="decision">{decision.upper()}</p>'
-        f"<p>{sentence}</p>{listed}</div>"
-    )
+def _decision_box(decision: str, reason: str, notes: Sequence[str]) -> Markup:
+    lead = element("p", decision.upper(), class_="decision")
+    sentence = element("p", f"{reason[0].upper()}{reason[1:]}.")
+    look = f"box{KINDS[decision]}"
+    return element("div", lead, sentence, html.bullets(notes), class_=look)
 
 
-def _part(heading: str, checks: Sequence[GateCheck]) -> str:
+def _rows(heading: str, checks: Sequence[GateCheck]) -> list[Markup]:
     if not checks:
-        return ""
-    rows = []
+        return []
+    rows = [element("tr", element("th", heading, class_="heading", colspan="6"))]
     explained = set()
     for check in checks:
         # Slices share their questions and formulas, which are read once.
         how = f"{check.question} How: {check.formula}" if check.formula else check.question
-        rows.append(_row(check, "" if how in explained else how))
+        rows.append(_row(check))
+        if how and how not in explained:
+            rows.append(element("tr", element("td"), element("td", how, class_="how", colspan="5")))
         explained.add(how)
-    return f'<tr><th class="heading" colspan="6">{html.escape(heading)}</th></tr>{"".join(rows)}'
+    return rows
 
 
-def _row(check: GateCheck, how: str) -> str:
+def _row(check: GateCheck) -> Markup:
     kind = check.outcome if check.required or check.outcome != "unclear" else "spare"
-    told = check.text if kind != "spare" else f"{check.text} (not required)"
-    explained = ""
-    if how:
-        explained = f'<tr><td></td><td class="how" colspan="5">{html.escape(how)}</td></tr>'
-    cells = (
-        f'<td class="num">{html.escape(check.interval_text)}</td>'
-        f'<td class="num soft">{html.escape(check.test_text)}</td>'
-    )
+    text = check.text if kind != "spare" else f"{check.text} (not required)"
+    cells = [
+        element("td", element("span", check.outcome, class_="pill")),
+        element("td", check.name, class_="name"),
+    ]
     drawn = _drawn(check)
-    # Words have the width of what is not shown.
-    width = 4 if check.estimate is None else 2
+    if drawn or check.estimate is not None:
+        cells.append(element("td", check.interval_text, class_="num"))
+        cells.append(element("td", check.test_text, class_="num soft"))
     if drawn:
-        cells, width = f"{cells}<td>{drawn}</td>", 1
-    elif check.estimate is None:
-        cells = ""
-    cells += f'<td class="why" colspan="{width}">{html.escape(told)}</td>'
-    return (
-        f'<tr class="{kind}"><td><span class="pill">{check.outcome}</span></td>'
-        f'<td class="name">{html.escape(check.name)}</td>{cells}</tr>{explained}'
-    )
+        cells.append(element("td", drawn))
+    # Words have the width of what is not shown.
+    cells.append(element("td", text, class_="why", colspan=str(6 - len(cells))))
+    return element("tr", *cells, class_=kind)
 
 
-def _drawn(check: GateCheck) -> str:
+def _drawn(check: GateCheck) -> Markup:
     """The interval, with what it is compared with as a rule."""
     ends = (check.estimate, check.low, check.high, check.bound)
     if any(end is None for end in ends):
-        return ""
+        return Markup()
     known = [end for end in (*ends, 0.0) if end is not None]
     if check.part in ("floor", "budget"):
         known.pop()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import exact
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
+from modelkit.drift.effects import UnitSides, main_effect
 from modelkit.drift.open_unit import UnitCrossing, Units
-from modelkit.drift.permutation import UnitSides
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
@@ -30,20 +30,33 @@ STATISTICS = {
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 
+@final
+@dataclass(frozen=True)
+class Terms:
+    """What holds for an alarm, in words: the guarantee, and what it rests on."""
+
+    promise: str
+    assumptions: tuple[str, ...]
+
+    @staticmethod
+    def of(profile: Profile, shares: AlphaShares, alpha: float) -> Terms:
+        """Those of a stream that is compared with a profile."""
+        promise = _row_promise(alpha, shares.guarantee)
+        if profile.units is not None:
+            promise = _unit_promise(profile, shares)
+        return Terms(promise, profile.assumptions())
+
+
 def row_alarm(
-    profile: Profile,
     feature: Feature,
     reference: Array,
     crossing: Crossing,
+    terms: Terms,
     *,
     stratum: str | None,
     level: float,
-    promise: str,
 ) -> Alarm:
-    """The alarm of a feature with these counts (67,) in the reference.
-
-    `level` is its share of alpha, and `promise` the guarantee in words.
-    """
+    """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
     return Alarm(
         kind="changed" if crossing.kind == "changed" else "material",
@@ -55,8 +68,8 @@ def row_alarm(
         row=crossing.row,
         began=crossing.began,
         effect=_effect(recent, reference, feature),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
+        guarantee=terms.promise,
+        assumptions=terms.assumptions,
         time=crossing.time,
         began_time=crossing.began_time,
         rows=crossing.values,
@@ -65,7 +78,7 @@ def row_alarm(
     )
 
 
-def row_promise(alpha: float, guarantee: Guarantee) -> str:
+def _row_promise(alpha: float, guarantee: Guarantee) -> str:
     """The guarantee of a stream of rows, in words."""
     if guarantee == "ever":
         return (
@@ -78,8 +91,8 @@ def row_promise(alpha: float, guarantee: Guarantee) -> str:
     )
 
 
-def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: str) -> Alarm:
-    """The alarm of a feature when a unit was judged; `promise` is the guarantee in words."""
+def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Terms) -> Alarm:
+    """The alarm of a feature when a unit was judged."""
     crossing, unit, began, strata = crossed
     feature = profile.features[crossing.feature]
     sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
@@ -94,8 +107,8 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: s
         row=unit.before + unit.rows,
         began=None if began is None else began.before,
         effect=None if sides is None else Effect.later(sides.main_effect),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
+        guarantee=terms.promise,
+        assumptions=terms.assumptions,
         time=None if unit.end is None else unit.end - 1,  # its last second
         began_time=None if began is None else began.start,
         rows=crossing.values,
@@ -105,7 +118,7 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, promise: s
     )
 
 
-def unit_promise(profile: Profile, shares: AlphaShares) -> str:
+def _unit_promise(profile: Profile, shares: AlphaShares) -> str:
     """The guarantee of a stream of units, in words."""
     unit = str(profile.unit)
     units = plural(unit)
@@ -132,7 +145,7 @@ def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     """The effect size between counts (67,), measured when somebody looks at it."""
     if not recent.sum() or not reference.sum():
         return None
-    return Effect.later(partial(exact.main_effect, recent, reference, ordered=feature.ordered))
+    return Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
 
 
 def counts_in(profile: Profile, stratum: str | None) -> Array:
@@ -155,10 +168,8 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
-def loss_alarm(
-    profile: Profile, losses: Losses, crossing: Crossing, *, level: float, promise: str
-) -> Alarm:
-    """The alarm of the losses; `level` and `promise` are as of `row_alarm`."""
+def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
+    """The alarm of the losses; `level` is their share of alpha."""
     interval = losses.interval()
     return Alarm(
         kind="performance",
@@ -170,8 +181,8 @@ def loss_alarm(
         row=crossing.row,
         began=crossing.began,
         effect=None if interval is None else Effect("mean loss", *interval),
-        guarantee=promise,
-        assumptions=profile.assumptions(),
+        guarantee=terms.promise,
+        assumptions=terms.assumptions,
         time=crossing.time,
         began_time=crossing.began_time,
         rows=crossing.values,

@@ -6,9 +6,8 @@ from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.spatial.distance import jensenshannon
 
-from modelkit.drift.exact import effects, js, ks, root_psi, tv
+from modelkit.drift.effects import ks, row_effects, tv
 
 P, Q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.4, 0.3])
 
@@ -19,9 +18,6 @@ pairs = st.integers(1, 50).flatmap(
 
 
 def test_distances_have_their_reference_values():
-    assert js(P, Q) == pytest.approx(0.17509684, abs=1e-8)
-    assert js(P, Q) == pytest.approx(jensenshannon(P, Q, 2))
-    assert root_psi(P, Q) ** 2 == pytest.approx(0.17147984, abs=1e-8)
     assert ks(P, Q) == pytest.approx(0.2)
     assert tv(P, Q) == pytest.approx(0.2)
 
@@ -42,9 +38,9 @@ def test_ks_is_that_of_the_values_where_each_has_a_cell():
 @settings(max_examples=examples(50))
 def test_effects_are_symmetric_and_inside_their_intervals(pair, ordered):
     batch, reference = (counts + (counts.sum() == 0) for counts in pair)
-    there = effects(batch, reference, np.random.default_rng(0), ordered=ordered)
-    back = effects(reference, batch, np.random.default_rng(0), ordered=ordered)
-    assert [effect.name for effect in there] == ["ks", "tv", "js", "psi"][not ordered :]
+    there = row_effects(batch, reference, ordered=ordered)
+    back = row_effects(reference, batch, ordered=ordered)
+    assert [effect.name for effect in there] == ["ks", "tv"][not ordered :]
     for one, other in zip(there, back, strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-9)
         assert 0 <= one.low <= one.value <= one.high
@@ -54,6 +50,4 @@ def test_effects_are_symmetric_and_inside_their_intervals(pair, ordered):
 @settings(max_examples=examples(30))
 def test_equal_counts_have_no_effect(same):
     same[0] += 1
-    assert all(
-        e.value == e.low == 0 for e in effects(same, same, np.random.default_rng(0), ordered=True)
-    )
+    assert all(e.value == e.low == 0 for e in row_effects(same, same, ordered=True))

@@ -2,27 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.alarms import Terms, loss_alarm, row_alarm
 from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
 from modelkit.drift.counts import count_by
-from modelkit.drift.labelled_rows import LabelledCall
-from modelkit.drift.order import Order, Shuffle
+from modelkit.drift.losses import Baseline, as_doubles, check_losses, losses_of
+from modelkit.drift.order import Order, Shuffle, Thinning
 from modelkit.drift.profile import Profile
-from modelkit.drift.raised import loss_alarm, row_alarm
-from modelkit.drift.sequence import Sequence, places_of
+from modelkit.drift.sequence import Crossing, Sequence, places_of
 from modelkit.drift.sources import Losses
-from modelkit.drift.thinning import Thinning
+from modelkit.drift.target import TargetLabels
 from modelkit.drift.values import Alarm
+from modelkit.errors import UsageError
 
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
 @final
-class LabelWatch:
+@dataclass(frozen=True, eq=False)
+class LabelledCall:
+    """Labelled rows: their losses (n,), the cells of their labels, uint8 (n, 1), or both."""
+
+    losses: Array | None
+    cells: Array | None
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        given = self.cells if self.losses is None else self.losses
+        return 0 if given is None else len(given)
+
+    @staticmethod
+    def read(profile: Profile, y: Any, predicted: Any, losses: Any) -> LabelledCall:
+        """The arguments of `Detector.update_labels`. Raises UsageError for those that do not fit."""
+        baseline = profile.baseline
+        target = profile.target
+        if baseline is None:
+            raise UsageError(
+                "the profile has no losses to compare with: fit it with labels= or losses="
+            )
+        if (losses is None) == (y is None) or (y is None and predicted is not None):
+            raise UsageError("pass labels and what was predicted, labels alone, or losses alone")
+        if losses is not None:
+            return LabelledCall(check_losses(losses), None)
+        cells = None if target is None else target.cells(y)
+        if predicted is not None:
+            return LabelledCall(_losses(profile, baseline, y, predicted), cells)
+        if cells is None:
+            raise UsageError(
+                "the profile has no labels to compare labels alone with: pass labels and what "
+                "was predicted, or fit the profile with labels="
+            )
+        return LabelledCall(None, cells)
+
+
+def _losses(profile: Profile, baseline: Baseline, y: Any, predicted: Any) -> Array:
+    if _predicts_numbers(profile):
+        predicted = as_doubles(predicted, "predictions")
+    return losses_of(y, predicted, baseline.scale)
+
+
+def _predicts_numbers(profile: Profile) -> bool:
+    """Whether the losses of the reference are distances of numbers, of whatever type."""
+    return any(
+        feature.output and feature.name == "prediction" and feature.kind == "number"
+        for feature in profile.features
+    )
+
+
+@final
+class Labels:
     """The evidence of labelled rows. Whoever calls it from several threads holds a lock.
 
     `losses` and `target` are None where the profile has nothing to compare them with; where it has
@@ -31,41 +85,38 @@ class LabelWatch:
     Args:
         profile: the past.
         shares: those of alpha.
-        promise: the guarantee in words.
+        terms: what holds for an alarm, in words.
         order: the seed of the order of labels within calls.
         ties: the seed of the random ranks of labels.
     """
+
+    changing = ("target", "_thinning", "_of_losses", "shuffle")
 
     def __init__(
         self,
         profile: Profile,
         shares: AlphaShares,
         *,
-        promise: str,
+        terms: Terms,
         order: np.random.SeedSequence,
         ties: np.random.SeedSequence,
     ) -> None:
-        self._profile = profile
+        self._target = profile.target
         self._levels = shares.levels
-        self._promise = promise
+        self._terms = terms
         self.shuffle = Shuffle(order)
         self.losses: Losses | None = None
         self._of_losses: Sequence | None = None
         if profile.baseline is not None:
             self._of_losses, self.losses = loss_sequence(profile.baseline, shares)
         self.target: Sequence | None = None
+        self._thinning: Thinning | None = None
         if profile.target is not None:
             judged = profile.units is None
             self.target = target_sequence(profile.target, shares, ties, judged=judged)
             self._thinning = Thinning((profile.target.feature,), ties)
 
-    @property
-    def parts(self) -> list[Any]:
-        """What changes."""
-        of_target = [] if self.target is None else [self.target, self._thinning]
-        return [*of_target, *([] if self._of_losses is None else [self._of_losses])]
-
-    def follow(self, before: LabelWatch) -> None:
+    def follow(self, before: Labels) -> None:
         """Number labels on from those that were compared with the reference before."""
         pairs = ((self._of_losses, before._of_losses), (self.target, before.target))
         for own, other in pairs:
@@ -90,39 +141,27 @@ class LabelWatch:
         return slice(None) if shuffled is None else shuffled
 
     def _push_target(self, cells: Array, times: Array, order: Order) -> list[Alarm]:
-        stream = self.target
-        if stream is None:
+        sequence, thinning, target = self.target, self._thinning, self._target
+        if sequence is None or thinning is None or target is None:
             return []
-        stream.totals += count_by(cells)[0]
+        sequence.totals += count_by(cells)[0]
         cells = cells.copy()
-        self._thinning.leave_out(cells, np.arange(len(cells)))
+        thinning.leave_out(cells, np.arange(len(cells)))
         taken = self._taken(len(cells), order)
         cells = cells[taken]
         times = times[taken]
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
             part = slice(start, start + RANKED_AT_ONCE)
-            stream.rank(cells[part], places_of(stream.first + stream.members, times[part]))
-            new += self._target_alarms(stream)
+            sequence.rank(cells[part], places_of(sequence.first + sequence.members, times[part]))
+            new += [self._target_alarm(target, crossing) for crossing in sequence.settle()]
         return new
 
-    def _target_alarms(self, stream: Sequence) -> list[Alarm]:
-        target = self._profile.target
-        if target is None:
-            return []
-        new = []
-        for crossing in stream.settle():
-            alarm = row_alarm(
-                self._profile,
-                target.feature,
-                target.counts,
-                crossing,
-                stratum=None,
-                level=self._levels[crossing.kind] * target.feature.weight,
-                promise=self._promise,
-            )
-            new.append(alarm)
-        return new
+    def _target_alarm(self, target: TargetLabels, crossing: Crossing) -> Alarm:
+        level = self._levels[crossing.kind] * target.feature.weight
+        return row_alarm(
+            target.feature, target.counts, crossing, self._terms, stratum=None, level=level
+        )
 
     def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
         sequence, seen = self._of_losses, self.losses
@@ -132,14 +171,5 @@ class LabelWatch:
         seen.count(losses[taken])
         places = places_of(sequence.first + sequence.members, times[taken])
         sequence.rank(losses[taken], places)
-        new = []
-        for crossing in sequence.settle():
-            alarm = loss_alarm(
-                self._profile,
-                seen,
-                crossing,
-                level=self._levels["performance"],
-                promise=self._promise,
-            )
-            new.append(alarm)
-        return new
+        level = self._levels["performance"]
+        return [loss_alarm(seen, own, self._terms, level=level) for own in sequence.settle()]

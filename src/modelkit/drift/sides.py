@@ -1,0 +1,342 @@
+"""The rows of both sides of a Profile: what its cells are made from, and what is counted in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
+from modelkit.drift.layout import first_names
+from modelkit.drift.outputs import class_names, watched_outputs
+from modelkit.drift.repeats import check_shared
+from modelkit.drift.row_times import row_seconds
+from modelkit.drift.units import BATCH_UNIT, CYCLES, FEWEST_UNITS, PERIODS, cycle_names, of_call
+from modelkit.errors import UsageError
+from modelkit.events import Advised, emit, wanted
+from modelkit.model.model import PLAIN, Model
+from modelkit.model.wrapper import check_is_model, has_several_versions
+
+FEWEST_ROWS = 50  # on either side
+OWN_ROWS = (
+    "the model answers half of X as its reference: if it was trained on X, its answers to these rows "
+    "are surer than to any later ones, which raises alarms; pass reference= rows that it has not seen"
+)
+
+
+@final
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `Profile.fit` beside the rows; see there."""
+
+    model: Model | None
+    scores: Any
+    labels: Any
+    losses: Any
+    positive: Any
+    ordered: bool
+    stratum: str | None
+    text: Sequence[str]
+    importance: Mapping[str, float]
+    unit: str | None
+    time: str | None
+    segments: Sequence[str]
+    seed: int
+
+    @property
+    def needed(self) -> list[str]:
+        """The columns that tell times and units."""
+        own = self.unit if self.unit not in (*PERIODS, BATCH_UNIT) else None
+        return [name for name in (self.time, own) if name is not None]
+
+    @property
+    def aside(self) -> list[str]:
+        """The columns that are no features."""
+        return [name for name in (self.stratum, *self.needed) if name is not None]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What rows are told apart by, beside their features; None where nothing was asked for.
+
+    Args:
+        seconds: when each row was, float64 (n,).
+        units: the number of each row's unit, int64 (n,).
+        cycle: the stratum of each row that its time tells, (n,).
+    """
+
+    seconds: Array | None = None
+    units: Array | None = None
+    cycle: Array | None = None
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The columns of the training rows and of the reference, and a model's answers to both.
+
+    `class_names` are those of its probabilities, and `marks` those of the reference.
+    """
+
+    train: ColumnsByName
+    held: ColumnsByName
+    marks: Marks
+    train_answers: ColumnsByName | None = None
+    held_answers: ColumnsByName | None = None
+    class_names: tuple[str, ...] = ()
+
+
+def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
+    """The rows of both sides without the columns set aside, and what these columns say.
+
+    Without a reference half of X is held out: whole units where there are units.
+
+    Raises:
+        UsageError: for arguments that do not go together, columns that are absent, ambiguous or
+            differ, values that are no times, and too few rows.
+        SignatureError: for rows that cannot be read.
+    """
+    check_arguments(reference, asked)
+    marks = Marks()
+    train, held = X, reference
+    if asked.unit is not None or asked.time is not None:
+        train, held, marks = _marked(X, reference, asked)
+    both = (
+        _plain(train, held, marks, asked)
+        if asked.model is None
+        else _served(train, held, marks, asked, asked.model)
+    )
+    _check_columns(both, None if marks.cycle is not None else asked.stratum)
+    if reference is not None:
+        check_shared(both.train, both.held)
+    return both
+
+
+def _plain(X: Any, reference: Any, marks: Marks, asked: Options) -> Sides:
+    train = read_columns(X)
+    if reference is None:
+        return Sides(*_halves(train, None, asked), marks)
+    return Sides(train, read_columns(reference), marks)
+
+
+def _served(X: Any, reference: Any, marks: Marks, asked: Options, model: Model) -> Sides:
+    signature = model.signature
+    train = signature.coerce(X)
+    if reference is not None:
+        held = signature.coerce(reference)
+    else:
+        train, held = _halves(train, None, asked)
+        if wanted(Advised):
+            emit(Advised(OWN_ROWS))
+    outputs = watched_outputs(signature)
+    return Sides(
+        signature.columns(train),
+        signature.columns(held),
+        marks,
+        model._run(train, outputs, PLAIN),
+        model._run(held, outputs, PLAIN),
+        class_names(signature),
+    )
+
+
+def _halves(
+    columns: ColumnsByName, units: Array | None, asked: Options
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Half of the rows, or the rows of half of the units, and the others."""
+    if units is None:
+        units = np.arange(length(columns))
+    order = np.unique(units)
+    if not asked.ordered:
+        order = np.random.default_rng(asked.seed).permutation(order)
+    first = np.isin(units, order[: len(order) // 2])
+    return take_rows(columns, first), take_rows(columns, ~first)
+
+
+# Times and units.
+
+
+def _marked(X: Any, reference: Any, asked: Options) -> tuple[Any, Any, Marks]:
+    """Both sides without the columns of times and units, and what these say of the reference."""
+    train = _columns(X, asked)
+    batches = None
+    if reference is not None:
+        held, batches = _held(reference, asked)
+    elif asked.unit == BATCH_UNIT:
+        raise UsageError("with unit='batch' pass reference=, a list of batches")
+    else:
+        train, held = _halves(train, _marks(train, None, asked).units, asked)
+    marks = _marks(held, batches, asked)
+    if asked.ordered and marks.seconds is not None and (np.diff(marks.seconds) < 0).any():
+        raise UsageError(
+            f"the reference is not in the order of {asked.time!r}: sort it, or leave out "
+            "ordered=True"
+        )
+    return _stripped(train, asked), _stripped(held, asked), marks
+
+
+def _columns(X: Any, asked: Options) -> dict[str, Array]:
+    columns = read_columns(X)
+    own = asked.unit in (*PERIODS, BATCH_UNIT) and asked.unit in columns
+    if own and asked.unit != asked.time:
+        raise UsageError(
+            f"unit={asked.unit!r} may mean the column {asked.unit!r} or a {asked.unit} by itself; "
+            "rename the column, or leave it out"
+        )
+    return columns
+
+
+def _held(reference: Any, asked: Options) -> tuple[dict[str, Array], Array | None]:
+    """The columns of the reference, and of batches the number of each row's."""
+    if asked.unit != BATCH_UNIT:
+        return _columns(reference, asked), None
+    if not isinstance(reference, Sequence) or len(reference) < FEWEST_UNITS:
+        raise UsageError(
+            f"with unit='batch' the reference is a list of {FEWEST_UNITS} batches or more, each as "
+            "update() takes it"
+        )
+    batches = [_columns(batch, asked) for batch in reference]
+    names = [set(batch) for batch in batches]
+    if any(own != names[0] for own in names):
+        raise UsageError(f"the batches of the reference differ in their columns: {names[:2]}")
+    joined = {}
+    for name in batches[0]:
+        parts = [batch[name] for batch in batches]
+        masked = any(map(np.ma.isMaskedArray, parts))
+        joined[name] = np.ma.concatenate(parts) if masked else np.concatenate(parts)  # type: ignore[no-untyped-call]
+    return joined, np.repeat(np.arange(len(batches)), [length(batch) for batch in batches])
+
+
+def _marks(held: ColumnsByName, batches: Array | None, asked: Options) -> Marks:
+    absent = [name for name in asked.needed if name not in held]
+    if absent:
+        periods_too = "" if absent[0] == asked.time else "; a unit is also 'day', 'week' or 'batch'"
+        raise UsageError(
+            f"there is no column {absent[0]!r} in the reference; there are "
+            f"{list(held)}{periods_too}",
+            feature=absent[0],
+        )
+    seconds = None if asked.time is None else row_seconds(held[asked.time], asked.time)
+    cycle = None
+    if seconds is not None and asked.stratum in CYCLES and asked.stratum not in held:
+        cycle = cycle_names(seconds, asked.stratum)
+    units = batches
+    if asked.unit is not None and batches is None:
+        units = np.zeros(length(held), np.int64)
+        parts = of_call(asked.unit, held.get(asked.unit), seconds, len(units))
+        for number, part in enumerate(parts):
+            units[part.rows] = number
+    return Marks(seconds, units, cycle)
+
+
+def _stripped(columns: dict[str, Array], asked: Options) -> dict[str, Array]:
+    """The columns without those of times and units, but for what a model takes."""
+    taken: set[str] = set()
+    if asked.model is not None:
+        for spec in asked.model.signature.inputs:
+            taken |= {column.name for column in spec.columns}
+    return {
+        name: column
+        for name, column in columns.items()
+        if name not in asked.needed or name in taken
+    }
+
+
+# Refusals.
+
+
+def check_arguments(reference: Any, asked: Options) -> None:
+    """Raise UsageError for arguments that do not go together, TypeError for no Model."""
+    if asked.model is not None:
+        check_is_model(asked.model, "Profile.fit(model=)")
+        if has_several_versions(asked.model):
+            raise UsageError(
+                "a Profile describes the answers of one version, and a Rollout has several: pass the "
+                "Model of one, as registry.load(name, version) gives it"
+            )
+    labelled = asked.labels is not None or asked.losses is not None
+    if asked.positive is not None and asked.labels is None:
+        raise UsageError("positive= is for estimates that labels= calibrates: pass both")
+    if reference is None and (asked.scores is not None or labelled):
+        raise UsageError(
+            "scores, labels and losses belong to the reference rows: pass reference= as well"
+        )
+    if asked.model is not None and asked.scores is not None:
+        raise UsageError("pass the model or its scores, not both")
+    _check_segments(asked.segments, asked)
+    _check_units(asked.unit, asked)
+
+
+def _check_segments(names: Sequence[str], asked: Options) -> None:
+    if isinstance(names, str):
+        raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
+    if names and asked.stratum is not None:
+        raise UsageError(
+            f"segments and stratum do not go together: the alarms of a stratum of {asked.stratum!r} "
+            "say already where the change is"
+        )
+    if names and asked.unit is not None:
+        raise UsageError(
+            "segments and unit do not go together: rows in segments are tested one by one, and with "
+            f"unit={asked.unit!r} they cannot be; leave one out"
+        )
+
+
+def _check_units(unit: str | None, asked: Options) -> None:
+    if unit in PERIODS and asked.time is None:
+        raise UsageError(
+            f"unit={unit!r} needs time=: the name of the column with the time of each row"
+        )
+    if unit is not None and unit not in PERIODS and unit == asked.time:
+        raise UsageError(f"unit and time both name the column {unit!r}; for days pass unit='day'")
+    if unit is not None and asked.ordered:
+        raise UsageError(
+            "unit= compares whole units and takes every row, ordered=True takes rows some way "
+            "apart: pass one of them"
+        )
+
+
+def check_tallied(asked: Options) -> None:
+    """Raise UsageError for arguments that need rows, where the reference is a tally."""
+    given = {"scores": asked.scores, "labels": asked.labels, "losses": asked.losses}
+    odd = [name for name, value in given.items() if value is not None]
+    odd += ["segments"] * bool(asked.segments) + ["ordered"] * asked.ordered
+    if odd:
+        raise UsageError(
+            f"a reference that is a tally has counts and no rows: leave out {', '.join(odd)}"
+        )
+
+
+def check_enough(rows: int, what: str) -> None:
+    """Raise UsageError for fewer rows than a side of a profile needs."""
+    if rows < FEWEST_ROWS:
+        raise UsageError(
+            f"{what} has {rows} rows left; a profile needs {FEWEST_ROWS} on each side, and 5,000 to "
+            "notice much. Without reference=, half of the rows or units of X are held out as one"
+        )
+
+
+def _check_columns(both: Sides, stratum: str | None) -> None:
+    """Raise UsageError unless both sides have the same columns, the stratum's, and enough rows."""
+    train = both.train
+    if not train:
+        raise UsageError("the rows have no columns")
+    absent = sorted(set(train) - set(both.held))
+    more = sorted(set(both.held) - set(train))
+    differences = []
+    if absent:
+        differences.append(f"the reference lacks the columns {first_names(absent)}")
+    if more:
+        differences.append(
+            f"the reference has the columns {first_names(more)}, which X does not have"
+        )
+    if differences:
+        raise UsageError(", and ".join(differences))
+    if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
+        raise UsageError(
+            f"there is no column {stratum!r} to name strata; there are {list(train)}, and "
+            "'weekday' and 'hour' where time= names the column of times"
+        )
+    for what, side in (("X", train), ("reference", both.held)):
+        check_enough(length(side), what)
