@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modelkit.drift.risk import LOSS_WEIGHTS, loss_increments
+from modelkit.drift.sources import LOSS_WEIGHTS, loss_increments
 from modelkit.stats.evidence import Evidence
 
 CLASSES = ("no", "yes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import final
+from typing import cast, final
 
 import numpy as np
 
@@ -12,14 +12,14 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import UnitSides, main_effect
+from modelkit.drift.losses import TARGET
 from modelkit.drift.open_unit import UnitCrossing, Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
 from modelkit.drift.sources import PLACE_SCORES, Losses
-from modelkit.drift.target import TARGET
 from modelkit.drift.units import many, plural
-from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.values import Alarm, AlarmKind, Effect
 from modelkit.stats.evidence import Guarantee
 
 STATISTICS = {
@@ -27,6 +27,7 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
+NO_COUNTS = np.empty(0, np.int64)
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 
@@ -46,6 +47,37 @@ class Terms:
             promise = _unit_promise(profile, shares)
         return Terms(promise, profile.assumptions())
 
+    def alarm(
+        self,
+        crossing: Crossing,
+        *,
+        feature: str,
+        statistic: str,
+        level: float,
+        effect: Effect | None,
+        stratum: str | None = None,
+        counts: Array = NO_COUNTS,
+    ) -> Alarm:
+        """The alarm of a crossing; `level` is its share of alpha."""
+        return Alarm(
+            kind=cast(AlarmKind, crossing.kind),
+            feature=feature,
+            stratum=stratum,
+            statistic=statistic,
+            p=crossing.p,
+            level=level,
+            row=crossing.row,
+            began=crossing.began,
+            effect=effect,
+            guarantee=self.promise,
+            assumptions=self.assumptions,
+            time=crossing.time,
+            began_time=crossing.began_time,
+            rows=crossing.values,
+            again=crossing.again,
+            counts=tuple(counts.tolist()),
+        )
+
 
 def row_alarm(
     feature: Feature,
@@ -58,23 +90,14 @@ def row_alarm(
 ) -> Alarm:
     """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
+    return terms.alarm(
+        crossing,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        p=crossing.p,
         level=level * crossing.part,
-        row=crossing.row,
-        began=crossing.began,
         effect=_effect(recent, reference, feature),
-        guarantee=terms.promise,
-        assumptions=terms.assumptions,
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
-        counts=tuple(recent.tolist()),
+        counts=recent,
     )
 
 
@@ -97,24 +120,21 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Ter
     feature = profile.features[crossing.feature]
     sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
-    return Alarm(
-        kind="changed" if crossing.kind == "changed" else "material",
+    alarm = terms.alarm(
+        crossing,
         feature=feature.name,
-        stratum=None,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
-        p=crossing.p,
         level=crossing.level,
+        effect=None if sides is None else Effect.later(sides.main_effect),
+        counts=crossing.recent.sum(axis=0),
+    )
+    return replace(
+        alarm,
         row=unit.before + unit.rows,
         began=None if began is None else began.before,
-        effect=None if sides is None else Effect.later(sides.main_effect),
-        guarantee=terms.promise,
-        assumptions=terms.assumptions,
         time=None if unit.end is None else unit.end - 1,  # its last second
         began_time=None if began is None else began.start,
-        rows=crossing.values,
         unit=unit.name,
-        again=crossing.again,
-        counts=tuple(crossing.recent.sum(axis=0).tolist()),
     )
 
 
@@ -171,20 +191,10 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
 def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
     """The alarm of the losses; `level` is their share of alpha."""
     interval = losses.interval()
-    return Alarm(
-        kind="performance",
+    return terms.alarm(
+        crossing,
         feature="loss",
-        stratum=None,
         statistic=STATISTICS["performance"],
-        p=crossing.p,
         level=level * crossing.part,
-        row=crossing.row,
-        began=crossing.began,
         effect=None if interval is None else Effect("mean loss", *interval),
-        guarantee=terms.promise,
-        assumptions=terms.assumptions,
-        time=crossing.time,
-        began_time=crossing.began_time,
-        rows=crossing.values,
-        again=crossing.again,
     )

@@ -13,13 +13,12 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import band
 from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.losses import Baseline
+from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
 from modelkit.drift.sequence import Sequence, Source
 from modelkit.drift.sources import Losses, Ranks, UnitTails
-from modelkit.drift.target import TARGET, TargetLabels
 from modelkit.drift.units import most_units
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
@@ -132,7 +131,7 @@ def sequence_of(
     """The rows of stratum number `s`, with the shares of alpha of their features."""
     features, counts = profile.features, profile.counts[s]
     levels = {kind: shares.of_features(kind) for kind in ("changed", "material")}
-    return _of_rows(features, counts, levels, shares, shares.tolerances[:-1], seed)
+    return _of_rows(features, counts, levels, shares.tolerances[:-1], shares.guarantee, seed)
 
 
 def sequence_together(profile: Profile, shares: AlphaShares) -> Sequence | None:
@@ -154,15 +153,16 @@ def target_sequence(
         return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {}, 1)
     weight = np.array([target.feature.weight])
     levels = {kind: shares.levels[kind] * weight for kind in ("changed", "material")}
-    return _of_rows((target.feature,), counts, levels, shares, shares.tolerances[-1:], seed)
+    tolerances = shares.tolerances[-1:]
+    return _of_rows((target.feature,), counts, levels, tolerances, shares.guarantee, seed)
 
 
 def _of_rows(
     features: tuple[Feature, ...],
     counts: Array,
     levels: Mapping[str, Array],
-    shares: AlphaShares,
     tolerances: Array,
+    guarantee: Guarantee,
     seed: np.random.SeedSequence,
 ) -> Sequence:
     """Rows of these features, with counts (d, 67) in the reference and levels (d,) by kind."""
@@ -174,8 +174,7 @@ def _of_rows(
         "material": band.Band(features, counts, tolerances, deltas),
     }
     bettors = {
-        kind: Bettor(source, spent[kind], shares.guarantee, HORIZON)
-        for kind, source in sources.items()
+        kind: Bettor(source, spent[kind], guarantee, HORIZON) for kind, source in sources.items()
     }
     bag = RowBag(counts, np.random.default_rng(seed))
     return _rows_in(bag, sources, bettors, len(features))

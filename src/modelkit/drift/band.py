@@ -21,9 +21,9 @@ from modelkit.drift.bets import Gain
 from modelkit.drift.cells import Feature
 from modelkit.drift.ranks import Ranked
 from modelkit.drift.units import group_table
-from modelkit.errors import importing
 from modelkit.stats.betting import log_staked
 from modelkit.stats.evidence import MOST_LOG_GAIN
+from modelkit.stats.intervals import empirical_bernstein, exact_bounds
 
 BAND_GROUPS = 16
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step
@@ -81,45 +81,16 @@ def band(counts: Array, tolerance: float, delta: float) -> Array:
     table, _ = scores(counts / n)
     smooth = table[:LEGENDRE]
     spread = np.ptp(smooth, axis=1)
-    bounds = len(table)
-    hoeffding = sqrt(log(bounds / delta) / (2 * n))
-    asked = log(2 * bounds / delta)
-    beyond = np.minimum(_bernstein(smooth, counts, asked), spread * hoeffding)
-    beyond = beyond + tolerance * spread / 2
-    low, high = _clopper_pearson(counts, delta / bounds)
-    return np.concatenate([beyond, high + tolerance, beyond, low + tolerance])
-
-
-def _bernstein(smooth: Array, counts: Array, asked: float) -> Array:
-    """Empirical Bernstein bounds on how far the means of the polynomials are from the reference.
-
-    `asked` is the logarithm of 2 over the probability that one of them is wrong.
-    """
-    n = int(counts.sum())
-    others = n - 1
-    variance = (smooth * smooth) @ (counts / n)
-    spread = np.ptp(smooth, axis=1)
-    deviation = np.sqrt(2 * variance * asked / others)
-    bound: Array = deviation + 7 * spread * asked / (3 * others)
-    return bound
-
-
-def _clopper_pearson(counts: Array, level: float) -> tuple[Array, Array]:
-    """How far below and above the reference each distribution function may be, (K - 1,) each."""
-    with importing("scipy", "watching for drift", "drift"):
-        from scipy.special import betaincinv
-
-    n = int(counts.sum())
-    upto = np.cumsum(counts)[:-1].astype(np.float64)
-    share = upto / n
-    beyond = np.maximum(n - upto, 1e-9)
-    within = np.maximum(upto, 1e-9)
-    with np.errstate(invalid="ignore"):
-        most = betaincinv(upto + 1, beyond, 1 - level)
-        least = betaincinv(within, n - upto + 1, level)
-    high = np.where(upto < n, most, 1.0) - share
-    low = share - np.where(upto > 0, least, 0.0)
-    return low, high
+    error = delta / len(table)
+    variance = np.square(smooth) @ counts / (n - 1)
+    bernstein = empirical_bernstein(0.0, variance, n, error, spread)
+    hoeffding = spread * sqrt(log(1 / error) / (2 * n))
+    beyond = np.minimum(bernstein, hoeffding) + tolerance * spread / 2
+    upto = np.cumsum(counts)[:-1]
+    low, high = exact_bounds(upto, n, error)
+    above = high - upto / n + tolerance
+    below = upto / n - low + tolerance
+    return np.concatenate([beyond, above, beyond, below])
 
 
 def band_bets(counts: Array, limit: Array) -> tuple[Array, Array]:

@@ -2,8 +2,7 @@
 
 A class names its attributes that change in `changing`. Frozen values whose number or presence
 changes have their class in `entries`, and arrays whose number of rows changes are named in
-`growing`. What follows from these is set by `refresh`, where a class has it; all else is made again
-from the same arguments.
+`growing`. All else is made again from the same arguments.
 """
 
 from __future__ import annotations
@@ -88,14 +87,13 @@ def _array(fresh: Any, stored: Array, path: str) -> Array:
             return stored.copy()
         raise ValueError(f"{path} is an array, and not {type(fresh).__name__}")
     grows = bool(fresh.ndim and not len(fresh) and stored.ndim)
-    if fresh.shape[grows:] != stored.shape[grows:]:
-        raise ValueError(f"{path} has the shape {stored.shape}, and not {fresh.shape}")
-    if stored.dtype == fresh.dtype or (grows and {stored.dtype.kind, fresh.dtype.kind} <= {*"iu"}):
-        return stored.copy()
-    values = stored.astype(fresh.dtype)
-    if stored.dtype.kind not in "biuf" or not np.array_equal(values, stored):
-        raise ValueError(f"{path} is {stored.dtype}, and not {fresh.dtype}")
-    return values
+    whole = grows and {stored.dtype.kind, fresh.dtype.kind} <= {*"iu"}
+    fits = stored.dtype == fresh.dtype or whole
+    if not fits or fresh.shape[grows:] != stored.shape[grows:]:
+        raise ValueError(
+            f"{path} is {stored.dtype} {stored.shape}, and not {fresh.dtype} {fresh.shape}"
+        )
+    return stored.copy()
 
 
 def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any:
@@ -116,21 +114,13 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
         else:
             value = _entry(entries[name], part, arrays, where)
         setattr(fresh, name, value)
-    if hasattr(fresh, "refresh"):
-        fresh.refresh()
     return fresh
 
 
 def _entry(kind: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any:
-    """A dataclass or a named tuple of this class; None stays."""
-    if plain is None:
-        return None
+    """A dataclass of this class; None stays."""
     values = thaw(None, plain, arrays, path)
-    if not issubclass(kind, tuple):
-        return fields.read_object(kind, values, path)
-    if not isinstance(values, list) or len(values) != len(kind._fields):
-        raise ValueError(f"{path} is a list of {len(kind._fields)}, and not {plain!r:.80}")
-    return kind(*values)
+    return None if plain is None else fields.read_object(kind, values, path)
 
 
 def _items(fresh: Any, plain: list[Any], arrays: Mapping[str, Array], path: str) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +26,7 @@ KINDS_OF_DTYPES: dict[str, FeatureKind] = {
     "U": "category",
     "T": "category",
 }
+TRUTHS = {"true": 1.0, "false": 0.0}  # words for numbers, in labels
 KIND_WORDS = {
     "number": "numbers",
     "flag": "booleans",
@@ -164,10 +164,13 @@ def as_numbers(values: Array, kind: FeatureKind, name: str) -> Array:
     if kind == "text":
         return _lengths(all_missing(values), name)
     if kind == "time":
-        return _microseconds(all_missing(values), name)
+        values = all_missing(values)
     found = feature_kind(name, values, kind)
-    if found not in ("number", "flag"):
+    expected = ("time",) if kind == "time" else ("number", "flag")
+    if found not in expected:
         raise other_kind(name, kind, found)
+    if kind == "time":
+        return microseconds(values)
     # A number beyond the range of float32 is +inf, as the model would have it.
     with np.errstate(over="ignore"):
         return unmasked(values).astype(np.float32, copy=False)
@@ -192,12 +195,11 @@ def _lengths(values: Array, name: str) -> Array:
     return np.array(lengths, np.float32)
 
 
-def _microseconds(values: Array, name: str) -> Array:
-    found = feature_kind(name, values, "time")
-    if found != "time":
-        raise other_kind(name, "time", found)
+def microseconds(values: Array) -> Array:
+    """Times, or objects with a date, as microseconds since 1970, float64 (n,); NaN where missing."""
     if values.dtype.kind == "O":
-        values = np.array([_moment(item) for item in values.tolist()], "M8[us]")
+        items = np.ma.getdata(values).tolist()
+        values = np.array([_moment(item) for item in items], "M8[us]")
     whole = np.ma.filled(values, np.datetime64("NaT"))
     times = np.asarray(whole).astype("M8[us]")
     numbers = times.astype(np.int64).astype(np.float64)
@@ -215,9 +217,11 @@ def _moment(item: Any) -> np.datetime64:
     """A time without a zone; one with a zone is taken in UTC, as pandas and Arrow store it."""
     if is_missing(item):
         return np.datetime64("NaT", "us")
-    if getattr(item, "tzinfo", None) is not None:
-        item = item.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(item, "us")
+    if getattr(item, "tzinfo", None) is None:
+        return np.datetime64(item, "us")
+    local: Any = np.datetime64(item.replace(tzinfo=None), "us")
+    moment: np.datetime64 = local - np.timedelta64(item.utcoffset() or 0, "us")
+    return moment
 
 
 def other_kind(name: str, expected: FeatureKind, found: FeatureKind) -> UsageError:
@@ -252,3 +256,77 @@ def _stratum(item: Any) -> str:
     if isinstance(item, int) or (isinstance(item, float) and item.is_integer()):
         return str(int(item))
     return str(np.float32(item)) if isinstance(item, float) else str(item)
+
+
+# Labels: True, "true", 1 and "1.0" are not equal as names, and mean the same.
+
+
+def as_labels(values: Any, what: str = "labels") -> Array:
+    """Labels or predictions as an array, objects with None where some are masked.
+
+    Raises UsageError for lists of several lengths, and as `refuse_bytes`.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise UsageError(f"{what} are one value for each row: {error}") from error
+    refuse_bytes(array, what)
+    return np.array(values.tolist(), object) if np.ma.is_masked(values) else array
+
+
+def refuse_bytes(array: Array, what: str) -> None:
+    """Raise UsageError for bytes, which are equal to no text and to no number."""
+    objects = array.ravel().tolist() if array.dtype.kind == "O" else []
+    if array.dtype.kind == "S" or any(isinstance(item, bytes) for item in objects):
+        raise UsageError(f"{what} are bytes; decode them, as by values.astype(str)")
+
+
+def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:
+    """The names of labels, (n,), with None where one is missing.
+
+    A number has one name, whether it comes as an integer, a boolean or a float. A boolean is named
+    "True" or "False" only where those are among the names that are `known`.
+    """
+    items = labels.tolist()
+    if not any(isinstance(item, bool | int | float) for item in items):
+        return list(as_texts(labels))
+    in_words = not {"True", "False"}.isdisjoint(known)
+    numbers = stratum_names(labels)
+    names: list[str | None] = []
+    for item, number in zip(items, numbers, strict=True):
+        if is_missing(item) or item == MISSING:
+            names.append(None)
+        elif in_words and isinstance(item, bool):
+            names.append(str(item))
+        else:
+            names.append(number)
+    return names
+
+
+def check_same_forms(pairs: Iterable[tuple[Any, Any]], fix: str) -> None:
+    """Raise UsageError where a label means the same as another name, to which it is not equal.
+
+    `fix` says what to do.
+    """
+    for label, other in set(pairs):
+        meant = _meaning(label)
+        if label != other and meant is not None and meant == _meaning(other):
+            raise UsageError(
+                f"the label {label!r} is not equal to {other!r}, and is probably the same class in "
+                f"another form: {fix}"
+            )
+
+
+def _meaning(name: str | None) -> float | None:
+    """The number or the truth that a name stands for; None for another name.
+
+    A number is one as Python writes it: "01" and "1e1" may be codes.
+    """
+    text = str(name)
+    if text.lower() in TRUTHS:
+        return TRUTHS[text.lower()]
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if text in (repr(number), f"{number:.0f}") else None

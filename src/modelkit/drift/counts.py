@@ -159,14 +159,17 @@ def _tally(profile: str, found: Mapping[Group, Array], features: int) -> Tally:
 
 def tally_of(profile: str, rows: Rows) -> Tally:
     """Count encoded rows by stratum, or by unit and stratum; `profile` is its digest."""
-    strata = np.zeros(len(rows), np.int64) if rows.strata is None else rows.strata
     units = [UnitRows(None, np.arange(len(rows)))] if rows.units is None else rows.units
-    unit = np.zeros(len(rows), np.int64)
+    strata = np.zeros(len(rows), np.int64) if rows.strata is None else rows.strata
+    width = int(strata.max(initial=0)) - STRANGE + 1
+    pairs = strata - STRANGE
     for number, own in enumerate(units):
-        unit[own.rows] = number
-    pairs, group = np.unique(np.stack([unit, strata]), axis=1, return_inverse=True)
-    counts = count_by(rows.cells, group, pairs.shape[1])
-    groups = [(units[number].key, stratum) for number, stratum in pairs.T.tolist()]
+        pairs[own.rows] += number * width
+    found = np.flatnonzero(np.bincount(pairs))
+    place = np.zeros(len(units) * width, np.int64)
+    place[found] = np.arange(len(found))
+    counts = count_by(rows.cells, place[pairs] if len(found) > 1 else None, len(found))
+    groups = [(units[pair // width].key, pair % width + STRANGE) for pair in found.tolist()]
     return _tally(profile, dict(zip(groups, counts, strict=True)), rows.cells.shape[1])
 
 

@@ -220,16 +220,23 @@ def _of_rows(tracker: Tracker) -> Findings:
 def _stream_side(
     tracker: Tracker, name: str | None, stream: Sequence, features: Many[Feature], reference: Array
 ) -> Compared:
-    return Compared(
-        name,
-        features,
-        reference,
-        _counted(stream),
-        changed=stream.p("changed").tolist(),
-        material=stream.p("material").tolist() if "material" in stream.bettors else (),
-        began=stream.began("changed").tolist() if stream.members or stream.blocks else (),
-        values=stream.values.tolist(),
-        at_alarm=_at_alarm(tracker.alarms, name),
+    side = Compared(name, features, reference, _counted(stream))
+    began = stream.began("changed").tolist() if stream.members or stream.blocks else ()
+    return _judged(side, stream, began, stream.values, tracker.alarms)
+
+
+def _judged(
+    side: Compared, sequence: Sequence, began: Many[int | None], values: Array, alarms: Many[Alarm]
+) -> Compared:
+    """A side with the evidence of a sequence, which rests on so many values of each feature."""
+    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == side.stratum]
+    return replace(
+        side,
+        changed=sequence.p("changed").tolist(),
+        material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
+        began=began,
+        values=values.tolist(),
+        at_alarm={alarm.feature: alarm.counts for alarm in counted},
     )
 
 
@@ -239,24 +246,16 @@ def _counted(stream: Sequence) -> Array:
     return counts
 
 
-def _at_alarm(alarms: Many[Alarm], stratum: str | None) -> dict[str, Many[int]]:
-    """The counts (67,) of the rows of the last alarm of each feature in a stratum."""
-    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == stratum]
-    return {alarm.feature: alarm.counts for alarm in counted}
-
-
 def _of_units(tracker: Tracker, units: Units) -> Findings:
     profile = tracker.profile
     sequence = units.sequence
     recent = sequence.recent()
-    side = units_side(profile, recent, units.last_strata(len(recent)))
-    side = replace(
-        side,
-        changed=sequence.p("changed").tolist(),
-        material=sequence.p("material").tolist(),
-        began=[None if unit is None else unit.before for unit in units.began()],
-        values=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
-        at_alarm=_at_alarm(tracker.alarms, None),
+    side = _judged(
+        units_side(profile, recent, units.last_strata(len(recent))),
+        sequence,
+        [None if unit is None else unit.before for unit in units.began()],
+        (sequence.totals - units.open_counts).sum(axis=1),
+        tracker.alarms,
     )
     found = [
         *checks.unseen(profile.features, sequence.totals),

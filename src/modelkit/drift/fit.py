@@ -24,12 +24,11 @@ from modelkit.drift.counts import Tally, count_by
 from modelkit.drift.dependence import every, leave_out, rows_apart, sparse_text
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.layout import Layout, shared_weights
-from modelkit.drift.losses import baseline_of_losses
+from modelkit.drift.losses import TARGET, baseline_of_losses, fit_labels
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments
 from modelkit.drift.sides import Options, Sides, read_sides
-from modelkit.drift.target import TARGET, fit_labels
 from modelkit.drift.units import (
     FEWEST_UNITS,
     ReferenceUnits,

@@ -10,10 +10,10 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import batch, effects
 from modelkit.drift.buckets import Era, TimeBucket, joined_eras
 from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.losses import TARGET
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
-from modelkit.drift.target import TARGET
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
 from modelkit.drift.words import count_of

@@ -117,7 +117,7 @@ class Intake:
         self._arrived.append(call)
         self._filled += len(call.arrays[0])
         if self._filled < BUFFER and not self._waiting:
-            return  # nothing was looked at, so that there is no alarm to tell of
+            return  # nothing was looked at, so that there is no alarm to send
         crowded = self._filled >= MOST_BUFFERED
         while self._turn(BUFFER, wait=crowded) and crowded:
             crowded = self._filled >= MOST_BUFFERED
@@ -141,7 +141,7 @@ class Intake:
     def _count(self, part: ServedCall) -> None:
         tracker = self.tracker
         try:
-            found = self._form.encode(tracker.profile, [part], 0)
+            found = self._form.encode(tracker.profile.layout, [part], 0)
             tracker.count(found.cells, found.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
@@ -149,7 +149,7 @@ class Intake:
     # Steps, which whoever calls has a turn for.
 
     def _turn(self, least: float, *, wait: bool) -> bool:
-        """Do a step, and tell of the alarms that it raised; whether there was one to do.
+        """Do a step, and send the alarms that it raised; whether there was one to do.
 
         Nothing is done where another thread does one and this one does not `wait` for it, and where
         this thread is in the middle of one.
@@ -254,7 +254,7 @@ class Intake:
     def _read(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The cells of calls. Raises what their rows raise; nothing is changed."""
         tracker = self.tracker
-        found = self._form.encode(tracker.profile, calls, before)
+        found = self._form.encode(tracker.profile.layout, calls, before)
         if tracker.units is not None:
             tracker.units.strata_of(found.units, found.strata)
         return found
@@ -302,7 +302,7 @@ class Intake:
             if "probabilities" in answers:
                 self._waiting.append(partial(tracker.expect, answers))
 
-    # Days and weeks, which the clock tells.
+    # Days and weeks, by the clock.
 
     def begin(self) -> None:
         """Leave out the day or the week that is under way, of which earlier rows were not seen."""

@@ -11,12 +11,11 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alarms import Terms, loss_alarm, row_alarm
 from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
 from modelkit.drift.counts import count_by
-from modelkit.drift.losses import Baseline, as_doubles, check_losses, losses_of
+from modelkit.drift.losses import Baseline, TargetLabels, as_doubles, check_losses, losses_of
 from modelkit.drift.order import Order, Shuffle, Thinning
 from modelkit.drift.profile import Profile
 from modelkit.drift.sequence import Crossing, Sequence, places_of
 from modelkit.drift.sources import Losses
-from modelkit.drift.target import TargetLabels
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.columns import as_texts
-from modelkit.drift.label_forms import refuse_bytes
+from modelkit.drift.columns import as_texts, refuse_bytes
 from modelkit.errors import UsageError
 from modelkit.signature.signature import ROLES, Signature
 

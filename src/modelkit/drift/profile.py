@@ -18,10 +18,9 @@ from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.layout import Layout
-from modelkit.drift.losses import Baseline
+from modelkit.drift.losses import Baseline, TargetLabels
 from modelkit.drift.segments import Segmentation
 from modelkit.drift.sides import Options, check_enough, check_tallied
-from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits, many, units_text
 from modelkit.errors import PackageError, UsageError
 from modelkit.model.model import Model
@@ -30,10 +29,9 @@ from modelkit.signature.signature import Signature
 PROFILE_NAME = "profile"  # of the attachment
 
 
-@final
 @dataclass(frozen=True, eq=False)
-class Profile:
-    """The past rows: for each feature its cells, and the number of held-out rows in each cell.
+class Reference:
+    """What a Profile keeps of its rows.
 
     `layout` says where a row belongs: features, strata and units. `counts` is int64 (strata,
     features, 67); there is one stratum, "", where none were asked for. `rows` and `train_rows` are
@@ -43,7 +41,7 @@ class Profile:
     reference and `calibration` turns probabilities into calibrated ones; `target` has the labels of
     the reference, `segments` its joint counts with the columns that part the rows, and `units` what
     is kept of each of its units. `advice` is one line on which of units, strata and rows fits the
-    reference. Make a profile with `Profile.fit`.
+    reference.
     """
 
     layout: Layout
@@ -58,6 +56,21 @@ class Profile:
     segments: tuple[Segmentation, ...] = ()
     units: ReferenceUnits | None = None
     advice: str = ""
+
+
+@final
+@dataclass(frozen=True, eq=False, init=False)
+class Profile(Reference):
+    """The past rows: for each feature its cells, and the number of held-out rows in each cell.
+
+    `counts` is int64 (strata, features, 67), of `rows` rows; the cells are of `train_rows` others.
+    `advice` is one line on which of units, strata and rows fits the reference, empty without times
+    and units. Make a profile with `Profile.fit`.
+    """
+
+    counts: Array
+    rows: int
+    train_rows: int
 
     @staticmethod
     def fit(

@@ -117,8 +117,8 @@ def _rank_part(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array
     less_in_block, ties_in_block = _earlier(values)
     less[1:] += less_in_block
     ties[1:] += ties_in_block
-    present = np.ones((rows, 1), bool) if absent is None else ~absent
-    total = upto[:, :, -1].ravel() + np.cumsum(present, axis=0) - present
+    earlier = np.arange(rows)[:, None] if absent is None else np.cumsum(~absent, axis=0) - ~absent
+    total = upto[:, :, -1].ravel() + earlier
     rank = less + _in_lanes(draws) * (ties + 1)
     counts[:] = after
     return count_slots(rank / (total + 1), absent).reshape(count, d, SLOTS), added

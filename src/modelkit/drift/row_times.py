@@ -7,20 +7,18 @@ a zone give days of UTC.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.columns import feature_kind, unmasked
+from modelkit.drift.columns import feature_kind, microseconds, unmasked
 from modelkit.errors import UsageError
 from modelkit.signature.cast import is_missing
 
 LAST_SECOND = 253_402_300_800  # the end of the year 9999
 FIRST_SECOND = -62_135_596_800  # the start of the year 1
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 MICROSECONDS = 1_000_000  # of a second
 FIX = (
     "pass datetimes, timestamps, texts such as '2013-03-09T14:00' (ISO 8601) or seconds since 1970"
@@ -39,9 +37,9 @@ def row_seconds(values: Array, name: str) -> Array:
     """
     kind = feature_kind(name, values, "time")
     if kind == "category":
-        found = _of_texts(values, name)
+        found = microseconds(_of_texts(values, name)) / MICROSECONDS
     elif kind == "time":
-        found = _of_times(values)
+        found = microseconds(values) / MICROSECONDS
     elif kind == "number":
         found = _of_numbers(values, name)
     else:
@@ -116,36 +114,13 @@ def _many(at: Any) -> Array:
     return values
 
 
-def _of_times(values: Array) -> Array:
-    if values.dtype.kind == "O":
-        items = [_moment(item) for item in np.ma.getdata(values).tolist()]
-        return np.array(items, np.float64)
-    times = np.ma.filled(values, np.datetime64("NaT"))
-    micros = np.asarray(times).astype("M8[us]")
-    seconds = micros.astype(np.int64) / MICROSECONDS
-    return np.where(np.isnat(micros), np.nan, seconds)
-
-
-def _moment(item: Any) -> float:
-    """The seconds of one object; NaN where it is missing."""
-    if is_missing(item):
-        return np.nan
-    if isinstance(item, np.datetime64):
-        return float(item.astype("M8[us]").astype(np.int64)) / MICROSECONDS
-    if not isinstance(item, datetime):  # a date, which begins at midnight
-        item = datetime(item.year, item.month, item.day)  # noqa: DTZ001 - in UTC, see below
-    whole: datetime = item if item.tzinfo is not None else item.replace(tzinfo=UTC)
-    return (whole - EPOCH) // MICROSECOND / MICROSECONDS
-
-
 def _of_texts(values: Array, name: str) -> Array:
-    found = np.empty(len(values))
+    found = np.full(len(values), None, object)
     for row, item in enumerate(np.ma.getdata(values).tolist()):
         if is_missing(item) or item == "":
-            found[row] = np.nan
             continue
         try:
-            found[row] = _moment(datetime.fromisoformat(item))
+            found[row] = datetime.fromisoformat(item)
         except ValueError:
             raise UsageError(
                 f"column {name!r} holds {item!r:.40} in row {row:,}, which is not a time; {FIX}",

@@ -14,13 +14,13 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import band, risk
+from modelkit.drift import band
 from modelkit.drift.bets import Gain, Table, bets_on_rows, bets_on_tails, bets_on_units, gains
 from modelkit.drift.cells import Feature
 from modelkit.drift.losses import SHOWN_ERROR, Baseline
 from modelkit.drift.ranks import OF_REFERENCE, RECENT_UNITS, SCORES, Ranked
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
-from modelkit.stats.betting import ConfidenceSequence
+from modelkit.stats.betting import ConfidenceSequence, log_staked
 from modelkit.stats.intervals import mean_bound
 
 PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows, each way
@@ -33,11 +33,13 @@ PLACE_SCORES = (  # the means of three polynomials of the place of a unit's rows
 )
 TWO_DEVIATIONS = 2.0  # that the mean of some units may be from the reference by chance
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
+GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the mean loss that a bet is best for
+LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
 
 
-def _by_ranks(slots: Array, table: Array) -> Iterator[Gain]:
+def _by_ranks(slots: Array, table: Array, values: Array) -> Iterator[Gain]:
     logs = gains(slots, table)
-    return map(Gain, logs, np.exp(logs), slots.sum(axis=2))
+    return map(Gain, logs, np.exp(logs), values)
 
 
 @final
@@ -63,7 +65,9 @@ class Ranks:
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each block."""
-        return _by_ranks(ranked.slots["changed"], self._table)
+        slots = ranked.slots["changed"]
+        values = ranked.values if self.lanes == 1 else slots.sum(axis=2)
+        return _by_ranks(slots, self._table, values)
 
     def further(self, j: int) -> bool:
         """No feature may be further away than another."""
@@ -130,7 +134,8 @@ class UnitTails:
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each unit."""
-        return _by_ranks(ranked.slots["material"], self._table)
+        slots = ranked.slots["material"]
+        return _by_ranks(slots, self._table, slots.sum(axis=2))
 
     def _allowed(self) -> Array:
         """How far a unit may be moved in each score, (d, 6): back to the reference in any case."""
@@ -232,6 +237,21 @@ def tail_shares(scores: Array, present: Array, draws: Array) -> Array:
     return np.where(present[-1][:, None], p, np.nan)
 
 
+def loss_bets(u: float) -> Array:
+    """The slopes of six bets against a mean of at most u > 0; each keeps a tenth of its stake at least."""
+    return np.minimum(GROWTH / max(u * (1 - u), 1e-12), 0.9 / u)
+
+
+def loss_increments(losses: Array, u: float) -> Array:
+    """The logarithm of each bet's gain from losses in [0, 1], (6,).
+
+    Against losses of which each, given those before it, has a mean of at most u, bets gain nothing
+    (Podkopaev and Ramdas, arXiv:2110.06177).
+    """
+    increments: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
+    return increments
+
+
 @final
 class Losses:
     """D3: losses against a bound on those of the reference; and all losses that came.
@@ -247,7 +267,7 @@ class Losses:
     changing = ("bound", "allowed", "rows", "total", "mean")
     blocks = 1  # of a step
     lanes = 1
-    weights = risk.LOSS_WEIGHTS
+    weights = LOSS_WEIGHTS
 
     def __init__(self, baseline: Baseline, delta: float) -> None:
         self._first = min(baseline.bound(delta) + LOSS_TOLERANCE, 1.0)
@@ -282,7 +302,7 @@ class Losses:
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each block."""
         for losses, values in zip(ranked.kept, ranked.values, strict=True):
-            logs = risk.loss_increments(losses[0], self.bound)[None]
+            logs = loss_increments(losses[0], self.bound)[None]
             yield Gain(logs, np.exp(logs), values)
 
     def further(self, j: int) -> bool:

@@ -14,8 +14,8 @@ from modelkit.drift.cells import CELLS, feature_arrays, plain_features, read_fea
 from modelkit.drift.codec import pack, under, unpack
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.layout import Layout
+from modelkit.drift.losses import TargetLabels
 from modelkit.drift.segments import read_segments, write_segments
-from modelkit.drift.target import TargetLabels
 from modelkit.drift.units import ReferenceUnits
 from modelkit.drift.vectors import basis_arrays, read_bases
 from modelkit.errors import PackageError

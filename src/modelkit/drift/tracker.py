@@ -100,9 +100,16 @@ class Tracker(Turns):
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
         self.label_free = LabelFree(profile.calibration)
+        self.terms = Terms.of(profile, shares, alpha)
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
+        self._begin_rows(seeds)
+        self._shuffle = Shuffle(of_rows)
+        self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
+
+    def _begin_rows(self, seeds: Many[np.random.SeedSequence]) -> None:
+        profile, shares = self.profile, self._shares
         self.units = units_of(profile, shares, seeds[0])
         self._streams: list[Sequence] = []
         self._thinnings: list[Thinning] = []
@@ -110,9 +117,6 @@ class Tracker(Turns):
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
         self.together = sequence_together(profile, shares)
-        self.terms = Terms.of(profile, shares, alpha)
-        self._shuffle = Shuffle(of_rows)
-        self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
 
     # What is known.
 
@@ -158,7 +162,8 @@ class Tracker(Turns):
         counts = self.eras[-1].buckets.count(cells, strata, at)
         for stream, added in zip(self._streams, counts, strict=False):
             stream.totals += added  # units count their rows when they take them
-        self.segmented.count(cells, at)
+        if self.segmented.by:
+            self.segmented.count(cells, at)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.most_bytes)
         self.counted += len(cells)

@@ -382,3 +382,22 @@ def test_a_history_does_not_change_with_later_rows(profile):
     detector.update(rows(100, 2))
     assert history.report().rows == 100
     assert detector.history.report().rows == 200
+
+
+def test_a_history_and_a_state_are_of_the_time_when_they_were_taken(profile):
+    """They share the counts of hours and days with the Detector until it counts on."""
+    clock = Clock()
+    detector = mk.Detector(profile, clock=clock)
+    detector.update(rows(300, 1))
+    taken, state = detector.history, detector.state()
+    before = taken.to_dataframe()
+    clock.now += DAY
+    detector.update(rows(200, 2), at=START)
+    detector.update(rows(100, 3))
+    assert taken.to_dataframe().equals(before)
+    assert taken.report().rows == 300
+    assert detector.history.report().rows == 600
+    again = mk.Detector.resume(profile, state, clock=clock)
+    assert again.history.to_dataframe().equals(before)
+    again.update(rows(200, 2), at=START)
+    assert taken.report().rows == 300

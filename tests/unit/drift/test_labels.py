@@ -7,9 +7,8 @@ from helpers.streams import APART, SMALL, column, labelled_profile, rng, still
 
 import modelkit as mk
 from modelkit.drift.cells import GONE, UNKNOWN_CATEGORY
-from modelkit.drift.losses import losses_of
+from modelkit.drift.losses import TargetLabels, losses_of
 from modelkit.drift.profile import Profile
-from modelkit.drift.target import TargetLabels
 from modelkit.errors import UsageError
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from modelkit.drift.band import FRACTIONS, band, band_bets, scores
 from modelkit.drift.codec import freeze, thaw
-from modelkit.drift.risk import loss_increments
+from modelkit.drift.sources import loss_increments
 from modelkit.lifecycle.rollout.arms import Events, chance, log_gains
 from modelkit.stats.betting import (
     ABOVE,
