@@ -170,9 +170,9 @@ def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
 
 def counts_in(profile: Profile, stratum: str | None) -> Array:
     """The counts (d, 67) of the reference in a stratum; None for all of them together."""
-    if stratum is None:
-        return np.asarray(profile.counts.sum(axis=0))
-    return profile.counts[profile.strata.index(stratum)]
+    own = slice(None) if stratum is None else [profile.strata.index(stratum)]
+    counts: Array = profile.counts[own].sum(axis=0)
+    return counts
 
 
 def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
