@@ -8,7 +8,7 @@ come, never on what they hold. docs/drift_guarantees.md has the proofs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, final
 
@@ -119,14 +119,6 @@ class RankedBlocks(NamedTuple):
 
     ranked: Ranked
     ends: Array
-
-    def block(self, i: int) -> RankedBlocks:
-        """Block number i alone."""
-        part = slice(i, i + 1)
-        slots = {kind: own[part] for kind, own in self.ranked.slots.items()}
-        return RankedBlocks(
-            Ranked(slots, self.ranked.kept[part], self.ranked.values[part]), self.ends[part]
-        )
 
 
 @final
@@ -366,15 +358,6 @@ class Sequence:
         blocks = min(most, self.blocks, max(self.blocks - block, 1))
         at = np.arange(self.blocks - blocks, self.blocks) % most
         return self.kept[at, features]
-
-
-def in_turn(parts: Iterable[RankedBlocks | None]) -> Iterator[RankedBlocks]:
-    """Blocks of several sequences one by one, as they ended."""
-    blocks = []
-    for part in parts:
-        if part is not None:
-            blocks += [part.block(i) for i in range(len(part.ends))]
-    yield from sorted(blocks, key=lambda block: float(block.ends[0, 0]))
 
 
 def _whole_blocks(pending: Array, had: int, members: Array) -> Array:

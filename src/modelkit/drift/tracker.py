@@ -18,11 +18,11 @@ from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
-from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
+from modelkit.drift.order import Order, Shuffle, Thinning, check_seed, in_turn
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
+from modelkit.drift.sequence import Crossing, Sequence, places_of
 from modelkit.drift.turns import Turns
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
@@ -264,16 +264,12 @@ class Tracker(Turns):
 
     def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
-        profile = self.profile
-        j = crossing.feature
+        profile, j = self.profile, crossing.feature
         stratum = None if profile.stratum is None or s is None else profile.strata[s]
+        level = float(self._shares.of_features(crossing.kind, together=s is None)[j])
+        reference = counts_in(profile, stratum)[j]
         return row_alarm(
-            profile.features[j],
-            counts_in(profile, stratum)[j],
-            crossing,
-            self.terms,
-            stratum=stratum,
-            level=float(self._shares.of_features(crossing.kind, together=s is None)[j]),
+            profile.features[j], reference, crossing, self.terms, stratum=stratum, level=level
         )
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
@@ -296,18 +292,14 @@ class Tracker(Turns):
                 self.labels.target.open_again(0)
 
     def _open_again(self, j: int, stratum: str | None) -> None:
-        """Let a feature that raised the alarm "changed" raise another one, in its stratum.
-
-        Units have one sequence for all strata. Of the rows of all strata together there is one
-        alarm: once a stratum begins anew, its rows are ranked without those of the reference.
-        """
+        """Let a feature raise the alarm "changed" again, in its stratum; in all together it does once."""
         if self.units is not None:
             self.units.sequence.open_again(j)
         elif self.together is None:
             self._streams[0].open_again(j)
         elif stratum is not None:
             own = self._streams[self.profile.strata.index(stratum)]
-            if own.open_again(j):
+            if own.open_again(j):  # its rows are ranked without those of the reference from now on
                 self.together.close(j)
 
     # Labels, and the performance with and without them.
