@@ -174,8 +174,6 @@ class Segmented:
 
     def count(self, cells: Array, times: Array | float) -> None:
         """Count rows, uint8 (n, d), of these times, in POSIX seconds: (n,) or of all."""
-        if not self.by:
-            return
         start = 0
         while start < len(cells):
             generation, inside = divmod(self.rows, GENERATION_ROWS)
