@@ -17,6 +17,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
+from modelkit.drift.alarms import counts_in
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
@@ -149,6 +150,9 @@ def _of_rows(tracker: Tracker) -> Seen:
     for s, (name, stream) in enumerate(tracker.streams()):
         sides.append(_of_sequence(tracker, name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
+    if tracker.together is not None:
+        counts = counts_in(profile, None)
+        sides.append(_of_sequence(tracker, None, tracker.together, profile.features, counts))
     labels, target = profile.target, tracker.labels.target
     if labels is not None and target is not None:
         sides.append(_of_sequence(tracker, None, target, [labels.feature], labels.counts[None]))
@@ -179,7 +183,7 @@ def _of_sequence(
         features,
         reference,
         _recent(stream),
-        began=stream.began("changed").tolist() if stream.members else (),
+        began=stream.began("changed").tolist() if stream.members or stream.blocks else (),
         values=stream.values.tolist(),
     )
     return _with_evidence(side, stream, tracker.alarms)
@@ -196,7 +200,7 @@ def _with_evidence(side: Compared, sequence: Sequence, alarms: Many[Alarm]) -> C
     return replace(
         side,
         changed=sequence.p("changed").tolist(),
-        material=sequence.p("material").tolist(),
+        material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
         at_alarm={alarm.feature: alarm.counts for alarm in counted},
     )
 

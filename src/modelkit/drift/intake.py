@@ -141,7 +141,7 @@ class Intake:
     def _count(self, part: ServedCall) -> None:
         tracker = self.tracker
         try:
-            found = self._form.encode(tracker.profile, [part], 0)
+            found = self._form.encode(tracker.profile.layout, [part], 0)
             tracker.count(found.cells, found.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
@@ -254,7 +254,7 @@ class Intake:
     def _read(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The cells of calls. Raises what their rows raise; nothing is changed."""
         tracker = self.tracker
-        found = self._form.encode(tracker.profile, calls, before)
+        found = self._form.encode(tracker.profile.layout, calls, before)
         if tracker.units is not None:
             tracker.units.strata_of(found.units, found.strata)
         return found

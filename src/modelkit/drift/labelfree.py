@@ -35,6 +35,25 @@ RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
 
 
 @dataclass(frozen=True)
+class Gap:
+    """How much better the calibration expects the reference to be than it was.
+
+    Fits are closer to their own rows than to others, and rows that go to the likeliest of many
+    classes are those whose fit is too high.
+
+    Args:
+        value: the expected accuracy of the reference less the real one.
+        variance: of the real one.
+        deviations: (32,), how far the values of bootstrapped fits, on their own rows, are from
+            `value`.
+    """
+
+    value: float
+    variance: float
+    deviations: Array
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The map from a classifier's scores to probabilities, and how well it is known.
 
@@ -47,44 +66,16 @@ class Calibration:
         points: (C, 32), scores at even shares of the reference.
         deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the
             fit at the points.
-        gap: the expected accuracy of the reference less the real one: fits are closer to their own
-            rows than to others, and rows that go to the likeliest of many classes are those whose
-            fit is too high.
-        gap_variance: of the real accuracy.
-        gap_deviations: (32,), how far the gaps of bootstrapped fits, on their own rows, are from it.
+        gap: how far the calibration is off on the reference.
         positive: the place of the class that precision, recall and F1 are estimated of.
     """
 
     classes: tuple[str, ...]
-    knots: Sequence[Array]
+    knots: tuple[Array, ...]
     points: Array
     deviations: Array
-    gap: float
-    gap_variance: float
-    gap_deviations: Array
+    gap: Gap
     positive: int = 1
-
-    def arrays(self) -> dict[str, Array]:
-        """All but the classes, as arrays that can be stored."""
-        return {
-            "gap": np.array([self.gap, self.gap_variance, *self.gap_deviations]),
-            "knots": np.concatenate(self.knots, axis=1),
-            "sizes": np.array([knots.shape[1] for knots in self.knots]),
-            "points": self.points,
-            "deviations": self.deviations,
-        }
-
-    @classmethod
-    def of_arrays(
-        cls, classes: Sequence[str], arrays: Mapping[str, Array], positive: int = 1
-    ) -> Calibration:
-        """The inverse of `arrays`."""
-        knots = np.split(arrays["knots"], np.cumsum(arrays["sizes"])[:-1], axis=1)
-        gap, variance, *gaps = arrays["gap"].tolist()
-        points, deviations = arrays["points"], arrays["deviations"]
-        return cls(
-            tuple(classes), knots, points, deviations, gap, variance, np.array(gaps), positive
-        )
 
     @classmethod
     def fit(
@@ -110,7 +101,7 @@ class Calibration:
         n, width = columns.shape
         targets = labels[:, None] == (np.arange(width) if width > 1 else np.array([1]))
         knots = _fits(columns, targets)
-        gap = float((_of_chosen(columns, knots, chosen) - right).mean())
+        value = float((_of_chosen(columns, knots, chosen) - right).mean())
         points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
         deviations = np.empty((width, FITS, POINTS), np.float32)
         gaps = np.empty(FITS)
@@ -119,8 +110,8 @@ class Calibration:
             deviations[:, fit] = (_raw(points.T, own) - _raw(points.T, knots)).T
             gaps[fit] = (weights * (_of_chosen(columns, own, chosen) - right)).sum() / n
         accuracy = float(right.mean())
-        variance = accuracy * (1 - accuracy) / n
-        return cls(classes, knots, points, deviations, gap, variance, gaps - gap)
+        gap = Gap(value, accuracy * (1 - accuracy) / n, gaps - value)
+        return cls(classes, knots, points, deviations, gap)
 
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
@@ -170,11 +161,11 @@ class Calibration:
         one with a probability of about 0.95 where P(label | score) has not changed.
         """
         moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull) / estimate.rows
-        of_fits = float(np.square(moved - self.gap_deviations).mean())
+        of_fits = float(np.square(moved - self.gap.deviations).mean())
         of_labels = estimate.variance / estimate.rows**2
-        deviation = sqrt(of_labels + max(of_fits, self.gap_variance))
+        deviation = sqrt(of_labels + max(of_fits, self.gap.variance))
         reach = float(special_functions().ndtri((1 + LEVEL_95) / 2)) * deviation
-        value = min(max(estimate.accuracy - self.gap, 0.0), 1.0)
+        value = min(max(estimate.accuracy - self.gap.value, 0.0), 1.0)
         return value, max(value - reach, 0.0), min(value + reach, 1.0)
 
 
@@ -195,10 +186,10 @@ def likeliest_class(scores: Array) -> Array:
     return chosen.astype(np.int64)
 
 
-def _fits(columns: Array, targets: Array, weights: Array | None = None) -> list[Array]:
+def _fits(columns: Array, targets: Array, weights: Array | None = None) -> tuple[Array, ...]:
     """An isotonic fit of each column, (n, C), to whether its class was right, (n, C)."""
     pairs = zip(columns.T, targets.T, strict=True)
-    return [fit_isotonic(scores, labels, weights) for scores, labels in pairs]
+    return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
 
 
 def _of_chosen(columns: Array, knots: Sequence[Array], chosen: Array) -> Array:

@@ -10,8 +10,8 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
+from modelkit.drift.layout import Layout
 from modelkit.drift.outputs import output_columns
-from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import told_seconds
 from modelkit.drift.sequence import places_of
 from modelkit.drift.units import PERIODS, UnitRows, together
@@ -67,18 +67,18 @@ class ServedForm:
         self._tensors = [spec.name for spec in signature.inputs]
         self._wanted = wanted
 
-    def encode(self, profile: Profile, calls: list[ServedCall], before: int) -> ServedRows:
+    def encode(self, layout: Layout, calls: list[ServedCall], before: int) -> ServedRows:
         """The rows of calls as cells; `before` rows were served before them."""
         places = call_places(calls, before)
         n = len(places)
-        cells = np.full((n, len(profile.features)), ABSENT, np.uint8)
-        strata = None if profile.stratum is None else np.empty(n, np.int64)
-        timed = profile.layout.timed or profile.unit in PERIODS
+        cells = np.full((n, len(layout.features)), ABSENT, np.uint8)
+        strata = None if layout.stratum is None else np.empty(n, np.int64)
+        timed = layout.timed or layout.unit in PERIODS
         answers = []
         units: list[UnitRows] = []
         for names, (at, whole) in joined_calls(calls).items():
-            columns, own = self._columns(profile, names, whole)
-            rows = profile.layout.encode_columns(columns, places[at, 1] if timed else None)
+            columns, own = self._columns(layout, names, whole)
+            rows = layout.encode_columns(columns, places[at, 1] if timed else None)
             cells[at] = rows.cells
             if strata is not None and rows.strata is not None:
                 strata[at] = rows.strata
@@ -87,25 +87,25 @@ class ServedForm:
         return ServedRows(cells, strata, places, together(units) if units else units, answers)
 
     def _columns(
-        self, profile: Profile, names: tuple[str, ...], whole: Sequence[Array]
+        self, layout: Layout, names: tuple[str, ...], whole: Sequence[Array]
     ) -> tuple[Outputs, Outputs]:
         """The columns of joined calls by feature name, and the model's answers by name."""
-        inputs = [_laid_out(block, profile) for block in whole[: len(self._tensors)]]
+        inputs = [_laid_out(block, layout) for block in whole[: len(self._tensors)]]
         feeds = dict(zip(self._tensors, inputs, strict=True))
         answers = dict(zip(names, whole[len(self._tensors) :], strict=True))
         columns = self._signature.columns(feeds)
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}
-        return expand(columns, profile.layout.bases) if profile.layout.bases else columns, answers
+        return expand(columns, layout.bases) if layout.bases else columns, answers
 
 
-def _laid_out(block: Array, profile: Profile) -> Array:
+def _laid_out(block: Array, layout: Layout) -> Array:
     """Columns side by side in memory, doubles as the float32 they are compared as.
 
     With strata they stay doubles, for a stratum keeps its digits.
     """
-    if block.dtype is F8 and profile.stratum is None:
+    if block.dtype is F8 and layout.stratum is None:
         with np.errstate(over="ignore"):
             block = block.astype(F4)
     return np.asfortranarray(block)

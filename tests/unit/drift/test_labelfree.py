@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from modelkit.drift.labelfree import Calibration
+from modelkit._internal.fields import read_object
+from modelkit.drift.codec import freeze, thaw
+from modelkit.drift.labelfree import Calibration, Gap
 from modelkit.stats.isotonic import calibrate
 from modelkit.stats.ranks import expected_area
 
@@ -19,7 +21,7 @@ def exactly():
     """A calibration whose probabilities are the scores."""
     knots = np.array([[0.0, 1.0], [0.0, 1.0]])
     points, deviations = np.linspace(0, 1, 32)[None], np.zeros((1, 32, 32), np.float32)
-    return Calibration(CLASSES, (knots,), points, deviations, 0.0, 0.0, np.zeros(32))
+    return Calibration(CLASSES, (knots,), points, deviations, Gap(0.0, 0.0, np.zeros(32)))
 
 
 def test_expected_performance_has_its_reference_values():
@@ -126,6 +128,8 @@ def test_no_rows_estimate_nothing():
 def test_a_calibration_survives_the_round_trip():
     rng = np.random.default_rng(8)
     calibration = Calibration.fit(CLASSES, *multiclass_rows(rng, 500), rng)
-    back = Calibration.of_arrays(CLASSES, calibration.arrays())
+    arrays = {}
+    plain = freeze(calibration, arrays)
+    back = read_object(Calibration, thaw(None, plain, arrays), "it")
     estimate = calibration.estimate(*multiclass_rows(rng, 300))
     assert back.interval(estimate) == calibration.interval(estimate)
