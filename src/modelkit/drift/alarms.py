@@ -16,7 +16,7 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
-from modelkit.drift.effects import UnitSides, main_effect
+from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.open_unit import UnitCrossing, Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES
@@ -125,7 +125,7 @@ def row_alarm(
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
     effect = None
     if recent.any() and reference.any():
-        effect = Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
+        effect = Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
     return terms.alarm(
         crossing,
         feature=feature.name,
@@ -141,14 +141,14 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Ter
     """The alarm of a feature when a unit was judged."""
     crossing, unit, began, strata = crossed
     feature = profile.features[crossing.feature]
-    sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
+    measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
     alarm = terms.alarm(
         crossing,
         feature=feature.name,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
         level=crossing.level,
-        effect=None if sides is None else Effect.later(sides.main_effect),
+        effect=None if measure is None else Effect.later(measure),
         counts=crossing.recent.sum(axis=0),
     )
     return replace(
@@ -159,6 +159,13 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Ter
         began_time=None if began is None else began.start,
         unit=unit.name,
     )
+
+
+def counts_in(profile: Profile, stratum: str | None) -> Array:
+    """The counts (d, 67) of the reference in a stratum; None for all of them together."""
+    own = slice(None) if stratum is None else [profile.strata.index(stratum)]
+    counts: Array = profile.counts[own].sum(axis=0)
+    return counts
 
 
 def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:

@@ -31,6 +31,9 @@ RECENT_BLOCKS = 32  # whose counts are kept for effect sizes
 BLOCK_LOSSES = 10  # of one step
 RECENT_LOSSES = 100  # blocks that are kept, for how large the loss is now
 ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
+# Of the share that "changed" has of a feature: for the rows of all strata together, where these are
+# several. A change in one stratum is then seen about 5 % later, and one in all of them far sooner.
+TOGETHER = 1 / 4
 FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
 DEFAULT_TOLERANCE = 0.03
 LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
@@ -58,12 +61,13 @@ def _weights(profile: Profile) -> Array:
 class AlphaShares:
     """What each kind of alarm and each feature has of alpha, and how far a feature may move.
 
-    `levels` has the part of each kind, `weights` (d,) the share of each feature in one stratum, and
-    `tolerances` (d + 1,) those of the features and, at last, of the labels.
+    `levels` has the part of each kind, `weights` (d,) the share of each feature in one of so many
+    `strata`, and `tolerances` (d + 1,) those of the features and, at last, of the labels.
     """
 
     levels: dict[str, float]
     weights: Array
+    strata: int
     tolerances: Array
     guarantee: Guarantee
 
@@ -79,13 +83,20 @@ class AlphaShares:
         return AlphaShares(
             alpha_by_kind(profile, alpha),
             _weights(profile),
+            len(profile.strata),
             tolerances_of(profile, tolerance),
             guarantee,
         )
 
-    def level(self, kind: str, feature: int) -> float:
-        """The part of alpha of one kind of alarm of the feature of this number."""
-        return self.levels[kind] * float(self.weights[feature])
+    def of_features(self, kind: str, *, together: bool = False) -> Array:
+        """The part of alpha of one kind of alarm of each feature, (d,), in a stratum.
+
+        Or in all strata `together`: those of "changed" only, where there are several.
+        """
+        share: Array = self.levels[kind] * self.weights
+        if kind != "changed" or self.strata == 1:
+            return share
+        return share * self.strata * TOGETHER if together else share * (1 - TOGETHER)
 
 
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
@@ -119,7 +130,18 @@ def sequence_of(
 ) -> Sequence:
     """The rows of stratum number `s`, with the shares of alpha of their features."""
     features, counts = profile.features, profile.counts[s]
-    return _of_rows(features, counts, shares, shares.weights, shares.tolerances[:-1], seed)
+    levels = {kind: shares.of_features(kind) for kind in ("changed", "material")}
+    return _of_rows(features, counts, levels, shares.tolerances[:-1], shares.guarantee, seed)
+
+
+def sequence_together(profile: Profile, shares: AlphaShares) -> Sequence | None:
+    """The rows of all strata, in the blocks that are ranked in each; None where there is one."""
+    if len(profile.strata) == 1 or profile.units is not None:
+        return None
+    source = Ranks.of_rows()
+    level = shares.of_features("changed", together=True)
+    bettor = Bettor(source, level, shares.guarantee, HORIZON)
+    return _rows_in(Unranked(), {"changed": source}, {"changed": bettor}, len(level))
 
 
 def target_sequence(
@@ -128,39 +150,39 @@ def target_sequence(
     """The labels, with their share of alpha where they are `judged` and not only shown."""
     counts = target.counts[None]
     if not judged:
-        return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {})
-    weights = np.array([target.feature.weight])
-    return _of_rows((target.feature,), counts, shares, weights, shares.tolerances[-1:], seed)
+        return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {}, 1)
+    weight = np.array([target.feature.weight])
+    levels = {kind: shares.levels[kind] * weight for kind in ("changed", "material")}
+    tolerances = shares.tolerances[-1:]
+    return _of_rows((target.feature,), counts, levels, tolerances, shares.guarantee, seed)
 
 
 def _of_rows(
     features: tuple[Feature, ...],
     counts: Array,
-    shares: AlphaShares,
-    weights: Array,
+    levels: Mapping[str, Array],
     tolerances: Array,
+    guarantee: Guarantee,
     seed: np.random.SeedSequence,
 ) -> Sequence:
-    """Rows of these features, with counts (d, 67) in the reference and weights (d,)."""
-    material = shares.levels["material"] * weights
+    """Rows of these features, with counts (d, 67) in the reference and levels (d,) by kind."""
+    material = levels["material"]
     deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
-    levels = {
-        "changed": shares.levels["changed"] * weights,
-        "material": material * (1 - FOR_THE_REFERENCE),
-    }
+    spent = {"changed": levels["changed"], "material": material * (1 - FOR_THE_REFERENCE)}
     sources: dict[str, Source] = {
         "changed": Ranks.of_rows(),
         "material": band.Band(features, counts, tolerances, deltas),
     }
     bettors = {
-        kind: Bettor(source, levels[kind], shares.guarantee, HORIZON)
-        for kind, source in sources.items()
+        kind: Bettor(source, spent[kind], guarantee, HORIZON) for kind, source in sources.items()
     }
-    return _rows_in(RowBag(counts, np.random.default_rng(seed)), sources, bettors)
+    bag = RowBag(counts, np.random.default_rng(seed))
+    return _rows_in(bag, sources, bettors, len(features))
 
 
-def _rows_in(bag: RowBag, sources: Mapping[str, Source], bettors: Mapping[str, Bettor]) -> Sequence:
-    d = len(bag.counts)
+def _rows_in(
+    bag: RowBag | Unranked, sources: Mapping[str, Source], bettors: Mapping[str, Bettor], d: int
+) -> Sequence:
     block = np.zeros((BLOCK_ROWS, d), np.uint8)
     kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
     return Sequence(bag, sources, bettors, block=block, kept=kept)

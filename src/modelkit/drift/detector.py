@@ -12,7 +12,7 @@ from modelkit.drift.alarms import OnAlarm
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.counts import Tally, refuse_tally
 from modelkit.drift.history import History, history_of
-from modelkit.drift.labelfree import Estimate, LabelFree
+from modelkit.drift.labelfree import Estimate, estimate_of
 from modelkit.drift.labels import LabelledCall
 from modelkit.drift.layout import Rows
 from modelkit.drift.order import Order, check_order
@@ -170,7 +170,7 @@ class Detector:
 
         def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
             rows = profile.layout.encode(X, scores, at)
-            estimate = LabelFree(profile.calibration).of(rows.answers)  # may refuse them
+            estimate = estimate_of(profile.calibration, rows.answers)  # may refuse them
             return rows, estimate, tracker.now() if rows.seconds is None else rows.seconds
 
         if X is None and scores is None and at is not None:
@@ -282,9 +282,7 @@ class Detector:
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        with self._tracker.lock:
-            found = findings.of_stream(self._tracker)
-        return found.report()
+        return findings.of_stream(self._tracker)
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""

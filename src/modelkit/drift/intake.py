@@ -15,6 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import detector_of
+from modelkit.drift.labelfree import estimate_of
 from modelkit.drift.layout import Layout
 from modelkit.drift.outputs import output_columns
 from modelkit.drift.row_times import told_seconds
@@ -279,8 +280,8 @@ class Intake:
             self._waiting.append(tracker.settle)
 
     def _estimate(self, answers: Outputs) -> None:
-        known = self.tracker.label_free
-        known.add(known.of(answers))
+        tracker = self.tracker
+        tracker.label_free.add(estimate_of(tracker.profile.calibration, answers))
 
     def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The rows of calls as cells; `before` rows were served before them.

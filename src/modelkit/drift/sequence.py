@@ -214,8 +214,10 @@ class Sequence:
 
     # Members.
 
-    def rank(self, members: Array, places: Array) -> None:
+    def rank(self, members: Array, places: Array) -> RankedBlocks | None:
         """Take rows, labels or losses; the bets on them wait for `settle`.
+
+        Returns the blocks that are whole now, None where there are none.
 
         Args:
             members: (n, ...); of rows uint8 (n, d), with 255 where a row has no value of a feature.
@@ -227,16 +229,17 @@ class Sequence:
         if had + n < self.size:
             self._pending[had : had + n] = members
             self._places[had : had + n] = places
-            return
+            return None
         blocks = _whole_blocks(self._pending, had, members)
         times = _whole_blocks(self._places, had, places)
         if isinstance(self.bag, UnitBag):
             raise TypeError("units are ranked in parts")
-        self.take(self.bag.rank(blocks), _ends(times))
+        return self.take(self.bag.rank(blocks), _ends(times))
 
-    def take(self, ranked: Ranked, ends: Array) -> None:
+    def take(self, ranked: Ranked, ends: Array) -> RankedBlocks:
         """Take blocks that are ranked, and the ends of each: see `RankedBlocks`."""
         self._ranked.append(RankedBlocks(ranked, ends))
+        return self._ranked[-1]
 
     def settle(self) -> list[Crossing]:
         """Bet on all blocks that are ranked."""
@@ -280,13 +283,20 @@ class Sequence:
             for j in source.tighten(self.recent(), self.blocks):
                 self.bettors[kind].arm(j)
 
-    def open_again(self, j: int) -> None:
+    def close(self, j: int) -> None:
+        """Let feature number `j` raise no alarm of the kind "changed" any more."""
+        self.bettors["changed"].open[j] = False
+
+    def open_again(self, j: int) -> bool:
         """Let a feature that raised the alarm "changed" raise another one, by later members alone.
 
-        They are ranked among themselves. Members that were ranked are settled.
+        They are ranked among themselves. Members that were ranked are settled. Whether it had been
+        closed.
         """
-        if self.bettors["changed"].open_again(j):
+        closed = self.bettors["changed"].open_again(j)
+        if closed:
             self.bag.begin_anew(j, self.blocks)
+        return closed
 
     # Evidence.
 

@@ -20,16 +20,17 @@ from modelkit.drift.alarms import (
     Rebase,
     Terms,
     check_reason,
+    counts_in,
     row_alarm,
     unit_alarm,
 )
-from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
+from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, span_of, trimmed
 from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
-from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
+from modelkit.drift.order import Order, Shuffle, Thinning, check_seed, in_turn
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.row_times import told_second
 from modelkit.drift.segments import Segmented
@@ -49,12 +50,8 @@ class Tracker:
     again by the thread that has it, and `busy` says that this thread is in a turn: a signal handler
     or a finalizer that interrupts it there gets the lock, and may read, but not change anything. In
     a context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
-    alarm waits in `outbox` for the end of the turn.
-
-    Rows come as cells: `count` counts them, and `push` bets on them. A Monitor does the two halves of
-    `push`, `rank` and `settle`, at different times.
-
-    The arguments are those of a Detector.
+    alarm waits in `outbox` for the end of the turn. Rows come as cells: `count` counts them, and
+    `push` bets on them, by `rank` and `settle`. The arguments are those of a Detector.
     """
 
     changing = (
@@ -67,6 +64,7 @@ class Tracker:
         "place",
         "segmented",
         "strangers",
+        "together",
         "units",
     )
 
@@ -111,7 +109,7 @@ class Tracker:
         self.segmented = Segmented(profile.segments if tested else (), profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
-        self.label_free = LabelFree(profile.calibration)
+        self.label_free = LabelFree()
         self.terms = Terms.of(profile, shares, alpha)
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
@@ -122,6 +120,7 @@ class Tracker:
         if self.units is None:
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
+        self.together = sequence_together(profile, shares)
         self._shuffle = Shuffle(of_rows)
         self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
 
@@ -263,9 +262,13 @@ class Tracker:
 
         `places` are their numbers, which rise, and their times, float64 (n, 2).
         """
+        ranked = []
         for s, stream in enumerate(self._streams):
             member = slice(None) if strata is None else strata == s
-            stream.rank(cells[member], places[member])
+            ranked.append(stream.rank(cells[member], places[member]))
+        if self.together is not None:
+            for blocks in in_turn(ranked):
+                self.together.take(*blocks)
         if strata is not None:
             self.strangers += int((strata < 0).sum())
         if len(places):
@@ -276,6 +279,8 @@ class Tracker:
         new: list[Alarm] = []
         for s, stream in enumerate(self._streams):
             new += [self.alarm(s, crossing) for crossing in stream.settle()]
+        if self.together is not None:
+            new += [self.alarm(None, crossing) for crossing in self.together.settle()]
         self._keep(new)
         while self.units is not None and self.units.waits:
             new += self.judge_part()
@@ -289,16 +294,14 @@ class Tracker:
         self._keep(new)
         return new
 
-    def alarm(self, s: int, crossing: Crossing) -> Alarm:
-        """The alarm that a crossing in stratum number `s` raises."""
-        profile = self.profile
+    def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
+        """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
+        profile, j = self.profile, crossing.feature
+        stratum = None if profile.stratum is None or s is None else profile.strata[s]
+        level = float(self._shares.of_features(crossing.kind, together=s is None)[j])
+        reference = counts_in(profile, stratum)[j]
         return row_alarm(
-            profile.features[crossing.feature],
-            profile.counts[s, crossing.feature],
-            crossing,
-            self.terms,
-            stratum=None if profile.stratum is None else profile.strata[s],
-            level=self._shares.level(crossing.kind, crossing.feature),
+            profile.features[j], reference, crossing, self.terms, stratum=stratum, level=level
         )
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
@@ -317,15 +320,20 @@ class Tracker:
             self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
-                self._sequence_in(alarm.stratum).open_again(names.index(alarm.feature))
+                self._open_again(names.index(alarm.feature), alarm.stratum)
             elif self.labels.target is not None:
                 self.labels.target.open_again(0)
 
-    def _sequence_in(self, stratum: str | None) -> Sequence:
-        """The sequence of the rows in a stratum; units have one for all strata."""
+    def _open_again(self, j: int, stratum: str | None) -> None:
+        """Let a feature raise the alarm "changed" again, in its stratum; in all together it does once."""
         if self.units is not None:
-            return self.units.sequence
-        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
+            self.units.sequence.open_again(j)
+        elif self.together is None:
+            self._streams[0].open_again(j)
+        elif stratum is not None:
+            own = self._streams[self.profile.strata.index(stratum)]
+            if own.open_again(j):  # its rows are ranked without those of the reference from now on
+                self.together.close(j)
 
     def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
@@ -382,8 +390,9 @@ class Tracker:
             units, labels, era = self.units, self.labels, self.eras[-1]
             # Its random ranks are independent of the past.
             self._compare_with(profile, self.alpha if alpha is None else alpha, self.seed + 1)
-            for stream in self._streams:
-                stream.begin_after(self.place)
+            for stream in (*self._streams, self.together):
+                if stream is not None:
+                    stream.begin_after(self.place)
             self.labels.follow(labels)
             if units is not None and self.units is not None:
                 self.units.follow(units)
