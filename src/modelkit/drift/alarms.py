@@ -286,57 +286,48 @@ def check_reason(reason: str, what: str) -> str:
 class Outbox:
     """Alarms on their way from the lock under which they are raised to whoever listens for them.
 
-    `name` and `version` are those of the model whose rows are watched, or empty, and `on_alarm` is
-    the host's hook. Raises TypeError for a hook that cannot be called, or that is async.
+    `alarms` wait for `send`. `name` and `version` are those of the model whose rows are watched, or
+    empty, and `on_alarm` is the host's hook. Raises TypeError for a hook that cannot be called, or that is async.
     """
 
-    __slots__ = ("_alarms", "name", "on_alarm", "version")
+    __slots__ = ("alarms", "name", "on_alarm", "version")
 
     def __init__(self, on_alarm: OnAlarm | None) -> None:
-        self._alarms: deque[Alarm] = deque()
+        self.alarms: deque[Alarm] = deque()
         self.on_alarm = check_hook(on_alarm)
         self.name = ""
         self.version = ""
-
-    def add(self, alarms: Sequence[Alarm]) -> None:
-        """Keep alarms until `send`."""
-        self._alarms.extend(alarms)
 
     def send(self) -> None:
         """Send each alarm once, as an event and to the hook.
 
         No lock may be held here, since listeners and the hook may ask the Detector.
         """
-        while self._alarms:
+        while self.alarms:
             try:
-                alarm = self._alarms.popleft()
+                alarm = self.alarms.popleft()
             except IndexError:  # another thread sends it
                 return
-            emit(self._event(alarm))
-            if self.on_alarm is not None:
-                _call(self.on_alarm, alarm)
-
-    def _event(self, alarm: Alarm) -> Alarmed:
-        return Alarmed(
-            name=self.name,
-            version=self.version,
-            kind=alarm.kind,
-            feature=alarm.feature,
-            p=alarm.p,
-            level=alarm.level,
-            row=alarm.row,
-            began=alarm.began,
-            unit=alarm.unit,
-        )
-
-
-def _call(on_alarm: OnAlarm, alarm: Alarm) -> None:
-    try:
-        on_alarm(alarm)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # it must not reach whoever sent the rows
-        _complain(alarm, error)
+            emit(
+                Alarmed(
+                    name=self.name,
+                    version=self.version,
+                    kind=alarm.kind,
+                    feature=alarm.feature,
+                    p=alarm.p,
+                    level=alarm.level,
+                    row=alarm.row,
+                    began=alarm.began,
+                    unit=alarm.unit,
+                )
+            )
+            try:
+                if self.on_alarm is not None:
+                    self.on_alarm(alarm)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # it must not reach whoever sent the rows
+                _complain(alarm, error)
 
 
 def _complain(alarm: Alarm, error: BaseException) -> None:

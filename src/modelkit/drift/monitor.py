@@ -79,10 +79,9 @@ class Monitor(Wrapper):
         "_clock",
         "_intake",
         "_listens",
-        "_only",
         "_row_dtype",
         "_row_shape",
-        "_tensors",
+        "_tensor",
         "_whole",
         "signature",
     )
@@ -125,12 +124,9 @@ class Monitor(Wrapper):
         self._clock = intake.tracker.clock
         profile = intake.tracker.profile
         self._whole = profile.unit is not None  # a part of a unit is none of the reference's size
-        self._tensors = [spec.name for spec in self.signature.inputs]
+        self._tensor = self.signature.inputs[0].name
         outputs = any(feature.output for feature in profile.features)
         self._listens = outputs or profile.calibration is not None
-        self._only: str | None = None
-        if len(self._tensors) == 1 and not self._listens:
-            self._only = self._tensors[0]
         self._row_shape = None
         self._row_dtype = None
         block = self.signature.block
@@ -257,7 +253,7 @@ class Monitor(Wrapper):
 
     async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = await self._inner._acall(block, outputs, call)
-        self._observe({self._tensors[0]: block}, answers)
+        self._observe({self._tensor: block}, answers)
         return answers
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
@@ -275,15 +271,8 @@ class Monitor(Wrapper):
     def _observe(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
         try:
-            names: tuple[str, ...] = ()
-            arrays: tuple[Array, ...]
-            if self._only is not None:
-                arrays = (feeds[self._only],)
-            elif self._listens:
-                names = tuple(answers)
-                arrays = (*feeds.values(), *answers.values())
-            else:
-                arrays = (*feeds.values(),)
+            names = tuple(answers) if self._listens else ()
+            arrays = (*feeds.values(), *answers.values()) if names else (*feeds.values(),)
             rows = len(arrays[0])
             if not rows:
                 return
@@ -293,8 +282,6 @@ class Monitor(Wrapper):
                 self._intake.count(ServedCall(names, arrays, rows, now))
                 chosen = self._intake.sampled(rows)
                 kept = tuple([array.take(chosen, axis=0) for array in arrays])
-            elif self._only is not None:  # the common case, without the price of the general one
-                kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
             self._intake.take(ServedCall(names, kept, rows, now, drawn))

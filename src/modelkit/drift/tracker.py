@@ -212,7 +212,7 @@ class Tracker:
         """Keep new alarms, which are sent later."""
         if new:
             self.notes = self.notes.raised(new)
-            self.outbox.add(new)
+            self.outbox.alarms.extend(new)
 
     def of_units(self) -> Units:
         """What is known of units. Raises UsageError where rows are compared."""
