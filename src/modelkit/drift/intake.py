@@ -306,8 +306,8 @@ class Intake:
                 strata[at] = rows.strata
             answers.append(own)
             parts += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
-        parts = together(parts)
         if units is not None:
+            parts = together(parts)
             units.strata_of(parts, strata)
         return ServedRows(cells, strata, places, parts, answers)
 
