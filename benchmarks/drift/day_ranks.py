@@ -20,9 +20,9 @@ from benchmarks.drift.ours import share
 from benchmarks.drift.real import FLIGHTS, INJECTED, columns, flights
 
 import modelkit as mk
-from modelkit.drift.alpha import unit_sequence
+from modelkit.drift.alpha import AlphaShares, unit_sequence
 from modelkit.drift.cells import CELLS
-from modelkit.drift.sources import UnitTails
+from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 ALPHA = 0.01
@@ -64,17 +64,17 @@ def judged(reference: np.ndarray, stream: np.ndarray, alpha: float, seed: int, *
     units, days = (
         np.array([shares_of(each, groups) for each in part]) for part in (reference, stream)
     )
-    levels = {
-        kind: np.full(len(features), alpha * part / len(features)) for kind, part in PARTS.items()
-    }
+    levels = {kind: alpha * part for kind, part in PARTS.items()}
+    weights = np.full(len(features), 1 / len(features))
     tolerances = np.full(len(features), 0.03)
     past = ReferenceUnits(units, own, len(units))
-    tails = UnitTails(past, int(own.max()) + 1, features, tolerances)
-    sequence = unit_sequence(tails, levels, "ever", np.random.SeedSequence(seed))
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    bag = UnitBag(past, int(own.max()) + 1, features, tolerances, rng)
+    sequence = unit_sequence(bag, AlphaShares(levels, weights, tolerances, "ever"), weights)
     found = []
     for at, (counts, shares, stratum) in enumerate(zip(stream, days, later, strict=True)):
-        sequence.bag.begin(counts, int(stratum), shares, at)
-        while (ranked := sequence.bag.rank_part()) is None:
+        bag.begin(counts, int(stratum), shares, at)
+        while (ranked := bag.rank_part()) is None:
             pass
         sequence.take(ranked, np.zeros((1, 3)))
         found += [at for _ in sequence.settle()]

@@ -10,16 +10,14 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import band
-from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.limits import Band, Limits, Losses
 from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
-from modelkit.drift.sequence import Sequence, Source
-from modelkit.drift.sources import Losses, Ranks, UnitTails
-from modelkit.drift.units import most_units
+from modelkit.drift.ranks import Ranks, RowBag, bets_on_rows, bets_on_units
+from modelkit.drift.sequence import Bettor, Sequence
+from modelkit.drift.unit_ranks import RECENT_UNITS, SCORES, UnitBag
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
@@ -31,9 +29,7 @@ RECENT_BLOCKS = 32  # whose counts are kept for effect sizes
 BLOCK_LOSSES = 10  # of one step
 RECENT_LOSSES = 100  # blocks that are kept, for how large the loss is now
 ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
-FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
 DEFAULT_TOLERANCE = 0.03
-LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
 
 
 def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
@@ -83,9 +79,14 @@ class AlphaShares:
             guarantee,
         )
 
-    def level(self, kind: str, feature: int) -> float:
-        """The part of alpha of one kind of alarm of the feature of this number."""
-        return self.levels[kind] * float(self.weights[feature])
+    def bettors(
+        self, sources: Mapping[str, Ranks | Limits], weights: Array, horizon: int = HORIZON
+    ) -> dict[str, Bettor]:
+        """Those of sources, by kind, for features with these shares (d,) of their kind's alpha."""
+        return {
+            kind: Bettor(source, self.levels[kind] * weights, self.guarantee, horizon)
+            for kind, source in sources.items()
+        }
 
 
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
@@ -119,7 +120,8 @@ def sequence_of(
 ) -> Sequence:
     """The rows of stratum number `s`, with the shares of alpha of their features."""
     features, counts = profile.features, profile.counts[s]
-    return _of_rows(features, counts, shares, shares.weights, shares.tolerances[:-1], seed)
+    bettors = _row_bettors(features, counts, shares, shares.weights, shares.tolerances[:-1])
+    return _of_rows(counts, bettors, seed)
 
 
 def target_sequence(
@@ -127,56 +129,39 @@ def target_sequence(
 ) -> Sequence:
     """The labels, with their share of alpha where they are `judged` and not only shown."""
     counts = target.counts[None]
-    if not judged:
-        return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {})
-    weights = np.array([target.feature.weight])
-    return _of_rows((target.feature,), counts, shares, weights, shares.tolerances[-1:], seed)
+    bettors: dict[str, Bettor] = {}
+    if judged:
+        weights = np.array([target.feature.weight])
+        bettors = _row_bettors((target.feature,), counts, shares, weights, shares.tolerances[-1:])
+    return _of_rows(counts, bettors, seed)
 
 
-def _of_rows(
+def _row_bettors(
     features: tuple[Feature, ...],
     counts: Array,
     shares: AlphaShares,
     weights: Array,
     tolerances: Array,
-    seed: np.random.SeedSequence,
-) -> Sequence:
-    """Rows of these features, with counts (d, 67) in the reference and weights (d,)."""
-    material = shares.levels["material"] * weights
-    deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
-    levels = {
-        "changed": shares.levels["changed"] * weights,
-        "material": material * (1 - FOR_THE_REFERENCE),
-    }
-    sources: dict[str, Source] = {
-        "changed": Ranks.of_rows(),
-        "material": band.Band(features, counts, tolerances, deltas),
-    }
-    bettors = {
-        kind: Bettor(source, levels[kind], shares.guarantee, HORIZON)
-        for kind, source in sources.items()
-    }
-    return _rows_in(RowBag(counts, np.random.default_rng(seed)), sources, bettors)
+) -> dict[str, Bettor]:
+    """Those on rows of features, with counts (d, 67) in the reference and weights (d,)."""
+    band = Band(features, counts, tolerances, shares.levels["material"] * weights)
+    return shares.bettors({"changed": Ranks(bets_on_rows()), "material": band}, weights)
 
 
-def _rows_in(bag: RowBag, sources: Mapping[str, Source], bettors: Mapping[str, Bettor]) -> Sequence:
-    d = len(bag.counts)
+def _of_rows(counts: Array, bettors: dict[str, Bettor], seed: np.random.SeedSequence) -> Sequence:
+    d = len(counts)
     block = np.zeros((BLOCK_ROWS, d), np.uint8)
     kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
-    return Sequence(bag, sources, bettors, block=block, kept=kept)
+    bag = RowBag(counts, np.random.default_rng(seed))
+    return Sequence(bag, bettors, block=block, kept=kept)
 
 
 def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Losses]:
     """The losses of labelled rows, with their share of alpha."""
-    level = shares.levels["performance"]
-    delta = level * FOR_THE_REFERENCE
-    losses = Losses(baseline, delta)
-    bettor = Bettor(losses, np.array([level - delta]), shares.guarantee, HORIZON)
+    losses = Losses(baseline, shares.levels["performance"])
+    bettors = shares.bettors({"performance": losses}, np.ones(1))
     kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
-    sources = {"performance": losses}
-    block = np.zeros(BLOCK_LOSSES)
-    sequence = Sequence(Unranked(), sources, {"performance": bettor}, block=block, kept=kept)
-    return sequence, losses
+    return Sequence(losses, bettors, block=np.zeros(BLOCK_LOSSES), kept=kept), losses
 
 
 def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> Units | None:
@@ -186,25 +171,16 @@ def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
         return None
     features = profile.features
     weights = np.array([feature.weight for feature in features])
-    levels = {kind: shares.levels[kind] * weights for kind in ("changed", "material")}
-    tails = UnitTails(units, len(profile.strata), features, shares.tolerances[:-1])
-    sequence = unit_sequence(tails, levels, shares.guarantee, seed)
-    return Units(profile.unit, features, units, sequence)
+    bag = UnitBag(
+        units, len(profile.strata), features, shares.tolerances[:-1], np.random.default_rng(seed)
+    )
+    return Units(profile.unit, features, units, unit_sequence(bag, shares, weights), bag)
 
 
-def unit_sequence(
-    tails: UnitTails,
-    levels: Mapping[str, Array],
-    guarantee: Guarantee,
-    seed: np.random.SeedSequence,
-) -> Sequence:
-    """Whole units, with the share of alpha of each feature, (d,), by kind."""
-    d = len(levels["changed"])
-    bag = UnitBag(tails.by_stratum, tails, 2 * most_units(d), np.random.default_rng(seed))
-    sources: dict[str, Source] = {"changed": Ranks.of_units(), "material": tails}
-    bettors = {
-        kind: Bettor(source, levels[kind], guarantee, HORIZON_UNITS)
-        for kind, source in sources.items()
-    }
-    kept = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
-    return Sequence(bag, sources, bettors, block=np.zeros((1, 0)), kept=kept)
+def unit_sequence(bag: UnitBag, shares: AlphaShares, weights: Array) -> Sequence:
+    """Whole units, with the share of alpha of each feature, (d,)."""
+    lanes = len(SCORES)
+    ranks = Ranks(bets_on_units(), lanes)
+    bettors = shares.bettors({"changed": ranks, "material": bag.tails}, weights, HORIZON_UNITS)
+    kept = np.zeros((RECENT_UNITS, len(weights), CELLS), np.int64)
+    return Sequence(bag, bettors, block=np.zeros((1, 0)), kept=kept)

@@ -319,7 +319,11 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
         p, enough = _mean_evidence(streams, first.guarantee)
         recent = _summed([_counted(stream) for stream in streams])
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
-        crossed = [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
+        levels = streams[0].bettors["material"].levels
+        crossed = [
+            Crossing("material", j, p[j], rows, None, recent[j][None], float(levels[j]))
+            for j in enough
+        ]
         alarms += [first.alarm(s, crossing) for crossing in crossed]
         found += checks.unseen(profile.features, _summed([own.totals for own in streams]))
     strange = sum(tracker.strangers for tracker in trackers)

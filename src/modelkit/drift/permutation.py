@@ -17,7 +17,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import SCORES, unit_scores
+from modelkit.drift.unit_ranks import SCORES, unit_scores
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 FEWEST_DRAWS = 1_999  # of choices of several units

@@ -8,19 +8,23 @@ come, never on what they hold. docs/drift_guarantees.md has the proofs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, final
+from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.bets import Bets, Bettor, Gain
 from modelkit.drift.cells import CELLS
-from modelkit.drift.ranks import Ranked, RowBag, UnitBag, Unranked
-from modelkit.stats.evidence import LEAST_WEALTH, Guarantee
+from modelkit.drift.limits import Limits, Losses
+from modelkit.drift.ranks import Gain, Ranked, Ranks, RowBag
+from modelkit.drift.unit_ranks import UnitBag
+from modelkit.stats.evidence import LEAST_WEALTH, Evidence, Guarantee, stake
 
 ALL = slice(None)
+TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
+FIRST_PART = 0.8  # of a feature's share of alpha: for its first alarm
+LATER_PART = 1 - FIRST_PART  # for all others together, by the steps at which they may be armed
 MOST_PLACES = 128  # of blocks that are kept
 NO_TIME = float("nan")  # the time of members that say nothing of it
 
@@ -39,32 +43,23 @@ class Trail:
         self.blocks = 0
         self.row = 0
         self.latest = NO_TIME
-        self._kept: list[tuple[float, float, float]] = []  # blocks: number, members before, time
-
-    @property
-    def kept(self) -> Array:
-        """The places that are kept, float64 (n, 3)."""
-        return np.array(self._kept).reshape(-1, 3)
-
-    @kept.setter
-    def kept(self, kept: Array) -> None:
-        self._kept = [(block, before, time) for block, before, time in kept.tolist()]
+        self.kept: list[list[float]] = []  # of blocks: number, members before, first time
 
     def add(self, row: float, first: float, last: float) -> None:
         """Take the next block: the number of its last member, its first and its last time."""
-        self._kept.append((self.blocks, self.row, first))
+        self.kept.append([self.blocks, self.row, first])
         self.blocks += 1
         self.row = int(row)
         self.latest = float(np.fmax(self.latest, last))
-        if len(self._kept) > MOST_PLACES:
+        if len(self.kept) > MOST_PLACES:
             half = MOST_PLACES // 2
-            self._kept = self._kept[:half:2] + self._kept[half:]
+            self.kept = self.kept[:half:2] + self.kept[half:]
 
     def at(self, blocks: Array) -> tuple[Array, Array]:
         """The members before blocks of these numbers, int64 (n,), and the times of these blocks."""
-        if not self._kept:
+        if not self.kept:
             return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
-        kept, before, times = self.kept.T
+        kept, before, times = np.array(self.kept).T
         whole = np.rint(np.interp(blocks, kept, before)).astype(np.int64)
         return whole, np.interp(blocks, kept, times)
 
@@ -76,10 +71,9 @@ class Crossing:
     `feature` is the number of the feature, `lane` that of the score that says so, `p` the p-value and
     `row` the number of members until then. `block` is that at which the change is estimated to have
     begun, `began` the number of members before it, and `recent` are what is kept of the blocks since
-    then, as far as they are. `part` is the part of its share of alpha that the feature had left for
-    this alarm, and `level` that share of a lane. `again` is whether it goes beyond an alarm before,
-    `time` and `began_time` are when these members were, and `values` is how many values of the
-    feature were looked at.
+    then, as far as they are. `level` is the share of alpha of the lane for this alarm, and `again`
+    whether it goes beyond an alarm before. `time` and `began_time` are when these members were, and
+    `values` is how many values of the feature were looked at.
     """
 
     kind: str
@@ -88,37 +82,108 @@ class Crossing:
     row: int
     began: int | None
     recent: Array
-    part: float = 1.0
+    level: float
     again: bool = False
     lane: int = 0
-    level: float = 0.0
     block: int = 0
     time: float | None = None
     began_time: float | None = None
     values: int | None = None
 
 
-class Source(Bets, Protocol):
-    """What bets gain on blocks."""
+@final
+class Bettor:
+    """The evidence of one kind about d features, and which of them it makes an alarm.
 
-    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain | None]:
-        """The gain in each block, None within a step; so many blocks came before."""
+    A feature has several lanes, such as the scores of units, which share its level. `open` (d,) says
+    which features may raise an alarm, `parts` (d,) has the part of its share of alpha that a feature's
+    next alarm may use, and `won` (d,) what it had won when its evidence began anew, with a wealth of
+    one. With "ever" a feature is closed by its alarm until it is armed again; with "arl" it goes on,
+    at the same threshold.
 
-    def further(self, j: int) -> bool:
-        """Whether feature number j may be further from the reference than at first."""
+    Args:
+        source: what bets gain.
+        levels: the share of alpha of each feature, (d,).
+        guarantee: see `evidence`.
+        horizon: for "arl", the members in which a level is the probability of a false alarm.
+    """
 
-    def allow(self, j: int, recent: Array, blocks: int) -> bool:
-        """Allow what recent blocks show, by which j alarmed; whether it may alarm again then."""
+    changing = ("source", "evidence", "open", "parts", "won")
 
-    def tighten(self, recent: Array, blocks: int) -> list[int]:
-        """Allow less where recent blocks show less; the numbers of these features."""
+    def __init__(
+        self, source: Ranks | Limits, levels: Array, guarantee: Guarantee, horizon: int
+    ) -> None:
+        d = len(levels)
+        ever = guarantee == "ever"
+        self.source = source
+        self.evidence = Evidence(d * source.lanes, source.weights, guarantee)
+        self.levels = levels
+        self._scale = source.lanes * (1 if ever else horizon)
+        self.first = FIRST_PART if ever else 1.0
+        self.open = np.ones(d, bool)
+        self.parts = np.full(d, self.first)
+        self.won = np.zeros(d)
+        self._least = float(self.thresholds().min())  # later ones are higher
 
+    def thresholds(self) -> Array:
+        """The wealth at which each feature raises its next alarm, (d,)."""
+        levels = self.levels * (1 - self.source.spared) * self.parts
+        thresholds: Array = self._scale / np.maximum(levels, TINY_LEVEL)
+        return thresholds
 
-class RankedBlocks(NamedTuple):
-    """Blocks that wait for their bets; `ends` has for each the number of its last member, and times."""
+    def step(self, gain: Gain) -> list[int]:
+        """Bet; the numbers of the features that are an alarm now, which "ever" closes."""
+        evidence = self.evidence
+        evidence.step(*gain)
+        if evidence.most < self._least:
+            return []
+        above = (self.by_feature(evidence.value).max(axis=1) >= self.thresholds()) & self.open
+        if evidence.guarantee == "ever":
+            self.open &= ~above
+        crossed: list[int] = np.flatnonzero(above).tolist()
+        return crossed
 
-    ranked: Ranked
-    ends: Array
+    def again(self, j: int) -> bool:
+        """Whether the next alarm of a feature goes beyond one before."""
+        if isinstance(self.source, Limits):
+            return self.source.further(j)
+        return bool(self.parts[j] != self.first)
+
+    def go_on(self, crossing: Crossing, blocks: int) -> None:
+        """Let a feature that alarmed after so many blocks alarm again where it goes further.
+
+        What is ranked is closed with "ever", until somebody knows of the alarm.
+        """
+        j = crossing.feature
+        if self.evidence.guarantee == "ever":
+            if not isinstance(self.source, Limits):
+                return
+            self.source.allow(j, crossing.recent, blocks)
+        self.arm(j)
+
+    def arm(self, j: int) -> None:
+        """Let a feature raise another alarm, by evidence that begins anew."""
+        evidence = self.evidence
+        if evidence.guarantee == "ever":
+            self.won[j] += self.by_feature(evidence.value)[j].max() - 1
+            self.open[j] = True
+            self.parts[j] = LATER_PART * stake(evidence.steps)
+        which = np.arange(len(self.open)) == j
+        evidence.restart(np.repeat(which, self.source.lanes))
+
+    def enough(self, wealth: Array) -> Array:
+        """Mask (d,): features whose wealth (d,) is that of a first alarm, whether or not they alarmed."""
+        least = self.levels * (1 - self.source.spared) * self.first
+        above: Array = (wealth * least >= self._scale) & (least > 0)
+        return above
+
+    def began(self) -> Array:
+        """The number of the block at which the best bet of each lane began, (d, lanes)."""
+        return self.by_feature(self.evidence.began() * self.source.blocks)
+
+    def by_feature(self, values: Array) -> Array:
+        """What lanes have, by feature, (d, lanes)."""
+        return values.reshape(-1, self.source.lanes)
 
 
 @final
@@ -131,8 +196,7 @@ class Sequence:
 
     Args:
         bag: what members are ranked among.
-        sources: of gains, by kind; none where nothing is bet.
-        bettors: by kind.
+        bettors: by kind; none where nothing is bet.
         block: zeros in the form of a block, (members, ...).
         kept: zeros in the form of what is kept of the last blocks, (blocks, d, ...).
     """
@@ -147,21 +211,18 @@ class Sequence:
         "kept",
         "trail",
         "bag",
-        "sources",
         "bettors",
     )
 
     def __init__(
         self,
-        bag: RowBag | Unranked | UnitBag,
-        sources: Mapping[str, Source],
+        bag: RowBag | UnitBag | Losses,
         bettors: Mapping[str, Bettor],
         *,
         block: Array,
         kept: Array,
     ) -> None:
         self.bag = bag
-        self.sources = sources
         self.bettors = bettors
         self.size = len(block)
         self.members = 0
@@ -171,32 +232,14 @@ class Sequence:
         self.values = np.zeros(d, np.int64)
         self.kept = kept
         self.trail = Trail()
-        self._pending = block
-        self._places = np.zeros((self.size, 2))
-        self._ranked: list[RankedBlocks] = []
+        self.pending = block  # members that fill no block yet, and zeros
+        self.places = np.zeros((self.size, 2))  # their numbers and times
+        self._ranked: list[tuple[Ranked, Array]] = []
 
     @property
     def blocks(self) -> int:
         """The number of blocks that were bet on."""
         return self.trail.blocks
-
-    @property
-    def pending(self) -> Array:
-        """The members that fill no block yet."""
-        return self._pending[: self.members % self.size]
-
-    @pending.setter
-    def pending(self, members: Array) -> None:
-        self._pending[: len(members)] = members
-
-    @property
-    def places(self) -> Array:
-        """Their numbers and times, (n, 2)."""
-        return self._places[: self.members % self.size]
-
-    @places.setter
-    def places(self, places: Array) -> None:
-        self._places[: len(places)] = places
 
     @property
     def left_out(self) -> int:
@@ -225,33 +268,31 @@ class Sequence:
         had = self.members % self.size
         self.members += n
         if had + n < self.size:
-            self._pending[had : had + n] = members
-            self._places[had : had + n] = places
+            self.pending[had : had + n] = members
+            self.places[had : had + n] = places
             return
-        blocks = _whole_blocks(self._pending, had, members)
-        times = _whole_blocks(self._places, had, places)
-        if isinstance(self.bag, UnitBag):
-            raise TypeError("units are ranked in parts")
-        self.take(self.bag.rank(blocks), _ends(times))
+        assert not isinstance(self.bag, UnitBag)  # of which each is ranked in parts
+        ranked = self.bag.rank(_whole_blocks(self.pending, had, members))
+        self.take(ranked, _ends(_whole_blocks(self.places, had, places)))
 
     def take(self, ranked: Ranked, ends: Array) -> None:
-        """Take blocks that are ranked, and the ends of each: see `RankedBlocks`."""
-        self._ranked.append(RankedBlocks(ranked, ends))
+        """Take blocks that are ranked, and of each the number of its last member and times, (blocks, 3)."""
+        self._ranked.append((ranked, ends))
 
     def settle(self) -> list[Crossing]:
         """Bet on all blocks that are ranked."""
         crossed: list[Crossing] = []
         for ranked, ends in self._ranked:
             betting = [
-                (kind, self.bettors[kind], source.gains(ranked, self.blocks))
-                for kind, source in self.sources.items()
+                (kind, bettor, bettor.source.gains(ranked, self.blocks))
+                for kind, bettor in self.bettors.items()
             ]
             for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
                 self._come_to(end, kept, values)
                 for kind, bettor, gains in betting:
                     gain = next(gains)
                     if gain is not None and (features := bettor.step(gain)):
-                        crossed += self._crossings(kind, features)
+                        crossed += self._crossings(kind, bettor, features)
                 if self.blocks % len(self.kept) == 0:
                     self._tighten()
         self._ranked.clear()
@@ -263,47 +304,45 @@ class Sequence:
         self.trail.add(*end)
         self.values += values
 
-    def _crossings(self, kind: str, features: list[int]) -> list[Crossing]:
+    def _crossings(self, kind: str, bettor: Bettor, features: list[int]) -> list[Crossing]:
         """What alarms now, after which the features that may alarm again begin anew."""
-        crossed = [self._crossing(kind, j) for j in features]
-        bettor = self.bettors[kind]
+        crossed = [self._crossing(kind, bettor, j) for j in features]
         for crossing in crossed:
-            j = crossing.feature
-            every = bettor.evidence.guarantee == "arl"
-            if every or self.sources[kind].allow(j, crossing.recent, self.blocks):
-                bettor.arm(j)
+            bettor.go_on(crossing, self.blocks)
         return crossed
 
     def _tighten(self) -> None:
         """Hold features to less that have come nearer to the reference, a while after an alarm."""
-        for kind, source in self.sources.items():
-            for j in source.tighten(self.recent(), self.blocks):
-                self.bettors[kind].arm(j)
+        for bettor in self.bettors.values():
+            if isinstance(bettor.source, Limits):
+                for j in bettor.source.tighten(self.recent(), self.blocks):
+                    bettor.arm(j)
 
     def open_again(self, j: int) -> None:
         """Let a feature that raised the alarm "changed" raise another one, by later members alone.
 
         They are ranked among themselves. Members that were ranked are settled.
         """
-        if self.bettors["changed"].open_again(j):
+        bettor = self.bettors["changed"]
+        assert not isinstance(self.bag, Losses)
+        if not bettor.open[j]:
+            bettor.arm(j)
             self.bag.begin_anew(j, self.blocks)
 
     # Evidence.
 
-    def _crossing(self, kind: str, j: int) -> Crossing:
-        bettor = self.bettors[kind]
-        value = bettor.by_feature(bettor.evidence.value)
-        lane = int(value[j].argmax())
+    def _crossing(self, kind: str, bettor: Bettor, j: int) -> Crossing:
+        value = bettor.by_feature(bettor.evidence.value)[j]
+        lane = int(value.argmax())
         block = int(bettor.began()[j, lane])
         (began,), (began_time,) = self.trail.at(np.array([block]))
         return Crossing(
             kind,
             feature=j,
             lane=lane,
-            p=float(self._p_of(bettor, value[j, lane])),
-            part=float(bettor.parts[j]),
-            level=bettor.level(j),
-            again=bettor.armed(j) if kind == "changed" else self.sources[kind].further(j),
+            p=float(self._p_of(bettor, value[lane])),
+            level=float(bettor.levels[j] / len(value) * bettor.parts[j]),
+            again=bettor.again(j),
             row=self.trail.row,
             time=known(self.trail.latest),
             block=block,
@@ -318,7 +357,8 @@ class Sequence:
 
         For "ever" it is valid at all times together, for "arl" at each one of them.
         """
-        p: Array = np.minimum(1.0, self.lane_p(kind).min(axis=1) * self.bettors[kind].lanes)
+        lanes = self.lane_p(kind)
+        p: Array = np.minimum(1.0, lanes.min(axis=1) * lanes.shape[1])
         return p
 
     def lane_p(self, kind: str) -> Array:
@@ -360,6 +400,7 @@ def _whole_blocks(pending: Array, had: int, members: Array) -> Array:
     rest = len(whole) % size
     cut = len(whole) - rest
     pending[:rest] = whole[cut:]
+    pending[rest:] = 0
     return whole[:cut].reshape(-1, size, *whole.shape[1:])
 
 

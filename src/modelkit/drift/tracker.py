@@ -263,7 +263,6 @@ class Tracker(Turns):
             crossing,
             self.terms,
             stratum=None if profile.stratum is None else profile.strata[s],
-            level=self._shares.level(crossing.kind, crossing.feature),
         )
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
