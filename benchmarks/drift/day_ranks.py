@@ -20,7 +20,7 @@ from benchmarks.drift.ours import share
 from benchmarks.drift.real import FLIGHTS, INJECTED, columns, flights
 
 import modelkit as mk
-from modelkit.drift.alpha import AlphaShares, unit_sequence
+from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
 from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
@@ -64,13 +64,14 @@ def judged(reference: np.ndarray, stream: np.ndarray, alpha: float, seed: int, *
     units, days = (
         np.array([shares_of(each, groups) for each in part]) for part in (reference, stream)
     )
-    levels = {kind: alpha * part for kind, part in PARTS.items()}
-    weights = np.full(len(features), 1 / len(features))
+    levels = {
+        kind: np.full(len(features), alpha * part / len(features)) for kind, part in PARTS.items()
+    }
     tolerances = np.full(len(features), 0.03)
     past = ReferenceUnits(units, own, len(units))
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
-    bag = UnitBag(past, int(own.max()) + 1, features, tolerances, rng)
-    sequence = unit_sequence(bag, AlphaShares(levels, weights, tolerances, "ever"), weights)
+    seeds = np.random.SeedSequence(seed)
+    bag = UnitBag(past, int(own.max()) + 1, features, tolerances, seeds)
+    sequence = unit_sequence(bag, levels, "ever")
     found = []
     for at, (counts, shares, stratum) in enumerate(zip(stream, days, later, strict=True)):
         bag.begin(counts, int(stratum), shares, at)

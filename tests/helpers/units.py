@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from helpers.flights import DAYS, rows_of
-from modelkit.drift.alpha import AlphaShares, unit_sequence
+from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
 from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
@@ -33,11 +33,8 @@ class Judge:
 
     def __init__(self, reference, strata, levels, tolerances, guarantee, seed):
         d = len(tolerances)
-        rng = np.random.default_rng(seed)
-        self.bag = UnitBag(reference, strata, [GROUPED] * d, tolerances, rng)
-        self.sequence = unit_sequence(
-            self.bag, AlphaShares(levels, np.ones(d), tolerances, guarantee), np.ones(d)
-        )
+        self.bag = UnitBag(reference, strata, [GROUPED] * d, tolerances, seed)
+        self.sequence = unit_sequence(self.bag, levels, guarantee)
         self.crossed = []
 
     def begin(self, shares, stratum):

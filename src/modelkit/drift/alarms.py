@@ -161,6 +161,13 @@ def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     return Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
 
 
+def counts_in(profile: Profile, stratum: str | None) -> Array:
+    """The counts (d, 67) of the reference in a stratum; None for all of them together."""
+    own = slice(None) if stratum is None else [profile.strata.index(stratum)]
+    counts: Array = profile.counts[own].sum(axis=0)
+    return counts
+
+
 def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     """A stored alarm of this reference with its effect, which is measured when it is looked at."""
     if alarm.effect is not None or not alarm.counts or alarm.unit is not None:
@@ -170,8 +177,7 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
         feature, reference = target.feature, target.counts
     else:
         j = [feature.name for feature in profile.features].index(alarm.feature)
-        s = 0 if alarm.stratum is None else profile.strata.index(alarm.stratum)
-        feature, reference = profile.features[j], profile.counts[s, j]
+        feature, reference = profile.features[j], counts_in(profile, alarm.stratum)[j]
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 

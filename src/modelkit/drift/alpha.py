@@ -11,7 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.limits import Band, Limits, Losses
+from modelkit.drift.limits import Band, Losses
 from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
@@ -29,6 +29,9 @@ RECENT_BLOCKS = 32  # whose counts are kept for effect sizes
 BLOCK_LOSSES = 10  # of one step
 RECENT_LOSSES = 100  # blocks that are kept, for how large the loss is now
 ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
+# Of the share that "changed" has of a feature: for the rows of all strata together, where these are
+# several. A change in one stratum is then seen about 5 % later, and one in all of them far sooner.
+TOGETHER = 1 / 4
 DEFAULT_TOLERANCE = 0.03
 
 
@@ -54,12 +57,13 @@ def _weights(profile: Profile) -> Array:
 class AlphaShares:
     """What each kind of alarm and each feature has of alpha, and how far a feature may move.
 
-    `levels` has the part of each kind, `weights` (d,) the share of each feature in one stratum, and
-    `tolerances` (d + 1,) those of the features and, at last, of the labels.
+    `levels` has the part of each kind, `weights` (d,) the share of each feature in one of so many
+    `strata`, and `tolerances` (d + 1,) those of the features and, at last, of the labels.
     """
 
     levels: dict[str, float]
     weights: Array
+    strata: int
     tolerances: Array
     guarantee: Guarantee
 
@@ -75,18 +79,20 @@ class AlphaShares:
         return AlphaShares(
             alpha_by_kind(profile, alpha),
             _weights(profile),
+            len(profile.strata),
             tolerances_of(profile, tolerance),
             guarantee,
         )
 
-    def bettors(
-        self, sources: Mapping[str, Ranks | Limits], weights: Array, horizon: int = HORIZON
-    ) -> dict[str, Bettor]:
-        """Those of sources, by kind, for features with these shares (d,) of their kind's alpha."""
-        return {
-            kind: Bettor(source, self.levels[kind] * weights, self.guarantee, horizon)
-            for kind, source in sources.items()
-        }
+    def of_features(self, kind: str, *, together: bool = False) -> Array:
+        """The part of alpha of one kind of alarm of each feature, (d,), in a stratum.
+
+        Or in all strata `together`: those of "changed" only, where there are several.
+        """
+        share: Array = self.levels[kind] * self.weights
+        if kind != "changed" or self.strata == 1:
+            return share
+        return share * self.strata * TOGETHER if together else share * (1 - TOGETHER)
 
 
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
@@ -119,9 +125,18 @@ def sequence_of(
     profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
 ) -> Sequence:
     """The rows of stratum number `s`, with the shares of alpha of their features."""
-    features, counts = profile.features, profile.counts[s]
-    bettors = _row_bettors(features, counts, shares, shares.weights, shares.tolerances[:-1])
-    return _of_rows(counts, bettors, seed)
+    levels = {kind: shares.of_features(kind) for kind in ("changed", "material")}
+    tolerances = shares.tolerances[:-1]
+    return _judged(profile.features, profile.counts[s], levels, tolerances, shares.guarantee, seed)
+
+
+def sequence_together(profile: Profile, shares: AlphaShares) -> Sequence | None:
+    """The rows of all strata, in the blocks that are ranked in each; None where there is one."""
+    if len(profile.strata) == 1 or profile.units is not None:
+        return None
+    level = shares.of_features("changed", together=True)
+    bettor = Bettor(Ranks(bets_on_rows()), level, shares.guarantee, HORIZON)
+    return _of_rows(None, {"changed": bettor}, len(level))
 
 
 def target_sequence(
@@ -129,39 +144,45 @@ def target_sequence(
 ) -> Sequence:
     """The labels, with their share of alpha where they are `judged` and not only shown."""
     counts = target.counts[None]
-    bettors: dict[str, Bettor] = {}
-    if judged:
-        weights = np.array([target.feature.weight])
-        bettors = _row_bettors((target.feature,), counts, shares, weights, shares.tolerances[-1:])
-    return _of_rows(counts, bettors, seed)
+    if not judged:
+        return _of_rows(RowBag(counts, seed), {}, 1)
+    weight = np.array([target.feature.weight])
+    levels = {kind: shares.levels[kind] * weight for kind in ("changed", "material")}
+    tolerances = shares.tolerances[-1:]
+    return _judged((target.feature,), counts, levels, tolerances, shares.guarantee, seed)
 
 
-def _row_bettors(
+def _judged(
     features: tuple[Feature, ...],
     counts: Array,
-    shares: AlphaShares,
-    weights: Array,
+    levels: Mapping[str, Array],
     tolerances: Array,
-) -> dict[str, Bettor]:
-    """Those on rows of features, with counts (d, 67) in the reference and weights (d,)."""
-    band = Band(features, counts, tolerances, shares.levels["material"] * weights)
-    return shares.bettors({"changed": Ranks(bets_on_rows()), "material": band}, weights)
+    guarantee: Guarantee,
+    seed: np.random.SeedSequence,
+) -> Sequence:
+    """Rows of these features, with counts (d, 67) in the reference and levels (d,) by kind."""
+    band = Band(features, counts, tolerances, levels["material"])
+    bettors = {
+        "changed": Bettor(Ranks(bets_on_rows()), levels["changed"], guarantee, HORIZON),
+        "material": Bettor(band, levels["material"], guarantee, HORIZON),
+    }
+    return _of_rows(RowBag(counts, seed), bettors, len(features))
 
 
-def _of_rows(counts: Array, bettors: dict[str, Bettor], seed: np.random.SeedSequence) -> Sequence:
-    d = len(counts)
+def _of_rows(bag: RowBag | None, bettors: Mapping[str, Bettor], d: int) -> Sequence:
     block = np.zeros((BLOCK_ROWS, d), np.uint8)
     kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
-    bag = RowBag(counts, np.random.default_rng(seed))
     return Sequence(bag, bettors, block=block, kept=kept)
 
 
 def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Losses]:
     """The losses of labelled rows, with their share of alpha."""
-    losses = Losses(baseline, shares.levels["performance"])
-    bettors = shares.bettors({"performance": losses}, np.ones(1))
+    level = shares.levels["performance"]
+    losses = Losses(baseline, level)
+    bettor = Bettor(losses, np.array([level]), shares.guarantee, HORIZON)
+    block = np.zeros(BLOCK_LOSSES)
     kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
-    return Sequence(losses, bettors, block=np.zeros(BLOCK_LOSSES), kept=kept), losses
+    return Sequence(losses, {"performance": bettor}, block=block, kept=kept), losses
 
 
 def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> Units | None:
@@ -171,16 +192,18 @@ def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
         return None
     features = profile.features
     weights = np.array([feature.weight for feature in features])
-    bag = UnitBag(
-        units, len(profile.strata), features, shares.tolerances[:-1], np.random.default_rng(seed)
-    )
-    return Units(profile.unit, features, units, unit_sequence(bag, shares, weights), bag)
+    levels = {kind: shares.levels[kind] * weights for kind in ("changed", "material")}
+    bag = UnitBag(units, len(profile.strata), features, shares.tolerances[:-1], seed)
+    sequence = unit_sequence(bag, levels, shares.guarantee)
+    return Units(profile.unit, features, units, sequence, bag)
 
 
-def unit_sequence(bag: UnitBag, shares: AlphaShares, weights: Array) -> Sequence:
-    """Whole units, with the share of alpha of each feature, (d,)."""
-    lanes = len(SCORES)
-    ranks = Ranks(bets_on_units(), lanes)
-    bettors = shares.bettors({"changed": ranks, "material": bag.tails}, weights, HORIZON_UNITS)
-    kept = np.zeros((RECENT_UNITS, len(weights), CELLS), np.int64)
+def unit_sequence(bag: UnitBag, levels: Mapping[str, Array], guarantee: Guarantee) -> Sequence:
+    """Whole units, with the share of alpha of each feature, (d,), by kind."""
+    ranks = Ranks(bets_on_units(), len(SCORES))
+    bettors = {
+        "changed": Bettor(ranks, levels["changed"], guarantee, HORIZON_UNITS),
+        "material": Bettor(bag.tails, levels["material"], guarantee, HORIZON_UNITS),
+    }
+    kept = np.zeros((RECENT_UNITS, len(levels["changed"]), CELLS), np.int64)
     return Sequence(bag, bettors, block=np.zeros((1, 0)), kept=kept)

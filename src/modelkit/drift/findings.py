@@ -16,6 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks, effects
+from modelkit.drift.alarms import counts_in
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import UnitSides
 from modelkit.drift.notes import Acknowledgement, united
@@ -185,6 +186,9 @@ def _of_rows(tracker: Tracker) -> Findings:
     for s, (name, stream) in enumerate(tracker.streams()):
         sides.append(_stream_side(tracker, name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
+    if tracker.together is not None:
+        counts = counts_in(profile, None)
+        sides.append(_stream_side(tracker, None, tracker.together, profile.features, counts))
     labels = profile.target
     if tracker.labels.target is not None and labels is not None:
         reference = labels.counts[None]
@@ -217,7 +221,7 @@ def _stream_side(
     tracker: Tracker, name: str | None, stream: Sequence, features: Many[Feature], reference: Array
 ) -> Compared:
     side = Compared(name, features, reference, _counted(stream))
-    began = stream.began("changed").tolist() if stream.members else ()
+    began = stream.began("changed").tolist() if stream.members or stream.blocks else ()
     return _judged(side, stream, began, stream.values, tracker.alarms)
 
 
@@ -229,7 +233,7 @@ def _judged(
     return replace(
         side,
         changed=sequence.p("changed").tolist(),
-        material=sequence.p("material").tolist(),
+        material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
         began=began,
         values=values.tolist(),
         at_alarm={alarm.feature: alarm.counts for alarm in counted},

@@ -13,7 +13,7 @@ Testing randomness online (arXiv:1906.09256).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple, final
@@ -27,11 +27,14 @@ LANE_WIDTH = CELLS + 1  # with a place for absent values
 MANY_LANES = 128  # from which comparing rows in place is faster than gathering their pairs
 LANES_AT_ONCE = 2048  # whose tables stay in the cache of a core
 SLOTS = 64  # of equal width, which a p-value falls into
-TILTS = (0.6, 0.3, 0.15, 0.075, 0.0375)  # of a bet on a polynomial
-RATES = (1.15, 1.5, 3, 0.7, 0.3)  # of a bet on a group of four slots
-GROUPS = 16
-SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)  # that bets on location are best for, in deviations
-SPREADS = (2.5, 1.5, 0.5, 0.25)  # that bets on scale are best for, in deviations
+ROW_SHIFTS = (0.12, 0.25, 0.5, 1.0, 2.0)  # that bets on location are best for, in deviations
+ROW_SPREADS = (0.6, 0.8, 0.9, 1.1, 1.25, 1.6)  # that bets on scale are best for, in deviations
+TILTS = (0.4, 0.2, 0.1)  # of a bet on a polynomial
+GROUP = 4  # slots
+GROUP_RATES = (1.5, 3.0, 0.3)  # of a bet on a group
+ENDS = ((1, 4.0), (1, 12.0), (2, 6.0))  # slots at either end, and the rate of a bet on them
+UNIT_SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+UNIT_SPREADS = (2.5, 1.5, 0.5, 0.25)
 UNIT_WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets on units, in this order
 # Lanes of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning.
 PRODUCT_LANES = 32
@@ -69,15 +72,15 @@ class RowBag:
 
     Args:
         reference: int64 (d, 67), the counts of the reference.
-        rng: of the ties.
+        seed: of the ties.
     """
 
     changing = ("counts", "left_out", "rng")
 
-    def __init__(self, reference: Array, rng: np.random.Generator) -> None:
+    def __init__(self, reference: Array, seed: np.random.SeedSequence) -> None:
         self.counts = reference.copy()
         self.left_out = np.zeros(len(reference), bool)  # of the next block
-        self.rng = rng
+        self.rng = np.random.default_rng(seed)
 
     def rank(self, blocks: Array) -> Ranked:
         """Rank rows in blocks, uint8 (blocks, rows, d), which join the bag; 255 is no value."""
@@ -239,7 +242,33 @@ def _row_pairs(rows: int) -> tuple[Array, Array, Array]:
 
 @cache
 def bets_on_rows() -> Table:
-    """Thirty bets on polynomials (location, scale, skewness, each way), and eighty on groups of slots."""
+    """Bets on shifts and spreads, on slopes of the density, on groups of slots, and on either end.
+
+    A share that few values have, such as missing ones, is at an end, where a bet may multiply by 12.
+    """
+    groups = [(start, GROUP, rate) for start in range(0, SLOTS, GROUP) for rate in GROUP_RATES]
+    ends = [(start, n, rate) for n, rate in ENDS for start in (0, SLOTS - n)]
+    shared = (
+        (0.3, _normal_ratios(ROW_SHIFTS, ROW_SPREADS)),
+        (0.2, _slopes()),
+        (0.4, [_inside(*group) for group in groups]),
+        (0.1, [_inside(*end) for end in ends]),
+    )
+    pays = [bet for _, bets in shared for bet in bets]
+    weights = [share / len(bets) for share, bets in shared for _ in bets]
+    return _fair(np.array(pays)), np.array(weights)
+
+
+def _normal_ratios(shifts: Sequence[float], spreads: Sequence[float]) -> list[Array]:
+    """Ratios of normal densities at the normal quantile of p: of shifts each way, and of spreads."""
+    normal = NormalDist()
+    x = np.array([normal.inv_cdf((slot + 0.5) / SLOTS) for slot in range(SLOTS)])
+    of_shifts = [np.exp(sign * shift * x) for shift in shifts for sign in (1, -1)]
+    return of_shifts + [np.exp(x * x * (1 - spread**-2) / 2) for spread in spreads]
+
+
+def _slopes() -> list[Array]:
+    """One and a part of a polynomial of p: location, scale and skewness, each way."""
     x = (np.arange(SLOTS) + 0.5) / SLOTS
     location = 2 * x - 1
     scale = 6 * x * x - 6 * x + 1
@@ -249,36 +278,30 @@ def bets_on_rows() -> Table:
         centred = shape - shape.mean()
         for tilt in (centred, -centred):
             most = -tilt.min()  # that a bet may stake on it
-            pays += [1 + fraction * tilt / most for fraction in TILTS]
-    for group in range(GROUPS):
-        inside = np.arange(SLOTS) // (SLOTS // GROUPS) == group
-        for rate in RATES:
-            rest = 1 - rate / GROUPS
-            pays.append(np.where(inside, rate, rest / (1 - 1 / GROUPS)))
-    return _fair(np.array(pays)), np.array([1 / 60] * 30 + [1 / 160] * 80)
+            pays += [1 + part * tilt / most for part in TILTS]
+    return pays
+
+
+def _inside(start: int, slots: int, rate: float) -> Array:
+    """A bet that pays `rate` in some slots, and the same in all others."""
+    at = np.arange(SLOTS)
+    inside = (start <= at) & (at < start + slots)
+    share = slots / SLOTS
+    return np.where(inside, rate, (1 - rate * share) / (1 - share))
 
 
 @cache
 def bets_on_units() -> Table:
-    """Ratios of normal densities at the normal quantile of p: twelve of shifts, and four of spreads."""
-    normal = NormalDist()
-    x = np.array([normal.inv_cdf((slot + 0.5) / SLOTS) for slot in range(SLOTS)])
-    logs = []
-    for shift in SHIFTS:
-        up = shift * x
-        logs += [up, -up]
-    for spread in SPREADS:
-        narrower = 1 - spread**-2
-        logs.append(x * x * narrower / 2)
+    """Twelve bets on shifts, and four on spreads."""
     weights = np.array(UNIT_WEIGHTS)
-    return _fair(np.exp(np.array(logs))), weights / weights.sum()
+    return _fair(np.array(_normal_ratios(UNIT_SHIFTS, UNIT_SPREADS))), weights / weights.sum()
 
 
 @cache
 def bets_on_tails() -> Table:
     """The six bets on units that pay the less, the larger the p-value is."""
-    down = bets_on_units()[0][:, 1 : 2 * len(SHIFTS) : 2]
-    return down, np.full(len(SHIFTS), 1 / len(SHIFTS))
+    down = bets_on_units()[0][:, 1 : 2 * len(UNIT_SHIFTS) : 2]
+    return down, np.full(len(UNIT_SHIFTS), 1 / len(UNIT_SHIFTS))
 
 
 def _fair(pays: Array) -> Array:

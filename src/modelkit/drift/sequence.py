@@ -8,7 +8,7 @@ come, never on what they hold. docs/drift_guarantees.md has the proofs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -26,6 +26,7 @@ TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alp
 FIRST_PART = 0.8  # of a feature's share of alpha: for its first alarm
 LATER_PART = 1 - FIRST_PART  # for all others together, by the steps at which they may be armed
 MOST_PLACES = 128  # of blocks that are kept
+RankedBlocks = tuple[Ranked, Array]  # of each block the number of its last member, and times, (3,)
 NO_TIME = float("nan")  # the time of members that say nothing of it
 
 
@@ -195,7 +196,7 @@ class Sequence:
     not they are bet on, for whoever counts them.
 
     Args:
-        bag: what members are ranked among.
+        bag: what members are ranked among; None where they come ranked.
         bettors: by kind; none where nothing is bet.
         block: zeros in the form of a block, (members, ...).
         kept: zeros in the form of what is kept of the last blocks, (blocks, d, ...).
@@ -216,7 +217,7 @@ class Sequence:
 
     def __init__(
         self,
-        bag: RowBag | UnitBag | Losses,
+        bag: RowBag | UnitBag | Losses | None,
         bettors: Mapping[str, Bettor],
         *,
         block: Array,
@@ -234,7 +235,7 @@ class Sequence:
         self.trail = Trail()
         self.pending = block  # members that fill no block yet, and zeros
         self.places = np.zeros((self.size, 2))  # their numbers and times
-        self._ranked: list[tuple[Ranked, Array]] = []
+        self._ranked: list[RankedBlocks] = []
 
     @property
     def blocks(self) -> int:
@@ -257,8 +258,10 @@ class Sequence:
 
     # Members.
 
-    def rank(self, members: Array, places: Array) -> None:
+    def rank(self, members: Array, places: Array) -> RankedBlocks | None:
         """Take rows, labels or losses; the bets on them wait for `settle`.
+
+        Returns the blocks that are whole now, None where there are none.
 
         Args:
             members: (n, ...); of rows uint8 (n, d), with 255 where a row has no value of a feature.
@@ -270,10 +273,12 @@ class Sequence:
         if had + n < self.size:
             self.pending[had : had + n] = members
             self.places[had : had + n] = places
-            return
-        assert not isinstance(self.bag, UnitBag)  # of which each is ranked in parts
+            return None
+        assert isinstance(self.bag, RowBag | Losses)
         ranked = self.bag.rank(_whole_blocks(self.pending, had, members))
-        self.take(ranked, _ends(_whole_blocks(self.places, had, places)))
+        ends = _ends(_whole_blocks(self.places, had, places))
+        self.take(ranked, ends)
+        return ranked, ends
 
     def take(self, ranked: Ranked, ends: Array) -> None:
         """Take blocks that are ranked, and of each the number of its last member and times, (blocks, 3)."""
@@ -318,16 +323,23 @@ class Sequence:
                 for j in bettor.source.tighten(self.recent(), self.blocks):
                     bettor.arm(j)
 
-    def open_again(self, j: int) -> None:
+    def close(self, j: int) -> None:
+        """Let feature number `j` raise no alarm of the kind "changed" any more."""
+        self.bettors["changed"].open[j] = False
+
+    def open_again(self, j: int) -> bool:
         """Let a feature that raised the alarm "changed" raise another one, by later members alone.
 
-        They are ranked among themselves. Members that were ranked are settled.
+        They are ranked among themselves. Members that were ranked are settled. Whether it had been
+        closed.
         """
         bettor = self.bettors["changed"]
-        assert not isinstance(self.bag, Losses)
-        if not bettor.open[j]:
+        closed = not bettor.open[j]
+        if closed:
+            assert isinstance(self.bag, RowBag | UnitBag)
             bettor.arm(j)
             self.bag.begin_anew(j, self.blocks)
+        return closed
 
     # Evidence.
 
@@ -428,3 +440,16 @@ def places_of(first: int, times: Array) -> Array:
     places[:, 0] = np.arange(after, after + len(times))
     places[:, 1] = times
     return places
+
+
+def in_turn(parts: Iterable[RankedBlocks | None]) -> Iterator[RankedBlocks]:
+    """The blocks of several sequences one by one, as they ended."""
+    blocks = [_block(part, i) for part in parts if part is not None for i in range(len(part[1]))]
+    yield from sorted(blocks, key=lambda block: float(block[1][0, 0]))
+
+
+def _block(blocks: RankedBlocks, i: int) -> RankedBlocks:
+    (slots, kept, values), ends = blocks
+    part = slice(i, i + 1)
+    own = {kind: counts[part] for kind, counts in slots.items()}
+    return Ranked(own, kept[part], values[part]), ends[part]

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.alarms import Terms, row_alarm, unit_alarm
-from modelkit.drift.alpha import AlphaShares, sequence_of, units_of
+from modelkit.drift.alarms import Terms, counts_in, row_alarm, unit_alarm
+from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
 from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
@@ -22,7 +22,7 @@ from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
 from modelkit.drift.turns import Turns
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
@@ -55,6 +55,7 @@ class Tracker(Turns):
         "place",
         "segmented",
         "strangers",
+        "together",
         "units",
     )
 
@@ -115,6 +116,7 @@ class Tracker(Turns):
         if self.units is None:
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
+        self.together = sequence_together(profile, shares)
 
     # What is known.
 
@@ -228,9 +230,13 @@ class Tracker(Turns):
 
         `places` are their numbers, which rise, and their times, float64 (n, 2).
         """
+        ranked = []
         for s, stream in enumerate(self._streams):
             member = slice(None) if strata is None else strata == s
-            stream.rank(cells[member], places[member])
+            ranked.append(stream.rank(cells[member], places[member]))
+        if self.together is not None:
+            for blocks in in_turn(ranked):
+                self.together.take(*blocks)
         if strata is not None:
             self.strangers += int((strata < 0).sum())
         if len(places):
@@ -241,6 +247,8 @@ class Tracker(Turns):
         new: list[Alarm] = []
         for s, stream in enumerate(self._streams):
             new += [self.alarm(s, crossing) for crossing in stream.settle()]
+        if self.together is not None:
+            new += [self.alarm(None, crossing) for crossing in self.together.settle()]
         self._keep(new)
         while self.units is not None and self.units.waits:
             new += self.judge_part()
@@ -254,16 +262,12 @@ class Tracker(Turns):
         self._keep(new)
         return new
 
-    def alarm(self, s: int, crossing: Crossing) -> Alarm:
-        """The alarm that a crossing in stratum number `s` raises."""
-        profile = self.profile
-        return row_alarm(
-            profile.features[crossing.feature],
-            profile.counts[s, crossing.feature],
-            crossing,
-            self.terms,
-            stratum=None if profile.stratum is None else profile.strata[s],
-        )
+    def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
+        """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
+        profile, j = self.profile, crossing.feature
+        stratum = None if profile.stratum is None or s is None else profile.strata[s]
+        reference = counts_in(profile, stratum)[j]
+        return row_alarm(profile.features[j], reference, crossing, self.terms, stratum=stratum)
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm; one of the kind "changed" may come again then.
@@ -280,15 +284,20 @@ class Tracker(Turns):
             self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
-                self._sequence_in(alarm.stratum).open_again(names.index(alarm.feature))
+                self._open_again(names.index(alarm.feature), alarm.stratum)
             elif self.labels.target is not None:
                 self.labels.target.open_again(0)
 
-    def _sequence_in(self, stratum: str | None) -> Sequence:
-        """The sequence of the rows in a stratum; units have one for all strata."""
+    def _open_again(self, j: int, stratum: str | None) -> None:
+        """Let a feature raise the alarm "changed" again, in its stratum; in all together it does once."""
         if self.units is not None:
-            return self.units.sequence
-        return self._streams[0 if stratum is None else self.profile.strata.index(stratum)]
+            self.units.sequence.open_again(j)
+        elif self.together is None:
+            self._streams[0].open_again(j)
+        elif stratum is not None:
+            own = self._streams[self.profile.strata.index(stratum)]
+            if own.open_again(j):  # its rows are ranked without those of the reference from now on
+                self.together.close(j)
 
     # Labels, and the performance with and without them.
 
@@ -378,8 +387,9 @@ class Tracker(Turns):
             units, labels, era = self.units, self.labels, self.eras[-1]
             # Its random ranks are independent of the past.
             self._compare_with(profile, self.alpha if alpha is None else alpha, self.seed + 1)
-            for stream in self._streams:
-                stream.begin_after(self.place)
+            for stream in (*self._streams, self.together):
+                if stream is not None:
+                    stream.begin_after(self.place)
             self.labels.follow(labels)
             if units is not None and self.units is not None:
                 self.units.follow(units)

@@ -194,7 +194,7 @@ class UnitBag:
         strata: the number of strata.
         features: the d features.
         tolerances: that of each feature, (d,).
-        rng: of the ties, and of the units that are forgotten.
+        seed: of the ties, and of the units that are forgotten.
     """
 
     changing = ("bags", "order", "since", "rng")
@@ -206,7 +206,7 @@ class UnitBag:
         strata: int,
         features: Sequence[Feature],
         tolerances: Array,
-        rng: np.random.Generator,
+        seed: np.random.SeedSequence,
     ) -> None:
         d = units.shares.shape[1]
         most = 2 * most_units(d) // strata
@@ -215,7 +215,7 @@ class UnitBag:
         self.order = [np.full(len(bag), OF_REFERENCE) for bag in self.bags]
         self.room = [max(most, len(bag)) for bag in self.bags]
         self.since = np.full(d, OF_REFERENCE)
-        self.rng = rng
+        self.rng = np.random.default_rng(seed)
         self._unit: _Ranking | None = None
 
     @property

@@ -28,7 +28,7 @@ def test_the_band_has_its_reference_values():
         logs = (np.array([5.0, 5, 10, 30]) @ pays)[None]
         evidence.step(logs, np.exp(logs), np.array([50]))
         wealth.append(log(evidence.value[0]))
-    assert wealth == pytest.approx([3.557817, 11.176886, 19.059497], abs=1e-6)
+    assert wealth == pytest.approx([3.057508, 10.657286, 18.539903], abs=1e-6)
 
 
 @settings(max_examples=examples(40))
@@ -61,7 +61,7 @@ def test_the_wealth_of_the_bets_has_its_reference_values():
         logs = loss_increments(TEN, 0.2)[None]
         evidence.step(logs, np.exp(logs), np.array(10))
         wealth.append(log(evidence.value[0]))
-    assert wealth == pytest.approx([3.365280, 8.764584], abs=1e-6)
+    assert wealth == pytest.approx([2.869007, 8.244507], abs=1e-6)
 
 
 @given(st.floats(1e-6, 1.5), st.lists(st.floats(0, 1), min_size=1, max_size=20).map(np.array))

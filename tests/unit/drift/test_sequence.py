@@ -37,12 +37,63 @@ def test_an_alarm_in_a_stratum_counts_the_rows_of_the_detector():
     detector = mk.Detector(profile)
     assert detector.update(by_day(7000, r), order="time") == []
     alarms = detector.update(by_day(3500, r, shift=1.0), order="time")
-    assert {alarm.stratum for alarm in alarms} == {str(day) for day in range(7)}
+    assert {alarm.stratum for alarm in alarms} == {None, *(str(day) for day in range(7))}
     for alarm in alarms:
         assert 7000 < alarm.row <= 10_500
         assert abs(alarm.began - 7000) <= 1800
-        assert alarm.rows == (alarm.row - int(alarm.stratum) + 6) // 7  # of its stratum
         assert alarm.began < alarm.row
+        if alarm.stratum is not None:
+            assert alarm.rows == (alarm.row - int(alarm.stratum) + 6) // 7  # of its stratum
+
+
+def changed(alarms):
+    return [(alarm.stratum, alarm.row) for alarm in alarms if alarm.kind == "changed"]
+
+
+def test_a_change_in_all_strata_is_seen_by_their_rows_together():
+    r = rng(3)
+    profile = mk.Profile.fit(by_day(3500, r), reference=by_day(7000, r), stratum="day")
+    live = [by_day(3500, r), by_day(7000, r, shift=0.4)]
+    found = []
+    for calls in (1, 50):
+        detector = mk.Detector(profile)
+        for part in live:
+            for at in np.array_split(np.arange(len(part["x"])), calls):
+                rows = {name: column[at] for name, column in part.items()}
+                detector.update(rows, order="time")
+                detector = mk.Detector.resume(profile, detector.state())
+        found.append(changed(detector.alarms))
+        (first, row), *others = sorted(found[-1], key=lambda alarm: alarm[1])
+        assert first is None
+        assert row - 3500 < 600
+        assert len(others) == 7
+        assert min(row for _, row in others) - 3500 > 700
+        sides = [drift for drift in detector.report().features if drift.stratum is None]
+        assert [side.p_material for side in sides] == [None]
+        assert sides[0].p_changed <= detector.alarms[0].level
+    assert sorted(found[0], key=str) == sorted(found[1], key=str)
+
+
+def test_a_change_in_one_stratum_is_an_alarm_of_that_one():
+    r = rng(4)
+    profile = mk.Profile.fit(by_day(3500, r), reference=by_day(7000, r), stratum="day")
+    detector = mk.Detector(profile)
+    rows = by_day(14_000, r)
+    rows["x"][rows["day"] == 3] += 0.6
+    assert {stratum for stratum, _ in changed(detector.update(rows, order="time"))} == {"3"}
+
+
+def test_rows_of_all_strata_raise_no_alarm_once_those_of_one_are_ranked_among_themselves():
+    r = rng(5)
+    profile = mk.Profile.fit(by_day(3500, r), reference=by_day(7000, r), stratum="day")
+    detector = mk.Detector(profile)
+    rows = by_day(2800, r)
+    rows["x"][rows["day"] == 3] += 0.8
+    (alarm,) = [alarm for alarm in detector.update(rows) if alarm.kind == "changed"]
+    detector.acknowledge(alarm, "known")
+    later = changed(detector.update(by_day(14_000, r, shift=0.5)))
+    assert None not in {stratum for stratum, _ in later}
+    assert len(later) >= 6
 
 
 def test_an_alarm_of_a_monitor_counts_the_rows_that_were_served():
