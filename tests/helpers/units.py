@@ -25,7 +25,7 @@ def kept(shares, strata=None):
 
 
 GROUP_OF_CELL = np.arange(CELLS) * 16 // CELLS
-GROUPED = SimpleNamespace(coarse=GROUP_OF_CELL.astype(np.uint8).tobytes())
+GROUPED = SimpleNamespace(coarse=GROUP_OF_CELL.tolist())
 
 
 class Judge:

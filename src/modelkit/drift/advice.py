@@ -149,7 +149,7 @@ def _of_rows(counted: Counted, seconds: Array, asked: Options) -> Advice:
 
 def _grouped(counted: Counted, j: int, units: Array) -> Array:
     """Counts (units, 16) of feature number j by unit and group of cells."""
-    table = np.frombuffer(counted.features[j].coarse, np.uint8)
+    table = np.array(counted.features[j].coarse, np.uint8)
     cells = counted.cells[:, j]
     rows = np.flatnonzero(cells != ABSENT)
     rows = rows[:: max(1, len(rows) // MOST_LOOKED_AT)]

@@ -182,7 +182,7 @@ def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Lo
     bettor = Bettor(losses, np.array([level]), shares.guarantee, HORIZON)
     block = np.zeros(BLOCK_LOSSES)
     kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
-    return Sequence(losses, {"performance": bettor}, block=block, kept=kept), losses
+    return Sequence(None, {"performance": bettor}, block=block, kept=kept), losses
 
 
 def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> Units | None:

@@ -11,11 +11,11 @@ value. Numbers are rounded to float32 first, and times to microseconds, whatever
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, pairwise
-from typing import Any, final
+from itertools import pairwise
+from typing import final
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from modelkit.drift.columns import (
     feature_kind,
     other_kind,
 )
-from modelkit.errors import PackageError
 from modelkit.signature.cast import F4
 
 CELLS = 67
@@ -66,7 +65,7 @@ class Feature:
     stride: int = 1
     weight: float = 1.0
     output: bool = False
-    coarse: bytes = bytes(CELLS)
+    coarse: tuple[int, ...] = (0,) * CELLS
     _grid: Array = field(init=False, repr=False, compare=False)
     _lookup: dict[str | None, int] = field(init=False, repr=False, compare=False)
 
@@ -91,7 +90,7 @@ class Feature:
         """Whether the fields are valid, in a feature that was read from bytes."""
         if len(self.edges) > EDGES or len(self.categories) > REST:
             return False
-        if max(self.coarse, default=0) >= COARSE_CELLS:
+        if len(self.coarse) != CELLS or not {*self.coarse} <= {*range(COARSE_CELLS)}:
             return False
         finite = np.isfinite(self.edges).all()
         rising = (np.diff(self._grid) >= 0).all()
@@ -275,37 +274,3 @@ def name_hash(item: str) -> int:
 
 def _digest(item: str) -> bytes:
     return hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()
-
-
-def plain_features(features: Sequence[Feature]) -> list[dict[str, Any]]:
-    """Features as JSON can hold them, without the arrays that are stored for all together."""
-    return [
-        fields.write_object(feature) | {"coarse": None, "edges": len(feature.edges)}
-        for feature in features
-    ]
-
-
-def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
-    """The edges and the coarse cells of all features, one after the other."""
-    edges = chain.from_iterable(feature.edges for feature in features)
-    coarse = b"".join(feature.coarse for feature in features)
-    return {"edges": np.array(list(edges), np.float64), "coarse": np.frombuffer(coarse, np.uint8)}
-
-
-def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> list[Feature]:
-    """The inverse of `plain_features`. Raises PackageError for features that are not valid."""
-    coarse = arrays["coarse"].reshape(-1, CELLS)
-    edges = arrays["edges"].tolist()
-    at = 0
-    features = []
-    for given, groups in zip(plain, coarse, strict=True):
-        end = at + given["edges"]
-        own = {**given, "edges": edges[at:end], "coarse": groups.tobytes()}
-        features.append(fields.read_object(Feature, own, "features"))
-        at = end
-    if at != len(edges):
-        raise PackageError(f"this is not a profile: it has {len(edges)} edges and needs {at}")
-    odd = [feature.name for feature in features if not feature.whole]
-    if odd:
-        raise PackageError(f"this is not a profile: the cells of {odd} are not whole")
-    return features

@@ -84,7 +84,7 @@ def thaw(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str = "") ->
 def _array(fresh: Any, stored: Array, path: str) -> Array:
     if not isinstance(fresh, np.ndarray):
         if fresh is None or (np.ndim(stored) and isinstance(fresh, int | float)):
-            return stored.copy()
+            return stored.copy("K")
         raise ValueError(f"{path} is an array, and not {type(fresh).__name__}")
     grows = bool(fresh.ndim and not len(fresh) and stored.ndim)
     whole = grows and {stored.dtype.kind, fresh.dtype.kind} <= {*"iu"}

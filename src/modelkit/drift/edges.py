@@ -115,7 +115,7 @@ def _between(low: Any, high: Any) -> float:
     return float(low)
 
 
-def coarsen(counts: Array) -> bytes:
+def coarsen(counts: Array) -> tuple[int, ...]:
     """For each of the 67 cells one of 16 of about equal mass, in order.
 
     Missing values have the last to themselves.
@@ -125,4 +125,4 @@ def coarsen(counts: Array) -> bytes:
     total = max(float(inner.sum()), 1.0)
     last = COARSE_CELLS - 1
     group = np.minimum(middle / total * last, last - 1)
-    return bytes([*group.astype(np.uint8).tolist(), last])
+    return (*group.astype(int).tolist(), last)

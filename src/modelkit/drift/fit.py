@@ -61,7 +61,7 @@ def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -
     strata, member = _strata_of(sides, asked.stratum)
     layout = Layout(
         features=tuple(made.features),
-        bases=made.bases,
+        bases=tuple(made.bases),
         strata=strata,
         stratum=asked.stratum,
         timed=marks.cycle is not None,
@@ -138,7 +138,7 @@ class Fitting:
         if odd:
             raise UsageError(f"an importance is a number from 0; got {odd}")
         self.features: list[Feature] = []
-        self.bases: dict[str, Basis] = {}
+        self.bases: list[Basis] = []
         self._asked = asked
         self._kinds = _length_columns(asked.text, asked.model)
 
@@ -162,8 +162,8 @@ class Fitting:
         weight = self._weight(name)
         if column.ndim == 2:
             basis = fit_basis(column, name, self._asked.seed)
-            self.bases[name] = basis
-            numbers = basis.numbers(column, name)
+            self.bases.append(basis)
+            numbers = basis.numbers(column)
             kind = "number"
             weight = self._weight(name, len(numbers))
         elif output and name.startswith(PER_CLASS):  # all classes together count as one column

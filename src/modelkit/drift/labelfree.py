@@ -77,30 +77,6 @@ class Calibration:
     gap: Gap
     positive: int = 1
 
-    def arrays(self) -> dict[str, Array]:
-        """All but the classes, as arrays that can be stored."""
-        sizes = np.array([knots.shape[1] for knots in self.knots])
-        return {
-            "gap": np.array([self.gap.value, self.gap.variance, *self.gap.deviations]),
-            "knots": np.concatenate(self.knots, axis=1),
-            "sizes": sizes,
-            "points": self.points,
-            "deviations": self.deviations,
-        }
-
-    @classmethod
-    def of_arrays(
-        cls, classes: Sequence[str], arrays: Mapping[str, Array], positive: int = 1
-    ) -> Calibration:
-        """The inverse of `arrays`."""
-        cuts = np.cumsum(arrays["sizes"])[:-1]
-        knots = np.split(arrays["knots"], cuts, axis=1)
-        value, variance, *deviations = arrays["gap"].tolist()
-        gap = Gap(value, variance, np.array(deviations))
-        return cls(
-            tuple(classes), tuple(knots), arrays["points"], arrays["deviations"], gap, positive
-        )
-
     @classmethod
     def fit(
         cls,

@@ -55,7 +55,7 @@ class Layout:
 
     Args:
         features: the d features.
-        bases: what makes numbers of embeddings, by column.
+        bases: what makes numbers of embeddings.
         strata: the names of the strata.
         stratum: the column that names them, or what of a row's time does; None without strata.
         timed: whether times name the stratum, and no column.
@@ -65,7 +65,7 @@ class Layout:
     """
 
     features: tuple[Feature, ...]
-    bases: dict[str, Basis]
+    bases: tuple[Basis, ...]
     strata: tuple[str, ...]
     stratum: str | None
     timed: bool
@@ -228,8 +228,9 @@ class Layout:
                 f"this one has {first_names(theirs)}: fit the profile with model= of this one"
             )
         for spec in signature.inputs + signature.outputs:
-            if spec.name in self.bases:
-                _check_width(self.bases[spec.name], spec)
+            for basis in self.bases:
+                if basis.name == spec.name:
+                    _check_width(basis, spec)
 
     def without(self, names: Collection[str]) -> tuple[Layout, list[int]]:
         """The layout without some columns of rows, and the numbers of the features that are left."""
@@ -240,7 +241,7 @@ class Layout:
         return replace(
             self,
             features=shared_weights([self.features[j] for j in kept]),
-            bases={name: basis for name, basis in self.bases.items() if name not in names},
+            bases=tuple(basis for basis in self.bases if basis.name not in names),
         ), kept
 
 

@@ -332,11 +332,6 @@ class Losses(Limits):
         self.total = 0.0
         self.mean = ConfidenceSequence(SHOWN_ERROR)
 
-    def rank(self, blocks: Array) -> Ranked:
-        """Blocks of losses (blocks, losses), which are bet on as they are."""
-        count, size = blocks.shape
-        return Ranked({}, blocks[:, None], np.full((count, 1), size))
-
     def count(self, losses: Array) -> None:
         """Take losses (n,), whether or not they fill a block."""
         self.rows += len(losses)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, final
@@ -10,14 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import (
-    CELLS,
-    UNKNOWN_CATEGORY,
-    Feature,
-    feature_arrays,
-    plain_features,
-    read_features,
-)
+from modelkit.drift.cells import CELLS, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
@@ -31,7 +23,7 @@ from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration, with_positive
 from modelkit.drift.outputs import class_numbers, classes_of, predicted_of, scores_of
-from modelkit.errors import PackageError, UsageError
+from modelkit.errors import UsageError
 from modelkit.stats.intervals import mean_bound
 
 TARGET = "target"  # the name of the labels as a feature
@@ -240,21 +232,6 @@ class TargetLabels:
                 product(unknown, self.feature.categories), "pass labels as Profile.fit got them"
             )
         return found.astype(np.uint8)[:, None]
-
-    def write(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Plain values and arrays, for `read`."""
-        arrays = feature_arrays([self.feature])
-        arrays["counts"] = self.counts
-        return plain_features([self.feature])[0], arrays
-
-    @staticmethod
-    def read(plain: Mapping[str, Any], arrays: Mapping[str, Array]) -> TargetLabels:
-        """The inverse of `write`. Raises PackageError for counts of another shape."""
-        (feature,) = read_features([plain], arrays)
-        counts = arrays["counts"].astype(np.int64)
-        if counts.shape != (CELLS,) or counts.min() < 0:
-            raise PackageError(f"this is not a profile: its target has counts {counts.shape}")
-        return TargetLabels(feature, counts)
 
 
 def fit_labels(

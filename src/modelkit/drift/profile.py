@@ -12,8 +12,9 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
-from modelkit.drift import fit, stored
-from modelkit.drift.cells import Feature
+from modelkit.drift import fit
+from modelkit.drift.cells import CELLS, COARSE_CELLS, Feature
+from modelkit.drift.codec import freeze, pack, reading, thaw, unpack
 from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
@@ -22,11 +23,12 @@ from modelkit.drift.losses import Baseline, TargetLabels
 from modelkit.drift.segments import Segmentation
 from modelkit.drift.sides import Options, check_enough, check_tallied
 from modelkit.drift.units import ReferenceUnits, many, units_text
-from modelkit.errors import PackageError, UsageError
+from modelkit.errors import UsageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
+PROFILE_SCHEMA = "modelkit.profile/1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,21 +294,20 @@ class Profile(Reference):
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
-        return stored.write(vars(self) | vars(self.layout))
+        arrays: dict[str, Array] = {}
+        about = freeze(self, arrays)
+        narrow = {path: _narrow(array) for path, array in arrays.items()}
+        return pack(PROFILE_SCHEMA, about, narrow)
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
         """The inverse of `to_bytes`. Raises PackageError for anything else."""
-        found = stored.read(data)
-        try:
-            profile = fields.read_object(Profile, found, "profile")
-            stored.check_counts(profile.counts, len(profile.strata), len(profile.features))
-            if profile.units is not None:
-                profile.units.check(len(profile.features), len(profile.strata))
-        except PackageError:
-            raise
-        except Exception as error:
-            raise PackageError(f"this is not a profile: {error}") from error
+        about, arrays = unpack(PROFILE_SCHEMA, data, "profile")
+        with reading("profile"):
+            wide = {path: _wide(array) for path, array in arrays.items()}
+            values = thaw(None, about, wide)
+            profile = fields.read_object(Profile, values, "profile")
+            _check_whole(profile)
         return profile
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -324,6 +325,46 @@ class Profile(Reference):
             f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"
         )
+
+
+def _narrow(array: Array) -> Array:
+    """Counts as uint32, where they fit."""
+    small = array.dtype == np.int64 and 0 <= array.min(initial=0) <= array.max(initial=0) < 1 << 32
+    return array.astype(np.uint32) if small else array
+
+
+def _wide(array: Array) -> Array:
+    """The inverse of `_narrow`."""
+    return array.astype(np.int64) if array.dtype == np.uint32 else array
+
+
+def _check_whole(profile: Profile) -> None:
+    """Raise ValueError unless the parts of a profile that was read fit each other."""
+    d = len(profile.features)
+    target, units, calibration = profile.target, profile.units, profile.calibration
+    features = [*profile.features] if target is None else [*profile.features, target.feature]
+    odd = [feature.name for feature in features if not feature.whole]
+    if odd:
+        raise ValueError(f"the cells of {odd} are not whole")
+    _check_array("counts", profile.counts, len(profile.strata), d, CELLS)
+    if target is not None:
+        _check_array("counts of the target", target.counts, CELLS)
+    for own in profile.segments:
+        k = len(own.labels)
+        _check_array(f"segments by {own.name!r}", own.counts, k, d, CELLS)
+        if len(own.of_cells):
+            _check_array(f"segments by {own.name!r}", own.of_cells, CELLS, below=k)
+    if units is not None:
+        _check_array("units", units.shares, max(len(units.shares), 1), d, COARSE_CELLS)
+        _check_array("units", units.strata, len(units.shares), below=len(profile.strata))
+    if calibration is not None and calibration.positive not in (0, 1):
+        raise ValueError(f"the positive one of two classes is number {calibration.positive}")
+
+
+def _check_array(name: str, found: Array, *shape: int, below: int = 1 << 62) -> None:
+    whole = found.dtype.kind in "iu" and found.shape == shape
+    if not whole or not 0 <= found.min(initial=0) <= found.max(initial=0) < below:
+        raise ValueError(f"its {name} do not fit: {found.dtype} {found.shape} for {shape}")
 
 
 def check_profile(given: Any) -> Profile:

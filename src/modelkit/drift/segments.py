@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.counts import count_by
 from modelkit.drift.effects import main_effect
 from modelkit.drift.values import Alarm, SegmentDrift
-from modelkit.errors import PackageError, UsageError
+from modelkit.errors import UsageError
 from modelkit.stats.exact import lasting_test
 from modelkit.stats.tests import holm
 
@@ -34,13 +34,13 @@ MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
 class Segmentation:
     """The segments by one column, and the reference in them.
 
-    `labels` (k,) name the segments, `of_cells` has the number of the segment of each of the 67
-    cells of the column, and is empty for hours of the day. `counts` is int64 (k, features, 67).
+    `labels` (k,) name the segments, `of_cells`, uint8 (67,), has the number of the segment of each
+    cell of the column, and is empty for hours of the day. `counts` is int64 (k, features, 67).
     """
 
     name: str
     labels: tuple[str, ...]
-    of_cells: bytes
+    of_cells: Array
     counts: Array
 
     def of_features(self, places: Sequence[int]) -> Segmentation:
@@ -58,9 +58,9 @@ class Segmentation:
         if cells is None:
             hours = np.floor_divide(times, 3600) % 24  # type: ignore[arg-type]  # there are times
             return np.broadcast_to(np.asarray(hours, np.int64), rows)
-        of_cells = np.frombuffer(self.of_cells, np.uint8)
         # A row without a value was not asked for it, and is counted with the missing ones.
-        return of_cells[np.minimum(cells, GONE)]
+        members: Array = self.of_cells[np.minimum(cells, GONE)]
+        return members
 
 
 def fit_segments(
@@ -107,15 +107,15 @@ def _blank(
     if times is None:
         raise UsageError('segments=("hour",) needs to know when rows were: pass time= as well')
     labels = tuple(f"{hour:02d}:00" for hour in range(24))
-    return Segmentation(name, labels, b"", empty)
+    return Segmentation(name, labels, np.empty(0, np.uint8), empty)
 
 
-def _parted(feature: Feature) -> tuple[tuple[str, ...], bytes]:
+def _parted(feature: Feature) -> tuple[tuple[str, ...], Array]:
     """The labels of the segments by a feature, and the number of the segment of each cell."""
     words = feature.labels()
     if feature.kind == "category":
         return _parted_by_category(feature, words)
-    groups = np.frombuffer(feature.coarse, np.uint8).astype(np.int64)
+    groups = np.array(feature.coarse)
     used = np.flatnonzero([bool(word) for word in words])
     kept, renumbered = np.unique(groups[used], return_inverse=True)
     of_cells = np.zeros(CELLS, np.uint8)
@@ -124,10 +124,10 @@ def _parted(feature: Feature) -> tuple[tuple[str, ...], bytes]:
     for group in range(len(kept)):
         inside = [words[cell] for cell in used[renumbered == group].tolist()]
         labels.append(_joined(inside))
-    return tuple(labels), of_cells.tobytes()
+    return tuple(labels), of_cells
 
 
-def _parted_by_category(feature: Feature, words: Sequence[str]) -> tuple[tuple[str, ...], bytes]:
+def _parted_by_category(feature: Feature, words: Sequence[str]) -> tuple[tuple[str, ...], Array]:
     """The most frequent categories by themselves, then the others, new and missing ones."""
     own = min(len(feature.categories), MOST_SEGMENTS - 3)
     of_cells = np.full(CELLS, own, np.uint8)
@@ -135,7 +135,7 @@ def _parted_by_category(feature: Feature, words: Sequence[str]) -> tuple[tuple[s
     of_cells[UNKNOWN_CATEGORY] = own + 1
     of_cells[GONE] = own + 2
     last = [words[REST], words[UNKNOWN_CATEGORY], words[GONE]]
-    return (*words[:own], *last), of_cells.tobytes()
+    return (*words[:own], *last), of_cells
 
 
 def _joined(words: Sequence[str]) -> str:
@@ -168,7 +168,7 @@ class Segmented:
         names = [feature.name for feature in features]
         self.by = tuple(segmentations)
         self.rows = 0
-        self._places = [names.index(own.name) if own.of_cells else None for own in self.by]
+        self._places = [names.index(own.name) if len(own.of_cells) else None for own in self.by]
         shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
         self._counts = [np.zeros(shape, np.uint16) for shape in shapes]
 
@@ -207,36 +207,6 @@ class Segmented:
         first = min(max(-(-row // GENERATION_ROWS), oldest), latest)
         slots = [number % GENERATIONS for number in range(first, latest + 1)]
         return first, [counts[:, :, j][slots].astype(np.int64) for counts in self._counts]
-
-
-def write_segments(
-    segmentations: Sequence[Segmentation],
-) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """Plain values and arrays of segmentations, for `read_segments`."""
-    plain = []
-    arrays: dict[str, Array] = {}
-    for i, own in enumerate(segmentations):
-        plain.append({"name": own.name, "labels": list(own.labels)})
-        arrays[f"segment cells {i}"] = np.frombuffer(own.of_cells, np.uint8)
-        arrays[f"segment counts {i}"] = own.counts.astype(np.uint32)
-    return plain, arrays
-
-
-def read_segments(
-    plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array], features: Sequence[Feature]
-) -> list[Segmentation]:
-    """The inverse of `write_segments`. Raises PackageError for counts that do not fit."""
-    found = []
-    for i, own in enumerate(plain):
-        labels = tuple(map(str, own["labels"]))
-        counts = arrays[f"segment counts {i}"].astype(np.int64)
-        of_cells = arrays[f"segment cells {i}"].astype(np.uint8)
-        right = counts.shape == (len(labels), len(features), CELLS)
-        numbered = len(of_cells) in (0, CELLS) and of_cells.max(initial=0) < max(len(labels), 1)
-        if not right or not numbered or len(labels) > MOST_SEGMENTS:
-            raise PackageError(f"this is not a profile: its segments by {own['name']!r} do not fit")
-        found.append(Segmentation(str(own["name"]), labels, of_cells.tobytes(), counts))
-    return found
 
 
 # Where a change is.

@@ -16,7 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS
-from modelkit.drift.limits import Limits, Losses
+from modelkit.drift.limits import Limits
 from modelkit.drift.ranks import Gain, Ranked, Ranks, RowBag
 from modelkit.drift.unit_ranks import UnitBag
 from modelkit.stats.evidence import LEAST_WEALTH, Evidence, Guarantee, stake
@@ -196,7 +196,7 @@ class Sequence:
     not they are bet on, for whoever counts them.
 
     Args:
-        bag: what members are ranked among; None where they come ranked.
+        bag: what members are ranked among; None where they are bet on as they are.
         bettors: by kind; none where nothing is bet.
         block: zeros in the form of a block, (members, ...).
         kept: zeros in the form of what is kept of the last blocks, (blocks, d, ...).
@@ -217,7 +217,7 @@ class Sequence:
 
     def __init__(
         self,
-        bag: RowBag | UnitBag | Losses | None,
+        bag: RowBag | UnitBag | None,
         bettors: Mapping[str, Bettor],
         *,
         block: Array,
@@ -274,8 +274,8 @@ class Sequence:
             self.pending[had : had + n] = members
             self.places[had : had + n] = places
             return None
-        assert isinstance(self.bag, RowBag | Losses)
-        ranked = self.bag.rank(_whole_blocks(self.pending, had, members))
+        blocks = _whole_blocks(self.pending, had, members)
+        ranked = self.bag.rank(blocks) if isinstance(self.bag, RowBag) else _unranked(blocks)
         ends = _ends(_whole_blocks(self.places, had, places))
         self.take(ranked, ends)
         return ranked, ends
@@ -336,7 +336,7 @@ class Sequence:
         bettor = self.bettors["changed"]
         closed = not bettor.open[j]
         if closed:
-            assert isinstance(self.bag, RowBag | UnitBag)
+            assert self.bag is not None
             bettor.arm(j)
             self.bag.begin_anew(j, self.blocks)
         return closed
@@ -414,6 +414,12 @@ def _whole_blocks(pending: Array, had: int, members: Array) -> Array:
     pending[:rest] = whole[cut:]
     pending[rest:] = 0
     return whole[:cut].reshape(-1, size, *whole.shape[1:])
+
+
+def _unranked(blocks: Array) -> Ranked:
+    """Blocks of numbers (blocks, members) of one feature as they are."""
+    count, size = blocks.shape
+    return Ranked({}, blocks[:, None], np.full((count, 1), size))
 
 
 def _ends(places: Array) -> Array:

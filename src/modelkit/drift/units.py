@@ -6,7 +6,7 @@ exchangeable, but days may be: a unit is what is compared as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, final
@@ -16,7 +16,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import COARSE_CELLS, Feature
 from modelkit.drift.columns import stratum_names
-from modelkit.errors import PackageError, UsageError
+from modelkit.errors import UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
 HOUR_SECONDS = 3600  # seconds
@@ -54,25 +54,6 @@ class ReferenceUnits:
         """The same for some of the features."""
         return ReferenceUnits(self.shares[:, features], self.strata, self.found)
 
-    def arrays(self) -> dict[str, Array]:
-        """What is stored as arrays; the number of units found is stored beside them."""
-        return {"unit shares": self.shares, "unit strata": self.strata}
-
-    @staticmethod
-    def of_arrays(found: int, arrays: Mapping[str, Array]) -> ReferenceUnits:
-        """The inverse of `arrays`."""
-        shares = arrays["unit shares"].astype(np.uint16)
-        return ReferenceUnits(shares, arrays["unit strata"].astype(np.int64), int(found))
-
-    def check(self, features: int, strata: int) -> None:
-        """Raise PackageError unless this fits a profile of so many features and strata."""
-        n = len(self.shares)
-        fits = self.shares.shape == (n, features, COARSE_CELLS) and self.strata.shape == (n,)
-        if not fits or not n or not ((self.strata >= 0) & (self.strata < strata)).all():
-            raise PackageError(
-                f"this is not a profile: its units have the shape {self.shares.shape}"
-            )
-
 
 def most_units(features: int) -> int:
     """The number of units of a reference that a Profile with so many features keeps."""
@@ -82,8 +63,7 @@ def most_units(features: int) -> int:
 
 def group_table(features: Sequence[Feature]) -> Array:
     """For each feature the group of each cell, int64 (d, 67)."""
-    tables = [np.frombuffer(feature.coarse, np.uint8) for feature in features]
-    return np.array(tables, np.int64)
+    return np.array([feature.coarse for feature in features], np.int64)
 
 
 def shares_of(counts: Array, table: Array) -> Array:

@@ -7,7 +7,7 @@ beside these. A shift, a new topic or another spread of the vectors shows in one
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -26,31 +26,31 @@ SAMPLE_VECTORS = 4096  # rows that centroids and components are found from
 class Basis:
     """The centroids and components that the vectors of one embedding are compared with.
 
-    `mean` (d,), `components` (up to 16, d) and `centroids` (up to 32, d) are float16, of vectors
-    divided by `scale`.
+    `name` is the embedding's. `mean` (d,), `components` (up to 16, d) and `centroids` (up to 32, d)
+    are float16, of vectors divided by `scale`.
     """
 
+    name: str
     mean: Array
     components: Array
     centroids: Array
     scale: float
 
-    def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
+    def numbers(self, vectors: Array) -> dict[str, Array]:
         """The columns made of vectors (n, d), each (n,), by name.
 
         A vector with NaN is missing. Raises UsageError for another d.
         """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise UsageError(
-                f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, "
+                f"embedding {self.name!r} has shape {vectors.shape}; the profile knows (n, "
                 f"{len(self.mean)})"
             )
         # A value that is too large for a distance is missing or infinite.
         with np.errstate(over="ignore", invalid="ignore"):
-            scaled = _floats(vectors, name) / np.float32(self.scale)
-            return self._numbers(scaled, name)
+            return self._numbers(_floats(vectors, self.name) / np.float32(self.scale))
 
-    def _numbers(self, x: Array, name: str) -> dict[str, Array]:
+    def _numbers(self, x: Array) -> dict[str, Array]:
         away = self._squared_distances(x)
         gone = np.isnan(away).any(axis=1)
         nearest = np.argmin(away, axis=1)
@@ -59,12 +59,12 @@ class Basis:
         scores = centred @ self.components.astype(np.float32).T
         left = (centred * centred).sum(axis=1) - (scores * scores).sum(axis=1)
         columns = {
-            f"{name}: centroid": np.where(gone, np.nan, nearest),
-            f"{name}: distance": np.sqrt(np.maximum(least, 0)),
-            f"{name}: residual": np.sqrt(np.maximum(left, 0)),
+            f"{self.name}: centroid": np.where(gone, np.nan, nearest),
+            f"{self.name}: distance": np.sqrt(np.maximum(least, 0)),
+            f"{self.name}: residual": np.sqrt(np.maximum(left, 0)),
         }
         for i in range(scores.shape[1]):
-            columns[f"{name}: component {i + 1}"] = scores[:, i]
+            columns[f"{self.name}: component {i + 1}"] = scores[:, i]
         return columns
 
     def _squared_distances(self, x: Array) -> Array:
@@ -96,6 +96,7 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     _, _, axes = np.linalg.svd(whole - mean, full_matrices=False)
     most = min(COMPONENTS, *whole.shape)
     return Basis(
+        name,
         mean.astype(np.float16),
         axes[:most].astype(np.float16),
         _centroids(whole, rng).astype(np.float16),
@@ -124,44 +125,22 @@ def _floats(vectors: Array, name: str) -> Array:
     return vectors.astype(np.float32)
 
 
-def basis_arrays(bases: Mapping[str, Basis]) -> dict[str, Array]:
-    """The arrays of bases, numbered in the order of the embeddings' names."""
-    arrays = {}
-    for i, (_, basis) in enumerate(sorted(bases.items())):
-        arrays[f"mean{i}"] = basis.mean
-        arrays[f"axes{i}"] = basis.components
-        arrays[f"centroids{i}"] = basis.centroids
-    return arrays
-
-
-def read_bases(scales: Mapping[str, float], arrays: Mapping[str, Array]) -> dict[str, Basis]:
-    """The inverse of `basis_arrays`; `scales` are in the order of the embeddings' names."""
-    bases = {}
-    for i, (name, scale) in enumerate(scales.items()):
-        bases[name] = Basis(
-            mean=arrays[f"mean{i}"],
-            components=arrays[f"axes{i}"],
-            centroids=arrays[f"centroids{i}"],
-            scale=scale,
-        )
-    return bases
-
-
-def source_of(name: str, bases: Mapping[str, Basis]) -> str:
+def source_of(name: str, bases: Sequence[Basis]) -> str:
     """The column that a feature is made from."""
     head = name.rpartition(": ")[0]
-    return head if head in bases else name
+    return head if any(basis.name == head for basis in bases) else name
 
 
-def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str, Array]:
+def expand(columns: Mapping[str, Array], bases: Sequence[Basis]) -> dict[str, Array]:
     """Columns (n,) by name, with each embedding as its numbers.
 
     Raises UsageError for a column of another form than the profile has.
     """
+    known = {basis.name: basis for basis in bases}
     out: dict[str, Array] = {}
     for name, column in columns.items():
-        if name in bases:
-            out |= bases[name].numbers(column, name)
+        if name in known:
+            out |= known[name].numbers(column)
         elif column.ndim == 1:
             out[name] = column
         else:

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -54,11 +55,22 @@ def test_a_profile_comes_back_from_its_bytes_byte_for_byte():
     assert sum(feature.weight for feature in back.features) == pytest.approx(1)
 
 
-def changed(profile, **arrays):
+def of(about):
+    return about["layout"]["features"]
+
+
+def edged(edges, about):
+    of(about)[0].update(edges=edges)
+
+
+def changed(profile, counts=0, **arrays):
     import io
 
     with np.load(io.BytesIO(profile.to_bytes())) as file:
         whole = dict(file) | arrays
+        assert "/counts" in whole
+        if not isinstance(counts, int):
+            whole["/counts"] = counts
     out = io.BytesIO()
     np.savez(out, **{name: array for name, array in whole.items() if array is not None})
     return out.getvalue()
@@ -80,22 +92,20 @@ def test_bytes_that_are_no_profile_are_refused():
     objects = np.array([{"a": 1}], object)
     edits = [
         lambda a: a.update(schema="modelkit.profile/2"), lambda a: a.pop("schema"), lambda a: a.pop("rows"),
-        lambda a: a["features"].pop(), lambda a: a["features"][0].update(kind="numbers"),
-        lambda a: a["features"][0].update(stride=0),
-        lambda a: a["features"][0].update(edges=99), lambda a: a["features"][0].update(weight=float("nan")),
-        lambda a: a["features"][1].update(categories=[f"{i}" for i in range(65)]),
-        lambda a: a["features"][0].update(more=1),
-        lambda a: a["strata"].append("b"), lambda a: a.update(rows="many"), lambda a: a.update(ordered=1),
-        lambda a: a.update(strata=[1]), lambda a: a["features"][0].update(stride="2"),
+        lambda a: of(a).pop(), lambda a: of(a)[0].update(kind="numbers"), lambda a: of(a)[0].update(stride=0),
+        lambda a: of(a)[0].update(edges=99), lambda a: of(a)[0].update(weight=float("nan")),
+        lambda a: of(a)[1].update(categories=[f"{i}" for i in range(65)]),
+        lambda a: of(a)[0].update(more=1),
+        lambda a: a["layout"]["strata"].append("b"), lambda a: a.update(rows="many"), lambda a: a.update(ordered=1),
+        lambda a: a["layout"].update(strata=[1]), lambda a: of(a)[0].update(stride="2"),
+        *[partial(edged, edges) for edges in ([1.0] * 64, [1.0, 0.0], [float("nan")])],
+        lambda a: of(a)[0].update(coarse=[99] * CELLS), lambda a: of(a)[0].update(coarse=[0]),
         lambda a: a.update(baseline={"n": 1, "total": 0.0, "squares": 0.0, "binary": "yes"}),
     ]  # fmt: skip
     hostile = [
         b"", b"PK\x03\x04", data[:100], data[: len(data) // 2], pickle.dumps(1), rng().bytes(500),
-        changed(profile, counts=objects), changed(profile, counts=None), changed(profile, counts=-profile.counts),
-        changed(profile, counts=profile.counts[:, :, :60]), changed(profile, edges=np.arange(200.0)),
-        changed(profile, edges=np.zeros(0)),
-        changed(profile, coarse=np.full(2 * CELLS, 99, np.uint8)), changed(profile, edges=np.linspace(1, 0, 63)),
-        changed(profile, edges=np.full(63, np.nan)),
+        changed(profile, objects), changed(profile, None), changed(profile, -profile.counts),
+        changed(profile, profile.counts[:, :, :60]), changed(profile, profile.counts / 2),
         *[changed(profile, about=about(profile, edit)) for edit in edits],
     ]  # fmt: skip
     for i, wrong in enumerate(hostile):

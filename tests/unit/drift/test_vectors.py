@@ -53,11 +53,11 @@ def test_embeddings_of_another_form_are_refused():
         (vectors[:, 0], "shape"),
     ):
         with pytest.raises(UsageError, match=said):
-            profile.columns({"e": wrong})
+            profile.layout.columns({"e": wrong})
     with pytest.raises(UsageError, match="64 are needed"):
         Profile.fit({"e": np.where(np.arange(400)[:, None] < 340, np.nan, vectors)}, seed=1)
     with pytest.raises(UsageError, match="as \\(n,\\)"):
-        Profile.fit({"e": vectors[:, 0]}).columns({"e": vectors})
+        Profile.fit({"e": vectors[:, 0]}).layout.columns({"e": vectors})
 
 
 def test_two_embeddings_come_back_in_their_order():
@@ -68,9 +68,10 @@ def test_two_embeddings_come_back_in_their_order():
     }
     profile = Profile.fit(rows)
     back = Profile.from_bytes(profile.to_bytes())
-    assert [basis.mean.shape for basis in (back.bases["z"], back.bases["a"])] == [(4,), (6,)]
+    shapes = {basis.name: basis.mean.shape for basis in back.layout.bases}
+    assert shapes == {"z": (4,), "a": (6,)}
     assert back.to_bytes() == profile.to_bytes()
-    for name, values in profile.columns(rows).items():
+    for name, values in profile.layout.columns(rows).items():
         assert np.array_equal(
-            values, back.columns(rows)[name], equal_nan=values.dtype.kind == "f"
+            values, back.layout.columns(rows)[name], equal_nan=values.dtype.kind == "f"
         ), name
