@@ -10,13 +10,14 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.limits import Band, Losses
 from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import Ranks, RowBag, bets_on_rows, bets_on_units
-from modelkit.drift.sequence import Bettor, Sequence
+from modelkit.drift.sequence import Sequence
 from modelkit.drift.unit_ranks import RECENT_UNITS, SCORES, UnitBag
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError

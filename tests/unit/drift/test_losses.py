@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.drift.bets import FIRST_PART
 from modelkit.drift.cells import Feature
 from modelkit.drift.losses import TARGET, label_values
-from modelkit.drift.sequence import FIRST_PART
 from modelkit.errors import UsageError
 
 

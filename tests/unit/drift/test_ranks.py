@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from modelkit.drift import limits, ranks
+from modelkit.drift.bets import FIRST_PART, LATER_PART
 from modelkit.drift.cells import ABSENT, CELLS
 from modelkit.drift.ranks import SLOTS, bets_on_rows, gains, rank_rows
-from modelkit.drift.sequence import FIRST_PART, LATER_PART
 from modelkit.stats.evidence import UNSPENT, Evidence, stake
 
 STREAM = [[3, 3, 0, 2], [3, 3, 1, 3]]

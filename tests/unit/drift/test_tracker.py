@@ -9,8 +9,8 @@ from helpers.streams import rng
 
 import modelkit as mk
 from modelkit.drift import effects
+from modelkit.drift.bets import FIRST_PART
 from modelkit.drift.profile import Profile
-from modelkit.drift.sequence import FIRST_PART
 
 BEFORE = 1500
 CHANGES = {
