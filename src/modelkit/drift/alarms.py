@@ -17,12 +17,12 @@ from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import row_effects, unit_effects
-from modelkit.drift.open_unit import UnitCrossing, Units
+from modelkit.drift.limits import Losses
+from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import SCORES
 from modelkit.drift.row_times import second_text
 from modelkit.drift.sequence import Crossing
-from modelkit.drift.sources import PLACE_SCORES, Losses
+from modelkit.drift.unit_ranks import PLACE_SCORES, SCORES
 from modelkit.drift.units import many, plural
 from modelkit.drift.values import Acknowledgement, Alarm, AlarmKind, Effect
 from modelkit.errors import UsageError
@@ -63,19 +63,18 @@ class Terms:
         *,
         feature: str,
         statistic: str,
-        level: float,
         effect: Effect | None,
         stratum: str | None = None,
         counts: Array = NO_COUNTS,
     ) -> Alarm:
-        """The alarm of a crossing; `level` is its share of alpha."""
+        """The alarm of a crossing."""
         return Alarm(
             kind=cast(AlarmKind, crossing.kind),
             feature=feature,
             stratum=stratum,
             statistic=statistic,
             p=crossing.p,
-            level=level,
+            level=crossing.level,
             row=crossing.row,
             began=crossing.began,
             effect=effect,
@@ -113,15 +112,9 @@ def _promise(profile: Profile, shares: AlphaShares, alpha: float) -> str:
 
 
 def row_alarm(
-    feature: Feature,
-    reference: Array,
-    crossing: Crossing,
-    terms: Terms,
-    *,
-    stratum: str | None,
-    level: float,
+    feature: Feature, reference: Array, crossing: Crossing, terms: Terms, *, stratum: str | None
 ) -> Alarm:
-    """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
+    """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
     effect = None
     if recent.any() and reference.any():
@@ -131,15 +124,16 @@ def row_alarm(
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        level=level * crossing.part,
         effect=effect,
         counts=recent,
     )
 
 
-def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Terms) -> Alarm:
-    """The alarm of a feature when a unit was judged."""
-    crossing, unit, began, strata = crossed
+def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms) -> Alarm:
+    """The alarm of a feature by the last unit that was judged."""
+    unit = units.trail[-1]
+    began = units.unit_at(crossing.block)
+    strata = units.last_strata(len(crossing.recent))
     feature = profile.features[crossing.feature]
     measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
@@ -147,7 +141,6 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Ter
         crossing,
         feature=feature.name,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
-        level=crossing.level,
         effect=None if measure is None else Effect.later(measure),
         counts=crossing.recent.sum(axis=0),
     )
@@ -168,14 +161,13 @@ def counts_in(profile: Profile, stratum: str | None) -> Array:
     return counts
 
 
-def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
-    """The alarm of the losses; `level` is their share of alpha."""
+def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms) -> Alarm:
+    """The alarm of the losses."""
     interval = losses.interval()
     return terms.alarm(
         crossing,
         feature="loss",
         statistic=STATISTICS["performance"],
-        level=level * crossing.part,
         effect=None if interval is None else Effect("mean loss", *interval),
     )
 
@@ -287,7 +279,8 @@ class Outbox:
     """Alarms on their way from the lock under which they are raised to whoever listens for them.
 
     `alarms` wait for `send`. `name` and `version` are those of the model whose rows are watched, or
-    empty, and `on_alarm` is the host's hook. Raises TypeError for a hook that cannot be called, or that is async.
+    empty, and `on_alarm` is the host's hook. Raises TypeError for a hook that cannot be called, or
+    that is async.
     """
 
     __slots__ = ("alarms", "name", "on_alarm", "version")
