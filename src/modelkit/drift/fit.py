@@ -57,14 +57,13 @@ def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -
     made.inputs(sides.train)
     answers = _answers(made, sides, asked)
     made.check_names()
-    marks = sides.marks
     strata, member = _strata_of(sides, asked.stratum)
     layout = Layout(
         features=tuple(made.features),
         bases=tuple(made.bases),
         strata=strata,
         stratum=asked.stratum,
-        timed=marks.cycle is not None,
+        timed=sides.cycle is not None,
         unit=asked.unit,
         time=asked.time,
         class_names=sides.class_names,
@@ -83,10 +82,10 @@ def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -
         rows=len(cells),
         train_rows=length(sides.train),
         ordered=asked.ordered,
-        advice=advise(features, cells, marks, asked),
-        units=_units_of(features, cells, member, marks.units, asked),
+        advice=advise(features, cells, sides, asked),
+        units=_units_of(features, cells, member, sides.units, asked),
         duplicates=duplicates(inputs),
-        segments=fit_segments(asked.segments, features, cells, marks.seconds),
+        segments=fit_segments(asked.segments, features, cells, sides.seconds),
         **_of_labels(made, answers, len(cells), asked),
     )
 
@@ -232,7 +231,7 @@ def _answers(made: Fitting, sides: Sides, asked: Options) -> Answers:
         raise UsageError(
             f"scores must have one entry for each of the {rows} reference rows; got {odd}"
         )
-    mine, others = _fifth_of(rows, sides.marks.units, asked)
+    mine, others = _fifth_of(rows, sides.units, asked)
     made.outputs(take_rows(served, mine))
     columns = expand(output_columns(take_rows(served, others)), made.bases)
     return Answers(served, columns, others)
@@ -257,8 +256,7 @@ def _strata_of(sides: Sides, stratum: str | None) -> tuple[tuple[str, ...], Arra
     """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
     if stratum is None:
         return ("",), np.zeros(length(sides.held), np.int64)
-    cycle = sides.marks.cycle
-    names = stratum_names(sides.held[stratum] if cycle is None else cycle)
+    names = stratum_names(sides.held[stratum] if sides.cycle is None else sides.cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise UsageError(
