@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.advice import advise
-from modelkit.drift.cells import ABSENT, Feature
+from modelkit.drift.cells import ABSENT, Feature, fit_feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
@@ -22,9 +22,8 @@ from modelkit.drift.columns import (
 )
 from modelkit.drift.counts import Tally, count_by
 from modelkit.drift.dependence import every, leave_out, rows_apart, sparse_text
-from modelkit.drift.edges import fit_feature
 from modelkit.drift.layout import Layout, shared_weights
-from modelkit.drift.losses import TARGET, baseline_of_losses, fit_labels
+from modelkit.drift.losses import TARGET, fit_labels
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments
@@ -47,11 +46,9 @@ from modelkit.model.model import Model
 
 MOST_STRATA = 64
 
-Made = TypeVar("Made")
 
-
-def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -> Made:
-    """What a Profile makes of rows; `make` is its class. Raises what `Profile.fit` says."""
+def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
+    """The fields of a Profile of rows, by name. Raises what `Profile.fit` says."""
     sides = read_sides(X, reference, asked)
     made = Fitting(asked)
     made.inputs(sides.train)
@@ -68,7 +65,7 @@ def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -
         time=asked.time,
         class_names=sides.class_names,
     )
-    columns = expand(sides.held, made.bases)
+    columns = expand(sides.held, layout.bases)
     cells = _cells_of(layout, columns, answers)
     features, thinned = _apart(layout.features, cells, member, asked)
     counts = count_by(thinned, member, len(strata))
@@ -76,36 +73,18 @@ def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -
     if sparse is not None and wanted(Advised):
         emit(Advised(sparse))
     inputs = {each.name: columns[each.name] for each in features if not each.output}
-    return make(
-        layout=replace(layout, features=shared_weights(features)),
-        counts=counts,
-        rows=len(cells),
-        train_rows=length(sides.train),
-        ordered=asked.ordered,
-        advice=advise(features, cells, sides, asked),
-        units=_units_of(features, cells, member, sides.units, asked),
-        duplicates=duplicates(inputs),
-        segments=fit_segments(asked.segments, features, cells, sides.seconds),
-        **_of_labels(made, answers, len(cells), asked),
-    )
-
-
-def _of_labels(made: Fitting, answers: Answers, rows: int, asked: Options) -> dict[str, Any]:
-    """What the labels or losses of a reference say, by the names of a Profile's fields."""
-    if asked.labels is None:
-        losses = asked.losses
-        return {} if losses is None else {"baseline": baseline_of_losses(losses, rows)}
-    baseline, calibration, target = fit_labels(
-        answers.served,
-        asked.labels,
-        None if asked.model is None else asked.model.signature.classes,
-        rows,
-        positive=asked.positive,
-        share=made.share_of(TARGET),
-        ordered=asked.ordered,
-        seed=asked.seed,
-    )
-    return {"baseline": baseline, "calibration": calibration, "target": target}
+    return {
+        "layout": replace(layout, features=shared_weights(features)),
+        "counts": counts,
+        "rows": len(cells),
+        "train_rows": length(sides.train),
+        "ordered": asked.ordered,
+        "advice": advise(features, cells, sides, asked),
+        "units": _units_of(features, cells, member, sides.units, asked),
+        "duplicates": duplicates(inputs),
+        "segments": fit_segments(asked.segments, features, cells, sides.seconds),
+        **fit_labels(answers.served, len(cells), made.share_of(TARGET), asked),
+    }
 
 
 # Features.

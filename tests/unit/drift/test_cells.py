@@ -15,9 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.cells import CELLS, EDGES, GONE, REST, UNKNOWN_CATEGORY, Feature
+from modelkit.drift.cells import (
+    CELLS,
+    EDGES,
+    GONE,
+    REST,
+    UNKNOWN_CATEGORY,
+    Feature,
+    choose_edges,
+    fit_feature,
+)
 from modelkit.drift.columns import feature_kind
-from modelkit.drift.edges import choose_edges, fit_feature
 from modelkit.drift.profile import Profile
 from modelkit.errors import UsageError
 from modelkit.signature.cast import MISSING
