@@ -55,7 +55,7 @@ def one(
     names = tuple(map(str, range(classes)))
     calibration = Calibration.fit(names, scores, labels, rng)
     scores, predicted, labels = draw(rng, batch, truth, model)
-    value, low, high = calibration.estimate(scores, predicted).interval(calibration)
+    value, low, high = calibration.interval(calibration.estimate(scores, predicted))
     accuracy = (predicted == labels).mean()
     return low <= accuracy <= high, value - accuracy, high - low
 

@@ -11,7 +11,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
-from modelkit.drift.effects import UnitSides, main_effect
+from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.losses import TARGET
 from modelkit.drift.open_unit import UnitCrossing, Units
 from modelkit.drift.profile import Profile
@@ -118,14 +118,14 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Ter
     """The alarm of a feature when a unit was judged."""
     crossing, unit, began, strata = crossed
     feature = profile.features[crossing.feature]
-    sides = UnitSides.of(units.reference, feature, crossing.feature, crossing.recent, strata)
+    measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
     alarm = terms.alarm(
         crossing,
         feature=feature.name,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
         level=crossing.level,
-        effect=None if sides is None else Effect.later(sides.main_effect),
+        effect=None if measure is None else Effect.later(measure),
         counts=crossing.recent.sum(axis=0),
     )
     return replace(
@@ -165,7 +165,7 @@ def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
     """The effect size between counts (67,), measured when somebody looks at it."""
     if not recent.sum() or not reference.sum():
         return None
-    return Effect.later(partial(main_effect, recent, reference, ordered=feature.ordered))
+    return Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
 
 
 def counts_in(profile: Profile, stratum: str | None) -> Array:

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
 from modelkit.drift.buckets import TimeBucket
-from modelkit.drift.counts import STRANGE, Tally, tally_of
+from modelkit.drift.counts import STRANGE, Tally, count_by, tally_of
 from modelkit.drift.dependence import thinned
-from modelkit.drift.findings import Compared, Findings, units_side
+from modelkit.drift.findings import Compared, all_drifts, performance_of, units_side
+from modelkit.drift.labelfree import estimate_of
 from modelkit.drift.layout import Rows
-from modelkit.drift.performance import label_free, span_performance
-from modelkit.drift.permutation import compare_units
+from modelkit.drift.permutation import permuted
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import BATCH_UNIT, many, plural, unit_name
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
+from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
+from modelkit.drift.values import Alarm, DriftCheck, Performance
 from modelkit.errors import UsageError
 from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
@@ -45,23 +46,19 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     profile = tracker.profile
     if not len(rows):
         raise UsageError("there are no rows to test")
+    estimate = estimate_of(profile.calibration, rows.answers)
+    performance = performance_of(tracker, estimate, rows.answers)
     if profile.units is not None:
         tally = tally_of(OF_HERE, rows)
         found = checks.unseen(profile.features, tally.counts.sum(axis=0))
     else:
         tally = tally_of(OF_HERE, replace(rows, cells=_far_apart(profile, rows, tracker.seed)))
         found = [
-            *checks.unseen_names(profile.features, rows),
+            *checks.unseen(profile.features, count_by(rows.cells)[0], rows),
             *checks.of_counts(profile, tally, tracker.alpha),
             *checks.duplicated(profile, rows.columns, tracker.alpha),
         ]
-    estimate = tracker.label_free.of(rows.answers)
-    report = _test(tracker, tally, len(rows))
-    return replace(
-        report,
-        checks=(*found, *report.checks),
-        performance=label_free(tracker, estimate, rows.answers),
-    )
+    return _test(tracker, tally, len(rows), found, performance=performance)
 
 
 def _far_apart(profile: Profile, rows: Rows, seed: int) -> Array:
@@ -85,10 +82,7 @@ def of_tally(tracker: Tracker, tally: Tally) -> DriftReport:
     found = checks.unseen(profile.features, tally.counts.sum(axis=0))
     if profile.units is None:
         found += checks.of_counts(profile, tally, tracker.alpha)
-    report = _test(tracker, tally, tally.rows)
-    return replace(
-        report, assumptions=(*report.assumptions, FROM_COUNTS), checks=(*found, *report.checks)
-    )
+    return _test(tracker, tally, tally.rows, found, said=[FROM_COUNTS])
 
 
 def of_open_unit(trackers: Sequence[Tracker]) -> DriftReport:
@@ -109,13 +103,12 @@ def of_open_unit(trackers: Sequence[Tracker]) -> DriftReport:
         )
     counts = np.sum([stream.open_counts for stream in having], axis=0)
     tally = Tally(OF_HERE, tuple(groups), counts[None])
-    report = _test(first, tally, tally.rows)
     said = (
         f"the counts of {len(trackers)} workers for this {_unit_names(first.profile, tally)[0]} are "
         "added up exactly; units that a worker judged before were its own rows only, and are not "
         "merged"
     )
-    return replace(report, assumptions=(*report.assumptions, said))
+    return _test(first, tally, tally.rows, said=[said])
 
 
 def _check_fits(profile: Profile, tally: Tally) -> None:
@@ -136,80 +129,90 @@ def _check_fits(profile: Profile, tally: Tally) -> None:
         raise UsageError("the features of the tally were counted over different numbers of rows")
 
 
-@dataclass(frozen=True)
-class ExactTest:
+class ExactTest(NamedTuple):
     """The sides of an exact test, with p-values, and what an alarm says of it.
 
     `statistics` has the name of the statistic for each feature of each side; `promise` is the
-    guarantee of an alarm, and `note` what a report adds. `row` is the number of rows that were
-    compared, and `unit` has the units in words, None where rows are compared.
+    guarantee of an alarm, and `note` what a report adds. `unit` has the units in words, None where
+    rows are compared.
     """
 
     sides: Sequence[Compared]
     statistics: Sequence[str]
     promise: str
     note: str
-    limits: Sequence[str]
-    checks: Sequence[DriftCheck]
-    row: int
-    unit: str | None
+    limits: Sequence[str] = ()
+    unit: str | None = None
 
 
-def _test(tracker: Tracker, tally: Tally, rows: int) -> DriftReport:
+def _test(
+    tracker: Tracker,
+    tally: Tally,
+    rows: int,
+    found: Sequence[DriftCheck] = (),
+    *,
+    said: Sequence[str] = (),
+    performance: Performance | None = None,
+) -> DriftReport:
     """The report on the counts of so many rows, with the alarms that have the smallest p first."""
-    profile = tracker.profile
-    alpha = tracker.alpha
+    profile, alpha = tracker.profile, tracker.alpha
     test_of = _test_of_rows if profile.units is None else _test_of_units
-    test = test_of(profile, tally, rows, alpha, tracker.seed)
-    guarantee = f"{test.promise}{test.note}"
-    found = Findings(
-        profile, alpha, "batch", rows, guarantee, test.sides, limits=test.limits, checks=test.checks
-    )
+    test = test_of(profile, tally, alpha, tracker.seed)
+    features = all_drifts(test.sides)
+    strange = checks.strange_rows(profile, tally.strangers, rows)
+    if profile.units is not None:
+        units = sum(stratum == STRANGE for _, stratum in tally.groups)
+        strange = checks.strange_units(profile, units, tally.strangers)
     alarms = [
-        _alarm(profile, test, drift, drift.p_changed, statistic, alpha)
-        for drift, statistic in zip(found.features, test.statistics, strict=True)
+        Alarm(
+            kind="changed",
+            feature=drift.feature,
+            stratum=drift.stratum,
+            statistic=statistic,
+            p=drift.p_changed,
+            level=alpha,
+            row=rows if test.unit is None else rows - tally.strangers,
+            began=None,
+            effect=drift.effects[0] if drift.effects else None,
+            guarantee=test.promise,
+            assumptions=profile.assumptions(),
+            rows=drift.rows if test.unit is None else None,
+            unit=test.unit,
+        )
+        for drift, statistic in zip(features, test.statistics, strict=True)
         if drift.p_changed is not None and drift.p_changed <= alpha
     ]
-    return replace(found.report(), alarms=tuple(sorted(alarms, key=lambda alarm: alarm.p)))
-
-
-def _alarm(
-    profile: Profile, test: ExactTest, drift: FeatureDrift, p: float, statistic: str, alpha: float
-) -> Alarm:
-    return Alarm(
-        kind="changed",
-        feature=drift.feature,
-        stratum=drift.stratum,
-        statistic=statistic,
-        p=p,
-        level=alpha,
-        row=test.row,
-        began=None,
-        effect=drift.effects[0] if drift.effects else None,
-        guarantee=test.promise,
-        assumptions=profile.assumptions(),
-        rows=drift.rows if test.unit is None else None,
-        unit=test.unit,
+    return DriftReport(
+        kind="batch",
+        rows=rows,
+        reference_rows=profile.rows,
+        alpha=alpha,
+        guarantee=f"{test.promise}{test.note}",
+        assumptions=(*profile.assumptions(), *test.limits, *said),
+        alarms=tuple(sorted(alarms, key=lambda alarm: alarm.p)),
+        features=features,
+        checks=(*found, *strange),
+        performance=performance,
     )
 
 
-def _test_of_rows(profile: Profile, tally: Tally, rows: int, alpha: float, seed: int) -> ExactTest:
+def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
     counts = np.zeros_like(profile.counts)
     for (_, stratum), added in zip(tally.groups, tally.counts, strict=True):
         if stratum != STRANGE:
             counts[stratum] += added
     sides = _tested(profile, _strata(profile, counts), alpha, seed)
+    tests = sum(p is not None for side in sides for p in side.changed)
+    draws = permutations_for(tests, alpha)
+    least = f"{tests / (draws + 1):.2g}"
     ordered = [feature.ordered for side in sides for feature in side.features]
     return ExactTest(
         sides,
         ["Anderson-Darling" if each else "chi-square" for each in ordered],
         "if this batch is exchangeable with the reference, any alarm is raised with a probability "
         f"of at most {alpha:g}; exact, for this one batch",
-        _least_p(sides, alpha),
-        limits=(),
-        checks=checks.strangers(tally.strangers, rows, profile.stratum),
-        row=rows,
-        unit=None,
+        # Equal p-values may differ in size.
+        f"; with {draws:,} permutations a p of {least} stands for {least} or less",
     )
 
 
@@ -234,12 +237,11 @@ def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int
     rng = np.random.default_rng(seed)
     p = []
     for s, j in tests:
-        side = sides[s]
         ordered = profile.features[j].ordered
         p.append(
             exact_test(
-                side.counts[j],
-                side.reference[j],
+                sides[s].counts[j],
+                sides[s].reference[j],
                 "anderson_darling" if ordered else "chi_square",
                 rng,
                 draws,
@@ -252,38 +254,29 @@ def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int
     ]
 
 
-def _least_p(sides: Sequence[Compared], alpha: float) -> str:
-    """What the smallest p-value of so many features stands for: equal ones may differ in size."""
-    tests = sum(p is not None for side in sides for p in side.changed)
-    draws = permutations_for(tests, alpha)
-    least = f"{tests / (draws + 1):.2g}"
-    return f"; with {draws:,} permutations a p of {least} stands for {least} or less"
-
-
-def _test_of_units(profile: Profile, tally: Tally, rows: int, alpha: float, seed: int) -> ExactTest:
+def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
     units = plural(str(profile.unit))
     names = _unit_names(profile, tally)
     known = [i for i, (_, stratum) in enumerate(tally.groups) if stratum != STRANGE]
     strata = [tally.groups[i][1] for i in known]
     counts = tally.counts[known]
-    result = compare_units(profile, counts, strata, alpha=alpha, seed=seed)
-    limits = []
-    if result.least > alpha:
-        limits.append(
-            f"with so few units no p-value is below {result.least:.2g}, so that no alarm is possible "
-            f"at alpha {alpha:g}: show more units at once, or raise alpha"
-        )
+    table = group_table(profile.features)
+    shares = np.array([shares_of(own, table) for own in counts])
+    used = np.array([feature.weight > 0 for feature in profile.features])
+    p, scores, least = permuted(profile.units, shares, strata, used, alpha=alpha, seed=seed)
+    limit = (
+        f"with so few units no p-value is below {least:.2g}, so that no alarm is possible "
+        f"at alpha {alpha:g}: show more units at once, or raise alpha"
+    )
     return ExactTest(
-        [replace(units_side(profile, counts, strata), changed=result.p)],
-        [f"permutations of {units}, by their {score}" for score in result.scores],
+        [replace(units_side(profile, counts, strata), changed=p)],
+        [f"permutations of {units}, by their {score}" for score in scores],
         f"if {many(len(known), str(profile.unit))} and the {units} of the reference are "
         f"exchangeable, any alarm is raised with a probability of at most {alpha:g}; exact, for "
         "this one call",
         "",
-        limits=limits,
-        checks=checks.strange_units(profile, len(names) - len(known), tally.strangers),
-        row=rows - tally.strangers,
-        unit=_units_text([names[i] for i in known]),
+        [limit] if least > alpha else [],
+        _units_text([names[i] for i in known]),
     )
 
 
@@ -333,14 +326,28 @@ def of_span(
     )
     if why_not is not None:
         promise = f"none: a description of {span}; there are no tests, for {why_not}"
-    return Findings(
-        profile,
-        alpha,
-        "span",
-        sum(bucket.rows for bucket in buckets),
-        promise,
-        sides,
+    return DriftReport(
+        kind="span",
+        rows=sum(bucket.rows for bucket in buckets),
+        reference_rows=profile.rows,
+        alpha=alpha,
+        guarantee=promise,
+        assumptions=profile.assumptions(),
         alarms=tuple(alarms),
-        performance=span_performance(profile, buckets),
+        features=all_drifts(sides),
+        checks=(),
+        performance=_span_performance(profile, buckets),
         times=(float(buckets[0].start), float(buckets[-1].end)),
-    ).report()
+    )
+
+
+def _span_performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance | None:
+    """The mean loss of the labels that came in a span, with a bound of its own."""
+    n, total, squares = map(sum, zip(*(bucket.losses for bucket in buckets), strict=True))
+    baseline = profile.baseline
+    if baseline is None or n < 2:
+        return None
+    found = replace(baseline, n=n, total=total, squares=squares)
+    return Performance(
+        labelled=n, loss=found.interval(), baseline=baseline.interval(), estimated={}
+    )

@@ -260,9 +260,7 @@ class Detector:
 
     def report(self) -> DriftReport:
         """Describe the stream so far: alarms, p-values, effect sizes, checks and performance."""
-        with self._tracker.lock:
-            found = findings.of_stream(self._tracker)
-        return found.report()
+        return findings.of_stream(self._tracker)
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""

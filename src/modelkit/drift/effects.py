@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares
 from modelkit.drift.values import Effect
 from modelkit.stats.exact import merged_cells
 
-Distance = Callable[[Array, Array], Array]
 LEVEL = 0.95
 REPLICATES = 300
 WITHIN = 0.95  # of the distances that units of the reference have by themselves
@@ -37,47 +36,20 @@ def row_effects(recent: Array, reference: Array, *, ordered: bool) -> tuple[Effe
     """
     if not recent.any() or not reference.any():
         return ()
-    pairs = _Samples(recent, reference, np.random.default_rng(0))
-    return tuple(Effect(name, *pairs.measured(own)) for name, own in distances(ordered=ordered))
-
-
-def main_effect(recent: Array, reference: Array, *, ordered: bool) -> Effect:
-    """The first of `row_effects`; neither of the counts may be empty."""
-    return row_effects(recent, reference, ordered=ordered)[0]
-
-
-def distances(*, ordered: bool) -> list[tuple[str, Distance]]:
-    """The distances that are measured, the first of them for alarms."""
-    return [("ks", ks), ("tv", tv)] if ordered else [("tv", tv)]
-
-
-class _Samples:
-    """Two vectors of counts, 300 samples of each, and 300 pairs of samples that do not differ."""
-
-    def __init__(self, batch: Array, reference: Array, rng: np.random.Generator) -> None:
-        self.sizes = (int(batch.sum()), int(reference.sum()))
-        self._counts = merged_cells(batch, reference)
-        pooled = (self._counts[0] + self._counts[1]) / sum(self.sizes)
-        shares = [c / n for c, n in zip(self._counts, self.sizes, strict=True)]
-        self._samples = self._drawn(shares, rng)
-        self._unchanged = self._drawn([pooled, pooled], rng)
-
-    def _drawn(self, shares: list[Array], rng: np.random.Generator) -> tuple[Array, ...]:
-        sides = zip(self.sizes, shares, strict=True)
-        return tuple(rng.multinomial(n, share, REPLICATES) for n, share in sides)
-
-    def measured(self, distance: Distance) -> tuple[float, float, float]:
-        """A distance and its interval."""
-        value = float(self._between(self._counts, distance))
-        samples = self._between(self._samples, distance)
-        noise = self._between(self._unchanged, distance)
-        low = max(float(value - np.quantile(noise, LEVEL)), 0.0)
-        high = max(value, float(np.quantile(samples, (1 + LEVEL) / 2)))
-        return value, low, high
-
-    def _between(self, pair: tuple[Array, ...], distance: Distance) -> Array:
-        p, q = (counts / n for counts, n in zip(pair, self.sizes, strict=True))
-        return distance(p, q)
+    rng = np.random.default_rng(0)
+    counts = merged_cells(recent, reference)
+    sizes = [int(own.sum()) for own in counts]
+    shares = [own / n for own, n in zip(counts, sizes, strict=True)]
+    pooled = (counts[0] + counts[1]) / sum(sizes)
+    samples = [rng.multinomial(n, p, REPLICATES) / n for n, p in zip(sizes, shares, strict=True)]
+    unchanged = [rng.multinomial(n, pooled, REPLICATES) / n for n in sizes]
+    found = []
+    for name, distance in _distances(ordered=ordered):
+        value = float(distance(*shares))
+        low = value - float(np.quantile(distance(*unchanged), LEVEL))
+        high = float(np.quantile(distance(*samples), (1 + LEVEL) / 2))
+        found.append(Effect(name, value, max(low, 0.0), max(value, high)))
+    return tuple(found)
 
 
 def ks(p: Array, q: Array) -> Array:
@@ -92,64 +64,61 @@ def tv(p: Array, q: Array) -> Array:
     return distance
 
 
+def _distances(*, ordered: bool) -> list[tuple[str, Callable[[Array, Array], Array]]]:
+    """The distances that are measured, the first of them for alarms."""
+    return [("ks", ks), ("tv", tv)] if ordered else [("tv", tv)]
+
+
 # Of units.
 
 
-class UnitSides(NamedTuple):
-    """What is kept of one feature in k recent units and in m of the reference, with their strata.
+def unit_effects(
+    units: ReferenceUnits | None, feature: Feature, j: int, recent: Array, strata: Sequence[int]
+) -> Callable[[], tuple[Effect, ...]] | None:
+    """What measures effect sizes between the mean of recent units and that of the reference's.
 
-    The shares are uint16 (k, 16) and (m, 16): see `ReferenceUnits`.
+    None without values, and where the reference has none in one of the strata.
+
+    Args:
+        units: of the reference.
+        feature: number `j` of the profile.
+        j: its number.
+        recent: counts (units, 67) of the recent units.
+        strata: the numbers of their strata.
     """
+    valued = np.flatnonzero(recent.any(axis=1)).tolist()
+    theirs = [strata[i] for i in valued]
+    if units is None or not valued:
+        return None
+    reference = units.shares[:, j]
+    if not {*theirs} <= {*units.strata[reference.any(axis=1)].tolist()}:
+        return None
+    shares = shares_of(recent[valued], group_table([feature] * len(valued)))
+    return partial(_unit_effects, shares, theirs, reference, units.strata, ordered=feature.ordered)
 
-    recent: Array
-    strata: list[int]
-    reference: Array
-    reference_strata: Array
-    ordered: bool
 
-    @staticmethod
-    def of(
-        units: ReferenceUnits, feature: Feature, j: int, recent: Array, strata: Sequence[int]
-    ) -> UnitSides | None:
-        """The sides of feature number j, from counts (units, 67) of recent units in these strata.
+def _unit_effects(
+    recent: Array, theirs: Sequence[int], reference: Array, strata: Array, *, ordered: bool
+) -> tuple[Effect, ...]:
+    """Effect sizes of units (k, 16), each beside units of the reference (m, 16) in its stratum.
 
-        None without values, and where the reference has none in one of the strata.
-        """
-        valued = [i for i, counts in enumerate(recent) if counts.any()]
-        reference = units.shares[:, j]
-        known = units.strata[reference.any(axis=1)]
-        theirs = [strata[i] for i in valued]
-        if not valued or not {*theirs} <= {*known.tolist()}:
-            return None
-        table = group_table([feature] * len(valued))
-        shares = shares_of(recent[valued], table)
-        return UnitSides(shares, theirs, reference, units.strata, feature.ordered)
-
-    def effects(self) -> tuple[Effect, ...]:
-        """Effect sizes between the mean of the recent units and that of the reference's.
-
-        Each recent unit is compared with units of its stratum. The interval is the value less, and
-        plus, a distance that 95 % of as many units of the reference keep from their mean: it has
-        the differences between units in it, which are more than those between rows. As a distance
-        is never more than the sum of two others, it covers where recent units vary as the reference
-        does.
-        """
-        shares = self.reference / FULL_SHARE
-        valued = self.reference.any(axis=1)
-        pools = [shares[valued & (self.reference_strata == stratum)] for stratum in self.strata]
-        mean = np.mean([pool.mean(axis=0) for pool in pools], axis=0)
-        rng = np.random.default_rng(0)  # its own, so that a report is the same whenever asked for
-        drawn = np.zeros((REPLICATES, self.reference.shape[1]))
-        for pool in pools:
-            drawn += pool[rng.integers(len(pool), size=REPLICATES)] / len(pools)
-        now = (self.recent / FULL_SHARE).mean(axis=0)
-        found = []
-        for name, distance in distances(ordered=self.ordered):
-            value = float(distance(now, mean))
-            noise = float(np.quantile(distance(drawn, mean), WITHIN))
-            found.append(Effect(name, value, max(value - noise, 0.0), min(value + noise, 1.0)))
-        return tuple(found)
-
-    def main_effect(self) -> Effect:
-        """The first of `effects`."""
-        return self.effects()[0]
+    The interval is the value less, and plus, a distance that 95 % of as many units of the reference
+    keep from their mean: it has the differences between units in it, which are more than those
+    between rows. As a distance is never more than the sum of two others, it covers where recent
+    units vary as the reference does.
+    """
+    shares = reference / FULL_SHARE
+    known = reference.any(axis=1)
+    pools = [shares[known & (strata == stratum)] for stratum in theirs]
+    mean = np.mean([pool.mean(axis=0) for pool in pools], axis=0)
+    rng = np.random.default_rng(0)  # its own, so that a report is the same whenever asked for
+    drawn = np.zeros((REPLICATES, recent.shape[1]))
+    for pool in pools:
+        drawn += pool[rng.integers(len(pool), size=REPLICATES)] / len(pools)
+    now = (recent / FULL_SHARE).mean(axis=0)
+    found = []
+    for name, distance in _distances(ordered=ordered):
+        value = float(distance(now, mean))
+        noise = float(np.quantile(distance(drawn, mean), WITHIN))
+        found.append(Effect(name, value, max(value - noise, 0.0), min(value + noise, 1.0)))
+    return tuple(found)

@@ -1,7 +1,8 @@
-"""The reports: counts of rows beside those of the reference, with p-values, whatever rows they are.
+"""The reports on streams: counts of rows beside those of the reference, with p-values.
 
-A stream so far, one set of rows, the sum of several workers and a span of the past differ in where
-their counts and p-values come from. From there on a report is made in one way.
+A stream so far, the sum of several workers, one set of rows and a span of the past (the last two in
+`batch`) differ in where their counts and p-values come from. From there on a report is made in one
+way: rows beside the reference are a `Compared`, and `Compared.drifts` are its findings.
 """
 
 from __future__ import annotations
@@ -9,36 +10,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Literal, final
+from math import nan
+from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import checks, effects
+from modelkit.drift import checks
 from modelkit.drift.alarms import counts_in
 from modelkit.drift.cells import CELLS, GONE, Feature
-from modelkit.drift.effects import UnitSides
-from modelkit.drift.notes import Acknowledgement, united
+from modelkit.drift.effects import row_effects, unit_effects
+from modelkit.drift.labelfree import Estimate
+from modelkit.drift.notes import united
 from modelkit.drift.open_unit import Units
-from modelkit.drift.performance import stream_performance
+from modelkit.drift.outputs import scores_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.segments import Latest, latest_of, segment_drifts
+from modelkit.drift.segments import latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
+from modelkit.drift.sources import Losses
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import many, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.stats.evidence import Guarantee
+from modelkit.stats.ranks import expected_area
 
 NO_COUNTS = (0,) * CELLS
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
+OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
+OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known
 
 
 @final
 @dataclass(frozen=True)
 class Compared:
-    """The rows of one stratum beside the reference, for d features.
+    """The rows of one stratum beside the reference, for d features; copies, but for the reference.
 
     `reference` and `counts` are (d, 67), `changed` and `material` the p-values of each feature, and
     `began` the row at which its best bet began; empty where there are none. `values` is how many of
@@ -58,17 +64,20 @@ class Compared:
     at_alarm: Mapping[str, Many[int]] = field(default_factory=dict)
     effects: Callable[[int], tuple[Effect, ...]] | None = None
 
-    def drifts(self) -> list[FeatureDrift]:
+    def drifts(self) -> tuple[FeatureDrift, ...]:
         """The findings on each feature."""
-        return [self._drift(j, feature) for j, feature in enumerate(self.features)]
+        return tuple(self._drift(j, feature) for j, feature in enumerate(self.features))
 
     def _drift(self, j: int, feature: Feature) -> FeatureDrift:
         reference, counts = self.reference[j], self.counts[j]
-        before, now = _shares(reference), _shares(counts)
-        then = _shares(np.array(self.at_alarm.get(feature.name, NO_COUNTS)))
+        then = np.array(self.at_alarm.get(feature.name, NO_COUNTS))
+        before, now, alarmed = (own / max(own.sum(), 1) for own in (reference, counts, then))
         labels = feature.labels()
-        shown = _shown_cells(labels, before + now + then)
+        used = np.any([before, now, alarmed], axis=0).tolist()
+        # Cells that any rows are in, and empty ones between edges.
+        shown = [i for i, own in enumerate(labels) if used[i] or (own and own[0] not in "-+(")]
         changed, material = (p[j] if p else None for p in (self.changed, self.material))
+        suspect = any(p is not None and p < SUSPECT for p in (changed, material))
         rows = int(counts.sum())
         return FeatureDrift(
             feature=feature.name,
@@ -80,230 +89,161 @@ class Compared:
             effects=self._effects(j, feature),
             missing=(float(before[GONE]), float(now[GONE])),
             weight=feature.weight,
-            began=self._began(j, changed, material),
+            began=self.began[j] if suspect and self.began else None,
             cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
             bins=feature.bins(reference, counts),
             reference_rows=int(reference.sum()),
             compared=self.values[j] if self.values else rows,
-            at_alarm=tuple(then[shown].tolist()) if then.any() else (),
+            at_alarm=tuple(alarmed[shown].tolist()) if then.any() else (),
         )
-
-    def _began(self, j: int, *p: float | None) -> int | None:
-        suspect = any(each is not None and each < SUSPECT for each in p)
-        return self.began[j] if suspect and self.began else None
 
     def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
         if self.effects is not None:
             return self.effects(j)
-        return effects.row_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+        return row_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
 
 
-def _shares(counts: Array) -> Array:
-    shares: Array = counts / max(counts.sum(), 1)
-    return shares
-
-
-def _shown_cells(labels: Many[str], shares: Array) -> list[int]:
-    """The cells that any rows are in, and empty ones between edges."""
-    return [
-        i
-        for i, (label, share) in enumerate(zip(labels, shares.tolist(), strict=True))
-        if share or (label and label[0] not in "-+(")
-    ]
-
-
-@final
-@dataclass(frozen=True)
-class Findings:
-    """All that a report is made of, as copies: it may be made while more rows come in.
-
-    `limits` are said beside the assumptions of the profile, `latest` are features in segments, and
-    the other fields are those of a DriftReport.
-    """
-
-    profile: Profile
-    alpha: float
-    kind: Literal["stream", "batch", "span"]
-    rows: int
-    guarantee: str
-    sides: Many[Compared]
-    alarms: tuple[Alarm, ...] = ()
-    limits: Many[str] = ()
-    checks: Many[DriftCheck] = ()
-    performance: Performance | None = None
-    skipped: int = 0
-    times: tuple[float, float] | None = None
-    latest: Many[Latest] = ()
-    acknowledged: tuple[Acknowledgement, ...] = ()
-
-    @cached_property
-    def features(self) -> tuple[FeatureDrift, ...]:
-        """The findings on each feature in each stratum."""
-        return tuple(drift for side in self.sides for drift in side.drifts())
-
-    def report(self) -> DriftReport:
-        """The report, with effect sizes and the tests of segments."""
-        return DriftReport(
-            kind=self.kind,
-            rows=self.rows,
-            reference_rows=self.profile.rows,
-            alpha=self.alpha,
-            guarantee=self.guarantee,
-            assumptions=(*self.profile.assumptions(), *self.limits),
-            alarms=self.alarms,
-            features=self.features,
-            checks=tuple(self.checks),
-            performance=self.performance,
-            skipped=self.skipped,
-            times=self.times,
-            segments=segment_drifts(self.profile.features, self.profile.segments, self.latest),
-            acknowledged=self.acknowledged,
-        )
+def all_drifts(sides: Many[Compared]) -> tuple[FeatureDrift, ...]:
+    """The findings on each feature of each side."""
+    return tuple(drift for side in sides for drift in side.drifts())
 
 
 # A stream.
 
-
-def of_stream(tracker: Tracker) -> Findings:
-    """The evidence so far, and the last 1,024 rows of each stratum or the last 8 units."""
-    found = _of_rows(tracker) if tracker.units is None else _of_units(tracker, tracker.units)
-    return replace(
-        found,
-        alarms=tracker.alarms,
-        performance=stream_performance(tracker),
-        times=tracker.times,
-        latest=latest_of(
-            tracker.profile.features, tracker.segmented, tracker.alarms, tracker.counted
-        ),
-        acknowledged=tracker.notes.of_reference(),
-    )
+Seen = tuple[list[Compared], list[DriftCheck], list[str]]  # and what limits the guarantee, in words
 
 
-def _of_rows(tracker: Tracker) -> Findings:
+def of_stream(tracker: Tracker) -> DriftReport:
+    """The evidence so far, and the last 1,024 rows of each stratum or the last 8 units.
+
+    What is known is copied under the lock; effect sizes and segments take longer, and come after.
+    """
+    with tracker.lock:
+        profile = tracker.profile
+        sides, found, limits = _of_rows(tracker) if tracker.units is None else _of_units(tracker)
+        alarms = tracker.alarms
+        latest = latest_of(profile.features, tracker.segmented, alarms, tracker.counted)
+        estimate = tracker.label_free.recent()
+        report = DriftReport(
+            kind="stream",
+            rows=tracker.rows,
+            reference_rows=profile.rows,
+            alpha=tracker.alpha,
+            guarantee=tracker.terms.promise,
+            assumptions=(*profile.assumptions(), *limits),
+            alarms=alarms,
+            features=(),
+            checks=tuple(found),
+            performance=performance_of(tracker, estimate, {}, tracker.labels.losses),
+            skipped=_skipped(tracker),
+            times=tracker.times,
+            acknowledged=tracker.notes.of_reference(),
+        )
+    segments = segment_drifts(profile.features, profile.segments, latest)
+    return replace(report, features=all_drifts(sides), segments=segments)
+
+
+def _of_rows(tracker: Tracker) -> Seen:
     profile = tracker.profile
     sides = []
-    found: list[DriftCheck] = []
+    found = []
     for s, (name, stream) in enumerate(tracker.streams()):
-        sides.append(_stream_side(tracker, name, stream, profile.features, profile.counts[s]))
+        sides.append(_of_sequence(tracker, name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
     if tracker.together is not None:
         counts = counts_in(profile, None)
-        sides.append(_stream_side(tracker, None, tracker.together, profile.features, counts))
-    labels = profile.target
-    if tracker.labels.target is not None and labels is not None:
-        reference = labels.counts[None]
-        sides.append(
-            _stream_side(tracker, None, tracker.labels.target, [labels.feature], reference)
-        )
-    skipped = sum(stream.left_out for _, stream in tracker.streams())
-    found += checks.strangers(tracker.strangers, tracker.rows, profile.stratum)
-    limits = list(tracker.about_references())
+        sides.append(_of_sequence(tracker, None, tracker.together, profile.features, counts))
+    labels, target = profile.target, tracker.labels.target
+    if labels is not None and target is not None:
+        sides.append(_of_sequence(tracker, None, target, [labels.feature], labels.counts[None]))
+    found += checks.strange_rows(profile, tracker.strangers, tracker.rows)
+    limits = [*tracker.about_references()]
+    skipped = _skipped(tracker)
     if skipped:
         limits.append(
             f"a Monitor: of {tracker.rows + skipped:,} rows, {tracker.rows:,} were looked at, as many as "
             "its budget allows and 64 of each larger call, for alarms, p-values and the recent "
             "rows; checks and the history are of all rows"
         )
-    return Findings(
-        profile,
-        tracker.alpha,
-        "stream",
-        tracker.rows,
-        tracker.terms.promise,
-        sides,
-        limits=limits,
-        checks=found,
-        skipped=skipped,
-    )
+    return sides, found, limits
 
 
-def _stream_side(
+def _skipped(tracker: Tracker) -> int:
+    """The number of rows that a row budget left out."""
+    streams = tracker.streams() if tracker.units is None else []
+    return sum(stream.left_out for _, stream in streams)
+
+
+def _of_sequence(
     tracker: Tracker, name: str | None, stream: Sequence, features: Many[Feature], reference: Array
 ) -> Compared:
-    side = Compared(name, features, reference, _counted(stream))
-    began = stream.began("changed").tolist() if stream.members or stream.blocks else ()
-    return _judged(side, stream, began, stream.values, tracker.alarms)
-
-
-def _judged(
-    side: Compared, sequence: Sequence, began: Many[int | None], values: Array, alarms: Many[Alarm]
-) -> Compared:
-    """A side with the evidence of a sequence, which rests on so many values of each feature."""
-    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == side.stratum]
-    return replace(
-        side,
-        changed=sequence.p("changed").tolist(),
-        material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
-        began=began,
-        values=values.tolist(),
-        at_alarm={alarm.feature: alarm.counts for alarm in counted},
+    """The last 1,024 rows of a stratum, with the evidence of all."""
+    side = Compared(
+        name,
+        features,
+        reference,
+        _recent(stream),
+        began=stream.began("changed").tolist() if stream.members or stream.blocks else (),
+        values=stream.values.tolist(),
     )
+    return _with_evidence(side, stream, tracker.alarms)
 
 
-def _counted(stream: Sequence) -> Array:
+def _recent(stream: Sequence) -> Array:
     """The counts (d, 67) of the last 1,024 rows."""
     counts: Array = stream.recent().sum(axis=0, dtype=np.int64)
     return counts
 
 
-def _of_units(tracker: Tracker, units: Units) -> Findings:
+def _with_evidence(side: Compared, sequence: Sequence, alarms: Many[Alarm]) -> Compared:
+    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == side.stratum]
+    return replace(
+        side,
+        changed=sequence.p("changed").tolist(),
+        material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
+        at_alarm={alarm.feature: alarm.counts for alarm in counted},
+    )
+
+
+def _of_units(tracker: Tracker) -> Seen:
     profile = tracker.profile
+    units = tracker.of_units()
     sequence = units.sequence
     recent = sequence.recent()
-    side = _judged(
+    side = replace(
         units_side(profile, recent, units.last_strata(len(recent))),
-        sequence,
-        [None if unit is None else unit.before for unit in units.began()],
-        (sequence.totals - units.open_counts).sum(axis=1),
-        tracker.alarms,
+        began=[None if unit is None else unit.before for unit in units.began()],
+        values=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
     )
-    found = [
-        *checks.unseen(profile.features, sequence.totals),
-        *checks.units_left_out(profile, units),
-    ]
-    return Findings(
-        profile,
-        tracker.alpha,
-        "stream",
-        tracker.rows,
-        tracker.terms.promise,
-        [side, *_labels_side(tracker)],
-        limits=[*_progress(units), *tracker.about_references()],
-        checks=found,
-    )
+    sides = [_with_evidence(side, sequence, tracker.alarms)]
+    labels, target = profile.target, tracker.labels.target
+    # Labels come without units, and are not judged.
+    if labels is not None and target is not None and (counts := _recent(target)).any():
+        sides.append(Compared(None, [labels.feature], labels.counts[None], counts))
+    unseen = checks.unseen(profile.features, sequence.totals)
+    limits = [*_progress(units), *tracker.about_references()]
+    return sides, [*unseen, *checks.units_left_out(profile, units)], limits
 
 
 def units_side(profile: Profile, counts: Array, strata: Many[int]) -> Compared:
     """Units with counts (units, d, 67) beside those of the reference."""
-    units = profile.units
-    reference = profile.counts.sum(axis=0)
 
     def effects(j: int) -> tuple[Effect, ...]:
-        feature = profile.features[j]
-        sides = None if units is None else UnitSides.of(units, feature, j, counts[:, j], strata)
-        return () if sides is None else sides.effects()
+        measure = unit_effects(profile.units, profile.features[j], j, counts[:, j], strata)
+        return () if measure is None else measure()
 
-    recent = counts.sum(axis=0) if len(counts) else np.zeros_like(reference)
+    reference = profile.counts.sum(axis=0)
+    recent = counts.sum(axis=0, dtype=np.int64)
     return Compared(None, profile.features, reference, recent, effects=effects)
 
 
-def _labels_side(tracker: Tracker) -> list[Compared]:
-    """The last labels beside those of the reference; they come without units, and are not judged."""
-    labels = tracker.profile.target
-    stream = tracker.labels.target
-    if labels is None or stream is None:
-        return []
-    counts = _counted(stream)
-    return [Compared(None, [labels.feature], labels.counts[None], counts)] if counts.any() else []
-
-
-def _progress(stream: Units) -> list[str]:
+def _progress(units: Units) -> list[str]:
     """How far a stream has come, in words."""
-    last = f", the last {stream.trail[-1].name}" if stream.trail else ""
-    said = [f"{many(stream.sequence.blocks, stream.unit)} judged{last}"]
-    if stream.open_rows and stream.open_key is not None:
-        name = unit_name(stream.unit, stream.open_key)
-        said.append(f"{stream.open_rows:,} rows of {name} wait until it is complete")
+    last = f", the last {units.trail[-1].name}" if units.trail else ""
+    said = [f"{many(units.sequence.blocks, units.unit)} judged{last}"]
+    if units.open_rows and units.open_key is not None:
+        name = unit_name(units.unit, units.open_key)
+        said.append(f"{units.open_rows:,} rows of {name} wait until it is complete")
     return said
 
 
@@ -316,29 +256,32 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
     profile = first.profile
     rows = sum(tracker.rows for tracker in trackers)
     sides = []
-    alarms: list[Alarm] = []
-    found: list[DriftCheck] = []
+    alarms = []
+    found = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
         p, enough = _mean_evidence(streams, first.guarantee)
-        recent = _summed([_counted(stream) for stream in streams])
+        recent = np.sum([_recent(stream) for stream in streams], axis=0)
+        totals = np.sum([stream.totals for stream in streams], axis=0)
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
         crossed = [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
         alarms += [first.alarm(s, crossing) for crossing in crossed]
-        found += checks.unseen(profile.features, _summed([own.totals for own in streams]))
-    strange = sum(tracker.strangers for tracker in trackers)
-    return Findings(
-        profile,
-        first.alpha,
-        "stream",
-        rows,
-        f"of the mean of {len(trackers)} workers' evidence, read once: {first.terms.promise}",
-        sides,
+        found += checks.unseen(profile.features, totals)
+    found += checks.strange_rows(profile, sum(own.strangers for own in trackers), rows)
+    limit = "changed, performance and labels need one sequence, and are not merged"
+    return DriftReport(
+        kind="stream",
+        rows=rows,
+        reference_rows=profile.rows,
+        alpha=first.alpha,
+        guarantee=f"of the mean of {len(trackers)} workers' evidence, read once: {first.terms.promise}",
+        assumptions=(*profile.assumptions(), limit),
         alarms=tuple(alarms),
-        limits=["changed, performance and labels need one sequence, and are not merged"],
-        checks=[*found, *checks.strangers(strange, rows, profile.stratum)],
+        features=all_drifts(sides),
+        checks=tuple(found),
+        performance=None,
         acknowledged=united([tracker.notes for tracker in trackers]),
-    ).report()
+    )
 
 
 def _mean_evidence(streams: Many[Sequence], guarantee: Guarantee) -> tuple[list[float], list[int]]:
@@ -349,6 +292,51 @@ def _mean_evidence(streams: Many[Sequence], guarantee: Guarantee) -> tuple[list[
     return anytime_p(wealth, staked).tolist(), enough.tolist()
 
 
-def _summed(counts: Many[Array]) -> Array:
-    total: Array = np.sum(counts, axis=0)
-    return total
+# The performance of the model.
+
+
+def performance_of(
+    tracker: Tracker,
+    estimate: Estimate | None,
+    answers: Mapping[str, Array],
+    losses: Losses | None = None,
+) -> Performance | None:
+    """The loss of labelled rows, and what an estimate lets one expect; the AUC needs the answers."""
+    baseline = tracker.profile.baseline
+    calibration = tracker.profile.calibration
+    if losses is None and estimate is None:
+        return None
+    found = Performance(
+        labelled=0 if losses is None else losses.rows,
+        loss=None if losses is None else losses.interval(),
+        baseline=None if baseline is None else baseline.interval(),
+        estimated={},
+    )
+    if calibration is None or estimate is None:
+        return found
+    estimated = {"accuracy": calibration.interval(estimate)}
+    k = calibration.positive
+    two = len(calibration.classes) == 2
+    rates = estimate.rates(k) if two else {}
+    if two and "probabilities" in answers:
+        scores = scores_of(answers["probabilities"])
+        rates["auc"] = expected_area(scores, calibration.probabilities(scores)[:, 1])
+    return replace(
+        found,
+        estimated=estimated | {name: (value, nan, nan) for name, value in rates.items()},
+        unsupported=_unsupported(tracker, estimate),
+        positive=calibration.classes[k] if two else "",
+    )
+
+
+def _unsupported(tracker: Tracker, estimate: Estimate) -> str | None:
+    """The reasons for which a label-free estimate is not to be relied on."""
+    reasons = [
+        f"{alarm.feature} changed"
+        for alarm in tracker.alarms
+        if alarm.kind == "changed" and alarm.feature.endswith(OF_VECTORS)
+    ]
+    share = estimate.outside / estimate.rows
+    if share > OUTSIDE:
+        reasons.append(f"{share:.0%} of the probabilities are beyond the reference's")
+    return f"outside reference support: {'; '.join(reasons)}" if reasons else None

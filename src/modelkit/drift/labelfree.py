@@ -25,7 +25,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import UsageError
 from modelkit.stats.influence import ratio
-from modelkit.stats.intervals import special_functions
+from modelkit.stats.intervals import LEVEL_95, special_functions
 from modelkit.stats.isotonic import calibrate, fit_isotonic
 from modelkit.stats.tests import resampled
 
@@ -96,16 +96,22 @@ class Calibration:
             predicted: (n,), the predicted class numbers; None for the classes of largest score.
         """
         chosen = likeliest_class(scores) if predicted is None else predicted
-        held = _HeldOut.of(scores, labels, chosen)
-        knots = held.fitted()
-        points = np.quantile(held.columns, np.linspace(0, 1, POINTS), axis=0).T
-        moved, gaps = held.bootstrapped(knots, points, rng)
-        value = float(held.excess(knots).mean())
-        accuracy = float(held.right.mean())
-        gap = Gap(
-            value=value, variance=accuracy * (1 - accuracy) / len(labels), deviations=gaps - value
-        )
-        return cls(classes, knots, points, moved, gap)
+        right = chosen == labels
+        columns = _score_columns(scores)
+        n, width = columns.shape
+        targets = labels[:, None] == (np.arange(width) if width > 1 else np.array([1]))
+        knots = _fits(columns, targets)
+        value = float((_of_chosen(columns, knots, chosen) - right).mean())
+        points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
+        deviations = np.empty((width, FITS, POINTS), np.float32)
+        gaps = np.empty(FITS)
+        for fit, weights in enumerate(resampled(n, FITS, rng)):
+            own = _fits(columns, targets, weights)
+            deviations[:, fit] = (_raw(points.T, own) - _raw(points.T, knots)).T
+            gaps[fit] = (weights * (_of_chosen(columns, own, chosen) - right)).sum() / n
+        accuracy = float(right.mean())
+        gap = Gap(value, accuracy * (1 - accuracy) / n, gaps - value)
+        return cls(classes, knots, points, deviations, gap)
 
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
@@ -117,7 +123,7 @@ class Calibration:
     def estimate(self, scores: Array, predicted: Array) -> Estimate:
         """The performance to be expected of rows with these scores and predicted class numbers."""
         columns = _score_columns(scores)
-        p = self.probabilities(scores)
+        p = _shares(columns, self.knots)
         classes = p.shape[1]
         right = p[np.arange(len(p)), predicted]
         low = np.array([knots[0, 0] for knots in self.knots])
@@ -146,19 +152,21 @@ class Calibration:
         ]
         return np.stack(parts)
 
-    def accuracy(self, estimate: Estimate) -> tuple[float, float]:
-        """The accuracy to be expected, and the standard deviation of the realised one about it.
+    def interval(self, estimate: Estimate) -> tuple[float, float, float]:
+        """The accuracy to be expected, with an interval for the realised one: low and high end.
 
         The gap that the calibration has on the reference is taken off. The labels are random, the
         fits are uncertain, and so is the gap: where nothing has changed, the estimate is about the
-        accuracy of the reference, and not known better than that.
+        accuracy of the reference, and not known better than that. The interval holds the realised
+        one with a probability of about 0.95 where P(label | score) has not changed.
         """
         moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull) / estimate.rows
-        of_labels = estimate.variance / estimate.rows**2
         of_fits = float(np.square(moved - self.gap.deviations).mean())
-        of_fits = max(of_fits, self.gap.variance)
+        of_labels = estimate.variance / estimate.rows**2
+        deviation = sqrt(of_labels + max(of_fits, self.gap.variance))
+        reach = float(special_functions().ndtri((1 + LEVEL_95) / 2)) * deviation
         value = min(max(estimate.accuracy - self.gap.value, 0.0), 1.0)
-        return value, sqrt(of_labels + of_fits)
+        return value, max(value - reach, 0.0), min(value + reach, 1.0)
 
 
 def with_positive(calibration: Calibration | None, positive: object) -> Calibration:
@@ -178,59 +186,15 @@ def likeliest_class(scores: Array) -> Array:
     return chosen.astype(np.int64)
 
 
-@dataclass(frozen=True)
-class _HeldOut:
-    """Held-out rows.
+def _fits(columns: Array, targets: Array, weights: Array | None = None) -> tuple[Array, ...]:
+    """An isotonic fit of each column, (n, C), to whether its class was right, (n, C)."""
+    pairs = zip(columns.T, targets.T, strict=True)
+    return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
 
-    Args:
-        columns: their scores, (n, C).
-        targets: whether each score is that of the label, (n, C).
-        chosen: the class numbers that were predicted, (n,).
-        right: whether they were right, (n,).
-    """
 
-    columns: Array
-    targets: Array
-    chosen: Array
-    right: Array
-
-    @staticmethod
-    def of(scores: Array, labels: Array, chosen: Array) -> _HeldOut:
-        """Rows with scores (n,) or (n, C), and the numbers of their classes, (n,)."""
-        columns = _score_columns(scores)
-        width = columns.shape[1]
-        positive = np.arange(width) if width > 1 else np.array([1])
-        targets = labels[:, None] == positive
-        return _HeldOut(columns, targets, chosen, chosen == labels)
-
-    def fitted(self, weights: Array | None = None) -> tuple[Array, ...]:
-        """An isotonic fit of each column."""
-        pairs = zip(self.columns.T, self.targets.T, strict=True)
-        return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
-
-    def excess(self, knots: Sequence[Array]) -> Array:
-        """The calibrated probability that each row was right, less whether it was, (n,)."""
-        expected = _shares(self.columns, knots)[np.arange(len(self.chosen)), self.chosen]
-        above: Array = expected - self.right
-        return above
-
-    def bootstrapped(
-        self, knots: Sequence[Array], points: Array, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
-        """What fits to bootstrapped rows say.
-
-        They are how far each fit is from `knots` at `points` (C, 32), float32 (C, 32 fits, 32), and
-        its mean excess on its own rows, (32 fits,).
-        """
-        n = len(self.right)
-        moved = np.empty((len(knots), FITS, POINTS), np.float32)
-        gaps = np.empty(FITS)
-        for fit, weights in enumerate(resampled(n, FITS, rng)):
-            own = self.fitted(weights)
-            away = _raw(points.T, own) - _raw(points.T, knots)
-            moved[:, fit] = away.T
-            gaps[fit] = (weights * self.excess(own)).sum() / n
-        return moved, gaps
+def _of_chosen(columns: Array, knots: Sequence[Array], chosen: Array) -> Array:
+    """The calibrated probability that each row is of its chosen class, (n,)."""
+    return _shares(columns, knots)[np.arange(len(chosen)), chosen]
 
 
 def _raw(columns: Array, knots: Sequence[Array]) -> Array:
@@ -299,69 +263,54 @@ class Estimate:
         """The expected share of right predictions; NaN without rows."""
         return _share(self.hits.sum(), self.rows)
 
-    def precision(self, k: int = 1) -> float:
-        """The expected share of right predictions among those of class k."""
-        return _share(self.hits[k], self.predicted[k])
+    def rates(self, k: int = 1) -> dict[str, float]:
+        """The expected precision, recall and F1 of class k; NaN where one is not defined."""
+        hits, predicted, actual = self.hits[k], self.predicted[k], self.actual[k]
+        return {
+            "precision": _share(hits, predicted),
+            "recall": _share(hits, actual),
+            "f1": _share(2 * hits, predicted + actual),
+        }
 
-    def recall(self, k: int = 1) -> float:
-        """The expected share of right predictions among the rows of class k."""
-        return _share(self.hits[k], self.actual[k])
 
-    def f1(self, k: int = 1) -> float:
-        """The harmonic mean of precision and recall of class k."""
-        return _share(2 * self.hits[k], self.predicted[k] + self.actual[k])
+def estimate_of(calibration: Calibration | None, answers: Mapping[str, Array]) -> Estimate | None:
+    """The performance that probabilities let one expect, if they can be calibrated.
 
-    def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float, float]:
-        """The accuracy to be expected, with an interval for the realised one: low and high end.
-
-        It holds it with a probability of about `level` where P(label | score) has not changed.
-        """
-        value, deviation = calibration.accuracy(self)
-        reach = float(special_functions().ndtri((1 + level) / 2)) * deviation
-        return value, max(value - reach, 0.0), min(value + reach, 1.0)
+    Raises UsageError for another number of classes. Rows with NaN are left out.
+    """
+    shares = answers.get("probabilities")
+    if calibration is None or shares is None or not len(shares):
+        return None
+    classes = calibration.classes
+    if shares.shape[1:] != (len(classes),):
+        raise UsageError(
+            f"probabilities have shape {shares.shape}; the profile has {len(classes)} classes"
+        )
+    whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
+    if not whole.all():
+        return estimate_of(calibration, {name: array[whole] for name, array in answers.items()})
+    predicted = class_numbers(answers.get("label"), classes)
+    if predicted is None:
+        predicted = shares.argmax(axis=1)
+    return calibration.estimate(scores_of(shares), predicted)
 
 
 @final
 class LabelFree:
-    """Estimates of the rows of a stream; without a calibration there are none."""
+    """The estimates of the last rows of a stream."""
 
     changing = ("_estimates",)
     entries: ClassVar[Mapping[str, Any]] = {"_estimates": Estimate}
 
-    def __init__(self, calibration: Calibration | None) -> None:
-        self._calibration = calibration
+    def __init__(self) -> None:
         self._estimates: list[Estimate | None] = [None, None]
-
-    def of(self, answers: Mapping[str, Array]) -> Estimate | None:
-        """The performance that probabilities let one expect, if they can be calibrated.
-
-        Raises UsageError for another number of classes. Rows with NaN are left out.
-        """
-        calibration = self._calibration
-        shares = answers.get("probabilities")
-        if calibration is None or shares is None or not len(shares):
-            return None
-        classes = calibration.classes
-        if shares.shape[1:] != (len(classes),):
-            raise UsageError(
-                f"probabilities have shape {shares.shape}; the profile has {len(classes)} classes"
-            )
-        whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
-        if not whole.all():
-            return self.of({name: array[whole] for name, array in answers.items()})
-        predicted = class_numbers(answers.get("label"), classes)
-        if predicted is None:
-            predicted = shares.argmax(axis=1)
-        return calibration.estimate(scores_of(shares), predicted)
 
     def add(self, estimate: Estimate | None) -> None:
         """Take rows into the estimate."""
+        earlier, lately = self._estimates
         if estimate is None:
             return
-        earlier, lately = self._estimates
-        if lately is None:
-            self._estimates = [earlier, estimate]
-        elif lately.rows >= RECENT_ESTIMATED:
+        if lately is None or lately.rows >= RECENT_ESTIMATED:
             self._estimates = [lately, estimate]
         else:
             self._estimates = [earlier, lately + estimate]
@@ -369,6 +318,4 @@ class LabelFree:
     def recent(self) -> Estimate | None:
         """The estimate of the last 1,024 rows and up to as many before."""
         earlier, lately = self._estimates
-        if earlier is None or lately is None:
-            return lately
-        return earlier + lately
+        return lately if earlier is None or lately is None else earlier + lately

@@ -9,65 +9,44 @@ largest of all features under the same choice, so the p-values hold for all feat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, comb
-from typing import final
+from math import ceil, comb, prod
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import SCORES, unit_scores
-from modelkit.drift.units import ReferenceUnits, group_table, shares_of
+from modelkit.drift.units import ReferenceUnits
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
 
 
-@final
-@dataclass(frozen=True)
-class UnitComparison:
-    """The p-value of each feature, adjusted for all; the score behind it; and the least possible.
-
-    The p-value of a feature that is not tested is None.
-    """
-
-    p: list[float | None]
-    scores: list[str]
-    least: float
-
-
-def compare_units(
-    profile: Profile, counts: Array, strata: Sequence[int], *, alpha: float, seed: int
-) -> UnitComparison:
-    """Compare units with those of the reference of a profile.
-
-    Args:
-        profile: the past, with units.
-        counts: of the units to test, int64 (k, d, 67).
-        strata: the numbers of their strata.
-        alpha: the level, which the number of draws depends on.
-        seed: of the choices that are drawn, where there are too many to list.
-    """
-    used = np.array([feature.weight > 0 for feature in profile.features])
-    if profile.units is None or not len(counts):
-        return UnitComparison([None] * len(used), [SCORES[0]] * len(used), 1.0)
-    table = group_table(profile.features)
-    shares = np.array([shares_of(unit, table) for unit in counts])
-    return permuted(profile.units, shares, strata, used, alpha=alpha, seed=seed)
-
-
 def permuted(
-    reference: ReferenceUnits,
+    reference: ReferenceUnits | None,
     shares: Array,
     strata: Sequence[int],
     used: Array,
     *,
     alpha: float,
     seed: int,
-) -> UnitComparison:
-    """The same for what is kept of units, uint16 (k, d, 16); `used`, bool (d,), says what is tested."""
-    groups = _by_stratum(reference, shares, np.array(strata))
+) -> tuple[list[float | None], list[str], float]:
+    """Compare units with those of a reference.
+
+    Args:
+        reference: its units.
+        shares: what is kept of the units to test, uint16 (k, d, 16).
+        strata: the numbers of their strata.
+        used: which features are tested, bool (d,).
+        alpha: the level, which the number of draws depends on.
+        seed: of the choices that are drawn, where there are too many to list.
+
+    Returns:
+        The p-value of each feature, adjusted for all, None where it is not tested; the name of the
+        score behind it; and the least p-value that there may be.
+    """
+    if reference is None or not len(shares):
+        return [None] * len(used), [SCORES[0]] * len(used), 1.0
+    groups = _by_stratum(reference, shares, strata)
     last = [scores[len(scores) - k :].sum(axis=0) for scores, k in groups]
     seen = np.abs(np.sum(last, axis=0))
     least, sums = _choices(groups, alpha, np.random.default_rng(seed))
@@ -78,36 +57,31 @@ def permuted(
     differences = seen.max(axis=1) * (1 - TIE)
     p = (largest >= differences[:, None]).mean(axis=1).tolist()
     tested = [value if use else None for value, use in zip(p, used.tolist(), strict=True)]
-    return UnitComparison(tested, [SCORES[i] for i in seen.argmax(axis=1).tolist()], least)
+    return tested, [SCORES[i] for i in seen.argmax(axis=1).tolist()], least
 
 
 Scored = list[tuple[Array, int]]
 
 
-def _by_stratum(reference: ReferenceUnits, shares: Array, strata: Array) -> Scored:
+def _by_stratum(reference: ReferenceUnits, shares: Array, strata: Sequence[int]) -> Scored:
     """For each stratum the scores of its units, those to test last, and the number of these.
 
     Only units with values of the same features change places. One without values of a feature would
     never differ by it, so that those with values would seem to differ more than they do.
     """
-    members: dict[tuple[int, bytes], list[int]] = {}
-    of_reference: dict[tuple[int, bytes], list[int]] = {}
-    for i, key in enumerate(_kinds(shares, strata)):
-        members.setdefault(key, []).append(i)
-    for i, key in enumerate(_kinds(reference.shares, reference.strata)):
-        of_reference.setdefault(key, []).append(i)
+    units = np.concatenate([reference.shares, shares])
+    present: Array = np.any(units, axis=2)
+    having = [own.tobytes() for own in present]
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for i, key in enumerate(zip([*reference.strata.tolist(), *strata], having, strict=True)):
+        alike.setdefault(key, []).append(i)
     groups = []
-    for key in sorted(members):
-        own = reference.shares[of_reference.get(key, [])]
-        bag = np.concatenate([own, shares[members[key]]])
-        groups.append((_standardised(bag), len(members[key])))
+    for key in sorted(alike):
+        members = np.array(alike[key])
+        tested = int((members >= len(reference.shares)).sum())
+        if tested:
+            groups.append((_standardised(units[members]), tested))
     return groups
-
-
-def _kinds(shares: Array, strata: Array) -> list[tuple[int, bytes]]:
-    """The stratum of each unit, and which features it has values of."""
-    present: Array = np.any(shares, axis=2)
-    return [(int(s), own.tobytes()) for s, own in zip(strata, present, strict=True)]
 
 
 def _choices(groups: Scored, alpha: float, rng: np.random.Generator) -> tuple[float, Array]:
@@ -115,24 +89,21 @@ def _choices(groups: Scored, alpha: float, rng: np.random.Generator) -> tuple[fl
 
     One unit may be each of the units; of more, choices are drawn.
     """
-    if len(groups) == 1 and groups[0][1] == 1:
-        scores, _ = groups[0]
-        return 1 / len(scores), np.abs(scores)
+    if [k for _, k in groups] == [1]:
+        return 1 / len(groups[0][0]), np.abs(groups[0][0])
     draws = max(FEWEST_DRAWS, ceil(1 / alpha) - 1)
     sums = np.sum([_drawn(scores, k, draws, rng) for scores, k in groups], axis=0)
-    choices = 1
-    for scores, k in groups:
-        choices *= comb(len(scores), k)
+    choices = prod(comb(len(scores), k) for scores, k in groups)
     return max(1 / (draws + 1), 1 / choices), np.abs(sums)
 
 
-def _standardised(bag: Array) -> Array:
+def _standardised(units: Array) -> Array:
     """The scores of units less their mean over all, in standard deviations, (n, d, 3).
 
     A unit without values of a feature has 0.
     """
-    scores = unit_scores(bag)
-    present = (bag > 0).any(axis=2, keepdims=True)
+    scores = unit_scores(units)
+    present = units.any(axis=2, keepdims=True)
     n = np.maximum(present.sum(axis=0), 1)
     centred = np.where(present, scores - (scores * present).sum(axis=0) / n, 0.0)
     spread = np.sqrt((centred**2).sum(axis=0) / n)

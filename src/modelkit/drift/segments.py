@@ -16,7 +16,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.counts import count_by
-from modelkit.drift.effects import main_effect
+from modelkit.drift.effects import row_effects
 from modelkit.drift.values import Alarm, SegmentDrift
 from modelkit.errors import UsageError
 from modelkit.stats.exact import lasting_test
@@ -277,7 +277,7 @@ def _in_segments(
             rows=int(now[k]),
             share=(float(before[k] / before.sum()), float(now[k] / now.sum())),
             p=lasting_test(latest[:, k], reference[k], first, ordered=ordered),
-            effect=main_effect(recent[k], reference[k], ordered=ordered),
+            effect=row_effects(recent[k], reference[k], ordered=ordered)[0],
         )
         for k in np.flatnonzero((now > 0) & (before > 0)).tolist()
     ]

@@ -13,7 +13,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alarms import Terms, counts_in, row_alarm, unit_alarm
 from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
-from modelkit.drift.labelfree import Estimate, LabelFree
+from modelkit.drift.labelfree import Estimate, LabelFree, estimate_of
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
@@ -99,7 +99,7 @@ class Tracker(Turns):
         self.segmented = Segmented(profile.segments if tested else (), profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
-        self.label_free = LabelFree(profile.calibration)
+        self.label_free = LabelFree()
         self.terms = Terms.of(profile, shares, alpha)
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
@@ -316,7 +316,7 @@ class Tracker(Turns):
 
     def expect(self, answers: Mapping[str, Array]) -> None:
         """Take answers into the label-free estimate. Raises UsageError for what does not fit."""
-        self.label_free.add(self.label_free.of(answers))
+        self.label_free.add(estimate_of(self.profile.calibration, answers))
 
     # Calls, which are read by a reference without the lock, and taken under it.
 
@@ -336,7 +336,7 @@ class Tracker(Turns):
 
         def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
             rows = profile.layout.encode(X, scores, at)
-            estimate = LabelFree(profile.calibration).of(rows.answers)  # may refuse them
+            estimate = estimate_of(profile.calibration, rows.answers)  # may refuse them
             return rows, estimate, self.now() if rows.seconds is None else rows.seconds
 
         return self._taken(read, lambda call: self._take(*call, order))

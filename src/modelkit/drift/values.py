@@ -23,8 +23,8 @@ class Effect:
     high: float
 
     @staticmethod
-    def later(measure: Callable[[], Effect]) -> Effect:
-        """What `measure` gives, once somebody looks at it: four hundred alarms at once cost little."""
+    def later(measure: Callable[[], tuple[Effect, ...]]) -> Effect:
+        """The first of what `measure` gives, once somebody looks at it: four hundred alarms at once cost little."""
         effect = object.__new__(Effect)
         vars(effect)["_measure"] = measure
         return effect
@@ -35,7 +35,7 @@ class Effect:
         held = vars(self)
         measure = held.get("_measure")
         if measure is not None:  # no other thread was sooner
-            held.update(vars(measure()))
+            held.update(vars(measure()[0]))
             held.pop("_measure", None)
         return held[name]
 

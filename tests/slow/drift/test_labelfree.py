@@ -15,7 +15,7 @@ def test_the_interval_holds_the_accuracy_that_comes_out(rows):
         calibration = Calibration.fit(CLASSES, *rows(rng, 500), rng)
         scores, labels = rows(rng, 400)
         predicted = scores.argmax(axis=1) if scores.ndim == 2 else (scores >= 0.5).astype(int)
-        _, low, high = calibration.estimate(scores, predicted).interval(calibration)
+        _, low, high = calibration.interval(calibration.estimate(scores, predicted))
         held += low <= (predicted == labels).mean() <= high
     assert held >= 88
 
@@ -51,7 +51,7 @@ def test_the_interval_covers_with_many_classes_and_few_rows(classes, reference, 
         names = tuple(map(str, range(classes)))
         calibration = Calibration.fit(names, scores, labels, rng)
         scores, predicted, labels = draw(batch)
-        value, low, high = calibration.estimate(scores, predicted).interval(calibration)
+        value, low, high = calibration.interval(calibration.estimate(scores, predicted))
         accuracy = (predicted == labels).mean()
         held += low <= accuracy <= high
         errors.append(value - accuracy)

@@ -27,8 +27,8 @@ def exactly():
 def test_expected_performance_has_its_reference_values():
     got = exactly().estimate(P, (P >= 0.5).astype(int))
     assert got.accuracy == pytest.approx(0.75)
-    assert (got.precision(), got.recall()) == pytest.approx((0.71, 0.86585366))
-    assert got.f1() == pytest.approx(0.78021978)
+    rates = {"precision": 0.71, "recall": 0.86585366, "f1": 0.78021978}
+    assert got.rates() == pytest.approx(rates)
     assert got.variance**0.5 / len(P) == pytest.approx(0.14604151)
     assert expected_area(P, P) == pytest.approx(0.81894934)
 
@@ -46,7 +46,7 @@ def test_where_labels_are_known_the_area_is_that_of_scikit_learn(rows):
 def test_what_cannot_be_divided_is_nan():
     got = exactly().estimate(np.zeros(3), np.zeros(3, int))
     area = expected_area(np.arange(3.0), np.zeros(3))
-    assert np.isnan([got.precision(), got.recall(), got.f1(), area]).all()
+    assert np.isnan([*got.rates().values(), area]).all()
     assert (got.accuracy, got.variance) == (1, 0)
 
 
@@ -59,9 +59,9 @@ def test_an_estimate_is_the_expected_confusion_of_calibrated_scores():
     p = calibrate(scores, calibration.knots[0])
     tp, tn = p[positive].sum(), (1 - p)[~positive].sum()
     assert estimate.accuracy == pytest.approx((tp + tn) / 500)
-    assert estimate.precision() == pytest.approx(tp / positive.sum())
-    assert estimate.recall() == pytest.approx(tp / p.sum())
-    assert estimate.f1() == pytest.approx(2 * tp / (positive.sum() + p.sum()))
+    precision, recall = tp / positive.sum(), tp / p.sum()
+    f1 = 2 * tp / (positive.sum() + p.sum())
+    assert [*estimate.rates().values()] == pytest.approx([precision, recall, f1])
     assert estimate.variance == pytest.approx((p * (1 - p)).sum())
 
 
@@ -80,7 +80,7 @@ def test_estimates_of_parts_add_up_to_that_of_the_whole(cut):
             assert np.asarray(getattr(parts, name)) == pytest.approx(
                 np.asarray(getattr(whole, name)), abs=1e-9
             )
-        assert parts.interval(calibration) == pytest.approx(whole.interval(calibration))
+        assert calibration.interval(parts) == pytest.approx(calibration.interval(whole))
 
 
 def test_rows_that_are_harder_are_seen_without_labels():
@@ -98,7 +98,7 @@ def test_a_change_of_what_labels_mean_is_not_seen():
     scores, labels = binary_rows(rng, 5000)
     predicted = (scores >= 0.5).astype(int)
     estimate = calibration.estimate(scores, predicted)
-    assert estimate.interval(calibration)[1] > (predicted == 1 - labels).mean() + 0.2
+    assert calibration.interval(estimate)[1] > (predicted == 1 - labels).mean() + 0.2
 
 
 def test_probabilities_sum_to_1_and_unseen_scores_are_counted():
@@ -132,4 +132,4 @@ def test_a_calibration_survives_the_round_trip():
     plain = freeze(calibration, arrays)
     back = read_object(Calibration, thaw(None, plain, arrays), "it")
     estimate = calibration.estimate(*multiclass_rows(rng, 300))
-    assert estimate.interval(back) == estimate.interval(calibration)
+    assert back.interval(estimate) == calibration.interval(estimate)
