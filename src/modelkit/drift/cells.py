@@ -41,7 +41,6 @@ EDGES = 63
 COARSE_CELLS = 16
 EDGE_SLOTS = 1 << 11  # of equal width, which say between which edges a number lies
 MANY_VALUES = 192  # from which looking them up in slots is faster than searching the edges
-SORTED_FROM = 2048  # values from which sorting them is faster than finding the cell of each
 BINS = 10  # of about a tenth of the reference each
 LONGEST_NAME = 32  # of a category's name; a longer one is known by its hash
 TAIL_SHARE = 0.001  # of the training rows, beyond the outermost edges, where there are enough rows
@@ -163,14 +162,6 @@ class Feature:
         firsts = 1 + of_edges.searchsorted(np.arange(EDGE_SLOTS + 2))
         return firsts.astype(np.uint8), grid[firsts]
 
-    def count(self, values: Array) -> Array:
-        """The number of values in each cell, int64 (67,); faster than counting `cells` of many."""
-        if self.kind == "category" or len(values) < SORTED_FROM:
-            return np.bincount(self.cells(values), minlength=CELLS)
-        numbers = np.sort(as_numbers(values, self.kind, self.name))
-        upto = numbers.searchsorted(self._grid, side="right")
-        return np.diff(np.append(upto, len(numbers)), prepend=0)
-
     def _categories(self, values: Array) -> Array:
         lookup = self._lookup
         values = all_missing(values)
@@ -244,11 +235,10 @@ def _next_to_deciles(reference: Array, ends: int) -> list[int]:
     """The cells, of the first `ends`, at whose ends the bins of counts (66,) end."""
     upto = np.cumsum(reference)[:ends]
     total = reference.sum()
-    nearest = []
-    for tenth in range(1, BINS):
-        far = np.abs(upto - total * tenth / BINS)
-        nearest.append(int(far.argmin()))
-    return [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
+    tenths = total * np.arange(1, BINS) / BINS
+    nearest = np.unique(np.abs(upto[:, None] - tenths).argmin(axis=0))
+    cuts: list[int] = nearest[(upto[nearest] > 0) & (upto[nearest] < total)].tolist()
+    return cuts
 
 
 def _ends(feature: Feature) -> list[str]:
@@ -296,7 +286,7 @@ def fit_feature(
         numbers = as_numbers(values, kind, name)
         finite = numbers[np.isfinite(numbers)]
         feature = replace(feature, edges=choose_edges(np.sort(finite)))
-    return replace(feature, coarse=coarsen(feature.count(values)))
+    return replace(feature, coarse=coarsen(np.bincount(feature.cells(values), minlength=CELLS)))
 
 
 def _with_categories(feature: Feature, values: Array) -> Feature:

@@ -288,7 +288,11 @@ class Profile(Reference):
         layout, kept = self.layout.without(names)
         if len(kept) == len(self.features):
             return self
-        segments = [own.of_features(kept) for own in self.segments if own.name not in names]
+        segments = [
+            replace(own, counts=own.counts[:, kept])
+            for own in self.segments
+            if own.name not in names
+        ]
         return replace(
             self,
             layout=layout,

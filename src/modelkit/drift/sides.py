@@ -10,11 +10,19 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
-from modelkit.drift.layout import first_names
+from modelkit.drift.layout import differences
 from modelkit.drift.outputs import class_names, watched_outputs
 from modelkit.drift.repeats import check_shared
 from modelkit.drift.row_times import row_seconds
-from modelkit.drift.units import BATCH_UNIT, CYCLES, FEWEST_UNITS, PERIODS, cycle_names, of_call
+from modelkit.drift.units import (
+    BATCH_UNIT,
+    CYCLES,
+    FEWEST_UNITS,
+    PERIODS,
+    columns_aside,
+    cycle_names,
+    of_call,
+)
 from modelkit.errors import UsageError
 from modelkit.events import Advised, emit, wanted
 from modelkit.model.model import PLAIN, Model
@@ -49,8 +57,7 @@ class Options:
     @property
     def needed(self) -> list[str]:
         """The columns that tell times and units."""
-        own = self.unit if self.unit not in (*PERIODS, BATCH_UNIT) else None
-        return [name for name in (self.time, own) if name is not None]
+        return columns_aside(self.time, self.unit)
 
     @property
     def aside(self) -> list[str]:
@@ -223,10 +230,8 @@ def _marks(
 
 def _stripped(columns: dict[str, Array], asked: Options) -> dict[str, Array]:
     """The columns without those of times and units, but for what a model takes."""
-    taken: set[str] = set()
-    if asked.model is not None:
-        for spec in asked.model.signature.inputs:
-            taken |= {column.name for column in spec.columns}
+    inputs = () if asked.model is None else asked.model.signature.inputs
+    taken = {column.name for spec in inputs for column in spec.columns}
     return {
         name: column
         for name, column in columns.items()
@@ -317,15 +322,10 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
         raise UsageError("the rows have no columns")
     absent = sorted(set(train) - set(both.held))
     more = sorted(set(both.held) - set(train))
-    differences = []
-    if absent:
-        differences.append(f"the reference lacks the columns {first_names(absent)}")
-    if more:
-        differences.append(
-            f"the reference has the columns {first_names(more)}, which X does not have"
-        )
-    if differences:
-        raise UsageError(", and ".join(differences))
+    if absent or more:
+        lacks = "the reference lacks the columns {}"
+        has = "the reference has the columns {}, which X does not have"
+        raise UsageError(differences(absent, more, lacks, has))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise UsageError(
             f"there is no column {stratum!r} to name strata; there are {list(train)}, and "
