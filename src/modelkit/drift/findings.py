@@ -21,6 +21,7 @@ from modelkit.drift.alarms import counts_in
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
+from modelkit.drift.limits import Losses
 from modelkit.drift.notes import united
 from modelkit.drift.open_unit import Units
 from modelkit.drift.outputs import scores_of
@@ -28,7 +29,6 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
-from modelkit.drift.sources import Losses
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import many, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
@@ -264,7 +264,11 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
         recent = np.sum([_recent(stream) for stream in streams], axis=0)
         totals = np.sum([stream.totals for stream in streams], axis=0)
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
-        crossed = [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
+        levels = streams[0].bettors["material"].levels
+        crossed = [
+            Crossing("material", j, p[j], rows, None, recent[j][None], float(levels[j]))
+            for j in enough
+        ]
         alarms += [first.alarm(s, crossing) for crossing in crossed]
         found += checks.unseen(profile.features, totals)
     found += checks.strange_rows(profile, sum(own.strangers for own in trackers), rows)

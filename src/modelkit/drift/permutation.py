@@ -14,7 +14,7 @@ from math import ceil, comb, prod
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.ranks import SCORES, unit_scores
+from modelkit.drift.unit_ranks import SCORES, unit_scores
 from modelkit.drift.units import ReferenceUnits
 
 FEWEST_DRAWS = 1_999  # of choices of several units
