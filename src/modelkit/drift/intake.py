@@ -54,9 +54,8 @@ class ServedCall(NamedTuple):
 class ServedRows(NamedTuple):
     """The n rows of several calls as cells.
 
-    `cells` is uint8 (n, d), 255 where a row has no value for a feature; `strata` the number of each
-    row's stratum, or None; `places` what `places_of_calls` gives for each; `units` the rows of each
-    unit; `answers` the model's answers by output, of the calls that asked for the same ones.
+    `cells`, `strata` and `units` are as in `Rows`, `places` as of `places_of_calls`, and `answers`
+    the model's by output, of the calls that asked for the same ones.
     """
 
     cells: Array
@@ -72,8 +71,7 @@ class Intake:
 
     Calls come in without a lock, and their steps are done under that of the Detector, by whoever
     finds it free: no call waits for another one's step, nor a signal handler for the thread that it
-    interrupted. `shown` is the number of rows that are looked at, `failures` that of the errors of
-    watching, and `since` when the state was taken.
+    interrupted. `shown` counts rows that are looked at, and `since` is when the state was taken.
 
     Args:
         model: the Model whose calls are watched.
@@ -153,10 +151,9 @@ class Intake:
             self._waiting.append(partial(self._count, copies))
 
     def _count(self, part: ServedCall) -> None:
-        tracker = self.tracker
         try:
             found = self._encode([part], 0)
-            tracker.count(found.cells, found.strata, part.time)
+            self.tracker.count(found.cells, found.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
 
@@ -284,10 +281,7 @@ class Intake:
         tracker.label_free.add(estimate_of(tracker.profile.calibration, answers))
 
     def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
-        """The rows of calls as cells; `before` rows were served before them.
-
-        Raises what the rows raise; nothing is changed.
-        """
+        """The rows of calls as cells, after so many others. Raises what they raise; changes nothing."""
         layout, units = self.tracker.profile.layout, self.tracker.units
         places = places_of_calls(calls, before)
         cells = np.full((len(places), len(layout.features)), ABSENT, np.uint8)
@@ -295,11 +289,8 @@ class Intake:
         timed = layout.timed or layout.unit in PERIODS
         answers = []
         parts: list[UnitRows] = []
-        for names in dict.fromkeys(call.names for call in calls):
-            same = [call.names == names for call in calls]
-            at = np.flatnonzero(np.repeat(same, sizes_of(calls)))
-            arrays = zip(*(call.arrays for call in calls if call.names == names), strict=True)
-            columns, own = self._columns(layout, names, [np.concatenate(each) for each in arrays])
+        for names, at, arrays in joined(calls):
+            columns, own = self._columns(layout, names, arrays)
             rows = layout.encode_columns(columns, places[at, 1] if timed else None)
             cells[at] = rows.cells
             if strata is not None and rows.strata is not None:
@@ -325,9 +316,8 @@ class Intake:
             columns = {name: column for name, column in columns.items() if name in self._wanted}
         return expand(columns, layout.bases) if layout.bases else columns, answers
 
-    # Days and weeks, by the clock.
-
     def _close_units(self) -> None:
+        """Judge the day or the week that has ended by the clock."""
         tracker = self.tracker
         if tracker.profile.unit in PERIODS:
             try:
@@ -354,6 +344,16 @@ def laid_out(block: Array, layout: Layout) -> Array:
 def sizes_of(calls: Iterable[ServedCall]) -> list[int]:
     """The numbers of the rows that calls have arrays of."""
     return [len(call.arrays[0]) for call in calls]
+
+
+def joined(calls: Sequence[ServedCall]) -> Iterator[tuple[tuple[str, ...], Array, list[Array]]]:
+    """The calls that asked for the same outputs: these, the places of their rows, their arrays."""
+    sizes = sizes_of(calls)
+    for names in dict.fromkeys(call.names for call in calls):
+        same = [call.names == names for call in calls]
+        arrays = zip(*(call.arrays for call in calls if call.names == names), strict=True)
+        at = np.flatnonzero(np.repeat(same, sizes))
+        yield names, at, [np.concatenate(parts) for parts in arrays]
 
 
 def places_of_calls(calls: Sequence[ServedCall], before: int) -> Array:

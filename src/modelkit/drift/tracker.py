@@ -103,7 +103,6 @@ class Tracker:
         self.profile = profile
         self.alpha = alpha
         self.seed = seed
-        self._shares = shares
         self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.history)], self.history)
         tested = profile.why_untested is None  # rows in segments are tested one by one
         self.segmented = Segmented(profile.segments if tested else (), profile.features)
@@ -114,15 +113,17 @@ class Tracker:
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self.units = units_of(profile, shares, seeds[0])
-        self._streams: list[Sequence] = []
-        self._thinnings: list[Thinning] = []
-        if self.units is None:
-            self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
-            self._thinnings = [Thinning(profile.features, own) for own in seeds]
-        self.together = sequence_together(profile, shares)
+        self._begin_rows(shares, seeds)
         self._shuffle = Shuffle(of_rows)
         self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
+
+    def _begin_rows(self, shares: AlphaShares, seeds: Many[np.random.SeedSequence]) -> None:
+        profile = self.profile
+        self.units = units_of(profile, shares, seeds[0])
+        kept = seeds if self.units is None else ()
+        self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(kept)]
+        self._thinnings = [Thinning(profile.features, own) for own in kept]
+        self.together = sequence_together(profile, shares)
 
     # One lock for all that changes, which signal handlers and forks do not break.
 
