@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, final
 
-from modelkit._internal.arrays import Array
 from modelkit.drift import batch, findings
 from modelkit.drift.alarms import OnAlarm
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.counts import Tally, refuse_tally
 from modelkit.drift.history import History, history_of
-from modelkit.drift.labelfree import Estimate, estimate_of
 from modelkit.drift.labels import LabelledCall
-from modelkit.drift.layout import Rows
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -167,20 +164,14 @@ class Detector:
         check_order(order)
         refuse_tally(X)
         tracker = self._tracker
-
-        def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
-            rows = profile.layout.encode(X, scores, at)
-            estimate = estimate_of(profile.calibration, rows.answers)  # may refuse them
-            return rows, estimate, tracker.now() if rows.seconds is None else rows.seconds
-
         if X is None and scores is None and at is not None:
             second = float(given_seconds(at, 1)[0])
             with tracker.turn():
                 tracker.of_units().come_to(second)
                 new = tracker.settle()
         else:
-            with tracker.reading(read) as call:
-                new = tracker.take(*call, order)
+            with tracker.reading(lambda profile: profile.layout.encode(X, scores, at)) as rows:
+                new = tracker.take(rows, order)
         tracker.outbox.send()
         return new
 
@@ -212,13 +203,9 @@ class Detector:
         """
         check_order(order)
         tracker = self._tracker
-
-        def read(profile: Profile) -> tuple[LabelledCall, Array]:
-            rows = LabelledCall.read(profile, y, predicted, losses)
-            return rows, given_seconds(tracker.now() if at is None else at, rows.rows)
-
-        with tracker.reading(read) as call:
-            new = tracker.push_labels(*call, order)
+        with tracker.reading(lambda own: LabelledCall.read(own, y, predicted, losses)) as rows:
+            times = given_seconds(tracker.now() if at is None else at, rows.rows)
+            new = tracker.push_labels(rows, times, order)
         tracker.outbox.send()
         return new
 

@@ -26,7 +26,7 @@ from modelkit.drift.alarms import (
 )
 from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, span_of, trimmed
-from modelkit.drift.labelfree import Estimate, LabelFree
+from modelkit.drift.labelfree import LabelFree, estimate_of
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
@@ -356,10 +356,10 @@ class Tracker:
         with self.turn():  # so that no state or reference has a part of a call
             yield call if profile is self.profile else read(self.profile)
 
-    def take(
-        self, rows: Rows, estimate: Estimate | None, times: Array | float, order: Order
-    ) -> list[Alarm]:
+    def take(self, rows: Rows, order: Order) -> list[Alarm]:
         """Take the rows of one call; returns the new alarms. Raises UsageError for a refused unit."""
+        estimate = estimate_of(self.profile.calibration, rows.answers)  # may refuse them
+        times = self.now() if rows.seconds is None else rows.seconds
         new: list[Alarm] = []
         if rows.units is not None:
             units = self.of_units()
