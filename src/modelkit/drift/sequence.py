@@ -196,7 +196,9 @@ class Sequence:
                 for kind, bettor in self.bettors.items()
             ]
             for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
-                self._come_to(end, kept, values)
+                self.kept[self.blocks % len(self.kept)] = kept
+                self.trail.add(*end)
+                self.values += values
                 for kind, bettor, gains in betting:
                     gain = next(gains)
                     if gain is not None and (features := bettor.step(gain)):
@@ -205,12 +207,6 @@ class Sequence:
                     self._tighten()
         self._ranked.clear()
         return crossed
-
-    def _come_to(self, end: list[float], kept: Array, values: Array) -> None:
-        """Take the next block, on which bets are made."""
-        self.kept[self.blocks % len(self.kept)] = kept
-        self.trail.add(*end)
-        self.values += values
 
     def _crossings(self, kind: str, bettor: Bettor, features: list[int]) -> list[Crossing]:
         """What alarms now, after which the features that may alarm again begin anew."""
