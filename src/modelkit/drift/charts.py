@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from math import isfinite, nan
 from statistics import median
 from typing import NamedTuple
@@ -39,16 +38,16 @@ class Cell(NamedTuple):
     shares: tuple[float, ...]
 
     @property
-    def most(self) -> float:
-        """The largest share, 0 where none is known."""
-        return max((share for share in self.shares if isfinite(share)), default=0.0)
-
-    @property
     def about(self) -> str:
         """The shares in words."""
         pairs = zip(SIDES, self.shares, strict=False)
         sides = [f"{side} {percent(share)}" for side, share in pairs]
         return f"{self.label[:60]}: {', '.join(sides)}"
+
+    @property
+    def most(self) -> float:
+        """The largest share, 0 where none is known."""
+        return max(filter(isfinite, self.shares), default=0.0)
 
 
 def feature_chart(drift: FeatureDrift) -> Markup:
@@ -57,27 +56,18 @@ def feature_chart(drift: FeatureDrift) -> Markup:
     Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if
     it had vanished.
     """
-    cells = _cells_of(drift)
-    name = f"{drift.feature}: shares of the reference and of the recent rows"
-    if drift.kind in ("category", "flag"):
-        cells = [cell for cell in cells if cell.most]
-        return _bars(name, cells) if cells else _no_values()
-    cells = [cell for cell in cells if cell.most or cell.label not in ENDS]
-    cells = [cell for cell in cells if cell.label != "(missing)"]
-    return _outlines(name, cells) if cells else _no_values()
-
-
-def _cells_of(drift: FeatureDrift) -> list[Cell]:
     alarmed = len(drift.at_alarm) == len(drift.cells)
     cells = []
     for k, (label, old, new) in enumerate(drift.cells):
         then = drift.at_alarm[k : k + 1] if alarmed else ()
         cells.append(Cell(label, (old, new if drift.rows else nan, *then)))
-    return cells
-
-
-def _no_values() -> Markup:
-    return element("p", "no values", class_="soft")
+    if drift.kind in ("category", "flag"):
+        drawn, shown = _bars, [cell for cell in cells if cell.most]
+    else:
+        drawn, cells = _outlines, [cell for cell in cells if cell.label != "(missing)"]
+        shown = [cell for cell in cells if cell.most or cell.label not in ENDS]
+    name = f"{drift.feature}: shares of the reference and of the recent rows"
+    return drawn(name, shown) if shown else element("p", "no values", class_="soft")
 
 
 # Ordered cells.
@@ -89,16 +79,16 @@ def _outlines(name: str, cells: Sequence[Cell]) -> Markup:
     x = Axis(0, len(cells), CELLS, _edges([cell.label for cell in cells]))
     plot = Plot(x, Axis(0, top, marks=((0, "0"), (top, percent(top)))), WIDTH, 152, 52, 8, 16, 36)
     ends = [k for k in range(len(cells) + 1) for _ in range(2)]
-    sides = range(len(cells[0].shares))
+    sides = [*zip(*(cell.shares for cell in cells), strict=True)]
     outlines = []
-    for side in (0, *sides[:0:-1]):  # the recent rows over those of the alarm
-        shares = [cell.shares[side] for cell in cells]
+    for side in (0, *range(len(sides) - 1, 0, -1)):  # the recent rows over those of the alarm
+        shares = sides[side]
         if any(map(isfinite, shares)):
             heights = [share if isfinite(share) else 0.0 for share in shares for _ in range(2)]
             outlines.append(plot.line(ends, [0.0, *heights, 0.0], LOOKS[side]))
     hits = [plot.box((k, k + 1), (0, top), "", cell.about) for k, cell in enumerate(cells)]
     over = element("g", *hits, class_="hit")
-    return plot.picture(name, *outlines, *_above(plot, cells, top), over)
+    return plot.picture(name, *outlines, _above(plot, cells, top), over)
 
 
 def _top(cells: Sequence[Cell]) -> float:
@@ -108,24 +98,21 @@ def _top(cells: Sequence[Cell]) -> float:
     return min(most, TALLEST * median(usual)) or 1.0
 
 
-def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Iterator[Markup]:
-    """The shares of cells that are taller than the chart, where these do not touch one another."""
-    half = ARROW / 2
-    free = float(plot.left)
-    for k, cell in enumerate(cells):
-        x = min(max(plot.across(k + 0.5), plot.left + half), WIDTH - half)
-        if cell.most > top * 1.001 and x - half >= free:
-            yield text_at(x, plot.top - 4, f"{percent(cell.most)} \N{UPWARDS ARROW}")
-            free = x + half
+def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Markup:
+    """The share of the tallest cell, where it is taller than the chart; a pointer shows the others."""
+    k = max(range(len(cells)), key=lambda k: cells[k].most)
+    if cells[k].most <= top * 1.001:
+        return Markup()
+    x = min(max(plot.across(k + 0.5), plot.left + ARROW / 2), WIDTH - ARROW / 2)
+    return text_at(x, plot.top - 4, f"{percent(cells[k].most)} \N{UPWARDS ARROW}")
 
 
 def _edges(labels: Sequence[str]) -> list[tuple[float, str]]:
     """Some of the edges between cells, for which there is room; the cells' words hold the edges."""
-    edges = [(float(k), _lower_edge(label)) for k, label in enumerate(labels)]
-    edges = [(k, text) for k, text in edges if text]
+    edges = [(float(k), edge) for k, label in enumerate(labels) if (edge := _lower_edge(label))]
     if not edges:
         return [(k + 0.5, html.short(label)) for k, label in enumerate(labels[:4])]
-    longest = max(len(text) for _, text in edges)
+    longest = max(len(edge) for _, edge in edges)
     room = max(2, min(MOST_EDGES, int(420 / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / (room - 1)) for k in range(room)}
     return [edges[k] for k in sorted(chosen)]
@@ -143,13 +130,17 @@ def _lower_edge(label: str) -> str:
 
 def _bars(name: str, cells: Sequence[Cell]) -> Markup:
     """Bars side by side for each of the categories that have the largest shares."""
-    kept = _largest(cells)
-    pair = (BAR + 1) * len(kept[0].shares) + 4
-    height = pair * len(kept)
+    by_size = sorted(range(len(cells)), key=lambda k: -cells[k].most)
+    kept = [cells[k] for k in sorted(by_size[:MOST_BARS])]
+    rest = [cells[k].shares for k in by_size[MOST_BARS:]]
+    if rest:
+        kept.append(Cell(f"{len(rest)} more cells", tuple(map(sum, zip(*rest, strict=True)))))
+    each = (BAR + 1) * len(kept[0].shares) + 4
+    height = each * len(kept)
     widest = max(cell.most for cell in kept)
     axes = Axis(0, widest, marks=()), Axis(height, 0, marks=())
     plot = Plot(*axes, WIDTH, height + 8, 130, 92, 4, 4)
-    groups = [_group(plot, cell, pair * place + 2) for place, cell in enumerate(kept)]
+    groups = [_group(plot, cell, each * place + 2) for place, cell in enumerate(kept)]
     return plot.picture(name, *groups)
 
 
@@ -167,17 +158,6 @@ def _group(plot: Plot, cell: Cell, y: int) -> Markup:
     return element("g", *parts)
 
 
-def _largest(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of the largest shares, in their order, and the sum of the others."""
-    by_size = sorted(range(len(cells)), key=lambda k: -cells[k].most)
-    shown = set(by_size[:MOST_BARS])
-    kept = [cell for k, cell in enumerate(cells) if k in shown]
-    rest = [cell.shares for k, cell in enumerate(cells) if k not in shown]
-    if rest:
-        kept.append(Cell(f"{len(rest)} more cells", tuple(map(sum, zip(*rest, strict=True)))))
-    return kept
-
-
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
@@ -188,50 +168,48 @@ def _short(name: str) -> str:
 def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
     """From where each change began to where its alarm came, a line for each feature.
 
-    Over time where the alarms and the rows have times, else over rows.
+    Over time where the alarms and the rows have times, else over rows; labels are counted apart.
     """
     first, last = times or (0.0, 0.0)
-    timed = last - first > SHORTEST and all(_ends(alarm, timed=True) for alarm in alarms)
+    ends = {name_of(alarm): (alarm.began_time, alarm.time) for alarm in alarms}
+    timed = last - first > SHORTEST and all(
+        any(end is not None for end in own) for own in ends.values()
+    )
     if not timed:
         first, last = 0.0, float(rows)
-    ends = {name_of(alarm): _ends(alarm, timed=timed) for alarm in alarms}
-    lines = [(name, *pair) for name, pair in ends.items() if pair][:MOST_LINES]
-    if rows <= 0 or not lines:
+        ends = {
+            name_of(alarm): (alarm.began, alarm.row)
+            for alarm in alarms
+            if alarm.kind != "performance"
+        }
+    if rows <= 0 or not ends:
         return Markup()
-    text = partial(_moment, timed=timed, long=last - first > LONG)
+
+    def text(at: float) -> str:
+        if not timed:
+            return f"{at:,.0f}"
+        return second_text(at)[:10] if last - first > LONG else second_text(at)
+
+    names = [*ends][:MOST_LINES]
     ticks = [(at, text(at)) for at in (first, (first + last) / 2, last)]
-    names = [(k + 0.5, _short(name)) for k, (name, _, _) in enumerate(lines)]
     x = Axis(first, last, "time, UTC" if timed else "rows", ticks)
-    y = Axis(len(lines), 0, marks=names)
-    plot = Plot(x, y, WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
-    groups = [_line(plot, k, *line, text) for k, line in enumerate(lines)]
-    return plot.picture("when each change began, and when its alarm came", *groups)
+    y = Axis(len(names), 0, marks=[(k + 0.5, _short(name)) for k, name in enumerate(names)])
+    plot = Plot(x, y, WIDTH, 22 * len(names) + 38, 124, 14, 4, 34)
+    lines = [_line(plot, k, name, ends[name], text) for k, name in enumerate(names)]
+    return plot.picture("when each change began, and when its alarm came", *lines)
 
 
 def _line(
-    plot: Plot, k: int, name: str, began: float, came: float, text: Callable[[float], str]
+    plot: Plot,
+    k: int,
+    name: str,
+    ends: tuple[float | None, float | None],
+    text: Callable[[float], str],
 ) -> Markup:
+    """Line number k, from where a change began to its alarm; where one is not known, both are one."""
+    known = [end for end in ends if end is not None]
+    began, came = known[0], known[-1]
     about = f"{name}: began at about {text(began)}, alarm at {text(came)}"
     change = plot.box((began, came), (k + 0.3, k + 0.7), "then")
     since = plot.box((came, plot.x.high), (k + 0.4, k + 0.6), "new")
     return element("g", element("title", about), change, since, plot.dot(came, k + 0.5, "new"))
-
-
-def _moment(at: float, *, timed: bool, long: bool) -> str:
-    """A row or a time in words; the day alone where there are many."""
-    if not timed:
-        return f"{at:,.0f}"
-    return second_text(at)[:10] if long else second_text(at)
-
-
-def _ends(alarm: Alarm, *, timed: bool) -> tuple[float, float] | None:
-    """Where the change began and where its alarm came; None where that has no place.
-
-    Labels are counted apart from rows, and the alarm of a unit has the time of its change at least.
-    """
-    began, came = (alarm.began_time, alarm.time) if timed else (alarm.began, alarm.row)
-    if came is None:
-        came = began
-    if came is None or (alarm.kind == "performance" and not timed):
-        return None
-    return came if began is None else began, came
