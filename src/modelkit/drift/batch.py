@@ -26,7 +26,7 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import second_text
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
-from modelkit.drift.values import Alarm, DriftCheck, Performance
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance
 from modelkit.errors import UsageError
 from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
@@ -163,22 +163,9 @@ def _test(
     if profile.units is not None:
         units = sum(stratum == STRANGE for _, stratum in tally.groups)
         strange = checks.strange_units(profile, units, tally.strangers)
+    tested = rows if test.unit is None else rows - tally.strangers
     alarms = [
-        Alarm(
-            kind="changed",
-            feature=drift.feature,
-            stratum=drift.stratum,
-            statistic=statistic,
-            p=drift.p_changed,
-            level=alpha,
-            row=rows if test.unit is None else rows - tally.strangers,
-            began=None,
-            effect=drift.effects[0] if drift.effects else None,
-            guarantee=test.promise,
-            assumptions=profile.assumptions(),
-            rows=drift.rows if test.unit is None else None,
-            unit=test.unit,
-        )
+        _alarm(tracker, test, drift, drift.p_changed, statistic, tested)
         for drift, statistic in zip(features, test.statistics, strict=True)
         if drift.p_changed is not None and drift.p_changed <= alpha
     ]
@@ -196,18 +183,38 @@ def _test(
     )
 
 
+def _alarm(
+    tracker: Tracker, test: ExactTest, drift: FeatureDrift, p: float, statistic: str, rows: int
+) -> Alarm:
+    return Alarm(
+        kind="changed",
+        feature=drift.feature,
+        stratum=drift.stratum,
+        statistic=statistic,
+        p=p,
+        level=tracker.alpha,
+        row=rows,
+        began=None,
+        effect=drift.effects[0] if drift.effects else None,
+        guarantee=test.promise,
+        assumptions=tracker.profile.assumptions(),
+        rows=drift.rows if test.unit is None else None,
+        unit=test.unit,
+    )
+
+
 def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
     counts = np.zeros_like(profile.counts)
     for (_, stratum), added in zip(tally.groups, tally.counts, strict=True):
         if stratum != STRANGE:
             counts[stratum] += added
-    sides = _tested(profile, _strata(profile, counts), alpha, seed)
-    tests = sum(p is not None for side in sides for p in side.changed)
+    p = _exact_p(profile, counts, alpha, seed)
+    tests = sum(own is not None for of_stratum in p for own in of_stratum)
     draws = permutations_for(tests, alpha)
     least = f"{tests / (draws + 1):.2g}"
-    ordered = [feature.ordered for side in sides for feature in side.features]
+    ordered = [feature.ordered for feature in profile.features] * len(p)
     return ExactTest(
-        sides,
+        _strata(profile, counts, p),
         ["Anderson-Darling" if each else "chi-square" for each in ordered],
         "if this batch is exchangeable with the reference, any alarm is raised with a probability "
         f"of at most {alpha:g}; exact, for this one batch",
@@ -216,42 +223,42 @@ def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> Ex
     )
 
 
-def _strata(profile: Profile, counts: Array) -> list[Compared]:
+def _strata(
+    profile: Profile, counts: Array, p: Sequence[Sequence[float | None]] = ()
+) -> list[Compared]:
+    """Each stratum with counts (strata, d, 67), and with p-values where there are some."""
     names = [None] if profile.stratum is None else profile.strata
     return [
-        Compared(name, profile.features, profile.counts[s], counts[s])
+        Compared(name, profile.features, profile.counts[s], counts[s], p[s] if p else ())
         for s, name in enumerate(names)
     ]
 
 
-def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int) -> list[Compared]:
-    """Strata with exact p-values, adjusted by Holm over all of them and all features.
+def _exact_p(
+    profile: Profile, counts: Array, alpha: float, seed: int
+) -> Sequence[Sequence[float | None]]:
+    """Exact p-values by stratum and feature, adjusted by Holm over all of them.
 
     A feature without rows on both sides, or without a weight, is not tested.
     """
-    tests = []
-    for s, side in enumerate(sides):
-        both = side.counts.any(axis=1) & side.reference.any(axis=1)
-        tests += [(s, j) for j in np.flatnonzero(both).tolist() if profile.features[j].weight > 0]
-    draws = permutations_for(len(tests), alpha)
+    heavy = np.array([feature.weight > 0 for feature in profile.features])
+    places = np.argwhere(counts.any(axis=2) & profile.counts.any(axis=2) & heavy)
+    draws = permutations_for(len(places), alpha)
     rng = np.random.default_rng(seed)
-    p = []
-    for s, j in tests:
-        ordered = profile.features[j].ordered
-        p.append(
-            exact_test(
-                sides[s].counts[j],
-                sides[s].reference[j],
-                "anderson_darling" if ordered else "chi_square",
-                rng,
-                draws,
-            )
+    p = [
+        exact_test(
+            counts[s, j],
+            profile.counts[s, j],
+            "anderson_darling" if profile.features[j].ordered else "chi_square",
+            rng,
+            draws,
         )
-    adjusted = dict(zip(tests, holm(np.array(p)).tolist(), strict=True))
-    width = range(len(profile.features))
-    return [
-        replace(side, changed=[adjusted.get((s, j)) for j in width]) for s, side in enumerate(sides)
+        for s, j in places.tolist()
     ]
+    adjusted = np.full(counts.shape[:2], None, object)
+    adjusted[tuple(places.T)] = holm(np.array(p))
+    found: list[list[float | None]] = adjusted.tolist()
+    return found
 
 
 def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
@@ -312,9 +319,8 @@ def of_span(
     counts = np.sum([bucket.counts.astype(np.int64) for bucket in buckets], axis=0)
     of_features = counts[:, : len(profile.features)]
     why_not = profile.why_untested
-    sides = _strata(profile, of_features)
-    if why_not is None:
-        sides = _tested(profile, sides, alpha, seed)
+    p = _exact_p(profile, of_features, alpha, seed) if why_not is None else ()
+    sides = _strata(profile, of_features, p)
     labels = profile.target
     if labels is not None:  # they come late, so they are no sample of the labels of these rows
         sides.append(Compared(None, [labels.feature], labels.counts[None], counts[0, -1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite, nan
 from statistics import median
 from typing import NamedTuple
@@ -171,45 +171,45 @@ def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | No
     Over time where the alarms and the rows have times, else over rows; labels are counted apart.
     """
     first, last = times or (0.0, 0.0)
-    ends = {name_of(alarm): (alarm.began_time, alarm.time) for alarm in alarms}
-    timed = last - first > SHORTEST and all(
-        any(end is not None for end in own) for own in ends.values()
-    )
+    timed = last - first > SHORTEST and all(_ends(alarm, timed=True) for alarm in alarms)
     if not timed:
         first, last = 0.0, float(rows)
-        ends = {
-            name_of(alarm): (alarm.began, alarm.row)
-            for alarm in alarms
-            if alarm.kind != "performance"
-        }
-    if rows <= 0 or not ends:
-        return Markup()
+    places = {name_of(alarm): _ends(alarm, timed=timed) for alarm in alarms}
+    lines = [(name, *ends) for name, ends in places.items() if ends][:MOST_LINES]
+    return _lines(lines, first, last, timed=timed) if rows > 0 and lines else Markup()
+
+
+def _lines(
+    lines: Sequence[tuple[str, float, float]], first: float, last: float, *, timed: bool
+) -> Markup:
+    """A line for each name, with where its change began and where its alarm came."""
 
     def text(at: float) -> str:
         if not timed:
             return f"{at:,.0f}"
         return second_text(at)[:10] if last - first > LONG else second_text(at)
 
-    names = [*ends][:MOST_LINES]
     ticks = [(at, text(at)) for at in (first, (first + last) / 2, last)]
+    names = [(k + 0.5, _short(name)) for k, (name, _, _) in enumerate(lines)]
     x = Axis(first, last, "time, UTC" if timed else "rows", ticks)
-    y = Axis(len(names), 0, marks=[(k + 0.5, _short(name)) for k, name in enumerate(names)])
-    plot = Plot(x, y, WIDTH, 22 * len(names) + 38, 124, 14, 4, 34)
-    lines = [_line(plot, k, name, ends[name], text) for k, name in enumerate(names)]
-    return plot.picture("when each change began, and when its alarm came", *lines)
+    plot = Plot(x, Axis(len(lines), 0, marks=names), WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
+    groups = []
+    for k, (name, began, came) in enumerate(lines):
+        about = f"{name}: began at about {text(began)}, alarm at {text(came)}"
+        change = plot.box((began, came), (k + 0.3, k + 0.7), "then")
+        since = plot.box((came, last), (k + 0.4, k + 0.6), "new")
+        dot = plot.dot(came, k + 0.5, "new")
+        groups.append(element("g", element("title", about), change, since, dot))
+    return plot.picture("when each change began, and when its alarm came", *groups)
 
 
-def _line(
-    plot: Plot,
-    k: int,
-    name: str,
-    ends: tuple[float | None, float | None],
-    text: Callable[[float], str],
-) -> Markup:
-    """Line number k, from where a change began to its alarm; where one is not known, both are one."""
-    known = [end for end in ends if end is not None]
-    began, came = known[0], known[-1]
-    about = f"{name}: began at about {text(began)}, alarm at {text(came)}"
-    change = plot.box((began, came), (k + 0.3, k + 0.7), "then")
-    since = plot.box((came, plot.x.high), (k + 0.4, k + 0.6), "new")
-    return element("g", element("title", about), change, since, plot.dot(came, k + 0.5, "new"))
+def _ends(alarm: Alarm, *, timed: bool) -> tuple[float, float] | None:
+    """Where the change began and where its alarm came; None where that has no place.
+
+    Labels are counted apart from rows.
+    """
+    pair = (alarm.began_time, alarm.time) if timed else (alarm.began, alarm.row)
+    known = [end for end in pair if end is not None]
+    if not known or (alarm.kind == "performance" and not timed):
+        return None
+    return known[0], known[-1]
