@@ -6,6 +6,7 @@ They are for readers who are no statisticians. Nothing here is escaped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from math import floor, isfinite, log10
 
 from modelkit.drift.effects import largest_move
@@ -223,11 +224,9 @@ def segments_text(group: Sequence[SegmentDrift], alpha: float) -> str:
 
 
 def grouped(segments: Sequence[SegmentDrift]) -> list[list[SegmentDrift]]:
-    """The segments of each feature and column."""
-    groups: dict[tuple[str, str], list[SegmentDrift]] = {}
-    for drift in segments:
-        groups.setdefault((drift.feature, drift.by), []).append(drift)
-    return [*groups.values()]
+    """The segments of each feature and column, which stand together."""
+    groups = groupby(segments, key=lambda drift: (drift.feature, drift.by))
+    return [[*group] for _, group in groups]
 
 
 def figures(performance: Performance) -> Iterator[tuple[str, tuple[float, float, float], str]]:
