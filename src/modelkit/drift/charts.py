@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite, nan
 from statistics import median
 from typing import NamedTuple
@@ -88,7 +88,7 @@ def _outlines(name: str, cells: Sequence[Cell]) -> Markup:
             outlines.append(plot.line(ends, [0.0, *heights, 0.0], LOOKS[side]))
     hits = [plot.box((k, k + 1), (0, top), "", cell.about) for k, cell in enumerate(cells)]
     over = element("g", *hits, class_="hit")
-    return plot.picture(name, *outlines, _above(plot, cells, top), over)
+    return plot.picture(name, *outlines, *_above(plot, cells, top), over)
 
 
 def _top(cells: Sequence[Cell]) -> float:
@@ -98,13 +98,15 @@ def _top(cells: Sequence[Cell]) -> float:
     return min(most, TALLEST * median(usual)) or 1.0
 
 
-def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Markup:
-    """The share of the tallest cell, where it is taller than the chart; a pointer shows the others."""
-    k = max(range(len(cells)), key=lambda k: cells[k].most)
-    if cells[k].most <= top * 1.001:
-        return Markup()
-    x = min(max(plot.across(k + 0.5), plot.left + ARROW / 2), WIDTH - ARROW / 2)
-    return text_at(x, plot.top - 4, f"{percent(cells[k].most)} \N{UPWARDS ARROW}")
+def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Iterator[Markup]:
+    """The shares of cells that are taller than the chart, where these do not touch one another."""
+    half = ARROW / 2
+    free = float(plot.left)
+    for k, cell in enumerate(cells):
+        x = min(max(plot.across(k + 0.5), plot.left + half), WIDTH - half)
+        if cell.most > top * 1.001 and x - half >= free:
+            yield text_at(x, plot.top - 4, f"{percent(cell.most)} \N{UPWARDS ARROW}")
+            free = x + half
 
 
 def _edges(labels: Sequence[str]) -> list[tuple[float, str]]:

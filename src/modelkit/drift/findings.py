@@ -109,6 +109,17 @@ def all_drifts(sides: Many[Compared]) -> tuple[FeatureDrift, ...]:
     return tuple(drift for side in sides for drift in side.drifts())
 
 
+def strata_beside(
+    profile: Profile, counts: Array, p: Many[Many[float | None]] = ()
+) -> list[Compared]:
+    """Each stratum with counts (strata, d, 67), and with p-values where there are some."""
+    names = [None] if profile.stratum is None else profile.strata
+    return [
+        Compared(name, profile.features, profile.counts[s], counts[s], p[s] if p else ())
+        for s, name in enumerate(names)
+    ]
+
+
 # A stream.
 
 Seen = tuple[list[Compared], list[DriftCheck], list[str]]  # and what limits the guarantee, in words

@@ -130,7 +130,6 @@ class DriftReport:
         others = ("effects", "missing", "cells", "bins", "at_alarm")
         names = [own.name for own in dataclasses.fields(FeatureDrift) if own.name not in others]
         rows = []
-        columns = dict.fromkeys([*names, "missing_reference", "missing_recent"])
         for drift in self.ranked():
             row = {name: getattr(drift, name) for name in names}
             before, now = drift.missing
@@ -139,8 +138,8 @@ class DriftReport:
                 sizes = (size.value, size.low, size.high)
                 row |= zip((size.name, f"{size.name} low", f"{size.name} high"), sizes, strict=True)
             rows.append(row)
-            columns |= dict.fromkeys(row)
-        frame = pd.DataFrame(rows, columns=[*columns])
+        none = [*names, "missing_reference", "missing_recent"]
+        frame = pd.DataFrame(rows, columns=None if rows else none)
         return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
 
     def to_csv(self) -> str:
