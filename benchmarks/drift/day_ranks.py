@@ -22,7 +22,7 @@ from benchmarks.drift.real import FLIGHTS, INJECTED, columns, flights
 import modelkit as mk
 from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
-from modelkit.drift.sources import UnitTails
+from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import ReferenceUnits, group_table, shares_of
 
 ALPHA = 0.01
@@ -69,12 +69,13 @@ def judged(reference: np.ndarray, stream: np.ndarray, alpha: float, seed: int, *
     }
     tolerances = np.full(len(features), 0.03)
     past = ReferenceUnits(units, own, len(units))
-    tails = UnitTails(past, int(own.max()) + 1, features, tolerances)
-    sequence = unit_sequence(tails, levels, "ever", np.random.SeedSequence(seed))
+    seeds = np.random.SeedSequence(seed)
+    bag = UnitBag(past, int(own.max()) + 1, features, tolerances, seeds)
+    sequence = unit_sequence(bag, levels, "ever")
     found = []
     for at, (counts, shares, stratum) in enumerate(zip(stream, days, later, strict=True)):
-        sequence.bag.begin(counts, int(stratum), shares, at)
-        while (ranked := sequence.bag.rank_part()) is None:
+        bag.begin(counts, int(stratum), shares, at)
+        while (ranked := bag.rank_part()) is None:
             pass
         sequence.take(ranked, np.zeros((1, 3)))
         found += [at for _ in sequence.settle()]

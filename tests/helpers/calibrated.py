@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modelkit.drift.sources import LOSS_WEIGHTS, loss_increments
+from modelkit.drift.limits import LOSS_WEIGHTS, loss_increments
 from modelkit.stats.evidence import Evidence
 
 CLASSES = ("no", "yes")

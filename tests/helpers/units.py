@@ -7,7 +7,7 @@ import numpy as np
 from helpers.flights import DAYS, rows_of
 from modelkit.drift.alpha import unit_sequence
 from modelkit.drift.cells import CELLS
-from modelkit.drift.sources import UnitTails
+from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
 
 PARTS = {"changed": 2 / 3, "material": 1 / 3}  # of alpha
@@ -32,9 +32,9 @@ class Judge:
     """Whole units that are ranked and bet on, known by their shares alone."""
 
     def __init__(self, reference, strata, levels, tolerances, guarantee, seed):
-        self.tails = UnitTails(reference, strata, [GROUPED] * len(tolerances), tolerances)
-        self.sequence = unit_sequence(self.tails, levels, guarantee, seed)
-        self.bag = self.sequence.bag
+        d = len(tolerances)
+        self.bag = UnitBag(reference, strata, [GROUPED] * d, tolerances, seed)
+        self.sequence = unit_sequence(self.bag, levels, guarantee)
         self.crossed = []
 
     def begin(self, shares, stratum):

@@ -12,12 +12,12 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import row_effects, unit_effects
+from modelkit.drift.limits import Losses
 from modelkit.drift.losses import TARGET
-from modelkit.drift.open_unit import UnitCrossing, Units
+from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import SCORES
 from modelkit.drift.sequence import Crossing
-from modelkit.drift.sources import PLACE_SCORES, Losses
+from modelkit.drift.unit_ranks import PLACE_SCORES, SCORES
 from modelkit.drift.units import many, plural
 from modelkit.drift.values import Alarm, AlarmKind, Effect
 from modelkit.stats.evidence import Guarantee
@@ -53,19 +53,18 @@ class Terms:
         *,
         feature: str,
         statistic: str,
-        level: float,
         effect: Effect | None,
         stratum: str | None = None,
         counts: Array = NO_COUNTS,
     ) -> Alarm:
-        """The alarm of a crossing; `level` is its share of alpha."""
+        """The alarm of a crossing."""
         return Alarm(
             kind=cast(AlarmKind, crossing.kind),
             feature=feature,
             stratum=stratum,
             statistic=statistic,
             p=crossing.p,
-            level=level,
+            level=crossing.level,
             row=crossing.row,
             began=crossing.began,
             effect=effect,
@@ -80,22 +79,15 @@ class Terms:
 
 
 def row_alarm(
-    feature: Feature,
-    reference: Array,
-    crossing: Crossing,
-    terms: Terms,
-    *,
-    stratum: str | None,
-    level: float,
+    feature: Feature, reference: Array, crossing: Crossing, terms: Terms, *, stratum: str | None
 ) -> Alarm:
-    """The alarm of a feature with these counts (67,) in the reference; `level` is its share of alpha."""
+    """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
     return terms.alarm(
         crossing,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        level=level * crossing.part,
         effect=_effect(recent, reference, feature),
         counts=recent,
     )
@@ -114,9 +106,11 @@ def _row_promise(alpha: float, guarantee: Guarantee) -> str:
     )
 
 
-def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Terms) -> Alarm:
-    """The alarm of a feature when a unit was judged."""
-    crossing, unit, began, strata = crossed
+def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms) -> Alarm:
+    """The alarm of a feature by the last unit that was judged."""
+    unit = units.trail[-1]
+    began = units.unit_at(crossing.block)
+    strata = units.last_strata(len(crossing.recent))
     feature = profile.features[crossing.feature]
     measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
@@ -124,7 +118,6 @@ def unit_alarm(profile: Profile, units: Units, crossed: UnitCrossing, terms: Ter
         crossing,
         feature=feature.name,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
-        level=crossing.level,
         effect=None if measure is None else Effect.later(measure),
         counts=crossing.recent.sum(axis=0),
     )
@@ -188,13 +181,12 @@ def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
     return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
-def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms, *, level: float) -> Alarm:
-    """The alarm of the losses; `level` is their share of alpha."""
+def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms) -> Alarm:
+    """The alarm of the losses."""
     interval = losses.interval()
     return terms.alarm(
         crossing,
         feature="loss",
         statistic=STATISTICS["performance"],
-        level=level * crossing.part,
         effect=None if interval is None else Effect("mean loss", *interval),
     )

@@ -10,16 +10,15 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import band
 from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
+from modelkit.drift.limits import Band, Losses
 from modelkit.drift.losses import TARGET, Baseline, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import RECENT_UNITS, RowBag, UnitBag, Unranked
-from modelkit.drift.sequence import Sequence, Source
-from modelkit.drift.sources import Losses, Ranks, UnitTails
-from modelkit.drift.units import most_units
+from modelkit.drift.ranks import Ranks, RowBag, bets_on_rows, bets_on_units
+from modelkit.drift.sequence import Sequence
+from modelkit.drift.unit_ranks import RECENT_UNITS, SCORES, UnitBag
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
@@ -34,9 +33,7 @@ ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kind
 # Of the share that "changed" has of a feature: for the rows of all strata together, where these are
 # several. A change in one stratum is then seen about 5 % later, and one in all of them far sooner.
 TOGETHER = 1 / 4
-FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
 DEFAULT_TOLERANCE = 0.03
-LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
 
 
 def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
@@ -129,19 +126,18 @@ def sequence_of(
     profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
 ) -> Sequence:
     """The rows of stratum number `s`, with the shares of alpha of their features."""
-    features, counts = profile.features, profile.counts[s]
     levels = {kind: shares.of_features(kind) for kind in ("changed", "material")}
-    return _of_rows(features, counts, levels, shares.tolerances[:-1], shares.guarantee, seed)
+    tolerances = shares.tolerances[:-1]
+    return _judged(profile.features, profile.counts[s], levels, tolerances, shares.guarantee, seed)
 
 
 def sequence_together(profile: Profile, shares: AlphaShares) -> Sequence | None:
     """The rows of all strata, in the blocks that are ranked in each; None where there is one."""
     if len(profile.strata) == 1 or profile.units is not None:
         return None
-    source = Ranks.of_rows()
     level = shares.of_features("changed", together=True)
-    bettor = Bettor(source, level, shares.guarantee, HORIZON)
-    return _rows_in(Unranked(), {"changed": source}, {"changed": bettor}, len(level))
+    bettor = Bettor(Ranks(bets_on_rows()), level, shares.guarantee, HORIZON)
+    return _of_rows(None, {"changed": bettor}, len(level))
 
 
 def target_sequence(
@@ -150,14 +146,14 @@ def target_sequence(
     """The labels, with their share of alpha where they are `judged` and not only shown."""
     counts = target.counts[None]
     if not judged:
-        return _rows_in(RowBag(counts, np.random.default_rng(seed)), {}, {}, 1)
+        return _of_rows(RowBag(counts, seed), {}, 1)
     weight = np.array([target.feature.weight])
     levels = {kind: shares.levels[kind] * weight for kind in ("changed", "material")}
     tolerances = shares.tolerances[-1:]
-    return _of_rows((target.feature,), counts, levels, tolerances, shares.guarantee, seed)
+    return _judged((target.feature,), counts, levels, tolerances, shares.guarantee, seed)
 
 
-def _of_rows(
+def _judged(
     features: tuple[Feature, ...],
     counts: Array,
     levels: Mapping[str, Array],
@@ -166,39 +162,28 @@ def _of_rows(
     seed: np.random.SeedSequence,
 ) -> Sequence:
     """Rows of these features, with counts (d, 67) in the reference and levels (d,) by kind."""
-    material = levels["material"]
-    deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
-    spent = {"changed": levels["changed"], "material": material * (1 - FOR_THE_REFERENCE)}
-    sources: dict[str, Source] = {
-        "changed": Ranks.of_rows(),
-        "material": band.Band(features, counts, tolerances, deltas),
-    }
+    band = Band(features, counts, tolerances, levels["material"])
     bettors = {
-        kind: Bettor(source, spent[kind], guarantee, HORIZON) for kind, source in sources.items()
+        "changed": Bettor(Ranks(bets_on_rows()), levels["changed"], guarantee, HORIZON),
+        "material": Bettor(band, levels["material"], guarantee, HORIZON),
     }
-    bag = RowBag(counts, np.random.default_rng(seed))
-    return _rows_in(bag, sources, bettors, len(features))
+    return _of_rows(RowBag(counts, seed), bettors, len(features))
 
 
-def _rows_in(
-    bag: RowBag | Unranked, sources: Mapping[str, Source], bettors: Mapping[str, Bettor], d: int
-) -> Sequence:
+def _of_rows(bag: RowBag | None, bettors: Mapping[str, Bettor], d: int) -> Sequence:
     block = np.zeros((BLOCK_ROWS, d), np.uint8)
     kept = np.zeros((RECENT_BLOCKS, d, CELLS), np.uint8)
-    return Sequence(bag, sources, bettors, block=block, kept=kept)
+    return Sequence(bag, bettors, block=block, kept=kept)
 
 
 def loss_sequence(baseline: Baseline, shares: AlphaShares) -> tuple[Sequence, Losses]:
     """The losses of labelled rows, with their share of alpha."""
     level = shares.levels["performance"]
-    delta = level * FOR_THE_REFERENCE
-    losses = Losses(baseline, delta)
-    bettor = Bettor(losses, np.array([level - delta]), shares.guarantee, HORIZON)
-    kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
-    sources = {"performance": losses}
+    losses = Losses(baseline, level)
+    bettor = Bettor(losses, np.array([level]), shares.guarantee, HORIZON)
     block = np.zeros(BLOCK_LOSSES)
-    sequence = Sequence(Unranked(), sources, {"performance": bettor}, block=block, kept=kept)
-    return sequence, losses
+    kept = np.zeros((RECENT_LOSSES, 1, BLOCK_LOSSES))
+    return Sequence(None, {"performance": bettor}, block=block, kept=kept), losses
 
 
 def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence) -> Units | None:
@@ -209,24 +194,17 @@ def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
     features = profile.features
     weights = np.array([feature.weight for feature in features])
     levels = {kind: shares.levels[kind] * weights for kind in ("changed", "material")}
-    tails = UnitTails(units, len(profile.strata), features, shares.tolerances[:-1])
-    sequence = unit_sequence(tails, levels, shares.guarantee, seed)
-    return Units(profile.unit, features, units, sequence)
+    bag = UnitBag(units, len(profile.strata), features, shares.tolerances[:-1], seed)
+    sequence = unit_sequence(bag, levels, shares.guarantee)
+    return Units(profile.unit, features, units, sequence, bag)
 
 
-def unit_sequence(
-    tails: UnitTails,
-    levels: Mapping[str, Array],
-    guarantee: Guarantee,
-    seed: np.random.SeedSequence,
-) -> Sequence:
+def unit_sequence(bag: UnitBag, levels: Mapping[str, Array], guarantee: Guarantee) -> Sequence:
     """Whole units, with the share of alpha of each feature, (d,), by kind."""
-    d = len(levels["changed"])
-    bag = UnitBag(tails.by_stratum, tails, 2 * most_units(d), np.random.default_rng(seed))
-    sources: dict[str, Source] = {"changed": Ranks.of_units(), "material": tails}
+    ranks = Ranks(bets_on_units(), len(SCORES))
     bettors = {
-        kind: Bettor(source, levels[kind], guarantee, HORIZON_UNITS)
-        for kind, source in sources.items()
+        "changed": Bettor(ranks, levels["changed"], guarantee, HORIZON_UNITS),
+        "material": Bettor(bag.tails, levels["material"], guarantee, HORIZON_UNITS),
     }
-    kept = np.zeros((RECENT_UNITS, d, CELLS), np.int64)
-    return Sequence(bag, sources, bettors, block=np.zeros((1, 0)), kept=kept)
+    kept = np.zeros((RECENT_UNITS, len(levels["changed"]), CELLS), np.int64)
+    return Sequence(bag, bettors, block=np.zeros((1, 0)), kept=kept)

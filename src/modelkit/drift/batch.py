@@ -21,9 +21,9 @@ from modelkit.drift.findings import Compared, all_drifts, performance_of, strata
 from modelkit.drift.labelfree import estimate_of
 from modelkit.drift.layout import Rows
 from modelkit.drift.profile import Profile
-from modelkit.drift.ranks import SCORES, unit_scores
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tracker import Tracker
+from modelkit.drift.unit_ranks import SCORES, unit_scores
 from modelkit.drift.units import (
     BATCH_UNIT,
     ReferenceUnits,

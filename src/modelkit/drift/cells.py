@@ -11,11 +11,12 @@ value. Numbers are rounded to float32 first, and times to microseconds, whatever
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -40,9 +41,11 @@ EDGES = 63
 COARSE_CELLS = 16
 EDGE_SLOTS = 1 << 11  # of equal width, which say between which edges a number lies
 MANY_VALUES = 192  # from which looking them up in slots is faster than searching the edges
-SORTED_FROM = 2048  # values from which sorting them is faster than finding the cell of each
 BINS = 10  # of about a tenth of the reference each
 LONGEST_NAME = 32  # of a category's name; a longer one is known by its hash
+TAIL_SHARE = 0.001  # of the training rows, beyond the outermost edges, where there are enough rows
+ATOM = 1 / 32  # a value that this share of the rows has gets a cell of its own
+MOST_KNOWN = 96  # categories beyond the first 64 that are told from new ones, by four bytes each
 
 
 @final
@@ -159,14 +162,6 @@ class Feature:
         firsts = 1 + of_edges.searchsorted(np.arange(EDGE_SLOTS + 2))
         return firsts.astype(np.uint8), grid[firsts]
 
-    def count(self, values: Array) -> Array:
-        """The number of values in each cell, int64 (67,); faster than counting `cells` of many."""
-        if self.kind == "category" or len(values) < SORTED_FROM:
-            return np.bincount(self.cells(values), minlength=CELLS)
-        numbers = np.sort(as_numbers(values, self.kind, self.name))
-        upto = numbers.searchsorted(self._grid, side="right")
-        return np.diff(np.append(upto, len(numbers)), prepend=0)
-
     def _categories(self, values: Array) -> Array:
         lookup = self._lookup
         values = all_missing(values)
@@ -240,11 +235,10 @@ def _next_to_deciles(reference: Array, ends: int) -> list[int]:
     """The cells, of the first `ends`, at whose ends the bins of counts (66,) end."""
     upto = np.cumsum(reference)[:ends]
     total = reference.sum()
-    nearest = []
-    for tenth in range(1, BINS):
-        far = np.abs(upto - total * tenth / BINS)
-        nearest.append(int(far.argmin()))
-    return [cell for cell in dict.fromkeys(nearest) if 0 < upto[cell] < total]
+    tenths = total * np.arange(1, BINS) / BINS
+    nearest = np.unique(np.abs(upto[:, None] - tenths).argmin(axis=0))
+    cuts: list[int] = nearest[(upto[nearest] > 0) & (upto[nearest] < total)].tolist()
+    return cuts
 
 
 def _ends(feature: Feature) -> list[str]:
@@ -274,3 +268,117 @@ def name_hash(item: str) -> int:
 
 def _digest(item: str) -> bytes:
     return hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()
+
+
+# From training rows.
+
+
+def fit_feature(
+    name: str, kind: FeatureKind, values: Array, *, output: bool = False, weight: float = 1.0
+) -> Feature:
+    """The cells of one column, from training rows (n,)."""
+    feature = Feature(name, kind, output=output, weight=weight)
+    if kind == "category":
+        feature = _with_categories(feature, values)
+    elif kind == "flag":
+        feature = replace(feature, edges=(0.5,))
+    else:
+        numbers = as_numbers(values, kind, name)
+        finite = numbers[np.isfinite(numbers)]
+        feature = replace(feature, edges=choose_edges(np.sort(finite)))
+    return replace(feature, coarse=coarsen(np.bincount(feature.cells(values), minlength=CELLS)))
+
+
+def _with_categories(feature: Feature, values: Array) -> Feature:
+    """A feature with the categories of a column, the most frequent ones first."""
+    items = Counter(item for item in as_texts(values) if item is not None)
+    by_name = sorted(items)
+    ranked = sorted(by_name, key=lambda item: -items[item])
+    rest = ranked[REST:]
+    return replace(
+        feature,
+        categories=tuple(short_name(item) for item in ranked[:REST]),
+        known=tuple(sorted(name_hash(item) for item in rest[:MOST_KNOWN])),
+        open=len(rest) > MOST_KNOWN,
+    )
+
+
+def choose_edges(numbers: Array) -> tuple[float, ...]:
+    """At most 63 numbers that separate sorted, finite ones into cells of about equal mass.
+
+    The tails are thin. A value that many rows have is put between two edges. Where an edge may lie
+    is a matter of rank; among ranks close by, it goes where the gap is widest, and to the shortest
+    decimal inside it, so that it tells no value of a row.
+    """
+    differ = numbers[1:] != numbers[:-1]
+    starts = np.flatnonzero(np.concatenate([[True], differ])[: len(numbers)])
+    distinct = numbers[starts]
+    if len(distinct) < 2:
+        return _about_constant(distinct)
+    gaps = np.arange(len(distinct) - 1)
+    if len(gaps) > EDGES:
+        below = starts[1:] / len(numbers)  # the mass under each gap
+        gaps = _chosen_gaps(distinct, below, len(numbers))
+    return tuple(_between(distinct[gap], distinct[gap + 1]) for gap in gaps)
+
+
+def _about_constant(distinct: Array) -> tuple[float, ...]:
+    """Edges about one value: what is lower or higher by a thousandth is another value."""
+    most = float(np.finfo(distinct.dtype).max)
+    edges = []
+    for value in distinct.tolist():
+        apart = (abs(value) or 1) * 1e-3
+        edges += [value - apart, value + apart]
+    return tuple(edge for edge in edges if abs(edge) <= most)
+
+
+def _chosen_gaps(distinct: Array, below: Array, rows: int) -> Array:
+    """The numbers of at most 63 gaps between distinct values: even in rank, and about atoms."""
+    tail = max(TAIL_SHARE, 10 / rows)
+    inner = np.linspace(0, 1, EDGES)[1:-1]
+    ranks = np.concatenate([[tail], inner, [1 - tail]])
+    width = np.diff(distinct.astype(np.float64))  # of float32 it may overflow
+    even = [_widest_gap(below, width, rank) for rank in ranks]
+    mass = np.diff(np.concatenate([[0.0], below, [1.0]]))
+    atoms = np.flatnonzero(mass >= ATOM)
+    before = atoms[atoms > 0] - 1
+    after = atoms[atoms < len(width)]
+    gaps = np.unique(np.concatenate([even, before, after]))
+    while len(gaps) > EDGES:  # of the inner ones, the gap that leaves the thinnest cell
+        thinnest = int(np.argmin(np.diff(below[gaps])[:-1]))
+        gaps = np.delete(gaps, 1 + thinnest)
+    return gaps
+
+
+def _widest_gap(below: Array, width: Array, rank: float) -> int:
+    slack = min(1 / 512, rank / 4, (1 - rank) / 4)
+    low, high = np.searchsorted(below, [rank - slack, rank + slack])
+    first = min(int(low), len(below) - 1)
+    last = max(int(high), first + 1)
+    return first + int(np.argmax(width[first:last]))
+
+
+def _between(low: Any, high: Any) -> float:
+    """The shortest decimal that parts two neighbours, as they are compared.
+
+    It is the lower one where no number is between.
+    """
+    middle = float(low) + (float(high) - float(low)) / 2
+    for digits in range(1, 18):
+        edge = low.dtype.type(f"{middle:.{digits}g}")
+        if low < edge < high:
+            return float(edge)
+    return float(low)
+
+
+def coarsen(counts: Array) -> tuple[int, ...]:
+    """For each of the 67 cells one of 16 of about equal mass, in order.
+
+    Missing values have the last to themselves.
+    """
+    inner = counts[:GONE].astype(np.float64)
+    middle = np.cumsum(inner) - inner / 2
+    total = max(float(inner.sum()), 1.0)
+    last = COARSE_CELLS - 1
+    group = np.minimum(middle / total * last, last - 1)
+    return (*group.astype(int).tolist(), last)

@@ -6,17 +6,18 @@ Strata, units, segments, hours and whole calls are all groups.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
 from modelkit.drift.cells import CELLS
 from modelkit.drift.layout import Rows
 from modelkit.drift.units import UnitRows
-from modelkit.errors import PackageError, UsageError
+from modelkit.errors import UsageError
 
 COUNTED_AT_ONCE = 1 << 16  # cells, so that those of many rows stay in cache
 TALLY_SCHEMA = "modelkit.tally/1"
@@ -116,19 +117,10 @@ class Tally:
     def from_bytes(data: bytes | memoryview) -> Tally:
         """The inverse of `to_bytes`. Raises PackageError for anything else."""
         about, arrays = codec.unpack(TALLY_SCHEMA, data, "tally")
-        try:
-            groups = tuple((key, stratum) for key, stratum in about["groups"])
-            stored = arrays["counts"]
-            profile = str(about["profile"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise PackageError(f"this is not a tally: {error!r}") from error
-        _check_groups(groups)
-        fits = stored.ndim == 3 and stored.shape[::2] == (len(groups), CELLS)
-        if not fits or stored.dtype.kind != "u" or stored.max(initial=0) > MOST_ROWS:
-            raise PackageError(
-                f"this is not a tally: its counts are {stored.dtype} {stored.shape}, or too large"
-            )
-        return Tally(profile, groups, stored.astype(np.int64))
+        with codec.reading("tally"):
+            found = fields.read_object(Tally, {**about, **arrays}, "tally")
+            _check_whole(found)
+        return replace(found, counts=found.counts.astype(np.int64))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Tally.from_bytes, (self.to_bytes(),)
@@ -137,16 +129,15 @@ class Tally:
         return f"<Tally of {self.rows:,} rows in {len(self.groups)} groups>"
 
 
-def _check_groups(groups: Sequence[tuple[Any, Any]]) -> None:
-    """Raise PackageError unless all keys are of one type, and each group is there once."""
-    kinds = {type(key) for key, _ in groups}
-    strata = [stratum for _, stratum in groups]
-    numbered = all(type(stratum) is int and stratum >= STRANGE for stratum in strata)
-    of_one_kind = len(kinds) <= 1 and kinds <= {int, str, type(None)}
-    if not of_one_kind or not numbered or len(set(groups)) < len(groups):
-        raise PackageError(
-            "this is not a tally: its groups are not units and strata, or one is there twice"
-        )
+def _check_whole(tally: Tally) -> None:
+    """Raise ValueError unless keys are of one type, each group is there once, and counts are theirs."""
+    groups, counts = tally.groups, tally.counts
+    strange = any(stratum < STRANGE for _, stratum in groups)
+    if strange or len({type(key) for key, _ in groups}) > 1 or len({*groups}) < len(groups):
+        raise ValueError("its groups are not units and strata, or one is there twice")
+    fits = counts.ndim == 3 and counts.shape[::2] == (len(groups), CELLS)
+    if not fits or counts.dtype.kind != "u" or counts.max(initial=0) > MOST_ROWS:
+        raise ValueError(f"its counts are {counts.dtype} {counts.shape}, or too large")
 
 
 def _tally(profile: str, found: Mapping[Group, Array], features: int) -> Tally:

@@ -21,6 +21,7 @@ from modelkit.drift.alarms import counts_in
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
+from modelkit.drift.limits import Losses
 from modelkit.drift.notes import united
 from modelkit.drift.open_unit import Units
 from modelkit.drift.outputs import scores_of
@@ -28,7 +29,6 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
-from modelkit.drift.sources import Losses
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import many, unit_name
 from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
@@ -301,8 +301,13 @@ def _mean_evidence(
     wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
     staked = float(np.mean([stream.staked(guarantee) for stream in streams]))
     p: list[float] = anytime_p(wealth, staked).tolist()
-    enough = np.flatnonzero(streams[0].bettors["material"].enough(wealth)).tolist()
-    return p, [Crossing("material", j, p[j], rows, None, recent[j][None]) for j in enough]
+    material = streams[0].bettors["material"]
+    enough = np.flatnonzero(material.enough(wealth)).tolist()
+    crossed = [
+        Crossing("material", j, p[j], rows, None, recent[j][None], float(material.levels[j]))
+        for j in enough
+    ]
+    return p, crossed
 
 
 # The performance of the model.

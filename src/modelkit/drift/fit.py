@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.advice import advise
-from modelkit.drift.cells import ABSENT, Feature
+from modelkit.drift.cells import ABSENT, Feature, fit_feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
@@ -22,9 +22,8 @@ from modelkit.drift.columns import (
 )
 from modelkit.drift.counts import Tally, count_by
 from modelkit.drift.dependence import every, leave_out, rows_apart, sparse_text
-from modelkit.drift.edges import fit_feature
 from modelkit.drift.layout import Layout, shared_weights
-from modelkit.drift.losses import TARGET, baseline_of_losses, fit_labels
+from modelkit.drift.losses import TARGET, fit_labels
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments
@@ -47,66 +46,47 @@ from modelkit.model.model import Model
 
 MOST_STRATA = 64
 
-Made = TypeVar("Made")
 
-
-def of_rows(X: Any, reference: Any, asked: Options, make: Callable[..., Made]) -> Made:
-    """What a Profile makes of rows; `make` is its class. Raises what `Profile.fit` says."""
+def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
+    """The fields of a Profile of rows, by name. Raises what `Profile.fit` says."""
     sides = read_sides(X, reference, asked)
     made = Fitting(asked)
     made.inputs(sides.train)
-    answers = _answers(made, sides, asked)
+    served, fitted = _answers(made, sides, asked)
     made.check_names()
-    marks = sides.marks
     strata, member = _strata_of(sides, asked.stratum)
     layout = Layout(
         features=tuple(made.features),
         bases=tuple(made.bases),
         strata=strata,
         stratum=asked.stratum,
-        timed=marks.cycle is not None,
+        timed=sides.cycle is not None,
         unit=asked.unit,
         time=asked.time,
         class_names=sides.class_names,
     )
-    columns = expand(sides.held, made.bases)
-    cells = _cells_of(layout, columns, answers)
+    columns = expand({**sides.held, **output_columns(served)}, layout.bases)
+    cells = layout.cells(columns, length(sides.held))
+    outputs = np.flatnonzero([feature.output for feature in layout.features])
+    cells[np.ix_(fitted, outputs)] = ABSENT
     features, thinned = _apart(layout.features, cells, member, asked)
     counts = count_by(thinned, member, len(strata))
     sparse = sparse_text(features, counts)
     if sparse is not None and wanted(Advised):
         emit(Advised(sparse))
     inputs = {each.name: columns[each.name] for each in features if not each.output}
-    return make(
-        layout=replace(layout, features=shared_weights(features)),
-        counts=counts,
-        rows=len(cells),
-        train_rows=length(sides.train),
-        ordered=asked.ordered,
-        advice=advise(features, cells, marks, asked),
-        units=_units_of(features, cells, member, marks.units, asked),
-        duplicates=duplicates(inputs),
-        segments=fit_segments(asked.segments, features, cells, marks.seconds),
-        **_of_labels(made, answers, len(cells), asked),
-    )
-
-
-def _of_labels(made: Fitting, answers: Answers, rows: int, asked: Options) -> dict[str, Any]:
-    """What the labels or losses of a reference say, by the names of a Profile's fields."""
-    if asked.labels is None:
-        losses = asked.losses
-        return {} if losses is None else {"baseline": baseline_of_losses(losses, rows)}
-    baseline, calibration, target = fit_labels(
-        answers.served,
-        asked.labels,
-        None if asked.model is None else asked.model.signature.classes,
-        rows,
-        positive=asked.positive,
-        share=made.share_of(TARGET),
-        ordered=asked.ordered,
-        seed=asked.seed,
-    )
-    return {"baseline": baseline, "calibration": calibration, "target": target}
+    return {
+        "layout": replace(layout, features=shared_weights(features)),
+        "counts": counts,
+        "rows": len(cells),
+        "train_rows": length(sides.train),
+        "ordered": asked.ordered,
+        "advice": advise(features, cells, sides, asked),
+        "units": _units_of(features, cells, member, sides.units, asked),
+        "duplicates": duplicates(inputs),
+        "segments": fit_segments(asked.segments, features, cells, sides.seconds),
+        **fit_labels(served, len(cells), made.share_of(TARGET), asked),
+    }
 
 
 # Features.
@@ -146,36 +126,40 @@ class Fitting:
         """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
             if name not in self._asked.aside:
-                self._add(name, column, self._kinds.get(name), output=False)
+                self._add(name, column, self._weight(name), self._kinds.get(name))
 
     def outputs(self, answers: ColumnsByName) -> None:
-        """Add the features of a model's answers."""
+        """Add the features of a model's answers; all classes together count as one column."""
         columns = output_columns(answers)
-        classes = sum(name.startswith(PER_CLASS) for name in columns)
+        classes = [name for name in columns if name.startswith(PER_CLASS)]
         for name, column in columns.items():
-            self._add(name, column, None, output=True, classes=classes)
+            weight = self._weight(name)
+            if name in classes:
+                weight = self._weight(OF_CLASSES) / len(classes)
+            self._add(name, column, weight, output=True)
 
     def _add(
-        self, name: str, column: Array, kind: FeatureKind | None, *, output: bool, classes: int = 0
+        self,
+        name: str,
+        column: Array,
+        weight: float,
+        kind: FeatureKind | None = None,
+        *,
+        output: bool = False,
     ) -> None:
         numbers = {name: column}
-        weight = self._weight(name)
         if column.ndim == 2:
             basis = fit_basis(column, name, self._asked.seed)
             self.bases.append(basis)
             numbers = basis.numbers(column)
             kind = "number"
-            weight = self._weight(name, len(numbers))
-        elif output and name.startswith(PER_CLASS):  # all classes together count as one column
-            weight = self._weight(OF_CLASSES, classes)
         for part, values in numbers.items():
-            feature = fit_feature(
-                part, kind or feature_kind(part, values), values, output=output, weight=weight
-            )
-            self.features.append(feature)
+            found = kind or feature_kind(part, values)
+            share = weight / len(numbers)
+            self.features.append(fit_feature(part, found, values, output=output, weight=share))
 
-    def _weight(self, name: str, parts: int = 1) -> float:
-        return float(self._asked.importance.get(name, 1.0)) / parts
+    def _weight(self, name: str) -> float:
+        return float(self._asked.importance.get(name, 1.0))
 
     def share_of(self, name: str) -> float:
         """The share of one more column beside the features."""
@@ -202,29 +186,18 @@ class Fitting:
             )
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The model's answers to the reference.
+def _answers(made: Fitting, sides: Sides, asked: Options) -> tuple[ColumnsByName, Array]:
+    """Add the features of a model's answers, if there are any.
 
-    Args:
-        served: all of them, by output.
-        columns: those that are counted, by feature name.
-        rows: the numbers of the rows that they are counted of; None for all.
+    Returns the answers to the reference, by output, and the numbers of the rows of which they made
+    the cells, and are not counted.
     """
-
-    served: ColumnsByName
-    columns: Mapping[str, Array]
-    rows: Array | None = None
-
-
-def _answers(made: Fitting, sides: Sides, asked: Options) -> Answers:
-    """Add the features of a model's answers, if there are any, and give those of the reference."""
+    nothing = np.empty(0, np.int64)
     if sides.train_answers is not None and sides.held_answers is not None:
         made.outputs(sides.train_answers)
-        columns = expand(output_columns(sides.held_answers), made.bases)
-        return Answers(sides.held_answers, columns)
+        return sides.held_answers, nothing
     if asked.scores is None:
-        return Answers({}, {})
+        return {}, nothing
     served = name_outputs(asked.scores)
     rows = length(sides.held)
     odd = {name: len(column) for name, column in served.items() if len(column) != rows}
@@ -232,22 +205,20 @@ def _answers(made: Fitting, sides: Sides, asked: Options) -> Answers:
         raise UsageError(
             f"scores must have one entry for each of the {rows} reference rows; got {odd}"
         )
-    mine, others = _fifth_of(rows, sides.marks.units, asked)
-    made.outputs(take_rows(served, mine))
-    columns = expand(output_columns(take_rows(served, others)), made.bases)
-    return Answers(served, columns, others)
+    fitted = _fifth_of(rows, sides.units, asked)
+    made.outputs(take_rows(served, fitted))
+    return served, fitted
 
 
-def _fifth_of(rows: int, units: Array | None, asked: Options) -> tuple[Array, Array]:
-    """The numbers of a fifth of the rows, and of the others; of units, all rows of a fifth of them.
+def _fifth_of(rows: int, units: Array | None, asked: Options) -> Array:
+    """The numbers of a fifth of the rows; of units, of all rows of a fifth of them.
 
     A unit that had lost a fifth of its rows would be compared with units that have all of theirs.
     """
     if units is None:
-        return fifth(rows, ordered=asked.ordered, seed=asked.seed)
+        return fifth(rows, ordered=asked.ordered, seed=asked.seed)[0]
     mine, _ = fifth(int(units.max()) + 1, ordered=False, seed=asked.seed)
-    own = np.isin(units, mine)
-    return np.flatnonzero(own), np.flatnonzero(~own)
+    return np.flatnonzero(np.isin(units, mine))
 
 
 # The reference.
@@ -257,8 +228,7 @@ def _strata_of(sides: Sides, stratum: str | None) -> tuple[tuple[str, ...], Arra
     """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
     if stratum is None:
         return ("",), np.zeros(length(sides.held), np.int64)
-    cycle = sides.marks.cycle
-    names = stratum_names(sides.held[stratum] if cycle is None else cycle)
+    names = stratum_names(sides.held[stratum] if sides.cycle is None else sides.cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise UsageError(
@@ -267,16 +237,6 @@ def _strata_of(sides: Sides, stratum: str | None) -> tuple[tuple[str, ...], Arra
         )
     at = {name: i for i, name in enumerate(known)}
     return tuple(known), np.array([at[name] for name in names], np.int64)
-
-
-def _cells_of(layout: Layout, columns: ColumnsByName, answers: Answers) -> Array:
-    """The cells of the reference, uint8 (n, d), 255 for answers that are not counted."""
-    cells = layout.cells(columns, length(columns))
-    outputs = np.flatnonzero([feature.output for feature in layout.features])
-    if len(outputs):
-        rows = np.arange(len(cells)) if answers.rows is None else answers.rows
-        cells[np.ix_(rows, outputs)] = layout.cells(answers.columns, len(rows))[:, outputs]
-    return cells
 
 
 def _apart(

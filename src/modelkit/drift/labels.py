@@ -11,11 +11,11 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alarms import Terms, loss_alarm, row_alarm
 from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
 from modelkit.drift.counts import count_by
+from modelkit.drift.limits import Losses
 from modelkit.drift.losses import Baseline, TargetLabels, as_doubles, check_losses, losses_of
 from modelkit.drift.order import Order, Shuffle, Thinning
 from modelkit.drift.profile import Profile
 from modelkit.drift.sequence import Crossing, Sequence, places_of
-from modelkit.drift.sources import Losses
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
 
@@ -101,7 +101,6 @@ class Labels:
         ties: np.random.SeedSequence,
     ) -> None:
         self._target = profile.target
-        self._levels = shares.levels
         self._terms = terms
         self.shuffle = Shuffle(order)
         self.losses: Losses | None = None
@@ -157,10 +156,7 @@ class Labels:
         return new
 
     def _target_alarm(self, target: TargetLabels, crossing: Crossing) -> Alarm:
-        level = self._levels[crossing.kind] * target.feature.weight
-        return row_alarm(
-            target.feature, target.counts, crossing, self._terms, stratum=None, level=level
-        )
+        return row_alarm(target.feature, target.counts, crossing, self._terms, stratum=None)
 
     def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
         sequence, seen = self._of_losses, self.losses
@@ -170,5 +166,4 @@ class Labels:
         seen.count(losses[taken])
         places = places_of(sequence.first + sequence.members, times[taken])
         sequence.rank(losses[taken], places)
-        level = self._levels["performance"]
-        return [loss_alarm(seen, own, self._terms, level=level) for own in sequence.settle()]
+        return [loss_alarm(seen, own, self._terms) for own in sequence.settle()]

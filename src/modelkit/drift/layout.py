@@ -13,7 +13,7 @@ from modelkit.drift.cells import ABSENT, Feature
 from modelkit.drift.columns import read_columns, stratum_names
 from modelkit.drift.outputs import check_classes, class_names, name_outputs, output_columns
 from modelkit.drift.row_times import given_seconds, row_seconds
-from modelkit.drift.units import BATCH_UNIT, PERIODS, UnitRows, cycle_names, needed_times, of_call
+from modelkit.drift.units import UnitRows, columns_aside, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import UsageError
 from modelkit.signature.signature import Signature
@@ -177,8 +177,7 @@ class Layout:
 
     def aside(self) -> list[str]:
         """The columns beside the features: times and units."""
-        own = None if self.unit in (*PERIODS, BATCH_UNIT) else self.unit
-        return [name for name in (self.time, own) if name is not None]
+        return columns_aside(self.time, self.unit)
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
@@ -274,17 +273,18 @@ def _check_sources(sources: Sequence[str], signature: Signature) -> None:
     others = [name for name in sources if name not in known]
     if not absent and not others:
         return
-    differences = []
-    if absent:
-        differences.append(f"it lacks {first_names(absent)}")
-    if others:
-        differences.append(f"it has {first_names(others)}, which the model does not take")
+    said = differences(absent, others, "it lacks {}", "it has {}, which the model does not take")
     raise UsageError(
-        "the profile and the model's signature differ in the columns: "
-        f"{', and '.join(differences)}; fit the profile on rows as the model takes them, or with "
-        "model=",
+        f"the profile and the model's signature differ in the columns: {said}; fit the profile on "
+        "rows as the model takes them, or with model=",
         columns=sorted(absent + others),
     )
+
+
+def differences(absent: Sequence[str], others: Sequence[str], lacks: str, has: str) -> str:
+    """What is absent and what is there beside it, each in its words, where there is any."""
+    said = ((lacks, absent), (has, others))
+    return ", and ".join(words.format(first_names(names)) for words, names in said if names)
 
 
 def _check_width(basis: Basis, spec: TensorSpec) -> None:

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import CELLS, UNKNOWN_CATEGORY, Feature
+from modelkit.drift.cells import CELLS, UNKNOWN_CATEGORY, Feature, fit_feature
 from modelkit.drift.columns import (
     ColumnsByName,
     FeatureKind,
@@ -20,9 +20,9 @@ from modelkit.drift.columns import (
     label_names,
 )
 from modelkit.drift.dependence import every, rows_apart
-from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration, with_positive
 from modelkit.drift.outputs import class_numbers, classes_of, predicted_of, scores_of
+from modelkit.drift.sides import Options
 from modelkit.errors import UsageError
 from modelkit.stats.intervals import mean_bound
 
@@ -153,41 +153,6 @@ def error_scale(labels: Any, predicted: Array) -> float:
     return float(f"{scale:.3g}") or 1.0
 
 
-def baseline_of_losses(losses: Any, rows: int) -> Baseline:
-    """The losses of the reference, (rows,)."""
-    found = check_losses(losses)
-    _check_labels(found, rows)
-    return Baseline.of(found)
-
-
-def baseline_of_labels(
-    served: ColumnsByName,
-    labels: Any,
-    classes: tuple[Any, ...] | None,
-    rows: int,
-    *,
-    ordered: bool,
-    seed: int,
-) -> tuple[Baseline, tuple[Any, ...] | None]:
-    """The losses of the reference by its labels (rows,), and the classes of the probabilities."""
-    truth = as_labels(labels)
-    _check_labels(truth, rows)
-    classes = classes_of(served, truth, classes)
-    predicted = predicted_of(served, classes)
-    if predicted.dtype.kind != "f":
-        return Baseline.of(losses_of(truth, predicted)), classes
-    # The scale is part of the loss: other rows bound the mean of it.
-    mine, others = fifth(rows, ordered=ordered, seed=seed)
-    scale = error_scale(truth[mine], predicted[mine])
-    losses = losses_of(truth[others], predicted[others], scale)
-    return Baseline.of(losses, scale), None
-
-
-def _check_labels(found: Array, rows: int) -> None:
-    if found.shape != (rows,):
-        raise UsageError(f"there are {rows} reference rows and {len(found)} labels or losses")
-
-
 # The labels as a column of their own: whether what the model predicts has itself moved.
 
 
@@ -234,40 +199,54 @@ class TargetLabels:
         return found.astype(np.uint8)[:, None]
 
 
-def fit_labels(
-    served: ColumnsByName,
-    labels: Any,
-    classes: tuple[Any, ...] | None,
-    rows: int,
-    *,
-    positive: Any,
-    share: float,
-    ordered: bool,
-    seed: int,
-) -> tuple[Baseline, Calibration | None, TargetLabels]:
-    """What the labels (rows,) of a reference say: its losses, calibrated probabilities, and themselves.
+def fit_labels(served: ColumnsByName, rows: int, share: float, asked: Options) -> dict[str, Any]:
+    """What the labels or the losses (rows,) of a reference say, by the names of a Profile's fields.
 
     Args:
         served: the model's answers, by output.
-        labels: the true ones.
-        classes: those of the probabilities, where they are known.
         rows: of the reference.
-        positive: the class that precision, recall and F1 are estimated of; None for the second.
         share: of alpha that labels have.
-        ordered: whether rows are in the order of time.
-        seed: of the fifth that makes cells, and of the bootstrapped rows.
+        asked: what Profile.fit was asked for.
     """
-    baseline, classes = baseline_of_labels(
-        served, labels, classes, rows, ordered=ordered, seed=seed
-    )
+    if asked.labels is None:
+        if asked.losses is None:
+            return {}
+        losses = check_losses(asked.losses)
+        _check_labels(losses, rows)
+        return {"baseline": Baseline.of(losses)}
+    truth = as_labels(asked.labels)
+    _check_labels(truth, rows)
+    known = None if asked.model is None else asked.model.signature.classes
+    classes = classes_of(served, truth, known)
+    predicted = predicted_of(served, classes)
+    named = predicted.dtype.kind != "f"
     calibration = None
-    if classes is not None:
-        calibration = _calibration(served, labels, classes, seed)
-    if positive is not None:
-        calibration = with_positive(calibration, positive)
-    named = predicted_of(served, classes).dtype.kind != "f"
-    target = TargetLabels.fit(labels, classes=named, ordered=ordered, share=share, seed=seed)
-    return baseline, calibration, target
+    if named and classes is not None:
+        calibration = _calibration(served, asked.labels, classes, asked.seed)
+    if asked.positive is not None:
+        calibration = with_positive(calibration, asked.positive)
+    return {
+        "baseline": _baseline(truth, predicted, asked),
+        "calibration": calibration,
+        "target": TargetLabels.fit(
+            asked.labels, classes=named, ordered=asked.ordered, share=share, seed=asked.seed
+        ),
+    }
+
+
+def _baseline(truth: Array, predicted: Array, asked: Options) -> Baseline:
+    """The losses of the reference by its labels."""
+    if predicted.dtype.kind != "f":
+        return Baseline.of(losses_of(truth, predicted))
+    # The scale is part of the loss: other rows bound the mean of it.
+    mine, others = fifth(len(truth), ordered=asked.ordered, seed=asked.seed)
+    scale = error_scale(truth[mine], predicted[mine])
+    return Baseline.of(losses_of(truth[others], predicted[others], scale), scale)
+
+
+def _check_labels(found: Array, rows: int) -> None:
+    if found.shape != (rows,):
+        raise UsageError(f"there are {rows} reference rows and {len(found)} labels or losses")
 
 
 def _calibration(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, final
+from typing import ClassVar, final
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.counts import count_by
 from modelkit.drift.order import Order
-from modelkit.drift.ranks import UnitBag
 from modelkit.drift.sequence import NO_TIME, Crossing, Sequence
+from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import (
     BATCH_UNIT,
     PERIODS,
@@ -50,19 +50,6 @@ class JudgedUnit:
     stratum: int
 
 
-class UnitCrossing(NamedTuple):
-    """A crossing when a unit was judged.
-
-    `began` is the unit that the change is estimated to have begun with, None where it is no longer
-    known, and `strata` are the numbers of the strata of the units since then, as far as they are kept.
-    """
-
-    crossing: Crossing
-    unit: JudgedUnit
-    began: JudgedUnit | None
-    strata: list[int]
-
-
 @final
 class Units:
     """The units of a stream: counts of the open one, and the sequence of those that are complete.
@@ -72,6 +59,7 @@ class Units:
         features: the d features.
         reference: its units.
         sequence: of units, on which bets are made.
+        bag: the units that a new one of it is ranked among.
     """
 
     changing = (
@@ -95,11 +83,17 @@ class Units:
     entries: ClassVar = {"trail": JudgedUnit}
 
     def __init__(
-        self, unit: str, features: Many[Feature], reference: ReferenceUnits, sequence: Sequence
+        self,
+        unit: str,
+        features: Many[Feature],
+        reference: ReferenceUnits,
+        sequence: Sequence,
+        bag: UnitBag,
     ) -> None:
         self.unit = unit
         self.reference = reference
         self.sequence = sequence
+        self.bag = bag
         self.rows = 0
         self.earlier = 0  # rows that were compared with references before
         self.late = 0  # rows of a unit that was judged
@@ -117,13 +111,6 @@ class Units:
         self.closed: deque[int | str] = deque(maxlen=TRAIL)
         self._groups = group_table(features)
         self._complete: deque[tuple[JudgedUnit, Array]] = deque()  # to be judged, with their counts
-
-    @property
-    def bag(self) -> UnitBag:
-        """The units that a new one is ranked among."""
-        bag = self.sequence.bag
-        assert isinstance(bag, UnitBag)
-        return bag
 
     # Rows.
 
@@ -307,7 +294,7 @@ class Units:
         """Whether a unit that is complete waits to be judged."""
         return bool(self._complete)
 
-    def judge_part(self) -> list[UnitCrossing]:
+    def judge_part(self) -> list[Crossing]:
         """Rank the first unit that waits by its next features, and judge it once by all of them."""
         unit, counts = self._complete[0]
         if not self.bag.ranks:
@@ -319,11 +306,7 @@ class Units:
         self._complete.popleft()
         self.trail.append(unit)
         self.sequence.take(ranked, np.array([[self.sequence.blocks + 1, NO_TIME, NO_TIME]]))
-        return [self._crossing(crossing, unit) for crossing in self.sequence.settle()]
-
-    def _crossing(self, crossing: Crossing, unit: JudgedUnit) -> UnitCrossing:
-        last = self.last_strata(len(crossing.recent))
-        return UnitCrossing(crossing, unit, self.unit_at(crossing.block), last)
+        return self.sequence.settle()
 
     def unit_at(self, step: int) -> JudgedUnit | None:
         """The unit that was judged after so many others; None where its name is forgotten."""

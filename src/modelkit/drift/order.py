@@ -7,7 +7,7 @@ that are dependent over time, those are kept that are far enough apart to pass a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Literal, final
 
@@ -16,8 +16,6 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
 from modelkit.drift.dependence import leave_out
-from modelkit.drift.ranks import Ranked
-from modelkit.drift.sequence import RankedBlocks
 from modelkit.errors import UsageError
 
 Order = Literal["any", "time"]
@@ -92,16 +90,3 @@ class Thinning:
             first = int(self._phases[j] - self._came) % stride
             leave_out(cells, rows, j, slice(first, None, stride))
         self._came += len(rows)
-
-
-def in_turn(parts: Iterable[RankedBlocks | None]) -> Iterator[RankedBlocks]:
-    """The blocks of several sequences one by one, as they ended."""
-    blocks = [_block(part, i) for part in parts if part is not None for i in range(len(part.ends))]
-    yield from sorted(blocks, key=lambda block: float(block.ends[0, 0]))
-
-
-def _block(blocks: RankedBlocks, i: int) -> RankedBlocks:
-    (slots, kept, values), ends = blocks
-    part = slice(i, i + 1)
-    own = {kind: counts[part] for kind, counts in slots.items()}
-    return RankedBlocks(Ranked(own, kept[part], values[part]), ends[part])

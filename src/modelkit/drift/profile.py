@@ -33,17 +33,22 @@ PROFILE_SCHEMA = "modelkit.profile/1"
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What a Profile keeps of its rows.
+    """What a Profile keeps of its rows; a class of its own, so that `Profile` shows only what is public.
 
-    `layout` says where a row belongs: features, strata and units. `counts` is int64 (strata,
-    features, 67); there is one stratum, "", where none were asked for. `rows` and `train_rows` are
-    the numbers of rows that the counts and the cells are from. `ordered` says that the reference was
-    given in the order of time, so that dependence between rows was looked for; `duplicates` is the
-    number of rows of the reference that equal an earlier one; `baseline` has the losses of the
-    reference and `calibration` turns probabilities into calibrated ones; `target` has the labels of
-    the reference, `segments` its joint counts with the columns that part the rows, and `units` what
-    is kept of each of its units. `advice` is one line on which of units, strata and rows fits the
-    reference.
+    Args:
+        layout: what says where a row belongs: features, strata and units.
+        counts: int64 (strata, features, 67); there is one stratum, "", where none were asked for.
+        rows: the rows that the counts are from.
+        train_rows: those that the cells are from.
+        ordered: whether the reference was given in the order of time, so that dependence between
+            rows was looked for.
+        duplicates: the rows of the reference that equal an earlier one.
+        baseline: the losses of the reference.
+        calibration: what turns probabilities into calibrated ones.
+        target: the labels of the reference.
+        segments: its joint counts with the columns that part the rows.
+        units: what is kept of each of its units.
+        advice: one line on which of units, strata and rows fits the reference.
     """
 
     layout: Layout
@@ -165,8 +170,8 @@ class Profile(Reference):
         )
         if isinstance(reference, Tally):
             check_tallied(asked)
-            return fit.of_rows(X, None, asked, Profile)._counted(reference, asked)
-        return fit.of_rows(X, reference, asked, Profile)
+            return Profile(**fit.of_rows(X, None, asked))._counted(reference, asked)
+        return Profile(**fit.of_rows(X, reference, asked))
 
     def _counted(self, tally: Tally, asked: Options) -> Profile:
         """The profile with the counts of a tally in place of those of its reference."""
@@ -283,7 +288,11 @@ class Profile(Reference):
         layout, kept = self.layout.without(names)
         if len(kept) == len(self.features):
             return self
-        segments = [own.of_features(kept) for own in self.segments if own.name not in names]
+        segments = [
+            replace(own, counts=own.counts[:, kept])
+            for own in self.segments
+            if own.name not in names
+        ]
         return replace(
             self,
             layout=layout,

@@ -1,33 +1,45 @@
-"""Where a new member ranks among those before it: rows by their cells, and whole units by their scores.
+"""Where a new row ranks among those before it, and what bets on ranks pay.
 
 If the reference and all members after it are exchangeable, the ranks, ties at random, are independent
 and uniform, for a reference of any size: docs/drift_guarantees.md has the proof. A row is a unit of
-one row, and all before it are known by their counts.
+one row, and all before it are known by their counts. `unit_ranks` has whole units.
 
-Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, section 2.2.
+Bets look at p-values only, never at counts. The mean of each bet over 64 slots of equal width is
+exactly one, so that bets gain one on average where p-values are uniform.
+
+Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, section 2.2; Vovk,
+Testing randomness online (arXiv:1906.09256).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple, Protocol, final
+from statistics import NormalDist
+from typing import NamedTuple, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.bets import SLOTS, count_slots
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.drift.units import FULL_SHARE
 
 LANE_WIDTH = CELLS + 1  # with a place for absent values
 MANY_LANES = 128  # from which comparing rows in place is faster than gathering their pairs
 LANES_AT_ONCE = 2048  # whose tables stay in the cache of a core
-RANKED_AT_ONCE = 1 << 17  # numbers of a bag of units: likewise
-OF_REFERENCE = -1  # of units that were judged, the number of those judged before
-RECENT_UNITS = 8  # whose counts are kept for effect sizes
-SCORES = ("location", "scale", "distance")
+SLOTS = 64  # of equal width, which a p-value falls into
+ROW_SHIFTS = (0.12, 0.25, 0.5, 1.0, 2.0)  # that bets on location are best for, in deviations
+ROW_SPREADS = (0.6, 0.8, 0.9, 1.1, 1.25, 1.6)  # that bets on scale are best for, in deviations
+TILTS = (0.4, 0.2, 0.1)  # of a bet on a polynomial
+GROUP = 4  # slots
+GROUP_RATES = (1.5, 3.0, 0.3)  # of a bet on a group
+ENDS = ((1, 4.0), (1, 12.0), (2, 6.0))  # slots at either end, and the rate of a bet on them
+UNIT_SHIFTS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+UNIT_SPREADS = (2.5, 1.5, 0.5, 0.25)
+UNIT_WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets on units, in this order
+# Lanes of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning.
+PRODUCT_LANES = 32
+
+Table = tuple[Array, Array]  # the logarithms of the gains, (64, bets), and the weights, (bets,)
 
 
 class Ranked(NamedTuple):
@@ -43,6 +55,14 @@ class Ranked(NamedTuple):
     values: Array
 
 
+class Gain(NamedTuple):
+    """What bets gain in one step: see `Evidence.step`."""
+
+    logs: Array
+    factors: Array
+    values: Array
+
+
 # Rows.
 
 
@@ -52,15 +72,15 @@ class RowBag:
 
     Args:
         reference: int64 (d, 67), the counts of the reference.
-        rng: of the ties.
+        seed: of the ties.
     """
 
     changing = ("counts", "left_out", "rng")
 
-    def __init__(self, reference: Array, rng: np.random.Generator) -> None:
+    def __init__(self, reference: Array, seed: np.random.SeedSequence) -> None:
         self.counts = reference.copy()
         self.left_out = np.zeros(len(reference), bool)  # of the next block
-        self.rng = rng
+        self.rng = np.random.default_rng(seed)
 
     def rank(self, blocks: Array) -> Ranked:
         """Rank rows in blocks, uint8 (blocks, rows, d), which join the bag; 255 is no value."""
@@ -99,8 +119,8 @@ def rank_rows(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array]
     step = max(1, LANES_AT_ONCE // count)
     for start in range(0, d, step):
         part = slice(start, start + step)
-        own = counts[part], blocks[:, :, part], draws[:, :, part]
-        slots[:, part], added[:, part] = _rank_part(*own)
+        ranked = _rank_part(counts[part], blocks[:, :, part], draws[:, :, part])
+        slots[:, part], added[:, part] = ranked
     return slots, added
 
 
@@ -108,9 +128,10 @@ def _rank_part(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array
     """`rank_rows` for so few features that their tables stay in the cache of a core."""
     count, rows, d = blocks.shape
     values = _in_lanes(blocks)
-    absent = _absent(values)
-    at = _by_lane(values, absent)
-    added = _count_cells(at).reshape(count, d, CELLS)
+    gaps = values == ABSENT
+    absent = gaps if gaps.any() else None
+    at = _by_lane(values, absent, LANE_WIDTH)
+    added = _count(at, LANE_WIDTH).reshape(count, d, CELLS)
     equal, upto, after = _before_blocks(counts, added)
     less = (upto - equal).ravel().take(at)
     ties = equal.ravel().take(at)
@@ -130,23 +151,29 @@ def _in_lanes(blocks: Array) -> Array:
     return blocks.transpose(1, 0, 2).reshape(rows, count * d)
 
 
-def _absent(values: Array) -> Array | None:
-    """Where there is no value to be counted; None where there are all."""
-    absent: Array = values == ABSENT
-    return absent if absent.any() else None
+def _by_lane(values: Array, absent: Array | None, width: int) -> Array:
+    """The places of values (rows, lanes) among those of all lanes, `width` in each.
+
+    The last place of a lane is for absent values.
+    """
+    known = values if absent is None else np.where(absent, width - 1, values)
+    return known + np.arange(0, values.shape[1] * width, width)
 
 
-def _by_lane(values: Array, absent: Array | None) -> Array:
-    """The place of each cell, (rows, lanes), among the places of all lanes, 68 in each."""
-    known = values if absent is None else np.where(absent, CELLS, values)
-    return known + np.arange(0, values.shape[1] * LANE_WIDTH, LANE_WIDTH)
-
-
-def _count_cells(at: Array) -> Array:
-    """The counts (lanes, 67) of places in lanes."""
+def _count(at: Array, width: int) -> Array:
+    """The counts (lanes, width - 1) of places (rows, lanes); absent values are not counted."""
     lanes = at.shape[1]
-    counts = np.bincount(at.ravel(), minlength=lanes * LANE_WIDTH)
-    return counts.reshape(lanes, LANE_WIDTH)[:, :CELLS]
+    counts = np.bincount(at.ravel(), minlength=lanes * width)
+    return counts.reshape(lanes, width)[:, :-1]
+
+
+def count_slots(p: Array, absent: Array | None) -> Array:
+    """The number of p-values (rows, lanes) of each lane in each slot, int64 (lanes, 64).
+
+    `absent` says where there is none; None where there are all.
+    """
+    slot = np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1)
+    return _count(_by_lane(slot, absent, SLOTS + 1), SLOTS + 1)
 
 
 def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
@@ -210,191 +237,108 @@ def _row_pairs(rows: int) -> tuple[Array, Array, Array]:
     return early, late, np.flatnonzero(np.diff(late, prepend=0))
 
 
+# Bets.
+
+
+@cache
+def bets_on_rows() -> Table:
+    """Bets on shifts and spreads, on slopes of the density, on groups of slots, and on either end.
+
+    A share that few values have, such as missing ones, is at an end, where a bet may multiply by 12.
+    """
+    groups = [(start, GROUP, rate) for start in range(0, SLOTS, GROUP) for rate in GROUP_RATES]
+    ends = [(start, n, rate) for n, rate in ENDS for start in (0, SLOTS - n)]
+    shared = (
+        (0.3, _normal_ratios(ROW_SHIFTS, ROW_SPREADS)),
+        (0.2, _slopes()),
+        (0.4, [_inside(*group) for group in groups]),
+        (0.1, [_inside(*end) for end in ends]),
+    )
+    pays = [bet for _, bets in shared for bet in bets]
+    weights = [share / len(bets) for share, bets in shared for _ in bets]
+    return _fair(np.array(pays)), np.array(weights)
+
+
+def _normal_ratios(shifts: Sequence[float], spreads: Sequence[float]) -> list[Array]:
+    """Ratios of normal densities at the normal quantile of p: of shifts each way, and of spreads."""
+    normal = NormalDist()
+    x = np.array([normal.inv_cdf((slot + 0.5) / SLOTS) for slot in range(SLOTS)])
+    of_shifts = [np.exp(sign * shift * x) for shift in shifts for sign in (1, -1)]
+    return of_shifts + [np.exp(x * x * (1 - spread**-2) / 2) for spread in spreads]
+
+
+def _slopes() -> list[Array]:
+    """One and a part of a polynomial of p: location, scale and skewness, each way."""
+    x = (np.arange(SLOTS) + 0.5) / SLOTS
+    location = 2 * x - 1
+    scale = 6 * x * x - 6 * x + 1
+    skewness = 20 * x**3 - 30 * x * x + 12 * x - 1
+    pays = []
+    for shape in (location, scale, skewness):
+        centred = shape - shape.mean()
+        for tilt in (centred, -centred):
+            most = -tilt.min()  # that a bet may stake on it
+            pays += [1 + part * tilt / most for part in TILTS]
+    return pays
+
+
+def _inside(start: int, slots: int, rate: float) -> Array:
+    """A bet that pays `rate` in some slots, and the same in all others."""
+    at = np.arange(SLOTS)
+    inside = (start <= at) & (at < start + slots)
+    share = slots / SLOTS
+    return np.where(inside, rate, (1 - rate * share) / (1 - share))
+
+
+@cache
+def bets_on_units() -> Table:
+    """Twelve bets on shifts, and four on spreads."""
+    weights = np.array(UNIT_WEIGHTS)
+    return _fair(np.array(_normal_ratios(UNIT_SHIFTS, UNIT_SPREADS))), weights / weights.sum()
+
+
+@cache
+def bets_on_tails() -> Table:
+    """The six bets on units that pay the less, the larger the p-value is."""
+    down = bets_on_units()[0][:, 1 : 2 * len(UNIT_SHIFTS) : 2]
+    return down, np.full(len(UNIT_SHIFTS), 1 / len(UNIT_SHIFTS))
+
+
+def _fair(pays: Array) -> Array:
+    table = pays.T
+    logs: Array = np.log(table / table.mean(axis=0))
+    return logs
+
+
+def gains(slots: Array, table: Array) -> Array:
+    """The logarithm of what each bet gains in each block: (blocks, lanes, 64) to (blocks, lanes, bets)."""
+    blocks, lanes, _ = slots.shape
+    out = np.empty((blocks, lanes, table.shape[1]))
+    # Block by block: how a product is rounded depends on its shape.
+    for start in range(0, lanes, PRODUCT_LANES):
+        part = slice(start, start + PRODUCT_LANES)
+        np.matmul(slots[:, part], table, out=out[:, part])
+    return out
+
+
 @final
-class Unranked:
-    """Members that are bet on as they are, and nothing else is kept of."""
+class Ranks:
+    """D1: bets on ranks. A feature that alarmed is closed until somebody knows of it."""
 
     changing = ()
+    blocks = 1  # of a step
+    spared = 0.0  # of alpha, for the error of the reference
 
-    def rank(self, blocks: Array) -> Ranked:
-        """Blocks of numbers (blocks, members) of one feature."""
-        count, size = blocks.shape
-        return Ranked({}, blocks[:, None], np.full((count, 1), size))
+    def __init__(self, table: Table, lanes: int = 1) -> None:
+        self._table, self.weights = table
+        self.lanes = lanes
 
-    def begin_anew(self, j: int, block: int) -> None:
-        """Nothing is ranked."""
-
-
-# Whole units.
-
-
-class Tails(Protocol):
-    """What ranks units for "material", by `lanes` scores; `strata` are those of the last units."""
-
-    lanes: int
-    strata: deque[int]
-
-    def ranks(self, bag: Array, order: Array, draws: Array, part: slice) -> Array:
-        """The p-values of the last unit of a bag by some features, (features, 6), NaN for none."""
+    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
+        """What bets gain on each block."""
+        return rank_gains(ranked.slots["changed"], self._table)
 
 
-@dataclass(eq=False)
-class _Ranking:
-    """A unit on its way through its features: the first `ranked` of them have their p-values.
-
-    `bag` (n, d, 16) has the unit last, and `order` (n,) is that of being judged. `p` (d, 9) and the
-    `draws` are of the scores for "changed", and then of those for "material".
-    """
-
-    counts: Array
-    stratum: int
-    bag: Array
-    order: Array
-    draws: Array
-    p: Array
-    ranked: int = 0
-
-
-@final
-class UnitBag:
-    """The units of the reference and those that were judged, by their shares, in each stratum.
-
-    `since` (d,) is the number of units judged before those that a later one is ranked among for
-    "changed".
-
-    Args:
-        units: those of the reference in each stratum, uint16 (n, d, 16).
-        tails: what ranks them for "material".
-        most: units in all.
-        rng: of the ties, and of the units that are forgotten.
-    """
-
-    changing = ("bags", "order", "since", "rng")
-    growing = ("bags", "order")
-
-    def __init__(
-        self, units: list[Array], tails: Tails, most: int, rng: np.random.Generator
-    ) -> None:
-        self.bags = units
-        self.tails = tails
-        self.order = [np.full(len(bag), OF_REFERENCE) for bag in units]
-        self.room = [max(most // len(units), len(bag)) for bag in units]
-        self.since = np.full(units[0].shape[1], OF_REFERENCE)
-        self.rng = rng
-        self._unit: _Ranking | None = None
-
-    @property
-    def ranks(self) -> bool:
-        """Whether a unit that began is not ranked by all features yet."""
-        return self._unit is not None
-
-    def begin(self, counts: Array, stratum: int, shares: Array, number: int) -> None:
-        """Take a unit, which `rank_part` is then called for until it is ranked.
-
-        It has counts (d, 67) and shares, uint16 (d, 16), and comes after a number of judged units.
-        """
-        bag = np.concatenate([self.bags[stratum], shares[None]])
-        order = np.append(self.order[stratum], number)
-        draws = self.rng.random((len(shares), len(SCORES) + self.tails.lanes))
-        self._unit = _Ranking(counts, stratum, bag, order, draws, np.empty_like(draws))
-
-    def rank_part(self) -> Ranked | None:
-        """Rank the unit by its next features, so that no call waits; what it is once it has them all."""
-        unit = self._unit
-        if unit is None:
-            raise ValueError("no unit began")
-        n, d, groups = unit.bag.shape
-        end = unit.ranked + max(RANKED_AT_ONCE // (n * groups), 1)
-        part = slice(unit.ranked, end)
-        changed, material = _by_kind(unit.p)
-        for_changed, for_material = _by_kind(unit.draws)
-        since = unit.order[:, None] >= self.since[part]
-        bag = unit.bag[:, part] * since[:, :, None]
-        changed[part] = last_ranks(unit_scores(bag), np.any(bag, axis=2), for_changed[part])
-        material[part] = self.tails.ranks(unit.bag, unit.order, for_material, part)
-        unit.ranked = end
-        if end < d:
-            return None
-        self._unit = None
-        self._keep(unit)
-        slots = {"changed": _unit_slots(changed), "material": _unit_slots(material)}
-        return Ranked(slots, unit.counts[None], unit.counts.sum(axis=1)[None])
-
-    def _keep(self, unit: _Ranking) -> None:
-        """Keep the bag for later units, without one where it has too many."""
-        bag, order = unit.bag, unit.order
-        if len(bag) > self.room[unit.stratum]:
-            # Whichever it is, it must not matter which of them came last: see the proof.
-            forgotten = self.rng.integers(len(bag))
-            bag = np.delete(bag, forgotten, axis=0)
-            order = np.delete(order, forgotten)
-        self.bags[unit.stratum] = bag
-        self.order[unit.stratum] = order
-        self.tails.strata.append(unit.stratum)
-
-    def begin_anew(self, j: int, block: int) -> None:
-        """Rank later units of feature number `j` among themselves, from after this one on.
-
-        It may be open, and is left out.
-        """
-        self.since[j] = block + 1
-
-
-def _by_kind(both: Array) -> tuple[Array, Array]:
-    """What is of the scores for "changed", (d, 3), and for "material", (d, 6)."""
-    return both[:, : len(SCORES)], both[:, len(SCORES) :]
-
-
-def _unit_slots(p: Array) -> Array:
-    """The p-values (d, scores) of one unit as `Ranked.slots`, (1, d * scores, 64)."""
-    absent = np.isnan(p).reshape(1, -1)
-    counts = count_slots(np.nan_to_num(p).reshape(1, -1), absent)
-    return counts[None].astype(np.float64)
-
-
-# Scores of units.
-
-
-def unit_scores(bag: Array) -> Array:
-    """The three scores of each unit, float64 (n, d, 3): functions of it and of the sum of all units.
-
-    So all are measured alike, and it does not matter which came last. The sum is one of integers, so
-    that rounding does not depend on the order of units either.
-
-    With the mid-ranks of the 16 groups among the rows of all units: the mean rank of a unit's rows,
-    the mean of the second Legendre polynomial of their ranks, and the total variation between the
-    unit and all units.
-
-    Args:
-        bag: the shares of n units, uint16 (n, d, 16).
-    """
-    pool = bag.sum(axis=0, dtype=np.int64)
-    total = pool.sum(axis=1, keepdims=True)
-    total = np.maximum(total, 1)
-    upto = np.cumsum(pool, axis=1)
-    location = (2 * upto - pool) / total - 1
-    scale = 1.5 * location**2 - 0.5
-    shares = bag / FULL_SHARE
-    apart = np.abs(shares - pool / total)
-    numbers = (shares * location, shares * scale, apart / 2)
-    sums = [groups.sum(axis=2) for groups in numbers]
-    return np.stack(sums, axis=2)
-
-
-def last_ranks(scores: Array, present: Array, draws: Array) -> Array:
-    """The p-values of the last unit: its rank among all, ties at random, float64 (d, 3).
-
-    NaN where it has no values of a feature.
-
-    Args:
-        scores: of n units, (n, d, 3).
-        present: whether a unit has values of a feature, bool (n, d).
-        draws: uniform on [0, 1), (d, 3).
-    """
-    last = scores[-1]
-    counted = present[:, :, None]
-    lower = (scores < last) & counted
-    equal = (scores == last) & counted
-    units = counted.sum(axis=0)
-    rank = lower.sum(axis=0) + draws * equal.sum(axis=0)
-    return np.where(counted[-1], rank / np.maximum(units, 1), np.nan)
+def rank_gains(slots: Array, table: Array) -> Iterator[Gain]:
+    """What bets with a table gain on each block, by the slots of its p-values."""
+    logs = gains(slots, table)
+    return map(Gain, logs, np.exp(logs), slots.sum(axis=2))

@@ -7,7 +7,6 @@ as the cells do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
 
 import numpy as np
 
@@ -62,8 +61,8 @@ def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:
     with a probability of 1 - f^m - (1 - f)^m, where f is the share of the reference. A value of a
     table with few values is on both sides almost surely, and tells nothing; a value that occurs
     twice, in a table where most occur once, is so in at most half of the cases. The number of
-    values that are on both is compared with its mean by the bound of Chernoff and Hoeffding (1963),
-    at 1e-6; and up to 0.5 % of the rows of the reference are let pass.
+    values that are on both is compared with its mean by the bound of Hoeffding (1956), at 1e-6; and
+    up to 0.5 % of the rows of the reference are let pass.
 
     That is not yet proof. The rows of a timetable, a calendar or a catalogue come again in the same
     way on both sides, and not at random. So a row counts only if it has a measured number, one that
@@ -133,21 +132,8 @@ def _beyond_chance(rows: Array, of_held: Array, share: float, n: int) -> bool:
     beyond = both - chance.sum()
     if beyond <= MATERIAL * n:
         return False
-    return _log_tail(both, chance) <= log(IMPOSSIBLE)
+    from scipy.stats import binom
 
-
-def _log_tail(found: int, chances: Array) -> float:
-    """A bound on the log-probability that as many of independent events happen, or more.
-
-    The events have these probabilities, (n,). Hoeffding, Probability inequalities for sums of
-    bounded random variables, theorem 1.
-    """
-    n = len(chances)
-    mean = float(chances.mean())
-    share = found / n
-    if share <= mean or mean >= 1:
-        return 0.0
-    tail = share * log(share / mean)
-    if share < 1:
-        tail += (1 - share) * log((1 - share) / (1 - mean))
-    return -n * tail
+    # Of events with several probabilities as many are less likely than of as many with their mean
+    # (Hoeffding 1956, theorem 4).
+    return bool(binom.sf(both - 1, len(chance), chance.mean()) <= IMPOSSIBLE)

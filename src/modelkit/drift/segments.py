@@ -7,7 +7,7 @@ exact test and an effect size say in which of them the change is. No row is kept
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, final
 
@@ -43,24 +43,22 @@ class Segmentation:
     of_cells: Array
     counts: Array
 
-    def of_features(self, places: Sequence[int]) -> Segmentation:
-        """The same segments with the counts of some features only, by their numbers."""
-        return replace(self, counts=self.counts[:, list(places)])
 
-    def members(self, cells: Array | None, times: Array | float | None, rows: int) -> Array:
-        """The number of the segment of each row, (rows,).
+def members(of_cells: Array, cells: Array | None, times: Array | float | None, rows: int) -> Array:
+    """The number of the segment of each row, (rows,).
 
-        Args:
-            cells: of the column, uint8 (rows,); None for hours of the day.
-            times: in POSIX seconds, (rows,) or of all; None where only cells count.
-            rows: their number.
-        """
-        if cells is None:
-            hours = np.floor_divide(times, 3600) % 24  # type: ignore[arg-type]  # there are times
-            return np.broadcast_to(np.asarray(hours, np.int64), rows)
-        # A row without a value was not asked for it, and is counted with the missing ones.
-        members: Array = self.of_cells[np.minimum(cells, GONE)]
-        return members
+    Args:
+        of_cells: those of the cells of the column, uint8 (67,).
+        cells: of the column, uint8 (rows,); None for hours of the day.
+        times: in POSIX seconds, (rows,) or of all; None where only cells count.
+        rows: their number.
+    """
+    if cells is None:
+        hours = np.floor_divide(times, 3600) % 24  # type: ignore[arg-type]  # there are times
+        return np.broadcast_to(np.asarray(hours, np.int64), rows)
+    # A row without a value was not asked for it, and is counted with the missing ones.
+    found: Array = of_cells[np.minimum(cells, GONE)]
+    return found
 
 
 def fit_segments(
@@ -77,37 +75,28 @@ def fit_segments(
     Raises:
         UsageError: for names that are no columns, and "hour" without times.
     """
-    if not names:
-        return ()
     if len(set(names)) < len(names):
         raise UsageError(f"segments names a column twice: {list(names)}")
     places = {feature.name: j for j, feature in enumerate(features) if not feature.output}
     found = []
     for name in names:
-        made = _blank(name, features, places, times)
-        own = cells[:, places[name]] if name in places else None
-        member = made.members(own, times, len(cells))
-        counts = count_by(cells, member, len(made.labels))
-        found.append(replace(made, counts=counts))
+        place = places.get(name)
+        if place is not None:
+            labels, of_cells = _parted(features[place])
+        elif name != HOUR_OF_DAY:
+            raise UsageError(
+                f"segments names {name!r}, which is not a column; there are {sorted(places)}, and "
+                f"{HOUR_OF_DAY!r} with time="
+            )
+        elif times is None:
+            raise UsageError('segments=("hour",) needs to know when rows were: pass time= as well')
+        else:
+            labels = tuple(f"{hour:02d}:00" for hour in range(24))
+            of_cells = np.empty(0, np.uint8)
+        column = None if place is None else cells[:, place]
+        counts = count_by(cells, members(of_cells, column, times, len(cells)), len(labels))
+        found.append(Segmentation(name, labels, of_cells, counts))
     return tuple(found)
-
-
-def _blank(
-    name: str, features: Sequence[Feature], places: Mapping[str, int], times: Array | None
-) -> Segmentation:
-    empty = np.empty((0, len(features), CELLS), np.int64)
-    if name in places:
-        labels, of_cells = _parted(features[places[name]])
-        return Segmentation(name, labels, of_cells, empty)
-    if name != HOUR_OF_DAY:
-        raise UsageError(
-            f"segments names {name!r}, which is not a column; there are {sorted(places)}, and "
-            f"{HOUR_OF_DAY!r} with time="
-        )
-    if times is None:
-        raise UsageError('segments=("hour",) needs to know when rows were: pass time= as well')
-    labels = tuple(f"{hour:02d}:00" for hour in range(24))
-    return Segmentation(name, labels, np.empty(0, np.uint8), empty)
 
 
 def _parted(feature: Feature) -> tuple[tuple[str, ...], Array]:
@@ -191,7 +180,7 @@ class Segmented:
     def _add(self, slot: int, cells: Array, times: Array | float) -> None:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
             column = None if place is None else cells[:, place]
-            member = own.members(column, times, len(cells))
+            member = members(own.of_cells, column, times, len(cells))
             counts[slot] += count_by(cells, member, len(own.labels)).astype(np.uint16)
 
     def since(self, row: int, j: int) -> tuple[int, list[Array]]:

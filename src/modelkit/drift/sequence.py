@@ -8,20 +8,23 @@ come, never on what they hold. docs/drift_guarantees.md has the proofs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, final
+from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.bets import Bets, Bettor, Gain
+from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS
-from modelkit.drift.ranks import Ranked, RowBag, UnitBag, Unranked
+from modelkit.drift.limits import Limits
+from modelkit.drift.ranks import Ranked, RowBag
+from modelkit.drift.unit_ranks import UnitBag
 from modelkit.stats.evidence import LEAST_WEALTH, Guarantee
 
 ALL = slice(None)
 MOST_PLACES = 128  # of blocks that are kept
+RankedBlocks = tuple[Ranked, Array]  # of each block the number of its last member, and times, (3,)
 NO_TIME = float("nan")  # the time of members that say nothing of it
 
 
@@ -39,32 +42,23 @@ class Trail:
         self.blocks = 0
         self.row = 0
         self.latest = NO_TIME
-        self._kept: list[tuple[float, float, float]] = []  # blocks: number, members before, time
-
-    @property
-    def kept(self) -> Array:
-        """The places that are kept, float64 (n, 3)."""
-        return np.array(self._kept).reshape(-1, 3)
-
-    @kept.setter
-    def kept(self, kept: Array) -> None:
-        self._kept = [(block, before, time) for block, before, time in kept.tolist()]
+        self.kept: list[list[float]] = []  # of blocks: number, members before, first time
 
     def add(self, row: float, first: float, last: float) -> None:
         """Take the next block: the number of its last member, its first and its last time."""
-        self._kept.append((self.blocks, self.row, first))
+        self.kept.append([self.blocks, self.row, first])
         self.blocks += 1
         self.row = int(row)
         self.latest = float(np.fmax(self.latest, last))
-        if len(self._kept) > MOST_PLACES:
+        if len(self.kept) > MOST_PLACES:
             half = MOST_PLACES // 2
-            self._kept = self._kept[:half:2] + self._kept[half:]
+            self.kept = self.kept[:half:2] + self.kept[half:]
 
     def at(self, blocks: Array) -> tuple[Array, Array]:
         """The members before blocks of these numbers, int64 (n,), and the times of these blocks."""
-        if not self._kept:
+        if not self.kept:
             return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
-        kept, before, times = self.kept.T
+        kept, before, times = np.array(self.kept).T
         whole = np.rint(np.interp(blocks, kept, before)).astype(np.int64)
         return whole, np.interp(blocks, kept, times)
 
@@ -76,10 +70,9 @@ class Crossing:
     `feature` is the number of the feature, `lane` that of the score that says so, `p` the p-value and
     `row` the number of members until then. `block` is that at which the change is estimated to have
     begun, `began` the number of members before it, and `recent` are what is kept of the blocks since
-    then, as far as they are. `part` is the part of its share of alpha that the feature had left for
-    this alarm, and `level` that share of a lane. `again` is whether it goes beyond an alarm before,
-    `time` and `began_time` are when these members were, and `values` is how many values of the
-    feature were looked at.
+    then, as far as they are. `level` is the share of alpha of the lane for this alarm, and `again`
+    whether it goes beyond an alarm before. `time` and `began_time` are when these members were, and
+    `values` is how many values of the feature were looked at.
     """
 
     kind: str
@@ -88,37 +81,13 @@ class Crossing:
     row: int
     began: int | None
     recent: Array
-    part: float = 1.0
+    level: float
     again: bool = False
     lane: int = 0
-    level: float = 0.0
     block: int = 0
     time: float | None = None
     began_time: float | None = None
     values: int | None = None
-
-
-class Source(Bets, Protocol):
-    """What bets gain on blocks."""
-
-    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain | None]:
-        """The gain in each block, None within a step; so many blocks came before."""
-
-    def further(self, j: int) -> bool:
-        """Whether feature number j may be further from the reference than at first."""
-
-    def allow(self, j: int, recent: Array, blocks: int) -> bool:
-        """Allow what recent blocks show, by which j alarmed; whether it may alarm again then."""
-
-    def tighten(self, recent: Array, blocks: int) -> list[int]:
-        """Allow less where recent blocks show less; the numbers of these features."""
-
-
-class RankedBlocks(NamedTuple):
-    """Blocks that wait for their bets; `ends` has for each the number of its last member, and times."""
-
-    ranked: Ranked
-    ends: Array
 
 
 @final
@@ -130,9 +99,8 @@ class Sequence:
     not they are bet on, for whoever counts them.
 
     Args:
-        bag: what members are ranked among.
-        sources: of gains, by kind; none where nothing is bet.
-        bettors: by kind.
+        bag: what members are ranked among; None where they are bet on as they are.
+        bettors: by kind; none where nothing is bet.
         block: zeros in the form of a block, (members, ...).
         kept: zeros in the form of what is kept of the last blocks, (blocks, d, ...).
     """
@@ -147,21 +115,18 @@ class Sequence:
         "kept",
         "trail",
         "bag",
-        "sources",
         "bettors",
     )
 
     def __init__(
         self,
-        bag: RowBag | Unranked | UnitBag,
-        sources: Mapping[str, Source],
+        bag: RowBag | UnitBag | None,
         bettors: Mapping[str, Bettor],
         *,
         block: Array,
         kept: Array,
     ) -> None:
         self.bag = bag
-        self.sources = sources
         self.bettors = bettors
         self.size = len(block)
         self.members = 0
@@ -171,32 +136,14 @@ class Sequence:
         self.values = np.zeros(d, np.int64)
         self.kept = kept
         self.trail = Trail()
-        self._pending = block
-        self._places = np.zeros((self.size, 2))
+        self.pending = block  # members that fill no block yet, and zeros
+        self.places = np.zeros((self.size, 2))  # their numbers and times
         self._ranked: list[RankedBlocks] = []
 
     @property
     def blocks(self) -> int:
         """The number of blocks that were bet on."""
         return self.trail.blocks
-
-    @property
-    def pending(self) -> Array:
-        """The members that fill no block yet."""
-        return self._pending[: self.members % self.size]
-
-    @pending.setter
-    def pending(self, members: Array) -> None:
-        self._pending[: len(members)] = members
-
-    @property
-    def places(self) -> Array:
-        """Their numbers and times, (n, 2)."""
-        return self._places[: self.members % self.size]
-
-    @places.setter
-    def places(self, places: Array) -> None:
-        self._places[: len(places)] = places
 
     @property
     def left_out(self) -> int:
@@ -227,34 +174,33 @@ class Sequence:
         had = self.members % self.size
         self.members += n
         if had + n < self.size:
-            self._pending[had : had + n] = members
-            self._places[had : had + n] = places
+            self.pending[had : had + n] = members
+            self.places[had : had + n] = places
             return None
-        blocks = _whole_blocks(self._pending, had, members)
-        times = _whole_blocks(self._places, had, places)
-        if isinstance(self.bag, UnitBag):
-            raise TypeError("units are ranked in parts")
-        return self.take(self.bag.rank(blocks), _ends(times))
+        blocks = _whole_blocks(self.pending, had, members)
+        ranked = self.bag.rank(blocks) if isinstance(self.bag, RowBag) else _unranked(blocks)
+        ends = _ends(_whole_blocks(self.places, had, places))
+        self.take(ranked, ends)
+        return ranked, ends
 
-    def take(self, ranked: Ranked, ends: Array) -> RankedBlocks:
-        """Take blocks that are ranked, and the ends of each: see `RankedBlocks`."""
-        self._ranked.append(RankedBlocks(ranked, ends))
-        return self._ranked[-1]
+    def take(self, ranked: Ranked, ends: Array) -> None:
+        """Take blocks that are ranked, and of each the number of its last member and times, (blocks, 3)."""
+        self._ranked.append((ranked, ends))
 
     def settle(self) -> list[Crossing]:
         """Bet on all blocks that are ranked."""
         crossed: list[Crossing] = []
         for ranked, ends in self._ranked:
             betting = [
-                (kind, self.bettors[kind], source.gains(ranked, self.blocks))
-                for kind, source in self.sources.items()
+                (kind, bettor, bettor.source.gains(ranked, self.blocks))
+                for kind, bettor in self.bettors.items()
             ]
             for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
                 self._come_to(end, kept, values)
                 for kind, bettor, gains in betting:
                     gain = next(gains)
                     if gain is not None and (features := bettor.step(gain)):
-                        crossed += self._crossings(kind, features)
+                        crossed += self._crossings(kind, bettor, features)
                 if self.blocks % len(self.kept) == 0:
                     self._tighten()
         self._ranked.clear()
@@ -266,22 +212,19 @@ class Sequence:
         self.trail.add(*end)
         self.values += values
 
-    def _crossings(self, kind: str, features: list[int]) -> list[Crossing]:
+    def _crossings(self, kind: str, bettor: Bettor, features: list[int]) -> list[Crossing]:
         """What alarms now, after which the features that may alarm again begin anew."""
-        crossed = [self._crossing(kind, j) for j in features]
-        bettor = self.bettors[kind]
+        crossed = [self._crossing(kind, bettor, j) for j in features]
         for crossing in crossed:
-            j = crossing.feature
-            every = bettor.evidence.guarantee == "arl"
-            if every or self.sources[kind].allow(j, crossing.recent, self.blocks):
-                bettor.arm(j)
+            bettor.go_on(crossing.feature, crossing.recent, self.blocks)
         return crossed
 
     def _tighten(self) -> None:
         """Hold features to less that have come nearer to the reference, a while after an alarm."""
-        for kind, source in self.sources.items():
-            for j in source.tighten(self.recent(), self.blocks):
-                self.bettors[kind].arm(j)
+        for bettor in self.bettors.values():
+            if isinstance(bettor.source, Limits):
+                for j in bettor.source.tighten(self.recent(), self.blocks):
+                    bettor.arm(j)
 
     def close(self, j: int) -> None:
         """Let feature number `j` raise no alarm of the kind "changed" any more."""
@@ -293,27 +236,28 @@ class Sequence:
         They are ranked among themselves. Members that were ranked are settled. Whether it had been
         closed.
         """
-        closed = self.bettors["changed"].open_again(j)
+        bettor = self.bettors["changed"]
+        closed = not bettor.open[j]
         if closed:
+            assert self.bag is not None
+            bettor.arm(j)
             self.bag.begin_anew(j, self.blocks)
         return closed
 
     # Evidence.
 
-    def _crossing(self, kind: str, j: int) -> Crossing:
-        bettor = self.bettors[kind]
-        value = bettor.by_feature(bettor.evidence.value)
-        lane = int(value[j].argmax())
+    def _crossing(self, kind: str, bettor: Bettor, j: int) -> Crossing:
+        value = bettor.by_feature(bettor.evidence.value)[j]
+        lane = int(value.argmax())
         block = int(bettor.began()[j, lane])
         (began,), (began_time,) = self.trail.at(np.array([block]))
         return Crossing(
             kind,
             feature=j,
             lane=lane,
-            p=float(self._p_of(bettor, value[j, lane])),
-            part=float(bettor.parts[j]),
-            level=bettor.level(j),
-            again=bettor.armed(j) if kind == "changed" else self.sources[kind].further(j),
+            p=float(self._p_of(bettor, value[lane])),
+            level=float(bettor.levels[j] / len(value) * bettor.parts[j]),
+            again=bettor.again(j),
             row=self.trail.row,
             time=known(self.trail.latest),
             block=block,
@@ -328,7 +272,8 @@ class Sequence:
 
         For "ever" it is valid at all times together, for "arl" at each one of them.
         """
-        p: Array = np.minimum(1.0, self.lane_p(kind).min(axis=1) * self.bettors[kind].lanes)
+        lanes = self.lane_p(kind)
+        p: Array = np.minimum(1.0, lanes.min(axis=1) * lanes.shape[1])
         return p
 
     def lane_p(self, kind: str) -> Array:
@@ -370,7 +315,14 @@ def _whole_blocks(pending: Array, had: int, members: Array) -> Array:
     rest = len(whole) % size
     cut = len(whole) - rest
     pending[:rest] = whole[cut:]
+    pending[rest:] = 0
     return whole[:cut].reshape(-1, size, *whole.shape[1:])
+
+
+def _unranked(blocks: Array) -> Ranked:
+    """Blocks of numbers (blocks, members) of one feature as they are."""
+    count, size = blocks.shape
+    return Ranked({}, blocks[:, None], np.full((count, 1), size))
 
 
 def _ends(places: Array) -> Array:
@@ -397,3 +349,16 @@ def places_of(first: int, times: Array) -> Array:
     places[:, 0] = np.arange(after, after + len(times))
     places[:, 1] = times
     return places
+
+
+def in_turn(parts: Iterable[RankedBlocks | None]) -> Iterator[RankedBlocks]:
+    """The blocks of several sequences one by one, as they ended."""
+    blocks = [_block(part, i) for part in parts if part is not None for i in range(len(part[1]))]
+    yield from sorted(blocks, key=lambda block: float(block[1][0, 0]))
+
+
+def _block(blocks: RankedBlocks, i: int) -> RankedBlocks:
+    (slots, kept, values), ends = blocks
+    part = slice(i, i + 1)
+    own = {kind: counts[part] for kind, counts in slots.items()}
+    return Ranked(own, kept[part], values[part]), ends[part]

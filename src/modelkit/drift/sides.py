@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
-from modelkit.drift.layout import first_names
+from modelkit.drift.layout import differences
 from modelkit.drift.outputs import class_names, watched_outputs
 from modelkit.drift.repeats import check_shared
 from modelkit.drift.row_times import row_seconds
-from modelkit.drift.units import BATCH_UNIT, CYCLES, FEWEST_UNITS, PERIODS, cycle_names, of_call
+from modelkit.drift.units import (
+    BATCH_UNIT,
+    CYCLES,
+    FEWEST_UNITS,
+    PERIODS,
+    columns_aside,
+    cycle_names,
+    of_call,
+)
 from modelkit.errors import UsageError
 from modelkit.events import Advised, emit, wanted
 from modelkit.model.model import PLAIN, Model
@@ -49,8 +57,7 @@ class Options:
     @property
     def needed(self) -> list[str]:
         """The columns that tell times and units."""
-        own = self.unit if self.unit not in (*PERIODS, BATCH_UNIT) else None
-        return [name for name in (self.time, own) if name is not None]
+        return columns_aside(self.time, self.unit)
 
     @property
     def aside(self) -> list[str]:
@@ -59,30 +66,25 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Marks:
-    """What rows are told apart by, beside their features; None where nothing was asked for.
+class Sides:
+    """The columns of the training rows and of the reference, and what is known of the latter's rows.
 
     Args:
-        seconds: when each row was, float64 (n,).
-        units: the number of each row's unit, int64 (n,).
-        cycle: the stratum of each row that its time tells, (n,).
-    """
-
-    seconds: Array | None = None
-    units: Array | None = None
-    cycle: Array | None = None
-
-
-@dataclass(frozen=True)
-class Sides:
-    """The columns of the training rows and of the reference, and a model's answers to both.
-
-    `class_names` are those of its probabilities, and `marks` those of the reference.
+        train: the columns of the training rows.
+        held: those of the reference.
+        seconds: when each row of the reference was, float64 (n,); None where nothing was asked for.
+        units: the number of each one's unit, int64 (n,).
+        cycle: the stratum of each that its time tells, (n,).
+        train_answers: a model's, by output.
+        held_answers: those to the reference.
+        class_names: of the model's probabilities.
     """
 
     train: ColumnsByName
     held: ColumnsByName
-    marks: Marks
+    seconds: Array | None = None
+    units: Array | None = None
+    cycle: Array | None = None
     train_answers: ColumnsByName | None = None
     held_answers: ColumnsByName | None = None
     class_names: tuple[str, ...] = ()
@@ -99,45 +101,38 @@ def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
         SignatureError: for rows that cannot be read.
     """
     check_arguments(reference, asked)
-    marks = Marks()
-    train, held = X, reference
+    sides = Sides(X, reference)
     if asked.unit is not None or asked.time is not None:
-        train, held, marks = _marked(X, reference, asked)
-    both = (
-        _plain(train, held, marks, asked)
-        if asked.model is None
-        else _served(train, held, marks, asked, asked.model)
-    )
-    _check_columns(both, None if marks.cycle is not None else asked.stratum)
+        sides = _marked(X, reference, asked)
+    sides = _read(sides, asked)
+    _check_columns(sides, None if sides.cycle is not None else asked.stratum)
     if reference is not None:
-        check_shared(both.train, both.held)
-    return both
+        check_shared(sides.train, sides.held)
+    return sides
 
 
-def _plain(X: Any, reference: Any, marks: Marks, asked: Options) -> Sides:
-    train = read_columns(X)
-    if reference is None:
-        return Sides(*_halves(train, None, asked), marks)
-    return Sides(train, read_columns(reference), marks)
-
-
-def _served(X: Any, reference: Any, marks: Marks, asked: Options, model: Model) -> Sides:
-    signature = model.signature
-    train = signature.coerce(X)
-    if reference is not None:
-        held = signature.coerce(reference)
+def _read(given: Sides, asked: Options) -> Sides:
+    """Both sides as columns, with the model's answers."""
+    model = asked.model
+    read = read_columns if model is None else model.signature.coerce
+    train = read(given.train)
+    if given.held is not None:
+        held = read(given.held)
     else:
         train, held = _halves(train, None, asked)
-        if wanted(Advised):
+        if model is not None and wanted(Advised):
             emit(Advised(OWN_ROWS))
+    if model is None:
+        return replace(given, train=train, held=held)
+    signature = model.signature
     outputs = watched_outputs(signature)
-    return Sides(
-        signature.columns(train),
-        signature.columns(held),
-        marks,
-        model._run(train, outputs, PLAIN),
-        model._run(held, outputs, PLAIN),
-        class_names(signature),
+    return replace(
+        given,
+        train=signature.columns(train),
+        held=signature.columns(held),
+        train_answers=model._run(train, outputs, PLAIN),
+        held_answers=model._run(held, outputs, PLAIN),
+        class_names=class_names(signature),
     )
 
 
@@ -157,7 +152,7 @@ def _halves(
 # Times and units.
 
 
-def _marked(X: Any, reference: Any, asked: Options) -> tuple[Any, Any, Marks]:
+def _marked(X: Any, reference: Any, asked: Options) -> Sides:
     """Both sides without the columns of times and units, and what these say of the reference."""
     train = _columns(X, asked)
     batches = None
@@ -166,14 +161,14 @@ def _marked(X: Any, reference: Any, asked: Options) -> tuple[Any, Any, Marks]:
     elif asked.unit == BATCH_UNIT:
         raise UsageError("with unit='batch' pass reference=, a list of batches")
     else:
-        train, held = _halves(train, _marks(train, None, asked).units, asked)
-    marks = _marks(held, batches, asked)
-    if asked.ordered and marks.seconds is not None and (np.diff(marks.seconds) < 0).any():
+        train, held = _halves(train, _marks(train, None, asked)[1], asked)
+    seconds, units, cycle = _marks(held, batches, asked)
+    if asked.ordered and seconds is not None and (np.diff(seconds) < 0).any():
         raise UsageError(
             f"the reference is not in the order of {asked.time!r}: sort it, or leave out "
             "ordered=True"
         )
-    return _stripped(train, asked), _stripped(held, asked), marks
+    return Sides(_stripped(train, asked), _stripped(held, asked), seconds, units, cycle)
 
 
 def _columns(X: Any, asked: Options) -> dict[str, Array]:
@@ -208,7 +203,10 @@ def _held(reference: Any, asked: Options) -> tuple[dict[str, Array], Array | Non
     return joined, np.repeat(np.arange(len(batches)), [length(batch) for batch in batches])
 
 
-def _marks(held: ColumnsByName, batches: Array | None, asked: Options) -> Marks:
+def _marks(
+    held: ColumnsByName, batches: Array | None, asked: Options
+) -> tuple[Array | None, Array | None, Array | None]:
+    """The time, the unit and the stratum of each row, as in `Sides`."""
     absent = [name for name in asked.needed if name not in held]
     if absent:
         periods_too = "" if absent[0] == asked.time else "; a unit is also 'day', 'week' or 'batch'"
@@ -227,15 +225,13 @@ def _marks(held: ColumnsByName, batches: Array | None, asked: Options) -> Marks:
         parts = of_call(asked.unit, held.get(asked.unit), seconds, len(units))
         for number, part in enumerate(parts):
             units[part.rows] = number
-    return Marks(seconds, units, cycle)
+    return seconds, units, cycle
 
 
 def _stripped(columns: dict[str, Array], asked: Options) -> dict[str, Array]:
     """The columns without those of times and units, but for what a model takes."""
-    taken: set[str] = set()
-    if asked.model is not None:
-        for spec in asked.model.signature.inputs:
-            taken |= {column.name for column in spec.columns}
+    inputs = () if asked.model is None else asked.model.signature.inputs
+    taken = {column.name for spec in inputs for column in spec.columns}
     return {
         name: column
         for name, column in columns.items()
@@ -284,13 +280,15 @@ def _check_segments(names: Sequence[str], asked: Options) -> None:
 
 
 def _check_units(unit: str | None, asked: Options) -> None:
+    if unit is None:
+        return
     if unit in PERIODS and asked.time is None:
         raise UsageError(
             f"unit={unit!r} needs time=: the name of the column with the time of each row"
         )
-    if unit is not None and unit not in PERIODS and unit == asked.time:
+    if unit not in PERIODS and unit == asked.time:
         raise UsageError(f"unit and time both name the column {unit!r}; for days pass unit='day'")
-    if unit is not None and asked.ordered:
+    if asked.ordered:
         raise UsageError(
             "unit= compares whole units and takes every row, ordered=True takes rows some way "
             "apart: pass one of them"
@@ -324,15 +322,10 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
         raise UsageError("the rows have no columns")
     absent = sorted(set(train) - set(both.held))
     more = sorted(set(both.held) - set(train))
-    differences = []
-    if absent:
-        differences.append(f"the reference lacks the columns {first_names(absent)}")
-    if more:
-        differences.append(
-            f"the reference has the columns {first_names(more)}, which X does not have"
-        )
-    if differences:
-        raise UsageError(", and ".join(differences))
+    if absent or more:
+        lacks = "the reference lacks the columns {}"
+        has = "the reference has the columns {}, which X does not have"
+        raise UsageError(differences(absent, more, lacks, has))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise UsageError(
             f"there is no column {stratum!r} to name strata; there are {list(train)}, and "

@@ -18,11 +18,11 @@ from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
-from modelkit.drift.order import Order, Shuffle, Thinning, check_seed, in_turn
+from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.row_times import given_seconds, told_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.sequence import Crossing, Sequence, places_of
+from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
 from modelkit.drift.turns import Turns
 from modelkit.drift.values import Alarm
 from modelkit.errors import UsageError
@@ -266,11 +266,8 @@ class Tracker(Turns):
         """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
         profile, j = self.profile, crossing.feature
         stratum = None if profile.stratum is None or s is None else profile.strata[s]
-        level = float(self._shares.of_features(crossing.kind, together=s is None)[j])
         reference = counts_in(profile, stratum)[j]
-        return row_alarm(
-            profile.features[j], reference, crossing, self.terms, stratum=stratum, level=level
-        )
+        return row_alarm(profile.features[j], reference, crossing, self.terms, stratum=stratum)
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm; one of the kind "changed" may come again then.

@@ -80,6 +80,12 @@ def shares_of(counts: Array, table: Array) -> Array:
 # Which unit a row is of.
 
 
+def columns_aside(time: str | None, unit: str | None) -> list[str]:
+    """The columns that tell times and units, and are no features."""
+    own = None if unit in (*PERIODS, BATCH_UNIT) else unit
+    return [name for name in (time, own) if name is not None]
+
+
 @dataclass(frozen=True)
 class UnitRows:
     """The rows of one unit among the rows of a call.

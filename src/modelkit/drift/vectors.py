@@ -51,29 +51,20 @@ class Basis:
             return self._numbers(_floats(vectors, self.name) / np.float32(self.scale))
 
     def _numbers(self, x: Array) -> dict[str, Array]:
-        away = self._squared_distances(x)
+        centroids = self.centroids.astype(np.float32)
+        own = (x * x).sum(axis=1)[:, None]
+        away = own - 2 * x @ centroids.T + (centroids * centroids).sum(axis=1)
         gone = np.isnan(away).any(axis=1)
-        nearest = np.argmin(away, axis=1)
-        least = away[np.arange(len(x)), nearest]
         centred = x - self.mean.astype(np.float32)
         scores = centred @ self.components.astype(np.float32).T
         left = (centred * centred).sum(axis=1) - (scores * scores).sum(axis=1)
         columns = {
-            f"{self.name}: centroid": np.where(gone, np.nan, nearest),
-            f"{self.name}: distance": np.sqrt(np.maximum(least, 0)),
-            f"{self.name}: residual": np.sqrt(np.maximum(left, 0)),
+            "centroid": np.where(gone, np.nan, away.argmin(axis=1)),
+            "distance": np.sqrt(np.maximum(away.min(axis=1), 0)),
+            "residual": np.sqrt(np.maximum(left, 0)),
         }
-        for i in range(scores.shape[1]):
-            columns[f"{self.name}: component {i + 1}"] = scores[:, i]
-        return columns
-
-    def _squared_distances(self, x: Array) -> Array:
-        """The squared distance of each vector from each centroid, (n, centroids)."""
-        centroids = self.centroids.astype(np.float32)
-        own = (x * x).sum(axis=1)[:, None]
-        theirs = (centroids * centroids).sum(axis=1)
-        squared: Array = own - 2 * x @ centroids.T + theirs
-        return squared
+        columns |= {f"component {i + 1}": own for i, own in enumerate(scores.T)}
+        return {f"{self.name}: {what}": values for what, values in columns.items()}
 
 
 def fit_basis(vectors: Array, name: str, seed: int) -> Basis:

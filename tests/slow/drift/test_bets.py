@@ -3,10 +3,9 @@
 import numpy as np
 from helpers.streams import rng
 
-from modelkit.drift import band
-from modelkit.drift.bets import bets_on_rows, gains
+from modelkit.drift import limits
 from modelkit.drift.cells import CELLS
-from modelkit.drift.ranks import rank_rows
+from modelkit.drift.ranks import bets_on_rows, gains, rank_rows
 from modelkit.stats.evidence import Evidence
 
 
@@ -27,7 +26,7 @@ def test_wealth_does_not_grow_where_nothing_changed():
     assert (changed.peak >= 20).mean() <= 0.05 + 4 * (0.05 / lanes) ** 0.5
     assert stopped.min() > 0
     even = np.full(16, 1000)
-    pays, weights = band.band_bets(even, band.band(even, 0.0, 0.01))
+    pays, weights = limits.band_bets(even, limits.band(even, 0.0, 0.01))
     material = Evidence(lanes, weights)
     for _ in range(12):
         logs = draw.multinomial(128, law, lanes) @ pays

@@ -10,7 +10,7 @@ from scipy.stats import binomtest, kstest
 import modelkit as mk
 from modelkit.drift.batch import permuted
 from modelkit.drift.open_unit import TRAIL
-from modelkit.drift.ranks import RECENT_UNITS
+from modelkit.drift.unit_ranks import RECENT_UNITS
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, most_units
 
 

@@ -97,12 +97,6 @@ def test_answers_to_half_of_the_rows_of_the_training_are_a_warning():
     assert "pass reference=" in heard[0].advice
 
 
-def test_few_days_say_which_differences_they_would_show():
-    rng = np.random.default_rng(0)
-    line, _ = advice(timed(rng, 500), timed(rng, 4000), time="t")
-    assert "40 days of 4,000 rows would show that their means differ by 0.13 standard" in line
-
-
 def test_profiles_without_times_or_units_have_no_advice():
     rng = np.random.default_rng(0)
     profile = mk.Profile.fit({"x": rng.normal(size=500)})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import modelkit as mk
-from modelkit.drift import band
+from modelkit.drift import limits
 from modelkit.drift.columns import fifth
 from modelkit.stats.evidence import Evidence
 
@@ -15,7 +15,9 @@ UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])
 
 def test_what_is_bounded_does_not_depend_on_the_rows_that_bound_it():
     even = np.full(7, 1 / 7)
-    for one, other in zip(band.scores(UNEVEN / UNEVEN.sum())[0], band.scores(even)[0], strict=True):
+    for one, other in zip(
+        limits.scores(UNEVEN / UNEVEN.sum())[0], limits.scores(even)[0], strict=True
+    ):
         assert np.ptp(one - other) < 1e-12  # they differ by the centre alone
 
 
@@ -25,17 +27,17 @@ def test_the_error_of_the_reference_is_within_its_share_of_alpha():
     rng, runs, delta = np.random.default_rng(5), 2000, 0.2
     wrong = 0
     for counts in rng.multinomial(120, law, runs):
-        table, _ = band.scores(counts / counts.sum())
-        wrong += bool((table @ law > band.band(counts, 0, delta)).any())
+        table, _ = limits.scores(counts / counts.sum())
+        wrong += bool((table @ law > limits.band(counts, 0, delta)).any())
     assert 0 < wrong / runs <= delta * (1 + 6 / (6 + 2 * 4))
 
 
 def test_rows_within_the_tolerance_are_no_material_change():
     """One score at its limit: where each payment gains nothing on average, so does the wealth."""
     counts = np.array([300, 500, 900, 300])
-    limit = band.band(counts, 0.05, 0.01)
-    pays, _ = band.band_bets(counts, limit)
-    table, _ = band.scores(counts / counts.sum())
+    limit = limits.band(counts, 0.05, 0.01)
+    pays, _ = limits.band_bets(counts, limit)
+    table, _ = limits.scores(counts / counts.sum())
     rng = np.random.default_rng(0)
     for law in rng.dirichlet(np.ones(4), 400):
         within = table @ law <= limit

@@ -8,7 +8,7 @@ from helpers.flights import CHANGES
 from helpers.units import PARTS, Judge, batches, later, shares_of_days, units_of
 
 import modelkit as mk
-from modelkit.drift import ranks
+from modelkit.drift import unit_ranks
 from modelkit.errors import UsageError
 
 DAY_SECONDS = 86_400.0
@@ -63,7 +63,7 @@ def test_a_detector_judges_as_the_evidence_alone_does(profile):
     own = detector._tracker.units.sequence
     assert np.array_equal(alone.sequence.lane_p("changed"), own.lane_p("changed"))
     for j in range(6):
-        levels = [each.bettors["changed"].level(j) for each in (alone.sequence, own)]
+        levels = [each.bettors["changed"].levels[j] for each in (alone.sequence, own)]
         assert levels[0] == pytest.approx(levels[1])
 
 
@@ -181,7 +181,7 @@ def test_a_monitor_judges_a_day_that_is_over_though_no_call_comes(watched):
 
 
 def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypatch):
-    monkeypatch.setattr(ranks, "RANKED_AT_ONCE", 1)  # one feature at a time
+    monkeypatch.setattr(unit_ranks, "RANKED_AT_ONCE", 1)  # one feature at a time
     monitor, direct, clock, columns = many_columns(6)
     rng = np.random.default_rng(1)
     for day in range(12):

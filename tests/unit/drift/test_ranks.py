@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelkit.drift import band, ranks
-from modelkit.drift.bets import FIRST_PART, LATER_PART, SLOTS, bets_on_rows, gains
+from modelkit.drift import limits, ranks
+from modelkit.drift.bets import FIRST_PART, LATER_PART
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.drift.ranks import rank_rows
+from modelkit.drift.ranks import SLOTS, bets_on_rows, gains, rank_rows
 from modelkit.stats.evidence import UNSPENT, Evidence, stake
 
 STREAM = [[3, 3, 0, 2], [3, 3, 1, 3]]
@@ -171,7 +171,7 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
     table, weights = bets_on_rows()
     assert np.abs(np.exp(table).mean(axis=0) - 1).max() < 1e-12
     assert weights.sum() == pytest.approx(1)
-    assert band.band_bets(np.full(16, 9), np.ones(36))[1].sum() == pytest.approx(1)
+    assert limits.band_bets(np.full(16, 9), np.ones(36))[1].sum() == pytest.approx(1)
 
 
 @settings(max_examples=examples(40))

@@ -11,9 +11,8 @@ from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.drift.band import FRACTIONS, band, band_bets, scores
 from modelkit.drift.codec import freeze, thaw
-from modelkit.drift.sources import loss_increments
+from modelkit.drift.limits import FRACTIONS, band, band_bets, loss_increments, scores
 from modelkit.lifecycle.rollout.arms import Events, chance, log_gains
 from modelkit.stats.betting import (
     ABOVE,

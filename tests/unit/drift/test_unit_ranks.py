@@ -1,26 +1,21 @@
-"""What bets gain: whole units by their rank among others, exact by enumeration, and losses."""
+"""Whole units by their rank among others, exact by enumeration, and units that alarm again."""
 
 from fractions import Fraction
 from itertools import permutations
-from math import log
 
 import numpy as np
 import pytest
-from helpers.calibrated import peak_of
 from helpers.examples import examples
 from helpers.units import PARTS, evidence, some_units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift import ranks
-from modelkit.drift.bets import bets_on_tails, bets_on_units
-from modelkit.drift.ranks import last_ranks, unit_scores
-from modelkit.drift.sources import LOSS_WEIGHTS, loss_bets, loss_increments, place_scores
+from modelkit.drift import unit_ranks
+from modelkit.drift.ranks import bets_on_tails, bets_on_units
+from modelkit.drift.unit_ranks import last_ranks, place_scores, unit_scores
 from modelkit.drift.units import most_units
-from modelkit.stats.evidence import Evidence
 
-TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 small_bags = st.lists(
     st.lists(st.integers(0, 3), min_size=4, max_size=4), min_size=2, max_size=5
 ).map(lambda bag: np.pad(np.array(bag, np.uint16) * 1000, ((0, 0), (0, 12)))[:, None])
@@ -105,7 +100,7 @@ def test_a_unit_is_ranked_in_parts_as_it_is_at_once(monkeypatch):
     whole, parts = evidence(shares[:10]), evidence(shares[:10])
     for unit in shares[10:]:
         at_once = whole.judge(unit, 0)
-        monkeypatch.setattr(ranks, "RANKED_AT_ONCE", 2 * len(parts.bag.bags[0]) * 16 + 99)
+        monkeypatch.setattr(unit_ranks, "RANKED_AT_ONCE", 2 * len(parts.bag.bags[0]) * 16 + 99)
         parts.begin(unit, 0)
         found = [parts.rank_part() for _ in range(4)]
         assert found[:3] == [None] * 3
@@ -148,11 +143,11 @@ def test_units_that_were_moved_no_further_than_is_allowed_never_rank_higher(seed
     kept_units = np.append(np.arange(m), np.arange(m + since, m + later))
     p = []
     for shares in (moved, true):
-        one = evidence(true[:m], seed=seed).tails
-        one.since[:] = since
-        one.centre[:] = one.slack[:] = 0
+        one = evidence(true[:m], seed=seed).bag.tails
+        one.allowed[:] = since
+        one.limits[:] = 0
         if shares is moved:
-            one.centre[:], one.slack[:] = within(moved[kept_units], true[kept_units], m)
+            one.limits[:] = np.hstack(within(moved[kept_units], true[kept_units], m))
         draws = np.random.default_rng(seed).random((1, 6))
         p.append(one.ranks(shares, order, draws, slice(None)))
     assert (p[0] >= p[1] - 1e-12).all()
@@ -215,23 +210,3 @@ def test_an_acknowledged_change_of_units_is_told_again_where_they_leave_it():
     assert [alarm.again for alarm in detector.alarms if alarm.kind == "changed"] == [False]
     more = [alarm for unit in levelled(rng, 40, 0.0) for alarm in detector.update(unit)]
     assert [(alarm.kind, alarm.again) for alarm in more] == [("changed", True)]
-
-
-def test_the_wealth_of_the_bets_has_its_reference_values():
-    evidence, wealth = Evidence(1, LOSS_WEIGHTS), []
-    for _ in range(2):
-        logs = loss_increments(TEN, 0.2)[None]
-        evidence.step(logs, np.exp(logs), np.array(10))
-        wealth.append(log(evidence.value[0]))
-    assert wealth == pytest.approx([2.869007, 8.244507], abs=1e-6)
-
-
-@given(st.floats(1e-6, 1.5), st.lists(st.floats(0, 1), min_size=1, max_size=20).map(np.array))
-def test_a_bet_never_loses_all(u, losses):
-    assert np.isfinite(loss_increments(losses, u)).all()
-    assert (1 - loss_bets(u) * u >= 0.1 - 1e-12).all()
-
-
-def test_a_worse_model_is_seen():
-    rng = np.random.default_rng(2)
-    assert all(peak_of(0.25, 0.11, rng, 1000) >= 100 for _ in range(20))

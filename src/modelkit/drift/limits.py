@@ -1,0 +1,373 @@
+"""How far rows may be from the reference: a band for features (D2), and a bound on losses (D3).
+
+After an alarm a limit is as wide as that has shown, and a while later as narrow as will do.
+
+Scores of a cell have means that the reference tells up to its own sampling error. A bet wins where
+the mean of a score is beyond its band: the error of the reference and the tolerance. Whatever the
+rows do inside the band, and however they depend on one another, the wealth is a supermartingale.
+
+Bounds: Maurer and Pontil, Empirical Bernstein bounds (arXiv:0907.3740), Hoeffding, and Clopper and
+Pearson. docs/drift_guarantees.md has the proofs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import log, nan, sqrt
+from typing import ClassVar, final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift.cells import Feature
+from modelkit.drift.losses import SHOWN_ERROR, Baseline
+from modelkit.drift.ranks import Gain, Ranked
+from modelkit.drift.units import group_table
+from modelkit.stats.betting import ConfidenceSequence, log_staked
+from modelkit.stats.evidence import MOST_LOG_GAIN
+from modelkit.stats.intervals import empirical_bernstein, exact_bounds, mean_bound
+
+FOR_THE_REFERENCE = 1 / 3  # of alpha: for its sampling error
+LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
+BAND_GROUPS = 16
+BLOCKS_OF_BAND = 4  # of 32 rows each, for one step
+# Bounds for each score: the six polynomials have two, of which the smaller one counts.
+TRIED = 7 / 6
+FRACTIONS = tuple(0.5**i for i in range(1, 7))
+LEGENDRE = 3
+SHOWN_DEVIATIONS = 3  # for the error of what an alarm showed; no promise rests on it
+SHOWN_ROWS = 3  # likewise, where all rows are alike
+LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
+GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the mean loss that a bet is best for
+LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
+
+
+class Limits(ABC):
+    """How far each of d features may be from the reference, and what bets gain against that.
+
+    `limits` (d, k) are at first those by the reference, `first`. `allowed` (d,) is the number of
+    blocks before the last time that they were moved. `recent` is what is kept of the blocks of a
+    feature that are looked at.
+    """
+
+    changing: ClassVar[tuple[str, ...]] = ("limits", "allowed")
+    blocks = 1  # of a step
+    lanes = 1  # scores of a feature
+    spared = 0.0  # of alpha, for the error of the reference
+    weights: Array
+
+    def __init__(self, first: Array) -> None:
+        self.first = first
+        self.limits = first.copy()
+        self.allowed = np.zeros(len(first), np.int64)
+
+    @abstractmethod
+    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain | None]:
+        """The gain in each block, None within a step; so many blocks came before."""
+
+    @abstractmethod
+    def shown(self, j: int, recent: Array) -> Array:
+        """The limits (k,) that recent blocks need, by which feature number j alarmed."""
+
+    @abstractmethod
+    def nearer(self, j: int, recent: Array) -> Array | None:
+        """The limits (k,) that recent blocks need; None where they are hardly nearer."""
+
+    def further(self, j: int) -> bool:
+        """Whether a feature may be further from the reference than at first."""
+        return bool((self.limits[j] != self.first[j]).any())
+
+    def allow(self, j: int, recent: Array, blocks: int) -> None:
+        """Let a feature be as far from the reference as blocks are by which it alarmed."""
+        self._move(j, self.shown(j, recent), blocks)
+
+    def tighten(self, recent: Array, blocks: int) -> list[int]:
+        """Hold features to less that are nearer in recent blocks (blocks, d, ...); their numbers.
+
+        Of features that were allowed more since some of these, nothing is known yet.
+        """
+        further = (self.limits != self.first).any(axis=1)
+        further &= blocks - self.allowed >= len(recent)
+        moved = []
+        for j in np.flatnonzero(further).tolist():
+            limit = self.nearer(j, recent[:, j])
+            if limit is not None:
+                self._move(j, limit, blocks)
+                moved.append(j)
+        return moved
+
+    def _move(self, j: int, limit: Array, blocks: int) -> None:
+        self.limits[j] = limit
+        self.allowed[j] = blocks
+
+
+# Features.
+
+
+def polynomials(k: int) -> Array:
+    """Three Legendre polynomials of the place of a cell among K, (3, K)."""
+    x = (2 * np.arange(k) + 1) / k - 1
+    return np.array([x, 1.5 * x * x - 0.5, 2.5 * x**3 - 1.5 * x])
+
+
+def scores(shares: Array) -> tuple[Array, Array]:
+    """The scores of K = 16 cells with these shares, (36, K), and the scores' weights, (36,).
+
+    Three Legendre polynomials of the cell's place among the K, and the indicators of the cells up
+    to each but the last; each with both signs, and centred at the reference. Apart from that centre
+    nothing depends on the reference: the bounds are for scores that were fixed before.
+    """
+    k = len(shares)
+    steps = k - 1
+    smooth = polynomials(k)
+    means = smooth @ shares
+    smooth -= means[:, None]
+    upto = np.cumsum(shares)[:steps]
+    indicators = np.tri(k)[:steps] - upto[:, None]
+    one_sided = np.concatenate([smooth, indicators])
+    of_smooth = np.full(LEGENDRE, 1 / 12)
+    of_steps = np.full(steps, 1 / (4 * steps))
+    weights = np.concatenate([of_smooth, of_steps])
+    both_sides = np.concatenate([one_sided, -one_sided])
+    return both_sides, np.tile(weights, 2)
+
+
+def band(counts: Array, tolerance: float, delta: float) -> Array:
+    """How far the mean of each score may be from the reference, (36,), for reference counts (K,).
+
+    Args:
+        counts: of the reference.
+        tolerance: the change that is not material: of the distribution function at the end of a
+            cell, and half of it, of the score's range, for the mean of a polynomial.
+        delta: each bound is wrong with a probability of at most delta / 36; there are 7/6 of them
+            for each score.
+
+    Infinite, where one row or none says nothing.
+    """
+    n = int(counts.sum())
+    if n < 2:
+        return np.full(2 * (LEGENDRE + len(counts) - 1), np.inf)
+    table, _ = scores(counts / n)
+    smooth = table[:LEGENDRE]
+    spread = np.ptp(smooth, axis=1)
+    error = delta / len(table)
+    variance = np.square(smooth) @ counts / (n - 1)
+    bernstein = empirical_bernstein(0.0, variance, n, error, spread)
+    hoeffding = spread * sqrt(log(1 / error) / (2 * n))
+    beyond = np.minimum(bernstein, hoeffding) + tolerance * spread / 2
+    upto = np.cumsum(counts)[:-1]
+    low, high = exact_bounds(upto, n, error)
+    above = high - upto / n + tolerance
+    below = upto / n - low + tolerance
+    return np.concatenate([beyond, above, beyond, below])
+
+
+def band_bets(counts: Array, limit: Array) -> tuple[Array, Array]:
+    """The logarithm of what each bet pays in each cell, (K, 216), and their weights (216,).
+
+    A bet wins where the mean of a score is beyond its limit, (36,). The higher the limit, the less
+    each bet pays in each cell.
+    """
+    cells = len(counts)
+    tried = len(FRACTIONS)
+    table, of_scores = scores(counts / max(counts.sum(), 1))
+    weights = np.repeat(of_scores / tried, tried)
+    if not np.isfinite(limit).all():  # such a reference says nothing, and every bet is off
+        return np.zeros((cells, len(weights))), weights
+    lowest = limit - table.min(axis=1)
+    stakes = np.array(FRACTIONS) / lowest[:, None]
+    pays = log_staked(table, limit[:, None], stakes)
+    return pays.transpose(1, 0, 2).reshape(cells, -1), weights
+
+
+def shown(table: Array, recent: Array, tolerance: float) -> Array:
+    """How far beyond the reference, whose scores are in a table, recent rows (K,) are, (36,).
+
+    That is their means, with three standard errors and the tolerance.
+    """
+    n = recent.sum()
+    shares = recent / n
+    means = table @ shares
+    variance = np.maximum((table * table) @ shares - means * means, 0.0)
+    allowed = np.ptp(table, axis=1) * tolerance
+    allowed[_is_smooth(len(table))] /= 2
+    beyond: Array = means + SHOWN_DEVIATIONS * np.sqrt(variance / n) + SHOWN_ROWS / n + allowed
+    return beyond
+
+
+def _is_smooth(count: int) -> Array:
+    """Mask of the polynomials among so many scores."""
+    return np.arange(count) % (count // 2) < LEGENDRE
+
+
+@final
+class Band(Limits):
+    """D2 on rows: their counts (d, 16) in the groups of the band since the last step, and the bets.
+
+    `limits` (d, 36) are how far the mean of each score may be from the reference.
+
+    Args:
+        features: the d features.
+        reference: int64 (d, 67), their counts in this stratum.
+        tolerances: that of each feature, (d,); see `band`.
+        levels: the share of alpha of each feature, (d,), of which a third is for the reference.
+    """
+
+    changing = (*Limits.changing, "counts")
+    blocks = BLOCKS_OF_BAND
+    spared = FOR_THE_REFERENCE
+
+    def __init__(
+        self, features: tuple[Feature, ...], reference: Array, tolerances: Array, levels: Array
+    ) -> None:
+        groups = group_table(features)[:, :, None] == np.arange(BAND_GROUPS)
+        self._groups = groups.astype(np.float32)  # exact: a block has 32 rows
+        self._reference = (reference[:, None, :] @ groups.astype(np.float64))[:, 0]
+        self._tolerances = tolerances
+        deltas = np.maximum(levels * self.spared / TRIED, LEAST_DELTA)
+        bounds = zip(self._reference, tolerances.tolist(), deltas, strict=True)
+        super().__init__(np.array([band(*own) for own in bounds]))
+        pays, weights = zip(*map(band_bets, self._reference, self.limits), strict=True)
+        self._pays = np.array(pays)
+        self._priced = self.limits.copy()  # the limits that these are for
+        self.weights = weights[0]
+        self.counts = np.zeros((len(features), BAND_GROUPS))
+
+    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain | None]:
+        """What bets gain at every fourth block, and None at others; so many blocks came before."""
+        by_feature = ranked.kept.transpose(1, 0, 2).astype(np.float32)
+        grouped = (by_feature @ self._groups).transpose(1, 0, 2)
+        for i, counts in enumerate(grouped, start=blocks + 1):
+            self.counts += counts
+            yield None if i % BLOCKS_OF_BAND else self._step()
+
+    def _step(self) -> Gain:
+        for j in np.flatnonzero((self.limits != self._priced).any(axis=1)).tolist():
+            self._pays[j], _ = band_bets(self._reference[j], self.limits[j])
+            self._priced[j] = self.limits[j]
+        pays = (self.counts[:, None, :] @ self._pays)[:, 0]
+        logs = np.minimum(pays, MOST_LOG_GAIN)
+        values = self.counts.sum(axis=1)
+        self.counts[:] = 0
+        return Gain(logs, np.exp(logs), values)
+
+    def shown(self, j: int, recent: Array) -> Array:
+        """The limits (36,) that rows with counts (blocks, 67) need.
+
+        Where the change came later than its bet began, the last half or quarter of them shows it
+        better.
+        """
+        parts = [recent[-len(recent) // k :] for k in (1, 2, 4)]
+        limits: Array = np.max([self._shown(j, self._grouped(j, part)) for part in parts], axis=0)
+        return limits
+
+    def nearer(self, j: int, recent: Array) -> Array | None:
+        """The first limits where such rows are within them, and else those that they need."""
+        counts = self._grouped(j, recent)
+        total = counts.sum()
+        if not total:
+            return None
+        limit = self.first[j]
+        if (self._table(j) @ (counts / total) > limit).any():
+            limit = np.minimum(self.limits[j], self._shown(j, counts))
+        return limit if (self.limits[j] - limit > self._tolerances[j]).any() else None
+
+    def _grouped(self, j: int, recent: Array) -> Array:
+        counts: Array = recent.sum(axis=0, dtype=np.int64) @ self._groups[j]
+        return counts
+
+    def _table(self, j: int) -> Array:
+        """The scores (36, 16) of a feature."""
+        return scores(self._reference[j] / self._reference[j].sum())[0]
+
+    def _shown(self, j: int, counts: Array) -> Array:
+        """How far rows with counts (16,) are from the reference, and no less than the first limits."""
+        first: Array = self.first[j]
+        if counts.sum() < 2:
+            return first
+        beyond = shown(self._table(j), counts, float(self._tolerances[j]))
+        limit: Array = np.maximum(first, beyond)
+        return limit
+
+
+# Losses.
+
+
+def loss_bets(u: float) -> Array:
+    """The slopes of six bets against a mean of at most u > 0; each keeps a tenth of its stake at least."""
+    return np.minimum(GROWTH / max(u * (1 - u), 1e-12), 0.9 / u)
+
+
+def loss_increments(losses: Array, u: float) -> Array:
+    """The logarithm of each bet's gain from losses in [0, 1], (6,).
+
+    Against losses of which each, given those before it, has a mean of at most u, bets gain nothing
+    (Podkopaev and Ramdas, arXiv:2110.06177).
+    """
+    increments: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
+    return increments
+
+
+@final
+class Losses(Limits):
+    """D3: losses against a bound on those of the reference; and all losses that came.
+
+    `limits` (1, 1) is how large the mean loss may be.
+
+    Args:
+        baseline: the losses of the reference.
+        level: their share of alpha, of which a third is for the error of their bound.
+    """
+
+    changing = (*Limits.changing, "rows", "total", "mean")
+    spared = FOR_THE_REFERENCE
+    weights = LOSS_WEIGHTS
+
+    def __init__(self, baseline: Baseline, level: float) -> None:
+        bound = baseline.bound(level * self.spared)
+        super().__init__(np.array([[min(bound + LOSS_TOLERANCE, 1.0)]]))
+        self._binary = baseline.binary
+        self.rows = 0
+        self.total = 0.0
+        self.mean = ConfidenceSequence(SHOWN_ERROR)
+
+    def count(self, losses: Array) -> None:
+        """Take losses (n,), whether or not they fill a block."""
+        self.rows += len(losses)
+        self.total += float(losses.sum())
+        self.mean.update(losses)
+
+    def interval(self) -> tuple[float, float, float] | None:
+        """The mean loss with its 95 % confidence sequence.
+
+        None without losses, and where no one mean fits them. While the sequence is on its way
+        there, the mean of all losses lies beyond it, and the ends are NaN.
+        """
+        limits = self.mean.interval()
+        if limits is None or not self.rows:
+            return None
+        mean = self.total / self.rows
+        low, high = limits
+        if not low <= mean <= high:
+            return mean, nan, nan
+        return mean, low, high
+
+    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
+        """What bets gain on each block."""
+        for losses, values in zip(ranked.kept, ranked.values, strict=True):
+            logs = loss_increments(losses[0], float(self.limits[0, 0]))[None]
+            yield Gain(logs, np.exp(logs), values)
+
+    def shown(self, j: int, recent: Array) -> Array:
+        """A bound on the losses (blocks, 10) since the change began; more is another alarm."""
+        losses = recent.ravel()
+        total, squares = float(losses.sum()), float(losses @ losses)
+        bound = mean_bound(len(losses), total, squares, SHOWN_ERROR, binary=self._binary)
+        limit: Array = np.maximum(self.first[j], min(bound + LOSS_TOLERANCE, 1.0))
+        return limit
+
+    def nearer(self, j: int, recent: Array) -> Array | None:
+        """The first bound, where such losses are within it."""
+        first: Array = self.first[j]
+        return first if recent.mean() <= first else None
