@@ -16,10 +16,10 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
 from modelkit.drift.counts import STRANGE, Tally, count_by, tally_of
-from modelkit.drift.dependence import thinned
 from modelkit.drift.findings import Compared, all_drifts, performance_of, strata_beside, units_side
 from modelkit.drift.labelfree import estimate_of
 from modelkit.drift.layout import Rows
+from modelkit.drift.order import thinned
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.tracker import Tracker

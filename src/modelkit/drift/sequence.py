@@ -328,7 +328,11 @@ def _unranked(blocks: Array) -> Ranked:
 def _ends(places: Array) -> Array:
     """For blocks of places (blocks, size, 2), the last number, the first and the last time, (blocks, 3)."""
     times = places[:, :, 1]
-    return np.stack([places[:, -1, 0], times.min(axis=1), times.max(axis=1)], axis=1)
+    ends = np.empty((len(places), 3))
+    ends[:, 0] = places[:, -1, 0]
+    ends[:, 1] = times.min(axis=1)
+    ends[:, 2] = times.max(axis=1)
+    return ends
 
 
 def anytime_p(wealth: Array, staked: float) -> Array:
