@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import final
 
 import numpy as np
@@ -49,7 +50,8 @@ class Trail:
         self.kept.append([self.blocks, self.row, first])
         self.blocks += 1
         self.row = int(row)
-        self.latest = float(np.fmax(self.latest, last))
+        if isnan(self.latest) or last > self.latest:
+            self.latest = last
         if len(self.kept) > MOST_PLACES:
             half = MOST_PLACES // 2
             self.kept = self.kept[:half:2] + self.kept[half:]
