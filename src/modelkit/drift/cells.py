@@ -245,15 +245,14 @@ def _ends(feature: Feature) -> list[str]:
     """The upper ends of the cells that a value can be at or below, in order: all but the last."""
     if feature.kind == "flag":
         return ["-inf", "false"]
-    if feature.kind == "time":
-        return ["-inf", *(str(np.datetime64(int(edge), "us")) for edge in feature.edges)]
-    return ["-inf", *(str(np.float32(edge)) for edge in feature.edges)]
+    return ["-inf", *(_edge_text(edge, feature.kind, exact=True) for edge in feature.edges)]
 
 
-def _edge_text(edge: float, kind: FeatureKind) -> str:
+def _edge_text(edge: float, kind: FeatureKind, *, exact: bool = False) -> str:
     if kind == "time":
-        return str(np.datetime64(int(edge), "us"))[:16]
-    return f"{edge:.4g}"
+        moment = str(np.datetime64(int(edge), "us"))
+        return moment if exact else moment[:16]
+    return str(np.float32(edge)) if exact else f"{edge:.4g}"
 
 
 def short_name(item: str) -> str:
