@@ -72,7 +72,7 @@ def counting(watch: Tracker, X: np.ndarray, block: int) -> None:
     """Rows into counts, and nothing else."""
     for start in range(0, len(X), block):
         found = profile().layout.encode(X[start : start + block], None, None)
-        watch.count(found.cells, found.strata)
+        watch.count(found.cells, found.strata, time.time())
 
 
 def counting_batch(X: np.ndarray) -> None:
@@ -120,7 +120,7 @@ def wide(_args) -> str:
     def counted() -> None:
         for start in range(0, len(many), BLOCK):
             found = profile.layout.encode(many[start : start + BLOCK], None, None)
-            watch.count(found.cells, found.strata)
+            watch.count(found.cells, found.strata, time.time())
 
     def watched_all() -> None:
         for start in range(0, len(many), BLOCK):

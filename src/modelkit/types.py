@@ -8,7 +8,7 @@ are imported when they are first used; type checkers read `types.pyi`.
 from modelkit import _on_first_use
 
 _HOMES = {
-    "Acknowledgement": "modelkit.drift.notes",
+    "Acknowledgement": "modelkit.drift.values",
     "Alarm": "modelkit.drift.values",
     "Alias": "modelkit.lifecycle.registry.log",
     "Attachable": "modelkit.package.attach",

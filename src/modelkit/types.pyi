@@ -1,7 +1,7 @@
 from modelkit.drift.cells import Feature as Feature
 from modelkit.drift.counts import Tally as Tally
 from modelkit.drift.history import History as History
-from modelkit.drift.notes import Acknowledgement as Acknowledgement
+from modelkit.drift.values import Acknowledgement as Acknowledgement
 from modelkit.drift.values import Alarm as Alarm
 from modelkit.drift.values import DriftCheck as DriftCheck
 from modelkit.drift.values import Effect as Effect

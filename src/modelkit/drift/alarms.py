@@ -1,7 +1,11 @@
-"""The alarms of rows, units and losses, from evidence that passed its threshold."""
+"""The alarms of a Detector, from evidence to those who listen, and what people noted about them."""
 
 from __future__ import annotations
 
+import inspect
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast, final
@@ -9,19 +13,23 @@ from typing import cast, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.limits import Losses
-from modelkit.drift.losses import TARGET
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
+from modelkit.drift.row_times import second_text
 from modelkit.drift.sequence import Crossing
 from modelkit.drift.unit_ranks import PLACE_SCORES, SCORES
 from modelkit.drift.units import many, plural
-from modelkit.drift.values import Alarm, AlarmKind, Effect
-from modelkit.stats.evidence import Guarantee
+from modelkit.drift.values import Acknowledgement, Alarm, AlarmKind, Effect
+from modelkit.errors import UsageError
+from modelkit.events import Alarmed, emit
 
+MOST_ALARMS_KEPT = 1000
+MOST_NOTES = 1000  # of each kind
 STATISTICS = {
     "changed": "conformal test martingale",
     "material": "band e-process",
@@ -29,6 +37,11 @@ STATISTICS = {
 }
 NO_COUNTS = np.empty(0, np.int64)
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
+
+OnAlarm = Callable[[Alarm], object]
+
+
+# From evidence to alarms.
 
 
 @final
@@ -42,10 +55,7 @@ class Terms:
     @staticmethod
     def of(profile: Profile, shares: AlphaShares, alpha: float) -> Terms:
         """Those of a stream that is compared with a profile."""
-        promise = _row_promise(alpha, shares.guarantee)
-        if profile.units is not None:
-            promise = _unit_promise(profile, shares)
-        return Terms(promise, profile.assumptions())
+        return Terms(_promise(profile, shares, alpha), profile.assumptions())
 
     def alarm(
         self,
@@ -78,31 +88,44 @@ class Terms:
         )
 
 
+def _promise(profile: Profile, shares: AlphaShares, alpha: float) -> str:
+    """The guarantee of a stream of rows or of units, in words."""
+    what = "any alarm"
+    who = "rows are exchangeable with the reference"
+    most, within, rest = f"{alpha:g}", f"{HORIZON:,} rows", ""
+    if profile.units is not None:
+        unit = str(profile.unit)
+        units = plural(unit)
+        strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
+        who = f"{units} are exchangeable with the {units} of the reference{strata}"
+        most = f"{shares.levels['changed'] + shares.levels['material']:.3g}"
+        within = many(HORIZON_UNITS, unit)
+        if profile.baseline is not None:
+            what = "any alarm about a feature"
+            rest = "; losses go by rows, and need rows that are exchangeable"
+    if shares.guarantee == "ever":
+        return (
+            f"if {who}, {what} is ever raised with a probability of at most {most}, however often "
+            f"one looks{rest}"
+        )
+    return f"if {who}, {what} is raised within {within} with a probability of at most {most}{rest}"
+
+
 def row_alarm(
     feature: Feature, reference: Array, crossing: Crossing, terms: Terms, *, stratum: str | None
 ) -> Alarm:
     """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
+    effect = None
+    if recent.any() and reference.any():
+        effect = Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
     return terms.alarm(
         crossing,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        effect=_effect(recent, reference, feature),
+        effect=effect,
         counts=recent,
-    )
-
-
-def _row_promise(alpha: float, guarantee: Guarantee) -> str:
-    """The guarantee of a stream of rows, in words."""
-    if guarantee == "ever":
-        return (
-            "if rows are exchangeable with the reference, any alarm is ever raised with a "
-            f"probability of at most {alpha:g}, however often one looks"
-        )
-    return (
-        f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
-        f"rows with a probability of at most {alpha:g}"
     )
 
 
@@ -131,54 +154,11 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
     )
 
 
-def _unit_promise(profile: Profile, shares: AlphaShares) -> str:
-    """The guarantee of a stream of units, in words."""
-    unit = str(profile.unit)
-    units = plural(unit)
-    level = shares.levels["changed"] + shares.levels["material"]
-    strata = "" if profile.stratum is None else f" of the same {profile.stratum}"
-    what = "any alarm"
-    rest = ""
-    if profile.baseline is not None:
-        what = "any alarm about a feature"
-        rest = "; losses go by rows, and need rows that are exchangeable"
-    when = f"if {units} are exchangeable with the {units} of the reference{strata}"
-    if shares.guarantee == "ever":
-        return (
-            f"{when}, {what} is ever raised with a probability of at most {level:.3g}, however often "
-            f"one looks{rest}"
-        )
-    return (
-        f"{when}, {what} is raised within {many(HORIZON_UNITS, unit)} with a probability of at most "
-        f"{level:.3g}{rest}"
-    )
-
-
-def _effect(recent: Array, reference: Array, feature: Feature) -> Effect | None:
-    """The effect size between counts (67,), measured when somebody looks at it."""
-    if not recent.sum() or not reference.sum():
-        return None
-    return Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
-
-
 def counts_in(profile: Profile, stratum: str | None) -> Array:
     """The counts (d, 67) of the reference in a stratum; None for all of them together."""
     own = slice(None) if stratum is None else [profile.strata.index(stratum)]
     counts: Array = profile.counts[own].sum(axis=0)
     return counts
-
-
-def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
-    """A stored alarm of this reference with its effect, which is measured when it is looked at."""
-    if alarm.effect is not None or not alarm.counts or alarm.unit is not None:
-        return alarm
-    target = profile.target
-    if target is not None and alarm.feature == TARGET:
-        feature, reference = target.feature, target.counts
-    else:
-        j = [feature.name for feature in profile.features].index(alarm.feature)
-        feature, reference = profile.features[j], counts_in(profile, alarm.stratum)[j]
-    return replace(alarm, effect=_effect(np.array(alarm.counts), reference, feature))
 
 
 def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms) -> Alarm:
@@ -190,3 +170,174 @@ def loss_alarm(losses: Losses, crossing: Crossing, terms: Terms) -> Alarm:
         statistic=STATISTICS["performance"],
         effect=None if interval is None else Effect("mean loss", *interval),
     )
+
+
+# What is known of alarms.
+
+
+@final
+@dataclass(frozen=True)
+class Rebase:
+    """The change of a Detector's reference.
+
+    `at` is when, in POSIX seconds; `rows` the number of rows taken by then, of all references;
+    `alpha` that of the reference which was left, and `profile` its digest.
+    """
+
+    at: float
+    reason: str
+    rows: int
+    alpha: float
+    profile: str
+
+
+@final
+@dataclass(frozen=True)
+class Notes:
+    """The alarms of the reference in force and of `earlier` ones, and what people noted, in order.
+
+    A value, for a reader without the lock sees it before or after a rebase.
+    """
+
+    alarms: tuple[Alarm, ...] = ()
+    earlier: tuple[Alarm, ...] = ()
+    acknowledged: tuple[Acknowledgement, ...] = ()
+    rebased: tuple[Rebase, ...] = ()
+
+    @property
+    def all_alarms(self) -> tuple[Alarm, ...]:
+        """The alarms of this reference and of those before."""
+        return (*self.earlier, *self.alarms)[-MOST_ALARMS_KEPT:]
+
+    @property
+    def rows_before(self) -> int:
+        """The number of rows that were compared with references before."""
+        return self.rebased[-1].rows if self.rebased else 0
+
+    def of_reference(self) -> tuple[Acknowledgement, ...]:
+        """The alarms of this reference that somebody knows of."""
+        return tuple(note for note in self.acknowledged if note.alarm in self.alarms)
+
+    def reason(self, alarm: Alarm) -> str | None:
+        """Why an alarm needs no more attention; None where nobody knows of it."""
+        known = (note.reason for note in self.acknowledged if note.alarm == alarm)
+        return next(known, None)
+
+    def raised(self, new: Sequence[Alarm]) -> Notes:
+        """With new alarms."""
+        return replace(self, alarms=(*self.alarms, *new)[-MOST_ALARMS_KEPT:])
+
+    def acknowledge(self, note: Acknowledgement) -> Notes:
+        """With a note, in place of the one about the same alarm."""
+        others = [known for known in self.acknowledged if known.alarm != note.alarm]
+        return replace(self, acknowledged=(*others, note)[-MOST_NOTES:])
+
+    def rebase(self, note: Rebase) -> Notes:
+        """With a change of the reference."""
+        rebased = (*self.rebased, note)[-MOST_NOTES:]
+        return replace(self, alarms=(), earlier=self.all_alarms, rebased=rebased)
+
+    def about_references(self, alpha: float) -> tuple[str, ...]:
+        """What became of alpha when the reference was changed, in words; nothing if it was not.
+
+        `alpha` is that of the reference in force.
+        """
+        before = self.rebased
+        if not before:
+            return ()
+        last = before[-1]
+        spent = alpha + sum(note.alpha for note in before)
+        often = "once" if len(before) == 1 else f"{len(before)} times"
+        text = (
+            f"the reference was changed {often}, last at {second_text(last.at)} UTC "
+            f"({last.reason}); each reference has an alpha of its own, together {spent:.3g} so far"
+        )
+        return (text,)
+
+
+def united(workers: Sequence[Notes]) -> tuple[Acknowledgement, ...]:
+    """The acknowledgements of several workers; of one alarm that of the first one counts."""
+    found: dict[Alarm, Acknowledgement] = {}
+    for notes in workers:
+        for note in notes.acknowledged:
+            found.setdefault(note.alarm, note)
+    return tuple(found.values())
+
+
+def check_reason(reason: str, what: str) -> str:
+    """A reason as it is. Raises UsageError for an empty one."""
+    if not isinstance(reason, str) or not reason.strip():
+        raise UsageError(f"{what} says why: pass a reason; got {reason!r}")
+    return reason
+
+
+# Who listens.
+
+
+@final
+class Outbox:
+    """Alarms on their way from the lock under which they are raised to whoever listens for them.
+
+    `alarms` wait for `send`. `name` and `version` are those of the model whose rows are watched, or
+    empty, and `on_alarm` is the host's hook. Raises TypeError for a hook that cannot be called, or
+    that is async.
+    """
+
+    __slots__ = ("alarms", "name", "on_alarm", "version")
+
+    def __init__(self, on_alarm: OnAlarm | None) -> None:
+        self.alarms: deque[Alarm] = deque()
+        self.on_alarm = check_hook(on_alarm)
+        self.name = ""
+        self.version = ""
+
+    def send(self) -> None:
+        """Send each alarm once, as an event and to the hook.
+
+        No lock may be held here, since listeners and the hook may ask the Detector.
+        """
+        while self.alarms:
+            try:
+                alarm = self.alarms.popleft()
+            except IndexError:  # another thread sends it
+                return
+            emit(
+                Alarmed(
+                    name=self.name,
+                    version=self.version,
+                    kind=alarm.kind,
+                    feature=alarm.feature,
+                    p=alarm.p,
+                    level=alarm.level,
+                    row=alarm.row,
+                    began=alarm.began,
+                    unit=alarm.unit,
+                )
+            )
+            try:
+                if self.on_alarm is not None:
+                    self.on_alarm(alarm)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # it must not reach whoever sent the rows
+                _complain(alarm, error)
+
+
+def _complain(alarm: Alarm, error: BaseException) -> None:
+    what = type(error).__name__
+    message = (
+        f"on_alarm raised {what} at the alarm {alarm.kind!r} of {alarm.feature!r}; the alarm stands"
+    )
+    with suppress(Exception):  # of a filter or a handler of the application
+        if takes(WARNING):
+            values = {"event": "on_alarm", "feature": alarm.feature, "error": what}
+            write_record(WARNING, message, values, error=error)
+
+
+def check_hook(on_alarm: OnAlarm | None) -> OnAlarm | None:
+    """The hook as it is. Raises TypeError for one that cannot be called, or that is async."""
+    if on_alarm is None:
+        return None
+    if not callable(on_alarm) or inspect.iscoroutinefunction(on_alarm):
+        raise TypeError(f"on_alarm is a plain function of one alarm; got {on_alarm!r}")
+    return on_alarm

@@ -31,50 +31,44 @@ OF_LABELS = slice(-1, None)  # of the features: the labels, where they are one
 MOST_ERAS = 16
 MANY_ROWS = 1 << 32  # rows of a bucket from which its counts are int64 and no more uint32
 
+Span = tuple[int, int]  # the start and the end of an hour or a day, in POSIX seconds
+Losses = tuple[int, float, float]
+NO_LOSSES: Losses = (0, 0.0, 0.0)
+NO_LABELS = np.zeros((1, 1, CELLS), np.int64)
+
 
 @final
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class TimeBucket:
     """The rows of one hour or one day.
 
     `start` and `end` are POSIX seconds, `counts` (strata, features, 67), `rows` their number, and
-    `losses` the number, the sum and the sum of squares of the losses that came meanwhile.
+    `losses` the number, the sum and the sum of squares of the losses that came meanwhile. Nothing
+    of it changes, so that a copy of all buckets is that of a dict.
     """
 
     start: int
     end: int
     counts: Array
     rows: int = 0
-    losses: tuple[int, float, float] = (0, 0.0, 0.0)
+    losses: Losses = NO_LOSSES
 
-    def add(self, added: Array, rows: int, features: slice = ALL) -> None:
-        """Take counts of rows in, those of the first strata and of some features."""
-        counts = self.writable(self.rows + rows)[: len(added), features]
-        np.add(counts, added, out=counts, casting="unsafe")
-        self.rows += rows
-
-    def join(self, other: TimeBucket) -> None:
-        """Take in another bucket's rows and losses."""
-        self.add(other.counts, other.rows)
-        self.add_losses(other.losses)
-
-    def writable(self, rows: int) -> Array:
-        """The counts, to be changed: a copy's where they are shared, and wide enough for so many rows."""
-        if self.counts.dtype == np.uint32 and rows >= MANY_ROWS:
-            self.counts = self.counts.astype(np.int64)
-        if not self.counts.flags.writeable:
-            self.counts = self.counts.copy()
-        return self.counts
-
-    def shared(self) -> TimeBucket:
-        """The bucket as it is now, with the same counts until either one's change."""
-        self.counts.flags.writeable = False
-        return replace(self)
-
-    def add_losses(self, losses: tuple[int, float, float]) -> None:
-        """Take losses in: their number, sum and sum of squares."""
+    def with_more(
+        self, added: Array, features: slice = ALL, rows: int = 0, losses: Losses = NO_LOSSES
+    ) -> TimeBucket:
+        """The bucket with more: counts of the first strata and of some features, rows, losses."""
+        rows += self.rows
+        counts = as_counts(self.counts, rows)
+        part = counts[: len(added), features]
+        np.add(part, added, out=part, casting="unsafe")
         n, total, squares = self.losses
-        self.losses = (n + losses[0], total + losses[1], squares + losses[2])
+        sums = (n + losses[0], total + losses[1], squares + losses[2])
+        return TimeBucket(self.start, self.end, counts, rows, sums)
+
+
+def as_counts(counts: Array, rows: int) -> Array:
+    """A copy of the counts of so many rows, in a type that holds them."""
+    return counts.astype(np.int64 if rows >= MANY_ROWS else np.uint32)
 
 
 @final
@@ -82,8 +76,8 @@ class Buckets:
     """The buckets of one profile: the last 48 hours that had rows, and before them 366 days.
 
     Fewer where these would take more than `most_bytes`. An hour that is too old is added to its
-    day, and a day that is too old is forgotten; `forgotten` counts its rows. Hours and days are
-    those of UTC.
+    day, and a day that is too old is forgotten. Hours and days are those of UTC. `kept` has them by
+    their start and end.
 
     Args:
         strata: their number.
@@ -91,13 +85,11 @@ class Buckets:
         most_bytes: of memory for counts; 0 to keep none.
     """
 
-    changing = ("forgotten", "stored")
+    changing = ("arrays",)
 
     def __init__(self, strata: int, features: int, most_bytes: int) -> None:
         self.shape = (strata, features, CELLS)
-        self.hours: dict[int, TimeBucket] = {}
-        self.days: dict[int, TimeBucket] = {}
-        self.forgotten = 0
+        self.kept: dict[Span, TimeBucket] = {}
         self.most_hours, self.most_days = reach(self.shape, most_bytes)
 
     def count(self, cells: Array, strata: Array | None, times: Array | float) -> Array:
@@ -115,10 +107,8 @@ class Buckets:
             group = None if strata is None else strata[rows]
             added = count_by(cells[rows], group, self.shape[0])
             total += added
-            if self.most_hours:
-                n = len(cells[rows]) if group is None else int((group >= 0).sum())
-                self._at(hour).add(added, n, slice(0, width))
-                self._fold()
+            n = len(cells[rows]) if group is None else int((group >= 0).sum())
+            self._add(hour, added, slice(0, width), n)
         return total
 
     def count_labels(
@@ -126,104 +116,86 @@ class Buckets:
     ) -> None:
         """Count labelled rows: their losses (n,), and the cells of their labels, uint8 (n, 1)."""
         given = losses if losses is not None else targets
-        if given is None or not self.most_hours:
+        if given is None:
             return
         for hour, rows in by_hour(times, len(given)):
-            bucket = self._at(hour)
+            sums = NO_LOSSES
             if losses is not None:
                 own = losses[rows]
-                bucket.add_losses((len(own), float(own.sum()), float((own * own).sum())))
-            if targets is not None:
-                bucket.add(count_by(targets[rows]), 0, OF_LABELS)
-            self._fold()
+                sums = (len(own), float(own.sum()), float((own * own).sum()))
+            added = NO_LABELS if targets is None else count_by(targets[rows])
+            self._add(hour, added, OF_LABELS, 0, sums)
 
-    def _at(self, hour: int) -> TimeBucket:
-        """The bucket of an hour, made where there is none."""
-        if hour not in self.hours:
-            self.hours[hour] = self._empty(hour * HOUR_SECONDS, HOUR_SECONDS)
-        return self.hours[hour]
+    def _add(
+        self, hour: int, added: Array, features: slice, rows: int, losses: Losses = NO_LOSSES
+    ) -> None:
+        """Add to an hour, as `TimeBucket.with_more`."""
+        if self.most_hours:
+            span = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
+            new = span not in self.kept
+            self.kept[span] = self._at(span).with_more(added, features, rows, losses)
+            if new:
+                self._fold()
 
-    def _empty(self, start: int, seconds: int) -> TimeBucket:
-        return TimeBucket(start, start + seconds, np.zeros(self.shape, np.uint32))
+    def _at(self, span: Span) -> TimeBucket:
+        """The bucket of an hour or a day, which may have no rows yet."""
+        return self.kept.get(span) or TimeBucket(*span, np.zeros(self.shape, np.uint32))
+
+    def spans(self, seconds: int) -> list[Span]:
+        """The hours or days that are kept, the oldest first."""
+        return sorted(span for span in self.kept if span[1] - span[0] == seconds)
 
     def _fold(self) -> None:
         """Add the oldest hours to their days, and forget the oldest days, where there are too many."""
-        while len(self.hours) > self.most_hours:
-            oldest = min(self.hours)
-            day = oldest // 24
-            if day not in self.days:
-                self.days[day] = self._empty(day * DAY_SECONDS, DAY_SECONDS)
-            self.days[day].join(self.hours.pop(oldest))
-        while len(self.days) > self.most_days:
-            self.forgotten += self.days.pop(min(self.days)).rows
+        for hour in self.spans(HOUR_SECONDS)[: -self.most_hours]:
+            start = hour[0] - hour[0] % DAY_SECONDS
+            self._join((start, start + DAY_SECONDS), self.kept.pop(hour))
+        for day in self.spans(DAY_SECONDS)[: -self.most_days]:
+            del self.kept[day]
+
+    def _join(self, span: Span, bucket: TimeBucket) -> None:
+        whole = self._at(span)
+        self.kept[span] = whole.with_more(bucket.counts, ALL, bucket.rows, bucket.losses)
 
     def all(self) -> list[TimeBucket]:
         """All buckets in the order of time."""
-        return [self.days[day] for day in sorted(self.days)] + [
-            self.hours[hour] for hour in sorted(self.hours)
-        ]
+        spans = self.spans(DAY_SECONDS) + self.spans(HOUR_SECONDS)
+        return [self.kept[span] for span in spans]
 
     def forget(self) -> int:
-        """Forget the oldest bucket; returns the bytes that it took, or 0 without one."""
-        for kept in (self.days, self.hours):
-            if kept:
-                oldest = kept.pop(min(kept))
-                self.forgotten += oldest.rows
-                return oldest.counts.nbytes
-        return 0
-
-    def shared(self) -> Buckets:
-        """The buckets as they are now; counts are copied only when one of both changes them."""
-        other = copy(self)
-        other.hours = {hour: bucket.shared() for hour, bucket in self.hours.items()}
-        other.days = {day: bucket.shared() for day, bucket in self.days.items()}
-        return other
+        """Forget the oldest bucket; returns the bytes that it took."""
+        oldest = self.all()[0]
+        del self.kept[oldest.start, oldest.end]
+        return oldest.counts.nbytes
 
     def join(self, other: Buckets) -> None:
         """Take in another's buckets, of the same profile."""
-        for mine, theirs in ((self.days, other.days), (self.hours, other.hours)):
-            for number, bucket in theirs.items():
-                if number not in mine:
-                    mine[number] = self._empty(bucket.start, bucket.end - bucket.start)
-                mine[number].join(bucket)
-        self.forgotten += other.forgotten
-        self._fold()
+        if self.most_hours:
+            for bucket in other.all():
+                self._join((bucket.start, bucket.end), bucket)
+            self._fold()
 
     # To go on from later.
 
     @property
-    def stored(self) -> dict[str, dict[str, Array]]:
-        """The buckets of hours and days as arrays."""
-        return {"hours": self._arrays(self.hours), "days": self._arrays(self.days)}
-
-    @stored.setter
-    def stored(self, arrays: Mapping[str, Mapping[str, Array]]) -> None:
-        self.hours = self._of_arrays(arrays["hours"], HOUR_SECONDS)
-        self.days = self._of_arrays(arrays["days"], DAY_SECONDS)
-
-    def _arrays(self, kept: Mapping[int, TimeBucket]) -> dict[str, Array]:
-        buckets = [kept[number] for number in sorted(kept)]
-        losses = np.array([bucket.losses for bucket in buckets], np.float64)
-        counts = np.array([bucket.counts for bucket in buckets], np.uint32 if not buckets else None)
+    def arrays(self) -> dict[str, Array]:
+        """The buckets as arrays."""
+        buckets = self.all()
+        counts = np.array([bucket.counts for bucket in buckets]).reshape(-1, *self.shape)
         return {
-            "numbers": np.array(sorted(kept), np.int64),
+            "spans": np.array([(own.start, own.end) for own in buckets], np.int64).reshape(-1, 2),
             "rows": np.array([bucket.rows for bucket in buckets], np.int64),
-            "losses": losses.reshape(-1, 3),
-            "counts": _narrow(counts.reshape(-1, *self.shape)),
+            "losses": np.array([bucket.losses for bucket in buckets], np.float64).reshape(-1, 3),
+            "counts": counts.astype(np.min_scalar_type(int(counts.max(initial=0)))),
         }
 
-    def _of_arrays(self, arrays: Mapping[str, Array], seconds: int) -> dict[int, TimeBucket]:
-        kept = {}
-        lines = zip(*(arrays[name].tolist() for name in ("numbers", "rows", "losses")), strict=True)
-        for (number, rows, (n, total, squares)), counts in zip(
-            lines, arrays["counts"], strict=True
-        ):
-            bucket = self._empty(number * seconds, seconds)
-            bucket.counts = counts.astype(np.int64 if rows >= MANY_ROWS else np.uint32)
-            bucket.rows = rows
-            bucket.losses = (int(n), total, squares)
-            kept[number] = bucket
-        return kept
+    @arrays.setter
+    def arrays(self, arrays: Mapping[str, Array]) -> None:
+        self.kept = {}
+        lines = [arrays[name].tolist() for name in ("spans", "rows", "losses")]
+        for (start, end), rows, sums, counts in zip(*lines, arrays["counts"], strict=True):
+            losses = (int(sums[0]), sums[1], sums[2])
+            self.kept[start, end] = TimeBucket(start, end, as_counts(counts, rows), rows, losses)
 
 
 @final
@@ -248,38 +220,38 @@ class Era:
         features = len(profile.features) + (profile.target is not None)
         return Era(profile, Buckets(len(profile.strata), features, most_bytes), alpha)
 
-    def shared(self) -> Era:
-        """The era as it is now; see `Buckets.shared`."""
-        return replace(self, buckets=self.buckets.shared())
+    def now(self) -> Era:
+        """The era as it is now."""
+        buckets = copy(self.buckets)
+        buckets.kept = buckets.kept.copy()
+        return replace(self, buckets=buckets)
 
     @property
     def size(self) -> int:
         """The bytes of its counts."""
-        return sum(bucket.counts.nbytes for bucket in self.buckets.all())
+        return sum(bucket.counts.nbytes for bucket in self.buckets.kept.values())
 
-    @property
-    def times(self) -> tuple[float, float] | None:
-        """The start of the first hour or day with rows and the end of the last, in POSIX seconds.
 
-        None where no history is kept, or no row came.
-        """
-        buckets = self.buckets.all()
-        if not buckets:
-            return None
-        return float(min(own.start for own in buckets)), float(max(own.end for own in buckets))
+def span_of(eras: Sequence[Era]) -> tuple[float, float] | None:
+    """The start of the first hour or day with rows and the end of the last, in POSIX seconds.
+
+    None where no history is kept, or no row came.
+    """
+    spans = [span for era in eras for span in era.buckets.kept]
+    if not spans:
+        return None
+    starts, ends = zip(*spans, strict=True)
+    return float(min(starts)), float(max(ends))
 
 
 def trimmed(eras: Sequence[Era], most_bytes: int) -> list[Era]:
     """The latest eras, of which the older ones forget their oldest buckets to stay within a size."""
     kept = list(eras)[-MOST_ERAS:]
     over = sum(era.size for era in kept) - most_bytes
-    while len(kept) > 1:
-        oldest = kept[0].buckets
-        if over > 0:
-            over -= oldest.forget()
-        elif oldest.all():
-            break
-        if not oldest.all():
+    while len(kept) > 1 and (over > 0 or not kept[0].buckets.kept):
+        if kept[0].buckets.kept:
+            over -= kept[0].buckets.forget()
+        else:
             del kept[0]
     return kept
 
@@ -288,12 +260,10 @@ def joined_eras(workers: Sequence[Sequence[Era]], most_bytes: int) -> list[Era]:
     """The eras of several workers in the order of time, those of one reference added up."""
     found: dict[str, Era] = {}
     for era in chain(*workers):
-        digest = era.profile.digest
-        if digest not in found:
-            found[digest] = Era.of(era.profile, era.alpha, most_bytes)
-            found[digest].until = era.until
-        found[digest].buckets.join(era.buckets)
-        found[digest].until = max(found[digest].until, era.until)
+        first = Era.of(era.profile, era.alpha, most_bytes)
+        joined = found.setdefault(era.profile.digest, replace(first, until=era.until))
+        joined.buckets.join(era.buckets)
+        joined.until = max(joined.until, era.until)
     return trimmed(sorted(found.values(), key=lambda era: era.until), most_bytes)
 
 
@@ -321,15 +291,6 @@ def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | slic
     starts = np.flatnonzero(np.diff(hours[order])) + 1
     for own in np.split(order, starts):
         yield int(hours[own[0]]), own
-
-
-def _narrow(counts: Array) -> Array:
-    """Counts as the smallest unsigned integers that hold them."""
-    most = int(counts.max(initial=0))
-    for dtype in (np.uint8, np.uint16, np.uint32):
-        if most <= np.iinfo(dtype).max:
-            return counts.astype(dtype)
-    return counts.astype(np.int64)
 
 
 def check_history(history: float) -> int:

@@ -1,7 +1,7 @@
 """What changes of an object, as values that JSON can hold and arrays; and back, bit for bit.
 
-A class names its attributes that change in `changing`. Frozen values whose number or presence
-changes have their class in `entries`, and arrays whose number of rows changes are named in
+A class names its attributes that change in `changing`. Frozen values whose number changes have their
+class in `entries`, and arrays whose number of rows changes are named in
 `growing`. All else is made again from the same arguments.
 """
 
@@ -100,19 +100,15 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
     _check_names(fresh.changing, plain, path)
     entries = getattr(fresh, "entries", {})
     for name in fresh.changing:
-        held = getattr(fresh, name)
+        held, part, where = getattr(fresh, name), plain[name], f"{path}/{name}"
         if name in getattr(fresh, "growing", ()):
             held = [own[:0] for own in held] if isinstance(held, list) else held[:0]
-        part = plain[name]
-        where = f"{path}/{name}"
-        if name not in entries:
-            value = thaw(held, part, arrays, where)
-        elif isinstance(held, list | tuple | deque):
+        if name in entries:
             kind = entries[name]
             items = [_entry(kind, one, arrays, f"{where}/{i}") for i, one in enumerate(part)]
             value = _like(held, items)
         else:
-            value = _entry(entries[name], part, arrays, where)
+            value = thaw(held, part, arrays, where)
         setattr(fresh, name, value)
     return fresh
 
@@ -188,12 +184,3 @@ def reading(what: str) -> Iterator[None]:
         raise
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
         raise PackageError(f"this is not a {what}: {error!s}") from error
-
-
-def under(prefix: str, arrays: Mapping[str, Array]) -> Arrays:
-    """The arrays whose name begins with a prefix, named without it."""
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }

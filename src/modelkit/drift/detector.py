@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, final
 
+from modelkit._internal.arrays import Array
 from modelkit.drift import batch, findings
+from modelkit.drift.alarms import OnAlarm
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.counts import Tally, refuse_tally
 from modelkit.drift.history import History, history_of
-from modelkit.drift.notes import OnAlarm
+from modelkit.drift.labelfree import Estimate, estimate_of
+from modelkit.drift.labels import LabelledCall
+from modelkit.drift.layout import Rows
 from modelkit.drift.order import Order, check_order
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
-from modelkit.drift.state import Frozen, resume, resume_all
+from modelkit.drift.state import frozen, resume, resume_all
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.values import Alarm
 from modelkit.drift.words import count_of
@@ -162,11 +166,22 @@ class Detector:
         """
         check_order(order)
         refuse_tally(X)
+        tracker = self._tracker
+
+        def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
+            rows = profile.layout.encode(X, scores, at)
+            estimate = estimate_of(profile.calibration, rows.answers)  # may refuse them
+            return rows, estimate, tracker.now() if rows.seconds is None else rows.seconds
+
         if X is None and scores is None and at is not None:
-            new = self._tracker.come_to(float(given_seconds(at, 1)[0]))
+            second = float(given_seconds(at, 1)[0])
+            with tracker.turn():
+                tracker.of_units().come_to(second)
+                new = tracker.settle()
         else:
-            new = self._tracker.take(X, scores, order, at)
-        self._tracker.outbox.send()
+            with tracker.reading(read) as call:
+                new = tracker.take(*call, order)
+        tracker.outbox.send()
         return new
 
     def update_labels(
@@ -196,8 +211,15 @@ class Detector:
                 that do not fit.
         """
         check_order(order)
-        new = self._tracker.take_labels(y, predicted, losses, order, at)
-        self._tracker.outbox.send()
+        tracker = self._tracker
+
+        def read(profile: Profile) -> tuple[LabelledCall, Array]:
+            rows = LabelledCall.read(profile, y, predicted, losses)
+            return rows, given_seconds(tracker.now() if at is None else at, rows.rows)
+
+        with tracker.reading(read) as call:
+            new = tracker.push_labels(*call, order)
+        tracker.outbox.send()
         return new
 
     def test(self, X: Any = None, scores: Any = None, *, at: Any = None) -> DriftReport:
@@ -266,9 +288,9 @@ class Detector:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
         with self._tracker.turn():
             self._tracker.settle()  # rows that a Monitor only ranked, which may alarm
-            known = Frozen.of(self._tracker)
+            packed = frozen(self._tracker)
         self._tracker.outbox.send()
-        return known.packed()
+        return packed()
 
     @staticmethod
     def resume(

@@ -17,12 +17,11 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
-from modelkit.drift.alarms import counts_in
+from modelkit.drift.alarms import counts_in, united
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.limits import Losses
-from modelkit.drift.notes import united
 from modelkit.drift.open_unit import Units
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.profile import Profile
@@ -157,7 +156,7 @@ def _of_rows(tracker: Tracker) -> Seen:
     if labels is not None and target is not None:
         sides.append(_of_sequence(tracker, None, target, [labels.feature], labels.counts[None]))
     found += checks.strange_rows(profile, tracker.strangers, tracker.rows)
-    limits = [*tracker.about_references()]
+    limits = [*tracker.notes.about_references(tracker.alpha)]
     skipped = _skipped(tracker)
     if skipped:
         limits.append(
@@ -221,7 +220,7 @@ def _of_units(tracker: Tracker) -> Seen:
     if labels is not None and target is not None and (counts := _recent(target)).any():
         sides.append(Compared(None, [labels.feature], labels.counts[None], counts))
     unseen = checks.unseen(profile.features, sequence.totals)
-    limits = [*_progress(units), *tracker.about_references()]
+    limits = [*_progress(units), *tracker.notes.about_references(tracker.alpha)]
     return sides, [*unseen, *checks.units_left_out(profile, units)], limits
 
 

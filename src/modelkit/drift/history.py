@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import batch, effects
-from modelkit.drift.buckets import Era, TimeBucket, joined_eras
+from modelkit.drift.buckets import Era, TimeBucket, joined_eras, span_of
 from modelkit.drift.cells import GONE, Feature
-from modelkit.drift.losses import TARGET
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
 from modelkit.drift.tracker import Tracker
+from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
 from modelkit.drift.values import Alarm
 from modelkit.drift.words import count_of
 from modelkit.errors import UsageError, importing
@@ -66,11 +67,7 @@ class History:
     @property
     def span(self) -> tuple[float, float] | None:
         """The start of the first bucket and the end of the last one, in POSIX seconds."""
-        buckets = [bucket for era in self.eras for bucket in era.buckets.all()]
-        if not buckets:
-            return None
-        first = min(bucket.start for bucket in buckets)
-        return float(first), float(max(bucket.end for bucket in buckets))
+        return span_of(self.eras)
 
     @property
     def bytes(self) -> int:
@@ -105,7 +102,12 @@ class History:
         return batch.of_span(era.profile, buckets, alarms, era.alpha, self.seed)
 
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
-        touched = self._within(start, end)
+        """The one reference that has buckets in a span, with these."""
+        touched = []
+        for era in self.eras:
+            buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
+            if buckets:
+                touched.append((era, buckets))
         if not touched:
             raise UsageError(f"no rows from {_text(start)} to {_text(end)} are known; {self!r}")
         if len(touched) > 1:
@@ -115,15 +117,6 @@ class History:
                 "before or after that"
             )
         return touched[0]
-
-    def _within(self, start: float, end: float) -> list[tuple[Era, list[TimeBucket]]]:
-        """The references that have buckets in a span, with these."""
-        touched = []
-        for era in self.eras:
-            buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
-            if buckets:
-                touched.append((era, buckets))
-        return touched
 
     def to_dataframe(self) -> pd.DataFrame:
         """A pandas frame with a row for each bucket, feature and stratum that has rows.
@@ -136,12 +129,13 @@ class History:
         with importing("pandas", "History.to_dataframe", "frames"):
             import pandas as pd
 
-        rows = []
-        for era in self.eras:
-            for bucket in era.buckets.all():
-                rows += _frame_rows(era.profile, bucket)
-        names = [*FRAME_COLUMNS]
-        frame = pd.DataFrame(rows, columns=names)
+        rows = [
+            row
+            for era in self.eras
+            for bucket in era.buckets.all()
+            for row in _frame_rows(era.profile, bucket)
+        ]
+        frame = pd.DataFrame(rows, columns=[*FRAME_COLUMNS])
         for name in ("start", "end"):
             frame[name] = pd.to_datetime(frame[name], unit="s", utc=True)
         return frame
@@ -150,8 +144,9 @@ class History:
         span = self.span
         if span is None:
             return "<History without rows>"
-        hours = count_of(sum(len(era.buckets.hours) for era in self.eras), "hour")
-        days = count_of(sum(len(era.buckets.days) for era in self.eras), "day")
+        kept = [era.buckets for era in self.eras]
+        hours = count_of(sum(len(own.spans(HOUR_SECONDS)) for own in kept), "hour")
+        days = count_of(sum(len(own.spans(DAY_SECONDS)) for own in kept), "day")
         return (
             f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours}, {days}, "
             f"{self.bytes:,} bytes>"
@@ -160,8 +155,8 @@ class History:
 
 def history_of(tracker: Tracker) -> History:
     """The history as it is now: what is counted later is not in it."""
-    eras = tuple(era.shared() for era in tracker.eras)
-    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.most_bytes)
+    eras = tuple(era.now() for era in tracker.eras)
+    return History(eras, tracker.notes.all_alarms, tracker.seed, tracker.history)
 
 
 def _ends(since: Any, until: Any) -> tuple[float, float]:
@@ -178,33 +173,25 @@ def _text(second: float) -> str:
     return second_text(second)
 
 
-def _frame_rows(profile: Profile, bucket: TimeBucket) -> list[tuple[Any, ...]]:
+def _frame_rows(profile: Profile, bucket: TimeBucket) -> Iterator[tuple[Any, ...]]:
     """The lines of a frame for one bucket, as `FRAME_COLUMNS`."""
-    found = []
     labelled, total, _ = bucket.losses
     loss = total / labelled if labelled else None
+    for stratum, feature, reference, counts in _sides(profile, bucket.counts):
+        rows = int(counts.sum())
+        if rows:
+            distance = effects.ks if feature.ordered else effects.tv
+            p = counts / rows
+            far = float(distance(p, reference / max(int(reference.sum()), 1)))
+            seen = (rows, far, float(p[GONE]), labelled, loss)
+            yield (bucket.start, bucket.end, feature.name, stratum, *seen)
+
+
+def _sides(profile: Profile, counts: Array) -> Iterator[tuple[str | None, Feature, Array, Array]]:
+    """Each stratum, feature, and its counts (67,) in the reference and here; the labels last."""
     for s, stratum in enumerate(profile.strata):
         where = None if profile.stratum is None else stratum
         for j, feature in enumerate(profile.features):
-            line = _line(feature, profile.counts[s, j], bucket.counts[s, j])
-            if line is not None:
-                start = (bucket.start, bucket.end, feature.name, where)
-                found.append((*start, *line, labelled, loss))
-    target = profile.target
-    if target is not None:
-        line = _line(target.feature, target.counts, bucket.counts[0, -1])
-        if line is not None:
-            start = (bucket.start, bucket.end, TARGET, None)
-            found.append((*start, *line, labelled, loss))
-    return found
-
-
-def _line(feature: Feature, reference: Array, counts: Array) -> tuple[int, float, float] | None:
-    """The rows, the distance from the reference and the share of missing values."""
-    rows = int(counts.sum())
-    if not rows:
-        return None
-    distance = effects.ks if feature.ordered else effects.tv
-    p = counts / rows
-    q = reference / max(int(reference.sum()), 1)
-    return rows, float(distance(p, q)), float(p[GONE])
+            yield where, feature, profile.counts[s, j], counts[s, j]
+    if profile.target is not None:
+        yield None, profile.target.feature, profile.target.counts, counts[0, -1]

@@ -4,33 +4,66 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import inf
-from typing import Any, final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.served import ServedCall, ServedForm, ServedRows, sizes_of
-from modelkit.drift.state import Frozen
+from modelkit.drift.cells import ABSENT
+from modelkit.drift.detector import detector_of
+from modelkit.drift.labelfree import estimate_of
+from modelkit.drift.layout import Layout
+from modelkit.drift.outputs import output_columns
+from modelkit.drift.row_times import told_seconds
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import PERIODS
-from modelkit.errors import PackageError, public_text
+from modelkit.drift.units import PERIODS, UnitRows, together
+from modelkit.drift.vectors import expand
+from modelkit.errors import public_text
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
+from modelkit.signature.cast import F4, F8
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
 MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
-# Rows that may wait; a call that finds more does steps until they are fewer.
-MOST_BUFFERED = 1 << 14
+MOST_BUFFERED = 1 << 14  # rows that may wait; a call that finds more does steps
 COUNTED_AT_ONCE = 1 << 17  # values of a large call, so that a step takes about a millisecond
 STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them
 BURST = 2.0  # seconds of the budget that may be saved up
-OF_MONITOR = "monitor"  # the part of a state that a Monitor has and a Detector has not
+
+
+class ServedCall(NamedTuple):
+    """A call of a Monitor.
+
+    `names` are the outputs that it asked for, `arrays` its arrays, inputs first, `rows` how many
+    it had, and `time` when it was, in POSIX seconds. Of a call whose rows are `counted` already,
+    the arrays have those that were drawn.
+    """
+
+    names: tuple[str, ...]
+    arrays: tuple[Array, ...]
+    rows: int
+    time: float
+    counted: bool = False
+
+
+class ServedRows(NamedTuple):
+    """The n rows of several calls as cells.
+
+    `cells` is uint8 (n, d), 255 where a row has no value for a feature; `strata` the number of each
+    row's stratum, or None; `places` what `places_of_calls` gives for each; `units` the rows of each
+    unit; `answers` the model's answers by output, of the calls that asked for the same ones.
+    """
+
+    cells: Array
+    strata: Array | None
+    places: Array
+    units: list[UnitRows]
+    answers: list[Outputs]
 
 
 @final
@@ -40,7 +73,7 @@ class Intake:
     Calls come in without a lock, and their steps are done under that of the Detector, by whoever
     finds it free: no call waits for another one's step, nor a signal handler for the thread that it
     interrupted. `shown` is the number of rows that are looked at, `failures` that of the errors of
-    watching.
+    watching, and `since` when the state was taken.
 
     Args:
         model: the Model whose calls are watched.
@@ -49,23 +82,7 @@ class Intake:
         monotonic: seconds of a clock that never goes back, for the budget.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_accounted",
-        "_arrived",
-        "_budget",
-        "_filled",
-        "_form",
-        "_monotonic",
-        "_rng",
-        "_served",
-        "_waiting",
-        "detector",
-        "failures",
-        "last_failure",
-        "shown",
-        "tracker",
-    )
+    changing = ("_accounted", "_rng", "failures", "shown", "since")
 
     def __init__(
         self,
@@ -79,23 +96,20 @@ class Intake:
         tracker.caught_up = self.caught_up
         self.tracker = tracker
         self.detector = detector_of(tracker)
-        self._form = ServedForm(model.signature, tracker.profile.layout.wanted())
+        self._signature = model.signature
+        self._wanted = tracker.profile.layout.wanted()  # as of every reference that may follow
         self._monotonic = monotonic
-        self._budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, monotonic())
+        self.budget = RowBudget(budget, BUFFER + SAMPLE_ROWS, monotonic())
         self._rng = np.random.default_rng([tracker.seed, 1])  # draws the rows of large calls
         self._arrived: deque[ServedCall] = deque()
         self._filled = 0  # rows of them: only when a step is due goes by it
         self._accounted = 0  # rows of the calls that were taken from there
         self._waiting: deque[Callable[[], object]] = deque()
         self._served = 0
+        self.since = 0.0
         self.shown = 0
         self.failures = 0
         self.last_failure: str | None = None
-
-    @property
-    def budget(self) -> float:
-        """Rows a second that may be looked at."""
-        return self._budget.rate
 
     @property
     def served(self) -> int:
@@ -141,7 +155,7 @@ class Intake:
     def _count(self, part: ServedCall) -> None:
         tracker = self.tracker
         try:
-            found = self._form.encode(tracker.profile.layout, [part], 0)
+            found = self._encode([part], 0)
             tracker.count(found.cells, found.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
@@ -169,12 +183,12 @@ class Intake:
             try:
                 self._waiting.popleft()()
             except Exception as error:  # as in `failed`
-                self._fail(error)
+                self.failed(error)
         else:
             return False
         return True
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Look at what was served until now, step by step, and let calls come in between."""
         until = self.served
         while self._accounted < until and self._turn(0, wait=True):
@@ -193,29 +207,21 @@ class Intake:
 
         Raises UsageError where this thread is in the middle of a step.
         """
-        self._catch_up()
+        self.catch_up()
         with self.tracker.turn():
             while self._step(0):
                 pass
             yield
 
-    def up_to_date(self) -> Detector:
-        """The detector, with all that was served until now."""
-        self._catch_up()
-        return self.detector
-
     def failed(self, error: Exception) -> None:
         """Count an error of watching, which must reach nobody who asked the model."""
         with self.tracker.lock:
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        self.failures += 1
-        self.last_failure = public_text(error)
+            self.failures += 1
+            self.last_failure = public_text(error)
 
     def _lose(self, call: ServedCall, error: Exception) -> None:
         """Count an error of reading a call, whose rows have their numbers all the same."""
-        self._fail(error)
+        self.failed(error)
         if not call.counted:
             self.tracker.counted += call.rows
 
@@ -237,7 +243,7 @@ class Intake:
     def _look_at(self, calls: list[ServedCall], before: int) -> None:
         """Take calls; where they cannot be read together, those that can be read by themselves."""
         try:
-            found = self._read(calls, before)
+            found = self._encode(calls, before)
         except Exception as error:  # as in `failed`
             if len(calls) == 1:
                 self._lose(calls[0], error)
@@ -249,66 +255,77 @@ class Intake:
         try:
             self._take_in(found, calls)
         except Exception as error:  # as in `failed`
-            self._fail(error)
-
-    def _read(self, calls: list[ServedCall], before: int) -> ServedRows:
-        """The cells of calls. Raises what their rows raise; nothing is changed."""
-        tracker = self.tracker
-        found = self._form.encode(tracker.profile.layout, calls, before)
-        if tracker.units is not None:
-            tracker.units.strata_of(found.units, found.strata)
-        return found
+            self.failed(error)
 
     def _take_in(self, found: ServedRows, calls: Sequence[ServedCall]) -> None:
+        """Count rows, and queue what it takes to look at them, within the budget."""
         tracker = self.tracker
+        cells, strata, places, units, answers = found
         sizes = sizes_of(calls)
-        n = len(found.places)
-        new: slice | Array = slice(None)
-        if any(call.counted for call in calls):
-            new = np.repeat([not call.counted for call in calls], sizes)
-        strata = None if found.strata is None else found.strata[new]
-        tracker.count(found.cells[new], strata, found.places[new, 1])
-        if tracker.units is not None:
-            self.shown += n
-            tracker.units.take(found.cells, found.strata, found.units)
-            self._judge_later()
-            self._queue_estimates(found.answers)
-        elif self._budget.allows(n, self._monotonic()):
-            self.shown += n
-            self._queue_estimates(found.answers)
-            self._queue_rows(found, sizes)
-
-    def _queue_rows(self, found: ServedRows, sizes: Sequence[int]) -> None:
-        """Queue what it takes to look at rows; `sizes` are those of their calls."""
-        tracker = self.tracker
-        cells, order = tracker.arrange(found.cells, found.strata, sizes)
-        places = found.places
-        strata = found.strata
-        if order is not None:
-            cells = cells[order]
-            places[:, 1] = places[order, 1]
-            strata = None if strata is None else strata[order]
-        for start in range(0, len(cells), STEP_ROWS):
-            part = slice(start, start + STEP_ROWS)
-            own = None if strata is None else strata[part]
-            self._waiting.append(partial(tracker.rank, cells[part], own, places[part]))
+        new = np.repeat([not call.counted for call in calls], sizes)
+        tracker.count(cells[new], None if strata is None else strata[new], places[new, 1])
+        whole = tracker.units
+        if whole is None and not self.budget.allows(len(cells), self._monotonic()):
+            return
+        self.shown += len(cells)
+        if tracker.profile.calibration is not None:
+            for shown in answers:
+                self._waiting.append(partial(self._estimate, shown))
+        if whole is not None:
+            whole.take(cells, strata, units)
+            self._waiting.append(self._judge)
+            return
+        for part in tracker.parts(cells, strata, places, sizes, STEP_ROWS):
+            self._waiting.append(partial(tracker.rank, *part))
             self._waiting.append(tracker.settle)
 
-    def _queue_estimates(self, shown: Sequence[Outputs]) -> None:
+    def _estimate(self, answers: Outputs) -> None:
         tracker = self.tracker
-        if tracker.profile.calibration is None:
-            return
-        for answers in shown:
-            if "probabilities" in answers:
-                self._waiting.append(partial(tracker.expect, answers))
+        tracker.label_free.add(estimate_of(tracker.profile.calibration, answers))
+
+    def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
+        """The rows of calls as cells; `before` rows were served before them.
+
+        Raises what the rows raise; nothing is changed.
+        """
+        layout, units = self.tracker.profile.layout, self.tracker.units
+        places = places_of_calls(calls, before)
+        cells = np.full((len(places), len(layout.features)), ABSENT, np.uint8)
+        strata = None if layout.stratum is None else np.empty(len(places), np.int64)
+        timed = layout.timed or layout.unit in PERIODS
+        answers = []
+        parts: list[UnitRows] = []
+        for names in dict.fromkeys(call.names for call in calls):
+            same = [call.names == names for call in calls]
+            at = np.flatnonzero(np.repeat(same, sizes_of(calls)))
+            arrays = zip(*(call.arrays for call in calls if call.names == names), strict=True)
+            columns, own = self._columns(layout, names, [np.concatenate(each) for each in arrays])
+            rows = layout.encode_columns(columns, places[at, 1] if timed else None)
+            cells[at] = rows.cells
+            if strata is not None and rows.strata is not None:
+                strata[at] = rows.strata
+            answers.append(own)
+            parts += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
+        if units is not None:
+            parts = together(parts)
+            units.strata_of(parts, strata)
+        return ServedRows(cells, strata, places, parts, answers)
+
+    def _columns(
+        self, layout: Layout, names: tuple[str, ...], arrays: Sequence[Array]
+    ) -> tuple[Outputs, Outputs]:
+        """The columns of joined calls by feature name, and the model's answers by name."""
+        tensors = self._signature.inputs
+        inputs = [laid_out(block, layout) for block in arrays[: len(tensors)]]
+        feeds = {spec.name: block for spec, block in zip(tensors, inputs, strict=True)}
+        answers = dict(zip(names, arrays[len(tensors) :], strict=True))
+        columns = self._signature.columns(feeds)
+        if answers:
+            columns |= output_columns(answers)
+            columns = {name: column for name, column in columns.items() if name in self._wanted}
+        return expand(columns, layout.bases) if layout.bases else columns, answers
 
     # Days and weeks, by the clock.
-
-    def begin(self) -> None:
-        """Leave out the day or the week that is under way, of which earlier rows were not seen."""
-        tracker = self.tracker
-        if tracker.profile.unit in PERIODS:
-            tracker.of_units().begin(tracker.now())
 
     def _close_units(self) -> None:
         tracker = self.tracker
@@ -316,59 +333,44 @@ class Intake:
             try:
                 tracker.of_units().come_to(tracker.now())
             except Exception as error:  # as in `failed`
-                self._fail(error)
-            self._judge_later()
-
-    def _judge_later(self) -> None:
-        """Queue what it takes to judge the units that are complete, a part a step."""
-        if self.tracker.of_units().waits:
+                self.failed(error)
             self._waiting.append(self._judge)
 
     def _judge(self) -> None:
+        """Judge the units that are complete, a part a step."""
         if self.tracker.of_units().waits:
             self.tracker.judge_part()
             self._waiting.appendleft(self._judge)
 
-    # To go on from later.
 
-    def state(self) -> bytes:
-        """Everything that changes: the state of the detector, with a part for the Monitor."""
-        tracker = self.tracker
-        with self.caught_up():
-            own = {
-                "served": self._accounted,
-                "shown": self.shown,
-                "failures": self.failures,
-                "at": tracker.now(),
-                "sample": self._rng.bit_generator.state,
-            }
-            tracker.settle()
-            known = Frozen.of(tracker)
-        tracker.outbox.send()
-        return known.packed({OF_MONITOR: own})
+def laid_out(block: Array, layout: Layout) -> Array:
+    """Columns side by side, doubles as the float32 they are compared as; a stratum keeps its digits."""
+    if block.dtype is F8 and layout.stratum is None:
+        with np.errstate(over="ignore"):
+            block = block.astype(F4)
+    return np.asfortranarray(block)
 
-    def restore(self, about: Mapping[str, Any]) -> None:
-        """Go on from what `state` packed beside the detector's own part.
 
-        Raises PackageError where a Detector packed it, or it cannot be read.
-        """
-        own = about.get(OF_MONITOR)
-        if own is None:
-            raise PackageError(
-                "this is the state of a Detector, which does not say how many rows a Monitor had "
-                "served: take that of monitor.state()"
-            )
-        try:
-            self._accounted = int(own["served"])
-            self.shown = int(own["shown"])
-            self.failures = int(own["failures"])
-            self._rng.bit_generator.state = own["sample"]
-            since = float(own["at"])
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise PackageError(f"this is not a state of a Monitor: {error!r}") from error
-        tracker = self.tracker
-        if tracker.profile.unit in PERIODS:
-            tracker.of_units().go_on(since, tracker.now())
+def sizes_of(calls: Iterable[ServedCall]) -> list[int]:
+    """The numbers of the rows that calls have arrays of."""
+    return [len(call.arrays[0]) for call in calls]
+
+
+def places_of_calls(calls: Sequence[ServedCall], before: int) -> Array:
+    """The numbers of the rows of calls among all that were served, and their times, (n, 2).
+
+    The rows that stand for a larger call are spread over it. Raises UsageError for no time.
+    """
+    times = told_seconds([call.time for call in calls])
+    served = np.array([call.rows for call in calls])
+    sizes = np.array(sizes_of(calls))
+    call = np.repeat(np.arange(len(calls)), sizes)
+    inside = np.arange(1, len(call) + 1) - (np.cumsum(sizes) - sizes)[call]
+    first = before + np.cumsum(served) - served
+    places = np.empty((len(call), 2))
+    places[:, 0] = first[call] + inside * served[call] // sizes[call]
+    places[:, 1] = times[call]
+    return places
 
 
 @final

@@ -12,19 +12,18 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit._internal.arrays import Array
-from modelkit.drift import words
+from modelkit.drift import codec, words
+from modelkit.drift.alarms import OnAlarm
 from modelkit.drift.buckets import HISTORY_BYTES
 from modelkit.drift.detector import Detector
-from modelkit.drift.intake import SAMPLE_ROWS, Intake
-from modelkit.drift.notes import OnAlarm
+from modelkit.drift.intake import SAMPLE_ROWS, Intake, ServedCall
 from modelkit.drift.profile import PROFILE_NAME, Profile, check_profile
 from modelkit.drift.row_times import second_text
-from modelkit.drift.served import ServedCall
-from modelkit.drift.state import resume
+from modelkit.drift.state import frozen, resume
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import BATCH_UNIT
+from modelkit.drift.units import BATCH_UNIT, PERIODS
 from modelkit.drift.values import Alarm
-from modelkit.errors import UsageError
+from modelkit.errors import PackageError, UsageError
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
 from modelkit.signature.signature import Feeds, Signature
@@ -80,10 +79,9 @@ class Monitor(Wrapper):
         "_clock",
         "_intake",
         "_listens",
-        "_only",
         "_row_dtype",
         "_row_shape",
-        "_tensors",
+        "_tensor",
         "_whole",
         "signature",
     )
@@ -115,7 +113,8 @@ class Monitor(Wrapper):
             on_alarm=on_alarm,
         )
         intake = Intake(model, tracker, budget)
-        intake.begin()
+        if tracker.profile.unit in PERIODS:  # of the one under way earlier rows were not seen
+            tracker.of_units().begin(tracker.now())
         self._set(model, intake)
 
     def _set(self, model: Model, intake: Intake) -> None:
@@ -125,12 +124,9 @@ class Monitor(Wrapper):
         self._clock = intake.tracker.clock
         profile = intake.tracker.profile
         self._whole = profile.unit is not None  # a part of a unit is none of the reference's size
-        self._tensors = [spec.name for spec in self.signature.inputs]
+        self._tensor = self.signature.inputs[0].name
         outputs = any(feature.output for feature in profile.features)
         self._listens = outputs or profile.calibration is not None
-        self._only: str | None = None
-        if len(self._tensors) == 1 and not self._listens:
-            self._only = self._tensors[0]
         self._row_shape = None
         self._row_dtype = None
         block = self.signature.block
@@ -181,7 +177,8 @@ class Monitor(Wrapper):
     @property
     def detector(self) -> Detector:
         """The detector, with all that was served until now."""
-        return self._intake.up_to_date()
+        self._intake.catch_up()
+        return self._intake.detector
 
     def state(self) -> bytes:
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
@@ -190,7 +187,14 @@ class Monitor(Wrapper):
         it too. Raises UsageError where the clock gives no time, and in a signal handler that
         interrupted a step of this Monitor.
         """
-        return self._intake.state()
+        intake, tracker = self._intake, self._intake.tracker
+        with intake.caught_up():
+            intake.since = tracker.now()
+            own = codec.freeze(intake, {})
+            tracker.settle()
+            packed = frozen(tracker)
+        tracker.outbox.send()
+        return packed(monitor=own)
 
     @staticmethod
     def resume(
@@ -209,7 +213,7 @@ class Monitor(Wrapper):
         whole, and is not compared.
 
         Args:
-            model: the Model to tracker.
+            model: the Model to watch.
             state: the state.
             profile: the Profile of the Monitor, the latest one where it had several; by default the
                 Profile in the package.
@@ -223,8 +227,17 @@ class Monitor(Wrapper):
         """
         past = watched_profile(model, profile, budget)
         tracker, about = resume(past, state, clock, on_alarm)
+        own = about.get("monitor")
+        if own is None:
+            raise PackageError(
+                "this is the state of a Detector, which does not say how many rows a Monitor had "
+                "served: take that of monitor.state()"
+            )
         intake = Intake(model, tracker, budget)
-        intake.restore(about)
+        with codec.reading("state of a Monitor"):
+            codec.thaw(intake, own, {})
+        if tracker.profile.unit in PERIODS:
+            tracker.of_units().go_on(intake.since, tracker.now())
         monitor = Monitor.__new__(Monitor)
         monitor._set(model, intake)  # the constructor would make another Intake
         return monitor
@@ -240,7 +253,7 @@ class Monitor(Wrapper):
 
     async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = await self._inner._acall(block, outputs, call)
-        self._observe({self._tensors[0]: block}, answers)
+        self._observe({self._tensor: block}, answers)
         return answers
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
@@ -258,15 +271,8 @@ class Monitor(Wrapper):
     def _observe(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
         try:
-            names: tuple[str, ...] = ()
-            arrays: tuple[Array, ...]
-            if self._only is not None:
-                arrays = (feeds[self._only],)
-            elif self._listens:
-                names = tuple(answers)
-                arrays = (*feeds.values(), *answers.values())
-            else:
-                arrays = (*feeds.values(),)
+            names = tuple(answers) if self._listens else ()
+            arrays = (*feeds.values(), *answers.values()) if names else (*feeds.values(),)
             rows = len(arrays[0])
             if not rows:
                 return
@@ -276,8 +282,6 @@ class Monitor(Wrapper):
                 self._intake.count(ServedCall(names, arrays, rows, now))
                 chosen = self._intake.sampled(rows)
                 kept = tuple([array.take(chosen, axis=0) for array in arrays])
-            elif self._only is not None:  # the common case, without the price of the general one
-                kept = (arrays[0].copy(),)
             else:
                 kept = tuple(map(copy, arrays))
             self._intake.take(ServedCall(names, kept, rows, now, drawn))
@@ -312,9 +316,9 @@ class Monitor(Wrapper):
             alpha=tracker.alpha,
             tolerance=tracker.tolerance,
             guarantee=tracker.guarantee,
-            budget=self._intake.budget,
+            budget=self._intake.budget.rate,
             seed=tracker.seed,
-            history=tracker.most_bytes,
+            history=tracker.history,
         )
         return again, (self._inner, tracker.profile)
 

@@ -7,9 +7,15 @@ from math import isfinite
 
 from modelkit.drift import charts, words
 from modelkit.drift.headline import move_text
-from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.row_times import second_text
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
+from modelkit.drift.values import (
+    Acknowledgement,
+    Alarm,
+    DriftCheck,
+    FeatureDrift,
+    Performance,
+    SegmentDrift,
+)
 from modelkit.report.html import (
     Markup,
     bullets,

@@ -17,8 +17,14 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import parse_record, to_plain
 from modelkit.drift import headline, page, words
-from modelkit.drift.notes import Acknowledgement
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance, SegmentDrift
+from modelkit.drift.values import (
+    Acknowledgement,
+    Alarm,
+    DriftCheck,
+    FeatureDrift,
+    Performance,
+    SegmentDrift,
+)
 from modelkit.errors import PackageError, importing
 from modelkit.report import html
 

@@ -3,61 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
-from modelkit.drift.alarms import with_effect
+from modelkit.drift.alarms import Notes, OnAlarm, check_hook
 from modelkit.drift.buckets import Era
-from modelkit.drift.notes import Notes, OnAlarm, check_hook
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.tracker import Tracker
 from modelkit.errors import UsageError
 
 STATE_SCHEMA = "modelkit.detector/1"
 STATE = "state of a Detector"
-NOTHING: Mapping[str, Any] = {}
-ARGUMENTS = ("alpha", "tolerance", "guarantee", "seed")
+ARGUMENTS = ("alpha", "tolerance", "guarantee", "seed", "history")
 
 
-class Frozen(NamedTuple):
-    """What a Tracker knew: values that JSON can hold, arrays, notes, and references with their counts.
+def frozen(tracker: Tracker) -> Callable[..., bytes]:
+    """A function that makes the bytes for `resume` of what a Tracker knows now.
 
-    To make bytes of it needs no lock.
+    It takes values by name that are kept beside, and needs no lock: what changes was copied.
     """
+    arrays: dict[str, Array] = {}
+    about = {name: getattr(tracker, name) for name in ARGUMENTS}
+    about["tracker"] = codec.freeze(tracker, arrays)
+    copies = {name: array.copy() for name, array in arrays.items()}
+    return partial(_packed, about, copies, tracker.notes, [era.now() for era in tracker.eras])
 
-    about: dict[str, Any]
-    arrays: dict[str, Array]
-    notes: Notes
-    eras: list[Era]
 
-    @staticmethod
-    def of(tracker: Tracker) -> Frozen:
-        """What a Tracker knows now, with copies of what changes."""
-        arrays: dict[str, Array] = {}
-        about = {name: getattr(tracker, name) for name in ARGUMENTS} | {
-            "history": tracker.most_bytes,
-            "tracker": codec.freeze(tracker, arrays),
-        }
-        kept = {name: array.copy() for name, array in arrays.items()}
-        return Frozen(about, kept, copy(tracker.notes), [era.shared() for era in tracker.eras])
-
-    def packed(self, beside: Mapping[str, Any] = NOTHING) -> bytes:
-        """The bytes for `resume`, and values that are kept `beside` them."""
-        arrays = dict(self.arrays)
-        for i, era in enumerate(self.eras[:-1]):
-            arrays[f"reference {i}"] = np.frombuffer(era.profile.to_bytes(), np.uint8)
-        about = {
-            "profile": self.eras[-1].profile.digest,
-            "notes": codec.freeze(self.notes, arrays),
-            "alphas": [era.alpha for era in self.eras],
-            "eras": codec.freeze(self.eras, arrays, "eras"),
-        }
-        return codec.pack(STATE_SCHEMA, self.about | about | dict(beside), arrays)
+def _packed(
+    about: dict[str, Any],
+    arrays: dict[str, Array],
+    notes: Notes,
+    eras: Sequence[Era],
+    **beside: Any,
+) -> bytes:
+    for i, era in enumerate(eras[:-1]):
+        arrays[f"reference {i}"] = np.frombuffer(era.profile.to_bytes(), np.uint8)
+    about |= {
+        "profile": eras[-1].profile.digest,
+        "notes": codec.freeze(notes, arrays),
+        "alphas": [era.alpha for era in eras],
+        "eras": codec.freeze(eras, arrays, "eras"),
+    }
+    return codec.pack(STATE_SCHEMA, about | beside, arrays)
 
 
 def resume(
@@ -66,7 +59,7 @@ def resume(
     clock: Callable[[], float] = time.time,
     on_alarm: OnAlarm | None = None,
 ) -> tuple[Tracker, dict[str, Any]]:
-    """The inverse of `Frozen.packed`, bit for bit, and what was packed beside it.
+    """The inverse of `frozen`, bit for bit, and what was packed beside it.
 
     Raises PackageError for any other bytes, and UsageError for the state of another profile.
     """
@@ -79,9 +72,15 @@ def resume(
             "same: pass the one that it had, which after a rebase is the new one"
         )
     with codec.reading(STATE):
-        options = {name: about[name] for name in (*ARGUMENTS, "history")}
-        tracker = Tracker(profile, clock=clock, on_alarm=on_alarm, **options)
-        _restore(tracker, about, arrays)
+        arguments = {name: about[name] for name in ARGUMENTS}
+        tracker = Tracker(profile, clock=clock, on_alarm=on_alarm, **arguments)
+        codec.thaw(tracker, about["tracker"], arrays)
+        tracker.notes = fields.read_object(Notes, about["notes"], "notes")
+        eras = []
+        for i, alpha in enumerate(about["alphas"][:-1]):
+            earlier = Profile.from_bytes(arrays[f"reference {i}"].tobytes())
+            eras.append(Era.of(earlier, alpha, tracker.history))
+        tracker.eras = codec.thaw([*eras, *tracker.eras], about["eras"], arrays, "eras")
     return tracker, about
 
 
@@ -93,19 +92,7 @@ def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
     first = trackers[0]
     for other in trackers[1:]:
         for name in ("alpha", "tolerance", "guarantee"):
-            mine = getattr(first, name)
-            theirs = getattr(other, name)
+            mine, theirs = getattr(first, name), getattr(other, name)
             if mine != theirs:
                 raise UsageError(f"the states differ in {name}: {mine}, {theirs}")
     return trackers
-
-
-def _restore(tracker: Tracker, about: Mapping[str, Any], arrays: dict[str, Array]) -> None:
-    codec.thaw(tracker, about["tracker"], arrays)
-    notes = codec.thaw(tracker.notes, about["notes"], arrays)
-    notes.alarms = tuple(with_effect(tracker.profile, alarm) for alarm in notes.alarms)
-    earlier = []
-    for i, alpha in enumerate(about["alphas"][:-1]):
-        profile = Profile.from_bytes(arrays[f"reference {i}"].tobytes())
-        earlier.append(Era.of(profile, alpha, tracker.most_bytes))
-    tracker.eras = codec.thaw([*earlier, *tracker.eras], about["eras"], arrays, "eras")

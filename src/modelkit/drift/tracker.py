@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Many
-from typing import Any, TypeVar, final
+from contextlib import contextmanager
+from typing import TypeVar, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.alarms import Terms, counts_in, row_alarm, unit_alarm
+from modelkit._internal.process import watch_forks
+from modelkit.drift.alarms import (
+    Notes,
+    OnAlarm,
+    Outbox,
+    Rebase,
+    Terms,
+    check_reason,
+    counts_in,
+    row_alarm,
+    unit_alarm,
+)
 from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
-from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, trimmed
-from modelkit.drift.labelfree import Estimate, LabelFree, estimate_of
+from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, span_of, trimmed
+from modelkit.drift.labelfree import Estimate, LabelFree
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
-from modelkit.drift.notes import Notes, OnAlarm, Outbox, Rebase, check_reason
 from modelkit.drift.open_unit import Units
 from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.row_times import given_seconds, told_second
+from modelkit.drift.row_times import told_second
 from modelkit.drift.segments import Segmented
 from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
-from modelkit.drift.turns import Turns
-from modelkit.drift.values import Alarm
+from modelkit.drift.values import Acknowledgement, Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -32,17 +43,15 @@ Call = TypeVar("Call")
 
 
 @final
-class Tracker(Turns):
+class Tracker:
     """What a Detector knows of its rows, labels and alarms, of one reference after the other.
 
-    Whatever changes what is known is done in a `turn`. In a context of `caught_up` nothing waits to
-    be taken, and nothing comes in: an Intake sets it. An alarm waits in `outbox` for the end of the
-    turn.
-
-    Rows come as cells: `count` counts them, and `push` bets on them. A Monitor does the two halves of
-    `push`, `rank` and `settle`, at different times.
-
-    The arguments are those of a Detector.
+    Whatever changes what is known is done in a `turn`, one after the other. `lock` may be taken
+    again by the thread that has it, and `busy` says that this thread is in a turn: a signal handler
+    or a finalizer that interrupts it there gets the lock, and may read, but not change anything. In
+    a context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
+    alarm waits in `outbox` for the end of the turn. Rows come as cells: `count` counts them, and
+    `push` bets on them, by `rank` and `settle`. The arguments are those of a Detector.
     """
 
     changing = (
@@ -71,11 +80,12 @@ class Tracker(Turns):
         clock: Callable[[], float] = time.time,
         on_alarm: OnAlarm | None = None,
     ) -> None:
-        super().__init__()
+        self.after_fork()
+        watch_forks(self)
         check_profile(profile)
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
-        self.most_bytes = check_history(history)
+        self.history = check_history(history)
         self.clock = clock
         self.outbox = Outbox(on_alarm)
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
@@ -94,7 +104,7 @@ class Tracker(Turns):
         self.alpha = alpha
         self.seed = seed
         self._shares = shares
-        self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.most_bytes)], self.most_bytes)
+        self.eras = trimmed([*self.eras, Era.of(profile, alpha, self.history)], self.history)
         tested = profile.why_untested is None  # rows in segments are tested one by one
         self.segmented = Segmented(profile.segments if tested else (), profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
@@ -104,12 +114,6 @@ class Tracker(Turns):
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
         )
-        self._begin_rows(seeds)
-        self._shuffle = Shuffle(of_rows)
-        self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
-
-    def _begin_rows(self, seeds: Many[np.random.SeedSequence]) -> None:
-        profile, shares = self.profile, self._shares
         self.units = units_of(profile, shares, seeds[0])
         self._streams: list[Sequence] = []
         self._thinnings: list[Thinning] = []
@@ -117,6 +121,47 @@ class Tracker(Turns):
             self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(seeds)]
             self._thinnings = [Thinning(profile.features, own) for own in seeds]
         self.together = sequence_together(profile, shares)
+        self._shuffle = Shuffle(of_rows)
+        self.labels = Labels(profile, shares, terms=self.terms, order=of_labels, ties=of_target)
+
+    # One lock for all that changes, which signal handlers and forks do not break.
+
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the lock."""
+        self.lock = threading.RLock()
+        self.busy = False
+
+    @contextmanager
+    def try_turn(self, *, wait: bool = True) -> Iterator[bool]:
+        """A turn, and whether this thread has it.
+
+        It has none where another thread has it and this one does not `wait`, and where this thread
+        is in the middle of one.
+        """
+        if not self.lock.acquire(blocking=wait):
+            yield False
+            return
+        try:
+            busy = self.busy
+            try:
+                self.busy = True
+                yield not busy
+            finally:
+                self.busy = busy
+        finally:
+            self.lock.release()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A turn to change what is known. Raises UsageError where this thread is in one already."""
+        with self.try_turn() as mine:
+            if not mine:
+                raise UsageError(
+                    "a signal handler or a finalizer interrupted this Detector while it took rows "
+                    "or labels: show it others, take its state or change its reference after the "
+                    "handler"
+                )
+            yield
 
     # What is known.
 
@@ -134,16 +179,12 @@ class Tracker(Turns):
 
     @property
     def times(self) -> tuple[float, float] | None:
-        """See `Era.times`, of this reference."""
-        return self.eras[-1].times
+        """See `span_of`, of this reference."""
+        return span_of(self.eras[-1:])
 
     def now(self) -> float:
         """The time by the clock. Raises UsageError for anything but a time."""
         return told_second(self.clock())
-
-    def about_references(self) -> tuple[str, ...]:
-        """What became of alpha when the reference was changed, in words; nothing if it was not."""
-        return self.notes.about_references(self.alpha)
 
     def streams(self) -> list[tuple[str | None, Sequence]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
@@ -153,26 +194,25 @@ class Tracker(Turns):
 
     # Rows, as cells.
 
-    def count(self, cells: Array, strata: Array | None, times: Array | float | None = None) -> None:
+    def count(self, cells: Array, strata: Array | None, times: Array | float) -> None:
         """Count encoded rows, whether or not they are ranked later.
 
-        `times` are theirs in POSIX seconds, (n,) or of all; None for now.
+        `times` are theirs in POSIX seconds, (n,) or of all.
         """
-        at: Array | float = self.now() if times is None else times
-        counts = self.eras[-1].buckets.count(cells, strata, at)
+        counts = self.eras[-1].buckets.count(cells, strata, times)
         for stream, added in zip(self._streams, counts, strict=False):
             stream.totals += added  # units count their rows when they take them
         if self.segmented.by:
-            self.segmented.count(cells, at)
+            self.segmented.count(cells, times)
         if len(self.eras) > 1:
-            self.eras = trimmed(self.eras, self.most_bytes)
+            self.eras = trimmed(self.eras, self.history)
         self.counted += len(cells)
 
     def _keep(self, new: Many[Alarm]) -> None:
         """Keep new alarms, which are sent later."""
         if new:
-            self.notes.keep(new)
-            self.outbox.add(new)
+            self.notes = self.notes.raised(new)
+            self.outbox.alarms.extend(new)
 
     def of_units(self) -> Units:
         """What is known of units. Raises UsageError where rows are compared."""
@@ -181,49 +221,41 @@ class Tracker(Turns):
         return self.units
 
     def push(
-        self,
-        cells: Array,
-        strata: Array | None,
-        order: Order = "time",
-        times: Array | float | None = None,
+        self, cells: Array, strata: Array | None, times: Array | float, order: Order = "time"
     ) -> list[Alarm]:
         """Rank and bet on the encoded rows of one call; returns the new alarms.
 
         `times` are as in `count`.
         """
-        of_rows = self.times_of(times, len(cells))
         sizes = [len(cells)] if order == "any" else []
-        cells, at = self.arrange(cells, strata, sizes)
+        places = places_of(self.place, np.broadcast_to(times, len(cells)))
         new: list[Alarm] = []
-        for start in range(0, len(cells), RANKED_AT_ONCE):
-            part: slice | Array = slice(start, start + RANKED_AT_ONCE)
-            if at is not None:
-                part = at[part]
-            own = None if strata is None else strata[part]
-            self.rank(cells[part], own, places_of(self.place, of_rows[part]))
+        for part in self.parts(cells, strata, places, sizes, RANKED_AT_ONCE):
+            self.rank(*part)
             new += self.settle()
         return new
 
-    def times_of(self, times: Array | float | None, n: int) -> Array:
-        """When n rows were, in POSIX seconds, (n,): as they say, each or all, or now."""
-        given = self.now() if times is None else times
-        return np.broadcast_to(np.asarray(given, np.float64), (n,))
-
-    def arrange(
-        self, cells: Array, strata: Array | None, sizes: Many[int]
-    ) -> tuple[Array, Array | None]:
-        """What comes before `rank`, for the encoded rows of calls of these sizes.
+    def parts(
+        self, cells: Array, strata: Array | None, places: Array, sizes: Many[int], most: int
+    ) -> Iterator[tuple[Array, Array | None, Array]]:
+        """The encoded rows of calls of these sizes, as `rank` takes them, at most so many at once.
 
         Values are left out that are closer than their feature's stride in the order of arrival, and
-        then the rows of each call are put into a random order: given are the cells that are left,
-        and the numbers of the rows in that order, None where it is that of arrival.
+        then the rows of each call are put into a random order.
         """
         if self.thins:
             cells = cells.copy()
             for s, thinning in enumerate(self._thinnings):
                 member = slice(None) if strata is None else strata == s
                 thinning.leave_out(cells, np.arange(len(cells))[member])
-        return cells, self._shuffle.within(sizes)
+        order = self._shuffle.within(sizes)
+        if order is not None:
+            cells = cells[order]
+            places[:, 1] = places[order, 1]
+            strata = None if strata is None else strata[order]
+        for start in range(0, len(cells), most):
+            part = slice(start, start + most)
+            yield cells[part], None if strata is None else strata[part], places[part]
 
     def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
         """Rank encoded rows: the first half of `push`, for a few rows.
@@ -279,7 +311,8 @@ class Tracker(Turns):
                 f"this Detector did not raise the alarm {alarm}; pass an Alarm from `alarms`"
             )
         new = self.notes.reason(alarm) is None and alarm in self.alarms
-        self.notes.acknowledge(alarm, reason, self.now())
+        check_reason(reason, "an acknowledgement")
+        self.notes = self.notes.acknowledge(Acknowledgement(alarm, reason, self.now()))
         if new and alarm.kind == "changed":
             self.settle()
             names = [feature.name for feature in self.profile.features]
@@ -299,8 +332,6 @@ class Tracker(Turns):
             if own.open_again(j):  # its rows are ranked without those of the reference from now on
                 self.together.close(j)
 
-    # Labels, and the performance with and without them.
-
     def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
 
@@ -311,38 +342,25 @@ class Tracker(Turns):
         self._keep(new)
         return new
 
-    def expect(self, answers: Mapping[str, Array]) -> None:
-        """Take answers into the label-free estimate. Raises UsageError for what does not fit."""
-        self.label_free.add(estimate_of(self.profile.calibration, answers))
+    # Calls of a Detector.
 
-    # Calls, which are read by a reference without the lock, and taken under it.
+    @contextmanager
+    def reading(self, read: Callable[[Profile], Call]) -> Iterator[Call]:
+        """A turn with what is read of a call by the reference, without the lock.
 
-    def _taken(
-        self, read: Callable[[Profile], Call], take: Callable[[Call], list[Alarm]]
-    ) -> list[Alarm]:
-        """Take what is read of a call; it is read anew where the reference was changed meanwhile."""
-        while True:
-            profile = self.profile
-            call = read(profile)
-            with self.turn():  # so that no state or reference has a part of a call
-                if profile is self.profile:
-                    return take(call)
+        It is read anew where the reference was changed meanwhile.
+        """
+        profile = self.profile
+        call = read(profile)
+        with self.turn():  # so that no state or reference has a part of a call
+            yield call if profile is self.profile else read(self.profile)
 
-    def take(self, X: Any, scores: Any, order: Order, at: Any) -> list[Alarm]:
-        """Take the rows of one call; see `Detector.update`."""
-
-        def read(profile: Profile) -> tuple[Rows, Estimate | None, Array | float]:
-            rows = profile.layout.encode(X, scores, at)
-            estimate = estimate_of(profile.calibration, rows.answers)  # may refuse them
-            return rows, estimate, self.now() if rows.seconds is None else rows.seconds
-
-        return self._taken(read, lambda call: self._take(*call, order))
-
-    def _take(
+    def take(
         self, rows: Rows, estimate: Estimate | None, times: Array | float, order: Order
     ) -> list[Alarm]:
+        """Take the rows of one call; returns the new alarms. Raises UsageError for a refused unit."""
         new: list[Alarm] = []
-        if rows.units is not None:  # which may be refused
+        if rows.units is not None:
             units = self.of_units()
             units.check_ahead(rows.units)
             units.take(rows.cells, rows.strata, rows.units, order)
@@ -350,31 +368,13 @@ class Tracker(Turns):
         self.label_free.add(estimate)
         self.count(rows.cells, rows.strata, times)
         if rows.units is None:
-            new += self.push(rows.cells, rows.strata, order, times)
+            new += self.push(rows.cells, rows.strata, times, order)
         return new
-
-    def take_labels(
-        self, y: Any, predicted: Any, losses: Any, order: Order, at: Any
-    ) -> list[Alarm]:
-        """Take the labels of one call; see `Detector.update_labels`."""
-
-        def read(profile: Profile) -> tuple[LabelledCall, Array]:
-            rows = LabelledCall.read(profile, y, predicted, losses)
-            given = None if at is None else given_seconds(at, rows.rows)
-            return rows, self.times_of(given, rows.rows)
-
-        return self._taken(read, lambda labels: self.push_labels(*labels, order))
-
-    def come_to(self, second: float) -> list[Alarm]:
-        """Judge the day or the week that has ended by a second."""
-        with self.turn():
-            self.of_units().come_to(second)
-            return self.settle()
 
     def rebase(self, profile: Profile, reason: str, alpha: float | None) -> None:
         """Compare with another reference from now on; what waits is compared with the old one.
 
-        Raises UsageError where it does not tracker the same columns and outputs, and without a reason.
+        Raises UsageError where it is not of the same columns and outputs, and without a reason.
         """
         with self.caught_up():
             profile = check_profile(profile).without(self.ignored)
@@ -393,5 +393,5 @@ class Tracker(Turns):
             self.labels.follow(labels)
             if units is not None and self.units is not None:
                 self.units.follow(units)
-            self.notes.rebase(note)
+            self.notes = self.notes.rebase(note)
             era.until = at

@@ -105,6 +105,21 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class Acknowledgement:
+    """An alarm that somebody knows of, and why it needs no more attention.
+
+    `at` is when you acknowledged it, in POSIX seconds.
+    """
+
+    alarm: Alarm
+    reason: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.alarm.feature}: {self.alarm.kind}: acknowledged: {self.reason}"
+
+
+@dataclass(frozen=True)
 class DriftCheck:
     """A plain fact about rows that the reference did not prepare for.
 

@@ -46,7 +46,7 @@ def test_one_column_that_has_all_of_alpha_keeps_to_it():
             | {"counts": counts, "rows": 600}
         )
         detector = mk.Detector(profile, alpha=0.1, seed=run)
-        count += bool(detector._tracker.push(cells[600:, None], None))
+        count += bool(detector._tracker.push(cells[600:, None], None, 0.0))
     assert at_most(count, runs, 0.1), count
 
 

@@ -43,8 +43,8 @@ class Bag:
 
 
 class Stream:
-    changing = ("bags", "named", "rows", "grown", "trail", "notes", "open", "place", "born")
-    entries: ClassVar = {"trail": Place, "notes": Note, "place": Place}
+    changing = ("bags", "named", "rows", "grown", "trail", "notes", "open", "born")
+    entries: ClassVar = {"trail": Place, "notes": Note}
 
     def __init__(self):
         self.size = 3
@@ -55,7 +55,6 @@ class Stream:
         self.trail = deque(maxlen=4)
         self.notes = ()
         self.open = None
-        self.place = None
         self.born = 0
 
 
@@ -94,7 +93,6 @@ def streams(draw):
     stream.trail.extend(draw(st.lists(PLACES, max_size=6)))
     stream.notes = tuple(draw(st.lists(NOTES, max_size=3)))
     stream.open = draw(st.none() | st.integers(0, 9) | st.text("abc"))
-    stream.place = draw(st.none() | PLACES)
     stream.born = draw(st.just(0) | hnp.arrays(np.int64, (2, 1)))
     return stream
 

@@ -80,14 +80,15 @@ def test_no_row_is_lost_nor_counted_twice_and_the_size_is_bounded(calls, seed, m
         whole += counts.sum(axis=0)
         taken += n
     kept = buckets.all()
-    assert len(buckets.hours) <= MOST_HOURS
-    assert len(buckets.days) <= MOST_DAYS
+    assert len(buckets.spans(HOUR)) <= MOST_HOURS
+    assert len(buckets.spans(DAY)) <= MOST_DAYS
     assert sum(bucket.counts.nbytes for bucket in kept) <= max(most_bytes, 8 * 4 * 2 * 3 * 67)
     if not most_bytes:
         assert kept == []
         return
-    assert sum(bucket.rows for bucket in kept) + buckets.forgotten == taken
-    if not buckets.forgotten:
+    assert sum(bucket.rows for bucket in kept) <= taken
+    if len(buckets.spans(DAY)) < buckets.most_days:  # none was forgotten
+        assert sum(bucket.rows for bucket in kept) == taken
         total = np.zeros((2, 3, 67), np.int64)
         for bucket in kept:
             total += bucket.counts
@@ -127,9 +128,10 @@ def test_rows_are_in_the_bucket_of_their_time_however_they_come(n, seed):
 def test_a_bucket_of_more_rows_than_32_bits_hold_counts_on():
     buckets = Buckets(1, 1, 1 << 20)
     buckets.count(np.zeros((1, 1), np.uint8), None, float(START))
-    (bucket,) = buckets.all()
-    bucket.add(np.full((1, 1, 67), 2**31), 2**31)
-    bucket.add(np.full((1, 1, 67), 2**31), 2**31)
+    ((span, bucket),) = buckets.kept.items()
+    for _ in range(2):
+        bucket = bucket.with_more(np.full((1, 1, 67), 2**31), rows=2**31)
+    buckets.kept[span] = bucket
     assert bucket.counts[0, 0, 0] == 2**32 + 1
     other = thawed(buckets, Buckets(1, 1, 1 << 20))
     assert other.all()[0].counts[0, 0, 0] == 2**32 + 1

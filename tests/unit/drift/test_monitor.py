@@ -21,8 +21,8 @@ from modelkit.drift.intake import (
     SAMPLE_ROWS,
     Intake,
     RowBudget,
+    ServedCall,
 )
-from modelkit.drift.served import ServedCall
 from modelkit.drift.tracker import Tracker
 from modelkit.errors import ClosedError, SignatureError, UsageError
 from modelkit.testing import check_model
@@ -155,7 +155,7 @@ def test_without_a_budget_rows_are_counted_and_no_more(profile):
 @pytest.mark.parametrize("budget", [5, 100, 2000])
 def test_a_small_budget_shows_some_rows_and_never_more_than_it_allows(profile, budget):
     watched = mk.Monitor(model(), profile, budget=budget)
-    watched._intake._budget._since -= 3600  # an hour in which nobody asked
+    watched._intake.budget._since -= 3600  # an hour in which nobody asked
     for i in range(200):
         watched.predict(rows(60, i))
     seen = counted(watched)
@@ -322,7 +322,7 @@ def test_calls_wait_for_no_step_of_another_thread_until_very_many_rows_wait(prof
     assert counted(watched) == (400 * 64, 400 * 64)
 
 
-@pytest.mark.parametrize("where", ["count", "arrange", "rank", "settle"])
+@pytest.mark.parametrize("where", ["count", "parts", "rank", "settle"])
 def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
     from modelkit.drift.tracker import Tracker
 

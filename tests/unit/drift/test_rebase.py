@@ -104,7 +104,7 @@ def test_segments_are_of_the_rows_since_the_change_though_a_budget_left_most_out
     watched.predict(taken(10_000))
     held = watched.detector
     held.rebase(past(), "as good as before")
-    watched._intake._budget._saved = watched._intake._budget._most = 1e9
+    watched._intake.budget._saved = watched._intake.budget._most = 1e9
     watched.predict(taken(6000))
     for _ in range(40):
         watched.predict(taken(64, 3.0))

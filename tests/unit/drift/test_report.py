@@ -17,9 +17,16 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.drift import charts
-from modelkit.drift.notes import Acknowledgement
 from modelkit.drift.report import DriftReport
-from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance, SegmentDrift
+from modelkit.drift.values import (
+    Acknowledgement,
+    Alarm,
+    DriftCheck,
+    Effect,
+    FeatureDrift,
+    Performance,
+    SegmentDrift,
+)
 from modelkit.errors import MissingExtraError, PackageError
 
 HOSTILE = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>\x00\x1b[31m\ud800'

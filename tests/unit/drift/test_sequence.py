@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
+from helpers import watched
 from helpers.examples import examples
 from helpers.streams import rng
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit.drift.intake import ServedCall
 from modelkit.drift.report import DriftReport
 from modelkit.drift.sequence import MOST_PLACES, Trail
-from modelkit.drift.served import ServedCall, joined_calls
 
 START = 1.7e9
 SECOND = 60.0  # between two rows
@@ -192,18 +193,29 @@ def test_places_of_blocks_are_exact_lately_and_close_before(blocks, size, parts)
     assert np.array_equal(again.at(asked), uneven.at(asked))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["", "label", "score"]), st.integers(0, 4)), min_size=1))
-def test_joined_calls_know_the_places_of_their_rows(calls):
+CALLS = st.lists(
+    st.tuples(st.sampled_from(["", "prediction"]), st.integers(1, 4)), min_size=1, max_size=12
+)
+
+
+@given(CALLS)
+@settings(max_examples=examples(40), deadline=None)
+def test_calls_that_are_read_together_are_as_each_by_itself(calls):
     """Whatever outputs they asked for, each row has the place at which it came."""
-    ends = np.cumsum([size for _, size in calls])
+    past = mk.Profile.fit(
+        watched.rows(400, 1), reference=watched.rows(400, 2), model=watched.model()
+    )
+    intake = mk.Monitor(watched.model(), past)._intake
     buffer = []
-    for (name, size), end in zip(calls, ends, strict=True):
-        rows = np.arange(end - size, end)
-        arrays = (rows[:, None],) if not name else (rows[:, None], -rows)
-        buffer.append(ServedCall((name,) if name else (), arrays, size, START))
-    joined = joined_calls(buffer)
-    assert sorted(np.concatenate([at for at, _ in joined.values()])) == list(range(ends[-1]))
-    for names, (at, whole) in joined.items():
-        assert len(whole) == 1 + len(names)
-        assert np.array_equal(whole[0][:, 0], at)
-        assert all(np.array_equal(answers, -at) for answers in whole[1:])
+    for i, (name, size) in enumerate(calls):
+        X = watched.rows(size, i)
+        arrays = (X, X.sum(axis=1)) if name else (X,)
+        buffer.append(ServedCall((name,) if name else (), arrays, size, START + i))
+    together = intake._encode(buffer, 7)
+    before, alone = 7, []
+    for call in buffer:
+        alone.append(intake._encode([call], before))
+        before += call.rows
+    assert np.array_equal(together.cells, np.concatenate([own.cells for own in alone]))
+    assert np.array_equal(together.places, np.concatenate([own.places for own in alone]))
+    assert together.places[:, 0].tolist() == list(range(8, before + 1))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from helpers.retrainings import DAY, START, alarm, report
 
-from modelkit.drift.notes import Acknowledgement
+from modelkit.drift.values import Acknowledgement
 from modelkit.lifecycle.retrain.standing import alarms_of, standing_of, watched_of
 
 HOUR = 3600.0
