@@ -15,7 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, COARSE_CELLS, Feature
 from modelkit.drift.counts import count_by
-from modelkit.drift.dependence import rows_apart
+from modelkit.drift.order import rows_apart
 from modelkit.drift.sides import Options, Sides
 from modelkit.drift.units import PERIODS, cycle_names, periods, plural
 from modelkit.events import Advised, emit, wanted

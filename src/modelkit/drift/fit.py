@@ -20,9 +20,9 @@ from modelkit.drift.columns import (
     take_rows,
 )
 from modelkit.drift.counts import Tally, count_by
-from modelkit.drift.dependence import every, leave_out, rows_apart, sparse_text
 from modelkit.drift.layout import Layout, shared_weights
 from modelkit.drift.losses import TARGET, fit_labels
+from modelkit.drift.order import every, leave_out, rows_apart, sparse_text
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
 from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments

@@ -98,6 +98,7 @@ class Limits(ABC):
         return moved
 
     def _move(self, j: int, limit: Array, blocks: int) -> None:
+        self.limits = self.limits.copy()
         self.limits[j] = limit
         self.allowed[j] = blocks
 
@@ -230,7 +231,7 @@ class Band(Limits):
         super().__init__(np.array([band(*own) for own in bounds]))
         pays, weights = zip(*map(band_bets, self._reference, self.limits), strict=True)
         self._pays = np.array(pays)
-        self._priced = self.limits.copy()  # the limits that these are for
+        self._priced = self.limits  # what these are for
         self.weights = weights[0]
         self.counts = np.zeros((len(features), BAND_GROUPS))
 
@@ -243,14 +244,18 @@ class Band(Limits):
             yield None if i % BLOCKS_OF_BAND else self._step()
 
     def _step(self) -> Gain:
-        for j in np.flatnonzero((self.limits != self._priced).any(axis=1)).tolist():
-            self._pays[j], _ = band_bets(self._reference[j], self.limits[j])
-            self._priced[j] = self.limits[j]
+        if self._priced is not self.limits:
+            self._price()
         pays = (self.counts[:, None, :] @ self._pays)[:, 0]
         logs = np.minimum(pays, MOST_LOG_GAIN)
         values = self.counts.sum(axis=1)
         self.counts[:] = 0
-        return Gain(logs, np.exp(logs), values)
+        return logs, np.exp(logs), values
+
+    def _price(self) -> None:
+        for j in np.flatnonzero((self.limits != self._priced).any(axis=1)).tolist():
+            self._pays[j], _ = band_bets(self._reference[j], self.limits[j])
+        self._priced = self.limits
 
     def shown(self, j: int, recent: Array) -> Array:
         """The limits (36,) that rows with counts (blocks, 67) need.
@@ -357,7 +362,7 @@ class Losses(Limits):
         """What bets gain on each block."""
         for losses, values in zip(ranked.kept, ranked.values, strict=True):
             logs = loss_increments(losses[0], float(self.limits[0, 0]))[None]
-            yield Gain(logs, np.exp(logs), values)
+            yield logs, np.exp(logs), values
 
     def shown(self, j: int, recent: Array) -> Array:
         """A bound on the losses (blocks, 10) since the change began; more is another alarm."""

@@ -19,8 +19,8 @@ from modelkit.drift.columns import (
     fifth,
     label_names,
 )
-from modelkit.drift.dependence import every, rows_apart
 from modelkit.drift.labelfree import Calibration, with_positive
+from modelkit.drift.order import every, rows_apart
 from modelkit.drift.outputs import class_numbers, classes_of, predicted_of, scores_of
 from modelkit.drift.sides import Options
 from modelkit.errors import UsageError

@@ -20,8 +20,8 @@ from modelkit.drift.units import (
     PERIODS,
     ReferenceUnits,
     UnitRows,
-    check_ahead,
     group_table,
+    many,
     period_of,
     period_start,
     shares_of,
@@ -30,6 +30,7 @@ from modelkit.drift.units import (
 from modelkit.errors import UsageError
 
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
+MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
 MOST_MISSED = 0.01  # of a day or a week that nobody watched, and which is compared all the same
 
 
@@ -178,11 +179,11 @@ class Units:
 
     def strata_of(self, parts: Many[UnitRows], strata: Array | None) -> list[int]:
         """The number of the stratum of each unit. Raises UsageError for a unit of several strata."""
+        if strata is None:
+            return [0] * len(parts)
         return [self._stratum(part, strata) for part in parts]
 
-    def _stratum(self, part: UnitRows, strata: Array | None) -> int:
-        if strata is None:
-            return 0
+    def _stratum(self, part: UnitRows, strata: Array) -> int:
         found = {*np.unique(strata[part.rows]).tolist()}
         if self.open_rows and part.key == self.open_key and self.unit != BATCH_UNIT:
             found.add(self.open_stratum)
@@ -202,11 +203,34 @@ class Units:
     # Time.
 
     def check_ahead(self, parts: Many[UnitRows]) -> None:
-        """Raise UsageError for a day or a week that is far ahead of all before: see `units`."""
+        """Raise UsageError for a day or a week that is far ahead of all that were seen before it.
+
+        It would end all of them until then, and their rows would come late. By `come_to` the caller
+        says that so much time has passed, for the next row that is ahead.
+
+        Args:
+            parts: the rows of each unit, in order of time; what is no day or week has no order.
+        """
         closed = self.closed[-1] if self.closed else None
         keys = (closed, self.open_key, self.partial_key)
-        latest = max((key for key in keys if isinstance(key, int)), default=None)
-        check_ahead(parts, self.unit, latest, self.clock_key)
+        known = max((key for key in keys if isinstance(key, int)), default=None)
+        told = self.clock_key
+        for part in parts:
+            key = part.key
+            if not isinstance(key, int):
+                return
+            latest = max((each for each in (known, told) if each is not None), default=key)
+            if key - latest > MOST_AHEAD:
+                raise UsageError(
+                    f"row {int(part.rows[0]):,} is of {unit_name(self.unit, key)}, "
+                    f"{many(key - latest, self.unit)} after {unit_name(self.unit, latest)}, the "
+                    f"latest that is known; more than {MOST_AHEAD} are taken for a wrong time, which "
+                    "would end all of them: correct it, or if so much time has passed, first call "
+                    "update(at=...) without rows"
+                )
+            if known is None or key > known:
+                known = key
+                told = None
 
     def begin(self, second: float) -> None:
         """Leave out the day or week that is under way at a second, when watching begins."""

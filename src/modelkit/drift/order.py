@@ -8,17 +8,23 @@ that are dependent over time, those are kept that are far enough apart to pass a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil, log
 from numbers import Integral
 from typing import Literal, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import Feature
-from modelkit.drift.dependence import leave_out
+from modelkit.drift.cells import ABSENT, Feature
 from modelkit.errors import UsageError
 
 Order = Literal["any", "time"]
+MOST_APART = 200
+FAINT = 0.05  # an autocorrelation below this passes for none
+ENOUGH_ROWS = 5000  # of a reference, to notice small changes
+FEWEST_LEFT = 1000  # rows of a reference that strides may leave without a word
+FEATURES_NAMED = 3  # in a line
+FEWEST_SCORES = 8  # from which an autocorrelation is estimated
 
 
 def check_order(order: str) -> None:
@@ -90,3 +96,129 @@ class Thinning:
             first = int(self._phases[j] - self._came) % stride
             leave_out(cells, rows, j, slice(first, None, stride))
         self._came += len(rows)
+
+
+# The distance at which rows in the order of time may pass as independent.
+
+
+def rows_apart(cells: Array) -> int:
+    """The stride that the cells of a reference in order of time, ints (n,), call for: 1 to 200.
+
+    The first lag at which the autocorrelations of location and scale (the first two Legendre
+    polynomials of the mid-ranks of the cells) are both below 0.05; or, where that is more, the lag
+    at which they would be if they fell from one row to the next as they do at lag one, for the
+    first lag below is found too soon in a short reference.
+    """
+    n = len(cells)
+    counts = np.bincount(cells)
+    ranks = (np.cumsum(counts) - counts / 2)[cells] / max(n, 1)
+    location = 2 * ranks - 1
+    scale = 1.5 * location**2 - 0.5
+    return max(_stride(location), _stride(scale))
+
+
+def _stride(score: Array) -> int:
+    n = len(score)
+    centred = score - score.sum() / max(n, 1)
+    power = float(centred @ centred)
+    if n < FEWEST_SCORES or power < 1e-9:
+        return 1
+    noise = 2 / n**0.5  # of an autocorrelation that is 0
+    first = float(centred[1:] @ centred[:-1]) / power
+    if abs(first) <= max(FAINT, noise):
+        return 1
+    lag = _first_faint(centred, power)
+    implied = ceil(log(FAINT) / log(min(abs(first), 0.999)))
+    return min(max(lag, implied), MOST_APART)
+
+
+def _first_faint(centred: Array, power: float) -> int:
+    """The first lag from 2 at which the autocorrelation is faint, or the largest one looked at."""
+    most = min(MOST_APART, len(centred) // 4)
+    for lag in range(2, most):
+        correlation = float(centred[lag:] @ centred[:-lag] / power)
+        if abs(correlation) < FAINT:
+            return lag
+    return most
+
+
+def every(stride: int, n: int, rng: np.random.Generator) -> slice:
+    """Which of n rows are that far apart, from a random one on; at least one where there is any."""
+    first = int(rng.integers(0, max(min(stride, n), 1)))
+    return slice(first, None, stride)
+
+
+def thinned(
+    cells: Array, strata: Array | None, count: int, strides: Sequence[int], rng: np.random.Generator
+) -> Array:
+    """Cells (n, d) of which every stride-th is left in each stratum, from a random one on.
+
+    `strata` are the numbers of those of rows, (n,), of which there are `count`; None for one. The
+    other cells are 255.
+    """
+    asked = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
+    if not asked:
+        return cells
+    cells = cells.copy()
+    for s in range(count):
+        rows = np.arange(len(cells)) if strata is None else np.flatnonzero(strata == s)
+        for j, stride in asked:
+            leave_out(cells, rows, j, every(stride, len(rows), rng))
+    return cells
+
+
+def leave_out(cells: Array, rows: Array, j: int, kept: slice) -> None:
+    """Mark values of feature number `j` as absent, in place: of some `rows`, all but those kept."""
+    left = rows[kept]
+    values = cells[left, j]
+    cells[rows, j] = ABSENT
+    cells[left, j] = values
+
+
+def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:
+    """What the smallest of the references counts (strata, d, 67) is, in words; None from 5,000."""
+    rows = counts.sum(axis=2)
+    fewest = int(rows.min())
+    if fewest >= ENOUGH_ROWS:
+        return None
+    feature = features[int(rows.min(axis=0).argmin())]
+    of = ""
+    if feature.stride > 1:
+        of = f" ({feature.name!r}, of which every {feature.stride}th row is used)"
+    return (
+        f"reference of {fewest:,} rows where it is smallest{of}: small changes take 5,000 to be "
+        "noticed"
+    )
+
+
+def sparse_text(features: Sequence[Feature], counts: Array) -> str | None:
+    """The features of which strides leave fewer than 1,000 rows, in words; None without any."""
+    rows = counts.sum(axis=2).min(axis=0).tolist()
+    found = []
+    for feature, left in zip(features, rows, strict=True):
+        if feature.stride > 1 and left < FEWEST_LEFT:
+            found.append(f"{feature.name!r} {left:,} (every {feature.stride}th)")
+    if not found:
+        return None
+    named = ", ".join(found[:FEATURES_NAMED])
+    more = len(found) - FEATURES_NAMED
+    rest = f" and {more} more features" if more > 0 else ""
+    return (
+        f"ordered=True leaves few rows of the reference: {named}{rest}; below 1,000 only large "
+        "changes are noticed: pass a longer reference, or unit= where days or tables differ"
+    )
+
+
+def dependence_text(apart: int, *, ordered: bool) -> str:
+    """The finding about the dependence between rows, in words."""
+    if apart > 1:
+        return (
+            f"reference in the order of time: values up to {apart} rows apart are dependent, and "
+            "only those further apart are used"
+        )
+    if ordered:
+        return "reference in the order of time: no dependence between neighbouring rows was found"
+    return (
+        "reference in no known order: dependence between rows was not looked for (ordered=True "
+        "does)"
+    )

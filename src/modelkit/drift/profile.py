@@ -17,10 +17,10 @@ from modelkit.drift import fit
 from modelkit.drift.cells import CELLS, COARSE_CELLS, Feature
 from modelkit.drift.codec import freeze, pack, reading, thaw, unpack
 from modelkit.drift.counts import Tally, tally_of
-from modelkit.drift.dependence import dependence_text, smallest_text
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.layout import Layout
 from modelkit.drift.losses import Baseline, TargetLabels
+from modelkit.drift.order import dependence_text, smallest_text
 from modelkit.drift.segments import Segmentation
 from modelkit.drift.sides import Options, check_enough, check_tallied
 from modelkit.drift.units import ReferenceUnits, many, units_text

@@ -39,6 +39,7 @@ UNIT_WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets on units, in this order
 # Lanes of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning.
 PRODUCT_LANES = 32
 
+Gain = tuple[Array, Array, Array]  # the arguments of `Evidence.step`
 Table = tuple[Array, Array]  # the logarithms of the gains, (64, bets), and the weights, (bets,)
 
 
@@ -52,14 +53,6 @@ class Ranked(NamedTuple):
 
     slots: dict[str, Array]
     kept: Array
-    values: Array
-
-
-class Gain(NamedTuple):
-    """What bets gain in one step: see `Evidence.step`."""
-
-    logs: Array
-    factors: Array
     values: Array
 
 
@@ -114,9 +107,11 @@ def rank_rows(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array]
         values that each block added to each cell, int64 (blocks, d, 67).
     """
     count, _, d = blocks.shape
+    step = max(1, LANES_AT_ONCE // count)
+    if d <= step:
+        return _rank_part(counts, blocks, draws)
     slots = np.empty((count, d, SLOTS))
     added = np.empty((count, d, CELLS), np.int64)
-    step = max(1, LANES_AT_ONCE // count)
     for start in range(0, d, step):
         part = slice(start, start + step)
         ranked = _rank_part(counts[part], blocks[:, :, part], draws[:, :, part])
@@ -168,12 +163,12 @@ def _count(at: Array, width: int) -> Array:
 
 
 def count_slots(p: Array, absent: Array | None) -> Array:
-    """The number of p-values (rows, lanes) of each lane in each slot, int64 (lanes, 64).
+    """The number of p-values (rows, lanes) of each lane in each slot, float64 (lanes, 64).
 
     `absent` says where there is none; None where there are all.
     """
     slot = np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1)
-    return _count(_by_lane(slot, absent, SLOTS + 1), SLOTS + 1)
+    return _count(_by_lane(slot, absent, SLOTS + 1), SLOTS + 1).astype(np.float64)
 
 
 def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
@@ -335,10 +330,12 @@ class Ranks:
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each block."""
-        return rank_gains(ranked.slots["changed"], self._table)
+        slots = ranked.slots["changed"]
+        values = ranked.values if self.lanes == 1 else slots.sum(axis=2)
+        return rank_gains(slots, self._table, values)
 
 
-def rank_gains(slots: Array, table: Array) -> Iterator[Gain]:
-    """What bets with a table gain on each block, by the slots of its p-values."""
+def rank_gains(slots: Array, table: Array, values: Array) -> Iterator[Gain]:
+    """What bets with a table gain on each block, by the slots of its p-values and their number."""
     logs = gains(slots, table)
-    return map(Gain, logs, np.exp(logs), slots.sum(axis=2))
+    return zip(logs, np.exp(logs), values, strict=True)

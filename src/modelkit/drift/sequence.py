@@ -196,7 +196,9 @@ class Sequence:
                 for kind, bettor in self.bettors.items()
             ]
             for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
-                self._come_to(end, kept, values)
+                self.kept[self.blocks % len(self.kept)] = kept
+                self.trail.add(*end)
+                self.values += values
                 for kind, bettor, gains in betting:
                     gain = next(gains)
                     if gain is not None and (features := bettor.step(gain)):
@@ -205,12 +207,6 @@ class Sequence:
                     self._tighten()
         self._ranked.clear()
         return crossed
-
-    def _come_to(self, end: list[float], kept: Array, values: Array) -> None:
-        """Take the next block, on which bets are made."""
-        self.kept[self.blocks % len(self.kept)] = kept
-        self.trail.add(*end)
-        self.values += values
 
     def _crossings(self, kind: str, bettor: Bettor, features: list[int]) -> list[Crossing]:
         """What alarms now, after which the features that may alarm again begin anew."""
@@ -328,7 +324,11 @@ def _unranked(blocks: Array) -> Ranked:
 def _ends(places: Array) -> Array:
     """For blocks of places (blocks, size, 2), the last number, the first and the last time, (blocks, 3)."""
     times = places[:, :, 1]
-    return np.stack([places[:, -1, 0], times.min(axis=1), times.max(axis=1)], axis=1)
+    ends = np.empty((len(places), 3))
+    ends[:, 0] = places[:, -1, 0]
+    ends[:, 1] = times.min(axis=1)
+    ends[:, 2] = times.max(axis=1)
+    return ends
 
 
 def anytime_p(wealth: Array, staked: float) -> Array:

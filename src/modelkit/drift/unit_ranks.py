@@ -85,7 +85,8 @@ class UnitTails(Limits):
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each unit."""
-        return rank_gains(ranked.slots["material"], self._table)
+        slots = ranked.slots["material"]
+        return rank_gains(slots, self._table, slots.sum(axis=2))
 
     def shown(self, j: int, recent: Array) -> Array:
         """How far units with counts (units, 67) are from the reference, and how wrong that may be."""
@@ -278,8 +279,7 @@ class UnitBag:
 def _unit_slots(p: Array) -> Array:
     """The p-values (d, scores) of one unit as `Ranked.slots`, (1, d * scores, 64)."""
     absent = np.isnan(p).reshape(1, -1)
-    counts = count_slots(np.nan_to_num(p).reshape(1, -1), absent)
-    return counts[None].astype(np.float64)
+    return count_slots(np.nan_to_num(p).reshape(1, -1), absent)[None]
 
 
 # Scores of units.

@@ -30,7 +30,6 @@ WEEK = 7  # days
 MOST_UNITS = 400  # of the reference that a Profile keeps
 MOST_UNIT_BYTES = 2 << 20  # for them; each takes 32 bytes a feature
 FEWEST_UNITS = 8
-MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
 FULL_SHARE = 65_535  # what a share of one is in a uint16
 LEAST_UNITS = 50  # below, a report says what this costs
 
@@ -161,36 +160,6 @@ def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
         rows.setdefault(part.key, []).append(part.rows)
     joined = [UnitRows(key, np.sort(np.concatenate(own))) for key, own in rows.items()]
     return sorted(joined, key=lambda part: int(part.rows[0]))
-
-
-def check_ahead(parts: Sequence[UnitRows], unit: str, known: int | None, told: int | None) -> None:
-    """Raise UsageError for a day or a week that is far ahead of all that were seen before it.
-
-    It would end all of them until then, and their rows would come late. By `Units.come_to` the
-    caller says that so much time has passed, for the next row that is ahead.
-
-    Args:
-        parts: the rows of each unit, in order of time.
-        unit: the kind of unit; what is no day or week has no order.
-        known: the latest day or week by rows.
-        told: the one that the caller said it is.
-    """
-    for part in parts:
-        key = part.key
-        if not isinstance(key, int):
-            return
-        latest = max((each for each in (known, told) if each is not None), default=key)
-        if key - latest > MOST_AHEAD:
-            raise UsageError(
-                f"row {int(part.rows[0]):,} is of {unit_name(unit, key)}, "
-                f"{many(key - latest, unit)} after {unit_name(unit, latest)}, the latest that is "
-                f"known; more than {MOST_AHEAD} are taken for a wrong time, which would end all of "
-                "them: correct it, or if so much time has passed, first call update(at=...) "
-                "without rows"
-            )
-        if known is None or key > known:
-            known = key
-            told = None
 
 
 def needed_times(seconds: Array | None, what: str) -> Array:

@@ -43,7 +43,7 @@ def stake(step: Array | int) -> Array:
     other constant, most of the stake would be spent on the first few steps.
     """
     later: Array = 1.5 / ((step + 8) * np.log(step + 8) ** 2)
-    share: Array = later + 0.25 * (np.asarray(step) == 0)
+    share: Array = later + 0.25 * (step == 0)
     return share
 
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.drift.cells import CELLS
-from modelkit.drift.dependence import rows_apart
+from modelkit.drift.order import rows_apart
 from modelkit.drift.profile import Profile
 from modelkit.errors import UsageError
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.streams import rng, still
 
 import modelkit as mk
-from modelkit.drift.units import MOST_AHEAD
+from modelkit.drift.open_unit import MOST_AHEAD
 from modelkit.errors import UsageError
 
 DAY = 86_400

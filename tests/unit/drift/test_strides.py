@@ -7,7 +7,7 @@ import pytest
 from helpers.streams import ar, rng
 
 import modelkit as mk
-from modelkit.drift.dependence import every
+from modelkit.drift.order import every
 from modelkit.drift.values import Alarm
 
 
