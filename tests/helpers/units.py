@@ -25,7 +25,7 @@ def kept(shares, strata=None):
 
 
 GROUP_OF_CELL = np.arange(CELLS) * 16 // CELLS
-GROUPED = SimpleNamespace(coarse=GROUP_OF_CELL.tolist())
+GROUPED = SimpleNamespace(groups=GROUP_OF_CELL)
 
 
 class Judge:

@@ -162,7 +162,7 @@ def _grouped(feature: Feature, cells: Array, units: Array) -> Array:
     """Counts (units, 16) of a feature by unit and group of cells."""
     rows = np.flatnonzero(cells != ABSENT)
     rows = rows[:: max(1, len(rows) // MOST_LOOKED_AT)]
-    groups = np.array(feature.coarse, np.uint8)[cells[rows], None]
+    groups = feature.groups.astype(np.uint8)[cells[rows], None]
     counts = count_by(groups, units[rows], int(units.max()) + 1)
     return counts[:, 0, :COARSE_CELLS].astype(np.float64)
 

@@ -1,4 +1,4 @@
-"""The reports on one set of rows: a batch, a tally, the open unit of several workers, a span of the past.
+"""The reports on one set of rows: a batch, a tally, the open unit of several workers.
 
 A test of rows is a test of their tally, and adds what takes the rows themselves.
 """
@@ -8,29 +8,38 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil, comb, prod
 from typing import NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
-from modelkit.drift.buckets import TimeBucket
 from modelkit.drift.counts import STRANGE, Tally, count_by, tally_of
-from modelkit.drift.findings import Compared, all_drifts, performance_of, units_side
+from modelkit.drift.findings import Compared, all_drifts, performance_of, strata_beside, units_side
 from modelkit.drift.labelfree import estimate_of
 from modelkit.drift.layout import Rows
 from modelkit.drift.order import thinned
-from modelkit.drift.permutation import permuted
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.row_times import second_text
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import BATCH_UNIT, group_table, many, plural, shares_of, unit_name
-from modelkit.drift.values import Alarm, DriftCheck, Performance
+from modelkit.drift.unit_ranks import SCORES, unit_scores
+from modelkit.drift.units import (
+    BATCH_UNIT,
+    ReferenceUnits,
+    group_table,
+    many,
+    plural,
+    shares_of,
+    unit_name,
+)
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance
 from modelkit.errors import UsageError
 from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
 
+FEWEST_DRAWS = 1_999  # of choices of several units
+TIE = 1e-9  # rounding apart, relative
 OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
 FROM_COUNTS = (
     "from counts alone: the names of unseen categories, duplicate rows and the performance without "
@@ -163,22 +172,9 @@ def _test(
     if profile.units is not None:
         units = sum(stratum == STRANGE for _, stratum in tally.groups)
         strange = checks.strange_units(profile, units, tally.strangers)
+    tested = rows if test.unit is None else rows - tally.strangers
     alarms = [
-        Alarm(
-            kind="changed",
-            feature=drift.feature,
-            stratum=drift.stratum,
-            statistic=statistic,
-            p=drift.p_changed,
-            level=alpha,
-            row=rows if test.unit is None else rows - tally.strangers,
-            began=None,
-            effect=drift.effects[0] if drift.effects else None,
-            guarantee=test.promise,
-            assumptions=profile.assumptions(),
-            rows=drift.rows if test.unit is None else None,
-            unit=test.unit,
-        )
+        _alarm(tracker, test, drift, drift.p_changed, statistic, tested)
         for drift, statistic in zip(features, test.statistics, strict=True)
         if drift.p_changed is not None and drift.p_changed <= alpha
     ]
@@ -196,18 +192,38 @@ def _test(
     )
 
 
+def _alarm(
+    tracker: Tracker, test: ExactTest, drift: FeatureDrift, p: float, statistic: str, rows: int
+) -> Alarm:
+    return Alarm(
+        kind="changed",
+        feature=drift.feature,
+        stratum=drift.stratum,
+        statistic=statistic,
+        p=p,
+        level=tracker.alpha,
+        row=rows,
+        began=None,
+        effect=drift.effects[0] if drift.effects else None,
+        guarantee=test.promise,
+        assumptions=tracker.profile.assumptions(),
+        rows=drift.rows if test.unit is None else None,
+        unit=test.unit,
+    )
+
+
 def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
     counts = np.zeros_like(profile.counts)
     for (_, stratum), added in zip(tally.groups, tally.counts, strict=True):
         if stratum != STRANGE:
             counts[stratum] += added
-    sides = _tested(profile, _strata(profile, counts), alpha, seed)
-    tests = sum(p is not None for side in sides for p in side.changed)
+    p = exact_p(profile, counts, alpha, seed)
+    tests = sum(own is not None for of_stratum in p for own in of_stratum)
     draws = permutations_for(tests, alpha)
     least = f"{tests / (draws + 1):.2g}"
-    ordered = [feature.ordered for side in sides for feature in side.features]
+    ordered = [feature.ordered for feature in profile.features] * len(p)
     return ExactTest(
-        sides,
+        strata_beside(profile, counts, p),
         ["Anderson-Darling" if each else "chi-square" for each in ordered],
         "if this batch is exchangeable with the reference, any alarm is raised with a probability "
         f"of at most {alpha:g}; exact, for this one batch",
@@ -216,48 +232,39 @@ def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> Ex
     )
 
 
-def _strata(profile: Profile, counts: Array) -> list[Compared]:
-    names = [None] if profile.stratum is None else profile.strata
-    return [
-        Compared(name, profile.features, profile.counts[s], counts[s])
-        for s, name in enumerate(names)
-    ]
-
-
-def _tested(profile: Profile, sides: Sequence[Compared], alpha: float, seed: int) -> list[Compared]:
-    """Strata with exact p-values, adjusted by Holm over all of them and all features.
+def exact_p(
+    profile: Profile, counts: Array, alpha: float, seed: int
+) -> Sequence[Sequence[float | None]]:
+    """Exact p-values by stratum and feature, adjusted by Holm over all of them.
 
     A feature without rows on both sides, or without a weight, is not tested.
     """
-    tests = []
-    for s, side in enumerate(sides):
-        both = side.counts.any(axis=1) & side.reference.any(axis=1)
-        tests += [(s, j) for j in np.flatnonzero(both).tolist() if profile.features[j].weight > 0]
-    draws = permutations_for(len(tests), alpha)
+    heavy = np.array([feature.weight > 0 for feature in profile.features])
+    places = np.argwhere(counts.any(axis=2) & profile.counts.any(axis=2) & heavy)
+    draws = permutations_for(len(places), alpha)
     rng = np.random.default_rng(seed)
-    p = []
-    for s, j in tests:
-        ordered = profile.features[j].ordered
-        p.append(
-            exact_test(
-                sides[s].counts[j],
-                sides[s].reference[j],
-                "anderson_darling" if ordered else "chi_square",
-                rng,
-                draws,
-            )
+    p = [
+        exact_test(
+            counts[s, j],
+            profile.counts[s, j],
+            "anderson_darling" if profile.features[j].ordered else "chi_square",
+            rng,
+            draws,
         )
-    adjusted = dict(zip(tests, holm(np.array(p)).tolist(), strict=True))
-    width = range(len(profile.features))
-    return [
-        replace(side, changed=[adjusted.get((s, j)) for j in width]) for s, side in enumerate(sides)
+        for s, j in places.tolist()
     ]
+    adjusted = np.full(counts.shape[:2], None, object)
+    adjusted[tuple(places.T)] = holm(np.array(p))
+    found: list[list[float | None]] = adjusted.tolist()
+    return found
 
 
 def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
-    units = plural(str(profile.unit))
+    unit = str(profile.unit)
+    units = plural(unit)
     names = _unit_names(profile, tally)
     known = [i for i, (_, stratum) in enumerate(tally.groups) if stratum != STRANGE]
+    tested = [names[i] for i in known]
     strata = [tally.groups[i][1] for i in known]
     counts = tally.counts[known]
     table = group_table(profile.features)
@@ -271,12 +278,14 @@ def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> E
     return ExactTest(
         [replace(units_side(profile, counts, strata), changed=p)],
         [f"permutations of {units}, by their {score}" for score in scores],
-        f"if {many(len(known), str(profile.unit))} and the {units} of the reference are "
+        f"if {many(len(known), unit)} and the {units} of the reference are "
         f"exchangeable, any alarm is raised with a probability of at most {alpha:g}; exact, for "
         "this one call",
         "",
         [limit] if least > alpha else [],
-        _units_text([names[i] for i in known]),
+        f"{many(len(tested), unit)}, {tested[0]} to {tested[-1]}"
+        if tested[1:]
+        else "".join(tested),
     )
 
 
@@ -290,64 +299,100 @@ def _unit_names(profile: Profile, tally: Tally) -> list[str]:
     return names
 
 
-def _units_text(names: Sequence[str]) -> str:
-    """Units in words, such as "3 days, day 2013-03-09 to day 2013-03-11"."""
-    if len(names) < 2:
-        return "".join(names)
-    unit = names[0].split(" ")[0]
-    return f"{many(len(names), unit)}, {names[0]} to {names[-1]}"
+# A permutation of units.
 
 
-# A span of the past.
-
-
-def of_span(
-    profile: Profile,
-    buckets: Sequence[TimeBucket],
-    alarms: Sequence[Alarm],
+def permuted(
+    reference: ReferenceUnits | None,
+    shares: Array,
+    strata: Sequence[int],
+    used: Array,
+    *,
     alpha: float,
     seed: int,
-) -> DriftReport:
-    """The rows of some buckets beside the reference; exact tests where they may be had."""
-    counts = np.sum([bucket.counts.astype(np.int64) for bucket in buckets], axis=0)
-    of_features = counts[:, : len(profile.features)]
-    why_not = profile.why_untested
-    sides = _strata(profile, of_features)
-    if why_not is None:
-        sides = _tested(profile, sides, alpha, seed)
-    labels = profile.target
-    if labels is not None:  # they come late, so they are no sample of the labels of these rows
-        sides.append(Compared(None, [labels.feature], labels.counts[None], counts[0, -1:]))
-    span = f"the rows from {second_text(buckets[0].start)} to {second_text(buckets[-1].end)} UTC"
-    promise = (
-        f"a description of {span}: each p-value is exact, adjusted by Holm over this one span, if "
-        "its rows are exchangeable with the reference; it is apart from the alpha of the stream, "
-        "and raises no alarm"
-    )
-    if why_not is not None:
-        promise = f"none: a description of {span}; there are no tests, for {why_not}"
-    return DriftReport(
-        kind="span",
-        rows=sum(bucket.rows for bucket in buckets),
-        reference_rows=profile.rows,
-        alpha=alpha,
-        guarantee=promise,
-        assumptions=profile.assumptions(),
-        alarms=tuple(alarms),
-        features=all_drifts(sides),
-        checks=(),
-        performance=_span_performance(profile, buckets),
-        times=(float(buckets[0].start), float(buckets[-1].end)),
-    )
+) -> tuple[list[float | None], list[str], float]:
+    """Compare units with those of a reference, exactly: which of them came last is permuted.
+
+    If both are exchangeable, within their strata, then any choice of as many of them is as likely
+    to have come last. A difference is compared with the largest of all features under the same
+    choice, so the p-values hold for all features together (Westfall and Young 1993, single step).
+
+    Of the units to test are given what is kept of them, uint16 (k, d, 16), and the numbers of their
+    strata; `used`, bool (d,), says what is tested. Returned are the p-value of each feature,
+    adjusted for all, None where it is not tested; the name of the score behind it; and the least
+    p-value that there may be.
+    """
+    if reference is None or not len(shares):
+        return [None] * len(used), [SCORES[0]] * len(used), 1.0
+    groups = _by_stratum(reference, shares, strata)
+    last = [scores[len(scores) - k :].sum(axis=0) for scores, k in groups]
+    seen = np.abs(np.sum(last, axis=0))
+    least, sums = _choices(groups, alpha, np.random.default_rng(seed))
+    sums[:, ~used] = 0
+    largest = sums.max(axis=(1, 2))
+    if len(shares) > 1:  # a single unit as it was seen is among the choices that are listed
+        largest = np.append(largest, np.inf)
+    differences = seen.max(axis=1) * (1 - TIE)
+    p = (largest >= differences[:, None]).mean(axis=1).tolist()
+    tested = [value if use else None for value, use in zip(p, used.tolist(), strict=True)]
+    return tested, [SCORES[i] for i in seen.argmax(axis=1).tolist()], least
 
 
-def _span_performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance | None:
-    """The mean loss of the labels that came in a span, with a bound of its own."""
-    n, total, squares = map(sum, zip(*(bucket.losses for bucket in buckets), strict=True))
-    baseline = profile.baseline
-    if baseline is None or n < 2:
-        return None
-    found = replace(baseline, n=n, total=total, squares=squares)
-    return Performance(
-        labelled=n, loss=found.interval(), baseline=baseline.interval(), estimated={}
-    )
+def _by_stratum(
+    reference: ReferenceUnits, shares: Array, strata: Sequence[int]
+) -> list[tuple[Array, int]]:
+    """For each stratum the scores of its units, those to test last, and the number of these.
+
+    Only units with values of the same features change places. One without values of a feature would
+    never differ by it, so that those with values would seem to differ more than they do.
+    """
+    units = np.concatenate([reference.shares, shares])
+    present: Array = np.any(units, axis=2)
+    having = [own.tobytes() for own in present]
+    alike: dict[tuple[int, bytes], list[int]] = {}
+    for i, key in enumerate(zip([*reference.strata.tolist(), *strata], having, strict=True)):
+        alike.setdefault(key, []).append(i)
+    groups = []
+    for key in sorted(alike):
+        members = np.array(alike[key])
+        tested = int((members >= len(reference.shares)).sum())
+        if tested:
+            groups.append((_standardised(units[members]), tested))
+    return groups
+
+
+def _choices(
+    groups: Sequence[tuple[Array, int]], alpha: float, rng: np.random.Generator
+) -> tuple[float, Array]:
+    """The least p-value that there may be, and absolute sums over choices of units, (n, d, 3).
+
+    One unit may be each of the units; of more, choices are drawn.
+    """
+    if [k for _, k in groups] == [1]:
+        return 1 / len(groups[0][0]), np.abs(groups[0][0])
+    draws = max(FEWEST_DRAWS, ceil(1 / alpha) - 1)
+    sums = np.sum([_drawn(scores, k, draws, rng) for scores, k in groups], axis=0)
+    choices = prod(comb(len(scores), k) for scores, k in groups)
+    return max(1 / (draws + 1), 1 / choices), np.abs(sums)
+
+
+def _standardised(units: Array) -> Array:
+    """The scores of units less their mean over all, in standard deviations, (n, d, 3).
+
+    A unit without values of a feature has 0.
+    """
+    scores = unit_scores(units)
+    present = units.any(axis=2, keepdims=True)
+    n = np.maximum(present.sum(axis=0), 1)
+    centred = np.where(present, scores - (scores * present).sum(axis=0) / n, 0.0)
+    spread = np.sqrt((centred**2).sum(axis=0) / n)
+    return centred / np.where(spread > TIE, spread, np.inf)
+
+
+def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array:
+    """The sums of scores over random choices of k units, (draws, d, 3)."""
+    n = len(scores)
+    order = rng.random((draws, n)).argsort(axis=1)[:, :k]
+    chosen = np.zeros((draws, n))
+    np.put_along_axis(chosen, order, 1.0, axis=1)
+    return (chosen @ scores.reshape(n, -1)).reshape(draws, *scores.shape[1:])

@@ -56,7 +56,7 @@ class Feature:
     `edges` are for every kind but "category", which has `categories` and, in `known`, the hashes of
     others in training; `open` says that there were too many to know. `stride` is the number of rows
     between values that are taken as independent, `weight` the share of alpha, `output` whether the
-    model gives it, and `coarse` maps the cells to 16 of about equal mass in training.
+    model gives it, and `coarse` has a hex digit for each cell: its group, of 16 of about equal mass in training.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Feature:
     stride: int = 1
     weight: float = 1.0
     output: bool = False
-    coarse: tuple[int, ...] = (0,) * CELLS
+    coarse: str = "0" * CELLS
     _grid: Array = field(init=False, repr=False, compare=False)
     _lookup: dict[str | None, int] = field(init=False, repr=False, compare=False)
 
@@ -89,11 +89,16 @@ class Feature:
         return self.kind != "category"
 
     @property
+    def groups(self) -> Array:
+        """The group of each of the 67 cells, int64 (67,), from 0 to 15."""
+        return np.array([int(digit, COARSE_CELLS) for digit in self.coarse])
+
+    @property
     def whole(self) -> bool:
         """Whether the fields are valid, in a feature that was read from bytes."""
         if len(self.edges) > EDGES or len(self.categories) > REST:
             return False
-        if len(self.coarse) != CELLS or not {*self.coarse} <= {*range(COARSE_CELLS)}:
+        if len(self.coarse) != CELLS or not {*self.coarse} <= {*"0123456789abcdef"}:
             return False
         finite = np.isfinite(self.edges).all()
         rising = (np.diff(self._grid) >= 0).all()
@@ -245,15 +250,14 @@ def _ends(feature: Feature) -> list[str]:
     """The upper ends of the cells that a value can be at or below, in order: all but the last."""
     if feature.kind == "flag":
         return ["-inf", "false"]
-    if feature.kind == "time":
-        return ["-inf", *(str(np.datetime64(int(edge), "us")) for edge in feature.edges)]
-    return ["-inf", *(str(np.float32(edge)) for edge in feature.edges)]
+    return ["-inf", *(_edge_text(edge, feature.kind, exact=True) for edge in feature.edges)]
 
 
-def _edge_text(edge: float, kind: FeatureKind) -> str:
+def _edge_text(edge: float, kind: FeatureKind, *, exact: bool = False) -> str:
     if kind == "time":
-        return str(np.datetime64(int(edge), "us"))[:16]
-    return f"{edge:.4g}"
+        moment = str(np.datetime64(int(edge), "us"))
+        return moment if exact else moment[:16]
+    return str(np.float32(edge)) if exact else f"{edge:.4g}"
 
 
 def short_name(item: str) -> str:
@@ -371,7 +375,7 @@ def _between(low: Any, high: Any) -> float:
     return float(low)
 
 
-def coarsen(counts: Array) -> tuple[int, ...]:
+def coarsen(counts: Array) -> str:
     """For each of the 67 cells one of 16 of about equal mass, in order.
 
     Missing values have the last to themselves.
@@ -381,4 +385,4 @@ def coarsen(counts: Array) -> tuple[int, ...]:
     total = max(float(inner.sum()), 1.0)
     last = COARSE_CELLS - 1
     group = np.minimum(middle / total * last, last - 1)
-    return (*group.astype(int).tolist(), last)
+    return "".join(f"{own:x}" for own in [*group.astype(int).tolist(), last])

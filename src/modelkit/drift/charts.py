@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from math import isfinite, nan
 from statistics import median
 from typing import NamedTuple
@@ -39,16 +38,16 @@ class Cell(NamedTuple):
     shares: tuple[float, ...]
 
     @property
-    def most(self) -> float:
-        """The largest share, 0 where none is known."""
-        return max((share for share in self.shares if isfinite(share)), default=0.0)
-
-    @property
     def about(self) -> str:
         """The shares in words."""
         pairs = zip(SIDES, self.shares, strict=False)
         sides = [f"{side} {percent(share)}" for side, share in pairs]
         return f"{self.label[:60]}: {', '.join(sides)}"
+
+    @property
+    def most(self) -> float:
+        """The largest share, 0 where none is known."""
+        return max(filter(isfinite, self.shares), default=0.0)
 
 
 def feature_chart(drift: FeatureDrift) -> Markup:
@@ -57,27 +56,18 @@ def feature_chart(drift: FeatureDrift) -> Markup:
     Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if
     it had vanished.
     """
-    cells = _cells_of(drift)
-    name = f"{drift.feature}: shares of the reference and of the recent rows"
-    if drift.kind in ("category", "flag"):
-        cells = [cell for cell in cells if cell.most]
-        return _bars(name, cells) if cells else _no_values()
-    cells = [cell for cell in cells if cell.most or cell.label not in ENDS]
-    cells = [cell for cell in cells if cell.label != "(missing)"]
-    return _outlines(name, cells) if cells else _no_values()
-
-
-def _cells_of(drift: FeatureDrift) -> list[Cell]:
     alarmed = len(drift.at_alarm) == len(drift.cells)
     cells = []
     for k, (label, old, new) in enumerate(drift.cells):
         then = drift.at_alarm[k : k + 1] if alarmed else ()
         cells.append(Cell(label, (old, new if drift.rows else nan, *then)))
-    return cells
-
-
-def _no_values() -> Markup:
-    return element("p", "no values", class_="soft")
+    if drift.kind in ("category", "flag"):
+        drawn, shown = _bars, [cell for cell in cells if cell.most]
+    else:
+        drawn, cells = _outlines, [cell for cell in cells if cell.label != "(missing)"]
+        shown = [cell for cell in cells if cell.most or cell.label not in ENDS]
+    name = f"{drift.feature}: shares of the reference and of the recent rows"
+    return drawn(name, shown) if shown else element("p", "no values", class_="soft")
 
 
 # Ordered cells.
@@ -89,10 +79,10 @@ def _outlines(name: str, cells: Sequence[Cell]) -> Markup:
     x = Axis(0, len(cells), CELLS, _edges([cell.label for cell in cells]))
     plot = Plot(x, Axis(0, top, marks=((0, "0"), (top, percent(top)))), WIDTH, 152, 52, 8, 16, 36)
     ends = [k for k in range(len(cells) + 1) for _ in range(2)]
-    sides = range(len(cells[0].shares))
+    sides = [*zip(*(cell.shares for cell in cells), strict=True)]
     outlines = []
-    for side in (0, *sides[:0:-1]):  # the recent rows over those of the alarm
-        shares = [cell.shares[side] for cell in cells]
+    for side in (0, *range(len(sides) - 1, 0, -1)):  # the recent rows over those of the alarm
+        shares = sides[side]
         if any(map(isfinite, shares)):
             heights = [share if isfinite(share) else 0.0 for share in shares for _ in range(2)]
             outlines.append(plot.line(ends, [0.0, *heights, 0.0], LOOKS[side]))
@@ -121,11 +111,10 @@ def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Iterator[Markup]:
 
 def _edges(labels: Sequence[str]) -> list[tuple[float, str]]:
     """Some of the edges between cells, for which there is room; the cells' words hold the edges."""
-    edges = [(float(k), _lower_edge(label)) for k, label in enumerate(labels)]
-    edges = [(k, text) for k, text in edges if text]
+    edges = [(float(k), edge) for k, label in enumerate(labels) if (edge := _lower_edge(label))]
     if not edges:
         return [(k + 0.5, html.short(label)) for k, label in enumerate(labels[:4])]
-    longest = max(len(text) for _, text in edges)
+    longest = max(len(edge) for _, edge in edges)
     room = max(2, min(MOST_EDGES, int(420 / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / (room - 1)) for k in range(room)}
     return [edges[k] for k in sorted(chosen)]
@@ -143,13 +132,17 @@ def _lower_edge(label: str) -> str:
 
 def _bars(name: str, cells: Sequence[Cell]) -> Markup:
     """Bars side by side for each of the categories that have the largest shares."""
-    kept = _largest(cells)
-    pair = (BAR + 1) * len(kept[0].shares) + 4
-    height = pair * len(kept)
+    by_size = sorted(range(len(cells)), key=lambda k: -cells[k].most)
+    kept = [cells[k] for k in sorted(by_size[:MOST_BARS])]
+    rest = [cells[k].shares for k in by_size[MOST_BARS:]]
+    if rest:
+        kept.append(Cell(f"{len(rest)} more cells", tuple(map(sum, zip(*rest, strict=True)))))
+    each = (BAR + 1) * len(kept[0].shares) + 4
+    height = each * len(kept)
     widest = max(cell.most for cell in kept)
     axes = Axis(0, widest, marks=()), Axis(height, 0, marks=())
     plot = Plot(*axes, WIDTH, height + 8, 130, 92, 4, 4)
-    groups = [_group(plot, cell, pair * place + 2) for place, cell in enumerate(kept)]
+    groups = [_group(plot, cell, each * place + 2) for place, cell in enumerate(kept)]
     return plot.picture(name, *groups)
 
 
@@ -167,17 +160,6 @@ def _group(plot: Plot, cell: Cell, y: int) -> Markup:
     return element("g", *parts)
 
 
-def _largest(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells of the largest shares, in their order, and the sum of the others."""
-    by_size = sorted(range(len(cells)), key=lambda k: -cells[k].most)
-    shown = set(by_size[:MOST_BARS])
-    kept = [cell for k, cell in enumerate(cells) if k in shown]
-    rest = [cell.shares for k, cell in enumerate(cells) if k not in shown]
-    if rest:
-        kept.append(Cell(f"{len(rest)} more cells", tuple(map(sum, zip(*rest, strict=True)))))
-    return kept
-
-
 def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + "..."
 
@@ -188,50 +170,48 @@ def _short(name: str) -> str:
 def timeline(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
     """From where each change began to where its alarm came, a line for each feature.
 
-    Over time where the alarms and the rows have times, else over rows.
+    Over time where the alarms and the rows have times, else over rows; labels are counted apart.
     """
     first, last = times or (0.0, 0.0)
     timed = last - first > SHORTEST and all(_ends(alarm, timed=True) for alarm in alarms)
     if not timed:
         first, last = 0.0, float(rows)
-    ends = {name_of(alarm): _ends(alarm, timed=timed) for alarm in alarms}
-    lines = [(name, *pair) for name, pair in ends.items() if pair][:MOST_LINES]
-    if rows <= 0 or not lines:
-        return Markup()
-    text = partial(_moment, timed=timed, long=last - first > LONG)
+    places = {name_of(alarm): _ends(alarm, timed=timed) for alarm in alarms}
+    lines = [(name, *ends) for name, ends in places.items() if ends][:MOST_LINES]
+    return _lines(lines, first, last, timed=timed) if rows > 0 and lines else Markup()
+
+
+def _lines(
+    lines: Sequence[tuple[str, float, float]], first: float, last: float, *, timed: bool
+) -> Markup:
+    """A line for each name, with where its change began and where its alarm came."""
+
+    def text(at: float) -> str:
+        if not timed:
+            return f"{at:,.0f}"
+        return second_text(at)[:10] if last - first > LONG else second_text(at)
+
     ticks = [(at, text(at)) for at in (first, (first + last) / 2, last)]
     names = [(k + 0.5, _short(name)) for k, (name, _, _) in enumerate(lines)]
     x = Axis(first, last, "time, UTC" if timed else "rows", ticks)
-    y = Axis(len(lines), 0, marks=names)
-    plot = Plot(x, y, WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
-    groups = [_line(plot, k, *line, text) for k, line in enumerate(lines)]
+    plot = Plot(x, Axis(len(lines), 0, marks=names), WIDTH, 22 * len(lines) + 38, 124, 14, 4, 34)
+    groups = []
+    for k, (name, began, came) in enumerate(lines):
+        about = f"{name}: began at about {text(began)}, alarm at {text(came)}"
+        change = plot.box((began, came), (k + 0.3, k + 0.7), "then")
+        since = plot.box((came, last), (k + 0.4, k + 0.6), "new")
+        dot = plot.dot(came, k + 0.5, "new")
+        groups.append(element("g", element("title", about), change, since, dot))
     return plot.picture("when each change began, and when its alarm came", *groups)
-
-
-def _line(
-    plot: Plot, k: int, name: str, began: float, came: float, text: Callable[[float], str]
-) -> Markup:
-    about = f"{name}: began at about {text(began)}, alarm at {text(came)}"
-    change = plot.box((began, came), (k + 0.3, k + 0.7), "then")
-    since = plot.box((came, plot.x.high), (k + 0.4, k + 0.6), "new")
-    return element("g", element("title", about), change, since, plot.dot(came, k + 0.5, "new"))
-
-
-def _moment(at: float, *, timed: bool, long: bool) -> str:
-    """A row or a time in words; the day alone where there are many."""
-    if not timed:
-        return f"{at:,.0f}"
-    return second_text(at)[:10] if long else second_text(at)
 
 
 def _ends(alarm: Alarm, *, timed: bool) -> tuple[float, float] | None:
     """Where the change began and where its alarm came; None where that has no place.
 
-    Labels are counted apart from rows, and the alarm of a unit has the time of its change at least.
+    Labels are counted apart from rows.
     """
-    began, came = (alarm.began_time, alarm.time) if timed else (alarm.began, alarm.row)
-    if came is None:
-        came = began
-    if came is None or (alarm.kind == "performance" and not timed):
+    pair = (alarm.began_time, alarm.time) if timed else (alarm.began, alarm.row)
+    known = [end for end in pair if end is not None]
+    if not known or (alarm.kind == "performance" and not timed):
         return None
-    return came if began is None else began, came
+    return known[0], known[-1]

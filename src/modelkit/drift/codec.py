@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,8 @@ def freeze(value: Any, arrays: Arrays, path: str = "") -> Any:
     if isinstance(value, Mapping):
         return {name: freeze(part, arrays, f"{path}/{name}") for name, part in value.items()}
     if isinstance(value, list | tuple | deque):
+        if _all_plain(value):
+            return [*value]
         return [freeze(part, arrays, f"{path}/{i}") for i, part in enumerate(value)]
     return value.item() if isinstance(value, np.generic) else value
 
@@ -119,7 +121,14 @@ def _entry(kind: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any
     return None if plain is None else fields.read_object(kind, values, path)
 
 
+def _all_plain(items: Iterable[Any]) -> bool:
+    """Whether no item has parts, so that many need not be looked at one by one."""
+    return {*map(type, items)} <= {str, int, float, bool}
+
+
 def _items(fresh: Any, plain: list[Any], arrays: Mapping[str, Array], path: str) -> Any:
+    if fresh is None and _all_plain(plain):
+        return plain
     known = [*(fresh or [None] * len(plain))]
     if len(known) != len(plain):
         raise ValueError(f"{path} has {len(plain)} entries, and not {len(known)}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
+from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, shares_of
-from modelkit.drift.values import Effect
+from modelkit.drift.values import Effect, FeatureDrift
 from modelkit.stats.exact import merged_cells
 
 LEVEL = 0.95
@@ -122,3 +125,47 @@ def _unit_effects(
         noise = float(np.quantile(distance(drawn, mean), WITHIN))
         found.append(Effect(name, value, max(value - noise, 0.0), min(value + noise, 1.0)))
     return tuple(found)
+
+
+# In shares of rows.
+
+
+class Move(NamedTuple):
+    """The rows that moved most, and their shares in the reference and in some rows.
+
+    They are those of the cell `label`, or all up to the value `label` where `until`.
+    """
+
+    label: str
+    old: float
+    new: float
+    until: bool
+
+    @property
+    def size(self) -> float:
+        """The difference of the shares, but for rounding."""
+        return round(abs(self.new - self.old), 6)
+
+
+def largest_move(drift: FeatureDrift) -> Move | None:
+    """The rows whose share moved most, of the recent ones; of the alarm's where there are none.
+
+    For ordered values these are all rows up to the upper end of some cell, for others one category;
+    or the missing ones. None where a share is not known.
+    """
+    labels = [label for label, _, _ in drift.cells]
+    before = [old for _, old, _ in drift.cells]
+    now = [new for _, _, new in drift.cells] if drift.rows else [*drift.at_alarm]
+    if len(now) != len(before) or not all(map(isfinite, (*before, *now))):
+        return None
+    moves = [
+        Move(label, old, new, until=False)
+        for label, old, new in zip(labels, before, now, strict=True)
+        if drift.kind in ("category", "flag") or label == "(missing)"
+    ]
+    if drift.kind not in ("category", "flag"):
+        for label, old, new in zip(labels, accumulate(before), accumulate(now), strict=True):
+            _, to, end = label.rpartition("to ")
+            if to:
+                moves.append(Move(end, old, new, until=True))
+    return max(moves, key=lambda move: move.size, default=None)

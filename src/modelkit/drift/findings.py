@@ -37,6 +37,7 @@ from modelkit.stats.ranks import expected_area
 NO_COUNTS = (0,) * CELLS
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
+NOT_MERGED = "changed, performance and labels need one sequence, and are not merged"
 OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known
 
 
@@ -105,6 +106,17 @@ class Compared:
 def all_drifts(sides: Many[Compared]) -> tuple[FeatureDrift, ...]:
     """The findings on each feature of each side."""
     return tuple(drift for side in sides for drift in side.drifts())
+
+
+def strata_beside(
+    profile: Profile, counts: Array, p: Many[Many[float | None]] = ()
+) -> list[Compared]:
+    """Each stratum with counts (strata, d, 67), and with p-values where there are some."""
+    names = [None] if profile.stratum is None else profile.strata
+    return [
+        Compared(name, profile.features, profile.counts[s], counts[s], p[s] if p else ())
+        for s, name in enumerate(names)
+    ]
 
 
 # A stream.
@@ -259,26 +271,20 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
     found = []
     for s, (name, _) in enumerate(first.streams()):
         streams = [tracker.streams()[s][1] for tracker in trackers]
-        p, enough = _mean_evidence(streams, first.guarantee)
         recent = np.sum([_recent(stream) for stream in streams], axis=0)
         totals = np.sum([stream.totals for stream in streams], axis=0)
+        p, crossed = _mean_evidence(streams, first.guarantee, recent, rows)
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
-        levels = streams[0].bettors["material"].levels
-        crossed = [
-            Crossing("material", j, p[j], rows, None, recent[j][None], float(levels[j]))
-            for j in enough
-        ]
         alarms += [first.alarm(s, crossing) for crossing in crossed]
         found += checks.unseen(profile.features, totals)
     found += checks.strange_rows(profile, sum(own.strangers for own in trackers), rows)
-    limit = "changed, performance and labels need one sequence, and are not merged"
     return DriftReport(
         kind="stream",
         rows=rows,
         reference_rows=profile.rows,
         alpha=first.alpha,
         guarantee=f"of the mean of {len(trackers)} workers' evidence, read once: {first.terms.promise}",
-        assumptions=(*profile.assumptions(), limit),
+        assumptions=(*profile.assumptions(), NOT_MERGED),
         alarms=tuple(alarms),
         features=all_drifts(sides),
         checks=tuple(found),
@@ -287,12 +293,20 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
     )
 
 
-def _mean_evidence(streams: Many[Sequence], guarantee: Guarantee) -> tuple[list[float], list[int]]:
-    """The p-value of each feature by several streams, and the numbers of those with an alarm."""
+def _mean_evidence(
+    streams: Many[Sequence], guarantee: Guarantee, recent: Array, rows: int
+) -> tuple[list[float], list[Crossing]]:
+    """The p-value of each feature by several streams of so many rows, and the crossings."""
     wealth = np.mean([stream.material_wealth() for stream in streams], axis=0)
     staked = float(np.mean([stream.staked(guarantee) for stream in streams]))
-    enough = np.flatnonzero(streams[0].bettors["material"].enough(wealth))
-    return anytime_p(wealth, staked).tolist(), enough.tolist()
+    p: list[float] = anytime_p(wealth, staked).tolist()
+    material = streams[0].bettors["material"]
+    enough = np.flatnonzero(material.enough(wealth)).tolist()
+    crossed = [
+        Crossing("material", j, p[j], rows, None, recent[j][None], float(material.levels[j]))
+        for j in enough
+    ]
+    return p, crossed
 
 
 # The performance of the model.

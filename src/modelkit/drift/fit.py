@@ -17,7 +17,6 @@ from modelkit.drift.columns import (
     feature_kind,
     fifth,
     length,
-    stratum_names,
     take_rows,
 )
 from modelkit.drift.counts import Tally, count_by
@@ -42,7 +41,6 @@ from modelkit.embedding.recipe import TEXT
 from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import UsageError
 from modelkit.events import Advised, emit, wanted
-from modelkit.model.model import Model
 
 MOST_STRATA = 64
 
@@ -54,17 +52,17 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
     made.inputs(sides.train)
     served, fitted = _answers(made, sides, asked)
     made.check_names()
-    strata, member = _strata_of(sides, asked.stratum)
     layout = Layout(
         features=tuple(made.features),
         bases=tuple(made.bases),
-        strata=strata,
+        strata=(),
         stratum=asked.stratum,
-        timed=sides.cycle is not None,
+        timed=sides.timed,
         unit=asked.unit,
         time=asked.time,
         class_names=sides.class_names,
     )
+    strata, member = _strata_of(layout, sides)
     columns = expand({**sides.held, **output_columns(served)}, layout.bases)
     cells = layout.cells(columns, length(sides.held))
     outputs = np.flatnonzero([feature.output for feature in layout.features])
@@ -76,7 +74,7 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
         emit(Advised(sparse))
     inputs = {each.name: columns[each.name] for each in features if not each.output}
     return {
-        "layout": replace(layout, features=shared_weights(features)),
+        "layout": replace(layout, strata=strata, features=shared_weights(features)),
         "counts": counts,
         "rows": len(cells),
         "train_rows": length(sides.train),
@@ -90,16 +88,6 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
 
 
 # Features.
-
-
-def _length_columns(text: Sequence[str], model: Model | None) -> dict[str, FeatureKind]:
-    """The columns of which the length counts, and not the words."""
-    if isinstance(text, str):
-        raise UsageError(f"text is a sequence of columns; pass ({text!r},)")
-    names = list(text)
-    if model is not None and is_encoder(model):
-        names.append(TEXT)
-    return dict.fromkeys(names, "text")
 
 
 class Fitting:
@@ -120,13 +108,18 @@ class Fitting:
         self.features: list[Feature] = []
         self.bases: list[Basis] = []
         self._asked = asked
-        self._kinds = _length_columns(asked.text, asked.model)
+        if isinstance(asked.text, str):
+            raise UsageError(f"text is a sequence of columns; pass ({asked.text!r},)")
+        self._texts = {*asked.text}  # of which the length counts, and not the words
+        if asked.model is not None and is_encoder(asked.model):
+            self._texts.add(TEXT)
 
     def inputs(self, train: ColumnsByName) -> None:
         """Add the features of the training columns, but for those that tell strata and units."""
         for name, column in train.items():
             if name not in self._asked.aside:
-                self._add(name, column, self._weight(name), self._kinds.get(name))
+                kind: FeatureKind | None = "text" if name in self._texts else None
+                self._add(name, column, self._weight(name), kind)
 
     def outputs(self, answers: ColumnsByName) -> None:
         """Add the features of a model's answers; all classes together count as one column."""
@@ -179,7 +172,7 @@ class Fitting:
             raise UsageError(f"columns and outputs share the names {twice}; rename the columns")
         sources = [name.split(": ")[0] for name in names]
         sources += [OF_CLASSES for name in names if name.startswith(PER_CLASS)]
-        unknown = sorted({*self._kinds, *self._asked.importance} - {*names, *sources})
+        unknown = sorted({*self._texts, *self._asked.importance} - {*names, *sources})
         if unknown:
             raise UsageError(
                 f"text or importance names {unknown}, which is not a feature; there are {names}"
@@ -224,16 +217,16 @@ def _fifth_of(rows: int, units: Array | None, asked: Options) -> Array:
 # The reference.
 
 
-def _strata_of(sides: Sides, stratum: str | None) -> tuple[tuple[str, ...], Array]:
+def _strata_of(layout: Layout, sides: Sides) -> tuple[tuple[str, ...], Array]:
     """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
-    if stratum is None:
+    names = layout.strata_of(sides.held, sides.seconds)
+    if names is None:
         return ("",), np.zeros(length(sides.held), np.int64)
-    names = stratum_names(sides.held[stratum] if sides.cycle is None else sides.cycle)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise UsageError(
-            f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept "
-            "apart"
+            f"column {layout.stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are "
+            "kept apart"
         )
     at = {name: i for i, name in enumerate(known)}
     return tuple(known), np.array([at[name] for name in names], np.int64)

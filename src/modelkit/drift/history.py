@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import batch, effects
 from modelkit.drift.buckets import Era, TimeBucket, joined_eras, span_of
 from modelkit.drift.cells import GONE, Feature
+from modelkit.drift.findings import Compared, all_drifts, strata_beside
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
-from modelkit.drift.values import Alarm
+from modelkit.drift.values import Alarm, Performance
 from modelkit.drift.words import count_of
 from modelkit.errors import UsageError, importing
 
@@ -99,7 +102,7 @@ class History:
         alarms = [
             alarm for alarm in self.alarms if alarm.time is not None and first <= alarm.time < last
         ]
-        return batch.of_span(era.profile, buckets, alarms, era.alpha, self.seed)
+        return _span_report(era.profile, buckets, alarms, era.alpha, self.seed)
 
     def _one_era(self, start: float, end: float) -> tuple[Era, list[TimeBucket]]:
         """The one reference that has buckets in a span, with these."""
@@ -151,6 +154,57 @@ class History:
             f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours}, {days}, "
             f"{self.bytes:,} bytes>"
         )
+
+
+def _span_report(
+    profile: Profile,
+    buckets: Sequence[TimeBucket],
+    alarms: Sequence[Alarm],
+    alpha: float,
+    seed: int,
+) -> DriftReport:
+    """The rows of some buckets beside the reference; exact tests where they may be had."""
+    counts = np.sum([bucket.counts.astype(np.int64) for bucket in buckets], axis=0)
+    of_features = counts[:, : len(profile.features)]
+    why_not = profile.why_untested
+    p = batch.exact_p(profile, of_features, alpha, seed) if why_not is None else ()
+    sides = strata_beside(profile, of_features, p)
+    labels = profile.target
+    if labels is not None:  # they come late, so they are no sample of the labels of these rows
+        sides.append(Compared(None, [labels.feature], labels.counts[None], counts[0, -1:]))
+    span = f"the rows from {second_text(buckets[0].start)} to {second_text(buckets[-1].end)} UTC"
+    promise = (
+        f"a description of {span}: each p-value is exact, adjusted by Holm over this one span, if "
+        "its rows are exchangeable with the reference; it is apart from the alpha of the stream, "
+        "and raises no alarm"
+    )
+    if why_not is not None:
+        promise = f"none: a description of {span}; there are no tests, for {why_not}"
+    return DriftReport(
+        kind="span",
+        rows=sum(bucket.rows for bucket in buckets),
+        reference_rows=profile.rows,
+        alpha=alpha,
+        guarantee=promise,
+        assumptions=profile.assumptions(),
+        alarms=tuple(alarms),
+        features=all_drifts(sides),
+        checks=(),
+        performance=_span_performance(profile, buckets),
+        times=(float(buckets[0].start), float(buckets[-1].end)),
+    )
+
+
+def _span_performance(profile: Profile, buckets: Sequence[TimeBucket]) -> Performance | None:
+    """The mean loss of the labels that came in a span, with a bound of its own."""
+    n, total, squares = map(sum, zip(*(bucket.losses for bucket in buckets), strict=True))
+    baseline = profile.baseline
+    if baseline is None or n < 2:
+        return None
+    found = replace(baseline, n=n, total=total, squares=squares)
+    return Performance(
+        labelled=n, loss=found.interval(), baseline=baseline.interval(), estimated={}
+    )
 
 
 def history_of(tracker: Tracker) -> History:

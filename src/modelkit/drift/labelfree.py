@@ -95,10 +95,12 @@ class Calibration:
             rng: draws the bootstrapped rows.
             predicted: (n,), the predicted class numbers; None for the classes of largest score.
         """
-        chosen = likeliest_class(scores) if predicted is None else predicted
-        right = chosen == labels
         columns = _score_columns(scores)
         n, width = columns.shape
+        chosen = predicted
+        if chosen is None:
+            chosen = columns.argmax(axis=1) if width > 1 else (scores > 0.5).astype(np.int64)
+        right = chosen == labels
         targets = labels[:, None] == (np.arange(width) if width > 1 else np.array([1]))
         knots = _fits(columns, targets)
         value = float((_of_chosen(columns, knots, chosen) - right).mean())
@@ -126,8 +128,7 @@ class Calibration:
         p = _shares(columns, self.knots)
         classes = p.shape[1]
         right = p[np.arange(len(p)), predicted]
-        low = np.array([knots[0, 0] for knots in self.knots])
-        high = np.array([knots[0, -1] for knots in self.knots])
+        low, high = np.array([knots[0, [0, -1]] for knots in self.knots]).T
         outside = ((columns < low) | (columns > high)).any(axis=1)
         return Estimate(
             rows=len(p),
@@ -178,12 +179,6 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
             f"gives, which are {list(names)!r:.200}"
         )
     return replace(calibration, positive=names.index(str(positive)))
-
-
-def likeliest_class(scores: Array) -> Array:
-    """The number of the class of the largest score of each row, (n,)."""
-    chosen: Array = scores > 0.5 if scores.ndim == 1 else scores.argmax(axis=1)
-    return chosen.astype(np.int64)
 
 
 def _fits(columns: Array, targets: Array, weights: Array | None = None) -> tuple[Array, ...]:

@@ -123,19 +123,27 @@ class Layout:
         return row_seconds(columns[self.time], self.time)
 
     def _stratum_numbers(self, columns: Mapping[str, Array], seconds: Array | None) -> Array | None:
+        names = self.strata_of(columns, seconds)
+        if names is None:
+            return None
+        numbers = {stratum: s for s, stratum in enumerate(self.strata)}
+        return np.array([numbers.get(own, -1) for own in names], np.int64)
+
+    def strata_of(self, columns: Mapping[str, Array], seconds: Array | None) -> list[str] | None:
+        """The name of each row's stratum; None without strata.
+
+        Raises UsageError for rows without the column or the times that tell it.
+        """
         name = self.stratum
         if name is None:
             return None
         if self.timed:
-            names = stratum_names(cycle_names(needed_times(seconds, name), name))
-        elif name in columns:
-            names = stratum_names(columns[name])
-        else:
+            return stratum_names(cycle_names(needed_times(seconds, name), name))
+        if name not in columns:
             raise UsageError(
                 f"the rows lack the column {name!r}, which names the stratum", feature=name
             )
-        numbers = {stratum: s for s, stratum in enumerate(self.strata)}
-        return np.array([numbers.get(own, -1) for own in names], np.int64)
+        return stratum_names(columns[name])
 
     def _output_columns(self, answers: Mapping[str, Array]) -> dict[str, Array]:
         known = self.outputs()

@@ -250,7 +250,7 @@ class Band(Limits):
         logs = np.minimum(pays, MOST_LOG_GAIN)
         values = self.counts.sum(axis=1)
         self.counts[:] = 0
-        return Gain(logs, np.exp(logs), values)
+        return logs, np.exp(logs), values
 
     def _price(self) -> None:
         for j in np.flatnonzero((self.limits != self._priced).any(axis=1)).tolist():
@@ -362,7 +362,7 @@ class Losses(Limits):
         """What bets gain on each block."""
         for losses, values in zip(ranked.kept, ranked.values, strict=True):
             logs = loss_increments(losses[0], float(self.limits[0, 0]))[None]
-            yield Gain(logs, np.exp(logs), values)
+            yield logs, np.exp(logs), values
 
     def shown(self, j: int, recent: Array) -> Array:
         """A bound on the losses (blocks, 10) since the change began; more is another alarm."""

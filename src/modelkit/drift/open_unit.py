@@ -179,11 +179,11 @@ class Units:
 
     def strata_of(self, parts: Many[UnitRows], strata: Array | None) -> list[int]:
         """The number of the stratum of each unit. Raises UsageError for a unit of several strata."""
+        if strata is None:
+            return [0] * len(parts)
         return [self._stratum(part, strata) for part in parts]
 
-    def _stratum(self, part: UnitRows, strata: Array | None) -> int:
-        if strata is None:
-            return 0
+    def _stratum(self, part: UnitRows, strata: Array) -> int:
         found = {*np.unique(strata[part.rows]).tolist()}
         if self.open_rows and part.key == self.open_key and self.unit != BATCH_UNIT:
             found.add(self.open_stratum)

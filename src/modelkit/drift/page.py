@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 
 from modelkit.drift import charts, words
-from modelkit.drift.headline import move_text
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import (
     Acknowledgement,
@@ -69,36 +68,41 @@ def when_part(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | N
 
 def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> Markup:
     """All alarms in words."""
-    items = [_alarm_item(alarm, kind, guarantee) for alarm in alarms[-MOST_ALARMS:]]
+    items = []
     if len(alarms) > MOST_ALARMS:
-        items.insert(0, Markup(f"{len(alarms) - MOST_ALARMS:,} earlier ones, and"))
+        items.append(Markup(f"{len(alarms) - MOST_ALARMS:,} earlier ones, and"))
+    for alarm in alarms[-MOST_ALARMS:]:
+        evidence = words.evidence_text(alarm, kind)
+        if alarm.guarantee != guarantee:
+            evidence = f"{evidence} {alarm.guarantee}"
+        name = element("b", words.name_of(alarm))
+        how_sure = element("span", evidence, class_="soft")
+        items.append(joined(name, " ", words.alarm_text(alarm, kind), " ", how_sure))
     return part(words.count_of(len(alarms), "alarm"), bullets(items))
-
-
-def _alarm_item(alarm: Alarm, kind: str, guarantee: str) -> Markup:
-    name = element("b", words.name_of(alarm))
-    evidence = words.evidence_text(alarm, kind)
-    if alarm.guarantee != guarantee:
-        evidence = f"{evidence} {alarm.guarantee}"
-    how_sure = element("span", evidence, class_="soft")
-    return joined(name, " ", words.alarm_text(alarm, kind), " ", how_sure)
 
 
 def where_part(segments: Sequence[SegmentDrift], alpha: float) -> Markup:
     """A sentence and a table for each feature with an alarm and each column of segments."""
     parts: list[Markup] = []
     for group in words.grouped(segments):
-        header = [group[0].by, "recent rows", "share of rows, before and now", "size", "p"]
-        rows = [_segment_row(drift) for drift in group[:MOST_SEGMENTS]]
-        parts.append(element("p", words.segments_text(group, alpha)))
-        parts += [table(header, rows), more(len(group), MOST_SEGMENTS, "segments")]
+        rows = []
+        for drift in group:
+            shares = ", ".join(map(words.percent, drift.share))
+            size = words.effect_text(drift.effect)
+            rows.append((drift.segment, f"{drift.rows:,}", shares, size, words.p_value(drift.p)))
+        header = (group[0].by, "recent rows", "share of rows, before and now", "size", "p")
+        shown = _rows_of(header, rows, MOST_SEGMENTS, "segments")
+        parts += [element("p", words.segments_text(group, alpha)), shown]
     return part("Where the change is", *parts)
 
 
-def _segment_row(drift: SegmentDrift) -> list[str]:
-    shares = ", ".join(map(words.percent, drift.share))
-    size = words.effect_text(drift.effect)
-    return [drift.segment, f"{drift.rows:,}", shares, size, words.p_value(drift.p)]
+def _rows_of(
+    header: Sequence[str], rows: Sequence[Sequence[str]], most: int, noun: str = ""
+) -> Markup:
+    """A table of the first rows, and how many more there are; nothing without rows."""
+    if not rows:
+        return Markup()
+    return joined(table(header, rows[:most]), more(len(rows), most, noun))
 
 
 def notes_part(acknowledged: Sequence[Acknowledgement]) -> Markup:
@@ -107,8 +111,7 @@ def notes_part(acknowledged: Sequence[Acknowledgement]) -> Markup:
     for note in acknowledged:
         alarm = f"{note.alarm.feature}: {note.alarm.kind} at row {note.alarm.row:,}"
         rows.append((alarm, f"{second_text(note.at)} UTC", note.reason))
-    header = ("alarm", "acknowledged", "reason")
-    return part("Acknowledged", table(header, rows)) if rows else Markup()
+    return part("Acknowledged", _rows_of(("alarm", "acknowledged", "reason"), rows, len(rows)))
 
 
 def performance_part(performance: Performance | None) -> Markup:
@@ -119,39 +122,39 @@ def performance_part(performance: Performance | None) -> Markup:
     for name, (value, low, high), of in words.figures(performance):
         interval = f"{low:.3g} to {high:.3g}" if isfinite(low) and isfinite(high) else "-"
         rows.append((f"{name} {of}", f"{value:.3g}", interval))
-    shown = table(("", "value", "interval"), rows) if rows else Markup()
     warning = Markup()
     if performance.unsupported is not None:
         start = element("b", "The estimates are not to be relied on:")
         warning = element("p", start, f" {performance.unsupported}")
-    return joined(element("h2", "Performance"), shown, warning)
+    return part("Performance", _rows_of(("", "value", "interval"), rows, len(rows)), warning)
 
 
 def checks_part(checks: Sequence[DriftCheck]) -> Markup:
     """The plain checks, as a table."""
-    if not checks:
-        return Markup()
-    rows = []
-    for check in checks[:MOST_CHECKS]:
-        test = words.p_value(check.p)
-        rows.append((check.feature, check.name, check.found, check.expected, test))
-    shown = table(("feature", "check", "found", "expected", "p"), rows)
-    return part("Data checks", shown, more(len(checks), MOST_CHECKS))
+    rows = [
+        (own.feature, own.name, own.found, own.expected, words.p_value(own.p)) for own in checks
+    ]
+    header = ("feature", "check", "found", "expected", "p")
+    return part("Data checks", _rows_of(header, rows, MOST_CHECKS))
 
 
 def features_part(features: Sequence[FeatureDrift], alarms: Sequence[Alarm], kind: str) -> Markup:
     """A chart for each of the first features, and a table of the others."""
-    last = {(alarm.feature, alarm.stratum): alarm for alarm in alarms}
+    last = {words.name_of(alarm): alarm for alarm in alarms}
     first = features[:MOST_CHARTS]
-    sections = [
-        _feature_section(drift, kind, last.get((drift.feature, drift.stratum))) for drift in first
-    ]
-    if not sections:
+    if not first:
         return Markup()
+    sections = [_feature_section(drift, kind, last.get(words.name_of(drift))) for drift in first]
+    rows = []
+    for drift in features[MOST_CHARTS:]:
+        tests = map(words.p_value, (drift.p_changed, drift.p_material))
+        sizes = "; ".join(map(words.effect_text, drift.effects))
+        rows.append((words.name_of(drift), *tests, sizes))
+    header = ("feature", "p, any change", "p, beyond the tolerance", "size")
     legend = _legend(at_alarm=any(drift.at_alarm for drift in first))
     grid = element("div", *sections, class_="grid pair")
     drawn = part("Each feature, the strongest evidence first", legend, grid)
-    return joined(drawn, _rest_part(features[MOST_CHARTS:]))
+    return joined(drawn, part("Other features", _rows_of(header, rows, MOST_REST)))
 
 
 def _legend(*, at_alarm: bool) -> Markup:
@@ -171,37 +174,17 @@ def _feature_section(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Mar
     rows = words.count_of(drift.rows, "recent row") if drift.rows else "no recent row has it"
     tests = words.tests_of(drift)
     about = f"{drift.kind}, {rows}" + (f"; p-values{words.rests_on(drift)}" if tests else "")
-    facts = [(name, f"{words.odds(p)} (p {words.p_value(p)})") for name, p in tests.items()]
-    facts += _facts(drift, kind, alarm)
-    return section(title, about, facts_list(facts), charts.feature_chart(drift))
-
-
-def _facts(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Iterable[tuple[str, str]]:
-    since = words.began_text(drift, alarm)
-    if since is not None:
-        yield "since", since
-    move = move_text(drift, kind) if drift.rows else None
-    if move is not None:
-        yield "moved most", move
-    if drift.effects:
-        yield "size", "; ".join(map(words.effect_text, drift.effects))
+    facts = {name: f"{words.odds(p)} (p {words.p_value(p)})" for name, p in tests.items()}
+    facts["since"] = words.began_text(drift, alarm) or ""
+    facts["moved most"] = (words.move_text(drift, kind) or "") if drift.rows else ""
+    facts["size"] = "; ".join(map(words.effect_text, drift.effects))
     before, now = drift.missing
     if before or now:
         recent = words.percent(now) if drift.rows else "unknown"
-        yield "missing", f"{words.percent(before)}, recent {recent}"
-    yield "share of alpha", words.percent(drift.weight)
-
-
-def _rest_part(features: Sequence[FeatureDrift]) -> Markup:
-    if not features:
-        return Markup()
-    rows = []
-    for drift in features[:MOST_REST]:
-        name = words.name_of(drift)
-        tests = map(words.p_value, (drift.p_changed, drift.p_material))
-        rows.append((name, *tests, "; ".join(map(words.effect_text, drift.effects))))
-    shown = table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
-    return part("Other features", shown, more(len(features), MOST_REST))
+        facts["missing"] = f"{words.percent(before)}, recent {recent}"
+    facts["share of alpha"] = words.percent(drift.weight)
+    known = [(name, fact) for name, fact in facts.items() if fact]
+    return section(title, about, facts_list(known), charts.feature_chart(drift))
 
 
 def promise_part(guarantee: str, assumptions: Iterable[str]) -> Markup:

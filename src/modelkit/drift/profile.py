@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -195,7 +196,7 @@ class Profile(Reference):
             units = fit.units_of_tally(tally, self.features, asked)
         return replace(self, counts=counts, rows=tally.rows, units=units, duplicates=0, advice="")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The sha256 of the profile's bytes, in hex."""
         return hashlib.sha256(self.to_bytes()).hexdigest()

@@ -39,6 +39,7 @@ UNIT_WEIGHTS = (1.0,) * 14 + (0.5, 0.5)  # of the bets on units, in this order
 # Lanes of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning.
 PRODUCT_LANES = 32
 
+Gain = tuple[Array, Array, Array]  # the arguments of `Evidence.step`
 Table = tuple[Array, Array]  # the logarithms of the gains, (64, bets), and the weights, (bets,)
 
 
@@ -52,14 +53,6 @@ class Ranked(NamedTuple):
 
     slots: dict[str, Array]
     kept: Array
-    values: Array
-
-
-class Gain(NamedTuple):
-    """What bets gain in one step: see `Evidence.step`."""
-
-    logs: Array
-    factors: Array
     values: Array
 
 
@@ -345,4 +338,4 @@ class Ranks:
 def rank_gains(slots: Array, table: Array, values: Array) -> Iterator[Gain]:
     """What bets with a table gain on each block, by the slots of its p-values and their number."""
     logs = gains(slots, table)
-    return map(Gain, logs, np.exp(logs), values)
+    return zip(logs, np.exp(logs), values, strict=True)

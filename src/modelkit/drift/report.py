@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan, log10, nan
 from typing import Any, Literal, final
@@ -16,7 +15,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import parse_record, to_plain
-from modelkit.drift import headline, page, words
+from modelkit.drift import page, words
 from modelkit.drift.values import (
     Acknowledgement,
     Alarm,
@@ -79,11 +78,7 @@ class DriftReport:
 
         That is -log10(p) * weight, with the smaller p.
         """
-
-        def order(drift: FeatureDrift) -> tuple[float, float]:
-            return -round(_evidence(drift), 6), -_size(drift)
-
-        return tuple(sorted(self.features, key=order))
+        return tuple(sorted(self.features, key=_order))
 
     def __str__(self) -> str:
         alarms = [f"ALARM {alarm}" for alarm in self.alarms[-3:]]
@@ -140,11 +135,17 @@ class DriftReport:
 
         others = ("effects", "missing", "cells", "bins", "at_alarm")
         names = [own.name for own in dataclasses.fields(FeatureDrift) if own.name not in others]
-        rows = [_flat(drift, names) for drift in self.ranked()]
-        columns = dict.fromkeys([*names, "missing_reference", "missing_recent"])
-        for row in rows:
-            columns |= dict.fromkeys(row)
-        frame = pd.DataFrame(rows, columns=[*columns])
+        rows = []
+        for drift in self.ranked():
+            row = {name: getattr(drift, name) for name in names}
+            before, now = drift.missing
+            row |= {"missing_reference": before, "missing_recent": now if drift.rows else nan}
+            for size in drift.effects:
+                sizes = (size.value, size.low, size.high)
+                row |= zip((size.name, f"{size.name} low", f"{size.name} high"), sizes, strict=True)
+            rows.append(row)
+        none = [*names, "missing_reference", "missing_recent"]
+        frame = pd.DataFrame(rows, columns=None if rows else none)
         return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
 
     def to_csv(self) -> str:
@@ -159,7 +160,21 @@ class DriftReport:
         Example:
             Path("audit.csv").write_text(report.to_csv(), encoding="utf-8")
         """
-        return _csv(self.ranked(), self.alarms)
+        written = io.StringIO()
+        lines = csv.writer(written, lineterminator="\n")
+        lines.writerow(CSV_COLUMNS)
+        for drift in self.ranked():
+            old = np.array([before for _, before, _ in drift.bins])
+            new = np.array([now for _, _, now in drift.bins])
+            psi = customary_psi(old, new) if old.any() and new.any() else None
+            name = words.name_of(drift)
+            kinds = [own.kind for own in self.alarms if words.name_of(own) == name]
+            missing, alarms, bins = map(
+                json.dumps, (drift.missing, [*dict.fromkeys(kinds)], drift.bins)
+            )
+            start = (drift.feature, drift.stratum, drift.kind)
+            lines.writerow((*start, old.sum(), new.sum(), missing, psi, alarms, bins))
+        return written.getvalue()
 
     def to_html(self) -> str:
         """A page of its own, with a chart for each of the first 20 features.
@@ -167,10 +182,15 @@ class DriftReport:
         It has no scripts and loads nothing.
         """
         ranked = self.ranked()
+        checks = len(self.checks)
+        advice = words.advice(self.alarms, ranked, self.kind, self.alpha, checks)
+        # A span without an alarm may be neither good nor bad.
+        calm = "good" if words.is_calm(ranked, self.kind, self.alpha) else ""
+        look = "bad" if self.alarms else calm
         counted = self.rows + self.skipped  # as alarms count: also those that a budget left out
         return html.page(
             self._title(),
-            page.summary_box(self.headline(), self._advice(), self._look()),
+            page.summary_box(self.headline(), advice, look),
             html.element("p", self._compared(), class_="soft"),
             page.when_part(self.alarms, 0 if self.kind == "batch" else counted, self.times),
             page.alarms_part(self.alarms, self.kind, self.guarantee),
@@ -185,17 +205,7 @@ class DriftReport:
 
     def headline(self) -> str:
         """What changed, since when and by how much, in one or two sentences."""
-        return headline.headline(self.alarms, self.ranked(), self.kind, self.rows, self.alpha)
-
-    def _advice(self) -> str:
-        checks = len(self.checks)
-        return headline.advice(self.alarms, self.features, self.kind, self.alpha, checks)
-
-    def _look(self) -> str:
-        """The look of the summary: a span without an alarm may be neither good nor bad."""
-        if self.alarms:
-            return "bad"
-        return "good" if headline.is_calm(self.features, self.kind, self.alpha) else ""
+        return words.headline(self.alarms, self.ranked(), self.kind, self.rows, self.alpha)
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
@@ -212,48 +222,12 @@ class DriftReport:
         return html.card(self._title(), facts, ("feature", "", "size"), rows)
 
 
-def _evidence(drift: FeatureDrift) -> float:
-    """The evidence of the smaller p-value, -log10(p), times the weight."""
-    smallest = 1.0
-    for p in (drift.p_changed, drift.p_material):
-        if p is not None and p < smallest:
-            smallest = p
-    return -log10(max(smallest, LEAST_P)) * drift.weight
-
-
-def _size(drift: FeatureDrift) -> float:
-    if not drift.effects or isnan(drift.effects[0].value):
-        return 0.0
-    return abs(drift.effects[0].value)
-
-
-def _flat(drift: FeatureDrift, names: list[str]) -> dict[str, Any]:
-    row = {name: getattr(drift, name) for name in names}
-    before, now = drift.missing
-    row["missing_reference"] = before
-    row["missing_recent"] = now if drift.rows else nan
-    for size in drift.effects:
-        row[size.name] = size.value
-        row[f"{size.name} low"] = size.low
-        row[f"{size.name} high"] = size.high
-    return row
-
-
-def _csv(features: Iterable[FeatureDrift], alarms: Sequence[Alarm]) -> str:
-    """The lines of features, under a head."""
-    written = io.StringIO()
-    lines = csv.writer(written, lineterminator="\n")
-    lines.writerow(CSV_COLUMNS)
-    for drift in features:
-        old = np.array([before for _, before, _ in drift.bins])
-        new = np.array([now for _, _, now in drift.bins])
-        psi = customary_psi(old, new) if old.any() and new.any() else None
-        where = (drift.feature, drift.stratum)
-        kinds = [alarm.kind for alarm in alarms if (alarm.feature, alarm.stratum) == where]
-        lists = [json.dumps(own) for own in (drift.missing, [*dict.fromkeys(kinds)], drift.bins)]
-        missing, raised, bins = lists
-        lines.writerow((*where, drift.kind, old.sum(), new.sum(), missing, psi, raised, bins))
-    return written.getvalue()
+def _order(drift: FeatureDrift) -> tuple[float, float]:
+    """Less for more evidence, -log10 of the smaller p-value, times the weight; then for a larger size."""
+    known = [p for p in (drift.p_changed, drift.p_material) if p is not None and not isnan(p)]
+    evidence = -log10(max(min(known, default=1.0), LEAST_P)) * drift.weight
+    size = drift.effects[0].value if drift.effects else 0.0
+    return -round(evidence, 6), 0.0 if isnan(size) else -abs(size)
 
 
 def customary_psi(old: Array, new: Array) -> float:

@@ -104,7 +104,7 @@ def _parted(feature: Feature) -> tuple[tuple[str, ...], Array]:
     words = feature.labels()
     if feature.kind == "category":
         return _parted_by_category(feature, words)
-    groups = np.array(feature.coarse)
+    groups = feature.groups
     used = np.flatnonzero([bool(word) for word in words])
     kept, renumbered = np.unique(groups[used], return_inverse=True)
     of_cells = np.zeros(CELLS, np.uint8)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import final
 
 import numpy as np
@@ -49,7 +50,8 @@ class Trail:
         self.kept.append([self.blocks, self.row, first])
         self.blocks += 1
         self.row = int(row)
-        self.latest = float(np.fmax(self.latest, last))
+        if isnan(self.latest) or last > self.latest:
+            self.latest = last
         if len(self.kept) > MOST_PLACES:
             half = MOST_PLACES // 2
             self.kept = self.kept[:half:2] + self.kept[half:]
@@ -196,7 +198,9 @@ class Sequence:
                 for kind, bettor in self.bettors.items()
             ]
             for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
-                self._come_to(end, kept, values)
+                self.kept[self.blocks % len(self.kept)] = kept
+                self.trail.add(*end)
+                self.values += values
                 for kind, bettor, gains in betting:
                     gain = next(gains)
                     if gain is not None and (features := bettor.step(gain)):
@@ -205,12 +209,6 @@ class Sequence:
                     self._tighten()
         self._ranked.clear()
         return crossed
-
-    def _come_to(self, end: list[float], kept: Array, values: Array) -> None:
-        """Take the next block, on which bets are made."""
-        self.kept[self.blocks % len(self.kept)] = kept
-        self.trail.add(*end)
-        self.values += values
 
     def _crossings(self, kind: str, bettor: Bettor, features: list[int]) -> list[Crossing]:
         """What alarms now, after which the features that may alarm again begin anew."""

@@ -14,15 +14,7 @@ from modelkit.drift.layout import differences
 from modelkit.drift.outputs import class_names, watched_outputs
 from modelkit.drift.repeats import check_shared
 from modelkit.drift.row_times import row_seconds
-from modelkit.drift.units import (
-    BATCH_UNIT,
-    CYCLES,
-    FEWEST_UNITS,
-    PERIODS,
-    columns_aside,
-    cycle_names,
-    of_call,
-)
+from modelkit.drift.units import BATCH_UNIT, CYCLES, FEWEST_UNITS, PERIODS, columns_aside, of_call
 from modelkit.errors import UsageError
 from modelkit.events import Advised, emit, wanted
 from modelkit.model.model import PLAIN, Model
@@ -74,7 +66,7 @@ class Sides:
         held: those of the reference.
         seconds: when each row of the reference was, float64 (n,); None where nothing was asked for.
         units: the number of each one's unit, int64 (n,).
-        cycle: the stratum of each that its time tells, (n,).
+        timed: whether times name the stratum, and no column.
         train_answers: a model's, by output.
         held_answers: those to the reference.
         class_names: of the model's probabilities.
@@ -84,7 +76,7 @@ class Sides:
     held: ColumnsByName
     seconds: Array | None = None
     units: Array | None = None
-    cycle: Array | None = None
+    timed: bool = False
     train_answers: ColumnsByName | None = None
     held_answers: ColumnsByName | None = None
     class_names: tuple[str, ...] = ()
@@ -105,7 +97,7 @@ def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
     if asked.unit is not None or asked.time is not None:
         sides = _marked(X, reference, asked)
     sides = _read(sides, asked)
-    _check_columns(sides, None if sides.cycle is not None else asked.stratum)
+    _check_columns(sides, None if sides.timed else asked.stratum)
     if reference is not None:
         check_shared(sides.train, sides.held)
     return sides
@@ -162,13 +154,14 @@ def _marked(X: Any, reference: Any, asked: Options) -> Sides:
         raise UsageError("with unit='batch' pass reference=, a list of batches")
     else:
         train, held = _halves(train, _marks(train, None, asked)[1], asked)
-    seconds, units, cycle = _marks(held, batches, asked)
+    seconds, units = _marks(held, batches, asked)
     if asked.ordered and seconds is not None and (np.diff(seconds) < 0).any():
         raise UsageError(
             f"the reference is not in the order of {asked.time!r}: sort it, or leave out "
             "ordered=True"
         )
-    return Sides(_stripped(train, asked), _stripped(held, asked), seconds, units, cycle)
+    timed = seconds is not None and asked.stratum in CYCLES and asked.stratum not in held
+    return Sides(_stripped(train, asked), _stripped(held, asked), seconds, units, timed)
 
 
 def _columns(X: Any, asked: Options) -> dict[str, Array]:
@@ -205,8 +198,8 @@ def _held(reference: Any, asked: Options) -> tuple[dict[str, Array], Array | Non
 
 def _marks(
     held: ColumnsByName, batches: Array | None, asked: Options
-) -> tuple[Array | None, Array | None, Array | None]:
-    """The time, the unit and the stratum of each row, as in `Sides`."""
+) -> tuple[Array | None, Array | None]:
+    """The time and the unit of each row, as in `Sides`."""
     absent = [name for name in asked.needed if name not in held]
     if absent:
         periods_too = "" if absent[0] == asked.time else "; a unit is also 'day', 'week' or 'batch'"
@@ -216,16 +209,13 @@ def _marks(
             feature=absent[0],
         )
     seconds = None if asked.time is None else row_seconds(held[asked.time], asked.time)
-    cycle = None
-    if seconds is not None and asked.stratum in CYCLES and asked.stratum not in held:
-        cycle = cycle_names(seconds, asked.stratum)
     units = batches
     if asked.unit is not None and batches is None:
         units = np.zeros(length(held), np.int64)
         parts = of_call(asked.unit, held.get(asked.unit), seconds, len(units))
         for number, part in enumerate(parts):
             units[part.rows] = number
-    return seconds, units, cycle
+    return seconds, units
 
 
 def _stripped(columns: dict[str, Array], asked: Options) -> dict[str, Array]:
@@ -260,11 +250,12 @@ def check_arguments(reference: Any, asked: Options) -> None:
         )
     if asked.model is not None and asked.scores is not None:
         raise UsageError("pass the model or its scores, not both")
-    _check_segments(asked.segments, asked)
-    _check_units(asked.unit, asked)
+    _check_segments(asked)
+    _check_units(asked)
 
 
-def _check_segments(names: Sequence[str], asked: Options) -> None:
+def _check_segments(asked: Options) -> None:
+    names = asked.segments
     if isinstance(names, str):
         raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
     if names and asked.stratum is not None:
@@ -279,7 +270,8 @@ def _check_segments(names: Sequence[str], asked: Options) -> None:
         )
 
 
-def _check_units(unit: str | None, asked: Options) -> None:
+def _check_units(asked: Options) -> None:
+    unit = asked.unit
     if unit is None:
         return
     if unit in PERIODS and asked.time is None:

@@ -62,7 +62,7 @@ def most_units(features: int) -> int:
 
 def group_table(features: Sequence[Feature]) -> Array:
     """For each feature the group of each cell, int64 (d, 67)."""
-    return np.array([feature.coarse for feature in features], np.int64)
+    return np.array([feature.groups for feature in features], np.int64)
 
 
 def shares_of(counts: Array, table: Array) -> Array:

@@ -6,8 +6,10 @@ They are for readers who are no statisticians. Nothing here is escaped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from math import floor, isfinite, log10
 
+from modelkit.drift.effects import largest_move
 from modelkit.drift.row_times import second_text
 from modelkit.drift.values import Alarm, Effect, FeatureDrift, Performance, SegmentDrift
 
@@ -24,6 +26,29 @@ CHANGES = {
     "material": "differs from the reference by more than the tolerance",
     "performance": "shows that the model has become worse, by more than the tolerance",
 }
+SERIOUS = ("performance", "material", "changed")  # the most serious first
+FIND_OUT = (
+    "find out where these values come from: a new source, another unit or default, or other "
+    "customers. If it is a fault, repair it. If the world has changed, measure the model on recent "
+    "labels, and retrain it or take a new reference."
+)
+ADVICE = {
+    "changed": (
+        "Look at it when there is time: this kind of alarm also finds changes that are too small "
+        "to matter."
+    ),
+    "material": f"F{FIND_OUT[1:]}",
+    "performance": (
+        "Measure the model on recent labels; go back to the version before, or retrain it."
+    ),
+}
+NO_ALARM = "No alarm was raised in this span"  # its rows may differ all the same
+CELL_WORDS = {
+    "(missing)": "missing values",
+    "(new)": "categories that training did not know",
+    "(other)": "all rarer categories",
+}
+NOUNS = {"time": "times", "text": "lengths"}
 
 
 # Names and numbers.
@@ -199,11 +224,9 @@ def segments_text(group: Sequence[SegmentDrift], alpha: float) -> str:
 
 
 def grouped(segments: Sequence[SegmentDrift]) -> list[list[SegmentDrift]]:
-    """The segments of each feature and column."""
-    groups: dict[tuple[str, str], list[SegmentDrift]] = {}
-    for drift in segments:
-        groups.setdefault((drift.feature, drift.by), []).append(drift)
-    return [*groups.values()]
+    """The segments of each feature and column, which stand together."""
+    groups = groupby(segments, key=lambda drift: (drift.feature, drift.by))
+    return [[*group] for _, group in groups]
 
 
 def figures(performance: Performance) -> Iterator[tuple[str, tuple[float, float, float], str]]:
@@ -222,3 +245,155 @@ def performance_text(performance: Performance) -> str:
     if performance.unsupported is not None:
         parts.append(f"estimates not to be relied on: {performance.unsupported}")
     return "; ".join(parts) or "nothing known of the performance"
+
+
+# The first sentence, and what to do.
+
+
+def headline(
+    alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, rows: int, alpha: float
+) -> str:
+    """What changed, since when and by how much; or that there is no alarm.
+
+    `features` are in the order of their rank.
+    """
+    if alarms:
+        return _alarms_sentence(alarms, features, kind)
+    counted = count_of(rows, "row")
+    if kind != "span":
+        nothing = f"Nothing in {counted} shows that they differ from before."
+        return f"No alarm. {nothing if rows else 'No rows have come yet.'}"
+    differ = _differing(features, alpha)
+    if differ is None:
+        return f"{NO_ALARM}. Its {counted} are described, not tested{_and_most(features)}."
+    if not differ:
+        return f"{NO_ALARM}. Nothing in its {counted} shows that they differ from before."
+    names = listed([*map(name_of, differ)])
+    verb = "differs" if len(differ) == 1 else "differ"
+    so = f"{verb} from the reference in its {counted}{_and_most(differ)}"
+    return f"{NO_ALARM}, but {names} {so}."
+
+
+def _alarms_sentence(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
+    first = _most_serious(alarms, features)
+    drift = next((own for own in features if name_of(own) == name_of(first)), None)
+    what = f"{name_of(first)} {change_text(first)}"
+    if first.kind == "performance":
+        than = "than the alarm before showed" if first.again else "by more than the tolerance"
+        what = f"The model has become worse, {than}"
+    since = "" if kind == "batch" else f", since {since_text(first)}"
+    sentences = [f"{what}{since}: {_how_much(first, drift, kind)}."]
+    if kind == "stream" and drift is not None and _is_over(drift):
+        sentences.append("Its latest rows show no difference any more.")
+    others = [name for name in dict.fromkeys(map(name_of, alarms)) if name != name_of(first)]
+    if others:
+        verb = "has" if len(others) == 1 else "have"
+        sentences.append(f"{listed(others)} {verb} an alarm too.")
+    most = _most_moved(features) if kind == "span" else None
+    if most is not None and most.feature != first.feature:
+        moved = f"{name_of(most)} moved most: {move_text(most, kind)}"
+        sentences.append(f"Of all features, {moved}.")
+    return " ".join(sentences)
+
+
+def _most_serious(alarms: Sequence[Alarm], features: Sequence[FeatureDrift]) -> Alarm:
+    """The alarm of the most serious kind, of the feature that ranks first, the latest.
+
+    Alarms of features whose rows are like the reference by now come after all others.
+    """
+    known = {name_of(drift): (_is_over(drift), rank) for rank, drift in enumerate(features)}
+
+    def order(alarm: Alarm) -> tuple[bool, int, int]:
+        over, rank = known.get(name_of(alarm), (False, len(known)))
+        return over, SERIOUS.index(alarm.kind), rank
+
+    return min(reversed(alarms), key=order)
+
+
+def _is_over(drift: FeatureDrift) -> bool:
+    """Whether the latest rows of a feature show no difference."""
+    return bool(drift.rows and drift.effects and drift.effects[0].low <= 0)
+
+
+def _how_much(alarm: Alarm, drift: FeatureDrift | None, kind: str) -> str:
+    """How far the feature of an alarm is from the reference now, in shares of rows if known."""
+    if alarm.effect is not None and alarm.kind == "performance":
+        loss = f"the mean loss is {alarm.effect.value:.3g}"
+        labels = "" if alarm.rows is None else count_of(alarm.rows, "labelled row")
+        return f"{loss} of the {labels} until then" if labels else loss
+    move = None if drift is None else move_text(drift, kind)
+    if move is not None:
+        return move
+    return "by how much is not known" if alarm.effect is None else f"{alarm.effect} at the alarm"
+
+
+def _differing(features: Sequence[FeatureDrift], alpha: float) -> list[FeatureDrift] | None:
+    """The features that differ by the tests of a span; None without tests."""
+    tested = [(own, own.p_changed) for own in features if own.p_changed is not None]
+    return [own for own, p in tested if p <= alpha] if tested else None
+
+
+def is_calm(features: Sequence[FeatureDrift], kind: str, alpha: float) -> bool:
+    """Whether rows without an alarm are like the reference; those of a span may have had theirs."""
+    return kind != "span" or _differing(features, alpha) == []
+
+
+def advice(
+    alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, alpha: float, checks: int
+) -> str:
+    """What to do."""
+    counted = count_of(checks, "data check")
+    if alarms:
+        first = _most_serious(alarms, ())
+        steps = ADVICE[first.kind]
+        if first.unit is not None and first.kind == "changed":
+            steps = f"Look at its size, for small changes are found too. If it matters: {FIND_OUT}"
+        return f"What to do: {steps}" + (f" Begin with {counted} below." if checks else "")
+    if not is_calm(features, kind, alpha):
+        return (
+            "What to do: read the report of the whole stream. Its alarm may have come before this "
+            "span, and of one change there is one alarm of each kind."
+        )
+    if not checks:
+        return "Nothing needs to be done. That does not prove that nothing changed."
+    return (
+        f"Read {counted} below: they raise no alarm, and may matter. No alarm does not prove that "
+        "nothing changed."
+    )
+
+
+# How far rows moved.
+
+
+def move_text(drift: FeatureDrift, kind: str) -> str | None:
+    """The rows whose share moved most, in words, and of which rows; None where it is not known.
+
+    Shares have as many digits as they need.
+    """
+    move = largest_move(drift)
+    if move is None:
+        return None
+    latest = "latest " if kind == "stream" else ""
+    rows = f"the {latest}{count_of(drift.rows, 'row')}" if drift.rows else "the rows of the alarm"
+    old, new = percent(move.old), percent(move.new)
+    if old == new:
+        old, new = f"{100 * move.old:.3g} %", f"{100 * move.new:.3g} %"
+    if old == new:
+        return f"no share of {rows} differs by more than 0.1 %"
+    which = CELL_WORDS.get(move.label, f'those with "{move.label[:40]}"')
+    if move.until:
+        which = f"{NOUNS.get(drift.kind, 'values')} up to {move.label.replace('T', ' ')}"
+    return f"{which} went from {old} to {new} of {rows}"
+
+
+def _most_moved(features: Sequence[FeatureDrift]) -> FeatureDrift | None:
+    """The feature of a span whose rows moved most; None where none did."""
+    moves = [(move.size, own) for own in features if own.rows and (move := largest_move(own))]
+    size, drift = max(moves, key=lambda pair: pair[0], default=(0.0, None))
+    return drift if size else None
+
+
+def _and_most(features: Sequence[FeatureDrift]) -> str:
+    """How far the rows of the feature moved that moved most."""
+    most = _most_moved(features)
+    return "" if most is None else f": of {name_of(most)}, {move_text(most, 'span')}"

@@ -8,8 +8,8 @@ from helpers.units import evidence, shares_of_days, some_units, units_of
 from scipy.stats import binomtest, kstest
 
 import modelkit as mk
+from modelkit.drift.batch import permuted
 from modelkit.drift.open_unit import TRAIL
-from modelkit.drift.permutation import permuted
 from modelkit.drift.unit_ranks import RECENT_UNITS
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, most_units
 

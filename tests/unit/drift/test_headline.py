@@ -9,8 +9,9 @@ import pytest
 from helpers.flights import flights
 
 import modelkit as mk
-from modelkit.drift import headline, words
+from modelkit.drift import words
 from modelkit.drift.charts import timeline
+from modelkit.drift.effects import largest_move
 from modelkit.drift.values import Alarm, Effect, FeatureDrift
 
 FEATURE = FeatureDrift(
@@ -46,7 +47,7 @@ ASKED = 1_388_534_400.0  # 2014-01-01
 
 
 def sentence(*alarms, features=(FEATURE,), kind="stream"):
-    return headline.headline(alarms, features, kind, 1000, 0.01)
+    return words.headline(alarms, features, kind, 1000, 0.01)
 
 
 def test_the_sentence_says_what_since_when_and_by_how_much():
@@ -107,13 +108,14 @@ def test_the_size_is_that_of_the_rows_now_and_says_of_which():
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (0.17, 0.30, "b went from 17 % to 30 % of the rows"),
-        (0.1712, 0.1741, "b went from 17.1 % to 17.4 % of the rows"),
-        (0.17121, 0.17123, "no share of the rows differs by more than 0.1 %"),
+        (0.17, 0.30, 'those with "b" went from 17 % to 30 % of the 1,000 rows'),
+        (0.1712, 0.1741, 'those with "b" went from 17.1 % to 17.4 % of the 1,000 rows'),
+        (0.17121, 0.17123, "no share of the 1,000 rows differs by more than 0.1 %"),
     ],
 )
 def test_no_share_goes_from_a_number_to_the_same(old, new, said):
-    assert headline.Move("b", old, new).text("the rows") == said
+    drift = replace(FEATURE, kind="category", cells=(("b", old, new),))
+    assert words.move_text(drift, "batch") == said
 
 
 def test_an_alarm_that_is_over_comes_after_others_and_the_latest_of_a_feature_first():
@@ -140,24 +142,21 @@ def test_missing_values_and_categories_are_named():
     gone = replace(
         FEATURE, cells=(("up to 1", 0.6, 0.4), ("above 1", 0.4, 0.3), ("(missing)", 0.0, 0.3))
     )
-    assert (
-        headline.move_text(gone, "span") == "missing values went from 0 % to 30 % of the 1,000 rows"
-    )
+    assert words.move_text(gone, "span") == "missing values went from 0 % to 30 % of the 1,000 rows"
     cells = (("JFK", 0.5, 0.2), ("LGA", 0.5, 0.4), ("(new)", 0.0, 0.4))
     ports = replace(FEATURE, kind="category", cells=cells)
-    assert headline.largest_move(ports).which == "categories that training did not know"
+    assert words.move_text(ports, "span").startswith("categories that training did not know went")
     ports = replace(FEATURE, kind="category", cells=cells[:2])
-    assert headline.largest_move(ports) == ('those with "JFK"', 0.5, 0.2)
+    assert largest_move(ports) == ("JFK", 0.5, 0.2, False)
     day = (("up to 2013-01-02T10:00", 0.5, 0.1), ("above 2013-01-02T10:00", 0.5, 0.9))
-    assert "times up to 2013-01-02 10:00" in str(
-        headline.largest_move(replace(FEATURE, kind="time", cells=day))
-    )
-    assert headline.largest_move(replace(FEATURE, cells=())) is None
+    timed = replace(FEATURE, kind="time", cells=day)
+    assert words.move_text(timed, "span").startswith("times up to 2013-01-02 10:00 went")
+    assert largest_move(replace(FEATURE, cells=())) is None
 
 
 def test_advice_goes_by_the_most_serious_alarm():
     def advice(alarms, checks):
-        return headline.advice(alarms, (), "stream", 0.01, checks)
+        return words.advice(alarms, (), "stream", 0.01, checks)
 
     assert "source" in advice([ALARM, replace(ALARM, kind="material")], 0)
     day = replace(ALARM, unit="day 2014-01-01")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.units import kept, some_units
 
-from modelkit.drift.permutation import permuted
+from modelkit.drift.batch import permuted
 
 
 @pytest.mark.parametrize("k", [1, 3])

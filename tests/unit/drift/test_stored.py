@@ -99,7 +99,7 @@ def test_bytes_that_are_no_profile_are_refused():
         lambda a: a["layout"]["strata"].append("b"), lambda a: a.update(rows="many"), lambda a: a.update(ordered=1),
         lambda a: a["layout"].update(strata=[1]), lambda a: of(a)[0].update(stride="2"),
         *[partial(edged, edges) for edges in ([1.0] * 64, [1.0, 0.0], [float("nan")])],
-        lambda a: of(a)[0].update(coarse=[99] * CELLS), lambda a: of(a)[0].update(coarse=[0]),
+        lambda a: of(a)[0].update(coarse="g" * CELLS), lambda a: of(a)[0].update(coarse="0"),
         lambda a: a.update(baseline={"n": 1, "total": 0.0, "squares": 0.0, "binary": "yes"}),
     ]  # fmt: skip
     hostile = [
