@@ -132,7 +132,7 @@ def test_a_profile_of_the_training_rows_goes_with_a_model_that_drops_some(frame,
     with opened(source, rows, tmp_path, profile=profile) as model:
         watched = mk.Monitor(model)
         watched.predict(rows)
-        assert watched.detector.profile.sources() == ["a", "cat", "b"]
+        assert watched.detector.profile.layout.sources() == ["a", "cat", "b"]
         assert sum(feature.weight for feature in watched.detector.profile.features) == 1
         with pytest.raises(UsageError, match="it lacks"):
             mk.Monitor(model, mk.Profile.fit(rows.rename(columns={"a": "text2"})))
