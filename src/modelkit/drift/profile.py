@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -306,6 +307,10 @@ class Profile(Reference):
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
         arrays: dict[str, Array] = {}
         about = freeze(self, arrays)
+        features = about["layout"]["features"]
+        arrays["edges"] = np.array([edge for own in features for edge in own["edges"]], np.float64)
+        for own in features:  # as text they would take thrice the bytes
+            own["edges"] = len(own["edges"])
         narrow = {path: _narrow(array) for path, array in arrays.items()}
         return pack(PROFILE_SCHEMA, about, narrow)
 
@@ -316,6 +321,9 @@ class Profile(Reference):
         with reading("profile"):
             wide = {path: _wide(array) for path, array in arrays.items()}
             values = thaw(None, about, wide)
+            edges = iter(wide["edges"].tolist())
+            for own in values["layout"]["features"]:
+                own["edges"] = [*islice(edges, own["edges"])]
             profile = fields.read_object(Profile, values, "profile")
             _check_whole(profile)
         return profile

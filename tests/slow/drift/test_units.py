@@ -186,4 +186,4 @@ def test_a_state_does_not_grow_with_the_units():
             detector.update({"x": rng.normal(size=5)})
         sizes.append(len(detector.state()))
     assert abs(sizes[1] - sizes[0]) < 2000  # numbers have more digits
-    assert len(detector._tracker.units.recent()[0]) == RECENT_UNITS
+    assert len(detector._tracker.units.sequence.recent()) == RECENT_UNITS
