@@ -321,9 +321,12 @@ class Profile(Reference):
         with reading("profile"):
             wide = {path: _wide(array) for path, array in arrays.items()}
             values = thaw(None, about, wide)
-            edges = iter(wide["edges"].tolist())
-            for own in values["layout"]["features"]:
-                own["edges"] = [*islice(edges, own["edges"])]
+            features, edges = values["layout"]["features"], wide["edges"].tolist()
+            if sum(own["edges"] for own in features) != len(edges):
+                raise ValueError(f"its features have others than {len(edges)} edges")
+            rest = iter(edges)
+            for own in features:
+                own["edges"] = [*islice(rest, own["edges"])]
             profile = fields.read_object(Profile, values, "profile")
             _check_whole(profile)
         return profile

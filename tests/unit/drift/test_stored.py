@@ -2,7 +2,6 @@
 
 import pickle
 import warnings
-from functools import partial
 
 import numpy as np
 import pytest
@@ -59,10 +58,6 @@ def of(about):
     return about["layout"]["features"]
 
 
-def edged(edges, about):
-    of(about)[0].update(edges=edges)
-
-
 def changed(profile, counts=0, **arrays):
     import io
 
@@ -98,11 +93,13 @@ def test_bytes_that_are_no_profile_are_refused():
         lambda a: of(a)[0].update(more=1),
         lambda a: a["layout"]["strata"].append("b"), lambda a: a.update(rows="many"), lambda a: a.update(ordered=1),
         lambda a: a["layout"].update(strata=[1]), lambda a: of(a)[0].update(stride="2"),
-        *[partial(edged, edges) for edges in ([1.0] * 64, [1.0, 0.0], [float("nan")])],
         lambda a: of(a)[0].update(coarse="g" * CELLS), lambda a: of(a)[0].update(coarse="0"),
         lambda a: a.update(baseline={"n": 1, "total": 0.0, "squares": 0.0, "binary": "yes"}),
     ]  # fmt: skip
+    edges = np.concatenate([feature.edges for feature in profile.features])
     hostile = [
+        *[changed(profile, edges=odd) for odd in (edges[:-1], np.append(edges, 9), edges[::-1], edges * np.nan)],
+        changed(profile, edges=None), changed(profile, edges=edges.reshape(1, -1)), changed(profile, edges=objects),
         b"", b"PK\x03\x04", data[:100], data[: len(data) // 2], pickle.dumps(1), rng().bytes(500),
         changed(profile, objects), changed(profile, None), changed(profile, -profile.counts),
         changed(profile, profile.counts[:, :, :60]), changed(profile, profile.counts / 2),
