@@ -184,6 +184,17 @@ def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, 
     return about, arrays
 
 
+def narrow(array: Array) -> Array:
+    """Counts as uint32, where they fit."""
+    small = array.dtype == np.int64 and 0 <= array.min(initial=0) <= array.max(initial=0) < 1 << 32
+    return array.astype(np.uint32) if small else array
+
+
+def wide(array: Array) -> Array:
+    """The inverse of `narrow`."""
+    return array.astype(np.int64) if array.dtype == np.uint32 else array
+
+
 @contextmanager
 def reading(what: str) -> Iterator[None]:
     """Raise PackageError for all that goes wrong when what was unpacked is read as a `what`."""

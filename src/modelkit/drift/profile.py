@@ -16,7 +16,7 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.npz import MEDIA_TYPE
 from modelkit.drift import fit
 from modelkit.drift.cells import CELLS, COARSE_CELLS, Feature
-from modelkit.drift.codec import freeze, pack, reading, thaw, unpack
+from modelkit.drift.codec import freeze, narrow, pack, reading, thaw, unpack, wide
 from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.layout import Layout
@@ -311,17 +311,17 @@ class Profile(Reference):
         arrays["edges"] = np.array([edge for own in features for edge in own["edges"]], np.float64)
         for own in features:  # as text they would take thrice the bytes
             own["edges"] = len(own["edges"])
-        narrow = {path: _narrow(array) for path, array in arrays.items()}
-        return pack(PROFILE_SCHEMA, about, narrow)
+        small = {path: narrow(array) for path, array in arrays.items()}
+        return pack(PROFILE_SCHEMA, about, small)
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
         """The inverse of `to_bytes`. Raises PackageError for anything else."""
         about, arrays = unpack(PROFILE_SCHEMA, data, "profile")
         with reading("profile"):
-            wide = {path: _wide(array) for path, array in arrays.items()}
-            values = thaw(None, about, wide)
-            features, edges = values["layout"]["features"], wide["edges"].tolist()
+            known = {path: wide(array) for path, array in arrays.items()}
+            values = thaw(None, about, known)
+            features, edges = values["layout"]["features"], known["edges"].tolist()
             if sum(own["edges"] for own in features) != len(edges):
                 raise ValueError(f"its features have others than {len(edges)} edges")
             rest = iter(edges)
@@ -346,17 +346,6 @@ class Profile(Reference):
             f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"
         )
-
-
-def _narrow(array: Array) -> Array:
-    """Counts as uint32, where they fit."""
-    small = array.dtype == np.int64 and 0 <= array.min(initial=0) <= array.max(initial=0) < 1 << 32
-    return array.astype(np.uint32) if small else array
-
-
-def _wide(array: Array) -> Array:
-    """The inverse of `_narrow`."""
-    return array.astype(np.int64) if array.dtype == np.uint32 else array
 
 
 def _check_whole(profile: Profile) -> None:
