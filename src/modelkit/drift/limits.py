@@ -225,6 +225,7 @@ class Band(Limits):
         groups = group_table(features)[:, :, None] == np.arange(BAND_GROUPS)
         self._groups = groups.astype(np.float32)  # exact: a block has 32 rows
         self._reference = (reference[:, None, :] @ groups.astype(np.float64))[:, 0]
+        self._tables = np.array([scores(own / max(own.sum(), 1))[0] for own in self._reference])
         self._tolerances = tolerances
         deltas = np.maximum(levels * self.spared / TRIED, LEAST_DELTA)
         bounds = zip(self._reference, tolerances.tolist(), deltas, strict=True)
@@ -274,7 +275,7 @@ class Band(Limits):
         if not total:
             return None
         limit = self.first[j]
-        if (self._table(j) @ (counts / total) > limit).any():
+        if (self._tables[j] @ (counts / total) > limit).any():
             limit = np.minimum(self.limits[j], self._shown(j, counts))
         return limit if (self.limits[j] - limit > self._tolerances[j]).any() else None
 
@@ -282,16 +283,12 @@ class Band(Limits):
         counts: Array = recent.sum(axis=0, dtype=np.int64) @ self._groups[j]
         return counts
 
-    def _table(self, j: int) -> Array:
-        """The scores (36, 16) of a feature."""
-        return scores(self._reference[j] / self._reference[j].sum())[0]
-
     def _shown(self, j: int, counts: Array) -> Array:
         """How far rows with counts (16,) are from the reference, and no less than the first limits."""
         first: Array = self.first[j]
         if counts.sum() < 2:
             return first
-        beyond = shown(self._table(j), counts, float(self._tolerances[j]))
+        beyond = shown(self._tables[j], counts, float(self._tolerances[j]))
         limit: Array = np.maximum(first, beyond)
         return limit
 
