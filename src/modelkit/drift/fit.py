@@ -52,16 +52,7 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
     made.inputs(sides.train)
     served, fitted = _answers(made, sides, asked)
     made.check_names()
-    layout = Layout(
-        features=tuple(made.features),
-        bases=tuple(made.bases),
-        strata=(),
-        stratum=asked.stratum,
-        timed=sides.timed,
-        unit=asked.unit,
-        time=asked.time,
-        class_names=sides.class_names,
-    )
+    layout = _layout_of(made, sides, asked)
     strata, member = _strata_of(layout, sides)
     columns = expand({**sides.held, **output_columns(served)}, layout.bases)
     cells = layout.cells(columns, length(sides.held))
@@ -69,9 +60,7 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
     cells[np.ix_(fitted, outputs)] = ABSENT
     features, thinned = _apart(layout.features, cells, member, asked)
     counts = count_by(thinned, member, len(strata))
-    sparse = sparse_text(features, counts)
-    if sparse is not None and wanted(Advised):
-        emit(Advised(sparse))
+    _advise_of_sparse(features, counts)
     inputs = {each.name: columns[each.name] for each in features if not each.output}
     return {
         "layout": replace(layout, strata=strata, features=shared_weights(features)),
@@ -85,6 +74,27 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
         "segments": fit_segments(asked.segments, features, cells, sides.seconds),
         **fit_labels(served, len(cells), made.share_of(TARGET), asked),
     }
+
+
+def _layout_of(made: Fitting, sides: Sides, asked: Options) -> Layout:
+    """Where rows belong, without strata yet."""
+    return Layout(
+        features=tuple(made.features),
+        bases=tuple(made.bases),
+        strata=(),
+        stratum=asked.stratum,
+        timed=sides.timed,
+        unit=asked.unit,
+        time=asked.time,
+        class_names=sides.class_names,
+    )
+
+
+def _advise_of_sparse(features: Sequence[Feature], counts: Array) -> None:
+    """An event for the log where the counts are of too few rows."""
+    sparse = sparse_text(features, counts)
+    if sparse is not None and wanted(Advised):
+        emit(Advised(sparse))
 
 
 # Features.
