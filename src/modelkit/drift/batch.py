@@ -327,7 +327,6 @@ def _standardised(units: Array) -> Array:
     """
     scores = unit_scores(units)
     centred = scores - scores.mean(axis=0)
-    centred[:, ~units[0].any(axis=1)] = 0
     spread = np.sqrt((centred**2).mean(axis=0))
     found: Array = centred / np.where(spread > TIE, spread, np.inf)
     return found

@@ -19,7 +19,9 @@ def test_workers_share_a_day_by_tallies_and_merge_no_states_of_units(profile):
     alone = mk.Detector(profile, alpha=0.05)
     tally = mk.types.Tally.total([profile.tally(rows.iloc[i::3]) for i in range(3)])
     tested = alone.test(rows)
-    assert [f.p_changed for f in alone.test(tally).features] == [f.p_changed for f in tested.features]
+    assert [f.p_changed for f in alone.test(tally).features] == [
+        f.p_changed for f in tested.features
+    ]
     with pytest.raises(UsageError, match=r"Profile\.tally, whose tallies add up"):
         mk.Detector.merge(profile, [alone.state()])
 
