@@ -123,7 +123,9 @@ def of_open_unit(trackers: Sequence[Tracker]) -> DriftReport:
 def _check_fits(profile: Profile, tally: Tally) -> None:
     """Raise UsageError for counts of another profile, or that no rows give, as in foreign bytes."""
     if tally.profile != profile.digest:
-        raise UsageError("this is a tally of another profile; the counts would not mean the same")
+        raise UsageError(
+            "this is a tally of another profile: count the rows by tally() of this one"
+        )
     if not tally.groups:
         raise UsageError("there are no rows to test")
     strata, features, _ = profile.counts.shape

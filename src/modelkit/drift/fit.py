@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -111,10 +112,10 @@ class Fitting:
         odd = {
             name: weight
             for name, weight in asked.importance.items()
-            if not 0 <= weight < float("inf")
+            if not isinstance(weight, Real) or not 0 <= weight < float("inf")
         }
         if odd:
-            raise UsageError(f"an importance is a number from 0; got {odd}")
+            raise UsageError(f"an importance is a number, 0 or more; got {odd}")
         self.features: list[Feature] = []
         self.bases: list[Basis] = []
         self._asked = asked
