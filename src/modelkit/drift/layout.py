@@ -100,7 +100,7 @@ class Layout:
         lengths = {len(column): name for name, column in columns.items()}
         if len(lengths) > 1:
             raise UsageError(f"rows and scores have different lengths, such as {lengths}")
-        n = max(lengths.values(), default=0)
+        n = max(lengths, default=0)
         seconds = self._seconds(columns, at, n)
         strata = self._stratum_numbers(columns, seconds)
         units = None
