@@ -122,7 +122,7 @@ def _calibration(
         parts = brier_parts(told, came, answered.weight)
     except Undefined:
         return (), None
-    return reliability_bins(told, came, answered.weights, answered.clusters, level), parts
+    return reliability_bins(told, came, answered.weight, answered.clusters, level), parts
 
 
 def _notes(answered: Answered, units: int) -> tuple[str, ...]:
