@@ -52,14 +52,6 @@ class Measured:
     bias: float = 0.0
 
 
-def units_of(n: int, clusters: Array | None) -> int:
-    """How many independent observations n rows are: the number of clusters, where there are some.
-
-    `clusters` are numbers from 0 on, shape (n,).
-    """
-    return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
-
-
 def standard_error(influence: Array, clusters: Array | None = None) -> float | None:
     """The standard error of a figure from the influence of its rows, shape (n,).
 

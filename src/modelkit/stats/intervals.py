@@ -58,14 +58,6 @@ def student_of_size(value: float, error: float, units: float, level: float = LEV
     return exp(low), exp(high) if high < LARGEST_LOG else inf
 
 
-def student_of_correlation(
-    value: float, error: float, units: float, level: float = LEVEL_95
-) -> Interval:
-    """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
-    low, high = student_of_share((1 + value) / 2, error / 2, units, level)
-    return 2 * low - 1, 2 * high - 1
-
-
 def student_in(
     domain: Domain, value: float, error: float, units: float, level: float = LEVEL_95
 ) -> Interval:
@@ -73,7 +65,9 @@ def student_in(
     if domain == "share":
         return student_of_share(value, error, units, level)
     if domain == "correlation":
-        return student_of_correlation(value, error, units, level)
+        # Of Fisher's z.
+        low, high = student_of_share((1 + value) / 2, error / 2, units, level)
+        return 2 * low - 1, 2 * high - 1
     if domain == "size":
         return student_of_size(value, error, units, level)
     if domain == "explained":
