@@ -84,7 +84,9 @@ def of_tally(tracker: Tracker, tally: Tally) -> DriftReport:
 def _check_fits(profile: Profile, tally: Tally) -> None:
     """Raise UsageError for counts of another profile, or that no rows give, as in foreign bytes."""
     if tally.profile != profile.digest:
-        raise UsageError("this is a tally of another profile; the counts would not mean the same")
+        raise UsageError(
+            "this is a tally of another profile: count the rows by tally() of this one"
+        )
     if not tally.groups:
         raise UsageError("there are no rows to test")
     strata, features, _ = profile.counts.shape
@@ -206,11 +208,7 @@ def exact_p(
     rng = np.random.default_rng(seed)
     p = [
         exact_test(
-            counts[s, j],
-            profile.counts[s, j],
-            "anderson_darling" if profile.features[j].ordered else "chi_square",
-            rng,
-            draws,
+            counts[s, j], profile.counts[s, j], rng, draws, ordered=profile.features[j].ordered
         )
         for s, j in places.tolist()
     ]

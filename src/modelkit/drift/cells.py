@@ -23,6 +23,7 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import FeatureKind, as_numbers, as_strings, as_texts
 from modelkit.signature.cast import F4
+from modelkit.stats.ranks import midranks
 
 CELLS = 67
 ABSENT = 255  # the code of a value that was not observed
@@ -322,7 +323,6 @@ def coarsen(counts: Array) -> str:
     Missing values have the last to themselves.
     """
     inner = counts[:GONE]
-    middle = np.cumsum(inner) - inner / 2
     last = COARSE_CELLS - 1
-    group = np.minimum(middle / max(inner.sum(), 1) * last, last - 1)
+    group = np.minimum(midranks(inner) / max(inner.sum(), 1) * last, last - 1)
     return "".join(f"{own:x}" for own in [*group.astype(int).tolist(), last])

@@ -53,15 +53,15 @@ def freeze(value: Any, arrays: Arrays, path: str = "") -> Any:
 def thaw(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str = "") -> Any:
     """The inverse of `freeze`.
 
-    Objects are filled in place. Plain values, and arrays in their shape and type, must be those of
-    `fresh`, but for an array without rows, which may have any number of them (and integers of any
-    size), and for None, which may be any value.
+    Objects are filled in place. Plain values, and arrays in their shape and type, must fit `fresh`.
+    An array without rows in `fresh` stands for any number of rows (and integers of any size), and
+    None for any value.
 
     Args:
         fresh: what was made with the same arguments as the value that was frozen.
         plain: what `freeze` gave.
         arrays: the arrays by their path.
-        path: that of the value.
+        path: the path of the value.
 
     Raises ValueError for what does not fit.
     """
@@ -168,8 +168,11 @@ def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> 
 def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, Any], Arrays]:
     """The values and arrays that were packed.
 
-    Raises PackageError for bytes of another schema, and for bytes that `pack` did not make.
+    Raises PackageError for bytes of another schema, and for bytes that `pack` did not make; TypeError
+    for anything but bytes.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"a {what} is bytes, not {type(data).__name__}")
     try:
         arrays = unpack_arrays(data)
         text = arrays.pop("about").tobytes().decode()
@@ -179,7 +182,7 @@ def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, 
         raise PackageError(f"this is not a {what}: {error}") from error
     if found != schema:
         raise PackageError(
-            f"this is not a {what} of {schema}, but of {found!r}; it was made by another version"
+            f"this is not a {what} of {schema}: the bytes are of {found!r}, another kind or version"
         )
     return about, arrays
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -50,7 +51,7 @@ class Options:
 
     @property
     def needed(self) -> list[str]:
-        """The columns that tell times and units."""
+        """The columns with times and units."""
         return columns_aside(self.time, self.unit)
 
     @property
@@ -65,7 +66,7 @@ class Options:
 
     @property
     def aside(self) -> list[str]:
-        """The columns that are no features."""
+        """The columns with strata, times and units, which are not features."""
         return [name for name in (self.stratum, *self.needed) if name is not None]
 
 
@@ -75,12 +76,12 @@ class Sides:
 
     Args:
         train: the columns of the training rows.
-        held: those of the reference.
+        held: the columns of the reference.
         seconds: when each row of the reference was, float64 (n,); None where nothing was asked for.
-        units: the number of each one's unit, int64 (n,).
+        units: the number of the unit of each row, int64 (n,).
         timed: whether times name the stratum, and no column.
-        train_answers: a model's, by output.
-        held_answers: those to the reference.
+        train_answers: the answers of a model to the training rows, by output.
+        held_answers: its answers to the reference.
         class_names: of the model's probabilities.
     """
 
@@ -101,7 +102,7 @@ def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
 
     Raises:
         UsageError: for arguments that do not go together, columns that are absent, ambiguous or
-            differ, values that are no times, and too few rows.
+            differ, values that are not times, and too few rows.
         SignatureError: for rows that cannot be read.
     """
     check_arguments(reference, asked)
@@ -253,6 +254,10 @@ def check_arguments(reference: Any, asked: Options) -> None:
                 "a Profile describes the answers of one version, and a Rollout has several: pass the "
                 "Model of one, as registry.load(name, version) gives it"
             )
+    for name in ("stratum", "unit", "time"):
+        column = getattr(asked, name)
+        if column is not None and not isinstance(column, str):
+            raise UsageError(f"{name}= is the name of one column, a string; got {column!r:.80}")
     labelled = asked.labels is not None or asked.losses is not None
     if asked.positive is not None and asked.labels is None:
         raise UsageError("positive= is for estimates that labels= calibrates: pass both")
@@ -262,14 +267,22 @@ def check_arguments(reference: Any, asked: Options) -> None:
         )
     if asked.model is not None and asked.scores is not None:
         raise UsageError("pass the model or its scores, not both")
+    _check_features(asked)
+    _check_segments(asked)
+    _check_units(asked)
+
+
+def _check_features(asked: Options) -> None:
     for what, names in (("text", asked.text), ("segments", asked.segments)):
         if isinstance(names, str):
             raise UsageError(f"{what} is a sequence of columns; pass ({names!r},)")
-    odd = {name: own for name, own in asked.importance.items() if not 0 <= own < float("inf")}
+    odd = {
+        name: weight
+        for name, weight in asked.importance.items()
+        if not isinstance(weight, Real) or not 0 <= weight < float("inf")
+    }
     if odd:
-        raise UsageError(f"an importance is a number from 0; got {odd}")
-    _check_segments(asked)
-    _check_units(asked)
+        raise UsageError(f"an importance is a number, 0 or more; got {odd}")
 
 
 def _check_segments(asked: Options) -> None:
