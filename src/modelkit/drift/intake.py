@@ -29,10 +29,11 @@ from modelkit.signature.cast import F4, F8
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
-MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
+MOST_WAITING = 32  # steps that may wait for calls to do them
 MOST_BUFFERED = 1 << 14  # rows that may wait; a call that finds more does steps
 COUNTED_AT_ONCE = 1 << 17  # values of a large call, so that a step takes about a millisecond
-STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them
+BET_AT_ONCE = 1 << 14  # values, so that a step takes no longer than to count 256 rows
+LARGE_CALL = 48  # rows of a call that does two steps: 256 rows of 200 columns take five
 BURST = 2.0  # seconds of the budget that may be saved up
 
 
@@ -125,14 +126,17 @@ class Intake:
         return chosen
 
     def take(self, call: ServedCall) -> None:
-        """Take a call, and do one of the steps that wait; more of them where too many rows wait."""
+        """Take a call, and do a step that waits, or two; more where too many rows wait."""
+        rows = len(call.arrays[0])
         self._arrived.append(call)
-        self._filled += len(call.arrays[0])
+        self._filled += rows
         if self._filled < BUFFER and not self._waiting:
             return  # nothing was looked at, so that there is no alarm to send
         crowded = self._filled >= MOST_BUFFERED
-        while self._turn(BUFFER, wait=crowded) and crowded:
+        due = 2 if rows >= LARGE_CALL else 1
+        while (crowded or due) and self._turn(BUFFER, wait=crowded):
             crowded = self._filled >= MOST_BUFFERED
+            due -= due > 0
 
     def count(self, call: ServedCall) -> None:
         """Count all rows of a large call, a part at a time, of which `take` takes those drawn."""
@@ -272,9 +276,9 @@ class Intake:
             whole.take(cells, strata, units)
             self._waiting.append(self._judge)
             return
-        for part in tracker.parts(cells, strata, places, sizes, STEP_ROWS):
-            self._waiting.append(partial(tracker.rank, *part))
-            self._waiting.append(tracker.settle)
+        most = max(BET_AT_ONCE // len(tracker.profile.features), 1)
+        for part in tracker.parts(cells, strata, places, sizes, most):
+            self._waiting.append(partial(tracker.bet, *part))
 
     def _estimate(self, answers: Outputs) -> None:
         tracker = self.tracker

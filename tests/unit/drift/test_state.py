@@ -115,11 +115,11 @@ def test_a_detector_opens_the_state_of_a_monitor(profile):
 def test_what_waits_is_looked_at_before_the_state_is_taken(profile):
     told = []
     watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9, on_alarm=told.append)
-    served(watched, [64] * 4 + [50], 1, 6.0)
+    served(watched, [47] * 6, 1, 6.0)
     assert watched._intake._waiting
     assert told == []
     state = watched.state()
-    assert mk.Detector.resume(profile, state).rows == 306
+    assert mk.Detector.resume(profile, state).rows == 6 * 47
     assert told == list(watched.alarms) != []  # raised by the rows that waited, and told at once
 
 
