@@ -279,8 +279,8 @@ class Outbox:
     """Alarms on their way from the lock under which they are raised to whoever listens for them.
 
     `alarms` wait for `send`. `name` and `version` name the model whose rows are watched, or are
-    empty, `on_alarm` is the host's hook, and `unit` what rows are compared by, as in a Profile. Raises TypeError for a hook that cannot be called, or
-    that is async.
+    empty. `on_alarm` is the host's hook, and `unit` the unit of the profile. Raises TypeError for a
+    hook that cannot be called, or that is async.
     """
 
     __slots__ = ("alarms", "name", "on_alarm", "unit", "version")
