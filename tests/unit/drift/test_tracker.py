@@ -9,7 +9,7 @@ from helpers.streams import rng
 
 import modelkit as mk
 from modelkit.drift import effects
-from modelkit.drift.bets import FIRST_PART
+from modelkit.drift.limits import FIRST_PART
 from modelkit.drift.profile import Profile
 
 BEFORE = 1500
