@@ -148,6 +148,8 @@ def as_doubles(values: Any, what: str) -> Array:
     Raises UsageError for values that are not numbers.
     """
     labels = as_labels(values, what)
+    if labels.dtype.kind in "OU" and any(isinstance(item, str) for item in labels.flat):
+        raise UsageError(f"{what} are not all numbers: some are texts; convert them")
     try:
         return labels.astype(np.float64)
     except (TypeError, ValueError) as error:
@@ -237,10 +239,9 @@ class Losses(Limits):
         limit: Array = np.maximum(self.first[j], min(bound + LOSS_TOLERANCE, 1.0))
         return limit
 
-    def nearer(self, j: int, recent: Array) -> Array | None:
+    def nearer(self, which: Array, recent: Array) -> Array:
         """The first bound, where such losses are within it."""
-        first: Array = self.first[j]
-        return first if recent.mean() <= first else None
+        return self.first if recent.mean() <= self.first[0] else self.limits
 
 
 # The labels as a column of their own: whether what the model predicts has itself moved.
