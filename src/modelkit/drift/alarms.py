@@ -135,7 +135,7 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
     began = units.unit_at(crossing.block)
     strata = units.last_strata(len(crossing.recent))
     feature = profile.features[crossing.feature]
-    measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
+    measure = unit_effects(profile.units, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
     alarm = terms.alarm(
         crossing,

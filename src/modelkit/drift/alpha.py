@@ -176,8 +176,7 @@ def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
         return None
     bag = UnitBag(units, len(profile.strata), profile.features, shares.tolerances[:-1], seed)
     levels = shares.by_kind(shares.weights)
-    sequence = unit_sequence(bag, levels, shares.guarantee)
-    return Units(profile.unit, profile.features, units, sequence, bag)
+    return Units(profile.unit, unit_sequence(bag, levels, shares.guarantee), bag)
 
 
 def unit_sequence(bag: UnitBag, levels: Mapping[str, Array], guarantee: Guarantee) -> Sequence:

@@ -10,7 +10,6 @@ from typing import ClassVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.counts import count_by
 from modelkit.drift.order import Order
 from modelkit.drift.sequence import Crossing, Sequence
@@ -18,7 +17,6 @@ from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import (
     BATCH_UNIT,
     PERIODS,
-    ReferenceUnits,
     UnitRows,
     many,
     period_of,
@@ -30,6 +28,7 @@ from modelkit.errors import UsageError
 
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
 MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
+NEVER = (0, 0.0)  # a day or a week that nobody watched, and for how many seconds
 MOST_MISSED = 0.01  # of a day or a week that nobody watched, and which is compared all the same
 
 
@@ -56,8 +55,6 @@ class Units:
 
     Args:
         unit: "day", "week", "batch" or the name of a column.
-        features: the d features.
-        reference: its units.
         sequence: of units, on which bets are made.
         bag: the units that a new one of it is ranked among.
     """
@@ -82,16 +79,8 @@ class Units:
     )
     entries: ClassVar = {"trail": JudgedUnit}
 
-    def __init__(
-        self,
-        unit: str,
-        features: Many[Feature],
-        reference: ReferenceUnits,
-        sequence: Sequence,
-        bag: UnitBag,
-    ) -> None:
+    def __init__(self, unit: str, sequence: Sequence, bag: UnitBag) -> None:
         self.unit = unit
-        self.reference = reference
         self.sequence = sequence
         self.bag = bag
         self.rows = 0
@@ -100,13 +89,13 @@ class Units:
         self.partial = 0  # rows of the unit in which watching began, which is not whole
         self.partial_key: int | str | None = None
         self.clock_key: int | None = None  # of the latest day or week by the caller's clock
-        self.unwatched = (0, 0.0)  # the day or week, and how many seconds
+        self.unwatched = NEVER  # the day or week, and how many seconds
         self.strange = 0  # rows of a stratum that the reference does not have
         self.uncompared = 0  # units of such a stratum
         self.open_key: int | str | None = None
         self.open_rows = 0
         self.open_stratum = 0
-        self.open_counts = np.zeros((len(features), CELLS), np.int64)
+        self.open_counts = np.zeros_like(sequence.totals)
         self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
         self.closed: deque[int | str] = deque(maxlen=TRAIL)
         self._complete: deque[tuple[JudgedUnit, Array]] = deque()  # to be judged, with their counts
@@ -245,7 +234,8 @@ class Units:
             self._drop_open(self.open_key)
         if self._is_partial(key, since, now):
             self.partial_key = key
-        self.unwatched = (key, self._missed(key, since, now))
+        missed = self._missed(key, since, now)
+        self.unwatched = (key, missed) if missed else NEVER
 
     def _is_partial(self, key: int, since: float, now: float) -> bool:
         length = period_start(key + 1, self.unit) - period_start(key, self.unit)
@@ -326,8 +316,8 @@ class Units:
 
     def last_strata(self, units: int) -> list[int]:
         """The numbers of the strata of the last units that were judged."""
-        last = [*self.bag.tails.strata]
-        return last[len(last) - units :]
+        strata = [unit.stratum for unit in self.trail]
+        return strata[len(strata) - units :]
 
     def began(self) -> list[JudgedUnit | None]:
         """For each feature, the unit with which its change began; None where it is forgotten."""
