@@ -17,6 +17,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, Feature
 from modelkit.errors import UsageError
+from modelkit.stats.ranks import midranks
 
 Order = Literal["any", "time"]
 MOST_APART = 200
@@ -110,8 +111,7 @@ def rows_apart(cells: Array) -> int:
     first lag below is found too soon in a short reference.
     """
     n = len(cells)
-    counts = np.bincount(cells)
-    ranks = (np.cumsum(counts) - counts / 2)[cells] / max(n, 1)
+    ranks = midranks(np.bincount(cells))[cells] / max(n, 1)
     location = 2 * ranks - 1
     scale = 1.5 * location**2 - 0.5
     return max(_stride(location), _stride(scale))

@@ -10,6 +10,12 @@ from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Measured, Undefined, mean_of, ratio
 
 
+def midranks(counts: Array) -> Array:
+    """How many rows are below each of K cells in order, and half of those in it, (..., K)."""
+    ranks: Array = np.cumsum(counts, axis=-1) - counts / 2
+    return ranks
+
+
 class _Levels(NamedTuple):
     """The different scores, the lowest first: their number, and which each row has, (n,)."""
 
@@ -52,8 +58,8 @@ def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
         raise Undefined(f"no row is {'positive' if not positives else 'negative'}")
     higher = level.sums(above)
     lower = level.sums(below)
-    beaten = _midranks(lower)
-    unbeaten = positives - _midranks(higher)
+    beaten = midranks(lower)
+    unbeaten = positives - midranks(higher)
     placed = np.where(ones, beaten[level.of_row] / negatives, unbeaten[level.of_row] / positives)
     value = float(above @ placed) / positives
     total = np.where(ones, positives, negatives)
@@ -70,13 +76,7 @@ def expected_area(scores: Array, share: Array) -> float:
     levels, level = np.unique(scores, return_inverse=True)
     higher = np.bincount(level, share, len(levels))
     lower = np.bincount(level, 1 - share, len(levels))
-    return float(ratio(higher @ _midranks(lower), higher.sum() * lower.sum(), np.nan))
-
-
-def _midranks(by_level: Array) -> Array:
-    """How many rows are below each level, and half of those at it."""
-    ranks: Array = np.cumsum(by_level) - by_level / 2
-    return ranks
+    return float(ratio(higher @ midranks(lower), higher.sum() * lower.sum(), np.nan))
 
 
 def _within_kinds(ones: Array, weight: Array) -> Array:
