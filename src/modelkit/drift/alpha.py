@@ -79,7 +79,7 @@ class AlphaShares:
 
 
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
-    """The tolerance of each feature, (d,), and at last that of the labels.
+    """The tolerance of each feature, (d,), and last the tolerance of the labels.
 
     Raises UsageError for a tolerance out of range, and for names that no feature has.
     """

@@ -231,7 +231,7 @@ class Monitor(Wrapper):
         if own is None:
             raise PackageError(
                 "this is the state of a Detector, which does not say how many rows a Monitor had "
-                "served: take that of monitor.state()"
+                "served: pass the bytes of monitor.state()"
             )
         intake = Intake(model, tracker, budget)
         with codec.reading("state of a Monitor"):
@@ -345,7 +345,7 @@ def watched_profile(model: Model, profile: Profile | None, budget: float) -> Pro
             "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
             "or 'week', or show whole batches to a Detector"
         )
-    profile.check(model.signature)
+    profile.layout.check(model.signature)
     return profile
 
 

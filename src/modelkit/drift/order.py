@@ -63,7 +63,7 @@ class Shuffle:
 
 
 def check_seed(seed: int) -> int:
-    """A seed as it is. Raises UsageError for what is none."""
+    """A seed as it is. Raises UsageError for anything else."""
     if not isinstance(seed, Integral) or seed < 0:
         raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
     return int(seed)
@@ -197,7 +197,7 @@ def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:
 
 
 def sparse_text(features: Sequence[Feature], counts: Array) -> str | None:
-    """The features of which strides leave fewer than 1,000 rows, in words; None without any."""
+    """The features with fewer than 1,000 rows left by their strides, in words; None without any."""
     rows = counts.sum(axis=2).min(axis=0).tolist()
     found = []
     for feature, left in zip(features, rows, strict=True):

@@ -29,7 +29,7 @@ class _Levels(NamedTuple):
 
 
 def _levels_of(scores: Array) -> _Levels:
-    """Raises Undefined for scores (n,) of which one is NaN."""
+    """Raises Undefined for scores (n,) with a NaN."""
     refuse_nan(scores)
     levels, level = np.unique(scores, return_inverse=True)
     return _Levels(len(levels), level)
@@ -82,7 +82,7 @@ def expected_area(scores: Array, share: Array) -> float:
 def _within_kinds(ones: Array, weight: Array) -> Array:
     """What makes the variance over all n rows DeLong's, which has n_kind - 1 for each kind.
 
-    It is NaN for a kind of which there is one row, whose variance is not known.
+    It is NaN for a kind with a single row, whose variance is not known.
     """
     counted = weight > 0
     n = np.count_nonzero(counted)
@@ -178,7 +178,7 @@ def ndcg_by_query(rows: Ranked, k: int) -> Array:
     """The normalised discounted cumulative gain of the first k rows of each query, (queries,).
 
     Gains are taken as they are, and averaged over tied rows, as scikit-learn's ndcg_score does.
-    NaN for a query of which no row has a gain.
+    NaN for a query without a row with a gain.
     """
     discount = np.where(rows.place < k, 1 / np.log2(rows.place + 2), 0.0)
     size = np.bincount(rows.tie)
