@@ -367,8 +367,8 @@ def _check_whole(profile: Profile) -> None:
     if units is not None:
         _check_array("units", units.shares, max(len(units.shares), 1), d, COARSE_CELLS)
         _check_array("units", units.strata, len(units.shares), below=len(profile.strata))
-    if calibration is not None and calibration.positive not in (0, 1):
-        raise ValueError(f"the positive one of two classes is number {calibration.positive}")
+    if calibration is not None and not calibration.whole:
+        raise ValueError("its calibration is not whole")
 
 
 def _check_array(name: str, found: Array, *shape: int, below: int = 1 << 62) -> None:
