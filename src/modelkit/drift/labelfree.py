@@ -27,7 +27,7 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import UsageError
 from modelkit.stats.influence import ratio
 from modelkit.stats.intervals import LEVEL_95, special_functions
-from modelkit.stats.isotonic import calibrate, fit_isotonic
+from modelkit.stats.isotonic import fit_isotonic
 from modelkit.stats.tests import resampled
 
 POINTS = 32  # where the bootstrapped fits are stored
@@ -103,7 +103,7 @@ class Calibration:
             chosen = columns.argmax(axis=1) if width > 1 else (scores > 0.5).astype(np.int64)
         right = chosen == labels
         targets = labels[:, None] == (np.arange(width) if width > 1 else np.array([1]))
-        knots = _fits(columns, targets)
+        knots = _fits(columns, targets, np.ones(n))
         value = float((_of_chosen(columns, knots, chosen) - right).mean())
         points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
         deviations = np.empty((width, FITS, POINTS), np.float32)
@@ -194,7 +194,7 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
     return replace(calibration, positive=names.index(str(positive)))
 
 
-def _fits(columns: Array, targets: Array, weights: Array | None = None) -> tuple[Array, ...]:
+def _fits(columns: Array, targets: Array, weights: Array) -> tuple[Array, ...]:
     """An isotonic fit of each column, (n, C), to whether its class was right, (n, C)."""
     pairs = zip(columns.T, targets.T, strict=True)
     return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
@@ -208,7 +208,7 @@ def _of_chosen(columns: Array, knots: Sequence[Array], chosen: Array) -> Array:
 def _raw(columns: Array, knots: Sequence[Array]) -> Array:
     """Calibrated scores (n, C), of each class by its knots."""
     pairs = zip(columns.T, knots, strict=True)
-    return np.stack([calibrate(scores, own) for scores, own in pairs], axis=1)
+    return np.stack([np.interp(scores, *own) for scores, own in pairs], axis=1)
 
 
 def _shares(columns: Array, knots: Sequence[Array]) -> Array:

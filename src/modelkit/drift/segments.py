@@ -48,7 +48,7 @@ def members(of_cells: Array, cells: Array | None, times: Array | float | None, r
     """The number of the segment of each row, (rows,).
 
     Args:
-        of_cells: those of the cells of the column, uint8 (67,).
+        of_cells: the segment of each cell of the column, uint8 (67,).
         cells: of the column, uint8 (rows,); None for hours of the day.
         times: in POSIX seconds, (rows,) or of all; None where only cells count.
         rows: their number.
@@ -202,7 +202,7 @@ class Segmented:
 
 
 class Latest(NamedTuple):
-    """Feature number j in the latest generations of rows, of which `first` is the first's number.
+    """Feature number j in the latest generations of rows; `first` is the number of the first one.
 
     `counts` are (generations, k, 67) for each segmentation.
     """
