@@ -17,13 +17,13 @@ from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import row_effects, unit_effects
-from modelkit.drift.limits import Losses
+from modelkit.drift.losses import Losses
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
 from modelkit.drift.sequence import Crossing
 from modelkit.drift.unit_ranks import PLACE_SCORES, SCORES
-from modelkit.drift.units import many, plural
+from modelkit.drift.units import BATCH_UNIT, PERIODS, many, plural
 from modelkit.drift.values import Acknowledgement, Alarm, AlarmKind, Effect
 from modelkit.errors import UsageError
 from modelkit.events import Alarmed, emit
@@ -116,17 +116,39 @@ def row_alarm(
 ) -> Alarm:
     """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
-    effect = None
-    if recent.any() and reference.any():
-        effect = Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
     return terms.alarm(
         crossing,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        effect=effect,
+        effect=_effect(feature, reference, recent),
         counts=recent,
     )
+
+
+def _effect(feature: Feature, reference: Array, recent: Array) -> Effect | None:
+    """The effect size between counts (67,), which is measured when somebody looks at it."""
+    if not recent.any() or not reference.any():
+        return None
+    return Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
+
+
+def without_effect(alarm: Alarm) -> Alarm:
+    """An alarm to be stored: one of rows without its effect, which `with_effect` gives again."""
+    return replace(alarm, effect=None) if alarm.counts and alarm.unit is None else alarm
+
+
+def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
+    """The inverse of `without_effect`, for an alarm of this reference."""
+    if alarm.effect is not None or not alarm.counts:
+        return alarm
+    labels = profile.target
+    if labels is not None and alarm.feature == labels.feature.name:
+        feature, reference = labels.feature, labels.counts
+    else:
+        j = [feature.name for feature in profile.features].index(alarm.feature)
+        feature, reference = profile.features[j], counts_in(profile, alarm.stratum, j)
+    return replace(alarm, effect=_effect(feature, reference, np.array(alarm.counts)))
 
 
 def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms) -> Alarm:
@@ -135,7 +157,7 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
     began = units.unit_at(crossing.block)
     strata = units.last_strata(len(crossing.recent))
     feature = profile.features[crossing.feature]
-    measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
+    measure = unit_effects(profile.units, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
     alarm = terms.alarm(
         crossing,
@@ -154,10 +176,10 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
     )
 
 
-def counts_in(profile: Profile, stratum: str | None) -> Array:
-    """The counts (d, 67) of the reference in a stratum; None for all of them together."""
+def counts_in(profile: Profile, stratum: str | None, j: int) -> Array:
+    """The counts (67,) of feature number j in a stratum of the reference; None for all together."""
     own = slice(None) if stratum is None else [profile.strata.index(stratum)]
-    counts: Array = profile.counts[own].sum(axis=0)
+    counts: Array = profile.counts[own, j].sum(axis=0)
     return counts
 
 
@@ -278,15 +300,16 @@ def check_reason(reason: str, what: str) -> str:
 class Outbox:
     """Alarms on their way from the lock under which they are raised to whoever listens for them.
 
-    `alarms` wait for `send`. `name` and `version` are those of the model whose rows are watched, or
-    empty, and `on_alarm` is the host's hook. Raises TypeError for a hook that cannot be called, or
-    that is async.
+    `alarms` wait for `send`. `name` and `version` name the model whose rows are watched, or are
+    empty. `on_alarm` is the host's hook, and `unit` the unit of the profile. Raises TypeError for a
+    hook that cannot be called, or that is async.
     """
 
-    __slots__ = ("alarms", "name", "on_alarm", "version")
+    __slots__ = ("alarms", "name", "on_alarm", "unit", "version")
 
-    def __init__(self, on_alarm: OnAlarm | None) -> None:
+    def __init__(self, on_alarm: OnAlarm | None, unit: str | None) -> None:
         self.alarms: deque[Alarm] = deque()
+        self.unit = unit
         self.on_alarm = check_hook(on_alarm)
         self.name = ""
         self.version = ""
@@ -301,6 +324,9 @@ class Outbox:
                 alarm = self.alarms.popleft()
             except IndexError:  # another thread sends it
                 return
+            unit = alarm.unit
+            if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT):
+                unit = many(1, self.unit)  # the name of such a unit is a value of its rows
             emit(
                 Alarmed(
                     name=self.name,
@@ -311,7 +337,7 @@ class Outbox:
                     level=alarm.level,
                     row=alarm.row,
                     began=alarm.began,
-                    unit=alarm.unit,
+                    unit=unit,
                 )
             )
             try:

@@ -153,7 +153,7 @@ class Detector:
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
                 no rows at all it says what time it is: a day or a week that has ended is judged,
-                and the next later rows may be of 31 days or weeks after it.
+                and later rows may be of 31 days or weeks after it.
 
         Raises:
             UsageError: for columns that are missing or of another kind, scores of another length,
@@ -274,7 +274,7 @@ class Detector:
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
         with self._tracker.turn():
-            self._tracker.settle()  # rows that a Monitor only ranked, which may alarm
+            self._tracker.settle()  # units that a Monitor has not judged, which may alarm
             packed = frozen(self._tracker)
         self._tracker.outbox.send()
         return packed()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from math import sqrt
 from typing import Any, ClassVar, final
 
@@ -114,6 +115,18 @@ class Calibration:
         accuracy = float(right.mean())
         gap = Gap(value, accuracy * (1 - accuracy) / n, gaps - value)
         return cls(classes, knots, points, deviations, gap)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the arrays fit each other, in a calibration that was read from bytes."""
+        width = len(self.classes) if len(self.classes) > 2 else 1
+        tables = (self.points, self.deviations, self.gap.deviations)
+        shapes = [(width, POINTS), (width, FITS, POINTS), (FITS,)]
+        shapes += [(2, max(own.size // 2, 1)) for own in self.knots]
+        arrays = (*tables, *self.knots)
+        fits = len(self.knots) == width and self.positive in (0, 1)
+        fits = fits and [own.shape for own in arrays] == shapes
+        return fits and bool(np.isfinite([own.sum() for own in arrays]).all())
 
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
@@ -298,19 +311,18 @@ class LabelFree:
     entries: ClassVar[Mapping[str, Any]] = {"_estimates": Estimate}
 
     def __init__(self) -> None:
-        self._estimates: list[Estimate | None] = [None, None]
+        self._estimates: list[Estimate] = []  # two at most
 
     def add(self, estimate: Estimate | None) -> None:
         """Take rows into the estimate."""
-        earlier, lately = self._estimates
         if estimate is None:
             return
-        if lately is None or lately.rows >= RECENT_ESTIMATED:
-            self._estimates = [lately, estimate]
+        lately = self._estimates[-1:]
+        if lately and lately[0].rows < RECENT_ESTIMATED:
+            self._estimates[-1] += estimate
         else:
-            self._estimates = [earlier, lately + estimate]
+            self._estimates = [*lately, estimate]
 
     def recent(self) -> Estimate | None:
         """The estimate of the last 1,024 rows and up to as many before."""
-        earlier, lately = self._estimates
-        return lately if earlier is None or lately is None else earlier + lately
+        return reduce(Estimate.__add__, self._estimates) if self._estimates else None

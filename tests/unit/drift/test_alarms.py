@@ -130,6 +130,26 @@ def test_a_hook_that_cannot_be_called_is_refused(profile):
         mk.Detector(profile, clock=5)
 
 
+def test_the_value_of_a_column_that_is_the_unit_is_in_no_event(caplog):
+    def customers(name, n, shift):
+        own = np.array([f"{name} {i}" for i in range(n)], object).repeat(10)
+        return {"x": rng(n).normal(shift, 1, 10 * n), "customer": own}
+
+    profile = mk.Profile.fit(
+        customers("train", 60, 0), reference=customers("past", 61, 0), unit="customer"
+    )
+    detector = mk.Detector(profile)
+    heard = []
+    end = mk.events.subscribe(heard.append, mk.events.Alarmed)
+    with caplog.at_level(logging.WARNING, logger="modelkit"):
+        detector.update(customers("secret", 62, 3))
+    end()
+    assert {alarm.unit[:16] for alarm in detector.alarms} == {"customer secret "}
+    assert {event.unit for event in heard} == {"1 unit by 'customer'"}
+    assert "with 1 unit by 'customer'" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_a_hook_goes_on_after_a_pause(profile):
     told = []
     first = mk.Detector(profile, on_alarm=told.append)
@@ -161,6 +181,20 @@ def test_an_acknowledgement_is_in_the_state_and_the_report(profile):
         assert mk.DriftReport.from_json(report.to_json()) == report
     detector.acknowledge(alarm, "said again")
     assert [note.reason for note in detector.report().acknowledged] == ["said again"]
+
+
+def test_an_alarm_whose_size_has_no_interval_is_known_after_a_restart():
+    past = mk.Profile.fit(rows(400, 1), reference=rows(400, 2), losses=np.arange(400) % 10 == 0)
+    detector = mk.Detector(past, alpha=0.05)
+    detector.update_labels(losses=np.arange(600) % 10 == 0)
+    (alarm,) = detector.update_labels(losses=np.arange(300) % 3 == 0)
+    assert np.isnan(alarm.effect.low)
+    detector.acknowledge(alarm, "a known fault")
+    again = mk.Detector.resume(past, detector.state())
+    assert again.alarms == (alarm,)
+    assert {*again.alarms} == {alarm}
+    assert [note.reason for note in again.report().acknowledged] == ["a known fault"]
+    again.acknowledge(alarm, "mended")  # by whoever kept it
 
 
 def test_only_alarms_of_the_detector_are_acknowledged_and_with_a_reason(profile):
