@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, final
@@ -62,8 +62,14 @@ class Feature:
     weight: float = 1.0
     output: bool = False
     coarse: str = "0" * CELLS
+    _grid: Array = field(init=False, repr=False, compare=False)  # an attribute is quick to read
 
     __repr__ = fields.brief
+
+    def __post_init__(self) -> None:
+        dtype = np.float64 if self.kind == "time" else np.float32
+        unused = [np.finfo(dtype).max] * (EDGES + 1 - len(self.edges))
+        object.__setattr__(self, "_grid", np.array([-np.inf, *self.edges, *unused, np.inf], dtype))
 
     @property
     def ordered(self) -> bool:
@@ -83,13 +89,6 @@ class Feature:
         finite = bool(np.isfinite(self.edges).all())
         within = self.stride >= 1 and 0 <= self.weight <= 1
         return short and digits and finite and within and bool((np.diff(self._grid) >= 0).all())
-
-    @cached_property
-    def _grid(self) -> Array:
-        """The edges between -inf and +inf; those that are not used are the largest float."""
-        dtype = np.float64 if self.kind == "time" else np.float32
-        unused = [np.finfo(dtype).max] * (EDGES + 1 - len(self.edges))
-        return np.array([-np.inf, *self.edges, *unused, np.inf], dtype)
 
     @cached_property
     def _lookup(self) -> dict[str | None, int]:
