@@ -35,7 +35,6 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
-NO_COUNTS = np.empty(0, np.int64)
 UNIT_SCORES = {"changed": SCORES, "material": PLACE_SCORES}
 
 OnAlarm = Callable[[Alarm], object]
@@ -65,7 +64,6 @@ class Terms:
         statistic: str,
         effect: Effect | None,
         stratum: str | None = None,
-        counts: Array = NO_COUNTS,
     ) -> Alarm:
         """The alarm of a crossing."""
         return Alarm(
@@ -84,7 +82,6 @@ class Terms:
             began_time=crossing.began_time,
             rows=crossing.values,
             again=crossing.again,
-            counts=tuple(counts.tolist()),
         )
 
 
@@ -125,7 +122,6 @@ def row_alarm(
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
         effect=effect,
-        counts=recent,
     )
 
 
@@ -142,7 +138,6 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
         feature=feature.name,
         statistic=f"conformal test martingale of {plural(units.unit)}: {score}",
         effect=None if measure is None else Effect.later(measure),
-        counts=crossing.recent.sum(axis=0),
     )
     return replace(
         alarm,

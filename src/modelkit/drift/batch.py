@@ -42,8 +42,8 @@ FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
 OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
 FROM_COUNTS = (
-    "from counts alone: the names of unseen categories, duplicate rows and the performance without "
-    "labels are not known"
+    "from counts alone: the names of unseen categories and the performance without labels are not "
+    "known"
 )
 
 
@@ -56,7 +56,7 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     if not len(rows):
         raise UsageError("there are no rows to test")
     estimate = estimate_of(profile.calibration, rows.answers)
-    performance = performance_of(tracker, estimate, rows.answers)
+    performance = performance_of(profile, estimate, rows.answers)
     if profile.units is not None:
         tally = tally_of(OF_HERE, rows)
         found = checks.unseen(profile.features, tally.counts.sum(axis=0))
@@ -65,7 +65,6 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
         found = [
             *checks.unseen(profile.features, count_by(rows.cells)[0], rows),
             *checks.of_counts(profile, tally, tracker.alpha),
-            *checks.duplicated(profile, rows.columns, tracker.alpha),
         ]
     return _test(tracker, tally, len(rows), found, performance=performance)
 

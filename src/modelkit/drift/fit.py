@@ -24,7 +24,6 @@ from modelkit.drift.layout import Layout, shared_weights
 from modelkit.drift.losses import TARGET, fit_labels
 from modelkit.drift.order import every, leave_out, rows_apart, sparse_text
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
-from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments
 from modelkit.drift.sides import Options, Sides, read_sides
 from modelkit.drift.units import (
@@ -61,7 +60,6 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
     features, thinned = _apart(layout.features, cells, member, asked)
     counts = count_by(thinned, member, len(strata))
     _advise_of_sparse(features, counts)
-    inputs = {each.name: columns[each.name] for each in features if not each.output}
     return {
         "layout": replace(layout, strata=strata, features=shared_weights(features)),
         "counts": counts,
@@ -70,8 +68,7 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
         "ordered": asked.ordered,
         "advice": advise(features, cells, sides, asked),
         "units": _units_of(features, cells, member, sides.units, asked),
-        "duplicates": duplicates(inputs),
-        "segments": fit_segments(asked.segments, features, cells, sides.seconds),
+        "segments": fit_segments(asked.segments, features, cells),
         **fit_labels(served, len(cells), made.share_of(TARGET), asked),
     }
 

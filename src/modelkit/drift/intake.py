@@ -15,7 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import detector_of
-from modelkit.drift.labelfree import estimate_of
+from modelkit.drift.labelfree import estimate_of, with_rows
 from modelkit.drift.layout import Layout
 from modelkit.drift.outputs import output_columns
 from modelkit.drift.row_times import told_seconds
@@ -278,7 +278,8 @@ class Intake:
 
     def _estimate(self, answers: Outputs) -> None:
         tracker = self.tracker
-        tracker.label_free.add(estimate_of(tracker.profile.calibration, answers))
+        estimate = estimate_of(tracker.profile.calibration, answers)
+        tracker.label_free = with_rows(tracker.label_free, estimate)
 
     def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The rows of calls as cells, after so many others. Raises what they raise; changes nothing."""

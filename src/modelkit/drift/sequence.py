@@ -291,10 +291,6 @@ class Sequence:
         bettor = self.bettors["material"]
         return bettor.evidence.value + bettor.won
 
-    def began(self, kind: str) -> Array:
-        """For each feature, (d,), the number of members before the start of its best bet."""
-        return self.trail.at(self.bettors[kind].began()[:, 0])[0]
-
     def recent(self, block: int = 0, features: int | slice = ALL) -> Array:
         """What is kept of the last blocks, from the block of this number on; or that of one feature."""
         most = len(self.kept)

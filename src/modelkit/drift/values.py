@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isnan
 from typing import Any, Literal
 
@@ -64,8 +64,7 @@ class Alarm:
     its stride left, since the reference was taken. `again` says that rows differ from what the
     feature's alarm before was about: by more than it showed, or for "changed" from the rows since
     it was acknowledged. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
-    are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
-    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None where there
+    are compared. `stratum` is None where there
     are no strata. `statistic` names what p was computed from, `effect` is the size of the change,
     None where it is not known, and `guarantee` and `assumptions` say in words what holds and why.
     """
@@ -85,7 +84,6 @@ class Alarm:
     began_time: float | None = None
     rows: int | None = None
     unit: str | None = None
-    counts: tuple[int, ...] = field(default=(), repr=False)
     again: bool = False
 
     __repr__ = fields.brief
@@ -146,8 +144,7 @@ class FeatureDrift:
     `cells` are (label, share of the reference, share of the recent rows), in order, for drawing;
     `missing` the two shares of missing values; `weight` the importance, of a sum of one. `bins` are
     (upper end, rows of the reference, recent rows), ten of about a tenth of the reference each, or
-    one for each category. `at_alarm` are the shares of the rows of the feature's last alarm, in the
-    order of `cells`; empty without one. The p-values rest on `compared` rows and on
+    one for each category. The p-values rest on `compared` rows and on
     `reference_rows` of the reference.
     """
 
@@ -160,12 +157,10 @@ class FeatureDrift:
     effects: tuple[Effect, ...]
     missing: tuple[float, float]
     weight: float
-    began: int | None
     cells: tuple[tuple[str, float, float], ...]
     bins: tuple[tuple[str, int, int], ...]
     reference_rows: int
     compared: int
-    at_alarm: tuple[float, ...] = ()
 
     __repr__ = fields.brief
 

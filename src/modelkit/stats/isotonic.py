@@ -10,13 +10,12 @@ from modelkit.errors import importing
 MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
 
 
-def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> Array:
-    """The rising step function closest to the labels in weighted squares, as the ends of its steps.
+def fit_isotonic(scores: Array, labels: Array) -> Array:
+    """The rising step function closest to the labels in squares, as the ends of its steps.
 
     Args:
         scores: (n,), n > 0.
         labels: (n,) of 0 and 1, or any numbers.
-        weights: (n,) of non-negative numbers, not all 0; rows of weight 0 are left out.
 
     Returns:
         Knots (2, k), k <= 64: scores ascending and values, between which `calibrate` interpolates.
@@ -26,7 +25,8 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
     with importing("scipy", "calibrated probabilities", "drift"):
         from scipy.optimize import isotonic_regression
 
-    points, total, weight = _sums_by_score(scores, labels, weights)
+    points, which = np.unique(scores, return_inverse=True)
+    total, weight = np.bincount(which, labels), np.bincount(which)
     blocks = isotonic_regression(total / weight, weights=weight).blocks[:-1]
     level = np.add.reduceat(total, blocks) / np.add.reduceat(weight, blocks)
     rises = np.diff(level, prepend=-np.inf) > 0  # equal neighbours differ there by rounding
@@ -35,20 +35,6 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
     at = np.unique(np.concatenate([starts, ends]))
     step = np.searchsorted(starts, at, side="right") - 1
     return np.stack([points[at], value[step]])
-
-
-def _sums_by_score(
-    scores: Array, labels: Array, weights: Array | None
-) -> tuple[Array, Array, Array]:
-    """The distinct scores, ascending, with the sum of the labels and of the weights of each."""
-    if weights is None:
-        points, which = np.unique(scores, return_inverse=True)
-        return points, np.bincount(which, labels), np.bincount(which)
-    kept = weights > 0
-    weights = weights[kept]
-    points, which = np.unique(scores[kept], return_inverse=True)
-    total = np.bincount(which, labels[kept] * weights)
-    return points, total, np.bincount(which, weights)
 
 
 def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array]:
