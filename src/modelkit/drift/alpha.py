@@ -118,7 +118,7 @@ def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> A
         found.append(given.get(name, given.get(source, usual)))
     odd = [value for value in found if not isinstance(value, Real) or not 0 <= value < 1]
     if odd:
-        raise UsageError(f"a tolerance is a number from 0 to 1, and below 1; got {odd[0]!r}")
+        raise UsageError(f"a tolerance is a share of rows, at least 0 and below 1; got {odd[0]!r}")
     return np.array(found, np.float64)
 
 

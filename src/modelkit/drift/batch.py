@@ -1,4 +1,4 @@
-"""The reports on one set of rows: a batch, a tally, the open unit of several workers.
+"""The reports on one set of rows: a batch, or a tally.
 
 A test of rows is a test of their tally, and adds what takes the rows themselves.
 """
@@ -6,7 +6,7 @@ A test of rows is a test of their tally, and adds what takes the rows themselves
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil, comb, prod
 from typing import NamedTuple
@@ -33,7 +33,7 @@ from modelkit.drift.units import (
     shares_of,
     unit_name,
 )
-from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, DriftCheck, FeatureDrift
 from modelkit.errors import UsageError
 from modelkit.stats.exact import exact_test, permutations_for
 from modelkit.stats.tests import holm
@@ -53,31 +53,18 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     Raises UsageError for no rows, and for a unit of several strata.
     """
     profile = tracker.profile
-    if not len(rows):
+    n = len(rows)
+    if not n:
         raise UsageError("there are no rows to test")
     estimate = estimate_of(profile.calibration, rows.answers)
     performance = performance_of(profile, estimate, rows.answers)
-    if profile.units is not None:
-        tally = tally_of(OF_HERE, rows)
-        found = checks.unseen(profile.features, tally.counts.sum(axis=0))
-    else:
-        tally = tally_of(OF_HERE, replace(rows, cells=_far_apart(profile, rows, tracker.seed)))
-        found = [
-            *checks.unseen(profile.features, count_by(rows.cells)[0], rows),
-            *checks.of_counts(profile, tally, tracker.alpha),
-        ]
-    return _test(tracker, tally, len(rows), found, performance=performance)
-
-
-def _far_apart(profile: Profile, rows: Rows, seed: int) -> Array:
-    """The cells of rows as far apart as those of the reference; the others are absent.
-
-    They are taken from a random row on, which batches of different sizes begin at another of.
-    """
-    rng = np.random.default_rng([seed, len(rows)])
-    features = profile.features
-    strides = [feature.stride if feature.name in rows.columns else 1 for feature in features]
-    return thinned(rows.cells, rows.strata, len(profile.strata), strides, rng)
+    found = checks.unseen(profile.features, count_by(rows.cells)[0], rows)
+    if profile.units is None:
+        # Batches of different sizes begin at different rows.
+        rng = np.random.default_rng([tracker.seed, n])
+        rows = replace(rows, cells=thinned(rows.cells, rows.strata, profile.features, rng))
+    report = _test(tracker, tally_of(OF_HERE, rows), n, found)
+    return replace(report, performance=performance)
 
 
 def of_tally(tracker: Tracker, tally: Tally) -> DriftReport:
@@ -85,56 +72,28 @@ def of_tally(tracker: Tracker, tally: Tally) -> DriftReport:
 
     Raises UsageError for no rows, a tally of another profile, and a unit of several strata.
     """
-    profile = tracker.profile
-    _check_fits(profile, tally)
-    found = checks.unseen(profile.features, tally.counts.sum(axis=0))
-    if profile.units is None:
-        found += checks.of_counts(profile, tally, tracker.alpha)
-    return _test(tracker, tally, tally.rows, found, said=[FROM_COUNTS])
-
-
-def of_open_unit(trackers: Sequence[Tracker]) -> DriftReport:
-    """The test of the open unit of several workers as one.
-
-    Raises UsageError where no worker has rows of an open unit, or they are at different ones.
-    """
-    first = trackers[0]
-    streams = [tracker.of_units() for tracker in trackers]
-    having = [stream for stream in streams if stream.open_rows]
-    groups = {(stream.open_key, stream.open_stratum) for stream in having}
-    keys = {key for key, _ in groups}
-    if len(groups) != 1 or None in keys:
-        names = sorted(unit_name(s.unit, s.open_key) for s in having if s.open_key is not None)
-        raise UsageError(
-            "workers are merged while all are at the same unit, whose counts then add up; they are "
-            f"at {names or 'none'}"
-        )
-    counts = np.sum([stream.open_counts for stream in having], axis=0)
-    tally = Tally(OF_HERE, tuple(groups), counts[None])
-    said = (
-        f"the counts of {len(trackers)} workers for this {_unit_names(first.profile, tally)[0]} are "
-        "added up exactly; units that a worker judged before were its own rows only, and are not "
-        "merged"
-    )
-    return _test(first, tally, tally.rows, said=[said])
+    _check_fits(tracker.profile, tally)
+    found = checks.unseen(tracker.profile.features, tally.counts.sum(axis=0))
+    report = _test(tracker, tally, tally.rows, found)
+    return replace(report, assumptions=(*report.assumptions, FROM_COUNTS))
 
 
 def _check_fits(profile: Profile, tally: Tally) -> None:
     """Raise UsageError for counts of another profile, or that no rows give, as in foreign bytes."""
     if tally.profile != profile.digest:
-        raise UsageError("this is a tally of another profile; the counts would not mean the same")
+        raise UsageError(
+            "this is a tally of another profile: count the rows by tally() of this one"
+        )
     if not tally.groups:
         raise UsageError("there are no rows to test")
     strata, features, _ = profile.counts.shape
-    known = all(stratum < strata for _, stratum in tally.groups)
-    keyed = {key is not None for key, _ in tally.groups}
     has_keys = profile.unit not in (None, BATCH_UNIT)
-    if not known or keyed != {has_keys} or tally.counts.shape[1] != features:
-        raise UsageError("the tally has other strata, units or features than its profile")
+    fits = [stratum < strata and (key is not None) == has_keys for key, stratum in tally.groups]
     rows = tally.counts.sum(axis=2)
     of_group = tally.group_rows[:, None]
-    if not ((rows == of_group) | (rows == 0)).all() or not of_group.all():
-        raise UsageError("the features of the tally were counted over different numbers of rows")
+    whole = ((rows == of_group) | (rows == 0)) & (of_group > 0)
+    if not all(fits) or not whole.all() or rows.shape[1] != features:
+        raise UsageError("no rows have the strata, units, features and counts of this tally")
 
 
 class ExactTest(NamedTuple):
@@ -148,67 +107,63 @@ class ExactTest(NamedTuple):
     sides: Sequence[Compared]
     statistics: Sequence[str]
     promise: str
-    note: str
+    note: str = ""
     limits: Sequence[str] = ()
     unit: str | None = None
 
 
-def _test(
-    tracker: Tracker,
-    tally: Tally,
-    rows: int,
-    found: Sequence[DriftCheck] = (),
-    *,
-    said: Sequence[str] = (),
-    performance: Performance | None = None,
-) -> DriftReport:
+def _test(tracker: Tracker, tally: Tally, rows: int, found: Sequence[DriftCheck]) -> DriftReport:
     """The report on the counts of so many rows, with the alarms that have the smallest p first."""
     profile, alpha = tracker.profile, tracker.alpha
-    test_of = _test_of_rows if profile.units is None else _test_of_units
-    test = test_of(profile, tally, alpha, tracker.seed)
-    features = all_drifts(test.sides)
-    strange = checks.strange_rows(profile, tally.strangers, rows)
-    if profile.units is not None:
+    assumptions = profile.assumptions()
+    if profile.units is None:
+        test = _test_of_rows(profile, tally, alpha, tracker.seed)
+        strange = checks.strange_rows(profile, tally.strangers, rows)
+        found = [*found, *checks.of_counts(profile, tally, alpha)]
+    else:
+        test = _test_of_units(profile, tally, alpha, tracker.seed)
         units = sum(stratum == STRANGE for _, stratum in tally.groups)
         strange = checks.strange_units(profile, units, tally.strangers)
-    tested = rows if test.unit is None else rows - tally.strangers
-    alarms = [
-        _alarm(tracker, test, drift, drift.p_changed, statistic, tested)
-        for drift, statistic in zip(features, test.statistics, strict=True)
-        if drift.p_changed is not None and drift.p_changed <= alpha
-    ]
+    features = all_drifts(test.sides)
+    alarms = _alarms(test, features, alpha, rows, assumptions)
     return DriftReport(
         kind="batch",
         rows=rows,
         reference_rows=profile.rows,
         alpha=alpha,
         guarantee=f"{test.promise}{test.note}",
-        assumptions=(*profile.assumptions(), *test.limits, *said),
+        assumptions=(*assumptions, *test.limits),
         alarms=tuple(sorted(alarms, key=lambda alarm: alarm.p)),
         features=features,
         checks=(*found, *strange),
-        performance=performance,
+        performance=None,
     )
 
 
-def _alarm(
-    tracker: Tracker, test: ExactTest, drift: FeatureDrift, p: float, statistic: str, rows: int
-) -> Alarm:
-    return Alarm(
-        kind="changed",
-        feature=drift.feature,
-        stratum=drift.stratum,
-        statistic=statistic,
-        p=p,
-        level=tracker.alpha,
-        row=rows,
-        began=None,
-        effect=drift.effects[0] if drift.effects else None,
-        guarantee=test.promise,
-        assumptions=tracker.profile.assumptions(),
-        rows=drift.rows if test.unit is None else None,
-        unit=test.unit,
-    )
+def _alarms(
+    test: ExactTest,
+    features: Sequence[FeatureDrift],
+    alpha: float,
+    rows: int,
+    assumptions: tuple[str, ...],
+) -> Iterator[Alarm]:
+    for drift, statistic in zip(features, test.statistics, strict=True):
+        if drift.p_changed is not None and drift.p_changed <= alpha:
+            yield Alarm(
+                kind="changed",
+                feature=drift.feature,
+                stratum=drift.stratum,
+                statistic=statistic,
+                p=drift.p_changed,
+                level=alpha,
+                row=rows,
+                began=None,
+                effect=drift.effects[0] if drift.effects else None,
+                guarantee=test.promise,
+                assumptions=assumptions,
+                rows=drift.rows if test.unit is None else None,
+                unit=test.unit,
+            )
 
 
 def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
@@ -220,10 +175,10 @@ def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> Ex
     tests = sum(own is not None for of_stratum in p for own in of_stratum)
     draws = permutations_for(tests, alpha)
     least = f"{tests / (draws + 1):.2g}"
-    ordered = [feature.ordered for feature in profile.features] * len(p)
+    names = ["Anderson-Darling" if own.ordered else "chi-square" for own in profile.features]
     return ExactTest(
         strata_beside(profile, counts, p),
-        ["Anderson-Darling" if each else "chi-square" for each in ordered],
+        names * len(p),
         "if this batch is exchangeable with the reference, any alarm is raised with a probability "
         f"of at most {alpha:g}; exact, for this one batch",
         # Equal p-values may differ in size.
@@ -260,8 +215,10 @@ def exact_p(
 
 def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> ExactTest:
     unit = str(profile.unit)
-    units = plural(unit)
-    names = _unit_names(profile, tally)
+    names = [unit_name(unit, 1 if key is None else key) for key, _ in tally.groups]
+    twice, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise UsageError(f"{twice} has rows of several strata; all its rows are of one")
     known = [i for i, (_, stratum) in enumerate(tally.groups) if stratum != STRANGE]
     tested = [names[i] for i in known]
     strata = [tally.groups[i][1] for i in known]
@@ -274,28 +231,16 @@ def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> E
         f"with so few units no p-value is below {least:.2g}, so that no alarm is possible "
         f"at alpha {alpha:g}: show more units at once, or raise alpha"
     )
+    several = f"{many(len(tested), unit)}, {tested[0]} to {tested[-1]}" if tested[1:] else ""
     return ExactTest(
         [replace(units_side(profile, counts, strata), changed=p)],
-        [f"permutations of {units}, by their {score}" for score in scores],
-        f"if {many(len(known), unit)} and the {units} of the reference are "
+        [f"permutations of {plural(unit)}, by their {score}" for score in scores],
+        f"if {many(len(known), unit)} and the {plural(unit)} of the reference are "
         f"exchangeable, any alarm is raised with a probability of at most {alpha:g}; exact, for "
         "this one call",
-        "",
-        [limit] if least > alpha else [],
-        f"{many(len(tested), unit)}, {tested[0]} to {tested[-1]}"
-        if tested[1:]
-        else "".join(tested),
+        limits=[limit] if least > alpha else [],
+        unit=several or "".join(tested),
     )
-
-
-def _unit_names(profile: Profile, tally: Tally) -> list[str]:
-    """The units of a tally in words. Raises UsageError for a unit of several strata."""
-    unit = str(profile.unit)
-    names = [unit_name(unit, 1 if key is None else key) for key, _ in tally.groups]
-    twice, times = Counter(names).most_common(1)[0]
-    if times > 1:
-        raise UsageError(f"{twice} has rows of several strata; all its rows are of one")
-    return names
 
 
 # A permutation of units.
@@ -324,11 +269,9 @@ def permuted(
     if reference is None or not len(shares):
         return [None] * len(used), [SCORES[0]] * len(used), 1.0
     groups = _by_stratum(reference, shares, strata)
-    last = [scores[len(scores) - k :].sum(axis=0) for scores, k in groups]
-    seen = np.abs(np.sum(last, axis=0))
+    seen = np.abs(np.sum([scores[-k:].sum(axis=0) for scores, k in groups], axis=0))
     least, sums = _choices(groups, alpha, np.random.default_rng(seed))
-    sums[:, ~used] = 0
-    largest = sums.max(axis=(1, 2))
+    largest = np.abs(sums[:, used]).max(axis=(1, 2), initial=0)
     if len(shares) > 1:  # a single unit as it was seen is among the choices that are listed
         largest = np.append(largest, np.inf)
     differences = seen.max(axis=1) * (1 - TIE)
@@ -347,45 +290,39 @@ def _by_stratum(
     """
     units = np.concatenate([reference.shares, shares])
     present: Array = np.any(units, axis=2)
-    having = [own.tobytes() for own in present]
     alike: dict[tuple[int, bytes], list[int]] = {}
-    for i, key in enumerate(zip([*reference.strata.tolist(), *strata], having, strict=True)):
-        alike.setdefault(key, []).append(i)
-    groups = []
-    for key in sorted(alike):
-        members = np.array(alike[key])
-        tested = int((members >= len(reference.shares)).sum())
-        if tested:
-            groups.append((_standardised(units[members]), tested))
-    return groups
+    for i, stratum in enumerate([*reference.strata.tolist(), *strata]):
+        alike.setdefault((stratum, present[i].tobytes()), []).append(i)
+    first = len(reference.shares)
+    members = [own for _, own in sorted(alike.items()) if own[-1] >= first]
+    return [(_standardised(units[own]), sum(i >= first for i in own)) for own in members]
 
 
 def _choices(
     groups: Sequence[tuple[Array, int]], alpha: float, rng: np.random.Generator
 ) -> tuple[float, Array]:
-    """The least p-value that there may be, and absolute sums over choices of units, (n, d, 3).
+    """The least p-value that there may be, and sums over choices of units, (n, d, 3).
 
     One unit may be each of the units; of more, choices are drawn.
     """
     if [k for _, k in groups] == [1]:
-        return 1 / len(groups[0][0]), np.abs(groups[0][0])
+        return 1 / len(groups[0][0]), groups[0][0]
     draws = max(FEWEST_DRAWS, ceil(1 / alpha) - 1)
     sums = np.sum([_drawn(scores, k, draws, rng) for scores, k in groups], axis=0)
     choices = prod(comb(len(scores), k) for scores, k in groups)
-    return max(1 / (draws + 1), 1 / choices), np.abs(sums)
+    return max(1 / (draws + 1), 1 / choices), sums
 
 
 def _standardised(units: Array) -> Array:
     """The scores of units less their mean over all, in standard deviations, (n, d, 3).
 
-    A unit without values of a feature has 0.
+    A feature without values has 0.
     """
     scores = unit_scores(units)
-    present = units.any(axis=2, keepdims=True)
-    n = np.maximum(present.sum(axis=0), 1)
-    centred = np.where(present, scores - (scores * present).sum(axis=0) / n, 0.0)
-    spread = np.sqrt((centred**2).sum(axis=0) / n)
-    return centred / np.where(spread > TIE, spread, np.inf)
+    centred = scores - scores.mean(axis=0)
+    spread = np.sqrt((centred**2).mean(axis=0))
+    found: Array = centred / np.where(spread > TIE, spread, np.inf)
+    return found
 
 
 def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array:
@@ -394,4 +331,5 @@ def _drawn(scores: Array, k: int, draws: int, rng: np.random.Generator) -> Array
     order = rng.random((draws, n)).argsort(axis=1)[:, :k]
     chosen = np.zeros((draws, n))
     np.put_along_axis(chosen, order, 1.0, axis=1)
-    return (chosen @ scores.reshape(n, -1)).reshape(draws, *scores.shape[1:])
+    sums: Array = np.tensordot(chosen, scores, 1)
+    return sums

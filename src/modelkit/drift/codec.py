@@ -168,8 +168,11 @@ def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> 
 def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, Any], Arrays]:
     """The values and arrays that were packed.
 
-    Raises PackageError for bytes of another schema, and for bytes that `pack` did not make.
+    Raises PackageError for bytes of another schema, and for bytes that `pack` did not make; TypeError
+    for anything but bytes.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"a {what} is bytes, not {type(data).__name__}")
     try:
         arrays = unpack_arrays(data)
         text = arrays.pop("about").tobytes().decode()
@@ -179,7 +182,7 @@ def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, 
         raise PackageError(f"this is not a {what}: {error}") from error
     if found != schema:
         raise PackageError(
-            f"this is not a {what} of {schema}, but of {found!r}; it was made by another version"
+            f"this is not a {what} of {schema}: the bytes are of {found!r}, another kind or version"
         )
     return about, arrays
 

@@ -307,16 +307,14 @@ class Detector:
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
         so an alarm of the average has the level of an alarm of a single worker. "changed" and
         "performance" need their rows in one sequence and have no value here; give each worker alpha
-        / workers for those, and read them there. Where the profile has units, the counts of the
-        unit that is open at all workers add up exactly, and it is tested as `test` does.
+        / workers for those, and read them there. Units are judged as wholes, by whoever sees all of
+        their rows: where workers share them, test the sum of their tallies.
 
         Raises:
             PackageError: for any other bytes.
-            UsageError: without states, or for states of different profiles, arguments or open units.
+            UsageError: without states, for states of different profiles or arguments, and for units.
         """
-        workers = resume_all(profile, states)
-        merged = findings.of_workers if profile.units is None else batch.of_open_unit
-        return merged(workers)
+        return findings.of_workers(resume_all(profile, states))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

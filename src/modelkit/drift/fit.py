@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from modelkit.drift.columns import (
 from modelkit.drift.counts import Tally, count_by
 from modelkit.drift.layout import Layout, shared_weights
 from modelkit.drift.losses import TARGET, fit_labels
-from modelkit.drift.order import every, leave_out, rows_apart, sparse_text
+from modelkit.drift.order import rows_apart, rows_with_values, sparse_text, thinned
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
 from modelkit.drift.segments import fit_segments
 from modelkit.drift.sides import Options, Sides, read_sides
@@ -57,8 +58,8 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
     cells = layout.cells(columns, length(sides.held))
     outputs = np.flatnonzero([feature.output for feature in layout.features])
     cells[np.ix_(fitted, outputs)] = ABSENT
-    features, thinned = _apart(layout.features, cells, member, asked)
-    counts = count_by(thinned, member, len(strata))
+    features, apart = _apart(layout.features, cells, member, asked)
+    counts = count_by(apart, member, len(strata))
     _advise_of_sparse(features, counts)
     return {
         "layout": replace(layout, strata=strata, features=shared_weights(features)),
@@ -108,10 +109,10 @@ class Fitting:
         odd = {
             name: weight
             for name, weight in asked.importance.items()
-            if not 0 <= weight < float("inf")
+            if not isinstance(weight, Real) or not 0 <= weight < float("inf")
         }
         if odd:
-            raise UsageError(f"an importance is a number from 0; got {odd}")
+            raise UsageError(f"an importance is a number, 0 or more; got {odd}")
         self.features: list[Feature] = []
         self.bases: list[Basis] = []
         self._asked = asked
@@ -241,21 +242,16 @@ def _strata_of(layout: Layout, sides: Sides) -> tuple[tuple[str, ...], Array]:
 
 def _apart(
     features: Sequence[Feature], cells: Array, member: Array, asked: Options
-) -> tuple[list[Feature], Array]:
+) -> tuple[Sequence[Feature], Array]:
     """Features with their strides, and the cells of rows that far apart; the others are absent."""
     if not asked.ordered:
-        return [*features], cells
+        return features, cells
     rng = np.random.default_rng([asked.seed, len(cells)])
-    left = cells.copy()
-    found = []
-    for j, feature in enumerate(features):
-        having = cells[:, j] != ABSENT
-        groups = [np.flatnonzero(having & (member == s)) for s in range(int(member.max()) + 1)]
-        stride = max(rows_apart(cells[rows, j]) for rows in groups)
-        for rows in groups:
-            leave_out(left, rows, j, every(stride, len(rows), rng))
-        found.append(replace(feature, stride=stride))
-    return found, left
+    strided = []
+    for own, feature in zip(cells.T, features, strict=True):
+        strides = [rows_apart(own[rows]) for rows in rows_with_values(own, member)]
+        strided.append(replace(feature, stride=max(strides)))
+    return strided, thinned(cells, member, strided, rng)
 
 
 # Units.

@@ -121,8 +121,8 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
     names = () if calibration is None else calibration.classes
     if calibration is None or len(names) != 2 or str(positive) not in names:
         raise UsageError(
-            f"positive={positive!r:.80} is one of the two classes whose probabilities the model "
-            f"gives, which are {list(names)!r:.200}"
+            f"positive={positive!r:.80} is not one of two classes whose probabilities the model "
+            f"gives; there are {list(names)!r:.200}"
         )
     return replace(calibration, positive=names.index(str(positive)))
 

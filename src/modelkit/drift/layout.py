@@ -16,6 +16,7 @@ from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, columns_aside, cycle_names, needed_times, of_call
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import UsageError
+from modelkit.signature.column_names import missing_columns
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 
@@ -151,7 +152,10 @@ class Layout:
         check_classes(columns, known)
         odd = sorted(set(columns) - known)
         if odd:
-            raise UsageError(f"the profile has no scores {odd}; it has {sorted(known)}")
+            raise UsageError(
+                f"the profile has no scores {odd}; it has {sorted(known)}; to watch these, fit it with "
+                "model= or scores="
+            )
         return expand(columns, self.bases)
 
     # The columns that are looked at.
@@ -170,9 +174,17 @@ class Layout:
 
     def check_columns(self, known: Sequence[str]) -> None:
         """Raise UsageError, with the nearest name, where rows with these columns lack one."""
-        absent = [name for name in self.sources() if name not in known]
+        sources = self.sources()
+        absent = [name for name in sources if name not in known]
         if absent:
-            raise lacking(absent, known)
+            others = [name for name in known if name not in sources]
+            problems = missing_columns(absent[:NAMES_SHOWN], others)
+            more = f" and {len(absent) - NAMES_SHOWN:,} more" if len(absent) > NAMES_SHOWN else ""
+            there = f"; the rows have {first_names(others)} besides" if others else ""
+            raise UsageError(
+                f"the rows do not fit the profile: {', '.join(problems)}{more}{there}",
+                feature=absent[0],
+            )
 
     def sources(self) -> list[str]:
         """The columns that rows must have: inputs, and the ones with strata, times and units."""
@@ -260,19 +272,6 @@ def shared_weights(features: Sequence[Feature]) -> tuple[Feature, ...]:
     return tuple(replace(feature, weight=feature.weight / total) for feature in features)
 
 
-def lacking(absent: Sequence[str], found: Sequence[str]) -> UsageError:
-    """The error for rows that lack columns, with the nearest name of each."""
-    from difflib import get_close_matches
-
-    hints = []
-    for name in absent:
-        close = get_close_matches(name, found, 1)
-        hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
-    return UsageError(
-        f"the rows lack the columns {', '.join(hints)}; there are {found}", feature=absent[0]
-    )
-
-
 def _check_sources(sources: Sequence[str], signature: Signature) -> None:
     known: list[str] = []
     for spec in signature.inputs:
@@ -284,7 +283,7 @@ def _check_sources(sources: Sequence[str], signature: Signature) -> None:
     said = differences(absent, others, "it lacks {}", "it has {}, which the model does not take")
     raise UsageError(
         f"the profile and the model's signature differ in the columns: {said}; fit the profile on "
-        "rows as the model takes them, or with model=",
+        "rows as the model takes them, or give rows with more columns to Detector.update, with scores=",
         columns=sorted(absent + others),
     )
 

@@ -71,8 +71,11 @@ class Limits(ABC):
         """The limits (k,) that recent blocks need, by which feature number j alarmed."""
 
     @abstractmethod
-    def nearer(self, j: int, recent: Array) -> Array | None:
-        """The limits (k,) that recent blocks need; None where they are hardly nearer."""
+    def nearer(self, which: Array, recent: Array) -> Array:
+        """The limits (m, k) of m features after recent blocks (blocks, d, ...).
+
+        They are those that these need, and the same as before where they are hardly nearer.
+        """
 
     def further(self, j: int) -> bool:
         """Whether a feature may be further from the reference than at first."""
@@ -89,18 +92,17 @@ class Limits(ABC):
         """
         further = (self.limits != self.first).any(axis=1)
         further &= blocks - self.allowed >= len(recent)
-        moved = []
-        for j in np.flatnonzero(further).tolist():
-            limit = self.nearer(j, recent[:, j])
-            if limit is not None:
-                self._move(j, limit, blocks)
-                moved.append(j)
-        return moved
+        which = np.flatnonzero(further)
+        limits = self.nearer(which, recent) if len(which) else self.limits[which]
+        moved = (limits != self.limits[which]).any(axis=1)
+        self._move(which[moved], limits[moved], blocks)
+        numbers: list[int] = which[moved].tolist()
+        return numbers
 
-    def _move(self, j: int, limit: Array, blocks: int) -> None:
+    def _move(self, which: int | Array, limits: Array, blocks: int) -> None:
         self.limits = self.limits.copy()
-        self.limits[j] = limit
-        self.allowed[j] = blocks
+        self.limits[which] = limits
+        self.allowed[which] = blocks
 
 
 # Features.
@@ -170,31 +172,22 @@ def band_bets(counts: Array, limit: Array) -> tuple[Array, Array]:
     A bet wins where the mean of a score is beyond its limit, (36,). The higher the limit, the less
     each bet pays in each cell.
     """
-    cells = len(counts)
     tried = len(FRACTIONS)
     table, of_scores = scores(counts / max(counts.sum(), 1))
-    weights = np.repeat(of_scores / tried, tried)
-    if not np.isfinite(limit).all():  # such a reference says nothing, and every bet is off
-        return np.zeros((cells, len(weights))), weights
-    lowest = limit - table.min(axis=1)
-    stakes = np.array(FRACTIONS) / lowest[:, None]
-    pays = log_staked(table, limit[:, None], stakes)
-    return pays.transpose(1, 0, 2).reshape(cells, -1), weights
+    return band_pays(table, limit), np.repeat(of_scores / tried, tried)
 
 
-def shown(table: Array, recent: Array, tolerance: float) -> Array:
-    """How far beyond the reference, whose scores are in a table, recent rows (K,) are, (36,).
-
-    That is their means, with three standard errors and the tolerance.
-    """
-    n = recent.sum()
-    shares = recent / n
-    means = table @ shares
-    variance = np.maximum((table * table) @ shares - means * means, 0.0)
-    allowed = np.ptp(table, axis=1) * tolerance
-    allowed[_is_smooth(len(table))] /= 2
-    beyond: Array = means + SHOWN_DEVIATIONS * np.sqrt(variance / n) + SHOWN_ROWS / n + allowed
-    return beyond
+def band_pays(tables: Array, limits: Array) -> Array:
+    """What the bets of `band_bets` pay, (..., K, 216), for scores (..., 36, K) and limits (..., 36)."""
+    lowest = limits - tables.min(axis=-1)
+    stakes = np.array(FRACTIONS) / lowest[..., None]
+    with np.errstate(invalid="ignore"):
+        by_score = log_staked(tables, limits[..., None], stakes)
+    # A reference without limits says nothing, and every bet is off.
+    by_score[~np.isfinite(limits).all(axis=-1)] = 0.0
+    by_cell = np.moveaxis(by_score, -2, -3)
+    *cells, count, tried = by_cell.shape
+    return by_cell.reshape(*cells, count * tried)
 
 
 def _is_smooth(count: int) -> Array:
@@ -226,14 +219,16 @@ class Band(Limits):
         self._groups = groups.astype(np.float32)  # exact: a block has 32 rows
         self._reference = (reference[:, None, :] @ groups.astype(np.float64))[:, 0]
         self._tables = np.array([scores(own / max(own.sum(), 1))[0] for own in self._reference])
+        self._squares = self._tables**2
         self._tolerances = tolerances
+        self._slack = np.ptp(self._tables, axis=2) * tolerances[:, None]
+        self._slack[:, _is_smooth(self._slack.shape[1])] /= 2
         deltas = np.maximum(levels * self.spared / TRIED, LEAST_DELTA)
         bounds = zip(self._reference, tolerances.tolist(), deltas, strict=True)
         super().__init__(np.array([band(*own) for own in bounds]))
-        pays, weights = zip(*map(band_bets, self._reference, self.limits), strict=True)
-        self._pays = np.array(pays)
+        self._pays = band_pays(self._tables, self.limits)
         self._priced = self.limits  # what these are for
-        self.weights = weights[0]
+        self.weights = band_bets(self._reference[0], self.limits[0])[1]
         self.counts = np.zeros((len(features), BAND_GROUPS))
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain | None]:
@@ -254,8 +249,8 @@ class Band(Limits):
         return logs, np.exp(logs), values
 
     def _price(self) -> None:
-        for j in np.flatnonzero((self.limits != self._priced).any(axis=1)).tolist():
-            self._pays[j], _ = band_bets(self._reference[j], self.limits[j])
+        moved = (self.limits != self._priced).any(axis=1)
+        self._pays[moved] = band_pays(self._tables[moved], self.limits[moved])
         self._priced = self.limits
 
     def shown(self, j: int, recent: Array) -> Array:
@@ -264,33 +259,44 @@ class Band(Limits):
         Where the change came later than its bet began, the last half or quarter of them shows it
         better.
         """
-        parts = [recent[-len(recent) // k :] for k in (1, 2, 4)]
-        limits: Array = np.max([self._shown(j, self._grouped(j, part)) for part in parts], axis=0)
+        parts = [recent[-len(recent) // k :].sum(axis=0, dtype=np.int64) for k in (1, 2, 4)]
+        limits: Array = self._shown(np.repeat(j, 3), np.array(parts)).max(axis=0)
         return limits
 
-    def nearer(self, j: int, recent: Array) -> Array | None:
+    def nearer(self, which: Array, recent: Array) -> Array:
         """The first limits where such rows are within them, and else those that they need."""
-        counts = self._grouped(j, recent)
-        total = counts.sum()
-        if not total:
-            return None
-        limit = self.first[j]
-        if (self._tables[j] @ (counts / total) > limit).any():
-            limit = np.minimum(self.limits[j], self._shown(j, counts))
-        return limit if (self.limits[j] - limit > self._tolerances[j]).any() else None
+        counts = recent[:, which].sum(axis=0, dtype=np.int64)
+        first, now = self.first[which], self.limits[which]
+        means = self._means(which, self._shares(which, counts)[0])
+        beyond = np.any(means > first, axis=1, keepdims=True)
+        limits = np.where(beyond, np.minimum(now, self._shown(which, counts)), first)
+        known = counts.any(axis=1)
+        enough = known & (now - limits > self._tolerances[which, None]).any(axis=1)
+        return np.where(enough[:, None], limits, now)
 
-    def _grouped(self, j: int, recent: Array) -> Array:
-        counts: Array = recent.sum(axis=0, dtype=np.int64) @ self._groups[j]
-        return counts
+    def _shares(self, which: Array, counts: Array) -> tuple[Array, Array]:
+        """The shares (m, 16) of counts (m, 67) of m features, and the numbers of rows, (m, 1)."""
+        grouped = (counts[:, None, :] @ self._groups[which])[:, 0]
+        rows = grouped.sum(axis=1, keepdims=True)
+        return grouped / np.maximum(rows, 1), rows
 
-    def _shown(self, j: int, counts: Array) -> Array:
-        """How far rows with counts (16,) are from the reference, and no less than the first limits."""
-        first: Array = self.first[j]
-        if counts.sum() < 2:
-            return first
-        beyond = shown(self._tables[j], counts, float(self._tolerances[j]))
-        limit: Array = np.maximum(first, beyond)
-        return limit
+    def _means(self, which: Array, shares: Array) -> Array:
+        means: Array = (self._tables[which] @ shares[:, :, None])[:, :, 0]
+        return means
+
+    def _shown(self, which: Array, counts: Array) -> Array:
+        """How far rows with counts (m, 67) are from the reference, and no less than the first limits.
+
+        That is the means of their scores, with three standard errors and the tolerance.
+        """
+        shares, rows = self._shares(which, counts)
+        n = np.maximum(rows, 1)
+        means = self._means(which, shares)
+        squares = (self._squares[which] @ shares[:, :, None])[:, :, 0]
+        error = np.sqrt(np.maximum(squares - means * means, 0.0) / n)
+        beyond = means + SHOWN_DEVIATIONS * error + SHOWN_ROWS / n + self._slack[which]
+        first = self.first[which]
+        return np.where(rows < 2, first, np.maximum(first, beyond))
 
 
 # Losses.
@@ -369,7 +375,6 @@ class Losses(Limits):
         limit: Array = np.maximum(self.first[j], min(bound + LOSS_TOLERANCE, 1.0))
         return limit
 
-    def nearer(self, j: int, recent: Array) -> Array | None:
+    def nearer(self, which: Array, recent: Array) -> Array:
         """The first bound, where such losses are within it."""
-        first: Array = self.first[j]
-        return first if recent.mean() <= first else None
+        return self.first if recent.mean() <= self.first[0] else self.limits

@@ -140,6 +140,8 @@ def as_doubles(values: Any, what: str) -> Array:
     Raises UsageError for values that are not numbers.
     """
     labels = as_labels(values, what)
+    if labels.dtype.kind in "OU" and any(isinstance(item, str) for item in labels.flat):
+        raise UsageError(f"{what} are not all numbers: some are texts; convert them")
     try:
         return labels.astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -149,22 +149,27 @@ def every(stride: int, n: int, rng: np.random.Generator) -> slice:
 
 
 def thinned(
-    cells: Array, strata: Array | None, count: int, strides: Sequence[int], rng: np.random.Generator
+    cells: Array, strata: Array | None, features: Sequence[Feature], rng: np.random.Generator
 ) -> Array:
-    """Cells (n, d) of which every stride-th is left in each stratum, from a random one on.
+    """Cells (n, d) with the values of each stratum that are as far apart as their feature's stride.
 
-    `strata` are the numbers of those of rows, (n,), of which there are `count`; None for one. The
-    other cells are 255.
+    They are taken from a random one on, and the others are 255. `strata` are the numbers of the
+    rows' strata, (n,), -1 for one that is not thinned; None for one stratum.
     """
-    asked = [(j, stride) for j, stride in enumerate(strides) if stride > 1]
-    if not asked:
-        return cells
-    cells = cells.copy()
-    for s in range(count):
-        rows = np.arange(len(cells)) if strata is None else np.flatnonzero(strata == s)
-        for j, stride in asked:
-            leave_out(cells, rows, j, every(stride, len(rows), rng))
-    return cells
+    left = cells.copy()
+    for j, feature in enumerate(features):
+        if feature.stride > 1:
+            for rows in rows_with_values(cells[:, j], strata):
+                leave_out(left, rows, j, every(feature.stride, len(rows), rng))
+    return left
+
+
+def rows_with_values(cells: Array, strata: Array | None) -> list[Array]:
+    """For each stratum, the numbers of its rows that have a value of a feature, by its cells (n,)."""
+    having = cells != ABSENT
+    if strata is None:
+        return [np.flatnonzero(having)]
+    return [np.flatnonzero(having & (strata == s)) for s in range(int(strata.max(initial=-1)) + 1)]
 
 
 def leave_out(cells: Array, rows: Array, j: int, kept: slice) -> None:

@@ -155,7 +155,8 @@ def predicted_of(answers: NamedOutputs, classes: tuple[Any, ...] | None) -> Arra
             return answers[name]
     if "probabilities" not in answers or classes is None:
         raise UsageError(
-            f"labels need the model's label, prediction or probabilities; there are {list(answers)}"
+            "labels are compared with predictions: pass model=, or scores= with a label, prediction or "
+            f"probabilities; there are {list(answers)}"
         )
     names: Array = np.array([str(name) for name in classes], object)
     largest = answers["probabilities"].argmax(axis=1)

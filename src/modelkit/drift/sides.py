@@ -241,6 +241,10 @@ def check_arguments(reference: Any, asked: Options) -> None:
                 "a Profile describes the answers of one version, and a Rollout has several: pass the "
                 "Model of one, as registry.load(name, version) gives it"
             )
+    for name in ("stratum", "unit", "time"):
+        column = getattr(asked, name)
+        if column is not None and not isinstance(column, str):
+            raise UsageError(f"{name}= is the name of one column, a string; got {column!r:.80}")
     labelled = asked.labels is not None or asked.losses is not None
     if asked.positive is not None and asked.labels is None:
         raise UsageError("positive= is for estimates that labels= calibrates: pass both")

@@ -85,9 +85,14 @@ def resume(
 
 
 def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
-    """What several workers know. Raises UsageError for none, and for those with other arguments."""
+    """What several workers know. Raises UsageError for none, for units, and for other arguments."""
     if not states:
         raise UsageError("there are no states to merge")
+    if profile.units is not None:
+        raise UsageError(
+            "units are judged as wholes, and each worker has a part of their rows: count these by "
+            "Profile.tally, whose tallies add up, and pass the sum to Detector.test"
+        )
     trackers = [resume(profile, state)[0] for state in states]
     first = trackers[0]
     for other in trackers[1:]:

@@ -87,6 +87,8 @@ class Tracker:
         self.tolerance = dict(tolerance) if isinstance(tolerance, Mapping) else tolerance
         self.guarantee: Guarantee = guarantee
         self.history = check_history(history)
+        if not callable(clock):
+            raise TypeError(f"clock is a function that gives seconds since 1970; got {clock!r}")
         self.clock = clock
         self.outbox = Outbox(on_alarm)
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out

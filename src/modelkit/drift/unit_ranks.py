@@ -98,18 +98,22 @@ class UnitTails(Limits):
         _, slack = np.split(self.first[j], 2)
         return np.append(moved.mean(axis=0), slack + by_chance)
 
-    def nearer(self, j: int, recent: Array) -> Array | None:
+    def nearer(self, which: Array, recent: Array) -> Array:
         """The limits that such units need, where these are less by more than the tolerance."""
+        return np.array([self._nearer(j, recent[:, j]) for j in which.tolist()])
+
+    def _nearer(self, j: int, recent: Array) -> Array:
+        now: Array = self.limits[j]
         if not recent.any():
-            return None
+            return now
         limit = self.shown(j, recent)
         centre, slack = np.split(limit, 2)
         if (centre <= slack).all():
             limit = self.first[j]
         _, tolerance = np.split(self.first[j], 2)
-        less = _furthest(self.limits[j]) - _furthest(limit)
+        less = _furthest(now) - _furthest(limit)
         enough = (less > tolerance).any() and (less > -tolerance).all()
-        return limit if enough else None
+        return limit if enough else now
 
 
 def _furthest(limits: Array) -> Array:

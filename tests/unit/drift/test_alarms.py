@@ -126,6 +126,8 @@ def test_a_hook_that_cannot_be_called_is_refused(profile):
     for hook in (later, "print", 3):
         with pytest.raises(TypeError, match="a plain function of one alarm"):
             mk.Detector(profile, on_alarm=hook)
+    with pytest.raises(TypeError, match="a function that gives seconds since 1970; got 5"):
+        mk.Detector(profile, clock=5)
 
 
 def test_a_hook_goes_on_after_a_pause(profile):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.codec import freeze, pack, reading, thaw
+from modelkit.drift.codec import freeze, pack, reading, thaw, unpack
 from modelkit.errors import PackageError
 
 SCHEMA = "test/1"
@@ -143,3 +143,11 @@ def test_what_does_not_fit_is_refused_with_the_reason(spoil):
     spoil(plain, arrays)
     with pytest.raises(PackageError, match="this is not a stream: "), reading("stream"):
         thaw(Stream(), plain, arrays)
+
+
+def test_what_is_not_bytes_and_what_is_of_another_kind_say_so():
+    for given_, kind in (("state.npz", "str"), (80, "int"), (None, "NoneType")):
+        with pytest.raises(TypeError, match=f"a thing is bytes, not {kind}"):
+            unpack(SCHEMA, given_, "thing")
+    with pytest.raises(PackageError, match="'other/1', another kind or version"):
+        unpack(SCHEMA, pack("other/1", {}, {}), "thing")

@@ -233,7 +233,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(profile):
         (
             {k: v for k, v in rows.items() if k != "x"} | {"X": rows["x"]},
             None,
-            "lack the columns 'x' \\(is it|lack the columns 'x'",
+            "missing column 'x' \\(is it 'X'",
         ),
         (rows | {"x": column(["1"] * 10)}, None, "holds strings where the profile has numbers"),
         (rows | {"c": np.ones(10)}, None, "holds numbers where the profile has strings"),
@@ -256,6 +256,14 @@ def test_a_missing_column_is_named_with_its_neighbour():
     with pytest.raises(UsageError, match="'amount' \\(is it 'amuont'\\?\\)") as caught:
         mk.Detector(profile).update({"amuont": [1.0], "age": [1.0]})
     assert caught.value.feature == "amount"
+
+
+def test_a_column_that_the_rows_have_is_not_proposed_for_another():
+    profile = Profile.fit({f"mean {i}": rng(i).normal(size=200) for i in range(9)})
+    with pytest.raises(UsageError) as caught:
+        mk.Detector(profile).update({"mean 0": [1.0], "size": [1.0]})
+    assert "missing column 'mean 1', missing column 'mean 2'" in str(caught.value)
+    assert str(caught.value).endswith("and 2 more; the rows have ['size'] besides")
 
 
 def test_more_columns_are_ignored_and_order_does_not_matter():

@@ -127,11 +127,11 @@ def test_estimates_are_of_the_class_that_is_positive():
             assert abs(found.estimated[name][0] - value) < 0.03
     assert str(of[None]) == str(of["on time"])
     assert of["late"].estimated["auc"][0] == of["on time"].estimated["auc"][0]
-    with pytest.raises(UsageError, match=r"positive='x' is one of the two classes"):
+    with pytest.raises(UsageError, match=r"positive='x' is not one of two classes"):
         Profile.fit(train, reference=rows, model=model, labels=labels, positive="x")
     with pytest.raises(UsageError, match="labels= calibrates"):
         Profile.fit(train, reference=rows, model=model, positive="late")
-    with pytest.raises(UsageError, match=r"gives, which are \[\]"):
+    with pytest.raises(UsageError, match=r"gives; there are \[\]"):
         Profile.fit(train, reference=rows, scores=p, labels=p, positive="late")
 
 

@@ -1,4 +1,4 @@
-"""Reports on units: of workers together, of one day, and of several."""
+"""Reports on units: of tallies together, of one day, and of several."""
 
 import numpy as np
 import pytest
@@ -14,19 +14,23 @@ def profile(of_days):
     return of_days
 
 
-def test_workers_add_up_the_counts_of_the_open_day(profile):
+def test_workers_share_a_day_by_tallies_and_merge_no_states_of_units(profile):
     rows = later([100], CHANGES["dep_delay"])
     alone = mk.Detector(profile, alpha=0.05)
-    workers = [mk.Detector(profile, alpha=0.05) for _ in range(3)]
-    for i, worker in enumerate(workers):
-        worker.update(rows.iloc[i::3])
-    merged = mk.Detector.merge(profile, [worker.state() for worker in workers])
+    tally = mk.types.Tally.total([profile.tally(rows.iloc[i::3]) for i in range(3)])
     tested = alone.test(rows)
-    assert [f.p_changed for f in merged.features] == [f.p_changed for f in tested.features]
-    assert merged.rows == tested.rows == len(rows)
-    workers[0].update(later([100, 101]).query("when >= '2014-01-02'"))
-    with pytest.raises(UsageError, match=r"day 2014-01-01.*day 2014-01-02"):
-        mk.Detector.merge(profile, [worker.state() for worker in workers])
+    assert [f.p_changed for f in alone.test(tally).features] == [
+        f.p_changed for f in tested.features
+    ]
+    with pytest.raises(UsageError, match=r"Profile\.tally, whose tallies add up"):
+        mk.Detector.merge(profile, [alone.state()])
+
+
+def test_a_test_of_units_names_the_categories_that_are_new(profile):
+    rows = later([100])
+    rows.loc[rows.index[:3], "origin"] = "OSL"
+    (check,) = [own for own in mk.Detector(profile).test(rows).checks if own.feature == "origin"]
+    assert check.found == f"3 of {len(rows):,} rows, such as 'OSL'"
 
 
 def test_a_test_of_one_day_is_its_rank_among_the_days_of_the_reference(profile):
