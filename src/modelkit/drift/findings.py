@@ -187,8 +187,9 @@ def _of_sequence(
     name: str | None, stream: Sequence, features: Many[Feature], reference: Array
 ) -> Compared:
     """The last 1,024 rows of a stratum, with the evidence of all."""
-    side = Compared(name, features, reference, _recent(stream), values=stream.values.tolist())
-    return _with_evidence(side, stream)
+    return _with_evidence(
+        Compared(name, features, reference, _recent(stream)), stream, stream.values
+    )
 
 
 def _recent(stream: Sequence) -> Array:
@@ -197,9 +198,10 @@ def _recent(stream: Sequence) -> Array:
     return counts
 
 
-def _with_evidence(side: Compared, sequence: Sequence) -> Compared:
+def _with_evidence(side: Compared, sequence: Sequence, values: Array) -> Compared:
     return replace(
         side,
+        values=values.tolist(),
         changed=sequence.p("changed").tolist(),
         material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
     )
@@ -210,11 +212,9 @@ def _of_units(tracker: Tracker) -> Seen:
     units = tracker.of_units()
     sequence = units.sequence
     recent = sequence.recent()
-    side = replace(
-        units_side(profile, recent, units.last_strata(len(recent))),
-        values=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
-    )
-    sides = [_with_evidence(side, sequence)]
+    side = units_side(profile, recent, units.last_strata(len(recent)))
+    values = (sequence.totals - units.open_counts).sum(axis=1)
+    sides = [_with_evidence(side, sequence, values)]
     labels, target = profile.target, tracker.labels.target
     # Labels come without units, and are not judged.
     if labels is not None and target is not None and (counts := _recent(target)).any():

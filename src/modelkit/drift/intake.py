@@ -277,9 +277,8 @@ class Intake:
             self._waiting.append(tracker.settle)
 
     def _estimate(self, answers: Outputs) -> None:
-        tracker = self.tracker
-        estimate = estimate_of(tracker.profile.calibration, answers)
-        tracker.label_free = with_rows(tracker.label_free, estimate)
+        estimate = estimate_of(self.tracker.profile.calibration, answers)
+        self.tracker.label_free = with_rows(self.tracker.label_free, estimate)
 
     def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The rows of calls as cells, after so many others. Raises what they raise; changes nothing."""

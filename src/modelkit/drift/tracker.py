@@ -95,8 +95,7 @@ class Tracker:
         self.notes = Notes()
         self.eras: list[Era] = []
         # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
-        self.place = 0
-        self.counted = 0
+        self.place = self.counted = 0
         self._compare_with(profile, alpha, check_seed(seed))
         self.caught_up = self.turn
 

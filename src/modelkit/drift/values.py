@@ -202,8 +202,3 @@ class Performance:
     estimated: dict[str, tuple[float, float, float]]
     unsupported: str | None = None
     positive: str = ""
-
-    def title(self, name: str) -> str:
-        """The name of an estimate, with its class."""
-        of_class = self.positive and name != "accuracy"
-        return f"{name} of {self.positive}" if of_class else name

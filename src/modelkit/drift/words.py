@@ -213,8 +213,10 @@ def performance_texts(performance: Performance) -> Iterator[str]:
         yield f"{Effect('mean loss', *performance.loss)} of {labelled}"
     if performance.baseline is not None:
         yield f"{Effect('mean loss', *performance.baseline)} of the reference"
+    of_class = f" of {performance.positive}" if performance.positive else ""
     for name, values in performance.estimated.items():
-        yield f"estimated {Effect(performance.title(name), *values)} without labels"
+        named = name if name == "accuracy" else f"{name}{of_class}"
+        yield f"estimated {Effect(named, *values)} without labels"
     if performance.unsupported is not None:
         yield f"estimates not to be relied on: {performance.unsupported}"
 
