@@ -20,9 +20,9 @@ class Memory:
     def read(self, name, most=MOST_BYTES):
         return self.files.get(name)
 
-    def names(self, folder, most=None, after=""):
+    def names(self, folder, after=""):
         found = [name.removeprefix(f"{folder}/") for name in self.files if name.startswith(folder)]
-        return sorted(name for name in found if name > after)[:most]
+        return sorted(name for name in found if name > after)
 
     def path(self, name):
         return None

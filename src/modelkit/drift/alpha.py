@@ -88,7 +88,7 @@ class AlphaShares:
     def of_features(self, kind: str, *, together: bool = False) -> Array:
         """The part of alpha of one kind of alarm of each feature, (d,), in a stratum.
 
-        Or in all strata `together`: those of "changed" only, where there are several.
+        Or in all strata `together`: for "changed" alone, where there are several.
         """
         share: Array = self.levels[kind] * self.weights
         if kind != "changed" or self.strata == 1:
@@ -97,7 +97,7 @@ class AlphaShares:
 
 
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
-    """The tolerance of each feature, (d,), and at last that of the labels.
+    """The tolerance of each feature, (d,), and last the tolerance of the labels.
 
     Raises UsageError for a tolerance out of range, and for names that no feature has.
     """

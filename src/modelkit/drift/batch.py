@@ -199,11 +199,7 @@ def exact_p(
     rng = np.random.default_rng(seed)
     p = [
         exact_test(
-            counts[s, j],
-            profile.counts[s, j],
-            "anderson_darling" if profile.features[j].ordered else "chi_square",
-            rng,
-            draws,
+            counts[s, j], profile.counts[s, j], rng, draws, ordered=profile.features[j].ordered
         )
         for s, j in places.tolist()
     ]

@@ -76,7 +76,7 @@ class Buckets:
     """The buckets of one profile: the last 48 hours that had rows, and before them 366 days.
 
     Fewer where these would take more than `most_bytes`. An hour that is too old is added to its
-    day, and a day that is too old is forgotten. Hours and days are those of UTC. `kept` has them by
+    day, and a day that is too old is forgotten. Hours and days are in UTC. `kept` has them by
     their start and end.
 
     Args:
@@ -245,7 +245,7 @@ def span_of(eras: Sequence[Era]) -> tuple[float, float] | None:
 
 
 def trimmed(eras: Sequence[Era], most_bytes: int) -> list[Era]:
-    """The latest eras, of which the older ones forget their oldest buckets to stay within a size."""
+    """The latest eras; older ones forget their oldest buckets to stay within a size."""
     kept = list(eras)[-MOST_ERAS:]
     over = sum(era.size for era in kept) - most_bytes
     while len(kept) > 1 and (over > 0 or not kept[0].buckets.kept):
@@ -257,7 +257,7 @@ def trimmed(eras: Sequence[Era], most_bytes: int) -> list[Era]:
 
 
 def joined_eras(workers: Sequence[Sequence[Era]], most_bytes: int) -> list[Era]:
-    """The eras of several workers in the order of time, those of one reference added up."""
+    """The eras of several workers in the order of time; eras of one reference are added up."""
     found: dict[str, Era] = {}
     for era in chain(*workers):
         first = Era.of(era.profile, era.alpha, most_bytes)
@@ -294,7 +294,7 @@ def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | slic
 
 
 def check_history(history: float) -> int:
-    """The bytes of a history. Raises UsageError for what is no number of bytes."""
+    """The bytes of a history. Raises UsageError for anything else."""
     if not isinstance(history, Real) or not 0 <= history < inf:
         raise UsageError(f"history is in bytes, 0 or more; got {history!r}")
     return int(history)

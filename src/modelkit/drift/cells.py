@@ -31,6 +31,7 @@ from modelkit.drift.columns import (
     other_kind,
 )
 from modelkit.signature.cast import F4
+from modelkit.stats.ranks import midranks
 
 CELLS = 67
 ABSENT = 255  # the code of a value that was not observed
@@ -381,8 +382,7 @@ def coarsen(counts: Array) -> str:
     Missing values have the last to themselves.
     """
     inner = counts[:GONE].astype(np.float64)
-    middle = np.cumsum(inner) - inner / 2
     total = max(float(inner.sum()), 1.0)
     last = COARSE_CELLS - 1
-    group = np.minimum(middle / total * last, last - 1)
+    group = np.minimum(midranks(inner) / total * last, last - 1)
     return "".join(f"{own:x}" for own in [*group.astype(int).tolist(), last])

@@ -53,15 +53,15 @@ def freeze(value: Any, arrays: Arrays, path: str = "") -> Any:
 def thaw(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str = "") -> Any:
     """The inverse of `freeze`.
 
-    Objects are filled in place. Plain values, and arrays in their shape and type, must be those of
-    `fresh`, but for an array without rows, which may have any number of them (and integers of any
-    size), and for None, which may be any value.
+    Objects are filled in place. Plain values, and arrays in their shape and type, must fit `fresh`.
+    An array without rows in `fresh` stands for any number of rows (and integers of any size), and
+    None for any value.
 
     Args:
         fresh: what was made with the same arguments as the value that was frozen.
         plain: what `freeze` gave.
         arrays: the arrays by their path.
-        path: that of the value.
+        path: the path of the value.
 
     Raises ValueError for what does not fit.
     """

@@ -379,7 +379,7 @@ class RowBudget:
 
     Args:
         rate: rows a second, 0 for none at all.
-        at_once: the most rows that are asked for at once, of which none would be seen otherwise.
+        at_once: the most rows of one call; a lower rate saves up as many, and so admits them at times.
         now: seconds of a clock that never goes back.
     """
 

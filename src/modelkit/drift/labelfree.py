@@ -25,7 +25,7 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import UsageError
 from modelkit.stats.influence import ratio
 from modelkit.stats.intervals import LEVEL_95, special_functions
-from modelkit.stats.isotonic import calibrate, fit_isotonic
+from modelkit.stats.isotonic import fit_isotonic
 
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
 
@@ -130,7 +130,7 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
 def _raw(columns: Array, knots: Sequence[Array]) -> Array:
     """Calibrated scores (n, C), of each class by its knots."""
     pairs = zip(columns.T, knots, strict=True)
-    return np.stack([calibrate(scores, own) for scores, own in pairs], axis=1)
+    return np.stack([np.interp(scores, *own) for scores, own in pairs], axis=1)
 
 
 def _shares(columns: Array, knots: Sequence[Array]) -> Array:

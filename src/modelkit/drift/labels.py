@@ -83,7 +83,7 @@ class Labels:
 
     Args:
         profile: the past.
-        shares: those of alpha.
+        shares: the shares of alpha.
         terms: what holds for an alarm, in words.
         order: the seed of the order of labels within calls.
         ties: the seed of the random ranks of labels.

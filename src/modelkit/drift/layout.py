@@ -97,10 +97,10 @@ class Layout:
         lengths, for times that are given twice, or needed and absent, and for rows without a
         stratum or a unit.
         """
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise UsageError(f"rows and scores have different lengths: {lengths}")
-        n = max(lengths.values(), default=0)
+        lengths = {len(column): name for name, column in columns.items()}
+        if len(lengths) > 1:
+            raise UsageError(f"rows and scores have different lengths, such as {lengths}")
+        n = max(lengths, default=0)
         seconds = self._seconds(columns, at, n)
         strata = self._stratum_numbers(columns, seconds)
         units = None
@@ -133,7 +133,7 @@ class Layout:
     def strata_of(self, columns: Mapping[str, Array], seconds: Array | None) -> list[str] | None:
         """The name of each row's stratum; None without strata.
 
-        Raises UsageError for rows without the column or the times that tell it.
+        Raises UsageError for rows that lack the column or the times of the stratum.
         """
         name = self.stratum
         if name is None:
@@ -225,7 +225,7 @@ class Layout:
             )
 
     def check(self, signature: Signature) -> None:
-        """Raise UsageError unless the columns are those of a model, and the outputs among its own.
+        """Raise UsageError unless a model takes these columns, and gives these outputs.
 
         Embeddings have the same width in both, and classes the same names in the same order, where
         they are known.

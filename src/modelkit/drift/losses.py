@@ -189,7 +189,7 @@ class TargetLabels:
     def cells(self, labels: Any) -> Array:
         """The cell of each label, uint8 (n, 1).
 
-        Raises UsageError for labels in another form than those of the reference.
+        Raises UsageError for labels in another form than the reference has.
         """
         values = label_values(self.feature, labels)
         found = self.feature.cells(values)

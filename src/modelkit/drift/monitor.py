@@ -231,7 +231,7 @@ class Monitor(Wrapper):
         if own is None:
             raise PackageError(
                 "this is the state of a Detector, which does not say how many rows a Monitor had "
-                "served: take that of monitor.state()"
+                "served: pass the bytes of monitor.state()"
             )
         intake = Intake(model, tracker, budget)
         with codec.reading("state of a Monitor"):

@@ -209,7 +209,7 @@ class Units:
         says that so much time has passed, for the next row that is ahead.
 
         Args:
-            parts: the rows of each unit, in order of time; what is no day or week has no order.
+            parts: the rows of each unit, in order of time; units by a column have no order.
         """
         closed = self.closed[-1] if self.closed else None
         keys = (closed, self.open_key, self.partial_key)
@@ -242,7 +242,7 @@ class Units:
         self.partial_key = before.partial_key if before.open_key is None else before.open_key
 
     def go_on(self, since: float, now: float) -> None:
-        """Leave out a day or a week of which nobody saw more than a hundredth.
+        """Leave out a day or a week if nobody saw more than a hundredth of it.
 
         Nobody watched from one second to the other; what was missed before is added to it.
         """
@@ -266,7 +266,7 @@ class Units:
         return (before if known == key else 0.0) + max(last - first, 0.0)
 
     def _drop_open(self, key: int) -> None:
-        """Count the rows of the open unit as those of a part, and its later ones as late."""
+        """Count the rows of the open unit as rows of a part, and its later rows as late."""
         self.partial += self.open_rows
         self.rows -= self.open_rows
         self.sequence.totals -= self.open_counts

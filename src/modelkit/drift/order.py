@@ -17,6 +17,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, Feature
 from modelkit.errors import UsageError
+from modelkit.stats.ranks import midranks
 
 Order = Literal["any", "time"]
 MOST_APART = 200
@@ -62,7 +63,7 @@ class Shuffle:
 
 
 def check_seed(seed: int) -> int:
-    """A seed as it is. Raises UsageError for what is none."""
+    """A seed as it is. Raises UsageError for anything else."""
     if not isinstance(seed, Integral) or seed < 0:
         raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
     return int(seed)
@@ -110,8 +111,7 @@ def rows_apart(cells: Array) -> int:
     first lag below is found too soon in a short reference.
     """
     n = len(cells)
-    counts = np.bincount(cells)
-    ranks = (np.cumsum(counts) - counts / 2)[cells] / max(n, 1)
+    ranks = midranks(np.bincount(cells))[cells] / max(n, 1)
     location = 2 * ranks - 1
     scale = 1.5 * location**2 - 0.5
     return max(_stride(location), _stride(scale))
@@ -197,7 +197,7 @@ def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:
 
 
 def sparse_text(features: Sequence[Feature], counts: Array) -> str | None:
-    """The features of which strides leave fewer than 1,000 rows, in words; None without any."""
+    """The features with fewer than 1,000 rows left by their strides, in words; None without any."""
     rows = counts.sum(axis=2).min(axis=0).tolist()
     found = []
     for feature, left in zip(features, rows, strict=True):

@@ -173,7 +173,7 @@ class Profile(Reference):
         return Profile(**fit.of_rows(X, reference, asked))
 
     def _counted(self, tally: Tally, asked: Options) -> Profile:
-        """The profile with the counts of a tally in place of those of its reference."""
+        """The profile with the counts of a tally in place of its reference's."""
         if tally.profile != self.digest:
             raise UsageError(
                 "the reference is a tally by another profile: count it by the one that Profile.fit "

@@ -147,7 +147,7 @@ def _in_lanes(blocks: Array) -> Array:
 
 
 def _by_lane(values: Array, absent: Array | None, width: int) -> Array:
-    """The places of values (rows, lanes) among those of all lanes, `width` in each.
+    """The places of values (rows, lanes) among the places of all lanes, `width` in each.
 
     The last place of a lane is for absent values.
     """

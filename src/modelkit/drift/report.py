@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
-from modelkit._internal.json import parse_record, to_plain
+from modelkit._internal.json import from_record, to_record
 from modelkit.drift import page, words
 from modelkit.drift.values import (
     Acknowledgement,
@@ -114,15 +114,13 @@ class DriftReport:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
-        plain = {"schema": REPORT_SCHEMA} | to_plain(fields.write_object(self))
-        return json.dumps(plain, allow_nan=False, sort_keys=True)
+        return to_record(self, REPORT_SCHEMA)
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
         """The inverse of `to_json`. Raises PackageError for any other text."""
         try:
-            plain = parse_record(text, REPORT_SCHEMA)
-            return fields.read_object(DriftReport, plain, "report")
+            return from_record(DriftReport, text, REPORT_SCHEMA, "report")
         except (TypeError, ValueError) as error:
             raise PackageError(f"this is not a drift report in JSON: {error}") from error
 

@@ -174,7 +174,7 @@ class Segmented:
 
 
 class Latest(NamedTuple):
-    """Feature number j in the latest generations of rows, of which `first` is the first's number.
+    """Feature number j in the latest generations of rows; `first` is the number of the first one.
 
     `counts` are (generations, k, 67) for each segmentation.
     """

@@ -166,7 +166,7 @@ class Sequence:
     def rank(self, members: Array, places: Array) -> RankedBlocks | None:
         """Take rows, labels or losses; the bets on them wait for `settle`.
 
-        Returns the blocks that are whole now, None where there are none.
+        Returns the blocks that are whole now, or None.
 
         Args:
             members: (n, ...); of rows uint8 (n, d), with 255 where a row has no value of a feature.
@@ -292,7 +292,7 @@ class Sequence:
         return bettor.evidence.value + bettor.won
 
     def recent(self, block: int = 0, features: int | slice = ALL) -> Array:
-        """What is kept of the last blocks, from the block of this number on; or that of one feature."""
+        """The kept part of the last blocks, from the block of this number on, for all features or one."""
         most = len(self.kept)
         blocks = min(most, self.blocks, max(self.blocks - block, 1))
         at = np.arange(self.blocks - blocks, self.blocks) % most

@@ -48,12 +48,12 @@ class Options:
 
     @property
     def needed(self) -> list[str]:
-        """The columns that tell times and units."""
+        """The columns with times and units."""
         return columns_aside(self.time, self.unit)
 
     @property
     def aside(self) -> list[str]:
-        """The columns that are no features."""
+        """The columns with strata, times and units, which are not features."""
         return [name for name in (self.stratum, *self.needed) if name is not None]
 
 
@@ -63,12 +63,12 @@ class Sides:
 
     Args:
         train: the columns of the training rows.
-        held: those of the reference.
+        held: the columns of the reference.
         seconds: when each row of the reference was, float64 (n,); None where nothing was asked for.
-        units: the number of each one's unit, int64 (n,).
+        units: the number of the unit of each row, int64 (n,).
         timed: whether times name the stratum, and no column.
-        train_answers: a model's, by output.
-        held_answers: those to the reference.
+        train_answers: the answers of a model to the training rows, by output.
+        held_answers: its answers to the reference.
         class_names: of the model's probabilities.
     """
 
@@ -89,7 +89,7 @@ def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
 
     Raises:
         UsageError: for arguments that do not go together, columns that are absent, ambiguous or
-            differ, values that are no times, and too few rows.
+            differ, values that are not times, and too few rows.
         SignatureError: for rows that cannot be read.
     """
     check_arguments(reference, asked)

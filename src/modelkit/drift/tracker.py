@@ -332,7 +332,7 @@ class Tracker:
             self._streams[0].open_again(j)
         elif stratum is not None:
             own = self._streams[self.profile.strata.index(stratum)]
-            if own.open_again(j):  # its rows are ranked without those of the reference from now on
+            if own.open_again(j):  # from now on its rows are ranked among themselves
                 self.together.close(j)
 
     def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:

@@ -44,10 +44,10 @@ class UnitTails(Limits):
     before those `allowed` are not ranked.
 
     Args:
-        units: those of the reference.
+        units: the units of the reference.
         strata: the number of strata.
         features: the d features.
-        tolerances: that of each feature, (d,).
+        tolerances: the tolerance of each feature, (d,).
     """
 
     lanes = len(PLACE_SCORES)
@@ -195,10 +195,10 @@ class UnitBag:
     "changed".
 
     Args:
-        units: those of the reference.
+        units: the units of the reference.
         strata: the number of strata.
         features: the d features.
-        tolerances: that of each feature, (d,).
+        tolerances: the tolerance of each feature, (d,).
         seed: of the ties, and of the units that are forgotten.
     """
 

@@ -80,7 +80,7 @@ def shares_of(counts: Array, table: Array) -> Array:
 
 
 def columns_aside(time: str | None, unit: str | None) -> list[str]:
-    """The columns that tell times and units, and are no features."""
+    """The columns with times and units, which are not features."""
     own = None if unit in (*PERIODS, BATCH_UNIT) else unit
     return [name for name in (time, own) if name is not None]
 

@@ -1,1 +1,1 @@
-"""How values are shown to people: cards and pages of HTML, and text that is safe on a terminal."""
+"""How values are shown to people: cards, pages and plots of HTML, and text that is safe on a terminal."""

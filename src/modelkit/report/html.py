@@ -64,7 +64,7 @@ class Markup(str):
 
 
 def joined(*parts: str) -> Markup:
-    """Parts one after the other: whatever is not Markup is text, and is escaped."""
+    """Parts one after the other; anything that is not Markup is text, and is escaped."""
     return Markup("".join(part if isinstance(part, Markup) else escape(part) for part in parts))
 
 

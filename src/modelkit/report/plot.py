@@ -1,4 +1,4 @@
-"""A plot with two axes as inline SVG, without scripts; its colours are those of the sheet."""
+"""A plot with two axes as inline SVG, without scripts, in the colours of the sheet."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Evidence that may be looked at after every step: pure, with the source of each formula."""
+"""Statistics: pure functions, each with the source of its formula."""

@@ -58,7 +58,7 @@ class Bets:
 
     @staticmethod
     def on_multiples(mean: float, factors: Array) -> Bets:
-        """The same on multiples (J,) of the rate, of which none is above `SUREST`."""
+        """The same on multiples (J,) of the rate, each at most `SUREST`."""
         return Bets.on_rates(np.minimum(mean * factors, max(SUREST, mean)), mean)
 
     def log_counts(self, ones: int, zeros: int) -> Array:

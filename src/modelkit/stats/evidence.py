@@ -111,16 +111,13 @@ class Evidence:
         self.value = wealth @ self.weights
         self.most = float(self.value.max(initial=0))
         if self.most > NEAR_CAP:
-            self._hold_to_cap()
+            np.minimum(wealth, CAP, out=wealth)
+            self.value = wealth @ self.weights
         if self.guarantee == "ever":
             self.value += np.maximum(1 - self.spent[:, 0], UNSPENT)
             self.most = float(self.value.max(initial=0))
         np.maximum(self.peak, self.value, out=self.peak)
         self.steps += 1
-
-    def _hold_to_cap(self) -> None:
-        np.minimum(self._wealth, CAP, out=self._wealth)
-        self.value = self._wealth @ self.weights
 
     def _put_in(self, rows: Array) -> Array | float:
         """Add the fresh stakes of a step; returns the logarithms of the stake of a bet."""

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, lgamma
-from typing import Literal
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.stats.intervals import special_functions
+from modelkit.stats.ranks import midranks
 
-Statistic = Literal["anderson_darling", "chi_square"]
 Score = Callable[[Array], Array]
 MOST_CELLS = 32  # a test's power hardly grows beyond them, its price does
 DRAWABLE = 500_000_000  # numpy draws from fewer than 10**9 rows
@@ -30,16 +29,12 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 def exact_test(
-    batch: Array,
-    reference: Array,
-    statistic: Statistic,
-    rng: np.random.Generator,
-    permutations: int,
+    batch: Array, reference: Array, rng: np.random.Generator, permutations: int, *, ordered: bool
 ) -> float:
     """The p-value of a permutation test: (1 + draws at least as extreme) / (1 + draws).
 
-    "anderson_darling" is for ordered cells (Scholz and Stephens 1987, with midranks), "chi_square"
-    for the rest. More than 32 cells are merged first. Drawing ends early once 50 draws were as
+    The statistic is Anderson and Darling's where cells are ordered (Scholz and Stephens 1987, with
+    midranks), else chi-square. More than 32 cells are merged first. Drawing ends early once 50 draws were as
     extreme as the batch; with the p-value 50 / draws the test stays exact (Besag and Clifford
     1991), and p-values below 50 / `permutations` are not touched.
 
@@ -52,8 +47,7 @@ def exact_test(
     n = int(batch.sum())
     if len(pooled) < 2 or n in (0, pooled.sum()):
         return 1.0
-    score_of = _anderson_darling if statistic == "anderson_darling" else _chi_square
-    score = score_of(pooled, n)
+    score = _score_of(pooled, n, ordered=ordered)
     least = score(batch[None])[0] * (1 - TIE)
     drawn = 0
     extreme = 0
@@ -95,33 +89,24 @@ def merged_cells(batch: Array, reference: Array) -> tuple[Array, Array]:
     pooled = batch + reference
     if len(pooled) <= MOST_CELLS:
         return batch, reference
-    middle = (np.cumsum(pooled) - pooled / 2) / pooled.sum()
+    middle = midranks(pooled) / pooled.sum()
     group = np.floor(np.arcsin(np.sqrt(middle)) * (2 / np.pi) * MOST_CELLS)
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     return np.add.reduceat(batch, starts), np.add.reduceat(reference, starts)
 
 
-def _anderson_darling(pooled: Array, n: int) -> Score:
-    """The two-sample statistic for tied values, up to a factor that no draw changes."""
+def _score_of(pooled: Array, n: int, *, ordered: bool) -> Score:
+    """The statistic of draws (m, K) of n rows, up to a factor that no draw changes."""
     total = int(pooled.sum())
-    rank = np.cumsum(pooled) - pooled / 2
-    weight = pooled / (rank * (total - rank) - total * pooled / 4)
-    expected = rank * (n / total)
-
-    def score(draws: Array) -> Array:
-        ranks = np.cumsum(draws, axis=1) - draws / 2
-        scores: Array = np.square(ranks - expected) @ weight
-        return scores
-
-    return score
-
-
-def _chi_square(pooled: Array, n: int) -> Score:
-    expected = pooled * (n / int(pooled.sum()))
+    places_of = midranks if ordered else np.asarray
+    places = places_of(pooled)
+    expected = places * (n / total)
     weight = 1 / pooled
+    if ordered:
+        weight = pooled / (places * (total - places) - total * pooled / 4)
 
     def score(draws: Array) -> Array:
-        scores: Array = np.square(draws - expected) @ weight
+        scores: Array = np.square(places_of(draws) - expected) @ weight
         return scores
 
     return score

@@ -52,34 +52,19 @@ class Measured:
     bias: float = 0.0
 
 
-def units_of(n: int, clusters: Array | None) -> int:
-    """How many independent observations n rows are: the number of clusters, where there are some.
-
-    `clusters` are numbers from 0 on, shape (n,).
-    """
-    return n if clusters is None else int(np.count_nonzero(np.bincount(clusters)))
-
-
 def standard_error(influence: Array, clusters: Array | None = None) -> float | None:
     """The standard error of a figure from the influence of its rows, shape (n,).
 
     `clusters` are numbers from 0 on, shape (n,). It is None for fewer than two clusters
     or rows, and where the influence of a row is not known.
     """
-    sums = summed(influence, clusters)
+    sums = influence
+    if clusters is not None:
+        sums = np.bincount(clusters, influence)[np.bincount(clusters) > 0]
     units = len(sums)
     if units < 2 or not np.isfinite(sums).all():
         return None
     return sqrt(units / (units - 1) * float(sums @ sums))
-
-
-def summed(influence: Array, clusters: Array | None) -> Array:
-    """The influence of each independent observation: of each row, or of each cluster."""
-    if clusters is None:
-        return influence
-    sizes = np.bincount(clusters)
-    sums: Array = np.bincount(clusters, influence)[sizes > 0]
-    return sums
 
 
 def ratio(numerator: Array, denominator: Array | float, otherwise: float = 0.0) -> Array:
@@ -243,7 +228,7 @@ class Clusters:
         """The standard error of a figure from the influence of its rows, (n,).
 
         It is by the jackknife over clusters; with clusters of one size it is
-        `intervals.standard_error`. None for fewer than two, and where the influence of a row is not
+        `standard_error`. None for fewer than two, and where the influence of a row is not
         known.
         """
         moved = self.moved(influence)

@@ -58,14 +58,6 @@ def student_of_size(value: float, error: float, units: float, level: float = LEV
     return exp(low), exp(high) if high < LARGEST_LOG else inf
 
 
-def student_of_correlation(
-    value: float, error: float, units: float, level: float = LEVEL_95
-) -> Interval:
-    """A t interval of Fisher's z of a figure from -1 to 1; it stays between them."""
-    low, high = student_of_share((1 + value) / 2, error / 2, units, level)
-    return 2 * low - 1, 2 * high - 1
-
-
 def student_in(
     domain: Domain, value: float, error: float, units: float, level: float = LEVEL_95
 ) -> Interval:
@@ -73,7 +65,9 @@ def student_in(
     if domain == "share":
         return student_of_share(value, error, units, level)
     if domain == "correlation":
-        return student_of_correlation(value, error, units, level)
+        # Of Fisher's z.
+        low, high = student_of_share((1 + value) / 2, error / 2, units, level)
+        return 2 * low - 1, 2 * high - 1
     if domain == "size":
         return student_of_size(value, error, units, level)
     if domain == "explained":
@@ -97,7 +91,7 @@ def skew_ends(
 
     Args:
         value: the figure.
-        sums: the influence of each observation, (n,), as `summed` gives them.
+        sums: the influence of each observation, (n,): of each row, or of each cluster.
         units: the number of observations that it rests on.
         level: of the interval.
         worst: the largest influence of an observation that could have come, where that is known.
@@ -246,7 +240,7 @@ def empirical_bernstein(
 
 
 def effective_rows(
-    hit: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
+    hit: Array, weight: Array, clusters: Array | None, level: float = LEVEL_95
 ) -> float:
     """The number of rows of weight 1 that tell as much about a share as these rows do.
 
@@ -257,11 +251,10 @@ def effective_rows(
 
     Args:
         hit: whether each row is one of those that are counted, shape (n,).
-        weights: of the rows, shape (n,), or None.
+        weight: of each row, shape (n,).
         clusters: numbers from 0 on, shape (n,), or None.
         level: of the interval that it is for.
     """
-    weight = np.ones(len(hit)) if weights is None else weights
     total = float(weight.sum())
     squares = float(weight @ weight)
     if not squares:
@@ -270,14 +263,14 @@ def effective_rows(
     if clusters is None:
         return alike
     share = float(weight @ hit) / total
-    sizes = np.bincount(clusters, weight)
-    sizes = sizes[sizes > 0]
+    masses = np.bincount(clusters, weight)
+    sizes = masses[masses > 0]
     # Clusters of one size that say as much, and the jackknife by clusters: a large one draws the
-    # share towards itself (see `clusters.Clusters`).
+    # share towards itself (see `influence.Clusters`).
     units = total * total / float(sizes @ sizes)
     if len(sizes) < 2:
         return min(alike, units)
-    parts = np.bincount(clusters, weight * (hit - share))[np.bincount(clusters, weight) > 0]
+    parts = np.bincount(clusters, weight * (hit - share))[masses > 0]
     moved = parts / (total - sizes)
     error = sqrt((len(sizes) - 1) / len(sizes) * float(moved @ moved))
     if not error:
@@ -301,14 +294,14 @@ class ShareInterval(NamedTuple):
 
 
 def share_interval(
-    hit: Array, weights: Array | None, clusters: Array | None, level: float = LEVEL_95
+    hit: Array, weight: Array, clusters: Array | None, level: float = LEVEL_95
 ) -> ShareInterval:
     """The share of rows that are counted, by the rows of weight 1 that tell as much.
 
     See `effective_rows`, which has the same arguments.
     """
-    share = float(np.average(hit, weights=weights))
-    n = effective_rows(hit, weights, clusters, level)
+    share = float(np.average(hit, weights=weight))
+    n = effective_rows(hit, weight, clusters, level)
     hits = share * n
     error = sqrt((hits + 1) * (n - hits + 1) / ((n + 1) * (n + 2) * n))
     return ShareInterval(share, *wilson(hits, n, level), error)

@@ -18,9 +18,9 @@ def fit_isotonic(scores: Array, labels: Array) -> Array:
         labels: (n,) of 0 and 1, or any numbers.
 
     Returns:
-        Knots (2, k), k <= 64: scores ascending and values, between which `calibrate` interpolates.
-        Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
-        mean of the labels.
+        Knots (2, k), k <= 64: scores ascending and values, for `np.interp`, which is constant beyond
+        them. Where there are more than 32 steps, neighbours that differ least are joined, which
+        keeps the mean of the labels.
     """
     with importing("scipy", "calibrated probabilities", "drift"):
         from scipy.optimize import isotonic_regression
@@ -52,9 +52,3 @@ def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array
         starts = np.delete(starts, join + 1)
         value = total / weight
     return starts, value
-
-
-def calibrate(scores: Array, knots: Array) -> Array:
-    """The share of positives at each score: linear between knots, constant beyond them."""
-    p: Array = np.interp(scores, knots[0], knots[1])
-    return p

@@ -54,14 +54,44 @@ class PairedDifference:
     def p_above(self, bound: float) -> float:
         """The one-sided p-value of "the true difference is at most `bound`".
 
-        It is 1 where these rows say nothing. See `p_of_distance`.
+        It is 1 where these rows say nothing.
+
+        A row that was not drawn may be as bad as a row can be. So one such row is added, every row
+        has a random weight of mean 1, exponentially distributed, and p is the probability that the
+        weighted sum is at most 0: the bound of Gaffke (Three test statistics for a nonparametric
+        one-sided hypothesis on the mean of a nonnegative variable, 2005). Of rows that are right or
+        wrong it is the exact one of Clopper and Pearson; where all rows are alike it is
+        exp(-distance / worst), so that 3 `worst` is the least distance that is shown at .05. The sum
+        has cumulants distance - worst, error^2 + worst^2 and 2 (third - worst^3), of which Pearson's
+        type III curve has its tail; a tail that is longer on the good side is not used. Where
+        `third` and `worst` are 0 it is the t test.
         """
         return self._p_at(self.value - bound)
 
     def _p_at(self, distance: float) -> float:
-        if self.error is None or self.units < 2:
+        """The same by how far the difference is above the bound."""
+        error, worst = self.error, self.worst
+        if error is None or self.units < 2 or worst == inf:
             return 1.0
-        return p_of_distance(distance, self.error, self.third, self.worst, self.units)
+        variance = error**2 + worst**2
+        if not variance:
+            return 1.0
+        special = special_functions()
+        z = (distance - worst) / sqrt(variance)
+        skew = 2 * (self.third - worst**3) / variance**1.5
+        tail = float(special.ndtr(-z))
+        if skew < -LEAST_SKEW:
+            shape = 4 / skew**2
+            tail = float(special.gammaincc(shape, max(shape + sqrt(shape) * z, 0.0)))
+        if error and worst:
+            # The exponential tail of the row that was added, which three cumulants cut off too early.
+            shift = distance / error
+            bent = error / worst
+            log_tail = -distance / worst + bent**2 / 2 + float(special.log_ndtr(shift - bent))
+            tail = max(tail, min(float(special.ndtr(-shift)) + exp(min(log_tail, 0.0)), 1.0))
+        if self.units == inf:
+            return tail
+        return float(special.stdtr(self.units - 1, special.ndtri(tail)))
 
     def interval(self, level: float = LEVEL_95) -> Interval:
         """All differences that `p_above` rejects on neither side; infinite where these rows say nothing."""
@@ -94,49 +124,6 @@ class PairedDifference:
             third=self.third / times**2,
             worst=self.worst * times ** (1 / self.tail - 1),
         )
-
-
-def p_of_distance(distance: float, error: float, third: float, worst: float, units: float) -> float:
-    """The one-sided p-value of a figure that is `distance` above a bound.
-
-    A row that was not drawn may be as bad as a row can be. So one such row is added, every row has a
-    random weight of mean 1, exponentially distributed, and p is the probability that the weighted
-    sum is at most 0: the bound of Gaffke (Three test statistics for a nonparametric one-sided
-    hypothesis on the mean of a nonnegative variable, 2005). Of rows that are right or wrong it is
-    the exact one of Clopper and Pearson; where all rows are alike it is exp(-distance / worst), so
-    that 3 `worst` is the least distance that is shown at .05. The sum has cumulants
-    distance - worst, error^2 + worst^2 and 2 (third - worst^3), of which Pearson's type III curve
-    has its tail; a tail that is longer on the good side is not used. Where `third` and `worst` are
-    0 it is the t test.
-
-    Args:
-        distance: the figure less the bound.
-        error: the standard error of the figure.
-        third: the sum of cubes of what each unit adds.
-        worst: how much one unit more could take away at most.
-        units: how many independent units there are.
-    """
-    if worst == inf:
-        return 1.0
-    variance = error**2 + worst**2
-    if not variance:
-        return 1.0
-    special = special_functions()
-    z = (distance - worst) / sqrt(variance)
-    skew = 2 * (third - worst**3) / variance**1.5
-    tail = float(special.ndtr(-z))
-    if skew < -LEAST_SKEW:
-        shape = 4 / skew**2
-        tail = float(special.gammaincc(shape, max(shape + sqrt(shape) * z, 0.0)))
-    if error and worst:
-        # The exponential tail of the row that was added, which three cumulants cut off too early.
-        shift = distance / error
-        bent = error / worst
-        log_tail = -distance / worst + bent**2 / 2 + float(special.log_ndtr(shift - bent))
-        tail = max(tail, min(float(special.ndtr(-shift)) + exp(min(log_tail, 0.0)), 1.0))
-    if units == inf:
-        return tail
-    return float(special.stdtr(units - 1, special.ndtri(tail)))
 
 
 def difference_of(

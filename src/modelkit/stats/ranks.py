@@ -10,6 +10,12 @@ from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Measured, Undefined, mean_of, ratio
 
 
+def midranks(counts: Array) -> Array:
+    """How many rows are below each of K cells in order, and half of those in it, (..., K)."""
+    ranks: Array = np.cumsum(counts, axis=-1) - counts / 2
+    return ranks
+
+
 class _Levels(NamedTuple):
     """The different scores, the lowest first: their number, and which each row has, (n,)."""
 
@@ -23,7 +29,7 @@ class _Levels(NamedTuple):
 
 
 def _levels_of(scores: Array) -> _Levels:
-    """Raises Undefined for scores (n,) of which one is NaN."""
+    """Raises Undefined for scores (n,) with a NaN."""
     refuse_nan(scores)
     levels, level = np.unique(scores, return_inverse=True)
     return _Levels(len(levels), level)
@@ -52,8 +58,8 @@ def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
         raise Undefined(f"no row is {'positive' if not positives else 'negative'}")
     higher = level.sums(above)
     lower = level.sums(below)
-    beaten = _midranks(lower)
-    unbeaten = positives - _midranks(higher)
+    beaten = midranks(lower)
+    unbeaten = positives - midranks(higher)
     placed = np.where(ones, beaten[level.of_row] / negatives, unbeaten[level.of_row] / positives)
     value = float(above @ placed) / positives
     total = np.where(ones, positives, negatives)
@@ -70,19 +76,13 @@ def expected_area(scores: Array, share: Array) -> float:
     levels, level = np.unique(scores, return_inverse=True)
     higher = np.bincount(level, share, len(levels))
     lower = np.bincount(level, 1 - share, len(levels))
-    return float(ratio(higher @ _midranks(lower), higher.sum() * lower.sum(), np.nan))
-
-
-def _midranks(by_level: Array) -> Array:
-    """How many rows are below each level, and half of those at it."""
-    ranks: Array = np.cumsum(by_level) - by_level / 2
-    return ranks
+    return float(ratio(higher @ midranks(lower), higher.sum() * lower.sum(), np.nan))
 
 
 def _within_kinds(ones: Array, weight: Array) -> Array:
     """What makes the variance over all n rows DeLong's, which has n_kind - 1 for each kind.
 
-    It is NaN for a kind of which there is one row, whose variance is not known.
+    It is NaN for a kind with a single row, whose variance is not known.
     """
     counted = weight > 0
     n = np.count_nonzero(counted)
@@ -178,7 +178,7 @@ def ndcg_by_query(rows: Ranked, k: int) -> Array:
     """The normalised discounted cumulative gain of the first k rows of each query, (queries,).
 
     Gains are taken as they are, and averaged over tied rows, as scikit-learn's ndcg_score does.
-    NaN for a query of which no row has a gain.
+    NaN for a query without a row with a gain.
     """
     discount = np.where(rows.place < k, 1 / np.log2(rows.place + 2), 0.0)
     size = np.bincount(rows.tie)

@@ -18,7 +18,7 @@ from modelkit.errors import NotAFile, RegistryError, UsageError, importing, with
 from modelkit.store.store import MOST_BYTES
 
 METADATA_SERVICE = "169.254.169.254"  # which is asked where the environment has no credentials
-_asks: int | None = None  # the process that asked a bucket first
+_user: int | None = None  # the process that used a bucket first
 
 
 @final
@@ -37,7 +37,7 @@ class Bucket:
                 "leave them out, and give credentials in the environment, such as AWS_ACCESS_KEY_ID"
             )
         self.url = url.rstrip("/")
-        with _telling(self.url):
+        with _refusals(self.url):
             self._store: Any = from_url(self.url)
 
     def create(self, name: str, data: bytes | memoryview) -> bool:
@@ -45,7 +45,7 @@ class Bucket:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with self._asked():
+        with self._request():
             try:
                 obstore.put(self._store, name, data, mode="create")
             except AlreadyExistsError:
@@ -57,7 +57,7 @@ class Bucket:
         import obstore
         from obstore.exceptions import NotFoundError
 
-        with self._asked():
+        with self._request():
             try:
                 found = obstore.get(self._store, name)
                 if found.meta["size"] > most:
@@ -67,26 +67,22 @@ class Bucket:
             except (FileNotFoundError, NotFoundError):
                 return None
 
-    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
+    def names(self, folder: str, after: str = "") -> list[str]:
         """The names of the files in a folder, in one request for each thousand."""
         import obstore
 
         found: list[str] = []
         start = f"{folder}/{after}" if after else None
-        with self._asked():
-            pages = obstore.list(self._store, f"{folder}/", offset=start, chunk_size=most or 1000)
-            for page in pages:
-                names = [item["path"].removeprefix(f"{folder}/") for item in page]
-                found += [name for name in names if "/" not in name]
-                if most is not None and len(found) >= most:
-                    break
-        return sorted(found)[:most]
+        with self._request():
+            for page in obstore.list(self._store, f"{folder}/", offset=start, chunk_size=1000):
+                found += [item["path"].removeprefix(f"{folder}/") for item in page]
+        return sorted(name for name in found if "/" not in name)
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders in a folder."""
         import obstore
 
-        with self._asked():
+        with self._request():
             found = obstore.list_with_delimiter(self._store, f"{folder}/")
         return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
 
@@ -94,7 +90,7 @@ class Bucket:
         """Remove a file."""
         import obstore
 
-        with self._asked():
+        with self._request():
             obstore.delete(self._store, name)
 
     def path(self, name: str) -> None:
@@ -102,22 +98,22 @@ class Bucket:
         return
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """A block that asks the bucket. Raises RegistryError."""
-        global _asks  # the threads of obstore belong to the process as well
-        _asks = _asks or os.getpid()
-        if os.getpid() != _asks:
+    def _request(self) -> Iterator[None]:
+        """A block that uses the bucket. Raises RegistryError."""
+        global _user  # the threads of obstore belong to the process as well
+        _user = _user or os.getpid()
+        if os.getpid() != _user:
             raise RegistryError(
-                f"{self.url} cannot be asked: this process was forked from process {_asks}, which "
+                f"{self.url} cannot be asked: this process was forked from process {_user}, which "
                 "used a bucket, and would wait for threads that only that one has. Open the "
                 "registry after the fork, and not before; or start workers by spawn"
             )
-        with _telling(self.url):
+        with _refusals(self.url):
             yield
 
 
 @contextmanager
-def _telling(url: str) -> Iterator[None]:
+def _refusals(url: str) -> Iterator[None]:
     """Raise RegistryError with what obstore says."""
     from obstore.exceptions import BaseError
 

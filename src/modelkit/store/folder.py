@@ -96,11 +96,10 @@ class DiskFolder:
         with os.fdopen(handle, "rb") as file:
             return file.read()
 
-    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
+    def names(self, folder: str, after: str = "") -> list[str]:
         """The names of the files in a folder; of those that are being written, none."""
         entries = self._entries(folder)
-        found = [each.name for each in entries if each.name > after and _is(each.is_file)]
-        return sorted(found)[:most]
+        return sorted(each.name for each in entries if each.name > after and _is(each.is_file))
 
     def remove(self, name: str) -> None:
         """Remove a file; nothing where it is not there."""

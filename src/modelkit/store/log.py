@@ -131,6 +131,7 @@ class Log(Generic[State, Entry]):
 
     def _opened(self) -> _Seen[State]:
         """What the newest entry but one, or the last before it that does so, says that holds."""
+        # The newest entry is not taken at its word: it is read as news, and compared.
         last = 0
         for number in self._files.numbers():
             for missed in range(last + 1, number):

@@ -30,8 +30,8 @@ class Store(Protocol):
         Raises NotAFile for anything but a regular file, and for one of more bytes than `most`.
         """
 
-    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
-        """The names of the first `most` files in a folder, without the folder, in their order.
+    def names(self, folder: str, after: str = "") -> list[str]:
+        """The names of the files in a folder, without the folder, in their order.
 
         With `after`, of those that come after this name.
         """

@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(profile):
         (rows | {"c": np.ones(10)}, None, "holds numbers where the profile has strings"),
         (rows | {"e": rows["e"][:, :2]}, None, "shape"),
         (rows | {"x": rows["x"][:5]}, None, "different lengths"),
-        (rows, scores[:5], "different lengths"),
+        (rows, scores[:5], r"different lengths, such as {10: '[^']+', 5: '[^']+'}"),
         (rows, np.ones(10), "no scores \\['prediction'\\]"),
         (rows, np.full((10, 3), 1 / 3), "2 classes"),
         (rows, {"probabilities": scores, "odd": np.ones(10)}, "no scores \\['odd'\\]"),

@@ -170,7 +170,7 @@ def test_other_states_are_refused(profile):
         (b"", "not a state"),
         (state[:900], "not a state"),
         (profile.to_bytes(), "not a state"),
-        (watched.detector.state(), "take that of monitor.state"),
+        (watched.detector.state(), "pass the bytes of monitor.state"),
         (broken(state, profile), "not a state of a Monitor"),
         (broken(state, profile, float("inf")), "not a state of a Monitor"),
     ):

@@ -83,14 +83,16 @@ def test_quantiles_of_skew_rows_are_those_of_hall(skewness, quantile):
 
 def test_rows_that_tell_as_much():
     hit = np.array([1.0, 0, 1, 1, 0, 0, 1, 0])
-    assert effective_rows(hit, None, None) == 8
+    assert effective_rows(hit, np.ones(8), None) == 8
     assert effective_rows(hit, np.full(8, 3.0), None) == pytest.approx(8)
     assert effective_rows(hit, np.array([1.0, 1, 1, 1, 0, 0, 0, 0]), None) == pytest.approx(4)
     pairs = np.repeat(np.arange(4), 2)
     same = np.repeat([1.0, 0, 1, 0], 2)
     few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 3)) ** 2
-    assert effective_rows(same, None, pairs) == pytest.approx(3 * few)  # 4 clusters, with G - 1
-    assert effective_rows(np.ones(8), None, pairs) == 4
+    assert effective_rows(same, np.ones(8), pairs) == pytest.approx(
+        3 * few
+    )  # 4 clusters, with G - 1
+    assert effective_rows(np.ones(8), np.ones(8), pairs) == 4
     assert effective_rows(hit, np.zeros(8), None) == 0
 
 

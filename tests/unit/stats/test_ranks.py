@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from modelkit.stats.ranks import area_of, expected_area
+from modelkit.stats.ranks import area_of, expected_area, midranks
 
 ROWS = st.lists(
     st.tuples(st.sampled_from([0.1, 0.4, 0.5, 0.9]), st.floats(0, 1)), min_size=1, max_size=12
 )
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=9))
+def test_midranks_are_those_of_scipy(counts):
+    rows = np.repeat(np.arange(len(counts)), counts)
+    assert (midranks(np.array([counts, counts]))[1][rows] == stats.rankdata(rows) - 0.5).all()
 
 
 @given(ROWS)

@@ -43,7 +43,6 @@ def test_names_and_folders_are_listed_in_their_order(store):
     for name in ("log/b", "log/a", "log/c", "log/deep/er", "log/deeper/x"):
         store.create(name, RECORD)
     assert store.names("log") == ["a", "b", "c"]
-    assert store.names("log", 2) == ["a", "b"]
     assert store.names("log", after="a") == ["b", "c"]
     assert store.folders("log") == ["deep", "deeper"]
     store.remove("log/b")

@@ -64,9 +64,9 @@ class Counted(Memory):
         self.asked += 1
         return super().read(name)
 
-    def names(self, folder, most=None, after=""):
+    def names(self, folder, after=""):
         self.asked += 1
-        return super().names(folder, most, after)
+        return super().names(folder, after)
 
 
 @pytest.fixture(autouse=True)

@@ -72,6 +72,12 @@ class Answered:
         return np.asarray(self.truth == self.positive)
 
     @property
+    def units(self) -> int:
+        """How many independent observations the rows are: clusters, where there are some."""
+        codes = self.clusters
+        return len(self) if codes is None else int(np.count_nonzero(np.bincount(codes)))
+
+    @property
     def weight(self) -> Array:
         """The weight of each row, (n,)."""
         return np.ones(len(self)) if self.weights is None else self.weights

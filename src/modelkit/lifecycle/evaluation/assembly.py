@@ -39,7 +39,7 @@ from modelkit.lifecycle.evaluation.slices import slice_figures
 from modelkit.lifecycle.evaluation.task import MOST_NAMED
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
-from modelkit.stats.influence import Undefined, units_of
+from modelkit.stats.influence import Undefined
 
 FEW_UNITS = 30  # below which intervals are rough
 COMPUTED_BY = ("modelkit-sdk", "numpy", "scipy", "scikit-learn")
@@ -87,7 +87,7 @@ def fold_part(
 def _evaluation(
     answered: Answered, figures: tuple[MetricFigure, ...], slices: Mapping[str, Any], level: float
 ) -> Evaluation:
-    units = units_of(len(answered), answered.clusters)
+    units = answered.units
     bins, parts = _calibration(answered, level)
     return Evaluation(
         kind=answered.kind,
@@ -122,7 +122,7 @@ def _calibration(
         parts = brier_parts(told, came, answered.weight)
     except Undefined:
         return (), None
-    return reliability_bins(told, came, answered.weights, answered.clusters, level), parts
+    return reliability_bins(told, came, answered.weight, answered.clusters, level), parts
 
 
 def _notes(answered: Answered, units: int) -> tuple[str, ...]:

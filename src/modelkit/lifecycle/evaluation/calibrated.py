@@ -10,6 +10,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Measured, Undefined, ratio, refuse_unknown, total_of
 from modelkit.stats.intervals import LEVEL_95, share_interval
+from modelkit.stats.ranks import midranks
 
 BINS = 10
 STEPS_MOST = 50  # of Newton's method
@@ -59,9 +60,8 @@ def bin_places(predicted: Array, weight: Array, bins: int = BINS) -> Array:
     """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
     levels, level = np.unique(predicted, return_inverse=True)
     mass = np.bincount(level, weight, len(levels))
-    middle = np.cumsum(mass) - mass / 2
     total = float(mass.sum()) or 1.0
-    place = np.minimum((middle / total * bins).astype(np.int64), bins - 1)
+    place = np.minimum((midranks(mass) / total * bins).astype(np.int64), bins - 1)
     found: Array = place[level]
     return found
 
@@ -69,7 +69,7 @@ def bin_places(predicted: Array, weight: Array, bins: int = BINS) -> Array:
 def reliability_bins(
     predicted: Array,
     observed: Array,
-    weights: Array | None,
+    weight: Array,
     clusters: Array | None,
     level: float = LEVEL_95,
 ) -> tuple[ReliabilityBin, ...]:
@@ -78,21 +78,19 @@ def reliability_bins(
     Args:
         predicted: probabilities, (n,).
         observed: 1 where it came true, else 0, (n,).
-        weights: of the rows, (n,), or None.
+        weight: of each row, (n,).
         clusters: numbers from 0 on, (n,), or None.
         level: of the intervals.
     """
-    weight = np.ones(len(predicted)) if weights is None else weights
     places = bin_places(predicted, weight)
     found = []
     for place in np.unique(places):
         rows = (places == place) & (weight > 0)
         if not rows.any():
             continue
-        own = None if weights is None else weights[rows]
         together = None if clusters is None else clusters[rows]
-        share, low, high, _ = share_interval(observed[rows], own, together, level)
-        mean = float(np.average(predicted[rows], weights=own))
+        share, low, high, _ = share_interval(observed[rows], weight[rows], together, level)
+        mean = float(np.average(predicted[rows], weights=weight[rows]))
         found.append(ReliabilityBin(int(rows.sum()), mean, share, low, high))
     return tuple(found)
 

@@ -139,7 +139,7 @@ def class_share(
     """
     among = {"precision": told, "recall": held, "f1": np.maximum(held, told)}[name] > 0
     rows = answered.at(among)
-    share = share_interval((held * told)[among], rows.weights, rows.clusters, level)
+    share = share_interval((held * told)[among], rows.weight, rows.clusters, level)
     if name != "f1":
         return share
     value, low, high = (2 * end / (1 + end) for end in share[:3])

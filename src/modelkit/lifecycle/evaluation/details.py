@@ -16,6 +16,7 @@ from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.calibrated import bin_places
 from modelkit.lifecycle.evaluation.class_metrics import rows_held
 from modelkit.stats.intervals import effective_rows, wilson
+from modelkit.stats.ranks import midranks
 
 MOST_POINTS = 512  # of a curve
 MOST_CLASSES = 50  # whose confusions are kept
@@ -117,7 +118,7 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
         predicted = answered.predicted[answered.truth == k]
         for j in range(size):
             hit = (predicted == j).astype(np.float64)
-            n = effective_rows(hit, own.weights, own.clusters, level)
+            n = effective_rows(hit, own.weight, own.clusters, level)
             total = float(own.weight.sum()) or 1.0
             low[k, j], high[k, j] = wilson(float(own.weight @ hit) / total * n, n, level)
     labels = tuple(map(str, answered.classes))
@@ -214,5 +215,5 @@ def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) ->
     """Quantiles of weighted values, (n,): linear between the middles of their weights."""
     order = np.argsort(values, kind="stable")
     mass = weight[order]
-    middle = (np.cumsum(mass) - mass / 2) / mass.sum()
+    middle = midranks(mass) / mass.sum()
     return tuple(np.interp(shares, middle, values[order]).tolist())

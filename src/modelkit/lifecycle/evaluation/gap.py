@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
-from modelkit.stats.influence import Measured, Undefined, standard_error, units_of
+from modelkit.stats.influence import Measured, Undefined, standard_error
 from modelkit.stats.intervals import student
 
 NEGLIGIBLE = 0.02  # of what was learned: a smaller loss on other rows is not called overfitting
@@ -81,7 +81,7 @@ def _gap(metric: TaskMetric, trained: Answered, held_out: Answered, level: float
     error = _error_apart(before, trained, after, held_out)
     if error is None:
         return TrainingGap(metric.name, before.value, after.value, gap, None, None)
-    low, high = student(gap, error, min(_units(trained), _units(held_out)), level)
+    low, high = student(gap, error, min(trained.units, held_out.units), level)
     return TrainingGap(metric.name, before.value, after.value, gap, low, high)
 
 
@@ -94,10 +94,6 @@ def _error_apart(
     if first is None or second is None:
         return None
     return sqrt(first**2 + second**2)
-
-
-def _units(answered: Answered) -> int:
-    return units_of(len(answered), answered.clusters)
 
 
 def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:

@@ -119,7 +119,7 @@ class TaskMetric:
         """The interval of a figure of these rows. Raises Undefined with the reason where there is none."""
         clusters = answered.clusters
         if self.counts and self.by_row is not None:
-            n = effective_rows(self.by_row(answered), answered.weights, clusters, level)
+            n = effective_rows(self.by_row(answered), answered.weight, clusters, level)
             return wilson(found.value * n, n, level)
         sums = _sums_of(found, answered)
         error = standard_error(sums)

@@ -13,7 +13,6 @@ from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.figures import MetricFigure, figures_of
-from modelkit.stats.influence import units_of
 
 MOST_VALUES = 50  # of a column that rows are sliced by
 
@@ -47,8 +46,7 @@ def slice_figures(
         texts = slice_texts(name, values, len(answered))
         for value in sorted(set(texts.tolist())):
             own = answered.at(np.flatnonzero(texts == value))
-            units = units_of(len(own), own.clusters)
-            found.append(SliceFigures(name, value, len(own), units, figures_of(own, level)))
+            found.append(SliceFigures(name, value, len(own), own.units, figures_of(own, level)))
     return tuple(found)
 
 

@@ -21,15 +21,7 @@ from modelkit.lifecycle.gate.unseen import (
     worst_of_own,
     worst_unit,
 )
-from modelkit.stats.influence import (
-    Clusters,
-    Measured,
-    Undefined,
-    added_by,
-    error_of,
-    refuse_few,
-    units_of,
-)
+from modelkit.stats.influence import Clusters, Measured, Undefined, added_by, error_of, refuse_few
 from modelkit.stats.intervals import Interval, special_functions
 from modelkit.stats.paired import PairedDifference, Unseen, difference_of, times_needed
 from modelkit.stats.tests import bootstrap, mcnemar, rows_needed, tango, tango_interval
@@ -174,8 +166,8 @@ def compare_by(
 ) -> Comparison:
     """By how much the candidate is better by one metric. Raises Undefined where one has no figure."""
     found = _compared(metric, candidate, champion, seed)
-    codes = candidate.answered.clusters
-    return found if codes is None else replace(found, clusters=units_of(len(codes), codes))
+    answered = candidate.answered
+    return found if answered.clusters is None else replace(found, clusters=answered.units)
 
 
 def _compared(

@@ -38,7 +38,6 @@ from modelkit.lifecycle.gate.policy import GatePolicy, MetricFloor
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.signature.compatible import refused_gaps
-from modelkit.stats.influence import units_of
 
 FEW_ROWS = 200  # fewer, of all or of a class, are few
 
@@ -168,7 +167,7 @@ def _verdict(
     theirs = asking.champion
     refuse_twice(checks)
     rows = 0 if asked is None else len(asked.task)
-    units = 0 if asked is None else units_of(rows, asked.task.clusters)
+    units = 0 if asked is None else asked.task.units
     return Verdict(
         decision=decision_of(checks),
         candidate=ours.named,

@@ -1,8 +1,23 @@
-"""What is said of a registry, or a version of it, that is not there."""
+"""What people read about a registry: its card, and that something is not there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from modelkit.lifecycle.registry.log import Alias
+from modelkit.report import html
+
+
+def registry_card(url: str, aliases: Mapping[str, Mapping[str, Alias]]) -> str:
+    """The models of a registry, and what their aliases name."""
+    rows = []
+    for name, named in aliases.items():
+        for alias, now in named.items():
+            rows.append((name, alias, now.version, now.at, now.actor, now.reason))
+    header = ("model", "alias", "version", "since", "by", "reason")
+    facts = [("models", html.some(list(aliases)))]
+    return html.card(f"Registry {url}", facts, header, rows)
 
 
 def nothing_there(url: str) -> str:

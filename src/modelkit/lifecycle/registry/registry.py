@@ -13,7 +13,6 @@ from modelkit.errors import NotFound, RegistryError, UsageError
 from modelkit.lifecycle.registry import rollouts
 from modelkit.lifecycle.registry.authors import author, entry_after, time_now
 from modelkit.lifecycle.registry.bucket_package import BucketPackage
-from modelkit.lifecycle.registry.card import registry_card
 from modelkit.lifecycle.registry.log import (
     ALIAS,
     CHAMPION,
@@ -30,7 +29,7 @@ from modelkit.lifecycle.registry.log import (
     check_not_named,
     log_of,
 )
-from modelkit.lifecycle.registry.places import nothing_there, removed
+from modelkit.lifecycle.registry.places import nothing_there, registry_card, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
 from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.registry.verdicts import (

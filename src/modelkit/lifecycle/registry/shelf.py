@@ -29,9 +29,9 @@ class Shelf:
         """Remove a file that nobody needs any more."""
         self._store.remove(f"{self._folder}/{name}")
 
-    def names(self, folder: str, most: int | None = None, after: str = "") -> list[str]:
+    def names(self, folder: str, after: str = "") -> list[str]:
         """The names of the files within a folder, in their order."""
-        return self._store.names(f"{self._folder}/{folder}", most, after)
+        return self._store.names(f"{self._folder}/{folder}", after)
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders within a folder, in their order."""

@@ -25,8 +25,7 @@ from helpers.retrainings import (
 import modelkit as mk
 from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import ROLLOUT
-from modelkit.lifecycle.retrain.desk import Desk, holder_here
-from modelkit.lifecycle.retrain.history import retrainings_of
+from modelkit.lifecycle.retrain.desk import Desk, holder_here, retrainings_of
 from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim
 
 LEASE = CANARY.lease

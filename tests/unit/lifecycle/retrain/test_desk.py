@@ -6,8 +6,7 @@ import pytest
 from helpers.retrainings import DAY, START, Clock, retrain, train
 
 from modelkit.errors import UsageError
-from modelkit.lifecycle.retrain.desk import Desk
-from modelkit.lifecycle.retrain.history import retrainings_of
+from modelkit.lifecycle.retrain.desk import Desk, retrainings_of
 from modelkit.lifecycle.retrain.run import Claim
 
 

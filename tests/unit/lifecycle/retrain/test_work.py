@@ -10,8 +10,7 @@ from helpers.retrainings import AT_ONCE, CANARY, START, Clock, alarm, judging, r
 import modelkit as mk
 from modelkit import events
 from modelkit.lifecycle.registry.log import CHAMPION
-from modelkit.lifecycle.retrain.desk import Desk
-from modelkit.lifecycle.retrain.history import retrainings_of
+from modelkit.lifecycle.retrain.desk import Desk, retrainings_of
 
 STANDS = report(alarm())
 
