@@ -217,7 +217,8 @@ class Alarmed(Event):
         level: the share of alpha that p fell below.
         row: the number of rows seen until then.
         began: the estimated number of rows before the change, or None.
-        unit: the unit that was judged, such as "day 2013-03-09"; None where rows are compared.
+        unit: the unit that was judged, such as "day 2013-03-09", or "1 unit by 'customer'" where its
+            name is a value of rows; None where rows are compared.
     """
 
     log_level = WARNING

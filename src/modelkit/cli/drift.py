@@ -10,6 +10,7 @@ import modelkit as mk
 from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, between
 from modelkit.cli.csv import known_columns, read_rows
 from modelkit.drift.monitor import packaged
+from modelkit.drift.units import columns_aside
 from modelkit.embedding.verbs import is_encoder
 from modelkit.report.html import printable
 
@@ -61,8 +62,8 @@ def _compare(args: argparse.Namespace) -> mk.DriftReport:
             past = known_columns(read_rows(args.reference, signature), signature)
             # Texts differ all the time; their vectors tell whether that matters.
             profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
-        rows = read_rows(args.current, signature, profile.layout.aside())
+        rows = read_rows(args.current, signature, columns_aside(profile.time, profile.unit))
         watched = any(feature.output for feature in profile.features)
         scores = model.run(known_columns(rows, signature)) if watched else None
-        rows = known_columns(rows, signature, profile.layout.aside())
+        rows = known_columns(rows, signature, columns_aside(profile.time, profile.unit))
         return mk.Detector(profile, alpha=args.alpha).test(rows, scores=scores)

@@ -23,7 +23,7 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
 from modelkit.drift.sequence import Crossing
 from modelkit.drift.unit_ranks import PLACE_SCORES, SCORES
-from modelkit.drift.units import many, plural
+from modelkit.drift.units import BATCH_UNIT, PERIODS, many, plural
 from modelkit.drift.values import Acknowledgement, Alarm, AlarmKind, Effect
 from modelkit.errors import UsageError
 from modelkit.events import Alarmed, emit
@@ -273,15 +273,16 @@ def check_reason(reason: str, what: str) -> str:
 class Outbox:
     """Alarms on their way from the lock under which they are raised to whoever listens for them.
 
-    `alarms` wait for `send`. `name` and `version` are those of the model whose rows are watched, or
-    empty, and `on_alarm` is the host's hook. Raises TypeError for a hook that cannot be called, or
-    that is async.
+    `alarms` wait for `send`. `name` and `version` name the model whose rows are watched, or are
+    empty. `on_alarm` is the host's hook, and `unit` the unit of the profile. Raises TypeError for a
+    hook that cannot be called, or that is async.
     """
 
-    __slots__ = ("alarms", "name", "on_alarm", "version")
+    __slots__ = ("alarms", "name", "on_alarm", "unit", "version")
 
-    def __init__(self, on_alarm: OnAlarm | None) -> None:
+    def __init__(self, on_alarm: OnAlarm | None, unit: str | None) -> None:
         self.alarms: deque[Alarm] = deque()
+        self.unit = unit
         self.on_alarm = check_hook(on_alarm)
         self.name = ""
         self.version = ""
@@ -296,6 +297,9 @@ class Outbox:
                 alarm = self.alarms.popleft()
             except IndexError:  # another thread sends it
                 return
+            unit = alarm.unit
+            if self.unit is not None and self.unit not in (*PERIODS, BATCH_UNIT):
+                unit = many(1, self.unit)  # the name of such a unit is a value of its rows
             emit(
                 Alarmed(
                     name=self.name,
@@ -306,7 +310,7 @@ class Outbox:
                     level=alarm.level,
                     row=alarm.row,
                     began=alarm.began,
-                    unit=alarm.unit,
+                    unit=unit,
                 )
             )
             try:

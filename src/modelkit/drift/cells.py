@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, final
@@ -22,14 +21,7 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
-from modelkit.drift.columns import (
-    FeatureKind,
-    all_missing,
-    as_numbers,
-    as_texts,
-    feature_kind,
-    other_kind,
-)
+from modelkit.drift.columns import FeatureKind, as_numbers, as_strings, as_texts
 from modelkit.signature.cast import F4
 from modelkit.stats.ranks import midranks
 
@@ -70,19 +62,8 @@ class Feature:
     weight: float = 1.0
     output: bool = False
     coarse: str = "0" * CELLS
-    _grid: Array = field(init=False, repr=False, compare=False)
-    _lookup: dict[str | None, int] = field(init=False, repr=False, compare=False)
 
     __repr__ = fields.brief
-
-    def __post_init__(self) -> None:
-        dtype = np.float64 if self.kind == "time" else np.float32
-        top = np.finfo(dtype).max
-        unused = [top] * (EDGES + 1 - len(self.edges))
-        grid = np.array([-np.inf, *self.edges, *unused, np.inf], dtype)
-        lookup = {name: cell for cell, name in enumerate(self.categories)}
-        object.__setattr__(self, "_grid", grid)
-        object.__setattr__(self, "_lookup", lookup)
 
     @property
     def ordered(self) -> bool:
@@ -97,88 +78,68 @@ class Feature:
     @property
     def whole(self) -> bool:
         """Whether the fields are valid, in a feature that was read from bytes."""
-        if len(self.edges) > EDGES or len(self.categories) > REST:
-            return False
-        if len(self.coarse) != CELLS or not {*self.coarse} <= {*"0123456789abcdef"}:
-            return False
-        finite = np.isfinite(self.edges).all()
-        rising = (np.diff(self._grid) >= 0).all()
-        if not finite or not rising:
-            return False
-        return self.stride >= 1 and 0 <= self.weight <= 1
+        short = len(self.edges) <= EDGES and len(self.categories) <= REST
+        digits = len(self.coarse) == CELLS and {*self.coarse} <= {*"0123456789abcdef"}
+        finite = bool(np.isfinite(self.edges).all())
+        within = self.stride >= 1 and 0 <= self.weight <= 1
+        return short and digits and finite and within and bool((np.diff(self._grid) >= 0).all())
+
+    @cached_property
+    def _grid(self) -> Array:
+        """The edges between -inf and +inf; those that are not used are the largest float."""
+        dtype = np.float64 if self.kind == "time" else np.float32
+        unused = [np.finfo(dtype).max] * (EDGES + 1 - len(self.edges))
+        return np.array([-np.inf, *self.edges, *unused, np.inf], dtype)
+
+    @cached_property
+    def _lookup(self) -> dict[str | None, int]:
+        return {name: cell for cell, name in enumerate(self.categories)}
 
     def cells(self, values: Array) -> Array:
         """The cell of each value, integers (n,). Raises UsageError for values of another kind."""
         if self.kind == "category":
-            return self._categories(values)
+            lookup = self._lookup
+            texts = as_strings(values, self.kind, self.name)
+            return np.array([lookup[i] if i in lookup else self._rare(i) for i in texts], np.uint8)
         if self.kind != "number" or values.dtype is not F4 or type(values) is not np.ndarray:
             values = as_numbers(values, self.kind, self.name)
+        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the
+        # largest float.
         if len(values) < MANY_VALUES or self._slots is None:
-            return self._search(values)
-        firsts, edges = self._slots
-        slots = self._slot(values)
+            return self._grid.searchsorted(values)
+        scale, firsts, edges = self._slots
+        slots = _slot(values, *scale)
         cells = firsts.take(slots)  # for few values, twice as fast as an index
         cells += values > edges.take(slots)
         finite = np.isfinite(values)
         if np.count_nonzero(finite) < len(values):
-            cells[~finite] = self._search(values[~finite])
+            cells[~finite] = self._grid.searchsorted(values[~finite])
         return cells
 
-    def _search(self, numbers: Array) -> Array:
-        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the
-        # largest float.
-        return self._grid.searchsorted(numbers)
-
-    def _slot(self, numbers: Array) -> Array:
-        """The slot of each number, (n,).
-
-        A larger number never has an earlier slot, for rounding keeps the order.
-        """
-        low, high, per_width = self._scale
-        offset: Array = np.fmin(np.fmax(numbers, low), high)
-        offset -= low
-        offset *= per_width
-        return offset.astype(np.intp)
-
     @cached_property
-    def _scale(self) -> tuple[Array, Array, Array]:
-        """The outermost edges, and the slots in a width of one; as arrays, which numpy takes faster."""
-        low = self._grid[1]
-        high = self._grid[len(self.edges)]
-        per_width = EDGE_SLOTS / (high - low)
-        return np.array(low), np.array(high), np.array(per_width)
+    def _slots(self) -> tuple[tuple[Array, Array, Array], Array, Array] | None:
+        """The scale of slots; for each the cell of its least number, and the one edge in it.
 
-    @cached_property
-    def _slots(self) -> tuple[Array, Array] | None:
-        """For each slot, the cell of its least number, and the one edge that may part its numbers.
-
-        None where two edges share a slot, or the width of one is not a number that float32 has.
+        The scale is the outermost edges, and the slots in a width of one; as arrays, which numpy
+        takes faster. None where two edges share a slot, or float32 does not have this number.
         """
-        count = len(self.edges)
-        grid = self._grid
-        if count < 2 or grid.dtype != F4:
+        edges = self._grid[1 : len(self.edges) + 1]
+        if len(edges) < 2 or self.kind == "time":
             return None
+        low, high = edges[0], edges[-1]
         with np.errstate(over="ignore", divide="ignore"):
-            width = grid[count] - grid[1]
-            if not (np.isfinite(width) and np.isfinite(EDGE_SLOTS / width)):
-                return None
-        of_edges = self._slot(grid[1 : count + 1])
+            per_width = EDGE_SLOTS / (high - low)
+        if not 0 < per_width < np.inf:
+            return None
+        scale = np.array(low), np.array(high), np.array(per_width)
+        of_edges = _slot(edges, *scale)
         if (np.diff(of_edges) == 0).any():
             return None
         firsts = 1 + of_edges.searchsorted(np.arange(EDGE_SLOTS + 2))
-        return firsts.astype(np.uint8), grid[firsts]
+        return scale, firsts.astype(np.uint8), self._grid[firsts]
 
-    def _categories(self, values: Array) -> Array:
-        lookup = self._lookup
-        values = all_missing(values)
-        if {*map(type, values.tolist())} != {str}:
-            found = feature_kind(self.name, values, "category")
-            if found != "category":
-                raise other_kind(self.name, "category", found)
-        cells = [lookup[i] if i in lookup else self._unusual(i) for i in as_texts(values)]
-        return np.array(cells, np.uint8)
-
-    def _unusual(self, item: str | None) -> int:
+    def _rare(self, item: str | None) -> int:
+        """The cell of a category that is not among the first by its name."""
         if item is None:
             return GONE
         named = short_name(item)
@@ -193,65 +154,58 @@ class Feature:
         have ten bins of about a tenth of the reference each, whose ends are the ends of cells next
         to the deciles; fewer where one value has more than a tenth.
         """
+        sides = np.array([reference, recent])[:, :GONE]
         if self.ordered:
-            return _deciles(self, reference[:GONE], recent[:GONE])
-        return _categories(self.labels(), reference, recent)
+            return _deciles(self, sides)
+        own = np.flatnonzero(reference[:REST])
+        labels = self.labels()
+        names = [labels[cell] for cell in own]
+        counts = sides[:, own]
+        others = sides.sum(axis=1) - counts.sum(axis=1)
+        if others.any() or not names:
+            names.append("(other)")
+            counts = np.column_stack([counts, others])
+        return tuple(zip(names, *counts.tolist(), strict=True))
 
     def labels(self) -> list[str]:
         """The contents of each of the 67 cells, in words."""
         if self.kind == "category":
             unused = [""] * (REST - len(self.categories))
             return [*self.categories, *unused, "(other)", "(new)", "(missing)"]
-        inner = ["false", "true"] if self.kind == "flag" else self._between_edges()
+        words = [_edge_text(edge, self.kind) for edge in self.edges]
+        between = [f"{low} to {high}" for low, high in pairwise(words)]
+        inner = [f"up to {words[0]}", *between, f"above {words[-1]}"] if words else ["any"]
+        if self.kind == "flag":
+            inner = ["false", "true"]
         unused = [""] * (EDGES + 1 - len(inner))
         return ["-inf", *inner, *unused, "+inf", "(missing)"]
 
-    def _between_edges(self) -> list[str]:
-        words = [_edge_text(edge, self.kind) for edge in self.edges]
-        if not words:
-            return ["any"]
-        between = [f"{low} to {high}" for low, high in pairwise(words)]
-        return [f"up to {words[0]}", *between, f"above {words[-1]}"]
+
+def _slot(numbers: Array, low: Array, high: Array, per_width: Array) -> Array:
+    """The slot of each number, (n,).
+
+    A larger number never has an earlier slot, for rounding keeps the order.
+    """
+    offset: Array = np.fmin(np.fmax(numbers, low), high)
+    offset -= low
+    offset *= per_width
+    return offset.astype(np.intp)
 
 
-def _categories(
-    labels: Sequence[str], reference: Array, recent: Array
-) -> tuple[tuple[str, int, int], ...]:
-    known = [cell for cell in range(REST) if reference[cell]]
-    bins = [(labels[cell], int(reference[cell]), int(recent[cell])) for cell in known]
-    others = int(reference[REST:GONE].sum())
-    rest = int(recent[:GONE].sum()) - sum(now for _, _, now in bins)
-    if others or rest or not bins:
-        bins.append(("(other)", others, rest))
-    return tuple(bins)
-
-
-def _deciles(feature: Feature, reference: Array, recent: Array) -> tuple[tuple[str, int, int], ...]:
-    ends = _ends(feature)
-    cuts = _next_to_deciles(reference, len(ends))
-    names = [ends[cell] for cell in cuts]
-    names.append("true" if feature.kind == "flag" else "inf")
-    starts = [0, *(cell + 1 for cell in cuts)]
-    before = np.add.reduceat(reference, starts)
-    now = np.add.reduceat(recent, starts)
-    return tuple(zip(names, before.tolist(), now.tolist(), strict=True))
-
-
-def _next_to_deciles(reference: Array, ends: int) -> list[int]:
-    """The cells, of the first `ends`, at whose ends the bins of counts (66,) end."""
-    upto = np.cumsum(reference)[:ends]
-    total = reference.sum()
+def _deciles(feature: Feature, sides: Array) -> tuple[tuple[str, int, int], ...]:
+    """The bins of ordered values with counts (2, 66), those of the reference first."""
+    flag = feature.kind == "flag"
+    edges = [_edge_text(edge, feature.kind, exact=True) for edge in feature.edges]
+    ends = ["-inf", *(["false"] if flag else edges)]
+    upto = np.cumsum(sides[0])
+    total = upto[-1]
+    upto = upto[: len(ends)]
     tenths = total * np.arange(1, BINS) / BINS
     nearest = np.unique(np.abs(upto[:, None] - tenths).argmin(axis=0))
-    cuts: list[int] = nearest[(upto[nearest] > 0) & (upto[nearest] < total)].tolist()
-    return cuts
-
-
-def _ends(feature: Feature) -> list[str]:
-    """The upper ends of the cells that a value can be at or below, in order: all but the last."""
-    if feature.kind == "flag":
-        return ["-inf", "false"]
-    return ["-inf", *(_edge_text(edge, feature.kind, exact=True) for edge in feature.edges)]
+    cuts = nearest[(upto[nearest] > 0) & (upto[nearest] < total)]
+    names = [*(ends[cell] for cell in cuts), "true" if flag else "inf"]
+    counts = np.add.reduceat(sides, [0, *(cuts + 1)], axis=1)
+    return tuple(zip(names, *counts.tolist(), strict=True))
 
 
 def _edge_text(edge: float, kind: FeatureKind, *, exact: bool = False) -> str:
@@ -263,16 +217,16 @@ def _edge_text(edge: float, kind: FeatureKind, *, exact: bool = False) -> str:
 
 def short_name(item: str) -> str:
     """A category's name as a profile holds it: a long one by its hash."""
-    return item if len(item) <= LONGEST_NAME else f"#{_digest(item)[:8].hex()}"
+    return item if len(item) <= LONGEST_NAME else f"#{_hash(item)[:16]}"
 
 
 def name_hash(item: str) -> int:
     """Four bytes that stand for a category."""
-    return int.from_bytes(_digest(item)[:4], "big")
+    return int(_hash(item)[:8], 16)
 
 
-def _digest(item: str) -> bytes:
-    return hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()
+def _hash(item: str) -> str:
+    return hashlib.sha256(item.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # From training rows.
@@ -285,70 +239,57 @@ def fit_feature(
     feature = Feature(name, kind, output=output, weight=weight)
     if kind == "category":
         feature = _with_categories(feature, values)
-    elif kind == "flag":
-        feature = replace(feature, edges=(0.5,))
     else:
         numbers = as_numbers(values, kind, name)
-        finite = numbers[np.isfinite(numbers)]
-        feature = replace(feature, edges=choose_edges(np.sort(finite)))
+        flag = kind == "flag"
+        edges = (0.5,) if flag else choose_edges(numbers[np.isfinite(numbers)])
+        feature = replace(feature, edges=edges)
     return replace(feature, coarse=coarsen(np.bincount(feature.cells(values), minlength=CELLS)))
 
 
 def _with_categories(feature: Feature, values: Array) -> Feature:
     """A feature with the categories of a column, the most frequent ones first."""
     items = Counter(item for item in as_texts(values) if item is not None)
-    by_name = sorted(items)
-    ranked = sorted(by_name, key=lambda item: -items[item])
+    ranked = sorted(sorted(items), key=lambda item: -items[item])
     rest = ranked[REST:]
     return replace(
         feature,
-        categories=tuple(short_name(item) for item in ranked[:REST]),
-        known=tuple(sorted(name_hash(item) for item in rest[:MOST_KNOWN])),
+        categories=tuple(map(short_name, ranked[:REST])),
+        known=tuple(sorted(map(name_hash, rest[:MOST_KNOWN]))),
         open=len(rest) > MOST_KNOWN,
     )
 
 
 def choose_edges(numbers: Array) -> tuple[float, ...]:
-    """At most 63 numbers that separate sorted, finite ones into cells of about equal mass.
+    """At most 63 numbers that separate finite ones, (n,), into cells of about equal mass.
 
     The tails are thin. A value that many rows have is put between two edges. Where an edge may lie
     is a matter of rank; among ranks close by, it goes where the gap is widest, and to the shortest
-    decimal inside it, so that it tells no value of a row.
+    decimal inside it, so that it tells no value of a row. What is lower or higher than a constant
+    by a thousandth is another value.
     """
-    differ = numbers[1:] != numbers[:-1]
-    starts = np.flatnonzero(np.concatenate([[True], differ])[: len(numbers)])
-    distinct = numbers[starts]
+    distinct, rows = np.unique(numbers, return_counts=True)
     if len(distinct) < 2:
-        return _about_constant(distinct)
+        most = float(np.finfo(numbers.dtype).max)
+        apart = [(value, (abs(value) or 1) * 1e-3) for value in distinct.tolist()]
+        edges = [edge for value, by in apart for edge in (value - by, value + by)]
+        return tuple(edge for edge in edges if abs(edge) <= most)
     gaps = np.arange(len(distinct) - 1)
     if len(gaps) > EDGES:
-        below = starts[1:] / len(numbers)  # the mass under each gap
+        below = np.cumsum(rows)[:-1] / len(numbers)  # the mass under each gap
         gaps = _chosen_gaps(distinct, below, len(numbers))
     return tuple(_between(distinct[gap], distinct[gap + 1]) for gap in gaps)
-
-
-def _about_constant(distinct: Array) -> tuple[float, ...]:
-    """Edges about one value: what is lower or higher by a thousandth is another value."""
-    most = float(np.finfo(distinct.dtype).max)
-    edges = []
-    for value in distinct.tolist():
-        apart = (abs(value) or 1) * 1e-3
-        edges += [value - apart, value + apart]
-    return tuple(edge for edge in edges if abs(edge) <= most)
 
 
 def _chosen_gaps(distinct: Array, below: Array, rows: int) -> Array:
     """The numbers of at most 63 gaps between distinct values: even in rank, and about atoms."""
     tail = max(TAIL_SHARE, 10 / rows)
-    inner = np.linspace(0, 1, EDGES)[1:-1]
-    ranks = np.concatenate([[tail], inner, [1 - tail]])
+    ranks = [tail, *np.linspace(0, 1, EDGES)[1:-1], 1 - tail]
     width = np.diff(distinct.astype(np.float64))  # of float32 it may overflow
     even = [_widest_gap(below, width, rank) for rank in ranks]
-    mass = np.diff(np.concatenate([[0.0], below, [1.0]]))
-    atoms = np.flatnonzero(mass >= ATOM)
-    before = atoms[atoms > 0] - 1
-    after = atoms[atoms < len(width)]
-    gaps = np.unique(np.concatenate([even, before, after]))
+    atoms = np.flatnonzero(np.diff(below, prepend=0.0, append=1.0) >= ATOM)
+    about = np.concatenate([atoms - 1, atoms])  # the gaps before and after them
+    gaps = np.union1d(even, about[(about >= 0) & (about < len(width))])
     while len(gaps) > EDGES:  # of the inner ones, the gap that leaves the thinnest cell
         thinnest = int(np.argmin(np.diff(below[gaps])[:-1]))
         gaps = np.delete(gaps, 1 + thinnest)
@@ -381,8 +322,7 @@ def coarsen(counts: Array) -> str:
 
     Missing values have the last to themselves.
     """
-    inner = counts[:GONE].astype(np.float64)
-    total = max(float(inner.sum()), 1.0)
+    inner = counts[:GONE]
     last = COARSE_CELLS - 1
-    group = np.minimum(midranks(inner) / total * last, last - 1)
+    group = np.minimum(midranks(inner) / max(inner.sum(), 1) * last, last - 1)
     return "".join(f"{own:x}" for own in [*group.astype(int).tolist(), last])

@@ -15,8 +15,6 @@ from modelkit.signature.cast import MISSING, is_blank, is_missing
 FeatureKind = Literal["number", "flag", "time", "text", "category"]
 ColumnsByName = Mapping[str, Array]
 
-LARGE_ARRAY = 1 << 20  # values of an array that does not fit the cache
-CHUNK_ROWS = 1 << 11  # of a large array that are taken apart at once
 KINDS_OF_DTYPES: dict[str, FeatureKind] = {
     "b": "flag",
     "M": "time",
@@ -63,7 +61,7 @@ def read_columns(X: Any) -> dict[str, Array]:
     lengths or of one name, SignatureError for rows that have no columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
-        columns = {f"x{i}": column for i, column in enumerate(_transposed(X))}
+        columns = {f"x{i}": column for i, column in enumerate(X.T)}
     elif isinstance(X, Mapping) and any(map(_is_matrix, X.values())):
         columns = {}
         for name, value in X.items():
@@ -88,20 +86,6 @@ def _frame_columns(X: Any) -> dict[str, Array]:
         columns[name] = frames.as_column(value)
     if len(columns) < len(values):
         raise UsageError(f"two columns have one name in {names}; rename one")
-    return columns
-
-
-def _transposed(X: Array) -> Array:
-    """The columns of an array; those of a large one side by side in memory.
-
-    Its rows are taken apart while they are in cache.
-    """
-    if X.size < LARGE_ARRAY:
-        return X.T
-    columns = np.empty(X.shape[::-1], X.dtype)
-    for start in range(0, len(X), CHUNK_ROWS):
-        part = slice(start, start + CHUNK_ROWS)
-        columns[:, part] = X[part].T
     return columns
 
 
@@ -139,11 +123,8 @@ def _kind_of_types(types: set[type]) -> FeatureKind | None:
         return "flag"
     if all(issubclass(t, bool | int | float | np.number | np.bool_) for t in types):
         return "number"
-    return "time" if all(map(_is_time, types)) else None
-
-
-def _is_time(t: type) -> bool:
-    return t is np.datetime64 or (hasattr(t, "isoformat") and hasattr(t, "year"))
+    dated = (t is np.datetime64 or {"isoformat", "year"} <= {*dir(t)} for t in types)
+    return "time" if all(dated) else None
 
 
 def all_missing(values: Array) -> Array:
@@ -162,7 +143,8 @@ def as_numbers(values: Array, kind: FeatureKind, name: str) -> Array:
     Times are microseconds as float64. Raises UsageError for a column of another kind.
     """
     if kind == "text":
-        return _lengths(all_missing(values), name)
+        texts = as_strings(values, kind, name)
+        return np.array([np.nan if item is None else len(item) for item in texts], np.float32)
     if kind == "time":
         values = all_missing(values)
     found = feature_kind(name, values, kind)
@@ -187,12 +169,14 @@ def unmasked(values: Array) -> Array:
     return values
 
 
-def _lengths(values: Array, name: str) -> Array:
-    found = feature_kind(name, values, "category")
-    if found != "category":
-        raise other_kind(name, "text", found)
-    lengths = [np.nan if item is None else len(item) for item in as_texts(values)]
-    return np.array(lengths, np.float32)
+def as_strings(values: Array, kind: FeatureKind, name: str) -> list[str | None]:
+    """A column of strings, with None where one is missing. Raises UsageError for another kind."""
+    values = all_missing(values)
+    if {*map(type, values.tolist())} != {str}:
+        found = feature_kind(name, values, "category")
+        if found != "category":
+            raise other_kind(name, kind, found)
+    return as_texts(values)
 
 
 def microseconds(values: Array) -> Array:
@@ -258,6 +242,12 @@ def _stratum(item: Any) -> str:
     return str(np.float32(item)) if isinstance(item, float) else str(item)
 
 
+def places_in(known: Iterable[str], names: Iterable[str]) -> Array:
+    """The place of each name among those that are known, int64 (n,); -1 for another one."""
+    at = {name: i for i, name in enumerate(known)}
+    return np.array([at.get(name, -1) for name in names], np.int64)
+
+
 # Labels: True, "true", 1 and "1.0" are not equal as names, and mean the same.
 
 
@@ -291,15 +281,12 @@ def label_names(labels: Array, known: Iterable[str] = ()) -> list[str | None]:
     if not any(isinstance(item, bool | int | float) for item in items):
         return list(as_texts(labels))
     in_words = not {"True", "False"}.isdisjoint(known)
-    numbers = stratum_names(labels)
-    names: list[str | None] = []
-    for item, number in zip(items, numbers, strict=True):
+    names: list[str | None] = [*stratum_names(labels)]
+    for i, item in enumerate(items):
         if is_missing(item) or item == MISSING:
-            names.append(None)
+            names[i] = None
         elif in_words and isinstance(item, bool):
-            names.append(str(item))
-        else:
-            names.append(number)
+            names[i] = str(item)
     return names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import ABSENT, Feature
-from modelkit.drift.columns import read_columns, stratum_names
+from modelkit.drift.columns import places_in, read_columns, stratum_names
 from modelkit.drift.outputs import check_classes, class_names, name_outputs, output_columns
 from modelkit.drift.row_times import given_seconds, row_seconds
 from modelkit.drift.units import UnitRows, columns_aside, cycle_names, needed_times, of_call
@@ -102,7 +102,8 @@ class Layout:
             raise UsageError(f"rows and scores have different lengths, such as {lengths}")
         n = max(lengths, default=0)
         seconds = self._seconds(columns, at, n)
-        strata = self._stratum_numbers(columns, seconds)
+        names = self.strata_of(columns, seconds)
+        strata = None if names is None else places_in(self.strata, names)
         units = None
         if self.unit is not None:
             units = of_call(self.unit, columns.get(self.unit), seconds, n)
@@ -122,13 +123,6 @@ class Layout:
         if at is not None:
             raise UsageError(f"the rows have their times in column {self.time!r}; leave out at=")
         return row_seconds(columns[self.time], self.time)
-
-    def _stratum_numbers(self, columns: Mapping[str, Array], seconds: Array | None) -> Array | None:
-        names = self.strata_of(columns, seconds)
-        if names is None:
-            return None
-        numbers = {stratum: s for s, stratum in enumerate(self.strata)}
-        return np.array([numbers.get(own, -1) for own in names], np.int64)
 
     def strata_of(self, columns: Mapping[str, Array], seconds: Array | None) -> list[str] | None:
         """The name of each row's stratum; None without strata.
@@ -192,12 +186,8 @@ class Layout:
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None and not self.timed:
             names.append(self.stratum)
-        names += [name for name in self.aside() if name not in (*names, self.time)]
-        return names
-
-    def aside(self) -> list[str]:
-        """The columns beside the features: times and units."""
-        return columns_aside(self.time, self.unit)
+        aside = columns_aside(self.time, self.unit)
+        return names + [name for name in aside if name not in (*names, self.time)]
 
     def outputs(self) -> set[str]:
         """The names of the outputs that are looked at, before embeddings are made into numbers."""
@@ -250,18 +240,6 @@ class Layout:
             for basis in self.bases:
                 if basis.name == spec.name:
                     _check_width(basis, spec)
-
-    def without(self, names: Collection[str]) -> tuple[Layout, list[int]]:
-        """The layout without some columns of rows, and the numbers of the features that are left."""
-        kept = []
-        for j, feature in enumerate(self.features):
-            if feature.output or source_of(feature.name, self.bases) not in names:
-                kept.append(j)
-        return replace(
-            self,
-            features=shared_weights([self.features[j] for j in kept]),
-            bases=tuple(basis for basis in self.bases if basis.name not in names),
-        ), kept
 
 
 def shared_weights(features: Sequence[Feature]) -> tuple[Feature, ...]:

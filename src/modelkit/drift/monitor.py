@@ -345,7 +345,7 @@ def watched_profile(model: Model, profile: Profile | None, budget: float) -> Pro
             "a Monitor sees calls, which may be parts of a batch: use a profile with unit='day' "
             "or 'week', or show whole batches to a Detector"
         )
-    profile.check(model.signature)
+    profile.layout.check(model.signature)
     return profile
 
 

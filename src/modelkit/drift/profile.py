@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -19,18 +18,20 @@ from modelkit.drift.cells import CELLS, COARSE_CELLS, Feature
 from modelkit.drift.codec import freeze, narrow, pack, reading, thaw, unpack, wide
 from modelkit.drift.counts import Tally, tally_of
 from modelkit.drift.labelfree import Calibration
-from modelkit.drift.layout import Layout
+from modelkit.drift.layout import Layout, shared_weights
 from modelkit.drift.losses import Baseline, TargetLabels
 from modelkit.drift.order import dependence_text, smallest_text
 from modelkit.drift.segments import Segmentation
 from modelkit.drift.sides import Options, check_enough, check_tallied
 from modelkit.drift.units import ReferenceUnits, many, units_text
+from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
 PROFILE_SCHEMA = "modelkit.profile/1"
+NO_END = 1 << 62  # of numbers that are counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,9 +190,7 @@ class Profile(Reference):
             raise UsageError("the tally lacks the model's answers: give them to tally() as scores")
         counts = np.zeros_like(self.counts)
         np.add.at(counts, [stratum for _, stratum in tally.groups], tally.counts)
-        units = None
-        if self.unit is not None:
-            units = fit.units_of_tally(tally, self.features, asked)
+        units = None if self.unit is None else fit.units_of_tally(tally, self.features, asked)
         return replace(self, counts=counts, rows=tally.rows, units=units, advice="")
 
     @cached_property
@@ -212,8 +211,7 @@ class Profile(Reference):
             at: as in `Detector.update`.
 
         Raises:
-            UsageError: for columns that do not fit, and a reference whose
-                neighbouring rows are dependent, unless it has units.
+            UsageError: for columns that do not fit, and a reference of dependent rows without units.
             SignatureError: for rows that cannot be read.
         """
         check_adds_up(self)
@@ -264,10 +262,6 @@ class Profile(Reference):
         """The column with the time of each row."""
         return self.layout.time
 
-    def check(self, signature: Signature) -> None:
-        """Raise UsageError unless the columns are a model's, and the outputs among its own."""
-        self.layout.check(signature)
-
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them.
 
@@ -276,7 +270,7 @@ class Profile(Reference):
         kept = self
         if signature is not None:
             kept = self.without(signature.ignored)
-            kept.check(signature)
+            kept.layout.check(signature)
         return PROFILE_NAME, MEDIA_TYPE, kept.to_bytes()
 
     def without(self, names: Collection[str]) -> Profile:
@@ -284,9 +278,18 @@ class Profile(Reference):
 
         Raises UsageError where no other has a weight.
         """
-        layout, kept = self.layout.without(names)
+        layout = self.layout
+        kept = []
+        for j, feature in enumerate(self.features):
+            if feature.output or source_of(feature.name, layout.bases) not in names:
+                kept.append(j)
         if len(kept) == len(self.features):
             return self
+        left = replace(
+            layout,
+            features=shared_weights([self.features[j] for j in kept]),
+            bases=tuple(basis for basis in layout.bases if basis.name not in names),
+        )
         segments = [
             replace(own, counts=own.counts[:, kept])
             for own in self.segments
@@ -294,7 +297,7 @@ class Profile(Reference):
         ]
         return replace(
             self,
-            layout=layout,
+            layout=left,
             counts=self.counts[:, kept],
             segments=tuple(segments),
             units=None if self.units is None else self.units.of(kept),
@@ -305,7 +308,7 @@ class Profile(Reference):
         arrays: dict[str, Array] = {}
         about = freeze(self, arrays)
         features = about["layout"]["features"]
-        arrays["edges"] = np.array([edge for own in features for edge in own["edges"]], np.float64)
+        arrays["edges"] = np.concatenate([own["edges"] for own in features])
         for own in features:  # as text they would take thrice the bytes
             own["edges"] = len(own["edges"])
         small = {path: narrow(array) for path, array in arrays.items()}
@@ -318,12 +321,12 @@ class Profile(Reference):
         with reading("profile"):
             known = {path: wide(array) for path, array in arrays.items()}
             values = thaw(None, about, known)
-            features, edges = values["layout"]["features"], known["edges"].tolist()
-            if sum(own["edges"] for own in features) != len(edges):
-                raise ValueError(f"its features have others than {len(edges)} edges")
-            rest = iter(edges)
-            for own in features:
-                own["edges"] = [*islice(rest, own["edges"])]
+            features, edges = values["layout"]["features"], known["edges"]
+            *ends, total = np.cumsum([own["edges"] for own in features])
+            if total != len(edges):
+                raise ValueError(f"its features have {total} edges, and not {len(edges)}")
+            for own, part in zip(features, np.split(edges, ends), strict=True):
+                own["edges"] = part.tolist()
             profile = fields.read_object(Profile, values, "profile")
             _check_whole(profile)
         return profile
@@ -334,9 +337,7 @@ class Profile(Reference):
     def __repr__(self) -> str:
         names = ", ".join(feature.name for feature in self.features[:4])
         more = ", ..." if len(self.features) > 4 else ""
-        strata = ""
-        if self.stratum is not None:
-            strata = f", {len(self.strata)} strata by {self.stratum}"
+        strata = "" if self.stratum is None else f", {len(self.strata)} strata by {self.stratum}"
         if self.units is not None:
             strata += f", {many(self.units.found, str(self.unit))}"
         return (
@@ -347,30 +348,31 @@ class Profile(Reference):
 
 def _check_whole(profile: Profile) -> None:
     """Raise ValueError unless the parts of a profile that was read fit each other."""
-    d = len(profile.features)
+    d, strata = len(profile.features), len(profile.strata)
     target, units, calibration = profile.target, profile.units, profile.calibration
-    features = [*profile.features] if target is None else [*profile.features, target.feature]
+    features = [*profile.features]
+    arrays: list[tuple[str, Array, tuple[int, ...], int]]
+    arrays = [("counts", profile.counts, (strata, d, CELLS), NO_END)]
+    if target is not None:
+        features.append(target.feature)
+        arrays.append(("counts of the target", target.counts, (CELLS,), NO_END))
+    for own in profile.segments:
+        k, name = len(own.labels), f"segments by {own.name!r}"
+        arrays.append((name, own.counts, (k, d, CELLS), NO_END))
+        arrays.append((name, own.of_cells, (CELLS,), k))
+    if units is not None:
+        n = max(len(units.shares), 1)
+        arrays.append(("units", units.shares, (n, d, COARSE_CELLS), NO_END))
+        arrays.append(("strata of units", units.strata, (n,), strata))
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
         raise ValueError(f"the cells of {odd} are not whole")
-    _check_array("counts", profile.counts, len(profile.strata), d, CELLS)
-    if target is not None:
-        _check_array("counts of the target", target.counts, CELLS)
-    for own in profile.segments:
-        k = len(own.labels)
-        _check_array(f"segments by {own.name!r}", own.counts, k, d, CELLS)
-        _check_array(f"segments by {own.name!r}", own.of_cells, CELLS, below=k)
-    if units is not None:
-        _check_array("units", units.shares, max(len(units.shares), 1), d, COARSE_CELLS)
-        _check_array("units", units.strata, len(units.shares), below=len(profile.strata))
+    for name, array, shape, end in arrays:
+        whole = array.dtype.kind in "iu" and array.shape == shape
+        if not whole or not 0 <= array.min(initial=0) <= array.max(initial=0) < end:
+            raise ValueError(f"its {name} do not fit: {array.dtype} {array.shape} for {shape}")
     if calibration is not None and calibration.positive not in (0, 1):
         raise ValueError(f"the positive one of two classes is number {calibration.positive}")
-
-
-def _check_array(name: str, found: Array, *shape: int, below: int = 1 << 62) -> None:
-    whole = found.dtype.kind in "iu" and found.shape == shape
-    if not whole or not 0 <= found.min(initial=0) <= found.max(initial=0) < below:
-        raise ValueError(f"its {name} do not fit: {found.dtype} {found.shape} for {shape}")
 
 
 def check_profile(given: Any) -> Profile:
@@ -385,7 +387,7 @@ def check_profile(given: Any) -> Profile:
 
 def check_adds_up(profile: Profile) -> None:
     """Raise UsageError for a profile that counts of unordered rows cannot be tested against."""
-    if profile.units is None and any(feature.stride > 1 for feature in profile.features):
+    if profile.units is None and profile.why_untested is not None:
         raise UsageError(
             "neighbouring rows of this profile's reference are dependent, and workers do not keep "
             'their order; fit the profile with unit="day" or another unit, which a tally counts '

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -15,8 +16,10 @@ from modelkit.drift.outputs import class_names, watched_outputs
 from modelkit.drift.repeats import check_shared
 from modelkit.drift.row_times import row_seconds
 from modelkit.drift.units import BATCH_UNIT, CYCLES, FEWEST_UNITS, PERIODS, columns_aside, of_call
+from modelkit.embedding.recipe import TEXT
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import UsageError
-from modelkit.events import Advised, emit, wanted
+from modelkit.events import Advised, emit
 from modelkit.model.model import PLAIN, Model
 from modelkit.model.wrapper import check_is_model, has_several_versions
 
@@ -52,6 +55,16 @@ class Options:
         return columns_aside(self.time, self.unit)
 
     @property
+    def texts(self) -> set[str]:
+        """The columns whose length counts, and not their words."""
+        encodes = self.model is not None and is_encoder(self.model)
+        return {*self.text, *[TEXT] * encodes}
+
+    def weight(self, name: str) -> float:
+        """The importance of a column or an output."""
+        return float(self.importance.get(name, 1.0))
+
+    @property
     def aside(self) -> list[str]:
         """The columns with strata, times and units, which are not features."""
         return [name for name in (self.stratum, *self.needed) if name is not None]
@@ -77,8 +90,8 @@ class Sides:
     seconds: Array | None = None
     units: Array | None = None
     timed: bool = False
-    train_answers: ColumnsByName | None = None
-    held_answers: ColumnsByName | None = None
+    train_answers: ColumnsByName = field(default_factory=dict)
+    held_answers: ColumnsByName = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 
 
@@ -112,7 +125,7 @@ def _read(given: Sides, asked: Options) -> Sides:
         held = read(given.held)
     else:
         train, held = _halves(train, None, asked)
-        if model is not None and wanted(Advised):
+        if model is not None:
             emit(Advised(OWN_ROWS))
     if model is None:
         return replace(given, train=train, held=held)
@@ -254,14 +267,26 @@ def check_arguments(reference: Any, asked: Options) -> None:
         )
     if asked.model is not None and asked.scores is not None:
         raise UsageError("pass the model or its scores, not both")
+    _check_features(asked)
     _check_segments(asked)
     _check_units(asked)
 
 
+def _check_features(asked: Options) -> None:
+    for what, names in (("text", asked.text), ("segments", asked.segments)):
+        if isinstance(names, str):
+            raise UsageError(f"{what} is a sequence of columns; pass ({names!r},)")
+    odd = {
+        name: weight
+        for name, weight in asked.importance.items()
+        if not isinstance(weight, Real) or not 0 <= weight < float("inf")
+    }
+    if odd:
+        raise UsageError(f"an importance is a number, 0 or more; got {odd}")
+
+
 def _check_segments(asked: Options) -> None:
     names = asked.segments
-    if isinstance(names, str):
-        raise UsageError(f"segments is a sequence of columns; pass ({names!r},)")
     if names and asked.stratum is not None:
         raise UsageError(
             f"segments and stratum do not go together: the alarms of a stratum of {asked.stratum!r} "

@@ -90,7 +90,7 @@ class Tracker:
         if not callable(clock):
             raise TypeError(f"clock is a function that gives seconds since 1970; got {clock!r}")
         self.clock = clock
-        self.outbox = Outbox(on_alarm)
+        self.outbox = Outbox(on_alarm, profile.unit)
         self.ignored: tuple[str, ...] = ()  # columns of a model that its package leaves out
         self.notes = Notes()
         self.eras: list[Era] = []

@@ -15,7 +15,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import COARSE_CELLS, Feature
-from modelkit.drift.columns import stratum_names
+from modelkit.drift.columns import places_in, stratum_names
 from modelkit.errors import UsageError
 from modelkit.signature.cast import MISSING, is_missing
 
@@ -140,8 +140,8 @@ def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
             feature=unit,
         )
     names = _names_of(labels)
-    at = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return list(at), np.array([at[name] for name in names], np.int64)
+    found = [*dict.fromkeys(names)]
+    return found, places_in(found, names)
 
 
 def _names_of(labels: Array) -> list[str]:

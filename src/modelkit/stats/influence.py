@@ -199,7 +199,7 @@ class Clusters:
 
     @property
     def alike(self) -> float:
-        """How many clusters of one size these are, (sum n)^2 / sum n^2 (Kish 1965).
+        """How many clusters of one size these are, (sum n)^2 / sum n^2.
 
         Where a few clusters have most of the rows, it is about the number of these.
         """
@@ -227,9 +227,8 @@ class Clusters:
     def error(self, influence: Array) -> float | None:
         """The standard error of a figure from the influence of its rows, (n,).
 
-        It is by the jackknife over clusters; with clusters of one size it is
-        `standard_error`. None for fewer than two, and where the influence of a row is not
-        known.
+        It is by the jackknife over clusters; with clusters of one size it is `standard_error`. None
+        for fewer than two, and where the influence of a row is not known.
         """
         moved = self.moved(influence)
         if len(moved) < 2 or not np.isfinite(moved).all():
@@ -250,7 +249,7 @@ class Clusters:
 
 
 def alike_of(sizes: Array) -> float:
-    """How many clusters of one size clusters of these sizes (G,) are; 0 where all are empty."""
+    """How many parts of one size parts of these sizes (n,) are (Kish 1965); 0 where all are empty."""
     squares = float(sizes @ sizes)
     return float(sizes.sum()) ** 2 / squares if squares else 0.0
 

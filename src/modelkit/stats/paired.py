@@ -17,7 +17,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.stats.influence import Clusters, Measured, added_by, error_of
+from modelkit.stats.influence import Clusters, Measured, added_by, alike_of, error_of
 from modelkit.stats.intervals import LEVEL_95, Interval, special_functions
 from modelkit.stats.tests import last_rejected
 
@@ -158,12 +158,6 @@ def difference_of(
     )
 
 
-def effective_units(added: Array) -> float:
-    """How many units the variance of what they add, (n,), rests on: all, where they add as much."""
-    squares = np.square(added)
-    return float(squares.sum()) ** 2 / (float(squares @ squares) or inf)
-
-
 class Unseen(NamedTuple):
     """How much one unit more could take away, and the index of the tail that says so."""
 
@@ -179,7 +173,7 @@ def tail_of(added: Array) -> Unseen:
     Where as many as `FEWEST_UNITS` units share the largest, it is an end and no tail: the index is
     infinity. Where fewer than that hold the variance, it is infinity and the index 0.
     """
-    if effective_units(added) < min(FEWEST_UNITS, len(added) / FULL_PART):
+    if alike_of(np.square(added)) < min(FEWEST_UNITS, len(added) / FULL_PART):
         return Unseen(inf, 0.0)
     sizes = np.sort(np.abs(added[added != 0]))[::-1]
     top = min(ceil(2 * sqrt(len(added))), len(sizes) // 2)

@@ -130,6 +130,26 @@ def test_a_hook_that_cannot_be_called_is_refused(profile):
         mk.Detector(profile, clock=5)
 
 
+def test_the_value_of_a_column_that_is_the_unit_is_in_no_event(caplog):
+    def customers(name, n, shift):
+        own = np.array([f"{name} {i}" for i in range(n)], object).repeat(10)
+        return {"x": rng(n).normal(shift, 1, 10 * n), "customer": own}
+
+    profile = mk.Profile.fit(
+        customers("train", 60, 0), reference=customers("past", 61, 0), unit="customer"
+    )
+    detector = mk.Detector(profile)
+    heard = []
+    end = mk.events.subscribe(heard.append, mk.events.Alarmed)
+    with caplog.at_level(logging.WARNING, logger="modelkit"):
+        detector.update(customers("secret", 62, 3))
+    end()
+    assert {alarm.unit[:16] for alarm in detector.alarms} == {"customer secret "}
+    assert {event.unit for event in heard} == {"1 unit by 'customer'"}
+    assert "with 1 unit by 'customer'" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_a_hook_goes_on_after_a_pause(profile):
     told = []
     first = mk.Detector(profile, on_alarm=told.append)

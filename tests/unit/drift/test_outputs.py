@@ -134,8 +134,8 @@ def test_profiles_of_other_classes_do_not_go_together(profile, model, tmp_path):
     order = {"low": "z", "middle": "y", "high": "x"}
     other = model_of(tmp_path, pd.Series(KINDS).map(order).to_numpy())
     with pytest.raises(UsageError, match="the classes"):
-        profile.check(other.signature)
-    profile.check(model.signature)
+        profile.layout.check(other.signature)
+    profile.layout.check(model.signature)
 
 
 def test_a_frame_of_scores_is_read_by_name(model, profile, whole):

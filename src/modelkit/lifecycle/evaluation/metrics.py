@@ -46,7 +46,7 @@ from modelkit.lifecycle.evaluation.value_metrics import (
     root_mean_square,
     signed_errors,
 )
-from modelkit.stats.influence import Measured, Undefined, mean_of, standard_error
+from modelkit.stats.influence import Measured, Undefined, alike_of, mean_of, standard_error
 from modelkit.stats.intervals import (
     LEVEL_95,
     Domain,
@@ -175,8 +175,7 @@ class TaskMetric:
 
 def units_told(answered: Answered) -> float:
     """How many independent rows the rows are: clusters of one size, or rows that weigh as much (Kish)."""
-    weight = answered.weight
-    rows = float(weight.sum()) ** 2 / (float(weight @ weight) or 1.0)
+    rows = alike_of(answered.weight)
     clusters = any_clusters(answered)
     return rows if clusters is None else min(rows, clusters.alike)
 

@@ -17,8 +17,8 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.clusters import clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
-from modelkit.stats.influence import Undefined
-from modelkit.stats.paired import Unseen, effective_units, tail_of
+from modelkit.stats.influence import Undefined, alike_of
+from modelkit.stats.paired import Unseen, tail_of
 
 Figure = Callable[[Answered], float]
 CLASSIFIERS = ("binary", "multiclass", "multilabel")
@@ -202,4 +202,4 @@ def _copies(candidate: Answered, champion: Answered) -> list[tuple[int, int, int
 
 def is_steady(added: Array, tail: float) -> bool:
     """Whether the variance of what units add, (n,), rests on enough of them to be relied on."""
-    return effective_units(added) >= STEADY and tail > STEADY_TAIL
+    return alike_of(np.square(added)) >= STEADY and tail > STEADY_TAIL
