@@ -116,9 +116,8 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
 
 
 def _entry(kind: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> Any:
-    """A dataclass of this class; None stays."""
-    values = thaw(None, plain, arrays, path)
-    return None if plain is None else fields.read_object(kind, values, path)
+    """A dataclass of this class."""
+    return fields.read_object(kind, thaw(None, plain, arrays, path), path)
 
 
 def _all_plain(items: Iterable[Any]) -> bool:

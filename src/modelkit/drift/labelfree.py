@@ -77,6 +77,16 @@ class Calibration:
         accuracy = float((chosen == labels).mean())
         return cls(classes, knots, float(expected) - accuracy, accuracy * (1 - accuracy) / n)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the arrays fit each other, in a calibration that was read from bytes."""
+        width = len(self.classes) if len(self.classes) > 2 else 1
+        shapes = [(2, max(own.size // 2, 1)) for own in self.knots]
+        fits = len(self.knots) == width and self.positive in (0, 1)
+        fits = fits and [own.shape for own in self.knots] == shapes
+        numbers = [self.gap, self.variance, *(own.sum() for own in self.knots)]
+        return fits and bool(np.isfinite(numbers).all())
+
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
 

@@ -371,8 +371,8 @@ def _check_whole(profile: Profile) -> None:
         whole = array.dtype.kind in "iu" and array.shape == shape
         if not whole or not 0 <= array.min(initial=0) <= array.max(initial=0) < end:
             raise ValueError(f"its {name} do not fit: {array.dtype} {array.shape} for {shape}")
-    if calibration is not None and calibration.positive not in (0, 1):
-        raise ValueError(f"the positive one of two classes is number {calibration.positive}")
+    if calibration is not None and not calibration.whole:
+        raise ValueError("its calibration is not whole")
 
 
 def check_profile(given: Any) -> Profile:

@@ -13,9 +13,12 @@ from modelkit.drift.row_times import second_text
 AlarmKind = Literal["changed", "material", "performance"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Effect:
-    """The size of a difference, from counts: `low` and `high` are a 95 % interval, or both NaN."""
+    """The size of a difference, from counts: `low` and `high` are a 95 % interval, or both NaN.
+
+    Two are equal where their fields are, NaN among them: an alarm that was read again is the same.
+    """
 
     name: str
     value: float
@@ -38,6 +41,15 @@ class Effect:
             held.update(vars(measure()[0]))
             held.pop("_measure", None)
         return held[name]
+
+    def _key(self) -> tuple[str, ...]:
+        return self.name, *map(str, map(float, (self.value, self.low, self.high)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Effect) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     def __str__(self) -> str:
         if isnan(self.low):

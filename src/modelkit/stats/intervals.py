@@ -194,10 +194,11 @@ def exact_bounds(hits: Array | float, n: float, error: float) -> tuple[Array, Ar
     Source: Clopper and Pearson (1934). They have the shape of the hits.
     """
     special = special_functions()
+    # NaN where all shares are within the bound, and for errors below 1e-107, which scipy cannot do.
     with np.errstate(invalid="ignore"):
         low = special.betaincinv(hits, n - hits + 1, error)
         high = special.betainccinv(hits + 1, n - hits, error)
-    return np.where(np.greater(hits, 0), low, 0.0), np.where(np.less(hits, n), high, 1.0)
+        return np.fmax(low, 0.0), np.fmin(high, 1.0)
 
 
 def mean_bound(n: int, total: float, squares: float, error: float, *, binary: bool) -> float:

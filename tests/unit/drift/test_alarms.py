@@ -183,6 +183,20 @@ def test_an_acknowledgement_is_in_the_state_and_the_report(profile):
     assert [note.reason for note in detector.report().acknowledged] == ["said again"]
 
 
+def test_an_alarm_whose_size_has_no_interval_is_known_after_a_restart():
+    past = mk.Profile.fit(rows(400, 1), reference=rows(400, 2), losses=np.arange(400) % 10 == 0)
+    detector = mk.Detector(past, alpha=0.05)
+    detector.update_labels(losses=np.arange(600) % 10 == 0)
+    (alarm,) = detector.update_labels(losses=np.arange(300) % 3 == 0)
+    assert np.isnan(alarm.effect.low)
+    detector.acknowledge(alarm, "a known fault")
+    again = mk.Detector.resume(past, detector.state())
+    assert again.alarms == (alarm,)
+    assert {*again.alarms} == {alarm}
+    assert [note.reason for note in again.report().acknowledged] == ["a known fault"]
+    again.acknowledge(alarm, "mended")  # by whoever kept it
+
+
 def test_only_alarms_of_the_detector_are_acknowledged_and_with_a_reason(profile):
     detector = mk.Detector(profile)
     detector.update(rows(1000, 3, 1.0))

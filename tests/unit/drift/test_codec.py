@@ -133,6 +133,7 @@ WAYS = {
     "field": lambda plain, arrays: plain.update(trail=[{"row": 1}]),
     "value": lambda plain, arrays: plain.update(notes=[{"name": 1, "at": None, "sums": None}]),
     "list": lambda plain, arrays: plain.update(notes=3),
+    "nothing": lambda plain, arrays: plain.update(trail=[None]),
 }
 
 

@@ -110,6 +110,24 @@ def test_bytes_that_are_no_profile_are_refused():
             print(i, Profile.from_bytes(wrong))  # noqa: T201 - shown where it is accepted
 
 
+def test_a_calibration_whose_parts_do_not_fit_is_refused():
+    p = rng(9).random(400)
+    rows = {"x": p}
+    answers = {"scores": np.c_[1 - p, p], "labels": (p > 0.4).astype(int)}
+    profile = Profile.fit({"x": rng(8).random(400)}, reference=rows, **answers)
+    own = profile.calibration
+    parts = {
+        "points": [own.points[:, :-1], own.points * np.nan, own.points.astype(str)],
+        "deviations": [own.deviations[:, :, :-1], own.deviations[0]],
+        "gap/deviations": [own.gap.deviations[:-1], np.full(32, np.inf)],
+        "knots/0": [own.knots[0][:1], own.knots[0][:, :0], own.knots[0] * np.nan, np.array(1.0)],
+    }
+    for name, spoilt in parts.items():
+        for array in spoilt:
+            with pytest.raises(PackageError):
+                Profile.from_bytes(changed(profile, **{f"/calibration/{name}": array}))
+
+
 @settings(max_examples=examples(60))
 @given(st.integers(0, 10**6), st.binary(min_size=1, max_size=3))
 def test_flipped_bytes_are_refused_or_harmless(at, patch):

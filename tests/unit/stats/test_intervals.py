@@ -14,6 +14,7 @@ from modelkit.stats.intervals import (
     clopper_pearson,
     corrected_error,
     effective_rows,
+    exact_bounds,
     mean_bound,
     student,
     student_of_share,
@@ -56,6 +57,17 @@ def test_an_interval_of_a_share_at_an_end_holds_it():
     for n in range(1, 300):
         assert wilson(0, n)[0] == 0
         assert wilson(n, n)[1] == 1
+
+
+@pytest.mark.parametrize("error", [0.1, 1e-20, 1e-100, 1e-150, 1e-300])
+@pytest.mark.parametrize("n", [5, 50, 300, 100_000])
+def test_bounds_on_a_share_hold_it_however_small_the_error_is(n, error):
+    hits = np.arange(min(n, 200) + 1)
+    low, high = exact_bounds(hits, n, error)
+    assert (low >= 0).all()
+    assert (low <= hits / n).all()
+    assert (hits / n <= high).all()
+    assert (high <= 1).all()
 
 
 def test_a_share_of_no_rows_may_be_anything():
