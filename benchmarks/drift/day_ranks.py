@@ -74,10 +74,7 @@ def judged(reference: np.ndarray, stream: np.ndarray, alpha: float, seed: int, *
     sequence = unit_sequence(bag, levels, "ever")
     found = []
     for at, (counts, shares, stratum) in enumerate(zip(stream, days, later, strict=True)):
-        bag.begin(counts, int(stratum), shares, at)
-        while (ranked := bag.rank_part()) is None:
-            pass
-        sequence.take(ranked, np.zeros((1, 3)))
+        sequence.take(bag.rank(counts, shares, int(stratum), at))
         found += [at for _ in sequence.settle()]
     return found
 

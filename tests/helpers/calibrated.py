@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modelkit.drift.limits import LOSS_WEIGHTS, loss_increments
+from modelkit.drift.losses import LOSS_WEIGHTS, loss_increments
 from modelkit.stats.evidence import Evidence
 
 CLASSES = ("no", "yes")

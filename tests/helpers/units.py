@@ -37,27 +37,15 @@ class Judge:
         self.sequence = unit_sequence(self.bag, levels, guarantee)
         self.crossed = []
 
-    def begin(self, shares, stratum):
+    def judge(self, shares, stratum):
+        """The slots of its p-values for "changed", (d, 3); -1 where it has none."""
         counts = np.zeros((len(shares), CELLS), np.int64)
         counts[:, np.searchsorted(GROUP_OF_CELL, np.arange(16))] = shares
-        self.bag.begin(counts, stratum, shares, self.sequence.blocks)
-
-    def rank_part(self):
-        """The p-values for "changed", (d, 3), once the unit has them all."""
-        unit = self.bag._unit
-        ranked = self.bag.rank_part()
-        if ranked is None:
-            return None
-        self.sequence.take(ranked, np.zeros((1, 3)))
+        ranked = self.bag.rank(counts, shares, stratum, self.sequence.blocks)
+        self.sequence.take(ranked)
         self.crossed = self.sequence.settle()
-        return unit.p[:, :3]
-
-    def judge(self, shares, stratum):
-        self.begin(shares, stratum)
-        while True:
-            p = self.rank_part()
-            if p is not None:
-                return p
+        slots = ranked.slots["changed"].reshape(len(shares), 3, -1)
+        return np.where(slots.any(axis=2), slots.argmax(axis=2), -1)
 
 
 def evidence(shares, alpha=0.05, seed=0, strata=None, guarantee="ever"):

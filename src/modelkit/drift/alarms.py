@@ -17,7 +17,7 @@ from modelkit._internal.logs import WARNING, takes, write_record
 from modelkit.drift.alpha import HORIZON, HORIZON_UNITS, AlphaShares
 from modelkit.drift.cells import Feature
 from modelkit.drift.effects import row_effects, unit_effects
-from modelkit.drift.limits import Losses
+from modelkit.drift.losses import Losses
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.row_times import second_text
@@ -131,7 +131,7 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
     began = units.unit_at(crossing.block)
     strata = units.last_strata(len(crossing.recent))
     feature = profile.features[crossing.feature]
-    measure = unit_effects(units.reference, feature, crossing.feature, crossing.recent, strata)
+    measure = unit_effects(profile.units, feature, crossing.feature, crossing.recent, strata)
     score = UNIT_SCORES[crossing.kind][crossing.lane]
     alarm = terms.alarm(
         crossing,

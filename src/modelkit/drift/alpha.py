@@ -10,10 +10,9 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS, Feature
-from modelkit.drift.limits import Band, Losses
-from modelkit.drift.losses import TARGET, Baseline, TargetLabels
+from modelkit.drift.limits import Band, Bettor
+from modelkit.drift.losses import TARGET, Baseline, Losses, TargetLabels
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
 from modelkit.drift.ranks import Ranks, RowBag, bets_on_rows, bets_on_units
@@ -36,30 +35,14 @@ TOGETHER = 1 / 4
 DEFAULT_TOLERANCE = 0.03
 
 
-def alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
-    """The part of alpha of each kind of alarm that is looked for."""
-    shares = dict(ALPHA_SHARES)
-    if profile.baseline is None:
-        del shares["performance"]
-    total = sum(shares.values())
-    return {kind: alpha * share / total for kind, share in shares.items()}
-
-
-def _weights(profile: Profile) -> Array:
-    """The share of alpha of each feature in one stratum, (d,); what is left is for the labels."""
-    weights = np.array([feature.weight for feature in profile.features])
-    target = 0.0 if profile.target is None else profile.target.feature.weight
-    shares: Array = weights * (1 - target) / len(profile.strata)
-    return shares
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class AlphaShares:
     """What each kind of alarm and each feature has of alpha, and how far a feature may move.
 
     `levels` has the part of each kind, `weights` (d,) the share of each feature in one of so many
-    `strata`, and `tolerances` (d + 1,) those of the features and, at last, of the labels.
+    `strata`, or in all where whole units are compared, and `tolerances` (d + 1,) those of the features
+    and, at last, of the labels.
     """
 
     levels: dict[str, float]
@@ -77,23 +60,22 @@ class AlphaShares:
             raise UsageError(f"alpha is between 0 and 1; got {alpha!r}")
         if guarantee not in ("ever", "arl"):
             raise UsageError(f'guarantee is "ever" or "arl", got {guarantee!r}')
-        return AlphaShares(
-            alpha_by_kind(profile, alpha),
-            _weights(profile),
-            len(profile.strata),
-            tolerances_of(profile, tolerance),
-            guarantee,
-        )
+        shares = dict(ALPHA_SHARES)
+        if profile.baseline is None:
+            del shares["performance"]
+        total = sum(shares.values())
+        levels = {kind: alpha * share / total for kind, share in shares.items()}
+        weights = np.array([feature.weight for feature in profile.features])
+        strata = 1
+        if profile.units is None:  # units of all strata are one sequence, and have no labels
+            strata = len(profile.strata)
+            target = 0.0 if profile.target is None else profile.target.feature.weight
+            weights = weights * (1 - target) / strata
+        return AlphaShares(levels, weights, strata, tolerances_of(profile, tolerance), guarantee)
 
-    def of_features(self, kind: str, *, together: bool = False) -> Array:
-        """The part of alpha of one kind of alarm of each feature, (d,), in a stratum.
-
-        Or in all strata `together`: for "changed" alone, where there are several.
-        """
-        share: Array = self.levels[kind] * self.weights
-        if kind != "changed" or self.strata == 1:
-            return share
-        return share * self.strata * TOGETHER if together else share * (1 - TOGETHER)
+    def by_kind(self, weights: Array) -> dict[str, Array]:
+        """The part of alpha of each feature, (d,), by kind, for features with these weights."""
+        return {kind: self.levels[kind] * weights for kind in ("changed", "material")}
 
 
 def tolerances_of(profile: Profile, tolerance: float | Mapping[str, float]) -> Array:
@@ -126,16 +108,18 @@ def sequence_of(
     profile: Profile, s: int, shares: AlphaShares, seed: np.random.SeedSequence
 ) -> Sequence:
     """The rows of stratum number `s`, with the shares of alpha of their features."""
-    levels = {kind: shares.of_features(kind) for kind in ("changed", "material")}
+    levels = shares.by_kind(shares.weights)
+    if shares.strata > 1:
+        levels["changed"] *= 1 - TOGETHER
     tolerances = shares.tolerances[:-1]
     return _judged(profile.features, profile.counts[s], levels, tolerances, shares.guarantee, seed)
 
 
-def sequence_together(profile: Profile, shares: AlphaShares) -> Sequence | None:
+def sequence_together(shares: AlphaShares) -> Sequence | None:
     """The rows of all strata, in the blocks that are ranked in each; None where there is one."""
-    if len(profile.strata) == 1 or profile.units is not None:
+    if shares.strata == 1:
         return None
-    level = shares.of_features("changed", together=True)
+    level = shares.levels["changed"] * shares.weights * shares.strata * TOGETHER
     bettor = Bettor(Ranks(bets_on_rows()), level, shares.guarantee, HORIZON)
     return _of_rows(None, {"changed": bettor}, len(level))
 
@@ -147,8 +131,7 @@ def target_sequence(
     counts = target.counts[None]
     if not judged:
         return _of_rows(RowBag(counts, seed), {}, 1)
-    weight = np.array([target.feature.weight])
-    levels = {kind: shares.levels[kind] * weight for kind in ("changed", "material")}
+    levels = shares.by_kind(np.array([target.feature.weight]))
     tolerances = shares.tolerances[-1:]
     return _judged((target.feature,), counts, levels, tolerances, shares.guarantee, seed)
 
@@ -191,12 +174,9 @@ def units_of(profile: Profile, shares: AlphaShares, seed: np.random.SeedSequence
     units = profile.units
     if units is None or profile.unit is None:
         return None
-    features = profile.features
-    weights = np.array([feature.weight for feature in features])
-    levels = {kind: shares.levels[kind] * weights for kind in ("changed", "material")}
-    bag = UnitBag(units, len(profile.strata), features, shares.tolerances[:-1], seed)
-    sequence = unit_sequence(bag, levels, shares.guarantee)
-    return Units(profile.unit, features, units, sequence, bag)
+    bag = UnitBag(units, len(profile.strata), profile.features, shares.tolerances[:-1], seed)
+    levels = shares.by_kind(shares.weights)
+    return Units(profile.unit, unit_sequence(bag, levels, shares.guarantee), bag)
 
 
 def unit_sequence(bag: UnitBag, levels: Mapping[str, Array], guarantee: Guarantee) -> Sequence:

@@ -27,14 +27,12 @@ MOST_DAYS = 366
 LEAST_BUCKETS = 4  # hours and days each, however large one is
 HISTORY_BYTES = 1 << 25  # of memory, unless the caller says otherwise
 ALL = slice(None)
-OF_LABELS = slice(-1, None)  # of the features: the labels, where they are one
 MOST_ERAS = 16
 MANY_ROWS = 1 << 32  # rows of a bucket from which its counts are int64 and no more uint32
 
 Span = tuple[int, int]  # the start and the end of an hour or a day, in POSIX seconds
 Losses = tuple[int, float, float]
 NO_LOSSES: Losses = (0, 0.0, 0.0)
-NO_LABELS = np.zeros((1, 1, CELLS), np.int64)
 
 
 @final
@@ -53,22 +51,15 @@ class TimeBucket:
     rows: int = 0
     losses: Losses = NO_LOSSES
 
-    def with_more(
-        self, added: Array, features: slice = ALL, rows: int = 0, losses: Losses = NO_LOSSES
-    ) -> TimeBucket:
-        """The bucket with more: counts of the first strata and of some features, rows, losses."""
-        rows += self.rows
-        counts = as_counts(self.counts, rows)
-        part = counts[: len(added), features]
-        np.add(part, added, out=part, casting="unsafe")
+    def __add__(self, other: TimeBucket) -> TimeBucket:
         n, total, squares = self.losses
-        sums = (n + losses[0], total + losses[1], squares + losses[2])
-        return TimeBucket(self.start, self.end, counts, rows, sums)
-
-
-def as_counts(counts: Array, rows: int) -> Array:
-    """A copy of the counts of so many rows, in a type that holds them."""
-    return counts.astype(np.int64 if rows >= MANY_ROWS else np.uint32)
+        more, more_total, more_squares = other.losses
+        return replace(
+            self,
+            counts=np.add(self.counts, other.counts, dtype=np.int64),
+            rows=self.rows + other.rows,
+            losses=(n + more, total + more_total, squares + more_squares),
+        )
 
 
 @final
@@ -101,15 +92,16 @@ class Buckets:
                 there is one.
             times: when the rows were, in POSIX seconds, float64 (n,), or of all together.
         """
+        total = np.zeros(self.shape, np.int64)
         width = cells.shape[1]
-        total = np.zeros((self.shape[0], width, CELLS), np.int64)
         for hour, rows in by_hour(times, len(cells)):
             group = None if strata is None else strata[rows]
-            added = count_by(cells[rows], group, self.shape[0])
+            added = np.zeros(self.shape, np.int64)
+            added[:, :width] = count_by(cells[rows], group, len(added))
             total += added
             n = len(cells[rows]) if group is None else int((group >= 0).sum())
-            self._add(hour, added, slice(0, width), n)
-        return total
+            self._add_to_hour(hour, added, n)
+        return total[:, :width]
 
     def count_labels(
         self, times: Array | float, losses: Array | None, targets: Array | None
@@ -123,23 +115,25 @@ class Buckets:
             if losses is not None:
                 own = losses[rows]
                 sums = (len(own), float(own.sum()), float((own * own).sum()))
-            added = NO_LABELS if targets is None else count_by(targets[rows])
-            self._add(hour, added, OF_LABELS, 0, sums)
+            added = np.zeros(self.shape, np.int64)
+            if targets is not None:
+                added[0, -1] = count_by(targets[rows])
+            self._add_to_hour(hour, added, 0, sums)
 
-    def _add(
-        self, hour: int, added: Array, features: slice, rows: int, losses: Losses = NO_LOSSES
-    ) -> None:
-        """Add to an hour, as `TimeBucket.with_more`."""
+    def _add_to_hour(self, hour: int, counts: Array, rows: int, losses: Losses = NO_LOSSES) -> None:
         if self.most_hours:
-            span = (hour * HOUR_SECONDS, (hour + 1) * HOUR_SECONDS)
-            new = span not in self.kept
-            self.kept[span] = self._at(span).with_more(added, features, rows, losses)
-            if new:
+            known = len(self.kept)
+            start = hour * HOUR_SECONDS
+            self._add(TimeBucket(start, start + HOUR_SECONDS, counts, rows, losses))
+            if len(self.kept) > known:
                 self._fold()
 
-    def _at(self, span: Span) -> TimeBucket:
-        """The bucket of an hour or a day, which may have no rows yet."""
-        return self.kept.get(span) or TimeBucket(*span, np.zeros(self.shape, np.uint32))
+    def _add(self, bucket: TimeBucket) -> None:
+        span = bucket.start, bucket.end
+        if span in self.kept:
+            bucket = self.kept[span] + bucket
+        dtype = np.int64 if bucket.rows >= MANY_ROWS else np.uint32
+        self.kept[span] = replace(bucket, counts=bucket.counts.astype(dtype))
 
     def spans(self, seconds: int) -> list[Span]:
         """The hours or days that are kept, the oldest first."""
@@ -149,13 +143,9 @@ class Buckets:
         """Add the oldest hours to their days, and forget the oldest days, where there are too many."""
         for hour in self.spans(HOUR_SECONDS)[: -self.most_hours]:
             start = hour[0] - hour[0] % DAY_SECONDS
-            self._join((start, start + DAY_SECONDS), self.kept.pop(hour))
+            self._add(replace(self.kept.pop(hour), start=start, end=start + DAY_SECONDS))
         for day in self.spans(DAY_SECONDS)[: -self.most_days]:
             del self.kept[day]
-
-    def _join(self, span: Span, bucket: TimeBucket) -> None:
-        whole = self._at(span)
-        self.kept[span] = whole.with_more(bucket.counts, ALL, bucket.rows, bucket.losses)
 
     def all(self) -> list[TimeBucket]:
         """All buckets in the order of time."""
@@ -172,7 +162,7 @@ class Buckets:
         """Take in another's buckets, of the same profile."""
         if self.most_hours:
             for bucket in other.all():
-                self._join((bucket.start, bucket.end), bucket)
+                self._add(bucket)
             self._fold()
 
     # To go on from later.
@@ -195,7 +185,7 @@ class Buckets:
         lines = [arrays[name].tolist() for name in ("spans", "rows", "losses")]
         for (start, end), rows, sums, counts in zip(*lines, arrays["counts"], strict=True):
             losses = (int(sums[0]), sums[1], sums[2])
-            self.kept[start, end] = TimeBucket(start, end, as_counts(counts, rows), rows, losses)
+            self._add(TimeBucket(start, end, counts, rows, losses))
 
 
 @final

@@ -153,7 +153,7 @@ class Detector:
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
                 no rows at all it says what time it is: a day or a week that has ended is judged,
-                and the next later rows may be of 31 days or weeks after it.
+                and later rows may be of 31 days or weeks after it.
 
         Raises:
             UsageError: for columns that are missing or of another kind, scores of another length,

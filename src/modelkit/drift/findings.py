@@ -23,7 +23,7 @@ from modelkit.drift.alarms import counts_in, united
 from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
-from modelkit.drift.limits import Losses
+from modelkit.drift.losses import Losses
 from modelkit.drift.open_unit import Units
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.profile import Profile

@@ -327,9 +327,9 @@ class Intake:
             self._waiting.append(self._judge)
 
     def _judge(self) -> None:
-        """Judge the units that are complete, a part a step."""
+        """Judge the units that are complete, one a step."""
         if self.tracker.of_units().waits:
-            self.tracker.judge_part()
+            self.tracker.judge()
             self._waiting.appendleft(self._judge)
 
 

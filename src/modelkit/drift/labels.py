@@ -11,8 +11,14 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alarms import Terms, loss_alarm, row_alarm
 from modelkit.drift.alpha import AlphaShares, loss_sequence, target_sequence
 from modelkit.drift.counts import count_by
-from modelkit.drift.limits import Losses
-from modelkit.drift.losses import Baseline, TargetLabels, as_doubles, check_losses, losses_of
+from modelkit.drift.losses import (
+    Baseline,
+    Losses,
+    TargetLabels,
+    as_doubles,
+    check_losses,
+    losses_of,
+)
 from modelkit.drift.order import Order, Shuffle, Thinning
 from modelkit.drift.profile import Profile
 from modelkit.drift.sequence import Crossing, Sequence, places_of

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from math import log, nan, sqrt
+from math import log, sqrt
 from typing import ClassVar, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
-from modelkit.drift.losses import SHOWN_ERROR, Baseline
-from modelkit.drift.ranks import Gain, Ranked
+from modelkit.drift.ranks import Gain, Ranked, Ranks
 from modelkit.drift.units import group_table
-from modelkit.stats.betting import ConfidenceSequence, log_staked
-from modelkit.stats.evidence import MOST_LOG_GAIN
-from modelkit.stats.intervals import empirical_bernstein, exact_bounds, mean_bound
+from modelkit.stats.betting import log_staked
+from modelkit.stats.evidence import MOST_LOG_GAIN, Evidence, Guarantee, stake
+from modelkit.stats.intervals import empirical_bernstein, exact_bounds
 
+TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
+FIRST_PART = 0.8  # of a feature's share of alpha: for its first alarm
+LATER_PART = 1 - FIRST_PART  # for all others together, by the steps at which they may be armed
 FOR_THE_REFERENCE = 1 / 3  # of alpha: for its sampling error
 LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
 BAND_GROUPS = 16
@@ -38,9 +40,6 @@ FRACTIONS = tuple(0.5**i for i in range(1, 7))
 LEGENDRE = 3
 SHOWN_DEVIATIONS = 3  # for the error of what an alarm showed; no promise rests on it
 SHOWN_ROWS = 3  # likewise, where all rows are alike
-LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
-GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the mean loss that a bet is best for
-LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
 
 
 class Limits(ABC):
@@ -299,82 +298,99 @@ class Band(Limits):
         return np.where(rows < 2, first, np.maximum(first, beyond))
 
 
-# Losses.
-
-
-def loss_bets(u: float) -> Array:
-    """The slopes of six bets against a mean of at most u > 0; each keeps a tenth of its stake at least."""
-    return np.minimum(GROWTH / max(u * (1 - u), 1e-12), 0.9 / u)
-
-
-def loss_increments(losses: Array, u: float) -> Array:
-    """The logarithm of each bet's gain from losses in [0, 1], (6,).
-
-    Against losses of which each, given those before it, has a mean of at most u, bets gain nothing
-    (Podkopaev and Ramdas, arXiv:2110.06177).
-    """
-    increments: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
-    return increments
+# Wealth.
 
 
 @final
-class Losses(Limits):
-    """D3: losses against a bound on those of the reference; and all losses that came.
+class Bettor:
+    """The evidence of one kind about d features, and which of them it makes an alarm.
 
-    `limits` (1, 1) is how large the mean loss may be.
+    A feature has several lanes, such as the scores of units, which share its level. `open` (d,) says
+    which features may raise an alarm, `parts` (d,) has the part of its share of alpha that a feature's
+    next alarm may use, and `won` (d,) what it had won when its evidence began anew, with a wealth of
+    one. With "ever" a feature is closed by its alarm until it is armed again; with "arl" it goes on,
+    at the same threshold.
 
     Args:
-        baseline: the losses of the reference.
-        level: their share of alpha, of which a third is for the error of their bound.
+        source: what bets gain.
+        levels: the share of alpha of each feature, (d,).
+        guarantee: see `evidence`.
+        horizon: for "arl", the members in which a level is the probability of a false alarm.
     """
 
-    changing = (*Limits.changing, "rows", "total", "mean")
-    spared = FOR_THE_REFERENCE
-    weights = LOSS_WEIGHTS
+    changing = ("source", "evidence", "open", "parts", "won")
 
-    def __init__(self, baseline: Baseline, level: float) -> None:
-        bound = baseline.bound(level * self.spared)
-        super().__init__(np.array([[min(bound + LOSS_TOLERANCE, 1.0)]]))
-        self._binary = baseline.binary
-        self.rows = 0
-        self.total = 0.0
-        self.mean = ConfidenceSequence(SHOWN_ERROR)
+    def __init__(
+        self, source: Ranks | Limits, levels: Array, guarantee: Guarantee, horizon: int
+    ) -> None:
+        d = len(levels)
+        ever = guarantee == "ever"
+        self.source = source
+        self.evidence = Evidence(d * source.lanes, source.weights, guarantee)
+        self.levels = levels
+        self._scale = source.lanes * (1 if ever else horizon)
+        self.first = FIRST_PART if ever else 1.0
+        self.open = np.ones(d, bool)
+        self.parts = np.full(d, self.first)
+        self.won = np.zeros(d)
+        self._least = float(self.thresholds().min())  # later ones are higher
 
-    def count(self, losses: Array) -> None:
-        """Take losses (n,), whether or not they fill a block."""
-        self.rows += len(losses)
-        self.total += float(losses.sum())
-        self.mean.update(losses)
+    def thresholds(self) -> Array:
+        """The wealth at which each feature raises its next alarm, (d,)."""
+        levels = self.levels * (1 - self.source.spared) * self.parts
+        thresholds: Array = self._scale / np.maximum(levels, TINY_LEVEL)
+        return thresholds
 
-    def interval(self) -> tuple[float, float, float] | None:
-        """The mean loss with its 95 % confidence sequence.
+    def step(self, gain: Gain) -> list[int]:
+        """Bet; the numbers of the features that are an alarm now, which "ever" closes."""
+        evidence = self.evidence
+        evidence.step(*gain)
+        if evidence.most < self._least:
+            return []
+        above = (self.by_feature(evidence.value).max(axis=1) >= self.thresholds()) & self.open
+        if evidence.guarantee == "ever":
+            self.open &= ~above
+        crossed: list[int] = np.flatnonzero(above).tolist()
+        return crossed
 
-        None without losses, and where no one mean fits them. While the sequence is on its way
-        there, the mean of all losses lies beyond it, and the ends are NaN.
+    def again(self, j: int) -> bool:
+        """Whether the next alarm of a feature goes beyond one before."""
+        if isinstance(self.source, Limits):
+            return self.source.further(j)
+        return bool(self.parts[j] != self.first)
+
+    def go_on(self, j: int, recent: Array, blocks: int) -> None:
+        """Let a feature that alarmed by recent blocks alarm again where it goes further.
+
+        What is ranked is closed with "ever", until somebody knows of the alarm. `blocks` is the
+        number of all blocks.
         """
-        limits = self.mean.interval()
-        if limits is None or not self.rows:
-            return None
-        mean = self.total / self.rows
-        low, high = limits
-        if not low <= mean <= high:
-            return mean, nan, nan
-        return mean, low, high
+        if self.evidence.guarantee == "ever":
+            if not isinstance(self.source, Limits):
+                return
+            self.source.allow(j, recent, blocks)
+        self.arm(j)
 
-    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
-        """What bets gain on each block."""
-        for losses, values in zip(ranked.kept, ranked.values, strict=True):
-            logs = loss_increments(losses[0], float(self.limits[0, 0]))[None]
-            yield logs, np.exp(logs), values
+    def arm(self, j: int) -> None:
+        """Let a feature raise another alarm, by evidence that begins anew."""
+        evidence = self.evidence
+        if evidence.guarantee == "ever":
+            self.won[j] += self.by_feature(evidence.value)[j].max() - 1
+            self.open[j] = True
+            self.parts[j] = LATER_PART * stake(evidence.steps)
+        which = np.arange(len(self.open)) == j
+        evidence.restart(np.repeat(which, self.source.lanes))
 
-    def shown(self, j: int, recent: Array) -> Array:
-        """A bound on the losses (blocks, 10) since the change began; more is another alarm."""
-        losses = recent.ravel()
-        total, squares = float(losses.sum()), float(losses @ losses)
-        bound = mean_bound(len(losses), total, squares, SHOWN_ERROR, binary=self._binary)
-        limit: Array = np.maximum(self.first[j], min(bound + LOSS_TOLERANCE, 1.0))
-        return limit
+    def enough(self, wealth: Array) -> Array:
+        """Mask (d,): features whose wealth (d,) is that of a first alarm, whether or not they alarmed."""
+        least = self.levels * (1 - self.source.spared) * self.first
+        above: Array = (wealth * least >= self._scale) & (least > 0)
+        return above
 
-    def nearer(self, which: Array, recent: Array) -> Array:
-        """The first bound, where such losses are within it."""
-        return self.first if recent.mean() <= self.first[0] else self.limits
+    def began(self) -> Array:
+        """The number of the block at which the best bet of each lane began, (d, lanes)."""
+        return self.by_feature(self.evidence.began() * self.source.blocks)
+
+    def by_feature(self, values: Array) -> Array:
+        """What lanes have, by feature, (d, lanes)."""
+        return values.reshape(-1, self.source.lanes)

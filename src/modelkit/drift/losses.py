@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
+from math import nan
 from typing import Any, final
 
 import numpy as np
@@ -20,14 +22,20 @@ from modelkit.drift.columns import (
     label_names,
 )
 from modelkit.drift.labelfree import Calibration, with_positive
+from modelkit.drift.limits import FOR_THE_REFERENCE, Limits
 from modelkit.drift.order import every, rows_apart
 from modelkit.drift.outputs import class_numbers, classes_of, predicted_of, scores_of
+from modelkit.drift.ranks import Gain, Ranked
 from modelkit.drift.sides import Options
 from modelkit.errors import UsageError
+from modelkit.stats.betting import ConfidenceSequence, log_staked
 from modelkit.stats.intervals import mean_bound
 
 TARGET = "target"  # the name of the labels as a feature
 SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
+LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
+GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the mean loss that a bet is best for
+LOSS_WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
 
 
 @final
@@ -153,6 +161,87 @@ def error_scale(labels: Any, predicted: Array) -> float:
     errors = np.abs(as_doubles(labels, "labels") - predicted.astype(np.float64))
     scale = 2 * np.quantile(errors, 0.99)
     return float(f"{scale:.3g}") or 1.0
+
+
+# A stream of losses.
+
+
+def loss_bets(u: float) -> Array:
+    """The slopes of six bets against a mean of at most u > 0; each keeps a tenth of its stake at least."""
+    return np.minimum(GROWTH / max(u * (1 - u), 1e-12), 0.9 / u)
+
+
+def loss_increments(losses: Array, u: float) -> Array:
+    """The logarithm of each bet's gain from losses in [0, 1], (6,).
+
+    Against losses of which each, given those before it, has a mean of at most u, bets gain nothing
+    (Podkopaev and Ramdas, arXiv:2110.06177).
+    """
+    increments: Array = log_staked(losses, u, loss_bets(u)).sum(axis=0)
+    return increments
+
+
+@final
+class Losses(Limits):
+    """D3: losses against a bound on those of the reference; and all losses that came.
+
+    `limits` (1, 1) is how large the mean loss may be.
+
+    Args:
+        baseline: the losses of the reference.
+        level: their share of alpha, of which a third is for the error of their bound.
+    """
+
+    changing = (*Limits.changing, "rows", "total", "mean")
+    spared = FOR_THE_REFERENCE
+    weights = LOSS_WEIGHTS
+
+    def __init__(self, baseline: Baseline, level: float) -> None:
+        bound = baseline.bound(level * self.spared)
+        super().__init__(np.array([[min(bound + LOSS_TOLERANCE, 1.0)]]))
+        self._binary = baseline.binary
+        self.rows = 0
+        self.total = 0.0
+        self.mean = ConfidenceSequence(SHOWN_ERROR)
+
+    def count(self, losses: Array) -> None:
+        """Take losses (n,), whether or not they fill a block."""
+        self.rows += len(losses)
+        self.total += float(losses.sum())
+        self.mean.update(losses)
+
+    def interval(self) -> tuple[float, float, float] | None:
+        """The mean loss with its 95 % confidence sequence.
+
+        None without losses, and where no one mean fits them. While the sequence is on its way
+        there, the mean of all losses lies beyond it, and the ends are NaN.
+        """
+        limits = self.mean.interval()
+        if limits is None or not self.rows:
+            return None
+        mean = self.total / self.rows
+        low, high = limits
+        if not low <= mean <= high:
+            return mean, nan, nan
+        return mean, low, high
+
+    def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
+        """What bets gain on each block."""
+        for losses, values in zip(ranked.kept, ranked.values, strict=True):
+            logs = loss_increments(losses[0], float(self.limits[0, 0]))[None]
+            yield logs, np.exp(logs), values
+
+    def shown(self, j: int, recent: Array) -> Array:
+        """A bound on the losses (blocks, 10) since the change began; more is another alarm."""
+        losses = recent.ravel()
+        total, squares = float(losses.sum()), float(losses @ losses)
+        bound = mean_bound(len(losses), total, squares, SHOWN_ERROR, binary=self._binary)
+        limit: Array = np.maximum(self.first[j], min(bound + LOSS_TOLERANCE, 1.0))
+        return limit
+
+    def nearer(self, which: Array, recent: Array) -> Array:
+        """The first bound, where such losses are within it."""
+        return self.first if recent.mean() <= self.first[0] else self.limits
 
 
 # The labels as a column of their own: whether what the model predicts has itself moved.

@@ -10,17 +10,14 @@ from typing import ClassVar, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.counts import count_by
 from modelkit.drift.order import Order
-from modelkit.drift.sequence import NO_TIME, Crossing, Sequence
+from modelkit.drift.sequence import Crossing, Sequence
 from modelkit.drift.unit_ranks import UnitBag
 from modelkit.drift.units import (
     BATCH_UNIT,
     PERIODS,
-    ReferenceUnits,
     UnitRows,
-    group_table,
     many,
     period_of,
     period_start,
@@ -31,6 +28,7 @@ from modelkit.errors import UsageError
 
 TRAIL = 1_024  # judged units whose names are kept; later rows of one are known as late
 MOST_AHEAD = 31  # days or weeks that a row may be ahead of all others
+NEVER = (0, 0.0)  # a day or a week that nobody watched, and for how many seconds
 MOST_MISSED = 0.01  # of a day or a week that nobody watched, and which is compared all the same
 
 
@@ -57,8 +55,6 @@ class Units:
 
     Args:
         unit: "day", "week", "batch" or the name of a column.
-        features: the d features.
-        reference: its units.
         sequence: of units, on which bets are made.
         bag: the units that a new one of it is ranked among.
     """
@@ -83,16 +79,8 @@ class Units:
     )
     entries: ClassVar = {"trail": JudgedUnit}
 
-    def __init__(
-        self,
-        unit: str,
-        features: Many[Feature],
-        reference: ReferenceUnits,
-        sequence: Sequence,
-        bag: UnitBag,
-    ) -> None:
+    def __init__(self, unit: str, sequence: Sequence, bag: UnitBag) -> None:
         self.unit = unit
-        self.reference = reference
         self.sequence = sequence
         self.bag = bag
         self.rows = 0
@@ -100,17 +88,16 @@ class Units:
         self.late = 0  # rows of a unit that was judged
         self.partial = 0  # rows of the unit in which watching began, which is not whole
         self.partial_key: int | str | None = None
-        self.clock_key: int | None = None  # by the caller's clock, until a later row comes
-        self.unwatched: tuple[int, float] | None = None  # the day or week, and how many seconds
+        self.clock_key: int | None = None  # of the latest day or week by the caller's clock
+        self.unwatched = NEVER  # the day or week, and how many seconds
         self.strange = 0  # rows of a stratum that the reference does not have
         self.uncompared = 0  # units of such a stratum
         self.open_key: int | str | None = None
         self.open_rows = 0
         self.open_stratum = 0
-        self.open_counts = np.zeros((len(features), CELLS), np.int64)
+        self.open_counts = np.zeros_like(sequence.totals)
         self.trail: deque[JudgedUnit] = deque(maxlen=TRAIL)
         self.closed: deque[int | str] = deque(maxlen=TRAIL)
-        self._groups = group_table(features)
         self._complete: deque[tuple[JudgedUnit, Array]] = deque()  # to be judged, with their counts
 
     # Rows.
@@ -118,7 +105,7 @@ class Units:
     def take(
         self, cells: Array, strata: Array | None, parts: Many[UnitRows], order: Order = "any"
     ) -> None:
-        """Take rows, uint8 (n, d), by unit; the units that are complete wait for `judge_part`.
+        """Take rows, uint8 (n, d), by unit; the units that are complete wait for `judge`.
 
         With the first row of a later unit the open one is complete: see `check_ahead`.
 
@@ -166,7 +153,6 @@ class Units:
 
     def _add(self, key: int | str | None, stratum: int, counts: Array, rows: int) -> None:
         if key != self.open_key:
-            self.clock_key = None
             self.close()
         self.open_key = key
         self.open_stratum = stratum
@@ -206,20 +192,19 @@ class Units:
         """Raise UsageError for a day or a week that is far ahead of all that were seen before it.
 
         It would end all of them until then, and their rows would come late. By `come_to` the caller
-        says that so much time has passed, for the next row that is ahead.
+        says that so much time has passed.
 
         Args:
             parts: the rows of each unit, in order of time; units by a column have no order.
         """
         closed = self.closed[-1] if self.closed else None
-        keys = (closed, self.open_key, self.partial_key)
-        known = max((key for key in keys if isinstance(key, int)), default=None)
-        told = self.clock_key
+        keys = (closed, self.open_key, self.partial_key, self.clock_key)
+        known = [key for key in keys if isinstance(key, int)]
         for part in parts:
             key = part.key
             if not isinstance(key, int):
                 return
-            latest = max((each for each in (known, told) if each is not None), default=key)
+            latest = max(known, default=key)
             if key - latest > MOST_AHEAD:
                 raise UsageError(
                     f"row {int(part.rows[0]):,} is of {unit_name(self.unit, key)}, "
@@ -228,9 +213,7 @@ class Units:
                     "would end all of them: correct it, or if so much time has passed, first call "
                     "update(at=...) without rows"
                 )
-            if known is None or key > known:
-                known = key
-                told = None
+            known.append(key)
 
     def begin(self, second: float) -> None:
         """Leave out the day or week that is under way at a second, when watching begins."""
@@ -252,7 +235,7 @@ class Units:
         if self._is_partial(key, since, now):
             self.partial_key = key
         missed = self._missed(key, since, now)
-        self.unwatched = (key, missed) if missed else None
+        self.unwatched = (key, missed) if missed else NEVER
 
     def _is_partial(self, key: int, since: float, now: float) -> bool:
         length = period_start(key + 1, self.unit) - period_start(key, self.unit)
@@ -260,7 +243,7 @@ class Units:
 
     def _missed(self, key: int, since: float, now: float) -> float:
         """The seconds of a day or a week that nobody watched, these among them."""
-        known, before = self.unwatched or (None, 0.0)
+        known, before = self.unwatched
         first = max(since, period_start(key, self.unit))
         last = min(now, period_start(key + 1, self.unit))
         return (before if known == key else 0.0) + max(last - first, 0.0)
@@ -281,7 +264,7 @@ class Units:
             self.close()
 
     def close(self) -> None:
-        """Let the open unit, if it has rows, wait for `judge_part`."""
+        """Let the open unit, if it has rows, wait for `judge`."""
         if not self.open_rows:
             return
         unit = self._open()
@@ -318,18 +301,12 @@ class Units:
         """Whether a unit that is complete waits to be judged."""
         return bool(self._complete)
 
-    def judge_part(self) -> list[Crossing]:
-        """Rank the first unit that waits by its next features, and judge it once by all of them."""
-        unit, counts = self._complete[0]
-        if not self.bag.ranks:
-            shares = shares_of(counts, self._groups)
-            self.bag.begin(counts, unit.stratum, shares, self.sequence.blocks)
-        ranked = self.bag.rank_part()
-        if ranked is None:
-            return []
-        self._complete.popleft()
+    def judge(self) -> list[Crossing]:
+        """Judge the first unit that waits."""
+        unit, counts = self._complete.popleft()
         self.trail.append(unit)
-        self.sequence.take(ranked, np.array([[self.sequence.blocks + 1, NO_TIME, NO_TIME]]))
+        shares = shares_of(counts, self.bag.tails.groups)
+        self.sequence.take(self.bag.rank(counts, shares, unit.stratum, self.sequence.blocks))
         return self.sequence.settle()
 
     def unit_at(self, step: int) -> JudgedUnit | None:
@@ -339,5 +316,5 @@ class Units:
 
     def last_strata(self, units: int) -> list[int]:
         """The numbers of the strata of the last units that were judged."""
-        last = [*self.bag.tails.strata]
-        return last[len(last) - units :]
+        strata = [unit.stratum for unit in self.trail]
+        return strata[len(strata) - units :]

@@ -26,6 +26,7 @@ from modelkit.drift.cells import ABSENT, CELLS
 LANE_WIDTH = CELLS + 1  # with a place for absent values
 MANY_LANES = 128  # from which comparing rows in place is faster than gathering their pairs
 LANES_AT_ONCE = 2048  # whose tables stay in the cache of a core
+NO_TIME = float("nan")  # of members that say nothing of it
 SLOTS = 64  # of equal width, which a p-value falls into
 ROW_SHIFTS = (0.12, 0.25, 0.5, 1.0, 2.0)  # that bets on location are best for, in deviations
 ROW_SPREADS = (0.6, 0.8, 0.9, 1.1, 1.25, 1.6)  # that bets on scale are best for, in deviations
@@ -48,12 +49,14 @@ class Ranked(NamedTuple):
 
     `slots` has for each kind of bets on ranks the number of p-values in each slot, float64 (blocks,
     lanes, 64), `kept` what is kept of each block, (blocks, ...), and `values` how many values of each
-    feature it has, int64 (blocks, d).
+    feature it has, int64 (blocks, d). `ends` (blocks, 3) are the number of its last member, and the
+    first and the last time of its members.
     """
 
     slots: dict[str, Array]
     kept: Array
     values: Array
+    ends: Array
 
 
 # Rows.
@@ -75,7 +78,7 @@ class RowBag:
         self.left_out = np.zeros(len(reference), bool)  # of the next block
         self.rng = np.random.default_rng(seed)
 
-    def rank(self, blocks: Array) -> Ranked:
+    def rank(self, blocks: Array, ends: Array) -> Ranked:
         """Rank rows in blocks, uint8 (blocks, rows, d), which join the bag; 255 is no value."""
         if self.left_out.any():
             blocks = blocks.copy()  # they may be the caller's
@@ -83,7 +86,7 @@ class RowBag:
             self.left_out[:] = False
         draws = np.asarray(self.rng.random(blocks.shape))
         slots, added = rank_rows(self.counts, blocks, draws)
-        return Ranked({"changed": slots}, added, added.sum(axis=2))
+        return Ranked({"changed": slots}, added, added.sum(axis=2), ends)
 
     def begin_anew(self, j: int, block: int) -> None:
         """Rank later rows of feature number `j` among themselves, from the next block on."""

@@ -8,7 +8,8 @@ come, never on what they hold. docs/drift_guarantees.md has the proofs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
+from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from math import isnan
 from typing import final
@@ -16,17 +17,14 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.bets import Bettor
 from modelkit.drift.cells import CELLS
-from modelkit.drift.limits import Limits
-from modelkit.drift.ranks import Ranked, RowBag
+from modelkit.drift.limits import Bettor, Limits
+from modelkit.drift.ranks import NO_TIME, Ranked, RowBag
 from modelkit.drift.unit_ranks import UnitBag
 from modelkit.stats.evidence import LEAST_WEALTH, Guarantee
 
 ALL = slice(None)
 MOST_PLACES = 128  # of blocks that are kept
-RankedBlocks = tuple[Ranked, Array]  # of each block the number of its last member, and times, (3,)
-NO_TIME = float("nan")  # the time of members that say nothing of it
 
 
 @final
@@ -140,7 +138,7 @@ class Sequence:
         self.trail = Trail()
         self.pending = block  # members that fill no block yet, and zeros
         self.places = np.zeros((self.size, 2))  # their numbers and times
-        self._ranked: list[RankedBlocks] = []
+        self._ranked: list[Ranked] = []
 
     @property
     def blocks(self) -> int:
@@ -163,7 +161,7 @@ class Sequence:
 
     # Members.
 
-    def rank(self, members: Array, places: Array) -> RankedBlocks | None:
+    def rank(self, members: Array, places: Array) -> Ranked | None:
         """Take rows, labels or losses; the bets on them wait for `settle`.
 
         Returns the blocks that are whole now, or None.
@@ -180,41 +178,37 @@ class Sequence:
             self.places[had : had + n] = places
             return None
         blocks = _whole_blocks(self.pending, had, members)
-        ranked = self.bag.rank(blocks) if isinstance(self.bag, RowBag) else _unranked(blocks)
         ends = _ends(_whole_blocks(self.places, had, places))
-        self.take(ranked, ends)
-        return ranked, ends
+        if isinstance(self.bag, RowBag):
+            ranked = self.bag.rank(blocks, ends)
+        else:  # numbers of one feature, as they are
+            ranked = Ranked({}, blocks[:, None], np.full((len(blocks), 1), self.size), ends)
+        self.take(ranked)
+        return ranked
 
-    def take(self, ranked: Ranked, ends: Array) -> None:
-        """Take blocks that are ranked, and of each the number of its last member and times, (blocks, 3)."""
-        self._ranked.append((ranked, ends))
+    def take(self, ranked: Ranked) -> None:
+        """Take blocks that are ranked; the bets on them wait for `settle`."""
+        self._ranked.append(ranked)
 
     def settle(self) -> list[Crossing]:
         """Bet on all blocks that are ranked."""
         crossed: list[Crossing] = []
-        for ranked, ends in self._ranked:
+        for ranked in self._ranked:
             betting = [
                 (kind, bettor, bettor.source.gains(ranked, self.blocks))
                 for kind, bettor in self.bettors.items()
             ]
-            for end, kept, values in zip(ends.tolist(), ranked.kept, ranked.values, strict=True):
-                self.kept[self.blocks % len(self.kept)] = kept
+            for i, end in enumerate(ranked.ends.tolist()):
+                self.kept[self.blocks % len(self.kept)] = ranked.kept[i]
                 self.trail.add(*end)
-                self.values += values
+                self.values += ranked.values[i]
                 for kind, bettor, gains in betting:
                     gain = next(gains)
-                    if gain is not None and (features := bettor.step(gain)):
-                        crossed += self._crossings(kind, bettor, features)
+                    if gain is not None:
+                        crossed += [self._cross(kind, bettor, j) for j in bettor.step(gain)]
                 if self.blocks % len(self.kept) == 0:
                     self._tighten()
         self._ranked.clear()
-        return crossed
-
-    def _crossings(self, kind: str, bettor: Bettor, features: list[int]) -> list[Crossing]:
-        """What alarms now, after which the features that may alarm again begin anew."""
-        crossed = [self._crossing(kind, bettor, j) for j in features]
-        for crossing in crossed:
-            bettor.go_on(crossing.feature, crossing.recent, self.blocks)
         return crossed
 
     def _tighten(self) -> None:
@@ -244,12 +238,13 @@ class Sequence:
 
     # Evidence.
 
-    def _crossing(self, kind: str, bettor: Bettor, j: int) -> Crossing:
+    def _cross(self, kind: str, bettor: Bettor, j: int) -> Crossing:
+        """What alarms now; a feature that may alarm again begins anew."""
         value = bettor.by_feature(bettor.evidence.value)[j]
         lane = int(value.argmax())
         block = int(bettor.began()[j, lane])
         (began,), (began_time,) = self.trail.at(np.array([block]))
-        return Crossing(
+        crossing = Crossing(
             kind,
             feature=j,
             lane=lane,
@@ -264,6 +259,8 @@ class Sequence:
             recent=self.recent(block, j),
             values=int(self.values[j]),
         )
+        bettor.go_on(j, crossing.recent, self.blocks)
+        return crossing
 
     def p(self, kind: str) -> Array:
         """The p-value of each feature, of all its lanes together, (d,).
@@ -313,12 +310,6 @@ def _whole_blocks(pending: Array, had: int, members: Array) -> Array:
     return whole[:cut].reshape(-1, size, *whole.shape[1:])
 
 
-def _unranked(blocks: Array) -> Ranked:
-    """Blocks of numbers (blocks, members) of one feature as they are."""
-    count, size = blocks.shape
-    return Ranked({}, blocks[:, None], np.full((count, 1), size))
-
-
 def _ends(places: Array) -> Array:
     """For blocks of places (blocks, size, 2), the last number, the first and the last time, (blocks, 3)."""
     times = places[:, :, 1]
@@ -349,14 +340,14 @@ def places_of(first: int, times: Array) -> Array:
     return places
 
 
-def in_turn(parts: Iterable[RankedBlocks | None]) -> Iterator[RankedBlocks]:
-    """The blocks of several sequences one by one, as they ended."""
-    blocks = [_block(part, i) for part in parts if part is not None for i in range(len(part[1]))]
-    yield from sorted(blocks, key=lambda block: float(block[1][0, 0]))
-
-
-def _block(blocks: RankedBlocks, i: int) -> RankedBlocks:
-    (slots, kept, values), ends = blocks
-    part = slice(i, i + 1)
-    own = {kind: counts[part] for kind, counts in slots.items()}
-    return Ranked(own, kept[part], values[part]), ends[part]
+def in_turn(parts: Many[Ranked | None]) -> Ranked | None:
+    """The blocks of rows of several sequences, as they ended; None where there are none."""
+    whole = [part for part in parts if part is not None]
+    if not whole:
+        return None
+    slots, kept, values, ends = (
+        np.concatenate(own)
+        for own in zip(*((part.slots["changed"], *part[1:]) for part in whole), strict=True)
+    )
+    order = np.argsort(ends[:, 0], kind="stable")
+    return Ranked({"changed": slots[order]}, kept[order], values[order], ends[order])

@@ -125,7 +125,7 @@ class Tracker:
         kept = seeds if self.units is None else ()
         self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(kept)]
         self._thinnings = [Thinning(profile.features, own) for own in kept]
-        self.together = sequence_together(profile, shares)
+        self.together = sequence_together(shares)
 
     # One lock for all that changes, which signal handlers and forks do not break.
 
@@ -270,8 +270,9 @@ class Tracker:
             member = slice(None) if strata is None else strata == s
             ranked.append(stream.rank(cells[member], places[member]))
         if self.together is not None:
-            for blocks in in_turn(ranked):
-                self.together.take(*blocks)
+            blocks = in_turn(ranked)
+            if blocks is not None:
+                self.together.take(blocks)
         if strata is not None:
             self.strangers += int((strata < 0).sum())
         if len(places):
@@ -286,14 +287,13 @@ class Tracker:
             new += [self.alarm(None, crossing) for crossing in self.together.settle()]
         self._keep(new)
         while self.units is not None and self.units.waits:
-            new += self.judge_part()
+            new += self.judge()
         return new
 
-    def judge_part(self) -> list[Alarm]:
-        """Do a part of what it takes to judge a unit that is complete; returns the new alarms."""
+    def judge(self) -> list[Alarm]:
+        """Judge one of the units that are complete; returns the new alarms."""
         units = self.of_units()
-        crossed = units.judge_part()
-        new = [unit_alarm(self.profile, units, own, self.terms) for own in crossed]
+        new = [unit_alarm(self.profile, units, own, self.terms) for own in units.judge()]
         self._keep(new)
         return new
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -16,10 +15,9 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import Feature
 from modelkit.drift.limits import BAND_GROUPS, Limits, polynomials
-from modelkit.drift.ranks import Gain, Ranked, bets_on_tails, count_slots, rank_gains
+from modelkit.drift.ranks import NO_TIME, Gain, Ranked, bets_on_tails, count_slots, rank_gains
 from modelkit.drift.units import FULL_SHARE, ReferenceUnits, group_table, most_units, shares_of
 
-RANKED_AT_ONCE = 1 << 17  # numbers of a bag of units, so that no call waits
 OF_REFERENCE = -1  # of units that were judged, the number of those judged before
 RECENT_UNITS = 8  # whose counts are kept for effect sizes
 SCORES = ("location", "scale", "distance")
@@ -60,28 +58,25 @@ class UnitTails(Limits):
         slack = tolerances[:, None] * np.tile(half, 2)
         super().__init__(np.hstack([np.zeros_like(slack), slack]))
         self._table, self.weights = bets_on_tails()
-        self._groups = group_table(features)
+        self.groups = group_table(features)
         self._usual, self._spread = _usual(units, strata)
         self.strata: deque[int] = deque(maxlen=RECENT_UNITS)  # of the last units
 
-    def ranks(self, bag: Array, order: Array, draws: Array, part: slice) -> Array:
-        """The p-values (features, 6) of the last of n units by a part of the features, NaN for none.
+    def ranks(self, bag: Array, order: Array, draws: Array) -> Array:
+        """The p-values (d, 6) of the last of n units, NaN where it has no values of a feature.
 
         Args:
             bag: the units' shares, uint16 (n, d, 16).
             order: of each, the number of units judged before it, (n,).
             draws: uniform on [0, 1), (d, 6).
-            part: the features.
         """
-        limits = self.limits[part]
-        centre, slack = np.split(limits, 2, axis=1)
-        shares = bag[:, part]
-        scores = place_scores(shares)
-        scores[-1] -= _furthest(limits)
+        centre, slack = np.split(self.limits, 2, axis=1)
+        scores = place_scores(bag)
+        scores[-1] -= _furthest(self.limits)
         later = order[:-1] > OF_REFERENCE
         scores[:-1] += later[:, None, None] * (slack - centre)
-        ranked = (order[:, None] == OF_REFERENCE) | (order[:, None] >= self.allowed[part])
-        return tail_shares(scores, np.any(shares, axis=2) & ranked, draws[part])
+        ranked = (order[:, None] == OF_REFERENCE) | (order[:, None] >= self.allowed)
+        return tail_shares(scores, np.any(bag, axis=2) & ranked, draws)
 
     def gains(self, ranked: Ranked, blocks: int) -> Iterator[Gain]:
         """What bets gain on each unit."""
@@ -92,7 +87,7 @@ class UnitTails(Limits):
         """How far units with counts (units, 67) are from the reference, and how wrong that may be."""
         having = recent.any(axis=1)
         strata = np.array(self.strata)[-len(recent) :][having]
-        shares = shares_of(recent[having], self._groups[[j] * int(having.sum())])
+        shares = shares_of(recent[having], self.groups[[j] * int(having.sum())])
         moved = place_scores(shares) - self._usual[strata, j]
         by_chance = TWO_DEVIATIONS * self._spread[j] / np.sqrt(len(shares))
         _, slack = np.split(self.first[j], 2)
@@ -170,23 +165,6 @@ def tail_shares(scores: Array, present: Array, draws: Array) -> Array:
     return np.where(present[-1][:, None], p, np.nan)
 
 
-@dataclass(eq=False)
-class _Ranking:
-    """A unit on its way through its features: the first `ranked` of them have their p-values.
-
-    `bag` (n, d, 16) has the unit last, and `order` (n,) is that of being judged. `p` (d, 9) and the
-    `draws` are of the scores for "changed", and then of those for "material".
-    """
-
-    counts: Array
-    stratum: int
-    bag: Array
-    order: Array
-    draws: Array
-    p: Array
-    ranked: int = 0
-
-
 @final
 class UnitBag:
     """The units of the reference and those that were judged, by their shares, in each stratum.
@@ -213,64 +191,45 @@ class UnitBag:
         tolerances: Array,
         seed: np.random.SeedSequence,
     ) -> None:
-        d = units.shares.shape[1]
+        d = len(features)
         most = 2 * most_units(d) // strata
-        self.bags = [units.shares[units.strata == s] for s in range(strata)]
         self.tails = UnitTails(units, strata, features, tolerances)  # ranks for "material"
+        self.bags = [units.shares[units.strata == s] for s in range(strata)]
         self.order = [np.full(len(bag), OF_REFERENCE) for bag in self.bags]
         self.room = [max(most, len(bag)) for bag in self.bags]
         self.since = np.full(d, OF_REFERENCE)
         self.rng = np.random.default_rng(seed)
-        self._unit: _Ranking | None = None
 
-    @property
-    def ranks(self) -> bool:
-        """Whether a unit that began is not ranked by all features yet."""
-        return self._unit is not None
+    def rank(self, counts: Array, shares: Array, stratum: int, number: int) -> Ranked:
+        """Rank a unit that comes after a number of judged units, and keep it.
 
-    def begin(self, counts: Array, stratum: int, shares: Array, number: int) -> None:
-        """Take a unit, which `rank_part` is then called for until it is ranked.
-
-        It has counts (d, 67) and shares, uint16 (d, 16), and comes after a number of judged units.
+        It has counts (d, 67) and shares, uint16 (d, 16).
         """
         bag = np.concatenate([self.bags[stratum], shares[None]])
         order = np.append(self.order[stratum], number)
-        draws = self.rng.random((len(shares), len(SCORES) + self.tails.lanes))
-        self._unit = _Ranking(counts, stratum, bag, order, draws, np.empty_like(draws))
+        scores = len(SCORES)
+        draws = self.rng.random((len(counts), scores + self.tails.lanes))
+        since = bag * (order[:, None] >= self.since)[:, :, None]
+        slots = {
+            "changed": _unit_slots(
+                last_ranks(unit_scores(since), np.any(since, axis=2), draws[:, :scores])
+            ),
+            "material": _unit_slots(self.tails.ranks(bag, order, draws[:, scores:])),
+        }
+        self._keep(bag, order, stratum)
+        self.tails.strata.append(stratum)
+        ends = np.array([[number + 1, NO_TIME, NO_TIME]])
+        return Ranked(slots, counts[None], counts.sum(axis=1)[None], ends)
 
-    def rank_part(self) -> Ranked | None:
-        """Rank the unit by its next features, so that no call waits; what it is once it has them all."""
-        unit = self._unit
-        if unit is None:
-            raise ValueError("no unit began")
-        n, d, groups = unit.bag.shape
-        end = unit.ranked + max(RANKED_AT_ONCE // (n * groups), 1)
-        part = slice(unit.ranked, end)
-        changed, material = np.split(unit.p, [len(SCORES)], axis=1)
-        for_changed, for_material = np.split(unit.draws, [len(SCORES)], axis=1)
-        since = unit.order[:, None] >= self.since[part]
-        bag = unit.bag[:, part] * since[:, :, None]
-        changed[part] = last_ranks(unit_scores(bag), np.any(bag, axis=2), for_changed[part])
-        material[part] = self.tails.ranks(unit.bag, unit.order, for_material, part)
-        unit.ranked = end
-        if end < d:
-            return None
-        self._unit = None
-        self._keep(unit)
-        slots = {"changed": _unit_slots(changed), "material": _unit_slots(material)}
-        return Ranked(slots, unit.counts[None], unit.counts.sum(axis=1)[None])
-
-    def _keep(self, unit: _Ranking) -> None:
+    def _keep(self, bag: Array, order: Array, stratum: int) -> None:
         """Keep the bag for later units, without one where it has too many."""
-        bag, order = unit.bag, unit.order
-        if len(bag) > self.room[unit.stratum]:
+        if len(bag) > self.room[stratum]:
             # Whichever it is, it must not matter which of them came last: see the proof.
             forgotten = self.rng.integers(len(bag))
             bag = np.delete(bag, forgotten, axis=0)
             order = np.delete(order, forgotten)
-        self.bags[unit.stratum] = bag
-        self.order[unit.stratum] = order
-        self.tails.strata.append(unit.stratum)
+        self.bags[stratum] = bag
+        self.order[stratum] = order
 
     def begin_anew(self, j: int, block: int) -> None:
         """Rank later units of feature number `j` among themselves, from after this one on.
@@ -282,8 +241,8 @@ class UnitBag:
 
 def _unit_slots(p: Array) -> Array:
     """The p-values (d, scores) of one unit as `Ranked.slots`, (1, d * scores, 64)."""
-    absent = np.isnan(p).reshape(1, -1)
-    return count_slots(np.nan_to_num(p).reshape(1, -1), absent)[None]
+    lanes = p.reshape(1, -1)
+    return count_slots(np.nan_to_num(lanes), np.isnan(lanes))[None]
 
 
 # Scores of units.

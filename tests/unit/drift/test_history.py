@@ -1,5 +1,6 @@
 """The history: bounded counts by hour and day, as reports and frames; kept, and merged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,10 +129,10 @@ def test_rows_are_in_the_bucket_of_their_time_however_they_come(n, seed):
 def test_a_bucket_of_more_rows_than_32_bits_hold_counts_on():
     buckets = Buckets(1, 1, 1 << 20)
     buckets.count(np.zeros((1, 1), np.uint8), None, float(START))
-    ((span, bucket),) = buckets.kept.items()
+    (bucket,) = buckets.all()
     for _ in range(2):
-        bucket = bucket.with_more(np.full((1, 1, 67), 2**31), rows=2**31)
-    buckets.kept[span] = bucket
+        buckets._add(replace(bucket, counts=np.full((1, 1, 67), 2**31), rows=2**31))
+    (bucket,) = buckets.all()
     assert bucket.counts[0, 0, 0] == 2**32 + 1
     other = thawed(buckets, Buckets(1, 1, 1 << 20))
     assert other.all()[0].counts[0, 0, 0] == 2**32 + 1

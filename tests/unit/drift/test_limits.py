@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.drift import limits
-from modelkit.drift.limits import LOSS_WEIGHTS, loss_bets, loss_increments
+from modelkit.drift.losses import LOSS_WEIGHTS, loss_bets, loss_increments
 from modelkit.stats.evidence import Evidence
 
 TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])

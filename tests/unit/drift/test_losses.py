@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.bets import FIRST_PART
 from modelkit.drift.cells import Feature
+from modelkit.drift.limits import FIRST_PART
 from modelkit.drift.losses import TARGET, label_values
 from modelkit.errors import UsageError
 

@@ -8,7 +8,6 @@ from helpers.flights import CHANGES
 from helpers.units import PARTS, Judge, batches, later, shares_of_days, units_of
 
 import modelkit as mk
-from modelkit.drift import unit_ranks
 from modelkit.errors import UsageError
 
 DAY_SECONDS = 86_400.0
@@ -180,8 +179,7 @@ def test_a_monitor_judges_a_day_that_is_over_though_no_call_comes(watched):
     assert monitor.failures == 0, monitor.last_failure
 
 
-def test_the_call_that_closes_a_day_ranks_it_by_a_part_of_the_features(monkeypatch):
-    monkeypatch.setattr(unit_ranks, "RANKED_AT_ONCE", 1)  # one feature at a time
+def test_a_monitor_judges_one_day_a_step_as_a_detector_does():
     monitor, direct, clock, columns = many_columns(6)
     rng = np.random.default_rng(1)
     for day in range(12):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from modelkit.drift import limits, ranks
-from modelkit.drift.bets import FIRST_PART, LATER_PART
 from modelkit.drift.cells import ABSENT, CELLS
+from modelkit.drift.limits import FIRST_PART, LATER_PART
 from modelkit.drift.ranks import SLOTS, bets_on_rows, gains, rank_rows
 from modelkit.stats.evidence import UNSPENT, Evidence, stake
 

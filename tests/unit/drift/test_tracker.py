@@ -8,7 +8,7 @@ import pytest
 from helpers.streams import rng
 
 import modelkit as mk
-from modelkit.drift.bets import FIRST_PART
+from modelkit.drift.limits import FIRST_PART
 from modelkit.drift.profile import Profile
 
 BEFORE = 1500
@@ -171,3 +171,22 @@ def test_importance_shares_alpha_and_none_means_no_alarms():
         "b": pytest.approx(0.04 * 2 / 3 * 0.75 * FIRST_PART),
         "c": pytest.approx(0.04 * 2 / 3 * 0.25 * FIRST_PART),
     }
+
+
+def test_an_acknowledged_alarm_may_come_again_in_its_own_stratum_alone():
+    r = rng(7, 24)
+
+    def rows(n, shift=0.0):
+        s = r.choice(["a", "b"], n)
+        return {"x": r.normal(np.where(s == "b", shift, 0.0)), "s": s}
+
+    profile = Profile.fit(rows(1000), reference=rows(4000), stratum="s")
+    detector = mk.Detector(profile, clock=lambda: 0.0)
+    detector.update(rows(3000, 1.0))
+    (alarm,) = [own for own in detector.alarms if (own.kind, own.stratum) == ("changed", "b")]
+    detector.acknowledge(alarm, "a new supplier in b")
+    own = dict(detector._tracker.streams())
+    anew = {name: bool(stream.bag.left_out[0]) for name, stream in own.items()}
+    assert anew == {"a": False, "b": True}
+    assert own["b"].bettors["changed"].open.all()
+    assert not detector._tracker.together.bettors["changed"].open.any()

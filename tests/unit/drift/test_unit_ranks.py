@@ -6,12 +6,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 from helpers.examples import examples
-from helpers.units import PARTS, evidence, some_units
+from helpers.units import evidence, some_units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift import unit_ranks
 from modelkit.drift.ranks import bets_on_tails, bets_on_units
 from modelkit.drift.unit_ranks import last_ranks, place_scores, unit_scores
 from modelkit.drift.units import most_units
@@ -95,22 +94,6 @@ def test_a_unit_that_is_forgotten_may_be_the_newest_as_well_as_any_other():
     assert abs(stays / 400 - 8 / 9) < 0.06
 
 
-def test_a_unit_is_ranked_in_parts_as_it_is_at_once(monkeypatch):
-    shares = some_units(np.random.default_rng(0), 12, 7)
-    whole, parts = evidence(shares[:10]), evidence(shares[:10])
-    for unit in shares[10:]:
-        at_once = whole.judge(unit, 0)
-        monkeypatch.setattr(unit_ranks, "RANKED_AT_ONCE", 2 * len(parts.bag.bags[0]) * 16 + 99)
-        parts.begin(unit, 0)
-        found = [parts.rank_part() for _ in range(4)]
-        assert found[:3] == [None] * 3
-        assert np.array_equal(found[3], at_once)
-        monkeypatch.undo()
-    assert not parts.bag.ranks
-    for kind in PARTS:
-        assert np.array_equal(parts.sequence.lane_p(kind), whole.sequence.lane_p(kind))
-
-
 def test_what_is_kept_of_units_is_bounded():
     assert most_units(6) == 400
     assert most_units(500) * 500 * 32 <= 2 << 20
@@ -149,7 +132,7 @@ def test_units_that_were_moved_no_further_than_is_allowed_never_rank_higher(seed
         if shares is moved:
             one.limits[:] = np.hstack(within(moved[kept_units], true[kept_units], m))
         draws = np.random.default_rng(seed).random((1, 6))
-        p.append(one.ranks(shares, order, draws, slice(None)))
+        p.append(one.ranks(shares, order, draws))
     assert (p[0] >= p[1] - 1e-12).all()
 
 

@@ -96,28 +96,6 @@ def test_time_that_has_passed_is_said_first(profile):
         assert each.rows == 4 * PER_DAY
 
 
-def test_a_time_that_was_said_holds_until_a_later_row_comes(profile):
-    """A wrong time that was said would let a wrong row through later, which ends all days until then."""
-    unit = width(profile)
-    for together in (False, True):
-        detector = mk.Detector(profile, clock=still)
-        detector.update(days(0, 2, 1, unit))
-        detector.update(at=START + 3700 * unit * DAY)  # ten years that nobody meant
-        assert judged(detector) == 2
-        rows = days(2, 1, 2, unit)
-        if not together:
-            detector.update(rows)
-            resumed = mk.Detector.resume(profile, detector.state(), clock=still)
-            rows = days(3, 1, 3, unit)
-            with pytest.raises(UsageError, match="after"):
-                resumed.update(with_stray(rows, 3699, unit))
-        with pytest.raises(UsageError, match="after"):
-            detector.update(with_stray(rows, 3699, unit))
-        detector.update(rows)
-        detector.update(days(4, 2, 4, unit))
-        assert detector._tracker.units.late == 0
-
-
 @pytest.mark.parametrize("ahead", [1, MOST_AHEAD])
 def test_a_gap_of_a_month_is_none(profile, ahead):
     unit = width(profile)

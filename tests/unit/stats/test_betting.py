@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.drift.codec import freeze, thaw
-from modelkit.drift.limits import FRACTIONS, band, band_bets, loss_increments, scores
+from modelkit.drift.limits import FRACTIONS, band, band_bets, scores
+from modelkit.drift.losses import loss_increments
 from modelkit.lifecycle.rollout.arms import Events, chance, log_gains
 from modelkit.stats.betting import (
     ABOVE,
