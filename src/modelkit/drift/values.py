@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, Literal
 
@@ -76,7 +76,8 @@ class Alarm:
     its stride left, since the reference was taken. `again` says that rows differ from what the
     feature's alarm before was about: by more than it showed, or for "changed" from the rows since
     it was acknowledged. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
-    are compared. `stratum` is None where there
+    are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
+    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None where there
     are no strata. `statistic` names what p was computed from, `effect` is the size of the change,
     None where it is not known, and `guarantee` and `assumptions` say in words what holds and why.
     """
@@ -96,6 +97,7 @@ class Alarm:
     began_time: float | None = None
     rows: int | None = None
     unit: str | None = None
+    counts: tuple[int, ...] = field(default=(), repr=False)
     again: bool = False
 
     __repr__ = fields.brief
