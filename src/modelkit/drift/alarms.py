@@ -116,17 +116,39 @@ def row_alarm(
 ) -> Alarm:
     """The alarm of a feature with these counts (67,) in the reference."""
     recent = crossing.recent.sum(axis=0, dtype=np.int64)
-    effect = None
-    if recent.any() and reference.any():
-        effect = Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
     return terms.alarm(
         crossing,
         feature=feature.name,
         stratum=stratum,
         statistic=STATISTICS[crossing.kind],
-        effect=effect,
+        effect=_effect(feature, reference, recent),
         counts=recent,
     )
+
+
+def _effect(feature: Feature, reference: Array, recent: Array) -> Effect | None:
+    """The effect size between counts (67,), which is measured when somebody looks at it."""
+    if not recent.any() or not reference.any():
+        return None
+    return Effect.later(partial(row_effects, recent, reference, ordered=feature.ordered))
+
+
+def without_effect(alarm: Alarm) -> Alarm:
+    """An alarm to be stored: one of rows without its effect, which `with_effect` gives again."""
+    return replace(alarm, effect=None) if alarm.counts and alarm.unit is None else alarm
+
+
+def with_effect(profile: Profile, alarm: Alarm) -> Alarm:
+    """The inverse of `without_effect`, for an alarm of this reference."""
+    if alarm.effect is not None or not alarm.counts:
+        return alarm
+    labels = profile.target
+    if labels is not None and alarm.feature == labels.feature.name:
+        feature, reference = labels.feature, labels.counts
+    else:
+        j = [feature.name for feature in profile.features].index(alarm.feature)
+        feature, reference = profile.features[j], counts_in(profile, alarm.stratum, j)
+    return replace(alarm, effect=_effect(feature, reference, np.array(alarm.counts)))
 
 
 def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms) -> Alarm:
@@ -154,10 +176,10 @@ def unit_alarm(profile: Profile, units: Units, crossing: Crossing, terms: Terms)
     )
 
 
-def counts_in(profile: Profile, stratum: str | None) -> Array:
-    """The counts (d, 67) of the reference in a stratum; None for all of them together."""
+def counts_in(profile: Profile, stratum: str | None, j: int) -> Array:
+    """The counts (67,) of feature number j in a stratum of the reference; None for all together."""
     own = slice(None) if stratum is None else [profile.strata.index(stratum)]
-    counts: Array = profile.counts[own].sum(axis=0)
+    counts: Array = profile.counts[own, j].sum(axis=0)
     return counts
 
 

@@ -274,7 +274,7 @@ class Detector:
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
         with self._tracker.turn():
-            self._tracker.settle()  # rows that a Monitor only ranked, which may alarm
+            self._tracker.settle()  # units that a Monitor has not judged, which may alarm
             packed = frozen(self._tracker)
         self._tracker.outbox.send()
         return packed()

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
-from modelkit.drift.alarms import counts_in, united
+from modelkit.drift.alarms import united
 from modelkit.drift.cells import CELLS, GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
@@ -162,7 +162,7 @@ def _of_rows(tracker: Tracker) -> Seen:
         sides.append(_of_sequence(tracker, name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
     if tracker.together is not None:
-        counts = counts_in(profile, None)
+        counts = profile.counts.sum(axis=0)
         sides.append(_of_sequence(tracker, None, tracker.together, profile.features, counts))
     labels, target = profile.target, tracker.labels.target
     if labels is not None and target is not None:

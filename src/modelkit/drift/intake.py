@@ -13,6 +13,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.alpha import BLOCK_ROWS
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import detector_of
 from modelkit.drift.labelfree import estimate_of
@@ -29,10 +30,11 @@ from modelkit.signature.cast import F4, F8
 
 BUFFER = 256  # rows that are made into cells at once
 SAMPLE_ROWS = 64  # rows that one call shows at most, drawn at random; all where units are judged
-MOST_WAITING = 32  # steps that may wait for calls to do them, three for 256 rows
+MOST_WAITING = 32  # steps that may wait for calls to do them
 MOST_BUFFERED = 1 << 14  # rows that may wait; a call that finds more does steps
 COUNTED_AT_ONCE = 1 << 17  # values of a large call, so that a step takes about a millisecond
-STEP_ROWS = 256  # rows that are ranked at once: a step that takes no longer than to count them
+BET_AT_ONCE = 20_000  # values, so that a step takes no longer than to count 256 rows
+LARGE_CALL = 48  # rows of a call that does two steps, for 256 rows may take more than four
 BURST = 2.0  # seconds of the budget that may be saved up
 
 
@@ -125,14 +127,16 @@ class Intake:
         return chosen
 
     def take(self, call: ServedCall) -> None:
-        """Take a call, and do one of the steps that wait; more of them where too many rows wait."""
+        """Take a call, and do a step that waits, or two; more where too many rows wait."""
+        rows = len(call.arrays[0])
         self._arrived.append(call)
-        self._filled += len(call.arrays[0])
+        self._filled += rows
         if self._filled < BUFFER and not self._waiting:
             return  # nothing was looked at, so that there is no alarm to send
-        crowded = self._filled >= MOST_BUFFERED
-        while self._turn(BUFFER, wait=crowded) and crowded:
-            crowded = self._filled >= MOST_BUFFERED
+        for _ in range(2 if rows >= LARGE_CALL else 1):
+            self._turn(BUFFER, wait=False)
+        while self._filled >= MOST_BUFFERED and self._turn(BUFFER, wait=True):
+            pass
 
     def count(self, call: ServedCall) -> None:
         """Count all rows of a large call, a part at a time, of which `take` takes those drawn."""
@@ -190,10 +194,8 @@ class Intake:
         until = self.served
         while self._accounted < until and self._turn(0, wait=True):
             pass
-        with self.tracker.try_turn() as mine:
-            if mine:
-                self._close_units()
         done: list[None] = []
+        self._waiting.append(self._close_unit)
         self._waiting.append(partial(done.append, None))  # after all steps that wait now
         while not done and self._turn(inf, wait=True):
             pass
@@ -272,9 +274,10 @@ class Intake:
             whole.take(cells, strata, units)
             self._waiting.append(self._judge)
             return
-        for part in tracker.parts(cells, strata, places, sizes, STEP_ROWS):
-            self._waiting.append(partial(tracker.rank, *part))
-            self._waiting.append(tracker.settle)
+        blocks = BET_AT_ONCE // (BLOCK_ROWS * len(tracker.profile.features))
+        most = BLOCK_ROWS * max(blocks, 1)
+        for part in tracker.parts(cells, strata, places, sizes, most):
+            self._waiting.append(partial(tracker.bet, *part))
 
     def _estimate(self, answers: Outputs) -> None:
         tracker = self.tracker
@@ -316,15 +319,12 @@ class Intake:
             columns = {name: column for name, column in columns.items() if name in self._wanted}
         return expand(columns, layout.bases) if layout.bases else columns, answers
 
-    def _close_units(self) -> None:
+    def _close_unit(self) -> None:
         """Judge the day or the week that has ended by the clock."""
         tracker = self.tracker
         if tracker.profile.unit in PERIODS:
-            try:
-                tracker.of_units().come_to(tracker.now())
-            except Exception as error:  # as in `failed`
-                self.failed(error)
-            self._waiting.append(self._judge)
+            tracker.of_units().come_to(tracker.now())
+            self._judge()
 
     def _judge(self) -> None:
         """Judge the units that are complete, one a step."""

@@ -43,11 +43,11 @@ class Monitor(Wrapper):
         watched.alarms
 
     Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
-    to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
-    most, and leaves that to others while another thread does one, so that none waits long; only
-    where 16,384 rows wait, calls do more of them. A call of more than 64 rows counts its rows
-    itself, and shows 64 of them, drawn at random; the rows of a call have no order. An error in
-    the monitoring is counted in `failures`, reaches no caller, and loses only the rows of the
+    to do: count them, and where the budget allows, estimate, rank and bet. A call does one step, or
+    two from 48 rows on, and leaves them to others while another thread does one, so that none waits
+    long; only where 16,384 rows wait, calls do more of them. A call of more than 64 rows counts its
+    rows itself, and shows 64 of them, drawn at random; the rows of a call have no order. An error
+    in the monitoring is counted in `failures`, reaches no caller, and loses only the rows of the
     call that it is about.
 
     Args:
@@ -191,7 +191,6 @@ class Monitor(Wrapper):
         with intake.caught_up():
             intake.since = tracker.now()
             own = codec.freeze(intake, {})
-            tracker.settle()
             packed = frozen(tracker)
         tracker.outbox.send()
         return packed(monitor=own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.drift import codec
-from modelkit.drift.alarms import Notes, OnAlarm, check_hook
+from modelkit.drift.alarms import Notes, OnAlarm, check_hook, with_effect, without_effect
 from modelkit.drift.buckets import Era
 from modelkit.drift.profile import Profile, check_profile
 from modelkit.drift.tracker import Tracker
@@ -32,7 +33,8 @@ def frozen(tracker: Tracker) -> Callable[..., bytes]:
     about = {name: getattr(tracker, name) for name in ARGUMENTS}
     about["tracker"] = codec.freeze(tracker, arrays)
     copies = {name: array.copy() for name, array in arrays.items()}
-    return partial(_packed, about, copies, tracker.notes, [era.now() for era in tracker.eras])
+    notes = replace(tracker.notes, alarms=tuple(map(without_effect, tracker.notes.alarms)))
+    return partial(_packed, about, copies, notes, [era.now() for era in tracker.eras])
 
 
 def _packed(
@@ -75,7 +77,9 @@ def resume(
         arguments = {name: about[name] for name in ARGUMENTS}
         tracker = Tracker(profile, clock=clock, on_alarm=on_alarm, **arguments)
         codec.thaw(tracker, about["tracker"], arrays)
-        tracker.notes = fields.read_object(Notes, about["notes"], "notes")
+        notes = fields.read_object(Notes, about["notes"], "notes")
+        alarms = [with_effect(profile, alarm) for alarm in notes.alarms]
+        tracker.notes = replace(notes, alarms=tuple(alarms))
         eras = []
         for i, alpha in enumerate(about["alphas"][:-1]):
             earlier = Profile.from_bytes(arrays[f"reference {i}"].tobytes())

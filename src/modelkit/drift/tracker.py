@@ -51,7 +51,7 @@ class Tracker:
     or a finalizer that interrupts it there gets the lock, and may read, but not change anything. In
     a context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
     alarm waits in `outbox` for the end of the turn. Rows come as cells: `count` counts them, and
-    `push` bets on them, by `rank` and `settle`. The arguments are those of a Detector.
+    `push` bets on them, by `bet`. The arguments are those of a Detector.
     """
 
     changing = (
@@ -234,14 +234,13 @@ class Tracker:
         places = places_of(self.place, np.broadcast_to(times, len(cells)))
         new: list[Alarm] = []
         for part in self.parts(cells, strata, places, sizes, RANKED_AT_ONCE):
-            self.rank(*part)
-            new += self.settle()
+            new += self.bet(*part)
         return new
 
     def parts(
         self, cells: Array, strata: Array | None, places: Array, sizes: Many[int], most: int
     ) -> Iterator[tuple[Array, Array | None, Array]]:
-        """The encoded rows of calls of these sizes, as `rank` takes them, at most so many at once.
+        """The encoded rows of calls of these sizes, as `bet` takes them, at most so many at once.
 
         Values are left out that are closer than their feature's stride in the order of arrival, and
         then the rows of each call are put into a random order.
@@ -260,8 +259,8 @@ class Tracker:
             part = slice(start, start + most)
             yield cells[part], None if strata is None else strata[part], places[part]
 
-    def rank(self, cells: Array, strata: Array | None, places: Array) -> None:
-        """Rank encoded rows: the first half of `push`, for a few rows.
+    def bet(self, cells: Array, strata: Array | None, places: Array) -> list[Alarm]:
+        """Rank and bet on a few of the encoded rows of `push`; returns the new alarms.
 
         `places` are their numbers, which rise, and their times, float64 (n, 2).
         """
@@ -277,6 +276,7 @@ class Tracker:
             self.strangers += int((strata < 0).sum())
         if len(places):
             self.place = int(places[-1, 0])
+        return self.settle()
 
     def settle(self) -> list[Alarm]:
         """Bet on the ranked rows, and judge the complete units; returns the new alarms."""
@@ -301,7 +301,7 @@ class Tracker:
         """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
         profile, j = self.profile, crossing.feature
         stratum = None if profile.stratum is None or s is None else profile.strata[s]
-        reference = counts_in(profile, stratum)[j]
+        reference = counts_in(profile, stratum, j)
         return row_alarm(profile.features[j], reference, crossing, self.terms, stratum=stratum)
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
@@ -317,7 +317,6 @@ class Tracker:
         check_reason(reason, "an acknowledgement")
         self.notes = self.notes.acknowledge(Acknowledgement(alarm, reason, self.now()))
         if new and alarm.kind == "changed":
-            self.settle()
             names = [feature.name for feature in self.profile.features]
             if alarm.feature in names:
                 self._open_again(names.index(alarm.feature), alarm.stratum)
@@ -383,7 +382,6 @@ class Tracker:
             profile = check_profile(profile).without(self.ignored)
             self.profile.layout.check_same(profile.layout)
             check_reason(reason, "a new reference")
-            self.settle()
             at = self.now()
             rows = self.notes.rows_before + self.rows
             note = Rebase(at, reason, rows, self.alpha, self.profile.digest)

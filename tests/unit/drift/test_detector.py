@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
-from modelkit.drift.sequence import places_of
+from modelkit.drift.values import Effect
 from modelkit.errors import PackageError, UsageError
 
 # However rows come in.
@@ -212,14 +212,23 @@ def guarded(work, mine, failed):
         failed.append(repr(error))
 
 
-def test_a_state_is_never_taken_between_ranks_and_bets(profile):
-    detector, rows = mk.Detector(profile), mixed(200, 1)
-    found = profile.layout.encode(rows, None, None)
-    cells, strata = found.cells, found.strata
-    detector._tracker.rank(cells, strata, places_of(0, np.zeros(200)))
-    resumed = mk.Detector.resume(profile, detector.state())
-    detector._tracker.settle()
-    assert resumed.state() == detector.state()
+def test_a_state_measures_no_effect_and_a_resumed_alarm_has_the_same_one(profile, monkeypatch):
+    def measured(*arguments):
+        raise AssertionError("nobody looked at it")
+
+    detector = mk.Detector(profile, alpha=0.5)
+    for seed in range(20):
+        rows = mixed(400, seed)
+        detector.update(rows | {"x": rows["x"] + 2}, order="time")
+    assert detector.alarms
+    with monkeypatch.context() as patch:
+        patch.setattr(Effect, "__getattr__", measured)
+        state = detector.state()
+        resumed = mk.Detector.resume(profile, state)
+        assert resumed.state() == state
+    assert resumed.alarms == detector.alarms
+    assert all(alarm.effect.high > 0 for alarm in resumed.alarms)
+    assert detector.state() == state
 
 
 # Rows that are odd.

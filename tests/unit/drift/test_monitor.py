@@ -179,7 +179,7 @@ SHARES = mk.Signature(
 )  # fmt: skip
 
 
-def test_a_budget_that_is_large_enough_shows_every_row_though_each_takes_three_steps():
+def test_a_budget_that_is_large_enough_shows_every_row_though_each_takes_several_steps():
     def shares(feeds):
         p = 1 / (1 + np.exp(-feeds["X"][:, 0]))
         return {"label": (p > 0.5).astype(np.int64), "probabilities": np.stack([1 - p, p], axis=1)}
@@ -322,7 +322,7 @@ def test_calls_wait_for_no_step_of_another_thread_until_very_many_rows_wait(prof
     assert counted(watched) == (400 * 64, 400 * 64)
 
 
-@pytest.mark.parametrize("where", ["count", "parts", "rank", "settle"])
+@pytest.mark.parametrize("where", ["count", "parts", "bet", "settle"])
 def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
     from modelkit.drift.tracker import Tracker
 

@@ -7,6 +7,7 @@ import pytest
 from helpers.watched import WIDTH, rows
 
 import modelkit as mk
+from modelkit.drift import intake
 from modelkit.drift.intake import SAMPLE_ROWS
 from modelkit.drift.open_unit import MOST_MISSED
 from modelkit.errors import PackageError, UsageError
@@ -115,12 +116,24 @@ def test_a_detector_opens_the_state_of_a_monitor(profile):
 def test_what_waits_is_looked_at_before_the_state_is_taken(profile):
     told = []
     watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9, on_alarm=told.append)
-    served(watched, [64] * 4 + [50], 1, 6.0)
+    served(watched, [47] * 6, 1, 6.0)
     assert watched._intake._waiting
     assert told == []
     state = watched.state()
-    assert mk.Detector.resume(profile, state).rows == 306
+    assert mk.Detector.resume(profile, state).rows == 6 * 47
     assert told == list(watched.alarms) != []  # raised by the rows that waited, and told at once
+
+
+def test_steps_of_few_rows_give_the_same_state(profile, monkeypatch):
+    """As those of a profile with many features do."""
+    states = []
+    for values in (1, 1 << 20):
+        monkeypatch.setattr(intake, "BET_AT_ONCE", values)
+        watched = mk.Monitor(model(), profile, clock=Hands(), budget=1e9)
+        served(watched, [1, 7, 60, 300] * 20, 1, 0.5)
+        assert watched.detector.alarms
+        states.append(watched.state())
+    assert states[0] == states[1]
 
 
 def test_after_a_new_reference_the_state_goes_on_with_its_profile(profile):
