@@ -1,7 +1,7 @@
 """What changes of an object, as values that JSON can hold and arrays; and back, bit for bit.
 
 A class names its attributes that change in `changing`. Frozen values whose number changes have their
-class in `entries`, and arrays whose number of rows changes are named in
+class in `entries`, and lists of arrays whose number of rows changes are named in
 `growing`. All else is made again from the same arguments.
 """
 
@@ -104,7 +104,7 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
     for name in fresh.changing:
         held, part, where = getattr(fresh, name), plain[name], f"{path}/{name}"
         if name in getattr(fresh, "growing", ()):
-            held = [own[:0] for own in held] if isinstance(held, list) else held[:0]
+            held = [own[:0] for own in held]
         if name in entries:
             kind = entries[name]
             items = [_entry(kind, one, arrays, f"{where}/{i}") for i, one in enumerate(part)]

@@ -67,7 +67,11 @@ def read_columns(X: Any) -> dict[str, Array]:
         for name, value in X.items():
             columns[str(name)] = value if _is_matrix(value) else frames.as_column(value)
     else:
-        columns = _frame_columns(X)
+        found, values = frames.read_frame(X)
+        names = [str(name) for name in found]
+        columns = dict(zip(names, map(frames.as_column, values), strict=True))
+        if len(columns) < len(names):
+            raise UsageError(f"two columns have one name in {names}; rename one")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"the columns have different lengths: {lengths}")
@@ -76,17 +80,6 @@ def read_columns(X: Any) -> dict[str, Array]:
 
 def _is_matrix(value: Any) -> bool:
     return getattr(value, "ndim", 1) == 2
-
-
-def _frame_columns(X: Any) -> dict[str, Array]:
-    found, values = frames.read_frame(X)
-    names = [str(name) for name in found]
-    columns = {}
-    for name, value in zip(names, values, strict=True):
-        columns[name] = frames.as_column(value)
-    if len(columns) < len(values):
-        raise UsageError(f"two columns have one name in {names}; rename one")
-    return columns
 
 
 def feature_kind(name: str, values: Array, unknown: FeatureKind = "category") -> FeatureKind:
@@ -148,8 +141,7 @@ def as_numbers(values: Array, kind: FeatureKind, name: str) -> Array:
     if kind == "time":
         values = all_missing(values)
     found = feature_kind(name, values, kind)
-    expected = ("time",) if kind == "time" else ("number", "flag")
-    if found not in expected:
+    if found != kind and {found, kind} != {"number", "flag"}:
         raise other_kind(name, kind, found)
     if kind == "time":
         return microseconds(values)
@@ -184,10 +176,8 @@ def microseconds(values: Array) -> Array:
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
         values = np.array([_moment(item) for item in items], "M8[us]")
-    whole = np.ma.filled(values, np.datetime64("NaT"))
-    times = np.asarray(whole).astype("M8[us]")
-    numbers = times.astype(np.int64).astype(np.float64)
-    return np.where(np.isnat(times), np.nan, numbers)
+    times = np.ma.filled(values, np.datetime64("NaT")).astype("M8[us]")
+    return np.where(np.isnat(times), np.nan, times.astype(np.int64))
 
 
 def _number(item: Any) -> float:

@@ -18,7 +18,6 @@ from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import UsageError
 from modelkit.signature.column_names import missing_columns
 from modelkit.signature.signature import Signature
-from modelkit.signature.spec import TensorSpec
 
 NAMES_SHOWN = 6  # names of columns in a message
 
@@ -236,10 +235,17 @@ class Layout:
                 f"the profile is of a model with the classes {first_names(self.class_names)}, and "
                 f"this one has {first_names(theirs)}: fit the profile with model= of this one"
             )
-        for spec in signature.inputs + signature.outputs:
-            for basis in self.bases:
-                if basis.name == spec.name:
-                    _check_width(basis, spec)
+        widths = {
+            own.name: own.shape[-1] for own in signature.inputs + signature.outputs if own.shape
+        }
+        for basis in self.bases:
+            width = widths.get(basis.name)
+            if isinstance(width, int) and width != len(basis.mean):
+                raise UsageError(
+                    f"the profile knows {basis.name!r} as vectors of {len(basis.mean)}, and the "
+                    f"model's have {width}: fit it on whole ones",
+                    feature=basis.name,
+                )
 
 
 def shared_weights(features: Sequence[Feature]) -> tuple[Feature, ...]:
@@ -270,16 +276,6 @@ def differences(absent: Sequence[str], others: Sequence[str], lacks: str, has: s
     """What is absent and what is there beside it, each in its words, where there is any."""
     said = ((lacks, absent), (has, others))
     return ", and ".join(words.format(first_names(names)) for words, names in said if names)
-
-
-def _check_width(basis: Basis, spec: TensorSpec) -> None:
-    width = spec.shape[-1] if spec.shape else None
-    if isinstance(width, int) and width != len(basis.mean):
-        raise UsageError(
-            f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the model's "
-            f"have {width}: fit it on whole ones",
-            feature=spec.name,
-        )
 
 
 def first_names(names: Sequence[str]) -> str:
