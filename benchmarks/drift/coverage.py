@@ -53,7 +53,7 @@ def one(
     model = 1.3 * (truth + 0.35 * rng.normal(size=(WIDTH, classes)))
     scores, _, labels = draw(rng, reference, truth, model)
     names = tuple(map(str, range(classes)))
-    calibration = Calibration.fit(names, scores, labels, rng)
+    calibration = Calibration.fit(names, scores, labels)
     scores, predicted, labels = draw(rng, batch, truth, model)
     value, low, high = calibration.interval(calibration.estimate(scores, predicted))
     accuracy = (predicted == labels).mean()

@@ -42,8 +42,8 @@ FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
 OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
 FROM_COUNTS = (
-    "from counts alone: the names of unseen categories, duplicate rows and the performance without "
-    "labels are not known"
+    "from counts alone: the names of unseen categories and the performance without labels are not "
+    "known"
 )
 
 
@@ -57,16 +57,13 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     if not n:
         raise UsageError("there are no rows to test")
     estimate = estimate_of(profile.calibration, rows.answers)
-    performance = performance_of(tracker, estimate, rows.answers)
+    performance = performance_of(profile, estimate, rows.answers)
     found = checks.unseen(profile.features, count_by(rows.cells)[0], rows)
-    twice = []
     if profile.units is None:
         # Batches of different sizes begin at different rows.
         rng = np.random.default_rng([tracker.seed, n])
-        cells = thinned(rows.cells, rows.strata, profile.features, rng)
-        twice = checks.duplicated(profile, rows.columns, tracker.alpha)
-        rows = replace(rows, cells=cells)
-    report = _test(tracker, tally_of(OF_HERE, rows), n, found, twice)
+        rows = replace(rows, cells=thinned(rows.cells, rows.strata, profile.features, rng))
+    report = _test(tracker, tally_of(OF_HERE, rows), n, found)
     return replace(report, performance=performance)
 
 
@@ -115,20 +112,14 @@ class ExactTest(NamedTuple):
     unit: str | None = None
 
 
-def _test(
-    tracker: Tracker,
-    tally: Tally,
-    rows: int,
-    found: Sequence[DriftCheck],
-    twice: Sequence[DriftCheck] = (),
-) -> DriftReport:
+def _test(tracker: Tracker, tally: Tally, rows: int, found: Sequence[DriftCheck]) -> DriftReport:
     """The report on the counts of so many rows, with the alarms that have the smallest p first."""
     profile, alpha = tracker.profile, tracker.alpha
     assumptions = profile.assumptions()
     if profile.units is None:
         test = _test_of_rows(profile, tally, alpha, tracker.seed)
         strange = checks.strange_rows(profile, tally.strangers, rows)
-        found = [*found, *checks.of_counts(profile, tally, alpha), *twice]
+        found = [*found, *checks.of_counts(profile, tally, alpha)]
     else:
         test = _test_of_units(profile, tally, alpha, tracker.seed)
         units = sum(stratum == STRANGE for _, stratum in tally.groups)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
-from modelkit.drift.columns import as_texts, length
+from modelkit.drift.columns import as_texts
 from modelkit.drift.counts import STRANGE, Tally
 from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.repeats import duplicates
 from modelkit.drift.units import many
 from modelkit.drift.values import DriftCheck
 from modelkit.stats.exact import constant_test, rate_test
@@ -22,7 +21,6 @@ from modelkit.stats.tests import holm
 
 EXAMPLES_SHOWN = 3  # of unseen categories
 LONGEST_EXAMPLE = 40
-MOST_COMPARED = 100_000  # rows that are looked through for duplicates
 FEWEST_ALIKE = 20  # rows of one value that are worth a word
 
 
@@ -121,23 +119,3 @@ def _tested(feature: Feature, counts: Array, reference: Array) -> list[DriftChec
         rate = f"{here / max(n, 1):.2%} of {n:,} rows"
         tested.append(DriftCheck(name, feature.name, rate, f"{there / max(total, 1):.2%}", p))
     return tested
-
-
-def duplicated(profile: Profile, columns: Mapping[str, Array], alpha: float) -> list[DriftCheck]:
-    """Rows that equal an earlier one, among as many rows as the reference has.
-
-    More rows would have more duplicates. The test takes duplicates for independent events, which
-    rows that come three times are not, so it is not exact: the check has no p-value.
-    """
-    inputs = [feature.name for feature in profile.features if not feature.output]
-    if not inputs or not {*inputs} <= {*columns}:
-        return []
-    first = {name: columns[name][: min(profile.rows, MOST_COMPARED)] for name in inputs}
-    n = length(first)
-    twice = duplicates(first)
-    share = profile.duplicates / profile.rows
-    if twice <= share * n or rate_test(twice, n, profile.duplicates, profile.rows) > alpha:
-        return []
-    found = f"{twice / n:.2%} of {n:,} rows"
-    expected = f"{share:.2%} (by a test that is not exact)"
-    return [DriftCheck("duplicate rows", "all columns", found, expected)]

@@ -219,8 +219,7 @@ class Detector:
 
         Args:
             X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. It
-                lacks the names of unseen categories, duplicate rows and what the performance
-                without labels needs.
+                lacks the names of unseen categories and what the performance without labels needs.
             scores: as in `update`.
             at: as in `update`.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate
 from math import isfinite
 from typing import NamedTuple
 
@@ -148,24 +147,22 @@ class Move(NamedTuple):
 
 
 def largest_move(drift: FeatureDrift) -> Move | None:
-    """The rows whose share moved most, of the recent ones; of the alarm's where there are none.
+    """The rows whose share moved most.
 
     For ordered values these are all rows up to the upper end of some cell, for others one category;
-    or the missing ones. None where a share is not known.
+    or the missing ones. None without recent rows, or where a share is not known.
     """
-    labels = [label for label, _, _ in drift.cells]
-    before = [old for _, old, _ in drift.cells]
-    now = [new for _, _, new in drift.cells] if drift.rows else [*drift.at_alarm]
-    if len(now) != len(before) or not all(map(isfinite, (*before, *now))):
+    if not drift.rows or not all(isfinite(old) and isfinite(new) for _, old, new in drift.cells):
         return None
-    moves = [
-        Move(label, old, new, until=False)
-        for label, old, new in zip(labels, before, now, strict=True)
-        if drift.kind in ("category", "flag") or label == "(missing)"
-    ]
-    if drift.kind not in ("category", "flag"):
-        for label, old, new in zip(labels, accumulate(before), accumulate(now), strict=True):
-            _, to, end = label.rpartition("to ")
-            if to:
-                moves.append(Move(end, old, new, until=True))
+    by_name = drift.kind in ("category", "flag")
+    moves = []
+    before = now = 0.0
+    for label, old, new in drift.cells:
+        before += old
+        now += new
+        _, to, end = label.rpartition("to ")
+        if by_name or label == "(missing)":
+            moves.append(Move(label, old, new, until=False))
+        elif to:
+            moves.append(Move(end, before, now, until=True))
     return max(moves, key=lambda move: move.size, default=None)

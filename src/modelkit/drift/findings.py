@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import reduce
 from math import nan
+from operator import add
 from typing import final
 
 import numpy as np
@@ -18,7 +20,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.drift import checks
 from modelkit.drift.alarms import united
-from modelkit.drift.cells import CELLS, GONE, Feature
+from modelkit.drift.cells import GONE, Feature
 from modelkit.drift.effects import row_effects, unit_effects
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.losses import Losses
@@ -30,15 +32,12 @@ from modelkit.drift.segments import latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import many, unit_name
-from modelkit.drift.values import Alarm, DriftCheck, Effect, FeatureDrift, Performance
+from modelkit.drift.values import DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.stats.evidence import Guarantee
 from modelkit.stats.ranks import expected_area
 
-NO_COUNTS = (0,) * CELLS
-SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 NOT_MERGED = "changed, performance and labels need one sequence, and are not merged"
-OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known
 
 
 @final
@@ -46,11 +45,10 @@ OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all
 class Compared:
     """The rows of one stratum beside the reference, for d features; copies, but for the reference.
 
-    `reference` and `counts` are (d, 67), `changed` and `material` the p-values of each feature, and
-    `began` the row at which its best bet began; empty where there are none. `values` is how many of
-    each the p-values rest on, where these are not the counts, and `at_alarm` the counts (67,) of
-    the last alarm of a feature by its name. `effects` gives the effect sizes of a feature by its
-    number, where units are what varies and not rows.
+    `reference` and `counts` are (d, 67), `changed` and `material` the p-values of each feature,
+    empty where there are none. `values` is how many of each the p-values rest on, where these are
+    not the counts. `effects` gives the effect sizes of a feature by its number, where units are
+    what varies and not rows.
     """
 
     stratum: str | None
@@ -59,9 +57,7 @@ class Compared:
     counts: Array
     changed: Many[float | None] = ()
     material: Many[float | None] = ()
-    began: Many[int | None] = ()
     values: Many[int] = ()
-    at_alarm: Mapping[str, Many[int]] = field(default_factory=dict)
     effects: Callable[[int], tuple[Effect, ...]] | None = None
 
     def drifts(self) -> tuple[FeatureDrift, ...]:
@@ -70,37 +66,35 @@ class Compared:
 
     def _drift(self, j: int, feature: Feature) -> FeatureDrift:
         reference, counts = self.reference[j], self.counts[j]
-        then = np.array(self.at_alarm.get(feature.name, NO_COUNTS))
-        before, now, alarmed = (own / max(own.sum(), 1) for own in (reference, counts, then))
-        labels = feature.labels()
-        used = np.any([before, now, alarmed], axis=0).tolist()
-        # Cells that any rows are in, and empty ones between edges.
-        shown = [i for i, own in enumerate(labels) if used[i] or (own and own[0] not in "-+(")]
-        changed, material = (p[j] if p else None for p in (self.changed, self.material))
-        suspect = any(p is not None and p < SUSPECT for p in (changed, material))
-        rows = int(counts.sum())
+        rows, reference_rows = int(counts.sum()), int(reference.sum())
+        before = (reference / max(reference_rows, 1)).tolist()
+        now = (counts / max(rows, 1)).tolist()
+        cells = zip(feature.labels(), before, now, strict=True)
         return FeatureDrift(
             feature=feature.name,
             kind=feature.kind,
             stratum=self.stratum,
             rows=rows,
-            p_changed=changed,
-            p_material=material,
+            p_changed=self.changed[j] if self.changed else None,
+            p_material=self.material[j] if self.material else None,
             effects=self._effects(j, feature),
-            missing=(float(before[GONE]), float(now[GONE])),
+            missing=(before[GONE], now[GONE]),
             weight=feature.weight,
-            began=self.began[j] if suspect and self.began else None,
-            cells=tuple((labels[i], float(before[i]), float(now[i])) for i in shown),
+            cells=tuple(cell for cell in cells if _is_shown(*cell)),
             bins=feature.bins(reference, counts),
-            reference_rows=int(reference.sum()),
+            reference_rows=reference_rows,
             compared=self.values[j] if self.values else rows,
-            at_alarm=tuple(alarmed[shown].tolist()) if then.any() else (),
         )
 
     def _effects(self, j: int, feature: Feature) -> tuple[Effect, ...]:
         if self.effects is not None:
             return self.effects(j)
         return row_effects(self.counts[j], self.reference[j], ordered=feature.ordered)
+
+
+def _is_shown(label: str, before: float, now: float) -> bool:
+    """Whether any rows are in a cell, or it is between edges, or a category."""
+    return before > 0 or now > 0 or (label != "" and label[0] not in "-+(")
 
 
 def all_drifts(sides: Many[Compared]) -> tuple[FeatureDrift, ...]:
@@ -133,8 +127,10 @@ def of_stream(tracker: Tracker) -> DriftReport:
         profile = tracker.profile
         sides, found, limits = _of_rows(tracker) if tracker.units is None else _of_units(tracker)
         alarms = tracker.alarms
-        latest = latest_of(profile.features, tracker.segmented, alarms, tracker.counted)
-        estimate = tracker.label_free.recent()
+        latest = []
+        if tracker.segmented.by:
+            latest = latest_of(profile.features, tracker.segmented, alarms, tracker.counted)
+        estimate = reduce(add, tracker.label_free) if tracker.label_free else None
         report = DriftReport(
             kind="stream",
             rows=tracker.rows,
@@ -145,13 +141,15 @@ def of_stream(tracker: Tracker) -> DriftReport:
             alarms=alarms,
             features=(),
             checks=tuple(found),
-            performance=performance_of(tracker, estimate, {}, tracker.labels.losses),
+            performance=performance_of(profile, estimate, {}, tracker.labels.losses),
             skipped=_skipped(tracker),
             times=tracker.times,
             acknowledged=tracker.notes.of_reference(),
         )
-    segments = segment_drifts(profile.features, profile.segments, latest)
-    return replace(report, features=all_drifts(sides), segments=segments)
+    report = replace(report, features=all_drifts(sides))
+    if not latest:
+        return report
+    return replace(report, segments=segment_drifts(profile.features, profile.segments, latest))
 
 
 def _of_rows(tracker: Tracker) -> Seen:
@@ -159,14 +157,14 @@ def _of_rows(tracker: Tracker) -> Seen:
     sides = []
     found = []
     for s, (name, stream) in enumerate(tracker.streams()):
-        sides.append(_of_sequence(tracker, name, stream, profile.features, profile.counts[s]))
+        sides.append(_of_sequence(name, stream, profile.features, profile.counts[s]))
         found += checks.unseen(profile.features, stream.totals)
     if tracker.together is not None:
         counts = profile.counts.sum(axis=0)
-        sides.append(_of_sequence(tracker, None, tracker.together, profile.features, counts))
+        sides.append(_of_sequence(None, tracker.together, profile.features, counts))
     labels, target = profile.target, tracker.labels.target
     if labels is not None and target is not None:
-        sides.append(_of_sequence(tracker, None, target, [labels.feature], labels.counts[None]))
+        sides.append(_of_sequence(None, target, [labels.feature], labels.counts[None]))
     found += checks.strange_rows(profile, tracker.strangers, tracker.rows)
     limits = [*tracker.notes.about_references(tracker.alpha)]
     skipped = _skipped(tracker)
@@ -186,18 +184,12 @@ def _skipped(tracker: Tracker) -> int:
 
 
 def _of_sequence(
-    tracker: Tracker, name: str | None, stream: Sequence, features: Many[Feature], reference: Array
+    name: str | None, stream: Sequence, features: Many[Feature], reference: Array
 ) -> Compared:
     """The last 1,024 rows of a stratum, with the evidence of all."""
-    side = Compared(
-        name,
-        features,
-        reference,
-        _recent(stream),
-        began=stream.began("changed").tolist() if stream.members or stream.blocks else (),
-        values=stream.values.tolist(),
+    return _with_evidence(
+        Compared(name, features, reference, _recent(stream)), stream, stream.values
     )
-    return _with_evidence(side, stream, tracker.alarms)
 
 
 def _recent(stream: Sequence) -> Array:
@@ -206,13 +198,12 @@ def _recent(stream: Sequence) -> Array:
     return counts
 
 
-def _with_evidence(side: Compared, sequence: Sequence, alarms: Many[Alarm]) -> Compared:
-    counted = [alarm for alarm in alarms if alarm.counts and alarm.stratum == side.stratum]
+def _with_evidence(side: Compared, sequence: Sequence, values: Array) -> Compared:
     return replace(
         side,
+        values=values.tolist(),
         changed=sequence.p("changed").tolist(),
         material=sequence.p("material").tolist() if "material" in sequence.bettors else (),
-        at_alarm={alarm.feature: alarm.counts for alarm in counted},
     )
 
 
@@ -221,12 +212,9 @@ def _of_units(tracker: Tracker) -> Seen:
     units = tracker.of_units()
     sequence = units.sequence
     recent = sequence.recent()
-    side = replace(
-        units_side(profile, recent, units.last_strata(len(recent))),
-        began=[None if unit is None else unit.before for unit in units.began()],
-        values=(sequence.totals - units.open_counts).sum(axis=1).tolist(),
-    )
-    sides = [_with_evidence(side, sequence, tracker.alarms)]
+    side = units_side(profile, recent, units.last_strata(len(recent)))
+    values = (sequence.totals - units.open_counts).sum(axis=1)
+    sides = [_with_evidence(side, sequence, values)]
     labels, target = profile.target, tracker.labels.target
     # Labels come without units, and are not judged.
     if labels is not None and target is not None and (counts := _recent(target)).any():
@@ -313,14 +301,13 @@ def _mean_evidence(
 
 
 def performance_of(
-    tracker: Tracker,
+    profile: Profile,
     estimate: Estimate | None,
     answers: Mapping[str, Array],
     losses: Losses | None = None,
 ) -> Performance | None:
     """The loss of labelled rows, and what an estimate lets one expect; the AUC needs the answers."""
-    baseline = tracker.profile.baseline
-    calibration = tracker.profile.calibration
+    baseline, calibration = profile.baseline, profile.calibration
     if losses is None and estimate is None:
         return None
     found = Performance(
@@ -338,22 +325,11 @@ def performance_of(
     if two and "probabilities" in answers:
         scores = scores_of(answers["probabilities"])
         rates["auc"] = expected_area(scores, calibration.probabilities(scores)[:, 1])
+    outside = estimate.outside / estimate.rows
+    reason = f"{outside:.0%} of the probabilities are beyond the reference's"
     return replace(
         found,
         estimated=estimated | {name: (value, nan, nan) for name, value in rates.items()},
-        unsupported=_unsupported(tracker, estimate),
+        unsupported=f"outside reference support: {reason}" if outside > OUTSIDE else None,
         positive=calibration.classes[k] if two else "",
     )
-
-
-def _unsupported(tracker: Tracker, estimate: Estimate) -> str | None:
-    """The reasons for which a label-free estimate is not to be relied on."""
-    reasons = [
-        f"{alarm.feature} changed"
-        for alarm in tracker.alarms
-        if alarm.kind == "changed" and alarm.feature.endswith(OF_VECTORS)
-    ]
-    share = estimate.outside / estimate.rows
-    if share > OUTSIDE:
-        reasons.append(f"{share:.0%} of the probabilities are beyond the reference's")
-    return f"outside reference support: {'; '.join(reasons)}" if reasons else None

@@ -17,7 +17,6 @@ from modelkit.drift.layout import Layout, shared_weights
 from modelkit.drift.losses import TARGET, fit_labels
 from modelkit.drift.order import rows_apart, rows_with_values, sparse_text, thinned
 from modelkit.drift.outputs import OF_CLASSES, PER_CLASS, name_outputs, output_columns
-from modelkit.drift.repeats import duplicates
 from modelkit.drift.segments import fit_segments
 from modelkit.drift.sides import Options, Sides, read_sides
 from modelkit.drift.units import (
@@ -46,7 +45,6 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
     outputs = np.flatnonzero([feature.output for feature in layout.features])
     cells[np.ix_(fitted, outputs)] = ABSENT
     features, counts = _counts(layout.features, cells, member, len(strata), asked)
-    inputs = {each.name: columns[each.name] for each in features if not each.output}
     return {
         "layout": replace(layout, strata=strata, features=tuple(features)),
         "counts": counts,
@@ -55,8 +53,7 @@ def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
         "ordered": asked.ordered,
         "advice": advise(features, cells, sides, asked),
         "units": _units_of(features, cells, member, sides.units, asked),
-        "duplicates": duplicates(inputs),
-        "segments": fit_segments(asked.segments, features, cells, sides.seconds),
+        "segments": fit_segments(asked.segments, features, cells),
         **fit_labels(sides.held_answers, len(cells), share, asked),
     }
 

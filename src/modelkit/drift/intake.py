@@ -16,7 +16,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.alpha import BLOCK_ROWS
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import detector_of
-from modelkit.drift.labelfree import estimate_of
+from modelkit.drift.labelfree import estimate_of, with_rows
 from modelkit.drift.layout import Layout
 from modelkit.drift.outputs import output_columns
 from modelkit.drift.row_times import told_seconds
@@ -280,8 +280,8 @@ class Intake:
             self._waiting.append(partial(tracker.bet, *part))
 
     def _estimate(self, answers: Outputs) -> None:
-        tracker = self.tracker
-        tracker.label_free.add(estimate_of(tracker.profile.calibration, answers))
+        estimate = estimate_of(self.tracker.profile.calibration, answers)
+        self.tracker.label_free = with_rows(self.tracker.label_free, estimate)
 
     def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The rows of calls as cells, after so many others. Raises what they raise; changes nothing."""

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from math import sqrt
-from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -28,30 +26,8 @@ from modelkit.errors import UsageError
 from modelkit.stats.influence import ratio
 from modelkit.stats.intervals import LEVEL_95, special_functions
 from modelkit.stats.isotonic import fit_isotonic
-from modelkit.stats.tests import resampled
 
-POINTS = 32  # where the bootstrapped fits are stored
-FITS = 32
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
-
-
-@dataclass(frozen=True)
-class Gap:
-    """How much better the calibration expects the reference to be than it was.
-
-    Fits are closer to their own rows than to others, and rows that go to the likeliest of many
-    classes are those whose fit is too high.
-
-    Args:
-        value: the expected accuracy of the reference less the real one.
-        variance: of the real one.
-        deviations: (32,), how far the values of bootstrapped fits, on their own rows, are from
-            `value`.
-    """
-
-    value: float
-    variance: float
-    deviations: Array
 
 
 @dataclass(frozen=True)
@@ -64,28 +40,22 @@ class Calibration:
     Args:
         classes: their names, two for a binary classifier.
         knots: C arrays (2, k), of `fit_isotonic`.
-        points: (C, 32), scores at even shares of the reference.
-        deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the
-            fit at the points.
-        gap: how far the calibration is off on the reference.
+        gap: the expected accuracy of the reference less the real one. Fits are closer to their own
+            rows than to others, and rows that go to the likeliest of many classes are those whose
+            fit is too high.
+        variance: of the accuracy of the reference.
         positive: the place of the class that precision, recall and F1 are estimated of.
     """
 
     classes: tuple[str, ...]
     knots: tuple[Array, ...]
-    points: Array
-    deviations: Array
-    gap: Gap
+    gap: float
+    variance: float
     positive: int = 1
 
     @classmethod
     def fit(
-        cls,
-        classes: tuple[str, ...],
-        scores: Array,
-        labels: Array,
-        rng: np.random.Generator,
-        predicted: Array | None = None,
+        cls, classes: tuple[str, ...], scores: Array, labels: Array, predicted: Array | None = None
     ) -> Calibration:
         """Calibrate on held-out rows.
 
@@ -93,7 +63,6 @@ class Calibration:
             classes: the names of the classes.
             scores: (n,) for two classes, or (n, C).
             labels: (n,), class numbers from 0.
-            rng: draws the bootstrapped rows.
             predicted: (n,), the predicted class numbers; None for the classes of largest score.
         """
         columns = _score_columns(scores)
@@ -101,32 +70,22 @@ class Calibration:
         chosen = predicted
         if chosen is None:
             chosen = columns.argmax(axis=1) if width > 1 else (scores > 0.5).astype(np.int64)
-        right = chosen == labels
-        targets = labels[:, None] == (np.arange(width) if width > 1 else np.array([1]))
-        knots = _fits(columns, targets, np.ones(n))
-        value = float((_of_chosen(columns, knots, chosen) - right).mean())
-        points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
-        deviations = np.empty((width, FITS, POINTS), np.float32)
-        gaps = np.empty(FITS)
-        for fit, weights in enumerate(resampled(n, FITS, rng)):
-            own = _fits(columns, targets, weights)
-            deviations[:, fit] = (_raw(points.T, own) - _raw(points.T, knots)).T
-            gaps[fit] = (weights * (_of_chosen(columns, own, chosen) - right)).sum() / n
-        accuracy = float(right.mean())
-        gap = Gap(value, accuracy * (1 - accuracy) / n, gaps - value)
-        return cls(classes, knots, points, deviations, gap)
+        numbers = range(width) if width > 1 else [1]
+        pairs = zip(columns.T, numbers, strict=True)
+        knots = tuple(fit_isotonic(own, labels == number) for own, number in pairs)
+        expected = _shares(columns, knots)[np.arange(n), chosen].mean()
+        accuracy = float((chosen == labels).mean())
+        return cls(classes, knots, float(expected) - accuracy, accuracy * (1 - accuracy) / n)
 
     @property
     def whole(self) -> bool:
         """Whether the arrays fit each other, in a calibration that was read from bytes."""
         width = len(self.classes) if len(self.classes) > 2 else 1
-        tables = (self.points, self.deviations, self.gap.deviations)
-        shapes = [(width, POINTS), (width, FITS, POINTS), (FITS,)]
-        shapes += [(2, max(own.size // 2, 1)) for own in self.knots]
-        arrays = (*tables, *self.knots)
+        shapes = [(2, max(own.size // 2, 1)) for own in self.knots]
         fits = len(self.knots) == width and self.positive in (0, 1)
-        fits = fits and [own.shape for own in arrays] == shapes
-        return fits and bool(np.isfinite([own.sum() for own in arrays]).all())
+        fits = fits and [own.shape for own in self.knots] == shapes
+        numbers = [self.gap, self.variance, *(own.sum() for own in self.knots)]
+        return fits and bool(np.isfinite(numbers).all())
 
     def probabilities(self, scores: Array) -> Array:
         """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
@@ -149,37 +108,21 @@ class Calibration:
             predicted=np.bincount(predicted, minlength=classes),
             actual=p.sum(axis=0),
             variance=float((right * (1 - right)).sum()),
-            pull=self._pull(columns, predicted, right),
             outside=int(outside.sum()),
         )
-
-    def _pull(self, columns: Array, predicted: Array, right: Array) -> Array:
-        """The derivative of the expected number of hits by the fits at the points, (C, points)."""
-        if len(self.knots) == 1:
-            slopes = np.where(predicted == 1, 1.0, -1.0)[:, None]
-        else:
-            total = _raw(columns, self.knots).sum(axis=1, keepdims=True)
-            own = np.arange(len(self.knots)) == predicted[:, None]
-            slopes = (own - right[:, None]) / np.where(total > 0, total, np.inf)
-        parts = [
-            _shared_out(columns[:, k], points, slopes[:, k]) for k, points in enumerate(self.points)
-        ]
-        return np.stack(parts)
 
     def interval(self, estimate: Estimate) -> tuple[float, float, float]:
         """The accuracy to be expected, with an interval for the realised one: low and high end.
 
-        The gap that the calibration has on the reference is taken off. The labels are random, the
-        fits are uncertain, and so is the gap: where nothing has changed, the estimate is about the
-        accuracy of the reference, and not known better than that. The interval holds the realised
-        one with a probability of about 0.95 where P(label | score) has not changed.
+        The gap that the calibration has on the reference is taken off. The labels are random, and
+        where nothing has changed, the estimate is about the accuracy of the reference, and not
+        known better than that. The interval holds the realised one with a probability of about 0.95
+        where the rows are like those of the reference; it is too narrow where most have scores that
+        few of those had.
         """
-        moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull) / estimate.rows
-        of_fits = float(np.square(moved - self.gap.deviations).mean())
-        of_labels = estimate.variance / estimate.rows**2
-        deviation = sqrt(of_labels + max(of_fits, self.gap.variance))
+        deviation = sqrt(estimate.variance / estimate.rows**2 + self.variance)
         reach = float(special_functions().ndtri((1 + LEVEL_95) / 2)) * deviation
-        value = min(max(estimate.accuracy - self.gap.value, 0.0), 1.0)
+        value = min(max(estimate.accuracy - self.gap, 0.0), 1.0)
         return value, max(value - reach, 0.0), min(value + reach, 1.0)
 
 
@@ -192,17 +135,6 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
             f"gives; there are {list(names)!r:.200}"
         )
     return replace(calibration, positive=names.index(str(positive)))
-
-
-def _fits(columns: Array, targets: Array, weights: Array) -> tuple[Array, ...]:
-    """An isotonic fit of each column, (n, C), to whether its class was right, (n, C)."""
-    pairs = zip(columns.T, targets.T, strict=True)
-    return tuple(fit_isotonic(scores, labels, weights) for scores, labels in pairs)
-
-
-def _of_chosen(columns: Array, knots: Sequence[Array], chosen: Array) -> Array:
-    """The calibrated probability that each row is of its chosen class, (n,)."""
-    return _shares(columns, knots)[np.arange(len(chosen)), chosen]
 
 
 def _raw(columns: Array, knots: Sequence[Array]) -> Array:
@@ -224,18 +156,6 @@ def _score_columns(scores: Array) -> Array:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def _shared_out(scores: Array, points: Array, amounts: Array) -> Array:
-    """Share each amount between the two points about its score, as interpolation weighs them."""
-    last = len(points) - 2
-    at = np.clip(np.searchsorted(points, scores, side="right") - 1, 0, last)
-    width = points[at + 1] - points[at]
-    share = (scores - points[at]) / np.where(width > 0, width, 1)
-    upper = np.clip(share, 0, 1) * amounts
-    below = np.bincount(at, amounts - upper, len(points))
-    shared: Array = below + np.bincount(at + 1, upper, len(points))
-    return shared
-
-
 def _share(part: Array, whole: Array | int) -> float:
     return float(ratio(part, whole, np.nan))
 
@@ -250,7 +170,6 @@ class Estimate:
         predicted: (C,), the number of predictions of each class.
         actual: (C,), the expected number of rows of each class.
         variance: of the number of right predictions, were the calibration exact.
-        pull: the derivative of that number by the calibration.
         outside: the number of rows with a score that the reference never saw.
     """
 
@@ -259,7 +178,6 @@ class Estimate:
     predicted: Array
     actual: Array
     variance: float
-    pull: Array
     outside: int
 
     def __add__(self, other: Estimate) -> Estimate:
@@ -303,26 +221,10 @@ def estimate_of(calibration: Calibration | None, answers: Mapping[str, Array]) -
     return calibration.estimate(scores_of(shares), predicted)
 
 
-@final
-class LabelFree:
-    """The estimates of the last rows of a stream."""
-
-    changing = ("_estimates",)
-    entries: ClassVar[Mapping[str, Any]] = {"_estimates": Estimate}
-
-    def __init__(self) -> None:
-        self._estimates: list[Estimate] = []  # two at most
-
-    def add(self, estimate: Estimate | None) -> None:
-        """Take rows into the estimate."""
-        if estimate is None:
-            return
-        lately = self._estimates[-1:]
-        if lately and lately[0].rows < RECENT_ESTIMATED:
-            self._estimates[-1] += estimate
-        else:
-            self._estimates = [*lately, estimate]
-
-    def recent(self) -> Estimate | None:
-        """The estimate of the last 1,024 rows and up to as many before."""
-        return reduce(Estimate.__add__, self._estimates) if self._estimates else None
+def with_rows(recent: Sequence[Estimate], new: Estimate | None) -> list[Estimate]:
+    """The estimates of a stream, at most two of 1,024 rows or more, with that of new rows."""
+    if new is None:
+        return [*recent]
+    if not recent or recent[-1].rows >= RECENT_ESTIMATED:
+        return [*recent[-1:], new]
+    return [*recent[:-1], recent[-1] + new]

@@ -313,7 +313,7 @@ def fit_labels(served: ColumnsByName, rows: int, share: float, asked: Options) -
     named = predicted.dtype.kind != "f"
     calibration = None
     if named and classes is not None:
-        calibration = _calibration(served, asked.labels, classes, asked.seed)
+        calibration = _calibration(served, asked.labels, classes)
     if asked.positive is not None:
         calibration = with_positive(calibration, asked.positive)
     return {
@@ -340,9 +340,7 @@ def _check_labels(found: Array, rows: int) -> None:
         raise UsageError(f"there are {rows} reference rows and {len(found)} labels or losses")
 
 
-def _calibration(
-    served: ColumnsByName, labels: Any, classes: tuple[Any, ...], seed: int
-) -> Calibration:
+def _calibration(served: ColumnsByName, labels: Any, classes: tuple[Any, ...]) -> Calibration:
     """The calibration of the probabilities by the reference's labels."""
     numbers = {str(name): i for i, name in enumerate(classes)}
     names = [str(label) for label in np.asarray(labels).tolist()]
@@ -355,7 +353,6 @@ def _calibration(
         tuple(numbers),
         scores_of(served["probabilities"]),
         np.array([numbers[name] for name in names], np.int64),
-        np.random.default_rng(seed),
         class_numbers(served.get("label"), tuple(numbers)),
     )
 

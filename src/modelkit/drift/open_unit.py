@@ -318,11 +318,3 @@ class Units:
         """The numbers of the strata of the last units that were judged."""
         strata = [unit.stratum for unit in self.trail]
         return strata[len(strata) - units :]
-
-    def began(self) -> list[JudgedUnit | None]:
-        """For each feature, the unit with which its change began; None where it is forgotten."""
-        kinds = self.sequence.bettors
-        p = np.hstack([self.sequence.lane_p(kind) for kind in kinds])
-        began = np.hstack([bettor.began() for bettor in kinds.values()])
-        steps = np.take_along_axis(began, p.argmin(axis=1)[:, None], axis=1)
-        return [self.unit_at(step) for step in steps[:, 0].tolist()]

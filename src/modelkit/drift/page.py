@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
 
 from modelkit.drift import charts, words
-from modelkit.drift.row_times import second_text
 from modelkit.drift.values import (
     Acknowledgement,
     Alarm,
@@ -36,10 +34,6 @@ AXES = "up: share of rows; across: the values, in steps of about equally many tr
 WORDS = (
     ("reference", "rows of the past that the model was not trained on"),
     ("recent rows", "the last 1,024 rows or the last 8 whole units, or the whole batch"),
-    (
-        "rows of the alarm",
-        "of the last alarm: those since the change began, 1,024 or 8 units at most",
-    ),
     ("any change", "how often rows without a change would look like this, once in a whole stream"),
     ("beyond the tolerance", "the same, for rows that differ by no more than the tolerance"),
     ("p", "the same as a number: 0.001 is 1 in 1,000"),
@@ -55,15 +49,6 @@ def summary_box(headline: str, advice: str, look: str) -> Markup:
     """What was found, and what to do, before anything else; the look is "bad", "good" or ""."""
     lead = element("p", headline, class_="lead")
     return element("div", lead, element("p", advice), class_=f"box {look}")
-
-
-def when_part(alarms: Sequence[Alarm], rows: int, times: tuple[float, float] | None) -> Markup:
-    """When each change began."""
-    drawn = charts.timeline(alarms, rows, times)
-    if not drawn:
-        return drawn
-    about = "from where the change began to where its alarm came (dot), and since"
-    return part("When", element("div", drawn, class_="when"), element("p", about, class_="soft"))
 
 
 def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> Markup:
@@ -88,8 +73,8 @@ def where_part(segments: Sequence[SegmentDrift], alpha: float) -> Markup:
         rows = []
         for drift in group:
             shares = ", ".join(map(words.percent, drift.share))
-            size = words.effect_text(drift.effect)
-            rows.append((drift.segment, f"{drift.rows:,}", shares, size, words.p_value(drift.p)))
+            size, p = str(drift.effect), words.p_value(drift.p)
+            rows.append((drift.segment, f"{drift.rows:,}", shares, size, p))
         header = (group[0].by, "recent rows", "share of rows, before and now", "size", "p")
         shown = _rows_of(header, rows, MOST_SEGMENTS, "segments")
         parts += [element("p", words.segments_text(group, alpha)), shown]
@@ -107,26 +92,14 @@ def _rows_of(
 
 def notes_part(acknowledged: Sequence[Acknowledgement]) -> Markup:
     """The alarms that somebody knows of, and why."""
-    rows = []
-    for note in acknowledged:
-        alarm = f"{note.alarm.feature}: {note.alarm.kind} at row {note.alarm.row:,}"
-        rows.append((alarm, f"{second_text(note.at)} UTC", note.reason))
-    return part("Acknowledged", _rows_of(("alarm", "acknowledged", "reason"), rows, len(rows)))
+    return part("Acknowledged", bullets(map(str, acknowledged)))
 
 
 def performance_part(performance: Performance | None) -> Markup:
     """The loss beside that of the reference, and the estimates without labels."""
     if performance is None:
         return Markup()
-    rows = []
-    for name, (value, low, high), of in words.figures(performance):
-        interval = f"{low:.3g} to {high:.3g}" if isfinite(low) and isfinite(high) else "-"
-        rows.append((f"{name} {of}", f"{value:.3g}", interval))
-    warning = Markup()
-    if performance.unsupported is not None:
-        start = element("b", "The estimates are not to be relied on:")
-        warning = element("p", start, f" {performance.unsupported}")
-    return part("Performance", _rows_of(("", "value", "interval"), rows, len(rows)), warning)
+    return part("Performance", bullets(words.performance_texts(performance)))
 
 
 def checks_part(checks: Sequence[DriftCheck]) -> Markup:
@@ -148,22 +121,17 @@ def features_part(features: Sequence[FeatureDrift], alarms: Sequence[Alarm], kin
     rows = []
     for drift in features[MOST_CHARTS:]:
         tests = map(words.p_value, (drift.p_changed, drift.p_material))
-        sizes = "; ".join(map(words.effect_text, drift.effects))
+        sizes = "; ".join(map(str, drift.effects))
         rows.append((words.name_of(drift), *tests, sizes))
     header = ("feature", "p, any change", "p, beyond the tolerance", "size")
-    legend = _legend(at_alarm=any(drift.at_alarm for drift in first))
+    keys = [
+        element("span", element("i", class_=look), name, class_="key")
+        for look, name in zip(charts.LOOKS, ("reference", "recent rows"), strict=True)
+    ]
+    legend = element("div", *keys, element("span", AXES, class_="soft"), class_="legend")
     grid = element("div", *sections, class_="grid pair")
     drawn = part("Each feature, the strongest evidence first", legend, grid)
     return joined(drawn, part("Other features", _rows_of(header, rows, MOST_REST)))
-
-
-def _legend(*, at_alarm: bool) -> Markup:
-    """How the charts draw what."""
-    names = ("reference", "recent rows", "rows of the alarm")[: 3 if at_alarm else 2]
-    keys = []
-    for look, name in zip(charts.LOOKS, names, strict=False):
-        keys.append(element("span", element("i", class_=look), name, class_="key"))
-    return element("div", *keys, element("span", AXES, class_="soft"), class_="legend")
 
 
 def _feature_section(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Markup:
@@ -175,9 +143,10 @@ def _feature_section(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Mar
     tests = words.tests_of(drift)
     about = f"{drift.kind}, {rows}" + (f"; p-values{words.rests_on(drift)}" if tests else "")
     facts = {name: f"{words.odds(p)} (p {words.p_value(p)})" for name, p in tests.items()}
-    facts["since"] = words.began_text(drift, alarm) or ""
-    facts["moved most"] = (words.move_text(drift, kind) or "") if drift.rows else ""
-    facts["size"] = "; ".join(map(words.effect_text, drift.effects))
+    if alarm is not None and kind != "batch":
+        facts["since"] = words.since_text(alarm)
+    facts["moved most"] = words.move_text(drift, kind) or ""
+    facts["size"] = "; ".join(map(str, drift.effects))
     before, now = drift.missing
     if before or now:
         recent = words.percent(now) if drift.rows else "unknown"

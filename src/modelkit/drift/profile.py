@@ -45,7 +45,6 @@ class Reference:
         train_rows: those that the cells are from.
         ordered: whether the reference was given in the order of time, so that dependence between
             rows was looked for.
-        duplicates: the rows of the reference that equal an earlier one.
         baseline: the losses of the reference.
         calibration: what turns probabilities into calibrated ones.
         target: the labels of the reference.
@@ -59,7 +58,6 @@ class Reference:
     rows: int
     train_rows: int
     ordered: bool
-    duplicates: int = 0
     baseline: Baseline | None = None
     calibration: Calibration | None = None
     target: TargetLabels | None = None
@@ -146,9 +144,8 @@ class Profile(Reference):
                 are local. The column is no feature.
             segments: columns that part the rows, such as a carrier or a shop: the report of an
                 alarm says in which of their categories, or ranges of their numbers, the change is.
-                "hour" is the hour of the day in UTC, where there is a `time`. The profile holds
-                counts of every feature in each of up to 24 segments, about 6 KB for a feature and a
-                column. They do not go with `stratum` or `unit`.
+                The profile holds counts of every feature in each of up to 24 segments, about 6 KB
+                for a feature and a column. They do not go with `stratum` or `unit`.
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
@@ -194,7 +191,7 @@ class Profile(Reference):
         counts = np.zeros_like(self.counts)
         np.add.at(counts, [stratum for _, stratum in tally.groups], tally.counts)
         units = None if self.unit is None else fit.units_of_tally(tally, self.features, asked)
-        return replace(self, counts=counts, rows=tally.rows, units=units, duplicates=0, advice="")
+        return replace(self, counts=counts, rows=tally.rows, units=units, advice="")
 
     @cached_property
     def digest(self) -> str:
@@ -362,8 +359,7 @@ def _check_whole(profile: Profile) -> None:
     for own in profile.segments:
         k, name = len(own.labels), f"segments by {own.name!r}"
         arrays.append((name, own.counts, (k, d, CELLS), NO_END))
-        if len(own.of_cells):
-            arrays.append((name, own.of_cells, (CELLS,), k))
+        arrays.append((name, own.of_cells, (CELLS,), k))
     if units is not None:
         n = max(len(units.shares), 1)
         arrays.append(("units", units.shares, (n, d, COARSE_CELLS), NO_END))

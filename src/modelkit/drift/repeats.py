@@ -1,4 +1,4 @@
-"""Rows that equal others: how many repeat an earlier one, and how many a reference has from X.
+"""Rows of a reference that equal training rows.
 
 Rows are compared by a hash of all their values, and none is kept. Numbers are compared as float32,
 as the cells do.
@@ -47,11 +47,6 @@ def _mixed(total: Array, bits: Array) -> Array:
     bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
     mixed = total ^ bits ^ (bits >> np.uint64(29))
     return mixed * np.uint64(0xBF58476D1CE4E5B9)
-
-
-def duplicates(columns: ColumnsByName) -> int:
-    """The number of rows that equal an earlier one in every column."""
-    return length(columns) - len(np.unique(row_hashes(columns)))
 
 
 def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:

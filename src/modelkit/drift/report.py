@@ -81,19 +81,7 @@ class DriftReport:
         return tuple(sorted(self.features, key=_order))
 
     def __str__(self) -> str:
-        alarms = [f"ALARM {alarm}" for alarm in self.alarms[-3:]]
-        features = [self._line(drift) for drift in self.ranked()[:4]]
-        checks = [str(check) for check in self.checks[:2]]
-        lines = [f"{self._title()}: {self._compared()}"]
-        lines += words.with_rest(alarms, len(self.alarms), "alarm")
-        lines += words.with_rest(features, len(self.features), "feature")
-        lines += words.with_rest(checks, len(self.checks), "check")
-        lines += [words.segments_text(group, self.alpha) for group in words.grouped(self.segments)]
-        lines += [str(note) for note in self.acknowledged]
-        if self.performance is not None:
-            lines.append(words.performance_text(self.performance))
-        lines.append(f"guarantee: {self.guarantee}")
-        return "\n  ".join(lines)
+        return "\n  ".join([f"{self._title()}: {self._compared()}", *self._lines()])
 
     __repr__ = fields.brief
 
@@ -107,9 +95,22 @@ class DriftReport:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
-    def _line(self, drift: FeatureDrift) -> str:
-        parts = [words.tests_text(drift, self.kind), *map(str, drift.effects[:1])]
-        return f"{words.name_of(drift)}: {'; '.join(parts)}"
+    def _lines(self) -> list[str]:
+        """What was found, for the text and the card: of many alarms and features some."""
+        alarms = [f"ALARM {alarm}" for alarm in self.alarms[-3:]]
+        features = []
+        for drift in self.ranked()[:4]:
+            parts = [words.tests_text(drift, self.kind), *map(str, drift.effects[:1])]
+            features.append(f"{words.name_of(drift)}: {'; '.join(parts)}")
+        checks = [str(check) for check in self.checks[:2]]
+        lines = words.with_rest(alarms, len(self.alarms), "alarm")
+        lines += words.with_rest(features, len(self.features), "feature")
+        lines += words.with_rest(checks, len(self.checks), "check")
+        lines += [words.segments_text(group, self.alpha) for group in words.grouped(self.segments)]
+        lines += [str(note) for note in self.acknowledged]
+        if self.performance is not None:
+            lines.append("; ".join(words.performance_texts(self.performance)))
+        return [*lines, f"guarantee: {self.guarantee}"]
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
@@ -131,7 +132,7 @@ class DriftReport:
         with importing("pandas", "DriftReport.to_dataframe", "frames"):
             import pandas as pd
 
-        others = ("effects", "missing", "cells", "bins", "at_alarm")
+        others = ("effects", "missing", "cells", "bins")
         names = [own.name for own in dataclasses.fields(FeatureDrift) if own.name not in others]
         rows = []
         for drift in self.ranked():
@@ -144,7 +145,7 @@ class DriftReport:
             rows.append(row)
         none = [*names, "missing_reference", "missing_recent"]
         frame = pd.DataFrame(rows, columns=None if rows else none)
-        return frame.astype({"began": "Int64", "p_changed": "float64", "p_material": "float64"})
+        return frame.astype({"p_changed": "float64", "p_material": "float64"})
 
     def to_csv(self) -> str:
         """The population stability index of each feature, as `ranked`, for those who audit by it.
@@ -185,12 +186,10 @@ class DriftReport:
         # A span without an alarm may be neither good nor bad.
         calm = "good" if words.is_calm(ranked, self.kind, self.alpha) else ""
         look = "bad" if self.alarms else calm
-        counted = self.rows + self.skipped  # as alarms count: also those that a budget left out
         return html.page(
             self._title(),
             page.summary_box(self.headline(), advice, look),
             html.element("p", self._compared(), class_="soft"),
-            page.when_part(self.alarms, 0 if self.kind == "batch" else counted, self.times),
             page.alarms_part(self.alarms, self.kind, self.guarantee),
             page.where_part(self.segments, self.alpha),
             page.notes_part(self.acknowledged),
@@ -207,17 +206,7 @@ class DriftReport:
 
     def _repr_html_(self) -> str:
         facts = [("found", self.headline()), ("compared", self._compared())]
-        alarms = words.with_rest([*map(str, self.alarms[-5:])], len(self.alarms), "alarm")
-        facts += [("alarm", text) for text in alarms]
-        if self.performance is not None:
-            facts.append(("performance", words.performance_text(self.performance)))
-        facts.append(("guarantee", self.guarantee))
-        rows = []
-        for drift in self.ranked()[:5]:
-            name = words.name_of(drift)
-            sizes = "; ".join(map(words.effect_text, drift.effects[:1]))
-            rows.append((name, words.tests_text(drift, self.kind), sizes))
-        return html.card(self._title(), facts, ("feature", "", "size"), rows)
+        return html.card(self._title(), facts + [("", line) for line in self._lines()])
 
 
 def _order(drift: FeatureDrift) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Where a change is: joint counts of the features and of a few columns that part the rows.
 
-A segment is a category of such a column, a range of its numbers, or an hour of the day. The
-reference and the latest rows are counted in each segment by themselves, so that after an alarm an
-exact test and an effect size say in which of them the change is. No row is kept.
+A segment is a category of such a column, or a range of its numbers. The reference and the latest
+rows are counted in each segment by themselves, so that after an alarm an exact test and an effect
+size say in which of them the change is. No row is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.drift.cells import CELLS, GONE, REST, UNKNOWN_CATEGORY, Feature
+from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.counts import count_by
 from modelkit.drift.effects import row_effects
 from modelkit.drift.values import Alarm, SegmentDrift
@@ -22,7 +22,6 @@ from modelkit.errors import UsageError
 from modelkit.stats.exact import lasting_test
 from modelkit.stats.tests import holm
 
-HOUR_OF_DAY = "hour"  # where the profile has a column of times, and no column of this name
 MOST_SEGMENTS = 24  # of one column
 GENERATION_ROWS = 2048  # rows after which the oldest counts are dropped
 GENERATIONS = 4
@@ -34,8 +33,8 @@ MOST_FEATURES = 10  # that are looked at in segments, the first to be alarmed
 class Segmentation:
     """The segments by one column, and the reference in them.
 
-    `labels` (k,) name the segments, `of_cells`, uint8 (67,), has the number of the segment of each
-    cell of the column, and is empty for hours of the day. `counts` is int64 (k, features, 67).
+    `labels` (k,) name the segments, and `of_cells`, uint8 (67,), has the number of the segment of
+    each cell of the column. `counts` is int64 (k, features, 67).
     """
 
     name: str
@@ -44,87 +43,63 @@ class Segmentation:
     counts: Array
 
 
-def members(of_cells: Array, cells: Array | None, times: Array | float | None, rows: int) -> Array:
-    """The number of the segment of each row, (rows,).
+def members(of_cells: Array, cells: Array) -> Array:
+    """The number of the segment of each row, (rows,), by the cells of the column, uint8 (rows,).
 
-    Args:
-        of_cells: the segment of each cell of the column, uint8 (67,).
-        cells: of the column, uint8 (rows,); None for hours of the day.
-        times: in POSIX seconds, (rows,) or of all; None where only cells count.
-        rows: their number.
+    A row without a value was not asked for it, and is counted with the missing ones.
     """
-    if cells is None:
-        hours = np.floor_divide(times, 3600) % 24  # type: ignore[arg-type]  # there are times
-        return np.broadcast_to(np.asarray(hours, np.int64), rows)
-    # A row without a value was not asked for it, and is counted with the missing ones.
     found: Array = of_cells[np.minimum(cells, GONE)]
     return found
 
 
 def fit_segments(
-    names: Sequence[str], features: Sequence[Feature], cells: Array, times: Array | None
+    names: Sequence[str], features: Sequence[Feature], cells: Array
 ) -> tuple[Segmentation, ...]:
     """The segments by each of these columns, with the joint counts of the reference.
 
     Args:
-        names: of columns, or "hour".
+        names: of columns.
         features: of the profile.
         cells: of the reference, uint8 (n, d), 255 where a row is not counted of a feature.
-        times: of the rows, in POSIX seconds (n,); None without.
 
     Raises:
-        UsageError: for names that are no columns, and "hour" without times.
+        UsageError: for names that are no columns.
     """
     if len(set(names)) < len(names):
         raise UsageError(f"segments names a column twice: {list(names)}")
     places = {feature.name: j for j, feature in enumerate(features) if not feature.output}
     found = []
     for name in names:
-        place = places.get(name)
-        if place is not None:
-            labels, of_cells = _parted(features[place])
-        elif name != HOUR_OF_DAY:
+        if name not in places:
             raise UsageError(
-                f"segments names {name!r}, which is not a column; there are {sorted(places)}, and "
-                f"{HOUR_OF_DAY!r} with time="
+                f"segments names {name!r}, which is not a column; there are {sorted(places)}"
             )
-        elif times is None:
-            raise UsageError('segments=("hour",) needs to know when rows were: pass time= as well')
-        else:
-            labels = tuple(f"{hour:02d}:00" for hour in range(24))
-            of_cells = np.empty(0, np.uint8)
-        column = None if place is None else cells[:, place]
-        counts = count_by(cells, members(of_cells, column, times, len(cells)), len(labels))
+        labels, of_cells = _parted(features[places[name]])
+        counts = count_by(cells, members(of_cells, cells[:, places[name]]), len(labels))
         found.append(Segmentation(name, labels, of_cells, counts))
     return tuple(found)
 
 
 def _parted(feature: Feature) -> tuple[tuple[str, ...], Array]:
-    """The labels of the segments by a feature, and the number of the segment of each cell."""
+    """The labels of the segments by a feature, and the number of the segment of each cell.
+
+    The most frequent categories are segments by themselves; then come the others, new and missing
+    ones.
+    """
     words = feature.labels()
+    groups, used = feature.groups, np.flatnonzero([word != "" for word in words])
     if feature.kind == "category":
-        return _parted_by_category(feature, words)
-    groups = feature.groups
-    used = np.flatnonzero([bool(word) for word in words])
+        own = min(len(feature.categories), MOST_SEGMENTS - 3)
+        groups, used = np.minimum(np.arange(CELLS), own), np.arange(CELLS)
+        groups[[UNKNOWN_CATEGORY, GONE]] += [1, 2]
     kept, renumbered = np.unique(groups[used], return_inverse=True)
     of_cells = np.zeros(CELLS, np.uint8)
     of_cells[used] = renumbered
     labels = []
-    for group in range(len(kept)):
-        inside = [words[cell] for cell in used[renumbered == group].tolist()]
-        labels.append(_joined(inside))
+    for k in range(len(kept)):
+        inside = [words[cell] for cell in used[renumbered == k].tolist()]
+        labels.append(_joined(inside) if feature.ordered else inside[-1])
     return tuple(labels), of_cells
-
-
-def _parted_by_category(feature: Feature, words: Sequence[str]) -> tuple[tuple[str, ...], Array]:
-    """The most frequent categories by themselves, then the others, new and missing ones."""
-    own = min(len(feature.categories), MOST_SEGMENTS - 3)
-    of_cells = np.full(CELLS, own, np.uint8)
-    of_cells[:own] = np.arange(own)
-    of_cells[UNKNOWN_CATEGORY] = own + 1
-    of_cells[GONE] = own + 2
-    last = [words[REST], words[UNKNOWN_CATEGORY], words[GONE]]
-    return (*words[:own], *last), of_cells
 
 
 def _joined(words: Sequence[str]) -> str:
@@ -148,7 +123,7 @@ class Segmented:
 
     Args:
         segmentations: of the profile.
-        places: the number of the feature that each is by; None for hours of the day.
+        features: of the profile.
     """
 
     changing = ("rows", "_counts")
@@ -157,12 +132,12 @@ class Segmented:
         names = [feature.name for feature in features]
         self.by = tuple(segmentations)
         self.rows = 0
-        self._places = [names.index(own.name) if len(own.of_cells) else None for own in self.by]
+        self._places = [names.index(own.name) for own in self.by]
         shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
         self._counts = [np.zeros(shape, np.uint16) for shape in shapes]
 
-    def count(self, cells: Array, times: Array | float) -> None:
-        """Count rows, uint8 (n, d), of these times, in POSIX seconds: (n,) or of all."""
+    def count(self, cells: Array) -> None:
+        """Count rows, uint8 (n, d)."""
         start = 0
         while start < len(cells):
             generation, inside = divmod(self.rows, GENERATION_ROWS)
@@ -171,16 +146,13 @@ class Segmented:
             if not inside:
                 for counts in self._counts:
                     counts[slot] = 0
-            part = slice(start, end)
-            own_times = times if np.ndim(times) == 0 else np.asarray(times)[part]
-            self._add(slot, cells[part], own_times)
+            self._add(slot, cells[start:end])
             self.rows += end - start
             start = end
 
-    def _add(self, slot: int, cells: Array, times: Array | float) -> None:
+    def _add(self, slot: int, cells: Array) -> None:
         for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
-            column = None if place is None else cells[:, place]
-            member = members(own.of_cells, column, times, len(cells))
+            member = members(own.of_cells, cells[:, place])
             counts[slot] += count_by(cells, member, len(own.labels)).astype(np.uint16)
 
     def since(self, row: int, j: int) -> tuple[int, list[Array]]:
@@ -225,7 +197,7 @@ def latest_of(
     """
     names = [feature.name for feature in features]
     began: dict[int, int] = {}
-    for alarm in alarms if segmented.by else ():
+    for alarm in alarms:
         if alarm.feature in names and len(began) < MOST_FEATURES:
             began.setdefault(names.index(alarm.feature), alarm.began or 0)
     before = segmented.rows - counted

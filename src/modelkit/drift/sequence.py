@@ -288,10 +288,6 @@ class Sequence:
         bettor = self.bettors["material"]
         return bettor.evidence.value + bettor.won
 
-    def began(self, kind: str) -> Array:
-        """For each feature, (d,), the number of members before the start of its best bet."""
-        return self.trail.at(self.bettors[kind].began()[:, 0])[0]
-
     def recent(self, block: int = 0, features: int | slice = ALL) -> Array:
         """The kept part of the last blocks, from the block of this number on, for all features or one."""
         most = len(self.kept)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Many
 from contextlib import contextmanager
-from typing import TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from modelkit.drift.alarms import (
 )
 from modelkit.drift.alpha import AlphaShares, sequence_of, sequence_together, units_of
 from modelkit.drift.buckets import HISTORY_BYTES, Era, check_history, span_of, trimmed
-from modelkit.drift.labelfree import LabelFree, estimate_of
+from modelkit.drift.labelfree import Estimate, estimate_of, with_rows
 from modelkit.drift.labels import RANKED_AT_ONCE, LabelledCall, Labels
 from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
@@ -67,6 +67,7 @@ class Tracker:
         "together",
         "units",
     )
+    entries: ClassVar[Mapping[str, Any]] = {"label_free": Estimate}
 
     def __init__(
         self,
@@ -94,8 +95,7 @@ class Tracker:
         self.notes = Notes()
         self.eras: list[Era] = []
         # The numbers of the last row that was ranked and counted: in a Monitor, among those served.
-        self.place = 0
-        self.counted = 0
+        self.place = self.counted = 0
         self._compare_with(profile, alpha, check_seed(seed))
         self.caught_up = self.turn
 
@@ -110,7 +110,7 @@ class Tracker:
         self.segmented = Segmented(profile.segments if tested else (), profile.features)
         self.strangers = 0  # rows of a stratum that the reference does not have
         self.thins = any(feature.stride > 1 for feature in profile.features)
-        self.label_free = LabelFree()
+        self.label_free: list[Estimate] = []
         self.terms = Terms.of(profile, shares, alpha)
         *seeds, of_rows, of_labels, of_target = np.random.SeedSequence(seed).spawn(
             len(profile.strata) + 3
@@ -206,7 +206,7 @@ class Tracker:
         for stream, added in zip(self._streams, counts, strict=False):
             stream.totals += added  # units count their rows when they take them
         if self.segmented.by:
-            self.segmented.count(cells, times)
+            self.segmented.count(cells)
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.history)
         self.counted += len(cells)
@@ -367,7 +367,7 @@ class Tracker:
             units.check_ahead(rows.units)
             units.take(rows.cells, rows.strata, rows.units, order)
             new += self.settle()
-        self.label_free.add(estimate)
+        self.label_free = with_rows(self.label_free, estimate)
         self.count(rows.cells, rows.strata, times)
         if rows.units is None:
             new += self.push(rows.cells, rows.strata, times, order)

@@ -158,8 +158,7 @@ class FeatureDrift:
     `cells` are (label, share of the reference, share of the recent rows), in order, for drawing;
     `missing` the two shares of missing values; `weight` the importance, of a sum of one. `bins` are
     (upper end, rows of the reference, recent rows), ten of about a tenth of the reference each, or
-    one for each category. `at_alarm` are the shares of the rows of the feature's last alarm, in the
-    order of `cells`; empty without one. The p-values rest on `compared` rows and on
+    one for each category. The p-values rest on `compared` rows and on
     `reference_rows` of the reference.
     """
 
@@ -172,12 +171,10 @@ class FeatureDrift:
     effects: tuple[Effect, ...]
     missing: tuple[float, float]
     weight: float
-    began: int | None
     cells: tuple[tuple[str, float, float], ...]
     bins: tuple[tuple[str, int, int], ...]
     reference_rows: int
     compared: int
-    at_alarm: tuple[float, ...] = ()
 
     __repr__ = fields.brief
 
@@ -219,8 +216,3 @@ class Performance:
     estimated: dict[str, tuple[float, float, float]]
     unsupported: str | None = None
     positive: str = ""
-
-    def title(self, name: str) -> str:
-        """The name of an estimate, with its class."""
-        of_class = self.positive and name != "accuracy"
-        return f"{name} of {self.positive}" if of_class else name

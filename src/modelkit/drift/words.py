@@ -100,19 +100,6 @@ def p_value(p: float | None) -> str:
     return "-" if p is None else f"{p:.2g}"
 
 
-def interval(values: tuple[float, float, float]) -> str:
-    """A number and its interval, where it has one."""
-    value, low, high = values
-    if isfinite(low) and isfinite(high):
-        return f"{value:.3g} [{low:.3g}, {high:.3g}]"
-    return f"{value:.3g}"
-
-
-def effect_text(size: Effect) -> str:
-    """An effect size and its interval."""
-    return f"{size.name} {interval((size.value, size.low, size.high))}"
-
-
 def with_rest(lines: Sequence[str], total: int, noun: str) -> list[str]:
     """Lines, and one that counts those that are not shown."""
     left = total - len(lines)
@@ -136,16 +123,6 @@ def since_text(alarm: Alarm) -> str:
     if alarm.began <= 0:
         return "the first row"
     return f"about row {alarm.began:,}"
-
-
-def began_text(drift: FeatureDrift, alarm: Alarm | None) -> str | None:
-    """Since when a feature differs: as its alarm says, or else as its evidence suggests."""
-    if alarm is not None:
-        known = alarm.began is not None or alarm.began_time is not None
-        return since_text(alarm) if known else None
-    if drift.began is None:
-        return None
-    return f"about row {drift.began:,}" if drift.began > 0 else "the first row"
 
 
 def raised_text(alarm: Alarm, kind: str) -> str:
@@ -173,7 +150,7 @@ def evidence_text(alarm: Alarm, kind: str) -> str:
 
 def alarm_text(alarm: Alarm, kind: str) -> str:
     """How the feature of an alarm has changed, by how much, and when the alarm was raised."""
-    size = "" if alarm.effect is None else f": {effect_text(alarm.effect)}"
+    size = "" if alarm.effect is None else f": {alarm.effect}"
     return f"{change_text(alarm)}{size}. {raised_text(alarm, kind)}".rstrip()
 
 
@@ -229,22 +206,19 @@ def grouped(segments: Sequence[SegmentDrift]) -> list[list[SegmentDrift]]:
     return [[*group] for _, group in groups]
 
 
-def figures(performance: Performance) -> Iterator[tuple[str, tuple[float, float, float], str]]:
-    """What is known of the performance: a name, (value, low, high), and of or by what."""
+def performance_texts(performance: Performance) -> Iterator[str]:
+    """What is known of the performance."""
     if performance.loss is not None:
-        yield "mean loss", performance.loss, f"of {count_of(performance.labelled, 'labelled row')}"
+        labelled = count_of(performance.labelled, "labelled row")
+        yield f"{Effect('mean loss', *performance.loss)} of {labelled}"
     if performance.baseline is not None:
-        yield "mean loss", performance.baseline, "of the reference"
+        yield f"{Effect('mean loss', *performance.baseline)} of the reference"
+    of_class = f" of {performance.positive}" if performance.positive else ""
     for name, values in performance.estimated.items():
-        yield f"estimated {performance.title(name)}", values, "without labels"
-
-
-def performance_text(performance: Performance) -> str:
-    """The performance in a line."""
-    parts = [f"{name} {interval(values)} {of}" for name, values, of in figures(performance)]
+        named = name if name == "accuracy" else f"{name}{of_class}"
+        yield f"estimated {Effect(named, *values)} without labels"
     if performance.unsupported is not None:
-        parts.append(f"estimates not to be relied on: {performance.unsupported}")
-    return "; ".join(parts) or "nothing known of the performance"
+        yield f"estimates not to be relied on: {performance.unsupported}"
 
 
 # The first sentence, and what to do.
@@ -265,13 +239,12 @@ def headline(
         return f"No alarm. {nothing if rows else 'No rows have come yet.'}"
     differ = _differing(features, alpha)
     if differ is None:
-        return f"{NO_ALARM}. Its {counted} are described, not tested{_and_most(features)}."
+        return f"{NO_ALARM}. Its {counted} are described, not tested."
     if not differ:
         return f"{NO_ALARM}. Nothing in its {counted} shows that they differ from before."
     names = listed([*map(name_of, differ)])
     verb = "differs" if len(differ) == 1 else "differ"
-    so = f"{verb} from the reference in its {counted}{_and_most(differ)}"
-    return f"{NO_ALARM}, but {names} {so}."
+    return f"{NO_ALARM}, but {names} {verb} from the reference in its {counted}."
 
 
 def _alarms_sentence(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
@@ -289,10 +262,6 @@ def _alarms_sentence(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], 
     if others:
         verb = "has" if len(others) == 1 else "have"
         sentences.append(f"{listed(others)} {verb} an alarm too.")
-    most = _most_moved(features) if kind == "span" else None
-    if most is not None and most.feature != first.feature:
-        moved = f"{name_of(most)} moved most: {move_text(most, kind)}"
-        sentences.append(f"Of all features, {moved}.")
     return " ".join(sentences)
 
 
@@ -374,7 +343,7 @@ def move_text(drift: FeatureDrift, kind: str) -> str | None:
     if move is None:
         return None
     latest = "latest " if kind == "stream" else ""
-    rows = f"the {latest}{count_of(drift.rows, 'row')}" if drift.rows else "the rows of the alarm"
+    rows = f"the {latest}{count_of(drift.rows, 'row')}"
     old, new = percent(move.old), percent(move.new)
     if old == new:
         old, new = f"{100 * move.old:.3g} %", f"{100 * move.new:.3g} %"
@@ -384,16 +353,3 @@ def move_text(drift: FeatureDrift, kind: str) -> str | None:
     if move.until:
         which = f"{NOUNS.get(drift.kind, 'values')} up to {move.label.replace('T', ' ')}"
     return f"{which} went from {old} to {new} of {rows}"
-
-
-def _most_moved(features: Sequence[FeatureDrift]) -> FeatureDrift | None:
-    """The feature of a span whose rows moved most; None where none did."""
-    moves = [(move.size, own) for own in features if own.rows and (move := largest_move(own))]
-    size, drift = max(moves, key=lambda pair: pair[0], default=(0.0, None))
-    return drift if size else None
-
-
-def _and_most(features: Sequence[FeatureDrift]) -> str:
-    """How far the rows of the feature moved that moved most."""
-    most = _most_moved(features)
-    return "" if most is None else f": of {name_of(most)}, {move_text(most, 'span')}"

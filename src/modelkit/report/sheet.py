@@ -26,10 +26,9 @@ PLOT = f"""
 .plot .good{{stroke:var(--first,{BLUE})}}.plot text.good{{stroke:none;fill:var(--first,{BLUE})}}
 .plot .dot{{fill:var(--first,{BLUE})}}
 .plot .old{{fill:var(--first);fill-opacity:.6}}
-.plot .new{{fill:var(--second)}}.plot .then{{fill:var(--third)}}
+.plot .new{{fill:var(--second)}}
 .plot polyline.old{{fill-opacity:.5}}
 .plot polyline.new{{fill:none;stroke:var(--second);stroke-width:1.8}}
-.plot polyline.then{{fill:none;stroke:var(--third);stroke-width:1.6;stroke-dasharray:4 2}}
 .plot .hit rect{{fill:transparent}}.plot .hit rect:hover{{fill:var(--ink);fill-opacity:.12}}
 @media (max-width:520px){{.plot text{{font-size:13px}}}}
 """
@@ -67,7 +66,6 @@ font-size:12px;font-weight:600;white-space:nowrap}}
 .legend{{display:flex;flex-wrap:wrap;gap:4px 18px;margin:6px 0 10px;align-items:center}}
 .key i{{display:inline-block;width:24px;height:9px;margin-right:6px}}
 .key .old{{background:var(--first);opacity:.6}}.key .new{{background:var(--second)}}
-.key .then{{background:var(--third)}}.when{{max-width:580px}}.when circle{{r:5px}}
 {PLOT}
 @media (max-width:520px){{body{{padding:0 10px;margin:.7em auto}}.lead{{font-size:16px}}
 .wide table{{width:max-content}}.wide td{{max-width:12em}}}}

@@ -10,13 +10,12 @@ from modelkit.errors import importing
 MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
 
 
-def fit_isotonic(scores: Array, labels: Array, weights: Array) -> Array:
-    """The rising step function closest to the labels in weighted squares, as the ends of its steps.
+def fit_isotonic(scores: Array, labels: Array) -> Array:
+    """The rising step function closest to the labels in squares, as the ends of its steps.
 
     Args:
         scores: (n,), n > 0.
         labels: (n,) of 0 and 1, or any numbers.
-        weights: (n,) of non-negative numbers, not all 0; rows of weight 0 are left out.
 
     Returns:
         Knots (2, k), k <= 64: scores ascending and values, for `np.interp`, which is constant beyond
@@ -26,10 +25,8 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array) -> Array:
     with importing("scipy", "calibrated probabilities", "drift"):
         from scipy.optimize import isotonic_regression
 
-    kept = weights > 0
-    points, which = np.unique(scores[kept], return_inverse=True)
-    weight = np.bincount(which, weights[kept])
-    total = np.bincount(which, labels[kept] * weights[kept])
+    points, which = np.unique(scores, return_inverse=True)
+    total, weight = np.bincount(which, labels), np.bincount(which)
     blocks = isotonic_regression(total / weight, weights=weight).blocks[:-1]
     level = np.add.reduceat(total, blocks) / np.add.reduceat(weight, blocks)
     rises = np.diff(level, prepend=-np.inf) > 0  # equal neighbours differ there by rounding

@@ -12,7 +12,7 @@ def test_the_interval_holds_the_accuracy_that_comes_out(rows):
     rng = np.random.default_rng(3)
     held = 0
     for _ in range(100):
-        calibration = Calibration.fit(CLASSES, *rows(rng, 500), rng)
+        calibration = Calibration.fit(CLASSES, *rows(rng, 500))
         scores, labels = rows(rng, 400)
         predicted = scores.argmax(axis=1) if scores.ndim == 2 else (scores >= 0.5).astype(int)
         _, low, high = calibration.interval(calibration.estimate(scores, predicted))
@@ -49,7 +49,7 @@ def test_the_interval_covers_with_many_classes_and_few_rows(classes, reference, 
 
         scores, _, labels = draw(reference)
         names = tuple(map(str, range(classes)))
-        calibration = Calibration.fit(names, scores, labels, rng)
+        calibration = Calibration.fit(names, scores, labels)
         scores, predicted, labels = draw(batch)
         value, low, high = calibration.interval(calibration.estimate(scores, predicted))
         accuracy = (predicted == labels).mean()

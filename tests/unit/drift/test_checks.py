@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_iris
 
 import modelkit as mk
-from modelkit.drift.repeats import duplicates, row_hashes
+from modelkit.drift.repeats import row_hashes
 from modelkit.errors import UsageError
 from modelkit.stats.exact import constant_test
 
@@ -46,20 +46,6 @@ def test_the_probability_of_a_constant_batch_is_exact(reference, n):
     pooled = np.array(reference) + batch
     expected = sum(comb(int(rows), n) for rows in pooled) / comb(int(pooled.sum()), n)
     assert constant_test(batch, np.array(reference)) == pytest.approx(expected)
-
-
-def test_a_check_of_duplicates_says_that_it_is_not_exact():
-    r = rng(53)
-    profile = mk.Profile.fit({"x": r.normal(size=500)}, reference={"x": r.normal(size=5000)})
-    rows = r.normal(size=300)
-    (check,) = [
-        check
-        for check in mk.Detector(profile).test({"x": np.repeat(rows, 2)}).checks
-        if check.name == "duplicate rows"
-    ]
-    assert check.p is None
-    assert "not exact" in check.expected
-    assert "50.00% of 600 rows" in check.found
 
 
 # Rows on both sides.
@@ -162,7 +148,7 @@ def test_hashes_are_equal_where_rows_are_and_differ_elsewhere():
         "c": np.array(rows["c"].tolist(), object),
     }
     assert (row_hashes(rows) == row_hashes(again)).all()
-    assert duplicates(rows) == 0
-    assert duplicates({"x": np.array([0.0, -0.0, np.nan, np.nan, 1.0])}) == 2
+    assert len(np.unique(row_hashes(rows))) == 5000
+    assert len(np.unique(row_hashes({"x": np.array([0.0, -0.0, np.nan, np.nan, 1.0])}))) == 3
     swapped = {"p": np.array([1.0, 2.0]), "q": np.array([2.0, 1.0])}
-    assert duplicates(swapped) == 0
+    assert len(np.unique(row_hashes(swapped))) == 2

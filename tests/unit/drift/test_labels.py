@@ -152,7 +152,7 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
         assert report.performance.unsupported is None
     only = mk.Detector(calibrated())
     only.update(X[:3], scores=np.full((3, 2), np.nan))
-    assert only._tracker.label_free.recent() is None
+    assert only._tracker.label_free == []
     narrow = np.clip(p, 0.3, 0.7)
     odd = mk.Detector(
         Profile.fit(

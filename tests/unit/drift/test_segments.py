@@ -22,7 +22,6 @@ from modelkit.drift.segments import (
 )
 from modelkit.errors import PackageError, UsageError
 
-START = 1_700_006_400  # midnight in UTC
 SMALL = mk.Profile.fit(
     {"x": rng(1).normal(size=200), "k": column(["u", "v"] * 100)},
     reference={"x": rng(2).normal(size=200), "k": column(["u", "v"] * 100)},
@@ -73,26 +72,6 @@ def test_another_mix_of_segments_is_told_from_a_change_in_them(profile):
     assert min(drift.p for drift in found.values()) > 0.01
     assert found["d"].share[1] > 3 * found["d"].share[0]
     assert "price has changed in no segment of shop by itself: the mix" in str(report)
-
-
-def test_hours_of_the_day_are_segments_where_rows_have_times():
-    def timed(n, seed, moved=()):
-        r = rng(seed, 72)
-        second = START + r.integers(0, 10 * 86_400, n)
-        hour = second // 3600 % 24
-        x = r.normal(size=n) + 2 * np.isin(hour, moved)
-        return {"x": x, "when": second}
-
-    profile = mk.Profile.fit(
-        timed(2000, 1), reference=timed(12_000, 2), time="when", segments=("hour",)
-    )
-    detector = mk.Detector(profile)
-    detector.update(timed(8000, 3, moved=[3, 4]))
-    found = by(detector.report(), "x", "hour")
-    assert len(found) == 24
-    assert {hour for hour, drift in found.items() if drift.p <= 0.01} == {"03:00", "04:00"}
-    again = mk.Profile.from_bytes(profile.to_bytes())
-    assert mk.Detector.resume(again, detector.state()).report() == detector.report()
 
 
 def test_after_a_rebase_segments_hold_the_rows_since_the_change_however_few_were_looked_at():
@@ -153,9 +132,9 @@ def test_the_latest_rows_are_counted_however_they_come(sizes, seed):
     n = sum(sizes)
     cells = np.stack([r.integers(0, 67, n), r.integers(0, 3, n)], axis=1).astype(np.uint8)
     at_once, in_parts = (Segmented(profile.segments, profile.features) for _ in range(2))
-    at_once.count(cells, 0.0)
+    at_once.count(cells)
     for part in np.split(cells, np.cumsum(sizes)[:-1]):
-        in_parts.count(part, 0.0)
+        in_parts.count(part)
     firsts, found = zip(*[at_once.since(0, j) for j in range(2)], strict=True)
     first = firsts[0]
     counts = np.stack([by_segment for (by_segment,) in found], axis=2)
@@ -165,7 +144,7 @@ def test_the_latest_rows_are_counted_however_they_come(sizes, seed):
     assert first == max((n - 1) // GENERATION_ROWS - GENERATIONS + 1, 0)
     own = profile.segments[0]
     latest = cells[first * GENERATION_ROWS :]
-    member = members(own.of_cells, latest[:, 1], None, len(latest))
+    member = members(own.of_cells, latest[:, 1])
     assert (counts.sum(axis=0) == count_by(latest, member, len(own.labels))).all()
     again = thawed(at_once, Segmented(profile.segments, profile.features))
     assert (again.since(0, 1)[1][0] == counts[:, :, 1]).all()
@@ -223,7 +202,6 @@ def test_columns_that_a_model_ignores_are_no_segments(profile):
     [
         ({"segments": "shop"}, r"pass \('shop',\)"),
         ({"segments": ("shops",)}, "names 'shops', which is not a column"),
-        ({"segments": ("hour",)}, "pass time= as well"),
         ({"segments": ("shop", "shop")}, "names a column twice"),
         ({"segments": ("shop",), "stratum": "shop"}, "segments and stratum do not go together"),
         ({"segments": ("shop",), "unit": "batch"}, "segments and unit do not go together"),

@@ -350,7 +350,7 @@ def test_rows_that_come_in_meanwhile_wait_for_no_state_or_report_and_are_in_none
         return found.rows, found.features, found.checks
 
     expected = ask(alone)
-    module, name = {"state": (codec, "pack"), "report": (findings, "segment_drifts")}[what]
+    module, name = {"state": (codec, "pack"), "report": (findings, "all_drifts")}[what]
     monkeypatch.setattr(module, name, serving(getattr(module, name)))
     assert ask(watched) == expected
     assert meanwhile == [True]

@@ -140,14 +140,17 @@ class Desk:
 
     def keep_package(self, number: int, data: bytes) -> bytes:
         """Keep the package of a retraining; returns the one that is kept, which is the first."""
-        path = f"{_folder(number)}/{PACKAGE}"
-        if self._shelf.create(path, data):
-            return data
-        return self.package(number) or data
+        made = self._shelf.create(f"{_folder(number)}/{PACKAGE}", data)
+        return data if made else self.package(number)
 
-    def package(self, number: int) -> bytes | None:
-        """The package that a retraining made, or None."""
-        return self._shelf.read(f"{_folder(number)}/{PACKAGE}", most=inf)
+    def package(self, number: int) -> bytes:
+        """The package that a retraining made. Raises RegistryError where it cannot be seen."""
+        data = self._shelf.read(f"{_folder(number)}/{PACKAGE}", most=inf)
+        if data is None:
+            raise RegistryError(
+                f"the package of retraining {number} is gone from the registry, or cannot be seen yet"
+            )
+        return data
 
     def looks(self) -> tuple[Look, ...]:
         """The refusals, the first one first; equal ones in a row are one."""

@@ -157,12 +157,7 @@ class RunWork:
 
     def _have_package(self) -> None:
         """Let the package be where `judge` looks for it."""
-        data = self._desk.package(self._number)
-        if data is None:
-            raise RegistryError(
-                f"the package of retraining {self._number} is gone from the registry"
-            )
-        self._put_package(data)
+        self._put_package(self._desk.package(self._number))
 
     def _gate(self) -> dict[str, Any]:
         self._have_package()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.retrainings import DAY, START, Clock, retrain, train
 
-from modelkit.errors import UsageError
+from modelkit.errors import RegistryError, UsageError
 from modelkit.lifecycle.retrain.desk import Desk, retrainings_of
 from modelkit.lifecycle.retrain.run import Claim
 
@@ -27,6 +27,15 @@ def test_the_last_two_beats_of_a_holder_are_kept(registry):
         desk.beat(1, claim, START + number)
         assert desk.files(1).heard == START + number
     assert len([name for name in desk._shelf.names("runs/0000000001") if "beat" in name]) == 2
+
+
+def test_a_package_that_cannot_be_seen_yet_is_not_replaced_by_another(registry, monkeypatch):
+    desk = Desk(registry, "churn")
+    assert desk.keep_package(1, b"first") == b"first"
+    assert desk.keep_package(1, b"second") == b"first"
+    monkeypatch.setattr(type(desk._shelf), "read", lambda *_, **__: None)
+    with pytest.raises(RegistryError, match="cannot be seen yet"):
+        desk.keep_package(1, b"second")
 
 
 def test_a_folder_that_somebody_left_as_they_died_is_no_run(registry, tmp_path):
