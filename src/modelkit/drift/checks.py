@@ -14,7 +14,7 @@ from modelkit.drift.counts import STRANGE, Tally
 from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.units import many
+from modelkit.drift.units import count_of, many
 from modelkit.drift.values import DriftCheck
 from modelkit.stats.exact import constant_test, rate_test
 from modelkit.stats.tests import holm
@@ -52,7 +52,7 @@ def strange_rows(profile: Profile, strange: int, rows: int) -> list[DriftCheck]:
 
 def strange_units(profile: Profile, units: int, rows: int) -> list[DriftCheck]:
     """Units of a stratum that the reference does not have, and their rows."""
-    what = f"{many(units, str(profile.unit))} ({rows:,} rows)"
+    what = f"{many(units, str(profile.unit))} ({count_of(rows, 'row')})"
     return _unseen_stratum(profile, what) if units else []
 
 
@@ -66,7 +66,7 @@ def units_left_out(profile: Profile, units: Units) -> list[DriftCheck]:
     found = []
     if units.late:
         late = "came after the unit that they belong to was judged; they were not compared"
-        what = f"{units.late:,} rows {late}"
+        what = f"{count_of(units.late, 'row')} {late}"
         found.append(DriftCheck("late rows", str(profile.time or profile.unit), what, "none"))
     if units.partial:
         part = f"are of the {units.unit} in which watching began, which is not whole"

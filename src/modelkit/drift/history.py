@@ -18,9 +18,8 @@ from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_second, second_text
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS
+from modelkit.drift.units import DAY_SECONDS, HOUR_SECONDS, count_of
 from modelkit.drift.values import Alarm, Performance
-from modelkit.drift.words import count_of
 from modelkit.errors import UsageError, importing
 
 if TYPE_CHECKING:

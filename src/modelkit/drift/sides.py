@@ -11,11 +11,20 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.drift.columns import ColumnsByName, length, read_columns, take_rows
+from modelkit.drift.counts import Tally
 from modelkit.drift.layout import differences
 from modelkit.drift.outputs import class_names, watched_outputs
 from modelkit.drift.repeats import check_shared
 from modelkit.drift.row_times import row_seconds
-from modelkit.drift.units import BATCH_UNIT, CYCLES, FEWEST_UNITS, PERIODS, columns_aside, of_call
+from modelkit.drift.units import (
+    BATCH_UNIT,
+    CYCLES,
+    FEWEST_UNITS,
+    PERIODS,
+    columns_aside,
+    count_of,
+    of_call,
+)
 from modelkit.embedding.recipe import TEXT
 from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import UsageError
@@ -267,9 +276,25 @@ def check_arguments(reference: Any, asked: Options) -> None:
         )
     if asked.model is not None and asked.scores is not None:
         raise UsageError("pass the model or its scores, not both")
+    _check_one_reference(reference, asked)
     _check_features(asked)
     _check_segments(asked)
     _check_units(asked)
+
+
+def _check_one_reference(reference: Any, asked: Options) -> None:
+    """Raise UsageError for a list of tables or tallies where the rows of one are needed."""
+    if not isinstance(reference, list | tuple) or not reference:
+        return
+    first = reference[0]
+    if isinstance(first, Tally):
+        raise UsageError("the reference is several tallies: pass Tally.total(reference), their sum")
+    table = hasattr(first, "columns") or getattr(first, "ndim", 0) == 2
+    if table and asked.unit != BATCH_UNIT:
+        raise UsageError(
+            "the reference is several tables: concatenate them, or pass unit='batch' to compare each "
+            "as a whole"
+        )
 
 
 def _check_features(asked: Options) -> None:
@@ -331,7 +356,7 @@ def check_enough(rows: int, what: str) -> None:
     """Raise UsageError for fewer rows than a side of a profile needs."""
     if rows < FEWEST_ROWS:
         raise UsageError(
-            f"{what} has {rows} rows left; a profile needs {FEWEST_ROWS} on each side, and 5,000 to "
+            f"{what} has {count_of(rows, 'row')} left; a profile needs {FEWEST_ROWS} on each side, and 5,000 to "
             "notice much. Without reference=, half of the rows or units of X are held out as one"
         )
 

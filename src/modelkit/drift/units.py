@@ -213,6 +213,11 @@ def unit_name(unit: str, key: int | str) -> str:
     return f"{unit} {key}"
 
 
+def count_of(n: int, noun: str) -> str:
+    """A number with its noun, such as "3 rows"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def many(n: int, unit: str) -> str:
     """A number of units in words, such as "12 days"."""
     if n == 1:

@@ -11,6 +11,7 @@ from math import floor, isfinite, log10
 
 from modelkit.drift.effects import largest_move
 from modelkit.drift.row_times import second_text
+from modelkit.drift.units import count_of
 from modelkit.drift.values import Alarm, Effect, FeatureDrift, Performance, SegmentDrift
 
 MOST_NAMED = 4  # features in a sentence
@@ -57,11 +58,6 @@ NOUNS = {"time": "times", "text": "lengths"}
 def name_of(value: Alarm | FeatureDrift) -> str:
     """The feature of an alarm or of findings, with its stratum."""
     return value.feature if value.stratum is None else f"{value.feature} (stratum {value.stratum})"
-
-
-def count_of(n: int, noun: str) -> str:
-    """A number with its noun, such as "3 rows"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -178,7 +174,7 @@ def tests_text(drift: FeatureDrift, kind: str) -> str:
 
 def rests_on(drift: FeatureDrift) -> str:
     """How many rows the p-values are of."""
-    return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
+    return f" of {count_of(drift.compared, 'row')} against {drift.reference_rows:,}"
 
 
 # Where a change is, and what the model is worth.

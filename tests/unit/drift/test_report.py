@@ -173,6 +173,11 @@ def test_what_is_no_report_is_refused(text):
         DriftReport.from_json(text)
 
 
+def test_json_without_a_schema_says_so():
+    with pytest.raises(PackageError, match=r'has no "schema": a record names'):
+        DriftReport.from_json("{}")
+
+
 class Tags(HTMLParser):
     """The elements of a page; fails where they do not nest."""
 
