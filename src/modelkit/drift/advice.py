@@ -1,4 +1,4 @@
-"""Which of units, strata, strides and rows fits a reference: one line, from counts alone.
+"""Which of units, strata, strides and rows fits a reference, in one line, from counts alone.
 
 Rows may be taken as exchangeable only where days and hours differ no more than they would if rows
 had been dealt to them at random: by a chi-square test of the 16 groups of cells of each feature.
@@ -25,7 +25,7 @@ FEWEST_DAYS = 8
 UNLIKELY = 0.001  # the level of all findings about one kind of units
 FEATURES_NAMED = 3  # of features in a line
 
-Advice = tuple[str, bool]  # one line, and whether what was asked for is what it says
+Advice = tuple[str, bool]  # one line, and whether Profile.fit was asked for what it advises
 
 
 def advise(features: Sequence[Feature], cells: Array, sides: Sides, asked: Options) -> str:

@@ -57,7 +57,7 @@ def strange_units(profile: Profile, units: int, rows: int) -> list[DriftCheck]:
 
 
 def _unseen_stratum(profile: Profile, what: str) -> list[DriftCheck]:
-    found = f"{what} of a stratum that the reference does not have; they were not compared"
+    found = f"{what} of a stratum that the reference lacks; they were not compared"
     return [DriftCheck("unseen stratum", str(profile.stratum), found, "none")]
 
 
@@ -65,12 +65,12 @@ def units_left_out(profile: Profile, units: Units) -> list[DriftCheck]:
     """Rows of a stream of units that could not be compared."""
     found = []
     if units.late:
-        late = "came after the unit that they belong to was judged; they were not compared"
+        late = "came after their unit was judged; they were not compared"
         what = f"{count_of(units.late, 'row')} {late}"
         found.append(DriftCheck("late rows", str(profile.time or profile.unit), what, "none"))
     if units.partial:
-        part = f"are of the {units.unit} in which watching began, which is not whole"
-        what = f"{units.partial:,} rows {part}; they were not compared"
+        part = f"of the {units.unit} in which watching began, which is incomplete"
+        what = f"{count_of(units.partial, 'row')} {part}; they were not compared"
         found.append(DriftCheck("unit not whole", str(profile.time), what, "whole units"))
     return found + strange_units(profile, units.uncompared, units.strange)
 
