@@ -150,7 +150,9 @@ def under_way(case: Case, *, counted: bool, failing: bool = True) -> mk.Rollout:
     models = [case.champion, case.candidate]
     if failing:
         models = [Failing(model) for model in models]
-    rollout = mk.Rollout(*models, share=0.05, seed=0, tick=NEVER, alpha=1e-9)
+    rollout = mk.Rollout(
+        *models, policy=mk.RolloutPolicy((mk.RolloutStage(0.05),), alpha=1e-9, tick=NEVER), seed=0
+    )
     if not counted:
         rollout._active.now.value.counters = Uncounted()  # the rest is what it costs
     return rollout
