@@ -4,8 +4,10 @@ import yaml
 
 from modelkit.integrations.grafana import Objectives, alert_rules
 
+USUAL = Objectives()
 
-def rules_of(objectives=Objectives()):
+
+def rules_of(objectives=USUAL):
     return yaml.safe_load(alert_rules(objectives))
 
 
