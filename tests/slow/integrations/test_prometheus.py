@@ -169,7 +169,9 @@ def trying(folder):
             fitted = LinearRegression().fit(X, X[:, 0])
             mk.save(fitted, path, example=X, name="trial", version=version)
             arms.append(mk.Meter(stack.enter_context(mk.load(path))))
-        rollout = mk.Rollout(*arms, share=0.5, guards=[mk.Guard("errors")], seed=0)
+        rollout = mk.Rollout(
+            *arms, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), [mk.Guard("errors")]), seed=0
+        )
         yield stack.enter_context(rollout)
 
 
