@@ -70,8 +70,11 @@ def test_a_deadline_that_is_none(model, deadline):
     ("make", "message"),
     [
         (lambda profile: mk.Detector(profile, alpha="0.1"), "alpha is between 0 and 1; got '0.1'"),
-        (lambda profile: mk.Detector(profile, tolerance="x"), "a tolerance is a number .* got 'x'"),
-        (lambda _: mk.Profile.fit(X[:3]), "X has 1 rows left; a profile needs 50 on each side"),
+        (
+            lambda profile: mk.Detector(profile, tolerance="x"),
+            "a tolerance is a share of rows, .* got 'x'",
+        ),
+        (lambda _: mk.Profile.fit(X[:3]), "X has 1 row left; a profile needs 50 on each side"),
         (
             lambda _: mk.Profile.fit(X, reference=X[["age"]]),
             r"the reference lacks the columns \['income'\]$",

@@ -44,8 +44,10 @@ def parse_record(text: str, schema: str) -> dict[str, Any]:
         raise ValueError("the text has too many lists and objects within each other") from None
     record: dict[str, Any] = plain if isinstance(plain, dict) else {}
     found = record.pop("schema", None)
+    if found is None:
+        raise ValueError(f'it has no "schema": a record names {schema!r} there')
     if found != schema:
-        raise ValueError(f"this is not a record of {schema}, but of {found!r:.80}")
+        raise ValueError(f"this is a record of {found!r:.80}, and not of {schema}")
     return record
 
 

@@ -33,6 +33,7 @@ ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kind
 # several. A change in one stratum is then seen about 5 % later, and one in all of them far sooner.
 TOGETHER = 1 / 4
 DEFAULT_TOLERANCE = 0.03
+LEAST_ALPHA = 1e-9  # a test draws 1 / alpha permutations; with less it would never end
 
 
 @final
@@ -58,6 +59,8 @@ class AlphaShares:
         """The shares of a profile. Raises UsageError for arguments out of range."""
         if not isinstance(alpha, Real) or not 0 < alpha < 1:
             raise UsageError(f"alpha is between 0 and 1; got {alpha!r}")
+        if alpha < LEAST_ALPHA:
+            raise UsageError(f"alpha is at least {LEAST_ALPHA:g}; got {alpha!r}")
         if guarantee not in ("ever", "arl"):
             raise UsageError(f'guarantee is "ever" or "arl", got {guarantee!r}')
         shares = dict(ALPHA_SHARES)

@@ -28,7 +28,7 @@ LONGEST_NAME = 18
 
 
 class Cell(NamedTuple):
-    """The shares of rows in a cell: NaN where they are not known, as without recent rows."""
+    """The shares of rows in a cell; NaN where unknown, as without recent rows."""
 
     label: str
     old: float
@@ -54,8 +54,8 @@ class Cell(NamedTuple):
 def feature_chart(drift: FeatureDrift) -> Markup:
     """The shares of a feature: outlines over ordered cells, or bars for each category.
 
-    Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if
-    it had vanished.
+    A feature that no recent row has shows the reference alone: shares of 0 would look as if it had
+    vanished.
     """
     cells = [Cell(label, old, new if drift.rows else nan) for label, old, new in drift.cells]
     if drift.kind in ("category", "flag"):
@@ -106,7 +106,7 @@ def _above(plot: Plot, cells: Sequence[Cell], top: float) -> Iterator[Markup]:
 
 
 def _edges(labels: Sequence[str]) -> list[tuple[float, str]]:
-    """Some of the edges between cells, for which there is room; the cells' words hold the edges."""
+    """The edges between cells that there is room for, read from the cells' labels: (place, text)."""
     edges = [(float(k), edge) for k, label in enumerate(labels) if (edge := _lower_edge(label))]
     if not edges:
         return [(k + 0.5, html.short(label)) for k, label in enumerate(labels[:4])]

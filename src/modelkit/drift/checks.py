@@ -14,7 +14,7 @@ from modelkit.drift.counts import STRANGE, Tally
 from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
 from modelkit.drift.profile import Profile
-from modelkit.drift.units import many
+from modelkit.drift.units import count_of, many
 from modelkit.drift.values import DriftCheck
 from modelkit.stats.exact import constant_test, rate_test
 from modelkit.stats.tests import holm
@@ -52,12 +52,12 @@ def strange_rows(profile: Profile, strange: int, rows: int) -> list[DriftCheck]:
 
 def strange_units(profile: Profile, units: int, rows: int) -> list[DriftCheck]:
     """Units of a stratum that the reference does not have, and their rows."""
-    what = f"{many(units, str(profile.unit))} ({rows:,} rows)"
+    what = f"{many(units, str(profile.unit))} ({count_of(rows, 'row')})"
     return _unseen_stratum(profile, what) if units else []
 
 
 def _unseen_stratum(profile: Profile, what: str) -> list[DriftCheck]:
-    found = f"{what} of a stratum that the reference does not have; they were not compared"
+    found = f"{what} of a stratum that the reference lacks; they were not compared"
     return [DriftCheck("unseen stratum", str(profile.stratum), found, "none")]
 
 
@@ -65,12 +65,12 @@ def units_left_out(profile: Profile, units: Units) -> list[DriftCheck]:
     """Rows of a stream of units that could not be compared."""
     found = []
     if units.late:
-        late = "came after the unit that they belong to was judged; they were not compared"
-        what = f"{units.late:,} rows {late}"
+        late = "came after their unit was judged; they were not compared"
+        what = f"{count_of(units.late, 'row')} {late}"
         found.append(DriftCheck("late rows", str(profile.time or profile.unit), what, "none"))
     if units.partial:
-        part = f"are of the {units.unit} in which watching began, which is not whole"
-        what = f"{units.partial:,} rows {part}; they were not compared"
+        part = f"of the {units.unit} in which watching began, which is incomplete"
+        what = f"{count_of(units.partial, 'row')} {part}; they were not compared"
         found.append(DriftCheck("unit not whole", str(profile.time), what, "whole units"))
     return found + strange_units(profile, units.uncompared, units.strange)
 
@@ -107,13 +107,13 @@ def _tested(feature: Feature, counts: Array, reference: Array) -> list[DriftChec
         f"a share of {reference[cell] / max(total, 1):.2g}",
         constant_test(counts, reference) if constant else 1.0,
     )
-    asked = {"missing rate": [GONE]}
+    rates = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
-        asked["below the usual range"] = [1]
-        asked["above the usual range"] = [len(feature.edges) + 1]
-        asked["infinite"] = [0, CELLS - 2]
+        rates["below the usual range"] = [1]
+        rates["above the usual range"] = [len(feature.edges) + 1]
+        rates["infinite"] = [0, CELLS - 2]
     tested = [found]
-    for name, cells in asked.items():
+    for name, cells in rates.items():
         here, there = int(counts[cells].sum()), int(reference[cells].sum())
         p = rate_test(here, n, there, total) if here * total > there * n else 1.0
         rate = f"{here / max(n, 1):.2%} of {n:,} rows"

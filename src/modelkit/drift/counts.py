@@ -16,7 +16,7 @@ from modelkit._internal.arrays import Array
 from modelkit.drift import codec
 from modelkit.drift.cells import CELLS
 from modelkit.drift.layout import Rows
-from modelkit.drift.units import UnitRows
+from modelkit.drift.units import UnitRows, count_of
 from modelkit.errors import UsageError
 
 COUNTED_AT_ONCE = 1 << 16  # cells, so that those of many rows stay in cache
@@ -126,7 +126,8 @@ class Tally:
         return Tally.from_bytes, (self.to_bytes(),)
 
     def __repr__(self) -> str:
-        return f"<Tally of {self.rows:,} rows in {len(self.groups)} groups>"
+        groups = count_of(len(self.groups), "group")
+        return f"<Tally of {count_of(self.rows, 'row')} in {groups}>"
 
 
 def _check_whole(tally: Tally) -> None:

@@ -18,8 +18,8 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.row_times import given_seconds
 from modelkit.drift.state import frozen, resume, resume_all
 from modelkit.drift.tracker import Tracker
+from modelkit.drift.units import count_of
 from modelkit.drift.values import Alarm
-from modelkit.drift.words import count_of
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
 
@@ -40,7 +40,8 @@ class Detector:
 
     Args:
         profile: the past.
-        alpha: the probability of a false alarm: ever, over all features and kinds.
+        alpha: the probability of a false alarm: ever, over all features and kinds; at least 1e-9.
+            `test` draws tests / alpha permutations for each feature that differs: a tiny alpha is slow.
         tolerance: the largest change that is not material: of a distribution function, anywhere,
             and, at half the range, of the means of three polynomials of the rank. 0.03 is about
             0.05 standard deviations of a normal variable. Or one for each feature by name, such as

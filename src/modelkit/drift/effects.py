@@ -1,4 +1,4 @@
-"""How far rows are from the reference, or units from those of the reference: sizes with intervals."""
+"""Effect sizes with intervals: how far rows, or whole units, are from the reference."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def row_effects(recent: Array, reference: Array, *, ordered: bool) -> tuple[Effe
     * "ks": the largest distance of the two CDFs at the ends of cells; for ordered cells only.
     * "tv": total variation, the share of rows that would have to change.
 
-    Intervals are from 300 draws of two multinomials, by a generator with a seed of its own, so that
-    a report is the same whenever it is asked for. The upper end is the 97.5 % percentile of the
-    bootstrap. Below, a percentile would not do: each of these is positive between any two samples,
-    so an interval of percentiles never holds 0, even where nothing changed. Each is a norm of the
-    difference, so the lower end is the value less the 95 % quantile of the distance between two
-    samples of the pooled rows.
+    The intervals come from 300 draws of two multinomials, with a fixed seed: two reports on the same
+    counts agree. The upper end is the 97.5 % percentile of the bootstrap. A percentile would not do
+    for the lower end: the distance between two samples is always positive, so the interval would
+    never hold 0, even where nothing changed. Each distance is a norm of the difference, so the lower
+    end is the value less the 95 % quantile of the distance between two samples of the pooled rows.
     """
     if not recent.any() or not reference.any():
         return ()
@@ -67,7 +66,7 @@ def tv(p: Array, q: Array) -> Array:
 
 
 def _distances(*, ordered: bool) -> list[tuple[str, Callable[[Array, Array], Array]]]:
-    """The distances that are measured, the first of them for alarms."""
+    """The distances by name; alarms show the first."""
     return [("ks", ks), ("tv", tv)] if ordered else [("tv", tv)]
 
 
@@ -77,7 +76,7 @@ def _distances(*, ordered: bool) -> list[tuple[str, Callable[[Array, Array], Arr
 def unit_effects(
     units: ReferenceUnits | None, feature: Feature, j: int, recent: Array, strata: Sequence[int]
 ) -> Callable[[], tuple[Effect, ...]] | None:
-    """What measures effect sizes between the mean of recent units and that of the reference's.
+    """A function that measures the effect sizes between the mean recent unit and the mean reference unit.
 
     None without values, and where the reference has none in one of the strata.
 
@@ -104,10 +103,10 @@ def _unit_effects(
 ) -> tuple[Effect, ...]:
     """Effect sizes of units (k, 16), each beside units of the reference (m, 16) in its stratum.
 
-    The interval is the value less, and plus, a distance that 95 % of as many units of the reference
-    keep from their mean: it has the differences between units in it, which are more than those
-    between rows. As a distance is never more than the sum of two others, it covers where recent
-    units vary as the reference does.
+    The interval is the value plus and minus a distance: 95 % of draws of as many reference units are
+    no further than that from their mean. So it accounts for differences between units, which exceed
+    those between rows. By the triangle inequality it covers where recent units vary as the reference
+    does.
     """
     shares = reference / FULL_SHARE
     known = reference.any(axis=1)
@@ -132,7 +131,7 @@ def _unit_effects(
 class Move(NamedTuple):
     """The rows that moved most, and their shares in the reference and in some rows.
 
-    They are those of the cell `label`, or all up to the value `label` where `until`.
+    `label` names their cell; where `until`, it is their largest value.
     """
 
     label: str
@@ -142,15 +141,15 @@ class Move(NamedTuple):
 
     @property
     def size(self) -> float:
-        """The difference of the shares, but for rounding."""
+        """The difference of the shares, rounded."""
         return round(abs(self.new - self.old), 6)
 
 
 def largest_move(drift: FeatureDrift) -> Move | None:
     """The rows whose share moved most.
 
-    For ordered values these are all rows up to the upper end of some cell, for others one category;
-    or the missing ones. None without recent rows, or where a share is not known.
+    They are the missing ones, one category, or of ordered values all up to the upper end of a cell.
+    None without recent rows, or where a share is not known.
     """
     if not drift.rows or not all(isfinite(old) and isfinite(new) for _, old, new in drift.cells):
         return None

@@ -31,12 +31,12 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.segments import latest_of, segment_drifts
 from modelkit.drift.sequence import Crossing, Sequence, anytime_p
 from modelkit.drift.tracker import Tracker
-from modelkit.drift.units import many, unit_name
+from modelkit.drift.units import count_of, many, unit_name
 from modelkit.drift.values import DriftCheck, Effect, FeatureDrift, Performance
 from modelkit.stats.evidence import Guarantee
 from modelkit.stats.ranks import expected_area
 
-OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
+OUTSIDE = 0.05  # of the recent rows; where more are, label-free estimates are unreliable
 NOT_MERGED = "changed, performance and labels need one sequence, and are not merged"
 
 
@@ -115,7 +115,9 @@ def strata_beside(
 
 # A stream.
 
-Seen = tuple[list[Compared], list[DriftCheck], list[str]]  # and what limits the guarantee, in words
+Seen = tuple[
+    list[Compared], list[DriftCheck], list[str]
+]  # the sides, checks and limits of a stream
 
 
 def of_stream(tracker: Tracker) -> DriftReport:
@@ -170,9 +172,9 @@ def _of_rows(tracker: Tracker) -> Seen:
     skipped = _skipped(tracker)
     if skipped:
         limits.append(
-            f"a Monitor: of {tracker.rows + skipped:,} rows, {tracker.rows:,} were looked at, as many as "
-            "its budget allows and 64 of each larger call, for alarms, p-values and the recent "
-            "rows; checks and the history are of all rows"
+            f"the Monitor compared {tracker.rows:,} of {tracker.rows + skipped:,} rows: as many as its "
+            "budget allows, and 64 of each larger call. Alarms, p-values and recent rows come from "
+            "these; checks and the history count all rows"
         )
     return sides, found, limits
 
@@ -242,7 +244,7 @@ def _progress(units: Units) -> list[str]:
     said = [f"{many(units.sequence.blocks, units.unit)} judged{last}"]
     if units.open_rows and units.open_key is not None:
         name = unit_name(units.unit, units.open_key)
-        said.append(f"{units.open_rows:,} rows of {name} wait until it is complete")
+        said.append(f"{name} is open, with {count_of(units.open_rows, 'row')} so far")
     return said
 
 
@@ -265,13 +267,13 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
         alarms += [first.alarm(s, crossing) for crossing in crossed]
         found += checks.unseen(profile.features, totals)
-    found += checks.strange_rows(profile, sum(own.strangers for own in trackers), rows)
+    found += checks.strange_rows(profile, sum(tracker.strangers for tracker in trackers), rows)
     return DriftReport(
         kind="stream",
         rows=rows,
         reference_rows=profile.rows,
         alpha=first.alpha,
-        guarantee=f"of the mean of {len(trackers)} workers' evidence, read once: {first.terms.promise}",
+        guarantee=f"for the mean evidence of {len(trackers)} workers, read once: {first.terms.promise}",
         assumptions=(*profile.assumptions(), NOT_MERGED),
         alarms=tuple(alarms),
         features=all_drifts(sides),
@@ -306,7 +308,7 @@ def performance_of(
     answers: Mapping[str, Array],
     losses: Losses | None = None,
 ) -> Performance | None:
-    """The loss of labelled rows, and what an estimate lets one expect; the AUC needs the answers."""
+    """The loss of labelled rows, and estimates without labels; the AUC needs the answers."""
     baseline, calibration = profile.baseline, profile.calibration
     if losses is None and estimate is None:
         return None
@@ -326,7 +328,7 @@ def performance_of(
         scores = scores_of(answers["probabilities"])
         rates["auc"] = expected_area(scores, calibration.probabilities(scores)[:, 1])
     outside = estimate.outside / estimate.rows
-    reason = f"{outside:.0%} of the probabilities are beyond the reference's"
+    reason = f"{outside:.0%} of the probabilities lie beyond the reference's"
     return replace(
         found,
         estimated=estimated | {name: (value, nan, nan) for name, value in rates.items()},

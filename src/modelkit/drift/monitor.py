@@ -190,10 +190,10 @@ class Monitor(Wrapper):
         intake, tracker = self._intake, self._intake.tracker
         with intake.caught_up():
             intake.since = tracker.now()
-            own = codec.freeze(intake, {})
+            of_monitor = codec.freeze(intake, {})
             packed = frozen(tracker)
         tracker.outbox.send()
-        return packed(monitor=own)
+        return packed(monitor=of_monitor)
 
     @staticmethod
     def resume(
@@ -226,15 +226,15 @@ class Monitor(Wrapper):
         """
         past = watched_profile(model, profile, budget)
         tracker, about = resume(past, state, clock, on_alarm)
-        own = about.get("monitor")
-        if own is None:
+        of_monitor = about.get("monitor")
+        if of_monitor is None:
             raise PackageError(
                 "this is the state of a Detector, which does not say how many rows a Monitor had "
                 "served: pass the bytes of monitor.state()"
             )
         intake = Intake(model, tracker, budget)
         with codec.reading("state of a Monitor"):
-            codec.thaw(intake, own, {})
+            codec.thaw(intake, of_monitor, {})
         if tracker.profile.unit in PERIODS:
             tracker.of_units().go_on(intake.since, tracker.now())
         monitor = Monitor.__new__(Monitor)

@@ -181,7 +181,7 @@ def leave_out(cells: Array, rows: Array, j: int, kept: slice) -> None:
 
 
 def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:
-    """What the smallest of the references counts (strata, d, 67) is, in words; None from 5,000."""
+    """The smallest reference among counts (strata, d, 67), in words; None if all have 5,000 rows."""
     rows = counts.sum(axis=2)
     fewest = int(rows.min())
     if fewest >= ENOUGH_ROWS:
@@ -189,11 +189,8 @@ def smallest_text(features: Sequence[Feature], counts: Array) -> str | None:
     feature = features[int(rows.min(axis=0).argmin())]
     of = ""
     if feature.stride > 1:
-        of = f" ({feature.name!r}, of which every {feature.stride}th row is used)"
-    return (
-        f"reference of {fewest:,} rows where it is smallest{of}: small changes take 5,000 to be "
-        "noticed"
-    )
+        of = f" ({feature.name!r} uses one row in {feature.stride})"
+    return f"the smallest reference has {fewest:,} rows{of}: noticing small changes takes 5,000"
 
 
 def sparse_text(features: Sequence[Feature], counts: Array) -> str | None:
@@ -202,7 +199,7 @@ def sparse_text(features: Sequence[Feature], counts: Array) -> str | None:
     found = []
     for feature, left in zip(features, rows, strict=True):
         if feature.stride > 1 and left < FEWEST_LEFT:
-            found.append(f"{feature.name!r} {left:,} (every {feature.stride}th)")
+            found.append(f"{feature.name!r} {left:,} (one in {feature.stride})")
     if not found:
         return None
     named = ", ".join(found[:FEATURES_NAMED])
@@ -225,5 +222,5 @@ def dependence_text(apart: int, *, ordered: bool) -> str:
         return "reference in the order of time: no dependence between neighbouring rows was found"
     return (
         "reference in no known order: dependence between rows was not looked for (ordered=True "
-        "does)"
+        "looks for it)"
     )

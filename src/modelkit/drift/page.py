@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from modelkit.drift import charts, words
+from modelkit.drift.units import count_of
 from modelkit.drift.values import (
     Acknowledgement,
     Alarm,
@@ -63,7 +64,7 @@ def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> Markup:
         name = element("b", words.name_of(alarm))
         how_sure = element("span", evidence, class_="soft")
         items.append(joined(name, " ", words.alarm_text(alarm, kind), " ", how_sure))
-    return part(words.count_of(len(alarms), "alarm"), bullets(items))
+    return part(count_of(len(alarms), "alarm"), bullets(items))
 
 
 def where_part(segments: Sequence[SegmentDrift], alpha: float) -> Markup:
@@ -139,7 +140,7 @@ def _feature_section(drift: FeatureDrift, kind: str, alarm: Alarm | None) -> Mar
     title = words.name_of(drift)
     if alarm is not None:
         title = joined(title, " ", element("span", "alarm", class_="tag"))
-    rows = words.count_of(drift.rows, "recent row") if drift.rows else "no recent row has it"
+    rows = count_of(drift.rows, "recent row") if drift.rows else "no recent row has it"
     tests = words.tests_of(drift)
     about = f"{drift.kind}, {rows}" + (f"; p-values{words.rests_on(drift)}" if tests else "")
     facts = {name: f"{words.odds(p)} (p {words.p_value(p)})" for name, p in tests.items()}

@@ -153,7 +153,7 @@ class Profile(Reference):
                 go together, or a tally that was counted by another profile.
             SignatureError: for rows that cannot be read.
         """
-        asked = Options(
+        options = Options(
             model,
             scores,
             labels,
@@ -169,11 +169,11 @@ class Profile(Reference):
             seed,
         )
         if isinstance(reference, Tally):
-            check_tallied(asked)
-            return Profile(**fit.of_rows(X, None, asked))._counted(reference, asked)
-        return Profile(**fit.of_rows(X, reference, asked))
+            check_tallied(options)
+            return Profile(**fit.of_rows(X, None, options))._counted(reference, options)
+        return Profile(**fit.of_rows(X, reference, options))
 
-    def _counted(self, tally: Tally, asked: Options) -> Profile:
+    def _counted(self, tally: Tally, options: Options) -> Profile:
         """The profile with the counts of a tally in place of its reference's."""
         if tally.profile != self.digest:
             raise UsageError(
@@ -190,7 +190,7 @@ class Profile(Reference):
             raise UsageError("the tally lacks the model's answers: give them to tally() as scores")
         counts = np.zeros_like(self.counts)
         np.add.at(counts, [stratum for _, stratum in tally.groups], tally.counts)
-        units = None if self.unit is None else fit.units_of_tally(tally, self.features, asked)
+        units = None if self.unit is None else fit.units_of_tally(tally, self.features, options)
         return replace(self, counts=counts, rows=tally.rows, units=units, advice="")
 
     @cached_property

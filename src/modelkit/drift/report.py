@@ -16,6 +16,7 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import from_record, to_record
 from modelkit.drift import page, words
+from modelkit.drift.units import count_of
 from modelkit.drift.values import (
     Acknowledgement,
     Alarm,
@@ -86,11 +87,11 @@ class DriftReport:
     __repr__ = fields.brief
 
     def _title(self) -> str:
-        alarms = words.count_of(len(self.alarms), "alarm") if self.alarms else "no alarm"
+        alarms = count_of(len(self.alarms), "alarm") if self.alarms else "no alarm"
         return f"Drift of a {self.kind}, {alarms}"
 
     def _compared(self) -> str:
-        rows = words.count_of(self.rows, "row")
+        rows = count_of(self.rows, "row")
         if self.skipped:
             rows += f" ({self.skipped:,} more left out by the row budget)"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"

@@ -59,8 +59,8 @@ class Trail:
         if not self.kept:
             return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
         kept, before, times = np.array(self.kept).T
-        whole = np.rint(np.interp(blocks, kept, before)).astype(np.int64)
-        return whole, np.interp(blocks, kept, times)
+        members = np.rint(np.interp(blocks, kept, before)).astype(np.int64)
+        return members, np.interp(blocks, kept, times)
 
 
 @dataclass(frozen=True)
@@ -340,14 +340,12 @@ def places_of(first: int, times: Array) -> Array:
     return places
 
 
-def in_turn(parts: Many[Ranked | None]) -> Ranked | None:
-    """The blocks of rows of several sequences, as they ended; None where there are none."""
-    whole = [part for part in parts if part is not None]
-    if not whole:
+def merged(parts: Many[Ranked | None]) -> Ranked | None:
+    """The blocks of several sequences as one, in the order in which they ended; None without any."""
+    ranked = [part for part in parts if part is not None]
+    if not ranked:
         return None
-    slots, kept, values, ends = (
-        np.concatenate(own)
-        for own in zip(*((part.slots["changed"], *part[1:]) for part in whole), strict=True)
-    )
+    fields = zip(*((part.slots["changed"], *part[1:]) for part in ranked), strict=True)
+    slots, kept, values, ends = map(np.concatenate, fields)
     order = np.argsort(ends[:, 0], kind="stable")
     return Ranked({"changed": slots[order]}, kept[order], values[order], ends[order])

@@ -32,9 +32,9 @@ from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
 from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.row_times import told_second
+from modelkit.drift.row_times import clock_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
+from modelkit.drift.sequence import Crossing, Sequence, merged, places_of
 from modelkit.drift.values import Acknowledgement, Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
@@ -122,9 +122,9 @@ class Tracker:
     def _begin_rows(self, shares: AlphaShares, seeds: Many[np.random.SeedSequence]) -> None:
         profile = self.profile
         self.units = units_of(profile, shares, seeds[0])
-        kept = seeds if self.units is None else ()
-        self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(kept)]
-        self._thinnings = [Thinning(profile.features, own) for own in kept]
+        of_strata = seeds if self.units is None else ()
+        self._streams = [sequence_of(profile, s, shares, seed) for s, seed in enumerate(of_strata)]
+        self._thinnings = [Thinning(profile.features, seed) for seed in of_strata]
         self.together = sequence_together(shares)
 
     # One lock for all that changes, which signal handlers and forks do not break.
@@ -187,7 +187,7 @@ class Tracker:
 
     def now(self) -> float:
         """The time by the clock. Raises UsageError for anything but a time."""
-        return told_second(self.clock())
+        return clock_second(self.clock())
 
     def streams(self) -> list[tuple[str | None, Sequence]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
@@ -269,7 +269,7 @@ class Tracker:
             member = slice(None) if strata is None else strata == s
             ranked.append(stream.rank(cells[member], places[member]))
         if self.together is not None:
-            blocks = in_turn(ranked)
+            blocks = merged(ranked)
             if blocks is not None:
                 self.together.take(blocks)
         if strata is not None:
@@ -293,7 +293,7 @@ class Tracker:
     def judge(self) -> list[Alarm]:
         """Judge one of the units that are complete; returns the new alarms."""
         units = self.of_units()
-        new = [unit_alarm(self.profile, units, own, self.terms) for own in units.judge()]
+        new = [unit_alarm(self.profile, units, crossing, self.terms) for crossing in units.judge()]
         self._keep(new)
         return new
 
@@ -330,8 +330,8 @@ class Tracker:
         elif self.together is None:
             self._streams[0].open_again(j)
         elif stratum is not None:
-            own = self._streams[self.profile.strata.index(stratum)]
-            if own.open_again(j):  # from now on its rows are ranked among themselves
+            stream = self._streams[self.profile.strata.index(stratum)]
+            if stream.open_again(j):  # from now on its rows are ranked among themselves
                 self.together.close(j)
 
     def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:

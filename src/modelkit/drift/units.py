@@ -213,6 +213,11 @@ def unit_name(unit: str, key: int | str) -> str:
     return f"{unit} {key}"
 
 
+def count_of(n: int, noun: str) -> str:
+    """A number with its noun, such as "3 rows"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def many(n: int, unit: str) -> str:
     """A number of units in words, such as "12 days"."""
     if n == 1:
@@ -227,16 +232,16 @@ def plural(unit: str) -> str:
 
 
 def units_text(found: int, kept: int, unit: str) -> list[str]:
-    """What there is to say of the units of a reference, in words."""
+    """How the units of a reference are compared, and whether they are few, in words."""
     which = "all" if kept == found else f"a random {kept:,} of them"
     whole = (
-        f"{plural(unit)} are compared as wholes: {many(found, unit)} of the reference, {which} kept; "
-        "nothing is assumed of the rows within one"
+        f"{plural(unit)} are compared as wholes: the reference has {many(found, unit)}, {which} kept; "
+        "the rows within one may depend on each other"
     )
     said = [whole]
     if kept < LEAST_UNITS:
         said.append(
-            f"{many(kept, unit)} of the reference are few: one {unit} alone has no p-value below "
-            f"{1 / (kept + 1):.2g}, and only large changes that last are found"
+            f"{many(kept, unit)} are few for a reference: one {unit} alone has no p-value below "
+            f"{1 / (kept + 1):.2g}, and only large, lasting changes are found"
         )
     return said

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from modelkit._internal import fields
 from modelkit.drift.row_times import second_text
+from modelkit.drift.units import count_of
 
 AlarmKind = Literal["changed", "material", "performance"]
 
@@ -112,7 +113,7 @@ class Alarm:
         again = " again" if self.again else ""
         about = f"{self.kind}{again} {when}{since}"
         if self.unit is None and self.rows is not None and self.rows < self.row:
-            about = f"{about} ({self.rows:,} rows looked at)"
+            about = f"{about} ({count_of(self.rows, 'row')} looked at)"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
 
 
@@ -197,7 +198,7 @@ class SegmentDrift:
 
     def __str__(self) -> str:
         where = f"{self.feature} in {self.by} {self.segment}"
-        return f"{where}: p {self.p:.2g}, {self.rows:,} rows, {self.effect}"
+        return f"{where}: p {self.p:.2g}, {count_of(self.rows, 'row')}, {self.effect}"
 
 
 @dataclass(frozen=True)

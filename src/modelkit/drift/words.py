@@ -11,20 +11,21 @@ from math import floor, isfinite, log10
 
 from modelkit.drift.effects import largest_move
 from modelkit.drift.row_times import second_text
+from modelkit.drift.units import count_of
 from modelkit.drift.values import Alarm, Effect, FeatureDrift, Performance, SegmentDrift
 
 MOST_NAMED = 4  # features in a sentence
 USUAL = 0.5  # above it the odds say nothing
 CERTAIN = 1e-6  # below it the odds are not counted any more
 CHANGES_AGAIN = {
-    "changed": "is no longer like its rows since the alarm before was acknowledged",
-    "material": "differs from the reference by more than the alarm before showed",
-    "performance": "shows that the model has become worse than the alarm before showed",
+    "changed": "has changed again since its last alarm was acknowledged",
+    "material": "differs from the reference by more than its last alarm showed",
+    "performance": "shows that the model is worse than the last alarm showed",
 }
 CHANGES = {
     "changed": "is no longer like the reference",
     "material": "differs from the reference by more than the tolerance",
-    "performance": "shows that the model has become worse, by more than the tolerance",
+    "performance": "shows that the model is worse, by more than the tolerance",
 }
 SERIOUS = ("performance", "material", "changed")  # the most serious first
 FIND_OUT = (
@@ -57,11 +58,6 @@ NOUNS = {"time": "times", "text": "lengths"}
 def name_of(value: Alarm | FeatureDrift) -> str:
     """The feature of an alarm or of findings, with its stratum."""
     return value.feature if value.stratum is None else f"{value.feature} (stratum {value.stratum})"
-
-
-def count_of(n: int, noun: str) -> str:
-    """A number with its noun, such as "3 rows"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -163,7 +159,7 @@ def tests_of(drift: FeatureDrift) -> dict[str, float]:
 def tests_text(drift: FeatureDrift, kind: str) -> str:
     """The p-values of a feature in a line.
 
-    It says where no recent row has it, as an output that nobody asked for.
+    They also say that no recent row has the feature, such as an output that no call asked for.
     """
     tests = tests_of(drift)
     result = "not tested"
@@ -177,8 +173,8 @@ def tests_text(drift: FeatureDrift, kind: str) -> str:
 
 
 def rests_on(drift: FeatureDrift) -> str:
-    """How many rows the p-values are of."""
-    return f" of {drift.compared:,} rows against {drift.reference_rows:,}"
+    """The numbers of rows behind the p-values."""
+    return f" of {count_of(drift.compared, 'row')} against {drift.reference_rows:,}"
 
 
 # Where a change is, and what the model is worth.
@@ -188,16 +184,16 @@ def segments_text(group: Sequence[SegmentDrift], alpha: float) -> str:
     """In which segments of one column a feature has changed."""
     feature, by = group[0].feature, group[0].by
     names = [drift.segment for drift in group]
-    hit = [drift.segment for drift in group if drift.p <= alpha]
-    if not hit:
+    moved = [drift.segment for drift in group if drift.p <= alpha]
+    if not moved:
         return (
-            f"{feature} has changed in no segment of {by} by itself: the mix of segments may have, "
-            "or each has too few rows"
+            f"no single segment of {by} shows a change in {feature}: the mix of segments may have "
+            "changed, or each segment has too few rows"
         )
-    if len(hit) == len(names):
+    if len(moved) == len(names):
         return f"{feature} has changed in every segment of {by}"
-    rest = count_of(len(names) - len(hit), "other")
-    return f"{feature} has changed in {by} {listed(hit)}; nothing shows in {rest}"
+    rest = count_of(len(names) - len(moved), "other")
+    return f"{feature} has changed in {by} {listed(moved)}, and not visibly in {rest}"
 
 
 def grouped(segments: Sequence[SegmentDrift]) -> list[list[SegmentDrift]]:
@@ -218,7 +214,7 @@ def performance_texts(performance: Performance) -> Iterator[str]:
         named = name if name == "accuracy" else f"{name}{of_class}"
         yield f"estimated {Effect(named, *values)} without labels"
     if performance.unsupported is not None:
-        yield f"estimates not to be relied on: {performance.unsupported}"
+        yield f"do not rely on the estimates: {performance.unsupported}"
 
 
 # The first sentence, and what to do.
@@ -227,7 +223,7 @@ def performance_texts(performance: Performance) -> Iterator[str]:
 def headline(
     alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str, rows: int, alpha: float
 ) -> str:
-    """What changed, since when and by how much; or that there is no alarm.
+    """What changed, since when and by how much; without an alarm, what the rows show.
 
     `features` are in the order of their rank.
     """
@@ -235,13 +231,13 @@ def headline(
         return _alarms_sentence(alarms, features, kind)
     counted = count_of(rows, "row")
     if kind != "span":
-        nothing = f"Nothing in {counted} shows that they differ from before."
-        return f"No alarm. {nothing if rows else 'No rows have come yet.'}"
+        calm = f"{counted} show no difference from the reference."
+        return f"No alarm. {calm if rows else 'No rows have come yet.'}"
     differ = _differing(features, alpha)
     if differ is None:
         return f"{NO_ALARM}. Its {counted} are described, not tested."
     if not differ:
-        return f"{NO_ALARM}. Nothing in its {counted} shows that they differ from before."
+        return f"{NO_ALARM}. Its {counted} show no difference from the reference."
     names = listed([*map(name_of, differ)])
     verb = "differs" if len(differ) == 1 else "differ"
     return f"{NO_ALARM}, but {names} {verb} from the reference in its {counted}."
@@ -249,15 +245,15 @@ def headline(
 
 def _alarms_sentence(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
     first = _most_serious(alarms, features)
-    drift = next((own for own in features if name_of(own) == name_of(first)), None)
+    drift = next((each for each in features if name_of(each) == name_of(first)), None)
     what = f"{name_of(first)} {change_text(first)}"
     if first.kind == "performance":
-        than = "than the alarm before showed" if first.again else "by more than the tolerance"
-        what = f"The model has become worse, {than}"
+        than = " than its last alarm showed" if first.again else ", by more than the tolerance"
+        what = f"The model is worse{than}"
     since = "" if kind == "batch" else f", since {since_text(first)}"
     sentences = [f"{what}{since}: {_how_much(first, drift, kind)}."]
     if kind == "stream" and drift is not None and _is_over(drift):
-        sentences.append("Its latest rows show no difference any more.")
+        sentences.append("Its latest rows no longer differ.")
     others = [name for name in dict.fromkeys(map(name_of, alarms)) if name != name_of(first)]
     if others:
         verb = "has" if len(others) == 1 else "have"
@@ -287,23 +283,22 @@ def _is_over(drift: FeatureDrift) -> bool:
 def _how_much(alarm: Alarm, drift: FeatureDrift | None, kind: str) -> str:
     """How far the feature of an alarm is from the reference now, in shares of rows if known."""
     if alarm.effect is not None and alarm.kind == "performance":
-        loss = f"the mean loss is {alarm.effect.value:.3g}"
-        labels = "" if alarm.rows is None else count_of(alarm.rows, "labelled row")
-        return f"{loss} of the {labels} until then" if labels else loss
+        rows = "" if alarm.rows is None else f" of {count_of(alarm.rows, 'labelled row')}"
+        return f"the mean loss{rows} is {alarm.effect.value:.3g}"
     move = None if drift is None else move_text(drift, kind)
     if move is not None:
         return move
-    return "by how much is not known" if alarm.effect is None else f"{alarm.effect} at the alarm"
+    return "the size is unknown" if alarm.effect is None else f"{alarm.effect} at the alarm"
 
 
 def _differing(features: Sequence[FeatureDrift], alpha: float) -> list[FeatureDrift] | None:
-    """The features that differ by the tests of a span; None without tests."""
-    tested = [(own, own.p_changed) for own in features if own.p_changed is not None]
-    return [own for own, p in tested if p <= alpha] if tested else None
+    """The features whose p-value is at most alpha; None without tests."""
+    tested = [(drift, drift.p_changed) for drift in features if drift.p_changed is not None]
+    return [drift for drift, p in tested if p <= alpha] if tested else None
 
 
 def is_calm(features: Sequence[FeatureDrift], kind: str, alpha: float) -> bool:
-    """Whether rows without an alarm are like the reference; those of a span may have had theirs."""
+    """Whether rows without an alarm are like the reference; the alarm of a span may have come before it."""
     return kind != "span" or _differing(features, alpha) == []
 
 
@@ -316,18 +311,18 @@ def advice(
         first = _most_serious(alarms, ())
         steps = ADVICE[first.kind]
         if first.unit is not None and first.kind == "changed":
-            steps = f"Look at its size, for small changes are found too. If it matters: {FIND_OUT}"
+            steps = f"Look at its size first: small changes raise an alarm too. If it matters: {FIND_OUT}"
         return f"What to do: {steps}" + (f" Begin with {counted} below." if checks else "")
     if not is_calm(features, kind, alpha):
         return (
-            "What to do: read the report of the whole stream. Its alarm may have come before this "
-            "span, and of one change there is one alarm of each kind."
+            "What to do: read the report of the whole stream. The alarm may have come before this "
+            "span, because a change raises each kind of alarm once."
         )
     if not checks:
-        return "Nothing needs to be done. That does not prove that nothing changed."
+        return "There is nothing to do. This does not prove that nothing changed."
     return (
-        f"Read {counted} below: they raise no alarm, and may matter. No alarm does not prove that "
-        "nothing changed."
+        f"Read {counted} below: a check raises no alarm, but may matter. A report without an alarm "
+        "does not prove that nothing changed."
     )
 
 
@@ -335,7 +330,7 @@ def advice(
 
 
 def move_text(drift: FeatureDrift, kind: str) -> str | None:
-    """The rows whose share moved most, in words, and of which rows; None where it is not known.
+    """The values whose share of the rows moved most, in words; None where no share is known.
 
     Shares have as many digits as they need.
     """

@@ -267,6 +267,8 @@ def test_a_reference_of_other_columns_is_refused(profile):
         detector.rebase(profile, "")
     with pytest.raises(UsageError, match="alpha is between 0 and 1"):
         detector.rebase(profile, "why not", alpha=2)
+    with pytest.raises(UsageError, match="alpha is at least 1e-09; got 5e-324"):
+        detector.rebase(profile, "why not", alpha=5e-324)
     assert detector.profile is profile
     detector.update(rows(10, 3))
     assert detector.rows == 10

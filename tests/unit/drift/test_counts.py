@@ -162,6 +162,7 @@ def test_a_tally_is_small_and_no_rows_are_none():
     none = profile.tally(batch[:0])
     assert none.rows == 0
     assert none + tally == tally
+    assert repr(profile.tally(batch[:1])) == "<Tally of 1 row in 1 group>"
     with pytest.raises(UsageError, match="no rows to test"):
         mk.Detector(profile).test(none)
 

@@ -67,9 +67,7 @@ def test_the_most_serious_alarm_comes_first_and_the_others_are_named():
         ALARM, kind="performance", feature="loss", effect=Effect("mean loss", 0.3, 0.2, 0.4)
     )
     said = sentence(ALARM, worse)
-    assert said.startswith(
-        "The model has become worse, by more than the tolerance, since about row 100"
-    )
+    assert said.startswith("The model is worse, by more than the tolerance, since about row 100")
     assert "the mean loss is 0.3." in said
 
 
@@ -110,7 +108,7 @@ def test_an_alarm_that_is_over_comes_after_others_and_the_latest_of_a_feature_fi
     assert sentence(over, ALARM, features=(calm, FEATURE)).startswith("fare is no longer")
     again = replace(ALARM, began=300, again=True)
     assert sentence(ALARM, again).startswith(
-        "fare is no longer like its rows since the alarm before was acknowledged, since about row 300"
+        "fare has changed again since its last alarm was acknowledged, since about row 300"
     )
 
 
@@ -190,13 +188,13 @@ def test_a_tested_week_names_what_differs_though_its_alarm_came_before():
         for back in (3, 2, 1)
     )
     assert first.headline() == (
-        "No alarm was raised in this span. Nothing in its 2,000 rows shows that they differ from before."
+        "No alarm was raised in this span. Its 2,000 rows show no difference from the reference."
     )
     assert not last.alarms
     assert last.headline().startswith(
         "No alarm was raised in this span, but x differs from the reference in its 2,000 rows."
     )
-    assert "Nothing needs to be done" not in last.to_html()
+    assert "There is nothing to do" not in last.to_html()
 
 
 def test_a_report_without_rows_claims_nothing_about_them(small):

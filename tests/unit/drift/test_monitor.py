@@ -538,4 +538,4 @@ def test_rows_that_a_budget_leaves_out_are_reported(profile):
     report = watched.detector.report()
     assert report.rows + report.skipped == watched.served == 640
     assert report.skipped > 0
-    assert f"of 640 rows, {report.rows} were looked at" in report.assumptions[-1]
+    assert f"compared {report.rows} of 640 rows:" in report.assumptions[-1]

@@ -68,6 +68,10 @@ def test_what_counts_alone_cannot_give_is_refused():
     ):
         with pytest.raises(UsageError, match=why):
             Profile.fit(X, reference=tally, **given)
+    with pytest.raises(UsageError, match=r"several tallies: pass Tally.total\(reference\)"):
+        Profile.fit(X, reference=[tally, tally])
+    with pytest.raises(UsageError, match="several tables: concatenate them, or pass unit='batch'"):
+        Profile.fit(X, reference=[pd.DataFrame(held)] * 2)
     few = alone.tally({name: values[:49] for name, values in held.items()})
     with pytest.raises(UsageError, match="49 rows left"):
         Profile.fit(X, reference=few)

@@ -173,6 +173,11 @@ def test_what_is_no_report_is_refused(text):
         DriftReport.from_json(text)
 
 
+def test_json_without_a_schema_says_so():
+    with pytest.raises(PackageError, match=r'has no "schema": a record names'):
+        DriftReport.from_json("{}")
+
+
 class Tags(HTMLParser):
     """The elements of a page; fails where they do not nest."""
 
@@ -237,7 +242,7 @@ def test_the_page_says_what_was_found():
         "p 1e-09, level 0.0001", "own words", "7 more left out by the row budget",
         "at most 0.01, ever", "no strata", "mean loss 0.200 [0.150, 0.250] of 200 labelled rows", "0.100 [0.090, 0.110]",
         "0.800 [0.700, 0.900]",
-        "not to be relied on: outside", "missing rate", "fewer than 1 in 1,000,000 (p 1e-09)", "1 in 4 (p 0.25)",
+        "do not rely on the estimates: outside", "missing rate", "fewer than 1 in 1,000,000 (p 1e-09)", "1 in 4 (p 0.25)",
         "1 %, recent 5 %", "about row 812", "50 %, 90 %", "share of alpha", "The words on this page",
     ):  # fmt: skip
         assert text in words, text

@@ -108,10 +108,10 @@ def test_a_stride_that_leaves_few_rows_is_told_of_by_the_columns_name(sensor):
         profile = mk.Profile.fit(train, reference=held, ordered=True)
     (event,) = heard
     left = int(profile.counts[0, 0].sum())
-    assert f"'level' {left} (every {stride_of(profile, 'level')}th)" in event.advice
+    assert f"'level' {left} (one in {stride_of(profile, 'level')})" in event.advice
     assert "noise" not in event.advice
     said = profile.assumptions()
-    assert any(f"reference of {left} rows where it is smallest ('level'" in line for line in said)
+    assert any(f"the smallest reference has {left} rows ('level'" in line for line in said)
     with hearing(mk.events.Advised) as more:
         mk.Profile.fit({"noise": train["noise"]}, reference={"noise": held["noise"]}, ordered=True)
     assert more == []

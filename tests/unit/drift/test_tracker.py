@@ -136,7 +136,7 @@ def test_an_acknowledged_change_is_told_again_where_rows_leave_it():
     assert (more.kind, more.again) == ("changed", True)
     assert str(more).startswith("x: changed again at row ")
     assert more.level < first[0].level
-    assert "like its rows since the alarm before was acknowledged" in detector.report().to_html()
+    assert "has changed again since its last alarm was acknowledged" in detector.report().to_html()
 
 
 def test_the_size_of_an_alarm_is_measured_when_somebody_looks_at_it():

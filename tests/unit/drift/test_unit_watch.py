@@ -134,7 +134,7 @@ def test_rows_that_come_too_late_are_counted_and_said(profile):
     detector.update(days(1, 5, 3, unit))
     assert detector.rows == 7 * PER_DAY
     (check,) = [check for check in detector.report().checks if check.name == "late rows"]
-    assert f"{5 * PER_DAY} rows came after the unit that they belong to was judged" in check.found
+    assert f"{5 * PER_DAY} rows came after their unit was judged" in check.found
 
 
 # Clocks.

@@ -79,7 +79,7 @@ def test_what_is_no_record_is_refused(text):
 def test_a_record_of_another_format_is_named(mixed):
     plain = json.loads(mixed[2].to_json()) | {"schema": "modelkit.explanation/2"}
     with pytest.raises(
-        PackageError, match=r"of modelkit.explanation/1, but of 'modelkit.explanation/2'"
+        PackageError, match=r"of 'modelkit.explanation/2', and not of modelkit.explanation/1"
     ):
         mk.Explanation.from_json(json.dumps(plain))
 
