@@ -265,7 +265,7 @@ class Monitor(Wrapper):
         self._observe(feeds, answers)
         return answers
 
-    # What was served: copied into the buffer by the call, made into cells for 256 rows at a time.
+    # What was served: the call copies its rows into the buffer, from which 256 at a time become cells.
 
     def _observe(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
