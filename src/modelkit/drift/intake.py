@@ -42,8 +42,8 @@ class ServedCall(NamedTuple):
     """A call of a Monitor.
 
     `names` are the outputs that it asked for, `arrays` its arrays, inputs first, `rows` how many
-    it had, and `time` when it was, in POSIX seconds. Of a call whose rows are `counted` already,
-    the arrays have those that were drawn.
+    it had, and `time` when it was, in POSIX seconds. Where `counted`, all rows are counted already
+    and the arrays hold those that were drawn.
     """
 
     names: tuple[str, ...]
@@ -56,8 +56,8 @@ class ServedCall(NamedTuple):
 class ServedRows(NamedTuple):
     """The n rows of several calls as cells.
 
-    `cells`, `strata` and `units` are as in `Rows`, `places` as of `places_of_calls`, and `answers`
-    the model's by output, of the calls that asked for the same ones.
+    `cells`, `strata` and `units` are as in `Rows`, and `places` as `places_of_calls` gives them.
+    `answers` has the model's answers by output, for each group of calls with the same outputs.
     """
 
     cells: Array
@@ -161,12 +161,12 @@ class Intake:
         except Exception as error:  # as in `failed`
             self._lose(part, error)
 
-    # Steps, which whoever calls has a turn for.
+    # Steps, each in a turn.
 
     def _turn(self, least: float, *, wait: bool) -> bool:
         """Do a step, and send the alarms that it raised; whether there was one to do.
 
-        Nothing is done where another thread does one and this one does not `wait` for it, and where
+        Nothing is done while another thread does a step, unless this one may `wait` for it, nor where
         this thread is in the middle of one.
         """
         with self.tracker.try_turn(wait=wait) as mine:

@@ -291,9 +291,9 @@ class Profile(Reference):
             bases=tuple(basis for basis in layout.bases if basis.name not in names),
         )
         segments = [
-            replace(own, counts=own.counts[:, kept])
-            for own in self.segments
-            if own.name not in names
+            replace(segmentation, counts=segmentation.counts[:, kept])
+            for segmentation in self.segments
+            if segmentation.name not in names
         ]
         return replace(
             self,
@@ -308,9 +308,9 @@ class Profile(Reference):
         arrays: dict[str, Array] = {}
         about = freeze(self, arrays)
         features = about["layout"]["features"]
-        arrays["edges"] = np.concatenate([own["edges"] for own in features])
-        for own in features:  # as text they would take thrice the bytes
-            own["edges"] = len(own["edges"])
+        arrays["edges"] = np.concatenate([feature["edges"] for feature in features])
+        for feature in features:  # as text they would take thrice the bytes
+            feature["edges"] = len(feature["edges"])
         small = {path: narrow(array) for path, array in arrays.items()}
         return pack(PROFILE_SCHEMA, about, small)
 
@@ -322,11 +322,11 @@ class Profile(Reference):
             known = {path: wide(array) for path, array in arrays.items()}
             values = thaw(None, about, known)
             features, edges = values["layout"]["features"], known["edges"]
-            *ends, total = np.cumsum([own["edges"] for own in features])
+            *ends, total = np.cumsum([feature["edges"] for feature in features])
             if total != len(edges):
                 raise ValueError(f"its features have {total} edges, and not {len(edges)}")
-            for own, part in zip(features, np.split(edges, ends), strict=True):
-                own["edges"] = part.tolist()
+            for feature, part in zip(features, np.split(edges, ends), strict=True):
+                feature["edges"] = part.tolist()
             profile = fields.read_object(Profile, values, "profile")
             _check_whole(profile)
         return profile
@@ -356,10 +356,10 @@ def _check_whole(profile: Profile) -> None:
     if target is not None:
         features.append(target.feature)
         arrays.append(("counts of the target", target.counts, (CELLS,), NO_END))
-    for own in profile.segments:
-        k, name = len(own.labels), f"segments by {own.name!r}"
-        arrays.append((name, own.counts, (k, d, CELLS), NO_END))
-        arrays.append((name, own.of_cells, (CELLS,), k))
+    for segmentation in profile.segments:
+        k, name = len(segmentation.labels), f"segments by {segmentation.name!r}"
+        arrays.append((name, segmentation.counts, (k, d, CELLS), NO_END))
+        arrays.append((name, segmentation.of_cells, (CELLS,), k))
     if units is not None:
         n = max(len(units.shares), 1)
         arrays.append(("units", units.shares, (n, d, COARSE_CELLS), NO_END))

@@ -94,9 +94,10 @@ class Crossing:
 class Sequence:
     """Members in blocks, what is bet on them, and what is kept of the last blocks.
 
-    `members` is how many came, and `first` the number of the member before them. `values` (d,) is how
-    many values of each feature were bet on. `totals` (d, 67) are counts of all members, whether or
-    not they are bet on, for whoever counts them.
+    `members` is how many came, and `first` the number of the member before the first of them.
+    `values` (d,) is how many values of each feature were bet on, and `totals` (d, 67) the counts of
+    all members, which the caller adds, whether or not they are bet on. `pending` and `places` hold
+    the members that fill no block yet, with their numbers and times, (block, 2).
 
     Args:
         bag: what members are ranked among; None where they are bet on as they are.
@@ -212,7 +213,7 @@ class Sequence:
         return crossed
 
     def _tighten(self) -> None:
-        """Hold features to less that have come nearer to the reference, a while after an alarm."""
+        """Narrow the limits of features that came nearer to the reference, a while after an alarm."""
         for bettor in self.bettors.values():
             if isinstance(bettor.source, Limits):
                 for j in bettor.source.tighten(self.recent(), self.blocks):

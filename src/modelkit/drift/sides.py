@@ -188,8 +188,8 @@ def _marked(X: Any, reference: Any, options: Options) -> Sides:
 
 def _columns(X: Any, options: Options) -> dict[str, Array]:
     columns = read_columns(X)
-    own = options.unit in (*PERIODS, BATCH_UNIT) and options.unit in columns
-    if own and options.unit != options.time:
+    ambiguous = options.unit in (*PERIODS, BATCH_UNIT) and options.unit in columns
+    if ambiguous and options.unit != options.time:
         raise UsageError(
             f"unit={options.unit!r} may mean the column {options.unit!r} or a {options.unit} by itself; "
             "rename the column, or leave it out"

@@ -46,12 +46,14 @@ Call = TypeVar("Call")
 class Tracker:
     """What a Detector knows of its rows, labels and alarms, of one reference after the other.
 
-    Whatever changes what is known is done in a `turn`, one after the other. `lock` may be taken
-    again by the thread that has it, and `busy` says that this thread is in a turn: a signal handler
-    or a finalizer that interrupts it there gets the lock, and may read, but not change anything. In
-    a context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
-    alarm waits in `outbox` for the end of the turn. Rows come as cells: `count` counts them, and
-    `push` bets on them, by `bet`. The arguments are those of a Detector.
+    Every change happens in a `turn`, one after the other. A thread may take `lock` again, and `busy`
+    says that it is in a turn: a signal handler or a finalizer that interrupts it there gets the lock,
+    and may read, but not change anything. In a context of `caught_up`, which an Intake sets, no row
+    waits and none comes in. An alarm waits in `outbox` for the end of the turn. Rows come as cells:
+    `count` counts them, and `push` bets on them, by `bet`.
+
+    `_streams` and `_thinnings` have an entry for each stratum, or none where whole `units` are
+    compared; `together` is the sequence of all strata. The arguments are those of a Detector.
     """
 
     changing = (
@@ -195,12 +197,18 @@ class Tracker:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
 
+    def of_units(self) -> Units:
+        """What is known of units. Raises UsageError where rows are compared."""
+        if self.units is None:
+            raise UsageError("the profile has no units: fit it with unit=")
+        return self.units
+
     # Rows, as cells.
 
     def count(self, cells: Array, strata: Array | None, times: Array | float) -> None:
         """Count encoded rows, whether or not they are ranked later.
 
-        `times` are theirs in POSIX seconds, (n,) or of all.
+        `times` are in POSIX seconds: one for each row, (n,), or one for all.
         """
         counts = self.eras[-1].buckets.count(cells, strata, times)
         for stream, added in zip(self._streams, counts, strict=False):
@@ -210,18 +218,6 @@ class Tracker:
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.history)
         self.counted += len(cells)
-
-    def _keep(self, new: Many[Alarm]) -> None:
-        """Keep new alarms, which are sent later."""
-        if new:
-            self.notes = self.notes.raised(new)
-            self.outbox.alarms.extend(new)
-
-    def of_units(self) -> Units:
-        """What is known of units. Raises UsageError where rows are compared."""
-        if self.units is None:
-            raise UsageError("the profile has no units: fit it with unit=")
-        return self.units
 
     def push(
         self, cells: Array, strata: Array | None, times: Array | float, order: Order = "time"
@@ -296,6 +292,12 @@ class Tracker:
         new = [unit_alarm(self.profile, units, crossing, self.terms) for crossing in units.judge()]
         self._keep(new)
         return new
+
+    def _keep(self, new: Many[Alarm]) -> None:
+        """Keep new alarms, which are sent later."""
+        if new:
+            self.notes = self.notes.raised(new)
+            self.outbox.alarms.extend(new)
 
     def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises, or in all of them together."""

@@ -231,13 +231,13 @@ def headline(
         return _alarms_sentence(alarms, features, kind)
     counted = count_of(rows, "row")
     if kind != "span":
-        calm = f"{counted} show no difference from the reference."
+        calm = f"Nothing in {counted} shows a difference from the reference."
         return f"No alarm. {calm if rows else 'No rows have come yet.'}"
     differ = _differing(features, alpha)
     if differ is None:
         return f"{NO_ALARM}. Its {counted} are described, not tested."
     if not differ:
-        return f"{NO_ALARM}. Its {counted} show no difference from the reference."
+        return f"{NO_ALARM}. Nothing in its {counted} shows a difference from the reference."
     names = listed([*map(name_of, differ)])
     verb = "differs" if len(differ) == 1 else "differ"
     return f"{NO_ALARM}, but {names} {verb} from the reference in its {counted}."
