@@ -14,8 +14,8 @@ from modelkit.web.json import LONG_BODY
 from modelkit.web.options import check_letters, with_key
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Reply
+from modelkit.web.request import Request
 from modelkit.web.steps import Turns, with_turns
-from modelkit.web.visit import Transport, Visit
 
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
 ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
@@ -44,18 +44,20 @@ BODY_FORMATS = {
 _IN_THREAD = 1 << 19
 
 
-async def read_query(
-    body: bytes, visit: Visit, signature: Signature, limits: Limits, transport: Transport
-) -> Query:
-    """What a body asks. Raises Refused."""
-    format_ = BODY_FORMATS[visit.route.verb]
-    asked = (body, visit.headers, signature, limits)
+async def read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
+    """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
+    format_ = BODY_FORMATS[request.route.verb]
+    asked = (body, request.headers, signature, limits)
     if len(body) <= LONG_BODY:
         query = format_.read(*asked)
     elif format_.read_in_steps is not None and len(body) <= _IN_THREAD:
-        query = await with_turns(format_.read_in_steps(*asked), transport)
+        query = await with_turns(format_.read_in_steps(*asked), request)
     else:
-        query = await transport.one_by_one(partial(format_.read, *asked))
+        query = await request.one_by_one(partial(format_.read, *asked))
     if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await transport.one_by_one(partial(check_letters, query.X, limits))
-    return with_key(query, visit.headers)
+        await request.one_by_one(partial(check_letters, query.X, limits))
+    query = with_key(query, request.headers)
+    if query.timeout is not None:
+        request.hurry(query.timeout)
+    request.check_time()
+    return query
