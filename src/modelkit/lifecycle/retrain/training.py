@@ -10,8 +10,8 @@ from typing import final
 
 from modelkit.errors import RetrainError
 from modelkit.lifecycle.registry.releases import ModelVersion
+from modelkit.lifecycle.retrain.log import OpenRun
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import Claim
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
 from modelkit.package.load import check_hashes, open_bytes, read_manifest
@@ -49,13 +49,13 @@ class Training:
     folder: Path
 
 
-def training_of(
-    champion: ModelVersion, number: int, first: Claim, claim: Claim, folder: Path
-) -> Training:
+def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
     """What a retraining is given, whoever holds it.
 
     Its folder goes by the id of its first claim, so that retrainings of other registries have others.
     """
+    first = run.first
+    number = run.number
     place = folder / champion.name / f"retraining-{number}-{first.id[:ID_LETTERS]}"
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
@@ -66,7 +66,7 @@ def training_of(
         at=first.at,
         seed=int.from_bytes(seed[:SEED_BYTES], "big"),
         alarms=first.alarms,
-        package=place / f"claim-{claim.number}" / "candidate.mk",
+        package=place / f"claim-{run.last.claim}" / "candidate.mk",
         folder=place,
     )
 
