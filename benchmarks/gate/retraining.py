@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.drift.values import Alarm
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 DAY = 86_400.0
 ALARMS = 1402  # in a month, one each half hour
@@ -98,12 +99,13 @@ def claim_all(where: str, start, results) -> None:
     start.wait()
     won = 0
     while (number := records.state().number) < OCCASIONS:
+        begun = RetrainRun("churn", number + 1, "running", "alarm", "", 0.0)
         try:
-            run = records.begin(number, 0.0, lease=60.0, reason="alarm", champion="1")
+            run = records.begin(begun, 1, 60.0)
         except NotAllowed:  # somebody was faster
             continue
         won += 1
-        records.end(run, "blocked", "", 0.0)
+        records.end(run, run.ended("blocked", "", 0.0))
     results.put(won)
 
 

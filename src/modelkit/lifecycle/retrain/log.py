@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, final
+from typing import final
 
 from modelkit._internal import fields
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
-from modelkit.lifecycle.retrain.policy import WINDOW, StandingAlarm
+from modelkit.lifecycle.retrain.policy import WINDOW
 from modelkit.lifecycle.retrain.run import RetrainRun, RetrainStep, RunState, moment, posix_of
 from modelkit.store.entries import EntryForm
 
@@ -61,15 +61,11 @@ class RunEntry:
         holder: who wrote it: user, machine and process.
         id: by which equal entries of several writers differ.
         previous: the id of the entry before, "" of the first.
-        run: the number of the retraining; 0 of a refusal.
+        run: the retraining as it begins, as it ended, or as it was refused; else None.
         claim: of a claim, its number: the last claim of a retraining holds.
         lease: of a claim, the seconds after which it is over, if nothing is heard of the holder.
-        reason: why there is a retraining; of a refusal, what of.
-        end: of an end, the state.
-        text: what came of a step, how it ended, or why it was refused.
-        champion: of a first claim, the version that the retraining is to replace.
-        champion_generation: of a first claim and of a refusal, the number of the entry by which the champion is it.
-        alarms: those that led to a retraining, or that stood when it was refused.
+        champion_generation: of a first claim and of a refusal, the number of the entry that set the champion.
+        text: of a step, what came of it, in a few words.
         results: of a step, what all steps have come to.
     """
 
@@ -79,29 +75,17 @@ class RunEntry:
     holder: str
     id: str
     previous: str
-    run: int = 0
+    run: RetrainRun | None = None
     claim: int = 0
     lease: float = 0.0
-    reason: str = ""
-    end: RunState | None = None
-    text: str = ""
-    champion: str = ""
     champion_generation: int = 0
-    alarms: tuple[StandingAlarm, ...] = ()
+    text: str = ""
     results: StepResults = StepResults()
 
     __repr__ = fields.brief
 
     def __str__(self) -> str:
-        return f"{self.kind} of retraining {self.run}, by {self.holder}"
-
-
-class RunEnd(NamedTuple):
-    """Where a retraining stands: `at` is when it ended, in POSIX seconds, or 0.0."""
-
-    state: RunState
-    message: str
-    at: float = 0.0
+        return f"{self.kind}, by {self.holder}"
 
 
 @final
@@ -110,56 +94,43 @@ class OpenRun:
     """A retraining that has not ended.
 
     Attributes:
-        first: the claim that began it.
-        last: the claim that holds.
-        left: whether its holder said that it leaves it.
-        steps: what was done.
-        results: what that came to.
+        run: the retraining by its entries so far.
+        id: the id of the claim that began it.
+        champion_generation: the number of the entry that set the champion.
+        claim: the claim that holds.
+        left: whether its holder left it.
+        results: what its steps have come to.
     """
 
-    first: RunEntry
-    last: RunEntry
+    run: RetrainRun
+    id: str
+    champion_generation: int
+    claim: RunEntry
     left: bool = False
-    steps: tuple[RetrainStep, ...] = ()
     results: StepResults = StepResults()
 
     @property
     def number(self) -> int:
         """Its number."""
-        return self.first.run
-
-    @property
-    def on_trial(self) -> bool:
-        """Whether its last step is done."""
-        return bool(self.results.generation)
+        return self.run.number
 
     def after(self, entry: RunEntry) -> OpenRun:
         """The retraining after one more entry about it."""
         if entry.kind == CLAIM:
-            return replace(self, last=entry, left=False)
+            run = replace(self.run, holder=entry.holder)
+            return replace(self, run=run, claim=entry, left=False)
         if entry.kind == LEFT:
             return replace(self, left=True)
         if entry.kind not in STEPS:
             return self
         step = RetrainStep(entry.kind, entry.at, entry.holder, entry.text)
-        return replace(self, steps=(*self.steps, step), results=entry.results)
+        results = entry.results
+        run = replace(self.run, steps=(*self.run.steps, step), version=results.version)
+        return replace(self, run=run, results=results)
 
-    def run(self, name: str, end: RunEnd) -> RetrainRun:
-        """The retraining of a model as a value."""
-        return RetrainRun(
-            name=name,
-            number=self.number,
-            state=end.state,
-            reason=self.first.reason,
-            message=end.message,
-            at=self.first.at,
-            ended=end.at,
-            champion=self.first.champion,
-            version=self.results.version,
-            holder=self.last.holder,
-            steps=self.steps,
-            alarms=self.first.alarms,
-        )
+    def ended(self, state: RunState, message: str, at: float) -> RetrainRun:
+        """The retraining as it ended, in POSIX seconds."""
+        return replace(self.run, state=state, message=message, ended=at)
 
 
 @final
@@ -168,48 +139,40 @@ class Retrainings:
     """What all entries up to one come to.
 
     Attributes:
-        name: the name of the model.
         generation: the number of the last entry; 0 before the first.
         last: its id.
-        run: the retraining that has not ended, or None.
+        open: the retraining that has not ended, or None.
         ended: those that have, since the last promotion, and within 30 days: no rule looks at others.
-        refusal: the last refusal, or None.
-        refusal_generation: the number of the entry by which the champion was it then.
+        refusal: the entry of the last refusal, or None.
     """
 
-    name: str
     generation: int = 0
     last: str = ""
-    run: OpenRun | None = None
+    open: OpenRun | None = None
     ended: tuple[RetrainRun, ...] = ()
-    refusal: RetrainRun | None = None
-    refusal_generation: int = 0
+    refusal: RunEntry | None = None
 
     __repr__ = fields.brief
 
     @property
     def number(self) -> int:
         """The number of the last retraining; 0 before the first."""
-        if self.run is not None:
-            return self.run.number
+        if self.open is not None:
+            return self.open.number
         return self.ended[-1].number if self.ended else 0
 
     def after(self, entry: RunEntry) -> Retrainings:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
         state = replace(self, generation=entry.generation, last=entry.id)
         if entry.kind == REFUSED:
-            refusal = RetrainRun(
-                self.name, 0, "refused", entry.reason, entry.text, entry.at, alarms=entry.alarms
-            )
-            generation = entry.champion_generation
-            return replace(state, refusal=refusal, refusal_generation=generation)
-        if self.run is None:
-            begins = entry.kind == CLAIM
-            return replace(state, run=OpenRun(entry, entry)) if begins else state
-        if entry.kind != END or entry.end is None:
-            return replace(state, run=self.run.after(entry))
-        ended = self.run.run(self.name, RunEnd(entry.end, entry.text, entry.at))
-        return replace(state, run=None, ended=_recent((*self.ended, ended)))
+            return replace(state, refusal=entry)
+        if entry.kind == END and entry.run is not None:
+            return replace(state, open=None, ended=_recent((*self.ended, entry.run)))
+        if self.open is not None:
+            return replace(state, open=self.open.after(entry))
+        if entry.kind != CLAIM or entry.run is None:
+            return state
+        return replace(state, open=OpenRun(entry.run, entry.id, entry.champion_generation, entry))
 
     def contradiction(self, stated: Retrainings, entry: RunEntry) -> str:
         """What an entry of a known kind states otherwise than follows."""
@@ -219,55 +182,55 @@ class Retrainings:
 def _recent(runs: tuple[RetrainRun, ...]) -> tuple[RetrainRun, ...]:
     """Those since the last promotion, and those that a budget counts."""
     since = runs[-1].at - WINDOW
-    promoted = [run.number for run in runs if run.state == "promoted"]
-    least = max(promoted, default=0)
+    least = max((run.number for run in runs if run.state == "promoted"), default=0)
     return tuple(run for run in runs if run.number >= least or run.at > since)
 
 
 FORM = EntryForm(RunEntry, Retrainings)
 
 
-def turn_end(run: OpenRun, heard: float, now: float) -> RunEnd:
-    """Whether its holder still goes on with a retraining that is not on trial.
+def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:
+    """A retraining that is not on trial, as it stands now.
 
     Args:
         run: the retraining.
-        heard: when something was last heard of the holder, in POSIX seconds.
+        heard: when something was last heard of its holder, in POSIX seconds.
         now: in POSIX seconds.
     """
-    last = run.last
-    since = f"by {last.holder} since {moment(last.at)}"
+    claim = run.claim
+    since = f"by {claim.holder} since {moment(claim.at)}"
     # A holder that was heard far in the future had a wrong clock: it must not be waited for.
-    if run.left or abs(now - heard) >= last.lease:
-        if last.claim >= MOST_CLAIMS:
-            message = f"{last.claim} processes ended in it, the last one {last.holder}"
-            return RunEnd("failed", message, now)
-        return RunEnd("interrupted", f"it was left {since}; the next call goes on with it")
-    return RunEnd("running", since)
+    if not run.left and abs(now - heard) < claim.lease:
+        return replace(run.run, message=since)
+    if claim.claim >= MOST_CLAIMS:
+        message = f"{claim.claim} processes ended in it, the last one {claim.holder}"
+        return run.ended("failed", message, now)
+    message = f"it was left {since}; the next call goes on with it"
+    return replace(run.run, state="interrupted", message=message)
 
 
-def trial_end(run: OpenRun, entries: Sequence[Entry]) -> RunEnd:
-    """How a trial ended, or that it goes on, by the entry that began it and those after it."""
+def on_trial(run: OpenRun, entries: Sequence[Entry]) -> RetrainRun:
+    """A retraining that is on trial, or was, by the log of its model."""
     version = run.results.version
-    start = run.steps[-1].at
+    start = run.run.steps[-1].at
     began, *later = [each for each in entries if each.generation >= run.results.generation]
     if began.kind == ALIAS:
-        return RunEnd("promoted", f"{CHAMPION} is {version}", start)
+        return run.ended("promoted", f"{CHAMPION} is {version}", start)
     message = f"since {began.at}"
     for entry in later:
         # By the clock of the retraining, which in a replay is not that of the log.
         at = start + posix_of(entry.at) - posix_of(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None
         if entry.alias == CHAMPION and entry.version == version:
-            return RunEnd("promoted", entry.reason, at)
+            return run.ended("promoted", entry.reason, at)
         if entry.alias == CHAMPION:
             moved = f"{CHAMPION} was set to {entry.version}: {entry.reason}"
-            return RunEnd("superseded", moved, at)
+            return run.ended("superseded", moved, at)
         if decision == "rollback":
-            return RunEnd("rolled back", entry.reason, at)
+            return run.ended("rolled back", entry.reason, at)
         if decision == "hold":
             message = f"held, for a person to decide: {entry.reason}"
-    return RunEnd("on trial", message)
+    return replace(run.run, state="on trial", message=message)
 
 
 def trial_entry(version: str, entries: Sequence[Entry], after: int) -> Entry | None:

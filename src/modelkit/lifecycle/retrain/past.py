@@ -57,7 +57,7 @@ class Past(NamedTuple):
     def interrupted(self) -> OpenRun | None:
         """The retraining whose holder is gone, or None."""
         gone = self.runs and self.runs[-1].state == "interrupted"
-        return self.retrainings.run if gone else None
+        return self.retrainings.open if gone else None
 
 
 def past_of(records: RunRecords, now: float) -> Past:
@@ -76,14 +76,14 @@ def past_of(records: RunRecords, now: float) -> Past:
             name=records.name,
             which=CHAMPION,
         )
-    retrainings, under_way = records.settled(now)
+    retrainings, runs = records.settled(now)
     return Past(
         now=now,
         champion=champion,
         release=registry.version(records.name, champion.version),
         trial=state.rollout,
         retrainings=retrainings,
-        runs=retrainings.ended if under_way is None else (*retrainings.ended, under_way),
+        runs=runs,
     )
 
 
@@ -155,9 +155,10 @@ def _stood(past: Past) -> tuple[StandingAlarm, ...]:
     """The alarms that stood when this champion was last looked at, and when it was to be replaced."""
     refusal = past.retrainings.refusal
     tried = [alarm for run in _in_a_row(past) for alarm in run.alarms]
-    if refusal is None or past.retrainings.refusal_generation != past.champion.generation:
+    if refusal is None or refusal.run is None:
         return tuple(tried)
-    return (*tried, *refusal.alarms)
+    anew = refusal.champion_generation != past.champion.generation
+    return tuple(tried) if anew else (*tried, *refusal.run.alarms)
 
 
 def _busy(past: Past) -> str:

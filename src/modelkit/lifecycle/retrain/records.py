@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 from typing import Any, final
 from uuid import uuid4
@@ -21,12 +22,11 @@ from modelkit.lifecycle.retrain.log import (
     REFUSED,
     OpenRun,
     Retrainings,
-    RunEnd,
     RunEntry,
-    trial_end,
-    turn_end,
+    at_work,
+    on_trial,
 )
-from modelkit.lifecycle.retrain.run import RetrainRun, RunState
+from modelkit.lifecycle.retrain.run import RetrainRun
 from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 
@@ -53,7 +53,7 @@ class RunRecords:
         self.name = name
         self._store = registry.retraining_shelf(name)
         files = Sequence(self._store, "log")
-        start = Retrainings(name)
+        start = Retrainings()
         self._log = Log(files, start, read=FORM.read, write=FORM.write, follow=FORM.follow)
         self._beats: list[str] = []
         if not self.state().generation and self._store.folders("runs"):
@@ -66,53 +66,55 @@ class RunRecords:
         """What holds now."""
         return self._log.state()
 
-    def settled(self, now: float) -> tuple[Retrainings, RetrainRun | None]:
-        """What holds now, and the retraining under way as it stands; one whose rollout has ended is ended."""
+    def settled(self, now: float) -> tuple[Retrainings, tuple[RetrainRun, ...]]:
+        """What holds now, and the last retrainings; one whose rollout has ended is ended first."""
         state = self.state()
-        if state.run is None:
-            return state, None
-        run = self._as_now(state.run, now)
+        if state.open is None:
+            return state, state.ended
+        run = self._as_now(state.open, now)
         if run.under_way:
-            return state, run
+            return state, (*state.ended, run)
         with suppress(NotAllowed):
-            self.end(state.run, run.state, run.message, run.ended)
+            self.end(state.open, run)
         return self.settled(now)
 
     def history(self, now: float) -> tuple[RetrainRun, ...]:
         """The retrainings and the refusals, in the order of time; equal refusals in a row are one."""
-        found = []
-        state = Retrainings(self.name)
-        for entry in self._log.entries():
-            state = state.after(entry)
-            if entry.kind == END:
-                found.append(state.ended[-1])
-            if entry.kind == REFUSED and state.refusal is not None:
-                found.append(state.refusal)
-        if state.run is not None:
-            found.append(self._as_now(state.run, now))
-        return tuple(sorted(found, key=lambda run: run.at))
+        found = [entry.run for entry in self._log.entries() if entry.kind in (END, REFUSED)]
+        state = self.state()
+        found += [] if state.open is None else [self._as_now(state.open, now)]
+        return tuple(sorted(filter(None, found), key=lambda run: run.at))
 
-    def begin(self, after: int, at: float, **claim: Any) -> OpenRun:
-        """Begin the retraining after the one of this number. Raises NotAllowed where somebody else did."""
+    def begin(self, run: RetrainRun, champion_generation: int, lease: float) -> OpenRun:
+        """Begin the next retraining. Raises NotAllowed where somebody else did."""
 
         def allowed(state: Retrainings) -> bool:
-            return state.run is None and state.number == after
+            return state.open is None and state.number + 1 == run.number
 
-        first = self._append(CLAIM, at, allowed, run=after + 1, claim=1, **claim)
-        return OpenRun(first, first)
+        begun = replace(run, holder=holder_here())
+        entry = self._append(
+            CLAIM,
+            run.at,
+            allowed,
+            run=begun,
+            claim=1,
+            lease=lease,
+            champion_generation=champion_generation,
+        )
+        return OpenRun(begun, entry.id, champion_generation, entry)
 
-    def add(self, run: OpenRun, kind: str, at: float, **values: Any) -> OpenRun:
+    def add(self, own: OpenRun, kind: str, at: float, **values: Any) -> OpenRun:
         """Add an entry about a retraining. Raises NotAllowed where somebody else holds it."""
 
         def allowed(state: Retrainings) -> bool:
-            return state.run is not None and state.run.last.id == run.last.id
+            return state.open is not None and state.open.claim.id == own.claim.id
 
-        return run.after(self._append(kind, at, allowed, run=run.number, **values))
+        return own.after(self._append(kind, at, allowed, **values))
 
-    def end(self, run: OpenRun, state: RunState, message: str, at: float) -> None:
+    def end(self, run: OpenRun, ended: RetrainRun) -> None:
         """Record how a retraining ended, and emit that. Raises NotAllowed as `add` does."""
-        self.add(run, END, at, end=state, text=message)
-        emit_run(run.run(self.name, RunEnd(state, message, at)))
+        self.add(run, END, ended.ended, run=ended)
+        emit_run(ended)
 
     def refuse(self, refusal: RetrainRun, champion_generation: int, *, every: float) -> None:
         """Record a refusal, if it is another one than the last.
@@ -122,19 +124,13 @@ class RunRecords:
 
         def allowed(state: Retrainings) -> bool:
             last = state.refusal
-            if last is None or state.refusal_generation != champion_generation:
+            if last is None or last.run is None or last.champion_generation != champion_generation:
                 return True
-            return not (_about(last) == _about(refusal) or 0 <= refusal.at - last.at < every)
+            return _about(last.run) != _about(refusal) and not 0 <= refusal.at - last.at < every
 
         with suppress(NotAllowed):
             self._append(
-                REFUSED,
-                refusal.at,
-                allowed,
-                reason=refusal.reason,
-                text=refusal.message,
-                champion_generation=champion_generation,
-                alarms=refusal.alarms,
+                REFUSED, refusal.at, allowed, run=refusal, champion_generation=champion_generation
             )
 
     def beat(self, run: OpenRun, now: float) -> None:
@@ -160,13 +156,13 @@ class RunRecords:
         return data
 
     def _as_now(self, run: OpenRun, now: float) -> RetrainRun:
-        if run.on_trial:
-            return run.run(self.name, trial_end(run, self.registry.history(self.name)))
+        if run.results.generation:
+            return on_trial(run, self.registry.history(self.name))
         prefix = _beats(run)
         names = self._store.names(_folder(run), after=prefix)
         beats = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        heard = max([run.last.at, *(int(beat) / THOUSAND for beat in beats)])
-        return run.run(self.name, turn_end(run, heard, now))
+        heard = max([run.claim.at, *(int(beat) / THOUSAND for beat in beats)])
+        return at_work(run, heard, now)
 
     def _append(
         self, kind: str, at: float, allowed: Callable[[Retrainings], bool], **values: Any
@@ -174,10 +170,8 @@ class RunRecords:
         def decide(state: Retrainings) -> RunEntry:
             if not allowed(state):
                 raise NotAllowed
-            holder = f"{author()}, process {os.getpid()}"
-            return RunEntry(
-                state.generation + 1, kind, at, holder, uuid4().hex, state.last, **values
-            )
+            number = state.generation + 1
+            return RunEntry(number, kind, at, holder_here(), uuid4().hex, state.last, **values)
 
         return self._log.append(decide)
 
@@ -216,13 +210,18 @@ def emit_run(run: RetrainRun) -> None:
     )
 
 
+def holder_here() -> str:
+    """User, machine and process."""
+    return f"{author()}, process {os.getpid()}"
+
+
 def _folder(run: OpenRun) -> str:
     return f"runs/{run.number:010d}"
 
 
 def _beats(run: OpenRun) -> str:
     """What the names of the signs of life of a holder begin with."""
-    return f"beat-{run.last.claim:04d}-"
+    return f"beat-{run.claim.claim:04d}-"
 
 
 def _about(refusal: RetrainRun) -> tuple[Any, ...]:

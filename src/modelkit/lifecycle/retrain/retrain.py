@@ -10,7 +10,7 @@ from pathlib import Path
 from modelkit.errors import UsageError
 from modelkit.events import NotRetrained, emit
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.retrain.log import CLAIM, OpenRun, turn_end
+from modelkit.lifecycle.retrain.log import CLAIM, OpenRun, at_work
 from modelkit.lifecycle.retrain.past import CountLabelled, Past, past_of, retrain_state
 from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState, due
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, emit_run
@@ -91,12 +91,11 @@ def retrain(
     own = _turn(records, policy, watched, labelled, asked, clock)
     if isinstance(own, RetrainRun):
         return own
-    emit_run(own.run(name, turn_end(own, own.last.at, own.last.at)))
-    training = training_of(registry.version(name, own.first.champion), own, place)
+    emit_run(at_work(own, own.claim.at, own.claim.at))
+    training = training_of(registry.version(name, own.run.champion), own, place)
     work = RunWork(records, own, training, train=train, judge=judge, policy=policy, clock=clock)
     work.go_on()
-    retrainings, under_way = records.settled(clock())
-    runs = retrainings.ended if under_way is None else (*retrainings.ended, under_way)
+    _, runs = records.settled(clock())
     (run,) = (run for run in runs if run.number == own.number)
     if run.state == "on trial":
         emit_run(run)
@@ -127,20 +126,22 @@ def _turn(
     try:
         if past.interrupted is not None:
             run = past.interrupted
-            claim = run.last.claim + 1
-            return records.add(run, CLAIM, past.now, claim=claim, lease=policy.lease)
+            number = run.claim.claim + 1
+            return records.add(run, CLAIM, past.now, claim=number, lease=policy.lease)
         state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
         answer = due(policy, state, past.now)
         if not answer.refusal:
-            return records.begin(
-                past.retrainings.number,
-                past.now,
-                lease=policy.lease,
+            begun = RetrainRun(
+                name=records.name,
+                number=past.retrainings.number + 1,
+                state="running",
                 reason=answer.reason,
+                message="",
+                at=past.now,
                 champion=past.champion.version,
-                champion_generation=past.champion.generation,
                 alarms=state.standing,
             )
+            return records.begin(begun, past.champion.generation, policy.lease)
     except NotAllowed:
         answer = Due("", "busy", "somebody else took the retraining a moment ago")
     return _refused(records, past, answer, state, policy)

@@ -54,19 +54,19 @@ def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
 
     Its folder goes by the id of its first claim, so that retrainings of other registries have others.
     """
-    first = run.first
+    begun = run.run
     number = run.number
-    place = folder / champion.name / f"retraining-{number}-{first.id[:ID_LETTERS]}"
+    place = folder / champion.name / f"retraining-{number}-{run.id[:ID_LETTERS]}"
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
         name=champion.name,
-        version=f"{time.strftime('%Y.%m.%d', time.gmtime(first.at))}-{number}",
+        version=f"{time.strftime('%Y.%m.%d', time.gmtime(begun.at))}-{number}",
         champion=champion,
-        reason=first.reason,
-        at=first.at,
+        reason=begun.reason,
+        at=begun.at,
         seed=int.from_bytes(seed[:SEED_BYTES], "big"),
-        alarms=first.alarms,
-        package=place / f"claim-{run.last.claim}" / "candidate.mk",
+        alarms=begun.alarms,
+        package=place / f"claim-{run.claim.claim}" / "candidate.mk",
         folder=place,
     )
 

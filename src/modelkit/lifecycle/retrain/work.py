@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import NoReturn, final
+from typing import final
 
 from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
@@ -59,7 +59,7 @@ class RunWork:
         steps = (self._train, self._save, self._gate, self._register, self._rollout)
         with self._beating(), suppress(RunEnded, NotAllowed):
             for name, step in zip(STEPS, steps, strict=True):
-                if name not in {done.name for done in self._run.steps}:
+                if name not in {done.name for done in self._run.run.steps}:
                     text, results = step()
                     now = self._clock()
                     self._run = self._records.add(self._run, name, now, text=text, results=results)
@@ -84,12 +84,12 @@ class RunWork:
             beats.join()
 
     def _beat(self, over: threading.Event) -> None:
-        while not over.wait(self._run.last.lease / BEATS):
+        while not over.wait(self._run.claim.lease / BEATS):
             with suppress(OSError, RegistryError):  # the lease ends where nothing is heard
                 self._records.beat(self._run, self._clock())
 
     def _end(self, state: RunState, message: str) -> None:
-        self._records.end(self._run, state, message, self._clock())
+        self._records.end(self._run, self._run.ended(state, message, self._clock()))
 
     def _fail(self, step: str, error: Exception) -> None:
         """End the retraining; what the error says stays with the caller, since it may hold a row."""
@@ -167,7 +167,7 @@ class RunWork:
             )
         champion = self._training.champion
         same = verdict.champion_digest == champion.model_digest
-        if verdict.generation == self._run.first.champion_generation and not same:
+        if verdict.generation == self._run.champion_generation and not same:
             raise RetrainError(
                 f"the Verdict is about {verdict.champion} of another model or registry, and not about "
                 f"{champion.name} {champion.version}: pass the name and the registry of this retraining to "
@@ -199,21 +199,19 @@ class RunWork:
 
     def _rollout(self) -> Done:
         """Put the candidate on trial; done where the log has the entry."""
-        registry = self._records.registry
+        try:
+            if self._began() is None:
+                self._begin()
+        except UsageError as error:  # it cannot follow, today or on another day
+            self._fail("rollout", error)
+            raise
+        except Conflict as error:
+            if self._began() is None:  # else a holder before, or after, this one was faster
+                self._end("superseded", str(error))
+                raise RunEnded from error
         generation = self._began()
         if generation is None:
-            try:
-                self._begin()
-            except Conflict as error:
-                generation = self._began()  # a holder before, or after, this one was faster
-                if generation is None:
-                    self._superseded(error)
-            except UsageError as error:  # it cannot follow, today or on another day
-                self._fail("rollout", error)
-                raise
-            else:
-                generation = self._began()
-        if generation is None:
+            registry = self._records.registry
             raise RegistryError(f"the log of {self._records.name} in {registry.url} lost an entry")
         results = replace(self._run.results, generation=generation)
         return f"entry {generation} of the log", results
@@ -222,7 +220,7 @@ class RunWork:
         """The number of the entry that put the candidate on trial."""
         version = self._run.results.version
         entries = self._records.registry.history(self._records.name)
-        entry = trial_entry(version, entries, self._run.first.champion_generation)
+        entry = trial_entry(version, entries, self._run.champion_generation)
         return None if entry is None else entry.generation
 
     def _begin(self) -> None:
@@ -239,10 +237,6 @@ class RunWork:
         else:
             policy = self._policy.rollout
             registry.start_rollout(name, version, policy, reason=reason, verdict=verdict)
-
-    def _superseded(self, error: Conflict) -> NoReturn:
-        self._end("superseded", str(error))
-        raise RunEnded from error
 
 
 def _is(path: Path, digest: str) -> bool:

@@ -27,6 +27,7 @@ from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import ROLLOUT
 from modelkit.lifecycle.retrain.log import STEPS
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, retrainings_of
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 LEASE = CANARY.lease
 PROCESSES = 6
@@ -61,9 +62,7 @@ def killed(where, folder, when, packages):
     assert process.exitcode == -9
 
 
-@pytest.mark.parametrize(
-    "when", [f"{part}{step}" for step in STEPS for part in ("before-", "")]
-)
+@pytest.mark.parametrize("when", [f"{part}{step}" for step in STEPS for part in ("before-", "")])
 def test_a_run_that_is_killed_comes_to_the_same(packages, registry, tmp_path, undisturbed, when):
     killed(registry.url, tmp_path / "here", when, packages)
     trained = []
@@ -237,12 +236,13 @@ def claim_all(where, start, results):
     start.wait()
     won = 0
     while (number := records.state().number) < OCCASIONS:
+        begun = RetrainRun("churn", number + 1, "running", "alarm", "", START)
         try:
-            run = records.begin(number, START, lease=LEASE, reason="alarm", champion="1.0.0")
+            run = records.begin(begun, 1, LEASE)
         except NotAllowed:  # somebody was faster
             continue
         won += 1
-        records.end(run, "blocked", "", START)
+        records.end(run, run.ended("blocked", "", START))
     results.put(won)
 
 

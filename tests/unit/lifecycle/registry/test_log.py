@@ -12,13 +12,7 @@ from helpers.churn import ALL_VERSIONS, Counting, Record, file_of, log_of
 
 import modelkit as mk
 from modelkit.errors import Conflict, RegistryError
-from modelkit.lifecycle.registry.log import (
-    FORM,
-    KINDS,
-    Entry,
-    State,
-    check_expected,
-)
+from modelkit.lifecycle.registry.log import FORM, KINDS, Entry, State, check_expected
 from modelkit.store import sequence
 
 

@@ -10,6 +10,7 @@ import modelkit as mk
 from modelkit.errors import RegistryError, UsageError
 from modelkit.lifecycle.retrain.log import CLAIM, StepResults
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, retrainings_of
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 
 def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_it(
@@ -27,7 +28,11 @@ def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_
 
 def begun(registry, lease=600.0):
     records = RunRecords(registry, "churn")
-    return records, records.begin(0, START, lease=lease, reason="x", champion="1.0.0")
+    return records, records.begin(first(1), 1, lease)
+
+
+def first(number):
+    return RetrainRun("churn", number, "running", "x", "", START, champion="1.0.0")
 
 
 def test_the_last_two_beats_of_a_holder_are_kept(registry):
@@ -58,16 +63,16 @@ def test_only_who_holds_a_retraining_adds_to_it(registry):
     for add in (
         lambda: records.add(slow, "train", START + 601, text="1 s"),
         lambda: records.add(slow, CLAIM, START + 601, claim=2, lease=600.0),
-        lambda: records.end(slow, "failed", "x", START + 601),
-        lambda: records.begin(0, START + 601, lease=600.0),
-        lambda: records.begin(1, START + 601, lease=600.0),
+        lambda: records.end(slow, slow.ended("failed", "x", START + 601)),
+        lambda: records.begin(first(1), 1, 600.0),
+        lambda: records.begin(first(2), 1, 600.0),
     ):
         with pytest.raises(NotAllowed):
             add()
     assert records.state() == before
     done = other.add(taken, "train", START + 602, text="1 s", results=StepResults(trained="a"))
-    assert records.state().run == done
-    assert [step.name for step in done.steps] == ["train"]
+    assert records.state().open == done
+    assert [step.name for step in done.run.steps] == ["train"]
 
 
 def test_retrainings_in_an_older_form_are_refused(registry, tmp_path):
@@ -75,7 +80,7 @@ def test_retrainings_in_an_older_form_are_refused(registry, tmp_path):
     claim.parent.mkdir(parents=True)
     claim.write_text("{}")
     for use in (lambda: retrainings_of(registry, "churn"), lambda: retrain(registry, tmp_path)):
-        with pytest.raises(RegistryError, match="in an older form.*remove this folder"):
+        with pytest.raises(RegistryError, match=r"in an older form.*remove this folder"):
             use()
 
 
@@ -106,7 +111,7 @@ def test_a_holder_with_a_clock_ahead_that_died_is_not_waited_for(registry, tmp_p
     with pytest.raises(SystemExit):
         retrain(registry, tmp_path, train=die, clock=Clock(START + 365 * DAY))
     log = tmp_path / "models/models/churn/retraining/log"
-    left = sorted(log.iterdir())[-1]
+    left = max(log.iterdir())
     assert json.loads(left.read_text())["kind"] == "left"
     left.unlink()  # as if it had been killed
     assert retrain(registry, tmp_path).state == "promoted"
