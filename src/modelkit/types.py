@@ -33,8 +33,6 @@ _HOMES = {
     "Identity": "modelkit.model.identity",
     "Judgement": "modelkit.lifecycle.registry.verdicts",
     "LeakageCheck": "modelkit.lifecycle.evaluation.leakage",
-    "LearningCurve": "modelkit.lifecycle.evaluation.learning",
-    "LearningPoint": "modelkit.lifecycle.evaluation.learning",
     "Limits": "modelkit.web.query",
     "Manifest": "modelkit.model.manifest",
     "Member": "modelkit.model.manifest",

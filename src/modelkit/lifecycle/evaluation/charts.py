@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log10
 
 from modelkit.lifecycle.evaluation.calibrated import ReliabilityBin
 from modelkit.lifecycle.evaluation.details import ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import MetricFigure, figure_text
-from modelkit.lifecycle.evaluation.learning import LearningCurve
 from modelkit.report.html import Markup, element
 from modelkit.report.plot import Axis, Plot, range_of
 
@@ -67,24 +65,6 @@ def residual_chart(bands: Sequence[ResidualBand]) -> Markup:
         marks.append(_upright(plot, band.predicted, (lower, upper), "bar thick"))
         marks.append(plot.dot(band.predicted, median, about=about))
     return plot.picture("residuals", *marks)
-
-
-def learning_chart(curve: LearningCurve) -> Markup:
-    """The metric by training rows, on a logarithmic scale."""
-    points = curve.points
-    ends = [point.value for point in points]
-    ends += [end for point in points for end in (point.low, point.high) if end is not None]
-    places = [log10(point.rows) for point in points]
-    named = [(place, f"{point.rows:,.0f}") for place, point in zip(places, points, strict=True)]
-    x = Axis(*range_of(places), "training rows", named)
-    plot = Plot(x, Axis(*range_of(ends), curve.name))
-    marks = [plot.line(places, [point.value for point in points], "curve")]
-    for place, point in zip(places, points, strict=True):
-        if point.low is not None and point.high is not None:
-            marks.append(_upright(plot, place, (point.low, point.high)))
-        about = f"{point.rows:,.0f} rows: {curve.name} {point.value:.3g}"
-        marks.append(plot.dot(place, point.value, about=about))
-    return plot.picture(f"{curve.name} by training rows", *marks)
 
 
 def interval_bar(

@@ -11,7 +11,6 @@ from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, Score
 from modelkit.lifecycle.evaluation.figures import ClassFigures, MetricFigure, figure_text
 from modelkit.lifecycle.evaluation.gap import TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
-from modelkit.lifecycle.evaluation.learning import LearningCurve
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.report import html
@@ -34,16 +33,10 @@ MOST_SHOWN_CLASSES = 12
 MOST_SHOWN_SLICES = 60
 
 
-def summary_box(fit: str, learning: LearningCurve | None) -> Markup:
-    """Whether it looks over- or underfitted, and whether more rows would help, in words."""
-    lines = [fit] if fit else []
-    if learning is not None:
-        curve = str(learning)
-        lines.append(f"{curve[0].upper()}{curve[1:]}.")
-    if not lines:
-        return Markup()
+def fit_box(fit: str) -> Markup:
+    """Whether it looks over- or underfitted, in words."""
     look = "box bad" if fit.startswith(("It looks overfitted", "It looks under")) else "box"
-    return element("div", *[element("p", line) for line in lines], class_=look)
+    return element("div", element("p", fit), class_=look) if fit else Markup()
 
 
 def leaks_box(leaks: Sequence[LeakageCheck]) -> Markup:
@@ -107,14 +100,6 @@ def residuals_part(bands: Sequence[ResidualBand]) -> Markup:
         return Markup()
     words = "quantiles of the residuals: 5 to 95 % thin, 25 to 75 % thick, the median a dot"
     return html.section("Residuals by prediction", words, charts.residual_chart(bands))
-
-
-def learning_part(learning: LearningCurve | None) -> Markup:
-    """The learning curve of a cross-validation."""
-    if learning is None or len(learning.points) < 2:
-        return Markup()
-    words = "mean over folds on held-out rows, with its interval"
-    return html.section("Learning curve", words, charts.learning_chart(learning))
 
 
 def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) -> Markup:

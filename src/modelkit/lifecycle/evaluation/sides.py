@@ -20,7 +20,7 @@ from modelkit.lifecycle.evaluation.columns import (
     slice_columns,
     without_columns,
 )
-from modelkit.lifecycle.evaluation.digests import digest_of
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
 from modelkit.lifecycle.evaluation.retrieval import of_one_label, relevant_of, search_gains
 from modelkit.lifecycle.evaluation.task import positive_place, read_groups, read_task, read_weights
 from modelkit.model.model import Model
@@ -90,7 +90,7 @@ def answered_side(
     feeds = signature.coerce(without_columns(rows.X, rows.named, signature))
     outputs = answers_of(model, feeds, progress=progress)
     answered = with_answers(task, outputs, signature.primary)
-    return Side(rows, answered, slices, feeds, digest_of({**feeds, "y": task.truth}))
+    return Side(rows, answered, slices, feeds, keys_of_feeds(feeds, signature, task.truth).digest)
 
 
 def searched_side(model: Model, rows: LabelledRows) -> Side:
@@ -119,10 +119,10 @@ def searched_side(model: Model, rows: LabelledRows) -> Side:
         notes = (
             f"{n - len(asked):,} texts are the only ones of their label and are not searched for",
         )
-    parts = {"vectors": vectors, "relevant": np.concatenate(relevant)}
-    if corpus is not None:
-        parts["corpus"] = corpus
-    return Side(rows, answered.at(asked), slices, None, digest_of(parts), notes)
+    named = np.array([str(places.tolist()) for places in relevant], object)
+    shared = None if corpus is None else {"corpus": corpus}
+    digest = keys_of_rows({"relevant": named, "X": vectors}, shared).digest
+    return Side(rows, answered.at(asked), slices, None, digest, notes)
 
 
 def _vectors(model: Model, X: Any, role: str | None) -> Array:

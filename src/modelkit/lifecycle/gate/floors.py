@@ -20,7 +20,6 @@ from modelkit.stats.influence import (
     Measured,
     Undefined,
     added_by,
-    error_of,
     refuse_few,
     standard_error,
 )
@@ -84,7 +83,7 @@ def _figure(
     best = added.max() if metric.higher_is_better else added.min()
     unseen = worst_unit(metric, answered, None, np.abs(added - best))
     units = min(measured.units, units_told(answered))
-    error = error_of(measured.influence, clusters)
+    error = standard_error(measured.influence, clusters)
     return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
 
 

@@ -73,9 +73,8 @@ def gate(
         queries: the same, for models that rank the rows of each query.
         positive: of two classes, the one that precision, recall, F1 and the areas are of, also in
             floors; by default the second of the champion's, and of outlier detectors the outliers.
-        budgets: what the candidate may cost here: "p50_ratio", "p99_ratio", "memory_ratio" and
-            "size_ratio" compare it with the champion, "p50_seconds", "memory_bytes" and
-            "size_bytes" do not.
+        budgets: what the candidate may cost here: "p50_ratio" and "size_ratio" compare it with the
+            champion, "p50_seconds" and "size_bytes" do not.
         checks: further ones that you made.
         registry: counts the gates on these rows, by which alpha is divided; and knows what its
             aliases name.

@@ -25,14 +25,13 @@ from modelkit.lifecycle.gate.both import (
     feeds_of,
     numbers_check,
 )
-from modelkit.lifecycle.gate.budgets import budget_checks
+from modelkit.lifecycle.gate.budgets import Clock, budget_checks
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import HarmCase, Levels, no_harm, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, compare_by
 from modelkit.lifecycle.gate.contract import contract_checks, gaps_check, gaps_of
 from modelkit.lifecycle.gate.floors import floor_check
 from modelkit.lifecycle.gate.holdout import counted_use, share_of_alpha
-from modelkit.lifecycle.gate.latency import Clock
 from modelkit.lifecycle.gate.opened import Judged
 from modelkit.lifecycle.gate.policy import GatePolicy, MetricFloor
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
@@ -86,7 +85,7 @@ def judge(
     checks.append(numbers_check(both))
     checks += figure_checks(asking, both, asked.slices, levels)
     sides = (asking.candidate, asked.candidate), (asking.champion, asked.champion)
-    checks += budget_checks(asking.policy.budgets, *sides, levels, clock=clock, seed=asking.seed)
+    checks += budget_checks(asking.policy.budgets, *sides, levels, clock=clock)
     return _verdict(asking, [*checks, *own], asked, use)
 
 
