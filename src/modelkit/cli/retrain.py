@@ -16,7 +16,7 @@ from modelkit.cli.arguments import (
     add_options,
     printed,
 )
-from modelkit.lifecycle.retrain.desk import retrainings_of
+from modelkit.lifecycle.retrain.records import retrainings_of
 from modelkit.report import html
 
 
