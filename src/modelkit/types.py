@@ -61,7 +61,7 @@ _HOMES = {
     "SegmentDrift": "modelkit.drift.values",
     "Shelf": "modelkit.lifecycle.registry.shelf",
     "SignedAnswers": "modelkit.lifecycle.rollout.answering",
-    "SliceFigures": "modelkit.lifecycle.evaluation.slices",
+    "SliceFigures": "modelkit.lifecycle.evaluation.figures",
     "StandingAlarm": "modelkit.lifecycle.retrain.policy",
     "State": "modelkit.lifecycle.registry.log",
     "Stats": "modelkit.serving.batching.stats",

@@ -18,7 +18,7 @@ from modelkit.lifecycle.evaluation.digests import keys_of_rows
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.folds import answered_folds, fold_places, procedure_kind
 from modelkit.lifecycle.evaluation.gap import training_gaps, verdict_on_fit
-from modelkit.lifecycle.evaluation.sides import (
+from modelkit.lifecycle.evaluation.rows import (
     LabelledRows,
     Side,
     answered_side,

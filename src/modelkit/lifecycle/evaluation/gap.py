@@ -8,8 +8,7 @@ from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.clusters import any_clusters
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind, any_clusters
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.stats.influence import Measured, Undefined, standard_error
 from modelkit.stats.intervals import student

@@ -11,7 +11,6 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
 from modelkit.lifecycle.evaluation.columns import (
     grouping_values,
     slice_columns,
@@ -19,8 +18,8 @@ from modelkit.lifecycle.evaluation.columns import (
     without_columns,
 )
 from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
-from modelkit.lifecycle.evaluation.sides import LabelledRows
-from modelkit.lifecycle.evaluation.slices import slice_texts
+from modelkit.lifecycle.evaluation.figures import slice_texts
+from modelkit.lifecycle.evaluation.rows import LabelledRows, answers_of, with_answers
 from modelkit.lifecycle.evaluation.task import read_task, text_codes
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
