@@ -28,13 +28,13 @@ from modelkit.lifecycle.evaluation.figures import (
     figure_of,
     figures_of,
     positive_of,
+    slice_figures,
 )
 from modelkit.lifecycle.evaluation.folds import fold_figure, pooled
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.sides import Side
-from modelkit.lifecycle.evaluation.slices import slice_figures
+from modelkit.lifecycle.evaluation.rows import Side
 from modelkit.lifecycle.evaluation.task import MOST_NAMED
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature

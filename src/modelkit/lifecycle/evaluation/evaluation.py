@@ -13,10 +13,14 @@ from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
-from modelkit.lifecycle.evaluation.figures import ClassFigures, MetricFigure, figure_text
+from modelkit.lifecycle.evaluation.figures import (
+    ClassFigures,
+    MetricFigure,
+    SliceFigures,
+    figure_text,
+)
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
-from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.model.model import Model
 from modelkit.report import html
 from modelkit.signature.signature import Signature
@@ -47,8 +51,8 @@ class Evaluation:
         independent: how many of them are: clusters or queries, where there are some.
         level: of every interval, such as .95.
         weighted: whether rows had weights.
-        data_digest: of the rows and their truth; two Evaluations with the same one are of the same
-            rows.
+        data_digest: of the rows as the model takes them and their truth, in any order; two
+            Evaluations, or an Evaluation and a Verdict, with the same one are of the same rows.
         figures: every metric of the task.
         positive: of a binary task, the class as text to which precision, recall, F1, areas,
             calibration and pictures belong; empty for other tasks.

@@ -13,9 +13,9 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.progress import counted_off
 from modelkit.errors import UsageError, importing
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.asking import with_answers
 from modelkit.lifecycle.evaluation.figures import MetricFigure, class_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
+from modelkit.lifecycle.evaluation.rows import with_answers
 from modelkit.signature import frames
 from modelkit.stats.influence import Undefined
 from modelkit.stats.intervals import corrected_error, student_in

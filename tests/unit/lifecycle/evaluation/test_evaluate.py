@@ -55,14 +55,14 @@ def test_the_same_rows_give_the_same_evaluation_in_any_form(model, held):
     assert mk.evaluate(model, X, pd.Series(y).astype("category")) == first
 
 
-def test_the_order_of_rows_changes_nothing_but_the_digest(model, held):
+def test_the_order_of_rows_changes_nothing(model, held):
     X, y = held
     order = np.random.default_rng(0).permutation(len(X))
     first = mk.evaluate(model, X, y)
     other = mk.evaluate(model, X.iloc[order], y[order])
     for a, b in zip(first.figures, other.figures, strict=True):
         assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), rel=1e-9)
-    assert first.data_digest != other.data_digest
+    assert first.data_digest == other.data_digest
 
 
 def test_weights_are_as_good_as_copies(model, held):
