@@ -7,8 +7,8 @@ from typing import Any
 
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
 from modelkit.web import json, plain
-from modelkit.web.instance_schema import has_rows
 from modelkit.web.options import check_known
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import JSON, Headers, Refused, Reply
@@ -41,10 +41,10 @@ def read(
     try:
         json.check_keys(data, len(request) + len(options) + keys)
         X, _ = plain.read_rows(_rows(instances, signature), data, signature, limits)
+        query = plain.query_of(X, options, signature)
     except Refused:
         json.check_integers(data)  # one beyond 64 bits was parsed as a float, which nobody sent
         raise
-    query = plain.query_of(X, options, signature)
     _check_by_rows(query.outputs, signature)
     return query
 
@@ -58,6 +58,11 @@ def _check_by_rows(names: Collection[str], signature: Signature) -> None:
                 f"the output {spec.name!r} has no value for each instance: name the outputs that you "
                 'want in {"parameters": {"outputs": [...]}}, or ask .../predict',
             )
+
+
+def has_rows(spec: TensorSpec) -> bool:
+    """Whether an output has a value of its own for each instance."""
+    return isinstance(next(iter(spec.shape), None), str)
 
 
 def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
@@ -101,8 +106,8 @@ def write(query: Query, answers: Mapping[str, Array], *_: str) -> Turns[Reply]:
     rows = max(map(len, outputs.values()))
     numbers = sum(values.size for values in outputs.values())
     if len(outputs) == 1:
-        ((name, values),) = outputs.items()
-        predictions = yield from json.encode(values, name)
+        (values,) = outputs.values()
+        predictions = yield from json.encode(values)
     elif numbers <= AT_ONCE:
         predictions = _objects(outputs)
     else:

@@ -175,20 +175,18 @@ def dump(value: Any) -> bytes:
 def dump_finite(value: Any, names: Iterable[str], answers: Mapping[str, Array]) -> bytes:
     """A value that holds these outputs, as JSON. Raises Refused, 406, for an infinity in one of them."""
     data = dump(value)
-    if b"null" in data:  # which NaN and the infinities become
+    # NaN and the infinities become null; to look for that in a long text takes longer than the arrays.
+    if len(data) > LONG_BODY or b"null" in data:
         for name in names:
-            _check_finite(answers[name], name)
+            values = answers[name]
+            if values.dtype.kind == "f" and np.isinf(values).any():
+                raise Refused(
+                    406,
+                    f"the output {name!r} holds an infinity, and JSON has no number for it: ask for "
+                    "the output as bytes (/v2/models/.../infer, with binary_data among its "
+                    "parameters)",
+                )
     return data
-
-
-def _check_finite(values: Array, name: str) -> None:
-    """Raise Refused, 406, for an output with an infinity, which JSON has no number for."""
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        raise Refused(
-            406,
-            f"the output {name!r} holds an infinity, and JSON has no number for it: ask for the "
-            "output as bytes (/v2/models/.../infer, with binary_data among its parameters)",
-        )
 
 
 def plain_array(values: Array) -> Array:
@@ -203,15 +201,13 @@ def plain_array(values: Array) -> Array:
     return texts.reshape(values.shape)
 
 
-def encode(values: Array, name: str) -> Turns[Any]:
+def encode(values: Array) -> Turns[Any]:
     """An output without times as `dump` takes it; a long one is encoded in turns of a millisecond.
 
-    The bytes are those of the array encoded at once. Raises Refused, 406, for an infinity in a long
-    output; `dump_finite` finds those of the others.
+    The bytes are those of the array encoded at once.
     """
     if values.size <= LONG:
         return dumpable(values)
-    _check_finite(values, name)
     return (yield from join(_parts(values)))
 
 

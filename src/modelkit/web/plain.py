@@ -320,7 +320,7 @@ def write(
         answer["id"] = query.id
     outputs: dict[str, Any] = {}
     for name in query.outputs:
-        outputs[name] = yield from json.encode(json.plain_array(answers[name]), name)
+        outputs[name] = yield from json.encode(json.plain_array(answers[name]))
     answer["outputs"] = outputs
     return Reply(200, [JSON], json.dump_finite(answer, query.outputs, answers))
 

@@ -270,7 +270,7 @@ def write(
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
         else:
-            output["data"] = yield from json.encode(values.ravel(), name)
+            output["data"] = yield from json.encode(values.ravel())
             as_json.append(name)
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
