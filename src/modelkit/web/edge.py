@@ -26,13 +26,11 @@ from modelkit.model.identity import identity_of
 from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.web import outcomes, plain, v2
-from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
 from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import check_has_type
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Refused, Reply
 from modelkit.web.request import Request
@@ -48,7 +46,7 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
-from modelkit.web.steps import with_turns
+from modelkit.web.turns import with_turns
 
 
 @final
@@ -228,8 +226,7 @@ class Edge:
         headers = request.headers
         in_bytes = request.route.verb == "infer" and v2.LENGTH_HEADER in headers
         most = limits.body if in_bytes else min(limits.json, limits.body)
-        check_has_type(headers, request.route.verb)
-        check_head(headers, most)
+        check_head(headers, request.route.verb, most)
         request.read_deadline()
         body = await request.body(most)
         self._placed.add(request)
@@ -272,11 +269,8 @@ class Edge:
             if request.route.version is not None:
                 _check_version(request.route, request.version)
         request.check_time()
-        format_ = BODY_FORMATS[request.route.verb]
-        about = (query, answers, name, request.version)
-        if has_long(answers):
-            return await with_turns(format_.write_in_steps(*about), request)
-        return format_.write(*about)
+        write = BODY_FORMATS[request.route.verb].write
+        return await with_turns(write(query, answers, name, request.version), request)
 
     def _refused(self, error: Exception, request: Request) -> Refused:
         """What an error is answered with. One that is ours goes to the log."""

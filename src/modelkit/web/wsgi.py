@@ -19,7 +19,7 @@ from modelkit.web.edge import Edge
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.request import Request
 from modelkit.web.statuses import CLOSE
-from modelkit.web.steps import run_now
+from modelkit.web.turns import run_now
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
