@@ -24,7 +24,7 @@ from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
 
 Loss = float | Callable[[Outputs], float]
-MOST_TOLD = 100_000  # losses that wait to be weighed; no more are taken then
+MOST_WAITING_LOSSES = 100_000  # to be weighed; no more are taken then
 # Losses that wait here until another process says that it has answered their keys: whoever may post
 # could fill the log with keys of their own.
 MOST_UNKNOWN = 50_000
@@ -91,7 +91,7 @@ class Course:
         self._posted: set[int] = set()  # the keys of those that were handed on
         self._ticks = 0
         self._kept = Counts()  # of ticks that are left out
-        self.room = MOST_TOLD
+        self.room = MOST_WAITING_LOSSES
         self.turned_away = 0
         self.lost = 0
         self.odd: list[str] = []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, Conflict, UsageError, public_text
+from modelkit.errors import ClosedError, Conflict, public_text
 from modelkit.events import Decided, Swapped, emit
 from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.counting import A_SECOND
@@ -24,8 +24,8 @@ NEVER = 1 << 62  # in nanoseconds
 MOST_INLINE = 500  # events that a call weighs on its way, in less than a millisecond
 
 
-class News(Protocol):
-    """What says from outside of this process what shall answer: a registry that is followed."""
+class Source(Protocol):
+    """What says what shall answer: a registry that is followed, or who has two Models."""
 
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again, in nanoseconds."""
@@ -39,27 +39,29 @@ class News(Protocol):
 
 @final
 class Switch:
-    """Holds what answers now, the rollout under way, and what is kept warm.
+    """Holds what answers now, and the rollout under way.
+
+    Args:
+        champion: the Model that answers first.
+        clock: in nanoseconds.
+        source: says what shall answer.
 
     Attributes:
         active: what answers now.
         due: when something has to be looked at, in nanoseconds of `clock`.
         course: the rollout under way.
         past: the one before, for who asks how it ended.
-        kept: what answered before and is warm, for two Models of one process.
-        source: the registry that is followed, if one is.
         failures: the errors of what is done beside the calls, which none of them got.
         last_failure: the last one.
     """
 
-    def __init__(self, champion: Model, clock: Callable[[], int]) -> None:
+    def __init__(self, champion: Model, clock: Callable[[], int], source: Source) -> None:
         self.active: Active[Lineup] = Active(Alone(Arm(champion)))
         self.clock = clock
         self.due = NEVER
         self.course: Course | None = None
         self.past: Course | None = None
-        self.kept: Model | None = None
-        self.source: News | None = None
+        self._source = source
         self.failures = 0
         self.last_failure = ""
         self.lock = threading.RLock()
@@ -79,10 +81,7 @@ class Switch:
         course = self.course
         if course is not None:
             held += course.models
-        if self.kept is not None:
-            held.append(self.kept)
-        if self.source is not None:
-            held += self.source.models()
+        held += self._source.models()
         return tuple({id(model): model for model in held}.values())
 
     @property
@@ -146,34 +145,8 @@ class Switch:
         course = self.course
         if course is not None and now >= self._tick_due:
             self._tick_due = now + int(course.policy.tick * A_SECOND)
-            if self.source is not None:
-                self.source.counted(course)
-            else:
-                decision = course.trial.tick(course.collect(), now / A_SECOND)
-                if worth_telling(course, decision):
-                    tell(course, decision)
-                    self.carry_out(course, decision)
-        news_due = NEVER if self.source is None else self.source.look(now)
-        self.due = min(self._tick_due, news_due)
-
-    def carry_out(self, course: Course, decision: Decision) -> None:
-        """Do as a decision says, with the lock held; nothing where it has ended meanwhile.
-
-        Who was told of the decision may have ended it.
-        """
-        if self.course is not course:
-            return
-        if decision.kind == "advance":
-            course.trial.enter(course.stage + 1)
-            self.enter(course, course.stage + 1)
-            return
-        champion, candidate = course.models
-        if decision.kind == "rollback":
-            self.end(champion)
-        elif decision.kind == "promote":
-            if self.source is None:
-                self.kept = champion
-            self.end(candidate)
+            self._source.counted(course)
+        self.due = min(self._tick_due, self._source.look(now))
 
     def begin(self, course: Course) -> Draining:
         """Begin a rollout."""
@@ -200,17 +173,6 @@ class Switch:
         if before is not model:
             _tell_swapped(identity_of(before), arm.identity)
         return draining
-
-    def go_back(self, reason: str) -> Draining:
-        """Let the Model answer that did before a promotion. Raises UsageError without one."""
-        with self.lock:
-            kept = self.kept
-            if kept is None:
-                raise UsageError("there is nothing to go back to: no candidate was promoted")
-            self.kept = None
-            if self.past is not None:
-                tell(self.past, self.past.trial.decide_by_hand("rollback", reason))
-            return self.end(kept)
 
     def close(self) -> Draining:
         """Let nothing answer any more. Raises nothing where that is so already."""
