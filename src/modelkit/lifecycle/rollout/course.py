@@ -73,7 +73,6 @@ class Course:
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
-        self.told = ""  # the last decision that others were told of
         marked = any(guard.mark is not None for guard in policy.guards)
         self._arms: tuple[Arm, ...] = (Arm(champion, marked=marked), Arm(candidate, marked=marked))
         self._salt = salt

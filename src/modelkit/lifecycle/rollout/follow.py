@@ -19,14 +19,15 @@ from modelkit.events import NotFollowed, emit
 from modelkit.lifecycle.layered import Opened, Wrap, check_answers
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.registry.rollouts import end_of, is_same
 from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
-from modelkit.lifecycle.rollout.decide import Decision, Kind
+from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.ledger import RegistryLedger
 from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.substitution import check_compatible
-from modelkit.lifecycle.rollout.switch import Switch, tell, worth_telling
+from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 
@@ -86,8 +87,7 @@ class Follower:
         self._in_bucket = "://" in registry.url
         self._layers: dict[str, Opened] = {}
         self._before: list[str] = []  # versions that answered, the last one first
-        self._ledger: RegistryLedger | None = None  # of the rollout that this process takes part in
-        self._membership: Membership | None = None
+        self._membership: Membership[RegistryLedger] | None = None
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
@@ -179,7 +179,11 @@ class Follower:
             if state.generation == self._applied:
                 return False
             version = _champion(self._registry, state, self._name)
-            self._learn(state)
+            membership = self._membership
+            if membership is not None:
+                end = end_of(membership.ledger.rollout, state)
+                if end is not None:
+                    membership.conclude(*end)
             changed = self._take_champion(version)
             if state.rollout is not None:
                 version = state.rollout.candidate
@@ -214,35 +218,31 @@ class Follower:
             self._before = [each for each in (self._champion, *self._before) if each != version]
             self._champion = version
             self._answered.add(version)
-            self._leave()
+            self._membership = None
             switch.end(layers.model)
         return True
 
     def _take_rollout(self, rollout: Underway | None) -> bool:
         switch = self.switch
         ended = False
-        if self._ledger is not None and not _is_same(self._ledger.rollout, rollout):
+        membership = self._membership
+        if membership is not None and not is_same(membership.ledger.rollout, rollout):
             with switch.lock:
                 if switch.course is not None:
                     switch.end(switch.champion)
                     ended = True
-                self._leave()
-        ledger, membership = self._ledger, self._membership
+                self._membership = membership = None
         if rollout is None or (membership is not None and membership.settled):
             return ended
-        if ledger is None or membership is None:
+        if membership is None:
             self._join(rollout)
-        elif rollout.stage != ledger.rollout.stage:
+        elif rollout.stage != membership.ledger.rollout.stage:
             with switch.lock:
                 switch.check_open()
                 membership.collect()
                 switch.enter(switch.under_way(), rollout.stage)
-                ledger.rollout = rollout
+                membership.ledger.rollout = rollout
         return True
-
-    def _leave(self) -> None:
-        self._ledger = None
-        self._membership = None
 
     def _join(self, rollout: Underway) -> None:
         """Take part in a rollout."""
@@ -270,31 +270,7 @@ class Follower:
         with switch.lock:
             switch.check_open()
             switch.begin(course)
-        self._ledger = ledger
         self._membership = membership
-
-    def _learn(self, state: State) -> None:
-        """Take over what somebody else decided, so that the status and the events say how it ended."""
-        if self._ledger is None or self._membership is None:
-            return
-        course = self._membership.course
-        trial = course.trial
-        candidate = self._ledger.rollout.candidate
-        if trial.over or state.rollout is not None:
-            return
-        champion = state.aliases[CHAMPION]
-        kind: Kind
-        if champion.version == candidate:
-            kind, reason = "promote", champion.reason
-        elif candidate in state.rolled_back:
-            kind, reason = "rollback", state.rolled_back[candidate]
-        else:
-            return
-        with self.switch.lock:
-            decision = trial.decide_by_hand(kind, reason)
-            new = worth_telling(course, decision)
-        if new:
-            tell(course, decision)
 
     def counted(self, course: Course) -> None:
         """A tick is over."""
@@ -304,14 +280,9 @@ class Follower:
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
-        course = self.switch.under_way()
-        ledger = self._ledger
-        if ledger is not None:
-            standing = course.trial.standing()
-            decision = Decision(kind, reason, standing.guards, standing.split)
-            ledger.decide(decision)
-            course.trial.decision = decision
-            tell(course, decision)
+        self.switch.under_way()
+        if self._membership is not None:
+            self._membership.decide_by_hand(kind, reason)
             self.refresh()
 
     def go_back(self, reason: str) -> None:
@@ -367,8 +338,8 @@ class Follower:
     def _let_go(self) -> None:
         """Close, in a thread, what is not needed any more, when its last call has ended."""
         used = {self._champion, *self._before[: self._keep]}
-        if self._ledger is not None:
-            used.add(self._ledger.rollout.candidate)
+        if self._membership is not None:
+            used.add(self._membership.ledger.rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
         drainings = self.switch.still_draining()
@@ -404,10 +375,6 @@ class Follower:
         self._following = None
         if self._membership is not None:
             self._membership.after_fork()
-
-
-def _is_same(one: Underway, other: Underway | None) -> bool:
-    return other is not None and one.generation == other.generation
 
 
 def _close(layers: list[Opened], drainings: list[Draining], course: Course | None) -> None:

@@ -15,6 +15,7 @@ from modelkit.errors import Conflict
 from modelkit.events import Noticed, emit
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.registry.registry import Registry
+from modelkit.lifecycle.registry.rollouts import is_same
 from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.decide import Decision
@@ -178,7 +179,7 @@ class RegistryLedger:
             self._write(decision)
         except Conflict:
             now = self._registry.state(self._name).rollout
-            if not any_stage or now is None or now.generation != self.rollout.generation:
+            if now is None or not (any_stage and is_same(self.rollout, now)):
                 raise
             if now.stage == self.rollout.stage:
                 raise

@@ -17,7 +17,7 @@ from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.lifecycle.rollout.pinned import Pinned
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_of
+from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_here
 from modelkit.lifecycle.rollout.two_models import TwoModels
 from modelkit.model.activation import Active
 from modelkit.model.device import Placement
@@ -153,6 +153,7 @@ class Rollout(Model):
     def _for_key(self, key: str | None) -> Model:
         if self._clock() >= self._switch.due:
             self._switch.look()
+        self._switch.check_open()
         activation = self._active.now
         return Pinned(activation.value.pick(key).model, activation)
 
@@ -230,7 +231,7 @@ class Rollout(Model):
     def status(self) -> RolloutProgress:
         """Where it stands. What is due by now is weighed first."""
         self._switch.settle()
-        return progress_of(self._switch)
+        return progress_here(self._switch)
 
     def plan(
         self, rates: Mapping[str, float] | None = None, risks: Sequence[float] = RISKS

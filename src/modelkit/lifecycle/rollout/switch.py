@@ -9,12 +9,11 @@ from typing import Protocol, final
 
 from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Conflict, public_text
-from modelkit.events import Decided, Swapped, emit
-from modelkit.lifecycle.rollout.answering import Arm
+from modelkit.events import Swapped, emit
+from modelkit.lifecycle.rollout.answering import CLOSED, Arm
 from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
-from modelkit.lifecycle.rollout.decide import Decision
-from modelkit.lifecycle.rollout.lineup import Alone, Ended, Lineup
+from modelkit.lifecycle.rollout.lineup import Alone, Lineup
 from modelkit.model.activation import Active, Draining
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
@@ -51,6 +50,7 @@ class Switch:
         due: when something has to be looked at, in nanoseconds of `clock`.
         course: the rollout under way.
         past: the one before, for who asks how it ended.
+        closed: whether nothing answers any more.
         failures: the errors of what is done beside the calls, which none of them got.
         last_failure: the last one.
     """
@@ -62,6 +62,7 @@ class Switch:
         self.course: Course | None = None
         self.past: Course | None = None
         self._source = source
+        self.closed = False
         self.failures = 0
         self.last_failure = ""
         self.lock = threading.RLock()
@@ -83,11 +84,6 @@ class Switch:
             held += course.models
         held += self._source.models()
         return tuple({id(model): model for model in held}.values())
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing answers any more."""
-        return isinstance(self.active.now.value, Ended)
 
     def look(self) -> None:
         """Do what is due, on the way of a call, which nothing of it reaches.
@@ -184,7 +180,8 @@ class Switch:
                 self.course = None
             self.due = NEVER
             self._tick_due = NEVER
-            return self._replace(Ended(self.active.now.value.champion))
+            self.closed = True
+            return self._replace(Alone(self.active.now.value.champion.closed()))
 
     def _replace(self, lineup: Lineup) -> Draining:
         with self.lock:
@@ -201,7 +198,7 @@ class Switch:
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""
         if self.closed:
-            raise ClosedError("the Rollout was closed")
+            raise ClosedError(CLOSED)
 
     def under_way(self) -> Course:
         """The rollout under way. Raises Conflict where there is none."""
@@ -222,36 +219,5 @@ class Switch:
             self.course.after_fork()
 
 
-def worth_telling(course: Course, decision: Decision) -> bool:
-    """Whether something is decided that was not told before; it then counts as told."""
-    kind = decision.kind
-    why, _, _ = decision.reason.partition(":")  # after it come figures, which change
-    told = f"{course.stage} {kind} {why}"
-    if kind == "continue" or course.told == told:
-        return False
-    course.told = told
-    return True
-
-
-def tell(course: Course, decision: Decision) -> None:
-    """Tell those who listen of a decision."""
-    champion, candidate = course.identities
-    evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
-    emit(
-        Decided(
-            decision=decision.kind,
-            champion=_named(champion),
-            candidate=_named(candidate),
-            stage=course.stage + 1,
-            reason=decision.reason,
-            evidence=tuple(evidence),
-        )
-    )
-
-
 def _tell_swapped(before: Identity, now: Identity) -> None:
     emit(Swapped(now.name, now.version, now.digest, before.version, before.digest))
-
-
-def _named(identity: Identity) -> str:
-    return f"{identity.name} {identity.version}".strip()

@@ -12,10 +12,10 @@ from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.ledger import MemoryLedger
-from modelkit.lifecycle.rollout.membership import Membership
+from modelkit.lifecycle.rollout.membership import Membership, tell
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.substitution import check_compatible
-from modelkit.lifecycle.rollout.switch import NEVER, Switch, tell
+from modelkit.lifecycle.rollout.switch import NEVER, Switch
 from modelkit.model.model import Model
 
 
@@ -59,8 +59,7 @@ class TwoModels:
         )
         self.switch = Switch(champion, clock, self)
         self._kept: Model | None = None  # which answered before a promotion
-        self._ledger = MemoryLedger(clock)
-        self._membership = Membership(self._ledger, course, self.switch, self._follow)
+        self._membership = Membership(MemoryLedger(clock), course, self.switch, self._follow)
         self.switch.begin(course)
         watch_forks(self)
 
@@ -80,7 +79,8 @@ class TwoModels:
         """Do as the ledger says, with the lock of the Switch held."""
         switch = self.switch
         course = switch.course
-        stage = self._ledger.state()
+        ledger = self._membership.ledger
+        stage = ledger.state()
         if course is None or stage == course.stage:
             return
         if stage is not None:
@@ -88,7 +88,7 @@ class TwoModels:
             switch.enter(course, stage)
             return
         champion, candidate = course.models
-        if self._ledger.promoted:
+        if ledger.promoted:
             self._kept = champion
             switch.end(candidate)
         else:
