@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from helpers.client import Client
 from helpers.rollouts import model, who
 
 import modelkit as mk
-from modelkit.testing import Client
 
 LOSS = (mk.Guard("loss", margin=0.02),)
 

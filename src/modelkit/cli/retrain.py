@@ -9,7 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit.cli.arguments import Printed, add_action, add_actions, add_command, printed
-from modelkit.lifecycle.retrain.desk import retrainings_of
+from modelkit.lifecycle.retrain.records import retrainings_of
 from modelkit.report import html
 
 

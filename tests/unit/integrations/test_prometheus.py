@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.alerts import alert_names
 from helpers.batchers import PLANS, ROOM, SIGNATURE, Gate, double, row
+from helpers.client import Client
 from helpers.examples import examples
 from helpers.places import GOLDEN, ROOT
 from helpers.scrapes import (
@@ -39,7 +40,6 @@ from modelkit.serving.batching.lane import Lane
 from modelkit.serving.batching.policy import BATCH
 from modelkit.serving.metering import requests
 from modelkit.serving.metering.totals import OUTCOMES
-from modelkit.testing import Client
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.client import Client
 from helpers.rollouts import COLUMNS, ROWS, model
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.linear_model import LogisticRegression
@@ -12,7 +13,6 @@ import modelkit as mk
 from modelkit import events
 from modelkit.errors import UsageError
 from modelkit.integrations.prometheus import Collector
-from modelkit.testing import Client
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))

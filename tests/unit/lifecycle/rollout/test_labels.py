@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.client import Client
 from helpers.rollouts import model, until, who
 
 import modelkit as mk
@@ -21,7 +22,6 @@ from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.posting import post_outcomes
 from modelkit.lifecycle.rollout.progress import progress_afar
 from modelkit.lifecycle.rollout.shared import SharedCounts
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 X = np.eye(3)

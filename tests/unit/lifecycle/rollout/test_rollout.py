@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from helpers.churn import X, run_keys
+from helpers.client import Client
 from helpers.rollouts import ROWS, SIGNATURE, Strict, fail, model, tick, until, who
 from sklearn.linear_model import LogisticRegression
 
@@ -17,7 +18,7 @@ import modelkit as mk
 from modelkit import events
 from modelkit.errors import ClosedError, Conflict, ModelkitError, UsageError
 from modelkit.lifecycle.rollout.routing import hash_of
-from modelkit.testing import Client, check_model
+from modelkit.testing import check_model
 
 ERRORS = (mk.Guard("errors"),)
 SHADOW = mk.RolloutStage(0, calls=50)
