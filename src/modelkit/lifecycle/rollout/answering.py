@@ -119,5 +119,6 @@ class Arm:
         return arm
 
 
-def _refuse(*_: object) -> NoReturn:
+def _refuse(X: object, outputs: tuple[str, ...], call: Call) -> NoReturn:
+    del X, outputs, call
     raise ClosedError(CLOSED)

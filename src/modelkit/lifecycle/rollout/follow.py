@@ -269,14 +269,8 @@ class Follower:
         membership.read_sums()
         with switch.lock:
             switch.check_open()
-            switch.begin(course)
+            switch.begin(course, membership.tick)
         self._membership = membership
-
-    def counted(self, course: Course) -> None:
-        """A tick is over."""
-        membership = self._membership
-        if membership is not None and membership.course is course:
-            membership.tick()
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""

@@ -1,6 +1,10 @@
 """Where it is written down what the processes of a rollout count, and what becomes of it.
 
-A ledger lies in the memory of one process, or in a registry, where several processes share it.
+A ledger lies in the memory of one process, or in a registry, where several processes share it and
+each verb may take long or fail. It has four verbs: `state` gives the stage that the rollout is in,
+from 0, as it was last read; `post` takes what this process counted in a tick; `sums` gives what all
+processes counted since the last time, in the same order for all of them; and `decide` writes what
+becomes of the rollout, where nobody decided before.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Protocol, final
+from typing import final
 
 from modelkit.errors import Conflict
 from modelkit.events import Noticed, emit
@@ -26,41 +30,6 @@ NEARLY = 0.9  # of a tick has to be over before somebody adds up
 MOST_ODD = 20  # things that are reported of one rollout
 
 
-class Ledger(Protocol):
-    """What all processes of a rollout agree on: whoever decides first has decided.
-
-    Attributes:
-        shared: whether other processes take part, so that each of the verbs may take long or fail.
-        odd: what is odd about its files and clocks, in sentences.
-    """
-
-    shared: bool
-    odd: list[str]
-
-    def state(self) -> int | None:
-        """The stage of the rollout, from 0, as it was last read; None where it has ended."""
-
-    def post(self, stage: int, counts: Counts) -> None:
-        """Write what this process counted in a tick."""
-
-    def sums(self) -> Iterator[JointCounts]:
-        """What all processes counted since the last time, in the same order for all of them."""
-
-    def decide(self, decision: Decision, *, any_stage: bool = False) -> None:
-        """Write what becomes of the rollout.
-
-        Args:
-            decision: the decision.
-            any_stage: whether it holds too where another stage began meanwhile.
-
-        Raises:
-            Conflict: if somebody else decided.
-        """
-
-    def after_fork(self) -> None:
-        """Be the ledger of another process, which has read what its parent has."""
-
-
 @final
 class MemoryLedger:
     """The ledger of two Models of one process.
@@ -69,6 +38,7 @@ class MemoryLedger:
         clock: in nanoseconds.
 
     Attributes:
+        odd: nothing, of which that of a registry has sentences.
         promoted: whether it ended with a promotion.
     """
 
@@ -82,22 +52,23 @@ class MemoryLedger:
         self._posted: list[tuple[int, Counts]] = []
 
     def state(self) -> int | None:
-        """See `Ledger`."""
+        """The stage; None where the rollout has ended."""
         return self._stage
 
     def post(self, stage: int, counts: Counts) -> None:
-        """See `Ledger`."""
+        """Take what was counted in a tick."""
         self._posted.append((stage, counts))
 
     def sums(self) -> Iterator[JointCounts]:
-        """See `Ledger`; one without counts where nothing was posted, as time has passed."""
+        """What was posted; nothing at a later time, where nothing was."""
         posted = self._posted or [(self._stage or 0, Counts())]
         self._posted = []
         for stage, counts in posted:
             yield JointCounts(self._clock() / A_SECOND, stage, counts)
 
     def decide(self, decision: Decision, *, any_stage: bool = False) -> None:
-        """See `Ledger`."""
+        """Write what becomes of the rollout. Raises Conflict where it has ended."""
+        del any_stage  # nobody else begins one
         if self._stage is None:
             raise Conflict("no rollout is under way")
         if decision.kind == "advance":
@@ -107,7 +78,7 @@ class MemoryLedger:
             self.promoted = decision.kind == "promote"
 
     def after_fork(self) -> None:
-        """See `Ledger`."""
+        """In the child of a fork, forget what its parent counted."""
         self._posted = []
 
 
@@ -123,6 +94,7 @@ class RegistryLedger:
         clock: in nanoseconds.
 
     Attributes:
+        odd: what is odd about its files and clocks, in sentences.
         rollout: the rollout as it was last read.
     """
 
@@ -148,16 +120,16 @@ class RegistryLedger:
         self._notice(*start_in_the_future(rollout, datetime.now(UTC)))
 
     def state(self) -> int:
-        """See `Ledger`."""
+        """The stage."""
         return self.rollout.stage
 
     def post(self, stage: int, counts: Counts) -> None:
-        """See `Ledger`."""
+        """Write what this process counted in a tick."""
         self._registry.check_log(self._name)  # or it would be made anew, with nothing else
         self._shared.write(stage, counts)
 
     def sums(self) -> Iterator[JointCounts]:
-        """See `Ledger`; adds up what is new, where nobody did for nearly a tick."""
+        """What all processes counted; adds up what is new, where nobody did for nearly a tick."""
         yield from self._new_sums()
         # The rollout is as old as the newest sum said, and what passed here since it was read:
         # clocks of machines are not compared, and what nobody saw pass ends no stage.
@@ -174,7 +146,15 @@ class RegistryLedger:
             self._notice(*found.left_out)
 
     def decide(self, decision: Decision, *, any_stage: bool = False) -> None:
-        """See `Ledger`."""
+        """Write what becomes of the rollout.
+
+        Args:
+            decision: the decision.
+            any_stage: whether it holds too where another stage began meanwhile.
+
+        Raises:
+            Conflict: if somebody else decided.
+        """
         try:
             self._write(decision)
         except Conflict:
@@ -196,7 +176,7 @@ class RegistryLedger:
         )
 
     def after_fork(self) -> None:
-        """See `Ledger`."""
+        """In the child of a fork, write as another process, which has read what its parent has."""
         self._shared = self._shared.of_process(uuid.uuid4().hex)
 
     def _now(self) -> float:

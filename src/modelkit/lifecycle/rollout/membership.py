@@ -12,7 +12,7 @@ from modelkit.events import Decided, emit
 from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.course import MOST_WAITING_LOSSES, Course
 from modelkit.lifecycle.rollout.decide import Decision, Kind
-from modelkit.lifecycle.rollout.ledger import Ledger
+from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
 from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.model.identity import Identity
 
@@ -21,7 +21,7 @@ MOST_TICKS = 100
 MOST_WAITING = 200_000  # keys and losses
 
 
-L = TypeVar("L", bound=Ledger)
+L = TypeVar("L", MemoryLedger, RegistryLedger)
 
 
 @final
@@ -45,7 +45,7 @@ class Membership(Generic[L]):
     def __init__(
         self, ledger: L, course: Course, switch: Switch, decided: Callable[[], None]
     ) -> None:
-        self.ledger = ledger
+        self.ledger: L = ledger
         self.course = course
         self.settled = False
         self.unwritten: Decision | None = None

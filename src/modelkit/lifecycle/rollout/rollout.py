@@ -151,8 +151,7 @@ class Rollout(Model):
         return await self._acall(self.signature.columns(feeds), outputs, call)
 
     def _for_key(self, key: str | None) -> Model:
-        if self._clock() >= self._switch.due:
-            self._switch.look()
+        self._switch.look()
         self._switch.check_open()
         activation = self._active.now
         return Pinned(activation.value.pick(key).model, activation)
@@ -190,8 +189,7 @@ class Rollout(Model):
     @property
     def under_way(self) -> bool:
         """Whether a rollout is under way in this process, which then takes losses."""
-        if self._clock() >= self._switch.due:
-            self._switch.look()
+        self._switch.look()
         return self._switch.course is not None
 
     def promote(self, reason: str = "by hand") -> None:

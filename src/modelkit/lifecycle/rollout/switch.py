@@ -29,9 +29,6 @@ class Source(Protocol):
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again, in nanoseconds."""
 
-    def counted(self, course: Course) -> None:
-        """A tick is over: weigh what was counted, here and elsewhere."""
-
     def models(self) -> list[Model]:
         """Every Model that is open, the ones kept warm too."""
 
@@ -66,6 +63,7 @@ class Switch:
         self.failures = 0
         self.last_failure = ""
         self.lock = threading.RLock()
+        self._tick: Callable[[], None] = lambda: None
         self._tick_due = NEVER
         self._drainings: list[Draining] = []
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -141,12 +139,13 @@ class Switch:
         course = self.course
         if course is not None and now >= self._tick_due:
             self._tick_due = now + int(course.policy.tick * A_SECOND)
-            self._source.counted(course)
+            self._tick()
         self.due = min(self._tick_due, self._source.look(now))
 
-    def begin(self, course: Course) -> Draining:
-        """Begin a rollout."""
+    def begin(self, course: Course, tick: Callable[[], None]) -> Draining:
+        """Begin a rollout, of which `tick` weighs what was counted, with the lock held."""
         self.course = course
+        self._tick = tick
         self._tick_due = self.clock() + int(course.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
         return self._replace(course.lineup())

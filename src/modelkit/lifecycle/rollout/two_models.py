@@ -60,16 +60,12 @@ class TwoModels:
         self.switch = Switch(champion, clock, self)
         self._kept: Model | None = None  # which answered before a promotion
         self._membership = Membership(MemoryLedger(clock), course, self.switch, self._follow)
-        self.switch.begin(course)
+        self.switch.begin(course, self._membership.tick)
         watch_forks(self)
 
     def look(self, now: int) -> int:
         """See `Source`: what is in memory has no news."""
         return NEVER
-
-    def counted(self, course: Course) -> None:
-        """See `Source`."""
-        self._membership.tick()
 
     def models(self) -> list[Model]:
         """See `Source`."""
