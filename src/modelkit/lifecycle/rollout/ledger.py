@@ -19,7 +19,7 @@ from modelkit.errors import Conflict
 from modelkit.events import Noticed, emit
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.registry.rollouts import is_same
+from modelkit.lifecycle.registry.rules import is_same
 from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.decide import Decision
