@@ -31,7 +31,7 @@ _HOMES = {
     "GuardProgress": "modelkit.lifecycle.rollout.progress",
     "History": "modelkit.drift.history",
     "Identity": "modelkit.model.identity",
-    "Judgement": "modelkit.lifecycle.registry.verdicts",
+    "Judgement": "modelkit.lifecycle.registry.rules",
     "LeakageCheck": "modelkit.lifecycle.evaluation.leakage",
     "Limits": "modelkit.web.query",
     "Manifest": "modelkit.model.manifest",

@@ -29,8 +29,8 @@ from modelkit.lifecycle.registry.log import State as State
 from modelkit.lifecycle.registry.log import Underway as Underway
 from modelkit.lifecycle.registry.releases import ModelVersion as ModelVersion
 from modelkit.lifecycle.registry.releases import Recorded as Recorded
+from modelkit.lifecycle.registry.rules import Judgement as Judgement
 from modelkit.lifecycle.registry.shelf import Shelf as Shelf
-from modelkit.lifecycle.registry.verdicts import Judgement as Judgement
 from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
 from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun as RetrainRun

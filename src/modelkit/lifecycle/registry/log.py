@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from modelkit._internal import fields
-from modelkit.errors import Conflict, RegistryError
+from modelkit.errors import RegistryError
 from modelkit.store.entries import EntryForm
 from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
@@ -218,61 +218,3 @@ def log_of(store: Store, name: str) -> Log[State, Entry]:
     """The log of a model in the store of a registry."""
     files = Sequence(store, f"models/{name}/log")
     return Log(files, State(), read=FORM.read, write=FORM.write, follow=FORM.follow)
-
-
-def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:
-    """Raise Conflict unless an alias is what the caller saw.
-
-    Args:
-        state: what holds now.
-        alias: the alias that the caller wants to set.
-        expected: the version it named, the number of the entry that set it, or None for an alias
-            that there was not.
-        name: the name of the model, for the message.
-
-    Raises TypeError for an expectation of another type, such as bool or a number of numpy.
-    """
-    if expected is not None and type(expected) not in (str, int):
-        raise TypeError(
-            f"expected is a version (str), the generation of an entry (int) or None, not "
-            f"{expected!r}, of type {type(expected).__name__}"
-        )
-    now = state.aliases.get(alias)
-    if now is None:
-        if expected is None:
-            return
-        raise Conflict(
-            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
-            name=name,
-            alias=alias,
-            now=None,
-        )
-    seen = now.generation if isinstance(expected, int) else now.version
-    if expected == seen:
-        return
-    raise Conflict(
-        f"{name}@{alias} is {now.version}, not what was expected ({expected!r}): {now.actor} set "
-        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
-        f"there now, and pass expected={now.version!r}",
-        name=name,
-        alias=alias,
-        now=now,
-    )
-
-
-def check_in_use(state: State, name: str, version: str) -> None:
-    """Raise Conflict for a version that was retired."""
-    if version in state.retired:
-        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
-
-
-def check_not_named(state: State, name: str, version: str) -> None:
-    """Raise Conflict for a version that an alias names."""
-    for alias, now in state.aliases.items():
-        if now.version == version:
-            raise Conflict(
-                f"{name}@{alias} is {version}: let the alias name another version first",
-                name=name,
-                alias=alias,
-                now=now,
-            )

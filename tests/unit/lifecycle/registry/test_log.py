@@ -12,7 +12,8 @@ from helpers.churn import ALL_VERSIONS, Counting, Record, file_of, log_of
 
 import modelkit as mk
 from modelkit.errors import Conflict, RegistryError
-from modelkit.lifecycle.registry.log import FORM, KINDS, Entry, State, check_expected
+from modelkit.lifecycle.registry.log import FORM, KINDS, Entry, State
+from modelkit.lifecycle.registry.rules import check_expected
 from modelkit.store import sequence
 
 
