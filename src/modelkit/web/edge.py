@@ -26,13 +26,11 @@ from modelkit.model.identity import identity_of
 from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.web import outcomes, plain, v2
-from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
 from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import check_has_type
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
 from modelkit.web.routes import ASKING, HEALTH, Route, route_of
@@ -47,7 +45,7 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
-from modelkit.web.steps import with_turns
+from modelkit.web.turns import with_turns
 from modelkit.web.visit import Transport, Visit, seconds_allowed
 
 
@@ -223,8 +221,7 @@ class Edge:
         know: the other one is asked.
         """
         most = self._most_bytes(visit)
-        check_has_type(visit.headers, visit.route.verb)
-        check_head(visit.headers, most)
+        check_head(visit.headers, visit.route.verb, most)
         seconds = seconds_allowed(visit.headers)
         if seconds is not None:
             visit.hurry(seconds)
@@ -282,11 +279,8 @@ class Edge:
             if visit.route.version is not None:
                 _check_version(visit.route, visit.version)
         visit.check_time()
-        format_ = BODY_FORMATS[visit.route.verb]
-        told = (query, answers, name, visit.version)
-        if has_long(answers):
-            return await with_turns(format_.write_in_steps(*told), transport)
-        return format_.write(*told)
+        write = BODY_FORMATS[visit.route.verb].write
+        return await with_turns(write(query, answers, name, visit.version), transport)
 
     def _refused(self, error: Exception, visit: Visit) -> Refused:
         """What an error is answered with. One that is ours goes to the log."""

@@ -17,7 +17,7 @@ from modelkit.web.body import BodyParts
 from modelkit.web.edge import Edge
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.statuses import CLOSE
-from modelkit.web.steps import run_now
+from modelkit.web.turns import run_now
 from modelkit.web.visit import Visit
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Runs what is written in steps: to its end at once, or with turns for others in between."""
+"""Work that yields where others may have a turn: it runs to its end at once, or turn by turn."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def run_now(steps: Coroutine[Any, Any, T]) -> T:
         return value
     steps.close()
     raise AssertionError("a transport that blocks has suspended")
+
+
+def at_once(steps: Turns[T]) -> T:
+    """What steps end with, without a turn for others."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 async def with_turns(steps: Turns[T], transport: Transport) -> T:
