@@ -37,9 +37,7 @@ BODY_FORMATS = {
 _IN_THREAD = 1 << 19
 
 
-async def read_query(
-    body: bytes, request: Request, signature: Signature, limits: Limits
-) -> Query:
+async def read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
     """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
     steps = BODY_FORMATS[request.route.verb].read(body, request.headers, signature, limits)
     if len(body) <= LONG_BODY:
