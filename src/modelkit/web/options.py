@@ -11,7 +11,7 @@ from numpy import ndarray
 from modelkit.signature.signature import Signature
 from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.replies import Headers, Refused
 
 KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
@@ -117,11 +117,6 @@ def read_priority(options: Mapping[str, Any]) -> int:
     raise Refused(400, f"priority is {shown(value)}; it is 0, or -1 for work that may wait")
 
 
-def read_key(options: Mapping[str, Any]) -> str:
-    """What a rollout routes by. Raises Refused, 400."""
-    return _text(options, "key")
-
-
 def with_key(query: Query, headers: Headers) -> Query:
     """A query with the key that the header tells, for a body that has no place for one.
 
@@ -143,12 +138,8 @@ def with_key(query: Query, headers: Headers) -> Query:
     return query
 
 
-def read_id(options: Mapping[str, Any]) -> str:
-    """What the caller calls the request. Raises Refused, 400."""
-    return _text(options, "id")
-
-
-def _text(options: Mapping[str, Any], name: str) -> str:
+def read_text(options: Mapping[str, Any], name: str) -> str:
+    """A text: the key that a rollout routes by, or what the caller calls the request. Raises Refused, 400."""
     value = options[name]
     if type(value) is str:
         return value

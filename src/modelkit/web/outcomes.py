@@ -12,7 +12,7 @@ from modelkit.signature.schema import Schema
 from modelkit.web import json
 from modelkit.web.options import check_known, check_rows
 from modelkit.web.query import Limits
-from modelkit.web.reply import JSON, Refused, Reply
+from modelkit.web.replies import JSON, Refused, Reply
 
 FIELDS = ("key", "loss")
 SEVERAL = ("outcomes",)
