@@ -19,10 +19,10 @@ from modelkit.events import NotFollowed, emit
 from modelkit.lifecycle.layered import Opened, Wrap, check_answers
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Decision, Kind
 from modelkit.lifecycle.rollout.joined import Joined
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch

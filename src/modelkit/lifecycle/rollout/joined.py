@@ -14,10 +14,10 @@ from modelkit.errors import Conflict
 from modelkit.events import Noticed, emit
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.course import MOST_TOLD, Course
 from modelkit.lifecycle.rollout.decide import Decision
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.shared import SharedCounts, start_in_the_future
 from modelkit.lifecycle.rollout.switch import Switch, tell, worth_telling
 

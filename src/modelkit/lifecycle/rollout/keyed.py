@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -147,20 +146,6 @@ class Pairing:
 
 
 @final
-@dataclass(frozen=True)
-class Means:
-    """Of keys of the candidate that are done, the shares of the calls that were bad, (keys, kinds).
-
-    Attributes:
-        candidate: of these keys.
-        champion: the means of the champion's keys before each, that were drawn with it.
-    """
-
-    candidate: Array
-    champion: Array
-
-
-@final
 class DoneKeys:
     """The shares of calls that were bad, of keys that are done, by the draw of their arm.
 
@@ -181,14 +166,16 @@ class DoneKeys:
                     row[self.places[kind]] = share
         return found
 
-    def means(self, share: float, done: Sequence[KeyDone]) -> Means:
-        """The keys of the candidate beside those of the champion, in the order in which they are done."""
+    def means(self, share: float, done: Sequence[KeyDone]) -> Array:
+        """Of each key of the candidate, its shares, and the means of the champion's keys before it.
+
+        Those were drawn with it, and came since the candidate's last one, in the order in which keys
+        are done. Shape (2, keys, kinds).
+        """
         pairing = self._pairings[share]
-        candidate = [np.zeros((0, len(self.places)))]
-        champion = [np.zeros((0, len(self.places)))]
+        found = []
         for row, key in zip(self.shares(done), done, strict=True):
             before = pairing.take(row, candidate=key.candidate)
             if before is not None:
-                candidate.append(row[None])
-                champion.append(np.reshape(before, (1, -1)))
-        return Means(np.concatenate(candidate), np.concatenate(champion))
+                found += [row, before]
+        return np.reshape(np.array(found), (-1, 2, len(self.places))).swapaxes(0, 1)

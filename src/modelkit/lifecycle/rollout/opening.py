@@ -9,10 +9,10 @@ from typing import Any
 from modelkit.errors import UsageError
 from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.follow import Follower
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.policy import DAY, KEY_CALLS, RolloutPolicy, RolloutStage, stages_of
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch

@@ -11,6 +11,8 @@ from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import (
     BLAMED_KINDS,
+    DISAGREEMENTS,
+    LATE_LOSSES,
     LONGER_KINDS,
     QUANTILES,
     SLOW_KINDS,
@@ -28,6 +30,8 @@ def rollback_streams(guard: Guard) -> tuple[Stream, ...]:
     quicker by what does not matter, of which those count that its longer runs do not explain; see
     `stretch`. Where all calls go to the candidate, it is not the colder one, and all count.
     """
+    if guard.name == LATE_LOSSES:
+        return ()
     if not guard.by_quantiles:
         return (Stream(guard, guard.name, guard.name, guard.name),)
     as_they_were = _streams(guard, SLOW_KINDS, SLOW_KINDS, SLOW_KINDS)
@@ -42,6 +46,8 @@ def promotion_streams(guard: Guard) -> tuple[Stream, ...]:
     One that compares quantiles goes by all calls of the candidate that are still slow when they are
     quicker by what does not matter.
     """
+    if guard.name == DISAGREEMENTS:
+        return ()
     if not guard.by_quantiles:
         return rollback_streams(guard)
     kinds = LONGER_KINDS if guard.longer else SLOW_KINDS

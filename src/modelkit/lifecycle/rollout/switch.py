@@ -11,9 +11,9 @@ from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Conflict, UsageError, public_text
 from modelkit.events import Decided, Swapped, emit
 from modelkit.lifecycle.rollout.answering import Arm
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Decision
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.lineup import Alone, Ended, Lineup
 from modelkit.model.activation import Active, Draining
 from modelkit.model.identity import Identity, identity_of

@@ -7,13 +7,7 @@ from typing import final
 
 from modelkit.lifecycle.rollout.counts import ByArm, Counts
 from modelkit.lifecycle.rollout.decide import Decision, Kind, Standing, decide
-from modelkit.lifecycle.rollout.guards import (
-    DISAGREEMENTS,
-    ERROR_EVENTS,
-    LATE_LOSSES,
-    UNANSWERED,
-    Guard,
-)
+from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, LATE_LOSSES, UNANSWERED, Guard
 from modelkit.lifecycle.rollout.keyed import DONE, SPLIT, DoneKeys, Keys
 from modelkit.lifecycle.rollout.labels import LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
@@ -23,7 +17,6 @@ from modelkit.lifecycle.rollout.slowness import (
     rollback_streams,
 )
 from modelkit.lifecycle.rollout.weighing import (
-    DisagreementEvidence,
     EventEvidence,
     PromotionEvidence,
     RollbackEvidence,
@@ -34,9 +27,7 @@ from modelkit.stats.betting import log_split
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
 
-NOT_EVENTS = (DISAGREEMENTS, LATE_LOSSES)  # of one arm, which are compared otherwise
-
-GuardEvidence = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
+GuardEvidence = EventEvidence | QuantileEvidence | LossEvidence
 
 
 @final
@@ -81,15 +72,11 @@ class Trial:
         self._ticks = 0
         self._units: dict[tuple[int, float], tuple[int, int]] = {}
         self._keys = Keys()
-        compared = [guard for guard in policy.guards if guard.name not in NOT_EVENTS]
-        worse = [stream for guard in compared for stream in rollback_streams(guard)]
+        worse = [stream for guard in policy.guards for stream in rollback_streams(guard)]
         worse.append(Stream(Guard(ERROR_EVENTS), UNANSWERED, UNANSWERED, UNANSWERED))
-        better = [stream for guard in compared for stream in promotion_streams(guard)]
-        kinds = [
-            kind for stream in (*worse, *better) for kind in (stream.candidate, stream.champion)
-        ]
-        self._done = DoneKeys([*dict.fromkeys(kinds)])
-        whole = any(stage.share == 1 for stage in policy.stages)
+        better = [stream for guard in policy.guards for stream in promotion_streams(guard)]
+        self._done = DoneKeys(policy.kinds)
+        whole = policy.stages[-1].share == 1
         self._rollback = RollbackEvidence(worse, self._keys, self._done, whole=whole)
         self._promotion = PromotionEvidence(better, self._keys, self._done, whole=whole)
         self.evidence = [self._evidence_of(guard, whole=whole) for guard in policy.guards]
@@ -115,8 +102,6 @@ class Trial:
         """The evidence of a guard, before anything was counted."""
         if guard.name == LATE_LOSSES:
             return LossEvidence(guard, self._keys, self.policy.alpha, self.policy.stages)
-        if guard.name == DISAGREEMENTS:
-            return DisagreementEvidence(guard)
         if guard.by_quantiles:
             return QuantileEvidence(guard, self._rollback, self._promotion, whole=whole)
         return EventEvidence(guard, self._rollback, self._promotion, shadow=self.policy.shadow)

@@ -21,7 +21,7 @@ from modelkit.lifecycle.rollout.arms import Above, Below, Events, EventTimes, Wo
 from modelkit.lifecycle.rollout.counts import Counts, Happened, KeyDone
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, Guard
-from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, DoneKeys, Keys, Means, WorseOfKeys
+from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, DoneKeys, Keys, WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.stats.betting import SUREST, MarginEvidence
 from modelkit.stats.evidence import log_mean
@@ -74,6 +74,7 @@ class RollbackEvidence:
     Attributes:
         compared: the two arms, where both answer.
         alone: the candidate, where it has all calls, beside its floor.
+        above_in_shadow: the candidate in shadow, beside its floor.
         log_worse: the logarithm of the evidence, with a rate that matters, (n,).
         log_worse_in_shadow: likewise, of stages where both run on the same rows.
     """
@@ -91,13 +92,13 @@ class RollbackEvidence:
         self.compared = WorseOfKeys(margins)
         self._above = Above(floors)
         self._in_shadow = Worse(margins)
-        self._above_in_shadow = Above(floors)
+        self.above_in_shadow = Above(floors)
         alone = np.array([stream.floor_alone(stream.guard.worse) for stream in streams])
         self._is_alone = (alone > 0) & whole
         self.alone = Above(np.where(alone > 0, alone, NO_FLOOR))
         self._weigh()
 
-    def tick(self, stage: RolloutStage, counts: Counts, means: Means) -> None:
+    def tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
         """Take the counts of a tick in a stage, with what is new of keys."""
         if stage.shadow:
             self._tick_in_shadow(counts)
@@ -105,7 +106,7 @@ class RollbackEvidence:
             self._tick(stage, counts, means)
         self._weigh()
 
-    def _tick(self, stage: RolloutStage, counts: Counts, means: Means) -> None:
+    def _tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
         plain, firsts, keyed = np.zeros((3, 2, len(self.streams)), int)
         for number, stream in enumerate(self.streams):
             ours = counts.events.get(stream.candidate if stage.drawn else stream.alone, NOTHING)
@@ -145,7 +146,7 @@ class RollbackEvidence:
             found.append((counts.shadow_events.get(stream.candidate, 0), champion))
         alone, champions = np.array(found).T
         self._in_shadow.tick(Events(0.5, alone, champions))
-        self._above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
+        self.above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
 
     def _weigh(self) -> None:
         found = self._with_floors(self.compared.peak, self._above.peak)
@@ -153,7 +154,7 @@ class RollbackEvidence:
         either = np.maximum(found, np.log(self.alone.peak)) - log(2)
         self.log_worse = np.where(self._is_alone, either, found)
         self.log_worse_in_shadow = self._with_floors(
-            self._in_shadow.peak, self._above_in_shadow.peak
+            self._in_shadow.peak, self.above_in_shadow.peak
         )
 
     def _with_floors(self, worse: Array, above: Array) -> Array:
@@ -199,7 +200,7 @@ class PromotionEvidence:
         self.log_better = np.zeros(len(streams))
 
     def tick(
-        self, stage: RolloutStage, counts: Counts, means: Means, done: Sequence[KeyDone]
+        self, stage: RolloutStage, counts: Counts, means: Array, done: Sequence[KeyDone]
     ) -> None:
         """Take the counts of a tick, with what is new of keys."""
         if stage.shadow:
@@ -259,14 +260,13 @@ def _places(streams: Sequence[Stream], done: DoneKeys) -> Array:
     return np.array([candidate, champion], int)
 
 
-def _differences(means: Means, places: Array, allowed: Array) -> Array:
+def _differences(means: Array, places: Array, allowed: Array) -> Array:
     """Of each key of the candidate that is done, the share of its calls that were bad, less the champion's.
 
     It is compared with `allowed` (n,) times the champion's mean, in units of `allowed`, which needs
     to know no rate. Shape (n, keys).
     """
-    ours, theirs = places
-    found: Array = means.candidate[:, ours] / allowed - means.champion[:, theirs]
+    found: Array = means[0][:, places[0]] / allowed - means[1][:, places[1]]
     return found.T
 
 
@@ -277,7 +277,7 @@ class EventEvidence:
     Args:
         guard: what is watched.
         rollback: of all guards, in which it has one stream.
-        promotion: likewise.
+        promotion: likewise; none for disagreement, which is of shadow alone.
         shadow: whether the rollout begins in shadow.
     """
 
@@ -293,7 +293,7 @@ class EventEvidence:
         self._rollback = rollback
         self._promotion = promotion
         [self._row] = rows_of(guard, rollback.streams)
-        [self._promotion_row] = rows_of(guard, promotion.streams)
+        self._promotion_rows = rows_of(guard, promotion.streams)
         self._shadow = shadow
         self._void = ""
 
@@ -304,31 +304,12 @@ class EventEvidence:
 
     def weighed(self) -> Weighed:
         """The evidence."""
-        worse = self._rollback.log_worse[self._row]
+        rollback, name, row = self._rollback, self._guard.name, self._row
+        if name == DISAGREEMENTS:
+            return Weighed(name, log(rollback.above_in_shadow.peak[row]), None, pauses=True)
+        worse = rollback.log_worse[row]
         if self._shadow:
-            worse = max(worse, self._rollback.log_worse_in_shadow[self._row]) - log(2)
-        return Weighed(
-            name=self._guard.name,
-            worse=float(worse),
-            better=float(self._promotion.log_better[self._promotion_row]),
-            now=log(self._rollback.compared.value[self._row]),
-            void=self._void,
-        )
-
-
-@final
-class DisagreementEvidence:
-    """The evidence that, in shadow, more calls are answered otherwise than is allowed."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._above = Above(np.array([guard.least]))
-
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        if stage.shadow:
-            events = np.array([counts.shadow_events.get(DISAGREEMENTS, 0)])
-            self._above.tick(np.maximum(counts.shadowed, events), events)
-
-    def weighed(self) -> Weighed:
-        """The evidence."""
-        return Weighed(DISAGREEMENTS, log(self._above.peak[0]), None, pauses=True)
+            worse = max(worse, rollback.log_worse_in_shadow[row]) - log(2)
+        better = self._promotion.log_better[self._promotion_rows].item()
+        now = log(rollback.compared.value[row])
+        return Weighed(name, float(worse), better, now, void=self._void)
