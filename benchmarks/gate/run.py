@@ -174,7 +174,7 @@ def clusters(args) -> str:
         for _ in range(args.runs):
             values = rng.normal(size=len(rows))[which.codes]
             measured = Measured(float(values.mean()), (values - values.mean()) / n)
-            error = standard_error(measured.influence, which.codes)
+            error = standard_error(np.bincount(which.codes, measured.influence))
             usual.append(PairedDifference(measured.value, error, len(rows)).p_above(0) <= ALPHA)
             told = difference_of(measured, zero, which)
             ours.append(which.alike >= which.least and told.p_above(0) <= ALPHA)

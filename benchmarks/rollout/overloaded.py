@@ -123,7 +123,7 @@ def rollout_of(path: Path, seconds: float) -> tuple[str, list[Took]]:
         Timed(mk.Meter(batcher), times, candidate=bool(place))
         for place, batcher in enumerate(batchers)
     ]
-    rollout = mk.Rollout(*arms, stages=STAGES, guards=(mk.Guard("slow"),), tick=TICK)
+    rollout = mk.Rollout(*arms, policy=mk.RolloutPolicy(STAGES, (mk.Guard("slow"),), tick=TICK))
     stop = threading.Event()
     clients = [
         threading.Thread(target=ask, args=(rollout, stop, number)) for number in range(CLIENTS)

@@ -19,7 +19,7 @@ from sklearn.preprocessing import scale
 import modelkit as mk
 from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.latency import A_SECOND
-from modelkit.lifecycle.rollout.lineup import BY_RUN, Alone
+from modelkit.lifecycle.rollout.lineup import Alone
 from modelkit.model.activation import Active
 from modelkit.model.model import PLAIN, Call
 from modelkit.model.wrapper import Wrapper
@@ -34,7 +34,7 @@ BARE = "bare"
 
 
 def routing(args) -> str:
-    """What a Rollout adds to the `_run` of its Models, in microseconds"""
+    """What a Rollout adds to the `_call` of its Models, in microseconds"""
     rounds = max(10, min(MOST_ROUNDS, args.runs))
     columns = [measured(case, rounds) for case in (function(), package())]
     polled = poll(rounds)
@@ -60,12 +60,12 @@ def line(what: str, figures: list[float]) -> list[str]:
 
 
 class Case:
-    """Two equal Models, and coerced rows."""
+    """Two equal Models, and rows."""
 
     def __init__(self, champion: mk.Model, candidate: mk.Model, rows: object) -> None:
         self.champion = champion
         self.candidate = candidate
-        self.feeds = champion.signature.coerce(rows)
+        self.rows = rows
         self.names = champion.signature.output_names
 
 
@@ -96,16 +96,14 @@ class Failing(Wrapper):
 
     __slots__ = ("_fails",)
 
-    _call, _acall, _arun = mk.Model._call, mk.Model._acall, mk.Model._arun
-
     def __init__(self, model: mk.Model) -> None:
         super().__init__(model)
         self._fails = cycle([False] * (CALLS - 1) + [True])
 
-    def _run(self, feeds, outputs, call):
+    def _call(self, X, outputs, call):
         if next(self._fails):
             raise RuntimeError("the hundredth")
-        return self._inner._run(feeds, outputs, call)
+        return self._inner._call(X, outputs, call)
 
 
 class Uncounted:
@@ -125,22 +123,22 @@ class Fixed:
     """What cannot be swapped: a wrapper around a lineup."""
 
     def __init__(self, model: mk.Model) -> None:
-        self._lineup = Alone(Arm(model, model))
+        self._lineup = Alone(Arm(model))
 
-    def _run(self, feeds, outputs, call):
-        return self._lineup.answer(BY_RUN, feeds, outputs, call)
+    def _call(self, X, outputs, call):
+        return self._lineup.answer(X, outputs, call)
 
 
 class Swappable:
     """The same behind a bare Activation."""
 
     def __init__(self, model: mk.Model) -> None:
-        self._active = Active(Alone(Arm(model, model)))
+        self._active = Active(Alone(Arm(model)))
 
-    def _run(self, feeds, outputs, call):
+    def _call(self, X, outputs, call):
         activation = self._active.now
         try:
-            return activation.value.answer(BY_RUN, feeds, outputs, call)
+            return activation.value.answer(X, outputs, call)
         finally:
             del activation
 
@@ -150,7 +148,9 @@ def under_way(case: Case, *, counted: bool, failing: bool = True) -> mk.Rollout:
     models = [case.champion, case.candidate]
     if failing:
         models = [Failing(model) for model in models]
-    rollout = mk.Rollout(*models, share=0.05, seed=0, tick=NEVER, alpha=1e-9)
+    rollout = mk.Rollout(
+        *models, policy=mk.RolloutPolicy((mk.RolloutStage(0.05),), alpha=1e-9, tick=NEVER), seed=0
+    )
     if not counted:
         rollout._active.now.value.counters = Uncounted()  # the rest is what it costs
     return rollout
@@ -205,14 +205,14 @@ def measured(case: Case, rounds: int) -> dict[str, float]:
 
 
 def work(case: Case, model, calls: Iterator[Call]) -> Callable[[], None]:
-    """A turn: `CALLS` runs."""
-    feeds, names = case.feeds, case.names
+    """A turn: `CALLS` calls."""
+    rows, names = case.rows, case.names
 
     def turn() -> None:
-        run = model._run
+        answer = model._call
         for call, _ in zip(calls, repeat(None, CALLS), strict=False):
             try:  # noqa: SIM105 - suppress takes longer than some of what is measured
-                run(feeds, names, call)
+                answer(rows, names, call)
             except RuntimeError:
                 pass
 

@@ -1,4 +1,4 @@
-"""MLflow opens, serves and mirrors packages, and what it logged of others becomes packages.
+"""MLflow opens and serves packages, and what it logged of others becomes packages.
 
 `make test-engines` runs this in an environment that has MLflow; elsewhere it is skipped.
 """
@@ -6,15 +6,12 @@
 import os
 import pickle
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from threading import Barrier
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.judged import save_pair
 from helpers.places import ROOT
 from helpers.servers import Served, free_port, started, wait_until
 from sklearn.compose import make_column_transformer
@@ -29,7 +26,6 @@ from modelkit.errors import (
     ConversionError,
     IntegrityError,
     PackageError,
-    RegistryError,
     SignatureError,
     UntrustedError,
 )
@@ -40,9 +36,9 @@ mlflow = pytest.importorskip("mlflow")
 from mlflow.exceptions import MlflowException  # noqa: E402 - skipped before without MLflow
 
 from modelkit.integrations import mlflow as mkm  # noqa: E402 - skipped before without MLflow
+from modelkit.integrations.mlflow.flavors import NATIVE_CLASSES  # noqa: E402
 from modelkit.integrations.mlflow.logged import model_signature  # noqa: E402
 from modelkit.integrations.mlflow.opened import PackagePyfunc  # noqa: E402
-from modelkit.integrations.mlflow.readers import NATIVE_CLASSES  # noqa: E402
 
 # What MLflow warns of in itself, and Spark's word on pandas 3 (SPARK-55965).
 pytestmark = [
@@ -87,7 +83,7 @@ def store(tmp_path_factory):
     mlflow.set_experiment(
         experiment_id=mlflow.create_experiment("tests", artifact_location=f"file://{folder}/files")
     )
-    yield mlflow.MlflowClient()
+    yield
     mlflow.set_experiment(experiment_id="0")  # which every store has
     mlflow.set_tracking_uri("")
 
@@ -401,145 +397,6 @@ def test_spark_is_refused_where_a_column_is_left_out(logged, spark, frame):
             frame.select(asked.alias("answer")).collect()
     with pytest.raises(AnalysisException, match="plan"):
         frame.drop("plan").select(answer().alias("answer")).collect()
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """A Registry with two versions of one model, and the alias "champion"."""
-    folder = tmp_path_factory.mktemp("registry")
-    candidate, champion = save_pair(folder)
-    found = mk.Registry(folder / "models")
-    for path in (champion, candidate):
-        found.register(path)
-    found.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    return found
-
-
-def test_a_registry_is_mirrored_once_and_its_aliases_follow(registry, store):
-    numbers = mkm.mirror(registry, "churn")
-    assert numbers == {"1.0.0": "1", "1.1.0": "2"}
-    assert mkm.mirror(registry, "churn") == numbers
-    for release in registry.versions("churn"):
-        tags = store.get_model_version("churn", numbers[release.version]).tags
-        assert tags["modelkit.digest"] == release.digest
-        assert tags["modelkit.version"] == release.version
-    shown = store.get_model_version_by_alias("churn", "champion")
-    assert (shown.version, shown.tags["modelkit.generation.champion"]) == (1, "1")
-
-    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="better")
-    registry.set_alias("churn", "previous", "1.0.0", expected=None, reason="kept")
-    assert mkm.mirror(registry, "churn") == numbers
-    shown = store.get_model_version_by_alias("churn", "champion")
-    assert (shown.version, shown.tags["modelkit.generation.champion"]) == (2, "2")
-    assert store.get_model_version_by_alias("churn", "previous").version == 1
-    assert len(store.search_model_versions("name='churn'")) == 2
-    rows = pd.DataFrame({"a": [0.5, -1.0], "b": [-0.5, 2.0]})
-    answer = mlflow.pyfunc.load_model("models:/churn@champion").predict(rows)
-    assert list(answer["label"]) == list(registry.load("churn", "champion").predict(rows))
-
-
-def test_an_alias_that_moves_while_it_is_mirrored_is_seen(registry, store, monkeypatch):
-    before = registry.aliases("churn")["champion"].version
-    after = {"1.0.0": "1.1.0", "1.1.0": "1.0.0"}[before]
-    moved = []
-    known = mlflow.search_model_versions
-
-    def search(**options):
-        if not moved:  # another process sets the alias when its value has been read
-            other = mk.Registry(registry.url)
-            moved.append(
-                other.set_alias("churn", "champion", after, expected=before, reason="meanwhile")
-            )
-        return known(**options)
-
-    monkeypatch.setattr(mlflow, "search_model_versions", search)
-    numbers = mkm.mirror(registry, "churn")
-    shown = store.get_model_version_by_alias("churn", "champion")
-    assert str(shown.version) == numbers[after]
-    assert shown.tags["modelkit.generation.champion"] == str(moved[0].generation)
-
-
-def test_mirrors_at_once_show_each_version_once(registry, store):
-    both = Barrier(2)
-
-    def mirrored():
-        both.wait(60)
-        return mkm.mirror(mk.Registry(registry.url), "churn")
-
-    for version in store.search_model_versions("name='churn'"):
-        store.delete_model_version("churn", version.version)
-    with ThreadPoolExecutor(2) as pool:
-        first, second = [each.result(60) for each in [pool.submit(mirrored), pool.submit(mirrored)]]
-    assert first == second
-    assert len(store.search_model_versions("name='churn'")) == 2
-
-
-def test_a_version_of_somebody_else_under_a_good_digest_is_no_mirror(package, tmp_path, store):
-    registry = mk.Registry(tmp_path / "registry")
-    release = registry.register(save_pair(tmp_path)[1])
-    registry.set_alias("churn", "trusted", release.version, expected=None, reason="first")
-    other = mkm.log_model(package)
-    for version in store.search_model_versions("name='churn'"):
-        store.delete_model_version("churn", version.version)
-    mlflow.register_model(other.model_uri, "churn", tags={"modelkit.digest": release.digest})
-    with pytest.raises(RegistryError, match="somebody else wrote it"):
-        mkm.mirror(registry, "churn")
-    assert "trusted" not in store.get_registered_model("churn").aliases
-
-
-def test_an_alias_that_mlflow_keeps_for_itself_is_refused(package, tmp_path, store):
-    for alias in ("latest", "v2"):
-        registry = mk.Registry(tmp_path / alias)
-        registry.register(package)
-        registry.set_alias(NAME, alias, "1.0.0", expected=None, reason="first")
-        with pytest.raises(RegistryError, match="for itself"):
-            mkm.mirror(registry, NAME)
-    assert not store.search_model_versions(f"name='{NAME}'")
-    with pytest.raises(mk.errors.NotFound):
-        mkm.mirror(registry, "absent")
-
-
-def test_an_evaluation_and_a_verdict_are_metrics_and_artifacts(tmp_path):
-    candidate, champion = save_pair(tmp_path)
-    rng = np.random.default_rng(0)
-    rows = pd.DataFrame(rng.normal(size=(2000, 2)), columns=["a", "b"])
-    truth = (rng.random(2000) < 1 / (1 + np.exp(-rows["a"] - rows["b"]))).astype(int)
-    region = np.where(np.arange(2000) % 3, "nørth (50%)", "south")
-    verdict = mk.gate(
-        candidate, champion, rows.assign(region=region), truth, margin=0.05, slices=["region"]
-    )
-    evaluation = mk.evaluate(mk.load(candidate), rows, truth)
-    with mlflow.start_run() as run:
-        info = mkm.log_model(candidate)
-        mkm.log_evaluation(evaluation, model_id=info.model_id)
-        mkm.log_verdict(verdict, model_id=info.model_id)
-    logged = mlflow.get_run(run.info.run_id)
-    assert logged.data.metrics["accuracy"] == evaluation["accuracy"].value
-    assert logged.data.metrics["accuracy_low"] == evaluation["accuracy"].low
-    estimates = [check for check in verdict.checks if check.estimate is not None]
-    shown = [name for name in logged.data.metrics if name.startswith("gate/")]
-    assert len(shown) == len(estimates) > 3
-    assert any("nørth _28_50_25__29_" in name for name in shown)
-    assert logged.data.tags["modelkit.verdict.decision"] == verdict.decision
-    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/verdict.json")
-    assert mk.Verdict.from_json(text) == verdict
-    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/evaluation.json")
-    assert mk.Evaluation.from_json(text) == evaluation
-    model = mlflow.get_logged_model(info.model_id)
-    assert {metric.key for metric in model.metrics} >= {"accuracy", *shown}
-
-
-def test_what_is_logged_by_the_wrong_function_is_told(package, registry):
-    evaluation = mk.evaluate(mk.load(package), X[10:200], Y[10:200])
-    with pytest.raises(TypeError, match="log_verdict takes values of the class Verdict, not Eval"):
-        mkm.log_verdict(evaluation)
-    with pytest.raises(TypeError, match=r"log_evaluation takes .* Evaluation, not Manifest"):
-        mkm.log_evaluation(mk.inspect(package))
-    with pytest.raises(ValueError, match="no logged model 'm-none'"), mlflow.start_run() as run:
-        mkm.log_evaluation(evaluation, model_id="m-none")
-    assert not mlflow.get_run(run.info.run_id).data.metrics
-    with pytest.raises(TypeError, match=r"pass mk.Registry\(...\)"):
-        mkm.mirror(registry.url, "churn")
 
 
 def saved(flavor, model, folder, **options):

@@ -1,10 +1,18 @@
-"""The rules for Prometheus, as the usual objectives make them."""
+"""The rules for Prometheus as documents, and the rules of the usual objectives."""
 
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
+import yaml
+
+from modelkit.integrations.grafana import Objectives, alert_rules
+
+USUAL = Objectives()
+
+
+def rules_of(objectives=USUAL):
+    return yaml.safe_load(alert_rules(objectives))
 
 
 def recorded_and_alerts():
-    recorded, alerts = alert_rules(Objectives())["groups"]
+    recorded, alerts = rules_of()["groups"]
     return recorded["rules"], alerts["rules"]
 
 

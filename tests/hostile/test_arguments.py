@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import ContainerError, ConversionError, SignatureError, UsageError
-from modelkit.testing import Client, check_model
+from modelkit.testing import check_model
 
 X = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=["age", "income"])
 Y = (X["age"] > 0).astype(int)
@@ -198,7 +198,6 @@ def test_what_else_is_of_the_wrong_kind(package, model, tmp_path):
             lambda: mk.FunctionModel(len, SIGNATURE.inputs),
             "signature is a mk.Signature, not \\(<Tensor",
         ),
-        (lambda: Client(model), "a Client takes an ASGI application"),
     ):
         with pytest.raises(TypeError, match=message):
             ask()

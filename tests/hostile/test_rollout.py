@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from helpers.client import Client
 from helpers.rollouts import model, who
 
 import modelkit as mk
-from modelkit.testing import Client
 
 LOSS = (mk.Guard("loss", margin=0.02),)
 
@@ -14,7 +14,9 @@ LOSS = (mk.Guard("loss", margin=0.02),)
 def test_hostile_names_stay_text():
     name = "<script>alert(1)</script>"
     guards = [mk.Guard(name, mark=lambda outputs: True)]
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, tick=1e-9)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards, tick=1e-9)
+    )
     for _ in range(3):
         who(rollout)
         rollout.status()
@@ -40,7 +42,7 @@ def test_hostile_names_stay_text():
     ],
 )
 def test_hostile_bodies_are_refused_whole(body):
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=LOSS)
+    rollout = mk.Rollout(model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), LOSS))
     with Client(mk.App({"m": rollout})) as client:
         headers = {"content-type": "application/json"}
         answer = client.request("POST", "/models/m/outcome", body=body, headers=headers)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from modelkit.cli.arguments import Printed, add_command
 from modelkit.errors import ModelkitError
-from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
-from modelkit.integrations.grafana.grafana import dashboard
-
-MADE_BY = "# Made by `modelkit export grafana`; docs/metrics.md says what each alert means."
-RULES = "alerts.yml"
-RULE_TESTS = "alerts_test.yml"
+from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
 
 def add_export(verbs: Any) -> None:
     """The arguments of `modelkit export`."""
     parser = add_command(verbs, "export", "write files that other programs read")
     kinds = parser.add_subparsers(required=True, metavar="KIND")
-    kind = add_command(
-        kinds, "grafana", "a dashboard for Grafana, alert rules for Prometheus, and tests of these"
-    )
+    kind = add_command(kinds, "grafana", "a dashboard for Grafana, and alert rules for Prometheus")
     kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
     kind.add_argument(
         "--errors",
@@ -50,16 +41,9 @@ def add_export(verbs: Any) -> None:
 
 
 def run_export_grafana(args: argparse.Namespace) -> Printed:
-    """Write the dashboard, the alert rules and their tests."""
+    """Write the dashboard and the alert rules."""
     objectives = Objectives(args.errors, args.p99, args.runbook)
-    texts = {
-        "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
-        RULES: f"{MADE_BY}\n{to_yaml(alert_rules(objectives))}",
-        RULE_TESTS: (
-            f"{MADE_BY}\n# promtool test rules {RULE_TESTS}\n"
-            f"{to_yaml(alert_tests(objectives, RULES))}"
-        ),
-    }
+    texts = {"dashboard.json": dashboard(), "alerts.yml": alert_rules(objectives)}
     return _write(Path(args.out), texts, force=args.force), True
 
 

@@ -28,15 +28,15 @@ FEATURES_NAMED = 3  # of features in a line
 Advice = tuple[str, bool]  # one line, and whether Profile.fit was asked for what it advises
 
 
-def advise(features: Sequence[Feature], cells: Array, sides: Sides, asked: Options) -> str:
+def advise(features: Sequence[Feature], cells: Array, sides: Sides, options: Options) -> str:
     """What fits a reference with these cells (n, d), and times and units; empty without either.
 
     It is an event for the log where something else was asked for.
     """
-    if sides.units is not None and asked.unit not in PERIODS:
-        line, followed = _of_units(features, cells, sides.units, str(asked.unit))
+    if sides.units is not None and options.unit not in PERIODS:
+        line, followed = _of_units(features, cells, sides.units, str(options.unit))
     elif sides.seconds is not None:
-        line, followed = _of_times(features, cells, sides.seconds, asked)
+        line, followed = _of_times(features, cells, sides.seconds, options)
     else:
         line, followed = _of_columns(features)
     if not followed and wanted(Advised):
@@ -66,39 +66,41 @@ def _of_units(features: Sequence[Feature], cells: Array, units: Array, unit: str
     ), True
 
 
-def _of_times(features: Sequence[Feature], cells: Array, seconds: Array, asked: Options) -> Advice:
+def _of_times(
+    features: Sequence[Feature], cells: Array, seconds: Array, options: Options
+) -> Advice:
     numbers, days = np.unique(periods(seconds, "day"), return_inverse=True)
     if len(numbers) < FEWEST_DAYS:
         line = f"the reference covers {len(numbers)} days: too few to say whether days differ"
         return line, True
     names = _differing(features, cells, days)
     if names:
-        followed = asked.unit in PERIODS
-        fits = f"unit={asked.unit!r} fits" if followed else "use unit='day'"
+        followed = options.unit in PERIODS
+        fits = f"unit={options.unit!r} fits" if followed else "use unit='day'"
         return f"days differ more than chance allows ({names}): {fits}", followed
     hours = np.unique(cycle_names(seconds, "hour"), return_inverse=True)[1]
     names = _differing(features, cells, hours)
     if names:
         line = f"hours of the day differ more than chance allows ({names}), days do not: "
-        if asked.unit is not None or asked.stratum is not None:
+        if options.unit is not None or options.stratum is not None:
             return line + "whole days or a stratum, as asked for, fit", True
         return line + "use stratum='hour', or unit='day'", False
-    return _of_rows(cells, seconds, asked)
+    return _of_rows(cells, seconds, options)
 
 
-def _of_rows(cells: Array, seconds: Array, asked: Options) -> Advice:
+def _of_rows(cells: Array, seconds: Array, options: Options) -> Advice:
     line = "days and hours differ no more than chance allows"
     order = np.argsort(seconds, kind="stable")[:MOST_IN_ORDER]
     whole = [column for column in cells.T if (column != ABSENT).all()]
     apart = max([rows_apart(column[order]) for column in whole], default=1)
     if apart > 1:
         line += f"; rows up to {apart} apart depend on each other"
-        if asked.ordered or asked.unit is not None:
+        if options.ordered or options.unit is not None:
             return line, True
         return line + ": use ordered=True, with the reference in the order of time", False
     line += ", nor do neighbouring rows: rows "
     line += (
-        "fit" if asked.unit is None else "would do, and smaller changes are noticed without unit="
+        "fit" if options.unit is None else "would do, and smaller changes are noticed without unit="
     )
     return line, True
 

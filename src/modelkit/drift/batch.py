@@ -40,7 +40,7 @@ from modelkit.stats.tests import holm
 
 FEWEST_DRAWS = 1_999  # of choices of several units
 TIE = 1e-9  # rounding apart, relative
-OF_HERE = ""  # in the place of a digest, which takes a while and is not looked at
+NO_DIGEST = ""  # the digest of a profile takes a while, and nothing here reads it
 FROM_COUNTS = (
     "from counts alone: the names of unseen categories and the performance without labels are not "
     "known"
@@ -63,7 +63,7 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
         # Batches of different sizes begin at different rows.
         rng = np.random.default_rng([tracker.seed, n])
         rows = replace(rows, cells=thinned(rows.cells, rows.strata, profile.features, rng))
-    report = _test(tracker, tally_of(OF_HERE, rows), n, found)
+    report = _test(tracker, tally_of(NO_DIGEST, rows), n, found)
     return replace(report, performance=performance)
 
 
@@ -172,10 +172,12 @@ def _test_of_rows(profile: Profile, tally: Tally, alpha: float, seed: int) -> Ex
         if stratum != STRANGE:
             counts[stratum] += added
     p = exact_p(profile, counts, alpha, seed)
-    tests = sum(own is not None for of_stratum in p for own in of_stratum)
+    tests = sum(value is not None for of_stratum in p for value in of_stratum)
     draws = permutations_for(tests, alpha)
     least = f"{tests / (draws + 1):.2g}"
-    names = ["Anderson-Darling" if own.ordered else "chi-square" for own in profile.features]
+    names = [
+        "Anderson-Darling" if feature.ordered else "chi-square" for feature in profile.features
+    ]
     return ExactTest(
         strata_beside(profile, counts, p),
         names * len(p),
@@ -220,7 +222,7 @@ def _test_of_units(profile: Profile, tally: Tally, alpha: float, seed: int) -> E
     strata = [tally.groups[i][1] for i in known]
     counts = tally.counts[known]
     table = group_table(profile.features)
-    shares = np.array([shares_of(own, table) for own in counts])
+    shares = np.array([shares_of(unit_counts, table) for unit_counts in counts])
     used = np.array([feature.weight > 0 for feature in profile.features])
     p, scores, least = permuted(profile.units, shares, strata, used, alpha=alpha, seed=seed)
     limit = (
@@ -290,8 +292,8 @@ def _by_stratum(
     for i, stratum in enumerate([*reference.strata.tolist(), *strata]):
         alike.setdefault((stratum, present[i].tobytes()), []).append(i)
     first = len(reference.shares)
-    members = [own for _, own in sorted(alike.items()) if own[-1] >= first]
-    return [(_standardised(units[own]), sum(i >= first for i in own)) for own in members]
+    groups = [members for _, members in sorted(alike.items()) if members[-1] >= first]
+    return [(_standardised(units[members]), sum(i >= first for i in members)) for members in groups]
 
 
 def _choices(

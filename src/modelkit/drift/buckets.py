@@ -113,8 +113,8 @@ class Buckets:
         for hour, rows in by_hour(times, len(given)):
             sums = NO_LOSSES
             if losses is not None:
-                own = losses[rows]
-                sums = (len(own), float(own.sum()), float((own * own).sum()))
+                part = losses[rows]
+                sums = (len(part), float(part.sum()), float((part * part).sum()))
             added = np.zeros(self.shape, np.int64)
             if targets is not None:
                 added[0, -1] = count_by(targets[rows])
@@ -279,8 +279,8 @@ def by_hour(times: Array | float, rows: int) -> Iterator[tuple[int, Array | slic
         return
     order = np.argsort(hours, kind="stable")
     starts = np.flatnonzero(np.diff(hours[order])) + 1
-    for own in np.split(order, starts):
-        yield int(hours[own[0]]), own
+    for members in np.split(order, starts):
+        yield int(hours[members[0]]), members
 
 
 def check_history(history: float) -> int:

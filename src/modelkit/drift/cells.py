@@ -156,10 +156,10 @@ class Feature:
         sides = np.array([reference, recent])[:, :GONE]
         if self.ordered:
             return _deciles(self, sides)
-        own = np.flatnonzero(reference[:REST])
+        used = np.flatnonzero(reference[:REST])
         labels = self.labels()
-        names = [labels[cell] for cell in own]
-        counts = sides[:, own]
+        names = [labels[cell] for cell in used]
+        counts = sides[:, used]
         others = sides.sum(axis=1) - counts.sum(axis=1)
         if others.any() or not names:
             names.append("(other)")

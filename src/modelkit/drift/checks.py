@@ -107,13 +107,13 @@ def _tested(feature: Feature, counts: Array, reference: Array) -> list[DriftChec
         f"a share of {reference[cell] / max(total, 1):.2g}",
         constant_test(counts, reference) if constant else 1.0,
     )
-    asked = {"missing rate": [GONE]}
+    rates = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
-        asked["below the usual range"] = [1]
-        asked["above the usual range"] = [len(feature.edges) + 1]
-        asked["infinite"] = [0, CELLS - 2]
+        rates["below the usual range"] = [1]
+        rates["above the usual range"] = [len(feature.edges) + 1]
+        rates["infinite"] = [0, CELLS - 2]
     tested = [found]
-    for name, cells in asked.items():
+    for name, cells in rates.items():
         here, there = int(counts[cells].sum()), int(reference[cells].sum())
         p = rate_test(here, n, there, total) if here * total > there * n else 1.0
         rate = f"{here / max(n, 1):.2%} of {n:,} rows"

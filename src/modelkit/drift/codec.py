@@ -89,8 +89,8 @@ def _array(fresh: Any, stored: Array, path: str) -> Array:
             return stored.copy("K")
         raise ValueError(f"{path} is an array, and not {type(fresh).__name__}")
     grows = bool(fresh.ndim and not len(fresh) and stored.ndim)
-    whole = grows and {stored.dtype.kind, fresh.dtype.kind} <= {*"iu"}
-    fits = stored.dtype == fresh.dtype or whole
+    integers = grows and {stored.dtype.kind, fresh.dtype.kind} <= {*"iu"}
+    fits = stored.dtype == fresh.dtype or integers
     if not fits or fresh.shape[grows:] != stored.shape[grows:]:
         raise ValueError(
             f"{path} is {stored.dtype} {stored.shape}, and not {fresh.dtype} {fresh.shape}"
@@ -102,15 +102,15 @@ def _filled(fresh: Any, plain: Any, arrays: Mapping[str, Array], path: str) -> A
     _check_names(fresh.changing, plain, path)
     entries = getattr(fresh, "entries", {})
     for name in fresh.changing:
-        held, part, where = getattr(fresh, name), plain[name], f"{path}/{name}"
+        current, part, where = getattr(fresh, name), plain[name], f"{path}/{name}"
         if name in getattr(fresh, "growing", ()):
-            held = [own[:0] for own in held]
+            current = [own[:0] for own in current]
         if name in entries:
             kind = entries[name]
             items = [_entry(kind, one, arrays, f"{where}/{i}") for i, one in enumerate(part)]
-            value = _like(held, items)
+            value = _like(current, items)
         else:
-            value = thaw(held, part, arrays, where)
+            value = thaw(current, part, arrays, where)
         setattr(fresh, name, value)
     return fresh
 

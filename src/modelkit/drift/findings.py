@@ -267,7 +267,7 @@ def of_workers(trackers: Many[Tracker]) -> DriftReport:
         sides.append(Compared(name, profile.features, profile.counts[s], recent, material=p))
         alarms += [first.alarm(s, crossing) for crossing in crossed]
         found += checks.unseen(profile.features, totals)
-    found += checks.strange_rows(profile, sum(own.strangers for own in trackers), rows)
+    found += checks.strange_rows(profile, sum(tracker.strangers for tracker in trackers), rows)
     return DriftReport(
         kind="stream",
         rows=rows,

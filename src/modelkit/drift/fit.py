@@ -35,93 +35,93 @@ from modelkit.events import Advised, emit
 MOST_STRATA = 64
 
 
-def of_rows(X: Any, reference: Any, asked: Options) -> dict[str, Any]:
+def of_rows(X: Any, reference: Any, options: Options) -> dict[str, Any]:
     """The fields of a Profile of rows, by name. Raises what `Profile.fit` says."""
-    sides, fitted = _with_scores(read_sides(X, reference, asked), asked)
-    layout, share = _layout_of(sides, asked)
+    sides, fitted = _with_scores(read_sides(X, reference, options), options)
+    layout, share = _layout_of(sides, options)
     strata, member = _strata_of(layout, sides)
-    columns = expand({**sides.held, **output_columns(sides.held_answers)}, layout.bases)
-    cells = layout.cells(columns, length(sides.held))
+    columns = expand({**sides.reference, **output_columns(sides.reference_answers)}, layout.bases)
+    cells = layout.cells(columns, length(sides.reference))
     outputs = np.flatnonzero([feature.output for feature in layout.features])
     cells[np.ix_(fitted, outputs)] = ABSENT
-    features, counts = _counts(layout.features, cells, member, len(strata), asked)
+    features, counts = _counts(layout.features, cells, member, len(strata), options)
     return {
         "layout": replace(layout, strata=strata, features=tuple(features)),
         "counts": counts,
         "rows": len(cells),
         "train_rows": length(sides.train),
-        "ordered": asked.ordered,
-        "advice": advise(features, cells, sides, asked),
-        "units": _units_of(features, cells, member, sides.units, asked),
-        "segments": fit_segments(asked.segments, features, cells),
-        **fit_labels(sides.held_answers, len(cells), share, asked),
+        "ordered": options.ordered,
+        "advice": advise(features, cells, sides, options),
+        "units": _units_of(features, cells, member, sides.units, options),
+        "segments": fit_segments(options.segments, features, cells),
+        **fit_labels(sides.reference_answers, len(cells), share, options),
     }
 
 
 # Features.
 
 
-def _with_scores(sides: Sides, asked: Options) -> tuple[Sides, Array]:
+def _with_scores(sides: Sides, options: Options) -> tuple[Sides, Array]:
     """Both sides with the answers that were passed as scores, if there are any.
 
     Also returns the numbers of the reference rows whose answers make cells, and are not counted.
     """
-    if asked.scores is None:
+    if options.scores is None:
         return sides, np.empty(0, np.int64)
-    served = name_outputs(asked.scores)
-    rows = length(sides.held)
+    served = name_outputs(options.scores)
+    rows = length(sides.reference)
     odd = {name: len(column) for name, column in served.items() if len(column) != rows}
     if odd:
         raise UsageError(
             f"scores must have one entry for each of the {rows} reference rows; got {odd}"
         )
     if sides.units is None:
-        fitted, _ = fifth(rows, ordered=asked.ordered, seed=asked.seed)
+        fitted, _ = fifth(rows, ordered=options.ordered, seed=options.seed)
     else:  # a unit without a fifth of its rows would be compared with whole ones
-        mine, _ = fifth(int(sides.units.max()) + 1, ordered=False, seed=asked.seed)
+        mine, _ = fifth(int(sides.units.max()) + 1, ordered=False, seed=options.seed)
         fitted = np.flatnonzero(np.isin(sides.units, mine))
-    return replace(sides, train_answers=take_rows(served, fitted), held_answers=served), fitted
+    return replace(sides, train_answers=take_rows(served, fitted), reference_answers=served), fitted
 
 
-def _layout_of(sides: Sides, asked: Options) -> tuple[Layout, float]:
+def _layout_of(sides: Sides, options: Options) -> tuple[Layout, float]:
     """Where rows belong, without strata yet; and the share of alpha that labels have."""
-    features, bases = _fit_features(sides, asked)
-    _check_names([feature.name for feature in features], asked)
+    features, bases = _fit_features(sides, options)
+    _check_names([feature.name for feature in features], options)
     layout = Layout(
         features=shared_weights(features),
         bases=tuple(bases),
         strata=(),
-        stratum=asked.stratum,
+        stratum=options.stratum,
         timed=sides.timed,
-        unit=asked.unit,
-        time=asked.time,
+        unit=options.unit,
+        time=options.time,
         class_names=sides.class_names,
     )
-    own = asked.weight(TARGET)
+    own = options.weight(TARGET)
     return layout, own / (own + sum(feature.weight for feature in features))
 
 
-def _fit_features(sides: Sides, asked: Options) -> tuple[list[Feature], list[Basis]]:
+def _fit_features(sides: Sides, options: Options) -> tuple[list[Feature], list[Basis]]:
     """The features of training columns and answers, and the bases of embeddings.
 
     A feature's weight is the importance of its column, divided among the numbers that the column is
     made into; all classes together count as one column.
     """
     answers = output_columns(sides.train_answers)
-    columns = [(name, own, False) for name, own in sides.train.items() if name not in asked.aside]
+    columns = [(name, own, False) for name, own in sides.train.items() if name not in options.aside]
     columns += [(name, own, True) for name, own in answers.items()]
     classes = sum(name.startswith(PER_CLASS) for name in answers)
     features: list[Feature] = []
     bases: list[Basis] = []
     for name, column, output in columns:
-        weight = asked.weight(name)
+        weight = options.weight(name)
         if output and name.startswith(PER_CLASS):
-            weight = asked.weight(OF_CLASSES) / classes
+            weight = options.weight(OF_CLASSES) / classes
         numbers = {name: column}
         if column.ndim == 2:
-            bases.append(fit_basis(column, name, asked.seed))
+            bases.append(fit_basis(column, name, options.seed))
             numbers = bases[-1].numbers(column)
-        of_text = not output and name in asked.texts
+        of_text = not output and name in options.texts
         for part, values in numbers.items():
             kind = "text" if of_text else feature_kind(part, values)
             share = weight / len(numbers)
@@ -129,18 +129,18 @@ def _fit_features(sides: Sides, asked: Options) -> tuple[list[Feature], list[Bas
     return features, bases
 
 
-def _check_names(names: list[str], asked: Options) -> None:
+def _check_names(names: list[str], options: Options) -> None:
     """Raise UsageError for two features of one name, and for asked names that no feature has.
 
     Labels make a feature of their own.
     """
-    names += [TARGET] * (asked.labels is not None)
+    names += [TARGET] * (options.labels is not None)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"columns and outputs share the names {twice}; rename the columns")
     known = {*names, *(name.split(": ")[0] for name in names)}
     known |= {OF_CLASSES for name in names if name.startswith(PER_CLASS)}
-    unknown = sorted({*asked.texts, *asked.importance} - known)
+    unknown = sorted({*options.texts, *options.importance} - known)
     if unknown:
         raise UsageError(
             f"text or importance names {unknown}, which is not a feature; there are {names}"
@@ -152,9 +152,9 @@ def _check_names(names: list[str], asked: Options) -> None:
 
 def _strata_of(layout: Layout, sides: Sides) -> tuple[tuple[str, ...], Array]:
     """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
-    names = layout.strata_of(sides.held, sides.seconds)
+    names = layout.strata_of(sides.reference, sides.seconds)
     if names is None:
-        return ("",), np.zeros(length(sides.held), np.int64)
+        return ("",), np.zeros(length(sides.reference), np.int64)
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise UsageError(
@@ -165,11 +165,11 @@ def _strata_of(layout: Layout, sides: Sides) -> tuple[tuple[str, ...], Array]:
 
 
 def _counts(
-    features: Sequence[Feature], cells: Array, member: Array, strata: int, asked: Options
+    features: Sequence[Feature], cells: Array, member: Array, strata: int, options: Options
 ) -> tuple[Sequence[Feature], Array]:
     """Features with their strides, and the counts (strata, d, 67) of rows that far apart."""
-    if asked.ordered:
-        rng = np.random.default_rng([asked.seed, len(cells)])
+    if options.ordered:
+        rng = np.random.default_rng([options.seed, len(cells)])
         strided = []
         for own, feature in zip(cells.T, features, strict=True):
             strides = [rows_apart(own[rows]) for rows in rows_with_values(own, member)]
@@ -187,7 +187,7 @@ def _counts(
 
 
 def _units_of(
-    features: Sequence[Feature], cells: Array, member: Array, units: Array | None, asked: Options
+    features: Sequence[Feature], cells: Array, member: Array, units: Array | None, options: Options
 ) -> ReferenceUnits | None:
     """What is kept of the units of a reference, if there are units: `units` has each row's.
 
@@ -200,7 +200,7 @@ def _units_of(
     mixed = np.flatnonzero(strata[units] != member)
     if len(mixed):
         raise UsageError(
-            f"a unit of the reference has rows of several strata ({asked.unit!r}, row "
+            f"a unit of the reference has rows of several strata ({options.unit!r}, row "
             f"{mixed[0]:,}): a unit is compared with units of its stratum, so the stratum is one for "
             "all its rows, such as the weekday of a day; leave stratum= out"
         )
@@ -210,10 +210,10 @@ def _units_of(
         place[kept] = np.arange(len(kept))
         return count_by(cells, place[units], len(kept))
 
-    return _kept_units(counts, strata, features, asked)
+    return _kept_units(counts, strata, features, options)
 
 
-def units_of_tally(tally: Tally, features: Sequence[Feature], asked: Options) -> ReferenceUnits:
+def units_of_tally(tally: Tally, features: Sequence[Feature], options: Options) -> ReferenceUnits:
     """What is kept of the units of a tally.
 
     Raises UsageError for fewer than 8 units, and for a unit with rows of several strata.
@@ -221,14 +221,14 @@ def units_of_tally(tally: Tally, features: Sequence[Feature], asked: Options) ->
     if len({key for key, _ in tally.groups}) < len(tally.groups):
         raise UsageError("a unit of the tally has rows of several strata")
     strata = np.array([stratum for _, stratum in tally.groups])
-    return _kept_units(lambda kept: tally.counts[kept], strata, features, asked)
+    return _kept_units(lambda kept: tally.counts[kept], strata, features, options)
 
 
 def _kept_units(
-    counts: Callable[[Array], Array], strata: Array, features: Sequence[Feature], asked: Options
+    counts: Callable[[Array], Array], strata: Array, features: Sequence[Feature], options: Options
 ) -> ReferenceUnits:
     """Units of these strata, where too many a random part; `counts` gives those of some of them."""
-    unit = str(asked.unit)
+    unit = str(options.unit)
     found = len(strata)
     if found < FEWEST_UNITS:
         raise UsageError(
@@ -238,7 +238,7 @@ def _kept_units(
     kept = np.arange(found)
     most = most_units(len(features))
     if found > most:
-        kept = np.sort(np.random.default_rng(asked.seed).permutation(found)[:most])
+        kept = np.sort(np.random.default_rng(options.seed).permutation(found)[:most])
     table = group_table(features)
     shares = [shares_of(each, table) for each in counts(kept)]
     return ReferenceUnits(np.array(shares), strata[kept], found)

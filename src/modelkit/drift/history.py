@@ -62,8 +62,8 @@ class History:
         What was compared with one reference is added to what others compared with the same.
         """
         histories = (self, *others)
-        eras = joined_eras([own.eras for own in histories], self.most_bytes)
-        alarms = [alarm for own in histories for alarm in own.alarms]
+        eras = joined_eras([history.eras for history in histories], self.most_bytes)
+        alarms = [alarm for history in histories for alarm in history.alarms]
         return replace(self, eras=tuple(eras), alarms=tuple(alarms))
 
     @property
@@ -107,7 +107,9 @@ class History:
         """The one reference that has buckets in a span, with these."""
         touched = []
         for era in self.eras:
-            buckets = [own for own in era.buckets.all() if own.start < end and own.end > start]
+            buckets = [
+                bucket for bucket in era.buckets.all() if bucket.start < end and bucket.end > start
+            ]
             if buckets:
                 touched.append((era, buckets))
         if not touched:
@@ -147,8 +149,8 @@ class History:
         if span is None:
             return "<History without rows>"
         kept = [era.buckets for era in self.eras]
-        hours = count_of(sum(len(own.spans(HOUR_SECONDS)) for own in kept), "hour")
-        days = count_of(sum(len(own.spans(DAY_SECONDS)) for own in kept), "day")
+        hours = count_of(sum(len(buckets.spans(HOUR_SECONDS)) for buckets in kept), "hour")
+        days = count_of(sum(len(buckets.spans(DAY_SECONDS)) for buckets in kept), "day")
         return (
             f"<History from {second_text(span[0])} to {second_text(span[1])} UTC: {hours}, {days}, "
             f"{self.bytes:,} bytes>"

@@ -19,7 +19,7 @@ from modelkit.drift.detector import detector_of
 from modelkit.drift.labelfree import estimate_of, with_rows
 from modelkit.drift.layout import Layout
 from modelkit.drift.outputs import output_columns
-from modelkit.drift.row_times import told_seconds
+from modelkit.drift.row_times import clock_seconds
 from modelkit.drift.tracker import Tracker
 from modelkit.drift.units import PERIODS, UnitRows, together
 from modelkit.drift.vectors import expand
@@ -42,8 +42,8 @@ class ServedCall(NamedTuple):
     """A call of a Monitor.
 
     `names` are the outputs that it asked for, `arrays` its arrays, inputs first, `rows` how many
-    it had, and `time` when it was, in POSIX seconds. Of a call whose rows are `counted` already,
-    the arrays have those that were drawn.
+    it had, and `time` when it was, in POSIX seconds. Where `counted`, all rows are counted already
+    and the arrays hold those that were drawn.
     """
 
     names: tuple[str, ...]
@@ -56,8 +56,8 @@ class ServedCall(NamedTuple):
 class ServedRows(NamedTuple):
     """The n rows of several calls as cells.
 
-    `cells`, `strata` and `units` are as in `Rows`, `places` as of `places_of_calls`, and `answers`
-    the model's by output, of the calls that asked for the same ones.
+    `cells`, `strata` and `units` are as in `Rows`, and `places` as `places_of_calls` gives them.
+    `answers` has the model's answers by output, for each group of calls with the same outputs.
     """
 
     cells: Array
@@ -156,17 +156,17 @@ class Intake:
 
     def _count(self, part: ServedCall) -> None:
         try:
-            found = self._encode([part], 0)
-            self.tracker.count(found.cells, found.strata, part.time)
+            rows = self._encode([part], 0)
+            self.tracker.count(rows.cells, rows.strata, part.time)
         except Exception as error:  # as in `failed`
             self._lose(part, error)
 
-    # Steps, which whoever calls has a turn for.
+    # Steps, each in a turn.
 
     def _turn(self, least: float, *, wait: bool) -> bool:
         """Do a step, and send the alarms that it raised; whether there was one to do.
 
-        Nothing is done where another thread does one and this one does not `wait` for it, and where
+        Nothing is done while another thread does a step, unless this one may `wait` for it, nor where
         this thread is in the middle of one.
         """
         with self.tracker.try_turn(wait=wait) as mine:
@@ -242,7 +242,7 @@ class Intake:
     def _look_at(self, calls: list[ServedCall], before: int) -> None:
         """Take calls; where they cannot be read together, those that can be read by themselves."""
         try:
-            found = self._encode(calls, before)
+            served = self._encode(calls, before)
         except Exception as error:  # as in `failed`
             if len(calls) == 1:
                 self._lose(calls[0], error)
@@ -252,32 +252,32 @@ class Intake:
                 before += call.rows
             return
         try:
-            self._take_in(found, calls)
+            self._take_in(served, calls)
         except Exception as error:  # as in `failed`
             self.failed(error)
 
-    def _take_in(self, found: ServedRows, calls: Sequence[ServedCall]) -> None:
+    def _take_in(self, served: ServedRows, calls: Sequence[ServedCall]) -> None:
         """Count rows, and queue what it takes to look at them, within the budget."""
         tracker = self.tracker
-        cells, strata, places, units, answers = found
+        cells, strata, places, parts, answers = served
         sizes = sizes_of(calls)
         new = np.repeat([not call.counted for call in calls], sizes)
         tracker.count(cells[new], None if strata is None else strata[new], places[new, 1])
-        whole = tracker.units
-        if whole is None and not self.budget.allows(len(cells), self._monotonic()):
+        units = tracker.units
+        if units is None and not self.budget.allows(len(cells), self._monotonic()):
             return
         self.shown += len(cells)
         if tracker.profile.calibration is not None:
-            for shown in answers:
-                self._waiting.append(partial(self._estimate, shown))
-        if whole is not None:
-            whole.take(cells, strata, units)
+            for outputs in answers:
+                self._waiting.append(partial(self._estimate, outputs))
+        if units is not None:
+            units.take(cells, strata, parts)
             self._waiting.append(self._judge)
             return
         blocks = BET_AT_ONCE // (BLOCK_ROWS * len(tracker.profile.features))
         most = BLOCK_ROWS * max(blocks, 1)
-        for part in tracker.parts(cells, strata, places, sizes, most):
-            self._waiting.append(partial(tracker.bet, *part))
+        for block in tracker.parts(cells, strata, places, sizes, most):
+            self._waiting.append(partial(tracker.bet, *block))
 
     def _estimate(self, answers: Outputs) -> None:
         estimate = estimate_of(self.tracker.profile.calibration, answers)
@@ -293,12 +293,12 @@ class Intake:
         answers = []
         parts: list[UnitRows] = []
         for names, at, arrays in joined(calls):
-            columns, own = self._columns(layout, names, arrays)
+            columns, outputs = self._columns(layout, names, arrays)
             rows = layout.encode_columns(columns, places[at, 1] if timed else None)
             cells[at] = rows.cells
             if strata is not None and rows.strata is not None:
                 strata[at] = rows.strata
-            answers.append(own)
+            answers.append(outputs)
             parts += [UnitRows(part.key, at[part.rows]) for part in rows.units or ()]
         if units is not None:
             parts = together(parts)
@@ -361,7 +361,7 @@ def places_of_calls(calls: Sequence[ServedCall], before: int) -> Array:
 
     The rows that stand for a larger call are spread over it. Raises UsageError for no time.
     """
-    times = told_seconds([call.time for call in calls])
+    times = clock_seconds([call.time for call in calls])
     served = np.array([call.rows for call in calls])
     sizes = np.array(sizes_of(calls))
     call = np.repeat(np.arange(len(calls)), sizes)

@@ -25,7 +25,7 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.errors import UsageError
 from modelkit.stats.influence import ratio
 from modelkit.stats.intervals import LEVEL_95, special_functions
-from modelkit.stats.isotonic import fit_isotonic
+from modelkit.stats.isotonic import calibrate, fit_isotonic
 
 RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
 
@@ -39,7 +39,7 @@ class Calibration:
 
     Args:
         classes: their names, two for a binary classifier.
-        knots: C arrays (2, k), of `fit_isotonic`.
+        steps: C arrays (4, k), of `fit_isotonic`.
         gap: the expected accuracy of the reference less the real one. Fits are closer to their own
             rows than to others, and rows that go to the likeliest of many classes are those whose
             fit is too high.
@@ -48,7 +48,7 @@ class Calibration:
     """
 
     classes: tuple[str, ...]
-    knots: tuple[Array, ...]
+    steps: tuple[Array, ...]
     gap: float
     variance: float
     positive: int = 1
@@ -72,19 +72,19 @@ class Calibration:
             chosen = columns.argmax(axis=1) if width > 1 else (scores > 0.5).astype(np.int64)
         numbers = range(width) if width > 1 else [1]
         pairs = zip(columns.T, numbers, strict=True)
-        knots = tuple(fit_isotonic(own, labels == number) for own, number in pairs)
-        expected = _shares(columns, knots)[np.arange(n), chosen].mean()
+        steps = tuple(fit_isotonic(own, labels == number) for own, number in pairs)
+        expected = _shares(columns, steps)[np.arange(n), chosen].mean()
         accuracy = float((chosen == labels).mean())
-        return cls(classes, knots, float(expected) - accuracy, accuracy * (1 - accuracy) / n)
+        return cls(classes, steps, float(expected) - accuracy, accuracy * (1 - accuracy) / n)
 
     @property
     def whole(self) -> bool:
         """Whether the arrays fit each other, in a calibration that was read from bytes."""
         width = len(self.classes) if len(self.classes) > 2 else 1
-        shapes = [(2, max(own.size // 2, 1)) for own in self.knots]
-        fits = len(self.knots) == width and self.positive in (0, 1)
-        fits = fits and [own.shape for own in self.knots] == shapes
-        numbers = [self.gap, self.variance, *(own.sum() for own in self.knots)]
+        shapes = [(4, max(own.size // 4, 1)) for own in self.steps]
+        fits = len(self.steps) == width and self.positive in (0, 1)
+        fits = fits and [own.shape for own in self.steps] == shapes
+        numbers = [self.gap, self.variance, *(own.sum() for own in self.steps)]
         return fits and bool(np.isfinite(numbers).all())
 
     def probabilities(self, scores: Array) -> Array:
@@ -92,15 +92,15 @@ class Calibration:
 
         Where every class was never right at its score, all are equally likely.
         """
-        return _shares(_score_columns(scores), self.knots)
+        return _shares(_score_columns(scores), self.steps)
 
     def estimate(self, scores: Array, predicted: Array) -> Estimate:
         """The performance to be expected of rows with these scores and predicted class numbers."""
         columns = _score_columns(scores)
-        p = _shares(columns, self.knots)
+        p = _shares(columns, self.steps)
         classes = p.shape[1]
         right = p[np.arange(len(p)), predicted]
-        low, high = np.array([knots[0, [0, -1]] for knots in self.knots]).T
+        low, high = np.array([(own[0, 0], own[1, -1]) for own in self.steps]).T
         outside = ((columns < low) | (columns > high)).any(axis=1)
         return Estimate(
             rows=len(p),
@@ -108,19 +108,40 @@ class Calibration:
             predicted=np.bincount(predicted, minlength=classes),
             actual=p.sum(axis=0),
             variance=float((right * (1 - right)).sum()),
+            leaning=self._leaning(columns, predicted, right),
             outside=int(outside.sum()),
         )
+
+    def _leaning(self, columns: Array, predicted: Array, right: Array) -> Array:
+        """The derivative of the expected number of hits by the value of each step, (k,).
+
+        A score between two steps leans on the lower one.
+        """
+        if len(self.steps) == 1:
+            slopes = 2 * predicted[None] - 1
+        else:
+            total = _raw(columns, self.steps).sum(axis=1)
+            own = predicted == np.arange(len(self.steps))[:, None]
+            slopes = (own - right) / np.where(total > 0, total, np.inf)
+        sums = []
+        for scores, slope, steps in zip(columns.T, slopes, self.steps, strict=True):
+            at = np.searchsorted(steps[0, 1:], scores, side="right")
+            sums.append(np.bincount(at, slope, steps.shape[1]))
+        return np.concatenate(sums)
 
     def interval(self, estimate: Estimate) -> tuple[float, float, float]:
         """The accuracy to be expected, with an interval for the realised one: low and high end.
 
         The gap that the calibration has on the reference is taken off. The labels are random, and
-        where nothing has changed, the estimate is about the accuracy of the reference, and not
-        known better than that. The interval holds the realised one with a probability of about 0.95
-        where the rows are like those of the reference; it is too narrow where most have scores that
-        few of those had.
+        the steps of the fits uncertain: most where they have few rows. Where nothing has changed,
+        the estimate is about the accuracy of the reference, and not known better than that. The
+        interval holds the realised one with a probability of about 0.95 where P(label | score) has
+        not changed.
         """
-        deviation = sqrt(estimate.variance / estimate.rows**2 + self.variance)
+        variances = np.concatenate(self.steps, axis=1)[3]
+        of_fits = np.square(estimate.leaning / estimate.rows) @ variances
+        of_labels = estimate.variance / estimate.rows**2
+        deviation = sqrt(of_labels + max(of_fits, self.variance))
         reach = float(special_functions().ndtri((1 + LEVEL_95) / 2)) * deviation
         value = min(max(estimate.accuracy - self.gap, 0.0), 1.0)
         return value, max(value - reach, 0.0), min(value + reach, 1.0)
@@ -137,19 +158,19 @@ def with_positive(calibration: Calibration | None, positive: object) -> Calibrat
     return replace(calibration, positive=names.index(str(positive)))
 
 
-def _raw(columns: Array, knots: Sequence[Array]) -> Array:
-    """Calibrated scores (n, C), of each class by its knots."""
-    pairs = zip(columns.T, knots, strict=True)
-    return np.stack([np.interp(scores, *own) for scores, own in pairs], axis=1)
+def _raw(columns: Array, steps: Sequence[Array]) -> Array:
+    """Calibrated scores (n, C), of each class by its steps."""
+    pairs = zip(columns.T, steps, strict=True)
+    return np.stack([calibrate(scores, own) for scores, own in pairs], axis=1)
 
 
-def _shares(columns: Array, knots: Sequence[Array]) -> Array:
-    raw = _raw(columns, knots)
-    if len(knots) == 1:
+def _shares(columns: Array, steps: Sequence[Array]) -> Array:
+    raw = _raw(columns, steps)
+    if len(steps) == 1:
         return np.concatenate([1 - raw, raw], axis=1)
     total = raw.sum(axis=1, keepdims=True)
     whole = np.where(total > 0, total, 1)
-    return np.where(total > 0, raw / whole, 1 / len(knots))
+    return np.where(total > 0, raw / whole, 1 / len(steps))
 
 
 def _score_columns(scores: Array) -> Array:
@@ -170,6 +191,8 @@ class Estimate:
         predicted: (C,), the number of predictions of each class.
         actual: (C,), the expected number of rows of each class.
         variance: of the number of right predictions, were the calibration exact.
+        leaning: (k,), the derivative of that number by the values of the steps of the calibration,
+            of one class after the other.
         outside: the number of rows with a score that the reference never saw.
     """
 
@@ -178,6 +201,7 @@ class Estimate:
     predicted: Array
     actual: Array
     variance: float
+    leaning: Array
     outside: int
 
     def __add__(self, other: Estimate) -> Estimate:

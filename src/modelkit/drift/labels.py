@@ -123,9 +123,9 @@ class Labels:
     def follow(self, before: Labels) -> None:
         """Number labels on from those that were compared with the reference before."""
         pairs = ((self._of_losses, before._of_losses), (self.target, before.target))
-        for own, other in pairs:
-            if own is not None and other is not None:
-                own.begin_after(other.first + other.members)
+        for now, earlier in pairs:
+            if now is not None and earlier is not None:
+                now.begin_after(earlier.first + earlier.members)
 
     def push(self, rows: LabelledCall, times: Array, order: Order) -> list[Alarm]:
         """Take the labelled rows of one call; returns the new alarms.
@@ -165,11 +165,11 @@ class Labels:
         return row_alarm(target.feature, target.counts, crossing, self._terms, stratum=None)
 
     def _push_losses(self, losses: Array, times: Array, order: Order) -> list[Alarm]:
-        sequence, seen = self._of_losses, self.losses
-        if sequence is None or seen is None:
+        sequence, losses_seen = self._of_losses, self.losses
+        if sequence is None or losses_seen is None:
             return []
         taken = self._taken(len(losses), order)
-        seen.count(losses[taken])
+        losses_seen.count(losses[taken])
         places = places_of(sequence.first + sequence.members, times[taken])
         sequence.rank(losses[taken], places)
-        return [loss_alarm(seen, own, self._terms) for own in sequence.settle()]
+        return [loss_alarm(losses_seen, crossing, self._terms) for crossing in sequence.settle()]

@@ -1,10 +1,11 @@
 """How far rows may be from the reference: a band for features (D2), and a bound on losses (D3).
 
-After an alarm a limit is as wide as that has shown, and a while later as narrow as will do.
+An alarm widens a limit to what the alarm showed; later the limit narrows as far as the rows allow.
 
-Scores of a cell have means that the reference tells up to its own sampling error. A bet wins where
-the mean of a score is beyond its band: the error of the reference and the tolerance. Whatever the
-rows do inside the band, and however they depend on one another, the wealth is a supermartingale.
+The reference estimates the mean of each score of a cell, with a sampling error. The band around that
+mean is as wide as this error and the tolerance together, and a bet wins where the mean of later rows
+is beyond it. Whatever the rows do inside the band, and however they depend on one another, the wealth
+is a supermartingale.
 
 Bounds: Maurer and Pontil, Empirical Bernstein bounds (arXiv:0907.3740), Hoeffding, and Clopper and
 Pearson. docs/drift_guarantees.md has the proofs.
@@ -45,9 +46,9 @@ SHOWN_ROWS = 3  # likewise, where all rows are alike
 class Limits(ABC):
     """How far each of d features may be from the reference, and what bets gain against that.
 
-    `limits` (d, k) are at first those by the reference, `first`. `allowed` (d,) is the number of
-    blocks before the last time that they were moved. `recent` is what is kept of the blocks of a
-    feature that are looked at.
+    `first` (d, k) are the limits by the reference, and `limits` (d, k) those in force. `allowed` (d,)
+    is the number of blocks before a feature's limits last moved. The argument `recent` of methods is
+    what a Sequence keeps of the latest blocks: (blocks, ...) of one feature or (blocks, d, ...) of all.
     """
 
     changing: ClassVar[tuple[str, ...]] = ("limits", "allowed")
@@ -71,9 +72,9 @@ class Limits(ABC):
 
     @abstractmethod
     def nearer(self, which: Array, recent: Array) -> Array:
-        """The limits (m, k) of m features after recent blocks (blocks, d, ...).
+        """The limits (m, k) that recent blocks (blocks, d, ...) of m features need.
 
-        They are those that these need, and the same as before where they are hardly nearer.
+        Limits that would hardly move are as before.
         """
 
     def further(self, j: int) -> bool:
@@ -81,13 +82,13 @@ class Limits(ABC):
         return bool((self.limits[j] != self.first[j]).any())
 
     def allow(self, j: int, recent: Array, blocks: int) -> None:
-        """Let a feature be as far from the reference as blocks are by which it alarmed."""
+        """Widen the limits of a feature to the recent blocks by which it alarmed."""
         self._move(j, self.shown(j, recent), blocks)
 
     def tighten(self, recent: Array, blocks: int) -> list[int]:
-        """Hold features to less that are nearer in recent blocks (blocks, d, ...); their numbers.
+        """Narrow the limits of features that recent blocks (blocks, d, ...) have nearer; their numbers.
 
-        Of features that were allowed more since some of these, nothing is known yet.
+        Limits that moved within these blocks stay.
         """
         further = (self.limits != self.first).any(axis=1)
         further &= blocks - self.allowed >= len(recent)
@@ -303,13 +304,13 @@ class Band(Limits):
 
 @final
 class Bettor:
-    """The evidence of one kind about d features, and which of them it makes an alarm.
+    """The evidence of one kind of alarm about d features: wealth, and the threshold for an alarm.
 
     A feature has several lanes, such as the scores of units, which share its level. `open` (d,) says
     which features may raise an alarm, `parts` (d,) has the part of its share of alpha that a feature's
-    next alarm may use, and `won` (d,) what it had won when its evidence began anew, with a wealth of
-    one. With "ever" a feature is closed by its alarm until it is armed again; with "arl" it goes on,
-    at the same threshold.
+    next alarm may use, and `won` (d,) what a feature had won when its evidence last began anew, at a
+    wealth of one. With "ever" an alarm closes its feature until `arm` opens it again; with "arl" the
+    feature goes on, at the same threshold.
 
     Args:
         source: what bets gain.
@@ -342,7 +343,7 @@ class Bettor:
         return thresholds
 
     def step(self, gain: Gain) -> list[int]:
-        """Bet; the numbers of the features that are an alarm now, which "ever" closes."""
+        """Bet on a block; the numbers of the features that alarm now, which "ever" closes."""
         evidence = self.evidence
         evidence.step(*gain)
         if evidence.most < self._least:
@@ -388,9 +389,9 @@ class Bettor:
         return above
 
     def began(self) -> Array:
-        """The number of the block at which the best bet of each lane began, (d, lanes)."""
+        """The number of the block at which the best bet of each lane began, int64 (d, lanes)."""
         return self.by_feature(self.evidence.began() * self.source.blocks)
 
     def by_feature(self, values: Array) -> Array:
-        """What lanes have, by feature, (d, lanes)."""
+        """Values of all lanes, (d * lanes,), by feature, (d, lanes)."""
         return values.reshape(-1, self.source.lanes)

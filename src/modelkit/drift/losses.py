@@ -290,47 +290,47 @@ class TargetLabels:
         return found.astype(np.uint8)[:, None]
 
 
-def fit_labels(served: ColumnsByName, rows: int, share: float, asked: Options) -> dict[str, Any]:
+def fit_labels(served: ColumnsByName, rows: int, share: float, options: Options) -> dict[str, Any]:
     """What the labels or the losses (rows,) of a reference say, by the names of a Profile's fields.
 
     Args:
         served: the model's answers, by output.
         rows: of the reference.
         share: of alpha that labels have.
-        asked: what Profile.fit was asked for.
+        options: the arguments of Profile.fit.
     """
-    if asked.labels is None:
-        if asked.losses is None:
+    if options.labels is None:
+        if options.losses is None:
             return {}
-        losses = check_losses(asked.losses)
+        losses = check_losses(options.losses)
         _check_labels(losses, rows)
         return {"baseline": Baseline.of(losses)}
-    truth = as_labels(asked.labels)
+    truth = as_labels(options.labels)
     _check_labels(truth, rows)
-    known = None if asked.model is None else asked.model.signature.classes
+    known = None if options.model is None else options.model.signature.classes
     classes = classes_of(served, truth, known)
     predicted = predicted_of(served, classes)
     named = predicted.dtype.kind != "f"
     calibration = None
     if named and classes is not None:
-        calibration = _calibration(served, asked.labels, classes)
-    if asked.positive is not None:
-        calibration = with_positive(calibration, asked.positive)
+        calibration = _calibration(served, options.labels, classes)
+    if options.positive is not None:
+        calibration = with_positive(calibration, options.positive)
     return {
-        "baseline": _baseline(truth, predicted, asked),
+        "baseline": _baseline(truth, predicted, options),
         "calibration": calibration,
         "target": TargetLabels.fit(
-            asked.labels, classes=named, ordered=asked.ordered, share=share, seed=asked.seed
+            options.labels, classes=named, ordered=options.ordered, share=share, seed=options.seed
         ),
     }
 
 
-def _baseline(truth: Array, predicted: Array, asked: Options) -> Baseline:
+def _baseline(truth: Array, predicted: Array, options: Options) -> Baseline:
     """The losses of the reference by its labels."""
     if predicted.dtype.kind != "f":
         return Baseline.of(losses_of(truth, predicted))
     # The scale is part of the loss: other rows bound the mean of it.
-    mine, others = fifth(len(truth), ordered=asked.ordered, seed=asked.seed)
+    mine, others = fifth(len(truth), ordered=options.ordered, seed=options.seed)
     scale = error_scale(truth[mine], predicted[mine])
     return Baseline.of(losses_of(truth[others], predicted[others], scale), scale)
 

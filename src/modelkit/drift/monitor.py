@@ -77,12 +77,12 @@ class Monitor(Wrapper):
     __slots__ = (
         "__weakref__",
         "_clock",
+        "_has_units",
         "_intake",
-        "_listens",
         "_row_dtype",
         "_row_shape",
+        "_takes_answers",
         "_tensor",
-        "_whole",
         "signature",
     )
 
@@ -123,10 +123,10 @@ class Monitor(Wrapper):
         self._intake = intake
         self._clock = intake.tracker.clock
         profile = intake.tracker.profile
-        self._whole = profile.unit is not None  # a part of a unit is none of the reference's size
+        self._has_units = profile.unit is not None  # which take all rows of a call
         self._tensor = self.signature.inputs[0].name
         outputs = any(feature.output for feature in profile.features)
-        self._listens = outputs or profile.calibration is not None
+        self._takes_answers = outputs or profile.calibration is not None
         self._row_shape = None
         self._row_dtype = None
         block = self.signature.block
@@ -190,10 +190,10 @@ class Monitor(Wrapper):
         intake, tracker = self._intake, self._intake.tracker
         with intake.caught_up():
             intake.since = tracker.now()
-            own = codec.freeze(intake, {})
+            of_monitor = codec.freeze(intake, {})
             packed = frozen(tracker)
         tracker.outbox.send()
-        return packed(monitor=own)
+        return packed(monitor=of_monitor)
 
     @staticmethod
     def resume(
@@ -226,15 +226,15 @@ class Monitor(Wrapper):
         """
         past = watched_profile(model, profile, budget)
         tracker, about = resume(past, state, clock, on_alarm)
-        own = about.get("monitor")
-        if own is None:
+        of_monitor = about.get("monitor")
+        if of_monitor is None:
             raise PackageError(
                 "this is the state of a Detector, which does not say how many rows a Monitor had "
                 "served: pass the bytes of monitor.state()"
             )
         intake = Intake(model, tracker, budget)
         with codec.reading("state of a Monitor"):
-            codec.thaw(intake, own, {})
+            codec.thaw(intake, of_monitor, {})
         if tracker.profile.unit in PERIODS:
             tracker.of_units().go_on(intake.since, tracker.now())
         monitor = Monitor.__new__(Monitor)
@@ -265,18 +265,18 @@ class Monitor(Wrapper):
         self._observe(feeds, answers)
         return answers
 
-    # What was served: copied into the buffer by the call, made into cells for 256 rows at a time.
+    # What was served: the call copies its rows into the buffer, from which 256 at a time become cells.
 
     def _observe(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
         try:
-            names = tuple(answers) if self._listens else ()
+            names = tuple(answers) if self._takes_answers else ()
             arrays = (*feeds.values(), *answers.values()) if names else (*feeds.values(),)
             rows = len(arrays[0])
             if not rows:
                 return
             now = self._clock()
-            drawn = rows > SAMPLE_ROWS and not self._whole
+            drawn = rows > SAMPLE_ROWS and not self._has_units
             if drawn:
                 self._intake.count(ServedCall(names, arrays, rows, now))
                 chosen = self._intake.sampled(rows)

@@ -118,7 +118,7 @@ class Units:
         Raises:
             UsageError: for a unit with rows of several strata. No row is taken then.
         """
-        own = self.strata_of(parts, strata)
+        numbers = self.strata_of(parts, strata)
         for i in self._in_order(parts, order):
             rows = parts[i].rows
             key = parts[i].key
@@ -127,7 +127,7 @@ class Units:
             elif self._is_late(key):
                 self.late += len(rows)
             else:
-                self._add(key, own[i], count_by(cells[rows])[0], len(rows))
+                self._add(key, numbers[i], count_by(cells[rows])[0], len(rows))
 
     def _in_order(self, parts: Many[UnitRows], order: Order) -> list[int]:
         """The numbers of the units of a call in the order in which they are judged.

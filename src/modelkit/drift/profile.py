@@ -153,7 +153,7 @@ class Profile(Reference):
                 go together, or a tally that was counted by another profile.
             SignatureError: for rows that cannot be read.
         """
-        asked = Options(
+        options = Options(
             model,
             scores,
             labels,
@@ -169,11 +169,11 @@ class Profile(Reference):
             seed,
         )
         if isinstance(reference, Tally):
-            check_tallied(asked)
-            return Profile(**fit.of_rows(X, None, asked))._counted(reference, asked)
-        return Profile(**fit.of_rows(X, reference, asked))
+            check_tallied(options)
+            return Profile(**fit.of_rows(X, None, options))._counted(reference, options)
+        return Profile(**fit.of_rows(X, reference, options))
 
-    def _counted(self, tally: Tally, asked: Options) -> Profile:
+    def _counted(self, tally: Tally, options: Options) -> Profile:
         """The profile with the counts of a tally in place of its reference's."""
         if tally.profile != self.digest:
             raise UsageError(
@@ -190,7 +190,7 @@ class Profile(Reference):
             raise UsageError("the tally lacks the model's answers: give them to tally() as scores")
         counts = np.zeros_like(self.counts)
         np.add.at(counts, [stratum for _, stratum in tally.groups], tally.counts)
-        units = None if self.unit is None else fit.units_of_tally(tally, self.features, asked)
+        units = None if self.unit is None else fit.units_of_tally(tally, self.features, options)
         return replace(self, counts=counts, rows=tally.rows, units=units, advice="")
 
     @cached_property
@@ -291,9 +291,9 @@ class Profile(Reference):
             bases=tuple(basis for basis in layout.bases if basis.name not in names),
         )
         segments = [
-            replace(own, counts=own.counts[:, kept])
-            for own in self.segments
-            if own.name not in names
+            replace(segmentation, counts=segmentation.counts[:, kept])
+            for segmentation in self.segments
+            if segmentation.name not in names
         ]
         return replace(
             self,
@@ -308,9 +308,9 @@ class Profile(Reference):
         arrays: dict[str, Array] = {}
         about = freeze(self, arrays)
         features = about["layout"]["features"]
-        arrays["edges"] = np.concatenate([own["edges"] for own in features])
-        for own in features:  # as text they would take thrice the bytes
-            own["edges"] = len(own["edges"])
+        arrays["edges"] = np.concatenate([feature["edges"] for feature in features])
+        for feature in features:  # as text they would take thrice the bytes
+            feature["edges"] = len(feature["edges"])
         small = {path: narrow(array) for path, array in arrays.items()}
         return pack(PROFILE_SCHEMA, about, small)
 
@@ -322,11 +322,11 @@ class Profile(Reference):
             known = {path: wide(array) for path, array in arrays.items()}
             values = thaw(None, about, known)
             features, edges = values["layout"]["features"], known["edges"]
-            *ends, total = np.cumsum([own["edges"] for own in features])
+            *ends, total = np.cumsum([feature["edges"] for feature in features])
             if total != len(edges):
                 raise ValueError(f"its features have {total} edges, and not {len(edges)}")
-            for own, part in zip(features, np.split(edges, ends), strict=True):
-                own["edges"] = part.tolist()
+            for feature, part in zip(features, np.split(edges, ends), strict=True):
+                feature["edges"] = part.tolist()
             profile = fields.read_object(Profile, values, "profile")
             _check_whole(profile)
         return profile
@@ -356,10 +356,10 @@ def _check_whole(profile: Profile) -> None:
     if target is not None:
         features.append(target.feature)
         arrays.append(("counts of the target", target.counts, (CELLS,), NO_END))
-    for own in profile.segments:
-        k, name = len(own.labels), f"segments by {own.name!r}"
-        arrays.append((name, own.counts, (k, d, CELLS), NO_END))
-        arrays.append((name, own.of_cells, (CELLS,), k))
+    for segmentation in profile.segments:
+        k, name = len(segmentation.labels), f"segments by {segmentation.name!r}"
+        arrays.append((name, segmentation.counts, (k, d, CELLS), NO_END))
+        arrays.append((name, segmentation.of_cells, (CELLS,), k))
     if units is not None:
         n = max(len(units.shares), 1)
         arrays.append(("units", units.shares, (n, d, COARSE_CELLS), NO_END))

@@ -76,8 +76,8 @@ def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:
         return
     nothing_else = (2 * of_held <= rows).all()
     if not nothing_else:
-        own = _has_own_number(sides, first)
-        if not _beyond_chance(rows[own], of_held[own], share, n):
+        alone = _has_own_number(sides, first)
+        if not _beyond_chance(rows[alone], of_held[alone], share, n):
             return
     shared = int(of_held[of_held < rows].sum())
     raise UsageError(

@@ -77,8 +77,8 @@ def given_second(at: Any, argument: str) -> float:
         raise UsageError(f"{argument} is {at!r:.40}, which is not a time; {FIX}") from error
 
 
-def told_second(second: float) -> float:
-    """A time that a clock told, as it is.
+def clock_second(second: float) -> float:
+    """The time that a caller's `clock` gave, as it is.
 
     Raises UsageError for NaN, for milliseconds, and for what else is no POSIX time.
     """
@@ -89,12 +89,12 @@ def told_second(second: float) -> float:
     return float(second)
 
 
-def told_seconds(seconds: Sequence[float]) -> Array:
-    """The times that a clock told, float64 (n,). Raises UsageError as `told_second` does."""
+def clock_seconds(seconds: Sequence[float]) -> Array:
+    """The times that a caller's `clock` gave, float64 (n,). Raises UsageError as `clock_second` does."""
     times = np.array(seconds, np.float64)
     known = (times >= FIRST_SECOND) & (times < LAST_SECOND)
     if not known.all():
-        told_second(seconds[int(known.argmin())])
+        clock_second(seconds[int(known.argmin())])
     return times
 
 

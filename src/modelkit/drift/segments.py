@@ -89,8 +89,8 @@ def _parted(feature: Feature) -> tuple[tuple[str, ...], Array]:
     words = feature.labels()
     groups, used = feature.groups, np.flatnonzero([word != "" for word in words])
     if feature.kind == "category":
-        own = min(len(feature.categories), MOST_SEGMENTS - 3)
-        groups, used = np.minimum(np.arange(CELLS), own), np.arange(CELLS)
+        single = min(len(feature.categories), MOST_SEGMENTS - 3)
+        groups, used = np.minimum(np.arange(CELLS), single), np.arange(CELLS)
         groups[[UNKNOWN_CATEGORY, GONE]] += [1, 2]
     kept, renumbered = np.unique(groups[used], return_inverse=True)
     of_cells = np.zeros(CELLS, np.uint8)
@@ -132,8 +132,8 @@ class Segmented:
         names = [feature.name for feature in features]
         self.by = tuple(segmentations)
         self.rows = 0
-        self._places = [names.index(own.name) for own in self.by]
-        shapes = [(GENERATIONS, *own.counts.shape) for own in self.by]
+        self._places = [names.index(segmentation.name) for segmentation in self.by]
+        shapes = [(GENERATIONS, *segmentation.counts.shape) for segmentation in self.by]
         self._counts = [np.zeros(shape, np.uint16) for shape in shapes]
 
     def count(self, cells: Array) -> None:
@@ -151,9 +151,9 @@ class Segmented:
             start = end
 
     def _add(self, slot: int, cells: Array) -> None:
-        for own, place, counts in zip(self.by, self._places, self._counts, strict=True):
-            member = members(own.of_cells, cells[:, place])
-            counts[slot] += count_by(cells, member, len(own.labels)).astype(np.uint16)
+        for segmentation, place, counts in zip(self.by, self._places, self._counts, strict=True):
+            member = members(segmentation.of_cells, cells[:, place])
+            counts[slot] += count_by(cells, member, len(segmentation.labels)).astype(np.uint16)
 
     def since(self, row: int, j: int) -> tuple[int, list[Array]]:
         """Feature number j in the latest generations of rows: the first's number, and their counts.

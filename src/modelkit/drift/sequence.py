@@ -59,8 +59,8 @@ class Trail:
         if not self.kept:
             return np.zeros(len(blocks), np.int64), np.full(len(blocks), NO_TIME)
         kept, before, times = np.array(self.kept).T
-        whole = np.rint(np.interp(blocks, kept, before)).astype(np.int64)
-        return whole, np.interp(blocks, kept, times)
+        members = np.rint(np.interp(blocks, kept, before)).astype(np.int64)
+        return members, np.interp(blocks, kept, times)
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,10 @@ class Crossing:
 class Sequence:
     """Members in blocks, what is bet on them, and what is kept of the last blocks.
 
-    `members` is how many came, and `first` the number of the member before them. `values` (d,) is how
-    many values of each feature were bet on. `totals` (d, 67) are counts of all members, whether or
-    not they are bet on, for whoever counts them.
+    `members` is how many came, and `first` the number of the member before the first of them.
+    `values` (d,) is how many values of each feature were bet on, and `totals` (d, 67) the counts of
+    all members, which the caller adds, whether or not they are bet on. `pending` and `places` hold
+    the members that fill no block yet, with their numbers and times, (block, 2).
 
     Args:
         bag: what members are ranked among; None where they are bet on as they are.
@@ -212,7 +213,7 @@ class Sequence:
         return crossed
 
     def _tighten(self) -> None:
-        """Hold features to less that have come nearer to the reference, a while after an alarm."""
+        """Narrow the limits of features that came nearer to the reference, a while after an alarm."""
         for bettor in self.bettors.values():
             if isinstance(bettor.source, Limits):
                 for j in bettor.source.tighten(self.recent(), self.blocks):
@@ -340,14 +341,12 @@ def places_of(first: int, times: Array) -> Array:
     return places
 
 
-def in_turn(parts: Many[Ranked | None]) -> Ranked | None:
-    """The blocks of rows of several sequences, as they ended; None where there are none."""
-    whole = [part for part in parts if part is not None]
-    if not whole:
+def merged(parts: Many[Ranked | None]) -> Ranked | None:
+    """The blocks of several sequences as one, in the order in which they ended; None without any."""
+    ranked = [part for part in parts if part is not None]
+    if not ranked:
         return None
-    slots, kept, values, ends = (
-        np.concatenate(own)
-        for own in zip(*((part.slots["changed"], *part[1:]) for part in whole), strict=True)
-    )
+    fields = zip(*((part.slots["changed"], *part[1:]) for part in ranked), strict=True)
+    slots, kept, values, ends = map(np.concatenate, fields)
     order = np.argsort(ends[:, 0], kind="stable")
     return Ranked({"changed": slots[order]}, kept[order], values[order], ends[order])

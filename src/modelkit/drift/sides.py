@@ -85,26 +85,26 @@ class Sides:
 
     Args:
         train: the columns of the training rows.
-        held: the columns of the reference.
+        reference: the columns of the reference.
         seconds: when each row of the reference was, float64 (n,); None where nothing was asked for.
         units: the number of the unit of each row, int64 (n,).
         timed: whether times name the stratum, and no column.
         train_answers: the answers of a model to the training rows, by output.
-        held_answers: its answers to the reference.
+        reference_answers: its answers to the reference.
         class_names: of the model's probabilities.
     """
 
     train: ColumnsByName
-    held: ColumnsByName
+    reference: ColumnsByName
     seconds: Array | None = None
     units: Array | None = None
     timed: bool = False
     train_answers: ColumnsByName = field(default_factory=dict)
-    held_answers: ColumnsByName = field(default_factory=dict)
+    reference_answers: ColumnsByName = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 
 
-def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
+def read_sides(X: Any, reference: Any, options: Options) -> Sides:
     """The rows of both sides without the columns set aside, and what these columns say.
 
     Without a reference half of X is held out: whole units where there are units.
@@ -114,51 +114,51 @@ def read_sides(X: Any, reference: Any, asked: Options) -> Sides:
             differ, values that are not times, and too few rows.
         SignatureError: for rows that cannot be read.
     """
-    check_arguments(reference, asked)
+    check_arguments(reference, options)
     sides = Sides(X, reference)
-    if asked.unit is not None or asked.time is not None:
-        sides = _marked(X, reference, asked)
-    sides = _read(sides, asked)
-    _check_columns(sides, None if sides.timed else asked.stratum)
+    if options.unit is not None or options.time is not None:
+        sides = _marked(X, reference, options)
+    sides = _read(sides, options)
+    _check_columns(sides, None if sides.timed else options.stratum)
     if reference is not None:
-        check_shared(sides.train, sides.held)
+        check_shared(sides.train, sides.reference)
     return sides
 
 
-def _read(given: Sides, asked: Options) -> Sides:
+def _read(given: Sides, options: Options) -> Sides:
     """Both sides as columns, with the model's answers."""
-    model = asked.model
+    model = options.model
     read = read_columns if model is None else model.signature.coerce
     train = read(given.train)
-    if given.held is not None:
-        held = read(given.held)
+    if given.reference is not None:
+        held = read(given.reference)
     else:
-        train, held = _halves(train, None, asked)
+        train, held = _halves(train, None, options)
         if model is not None:
             emit(Advised(OWN_ROWS))
     if model is None:
-        return replace(given, train=train, held=held)
+        return replace(given, train=train, reference=held)
     signature = model.signature
     outputs = watched_outputs(signature)
     return replace(
         given,
         train=signature.columns(train),
-        held=signature.columns(held),
+        reference=signature.columns(held),
         train_answers=model._run(train, outputs, PLAIN),
-        held_answers=model._run(held, outputs, PLAIN),
+        reference_answers=model._run(held, outputs, PLAIN),
         class_names=class_names(signature),
     )
 
 
 def _halves(
-    columns: ColumnsByName, units: Array | None, asked: Options
+    columns: ColumnsByName, units: Array | None, options: Options
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Half of the rows, or the rows of half of the units, and the others."""
     if units is None:
         units = np.arange(length(columns))
     order = np.unique(units)
-    if not asked.ordered:
-        order = np.random.default_rng(asked.seed).permutation(order)
+    if not options.ordered:
+        order = np.random.default_rng(options.seed).permutation(order)
     first = np.isin(units, order[: len(order) // 2])
     return take_rows(columns, first), take_rows(columns, ~first)
 
@@ -166,47 +166,47 @@ def _halves(
 # Times and units.
 
 
-def _marked(X: Any, reference: Any, asked: Options) -> Sides:
+def _marked(X: Any, reference: Any, options: Options) -> Sides:
     """Both sides without the columns of times and units, and what these say of the reference."""
-    train = _columns(X, asked)
+    train = _columns(X, options)
     batches = None
     if reference is not None:
-        held, batches = _held(reference, asked)
-    elif asked.unit == BATCH_UNIT:
+        held, batches = _held(reference, options)
+    elif options.unit == BATCH_UNIT:
         raise UsageError("with unit='batch' pass reference=, a list of batches")
     else:
-        train, held = _halves(train, _marks(train, None, asked)[1], asked)
-    seconds, units = _marks(held, batches, asked)
-    if asked.ordered and seconds is not None and (np.diff(seconds) < 0).any():
+        train, held = _halves(train, _marks(train, None, options)[1], options)
+    seconds, units = _marks(held, batches, options)
+    if options.ordered and seconds is not None and (np.diff(seconds) < 0).any():
         raise UsageError(
-            f"the reference is not in the order of {asked.time!r}: sort it, or leave out "
+            f"the reference is not in the order of {options.time!r}: sort it, or leave out "
             "ordered=True"
         )
-    timed = seconds is not None and asked.stratum in CYCLES and asked.stratum not in held
-    return Sides(_stripped(train, asked), _stripped(held, asked), seconds, units, timed)
+    timed = seconds is not None and options.stratum in CYCLES and options.stratum not in held
+    return Sides(_stripped(train, options), _stripped(held, options), seconds, units, timed)
 
 
-def _columns(X: Any, asked: Options) -> dict[str, Array]:
+def _columns(X: Any, options: Options) -> dict[str, Array]:
     columns = read_columns(X)
-    own = asked.unit in (*PERIODS, BATCH_UNIT) and asked.unit in columns
-    if own and asked.unit != asked.time:
+    ambiguous = options.unit in (*PERIODS, BATCH_UNIT) and options.unit in columns
+    if ambiguous and options.unit != options.time:
         raise UsageError(
-            f"unit={asked.unit!r} may mean the column {asked.unit!r} or a {asked.unit} by itself; "
+            f"unit={options.unit!r} may mean the column {options.unit!r} or a {options.unit} by itself; "
             "rename the column, or leave it out"
         )
     return columns
 
 
-def _held(reference: Any, asked: Options) -> tuple[dict[str, Array], Array | None]:
+def _held(reference: Any, options: Options) -> tuple[dict[str, Array], Array | None]:
     """The columns of the reference, and of batches the number of each row's."""
-    if asked.unit != BATCH_UNIT:
-        return _columns(reference, asked), None
+    if options.unit != BATCH_UNIT:
+        return _columns(reference, options), None
     if not isinstance(reference, Sequence) or len(reference) < FEWEST_UNITS:
         raise UsageError(
             f"with unit='batch' the reference is a list of {FEWEST_UNITS} batches or more, each as "
             "update() takes it"
         )
-    batches = [_columns(batch, asked) for batch in reference]
+    batches = [_columns(batch, options) for batch in reference]
     names = [set(batch) for batch in batches]
     if any(own != names[0] for own in names):
         raise UsageError(f"the batches of the reference differ in their columns: {names[:2]}")
@@ -219,70 +219,72 @@ def _held(reference: Any, asked: Options) -> tuple[dict[str, Array], Array | Non
 
 
 def _marks(
-    held: ColumnsByName, batches: Array | None, asked: Options
+    held: ColumnsByName, batches: Array | None, options: Options
 ) -> tuple[Array | None, Array | None]:
     """The time and the unit of each row, as in `Sides`."""
-    absent = [name for name in asked.needed if name not in held]
+    absent = [name for name in options.needed if name not in held]
     if absent:
-        periods_too = "" if absent[0] == asked.time else "; a unit is also 'day', 'week' or 'batch'"
+        periods_too = (
+            "" if absent[0] == options.time else "; a unit is also 'day', 'week' or 'batch'"
+        )
         raise UsageError(
             f"there is no column {absent[0]!r} in the reference; there are "
             f"{list(held)}{periods_too}",
             feature=absent[0],
         )
-    seconds = None if asked.time is None else row_seconds(held[asked.time], asked.time)
+    seconds = None if options.time is None else row_seconds(held[options.time], options.time)
     units = batches
-    if asked.unit is not None and batches is None:
+    if options.unit is not None and batches is None:
         units = np.zeros(length(held), np.int64)
-        parts = of_call(asked.unit, held.get(asked.unit), seconds, len(units))
+        parts = of_call(options.unit, held.get(options.unit), seconds, len(units))
         for number, part in enumerate(parts):
             units[part.rows] = number
     return seconds, units
 
 
-def _stripped(columns: dict[str, Array], asked: Options) -> dict[str, Array]:
+def _stripped(columns: dict[str, Array], options: Options) -> dict[str, Array]:
     """The columns without those of times and units, but for what a model takes."""
-    inputs = () if asked.model is None else asked.model.signature.inputs
+    inputs = () if options.model is None else options.model.signature.inputs
     taken = {column.name for spec in inputs for column in spec.columns}
     return {
         name: column
         for name, column in columns.items()
-        if name not in asked.needed or name in taken
+        if name not in options.needed or name in taken
     }
 
 
 # Refusals.
 
 
-def check_arguments(reference: Any, asked: Options) -> None:
+def check_arguments(reference: Any, options: Options) -> None:
     """Raise UsageError for arguments that do not go together, TypeError for no Model."""
-    if asked.model is not None:
-        check_is_model(asked.model, "Profile.fit(model=)")
-        if has_several_versions(asked.model):
+    if options.model is not None:
+        check_is_model(options.model, "Profile.fit(model=)")
+        if has_several_versions(options.model):
             raise UsageError(
                 "a Profile describes the answers of one version, and a Rollout has several: pass the "
                 "Model of one, as registry.load(name, version) gives it"
             )
     for name in ("stratum", "unit", "time"):
-        column = getattr(asked, name)
+        column = getattr(options, name)
         if column is not None and not isinstance(column, str):
             raise UsageError(f"{name}= is the name of one column, a string; got {column!r:.80}")
-    labelled = asked.labels is not None or asked.losses is not None
-    if asked.positive is not None and asked.labels is None:
+    labelled = options.labels is not None or options.losses is not None
+    if options.positive is not None and options.labels is None:
         raise UsageError("positive= is for estimates that labels= calibrates: pass both")
-    if reference is None and (asked.scores is not None or labelled):
+    if reference is None and (options.scores is not None or labelled):
         raise UsageError(
             "scores, labels and losses belong to the reference rows: pass reference= as well"
         )
-    if asked.model is not None and asked.scores is not None:
+    if options.model is not None and options.scores is not None:
         raise UsageError("pass the model or its scores, not both")
-    _check_one_reference(reference, asked)
-    _check_features(asked)
-    _check_segments(asked)
-    _check_units(asked)
+    _check_one_reference(reference, options)
+    _check_features(options)
+    _check_segments(options)
+    _check_units(options)
 
 
-def _check_one_reference(reference: Any, asked: Options) -> None:
+def _check_one_reference(reference: Any, options: Options) -> None:
     """Raise UsageError for a list of tables or tallies where the rows of one are needed."""
     if not isinstance(reference, list | tuple) or not reference:
         return
@@ -290,62 +292,62 @@ def _check_one_reference(reference: Any, asked: Options) -> None:
     if isinstance(first, Tally):
         raise UsageError("the reference is several tallies: pass Tally.total(reference), their sum")
     table = hasattr(first, "columns") or getattr(first, "ndim", 0) == 2
-    if table and asked.unit != BATCH_UNIT:
+    if table and options.unit != BATCH_UNIT:
         raise UsageError(
             "the reference is several tables: concatenate them, or pass unit='batch' to compare each "
             "as a whole"
         )
 
 
-def _check_features(asked: Options) -> None:
-    for what, names in (("text", asked.text), ("segments", asked.segments)):
+def _check_features(options: Options) -> None:
+    for what, names in (("text", options.text), ("segments", options.segments)):
         if isinstance(names, str):
             raise UsageError(f"{what} is a sequence of columns; pass ({names!r},)")
     odd = {
         name: weight
-        for name, weight in asked.importance.items()
+        for name, weight in options.importance.items()
         if not isinstance(weight, Real) or not 0 <= weight < float("inf")
     }
     if odd:
         raise UsageError(f"an importance is a number, 0 or more; got {odd}")
 
 
-def _check_segments(asked: Options) -> None:
-    names = asked.segments
-    if names and asked.stratum is not None:
+def _check_segments(options: Options) -> None:
+    names = options.segments
+    if names and options.stratum is not None:
         raise UsageError(
-            f"segments and stratum do not go together: the alarms of a stratum of {asked.stratum!r} "
+            f"segments and stratum do not go together: the alarms of a stratum of {options.stratum!r} "
             "say already where the change is"
         )
-    if names and asked.unit is not None:
+    if names and options.unit is not None:
         raise UsageError(
             "segments and unit do not go together: rows in segments are tested one by one, and with "
-            f"unit={asked.unit!r} they cannot be; leave one out"
+            f"unit={options.unit!r} they cannot be; leave one out"
         )
 
 
-def _check_units(asked: Options) -> None:
-    unit = asked.unit
+def _check_units(options: Options) -> None:
+    unit = options.unit
     if unit is None:
         return
-    if unit in PERIODS and asked.time is None:
+    if unit in PERIODS and options.time is None:
         raise UsageError(
             f"unit={unit!r} needs time=: the name of the column with the time of each row"
         )
-    if unit not in PERIODS and unit == asked.time:
+    if unit not in PERIODS and unit == options.time:
         raise UsageError(f"unit and time both name the column {unit!r}; for days pass unit='day'")
-    if asked.ordered:
+    if options.ordered:
         raise UsageError(
             "unit= compares whole units and takes every row, ordered=True takes rows some way "
             "apart: pass one of them"
         )
 
 
-def check_tallied(asked: Options) -> None:
+def check_tallied(options: Options) -> None:
     """Raise UsageError for arguments that need rows, where the reference is a tally."""
-    given = {"scores": asked.scores, "labels": asked.labels, "losses": asked.losses}
+    given = {"scores": options.scores, "labels": options.labels, "losses": options.losses}
     odd = [name for name, value in given.items() if value is not None]
-    odd += ["segments"] * bool(asked.segments) + ["ordered"] * asked.ordered
+    odd += ["segments"] * bool(options.segments) + ["ordered"] * options.ordered
     if odd:
         raise UsageError(
             f"a reference that is a tally has counts and no rows: leave out {', '.join(odd)}"
@@ -366,8 +368,8 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
     train = both.train
     if not train:
         raise UsageError("the rows have no columns")
-    absent = sorted(set(train) - set(both.held))
-    more = sorted(set(both.held) - set(train))
+    absent = sorted(set(train) - set(both.reference))
+    more = sorted(set(both.reference) - set(train))
     if absent or more:
         lacks = "the reference lacks the columns {}"
         has = "the reference has the columns {}, which X does not have"
@@ -377,5 +379,5 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
             f"there is no column {stratum!r} to name strata; there are {list(train)}, and "
             "'weekday' and 'hour' where time= names the column of times"
         )
-    for what, side in (("X", train), ("reference", both.held)):
+    for what, side in (("X", train), ("reference", both.reference)):
         check_enough(length(side), what)

@@ -32,9 +32,9 @@ from modelkit.drift.layout import Rows
 from modelkit.drift.open_unit import Units
 from modelkit.drift.order import Order, Shuffle, Thinning, check_seed
 from modelkit.drift.profile import Profile, check_profile
-from modelkit.drift.row_times import told_second
+from modelkit.drift.row_times import clock_second
 from modelkit.drift.segments import Segmented
-from modelkit.drift.sequence import Crossing, Sequence, in_turn, places_of
+from modelkit.drift.sequence import Crossing, Sequence, merged, places_of
 from modelkit.drift.values import Acknowledgement, Alarm
 from modelkit.errors import UsageError
 from modelkit.stats.evidence import Guarantee
@@ -46,12 +46,14 @@ Call = TypeVar("Call")
 class Tracker:
     """What a Detector knows of its rows, labels and alarms, of one reference after the other.
 
-    Whatever changes what is known is done in a `turn`, one after the other. `lock` may be taken
-    again by the thread that has it, and `busy` says that this thread is in a turn: a signal handler
-    or a finalizer that interrupts it there gets the lock, and may read, but not change anything. In
-    a context of `caught_up` nothing waits to be taken, and nothing comes in: an Intake sets it. An
-    alarm waits in `outbox` for the end of the turn. Rows come as cells: `count` counts them, and
-    `push` bets on them, by `bet`. The arguments are those of a Detector.
+    Every change happens in a `turn`, one after the other. A thread may take `lock` again, and `busy`
+    says that it is in a turn: a signal handler or a finalizer that interrupts it there gets the lock,
+    and may read, but not change anything. In a context of `caught_up`, which an Intake sets, no row
+    waits and none comes in. An alarm waits in `outbox` for the end of the turn. Rows come as cells:
+    `count` counts them, and `push` bets on them, by `bet`.
+
+    `_streams` and `_thinnings` have an entry for each stratum, or none where whole `units` are
+    compared; `together` is the sequence of all strata. The arguments are those of a Detector.
     """
 
     changing = (
@@ -122,9 +124,9 @@ class Tracker:
     def _begin_rows(self, shares: AlphaShares, seeds: Many[np.random.SeedSequence]) -> None:
         profile = self.profile
         self.units = units_of(profile, shares, seeds[0])
-        kept = seeds if self.units is None else ()
-        self._streams = [sequence_of(profile, s, shares, own) for s, own in enumerate(kept)]
-        self._thinnings = [Thinning(profile.features, own) for own in kept]
+        of_strata = seeds if self.units is None else ()
+        self._streams = [sequence_of(profile, s, shares, seed) for s, seed in enumerate(of_strata)]
+        self._thinnings = [Thinning(profile.features, seed) for seed in of_strata]
         self.together = sequence_together(shares)
 
     # One lock for all that changes, which signal handlers and forks do not break.
@@ -187,7 +189,7 @@ class Tracker:
 
     def now(self) -> float:
         """The time by the clock. Raises UsageError for anything but a time."""
-        return told_second(self.clock())
+        return clock_second(self.clock())
 
     def streams(self) -> list[tuple[str | None, Sequence]]:
         """Each stratum with its stream; the one stratum of a profile without strata is None."""
@@ -195,12 +197,18 @@ class Tracker:
             return [(None, self._streams[0])]
         return list(zip(self.profile.strata, self._streams, strict=True))
 
+    def of_units(self) -> Units:
+        """What is known of units. Raises UsageError where rows are compared."""
+        if self.units is None:
+            raise UsageError("the profile has no units: fit it with unit=")
+        return self.units
+
     # Rows, as cells.
 
     def count(self, cells: Array, strata: Array | None, times: Array | float) -> None:
         """Count encoded rows, whether or not they are ranked later.
 
-        `times` are theirs in POSIX seconds, (n,) or of all.
+        `times` are in POSIX seconds: one for each row, (n,), or one for all.
         """
         counts = self.eras[-1].buckets.count(cells, strata, times)
         for stream, added in zip(self._streams, counts, strict=False):
@@ -210,18 +218,6 @@ class Tracker:
         if len(self.eras) > 1:
             self.eras = trimmed(self.eras, self.history)
         self.counted += len(cells)
-
-    def _keep(self, new: Many[Alarm]) -> None:
-        """Keep new alarms, which are sent later."""
-        if new:
-            self.notes = self.notes.raised(new)
-            self.outbox.alarms.extend(new)
-
-    def of_units(self) -> Units:
-        """What is known of units. Raises UsageError where rows are compared."""
-        if self.units is None:
-            raise UsageError("the profile has no units: fit it with unit=")
-        return self.units
 
     def push(
         self, cells: Array, strata: Array | None, times: Array | float, order: Order = "time"
@@ -269,7 +265,7 @@ class Tracker:
             member = slice(None) if strata is None else strata == s
             ranked.append(stream.rank(cells[member], places[member]))
         if self.together is not None:
-            blocks = in_turn(ranked)
+            blocks = merged(ranked)
             if blocks is not None:
                 self.together.take(blocks)
         if strata is not None:
@@ -293,9 +289,15 @@ class Tracker:
     def judge(self) -> list[Alarm]:
         """Judge one of the units that are complete; returns the new alarms."""
         units = self.of_units()
-        new = [unit_alarm(self.profile, units, own, self.terms) for own in units.judge()]
+        new = [unit_alarm(self.profile, units, crossing, self.terms) for crossing in units.judge()]
         self._keep(new)
         return new
+
+    def _keep(self, new: Many[Alarm]) -> None:
+        """Keep new alarms, which are sent later."""
+        if new:
+            self.notes = self.notes.raised(new)
+            self.outbox.alarms.extend(new)
 
     def alarm(self, s: int | None, crossing: Crossing) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises, or in all of them together."""
@@ -330,8 +332,8 @@ class Tracker:
         elif self.together is None:
             self._streams[0].open_again(j)
         elif stratum is not None:
-            own = self._streams[self.profile.strata.index(stratum)]
-            if own.open_again(j):  # from now on its rows are ranked among themselves
+            stream = self._streams[self.profile.strata.index(stratum)]
+            if stream.open_again(j):  # from now on its rows are ranked among themselves
                 self.together.close(j)
 
     def push_labels(self, rows: LabelledCall, times: Array, order: Order = "time") -> list[Alarm]:

@@ -81,8 +81,8 @@ def shares_of(counts: Array, table: Array) -> Array:
 
 def columns_aside(time: str | None, unit: str | None) -> list[str]:
     """The columns with times and units, which are not features."""
-    own = None if unit in (*PERIODS, BATCH_UNIT) else unit
-    return [name for name in (time, own) if name is not None]
+    column = None if unit in (*PERIODS, BATCH_UNIT) else unit
+    return [name for name in (time, column) if name is not None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def of_call(unit: str, labels: Array | None, seconds: Array | None, n: int) -> l
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes))
     rows = np.split(order, ends[:-1])
-    return [UnitRows(key, own) for key, own in zip(keys, rows, strict=True)]
+    return [UnitRows(key, members) for key, members in zip(keys, rows, strict=True)]
 
 
 def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
@@ -158,7 +158,7 @@ def together(parts: Sequence[UnitRows]) -> list[UnitRows]:
     rows: dict[int | str | None, list[Array]] = {}
     for part in parts:
         rows.setdefault(part.key, []).append(part.rows)
-    joined = [UnitRows(key, np.sort(np.concatenate(own))) for key, own in rows.items()]
+    joined = [UnitRows(key, np.sort(np.concatenate(members))) for key, members in rows.items()]
     return sorted(joined, key=lambda part: int(part.rows[0]))
 
 

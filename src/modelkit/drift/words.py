@@ -184,16 +184,16 @@ def segments_text(group: Sequence[SegmentDrift], alpha: float) -> str:
     """In which segments of one column a feature has changed."""
     feature, by = group[0].feature, group[0].by
     names = [drift.segment for drift in group]
-    hit = [drift.segment for drift in group if drift.p <= alpha]
-    if not hit:
+    moved = [drift.segment for drift in group if drift.p <= alpha]
+    if not moved:
         return (
             f"no single segment of {by} shows a change in {feature}: the mix of segments may have "
             "changed, or each segment has too few rows"
         )
-    if len(hit) == len(names):
+    if len(moved) == len(names):
         return f"{feature} has changed in every segment of {by}"
-    rest = count_of(len(names) - len(hit), "other")
-    return f"{feature} has changed in {by} {listed(hit)}, and not visibly in {rest}"
+    rest = count_of(len(names) - len(moved), "other")
+    return f"{feature} has changed in {by} {listed(moved)}, and not visibly in {rest}"
 
 
 def grouped(segments: Sequence[SegmentDrift]) -> list[list[SegmentDrift]]:
@@ -231,13 +231,13 @@ def headline(
         return _alarms_sentence(alarms, features, kind)
     counted = count_of(rows, "row")
     if kind != "span":
-        calm = f"{counted} show no difference from the reference."
+        calm = f"Nothing in {counted} shows a difference from the reference."
         return f"No alarm. {calm if rows else 'No rows have come yet.'}"
     differ = _differing(features, alpha)
     if differ is None:
         return f"{NO_ALARM}. Its {counted} are described, not tested."
     if not differ:
-        return f"{NO_ALARM}. Its {counted} show no difference from the reference."
+        return f"{NO_ALARM}. Nothing in its {counted} shows a difference from the reference."
     names = listed([*map(name_of, differ)])
     verb = "differs" if len(differ) == 1 else "differ"
     return f"{NO_ALARM}, but {names} {verb} from the reference in its {counted}."
@@ -245,7 +245,7 @@ def headline(
 
 def _alarms_sentence(alarms: Sequence[Alarm], features: Sequence[FeatureDrift], kind: str) -> str:
     first = _most_serious(alarms, features)
-    drift = next((own for own in features if name_of(own) == name_of(first)), None)
+    drift = next((each for each in features if name_of(each) == name_of(first)), None)
     what = f"{name_of(first)} {change_text(first)}"
     if first.kind == "performance":
         than = " than its last alarm showed" if first.again else ", by more than the tolerance"
@@ -293,8 +293,8 @@ def _how_much(alarm: Alarm, drift: FeatureDrift | None, kind: str) -> str:
 
 def _differing(features: Sequence[FeatureDrift], alpha: float) -> list[FeatureDrift] | None:
     """The features whose p-value is at most alpha; None without tests."""
-    tested = [(own, own.p_changed) for own in features if own.p_changed is not None]
-    return [own for own, p in tested if p <= alpha] if tested else None
+    tested = [(drift, drift.p_changed) for drift in features if drift.p_changed is not None]
+    return [drift for drift, p in tested if p <= alpha] if tested else None
 
 
 def is_calm(features: Sequence[FeatureDrift], kind: str, alpha: float) -> bool:

@@ -52,19 +52,18 @@ class Measured:
     bias: float = 0.0
 
 
-def standard_error(influence: Array, clusters: Array | None = None) -> float | None:
-    """The standard error of a figure from the influence of its rows, shape (n,).
+def standard_error(influence: Array, clusters: Clusters | None = None) -> float | None:
+    """The standard error of a figure from the influence of its rows, (n,).
 
-    `clusters` are numbers from 0 on, shape (n,). It is None for fewer than two clusters
-    or rows, and where the influence of a row is not known.
+    Of clusters it is by the jackknife, which equals the error of as many rows where they are of one
+    size. None for fewer than two rows or clusters, and where the influence of a row is not known.
     """
-    sums = influence
-    if clusters is not None:
-        sums = np.bincount(clusters, influence)[np.bincount(clusters) > 0]
-    units = len(sums)
-    if units < 2 or not np.isfinite(sums).all():
+    added = added_by(influence, clusters)
+    units = len(added)
+    if units < 2 or not np.isfinite(added).all():
         return None
-    return sqrt(units / (units - 1) * float(sums @ sums))
+    scale = units / (units - 1) if clusters is None else (units - 1) / units
+    return sqrt(scale * float(added @ added))
 
 
 def ratio(numerator: Array, denominator: Array | float, otherwise: float = 0.0) -> Array:
@@ -206,7 +205,7 @@ class Clusters:
         return alike_of(self.sizes)
 
     def sums(self, influence: Array) -> Array:
-        """What `moved` gives, as sums (G,) whose `standard_error` is `error`; one cluster has its sum."""
+        """What `moved` gives, scaled as rows are in `standard_error`, (G,); one cluster has its sum."""
         units = np.count_nonzero(self.sizes)
         if units < 2:
             return np.bincount(self.codes, influence)
@@ -223,17 +222,6 @@ class Clusters:
         there = self.sizes[self.sizes > 0]
         unequal = there.max() > MUCH_LARGER * there.mean()
         return LEAST_UNEQUAL if unequal else LEAST_ALIKE
-
-    def error(self, influence: Array) -> float | None:
-        """The standard error of a figure from the influence of its rows, (n,).
-
-        It is by the jackknife over clusters; with clusters of one size it is `standard_error`. None
-        for fewer than two, and where the influence of a row is not known.
-        """
-        moved = self.moved(influence)
-        if len(moved) < 2 or not np.isfinite(moved).all():
-            return None
-        return sqrt((len(moved) - 1) / len(moved) * float(moved @ moved))
 
     def moved(self, influence: Array) -> Array:
         """By how much each cluster moves a figure, (G,), from the influence of its rows, (n,).
@@ -266,8 +254,3 @@ def refuse_few(units: float, clusters: Clusters | None) -> None:
 def added_by(influence: Array, clusters: Clusters | None) -> Array:
     """What each unit adds to a figure: each row, (n,), or each cluster, (G,)."""
     return influence if clusters is None else clusters.moved(influence)
-
-
-def error_of(influence: Array, clusters: Clusters | None) -> float | None:
-    """The standard error of a figure from the influence of its rows, (n,), by rows or by clusters."""
-    return standard_error(influence) if clusters is None else clusters.error(influence)

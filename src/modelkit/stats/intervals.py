@@ -10,6 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
+from modelkit.stats.influence import Clusters, standard_error
 
 Interval = tuple[float, float]
 LEVEL_95 = 0.95
@@ -264,22 +265,15 @@ def effective_rows(
     if clusters is None:
         return alike
     share = float(weight @ hit) / total
-    masses = np.bincount(clusters, weight)
-    sizes = masses[masses > 0]
-    # Clusters of one size that say as much, and the jackknife by clusters: a large one draws the
-    # share towards itself (see `influence.Clusters`).
-    units = total * total / float(sizes @ sizes)
-    if len(sizes) < 2:
-        return min(alike, units)
-    parts = np.bincount(clusters, weight * (hit - share))[masses > 0]
-    moved = parts / (total - sizes)
-    error = sqrt((len(sizes) - 1) / len(sizes) * float(moved @ moved))
+    masses = Clusters(clusters, np.bincount(clusters, weight))
+    units = masses.alike
+    error = standard_error(weight * (hit - share), masses)  # of the sum, 0 where clusters agree
     if not error:
         return min(alike, units)
     special = special_functions()
     end = (1 + level) / 2
     rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
-    return min(alike, share * (1 - share) / error**2 * rough**2)
+    return min(alike, share * (1 - share) / (error / total) ** 2 * rough**2)
 
 
 class ShareInterval(NamedTuple):

@@ -7,20 +7,21 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 
-MOST_STEPS = 32  # of a fit that are kept: at most 64 knots
+MOST_STEPS = 32  # of a fit that are kept
 
 
 def fit_isotonic(scores: Array, labels: Array) -> Array:
-    """The rising step function closest to the labels in squares, as the ends of its steps.
+    """The rising step function closest to the labels in squares.
 
     Args:
         scores: (n,), n > 0.
-        labels: (n,) of 0 and 1, or any numbers.
+        labels: (n,) of 0 and 1.
 
     Returns:
-        Knots (2, k), k <= 64: scores ascending and values, for `np.interp`, which is constant beyond
-        them. Where there are more than 32 steps, neighbours that differ least are joined, which
-        keeps the mean of the labels.
+        Steps (4, k), k <= 32: the first score of each, ascending, its last score, its value, and
+        the variance of this, as of a share of independent rows with one more of each label
+        (Laplace): a step of equal labels is not known exactly. Where there are more than 32 steps,
+        neighbours that differ least are joined, which keeps the mean of the labels.
     """
     with importing("scipy", "calibrated probabilities", "drift"):
         from scipy.optimize import isotonic_regression
@@ -30,15 +31,20 @@ def fit_isotonic(scores: Array, labels: Array) -> Array:
     blocks = isotonic_regression(total / weight, weights=weight).blocks[:-1]
     level = np.add.reduceat(total, blocks) / np.add.reduceat(weight, blocks)
     rises = np.diff(level, prepend=-np.inf) > 0  # equal neighbours differ there by rounding
-    starts, value = _few_steps(blocks[rises], total, weight)
+    starts, value, rows = _few_steps(blocks[rises], total, weight)
     ends = np.append(starts[1:], len(points)) - 1
-    at = np.unique(np.concatenate([starts, ends]))
-    step = np.searchsorted(starts, at, side="right") - 1
-    return np.stack([points[at], value[step]])
+    share = (value * rows + 1) / (rows + 2)
+    return np.stack([points[starts], points[ends], value, share * (1 - share) / rows])
 
 
-def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array]:
-    """Join the neighbours that differ least until 32 steps are left: their starts and values."""
+def calibrate(scores: Array, steps: Array) -> Array:
+    """The fit at scores (n,): interpolated between steps, constant beyond them."""
+    fitted: Array = np.interp(scores, steps[:2].T.ravel(), steps[2].repeat(2))
+    return fitted
+
+
+def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array, Array]:
+    """Join the neighbours that differ least until 32 are left: their starts, values and weights."""
     total = np.add.reduceat(total, starts)
     weight = np.add.reduceat(weight, starts)
     value = total / weight
@@ -51,4 +57,4 @@ def _few_steps(starts: Array, total: Array, weight: Array) -> tuple[Array, Array
         total = np.delete(total, join + 1)
         starts = np.delete(starts, join + 1)
         value = total / weight
-    return starts, value
+    return starts, value, weight

@@ -17,7 +17,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.stats.influence import Clusters, Measured, added_by, alike_of, error_of
+from modelkit.stats.influence import Clusters, Measured, added_by, alike_of, standard_error
 from modelkit.stats.intervals import LEVEL_95, Interval, special_functions
 from modelkit.stats.tests import last_rejected
 
@@ -151,7 +151,7 @@ def difference_of(
     units = float(len(influence)) if clusters is None else clusters.alike
     return PairedDifference(
         value=sign * (candidate.value - champion.value),
-        error=error_of(influence, clusters),
+        error=standard_error(influence, clusters),
         units=min(units, candidate.units, champion.units),
         third=float(np.sum(added_by(influence, clusters) ** 3)),
         worst=worst,

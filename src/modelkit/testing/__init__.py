@@ -1,8 +1,4 @@
-"""What tests of your own need: the contract that every Model keeps, and a client without a socket.
-
-`check_model(model, X)` runs the contract on a Model, as named checks. `Client(app)` sends requests
-to an application of the web, in this process.
-"""
+"""What tests of your own need: `check_model(model, X)` runs the contract of a Model, as named checks."""
 
 from __future__ import annotations
 
@@ -17,9 +13,8 @@ from modelkit.errors import SignatureError
 from modelkit.model.model import Model, Outputs
 from modelkit.model.wrapper import check_is_model
 from modelkit.signature.spec import check_dims, numpy_dtype
-from modelkit.testing.client import Client, Response
 
-__all__ = ["Client", "Response", "check_model"]
+__all__ = ["check_model"]
 
 MOST_ROWS_ALONE = 16  # that are compared with their batch
 

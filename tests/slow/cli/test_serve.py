@@ -87,7 +87,7 @@ def test_serving_needs_a_runtime_and_orjson_alone(boosting_mk, rows):
         for library in ("scipy", "onnx", "joblib", "sklearn", "pandas", "pyarrow", "flask", "prometheus_client"):
             sys.modules[library] = None
         import modelkit as mk
-        from modelkit.testing import Client
+        from helpers.client import Client
         with Client(mk.App({"m": sys.argv[1]})) as client:
             body = {"rows": json.loads(sys.argv[2])}
             answer = client.post("/models/m/predict", json=body)
@@ -99,6 +99,7 @@ def test_serving_needs_a_runtime_and_orjson_alone(boosting_mk, rows):
         """,
         boosting_mk,
         json.dumps(rows),
+        PYTHONPATH=os.pathsep.join(sys.path),
     )
 
 

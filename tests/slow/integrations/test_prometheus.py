@@ -11,6 +11,8 @@ from math import isnan
 
 import numpy as np
 import pytest
+import yaml
+from helpers.alerts import rules_of
 from helpers.apps import ask, uvicorn_of
 from helpers.programs import listening, needs, until
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -19,8 +21,7 @@ from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
 from modelkit.errors import SignatureError
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
-from modelkit.integrations.grafana.grafana import dashboard
+from modelkit.integrations.grafana import Objectives, dashboard
 from modelkit.integrations.prometheus import Collector
 
 SCRAPES = 20  # one a second
@@ -97,7 +98,7 @@ def alertmanager(folder):
         "receivers": [{"name": "nobody"}],
     }
     path = folder / "alertmanager.yml"
-    path.write_text(to_yaml(config))
+    path.write_text(yaml.safe_dump(config))
     command = (
         shutil.which("prometheus-alertmanager"),
         f"--config.file={path}",
@@ -112,10 +113,10 @@ def alertmanager(folder):
 @contextmanager
 def prometheus(folder, port, alerts):
     """The URL of a Prometheus with our rules; each alert fires within a second, not within minutes."""
-    document = alert_rules(Objectives(p99=30.0))  # a busy machine is no reason for an alert here
+    document = rules_of(Objectives(p99=30.0))  # a busy machine is no reason for an alert here
     for rule in document["groups"][1]["rules"]:
         rule["for"] = "1s"
-    (folder / "alerts.yml").write_text(to_yaml(document))
+    (folder / "alerts.yml").write_text(yaml.safe_dump(document))
     config = SCRAPING | {
         "scrape_configs": [
             {"job_name": "web", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
@@ -123,7 +124,7 @@ def prometheus(folder, port, alerts):
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alerts]}]}]},
     }
     path = folder / "prometheus.yml"
-    path.write_text(to_yaml(config))
+    path.write_text(yaml.safe_dump(config))
     command = (
         shutil.which("prometheus"),
         f"--config.file={path}",
@@ -136,7 +137,7 @@ def prometheus(folder, port, alerts):
 
 def queries():
     """Every query of the dashboard, as Grafana would ask it with all models chosen."""
-    for shown in dashboard()["panels"]:
+    for shown in json.loads(dashboard())["panels"]:
         for panel in [shown, *shown.get("panels", [])]:
             for target in panel.get("targets", []):
                 expr = target["expr"].replace("$__rate_interval", "5s")
@@ -168,7 +169,9 @@ def trying(folder):
             fitted = LinearRegression().fit(X, X[:, 0])
             mk.save(fitted, path, example=X, name="trial", version=version)
             arms.append(mk.Meter(stack.enter_context(mk.load(path))))
-        rollout = mk.Rollout(*arms, share=0.5, guards=[mk.Guard("errors")], seed=0)
+        rollout = mk.Rollout(
+            *arms, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), [mk.Guard("errors")]), seed=0
+        )
         yield stack.enter_context(rollout)
 
 

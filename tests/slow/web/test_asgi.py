@@ -43,7 +43,7 @@ def test_a_forked_child_begins_without_requests():
 import os, sys
 sys.path.insert(0, "tests")
 from helpers.apps import *
-from modelkit.testing import Client
+from helpers.client import Client
 app = mk.App({"sum": summed()}, metrics=lambda accept: (b"", "text/plain"))
 with Client(without_lifespan(app)) as client:
     assert client.get("/metrics").status == 200

@@ -53,7 +53,11 @@ def means(pixels):
 def of_a_rollout(penguins_mk):
     """Two equal models, whose losses are compared."""
     guards = [mk.Guard("loss", margin=0.1)]
-    return mk.Rollout(of_texts(penguins_mk), of_texts(penguins_mk), share=0.5, guards=guards)
+    return mk.Rollout(
+        of_texts(penguins_mk),
+        of_texts(penguins_mk),
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards),
+    )
 
 
 def check(operation):

@@ -9,7 +9,6 @@ def test_only_a_blueprint_needs_flask():
         import sys
         sys.modules["flask"] = None
         import modelkit as mk
-        from modelkit.testing import Client
         signature = mk.Signature(
             (mk.TensorSpec("x", "float32", ("n", 1)),), (mk.TensorSpec("y", "float32", ("n", 1)),)
         )

@@ -1,31 +1,23 @@
 """`modelkit export grafana`: it writes files, and overwrites none that was changed."""
 
-import json
-
 import pytest
-import yaml
 
 from modelkit import cli
-from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules
-from modelkit.integrations.grafana.grafana import dashboard
+from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
-FILES = ("dashboard.json", "alerts.yml", "alerts_test.yml")
+FILES = ("dashboard.json", "alerts.yml")
 
 
 def export(folder, *options):
     return cli.main(["export", "grafana", "--out", str(folder), *options])
 
 
-def test_the_command_writes_three_files_and_says_which(tmp_path, capsys):
+def test_the_command_writes_two_files_and_says_which(tmp_path, capsys):
     folder = tmp_path / "a" / "b"
     assert export(folder) == 0
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in FILES]
-    assert json.loads((folder / "dashboard.json").read_text()) == dashboard()
-    assert yaml.safe_load((folder / "alerts.yml").read_text()) == alert_rules(Objectives())
-    assert yaml.safe_load((folder / "alerts_test.yml").read_text()) == alert_tests(
-        Objectives(), "alerts.yml"
-    )
+    assert (folder / "dashboard.json").read_text() == dashboard()
+    assert (folder / "alerts.yml").read_text() == alert_rules(Objectives())
 
 
 def test_files_that_were_changed_are_not_overwritten(tmp_path, capsys):

@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 from helpers.apps import summed
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.cli.serve import asked_locally, read_tokens
 from modelkit.errors import ModelkitError
-from modelkit.testing import Client
 
 
 def sha256(token):

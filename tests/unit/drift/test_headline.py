@@ -188,7 +188,7 @@ def test_a_tested_week_names_what_differs_though_its_alarm_came_before():
         for back in (3, 2, 1)
     )
     assert first.headline() == (
-        "No alarm was raised in this span. Its 2,000 rows show no difference from the reference."
+        "No alarm was raised in this span. Nothing in its 2,000 rows shows a difference from the reference."
     )
     assert not last.alarms
     assert last.headline().startswith(

@@ -1,5 +1,7 @@
 """Performance without labels: isotonic calibration, expected confusion counts, intervals, and where it must fail."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.calibrated import CLASSES, binary_rows, multiclass_rows
@@ -11,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from modelkit._internal.fields import read_object
 from modelkit.drift.codec import freeze, thaw
 from modelkit.drift.labelfree import Calibration
+from modelkit.stats.isotonic import calibrate
 from modelkit.stats.ranks import expected_area
 
 P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
@@ -18,8 +21,8 @@ P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
 
 def exactly():
     """A calibration whose probabilities are the scores."""
-    knots = np.array([[0.0, 1.0], [0.0, 1.0]])
-    return Calibration(CLASSES, (knots,), 0.0, 0.0)
+    steps = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    return Calibration(CLASSES, (steps,), 0.0, 0.0)
 
 
 def test_expected_performance_has_its_reference_values():
@@ -54,7 +57,7 @@ def test_an_estimate_is_the_expected_confusion_of_calibrated_scores():
     scores, _ = binary_rows(rng, 500)
     positive = scores >= 0.5
     estimate = calibration.estimate(scores, positive.astype(int))
-    p = np.interp(scores, *calibration.knots[0])
+    p = calibrate(scores, calibration.steps[0])
     tp, tn = p[positive].sum(), (1 - p)[~positive].sum()
     assert estimate.accuracy == pytest.approx((tp + tn) / 500)
     precision, recall = tp / positive.sum(), tp / p.sum()
@@ -79,6 +82,36 @@ def test_estimates_of_parts_add_up_to_that_of_the_whole(cut):
                 np.asarray(getattr(whole, name)), abs=1e-9
             )
         assert calibration.interval(parts) == pytest.approx(calibration.interval(whole))
+
+
+@pytest.mark.parametrize("rows", [binary_rows, multiclass_rows])
+def test_hits_lean_on_each_step_by_their_derivative(rows):
+    rng = np.random.default_rng(10)
+    scores, labels = rows(rng, 200)
+    calibration = Calibration.fit(CLASSES, scores, labels)
+    predicted = rng.integers(2, size=200)
+    estimate = calibration.estimate(scores, predicted)
+    slopes = []
+    for k, own in enumerate(calibration.steps):
+        for step in range(own.shape[1]):
+            moved = [each.copy() for each in calibration.steps]
+            moved[k][2, step] += 1e-7
+            other = replace(calibration, steps=tuple(moved)).estimate(scores, predicted)
+            slopes.append((other.hits.sum() - estimate.hits.sum()) / 1e-7)
+    assert estimate.leaning == pytest.approx(slopes, abs=1e-4)
+
+
+def test_the_interval_adds_the_noise_of_labels_and_of_the_steps():
+    steps = np.array([[0.0, 0.7], [0.2, 1.0], [0.4, 0.8], [0.01, 0.02]])
+    calibration = Calibration(CLASSES, (steps,), 0.0, 0.001)
+    scores = np.repeat([0.1, 0.3, 0.9], [20, 10, 70])  # 0.3 is between the steps
+    estimate = calibration.estimate(scores, (scores > 0.5).astype(int))
+    assert estimate.leaning.tolist() == [-30, 70]
+    value, low, high = calibration.interval(estimate)
+    deviation = (estimate.variance / 100**2 + 0.3**2 * 0.01 + 0.7**2 * 0.02) ** 0.5
+    assert (high - value, value - low) == pytest.approx((1.959964 * deviation,) * 2)
+    few = replace(calibration, variance=0.5).interval(estimate)
+    assert few[2] - few[0] == pytest.approx(min(1.96 * 0.5**0.5, 1 - few[0]))
 
 
 def test_rows_that_are_harder_are_seen_without_labels():

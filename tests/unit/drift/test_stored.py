@@ -117,7 +117,7 @@ def test_a_calibration_whose_parts_do_not_fit_is_refused():
     profile = Profile.fit({"x": rng(8).random(400)}, reference=rows, **answers)
     own = profile.calibration
     parts = {
-        "knots/0": [own.knots[0][:1], own.knots[0][:, :0], own.knots[0] * np.nan, np.array(1.0)]
+        "steps/0": [own.steps[0][:2], own.steps[0][:, :0], own.steps[0] * np.nan, np.array(1.0)]
     }
     for name, spoilt in parts.items():
         for array in spoilt:

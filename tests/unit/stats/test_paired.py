@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from modelkit.stats.influence import Measured, mean_of, standard_error
+from modelkit.stats.influence import Clusters, Measured, mean_of, standard_error
 from modelkit.stats.paired import PairedDifference, difference_of, tail_of
 from modelkit.stats.ranks import area_of
 
@@ -58,7 +58,7 @@ def test_where_nothing_can_be_told():
     assert alone.p_above(-0.1) == 1
     assert alone.interval() == (-np.inf, np.inf)
     assert standard_error(np.array([np.nan, 0.1])) is None
-    assert standard_error(np.zeros(5), np.zeros(5, int)) is None
+    assert standard_error(np.zeros(5), Clusters(np.zeros(5, int), np.array([5.0]))) is None
     same = PairedDifference(0.0, 0.0, 50)
     assert same.p_above(-0.01) == 1  # it was 2**-50
     assert same.interval() == (0.0, 0.0)

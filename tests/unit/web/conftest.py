@@ -2,9 +2,9 @@
 
 import pytest
 from helpers.apps import summed
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 
 
 @pytest.fixture

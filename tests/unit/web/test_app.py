@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 from helpers.apps import INFER, PREDICT, ROW, summed, tensor
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 # Paths.

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 from helpers.apps import PREDICT, ROW, Still, asked_of, summed, without_lifespan
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 from modelkit.web.asgi import headers_of
 
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 from helpers.apps import PREDICT, ROW, summed
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit import events
-from modelkit.testing import Client
 
 TOKEN = "a long secret"
 DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()

@@ -8,9 +8,9 @@ import zlib
 
 import pytest
 from helpers.apps import INFER, PREDICT, summed, tensor
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web.body import inflated
 

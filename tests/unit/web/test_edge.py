@@ -3,10 +3,10 @@
 import threading
 
 from helpers.apps import PREDICT, ROW, Gate, summed, wait_for
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit.serving.metering import requests
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 

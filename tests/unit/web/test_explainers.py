@@ -6,11 +6,11 @@ import warnings
 import numpy as np
 import pytest
 from helpers.apps import EXPLAIN, ROW, wait_for
+from helpers.client import Client
 from sklearn.neural_network import MLPRegressor
 
 import modelkit as mk
 from modelkit.errors import ClosedError
-from modelkit.testing import Client
 from modelkit.web.explainers import MOST_NUMBERS, check_size
 from modelkit.web.reply import Refused
 

@@ -4,9 +4,9 @@ import json
 import re
 
 from helpers.apps import PREDICT, summed
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 
 
 def test_the_status_page_has_cards_and_no_script():

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from helpers.apps import SIGNATURE
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit.model.call import PLAIN
-from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web import instances, plain
 from modelkit.web.query import Query

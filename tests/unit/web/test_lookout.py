@@ -5,10 +5,10 @@ import json
 import threading
 
 from helpers.apps import INFER, PREDICT, ROW, Gate, summed, tensor, wait_for
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit.serving.metering import requests
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 

@@ -5,12 +5,12 @@ import json
 import openapi_spec_validator
 import pytest
 from helpers.apps import summed
+from helpers.client import Client
 from helpers.web_models import SIGNATURES, model_of
 from jsonschema import Draft202012Validator
 
 import modelkit as mk
 from modelkit.model.call import PLAIN
-from modelkit.testing import Client
 from modelkit.web import openapi, plain, v2
 from modelkit.web.query import Limits
 

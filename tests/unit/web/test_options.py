@@ -5,13 +5,13 @@ from math import inf, nan
 
 import pytest
 from helpers.apps import INFER, PREDICT, ROW, summed, tensor
+from helpers.client import Client
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
 from modelkit.integrations.prometheus import Collector
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 BODY = json.dumps(tensor()).encode()

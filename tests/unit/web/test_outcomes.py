@@ -8,6 +8,7 @@ import re
 
 import pytest
 from helpers.apps import EXPLAIN, INFER, PREDICT, ROW, Gate, summed, tensor
+from helpers.client import Client
 from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit import errors
 from modelkit.serving.metering import requests
-from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web.routes import TEMPLATES
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from helpers.client import Client
 from helpers.examples import examples
 from helpers.web_models import SIGNATURES, model_of, numbers
 from hypothesis import given, settings
@@ -16,7 +17,6 @@ from sklearn.linear_model import LinearRegression
 import modelkit as mk
 from modelkit.errors import SignatureError
 from modelkit.model.call import PLAIN
-from modelkit.testing import Client
 from modelkit.web import plain
 from modelkit.web.json import LONG
 from modelkit.web.query import Limits, Query

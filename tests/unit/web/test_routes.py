@@ -4,9 +4,9 @@ import re
 
 import pytest
 from helpers.apps import summed
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 from modelkit.web.routes import route_of
 
 

@@ -10,11 +10,11 @@ import threading
 import numpy as np
 import pytest
 from helpers.apps import INFER, PREDICT, ROW, Gate, summed, tensor, wait_for
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit import errors, events
 from modelkit.errors import ClosedError
-from modelkit.testing import Client
 
 
 def constant(value):

@@ -4,9 +4,9 @@ import time
 
 import onnx
 from helpers.apps import INFER, summed, tensor
+from helpers.client import Client
 
 import modelkit as mk
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 

@@ -15,10 +15,10 @@ from wsgiref.validate import validator
 import flask
 import pytest
 from helpers.apps import INFER, PREDICT, ROW, Gate, summed, tensor, wait_for
+from helpers.client import Client
 
 import modelkit as mk
 from modelkit import errors
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 SMALL = Limits(body=2000, rows=4, requests=2, seconds=20.0)

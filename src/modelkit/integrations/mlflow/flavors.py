@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from modelkit.errors import ConversionError, ModelkitError, PackageError, importing
+from modelkit.errors import ConversionError, ModelkitError, PackageError, UntrustedError, importing
 from modelkit.integrations.mlflow.logged import LOADER
-from modelkit.integrations.mlflow.readers import (
-    FEATURE,
-    NATIVE_CLASSES,
-    from_native,
-    from_pickle,
-    from_skops,
-    lightgbm_booster,
-)
 from modelkit.model.manifest import Manifest
 
+FEATURE = "mlflow.import_model"
+PICKLE = "pickle"
+# What is made before it reads the file of a model; all are names of the library itself.
+NATIVE_CLASSES = {
+    "xgboost": (
+        *("Booster", "XGBClassifier", "XGBRegressor", "XGBRanker"),
+        *("XGBRFClassifier", "XGBRFRegressor"),
+    ),
+    "catboost": ("CatBoost", "CatBoostClassifier", "CatBoostRanker", "CatBoostRegressor"),
+}
 FLAVORS = ("onnx", "xgboost", "lightgbm", "catboost", "sklearn")
 BOOSTER = "lightgbm.basic.Booster"
 
@@ -117,12 +120,66 @@ def _read(flavor: str, told: Mapping[str, Any], root: Path, allow: Collection[st
     if flavor == "onnx":
         return place
     if flavor in NATIVE_CLASSES:
-        return from_native(flavor, told, place)
+        return _from_native(flavor, told, place)
     if flavor == "lightgbm" and told.get("model_class", BOOSTER) == BOOSTER:
-        return lightgbm_booster(place)
+        return _lightgbm_booster(place)
     if told.get("serialization_format") == "skops":
-        return from_skops(place, allow)
-    return from_pickle(flavor, root, allow)
+        return _from_skops(place, allow)
+    return _from_pickle(flavor, root, allow)
+
+
+def _from_native(library: str, told: Mapping[str, Any], place: Path) -> Any:
+    """A model of XGBoost or CatBoost that reads its own file.
+
+    Raises UntrustedError for all but a few classes of the library.
+    """
+    if library == "xgboost":
+        kind = str(told.get("model_class", "xgboost.core.Booster"))
+        form = []
+    else:
+        kind = f"catboost.{told.get('model_type')}"
+        form = [told.get("save_format", "cbm")]
+    first, _, rest = kind.partition(".")
+    name = rest.rpartition(".")[2]
+    known = NATIVE_CLASSES[library]
+    if first != library or name not in known:
+        raise UntrustedError(
+            f"the model wants to be a {kind!r}, which is none of {library}'s {', '.join(known)}"
+        )
+    with importing(library, FEATURE):
+        model = getattr(import_module(library), name)()
+    model.load_model(str(place), *form)
+    return model
+
+
+def _lightgbm_booster(place: Path) -> Any:
+    """A Booster of LightGBM from its text."""
+    with importing("lightgbm", FEATURE):
+        return import_module("lightgbm").Booster(model_file=str(place))
+
+
+def _from_skops(place: Path, allow: Collection[str]) -> Any:
+    """An estimator from a skops file. Raises UntrustedError with the types that you would allow."""
+    with importing("skops", FEATURE):
+        from skops import io
+    kinds = io.get_untrusted_types(file=place)
+    odd = sorted(kind for kind in kinds if kind not in allow)
+    if odd:
+        raise UntrustedError(
+            f"the skops file holds types that skops does not know: {odd}; if you trust them, pass "
+            f"allow={odd}"
+        )
+    return io.load(place, trusted=list(kinds))
+
+
+def _from_pickle(flavor: str, root: Path, allow: Collection[str]) -> Any:
+    """What MLflow itself unpickles. Raises UntrustedError without consent."""
+    if PICKLE not in allow:
+        raise UntrustedError(
+            "the model is pickled, so that reading it runs whatever code is in it; if you trust "
+            'its author, pass allow={"pickle"}'
+        )
+    return import_module(f"mlflow.{flavor}").load_model(str(root))
 
 
 def _check_links(uri: str) -> None:

@@ -21,6 +21,7 @@ from modelkit.lifecycle.evaluation.calibrated import (
 )
 from modelkit.lifecycle.evaluation.class_metrics import confidences_of, rows_held
 from modelkit.lifecycle.evaluation.details import confusion_of, curves_of, residual_bands
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.figures import (
     MetricFigure,
@@ -28,20 +29,23 @@ from modelkit.lifecycle.evaluation.figures import (
     figure_of,
     figures_of,
     positive_of,
+    slice_figures,
 )
-from modelkit.lifecycle.evaluation.folds import FoldPoint, pooled
-from modelkit.lifecycle.evaluation.gap import JUDGED_BY, verdict_on_fit
+from modelkit.lifecycle.evaluation.folds import fold_figure, pooled
+from modelkit.lifecycle.evaluation.gap import JUDGED_BY
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
-from modelkit.lifecycle.evaluation.learning import fold_figures, fold_gaps, learning_curve
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.sides import Side
-from modelkit.lifecycle.evaluation.slices import slice_figures
+from modelkit.lifecycle.evaluation.rows import Side
 from modelkit.lifecycle.evaluation.task import MOST_NAMED
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
 from modelkit.stats.influence import Undefined
 
 FEW_UNITS = 30  # below which intervals are rough
+OF_FOLDS = (
+    "figures are means over folds, with the interval of Nadeau and Bengio; pictures are of all "
+    "held-out rows together, each answered by the fit that did not see it"
+)
 COMPUTED_BY = ("modelkit-sdk", "numpy", "scipy", "scikit-learn")
 
 
@@ -60,28 +64,12 @@ def held_out_part(model: Model, side: Side, level: float) -> Evaluation:
     )
 
 
-def fold_part(
-    points: Sequence[FoldPoint], named: str, data_digest: str, *, level: float, seed: int
-) -> Evaluation:
-    """The Evaluation of a training procedure from its folds."""
-    answered = pooled(points)
-    found = _evaluation(answered, fold_figures(points, level), {}, level)
-    gaps = fold_gaps(points, level)
-    note = (
-        "figures are means over folds, with the interval of Nadeau and Bengio; pictures are of all "
-        "held-out rows together, each answered by the fit that did not see it"
-    )
-    return replace(
-        found,
-        model=f"the training of {named}",
-        data_digest=data_digest,
-        gaps=gaps,
-        fit=verdict_on_fit(gaps, answered),
-        folds=sum(point.share == 1 for point in points),
-        learning=learning_curve(points, level),
-        notes=(note, *found.notes),
-        seed=seed,
-    )
+def fold_part(folds: Sequence[Answered], rows: tuple[int, int], level: float) -> Evaluation:
+    """The Evaluation of a training procedure from its folds; see `fold_figure`."""
+    metrics = METRICS[folds[0].kind].values()
+    figures = tuple(fold_figure(metric, folds, rows, level) for metric in metrics)
+    found = _evaluation(pooled(folds), figures, {}, level)
+    return replace(found, folds=len(folds), notes=(OF_FOLDS, *found.notes))
 
 
 def _evaluation(
@@ -190,7 +178,7 @@ def checked_for_leaks(
 
 
 def _across_the_split(held: Side, trained: Side, signature: Signature) -> list[LeakageCheck]:
-    keys = [leakage.row_keys(side.feeds or {}, signature) for side in (trained, held)]
+    keys = [keys_of_feeds(side.feeds or {}, signature).keys[:, 0] for side in (trained, held)]
     check, equal = leakage.equal_rows(*keys)
     if check.found and not equal.all():
         check = replace(check, text=f"{check.text}; {_without(held.answered, ~equal)}")

@@ -8,25 +8,28 @@ from dataclasses import replace
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
 from modelkit.lifecycle.evaluation.columns import held_columns
-from modelkit.lifecycle.evaluation.digests import digest_of
+from modelkit.lifecycle.evaluation.digests import keys_of_rows
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
-from modelkit.lifecycle.evaluation.folds import cross_validate
+from modelkit.lifecycle.evaluation.folds import answered_folds, fold_places, procedure_kind
 from modelkit.lifecycle.evaluation.gap import training_gaps, verdict_on_fit
-from modelkit.lifecycle.evaluation.sides import (
+from modelkit.lifecycle.evaluation.rows import (
     LabelledRows,
     Side,
     answered_side,
     searched_side,
     training_rows,
 )
-from modelkit.lifecycle.evaluation.task import task_kind
+from modelkit.lifecycle.evaluation.task import read_task, task_kind
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
+from modelkit.signature.frames import whole_array
 from modelkit.stats.intervals import LEVEL_95
 
 
@@ -46,7 +49,6 @@ def evaluate(
     kind: TaskKind | None = None,
     positive: Any = None,
     level: float = LEVEL_95,
-    seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
     """What a model is worth on labelled rows, every figure with an interval.
@@ -73,12 +75,12 @@ def evaluate(
         queries: values (n,), or the name of a column of X: rows are ranked within their query.
         corpus: what an encoder searches in.
         roles: the roles of an encoder for queries and for the corpus.
-        cv: the number of folds, or a splitter: evaluate the training procedure, not one model.
+        cv: a splitter of scikit-learn's, or a list of pairs of training and test places: evaluate the
+            training procedure, not one model. `clusters` are the splitter's groups.
         kind: of task, where it does not follow from the model's outputs.
         positive: of two classes, the one that precision, recall, F1, the areas and the pictures are
             of; by default the second of the model's, and of an outlier detector the outliers, -1.
         level: of the intervals.
-        seed: of the folds.
         progress: show a bar, for long work.
 
     A column of X that is only named here, and that the model does not take, is not shown to it.
@@ -96,14 +98,14 @@ def evaluate(
         X, y, sample_weight, slices, clusters, queries, corpus, roles, positive=positive
     )
     if cv is not None:
-        return _of_procedure(model, rows, cv, train, level=level, seed=seed, progress=progress)
+        return _of_procedure(model, rows, cv, train, level=level, progress=progress)
     with ExitStack() as opened:
         if isinstance(model, str | os.PathLike):
             model = opened.enter_context(load(model))
         if not isinstance(model, Model):
             raise TypeError(
                 f"evaluate takes a Model or the path of a package; {type(model).__name__} is "
-                "evaluated by cross-validation: pass cv=5, or save it"
+                "evaluated by cross-validation: pass cv=KFold(5, shuffle=True), or save it"
             )
         if has_several_versions(model):
             raise UsageError(
@@ -134,29 +136,26 @@ def _side(model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool) -
 
 
 def _of_procedure(
-    estimator: Any,
-    rows: LabelledRows,
-    cv: Any,
-    train: Any,
-    *,
-    level: float,
-    seed: int,
-    progress: bool,
+    estimator: Any, rows: LabelledRows, cv: Any, train: Any, *, level: float, progress: bool
 ) -> Evaluation:
     _refuse_beside_folds(estimator, train, rows)
-    points = cross_validate(
-        estimator,
-        rows.X,
+    labels = whole_array(rows.y)
+    truth = np.asarray(labels if hasattr(labels, "dtype") else list(rows.y))
+    kind = procedure_kind(estimator, truth)
+    task = read_task(
+        kind,
+        tuple(np.unique(truth).tolist()) if kind in ("binary", "multiclass") else None,
         rows.y,
-        cv=cv,
         sample_weight=rows.sample_weight,
         clusters=rows.clusters,
         positive=rows.positive,
-        seed=seed,
-        progress=progress,
     )
-    digest = digest_of(held_columns(rows.X, rows.y))
-    return fold_part(points, type(estimator).__name__, digest, level=level, seed=seed)
+    places = fold_places(cv, task)
+    folds = answered_folds(estimator, rows.X, truth, task, places, progress=progress)
+    sizes = np.array([(len(held), len(train)) for train, held in places]).mean(axis=0)
+    found = fold_part(folds, (round(sizes[0]), round(sizes[1])), level)
+    digest = keys_of_rows(held_columns(rows.X, rows.y)).digest
+    return replace(found, model=f"the training of {type(estimator).__name__}", data_digest=digest)
 
 
 def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None:
@@ -173,6 +172,6 @@ def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None
     others = (train, rows.slices, rows.queries, rows.corpus)
     if any(other is not None for other in others):
         raise UsageError(
-            "cross-validation takes clusters, sample_weight, level and seed; train, slices, "
-            "queries and corpus are for a Model"
+            "cross-validation takes clusters, sample_weight and level; train, slices, queries and "
+            "corpus are for a Model"
         )

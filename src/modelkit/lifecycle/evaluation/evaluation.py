@@ -13,11 +13,14 @@ from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
-from modelkit.lifecycle.evaluation.figures import ClassFigures, MetricFigure, figure_text
+from modelkit.lifecycle.evaluation.figures import (
+    ClassFigures,
+    MetricFigure,
+    SliceFigures,
+    figure_text,
+)
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
-from modelkit.lifecycle.evaluation.learning import LearningCurve
-from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.model.model import Model
 from modelkit.report import html
 from modelkit.signature.signature import Signature
@@ -48,8 +51,8 @@ class Evaluation:
         independent: how many of them are: clusters or queries, where there are some.
         level: of every interval, such as .95.
         weighted: whether rows had weights.
-        data_digest: of the rows and their truth; two Evaluations with the same one are of the same
-            rows.
+        data_digest: of the rows as the model takes them and their truth, in any order; two
+            Evaluations, or an Evaluation and a Verdict, with the same one are of the same rows.
         figures: every metric of the task.
         positive: of a binary task, the class as text to which precision, recall, F1, areas,
             calibration and pictures belong; empty for other tasks.
@@ -64,9 +67,7 @@ class Evaluation:
         fit: a sentence on whether it looks over- or underfitted; empty without training rows.
         leaks: the checks for leaks between training and test.
         folds: of a cross-validation; 0 for a model that was evaluated as it is.
-        learning: how it grows with training rows, from a cross-validation; or None.
         notes: what you have to know when you read the figures.
-        seed: of the folds.
         versions: of the libraries that computed it, by name.
     """
 
@@ -91,9 +92,7 @@ class Evaluation:
     fit: str = ""
     leaks: tuple[LeakageCheck, ...] = ()
     folds: int = 0
-    learning: LearningCurve | None = None
     notes: tuple[str, ...] = ()
-    seed: int = 0
     versions: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -117,8 +116,6 @@ class Evaluation:
         lines += [str(figure) for figure in self.figures]
         if self.fit:
             lines.append(self.fit)
-        if self.learning is not None:
-            lines.append(str(self.learning))
         lines += [f"LEAK? {check}" for check in self.leaks if check.found]
         lines += [f"note: {note}" for note in self.notes]
         return "\n  ".join(lines)
@@ -197,7 +194,7 @@ class Evaluation:
         """A page of its own with pictures; it has no scripts and loads nothing."""
         body = [
             html.element("p", self._what(), class_="soft"),
-            page.summary_box(self.fit, self.learning),
+            page.fit_box(self.fit),
             page.leaks_box(self.leaks),
             page.figures_part(self.kind, self.figures),
             page.pictures_part(self._pictures()),
@@ -217,7 +214,6 @@ class Evaluation:
             yield page.curves_part("Precision and recall", others, self["average_precision"])
         yield page.reliability_part(self.reliability, self.brier_parts, self.positive)
         yield page.residuals_part(self.residuals)
-        yield page.learning_part(self.learning)
 
     def _judged(self) -> MetricFigure:
         """The figure that slices are shown by."""

@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind, any_clusters
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.stats.influence import Measured, Undefined, standard_error
 from modelkit.stats.intervals import student
@@ -89,8 +89,8 @@ def _error_apart(
     before: Measured, trained: Answered, after: Measured, held_out: Answered
 ) -> float | None:
     """The standard error of the difference of figures of different rows."""
-    first = standard_error(before.influence, trained.clusters)
-    second = standard_error(after.influence, held_out.clusters)
+    first = standard_error(before.influence, any_clusters(trained))
+    second = standard_error(after.influence, any_clusters(held_out))
     if first is None or second is None:
         return None
     return sqrt(first**2 + second**2)

@@ -11,19 +11,18 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
 from modelkit.lifecycle.evaluation.columns import (
     grouping_values,
     slice_columns,
     texts_of,
     without_columns,
 )
-from modelkit.lifecycle.evaluation.sides import LabelledRows
-from modelkit.lifecycle.evaluation.slices import slice_texts
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
+from modelkit.lifecycle.evaluation.figures import slice_texts
+from modelkit.lifecycle.evaluation.rows import LabelledRows, answers_of, with_answers
 from modelkit.lifecycle.evaluation.task import read_task, text_codes
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
-from modelkit.lifecycle.gate.holdout import hold_out_of
 from modelkit.model.model import Model, Outputs
 from modelkit.signature.signature import Feeds
 
@@ -50,7 +49,8 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
     """The rows as both models take them, in the order of their hashes.
 
     However the caller had them sorted, the models then get the same batches, and every sum is the
-    same to the last bit. Raises UsageError and SignatureError.
+    same to the last bit. What else belongs to rows, such as clusters, orders rows that are equal else,
+    and does not enter the digest. Raises UsageError and SignatureError.
     """
     signature = champion.signature
     groups = {
@@ -68,14 +68,16 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
         raise UsageError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
     beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
     beside |= {f"slice {name}": texts for name, texts in slices.items()}
-    held = hold_out_of(theirs, signature, task.truth, beside)
+    keys, digest = keys_of_feeds(theirs, signature, task.truth)
+    more = keys_of_rows(beside).keys if beside else keys
+    order = np.lexsort((*more.T[::-1], *keys.T[::-1]))
     return AskedRows(
-        _renumbered(task.at(held.order)),
-        _written(task)[held.order],
-        candidate.signature.take(ours, held.order),
-        signature.take(theirs, held.order),
-        {name: values[held.order] for name, values in slices.items()},
-        held.digest,
+        _renumbered(task.at(order)),
+        _written(task)[order],
+        candidate.signature.take(ours, order),
+        signature.take(theirs, order),
+        {name: values[order] for name, values in slices.items()},
+        digest,
     )
 
 

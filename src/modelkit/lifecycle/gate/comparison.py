@@ -10,8 +10,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.gate.policy import AnyMetric, GateMetric
 from modelkit.lifecycle.gate.unseen import (
@@ -21,7 +20,14 @@ from modelkit.lifecycle.gate.unseen import (
     worst_of_own,
     worst_unit,
 )
-from modelkit.stats.influence import Clusters, Measured, Undefined, added_by, error_of, refuse_few
+from modelkit.stats.influence import (
+    Clusters,
+    Measured,
+    Undefined,
+    added_by,
+    refuse_few,
+    standard_error,
+)
 from modelkit.stats.intervals import Interval, special_functions
 from modelkit.stats.paired import PairedDifference, Unseen, difference_of, times_needed
 from modelkit.stats.tests import bootstrap, mcnemar, rows_needed, tango, tango_interval
@@ -210,8 +216,8 @@ def _of_roots(
     if not half:
         return measured
     equal = tuple(replace(each, influence=each.influence * each.value / half) for each in measured)
-    own = error_of(ours.influence - theirs.influence, clusters) or 0.0
-    paired = error_of(equal[0].influence - equal[1].influence, clusters) or 0.0
+    own = standard_error(ours.influence - theirs.influence, clusters) or 0.0
+    paired = standard_error(equal[0].influence - equal[1].influence, clusters) or 0.0
     return (equal[0], equal[1]) if paired > own else measured
 
 

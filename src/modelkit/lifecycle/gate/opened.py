@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import final
@@ -27,14 +26,12 @@ class Judged:
         manifest: of its package.
         alias: the alias of a registry that named it, or "".
         generation: the number of the entry by which the alias did; None without an alias.
-        path: of its package on this machine; None where there is none.
     """
 
     model: Model
     manifest: Manifest
     alias: str = ""
     generation: int | None = None
-    path: str | None = None
 
     @property
     def named(self) -> str:
@@ -64,8 +61,7 @@ def open_judged(
     if isinstance(source, str) and source.startswith(REGISTERED):
         return _of_registry(source, registry, stack)
     model = stack.enter_context(load(source))
-    path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
-    return Judged(model, _manifest_of(model), path=path)
+    return Judged(model, _manifest_of(model))
 
 
 def _of_registry(source: str, registry: Registry | None, stack: ExitStack) -> Judged:
@@ -78,10 +74,9 @@ def _of_registry(source: str, registry: Registry | None, stack: ExitStack) -> Ju
     alias = registry.aliases(name).get(which)
     version = which if alias is None else alias.version
     model = stack.enter_context(registry.load(name, version))
-    path = str(registry.fetch(name, version))
     if alias is None:
-        return Judged(model, _manifest_of(model), path=path)
-    return Judged(model, _manifest_of(model), which, alias.generation, path)
+        return Judged(model, _manifest_of(model))
+    return Judged(model, _manifest_of(model), which, alias.generation)
 
 
 def _manifest_of(model: Model) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, final
 
@@ -11,10 +11,6 @@ import numpy as np
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
-from modelkit.signature.signature import Feeds
-
-Way = Callable[[Any, tuple[str, ...], Call], Outputs]
-AsyncWay = Callable[[Any, tuple[str, ...], Call], Awaitable[Outputs]]
 
 
 @final
@@ -84,23 +80,16 @@ class Whole(Wrapper):
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return _some_of(self._inner._call(X, self._every, call), outputs)
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        return _some_of(self._inner._run(feeds, self._every, call), outputs)
-
     async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         return _some_of(await self._inner._acall(X, self._every, call), outputs)
-
-    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        return _some_of(await self._inner._arun(feeds, self._every, call), outputs)
 
 
 @final
 class Arm:
-    """One of the Models that may answer, and its ways to do so.
+    """One of the Models that may answer.
 
     Args:
         model: the Model.
-        like: the Model by whose signature feeds are coerced.
         marked: whether all outputs are needed, whatever a call asks for.
 
     Attributes:
@@ -108,27 +97,14 @@ class Arm:
         sign: gives answers with who gave them.
     """
 
-    __slots__ = ("_like", "asked", "aways", "identity", "model", "sign", "signature", "ways")
+    __slots__ = ("acall", "asked", "call", "identity", "model", "sign", "signature")
 
-    def __init__(self, model: Model, like: Model, *, marked: bool = False) -> None:
-        asked = Whole(model) if marked else model
-        self.asked = asked
-        same = model.signature == like.signature
+    def __init__(self, model: Model, *, marked: bool = False) -> None:
         self.model = model
+        self.asked = Whole(model) if marked else model
         self.signature = model.signature
         self.identity = identity_of(model)
         # No method of this object, which would keep it, and the Model, until garbage is collected.
         self.sign = partial(_sign_some if marked else _sign, self.identity)
-        self.ways: tuple[Way, Way] = (asked._call, asked._run if same else self._run)
-        self.aways: tuple[AsyncWay, AsyncWay] = (asked._acall, asked._arun if same else self._arun)
-        self._like = like.signature
-
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        return self.asked._call(self.rows(feeds), outputs, call)
-
-    def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        return self.asked._acall(self.rows(feeds), outputs, call)
-
-    def rows(self, feeds: Feeds) -> Outputs:
-        """Feeds as rows, which any signature can check."""
-        return self._like.columns(feeds)
+        self.call = self.asked._call
+        self.acall = self.asked._acall

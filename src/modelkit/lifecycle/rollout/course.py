@@ -76,10 +76,7 @@ class Course:
         self.shadow: Shadow | None = None
         self.told = ""  # the last decision that others were told of
         marked = any(guard.mark is not None for guard in policy.guards)
-        self._arms: tuple[Arm, ...] = (
-            Arm(champion, champion, marked=marked),
-            Arm(candidate, champion, marked=marked),
-        )
+        self._arms: tuple[Arm, ...] = (Arm(champion, marked=marked), Arm(candidate, marked=marked))
         self._salt = salt
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - it draws arms

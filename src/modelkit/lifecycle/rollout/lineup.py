@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any, final
+from typing import final
 
 from modelkit.errors import ClosedError, SignatureError
 from modelkit.lifecycle.rollout.answering import Arm, copied
@@ -20,9 +20,6 @@ from modelkit.lifecycle.rollout.shadow import Shadow
 from modelkit.model.model import Call, Outputs
 from modelkit.signature.signature import Feeds
 
-# The two forms in which a Model is asked: with rows as they come, or with coerced feeds.
-BY_CALL = 0
-BY_RUN = 1
 RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
 
 
@@ -40,15 +37,15 @@ class Alone:
         del key
         return self.champion
 
-    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
         arm = self.champion
-        return arm.sign(arm.ways[form](X, outputs, call))
+        return arm.sign(arm.call(X, outputs, call))
 
-    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
         arm = self.champion
-        return arm.sign(await arm.aways[form](X, outputs, call))
+        return arm.sign(await arm.acall(X, outputs, call))
 
 
 @final
@@ -64,11 +61,11 @@ class Ended:
         """Raises ClosedError."""
         raise ClosedError("the Rollout was closed")
 
-    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Raises ClosedError."""
         raise ClosedError("the Rollout was closed")
 
-    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Raises ClosedError."""
         raise ClosedError("the Rollout was closed")
 
@@ -135,7 +132,7 @@ class Routed:
             return self.champion
         return self.candidate if hash_of(key, self._salt) < self._limit else self.champion
 
-    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
         key = call.key
         unit = None if key is None else hash_of(key, self._salt)
@@ -144,7 +141,7 @@ class Routed:
         arm = self.candidate if chosen else self.champion
         began = perf_counter_ns()
         try:
-            answers = arm.ways[form](X, outputs, call)
+            answers = arm.call(X, outputs, call)
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
@@ -155,9 +152,9 @@ class Routed:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
             return arm.sign(answers)
         champion = self.champion
-        return champion.sign(champion.ways[form](X, outputs, call))
+        return champion.sign(champion.call(X, outputs, call))
 
-    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
         key = call.key
         unit = None if key is None else hash_of(key, self._salt)
@@ -166,7 +163,7 @@ class Routed:
         arm = self.candidate if chosen else self.champion
         began = perf_counter_ns()
         try:
-            answers = await arm.aways[form](X, outputs, call)
+            answers = await arm.acall(X, outputs, call)
         except Exception as error:
             if not self._failed(unit, chosen, number, error):
                 raise
@@ -177,7 +174,7 @@ class Routed:
             self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
             return arm.sign(answers)
         champion = self.champion
-        return champion.sign(await champion.aways[form](X, outputs, call))
+        return champion.sign(await champion.acall(X, outputs, call))
 
     def _answered(
         self, unit: int | None, chosen: bool, number: int, answers: Outputs, took: int
@@ -216,13 +213,13 @@ class Shadowed:
         del key
         return self.champion
 
-    def answer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
         arm = self.champion
-        rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
+        rows = self._shadow.copy(X)
         began = perf_counter_ns()
         try:
-            answers = arm.ways[form](X, outputs, call)
+            answers = arm.call(X, outputs, call)
         except Exception as error:
             if rows is not None:
                 self.counters.failed_in_shadow(error)
@@ -232,13 +229,13 @@ class Shadowed:
             self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
         return arm.sign(answers)
 
-    async def aanswer(self, form: int, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
         arm = self.champion
-        rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
+        rows = self._shadow.copy(X)
         began = perf_counter_ns()
         try:
-            answers = await arm.aways[form](X, outputs, call)
+            answers = await arm.acall(X, outputs, call)
         except Exception as error:
             if rows is not None:
                 self.counters.failed_in_shadow(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from modelkit.errors import UsageError
@@ -11,15 +11,14 @@ from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.follow import Follower
-from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.lifecycle.rollout.latency import A_SECOND
-from modelkit.lifecycle.rollout.policy import DAY, KEY_CALLS, RolloutPolicy, RolloutStage, stages_of
+from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.model.model import Model
 
 POLLED_EVERY = 5.0  # seconds
-OF_A_POLICY = ("share", "stages", "shadow", "guards", "alpha", "horizon", "tick", "key_calls")
+OF_TWO_MODELS = ("policy", "share")
 
 
 def switch_of(
@@ -27,14 +26,8 @@ def switch_of(
     candidate: Model,
     clock: Callable[[], int],
     *,
+    policy: RolloutPolicy | None = None,
     share: float | None = None,
-    stages: Sequence[RolloutStage | float] | None = None,
-    shadow: RolloutStage | None = None,
-    guards: Sequence[Guard] = USUAL_GUARDS,
-    alpha: float = 0.01,
-    horizon: float = 7 * DAY,
-    tick: float = 10.0,
-    key_calls: int = KEY_CALLS,
     rescue: bool = False,
     seed: int | None = None,
     **others: object,
@@ -42,19 +35,15 @@ def switch_of(
     """The Switch of a Rollout of two Models, whose rollout has begun; see `Rollout`."""
     if others:
         raise TypeError(
-            f"a Rollout of two Models takes no {', '.join(others)}; it takes "
-            f"{', '.join(OF_A_POLICY)}, rescue and seed"
+            f"a Rollout of two Models takes no {', '.join(others)}; it takes policy=mk.RolloutPolicy(...) "
+            "or share=, and rescue and seed"
         )
-    if isinstance(guards, Guard):
-        raise TypeError(f"guards is a list of mk.Guard, such as [mk.Guard({guards.name!r})]")
-    policy = RolloutPolicy(
-        stages=stages_of(share, stages, shadow),
-        guards=tuple(guards),
-        alpha=alpha,
-        horizon=horizon,
-        tick=tick,
-        key_calls=key_calls,
-    )
+    if policy is None and share is not None:
+        policy = RolloutPolicy((RolloutStage(share),))
+    elif policy is None or share is not None:
+        raise UsageError(
+            "a Rollout of two Models takes either policy=, an mk.RolloutPolicy, or share=, for one stage"
+        )
     check_compatible(champion.signature, candidate.signature)
     switch = Switch(champion, clock)
     course = Course(
@@ -83,12 +72,11 @@ def follower_of(
     **options: Any,
 ) -> Follower:
     """The Follower of a Rollout of a registry; see `Rollout`."""
-    misplaced = [option for option in options if option in OF_A_POLICY]
+    misplaced = [option for option in options if option in OF_TWO_MODELS]
     if misplaced:
         raise TypeError(
-            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass them to "
-            f"mk.RolloutPolicy, and that to registry.start_rollout({name!r}, version, policy, "
-            "reason=...)"
+            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
+            f"registry.start_rollout({name!r}, version, policy, reason=...)"
         )
     if keep < 0 or not poll > 0:
         raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, log
 from typing import Any, final
@@ -171,31 +170,6 @@ class RolloutPolicy:
 
 def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
     return tuple(kind(**each) for each in plain)
-
-
-def stages_of(
-    share: float | None, stages: Sequence[RolloutStage | float] | None, shadow: RolloutStage | None
-) -> tuple[RolloutStage, ...]:
-    """The stages that the arguments of a Rollout come to. Raises UsageError."""
-    if (share is None) == (stages is None):
-        raise UsageError("a rollout takes either share=, for one stage, or stages=")
-    given = [share] if stages is None else stages
-    found = [
-        each if isinstance(each, RolloutStage) else RolloutStage(_number(each)) for each in given
-    ]
-    if shadow is None:
-        return tuple(found)
-    if not shadow.shadow:
-        raise UsageError(
-            f"shadow= is a stage of share 0, such as RolloutStage(0, calls=1000): {shadow}"
-        )
-    return (shadow, *found)
-
-
-def _number(share: object) -> float:
-    if isinstance(share, bool) or not isinstance(share, int | float):
-        raise UsageError(f"stages are mk.RolloutStage or shares from 0 to 1, not {share!r}")
-    return float(share)
 
 
 def _check_stages(stages: tuple[RolloutStage, ...]) -> None:

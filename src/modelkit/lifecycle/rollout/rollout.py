@@ -14,12 +14,11 @@ from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Loss
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.follow import Follower
-from modelkit.lifecycle.rollout.guards import USUAL_GUARDS, Guard
-from modelkit.lifecycle.rollout.lineup import BY_CALL, BY_RUN, Lineup
+from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.lifecycle.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.lifecycle.rollout.pinned import Pinned
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
-from modelkit.lifecycle.rollout.policy import DAY, KEY_CALLS, RolloutStage
+from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_of
 from modelkit.lifecycle.rollout.switch import tell
 from modelkit.model.activation import Active
@@ -57,19 +56,11 @@ class Rollout(Model):
         champion: the Model that answers now; or a Registry.
         candidate: the Model on trial, which takes every row that the champion takes and gives the
             same outputs; or the name of a model in the registry.
-        share: of the candidate, for a rollout of one stage.
-        stages: in place of `share`, several, each a `RolloutStage`. The last one may be a share
-            alone: it ends by evidence, and each of the others by its time and its calls.
-        shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
-            champion answered, in a thread of its own, and nobody gets its answers. Never shadow
-            with a function that has effects elsewhere.
-        guards: what is watched; by default, errors, slow, nonfinite and refused.
-        alpha: .01 by default; see `RolloutPolicy`, as for the next three.
-        horizon: seconds after which it holds, undecided; a week by default.
-        tick: seconds after which events are weighed; 10 by default.
-        key_calls: the number of calls, from the first one, with which a key counts for a promotion;
-            20 by default. Keys with fewer count against the candidate only: take 1 where most
-            customers call once.
+        policy: the stages, the guards and the error rate, see `RolloutPolicy`. A stage of share 0
+            that comes first is shadow: the candidate runs on copies of rows that the champion
+            answered, in a thread of its own, and nobody gets its answers. Never shadow with a
+            function that has effects elsewhere.
+        share: of the candidate, in place of `policy`: one stage, with the usual guards.
         rescue: whether the champion answers the calls at which the candidate fails, which count as
             failed.
         seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
@@ -82,7 +73,7 @@ class Rollout(Model):
 
     Raises:
         UsageError: if the candidate cannot answer in place of the champion, with every reason; or
-            a number of the stages or guards is out of range.
+            without one of `policy` and `share`.
         TypeError: for options of the other form; see `Registry.start_rollout`.
         NotFound: if the model has no champion.
         UntrustedError: for a joblib package without `digest` and `allow`.
@@ -97,14 +88,8 @@ class Rollout(Model):
         champion: Model,
         candidate: Model,
         *,
+        policy: RolloutPolicy | None = None,
         share: float | None = None,
-        stages: Sequence[RolloutStage | float] | None = None,
-        shadow: RolloutStage | None = None,
-        guards: Sequence[Guard] = USUAL_GUARDS,
-        alpha: float = 0.01,
-        horizon: float = 7 * DAY,
-        tick: float = 10.0,
-        key_calls: int = KEY_CALLS,
         rescue: bool = False,
         seed: int | None = None,
     ) -> None: ...
@@ -149,36 +134,24 @@ class Rollout(Model):
             self._switch.look()
         activation = self._active.now
         try:
-            return activation.value.answer(BY_CALL, X, outputs, call)
+            return activation.value.answer(X, outputs, call)
         finally:
             del activation  # a traceback that is kept would keep it
-
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        if self._clock() >= self._switch.due:
-            self._switch.look()
-        activation = self._active.now
-        try:
-            return activation.value.answer(BY_RUN, feeds, outputs, call)
-        finally:
-            del activation
 
     async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._clock() >= self._switch.due:
             self._switch.look()
         activation = self._active.now
         try:
-            return await activation.value.aanswer(BY_CALL, X, outputs, call)
+            return await activation.value.aanswer(X, outputs, call)
         finally:
             del activation
 
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        return self._call(self.signature.columns(feeds), outputs, call)
+
     async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        if self._clock() >= self._switch.due:
-            self._switch.look()
-        activation = self._active.now
-        try:
-            return await activation.value.aanswer(BY_RUN, feeds, outputs, call)
-        finally:
-            del activation
+        return await self._acall(self.signature.columns(feeds), outputs, call)
 
     def _for_key(self, key: str | None) -> Model:
         if self._clock() >= self._switch.due:

@@ -53,7 +53,7 @@ class Switch:
     """
 
     def __init__(self, champion: Model, clock: Callable[[], int]) -> None:
-        self.active: Active[Lineup] = Active(Alone(Arm(champion, champion)))
+        self.active: Active[Lineup] = Active(Alone(Arm(champion)))
         self.clock = clock
         self.due = NEVER
         self.course: Course | None = None
@@ -190,7 +190,7 @@ class Switch:
         """Let a Model answer everything from now on, and end the rollout that is under way."""
         course = self.course
         before = self.champion
-        arm = Arm(model, model)
+        arm = Arm(model)
         draining = self._replace(Alone(arm))
         if course is not None:
             course.end()

@@ -5,13 +5,14 @@ import shutil
 import subprocess
 
 import pytest
-from helpers.alerts import alert_names
+import yaml
+from helpers.alert_tests import alert_tests
+from helpers.alerts import alert_names, rules_of
 from helpers.places import ROOT
 from helpers.programs import needs
 
 from modelkit import cli
-from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, alert_rules, to_yaml
+from modelkit.integrations.grafana import Objectives, alert_rules
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -49,8 +50,10 @@ def test_the_configurations_in_the_documentation_are_valid(tmp_path):
 )
 def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     export_with = Objectives(*objectives)
-    (tmp_path / "alerts.yml").write_text(to_yaml(alert_rules(export_with)))
-    (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(export_with, "alerts.yml")))
+    (tmp_path / "alerts.yml").write_text(alert_rules(export_with))
+    (tmp_path / "alerts_test.yml").write_text(
+        yaml.safe_dump(alert_tests(export_with, "alerts.yml"))
+    )
     strictly = ("--lint=all", "--lint-fatal")
     said, well = said_by("promtool", tmp_path, "check", "rules", *strictly, "alerts.yml")
     assert well, said
@@ -63,11 +66,13 @@ def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     "broken", ["vector(1) == 2", 'label_replace(vector(1), "model", "x", "", "")']
 )
 def test_the_tests_find_alerts_that_never_or_always_fire(tmp_path, broken):
-    document = alert_rules(Objectives())
+    document = rules_of()
     for rule in document["groups"][1]["rules"]:
         rule["expr"] = broken
-    (tmp_path / "alerts.yml").write_text(to_yaml(document))
-    (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(Objectives(), "alerts.yml")))
+    (tmp_path / "alerts.yml").write_text(yaml.safe_dump(document))
+    (tmp_path / "alerts_test.yml").write_text(
+        yaml.safe_dump(alert_tests(Objectives(), "alerts.yml"))
+    )
     said, well = said_by("promtool", tmp_path, "test", "rules", "alerts_test.yml")
     assert not well
     found = set(re.findall(r"alertname: (\w+)", said))

@@ -99,13 +99,13 @@ def test_the_tables_of_a_short_run_say_what_the_long_ones_do():
 
 def test_routing_is_measured_with_what_answers_as_the_model_does():
     case = routing.function()
-    expected = case.champion._run(case.feeds, case.names, PLAIN)
+    expected = case.champion._call(case.rows, case.names, PLAIN)
     for model in (
         routing.Fixed(case.champion),
         routing.at_rest(case),
         routing.Swappable(case.champion),
     ):
-        assert np.array_equal(model._run(case.feeds, case.names, PLAIN)["y"], expected["y"])
+        assert np.array_equal(model._call(case.rows, case.names, PLAIN)["y"], expected["y"])
     rollout = routing.under_way(case, counted=True)
     routing.work(case, rollout, repeat(PLAIN))()
     counts = rollout._switch.course.collect()

@@ -15,7 +15,8 @@ SHADOW = """
     X = np.zeros((1, 3))
     models = [mk.load(f"{sys.argv[1]}/{version}.mk", threads=1) for version in ("1.0.0", "1.1.0")]
     shadow = mk.RolloutStage(0, calls=10_000)
-    rollout = mk.Rollout(*models, share=0.5, shadow=shadow, guards=[mk.Guard("errors")])
+    policy = mk.RolloutPolicy((shadow, mk.RolloutStage(0.5)), [mk.Guard("errors")])
+    rollout = mk.Rollout(*models, policy=policy)
     for _ in range(2000):
         rollout.predict(X)
     print("ended")

@@ -29,8 +29,10 @@ def test_old_customers_are_not_compared_with_new_ones(clock):
     rollout = mk.Rollout(
         model(1, fails_at(rng, (0.3, 0.02))),
         model(2, fails_at(rng, (0.6, 0.04))),
-        stages=[mk.RolloutStage(0.05, seconds=15), mk.RolloutStage(0.5, seconds=9999)],
-        guards=[mk.Guard("errors", worse=1000.0, floor=0.0)],
+        policy=mk.RolloutPolicy(
+            (mk.RolloutStage(0.05, seconds=15), mk.RolloutStage(0.5, seconds=9999)),
+            [mk.Guard("errors", worse=1000.0, floor=0.0)],
+        ),
         seed=0,
     )
     for _ in range(2):
@@ -54,7 +56,9 @@ def test_labels_of_a_heavy_customer_count_once(clock):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         guards = [mk.Guard("loss", margin=0.02)]
-        rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=seed)
+        rollout = mk.Rollout(
+            model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=seed
+        )
         level = rng.random(12)
         for _ in range(10):
             for key in rng.integers(0, 12, 300).tolist():
@@ -72,8 +76,7 @@ def test_calls_of_one_kind_say_nothing_of_the_other(clock):
     rollout = mk.Rollout(
         model(1, fails_at(rng, (0.0, 0.0))),
         model(2, fails_at(rng, (0.0, 0.5))),
-        share=0.5,
-        guards=[mk.Guard("errors")],
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), [mk.Guard("errors")]),
         seed=0,
     )
     for _ in range(10):
@@ -91,7 +94,12 @@ def test_a_candidate_that_does_not_answer_is_not_promoted(clock, error, key):
     def spoil(feeds):
         raise error("too much")
 
-    rollout = mk.Rollout(model(1), model(2, spoil), share=0.5, guards=[mk.Guard("errors")], seed=0)
+    rollout = mk.Rollout(
+        model(1),
+        model(2, spoil),
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), [mk.Guard("errors")]),
+        seed=0,
+    )
     for _ in range(20):
         for i in range(1000):
             with suppress(error):
@@ -121,9 +129,9 @@ def test_in_shadow_an_equal_candidate_is_not_worse(clock, kind, rate, decision):
     rollout = mk.Rollout(
         model(1, spoil(0.05)),
         model(2, spoil(rate)),
-        share=0.5,
-        shadow=mk.RolloutStage(0, seconds=9999),
-        guards=[mk.Guard(kind)],
+        policy=mk.RolloutPolicy(
+            (mk.RolloutStage(0, seconds=9999), mk.RolloutStage(0.5)), [mk.Guard(kind)]
+        ),
     )
     for _ in range(20):
         for _ in range(60):

@@ -129,7 +129,10 @@ def test_a_candidate_that_is_longer_by_less_than_what_matters_is_not_rolled_back
 
             guards = (mk.Guard("slow", material=material, worse=1.0),)
             rollout = mk.Rollout(
-                model(1, takes(0)), model(2, takes(0.9e-3)), share=0.5, guards=guards, seed=seed
+                model(1, takes(0)),
+                model(2, takes(0.9e-3)),
+                policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards),
+                seed=seed,
             )
             for turn in range(6):
                 for i in range(300):

@@ -23,7 +23,9 @@ def of_one_version(answers):
 
 def test_swaps_under_threads_and_coroutines_lose_nothing():
     """A replaced model is closed as soon as it is drained: no call meets it, or two versions."""
-    rollout = mk.Rollout(Strict(model(0)), Strict(model(1)), share=0.5, guards=ERRORS)
+    rollout = mk.Rollout(
+        Strict(model(0)), Strict(model(1)), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS)
+    )
     rollout.promote()
     switch = rollout._switch
     waiting, swaps = [], 0
@@ -70,7 +72,11 @@ def test_swaps_lose_no_call(registry):
 
 
 def test_a_child_goes_on():
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=(mk.Guard("loss", margin=0.1),))
+    rollout = mk.Rollout(
+        model(1),
+        model(2),
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), (mk.Guard("loss", margin=0.1),)),
+    )
     rollout.run(ROWS, key="a")
     with rollout._switch.lock:  # as another thread might, at the moment of the fork
         child = os.fork()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.client import Client
 from helpers.examples import some
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +44,6 @@ from modelkit.errors import ParityError, SignatureError
 from modelkit.model.model import PLAIN
 from modelkit.package.graphs import _checked
 from modelkit.serving.batching.isolation import attempt
-from modelkit.testing import Client
 
 INFINITE = (np.inf, -np.inf)
 FLOATS = np.random.default_rng(1).normal(size=(300, 4))

@@ -1,17 +1,16 @@
-"""Alerts: what each says, that each is tested, objectives, and the YAML that they are written in."""
+"""Alerts: what each says, that each is tested, and where the objectives stand in them."""
 
 import re
 
 import pytest
-import yaml
-from helpers.alerts import alert_names, recorded_and_alerts
+from helpers.alert_tests import alert_tests
+from helpers.alerts import alert_names, recorded_and_alerts, rules_of
 from helpers.places import ROOT
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.errors import UsageError
-from modelkit.integrations.grafana.alert_tests import alert_tests
-from modelkit.integrations.grafana.alerts import Objectives, to_yaml
+from modelkit.integrations.grafana import Objectives
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
@@ -47,18 +46,23 @@ def test_objectives_are_values():
         Objectives(errors=1.0)
 
 
-# YAML.
+PLACES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn", "Co"]))
+PLACES |= st.text(st.sampled_from("ab \"'\\:-|[]&*!%@`<>"))
+LIMITS = {"ModelkitErrorsFast": [14.4, 14.4, 6, 6], "ModelkitErrorsSlow": [3, 3, 1, 1]}
 
-NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
-TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn", "Co"]))
-TEXTS |= st.text(st.sampled_from("ab \"'\n:#-|{}[]&*!%@`"))
-LEAVES = TEXTS | st.integers() | st.booleans() | st.none()
-DOCUMENTS = st.recursive(
-    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=8
+
+@given(
+    st.floats(1e-9, 0.05),
+    st.floats(1e-5, 30),
+    PLACES.filter(lambda place: place and not {*place} & {*"#{}\u2028\u2029"}),
 )
-
-
-@given(st.lists(DOCUMENTS) | st.dictionaries(NAMES, DOCUMENTS))
-@example({"no": [], "yes": 1, "on": {"off": 2}, "y": 3, "n": 4, "null": {"true": 5}, "false": 6})
-def test_yaml_reads_what_was_written(document):
-    assert yaml.safe_load(to_yaml(document)) == document
+def test_the_objectives_fill_every_hole(errors, p99, runbook):
+    recorded, alerts = rules_of(Objectives(errors, p99, runbook))["groups"]
+    found = {}
+    for rule in alerts["rules"]:
+        assert rule["annotations"].pop("runbook_url") == f"{runbook}#{rule['alert'].lower()}"
+        found[rule["alert"]] = re.findall(r"rate\w+ > (\S+)|p99_5m > (\S+)", rule["expr"])
+    for alert, factors in LIMITS.items():
+        assert found[alert] == [(f"{factor * errors:g}", "") for factor in factors]
+    assert found["ModelkitSlowCalls"] == [("", f"{p99:g}")]
+    assert not re.search("ERRORS|P99_SECONDS|RUNBOOK", str([recorded, alerts]))

@@ -10,8 +10,8 @@ from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from helpers.alerts import recorded_and_alerts
 
+from modelkit.integrations import grafana
 from modelkit.integrations.families import FAMILIES
-from modelkit.integrations.grafana.grafana import dashboard
 
 FIRST_SCREEN = 24  # units of 38 pixels: what a screen of 1,080 lines shows below Grafana's own bars
 # Labels and figures that come from Prometheus itself, or from prometheus_client's process collector.
@@ -23,6 +23,10 @@ OTHERS = {
     "scrape_duration_seconds",
 }
 ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+
+
+def dashboard():
+    return json.loads(grafana.dashboard())
 
 
 def panels():

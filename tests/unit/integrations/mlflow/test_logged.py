@@ -21,11 +21,8 @@ def test_mlflow_is_given_a_path(package):
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="MLflow is installed")
 def test_without_mlflow_the_message_says_what_to_install(package, tmp_path):
-    registry = mk.Registry(tmp_path / "models")
-    registry.register(package)
     asked = (
         lambda: mkm.log_model(package),
-        lambda: mkm.mirror(registry, "p"),
         lambda: mkm.import_model("x", tmp_path / "x.mk", example=X, name="x", version="1"),
     )
     for ask in asked:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from helpers.evaluated import clusters
 
-from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.stats.influence import standard_error
 
@@ -19,9 +18,10 @@ def test_clusters_of_one_size_are_tested_as_before():
     influence = rng.normal(size=120)
     which = clusters([10] * 12)
     assert which.alike == pytest.approx(12)
-    assert which.error(influence) == pytest.approx(standard_error(influence, which.codes))
-    assert clusters([12]).error(np.zeros(12)) is None
-    assert which.error(np.full(120, np.nan)) is None
+    sums = influence.reshape(12, 10).sum(axis=1)
+    assert standard_error(influence, which) == pytest.approx(standard_error(sums))
+    assert standard_error(np.zeros(12), clusters([12])) is None
+    assert standard_error(np.full(120, np.nan), which) is None
 
 
 def test_queries_are_counted_in_clusters_of_queries():

@@ -90,3 +90,13 @@ def test_how_rows_are_held_does_not_make_another_hold_out(judged_pair):
         (rows[::-1], y[::-1].astype(bool)),
     ]:
         assert mk.gate(*judged_pair, other, truth, margin=0.02).to_json() == told.to_json()
+
+
+def test_an_evaluation_and_a_verdict_of_the_same_rows_have_one_digest(judged_pair):
+    rows, y = drawn_rows(np.random.default_rng(0), 300)
+    verdict = mk.gate(*judged_pair, rows, y, margin=0.02)
+    champion = judged_pair[1]
+    assert mk.evaluate(champion, rows, y).data_digest == verdict.data_digest
+    assert mk.evaluate(champion, rows[::-1], y[::-1]).data_digest == verdict.data_digest
+    for other in ((rows[:299], y[:299]), (rows, 1 - y), (rows + 1e-9, y)):
+        assert mk.evaluate(champion, *other).data_digest != verdict.data_digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.client import Client
 from helpers.rollouts import COLUMNS, ROWS, model
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.linear_model import LogisticRegression
@@ -12,7 +13,6 @@ import modelkit as mk
 from modelkit import events
 from modelkit.errors import UsageError
 from modelkit.integrations.prometheus import Collector
-from modelkit.testing import Client
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
@@ -21,7 +21,8 @@ PREDICT = "/models/churn/predict"
 INFER = "/v2/models/churn/infer"
 ROW = {"rows": [dict(zip(NAMES, X[0].tolist(), strict=True))]}
 TENSOR = {"name": "X", "shape": [1, 3], "datatype": "FP64", "data": X[0].tolist()}
-HALF = {"guards": (mk.Guard("errors", floor=0.05),), "share": 0.5, "seed": 1, "tick": 1e-6}
+GUARDS = (mk.Guard("errors", floor=0.05),)
+HALF = mk.RolloutPolicy((mk.RolloutStage(0.5),), GUARDS, tick=1e-6)
 KEYS = [f"customer-{i}" for i in range(40)]
 SLOPE = {"1.0.0": 1, "1.1.0": -1}  # the two versions say the opposite of each other
 LOSS = (mk.Guard("loss", margin=0.02),)
@@ -48,7 +49,7 @@ def layers(path):
 @pytest.fixture
 def rollout(packages):
     with mk.Rollout(
-        layers(packages / "1.0.0.mk"), layers(packages / "1.1.0.mk"), **HALF
+        layers(packages / "1.0.0.mk"), layers(packages / "1.1.0.mk"), policy=HALF, seed=1
     ) as rollout:
         yield rollout
         for model in rollout.models:
@@ -223,7 +224,7 @@ def test_a_collector_follows_a_registry(tmp_path):
     ) as rollout:
         collector = Collector(rollout)
         assert figure(collector, "modelkit_model_ready", model="lead", version="1.1.0") is None
-        policy = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), HALF["guards"])
+        policy = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS)
         registry.start_rollout("lead", "1.1.0", policy, reason="test")
         rollout.refresh()
         assert figure(collector, "modelkit_model_ready", model="lead", version="1.1.0") == 1
@@ -249,7 +250,7 @@ def test_arms_of_two_names_are_both_shown():
         return {"y": feeds["X"].sum(axis=1)}
 
     model = mk.FunctionModel(fn, signature)
-    rollout = mk.Rollout(Other(model), mk.FunctionModel(fn, signature), **HALF)
+    rollout = mk.Rollout(Other(model), mk.FunctionModel(fn, signature), policy=HALF, seed=1)
     rollout.run(X[:1])
     shown = figures(Collector(rollout))
     assert any(name == "modelkit_rollout_share" for name, _ in shown)
@@ -269,7 +270,7 @@ def test_a_process_that_did_not_decide_says_how_it_ended(packages, tmp_path, ver
     for version in SLOPE:
         registry.register(packages / f"{version}.mk")
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    policy = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), HALF["guards"])
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS)
     with (
         mk.Rollout(registry, "churn", threads=1) as one,
         mk.Rollout(mk.Registry(registry.url), "churn", threads=1) as other,
@@ -287,7 +288,12 @@ def test_a_process_that_did_not_decide_says_how_it_ended(packages, tmp_path, ver
 
 def test_two_rollouts_of_two_models_in_one_app_take_their_own_losses():
     rollouts = {
-        name: mk.Rollout(model(at), model(at + 1), share=0.5, guards=LOSS, tick=0.02, seed=at)
+        name: mk.Rollout(
+            model(at),
+            model(at + 1),
+            policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), LOSS, tick=0.02),
+            seed=at,
+        )
         for at, name in ((1, "a"), (3, "b"))
     }
     with Client(mk.App(rollouts)) as client:

@@ -34,7 +34,9 @@ def test_rows_that_only_the_candidate_refuses_are_a_guard_of_their_own(clock):
         raise SignatureError("too new")
 
     guards = (mk.Guard("errors"), mk.Guard("refused"))
-    rollout = mk.Rollout(model(1), model(2, refuse), share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2, refuse), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     for i in range(200):
         with suppress(SignatureError):
             rollout.run(ROWS, key=f"u{i}")
@@ -45,7 +47,12 @@ def test_rows_that_only_the_candidate_refuses_are_a_guard_of_their_own(clock):
 def test_outputs_that_are_not_finite_and_marks_of_your_own(clock):
     guards = (mk.Guard("nonfinite"), mk.Guard("large", mark=lambda out: (out["y"] > 1e6).any()))
     for spoil, name in ((nan, "nonfinite"), (lambda feeds: {"y": np.full(3, 1e7)}, "large")):
-        rollout = mk.Rollout(model(1), model(2, spoil), share=0.5, guards=guards, seed=0)
+        rollout = mk.Rollout(
+            model(1),
+            model(2, spoil),
+            policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards),
+            seed=0,
+        )
         assert tick(rollout, clock, 200).reason.startswith(name)
     assert is_finite({"y": np.array([1e308, -1e308]), "label": np.array(["a"], object)})
     assert not is_finite({"y": np.array([1.0, -np.inf], np.float32)})
@@ -54,10 +61,12 @@ def test_outputs_that_are_not_finite_and_marks_of_your_own(clock):
 @pytest.mark.parametrize("shadow", [None, mk.RolloutStage(0, seconds=9999)])
 def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
     guards = [mk.Guard("second", mark=lambda outputs: outputs["who"][0] == 2)]
+    stages = [mk.RolloutStage(0.5)]
     if shadow is not None:
         guards.append(mk.Guard("disagreement", floor=0.05))  # of what was asked for: there is none
+        stages.insert(0, shadow)
     rollout = mk.Rollout(
-        model(1), model(2), share=0.5, shadow=shadow, guards=guards, rescue=True, seed=0
+        model(1), model(2), policy=mk.RolloutPolicy(stages, guards), rescue=True, seed=0
     )
     for i in range(60):
         answers = rollout._call(ROWS, ("y",), mk.types.Call())
@@ -90,7 +99,9 @@ def test_few_numbers_and_many_are_looked_at_alike(dtype, count):
 
 def test_a_mark_that_raises_holds_and_reaches_no_caller(clock):
     guards = (mk.Guard("odd", mark=lambda outputs: 1 / 0),)
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     status = tick(rollout, clock, 10)
     assert (status.decision, status.guards[0].void != "") == ("hold", True)
 
@@ -109,13 +120,17 @@ def test_slow_calls_are_found_by_the_quantiles_of_the_champion(clock, monkeypatc
     for factor, decisions in ((1.0, {"continue", "promote"}), (2.0, {"rollback"})):
         guards = (mk.Guard("slow", material=1e-3),)
         champion, candidate = model(1, takes(1.0)), model(2, takes(factor))
-        rollout = mk.Rollout(champion, candidate, share=0.5, guards=guards, seed=0)
+        rollout = mk.Rollout(
+            champion, candidate, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+        )
         for _ in range(5):
             status = tick(rollout, clock, 300)
         assert status.decision in decisions
     guards = (mk.Guard("slow", above=0.1),)
     candidate = model(2, lambda feeds: now.go(0.2))
-    rollout = mk.Rollout(model(1), candidate, share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), candidate, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     for _ in range(3):
         status = tick(rollout, clock, 300)
     assert status.decision == "rollback"
@@ -147,7 +162,9 @@ def test_microseconds_do_not_matter(clock, monkeypatch, longer, guard, rolled_ba
         return spoil
 
     champion, candidate = model(1, takes(100e-6)), model(2, takes(100e-6 + longer))
-    rollout = mk.Rollout(champion, candidate, share=0.5, guards=[guard], seed=0)
+    rollout = mk.Rollout(
+        champion, candidate, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), [guard]), seed=0
+    )
     for _ in range(5):
         status = tick(rollout, clock, 300)
     assert (status.decision == "rollback") is rolled_back
@@ -155,7 +172,9 @@ def test_microseconds_do_not_matter(clock, monkeypatch, longer, guard, rolled_ba
 
 def test_many_events_are_weighed_by_a_thread(clock):
     champion, candidate = model(1, fail), model(2, fail)
-    rollout = mk.Rollout(champion, candidate, share=0.5, guards=ERRORS, seed=0)
+    rollout = mk.Rollout(
+        champion, candidate, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS), seed=0
+    )
     for i in range(600):
         with suppress(RuntimeError):
             rollout.run(ROWS, key=f"u{i}")
@@ -168,7 +187,9 @@ def test_many_events_are_weighed_by_a_thread(clock):
 
 def test_a_candidate_whose_callers_give_up_is_not_promoted(clock):
     guards = [mk.Guard("errors")]
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
 
     async def hang(X, outputs, call):
         await asyncio.sleep(3600)
@@ -177,8 +198,8 @@ def test_a_candidate_whose_callers_give_up_is_not_promoted(clock):
         return {"y": np.zeros(1)}
 
     lineup = rollout._active.now.value
-    lineup.candidate.aways = (hang, hang)
-    lineup.champion.aways = (answer, answer)
+    lineup.candidate.acall = hang
+    lineup.champion.acall = answer
 
     async def calls():
         for _ in range(400):
@@ -195,7 +216,12 @@ def test_a_candidate_whose_callers_give_up_is_not_promoted(clock):
 
 def test_a_key_is_complete_when_its_calls_have_ended(clock):
     """The errors of the candidate take long, and come after twenty quick answers of their key."""
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=[mk.Guard("errors")], seed=0)
+    rollout = mk.Rollout(
+        model(1),
+        model(2),
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), [mk.Guard("errors")]),
+        seed=0,
+    )
     counters = rollout._active.now.value.counters
     numbers = [counters.begin(1, True) for _ in range(20)]
     for number in numbers[10:]:

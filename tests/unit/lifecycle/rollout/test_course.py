@@ -107,7 +107,9 @@ def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeyp
 
 def test_a_tick_that_is_left_out_keeps_its_keys_and_what_was_told():
     guards = (*LOSS, mk.Guard("odd", mark=lambda outputs: 1 / 0))
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     of = rollout._switch.course
     who(rollout, key="a")
     rollout.outcome("a", 0.5)
@@ -125,7 +127,9 @@ def test_losses_that_come_faster_than_they_are_weighed_are_turned_away(monkeypat
     clock = Clock()
     monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
     monkeypatch.setattr(course, "MOST_TOLD", 2)
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=LOSS, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), LOSS), seed=0
+    )
     for key in "abc":
         rollout.run(ROWS, key=key)
     assert [rollout.outcome(key, 0.5) for key in "abc"] == [True, True, False]

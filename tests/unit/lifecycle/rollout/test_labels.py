@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers.client import Client
 from helpers.rollouts import model, until, who
 
 import modelkit as mk
@@ -22,7 +23,6 @@ from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidenc
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.posting import post_outcomes
 from modelkit.lifecycle.rollout.shared import SharedCounts
-from modelkit.testing import Client
 from modelkit.types import Limits
 
 X = np.eye(3)
@@ -247,7 +247,7 @@ def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys)
 
 
 def test_a_rollout_of_two_models_knows_all_of_its_keys():
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=LOSS)
+    rollout = mk.Rollout(model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), LOSS))
     assert not rollout.outcome("never seen", 0.5)
 
 
@@ -266,7 +266,7 @@ def test_labels_count_for_the_stage_of_their_answer(clock):
     """Labels come a stage late, when the share is another."""
     guards = [mk.Guard("loss", margin=0.02)]
     stages = [mk.RolloutStage(0.05, seconds=15), mk.RolloutStage(0.5, seconds=9999)]
-    rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
+    rollout = mk.Rollout(model(1), model(2), policy=mk.RolloutPolicy(stages, guards), seed=0)
     early = [f"a{i}" for i in range(1000)]
     for key in early:
         who(rollout, key)
@@ -293,7 +293,7 @@ def test_labels_count_for_the_stage_of_their_answer(clock):
 
 def test_what_is_told_while_a_stage_ends_counts(clock):
     """Whoever hears of a decision may take a while, in which labels come."""
-    rollout = mk.Rollout(model(1), model(2), stages=STAGES, guards=LOSS, seed=0)
+    rollout = mk.Rollout(model(1), model(2), policy=mk.RolloutPolicy(STAGES, LOSS), seed=0)
     keys = [f"k{i}" for i in range(50)]
     for key in keys:
         who(rollout, key)

@@ -9,7 +9,6 @@ from helpers.trials import ERRORS, HALF
 
 import modelkit as mk
 from modelkit.errors import PackageError, UsageError
-from modelkit.lifecycle.rollout.policy import stages_of
 
 CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
 
@@ -45,10 +44,6 @@ CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
         (lambda: mk.RolloutPolicy((HALF, HALF)), "stage 1 of 2 .* neither seconds nor calls"),
         (lambda: mk.RolloutStage(1 - 1e-16), "less than 1e-09 of the calls to one of the arms"),
         (lambda: mk.RolloutStage(5e-324), "less than 1e-09"),
-        (lambda: stages_of(None, None, None), "either share="),
-        (lambda: stages_of(0.1, [0.2], None), "either share="),
-        (lambda: stages_of(None, ["5 %"], None), "shares from 0 to 1"),
-        (lambda: stages_of(0.1, None, HALF), "share 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(make, why):
@@ -66,7 +61,6 @@ def test_a_policy_is_written_and_read():
     policy = mk.RolloutPolicy(stages, guards, alpha=0.02)
     assert mk.RolloutPolicy.from_json(policy.to_json()) == policy
     assert policy.shadow
-    assert stages_of(0.05, None, stages[0]) == (stages[0], mk.RolloutStage(0.05))
     with pytest.raises(PackageError, match="cannot be read"):
         mk.RolloutPolicy.from_json('{"stages": 3}')
     twice = policy.to_json().replace('"alpha": 0.02', '"alpha": 0.5, "alpha": 0.02')

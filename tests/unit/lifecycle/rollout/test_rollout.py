@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from helpers.churn import X, run_keys
+from helpers.client import Client
 from helpers.rollouts import ROWS, SIGNATURE, Strict, fail, model, tick, until, who
 from sklearn.linear_model import LogisticRegression
 
@@ -17,17 +18,18 @@ import modelkit as mk
 from modelkit import events
 from modelkit.errors import ClosedError, Conflict, ModelkitError, UsageError
 from modelkit.lifecycle.rollout.routing import hash_of
-from modelkit.testing import Client, check_model
+from modelkit.testing import check_model
 
 ERRORS = (mk.Guard("errors"),)
 SHADOW = mk.RolloutStage(0, calls=50)
+HALF = mk.RolloutStage(0.5)
 ONE_CALL = mk.RolloutStage(0.1, calls=1)
 ROOM = 10  # seconds in which everything must be over
 
 
 def test_it_is_a_model():
-    for options in ({"share": 0.5}, {"share": 0.5, "shadow": SHADOW}):
-        rollout = mk.Rollout(model(1), model(1), seed=0, **options)
+    for stages in ((HALF,), (SHADOW, HALF)):
+        rollout = mk.Rollout(model(1), model(1), policy=mk.RolloutPolicy(stages), seed=0)
         check_model(rollout, ROWS)
         assert rollout.base is rollout._champion
         assert rollout.manifest is None
@@ -60,7 +62,12 @@ def test_what_is_of_one_version_refuses_a_rollout(ask):
 
 
 def test_a_key_stays_with_its_arm_and_a_larger_share_keeps_it(clock):
-    rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.4], guards=ERRORS, seed=3)
+    rollout = mk.Rollout(
+        model(1),
+        model(2),
+        policy=mk.RolloutPolicy((ONE_CALL, mk.RolloutStage(0.4)), ERRORS),
+        seed=3,
+    )
     keys = [f"customer-{i}" for i in range(2000)]
     first = [who(rollout, key) for key in keys]
     assert first == [who(rollout, key) for key in keys]
@@ -99,7 +106,9 @@ def test_who_answered_is_seen_on_the_answer(clock):
 
 
 def test_of_events_those_of_the_candidate_roll_it_back(clock):
-    rollout = mk.Rollout(model(1), model(2, fail), share=0.3, guards=ERRORS, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2, fail), policy=mk.RolloutPolicy((mk.RolloutStage(0.3),), ERRORS), seed=0
+    )
     heard = []
     stop = events.subscribe(heard.append, events.Decided, events.Swapped)
     status = tick(rollout, clock, 100)
@@ -116,7 +125,9 @@ def test_of_events_those_of_the_candidate_roll_it_back(clock):
 def test_an_equal_candidate_is_promoted_and_can_be_taken_back(clock):
     guards = (mk.Guard("errors", floor=0.05),)
     champion, candidate = model(1), model(2)
-    rollout = mk.Rollout(champion, candidate, share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        champion, candidate, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     heard = []
     stop = events.subscribe(heard.append, events.Decided, events.Swapped)
     while tick(rollout, clock, 100).decision == "continue":
@@ -150,7 +161,9 @@ def test_by_hand(clock):
 
 def test_time_running_out_holds_and_never_promotes(clock):
     stage = mk.RolloutStage(0.5, calls=10**6)
-    rollout = mk.Rollout(model(1), model(2), stages=[stage], guards=ERRORS, horizon=60, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((stage,), ERRORS, horizon=60), seed=0
+    )
     heard = []
     stop = events.subscribe(heard.append, events.Decided)
     for _ in range(12):
@@ -163,7 +176,11 @@ def test_time_running_out_holds_and_never_promotes(clock):
 
 
 def test_no_traffic_decides_nothing(clock):
-    rollout = mk.Rollout(model(1), model(2), stages=[mk.RolloutStage(0.1, calls=10), 0.5])
+    rollout = mk.Rollout(
+        model(1),
+        model(2),
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.1, calls=10), mk.RolloutStage(0.5))),
+    )
     clock.go(3600)
     status = rollout.status()
     assert (status.decision, status.stage) == ("continue", 1)
@@ -173,7 +190,11 @@ def test_no_traffic_decides_nothing(clock):
 def test_with_rescue_the_champion_answers_what_the_candidate_fails_at(clock):
     for rescue in (False, True):
         rollout = mk.Rollout(
-            model(1), model(2, fail), share=0.5, guards=ERRORS, rescue=rescue, seed=0
+            model(1),
+            model(2, fail),
+            policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS),
+            rescue=rescue,
+            seed=0,
         )
         failed = 0
         for i in range(200):
@@ -192,7 +213,12 @@ def test_with_rescue_the_champion_answers_what_the_candidate_fails_at(clock):
 
 def test_losses_late_twice_never_and_of_unknown_keys(clock):
     guards = (mk.Guard("loss", margin=0.05),)
-    rollout = mk.Rollout(model(1), model(2), stages=[ONE_CALL, 0.9], guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1),
+        model(2),
+        policy=mk.RolloutPolicy((ONE_CALL, mk.RolloutStage(0.9)), guards),
+        seed=0,
+    )
     keys = [f"u{i}" for i in range(400)]
     arms = {key: who(rollout, key) for key in keys}
     assert rollout.outcome("u0", 0.5)
@@ -218,7 +244,9 @@ def test_losses_late_twice_never_and_of_unknown_keys(clock):
 
 def test_worse_losses_roll_back(clock):
     guards = (mk.Guard("loss", margin=0.05),)
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     rng = np.random.default_rng(0)
     for i in range(1500):
         arm = who(rollout, f"u{i}")
@@ -234,7 +262,12 @@ def test_heavy_keys_that_fail_in_both_arms_are_nobodys_fault(clock):
         if feeds["X"][0, 0] < 0:
             raise RuntimeError("bad row")
 
-    rollout = mk.Rollout(model(1, broken), model(2, broken), share=0.5, guards=ERRORS, seed=0)
+    rollout = mk.Rollout(
+        model(1, broken),
+        model(2, broken),
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS),
+        seed=0,
+    )
     key = next(f"u{i}" for i in range(99) if who(rollout, f"u{i}") == 2)
     for _ in range(1000):
         with pytest.raises(RuntimeError):
@@ -245,7 +278,9 @@ def test_heavy_keys_that_fail_in_both_arms_are_nobodys_fault(clock):
 
 def test_close_ends_it_and_closes_nothing_that_was_handed_over():
     champion, candidate = model(1), model(2)
-    rollout = mk.Rollout(champion, candidate, share=0.5, shadow=SHADOW)
+    rollout = mk.Rollout(
+        champion, candidate, policy=mk.RolloutPolicy((SHADOW, mk.RolloutStage(0.5)))
+    )
     with rollout:
         who(rollout)
     rollout.close()
@@ -260,7 +295,9 @@ def test_close_ends_it_and_closes_nothing_that_was_handed_over():
 
 
 def test_a_kept_traceback_keeps_no_activation(clock):
-    rollout = mk.Rollout(model(1), model(2, fail), share=0.5, guards=ERRORS, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2, fail), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS), seed=0
+    )
     activation = weakref.ref(rollout._active.now)
     kept = []
     for i in range(20):
@@ -287,7 +324,9 @@ def test_a_call_ends_with_the_version_that_it_began_with():
                 await go_on.wait()
                 return await self._inner._acall(X, outputs, call)
 
-        rollout = mk.Rollout(Waiting(model(1)), model(2), share=0.0001, guards=ERRORS)
+        rollout = mk.Rollout(
+            Waiting(model(1)), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.0001),), ERRORS)
+        )
         call = asyncio.create_task(rollout.arun(ROWS))
         await begun.wait()
         held = weakref.ref(rollout._active.now)
@@ -303,7 +342,9 @@ def test_a_call_ends_with_the_version_that_it_began_with():
 
 
 def test_nothing_of_the_old_ones_stays_in_memory():
-    rollout = mk.Rollout(model(0), model(1), share=0.5, guards=ERRORS, shadow=SHADOW)
+    rollout = mk.Rollout(
+        model(0), model(1), policy=mk.RolloutPolicy((SHADOW, mk.RolloutStage(0.5)), ERRORS)
+    )
     rollout.run(ROWS, key="a")
     gone = []
     for number in range(50):
@@ -314,15 +355,15 @@ def test_nothing_of_the_old_ones_stays_in_memory():
 
 
 @pytest.mark.parametrize("kind", ["promote", "rollback", "close"])
-@pytest.mark.parametrize("shadow", [None, SHADOW])
-def test_what_has_ended_keeps_no_model_and_no_answer(kind, shadow):
+@pytest.mark.parametrize("stages", [(HALF,), (SHADOW, HALF)])
+def test_what_has_ended_keeps_no_model_and_no_answer(kind, stages):
     candidate = Strict(model(2))
     guards = (mk.Guard("loss", margin=0.1),)
-    rollout = mk.Rollout(model(1), candidate, share=0.5, guards=guards, shadow=shadow, seed=0)
+    rollout = mk.Rollout(model(1), candidate, policy=mk.RolloutPolicy(stages, guards), seed=0)
     for i in range(20):
         rollout.run(ROWS, key=f"u{i}")
     course = rollout._switch.course
-    if shadow is not None:
+    if course.shadow is not None:
         assert course.shadow.wait(ROOM)
     getattr(rollout, kind)()
     if kind == "promote":
@@ -336,7 +377,9 @@ def test_what_has_ended_keeps_no_model_and_no_answer(kind, shadow):
 
 
 def test_who_listens_to_a_decision_may_end_the_rollout_first(clock):
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS), seed=0
+    )
     told = []
 
     def listen(event):
@@ -410,8 +453,8 @@ def test_an_app_says_which_version_answered(tmp_path):
 
 
 def test_the_status_is_a_value_with_a_card_and_a_page(clock):
-    stages = [mk.RolloutStage(0.2, calls=1), 0.5]
-    rollout = mk.Rollout(model(1), model(2), stages=stages, seed=0, tick=1)
+    stages = [mk.RolloutStage(0.2, calls=1), HALF]
+    rollout = mk.Rollout(model(1), model(2), policy=mk.RolloutPolicy(stages, tick=1), seed=0)
     for _ in range(3):
         status = tick(rollout, clock, 100)
     assert status.stages == 2
@@ -428,7 +471,9 @@ def test_the_status_is_a_value_with_a_card_and_a_page(clock):
 
 
 def test_errors_beside_the_calls_reach_no_caller(clock, monkeypatch):
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS)
+    )
 
     def broken():
         raise RuntimeError("a tick failed")
@@ -448,7 +493,9 @@ def test_who_answered_within_a_rollout_within_a_rollout(registry):
 
 
 def test_a_key_that_calls_seldom_counts_for_no_promotion_and_the_status_says_so(two):
-    rollout = mk.Rollout(*two, share=0.5, guards=ERRORS, tick=1e-9, seed=0)
+    rollout = mk.Rollout(
+        *two, policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), ERRORS, tick=1e-9), seed=0
+    )
     run_keys(rollout, 100)
     told = "a key counts for a promotion once it has had 20 calls: 0 of 100 keys have"
     assert told in rollout.status().missing
@@ -460,7 +507,11 @@ def test_a_key_that_calls_seldom_counts_for_no_promotion_and_the_status_says_so(
 
 def test_customers_who_call_once_can_promote(two):
     guards = [mk.Guard("errors", floor=0.2)]
-    rollout = mk.Rollout(*two, share=0.5, guards=guards, tick=1e-9, key_calls=1, seed=0)
+    rollout = mk.Rollout(
+        *two,
+        policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards, tick=1e-9, key_calls=1),
+        seed=0,
+    )
     run_keys(rollout, 400)
     assert rollout.status().decision == "promote"
 
@@ -473,7 +524,7 @@ def test_a_key_that_is_no_text_is_refused_before_a_rollout_begins(two, key):
 
 def test_a_rollout_without_traffic_gives_the_candidate_no_larger_share(two):
     stages = [mk.RolloutStage(share, seconds=1e-9) for share in (0.01, 0.05, 0.5)]
-    rollout = mk.Rollout(*two, stages=stages, tick=1e-9)
+    rollout = mk.Rollout(*two, policy=mk.RolloutPolicy(stages, tick=1e-9))
     for _ in range(4):
         status = rollout.status()
     assert (status.decision, status.share) == ("continue", 0.01)
@@ -481,17 +532,10 @@ def test_a_rollout_without_traffic_gives_the_candidate_no_larger_share(two):
 
 
 def test_options_that_a_rollout_does_not_have(two, churn):
-    with pytest.raises(TypeError, match=r"takes no shares; it takes share, stages"):
-        mk.Rollout(*two, shares=0.1)
+    with pytest.raises(TypeError, match=r"takes no stages; it takes policy=mk\.RolloutPolicy"):
+        mk.Rollout(*two, stages=[0.1])
+    for options in ({}, {"share": 0.1, "policy": mk.RolloutPolicy((HALF,))}):
+        with pytest.raises(UsageError, match=r"either policy=.* or share="):
+            mk.Rollout(*two, **options)
     with pytest.raises(TypeError, match=r"takes no share: .*start_rollout\('churn'"):
         mk.Rollout(churn, "churn", share=0.1)
-    with pytest.raises(TypeError, match=r"\[mk\.Guard\('errors'\)\]"):
-        mk.Rollout(*two, share=0.1, guards=mk.Guard("errors"))
-    with pytest.raises(TypeError, match="holds values of Guard, not 'slow'"):
-        mk.Rollout(*two, share=0.1, guards=["slow"])
-
-
-def test_one_call_is_no_evidence_for_a_larger_share(two):
-    with pytest.raises(UsageError, match=r"stage 1 of 3 .* mk\.RolloutStage\(0\.01, seconds=3600"):
-        mk.Rollout(*two, stages=[0.01, 0.05, 0.5])
-    assert mk.Rollout(*two, stages=[mk.RolloutStage(0.05, calls=9), 0.5]).status().stages == 2

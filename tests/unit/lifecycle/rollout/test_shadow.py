@@ -34,7 +34,9 @@ def test_shadow_changes_no_answer_and_raises_nothing(clock):
         raise RuntimeError("only in shadow")
 
     rollout = mk.Rollout(
-        model(1), model(2, slow_and_broken), share=0.5, shadow=SHADOW, guards=ERRORS
+        model(1),
+        model(2, slow_and_broken),
+        policy=mk.RolloutPolicy((SHADOW, mk.RolloutStage(0.5)), ERRORS),
     )
     X = ROWS.copy()
     expected = model(1).run(X)
@@ -61,7 +63,9 @@ def test_shadow_sees_the_rows_as_they_were(clock):
         gate.wait(ROOM)
         seen.append(feeds["X"].copy())
 
-    rollout = mk.Rollout(model(1), model(2, look), share=0.5, shadow=SHADOW, guards=ERRORS)
+    rollout = mk.Rollout(
+        model(1), model(2, look), policy=mk.RolloutPolicy((SHADOW, mk.RolloutStage(0.5)), ERRORS)
+    )
     X = ROWS.copy()
     answers = rollout.run(X, key="a")
     X[:] = -1
@@ -75,7 +79,9 @@ def test_disagreement_in_shadow_pauses(clock):
     guards = (*ERRORS, mk.Guard("disagreement", floor=0.05, tolerance=0.1))
     for shift, decision in ((0.05, "advance"), (1.0, "hold")):
         other = model(1, lambda feeds, shift=shift: {"y": feeds["X"].sum(axis=1) + shift})
-        rollout = mk.Rollout(model(1), other, share=0.5, shadow=SHADOW, guards=guards)
+        rollout = mk.Rollout(
+            model(1), other, policy=mk.RolloutPolicy((SHADOW, mk.RolloutStage(0.5)), guards)
+        )
         for _ in range(60):
             rollout.run(ROWS)
         assert rollout._switch.course.shadow.wait(ROOM)
@@ -85,7 +91,9 @@ def test_disagreement_in_shadow_pauses(clock):
 
 def test_losses_in_shadow_are_pairs(clock):
     guards = (mk.Guard("loss", margin=0.05),)
-    rollout = mk.Rollout(model(0), model(1), share=0.5, shadow=SHADOW, guards=guards)
+    rollout = mk.Rollout(
+        model(0), model(1), policy=mk.RolloutPolicy((SHADOW, mk.RolloutStage(0.5)), guards)
+    )
     for i in range(60):
         rollout.run(ROWS, key=f"u{i}")
     assert rollout._switch.course.shadow.wait(ROOM)
@@ -106,7 +114,7 @@ def test_a_job_that_posts_losses_goes_on_from_shadow_to_canary(clock, form):
     """Both forms are taken in every stage; in shadow, a number is the loss of one answer of two."""
     guards = (mk.Guard("loss", margin=0.9),)
     stages = [mk.RolloutStage(0, calls=5), mk.RolloutStage(0.5, calls=10**6)]
-    rollout = mk.Rollout(model(1), model(2), stages=stages, guards=guards, seed=0)
+    rollout = mk.Rollout(model(1), model(2), policy=mk.RolloutPolicy(stages, guards), seed=0)
 
     def posted(keys):
         counted = 0
@@ -140,7 +148,9 @@ def test_shadow_outlives_what_is_no_exception(clock):
 
     shadow = mk.RolloutStage(0, calls=50)
     rollout = mk.Rollout(
-        model(1), model(2, leave), share=0.5, shadow=shadow, guards=[mk.Guard("errors")]
+        model(1),
+        model(2, leave),
+        policy=mk.RolloutPolicy((shadow, mk.RolloutStage(0.5)), [mk.Guard("errors")]),
     )
     for _ in range(5):
         ask(rollout)
@@ -168,7 +178,9 @@ def test_rows_that_wait_in_shadow_are_bounded_in_bytes(clock, monkeypatch):
     gate = threading.Event()
     shadow = mk.RolloutStage(0, calls=50)
     rollout = mk.Rollout(
-        model(1), model(2, lambda feeds: gate.wait(10) and None), share=0.5, shadow=shadow
+        model(1),
+        model(2, lambda feeds: gate.wait(10) and None),
+        policy=mk.RolloutPolicy((shadow, mk.RolloutStage(0.5))),
     )
     rows = np.zeros((30, 3))
     for _ in range(10):
@@ -186,9 +198,9 @@ def test_late_losses_of_shadow_promote_nothing(clock):
     rollout = mk.Rollout(
         model(1),
         model(2),
-        shadow=SHADOW_OF_ONE,
-        share=0.5,
-        guards=(mk.Guard("loss", margin=0.3),),
+        policy=mk.RolloutPolicy(
+            (SHADOW_OF_ONE, mk.RolloutStage(0.5)), (mk.Guard("loss", margin=0.3),)
+        ),
         seed=0,
     )
     keys = [f"k{i}" for i in range(500)]
@@ -233,7 +245,9 @@ def test_in_shadow_a_number_says_that_it_does_not_count_in_any_process(registry)
 
 def test_a_function_for_a_call_that_was_not_shadowed_does_not_count(monkeypatch):
     monkeypatch.setattr("modelkit.lifecycle.rollout.shadow.MOST_WAITING", 0)
-    rollout = mk.Rollout(model(1), model(2), shadow=SHADOW_OF_ONE, share=0.5, guards=LOSS)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((SHADOW_OF_ONE, mk.RolloutStage(0.5)), LOSS)
+    )
     assert who(rollout, "k") == 1
     assert not rollout.outcome("k", lambda outputs: 0.5)
     assert "1 losses left out: no answer to their keys is known" in rollout.status().notes

@@ -37,7 +37,9 @@ TWO_STAGES = mk.RolloutPolicy(
 
 def test_losses_of_any_float_are_written(clock):
     guards = [mk.Guard("loss", margin=0.02)]
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=guards, seed=0)
+    rollout = mk.Rollout(
+        model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
+    )
     for i in range(4):
         who(rollout, f"k{i}")
         assert rollout.outcome(f"k{i}", np.float32(0.5))

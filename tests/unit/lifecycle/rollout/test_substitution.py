@@ -50,7 +50,9 @@ def test_a_candidate_may_read_columns_that_the_champion_ignores():
     candidate = mk.FunctionModel(
         lambda feeds: {"y": feeds["X"][:, 3], "who": np.full(len(feeds["X"]), 2)}, wide
     )
-    rollout = mk.Rollout(champion, candidate, share=1.0, guards=ERRORS)
+    rollout = mk.Rollout(
+        champion, candidate, policy=mk.RolloutPolicy((mk.RolloutStage(1.0),), ERRORS)
+    )
     rows = {name: ROWS[:, i] for i, name in enumerate(("c0", "c1", "c2"))}
     assert rollout.predict({**rows, "new": np.full(3, 7.0)}).tolist() == [7.0] * 3
     missing = mk.TensorSpec(

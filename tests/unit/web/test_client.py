@@ -7,9 +7,9 @@ import threading
 
 import numpy as np
 import pytest
+from helpers.client import Client, Response
 
 import modelkit as mk
-from modelkit.testing import Client, Response
 
 
 def answering(status=200, body=b"", headers=()):
@@ -264,7 +264,7 @@ def test_what_goes_wrong_in_a_request_is_raised():
 
 
 def test_an_answer_that_does_not_come(monkeypatch):
-    import modelkit.testing.client as module
+    import helpers.client as module
 
     async def hangs(scope, receive, send):
         assert scope["type"] == "http"

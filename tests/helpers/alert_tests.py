@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelkit.integrations.grafana.alerts import FAST_BURN, SLOW_BURN, Objectives, alert_rules
+from helpers.alerts import rules_of
+from modelkit.integrations.grafana import Objectives
 
 Test = dict[str, Any]
 Series = dict[str, str]  # values a minute, as promtool writes them, by series
@@ -44,7 +45,7 @@ class _Firing:
     """Writes down what an alert says when it fires."""
 
     def __init__(self, objectives: Objectives) -> None:
-        _, alerts = alert_rules(objectives)["groups"]
+        _, alerts = rules_of(objectives)["groups"]
         self._rules = {rule["alert"]: rule for rule in alerts["rules"]}
 
     def __call__(
@@ -91,8 +92,8 @@ def _calls(**each_minute: float) -> Series:
 
 def _errors(firing: _Firing, errors: float) -> list[Test]:
     # Too slow to wake anybody, and yet too much for a month.
-    steady = FAST_BURN[1][0] * errors * 0.8
-    rare = SLOW_BURN[1][0] * errors * 0.5
+    steady = 6 * errors * 0.8
+    rare = errors * 0.5
     calls = 1 / errors  # calls a minute: enough for some of them to fail
     percent = f"{100 * steady:.4g}%"
     fast = "ModelkitErrorsFast"
