@@ -21,6 +21,7 @@ from modelkit.lifecycle.evaluation.calibrated import (
 )
 from modelkit.lifecycle.evaluation.class_metrics import confidences_of, rows_held
 from modelkit.lifecycle.evaluation.details import confusion_of, curves_of, residual_bands
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.figures import (
     MetricFigure,
@@ -177,7 +178,7 @@ def checked_for_leaks(
 
 
 def _across_the_split(held: Side, trained: Side, signature: Signature) -> list[LeakageCheck]:
-    keys = [leakage.row_keys(side.feeds or {}, signature) for side in (trained, held)]
+    keys = [keys_of_feeds(side.feeds or {}, signature).keys[:, 0] for side in (trained, held)]
     check, equal = leakage.equal_rows(*keys)
     if check.found and not equal.all():
         check = replace(check, text=f"{check.text}; {_without(held.answered, ~equal)}")

@@ -142,7 +142,7 @@ class TaskMetric:
         ends_of = self._bounded_ends if self.domain in WITHIN else self._skew_ends
         # Of the value as it is, and less what chance makes of it.
         both = [
-            ends_of(replace(found, value=middle), answered, units, level)
+            ends_of(replace(found, value=middle), answered, sums, units, level)
             for middle in (found.value, found.value - found.bias)
         ]
         return min(low for low, _ in both), max(high for _, high in both)
@@ -154,17 +154,15 @@ class TaskMetric:
             raise Undefined(FEW.format(units=units, least=self.least))
 
     def _bounded_ends(
-        self, found: Measured, answered: Answered, units: float, level: float
+        self, found: Measured, answered: Answered, sums: Array, units: float, level: float
     ) -> Interval:
-        sums = _sums_of(found, answered)
         error = standard_error(sums) or 0.0
         return student_in(self.domain, found.value, error, min(units, 1 + freedom_of(sums)), level)
 
     def _skew_ends(
-        self, found: Measured, answered: Answered, units: float, level: float
+        self, found: Measured, answered: Answered, sums: Array, units: float, level: float
     ) -> Interval:
         """The interval of a figure whose rows have no bound, within what the figure can be."""
-        sums = _sums_of(found, answered)
         value = found.value
         worst = 0.0
         if self.root:  # of the mean square, whose rows are skew but not its root's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -188,15 +188,7 @@ def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs
     for turn in turns:
         places = np.arange(starts[turn], min(starts[turn] + CHUNK, n))
         parts.append(source._run(signature.take(feeds, places), names, call))
-    return joined_outputs(parts)
-
-
-def joined_outputs(parts: Sequence[Outputs]) -> Outputs:
-    """The outputs of all parts, one after another."""
-    joined = {}
-    for name in parts[0]:
-        joined[name] = np.concatenate([part[name] for part in parts])
-    return joined
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def wanted_outputs(signature: Signature) -> tuple[str, ...]:
