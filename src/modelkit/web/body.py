@@ -5,10 +5,10 @@ from __future__ import annotations
 import zlib
 from typing import final
 
-from modelkit.web.options import check_type
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.statuses import CLOSE
 
+_USUAL_TYPES = (b"application/json", b"application/octet-stream")
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # how zlib names them
 _PLAIN = (b"", b"identity")
 # Bytes that are inflated at a time. What follows a member is copied, so that a body of many empty ones,
@@ -17,9 +17,13 @@ _SLICE = 1 << 12
 _ACCEPT = (b"accept-encoding", b"gzip, deflate")
 
 
-def check_head(headers: Headers, most: int) -> None:
+def check_head(headers: Headers, verb: str, most: int) -> None:
     """Refuse a body by what its headers say of it, before it is read."""
-    check_type(headers)
+    content = headers.get(b"content-type")
+    if content is None:
+        _check_origin(headers, verb)
+    elif content not in _USUAL_TYPES:
+        _check_type(content)
     encoding = headers.get(b"content-encoding")
     if encoding is not None:
         _check_encoding(encoding)
@@ -93,6 +97,32 @@ def _inflated(
     except zlib.error as error:
         name = encoding.decode()
         raise Refused(400, f"the body is not {name}, as its header says: {error}") from None
+
+
+def _check_origin(headers: Headers, verb: str) -> None:
+    """Raise Refused, 415, for content of no type: a page of any site may have a browser send that.
+
+    Clients of Triton send none to V2. They are known from browsers, which say where a page is from.
+    """
+    from_page = b"origin" in headers or b"sec-fetch-site" in headers
+    if verb != "infer" or from_page:
+        raise Refused(
+            415,
+            "the request has no Content-Type; send JSON in UTF-8, as Content-Type: application/json",
+        )
+
+
+def _check_type(content: bytes) -> None:
+    """Raise Refused, 415, for content that is said to be another than JSON in UTF-8 or bytes."""
+    kind, *options = [part.strip().lower() for part in content.split(b";")]
+    is_json = kind in _USUAL_TYPES or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+    charsets = [part for part in options if part.startswith(b"charset=")]
+    if is_json and all(part.strip(b' "').endswith((b"utf-8", b"utf8")) for part in charsets):
+        return
+    raise Refused(
+        415,
+        f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: application/json",
+    )
 
 
 def _check_encoding(encoding: bytes) -> None:

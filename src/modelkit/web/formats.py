@@ -14,48 +14,42 @@ from modelkit.web.json import LONG_BODY
 from modelkit.web.options import check_letters, with_key
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Reply
-from modelkit.web.steps import Turns, with_turns
-from modelkit.web.visit import Transport, Visit
-
-Reading = Callable[[bytes, Headers, Signature, Limits], Query]
-ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-Writing = Callable[[Query, Outputs, str, str], Reply]
-WritingInTurns = Callable[[Query, Outputs, str, str], Turns[Reply]]
+from modelkit.web.request import Request
+from modelkit.web.turns import Turns, at_once, with_turns
 
 
 class Format(NamedTuple):
-    """What reads a request and writes its answer, each at once, or in steps where they are long."""
+    """What reads a request and writes its answer, with turns for others where they are long."""
 
-    read: Reading
-    read_in_steps: ReadingInTurns | None
-    write: Writing
-    write_in_steps: WritingInTurns
+    read: Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+    write: Callable[[Query, Outputs, str, str], Turns[Reply]]
 
 
-_PLAIN = Format(plain.read, plain.read_in_steps, plain.write, plain.write_in_steps)
+_PLAIN = Format(plain.read, plain.write)
 BODY_FORMATS = {
-    "infer": Format(v2.read, v2.read_in_steps, v2.write, v2.write_in_steps),
+    "infer": Format(v2.read, v2.write),
     "predict": _PLAIN,
     "explain": _PLAIN,
-    "instances": Format(instances.read, None, instances.write, instances.write_in_steps),
+    "instances": Format(instances.read, instances.write),
 }
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
 
 
-async def read_query(
-    body: bytes, visit: Visit, signature: Signature, limits: Limits, transport: Transport
-) -> Query:
-    """What a body asks. Raises Refused."""
-    format_ = BODY_FORMATS[visit.route.verb]
-    asked = (body, visit.headers, signature, limits)
+async def read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
+    """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
+    steps = BODY_FORMATS[request.route.verb].read(body, request.headers, signature, limits)
     if len(body) <= LONG_BODY:
-        query = format_.read(*asked)
-    elif format_.read_in_steps is not None and len(body) <= _IN_THREAD:
-        query = await with_turns(format_.read_in_steps(*asked), transport)
+        query = at_once(steps)
+    elif len(body) <= _IN_THREAD:
+        query = await with_turns(steps, request)
     else:
-        query = await transport.one_by_one(partial(format_.read, *asked))
+        query = await request.one_by_one(partial(at_once, steps))
     if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await transport.one_by_one(partial(check_letters, query.X, limits))
-    return with_key(query, visit.headers)
+        await request.one_by_one(partial(check_letters, query.X, limits))
+    query = with_key(query, request.headers)
+    if query.timeout is not None:
+        request.hurry(query.timeout)
+    request.check_time()
+    return query

@@ -13,7 +13,6 @@ from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Refused
 
-USUAL_TYPES = (b"application/json", b"application/octet-stream")
 KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
 NO_PARAMETERS: dict[str, Any] = {}
@@ -28,35 +27,6 @@ UNSUPPORTED = (
     "shared_memory_region",
 )
 SPARE_NAMES = 1000  # of columns that a model does not read
-
-
-def check_has_type(headers: Headers, verb: str) -> None:
-    """Raise Refused, 415, for content of no type: a page of any site may have a browser send that.
-
-    Clients of Triton send none to V2. They are told from browsers, which say where a page is from.
-    """
-    from_page = b"origin" in headers or b"sec-fetch-site" in headers
-    if b"content-type" not in headers and (verb != "infer" or from_page):
-        raise Refused(
-            415,
-            "the request has no Content-Type; send JSON in UTF-8, as Content-Type: application/json",
-        )
-
-
-def check_type(headers: Headers) -> None:
-    """Raise Refused, 415, for content that is said to be another than JSON in UTF-8 or bytes."""
-    content = headers.get(b"content-type", USUAL_TYPES[0])
-    if content in USUAL_TYPES:
-        return
-    kind, *options = [part.strip().lower() for part in content.split(b";")]
-    is_json = kind in USUAL_TYPES or (kind.startswith(b"application/") and kind.endswith(b"+json"))
-    charsets = [part for part in options if part.startswith(b"charset=")]
-    if is_json and all(part.strip(b' "').endswith((b"utf-8", b"utf8")) for part in charsets):
-        return
-    raise Refused(
-        415,
-        f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: application/json",
-    )
 
 
 def check_rows(rows: int, limits: Limits) -> None:
