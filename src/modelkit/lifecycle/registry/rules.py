@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
@@ -224,6 +224,23 @@ def check_underway(state: State, name: str, rollout: Underway) -> Underway:
             now=now,
         )
     return now
+
+
+def is_same(rollout: Underway, other: Underway | None) -> bool:
+    """Whether the other is this rollout, in whichever stage."""
+    return other is not None and rollout.generation == other.generation
+
+
+def end_of(rollout: Underway, state: State) -> tuple[Literal["promote", "rollback"], str] | None:
+    """How a rollout ended, and why; None where it goes on, or somebody moved the champion."""
+    champion = state.aliases[CHAMPION]
+    if state.rollout is not None:
+        return None
+    if champion.version == rollout.candidate:
+        return "promote", champion.reason
+    if rollout.candidate in state.rolled_back:
+        return "rollback", state.rolled_back[rollout.candidate]
+    return None
 
 
 def decision_fields(rollout: Underway, decision: str, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
 
 Loss = float | Callable[[Outputs], float]
-MOST_TOLD = 100_000  # losses that wait to be weighed; no more are taken then
+MOST_WAITING_LOSSES = 100_000  # to be weighed; no more are taken then
 # Losses that wait here until another process says that it has answered their keys: whoever may post
 # could fill the log with keys of their own.
 MOST_UNKNOWN = 50_000
@@ -73,7 +73,6 @@ class Course:
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
-        self.told = ""  # the last decision that others were told of
         marked = any(guard.mark is not None for guard in policy.guards)
         self._arms: tuple[Arm, ...] = (Arm(champion, marked=marked), Arm(candidate, marked=marked))
         self._salt = salt
@@ -91,7 +90,7 @@ class Course:
         self._posted: set[int] = set()  # the keys of those that were handed on
         self._ticks = 0
         self._kept = Counts()  # of ticks that are left out
-        self.room = MOST_TOLD
+        self.room = MOST_WAITING_LOSSES
         self.turned_away = 0
         self.lost = 0
         self.odd: list[str] = []

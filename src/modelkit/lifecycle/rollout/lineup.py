@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import final
 
-from modelkit.errors import ClosedError, SignatureError
+from modelkit.errors import SignatureError
 from modelkit.lifecycle.rollout.answering import Arm, copied
 from modelkit.lifecycle.rollout.counting import Counters
 from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
@@ -46,28 +46,6 @@ class Alone:
         """As `answer`."""
         arm = self.champion
         return arm.sign(await arm.acall(X, outputs, call))
-
-
-@final
-class Ended:
-    """Nobody answers: the Rollout was closed."""
-
-    __slots__ = ("champion",)
-
-    def __init__(self, champion: Arm) -> None:
-        self.champion = champion
-
-    def pick(self, key: str | None) -> Arm:
-        """Raises ClosedError."""
-        raise ClosedError("the Rollout was closed")
-
-    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Raises ClosedError."""
-        raise ClosedError("the Rollout was closed")
-
-    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Raises ClosedError."""
-        raise ClosedError("the Rollout was closed")
 
 
 @final
@@ -257,4 +235,4 @@ class Shadowed:
         self._shadow.offer(rows, outputs, copied(answers), call.key)
 
 
-Lineup = Alone | Ended | Routed | Shadowed
+Lineup = Alone | Routed | Shadowed

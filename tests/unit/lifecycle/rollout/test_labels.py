@@ -15,12 +15,12 @@ import modelkit as mk
 from modelkit import events
 from modelkit.cli import main
 from modelkit.errors import UsageError
-from modelkit.lifecycle.rollout.afar import progress_afar
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.lifecycle.rollout.guards import Guard
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.posting import post_outcomes
+from modelkit.lifecycle.rollout.progress import progress_afar
 from modelkit.lifecycle.rollout.shared import SharedCounts
 from modelkit.types import Limits
 
