@@ -14,8 +14,8 @@ from modelkit.web.json import LONG_BODY
 from modelkit.web.options import check_letters, with_key
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Reply
+from modelkit.web.request import Request
 from modelkit.web.turns import Turns, at_once, with_turns
-from modelkit.web.visit import Transport, Visit
 
 
 class Format(NamedTuple):
@@ -37,17 +37,19 @@ BODY_FORMATS = {
 _IN_THREAD = 1 << 19
 
 
-async def read_query(
-    body: bytes, visit: Visit, signature: Signature, limits: Limits, transport: Transport
-) -> Query:
-    """What a body asks. Raises Refused."""
-    steps = BODY_FORMATS[visit.route.verb].read(body, visit.headers, signature, limits)
+async def read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
+    """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
+    steps = BODY_FORMATS[request.route.verb].read(body, request.headers, signature, limits)
     if len(body) <= LONG_BODY:
         query = at_once(steps)
     elif len(body) <= _IN_THREAD:
-        query = await with_turns(steps, transport)
+        query = await with_turns(steps, request)
     else:
-        query = await transport.one_by_one(partial(at_once, steps))
+        query = await request.one_by_one(partial(at_once, steps))
     if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await transport.one_by_one(partial(check_letters, query.X, limits))
-    return with_key(query, visit.headers)
+        await request.one_by_one(partial(check_letters, query.X, limits))
+    query = with_key(query, request.headers)
+    if query.timeout is not None:
+        request.hurry(query.timeout)
+    request.check_time()
+    return query

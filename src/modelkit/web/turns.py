@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
-from modelkit.web.visit import Transport
+from modelkit.web.request import Request
 
 T = TypeVar("T")
 Turns = Generator[None, None, T]
 
 
 def run_now(steps: Coroutine[Any, Any, T]) -> T:
-    """Run steps whose transport blocks, and so never suspends, to their end."""
+    """Run steps whose request blocks, and so never suspends, to their end."""
     try:
         steps.send(None)
     except StopIteration as end:
         value: T = end.value
         return value
     steps.close()
-    raise AssertionError("a transport that blocks has suspended")
+    raise AssertionError("a request that blocks has suspended")
 
 
 def at_once(steps: Turns[T]) -> T:
@@ -32,12 +32,12 @@ def at_once(steps: Turns[T]) -> T:
         return value
 
 
-async def with_turns(steps: Turns[T], transport: Transport) -> T:
+async def with_turns(steps: Turns[T], request: Request) -> T:
     """What steps end with, with turns for others in between."""
     try:
         while True:
             next(steps)
-            await transport.turn()
+            await request.turn()
     except StopIteration as end:
         value: T = end.value
         return value

@@ -1,4 +1,4 @@
-"""One request under way, by when it is to be answered, and what carries it."""
+"""One request under way: who asks for what, by when, and what carries it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from math import isfinite
 from time import monotonic
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, ClassVar, TypeVar
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
@@ -21,29 +21,35 @@ _NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
 
 
-@final
-class Visit:
-    """A request under way.
+class Request:
+    """A request under way. What carries it, ASGI or WSGI, reads its body and waits for what takes time.
+
+    Args:
+        method: of HTTP.
+        root: the path of the mount, or nothing.
+        path: without mount and query.
+        headers: by name in small letters.
+        seconds: the time until it is to be answered.
 
     Attributes:
-        method: of HTTP.
-        path: without mount and query.
-        root: the path of the mount, or nothing.
-        headers: by name in small letters.
+        cuts: whether what carries it ends it when its time is over.
+        closes: whether its answer may say that the connection is closed.
         route: what the path is for.
         arrived: when its head was here, on `time.monotonic()`.
         deadline: by when it is to be answered, likewise.
         hurried: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
+        version: of the model that answered.
         reading: whether its body was begun to be read.
         size: the bytes of its body and answer, if these are long.
-        version: of the model that answered.
-        cut: why it was ended from outside, if it was.
+        cut_for: why it was ended from outside, if it was.
     """
 
     __slots__ = (
+        "_id",
         "arrived",
-        "cut",
+        "closes",
+        "cut_for",
         "deadline",
         "headers",
         "hurried",
@@ -54,7 +60,6 @@ class Visit:
         "principal",
         "reading",
         "receive",
-        "request",
         "root",
         "route",
         "size",
@@ -62,10 +67,12 @@ class Visit:
         "version",
     )
 
-    def __init__(self, method: str, path: str, headers: Headers, seconds: float) -> None:
+    cuts: ClassVar[bool] = False
+
+    def __init__(self, method: str, root: str, path: str, headers: Headers, seconds: float) -> None:
         self.method = method
+        self.root = root
         self.path = path
-        self.root = ""
         self.headers = headers
         self.route = _NO_ROUTE
         self.arrived = monotonic()
@@ -73,26 +80,56 @@ class Visit:
         self.hurried = False
         self.principal: str | None = None
         self.version = ""
-        self.request = ""
+        self._id = ""
+        self.closes = False
         self.reading = False
         self.size = 0
-        self.cut: Refused | None = None
+        self.cut_for: Refused | None = None
         self.task: Any = None  # these four belong to the Lookout of an event loop
         self.loop: Any = None
         self.receive: Any = None
         self.listener: Any = None
+
+    async def body(self, most: int) -> bytes:
+        """The body of the request; raises Refused above `most` bytes."""
+        raise NotImplementedError
+
+    def call(
+        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
+    ) -> Awaitable[Outputs]:
+        """The answers of a model."""
+        raise NotImplementedError
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """What takes milliseconds, where it holds up no other request."""
+        return work()
+
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
+        return work()
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """What may take seconds. Raises Overloaded where too much of it waits."""
+        return work()
+
+    async def turn(self) -> None:
+        """Let others have a turn."""
+
+    async def settle(self, principal: Awaitable[str | None]) -> str | None:
+        """What an async `auth` says."""
+        raise NotImplementedError
 
     def hurry(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""
         self.hurried = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 
-    def listen_no_more(self) -> None:
-        """End what waits for the client to leave: its answer is on the way."""
-        self.receive = None
-        if self.listener is not None:
-            self.listener.cancel()
-            self.listener = None
+    def read_deadline(self) -> None:
+        """Take the seconds that its headers give. Raises Refused for what is no positive number."""
+        for name, unit in _UNITS:
+            value = self.headers.get(name)
+            if value is not None:
+                self.hurry(_positive(name, value) * unit)
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if the time is over."""
@@ -101,19 +138,25 @@ class Visit:
                 "the deadline passed before the answer came", deadline=self.deadline
             )
 
+    def cut(self, why: Refused) -> None:
+        """End it from outside, if it still waits for something."""
+        if self.task is not None and self.cut_for is None:
+            self.cut_for = why
+            self.task.cancel()
+
     def request_id(self) -> str:
         """What the client, or else we, call the request."""
-        if not self.request:
-            self.request = _told_id(self.headers.get(b"x-request-id", b"")) or _ids.new()
-        return self.request
+        if not self._id:
+            self._id = _client_id(self.headers.get(b"x-request-id", b"")) or _ids.new()
+        return self._id
 
 
-def _told_id(header: bytes) -> str:
+def _client_id(header: bytes) -> str:
     """What a client calls its request; empty where it says nothing that can be repeated."""
     if not header or not header.isascii() or len(header) > 128:
         return ""
-    told = header.decode()
-    return told if told.isprintable() else ""
+    text = header.decode()
+    return text if text.isprintable() else ""
 
 
 class Ids:
@@ -136,61 +179,12 @@ class Ids:
 _ids = Ids()
 
 
-class Transport(Protocol):
-    """What carries a request: reads its body, and waits for what takes time.
-
-    Attributes:
-        cuts: whether it ends a request whose time is over by itself.
-    """
-
-    cuts: bool
-
-    async def body(self, most: int) -> bytes:
-        """The body of the request; raises Refused above `most` bytes."""
-
-    def call(
-        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
-    ) -> Awaitable[Outputs]:
-        """The answers of a model."""
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """What takes milliseconds, where it holds up no other request."""
-
-    async def one_by_one(self, work: Callable[[], T]) -> T:
-        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """What may take seconds. Raises Overloaded where too much of it waits."""
-
-    async def turn(self) -> None:
-        """Let others have a turn."""
-
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
-        """What an async `auth` says."""
-
-
-def seconds_allowed(headers: Headers) -> float | None:
-    """The seconds from its arrival that the headers of a request give its answer, if they do.
-
-    Raises Refused for a header that is not a positive number.
-    """
-    least = None
-    for name, unit in _UNITS:
-        told = headers.get(name)
-        if told is None:
-            continue
-        seconds = _positive(name, told) * unit
-        if least is None or seconds < least:
-            least = seconds
-    return least
-
-
-def _positive(name: bytes, told: bytes) -> float:
+def _positive(name: bytes, value: bytes) -> float:
     try:
-        number = float(told)
+        number = float(value)
     except ValueError:
         number = 0.0
     if number > 0 and isfinite(number):
         return number
-    text = told.decode("latin-1")
+    text = value.decode("latin-1")
     raise Refused(400, f"the header {name.decode()} must be a number above 0, and is {text!r}")
