@@ -8,6 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar, final
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import RegistryError
+from modelkit.store.log import Log
+from modelkit.store.sequence import Sequence
 
 
 class Chained(Protocol):
@@ -53,13 +55,16 @@ class EntryForm(Generic[State, Entry]):
     """How the entries of a log are read, written and followed; pure.
 
     Example:
-        form = EntryForm(Entry, State)
-        Log(files, State(), read=form.read, write=form.write, follow=form.follow)
+        log = EntryForm(Entry, State).log(Sequence(store, "log"), State())
     """
 
     def __init__(self, entry: type[Entry], state: type[State]) -> None:
         self._entry = entry
         self._state = state
+
+    def log(self, files: Sequence, start: State) -> Log[State, Entry]:
+        """The log of such entries; `start` is what holds before the first."""
+        return Log(files, start, read=self.read, write=self.write, follow=self.follow)
 
     def follow(self, state: State, entry: Entry, stated: State | None) -> State:
         """What holds after one more entry, which may state it.

@@ -43,7 +43,7 @@ def read(
         X, _ = plain.read_rows(_rows(instances, signature), data, signature, limits)
         query = plain.query_of(X, options, signature)
     except Refused:
-        json.check_integers(data)  # one beyond 64 bits was parsed as a float, which nobody sent
+        json.check_integers(data)  # one beyond 64 bits was parsed as a float
         raise
     _check_by_rows(query.outputs, signature)
     return query

@@ -73,7 +73,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
 
 
 def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise Refused, 400, for a field that nobody reads."""
+    """Raise Refused, 400, for an unknown field."""
     strange = [name for name in given if name not in known]
     if strange:
         raise Refused(400, f"{what} has no field {quoted(strange[0])}; there are {list(known)}")
@@ -118,17 +118,17 @@ def read_priority(options: Mapping[str, Any]) -> int:
 
 
 def with_key(query: Query, headers: Headers) -> Query:
-    """A query with the key that the header tells, for a body that has no place for one.
+    """A query with the key of the header X-Key, for a body that has no place for one.
 
     Raises Refused, 400, where both have one, and these differ.
     """
-    told = headers.get(KEY_HEADER)
-    if told is None:
+    header = headers.get(KEY_HEADER)
+    if header is None:
         return query
     try:
-        key = told.decode()
+        key = header.decode()
     except UnicodeDecodeError:
-        raise Refused(400, f"the header X-Key is {told[:80]!r}; it is text in UTF-8") from None
+        raise Refused(400, f"the header X-Key is {header[:80]!r}; it is text in UTF-8") from None
     if query.key is None:
         return query._replace(key=key)
     if query.key != key:

@@ -202,7 +202,7 @@ class Evaluation:
             page.slices_part(self.slices, self._judged()),
             page.classes_part(self.classes),
             page.gaps_part(self.gaps),
-            page.about_part(self._about()),
+            html.part("About", html.table((), self._about())),
         ]
         return html.page(self._title(), *body, style=page.PAGE_STYLE)
 

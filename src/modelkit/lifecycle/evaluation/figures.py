@@ -99,9 +99,14 @@ def figure_text(figure: MetricFigure) -> str:
     """A figure and its interval in a few characters."""
     if figure.value is None:
         return "undefined"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.3g}"
-    return f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
+    return interval_text(figure.value, figure.low, figure.high)
+
+
+def interval_text(value: float, low: float | None, high: float | None) -> str:
+    """A number and its interval, if there is one, in a few characters."""
+    if low is None or high is None:
+        return f"{value:.3g}"
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def figures_of(answered: Answered, level: float) -> tuple[MetricFigure, ...]:

@@ -58,9 +58,12 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
     try:
         if hasattr(cv, "split"):
             cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
-        return [(np.asarray(train), np.asarray(held)) for train, held in cv]
+        folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
     except (TypeError, ValueError) as error:
         raise UsageError(f"the rows cannot be split as asked: {error}") from error
+    if not folds:
+        raise UsageError("the rows cannot be split as asked: cv has no fold")
+    return folds
 
 
 def answered_folds(

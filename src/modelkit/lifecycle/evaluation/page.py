@@ -204,11 +204,6 @@ def gaps_part(gaps: Sequence[TrainingGap]) -> Markup:
     return html.part("Training rows and held-out rows", html.table(header, rows))
 
 
-def about_part(facts: Iterable[tuple[str, str]]) -> Markup:
-    """What else there is to know, by name."""
-    return html.part("About", html.table((), facts))
-
-
 def curve_chart(curves: Sequence[ScoreCurve]) -> Markup:
     """The curves of one kind, the first in colour; all share the unit square."""
     roc = curves[0].name == "roc"

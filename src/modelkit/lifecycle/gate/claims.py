@@ -138,29 +138,23 @@ def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Ga
         alpha: the probability, at most, of one false harm among all.
         part: of the checks.
     """
-    found = [_compared(name, compared) for _, name, _, compared in cases]
-    adjusted = holm(np.array([_p_of_harm(*pair) for pair in zip(cases, found, strict=True)]))
+    found: list[Comparison | str] = []
+    p = np.ones(len(cases))
+    for at, (_, name, margin, compared) in enumerate(cases):
+        try:
+            comparison = compared()
+        except Undefined as reason:
+            found.append(f"{name} cannot be compared: {reason}")
+            continue
+        found.append(comparison)
+        p[at] = comparison.exchanged().p_above(margin)
+    adjusted = holm(p)
     checks = []
     for at, (title, name, margin, _) in enumerate(cases):
         question = f"Is {name} shown to be worse by more than {margin:g}?"
         asked = GateCheck(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
         checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
     return checks
-
-
-def _p_of_harm(case: HarmCase, found: Comparison | str) -> float:
-    """The p-value of harm beyond the margin; 1 where nothing compares."""
-    if isinstance(found, str):
-        return 1.0
-    return found.exchanged().p_above(case[2])
-
-
-def _compared(name: str, compared: Compared) -> Comparison | str:
-    """What compares, or why it cannot."""
-    try:
-        return compared()
-    except Undefined as reason:
-        return f"{name} cannot be compared: {reason}"
 
 
 def _harm(

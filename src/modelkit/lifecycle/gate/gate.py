@@ -113,8 +113,7 @@ def gate(
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries, positive=positive)
     own = _own_checks(checks)
-    _check_registry(registry)
-    _check_seed(seed)
+    _check_arguments(registry, seed)
     with ExitStack() as stack:
         ours = open_judged(candidate, registry, stack, "candidate")
         theirs = open_judged(champion, registry, stack, "champion")
@@ -135,12 +134,9 @@ def gate(
         return judge(asking, own, registry, clock=time.perf_counter)
 
 
-def _check_registry(registry: object) -> None:
+def _check_arguments(registry: object, seed: object) -> None:
     if not isinstance(registry, Registry | None):
         raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
-
-
-def _check_seed(seed: object) -> None:
     if not isinstance(seed, int) or seed < 0:
         raise UsageError(f"seed is a whole number of at least 0, not {seed!r}")
 

@@ -217,4 +217,4 @@ FORM = EntryForm(Entry, State)
 def log_of(store: Store, name: str) -> Log[State, Entry]:
     """The log of a model in the store of a registry."""
     files = Sequence(store, f"models/{name}/log")
-    return Log(files, State(), read=FORM.read, write=FORM.write, follow=FORM.follow)
+    return FORM.log(files, State())

@@ -233,10 +233,11 @@ def on_trial(run: OpenRun, entries: Sequence[Entry]) -> RetrainRun:
     return replace(run.run, state="on trial", message=message)
 
 
-def trial_entry(version: str, entries: Sequence[Entry], after: int) -> Entry | None:
-    """The entry that put a version on trial, or made it the champion; None without one."""
+def trial_began(run: OpenRun, entries: Sequence[Entry]) -> int:
+    """The number of the entry that put the candidate on trial, or made it the champion; 0 without one."""
     for entry in entries:
         is_trial = entry.kind == ROLLOUT or entry.alias == CHAMPION
-        if is_trial and entry.version == version and entry.generation > after:
-            return entry
-    return None
+        is_new = entry.generation > run.champion_generation
+        if is_trial and is_new and entry.version == run.results.version:
+            return entry.generation
+    return 0

@@ -27,7 +27,6 @@ from modelkit.lifecycle.retrain.log import (
     on_trial,
 )
 from modelkit.lifecycle.retrain.run import RetrainRun
-from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 
 PACKAGE = "package.mk"
@@ -53,8 +52,7 @@ class RunRecords:
         self.name = name
         self._store = registry.retraining_shelf(name)
         files = Sequence(self._store, "log")
-        start = Retrainings()
-        self._log = Log(files, start, read=FORM.read, write=FORM.write, follow=FORM.follow)
+        self._log = FORM.log(files, Retrainings())
         self._beats: list[str] = []
         if not self.state().generation and self._store.folders("runs"):
             raise RegistryError(

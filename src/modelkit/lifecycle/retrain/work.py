@@ -13,7 +13,7 @@ from typing import final
 from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.registry.log import CHAMPION
-from modelkit.lifecycle.retrain.log import LEFT, STEPS, OpenRun, StepResults, trial_entry
+from modelkit.lifecycle.retrain.log import LEFT, STEPS, OpenRun, StepResults, trial_began
 from modelkit.lifecycle.retrain.policy import RetrainPolicy
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords
 from modelkit.lifecycle.retrain.run import RunState
@@ -91,9 +91,14 @@ class RunWork:
     def _end(self, state: RunState, message: str) -> None:
         self._records.end(self._run, self._run.ended(state, message, self._clock()))
 
-    def _fail(self, step: str, error: Exception) -> None:
-        """End the retraining; what the error says stays with the caller, since it may hold a row."""
-        self._end("failed", f"{type(error).__name__} in the step {step}")
+    @contextmanager
+    def _failing(self, step: str, *kinds: type[Exception]) -> Iterator[None]:
+        """End the retraining at such an error; its words stay with the caller, since they may hold a row."""
+        try:
+            yield
+        except kinds as error:
+            self._end("failed", f"{type(error).__name__} in the step {step}")
+            raise
 
     # The steps.
 
@@ -101,13 +106,10 @@ class RunWork:
         training = self._training
         training.package.parent.mkdir(parents=True, exist_ok=True)
         began = perf_counter()  # of the work, where `clock` may replay the past
-        try:
+        with self._failing("train", Exception):
             self._train_with(training)
             manifest = manifest_of(training.package)
             check_model_name(manifest, training.name)
-        except Exception as error:
-            self._fail("train", error)
-            raise
         results = StepResults(package=str(training.package), trained=manifest.digest)
         return f"{perf_counter() - began:.1f} s", results
 
@@ -141,12 +143,9 @@ class RunWork:
 
     def _gate(self) -> Done:
         self._have_package()
-        try:
+        with self._failing("gate", Exception):
             verdict = self._judge_with(self._training)
             self._check_verdict(verdict)
-        except Exception as error:
-            self._fail("gate", error)
-            raise
         text = f"{verdict.decision}: {verdict.reason}"
         results = self._run.results
         return text, replace(results, decision=verdict.decision, verdict=verdict.to_json())
@@ -188,40 +187,34 @@ class RunWork:
     def _register(self) -> Done:
         self._have_package()
         parents = [self._training.champion.digest]
-        try:
+        with self._failing("register", Conflict):
             release = self._records.registry.register(
                 self._training.package, verdict=self._verdict(), parents=parents
             )
-        except Conflict as error:
-            self._fail("register", error)
-            raise
         return release.version, self._run.results
 
     def _rollout(self) -> Done:
         """Put the candidate on trial; done where the log has the entry."""
         try:
-            if self._began() is None:
-                self._begin()
-        except UsageError as error:  # it cannot follow, today or on another day
-            self._fail("rollout", error)
-            raise
+            # What cannot follow will not on another day either.
+            with self._failing("rollout", UsageError):
+                if not self._began():
+                    self._begin()
         except Conflict as error:
-            if self._began() is None:  # else a holder before, or after, this one was faster
+            if not self._began():  # else a holder before, or after, this one was faster
                 self._end("superseded", str(error))
                 raise RunEnded from error
         generation = self._began()
-        if generation is None:
+        if not generation:
             registry = self._records.registry
             raise RegistryError(f"the log of {self._records.name} in {registry.url} lost an entry")
         results = replace(self._run.results, generation=generation)
         return f"entry {generation} of the log", results
 
-    def _began(self) -> int | None:
-        """The number of the entry that put the candidate on trial."""
-        version = self._run.results.version
+    def _began(self) -> int:
+        """The number of the entry that put the candidate on trial, or made it the champion; or 0."""
         entries = self._records.registry.history(self._records.name)
-        entry = trial_entry(version, entries, self._run.champion_generation)
-        return None if entry is None else entry.generation
+        return trial_began(self._run, entries)
 
     def _begin(self) -> None:
         registry = self._records.registry
