@@ -18,7 +18,7 @@ from sklearn.preprocessing import scale
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.answering import Arm
-from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.lineup import Alone
 from modelkit.model.activation import Active
 from modelkit.model.model import PLAIN, Call
@@ -96,14 +96,16 @@ class Failing(Wrapper):
 
     __slots__ = ("_fails",)
 
+    _call, _acall, _arun = mk.Model._call, mk.Model._acall, mk.Model._arun
+
     def __init__(self, model: mk.Model) -> None:
         super().__init__(model)
         self._fails = cycle([False] * (CALLS - 1) + [True])
 
-    def _call(self, X, outputs, call):
+    def _run(self, feeds, outputs, call):
         if next(self._fails):
             raise RuntimeError("the hundredth")
-        return self._inner._call(X, outputs, call)
+        return self._inner._run(feeds, outputs, call)
 
 
 class Uncounted:

@@ -19,9 +19,9 @@ from modelkit.lifecycle.evaluation.details import ResidualBand as ResidualBand
 from modelkit.lifecycle.evaluation.details import ScoreCurve as ScoreCurve
 from modelkit.lifecycle.evaluation.figures import ClassFigures as ClassFigures
 from modelkit.lifecycle.evaluation.figures import MetricFigure as MetricFigure
+from modelkit.lifecycle.evaluation.figures import SliceFigures as SliceFigures
 from modelkit.lifecycle.evaluation.gap import TrainingGap as TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck as LeakageCheck
-from modelkit.lifecycle.evaluation.slices import SliceFigures as SliceFigures
 from modelkit.lifecycle.gate.check import GateCheck as GateCheck
 from modelkit.lifecycle.registry.log import Alias as Alias
 from modelkit.lifecycle.registry.log import Entry as Entry
@@ -29,8 +29,8 @@ from modelkit.lifecycle.registry.log import State as State
 from modelkit.lifecycle.registry.log import Underway as Underway
 from modelkit.lifecycle.registry.releases import ModelVersion as ModelVersion
 from modelkit.lifecycle.registry.releases import Recorded as Recorded
+from modelkit.lifecycle.registry.rules import Judgement as Judgement
 from modelkit.lifecycle.registry.shelf import Shelf as Shelf
-from modelkit.lifecycle.registry.verdicts import Judgement as Judgement
 from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
 from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun as RetrainRun

@@ -142,20 +142,20 @@ def retrain(registry, folder, *, policy=AT_ONCE, clock=None, **others):
 
 def run_until(where, folder, stop_after, copying):
     """A process that is killed right after this step is recorded; or before, where it is "-step"."""
-    from modelkit.lifecycle.retrain import desk
+    from modelkit.lifecycle.retrain import records
 
-    record = desk.Desk.record
+    add = records.RunRecords.add
 
-    def killed(self, number, what, about):
+    def killed(self, run, kind, at, **values):
         before, _, step = stop_after.rpartition("-")
-        if what == f"step-{step}" and before == "before":
+        if kind == step and before == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        found = record(self, number, what, about)
-        if what == f"step-{step}":
+        found = add(self, run, kind, at, **values)
+        if kind == step:
             os.kill(os.getpid(), signal.SIGKILL)
         return found
 
-    desk.Desk.record = killed
+    records.RunRecords.add = killed
     retrain(mk.Registry(where), folder, policy=CANARY, train=copying)
 
 

@@ -11,6 +11,29 @@ from modelkit.report.html import printable
 
 PACKAGE_HELP = "a package: a .mk file"
 ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
+# What several commands take, said once.
+SHARED: dict[str, dict[str, Any]] = {
+    "file": {"help": PACKAGE_HELP},
+    "--input": {"required": True, "help": ROWS_HELP},
+    "--data": {"required": True, "help": f"{ROWS_HELP}; rows that no model here was trained on"},
+    "--label": {
+        "required": True,
+        "action": "append",
+        "help": "the column with the truth; once for each label of a model of several",
+    },
+    "--slice": {"action": "append", "help": "a column by whose values rows are looked at apart"},
+    "--clusters": {"help": "the column that says which rows belong together"},
+    "--queries": {"help": "the column with the query of each row, of a ranker"},
+    "--positive": {
+        "help": "of two classes, the one that precision, recall, F1 and the areas are of; by default "
+        "the second, and of an outlier detector the outliers, -1"
+    },
+    "--html": {"help": "write it to this file too, as a page of its own"},
+    "--json": {"action": "store_true", "help": "print it as one line of JSON"},
+    "--reason": {"required": True, "help": "why, for the history"},
+    "--force": {"action": "store_true", "help": "although it was rolled back before"},
+    "--verdict": {"help": "the Verdict of `modelkit gate --out`, which has to be about this"},
+}
 Printed = tuple[Iterable[str], bool]  # the lines to print, and whether all is well
 
 
@@ -36,6 +59,12 @@ def whole(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
+
+
+def add_options(parser: Any, *names: str) -> None:
+    """Arguments of the table."""
+    for name in names:
+        parser.add_argument(name, **SHARED[name])
 
 
 def add_extra(parser: Any, what: str) -> None:
@@ -71,7 +100,7 @@ def add_actions(parser: Any) -> Any:
 def add_action(actions: Any, name: str, run: Any, about: str) -> Any:
     """A parser for one action of a command, which can print JSON."""
     action = add_command(actions, name, about)
-    action.add_argument("--json", action="store_true", help="print one JSON document")
+    add_options(action, "--json")
     action.set_defaults(run=run)
     return action
 
@@ -81,6 +110,20 @@ def printed(args: argparse.Namespace, plain: Any, lines: Iterable[str]) -> Print
     if args.json:
         return [json.dumps(plain)], True
     return [printable(line) for line in lines], True
+
+
+def reported(args: argparse.Namespace, report: Any) -> list[str]:
+    """A report as it is printed; it is written where `--html`, `--csv`, `--junit` and `--out` say."""
+    for option, form in (
+        ("html", "to_html"),
+        ("csv", "to_csv"),
+        ("junit", "to_junit"),
+        ("out", "to_json"),
+    ):
+        path = getattr(args, option, None)
+        if path is not None:
+            Path(path).write_text(getattr(report, form)(), encoding="utf-8")
+    return [report.to_json() if args.json else printable(str(report))]
 
 
 def read_text(path: str) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, between
+from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, add_options, between, reported
 from modelkit.cli.csv import known_columns, read_rows
 from modelkit.drift.monitor import packaged
 from modelkit.drift.units import columns_aside
 from modelkit.embedding.verbs import is_encoder
-from modelkit.report.html import printable
 
 
 def add_drift(verbs: Any) -> None:
@@ -34,9 +32,8 @@ def add_drift(verbs: Any) -> None:
         default=0.01,
         help="the probability of a false alarm; 0.01 by default",
     )
-    parser.add_argument("--html", help="write the report to this file, as a page of its own")
     parser.add_argument("--csv", help="write PSI in ten bins of the reference to this file")
-    parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
+    add_options(parser, "--html", "--json")
     parser.set_defaults(run=run_drift, unsound=4)
 
 
@@ -46,11 +43,7 @@ def run_drift(args: argparse.Namespace) -> Printed:
     All is well where there is no alarm.
     """
     report = _compare(args)
-    if args.html is not None:
-        Path(args.html).write_text(report.to_html(), encoding="utf-8")
-    if args.csv is not None:
-        Path(args.csv).write_text(report.to_csv(), encoding="utf-8")
-    return [report.to_json() if args.json else printable(str(report))], not report.alarms
+    return reported(args, report), not report.alarms
 
 
 def _compare(args: argparse.Namespace) -> mk.DriftReport:

@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, between
+from modelkit.cli.arguments import Printed, add_command, add_extra, add_options, between, reported
 from modelkit.cli.csv import read_rows
 from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.task import OUTLIERS
-from modelkit.report.html import printable
 from modelkit.signature import frames
 
 
 def add_evaluate(verbs: Any) -> None:
     """The arguments of `modelkit evaluate`."""
     parser = add_command(verbs, "evaluate", "say what a model is worth on labelled rows")
-    parser.add_argument("file", help=PACKAGE_HELP)
-    parser.add_argument("--data", required=True, help=f"{ROWS_HELP}; rows it was not trained on")
-    parser.add_argument(
-        "--label",
-        required=True,
-        action="append",
-        help="the column with the truth; once for each label of a model of several",
+    add_options(
+        parser, "file", "--data", "--label", "--slice", "--clusters", "--queries", "--positive"
     )
+    add_options(parser, "--html", "--json")
     parser.add_argument("--train", help="a file of the rows that the model was trained on")
-    parser.add_argument("--slice", action="append", help="a column to give the figures by")
-    parser.add_argument("--clusters", help="the column that says which rows belong together")
     parser.add_argument("--weight", help="the column with the weights of the rows")
-    parser.add_argument("--queries", help="the column with the query of each row, of a ranker")
-    add_positive(parser)
     add_extra(parser, "columns that the model does not know and that no option names")
     parser.add_argument(
         "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
     )
     parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
-    parser.add_argument("--html", help="write it to this file, as a page of its own")
-    parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
     parser.add_argument("--progress", action="store_true", help="show a bar")
     parser.set_defaults(run=run_evaluate)
 
@@ -50,9 +38,7 @@ def run_evaluate(args: argparse.Namespace) -> Printed:
         found = _evaluated(model, args)
     if args.attach:
         mk.attach(args.file, evaluation=found)
-    if args.html is not None:
-        Path(args.html).write_text(found.to_html(), encoding="utf-8")
-    return [found.to_json() if args.json else printable(str(found))], True
+    return reported(args, found), True
 
 
 def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
@@ -72,15 +58,6 @@ def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
         positive=positive_class(args.positive, model.signature),
         level=args.level,
         progress=args.progress,
-    )
-
-
-def add_positive(parser: argparse.ArgumentParser) -> None:
-    """The argument `--positive`."""
-    parser.add_argument(
-        "--positive",
-        help="of two classes, the one that precision, recall, F1 and the areas are of; by default "
-        "the second, and of an outlier detector the outliers, -1",
     )
 
 

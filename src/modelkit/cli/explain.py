@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra, whole
+from modelkit.cli.arguments import Printed, add_command, add_extra, add_options, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
 from modelkit.errors import UsageError
@@ -21,8 +21,7 @@ def add_explain(verbs: Any) -> None:
     parser = add_command(
         verbs, "explain", "say what each column of one row of a file adds to the answer"
     )
-    parser.add_argument("file", help=PACKAGE_HELP)
-    parser.add_argument("--input", required=True, help=ROWS_HELP)
+    add_options(parser, "file", "--input", "--html", "--json")
     parser.add_argument(
         "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
     )
@@ -38,10 +37,6 @@ def add_explain(verbs: Any) -> None:
         "or the second",
     )
     add_extra(parser, "columns that the model does not know")
-    parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
-    parser.add_argument(
-        "--json", action="store_true", help="print the explanation as one line of JSON"
-    )
     parser.set_defaults(run=run_explain)
 
 

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, add_extra, between, whole
+from modelkit.cli.arguments import (
+    Printed,
+    add_command,
+    add_extra,
+    add_options,
+    between,
+    reported,
+    whole,
+)
 from modelkit.cli.csv import names_of
-from modelkit.cli.evaluate import add_positive, labelled_rows, positive_class
+from modelkit.cli.evaluate import labelled_rows, positive_class
 from modelkit.errors import UsageError
 from modelkit.lifecycle.gate.policy import read_budgets
-from modelkit.report.html import printable
 
 STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
 
@@ -33,13 +39,8 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--registry", help="where the registry is, which counts gates on these rows"
     )
-    parser.add_argument("--data", required=True, help=f"{ROWS_HELP}; rows neither was trained on")
-    parser.add_argument(
-        "--label",
-        required=True,
-        action="append",
-        help="the column with the truth; once for each label of models of several",
-    )
+    add_options(parser, "--data", "--label", "--slice", "--clusters", "--queries", "--positive")
+    add_options(parser, "--html", "--json")
     parser.add_argument(
         "--margin",
         required=True,
@@ -62,21 +63,15 @@ def add_gate(verbs: Any) -> None:
     parser.add_argument(
         "--veto", action="append", default=[], help="a metric that may not be harmed"
     )
-    parser.add_argument("--slice", action="append", help="a column: no harm to rows of each value")
-    parser.add_argument("--clusters", help="the column that says which rows belong together")
-    parser.add_argument("--queries", help="the column with the query of each row, of rankers")
     parser.add_argument(
         "--budget", action="append", default=[], help="what it may cost, such as p50_ratio=1.2"
     )
-    add_positive(parser)
     add_extra(parser, "columns that the champion does not know and that no option names")
     parser.add_argument(
         "--seed", type=whole, default=0, help="of the draws for a metric of your own; 0 by default"
     )
     parser.add_argument("--out", help="write the Verdict to this file, as JSON")
     parser.add_argument("--junit", help="write it to this file, as JUnit")
-    parser.add_argument("--html", help="write it to this file, as a page of its own")
-    parser.add_argument("--json", action="store_true", help="print it as one line of JSON")
     parser.set_defaults(run=run_gate)
 
 
@@ -109,13 +104,8 @@ def run_gate(args: argparse.Namespace) -> Printed:
         registry=registry,
         seed=args.seed,
     )
-    outputs = {args.out: verdict.to_json, args.junit: verdict.to_junit, args.html: verdict.to_html}
-    for path, form in outputs.items():
-        if path is not None:
-            Path(path).write_text(form(), encoding="utf-8")
     args.unsound = STATUS[verdict.decision]
-    line = verdict.to_json() if args.json else printable(str(verdict))
-    return [line], verdict.decision == "promote"
+    return reported(args, verdict), verdict.decision == "promote"
 
 
 def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:

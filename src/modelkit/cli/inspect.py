@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from modelkit.cli.arguments import PACKAGE_HELP, Printed, add_command
+from modelkit.cli.arguments import Printed, add_command, add_options
 from modelkit.model.manifest import Manifest
 from modelkit.package.review import review
 from modelkit.report.html import printable
@@ -16,8 +16,7 @@ def add_inspect(verbs: Any) -> None:
     parser = add_command(
         verbs, "inspect", "show what a package says about itself, without running it"
     )
-    parser.add_argument("file", help=PACKAGE_HELP)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_options(parser, "file", "--json")
     parser.set_defaults(run=run_inspect)
 
 

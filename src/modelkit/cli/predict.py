@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import PACKAGE_HELP, ROWS_HELP, Printed, add_command, add_extra
+from modelkit.cli.arguments import Printed, add_command, add_extra, add_options
 from modelkit.cli.csv import read_rows
 from modelkit.errors import SignatureError
 from modelkit.model.model import Outputs
@@ -20,12 +20,8 @@ from modelkit.report.html import printable
 def add_predict(verbs: Any) -> None:
     """The arguments of `modelkit predict`."""
     parser = add_command(verbs, "predict", "predict the rows of a file and print CSV")
-    parser.add_argument("file", help=PACKAGE_HELP)
-    parser.add_argument("--input", required=True, help=ROWS_HELP)
+    add_options(parser, "file", "--input", "--json")
     add_extra(parser, "columns that the model does not know")
-    parser.add_argument(
-        "--json", action="store_true", help="print every output, by name, as one line of JSON"
-    )
     parser.set_defaults(run=run_predict)
 
 

@@ -1,4 +1,8 @@
-"""Several processes that answer at one port."""
+"""Several processes that answer at one port.
+
+uvicorn's own supervisor would do with less code here, but it ends all workers when one fails to
+start, replaces those that die at once, for ever, and leaves them behind when it is killed.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 
 from modelkit._internal.logs import write_record
@@ -22,21 +26,22 @@ Work = Callable[[Settings, socket.socket, Connection], None]
 STEADY = 10.0  # seconds after which a worker that ends counts as one that worked
 SHORTEST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-TURN = 0.2  # seconds between looks at whether a signal came, while a worker is due
 
 
 @dataclass
 class Worker:
-    """A process that answers; `told` gets a message when it begins, and its end when it ends.
+    """A process that answers.
 
     Attributes:
+        process: the process.
+        news: gets a message when it begins, and its end when it ends.
         failures: how many before it, one after the other, ended as soon as they were there.
         began: when it began to answer, or None.
     """
 
     process: SpawnProcess
-    told: Connection
-    failures: int = 0
+    news: Connection
+    failures: int
     began: float | None = None
 
 
@@ -46,18 +51,19 @@ def failures_after(failures: int, lived: float | None) -> int:
 
 
 def pause_after(failures: int) -> float:
-    """The seconds before the next worker is started: none, or twice as many as the last time."""
+    """The seconds before the next worker opens its model: none, or twice as many as the last time."""
     return min(LONGEST_PAUSE, SHORTEST_PAUSE * 2.0 ** min(failures - 1, 10)) if failures else 0.0
 
 
 class Processes:
     """Equal processes. One that ends is replaced; before any has answered, it ends them all.
 
-    One that ends before it answers, or soon after, is tried again after a pause that grows.
+    The replacement of one that ended before it answered, or soon after, waits for a while that
+    grows before it opens anything.
 
     Args:
-        work: what each of them does, given the settings, the socket and where to tell that it
-            has begun.
+        work: what each of them does, given the settings, the socket and where to say that it has
+            begun.
         settings: how many there are, and what they serve.
         listener: the socket that all of them listen at.
         started: called once, when all have begun.
@@ -71,7 +77,6 @@ class Processes:
         self._listener = listener
         self._says_started = started
         self._workers: list[Worker] = []
-        self._due: list[tuple[float, int]] = []  # when to start which others, by their failures
         self._answered = False  # whether one of them ever did
         self._ending = False
         self._failed = False
@@ -83,47 +88,32 @@ class Processes:
         for _ in range(self._settings.workers):
             self._start(0)
         starting = True
-        while self._workers or self._due:
-            turn = TURN if self._due else None
-            for connection in wait([worker.told for worker in self._workers], turn):
+        while self._workers:
+            for connection in wait([worker.news for worker in self._workers]):
                 self._hear(connection)
-            self._start_due()
-            if starting and not self._ending and self._all_answer():
+            began = [worker.began for worker in self._workers]
+            if starting and not self._ending and None not in began:
                 starting = False
                 self._says_started()
         return not self._failed
 
-    def _all_answer(self) -> bool:
-        return not self._due and all(each.began is not None for each in self._workers)
-
-    def _start_due(self) -> None:
-        """Start the replacements whose pause is over; where none can be started, pause again."""
-        now = monotonic()
-        due, self._due = self._due, [each for each in self._due if each[0] > now]
-        for at, failures in due:
-            if at > now or self._ending:
-                continue
-            try:
-                self._start(failures)
-            except OSError as error:  # the machine has no room for another process
-                self._put_off(failures + 1, f"a worker could not be started ({error})", {})
-
     def _start(self, failures: int) -> None:
         context = multiprocessing.get_context("spawn")
-        told, tell = context.Pipe(duplex=False)
+        news, tell = context.Pipe(duplex=False)
+        pause = pause_after(failures)
         process = context.Process(
-            target=_run, args=(self._work, self._settings, self._listener, tell)
+            target=_run, args=(self._work, self._settings, self._listener, tell, pause)
         )
         process.start()
         tell.close()  # the process holds the other end, so that its end is heard
-        self._workers.append(Worker(process, told, failures))
+        self._workers.append(Worker(process, news, failures))
         if self._ending:  # a signal came meanwhile
             process.terminate()
 
     def _hear(self, connection: object) -> None:
-        worker = next(each for each in self._workers if each.told is connection)
+        worker = next(each for each in self._workers if each.news is connection)
         try:
-            worker.told.recv()
+            worker.news.recv()
         except EOFError:
             self._replace(worker)
         else:
@@ -132,48 +122,55 @@ class Processes:
 
     def _replace(self, worker: Worker) -> None:
         worker.process.join()
-        worker.told.close()
+        worker.news.close()
         self._workers.remove(worker)
         if self._ending:
             return
-        ended = {"pid": worker.process.pid, "status": worker.process.exitcode}
-        why = f"worker {ended['pid']} ended with the status {ended['status']}"
-        lived = None
-        if worker.began is None:
+        about = {"pid": worker.process.pid, "status": worker.process.exitcode}
+        why = f"worker {about['pid']} ended with the status {about['status']}"
+        lived = None if worker.began is None else monotonic() - worker.began
+        if lived is None:
             why += " before it answered"
-        else:
-            lived = monotonic() - worker.began
-        if self._answered:
-            self._put_off(failures_after(worker.failures, lived), why, ended)
+        if not self._answered:
+            why += ", and so would the others"
+            write_record(logging.ERROR, why, {"event": "ended", **about})
+            self._failed = True
+            self._end()
             return
-        write_record(logging.ERROR, f"{why}, and so would the others", {"event": "ended", **ended})
-        self._failed = True
-        self._end()
-
-    def _put_off(self, failures: int, why: str, about: Mapping[str, object]) -> None:
-        """Let a worker be started when the pause after so many failures is over."""
+        failures = failures_after(worker.failures, lived)
         pause = pause_after(failures)
-        when = f" in {pause:g} s" if pause else ""
-        write_record(
-            logging.WARNING, f"{why}, and is replaced{when}", {"event": "replaced", **about}
-        )
-        self._due.append((monotonic() + pause, failures))
+        why += f", and is replaced in {pause:g} s" if pause else ", and is replaced"
+        write_record(logging.WARNING, why, {"event": "replaced", **about})
+        self._start_again(failures)
+
+    def _start_again(self, failures: int) -> None:
+        """Start a replacement; where the machine has no room for another process, try until it has."""
+        while not self._ending:
+            try:
+                self._start(failures)
+                return
+            except OSError as error:
+                why = f"a worker could not be started ({error}), and is tried again"
+                write_record(logging.WARNING, why, {"event": "replaced"})
+                sleep(SHORTEST_PAUSE)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._end()
 
     def _end(self) -> None:
         self._ending = True
-        self._due = []
         self._listener.close()  # the port is closed as soon as the workers have closed it
         for worker in list(self._workers):
             worker.process.terminate()
 
 
-def _run(work: Work, settings: Settings, listener: socket.socket, tell: Connection) -> None:
-    """What a worker does, until it is told to end or has lost its parent."""
+def _run(
+    work: Work, settings: Settings, listener: socket.socket, tell: Connection, pause: float
+) -> None:
+    """What a worker does, until it is ended or has lost its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends it
     threading.Thread(target=_follow_parent, daemon=True).start()
+    sleep(pause)
     work(settings, listener, tell)
 
 

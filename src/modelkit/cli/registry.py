@@ -9,7 +9,15 @@ from typing import Any
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.arguments import Printed, add_action, add_actions, add_command, printed, read_text
+from modelkit.cli.arguments import (
+    Printed,
+    add_action,
+    add_actions,
+    add_command,
+    add_options,
+    printed,
+    read_text,
+)
 from modelkit.errors import RegistryError, UsageError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.places import nothing_there
@@ -32,7 +40,7 @@ def add_registry(verbs: Any) -> None:
     action = add_action(actions, "register", run_register, "keep a package for ever")
     action.add_argument("package")
     action.add_argument("--parent", action="append", default=[], help="what it was made from")
-    action.add_argument("--verdict", help="the Verdict of `modelkit gate --out`")
+    add_options(action, "--verdict")
     action = add_action(actions, "alias", run_alias, "let an alias name another version")
     action.add_argument("model", help="name and alias, such as churn@champion")
     action.add_argument("version")
@@ -41,14 +49,10 @@ def add_registry(verbs: Any) -> None:
         help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias;"
         " not needed with --verdict",
     )
-    action.add_argument(
-        "--verdict", help="of `modelkit gate --out`: it has to be about this change"
-    )
-    action.add_argument("--reason", required=True, help="why, for the history")
-    action.add_argument("--force", action="store_true", help="although it was rolled back before")
+    add_options(action, "--verdict", "--reason", "--force")
     action = add_action(actions, "retire", run_retire, "let a version have no alias any more")
     action.add_argument("model", help="name and version, such as churn@1.0.0")
-    action.add_argument("--reason", required=True, help="why, for the history")
+    add_options(action, "--reason")
     action = add_action(actions, "keep", run_keep, "keep a file beside a version, once")
     action.add_argument("model", help="such as churn@1.2.0 or churn@champion")
     action.add_argument("file", help="such as a report")

@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_action, add_actions, add_command, printed
-from modelkit.lifecycle.retrain.desk import retrainings_of
+from modelkit.cli.arguments import (
+    Printed,
+    add_action,
+    add_actions,
+    add_command,
+    add_options,
+    printed,
+)
+from modelkit.lifecycle.retrain.records import retrainings_of
 from modelkit.report import html
 
 
@@ -23,7 +30,7 @@ def add_retrain(verbs: Any) -> None:
     ):
         action = add_action(actions, name, run, about)
         action.add_argument("name")
-        action.add_argument("--html", help="write it to this file too, as a page of its own")
+        add_options(action, "--html")
 
 
 def run_status(args: argparse.Namespace) -> Printed:

@@ -18,17 +18,18 @@ from modelkit.cli.arguments import (
     add_actions,
     add_command,
     add_extra,
+    add_options,
     printed,
     read_text,
 )
 from modelkit.cli.registry import name_and_version, read_verdict
 from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.lifecycle.registry.log import Underway
-from modelkit.lifecycle.rollout.afar import progress_afar
 from modelkit.lifecycle.rollout.course import check_loss
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
 from modelkit.lifecycle.rollout.planning import RISKS, plan_of
 from modelkit.lifecycle.rollout.posting import post_outcomes
+from modelkit.lifecycle.rollout.progress import progress_afar
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -45,7 +46,7 @@ def add_rollout(verbs: Any) -> None:
     _add_start(actions)
     action = add_action(actions, "status", run_status, "where it stands, or how the last one ended")
     action.add_argument("name")
-    action.add_argument("--html", help="write it to this file too, as a page of its own")
+    add_options(action, "--html")
     action = add_action(actions, "outcome", run_outcome, "post the losses of answers")
     action.add_argument("name")
     action.add_argument("--key", help="of the call that was answered")
@@ -58,7 +59,7 @@ def add_rollout(verbs: Any) -> None:
     ):
         action = add_action(actions, name, run_decide, about)
         action.add_argument("name")
-        action.add_argument("--reason", required=True, help="why, for the history")
+        add_options(action, "--reason")
         action.set_defaults(decision=name)
 
 
@@ -80,9 +81,7 @@ def _add_start(actions: Any) -> None:
         "--key-calls", type=int, metavar="NUMBER",
         help="of a key, the calls with which it counts for a promotion; else 20",
     )  # fmt: skip
-    action.add_argument("--force", action="store_true", help="although it was rolled back before")
-    action.add_argument("--reason", required=True, help="why, for the history")
-    action.add_argument("--verdict", help="of `modelkit gate --out`: it has to be about this trial")
+    add_options(action, "--verdict", "--reason", "--force")
 
 
 def run_start(args: argparse.Namespace) -> Printed:

@@ -24,7 +24,7 @@ from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
 from modelkit.lifecycle.layered import Opened
-from modelkit.lifecycle.rollout.opening import POLLED_EVERY
+from modelkit.lifecycle.rollout.follow import POLLED_EVERY
 from modelkit.report.html import printable
 from modelkit.web.query import Limits
 

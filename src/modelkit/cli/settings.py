@@ -11,7 +11,7 @@ from typing import final
 
 from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.log import CHAMPION
-from modelkit.lifecycle.rollout.opening import POLLED_EVERY
+from modelkit.lifecycle.rollout.follow import POLLED_EVERY
 from modelkit.package.trust import check_allow
 
 PORT = 8000

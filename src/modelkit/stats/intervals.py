@@ -267,13 +267,13 @@ def effective_rows(
     share = float(weight @ hit) / total
     masses = Clusters(clusters, np.bincount(clusters, weight))
     units = masses.alike
-    error = standard_error(weight * (hit - share) / total, masses)
+    error = standard_error(weight * (hit - share), masses)  # of the sum, 0 where clusters agree
     if not error:
         return min(alike, units)
     special = special_functions()
     end = (1 + level) / 2
     rough = float(special.ndtri(end) / special.stdtrit(units - 1, end))
-    return min(alike, share * (1 - share) / error**2 * rough**2)
+    return min(alike, share * (1 - share) / (error / total) ** 2 * rough**2)
 
 
 class ShareInterval(NamedTuple):

@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from threading import Thread
-from time import monotonic
 from typing import TYPE_CHECKING, final
 
 from modelkit import events
@@ -18,35 +17,23 @@ from modelkit.lifecycle.layered import Opened, check_answers, layered
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 from modelkit.package.load import load
-from modelkit.web.asgi import (
-    AsgiReceive,
-    AsgiScope,
-    AsgiSend,
-    Carrier,
-    Threads,
-    discard,
-    headers_of,
-    send_body,
-)
+from modelkit.serving.metering import requests
+from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Threads
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.json import check_installed
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
-from modelkit.web.reply import HeaderList, Refused, Reply
+from modelkit.web.replies import Refused, Reply, written
 from modelkit.web.room import PART, Room
-from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_path_name
-from modelkit.web.statuses import CLOSE, written
-from modelkit.web.visit import Visit
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
 Servable = Model | str | os.PathLike[str]
-_WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
 _LIMITS = Limits()
 
 
@@ -107,80 +94,46 @@ class App:
             await self._other(scope, receive, send)
             return
         edge = self._edge
-        path = below(scope.get("root_path", ""), scope["path"])
-        visit = edge.arrive(scope["method"], path, headers_of(scope))
-        visit.root = scope.get("root_path", "")
-        self._look_after(visit)
+        request = AsgiRequest(scope, receive, send, edge.limits, self._threads, self._room)
+        requests.begun()
+        self._look_after(request)
         status = 499
         try:
-            reply = await self._reply(visit, receive)
-            unread = visit.receive is None
-            self._settle(visit, scope)
+            reply = await self._reply(request)
             status = reply.status
-            headers = self._headers(visit, reply, scope)
-            body = b"" if visit.method == "HEAD" else reply.body
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            if status == 413 and unread and b"expect" not in visit.headers:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
-                await discard(receive, edge.limits)
-                body = b""
-            await send_body(body, visit, send, self._room)
-        except (OSError, RuntimeError) as error:
-            if not _left(error):
+            await request.send(reply, edge.headers(request, reply))
+        except (OSError, RuntimeError, asyncio.CancelledError) as error:
+            if not request.was_left(error):
                 raise
-            status = 499
-        except asyncio.CancelledError:
-            if visit.cut is None:
-                raise
-            visit.task.uncancel()  # it did not take its answer: the server closes the connection
             status = 499
         finally:
-            visit.listen_no_more()
-            visit.task = None  # nobody cuts what comes after the answer
-            self._room.leave(visit)
-            edge.ended(visit, status)
+            request.end()
+            edge.ended(request, status)
 
-    async def _reply(self, visit: Visit, receive: AsgiReceive) -> Reply:
+    async def _reply(self, request: AsgiRequest) -> Reply:
         """The answer to a request, of one that was cut too."""
         try:
-            carrier = Carrier(visit, receive, self._room, self._threads)
-            reply = await self._edge.answer(visit, carrier)
+            reply = await self._edge.answer(request)
             if len(reply.body) > PART:
-                self._room.moved(visit, len(reply.body))
+                self._room.moved(request, len(reply.body))
         except asyncio.CancelledError:
-            if visit.cut is None:
+            if request.cut_for is None:
                 raise
-            return written(visit.cut)
+            return written(request.cut_for)
         except Refused as refused:
             return written(refused)
         return reply
 
-    def _headers(self, visit: Visit, reply: Reply, scope: AsgiScope) -> HeaderList:
-        headers = self._edge.headers(visit, reply)
-        if scope.get("http_version", "1.1") in _WITH_CONNECTIONS:
-            return headers
-        return [header for header in headers if header != CLOSE]
-
-    def _settle(self, visit: Visit, scope: AsgiScope) -> None:
-        """Give the client as long again to take its answer, and tell whoever is around whose it was."""
-        if visit.cut is not None:
-            visit.task.uncancel()
-            visit.cut = None
-        visit.listen_no_more()
-        visit.deadline = monotonic() + self._edge.limits.seconds
-        if visit.principal is not None:
-            scope.setdefault("state", {})["principal"] = visit.principal
-
-    def _look_after(self, visit: Visit) -> None:
+    def _look_after(self, request: AsgiRequest) -> None:
         loop = asyncio.get_running_loop()
         lookout = self._lookouts.get(loop)
         if lookout is None:
             for other in [*self._lookouts]:
                 if other.is_closed():
                     self._lookouts.pop(other, None)
-            lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.visits))
-        visit.loop = loop
-        visit.task = asyncio.current_task(loop)
+            lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.requests))
+        request.loop = loop
+        request.task = asyncio.current_task(loop)
         if not lookout.looking:
             lookout.begin()
 
@@ -217,7 +170,7 @@ class App:
     @property
     def in_flight(self) -> int:
         """The number of requests that are being answered now, without those for health."""
-        return len(self._edge.visits)
+        return len(self._edge.requests)
 
     def replace(self, name: str, newer: Servable) -> None:
         """Let another model answer under a name from now on, once it is loaded and has proven itself.
@@ -311,11 +264,6 @@ class App:
         self._threads = Threads()
         self._room = Room(self._edge.limits.memory)
         self._edge.after_fork()
-
-
-def _left(error: OSError | RuntimeError) -> bool:
-    """Whether an error is how a server says to those who answer a client that it left."""
-    return isinstance(error, OSError) or "handler is closed" in str(error)  # the latter is uvloop's
 
 
 def _check_models(models: Mapping[str, Servable]) -> None:

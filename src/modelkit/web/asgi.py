@@ -13,18 +13,19 @@ from typing import Any, TypeVar, final
 from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
 from modelkit.web.query import Limits
-from modelkit.web.reply import Headers
+from modelkit.web.replies import HeaderList, Headers, Reply
+from modelkit.web.request import BodyParts, Request, Turns, too_large
 from modelkit.web.room import PART, Room
-from modelkit.web.visit import Visit
+from modelkit.web.routes import below
 
 AsgiMessage = MutableMapping[str, Any]
 AsgiScope = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
+_WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
 _BESIDE = 4
 _APART = 2  # works that take seconds, and run at once
 _WAITING = 16  # and that wait for these
@@ -149,34 +150,48 @@ class Threads:
 
 
 @final
-class Carrier:
-    """Carries one request of ASGI; a Transport."""
+class AsgiRequest(Request):
+    """A request of ASGI. Whoever makes one ends it, whatever happens."""
 
-    __slots__ = ("_receive", "_room", "_threads", "_visit")
+    __slots__ = ("_limits", "_receive", "_room", "_scope", "_send", "_threads")
 
     cuts = True
 
-    def __init__(self, visit: Visit, receive: AsgiReceive, room: Room, threads: Threads) -> None:
-        self._visit = visit
+    def __init__(
+        self,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
+        limits: Limits,
+        threads: Threads,
+        room: Room,
+    ) -> None:
+        root = scope.get("root_path", "")
+        path = below(root, scope["path"]) if root else scope["path"]
+        super().__init__(scope["method"], root, path, headers_of(scope), limits.seconds)
+        self.closes = scope.get("http_version", "1.1") in _WITH_CONNECTIONS
+        self._scope = scope
         self._receive = receive
-        self._room = room
+        self._send = send
+        self._limits = limits
         self._threads = threads
+        self._room = room
 
     async def body(self, most: int) -> bytes:
         """The body, in one message as most come, or in several. Raises Refused."""
-        self._visit.reading = True
+        self.reading = True
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
             if len(body) > most:
                 raise too_large(most)
             if len(body) > PART:
-                self._room.moved(self._visit, len(body))
+                self._room.moved(self, len(body))
         else:
             body = await self._rest(message, most)
-        if self._visit.size:
-            self._room.busy(self._visit)
-        self._visit.receive = self._receive  # from which nothing comes now but that the client left
+        if self.size:
+            self._room.busy(self)
+        self.receive = self._receive  # from which nothing comes now but that the client left
         return body
 
     async def _rest(self, message: AsgiMessage, most: int) -> bytes:
@@ -186,7 +201,7 @@ class Carrier:
                 raise gone()
             part = message.get("body", b"")
             gathered.add(part)
-            self._room.moved(self._visit, len(part))
+            self._room.moved(self, len(part))
             if not message.get("more_body", False):
                 return gathered.whole()
             message = await self._receive()
@@ -198,53 +213,101 @@ class Carrier:
         return model._acall(X, outputs, call)
 
     async def beside(self, work: Callable[[], T]) -> T:
-        """What takes milliseconds, in one of a few threads of the App."""
+        """In one of a few threads of the App."""
         return await asyncio.get_running_loop().run_in_executor(self._threads.beside, work)
 
     async def one_by_one(self, work: Callable[[], T]) -> T:
-        """What keeps the interpreter for milliseconds, in the one thread for it."""
+        """In the one thread for it."""
         return await asyncio.get_running_loop().run_in_executor(self._threads.reading, work)
 
     async def apart(self, work: Callable[[], T]) -> T:
-        """What may take seconds, in a thread that other such work may keep waiting."""
+        """In a thread that other such work may keep waiting."""
         return await asyncio.wrap_future(self._threads.apart.submit(work))
 
-    async def turn(self) -> None:
-        """Let other tasks of the loop have a turn."""
-        await asyncio.sleep(0)
+    async def in_turns(self, steps: Turns[T]) -> T:
+        """Other tasks of the loop have a turn after each step."""
+        try:
+            while True:
+                next(steps)
+                await asyncio.sleep(0)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
         return await principal
 
+    async def send(self, reply: Reply, headers: HeaderList) -> None:
+        """Send the answer, for which the client has as long again. Whoever is around sees whose it was."""
+        unread = self.receive is None
+        if self.cut_for is not None:
+            self.task.uncancel()
+            self.cut_for = None
+        self._listen_no_more()
+        self.deadline = monotonic() + self._limits.seconds
+        if self.principal is not None:
+            self._scope.setdefault("state", {})["principal"] = self.principal
+        body = b"" if self.method == "HEAD" else reply.body
+        head = {"type": "http.response.start", "status": reply.status, "headers": headers}
+        await self._send(head)
+        if reply.status == 413 and unread and b"expect" not in self.headers:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._discard()
+            body = b""
+        if len(body) > PART:
+            await self._send_parts(memoryview(body))
+            body = b""
+        await self._send({"type": "http.response.body", "body": body})
 
-async def send_body(body: bytes, visit: Visit, send: AsgiSend, room: Room) -> None:
-    """Send a whole body; a long one in parts, so that the server keeps no more than a few of them.
+    async def _send_parts(self, body: memoryview) -> None:
+        """Send a long body in parts, so that the server keeps no more than a few of them.
 
-    The last one is empty: a server waits before it until the client has taken the others.
-    """
-    if len(body) > PART:
-        whole = memoryview(body)
+        An empty one follows: a server waits before it until the client has taken the others.
+        """
         for start in range(0, len(body), PART):
-            room.moved(visit)
-            part = bytes(whole[start : start + PART])
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        body = b""
-    await send({"type": "http.response.body", "body": body})
+            self._room.moved(self)
+            part = bytes(body[start : start + PART])
+            await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
+    async def _discard(self) -> None:
+        """Take what a client still sends for a while, since it reads no answer before it is done.
 
-async def discard(receive: AsgiReceive, limits: Limits) -> None:
-    """Take what a client still sends for a while, since it reads no answer before it is done.
+        The socket would be closed on it, and what it gets were an error of the connection. The time
+        of the request is never used up by that: its answer would be cut off.
+        """
+        most = _LINGER_BODIES * self._limits.body
+        seconds = min(_LINGER, self._limits.seconds / 2)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while most > 0:
+                    message = await self._receive()
+                    most -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
-    The socket would be closed on it, and what it gets were an error of the connection. The time of
-    the request is never used up by that: its answer would be cut off.
-    """
-    most = _LINGER_BODIES * limits.body
-    seconds = min(_LINGER, limits.seconds / 2)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while most > 0:
-                message = await receive()
-                most -= len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
+    def was_left(self, error: BaseException) -> bool:
+        """Whether an error is how its end looks from within: the client left, or takes nothing."""
+        if isinstance(error, asyncio.CancelledError):
+            if self.cut_for is None:
+                return False
+            self.task.uncancel()  # it did not take its answer: the server closes the connection
+            return True
+        return isinstance(error, OSError) or "handler is closed" in str(
+            error
+        )  # the latter is uvloop's
+
+    def end(self) -> None:
+        """Let go of its memory and its client; nobody cuts what comes after the answer."""
+        if self.receive is not None:
+            self._listen_no_more()
+        self.task = None
+        if self.size:
+            self._room.leave(self)
+
+    def _listen_no_more(self) -> None:
+        """End what waits for the client to leave: its answer is on the way."""
+        self.receive = None
+        if self.listener is not None:
+            self.listener.cancel()
+            self.listener = None

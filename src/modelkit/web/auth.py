@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import final
 
 from modelkit.errors import UsageError
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.replies import Headers, Refused
 
 Auth = Callable[[Mapping[str, str]], str | Awaitable[str | None] | None]
 
@@ -59,7 +59,9 @@ def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
         raise UsageError("bearer_tokens() accepts nobody: pass the sha256 of at least one token")
 
     def principal(headers: Mapping[str, str]) -> str | None:
-        token = _token(headers)
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        is_token = scheme.lower() == "bearer"  # another scheme is for a proxy in between
+        token = sent.strip() if is_token else headers.get("x-api-key")
         if token is None:
             return None
         digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
@@ -111,9 +113,3 @@ def _named(name: object) -> str:
     if isinstance(name, str) and name and name.isprintable():
         return name
     raise UsageError(f"the name of a caller is a printable text; got {name!r}")
-
-
-def _token(headers: Mapping[str, str]) -> str | None:
-    """The token that a client sends; another scheme than Bearer is for a proxy in between."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")

@@ -1,19 +1,19 @@
 """What an App decides, whatever carries its requests.
 
-`Edge.answer` is the whole way of a request, written once. It waits only for its Transport, which reads
-the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `run_now`
-runs the same steps without an event loop.
+`Edge.answer` is the whole way of a request, written once. It waits only for the Request, which reads
+the body and calls the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs
+the same steps without an event loop.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
-from typing import final
+from typing import NamedTuple, final
 
 from numpy import ndarray
 
@@ -23,22 +23,22 @@ from modelkit.errors import ClosedError, Overloaded
 from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.activation import Activation
 from modelkit.model.identity import identity_of
-from modelkit.model.model import PLAIN, Call, Model
+from modelkit.model.model import PLAIN, Call, Model, Outputs
 from modelkit.serving.metering import requests
-from modelkit.web import outcomes, plain, v2
-from modelkit.web.answers import has_long
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS
+from modelkit.web import instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.body import check_head, inflated
-from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import check_has_type
+from modelkit.web.options import check_letters, with_key
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import HeaderList, Headers, Refused, Reply
-from modelkit.web.routes import ASKING, HEALTH, Route, route_of
-from modelkit.web.serving import Served, Serving
-from modelkit.web.statuses import (
+from modelkit.web.replies import (
     CLOSE,
+    HeaderList,
+    Headers,
+    Refused,
+    Reply,
     failure,
     not_allowed,
     overload,
@@ -47,8 +47,28 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
-from modelkit.web.steps import with_turns
-from modelkit.web.visit import Transport, Visit, seconds_allowed
+from modelkit.web.request import Request, Turns, at_once, check_head, inflated
+from modelkit.web.routes import ASKING, HEALTH, Route, known_routes, route_of
+from modelkit.web.serving import Served, Serving
+
+
+class Format(NamedTuple):
+    """What reads a request and writes its answer, with turns for others where they are long."""
+
+    read: Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+    write: Callable[[Query, Outputs, str, str], Turns[Reply]]
+
+
+_PLAIN = Format(plain.read, plain.write)
+_FORMATS = {
+    "infer": Format(v2.read, v2.write),
+    "predict": _PLAIN,
+    "explain": _PLAIN,
+    "instances": Format(instances.read, instances.write),
+}
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
 
 
 @final
@@ -58,7 +78,7 @@ class Edge:
     Attributes:
         served: the names and what answers under them.
         limits: what a request may take.
-        visits: the requests that are answered now.
+        requests: the requests that are answered now.
         draining: whether no more requests should come.
         closed: whether none are answered.
     """
@@ -72,14 +92,14 @@ class Edge:
     ) -> None:
         self.served = served
         self.limits = limits
-        self.visits: set[Visit] = set()
-        self._placed: set[Visit] = set()
+        self.requests: set[Request] = set()
+        self._placed: set[Request] = set()
         self.draining = False
         self.closed = False
         self._idle = threading.Event()
         self._auth = auth
         self._infos = Infos(served, metrics)
-        self._routes = dict(map(_known, served))
+        self._routes = known_routes(served, with_metrics=metrics is not None)
 
     @property
     def ready(self) -> bool:
@@ -88,115 +108,87 @@ class Edge:
             return False
         return not any(served.active.now.value.model.closed for served in self.served.values())
 
-    def arrive(self, method: str, path: str, headers: Headers) -> Visit:
-        """A request whose head is here. Whoever calls this calls `ended`, whatever happens."""
-        requests.begun()
-        return Visit(method, path, headers, self.limits.seconds)
-
-    async def answer(self, visit: Visit, transport: Transport) -> Reply:
-        """The answer to a request, an error among them."""
+    async def answer(self, request: Request) -> Reply:
+        """The answer to a request, an error among them. Whoever calls this calls `ended`, whatever happens."""
         try:
-            route = self._routes.get(visit.path) or self._route(visit)
-            visit.route = route
-            if visit.method not in route.methods:
-                raise not_allowed(visit.method, route.methods)
+            route = self._routes.get(request.path) or self._route(request.path)
+            request.route = route
+            if request.method not in route.methods:
+                raise not_allowed(request.method, route.methods)
             if route.verb in HEALTH:
                 return self._infos.health(route, ready=self.ready)
-            self._admit(visit)
+            if self.closed:
+                raise unavailable("the App is closed")
+            self.requests.add(request)
             if self._auth is not None:
-                await self._authenticate(visit, transport, self._auth)
+                await self._authenticate(request, self._auth)
             if route.methods is ASKING:
-                return await self._ask(self._find(route), visit, transport)
-            return await self._tell(route, visit, transport)
+                return await self._ask(self._find(route), request)
+            return await self._look(route, request)
         except Exception as error:  # the client gets it, and what is ours the log
-            return written(self._refused(error, visit))
+            return written(self._refused(error, request))
 
-    def headers(self, visit: Visit, reply: Reply) -> HeaderList:
+    def headers(self, request: Request, reply: Reply) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
-        length = b"%d" % len(reply.body)
-        headers = [*reply.headers, (b"content-length", length)]
-        if visit.version:
-            headers.append(version_header(visit.version))
+        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+        if request.version:
+            headers.append(version_header(request.version))
         if (self.draining or self.closed) and CLOSE not in headers:
             headers.append(CLOSE)
-        return headers
+        return headers if request.closes else [each for each in headers if each != CLOSE]
 
-    def ended(self, visit: Visit, status: int) -> None:
+    def ended(self, request: Request, status: int) -> None:
         """Count a request that was answered, or whose client left."""
-        self.visits.discard(visit)
-        self._placed.discard(visit)
-        if self.closed and not self.visits:
+        self.requests.discard(request)
+        self._placed.discard(request)
+        if self.closed and not self.requests:
             self._idle.set()
-        seconds = monotonic() - visit.arrived
-        route = visit.route
+        seconds = monotonic() - request.arrived
+        route = request.route
         requests.ended(route.template, status, seconds)
         if events.wanted(events.Handled):
             events.emit(
                 events.Handled(
                     route=route.template,
-                    method=visit.method,
+                    method=request.method,
                     status=status,
                     seconds=seconds,
-                    principal=visit.principal,
-                    request_id=visit.request_id(),
+                    principal=request.principal,
+                    request_id=request.request_id(),
                     model=route.name if route.name in self.served else "",
-                    version=visit.version,
+                    version=request.version,
                 )
             )
 
     def close(self) -> None:
         """Refuse requests from now on, and wait for those under way, as long as one may take."""
         self.closed = True
-        if self.visits:
+        if self.requests:
             self._idle.wait(self.limits.seconds)
 
     def after_fork(self) -> None:
         """Begin without requests in the child of a fork."""
-        self.visits.clear()
+        self.requests.clear()
         self._placed.clear()
         self._idle = threading.Event()
         for served in self.served.values():
             served.after_fork()
 
-    def _route(self, visit: Visit) -> Route:
-        route = route_of(visit.path)
+    def _route(self, path: str) -> Route:
+        """What a path is for that names a version, or nothing there is. Raises Refused."""
+        route = route_of(path)
         if route is None or not self._infos.has(route):
-            bare = visit.path.rstrip("/")
-            slashed = bare != visit.path and route_of(bare) is not None
+            bare = path.rstrip("/")
+            slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
-            raise Refused(404, f"there is no path {visit.path!r}; {hint}")
+            raise Refused(404, f"there is no path {path!r}; {hint}")
         return route
 
-    async def _tell(self, route: Route, visit: Visit, transport: Transport) -> Reply:
-        """What is asked by GET."""
-        if route.name:
-            return self._infos.of_model(route, self._find(route), ready=self.ready)
-        accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        told = partial(self._infos.of_all, route, accept, visit.root, ready=self.ready)
-        return await transport.beside(told)
-
-    def _admit(self, visit: Visit) -> None:
-        """Count a request in. Raises Refused where the App is closed."""
-        if self.closed:
-            raise unavailable("the App is closed")
-        self.visits.add(visit)
-
-    def _place(self, visit: Visit) -> None:
-        """Count a request whose body is there. Raises Refused where there are too many of them."""
-        most = self.limits.requests
-        self._placed.add(visit)
-        if len(self._placed) > most:
-            name = visit.route.name
-            served = self.served.get(name)
-            plan = None if served is None else served.active.now.value.plan
-            message = f"{most:,} requests are being answered, and no more may be"
-            raise overload(message, retry_after(most, plan))
-
-    async def _authenticate(self, visit: Visit, transport: Transport, auth: Auth) -> None:
+    async def _authenticate(self, request: Request, auth: Auth) -> None:
         try:
-            principal = auth(TextHeaders(visit.headers))
+            principal = auth(TextHeaders(request.headers))
             if type(principal) is not str and isawaitable(principal):
-                principal = await transport.settle(principal)
+                principal = await request.settle(principal)
         except PermissionError as error:
             if error.errno is not None:  # of a file that it reads
                 raise
@@ -205,8 +197,8 @@ class Edge:
             kind = type(principal).__name__
             raise TypeError(f"auth gives the name of a principal, or None; it gave {kind}")
         if not principal:
-            raise unauthorized(visit.headers)
-        visit.principal = principal
+            raise unauthorized(request.headers)
+        request.principal = principal
 
     def _find(self, route: Route) -> Served:
         served = self.served.get(route.name)
@@ -216,27 +208,30 @@ class Edge:
             _check_version(route, served.active.now.value.version)
         return served
 
-    async def _ask(self, served: Served, visit: Visit, transport: Transport) -> Reply:
+    async def _look(self, route: Route, request: Request) -> Reply:
+        """What GET gives."""
+        if route.name:
+            return self._infos.of_model(route, self._find(route), ready=self.ready)
+        accept = request.headers.get(b"accept", b"").decode("latin-1")
+        look = partial(self._infos.of_all, route, accept, request.root, ready=self.ready)
+        return await request.beside(look)
+
+    async def _ask(self, served: Served, request: Request) -> Reply:
         """Read the body, and have it answered by what answers now.
 
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        most = self._most_bytes(visit)
-        check_has_type(visit.headers, visit.route.verb)
-        check_head(visit.headers, most)
-        seconds = seconds_allowed(visit.headers)
-        if seconds is not None:
-            visit.hurry(seconds)
-        body = await transport.body(most)
-        self._place(visit)
-        if b"content-encoding" in visit.headers:
-            body = await transport.beside(partial(inflated, body, visit.headers, most))
+        body = await self._body(request)
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
             try:
-                return await self._ask_one(served.name, activation.value, body, visit, transport)
+                if request.route.verb == "outcome":
+                    return await self._count_outcome(served.name, activation.value, body, request)
+                if request.route.verb == "explain":
+                    return await self._explain(activation.value, body, request)
+                return await self._predict(served.name, activation.value, body, request)
             except Overloaded as error:
                 wait = retry_after(error.queued, activation.value.plan)
                 raise overload(str(error), wait) from None
@@ -247,57 +242,69 @@ class Edge:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
 
-    def _most_bytes(self, visit: Visit) -> int:
-        """The bytes that the body of a request may have."""
+    async def _body(self, request: Request) -> bytes:
+        """The body of a request, which takes a place from now on. Raises Refused."""
         limits = self.limits
-        if visit.route.verb == "infer" and v2.LENGTH_HEADER in visit.headers:
-            return limits.body
-        return min(limits.json, limits.body)
+        headers = request.headers
+        in_bytes = request.route.verb == "infer" and v2.LENGTH_HEADER in headers
+        most = limits.body if in_bytes else min(limits.json, limits.body)
+        check_head(headers, request.route.verb, most)
+        request.read_deadline()
+        body = await request.body(most)
+        self._placed.add(request)
+        if len(self._placed) > limits.requests:
+            raise self._too_many(request.route.name)
+        if b"content-encoding" in headers:
+            body = await request.beside(partial(inflated, body, headers, most))
+        return body
 
-    async def _ask_one(
-        self, name: str, serving: Serving, body: bytes, visit: Visit, transport: Transport
+    def _too_many(self, name: str) -> Refused:
+        """The answer to a request for which there is no place."""
+        most = self.limits.requests
+        served = self.served.get(name)
+        plan = None if served is None else served.active.now.value.plan
+        message = f"{most:,} requests are being answered, and no more may be"
+        return overload(message, retry_after(most, plan))
+
+    async def _count_outcome(
+        self, name: str, serving: Serving, body: bytes, request: Request
     ) -> Reply:
-        if visit.route.verb == "outcome":
-            take = partial(outcomes.take, name, serving.rollout, body, self.limits)
-            return take() if len(body) <= LONG_BODY else await transport.one_by_one(take)
-        model = _asked(serving, visit)
-        signature = serving.model.signature  # a Rollout may have another one by the time it answers
-        query = await read_query(body, visit, signature, self.limits, transport)
-        if query.timeout is not None:
-            visit.hurry(query.timeout)
-        visit.check_time()
-        if visit.route.verb == "explain":
-            if query.outputs is not signature.output_names:
-                raise Refused(
-                    400, "an explanation is of the answer as a whole: leave out 'outputs'"
-                )
-            reply, visit.version = await transport.apart(
-                partial(_explain, serving, query, visit.deadline)
-            )
-            return reply
-        call = _call_of(model, query, visit, transport)
-        answers = await transport.call(model, query.X, query.outputs, call)
-        if isinstance(answers, SignedAnswers):
-            visit.version = answers.served_by.version
-            if visit.route.version is not None:
-                _check_version(visit.route, visit.version)
-        visit.check_time()
-        format_ = BODY_FORMATS[visit.route.verb]
-        told = (query, answers, name, visit.version)
-        if has_long(answers):
-            return await with_turns(format_.write_in_steps(*told), transport)
-        return format_.write(*told)
+        take = partial(outcomes.take, name, serving.rollout, body, self.limits)
+        return take() if len(body) <= LONG_BODY else await request.one_by_one(take)
 
-    def _refused(self, error: Exception, visit: Visit) -> Refused:
+    async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
+        _model_for(serving, request)
+        signature = serving.model.signature  # a Rollout may have another one by the time it answers
+        query = await _read_query(body, request, signature, self.limits)
+        if query.outputs is not signature.output_names:
+            raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
+        work = partial(_explained, serving, query, request.deadline)
+        reply, request.version = await request.apart(work)
+        return reply
+
+    async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
+        model = _model_for(serving, request)
+        query = await _read_query(body, request, serving.model.signature, self.limits)
+        answers = await request.call(model, query.X, query.outputs, _call_of(model, query, request))
+        if isinstance(answers, SignedAnswers):
+            request.version = answers.served_by.version
+            if request.route.version is not None:
+                _check_version(request.route, request.version)
+        request.check_time()
+        write = _FORMATS[request.route.verb].write
+        return await request.in_turns(write(query, answers, name, request.version))
+
+    def _refused(self, error: Exception, request: Request) -> Refused:
         """What an error is answered with. One that is ours goes to the log."""
         refused = refused_by(error)
         if refused is not None:
             return refused
-        request = visit.request_id()
-        about = {"event": "failed", "route": visit.route.template, "request_id": request}
-        message = f"request {request} to {visit.route.template} failed"
+        name = request.request_id()
+        template = request.route.template
+        about = {"event": "failed", "route": template, "request_id": name}
+        message = f"request {name} to {template} failed"
         write_record(logging.ERROR, message, about, error=error)
-        return failure(error, request)
+        return failure(error, name)
 
 
 def _check_version(route: Route, version: str) -> None:
@@ -307,26 +314,39 @@ def _check_version(route: Route, version: str) -> None:
         raise Refused(404, f"{route.name!r} is of version {version!r}, not {told!r}")
 
 
-def _asked(serving: Serving, visit: Visit) -> Model:
+def _model_for(serving: Serving, request: Request) -> Model:
     """The Model that a request asks: where its path names a version, the champion of a Rollout.
 
     Raises Refused where that is of another version by now.
     """
     model = serving.model
-    if visit.route.version is None:
+    if request.route.version is None:
         if serving.rollout is None:
-            visit.version = serving.version
+            request.version = serving.version
         return model
     if serving.rollout is model:
         model = model._for_key(None)  # the champion, whatever it would choose
-    _check_version(visit.route, identity_of(model).version)
-    visit.version = visit.route.version
+    _check_version(request.route, identity_of(model).version)
+    request.version = request.route.version
     return model
 
 
-def _known(name: str) -> tuple[str, Route]:
-    path = f"/v2/models/{name}/infer"
-    return path, Route("/v2/models/{model}/infer", "infer", ASKING, name)
+async def _read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
+    """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
+    steps = _FORMATS[request.route.verb].read(body, request.headers, signature, limits)
+    if len(body) <= LONG_BODY:
+        query = at_once(steps)
+    elif len(body) <= _IN_THREAD:
+        query = await request.in_turns(steps)
+    else:
+        query = await request.one_by_one(partial(at_once, steps))
+    if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
+        await request.one_by_one(partial(check_letters, query.X, limits))
+    query = with_key(query, request.headers)
+    if query.timeout is not None:
+        request.hurry(query.timeout)
+    request.check_time()
+    return query
 
 
 @lru_cache(64)
@@ -335,19 +355,19 @@ def version_header(version: str) -> tuple[bytes, bytes]:
     return b"model-version", version.encode("latin-1", "replace")
 
 
-def _call_of(model: Model, query: Query, visit: Visit, transport: Transport) -> Call:
+def _call_of(model: Model, query: Query, request: Request) -> Call:
     """How a query wants to be served.
 
     A Batcher is quickest with plain calls, so that it does not get the App's own limit for a block of
     numbers, where the transport sees to that and every run ends by itself.
     """
-    plain_call = not visit.hurried and query.priority == 0 and query.key is None
-    if plain_call and transport.cuts and type(query.X) is ndarray and not model.endless:
+    plain_call = not request.hurried and query.priority == 0 and query.key is None
+    if plain_call and request.cuts and type(query.X) is ndarray and not model.endless:
         return PLAIN
-    return Call(visit.deadline, query.priority, query.key)
+    return Call(request.deadline, query.priority, query.key)
 
 
-def _explain(serving: Serving, query: Query, deadline: float) -> tuple[Reply, str]:
+def _explained(serving: Serving, query: Query, deadline: float) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
     explanation, version = serving.explainers.explain(query.X, query.key, deadline)
     return plain.write_explanation(query, explanation), version

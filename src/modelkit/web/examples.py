@@ -8,6 +8,7 @@ from typing import Any
 
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import MIXED, ZONE, Column, TensorSpec, numpy_dtype
+from modelkit.web.instances import has_rows
 from modelkit.web.tensors import datatype_of
 
 MOST_VALUES = 1000  # of an example that is still read
@@ -37,6 +38,20 @@ def v2_example(signature: Signature) -> Any:
     if _size_of(signature) > MOST_VALUES:
         return None
     return {"inputs": [_tensor(spec, signature) for spec in signature.inputs]}
+
+
+def instances_example(example: Any, signature: Signature) -> Any:
+    """A request with instances, from one in plain JSON; None where there is none, or it would differ."""
+    by_rows = [spec.name for spec in signature.outputs if has_rows(spec)]
+    if example is None or not by_rows:
+        return None
+    parameters: dict[str, Any] = {}
+    if len(by_rows) < len(signature.outputs):
+        parameters["parameters"] = {"outputs": by_rows}
+    if "rows" in example:
+        return {"instances": example["rows"], **parameters}
+    tensors = [*example["inputs"].values()]
+    return {"instances": tensors[0], **parameters} if len(tensors) == 1 else None
 
 
 def _tensor(spec: TensorSpec, signature: Signature) -> dict[str, Any]:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
+from modelkit.signature.spec import TensorSpec
 from modelkit.web import json, plain
-from modelkit.web.answers import Steps
-from modelkit.web.instance_schema import has_rows
-from modelkit.web.options import check_known, check_type
+from modelkit.web.options import check_known
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.request import Turns
 
 FIELDS = ("instances", "parameters")
-AT_ONCE = json.LONG // 4  # numbers that are written, read and written again: about a millisecond
-BEGIN, END = b'{"predictions":[', b"]}"
+AT_ONCE = json.LONG // 4  # numbers of objects that are encoded at a time: about a millisecond
 
 
-def read(body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits) -> Query:
+def read(
+    body: bytes | memoryview, _headers: Headers, signature: Signature, limits: Limits
+) -> Turns[Query]:
     """A request `{"instances": [...], "parameters": {...}}`, of the same options as plain JSON.
 
     An instance is a record of columns, or their values in order; a text; or the values of one row of
     the input, or an object of these where there are several. Raises Refused, as `plain.read`.
     """
-    check_type(headers)
     data = bytes(body)
     request = json.parse_object(data)
+    yield
     check_known(request, FIELDS, "a request")
     instances = request.get("instances")
     if type(instances) is not list:
@@ -36,11 +37,14 @@ def read(body: bytes | memoryview, headers: Headers, signature: Signature, limit
     if type(options) is not dict:
         raise Refused(400, f"parameters are {json.shown(options)}; they are an object")
     check_known(options, plain.OPTIONS, "the object of parameters")
-    records = [instance for instance in instances if type(instance) is dict]
-    json.check_integers(data)
-    json.check_keys(data, len(request) + len(options) + sum(map(len, records)))
-    asked = {**options, **_rows(instances, signature)}
-    query = plain.read(json.dump(asked), {}, signature, limits)
+    keys = sum(len(instance) for instance in instances if type(instance) is dict)
+    try:
+        json.check_keys(data, len(request) + len(options) + keys)
+        X, _ = plain.read_rows(_rows(instances, signature), data, signature, limits)
+        query = plain.query_of(X, options, signature)
+    except Refused:
+        json.check_integers(data)  # one beyond 64 bits was parsed as a float
+        raise
     _check_by_rows(query.outputs, signature)
     return query
 
@@ -54,6 +58,11 @@ def _check_by_rows(names: Collection[str], signature: Signature) -> None:
                 f"the output {spec.name!r} has no value for each instance: name the outputs that you "
                 'want in {"parameters": {"outputs": [...]}}, or ask .../predict',
             )
+
+
+def has_rows(spec: TensorSpec) -> bool:
+    """Whether an output has a value of its own for each instance."""
+    return isinstance(next(iter(spec.shape), None), str)
 
 
 def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
@@ -88,35 +97,43 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
-def write(query: Query, answers: Mapping[str, Array], model_name: str, version: str) -> Reply:
+def write(query: Query, answers: Mapping[str, Array], *_: str) -> Turns[Reply]:
     """One prediction for each instance: the output, or an object of outputs where there are several.
 
     Raises Refused, 406, for an infinity.
     """
-    return _predictions(plain.write(query, answers, model_name, version))
-
-
-def write_in_steps(
-    query: Query, answers: Mapping[str, Array], model_name: str, version: str
-) -> Steps:
-    """The answer as of `write`, in steps of some rows, so that others have a turn between."""
-    rows = max(len(answers[name]) for name in query.outputs)
-    numbers = sum(answers[name].size for name in query.outputs)
-    step = max(1, AT_ONCE * rows // max(1, numbers))
-    parts = []
-    for start in range(0, rows, step):
-        some = {name: answers[name][start : start + step] for name in query.outputs}
-        body = write(query, some, model_name, version).body
-        parts.append(body.removeprefix(BEGIN).removesuffix(END))
-        yield
-    return Reply(200, [JSON], BEGIN + b",".join(parts) + END)
-
-
-def _predictions(reply: Reply) -> Reply:
-    outputs = json.parse_object(reply.body)["outputs"]
-    rows = zip(*outputs.values(), strict=True)
+    outputs = {name: json.plain_array(answers[name]) for name in query.outputs}
+    rows = max(map(len, outputs.values()))
+    numbers = sum(values.size for values in outputs.values())
     if len(outputs) == 1:
-        predictions = [value for (value,) in rows]
+        (values,) = outputs.values()
+        predictions = yield from json.encode(values)
+    elif numbers <= AT_ONCE:
+        predictions = _objects(outputs)
     else:
-        predictions = [dict(zip(outputs, values, strict=True)) for values in rows]
-    return Reply(reply.status, reply.headers, json.dump({"predictions": predictions}))
+        step = max(1, AT_ONCE * rows // numbers)
+        predictions = yield from json.join(_parts(outputs, range(0, rows, step)))
+    body = json.dump_finite({"predictions": predictions}, outputs, answers)
+    return Reply(200, [JSON], body)
+
+
+def _parts(outputs: Mapping[str, Array], starts: range) -> Iterable[bytes]:
+    """The JSON of the list of objects, in parts of some rows."""
+    yield b"["
+    for start in starts:
+        some = {name: values[start : start + starts.step] for name, values in outputs.items()}
+        part = json.dump(_objects(some))[1:-1]
+        yield b"," + part if start else part
+    yield b"]"
+
+
+def _objects(outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """An object of outputs for each row."""
+    columns = map(_by_row, outputs.values())
+    return [dict(zip(outputs, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _by_row(values: Array) -> list[Any]:
+    """What each row of an output has, as `json.dump` takes it."""
+    is_short = values.dtype.kind == "f" and values.itemsize < 8  # and so has fewer digits
+    return [*json.dumpable(values)] if is_short else values.tolist()

@@ -14,7 +14,7 @@ from modelkit._internal.arrays import Array
 from modelkit.signature.rule import exact_bits
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
-from modelkit.web.forms import ReadValue, read_mixed, read_span, read_values, reader_of_times
+from modelkit.web.values import ReadValue, read_mixed, read_span, read_values, reader_of_times
 
 Named = tuple[TensorSpec, tuple[Column, ...]]  # a tensor, and those of its columns that are meant
 
@@ -117,7 +117,7 @@ def _lay_out_apart(
         is_text=len(names) == 1 and inputs[0].dtype == "string",
         inputs=tensors,
         pick=_picker(names),
-        numbers=tuple(name for name, told in named.items() if _are_numbers(*told)),
+        numbers=tuple(name for name, known in named.items() if _are_numbers(*known)),
         read=_readers(named),
         mixed=_mixed(named),
         by_columns=by_columns,

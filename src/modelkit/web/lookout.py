@@ -12,9 +12,8 @@ from collections.abc import Collection
 from time import monotonic
 from typing import final
 
-from modelkit.web.reply import Refused
-from modelkit.web.statuses import CLOSE
-from modelkit.web.visit import Visit
+from modelkit.web.replies import CLOSE, Refused
+from modelkit.web.request import Request
 
 PERIOD = 0.05  # seconds
 
@@ -25,15 +24,15 @@ class Lookout:
 
     Args:
         loop: the event loop, on which all of this runs.
-        visits: the requests of every loop.
+        requests: the requests of every loop.
     """
 
-    __slots__ = ("_loop", "_seen", "_visits", "looking")
+    __slots__ = ("_loop", "_requests", "_seen", "looking")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, visits: Collection[Visit]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, requests: Collection[Request]) -> None:
         self._loop = loop
-        self._visits = visits
-        self._seen: set[Visit] = set()
+        self._requests = requests
+        self._seen: set[Request] = set()
         self.looking = False
 
     def begin(self) -> None:
@@ -42,13 +41,13 @@ class Lookout:
         self._loop.call_later(PERIOD, self._look)
 
     def _look(self) -> None:
-        mine = {visit for visit in list(self._visits) if visit.loop is self._loop}
+        mine = {request for request in list(self._requests) if request.loop is self._loop}
         now = monotonic()
-        for visit in mine:
-            if now >= visit.deadline:
-                cut(visit, _late(visit))
-            elif visit in self._seen and visit.receive is not None and visit.listener is None:
-                visit.listener = self._loop.create_task(_listen(visit))
+        for request in mine:
+            if now >= request.deadline:
+                request.cut(_late(request))
+            elif request in self._seen and request.receive is not None and request.listener is None:
+                request.listener = self._loop.create_task(_listen(request))
         self._seen = mine
         if mine:
             self._loop.call_later(PERIOD, self._look)
@@ -61,21 +60,14 @@ def gone() -> Refused:
     return Refused(499, "the client closed the connection", headers=[CLOSE])
 
 
-async def _listen(visit: Visit) -> None:
+async def _listen(request: Request) -> None:
     """Wait for the client to leave, once its body is read whole."""
-    message = await visit.receive()
+    message = await request.receive()
     if message["type"] == "http.disconnect":
-        cut(visit, gone())
+        request.cut(gone())
 
 
-def _late(visit: Visit) -> Refused:
-    if visit.reading and visit.receive is None:
+def _late(request: Request) -> Refused:
+    if request.reading and request.receive is None:
         return Refused(408, "the body of the request did not come in time", headers=[CLOSE])
     return Refused(504, "the deadline passed before the answer came")
-
-
-def cut(visit: Visit, why: Refused) -> None:
-    """End a request, if it still waits for something."""
-    if visit.task is not None and visit.cut is None:
-        visit.cut = why
-        visit.task.cancel()

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of
 from modelkit.signature.schema import Schema
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
-from modelkit.web.examples import plain_example, v2_example
-from modelkit.web.instance_schema import PREDICTIONS, instances_example, instances_request
+from modelkit.web import plain
+from modelkit.web.examples import instances_example, plain_example, v2_example
 from modelkit.web.outcomes import COUNTED, EXAMPLE, REQUEST
 from modelkit.web.tensors import DATATYPES, datatype_of
 
@@ -40,9 +42,9 @@ HEADERS = {"401": "WWW-Authenticate", "405": "Allow", "429": "Retry-After", "503
 OF_OUTCOMES = "409"
 OF_ASKING = tuple(status for status in ERRORS if status != OF_OUTCOMES)
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
-FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
 TRUTH: Schema = {"type": "boolean"}
+LIST: Schema = {"type": "array", "items": {}}
 MAYBE_OBJECT = ["object", "null"]
 
 
@@ -111,9 +113,9 @@ def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
     paths[f"/models/{part}/instances"] = _asking(
         f"{place}_instances",
         f"Predictions of {name} in the form of Vertex AI and TF Serving",
-        instances_request(request, signature),
+        _instances_request(request, signature),
         instances_example(example, signature),
-        PREDICTIONS,
+        _fields(predictions=LIST),
     )
     known = dict(request["properties"])
     del known["outputs"]  # it is the answer as a whole that is explained
@@ -125,8 +127,8 @@ def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
         _explanation(),
     )
     if layer_of(model, Rollout) is not None:
-        told = f"How far off answers of {name} were, when that is known"
-        outcome = _asking(f"{place}_outcome", told, REQUEST, EXAMPLE, COUNTED)
+        summary = f"How far off answers of {name} were, when that is known"
+        outcome = _asking(f"{place}_outcome", summary, REQUEST, EXAMPLE, COUNTED)
         outcome["post"]["responses"] |= _refusals((OF_OUTCOMES,))
         paths[f"/models/{part}/outcome"] = outcome
     return paths
@@ -258,22 +260,18 @@ def _item(datatype: str, *, nullable: bool) -> Schema:
     dtype = DATATYPES.get(datatype)
     schema: Schema = {"type": "string"}
     if dtype is not None:
-        kinds = {"b": "boolean", "f": "number"}
-        schema = {"type": kinds.get(dtype.kind, "integer")}
+        if dtype.kind == "b":
+            return {"type": "boolean"}
         if dtype.kind in "iu":
-            schema |= _range_of(datatype)
-        if datatype in FLOAT_LIMITS:
-            schema |= {"minimum": -FLOAT_LIMITS[datatype], "maximum": FLOAT_LIMITS[datatype]}
-    if nullable and datatype != "BOOL" and "INT" not in datatype:
+            info = np.iinfo(dtype)
+            return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
+        schema = {"type": "number"}
+        if dtype.itemsize < 8:  # a number of JSON may be beyond the float
+            most = float(np.finfo(dtype).max)
+            schema |= {"minimum": -most, "maximum": most}
+    if nullable:
         schema["type"] = [schema["type"], "null"]
     return schema
-
-
-def _range_of(datatype: str) -> Schema:
-    bits = int(datatype.lstrip("UINT"))
-    if datatype.startswith("U"):
-        return {"minimum": 0, "maximum": 2**bits - 1}
-    return {"minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
 
 
 def _v2_answer(signature: Signature) -> Schema:
@@ -339,6 +337,38 @@ def _with_texts(rows: Schema) -> Schema:
     return rows | {"items": {"anyOf": [rows["items"], value]}}
 
 
+def _instances_request(request: Schema, signature: Signature) -> Schema:
+    """The schema of `{"instances": [...]}`, where `request` is that of plain JSON."""
+    known = request["properties"]
+    parameters = {
+        "type": "object",
+        "properties": {name: known[name] for name in plain.OPTIONS},
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"instances": _instances(known, signature), "parameters": parameters},
+        "required": ["instances"],
+        "additionalProperties": False,
+    }
+
+
+def _instances(known: Schema, signature: Signature) -> Schema:
+    """The schema of the list."""
+    if "rows" in known:
+        columns = known["columns"]["properties"]
+        names = [column.name for spec in signature.inputs for column in spec.columns]
+        values = [columns[name]["items"] for name in names]
+        size = len(names)
+        row = {"type": "array", "prefixItems": values, "minItems": size, "maxItems": size}
+        return {"anyOf": [known["rows"], {"type": "array", "items": row}]}
+    tensors = known["inputs"]["properties"]
+    if len(signature.inputs) == 1:
+        only: Schema = tensors[signature.inputs[0].name]
+        return only
+    return {"type": "array", "items": {"type": "object"}}
+
+
 def _plain_answer(signature: Signature) -> Schema:
     outputs: dict[str, Schema] = {}
     for spec in signature.outputs:
@@ -353,13 +383,12 @@ def _plain_answer(signature: Signature) -> Schema:
 
 
 def _explanation() -> Schema:
-    lists: Schema = {"type": "array", "items": {}}
     return _fields(
-        values=lists,
-        base_values=lists,
-        data=lists,
-        feature_names=lists,
-        output_names=lists,
+        values=LIST,
+        base_values=LIST,
+        data=LIST,
+        feature_names=LIST,
+        output_names=LIST,
         output_space=TEXT,
         method=TEXT,
         exact=TRUTH,

@@ -11,9 +11,8 @@ from numpy import ndarray
 from modelkit.signature.signature import Signature
 from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.replies import Headers, Refused
 
-USUAL_TYPES = (b"application/json", b"application/octet-stream")
 KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
 NO_PARAMETERS: dict[str, Any] = {}
@@ -28,35 +27,6 @@ UNSUPPORTED = (
     "shared_memory_region",
 )
 SPARE_NAMES = 1000  # of columns that a model does not read
-
-
-def check_has_type(headers: Headers, verb: str) -> None:
-    """Raise Refused, 415, for content of no type: a page of any site may have a browser send that.
-
-    Clients of Triton send none to V2. They are told from browsers, which say where a page is from.
-    """
-    from_page = b"origin" in headers or b"sec-fetch-site" in headers
-    if b"content-type" not in headers and (verb != "infer" or from_page):
-        raise Refused(
-            415,
-            "the request has no Content-Type; send JSON in UTF-8, as Content-Type: application/json",
-        )
-
-
-def check_type(headers: Headers) -> None:
-    """Raise Refused, 415, for content that is said to be another than JSON in UTF-8 or bytes."""
-    content = headers.get(b"content-type", USUAL_TYPES[0])
-    if content in USUAL_TYPES:
-        return
-    kind, *options = [part.strip().lower() for part in content.split(b";")]
-    is_json = kind in USUAL_TYPES or (kind.startswith(b"application/") and kind.endswith(b"+json"))
-    charsets = [part for part in options if part.startswith(b"charset=")]
-    if is_json and all(part.strip(b' "').endswith((b"utf-8", b"utf8")) for part in charsets):
-        return
-    raise Refused(
-        415,
-        f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: application/json",
-    )
 
 
 def check_rows(rows: int, limits: Limits) -> None:
@@ -103,7 +73,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
 
 
 def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise Refused, 400, for a field that nobody reads."""
+    """Raise Refused, 400, for an unknown field."""
     strange = [name for name in given if name not in known]
     if strange:
         raise Refused(400, f"{what} has no field {quoted(strange[0])}; there are {list(known)}")
@@ -147,23 +117,18 @@ def read_priority(options: Mapping[str, Any]) -> int:
     raise Refused(400, f"priority is {shown(value)}; it is 0, or -1 for work that may wait")
 
 
-def read_key(options: Mapping[str, Any]) -> str:
-    """What a rollout routes by. Raises Refused, 400."""
-    return _text(options, "key")
-
-
 def with_key(query: Query, headers: Headers) -> Query:
-    """A query with the key that the header tells, for a body that has no place for one.
+    """A query with the key of the header X-Key, for a body that has no place for one.
 
     Raises Refused, 400, where both have one, and these differ.
     """
-    told = headers.get(KEY_HEADER)
-    if told is None:
+    header = headers.get(KEY_HEADER)
+    if header is None:
         return query
     try:
-        key = told.decode()
+        key = header.decode()
     except UnicodeDecodeError:
-        raise Refused(400, f"the header X-Key is {told[:80]!r}; it is text in UTF-8") from None
+        raise Refused(400, f"the header X-Key is {header[:80]!r}; it is text in UTF-8") from None
     if query.key is None:
         return query._replace(key=key)
     if query.key != key:
@@ -173,12 +138,8 @@ def with_key(query: Query, headers: Headers) -> Query:
     return query
 
 
-def read_id(options: Mapping[str, Any]) -> str:
-    """What the caller calls the request. Raises Refused, 400."""
-    return _text(options, "id")
-
-
-def _text(options: Mapping[str, Any], name: str) -> str:
+def read_text(options: Mapping[str, Any], name: str) -> str:
+    """A text: the key that a rollout routes by, or what the caller calls the request. Raises Refused, 400."""
     value = options[name]
     if type(value) is str:
         return value

@@ -2,101 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from array import array
+from collections.abc import Mapping
+from itertools import chain
+from math import nan
 from typing import Any
+
+import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
-from modelkit.web.floats import columns_of_floats, records_of_floats
-from modelkit.web.forms import read_values
 from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array
 from modelkit.web.options import (
     check_known,
     check_output_names,
     check_rows,
-    check_type,
     check_width,
-    read_id,
-    read_key,
     read_priority,
+    read_text,
     read_timeout,
     refuse_values,
 )
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.request import Turns
 from modelkit.web.tensors import nested_array
+from modelkit.web.values import read_values
 
 ALL_FORMS = ("rows", "columns", "inputs")
 TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
 OPTIONS = ("outputs", "timeout", "priority", "key", "id")
 
 
-def read(body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits) -> Query:
+def read(
+    body: bytes | memoryview, _headers: Headers, signature: Signature, limits: Limits
+) -> Turns[Query]:
     """A request: `rows` (records), `columns` or `inputs` (arrays by name), and options.
 
     Raises:
         Refused: 400 for another request, and one for what there is not; 413 for more rows
-            than `limits` allow; 415 for another type of content; 422 for values that are no values
-            of their column.
+            than `limits` allow; 422 for values that are no values of their column.
     """
-    check_type(headers)
-    data = bytes(body)
-    return _understand(json.parse_object(data), data, signature, limits)
-
-
-def read_in_steps(
-    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
-) -> Generator[None, None, Query]:
-    """As `read`, with a turn for others between parsing and the rest."""
-    check_type(headers)
     data = bytes(body)
     request = json.parse_object(data)
     yield
-    return _understand(request, data, signature, limits)
+    X, keys = read_rows(request, data, signature, limits)
+    json.check_keys(data, len(request) + keys)
+    return query_of(X, request, signature)
 
 
-def _understand(
+def read_rows(
     request: dict[str, Any], data: bytes, signature: Signature, limits: Limits
-) -> Query:
+) -> tuple[Any, int]:
+    """The rows of a request, and how many keys they have. Raises Refused, as `read`."""
     layout = layout_of(signature)
     form = _form(request, layout)
     values = request[form]
     if form == "rows":
         keys = _check_records(values, layout, limits)
-        X = _read_records(values, data, layout)
-    else:
-        keys = _check_arrays(values, form, layout, limits)
-        X = _read_arrays(values, data, layout)
-    json.check_keys(data, len(request) + keys)
+        return _read_records(values, data, layout), keys
+    keys = _check_arrays(values, form, layout, limits)
+    return _read_arrays(values, data, layout), keys
+
+
+def query_of(X: Any, options: dict[str, Any], signature: Signature) -> Query:
+    """What a request with these rows and options asks. Raises Refused, 400."""
     return Query(
         X,
-        _outputs(request, signature) if "outputs" in request else signature.output_names,
-        read_timeout(request, 1) if "timeout" in request else None,
-        read_priority(request) if "priority" in request else 0,
-        read_key(request) if "key" in request else None,
-        read_id(request) if "id" in request else None,
+        _outputs(options, signature) if "outputs" in options else signature.output_names,
+        read_timeout(options, 1) if "timeout" in options else None,
+        read_priority(options) if "priority" in options else 0,
+        read_text(options, "key") if "key" in options else None,
+        read_text(options, "id") if "id" in options else None,
     )
 
 
 def _form(request: Mapping[str, Any], layout: Layout) -> str:
     """In which form the rows are. Raises Refused, 400."""
     forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
-    _check_outermost(request, layout)
-    check_known(request, (*forms, *OPTIONS), "a request to this model")
-    given = [form for form in forms if form in request]
-    if len(given) != 1:
-        raise Refused(400, f"a request has one of {list(forms)}, and this has {given or 'none'}")
-    return given[0]
+    given = [name for name in request if name not in OPTIONS]
+    if len(given) == 1 and given[0] in forms:
+        return given[0]
+    _check_outermost(given, layout)
+    check_known(given, (*forms, *OPTIONS), "a request to this model")
+    several = [form for form in forms if form in given]
+    raise Refused(400, f"a request has one of {[*forms]}, and this has {several or 'none'}")
 
 
-def _check_outermost(request: Mapping[str, Any], layout: Layout) -> None:
+def _check_outermost(given: list[str], layout: Layout) -> None:
     """Raise Refused, 400, for what is right in another place."""
-    if "instances" in request:
+    if "instances" in given:
         raise Refused(400, "instances are asked for at POST /models/{model}/instances")
-    for name in request:
-        if name in layout.names and name not in ALL_FORMS and name not in OPTIONS:
+    for name in given:
+        if name in layout.names and name not in ALL_FORMS:
             form = '{"rows": [{...}]}' if layout.has_columns else '{"inputs": {...}}'
             raise Refused(400, f"{json.quoted(name)} belongs to a row, and rows come as {form}")
 
@@ -136,7 +135,7 @@ def _check_records(rows: Any, layout: Layout, limits: Limits) -> int:
 
 def _read_records(rows: list[Any], data: bytes, layout: Layout) -> Any:
     if layout.exact and rows:
-        block = records_of_floats(rows, data, layout)
+        block = _records_of_floats(rows, data, layout)
         if block is not None:
             return block
     layout = for_columns(layout)
@@ -210,7 +209,7 @@ def _count_rows(values: Any, axis: int | None) -> int:
 
 def _read_arrays(arrays: dict[str, Any], data: bytes, layout: Layout) -> Any:
     if layout.exact and len(arrays) == len(layout.names):
-        block = columns_of_floats(arrays, data, layout)
+        block = _columns_of_floats(arrays, data, layout)
         if block is not None:
             return block
     json.check_integers(data)
@@ -253,40 +252,76 @@ def _find_uneven(values: list[Any], name: str, problems: list[str]) -> None:
         )
 
 
+# Columns of floats alone, as one array: the most common rows, read the quickest way. Each function
+# gives None where the rows need a closer look, which takes values one by one.
+
+
+def _records_of_floats(rows: list[dict[str, Any]], data: bytes, layout: Layout) -> Array | None:
+    """Records as one array, (rows, columns)."""
+    try:
+        items = list(chain.from_iterable(map(layout.pick, rows)))
+    except KeyError:
+        return None
+    if sum(map(len, rows)) != len(items):
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(-1, len(layout.names))
+
+
+def _columns_of_floats(arrays: dict[str, Any], data: bytes, layout: Layout) -> Array | None:
+    """All columns as one array, (rows, columns)."""
+    try:
+        columns = layout.pick(arrays)
+        lengths = {*map(len, columns)}
+        items = list(chain.from_iterable(columns))
+    except (KeyError, TypeError):
+        return None
+    if len(lengths) > 1 or not items:
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(len(columns), -1).T
+
+
+def _exactly(items: list[Any], data: bytes, layout: Layout) -> Array | None:
+    """Values that float64 holds exactly."""
+    if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+        return None
+    flat = _floats(items)
+    if flat is None and layout.nullable and None in items:
+        flat = _floats([nan if item is None else item for item in items])
+    if flat is None:
+        return None
+    if not np.vdot(flat, flat) < layout.exact**2:
+        large = np.flatnonzero(np.abs(flat) >= layout.exact)
+        if any(type(items[place]) is not float for place in large):
+            return None
+        json.check_integers(data)
+    return flat
+
+
+def _floats(items: list[Any]) -> Array | None:
+    """Numbers as an array; None where one is no number, or beyond the range of float64."""
+    try:
+        return np.frombuffer(array("d", items))
+    except (TypeError, OverflowError):
+        return None
+
+
 # Answers.
 
 
-def write(query: Query, answers: Mapping[str, Array], model_name: str, version: str) -> Reply:
-    """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
-    return _answer(query, answers, NOTHING, model_name, version)
-
-
-def write_in_steps(
+def write(
     query: Query, answers: Mapping[str, Array], model_name: str, version: str
-) -> Steps:
-    """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
-
-    Raises Refused, 406, for an infinity.
-    """
-    encoded = yield from encode_long(query.outputs, answers, flat=False)
-    return _answer(query, answers, encoded, model_name, version)
-
-
-def _answer(
-    query: Query, answers: Mapping[str, Array], encoded: Encoded, model_name: str, version: str
-) -> Reply:
-    """The answer, some outputs of which may be encoded before."""
-    outputs: dict[str, Any] = {}
-    for name in query.outputs:
-        if name in encoded:
-            outputs[name] = encoded[name]
-        else:
-            outputs[name] = json.dumpable(plain_array(answers[name]))
+) -> Turns[Reply]:
+    """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id
+    outputs: dict[str, Any] = {}
+    for name in query.outputs:
+        outputs[name] = yield from json.encode(json.plain_array(answers[name]))
     answer["outputs"] = outputs
-    return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
+    return Reply(200, [JSON], json.dump_finite(answer, query.outputs, answers))
 
 
 def write_explanation(query: Query, explanation: Any) -> Reply:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from typing import final
 
-from modelkit.web.lookout import cut
-from modelkit.web.reply import Refused
-from modelkit.web.statuses import CLOSE, SOON
-from modelkit.web.visit import Visit
+from modelkit.web.replies import CLOSE, SOON, Refused
+from modelkit.web.request import Request
 
 PART = 1 << 16  # bytes of an answer that are sent at once; what is no longer is not counted
 
@@ -29,21 +27,21 @@ class Room:
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
-        self._still: dict[Visit, None] = {}  # in the order in which their clients last moved
+        self._still: dict[Request, None] = {}  # in the order in which their clients last moved
         self._lock = threading.Lock()
 
-    def moved(self, visit: Visit, size: int = 0) -> None:
+    def moved(self, request: Request, size: int = 0) -> None:
         """Note that a client moved, and that its request has so many bytes more.
 
         Raises Refused where all bytes are those of requests that are with a model.
         """
         with self._lock:
-            self._still.pop(visit, None)
-            visit.size += size
+            self._still.pop(request, None)
+            request.size += size
             self._taken += size
-            while self._taken > max(self._most, visit.size):
+            while self._taken > max(self._most, request.size):
                 if not self._still:
-                    visit.size -= size  # it is refused, and ends no answer of another one
+                    request.size -= size  # it is refused, and ends no answer of another one
                     self._taken -= size
                     raise Refused(
                         429,
@@ -52,24 +50,24 @@ class Room:
                     )
                 stillest = next(iter(self._still))
                 self._leave(stillest)
-                stillest.loop.call_soon_threadsafe(cut, stillest, _stood_still())
-            self._still[visit] = None
+                stillest.loop.call_soon_threadsafe(stillest.cut, _stood_still())
+            self._still[request] = None
 
-    def busy(self, visit: Visit) -> None:
+    def busy(self, request: Request) -> None:
         """Note that a request waits for its client no more."""
         with self._lock:
-            self._still.pop(visit, None)
+            self._still.pop(request, None)
 
-    def leave(self, visit: Visit) -> None:
+    def leave(self, request: Request) -> None:
         """Note that a request has no bytes any more."""
-        if visit.size:
+        if request.size:
             with self._lock:
-                self._leave(visit)
+                self._leave(request)
 
-    def _leave(self, visit: Visit) -> None:
-        self._still.pop(visit, None)
-        self._taken -= visit.size
-        visit.size = 0
+    def _leave(self, request: Request) -> None:
+        self._still.pop(request, None)
+        self._taken -= request.size
+        request.size = 0
 
 
 def _stood_still() -> Refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 Verb = Literal[
@@ -82,8 +83,24 @@ def route_of(path: str) -> Route | None:
     verb = TEMPLATES.get(template)
     if verb is None or ("{model}" in template and not name):
         return None
-    methods = ASKING if verb in _ASKED else LOOKING
-    return Route(template, verb, methods, name, version)
+    return Route(template, verb, _methods(verb), name, version)
+
+
+def _methods(verb: Verb) -> tuple[str, ...]:
+    return ASKING if verb in _ASKED else LOOKING
+
+
+def known_routes(names: Iterable[str], *, with_metrics: bool) -> dict[str, Route]:
+    """The routes of all paths that name no version, for these models."""
+    models = [*names]
+    routes = {}
+    for template, verb in TEMPLATES.items():
+        if "{version}" in template or (verb == "metrics" and not with_metrics):
+            continue
+        for name in models if "{model}" in template else [""]:
+            path = template.replace("{model}", name)
+            routes[path] = Route(template, verb, _methods(verb), name)
+    return routes
 
 
 def below(root: str, path: str) -> str:

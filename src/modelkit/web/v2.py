@@ -7,7 +7,7 @@ null; as bytes, NaN is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -16,23 +16,21 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in
 from modelkit.web.options import (
     check_output_names,
     check_rows,
-    check_type,
     check_width,
-    read_id,
-    read_key,
     read_parameters,
     read_priority,
+    read_text,
     read_timeout,
     read_truth,
     refuse_values,
 )
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.request import Turns
 from modelkit.web.tensors import (
     BYTES,
     NAMES,
@@ -53,53 +51,20 @@ MICROSECONDS = 1e-6
 NONE: frozenset[str] = frozenset()
 
 
-def read(body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits) -> Query:
+def read(
+    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
+) -> Turns[Query]:
     """A request for an answer.
 
     Raises:
         Refused: 400 for anything but a request of the protocol, and one for what there is not; 413 for
-            more rows than `limits` allow; 415 for another type of content; 422 for values that are
-            no values of their column.
+            more rows than `limits` allow; 422 for values that are no values of their column.
     """
-    head, tail = _split(body, headers, limits)
-    if tail is not None and not head:
-        return _read_whole(memoryview(body), signature, limits)
-    return _understand(_parse(head, tail), head, tail, signature, limits)
-
-
-def read_in_steps(
-    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
-) -> Generator[None, None, Query]:
-    """As `read`, with a turn for others between parsing and the rest."""
     head, tail = _split(body, headers, limits)
     if tail is not None and not head:
         return _read_whole(memoryview(body), signature, limits)
     request = _parse(head, tail)
     yield
-    return _understand(request, head, tail, signature, limits)
-
-
-def _split(
-    body: bytes | memoryview, headers: Headers, limits: Limits
-) -> tuple[bytes, memoryview | None]:
-    """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
-    check_type(headers)
-    length = headers.get(LENGTH_HEADER)
-    if length is None:
-        return bytes(body), None
-    size = _length(length, len(body))
-    if size > limits.json:
-        raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
-    return bytes(body[:size]), memoryview(body)[size:]
-
-
-def _understand(
-    request: dict[str, Any],
-    head: bytes,
-    tail: memoryview | None,
-    signature: Signature,
-    limits: Limits,
-) -> Query:
     X = _read_inputs(request, head, tail, layout_of(signature), limits)
     parameters = read_parameters(request)
     outputs, binary = _read_outputs(request, parameters, signature)
@@ -109,10 +74,23 @@ def _understand(
         outputs,
         read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
         read_priority(parameters) if "priority" in parameters else 0,
-        read_key(parameters) if "key" in parameters else None,
-        read_id(request) if request.get("id") is not None else None,
+        read_text(parameters, "key") if "key" in parameters else None,
+        read_text(request, "id") if request.get("id") is not None else None,
         binary,
     )
+
+
+def _split(
+    body: bytes | memoryview, headers: Headers, limits: Limits
+) -> tuple[bytes, memoryview | None]:
+    """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
+    length = headers.get(LENGTH_HEADER)
+    if length is None:
+        return bytes(body), None
+    size = _length(length, len(body))
+    if size > limits.json:
+        raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
+    return bytes(body[:size]), memoryview(body)[size:]
 
 
 def _length(header: bytes, size: int) -> int:
@@ -275,41 +253,24 @@ def _read_outputs(
     return check_output_names(named, signature), frozenset(binary) if binary else NONE
 
 
-def write(query: Query, answers: Mapping[str, Array], model_name: str, version: str) -> Reply:
-    """The answer to a request. Raises Refused, 406, for one that its format cannot hold."""
-    return _answer(query, answers, NOTHING, model_name, version)
-
-
-def write_in_steps(
+def write(
     query: Query, answers: Mapping[str, Array], model_name: str, version: str
-) -> Steps:
-    """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
-
-    Raises Refused, 406, for an answer that its format cannot hold.
-    """
-    names = [name for name in query.outputs if name not in query.binary]
-    encoded = yield from encode_long(names, answers, flat=True)
-    return _answer(query, answers, encoded, model_name, version)
-
-
-def _answer(
-    query: Query, answers: Mapping[str, Array], encoded: Encoded, model_name: str, version: str
-) -> Reply:
-    """The answer, some outputs of which may be encoded before."""
+) -> Turns[Reply]:
+    """The answer to a request. Raises Refused, 406, for one that its format cannot hold."""
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
+    as_json: list[str] = []
     for name in query.outputs:
-        values = plain_array(answers[name])
+        values = json.plain_array(answers[name])
         datatype = NAMES.get(values.dtype, BYTES)
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
         if name in query.binary:
             raw = to_bytes(values, datatype)
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
-        elif name in encoded:
-            output["data"] = encoded[name]
         else:
-            output["data"] = json.dumpable(values.reshape(-1))
+            output["data"] = yield from json.encode(values.ravel())
+            as_json.append(name)
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
     if version:
@@ -317,11 +278,9 @@ def _answer(
     if query.id is not None:
         answer["id"] = query.id
     answer["outputs"] = outputs
+    head = json.dump_finite(answer, as_json, answers)
     if not query.binary:
-        return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
-    head = dump_finite(
-        answer, [name for name in query.outputs if name not in query.binary], answers
-    )
+        return Reply(200, [JSON], head)
     headers = [OCTETS, (LENGTH_HEADER, b"%d" % len(head))]
     return Reply(200, headers, b"".join([head, *tail]))
 

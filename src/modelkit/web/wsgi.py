@@ -6,19 +6,17 @@ The thread waits for the answer, so that a Batcher gathers the calls of all thre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from modelkit.errors import importing
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.web.body import BodyParts
+from modelkit.serving.metering import requests
 from modelkit.web.edge import Edge
-from modelkit.web.reply import Headers, Refused
-from modelkit.web.statuses import CLOSE
-from modelkit.web.steps import run_now
-from modelkit.web.visit import Visit
+from modelkit.web.replies import CLOSE, Headers, Refused
+from modelkit.web.request import BodyParts, Request
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
@@ -50,33 +48,33 @@ class Wsgi:
     def reply(self, environ: Environ, path: str) -> tuple[str, list[tuple[str, str]], bytes]:
         """The status line, the headers and the body for a request; `path` is without mount."""
         edge = self._edge
-        visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
-        whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        visit.root = whole.encode("latin-1").decode("utf-8", "replace").removesuffix(path)
+        request = _WsgiRequest(environ, path, edge.limits.seconds)
+        requests.begun()
         status = 499
         try:
-            reply = run_now(edge.answer(visit, _Thread(environ, visit)))
+            reply = _run_now(edge.answer(request))
             status = reply.status
-            headers = edge.headers(visit, reply)
-            if visit.principal is not None:
-                environ["REMOTE_USER"] = visit.principal  # for the access log of the server
+            headers = edge.headers(request, reply)
+            if request.principal is not None:
+                environ["REMOTE_USER"] = request.principal  # for the access log of the server
         finally:
-            edge.ended(visit, status)
-        # Whether a connection is kept is the server's to say, in WSGI.
-        told = [(_text(key), _text(value)) for key, value in headers if key != CLOSE[0]]
-        return _status_line(status), told, reply.body
+            edge.ended(request, status)
+        texts = [(_text(key), _text(value)) for key, value in headers]
+        return _status_line(status), texts, reply.body
 
 
 @final
-class _Thread:
-    """The Transport of a request that has a thread of its own, and may block it."""
+class _WsgiRequest(Request):
+    """A request that has a thread of its own, and may block it; the server says what it closes."""
 
-    __slots__ = ("_environ", "_visit", "cuts")
+    __slots__ = ("_environ",)
 
-    def __init__(self, environ: Environ, visit: Visit) -> None:
+    def __init__(self, environ: Environ, path: str, seconds: float) -> None:
+        whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        root = whole.encode("latin-1").decode("utf-8", "replace").removesuffix(path)
+        method = environ["REQUEST_METHOD"]
+        super().__init__(method, root, path or "/", _headers_of(environ), seconds)
         self._environ = environ
-        self._visit = visit
-        self.cuts = False
 
     async def body(self, most: int) -> bytes:
         """The body, counted while it is read. Raises Refused."""
@@ -89,7 +87,7 @@ class _Thread:
                 break
             gathered.add(part)
             left = None if left is None else left - len(part)
-            if left != 0 and monotonic() >= self._visit.deadline:
+            if left != 0 and monotonic() >= self.deadline:
                 raise Refused(408, "the body of the request did not come in time", headers=[CLOSE])
         if left:
             raise Refused(400, f"the body ends {left} bytes before its Content-Length")
@@ -97,35 +95,20 @@ class _Thread:
 
     def _length(self) -> int | None:
         """The bytes of the body; None where the server knows the end of it. Raises Refused."""
-        told = self._environ.get("CONTENT_LENGTH")
+        length = self._environ.get("CONTENT_LENGTH")
         chunked = "HTTP_TRANSFER_ENCODING" in self._environ
-        if self._environ.get("wsgi.input_terminated") and (chunked or not told):
+        if self._environ.get("wsgi.input_terminated") and (chunked or not length):
             return None
         if chunked:
             raise Refused(411, "this server takes no body in chunks: send a Content-Length")
-        told = told or "0"
-        if not (told.isascii() and told.isdigit()):
-            raise Refused(400, f"the header Content-Length must be a number, and is {told!r}")
-        return int(told.lstrip("0") or "0")  # of thousands of zeros Python makes no number
+        length = length or "0"
+        if not (length.isascii() and length.isdigit()):
+            raise Refused(400, f"the header Content-Length must be a number, and is {length!r}")
+        return int(length.lstrip("0") or "0")  # of thousands of zeros Python makes no number
 
     async def call(self, model: Model, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """The answers of a model, waited for on this thread."""
         return model._call(X, outputs, call)
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """What holds up no other request here."""
-        return work()
-
-    async def one_by_one(self, work: Callable[[], T]) -> T:
-        """The same: the server has one thread for each request that it answers."""
-        return work()
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """The same."""
-        return work()
-
-    async def turn(self) -> None:
-        """The other threads have theirs anyway."""
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
@@ -134,6 +117,17 @@ class _Thread:
             return await principal
 
         return asyncio.run(wait())
+
+
+def _run_now(steps: Coroutine[Any, Any, T]) -> T:
+    """Run steps whose request blocks, and so never suspends, to their end."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    steps.close()
+    raise AssertionError("a request that blocks has suspended")
 
 
 def _read(stream: Any, size: int) -> bytes:

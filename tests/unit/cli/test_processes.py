@@ -2,6 +2,7 @@
 
 import pytest
 
+from modelkit.cli import processes
 from modelkit.cli.processes import failures_after, pause_after
 
 
@@ -21,3 +22,19 @@ def test_a_worker_that_ends_early_is_replaced_after_a_pause_that_grows(lived, pa
         failures = failures_after(failures, seconds)
         found.append(pause_after(failures))
     assert found == pauses
+
+
+def test_a_replacement_is_tried_again_while_the_machine_has_no_room(monkeypatch):
+    pauses = []
+    started = []
+
+    def start(failures):
+        if len(pauses) < 3:
+            raise BlockingIOError("Resource temporarily unavailable")
+        started.append(failures)
+
+    together = processes.Processes(None, None, None, None)
+    monkeypatch.setattr(together, "_start", start)
+    monkeypatch.setattr(processes, "sleep", pauses.append)
+    together._start_again(2)
+    assert (started, pauses) == ([2], [processes.SHORTEST_PAUSE] * 3)

@@ -105,6 +105,8 @@ def test_rows_that_tell_as_much():
         3 * few
     )  # 4 clusters, with G - 1
     assert effective_rows(np.ones(8), np.ones(8), pairs) == 4
+    halves = np.repeat([0, 1], 6)  # both have one and the same share
+    assert effective_rows(np.tile([1.0, 0.0], 6), np.ones(12), halves) == 2
     assert effective_rows(hit, np.zeros(8), None) == 0
 
 

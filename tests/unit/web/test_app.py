@@ -86,10 +86,10 @@ def test_health_needs_no_model_no_permission_and_no_room(draining, closed, full,
     if closed:
         second.close()
     if full:
-        app._edge.visits |= {object()}
+        app._edge.requests |= {object()}
     with Client(app) as client:
         answers = [client.get(f"/v2/health/{what}") for what in ("live", "ready")]
-        app._edge.visits.clear()
+        app._edge.requests.clear()
     assert [answer.status for answer in answers] == [live, ready]
     assert answers[0].json()["live"] is True
     assert answers[1].json()["ready"] is (ready == 200)

@@ -1,18 +1,20 @@
 """Explanations: made without being counted, bounded in number, time and size."""
 
+import asyncio
+import json
 import threading
 import warnings
 
 import numpy as np
 import pytest
-from helpers.apps import EXPLAIN, ROW, wait_for
+from helpers.apps import EXPLAIN, ROW, SIGNATURE, Still, asked_of, summed, wait_for
 from helpers.client import Client
 from sklearn.neural_network import MLPRegressor
 
 import modelkit as mk
 from modelkit.errors import ClosedError
-from modelkit.web.explainers import MOST_NUMBERS, check_size
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
+from modelkit.web.serving import MOST_NUMBERS, check_size
 
 
 def test_explanations_are_made_without_being_counted(tmp_path):
@@ -105,3 +107,25 @@ def test_an_explanation_of_too_many_numbers_is_413(X):
 def test_what_has_no_background_is_not_explained(client):
     answer = client.post(EXPLAIN, json=ROW)
     assert answer.status == 501
+
+
+def test_a_version_that_takes_over_while_a_body_is_read_leaves_its_outputs_alone():
+    """The outputs of the newer version were compared: 'leave out outputs', which were left out."""
+    signature = mk.Signature(SIGNATURE.inputs, SIGNATURE.outputs)
+    newer = mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, signature)
+    rollout = mk.Rollout(summed(), newer, share=0.5)
+    body = json.dumps({"rows": ROW["rows"] * 5_000}).encode()
+    client = Still(body, more=False)
+
+    async def main():
+        asked = asyncio.ensure_future(
+            asked_of(mk.App({"sum": rollout}), client.receive, client.send, path=EXPLAIN)
+        )
+        while client.parts:
+            await asyncio.sleep(0)
+        rollout.promote()
+        await asked
+
+    asyncio.run(main())
+    assert rollout.signature is signature
+    assert client.status == 501  # neither of them is explained

@@ -11,8 +11,10 @@ import modelkit as mk
 from modelkit.model.call import PLAIN
 from modelkit.types import Limits
 from modelkit.web import instances, plain
+from modelkit.web.json import LONG
 from modelkit.web.query import Query
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
+from modelkit.web.request import at_once
 
 LIMITS = Limits(rows=4)
 
@@ -57,16 +59,12 @@ CASES = [
 
 
 def read(codec, value, signature):
-    return codec.read(json.dumps(value).encode(), {}, signature, LIMITS)
+    body = value.encode() if isinstance(value, str) else json.dumps(value).encode()
+    return at_once(codec.read(body, {}, signature, LIMITS))
 
 
 def written(query, answers):
-    steps = instances.write_in_steps(query, answers, "m", "1")
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
+    return at_once(instances.write(query, answers))
 
 
 @pytest.mark.parametrize(("inputs", "given", "same"), CASES)
@@ -115,23 +113,61 @@ def test_one_output_is_the_prediction_itself():
 )  # fmt: skip
 def test_what_is_no_request_is_refused(inputs, body, words):
     with pytest.raises(Refused, match=words):
-        instances.read(body.encode(), {}, model_of(*inputs).signature, LIMITS)
+        read(instances, body, model_of(*inputs).signature)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5000])
-@pytest.mark.parametrize("outputs", [("embedding",), ("label", "embedding", "score")])
-def test_a_long_answer_is_written_some_rows_at_a_time(rows, outputs):
+@pytest.mark.parametrize(
+    ("outputs", "at_once"),
+    [(("embedding",), LONG), (("label", "embedding", "score"), instances.AT_ONCE)],
+)
+def test_a_long_answer_is_written_some_rows_at_a_time(rows, outputs, at_once):
+    """It was written as plain JSON, parsed and written again, which held up an event loop for long."""
     rng = np.random.default_rng(0)
     answers = {
         "label": np.array([f"a{i % 3}" for i in range(rows)], object),
         "embedding": rng.normal(size=(rows, 8)).astype(np.float32),
         "score": rng.normal(size=rows),
     }
-    query = Query(None, outputs)
-    assert written(query, answers).body == instances.write(query, answers, "m", "1").body
-    assert (
-        len([*instances.write_in_steps(query, answers, "m", "1")]) >= rows * 8 // instances.AT_ONCE
+    predictions = json.loads(written(Query(None, outputs), answers).body)["predictions"]
+    assert len(predictions) == rows
+    for row, prediction in enumerate(predictions):
+        by_name = prediction if len(outputs) > 1 else {outputs[0]: prediction}
+        assert [*by_name] == [*outputs]
+        for name, value in by_name.items():
+            np.testing.assert_array_equal(np.array(value, answers[name].dtype), answers[name][row])
+    numbers = sum(answers[name].size for name in outputs)
+    turns = len([*instances.write(Query(None, outputs), answers)])
+    assert turns >= numbers // at_once
+
+
+def test_predictions_have_the_digits_of_their_outputs():
+    """As plain JSON has them: a float of 32 bits is not written as one of 64."""
+    answers = {
+        "single": np.array([0.1, 1e-6], np.float32),
+        "half": np.array([[0.1], [2]], np.float16),
+        "large": np.array([2**64 - 1, 0], np.uint64),
+        "other": np.array(
+            [1, 2], np.longlong
+        ),  # which orjson takes as an array, and not as a number
+        "truth": np.array([True, False]),
+        "span": np.array([1500, "NaT"], "m8[ms]"),
+    }
+    reply = written(Query(None, tuple(answers)), answers)
+    assert reply.body == (
+        b'{"predictions":[{"single":0.1,"half":[0.099975586],"large":18446744073709551615,"other":1,'
+        b'"truth":true,"span":1.5},{"single":0.000001,"half":[2.0],"large":0,"other":2,'
+        b'"truth":false,"span":null}]}'
     )
+    for name in answers:
+        one = written(Query(None, (name,)), answers)
+        by_name = [record[name] for record in json.loads(reply.body)["predictions"]]
+        assert json.loads(one.body) == {"predictions": by_name}
+
+
+def test_others_have_a_turn_after_parsing():
+    steps = instances.read(b'{"instances": []}', {}, model_of(NUMBERS).signature, LIMITS)
+    assert [*steps] == [None]
 
 
 def test_an_infinity_in_the_middle_of_a_long_answer_is_refused():

@@ -13,6 +13,7 @@ import modelkit as mk
 from modelkit.model.call import PLAIN
 from modelkit.web import openapi, plain, v2
 from modelkit.web.query import Limits
+from modelkit.web.request import at_once
 
 LIMITS = Limits()
 MODELS = {name: model_of(signature) for name, signature in SIGNATURES.items()}
@@ -39,9 +40,9 @@ def test_examples_are_accepted(name):
             assert "example" not in content
             continue
         body = json.dumps(content["example"]).encode()
-        query = codec.read(body, {}, model.signature, LIMITS)
+        query = at_once(codec.read(body, {}, model.signature, LIMITS))
         answers = model._call(query.X, query.outputs, PLAIN)
-        reply = codec.write(query, answers, "m", "1")
+        reply = at_once(codec.write(query, answers, "m", "1"))
         assert json.loads(reply.body)["model_name"] == "m"
         _check(json.loads(body), content["schema"])
         answered = paths[path]["post"]["responses"]["200"]["content"]["application/json"]

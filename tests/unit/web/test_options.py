@@ -37,6 +37,28 @@ def test_clients_of_v2_may_leave_the_type_out_and_pages_may_not(client):
         assert client.post(INFER, body=BODY, headers={name: "null"}).status == 415
 
 
+@pytest.mark.parametrize("path", [PREDICT, INFER])
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ("text/plain", 415),
+        ("text/csv", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/json; charset=utf-16", 415),
+        ("application/json; charset=latin-1", 415),
+        ("application/json; charset=UTF-8", 200),
+        ("application/problem+json", 200),
+        ('application/json;charset="utf-8"', 200),
+    ],
+)
+def test_content_is_json_in_utf_8(path, content, status, client):
+    body = BODY if path == INFER else json.dumps(ROW).encode()
+    answer = client.post(path, body=body, headers={"content-type": content})
+    assert answer.status == status
+    if status == 415:
+        assert "send JSON in UTF-8" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("form", ["rows", "columns", "instances"])
 def test_a_text_has_so_many_letters(form, tmp_path):
     vectorizer = CountVectorizer(analyzer="char")

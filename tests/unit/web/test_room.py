@@ -8,9 +8,9 @@ from helpers.apps import ROW, Still, asked_of, summed
 
 import modelkit as mk
 from modelkit.types import Limits
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
+from modelkit.web.request import Request
 from modelkit.web.room import Room
-from modelkit.web.visit import Visit
 
 
 def test_half_bodies_make_room_for_others_and_take_no_place():
@@ -63,7 +63,7 @@ def test_long_answers_go_in_parts_to_those_who_take_them():
 def test_a_body_that_is_refused_takes_no_memory_from_others():
     """Its bytes counted on while its client was let end it."""
     room = Room(100)
-    busy, refused, other = (Visit("POST", "/", {}, 30.0) for _ in range(3))
+    busy, refused, other = (Request("POST", "", "/", {}, 30.0) for _ in range(3))
     room.moved(busy, 80)
     room.busy(busy)
     with pytest.raises(Refused, match="take all of the 100 bytes"):

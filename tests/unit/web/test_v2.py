@@ -20,7 +20,8 @@ from modelkit.signature.spec import GRAPH_DTYPES
 from modelkit.web import v2
 from modelkit.web.json import LONG
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
+from modelkit.web.request import at_once
 from modelkit.web.tensors import DATATYPES
 
 LIMITS = Limits()
@@ -45,7 +46,11 @@ def tensor(name="X", datatype="FP32", shape=(1, 30), data=WIDE, **more):
 
 
 def read(body, headers=(), signature=ONE, limits=LIMITS):
-    return v2.read(body, dict(headers), signature, limits)
+    return at_once(v2.read(body, dict(headers), signature, limits))
+
+
+def write(query, answers, name="m", version=""):
+    return at_once(v2.write(query, answers, name, version))
 
 
 def binary(signature, raw, shape, datatype, **parameters):
@@ -86,7 +91,7 @@ def arrays(datatype, *, finite=False):
 def answered(values, datatype, *, as_bytes):
     """What `write` makes of an output, read back as an input of the same tensor."""
     names = frozenset({"y"}) if as_bytes else frozenset()
-    reply = v2.write(Query(None, ("y",), id="7", binary=names), {"y": values}, "m", "1.0")
+    reply = write(Query(None, ("y",), id="7", binary=names), {"y": values}, "m", "1.0")
     headers = dict(reply.headers)
     size = int(headers.get(HEADER, len(reply.body)))
     head = json.loads(reply.body[:size])
@@ -151,7 +156,7 @@ def test_a_long_answer_is_the_same_in_steps():
         np.asfortranarray(rng.random((LONG, 3), np.float32)),
     ):
         query = Query(None, ("y",))
-        steps = v2.write_in_steps(query, {"y": values}, "m", "")
+        steps = v2.write(query, {"y": values}, "m", "")
         turns = 0
         while True:
             try:
@@ -167,7 +172,7 @@ def test_a_long_answer_is_the_same_in_steps():
 
 def test_floats_are_written_in_their_shortest_form():
     values = np.array([0.1, 16777216], np.float32)
-    body = v2.write(Query(None, ("y",)), {"y": values}, "m", "").body
+    body = write(Query(None, ("y",)), {"y": values}).body
     assert b'"data":[0.1,16777216.0]' in body
     assert b"model_version" not in body
 
@@ -322,7 +327,7 @@ def test_tritonclient_is_understood_and_understands(datatype, as_bytes):
     assert query.timeout == pytest.approx(0.001)
     np.testing.assert_array_equal(feeds_of(query, signature)["x"], values)
 
-    reply = v2.write(query, {"y": values}, "m", "1")
+    reply = write(query, {"y": values}, "m", "1")
     length = dict(reply.headers).get(HEADER)
     result = http.InferResult.from_response_body(
         reply.body, header_length=None if length is None else int(length)
@@ -437,11 +442,6 @@ BAD = {
         request(tensor(parameters={"shared_memory_region": "r"})), "no model here does"
     ),
     "too many rows": Bad(request(tensor(shape=[10_001, 0], data=[])), "10001 rows", 413),
-    "another type": Bad(request(tensor()), "application/json", 415, ONE, ((b"content-type", b"text/csv"),)),
-    "another charset": Bad(
-        request(tensor()), "UTF-8", 415, ONE,
-        ((b"content-type", b"application/json; charset=latin-1"),),
-    ),
     "latin-1": Bad('{"ü": 1}'.encode("latin-1"), "not JSON"),
     "a surrogate": Bad(b'{"inputs": ["\\ud800"]}', "not JSON"),
     "header is not a number": Bad(b"{}", "number of bytes of JSON", 400, ONE, ((HEADER, b"x"),)),
@@ -539,22 +539,22 @@ def test_the_bytes_of_strings_and_truths_are_checked():
 def test_what_an_answer_cannot_say_is_refused():
     for values in (np.array([1, np.inf], np.float32), np.array([-np.inf], np.float16)):
         with pytest.raises(Refused, match="ask for the output as bytes") as caught:
-            v2.write(Query(None, ("y",)), {"y": values}, "m", "")
+            write(Query(None, ("y",)), {"y": values})
         assert caught.value.status == 406
         as_bytes = Query(None, ("y",), binary=frozenset({"y"}))
-        assert v2.write(as_bytes, {"y": values}, "m", "").body.endswith(values.tobytes())
+        assert write(as_bytes, {"y": values}).body.endswith(values.tobytes())
     large = np.full(3, 3e38, np.float32)  # whose square is infinite
-    assert b"3e+38" in v2.write(Query(None, ("y",)), {"y": large}, "m", "").body
+    assert b"3e+38" in write(Query(None, ("y",)), {"y": large}).body
     missing = np.array(["a", None], object)
-    assert b'["a",null]' in v2.write(Query(None, ("y",)), {"y": missing}, "m", "").body
+    assert b'["a",null]' in write(Query(None, ("y",)), {"y": missing}).body
     with pytest.raises(Refused, match="ask for JSON"):
-        v2.write(Query(None, ("y",), binary=frozenset({"y"})), {"y": missing}, "m", "")
+        write(Query(None, ("y",), binary=frozenset({"y"})), {"y": missing})
 
 
 def test_times_are_texts_and_spans_seconds():
     times = np.array(["2026-01-31T12:00", "NaT"], "M8[s]")
     spans = np.array([1500, "NaT"], "m8[ms]")
-    reply = v2.write(Query(None, ("t", "s")), {"t": times, "s": spans}, "m", "")
+    reply = write(Query(None, ("t", "s")), {"t": times, "s": spans})
     outputs = json.loads(reply.body)["outputs"]
     assert outputs[0]["datatype"] == "BYTES"
     assert outputs[0]["data"] == ["2026-01-31T12:00:00", None]
@@ -601,7 +601,7 @@ def survives(body, headers, name):
     except SignatureError:
         return
     answers = model_of(signature)._run(feeds, query.outputs, PLAIN)
-    assert v2.write(query, answers, "m", "1").status == 200
+    assert write(query, answers, "m", "1").status == 200
 
 
 @settings(max_examples=examples(150))
@@ -664,7 +664,7 @@ def test_a_whole_tensor_is_not_read_as_its_column_of_the_same_name(as_bytes):
     head = json.dumps({"inputs": [told]}).encode()
     if as_bytes:
         headers = {v2.LENGTH_HEADER: b"%d" % len(head)}
-    fed = MIXED.coerce(v2.read(head + tail, headers, MIXED, LIMITS).X)
+    fed = MIXED.coerce(read(head + tail, headers, MIXED).X)
     expected = MIXED.coerce([{"any": 1.5, "text": '"quoted"'}])
     assert fed["any"].tolist() == expected["any"].tolist()  # and not without the quotes
 
@@ -675,6 +675,6 @@ def test_columns_are_read_as_such_where_a_tensor_is_called_as_one():
         {"name": name, "datatype": "BYTES", "shape": [2], "data": values}
         for name, values in columns.items()
     ]
-    fed = MIXED.coerce(v2.read(json.dumps({"inputs": inputs}).encode(), {}, MIXED, LIMITS).X)
+    fed = MIXED.coerce(read(json.dumps({"inputs": inputs}).encode(), {}, MIXED).X)
     expected = MIXED.coerce({"any": ["a", 1], "text": ['"b"', "2"]})
     assert fed["any"].tolist() == expected["any"].tolist()

@@ -21,6 +21,7 @@ from modelkit.lifecycle.evaluation.calibrated import (
 )
 from modelkit.lifecycle.evaluation.class_metrics import confidences_of, rows_held
 from modelkit.lifecycle.evaluation.details import confusion_of, curves_of, residual_bands
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.figures import (
     MetricFigure,
@@ -28,13 +29,13 @@ from modelkit.lifecycle.evaluation.figures import (
     figure_of,
     figures_of,
     positive_of,
+    slice_figures,
 )
 from modelkit.lifecycle.evaluation.folds import fold_figure, pooled
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.sides import Side
-from modelkit.lifecycle.evaluation.slices import slice_figures
+from modelkit.lifecycle.evaluation.rows import Side
 from modelkit.lifecycle.evaluation.task import MOST_NAMED
 from modelkit.model.model import Model
 from modelkit.signature.signature import Signature
@@ -177,7 +178,7 @@ def checked_for_leaks(
 
 
 def _across_the_split(held: Side, trained: Side, signature: Signature) -> list[LeakageCheck]:
-    keys = [leakage.row_keys(side.feeds or {}, signature) for side in (trained, held)]
+    keys = [keys_of_feeds(side.feeds or {}, signature).keys[:, 0] for side in (trained, held)]
     check, equal = leakage.equal_rows(*keys)
     if check.found and not equal.all():
         check = replace(check, text=f"{check.text}; {_without(held.answered, ~equal)}")

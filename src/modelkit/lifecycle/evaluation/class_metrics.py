@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.answered import Answered, rests_on
 from modelkit.lifecycle.evaluation.calibrated import calibration_error_of, calibration_line_of
-from modelkit.lifecycle.evaluation.clusters import rests_on
 from modelkit.stats.influence import Measured, Undefined, average_of, matthews_of, ratio_of
 from modelkit.stats.intervals import ShareInterval, share_interval
 

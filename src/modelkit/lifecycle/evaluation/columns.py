@@ -89,15 +89,3 @@ def texts_of(name: str, values: Any) -> Array:
         return texts
     named = ["missing" if is_missing(value) else str(value) for value in column.tolist()]
     return np.array(named, object)
-
-
-def held_columns(X: Any, y: Any) -> dict[str, Array]:
-    """The columns of rows that no model has read, and their truth, by name; for a digest."""
-    truth = np.asarray(frames.whole_array(y))
-    if isinstance(X, np.ndarray) or not hasattr(X, "columns"):
-        return {"X": np.asarray(X), "y": truth}
-    names, columns = frames.read_frame(X)
-    named = {
-        f"X: {name}": frames.as_column(column) for name, column in zip(names, columns, strict=True)
-    }
-    return named | {"y": truth}

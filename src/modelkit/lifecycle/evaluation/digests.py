@@ -21,9 +21,9 @@ class RowKeys(NamedTuple):
     digest: str
 
 
-def keys_of_feeds(feeds: Feeds, signature: Signature, truth: Array) -> RowKeys:
-    """The keys of rows as a model takes them, with their truth, (n,) or (n, L)."""
-    rows = {"truth": truth}
+def keys_of_feeds(feeds: Feeds, signature: Signature, truth: Array | None = None) -> RowKeys:
+    """The keys of rows as a model takes them, with their truth, (n,) or (n, L), if it is given."""
+    rows = {} if truth is None else {"truth": truth}
     shared = {}
     for spec in signature.inputs:
         values = feeds[spec.name]

@@ -13,12 +13,11 @@ import numpy as np
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
-from modelkit.lifecycle.evaluation.columns import held_columns
 from modelkit.lifecycle.evaluation.digests import keys_of_rows
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
 from modelkit.lifecycle.evaluation.folds import answered_folds, fold_places, procedure_kind
 from modelkit.lifecycle.evaluation.gap import training_gaps, verdict_on_fit
-from modelkit.lifecycle.evaluation.sides import (
+from modelkit.lifecycle.evaluation.rows import (
     LabelledRows,
     Side,
     answered_side,
@@ -154,7 +153,7 @@ def _of_procedure(
     folds = answered_folds(estimator, rows.X, truth, task, places, progress=progress)
     sizes = np.array([(len(held), len(train)) for train, held in places]).mean(axis=0)
     found = fold_part(folds, (round(sizes[0]), round(sizes[1])), level)
-    digest = keys_of_rows(held_columns(rows.X, rows.y)).digest
+    digest = keys_of_rows({"X": np.asarray(rows.X), "y": truth}).digest
     return replace(found, model=f"the training of {type(estimator).__name__}", data_digest=digest)
 
 

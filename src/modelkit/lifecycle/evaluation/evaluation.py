@@ -13,10 +13,14 @@ from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
-from modelkit.lifecycle.evaluation.figures import ClassFigures, MetricFigure, figure_text
+from modelkit.lifecycle.evaluation.figures import (
+    ClassFigures,
+    MetricFigure,
+    SliceFigures,
+    figure_text,
+)
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
-from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.model.model import Model
 from modelkit.report import html
 from modelkit.signature.signature import Signature
@@ -198,7 +202,7 @@ class Evaluation:
             page.slices_part(self.slices, self._judged()),
             page.classes_part(self.classes),
             page.gaps_part(self.gaps),
-            page.about_part(self._about()),
+            html.part("About", html.table((), self._about())),
         ]
         return html.page(self._title(), *body, style=page.PAGE_STYLE)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.class_metrics import class_share, masks_by_class
+from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.metrics import (
     CLASS_SHARES,
     LEAST_OF_KIND,
@@ -25,6 +28,7 @@ from modelkit.stats.ranks import area_of
 
 # The figures of a "binary" task that are of its positive class.
 OF_POSITIVE = ("precision", "recall", "f1", "roc_auc", "average_precision", "calibration_intercept")
+MOST_VALUES = 50  # of a column that rows are sliced by
 
 
 @final
@@ -95,9 +99,14 @@ def figure_text(figure: MetricFigure) -> str:
     """A figure and its interval in a few characters."""
     if figure.value is None:
         return "undefined"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.3g}"
-    return f"{figure.value:.3g} [{figure.low:.3g}, {figure.high:.3g}]"
+    return interval_text(figure.value, figure.low, figure.high)
+
+
+def interval_text(value: float, low: float | None, high: float | None) -> str:
+    """A number and its interval, if there is one, in a few characters."""
+    if low is None or high is None:
+        return f"{value:.3g}"
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def figures_of(answered: Answered, level: float) -> tuple[MetricFigure, ...]:
@@ -162,3 +171,49 @@ def _area_figure(k: int, held: Array, answered: Answered, level: float) -> Metri
         return area_of(scores, held, rows.weight)
 
     return figure_of(share_metric("roc_auc", measure, least=LEAST_OF_KIND), answered, level)
+
+
+@final
+@dataclass(frozen=True)
+class SliceFigures:
+    """The figures of the rows that have one value in one column.
+
+    Attributes:
+        column: the name of the column.
+        value: the value as text.
+        rows: how many rows have it.
+        independent: how many independent ones: clusters, where there are some.
+        figures: of these rows.
+    """
+
+    column: str
+    value: str
+    rows: int
+    independent: int
+    figures: tuple[MetricFigure, ...]
+
+
+def slice_figures(
+    answered: Answered, columns: Mapping[str, Any], level: float
+) -> tuple[SliceFigures, ...]:
+    """The figures of every value of each column, (n,). Raises UsageError."""
+    found = []
+    for name, values in columns.items():
+        texts = slice_texts(name, values, len(answered))
+        for value in sorted(set(texts.tolist())):
+            own = answered.at(np.flatnonzero(texts == value))
+            found.append(SliceFigures(name, value, len(own), own.units, figures_of(own, level)))
+    return tuple(found)
+
+
+def slice_texts(name: str, values: Any, n: int) -> Array:
+    """What n rows are sliced by, as texts (n,). Raises UsageError for too many of them."""
+    texts = texts_of(f"slices: {name!r}", values)
+    if len(texts) != n:
+        raise UsageError(f"slices: {name!r} has {len(texts):,} values, and there are {n:,} rows")
+    known = len(set(texts.tolist()))
+    if known > MOST_VALUES:
+        raise UsageError(
+            f"slices: {name!r} has {known:,} different values; group them into at most {MOST_VALUES}"
+        )
+    return texts

@@ -13,9 +13,9 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.progress import counted_off
 from modelkit.errors import UsageError, importing
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.asking import with_answers
 from modelkit.lifecycle.evaluation.figures import MetricFigure, class_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
+from modelkit.lifecycle.evaluation.rows import with_answers
 from modelkit.signature import frames
 from modelkit.stats.influence import Undefined
 from modelkit.stats.intervals import corrected_error, student_in
@@ -58,9 +58,12 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
     try:
         if hasattr(cv, "split"):
             cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
-        return [(np.asarray(train), np.asarray(held)) for train, held in cv]
+        folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
     except (TypeError, ValueError) as error:
         raise UsageError(f"the rows cannot be split as asked: {error}") from error
+    if not folds:
+        raise UsageError("the rows cannot be split as asked: cv has no fold")
+    return folds
 
 
 def answered_folds(

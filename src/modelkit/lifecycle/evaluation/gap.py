@@ -8,8 +8,8 @@ from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.clusters import any_clusters
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind, any_clusters
+from modelkit.lifecycle.evaluation.figures import interval_text
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
 from modelkit.stats.influence import Measured, Undefined, standard_error
 from modelkit.stats.intervals import student
@@ -52,13 +52,8 @@ class TrainingGap:
     high: float | None
 
     def __str__(self) -> str:
-        interval = ""
-        if self.low is not None and self.high is not None:
-            interval = f" [{self.low:.3g}, {self.high:.3g}]"
-        held = f"{self.held_out:.3g} on held-out ones"
-        return (
-            f"{self.name} {self.train:.3g} on training rows, {held}: gap {self.gap:.3g}{interval}"
-        )
+        sides = f"{self.train:.3g} on training rows, {self.held_out:.3g} on held-out ones"
+        return f"{self.name} {sides}: gap {interval_text(self.gap, self.low, self.high)}"
 
 
 def training_gaps(trained: Answered, held_out: Answered, level: float) -> tuple[TrainingGap, ...]:
@@ -118,7 +113,6 @@ def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:
     if learned is None:
         return f"It does better on its training rows: {gap}."
     share = gap.gap / learned
-    looks = "does not look" if share < NEGLIGIBLE else "looks a little"
     looks = "looks" if share >= MATERIAL else "looks a little"
     if share < NEGLIGIBLE:
         looks = "does not look"

@@ -44,30 +44,14 @@ class LeakageCheck:
         return f"{self.name}: {self.text}"
 
 
-def row_keys(feeds: Feeds, signature: Signature) -> Array:
-    """A number for each row, (n,), which equal rows share."""
-    n = signature.count(feeds)
-    keys = [0] * n
-    for spec in signature.inputs:
-        if signature.row_dim not in spec.shape:
-            continue
-        rows = np.moveaxis(feeds[spec.name], spec.shape.index(signature.row_dim), 0)
-        flat = np.ascontiguousarray(rows).reshape(n, -1)
-        texts = flat.dtype == object
-        for at, row in enumerate(flat):
-            own = hash(tuple(row.tolist())) if texts else hash(row.tobytes())
-            keys[at] = hash((keys[at], own))
-    return np.array(keys, np.int64)
-
-
 def equal_rows(trained: Array, held_out: Array) -> tuple[LeakageCheck, Array]:
     """Whether held-out rows equal training rows, and which, a mask (m,).
 
     It is a sign of a leak where more do so than if all rows had been split at random, by a test at 1 %.
 
     Args:
-        trained: keys of the training rows, (n,), as `row_keys` gives them.
-        held_out: keys of the others, (m,).
+        trained: a number for each training row, (n,), which equal rows share.
+        held_out: the same of the others, (m,).
     """
     equal = np.isin(held_out, trained)
     found = int(equal.sum())

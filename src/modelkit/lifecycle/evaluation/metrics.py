@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, final
 
+import numpy as np
+
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind, any_clusters
 from modelkit.lifecycle.evaluation.class_metrics import (
     Measure,
     OfMasks,
@@ -34,19 +36,19 @@ from modelkit.lifecycle.evaluation.class_metrics import (
     predictions_told,
     recall_of,
     rows_right,
+    scores_told,
 )
-from modelkit.lifecycle.evaluation.clusters import any_clusters
 from modelkit.lifecycle.evaluation.grouped import GROUPINGS, grouping_of
-from modelkit.lifecycle.evaluation.value_metrics import (
-    NDCG_AT,
-    absolute_errors,
-    mean_average_precision,
-    ndcg,
-    r2_over_outputs,
-    root_mean_square,
-    signed_errors,
+from modelkit.stats.influence import (
+    Measured,
+    Undefined,
+    alike_of,
+    average_of,
+    mean_of,
+    r2_of,
+    root_of,
+    standard_error,
 )
-from modelkit.stats.influence import Measured, Undefined, alike_of, mean_of, standard_error
 from modelkit.stats.intervals import (
     LEVEL_95,
     Domain,
@@ -59,8 +61,16 @@ from modelkit.stats.intervals import (
     student_in,
     wilson,
 )
-from modelkit.stats.ranks import area_of, average_precision_of
+from modelkit.stats.ranks import (
+    area_of,
+    average_precision_of,
+    mean_of_queries,
+    ndcg_by_query,
+    precision_by_query,
+    ranked,
+)
 
+NDCG_AT = 10
 LEAST_OF_KIND = 10  # rows of each kind, or class, from which intervals of ranks and slopes hold
 LEAST_OF_CORRELATION = 15  # rows of the rarer class, and rows that are predicted to have it
 WITHIN = ("share", "correlation")  # domains with two bounds
@@ -132,7 +142,7 @@ class TaskMetric:
         ends_of = self._bounded_ends if self.domain in WITHIN else self._skew_ends
         # Of the value as it is, and less what chance makes of it.
         both = [
-            ends_of(replace(found, value=middle), answered, units, level)
+            ends_of(replace(found, value=middle), answered, sums, units, level)
             for middle in (found.value, found.value - found.bias)
         ]
         return min(low for low, _ in both), max(high for _, high in both)
@@ -144,17 +154,15 @@ class TaskMetric:
             raise Undefined(FEW.format(units=units, least=self.least))
 
     def _bounded_ends(
-        self, found: Measured, answered: Answered, units: float, level: float
+        self, found: Measured, answered: Answered, sums: Array, units: float, level: float
     ) -> Interval:
-        sums = _sums_of(found, answered)
         error = standard_error(sums) or 0.0
         return student_in(self.domain, found.value, error, min(units, 1 + freedom_of(sums)), level)
 
     def _skew_ends(
-        self, found: Measured, answered: Answered, units: float, level: float
+        self, found: Measured, answered: Answered, sums: Array, units: float, level: float
     ) -> Interval:
         """The interval of a figure whose rows have no bound, within what the figure can be."""
-        sums = _sums_of(found, answered)
         value = found.value
         worst = 0.0
         if self.root:  # of the mean square, whose rows are skew but not its root's
@@ -184,6 +192,52 @@ def _sums_of(found: Measured, answered: Answered) -> Array:
     """What each row, (n,), or each cluster, (G,), adds to a figure."""
     clusters = any_clusters(answered)
     return found.influence if clusters is None else clusters.sums(found.influence)
+
+
+def absolute_errors(answered: Answered) -> Array:
+    """The absolute error of each row, (n,), the mean over outputs. Raises Undefined."""
+    missed = np.abs(predictions_told(answered) - answered.truth)
+    found: Array = missed.mean(axis=1)
+    return found
+
+
+def signed_errors(answered: Answered) -> Array:
+    """The prediction of each row less the truth, (n,), the mean over outputs. Raises Undefined."""
+    missed: Array = (predictions_told(answered) - answered.truth).mean(axis=1)
+    return missed
+
+
+def root_mean_square(answered: Answered) -> Measured:
+    """The square root of the mean squared error, averaged over outputs. Raises Undefined."""
+    squares = np.square(predictions_told(answered) - answered.truth)
+    return average_of([root_of(mean_of(column, answered.weight)) for column in squares.T])
+
+
+def r2_over_outputs(answered: Answered) -> Measured:
+    """R2, averaged over outputs. Raises Undefined."""
+    predicted = predictions_told(answered)
+    pairs = zip(answered.truth.T, predicted.T, strict=True)
+    return average_of([r2_of(truth, told, answered.weight) for truth, told in pairs])
+
+
+def ndcg(answered: Answered) -> Measured:
+    """The mean over queries of the gain of the first ten rows. Raises Undefined."""
+    queries = _queries_of(answered)
+    rows = ranked(scores_told(answered), answered.truth, queries)
+    return mean_of_queries(ndcg_by_query(rows, NDCG_AT), queries, answered.weight)
+
+
+def mean_average_precision(answered: Answered) -> Measured:
+    """The mean over queries of their average precision. Raises Undefined."""
+    queries = _queries_of(answered)
+    rows = ranked(scores_told(answered), answered.truth, queries)
+    return mean_of_queries(precision_by_query(rows), queries, answered.weight)
+
+
+def _queries_of(answered: Answered) -> Array:
+    if answered.queries is None:
+        raise Undefined("nothing says which rows belong to one query")
+    return answered.queries
 
 
 def _of_positive(name: str) -> Shares:
@@ -251,10 +305,14 @@ def _grouping(name: str) -> TaskMetric:
 
 
 _ACCURACY = _mean("accuracy", rows_right, domain="share", higher=True, counts=True)
+
+
 _PROBABLE = (
     _mean("log_loss", log_losses, domain="size", bounded=True),
     _mean("brier", brier_losses, domain="size", bounded=True),
 )
+
+
 _CALIBRATED = (
     _other("calibration_error", calibration_error, "number", higher=False),
     *(
@@ -262,21 +320,31 @@ _CALIBRATED = (
         for name, which in (("calibration_slope", 1), ("calibration_intercept", 0))
     ),
 )
+
+
 _RANKED = (
     share_metric("roc_auc", of_class_scores(area_of), least=LEAST_OF_KIND),
     share_metric("average_precision", of_class_scores(average_precision_of), least=LEAST_OF_KIND),
 )
+
+
 _CLASSES = (
     _ACCURACY,
     share_metric("balanced_accuracy", over_classes(recall_of), shares=_of_classes("recall")),
 )
+
+
 _F1_MACRO = share_metric("f1_macro", over_classes(f1_of), shares=_of_classes("f1"))
+
+
 _PROBABLE_CLASSES = (
     _other("matthews", matthews, "correlation", least=LEAST_OF_CORRELATION),
     *_RANKED,
     *_PROBABLE,
     *_CALIBRATED,
 )
+
+
 _BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
     "binary": (
         *_CLASSES,
@@ -312,6 +380,10 @@ _BY_KIND: dict[TaskKind, tuple[TaskMetric, ...]] = {
         _gain("mean_reciprocal_rank"),
     ),
 }
+
+
 METRICS: dict[TaskKind, dict[str, TaskMetric]] = {}
+
+
 for _kind, _known in _BY_KIND.items():
     METRICS[_kind] = {each.name: each for each in _known}

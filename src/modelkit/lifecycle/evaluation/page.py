@@ -1,21 +1,28 @@
-"""The parts of the page of an Evaluation."""
+"""The page of an Evaluation, with its pictures as inline SVG, without scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from modelkit.lifecycle.evaluation import charts
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
-from modelkit.lifecycle.evaluation.figures import ClassFigures, MetricFigure, figure_text
+from modelkit.lifecycle.evaluation.figures import (
+    ClassFigures,
+    MetricFigure,
+    SliceFigures,
+    figure_text,
+)
 from modelkit.lifecycle.evaluation.gap import TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.evaluation.slices import SliceFigures
 from modelkit.report import html
 from modelkit.report.html import Markup, element, joined
+from modelkit.report.plot import Axis, Plot, range_of
 
+UNIT = (0.0, 1.0)
+INTERVAL_WIDTH = 160
+INTERVAL_HEIGHT = 16
 PAGE_STYLE = """
 .plot .mark{stroke:var(--second);stroke-width:1.4}
 svg.line{width:160px;height:16px;margin:2px 0 0;display:inline-block}
@@ -57,7 +64,7 @@ def figures_part(kind: TaskKind, figures: Sequence[MetricFigure]) -> Markup:
         metric = known.get(figure.name)
         drawn = Markup()
         if metric is not None and metric.domain == "share":
-            drawn = charts.interval_bar(figure, 0.0, 1.0)
+            drawn = interval_bar(figure, 0.0, 1.0)
         rows.append((figure.title, _number(figure_text(figure)), drawn, _beside(figure)))
     return html.part("Figures", html.table((), rows))
 
@@ -91,7 +98,7 @@ def reliability_part(
     if parts is not None:
         words += f"; Brier: reliability {parts.reliability:.3g}"
         words += f", resolution {parts.resolution:.3g}, uncertainty {parts.uncertainty:.3g}"
-    return html.section("Do probabilities come true?", words, charts.reliability_chart(bins))
+    return html.section("Do probabilities come true?", words, reliability_chart(bins))
 
 
 def residuals_part(bands: Sequence[ResidualBand]) -> Markup:
@@ -99,7 +106,7 @@ def residuals_part(bands: Sequence[ResidualBand]) -> Markup:
     if not bands:
         return Markup()
     words = "quantiles of the residuals: 5 to 95 % thin, 25 to 75 % thick, the median a dot"
-    return html.section("Residuals by prediction", words, charts.residual_chart(bands))
+    return html.section("Residuals by prediction", words, residual_chart(bands))
 
 
 def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) -> Markup:
@@ -112,7 +119,7 @@ def curves_part(title: str, curves: Sequence[ScoreCurve], area: MetricFigure) ->
         styles = ("blue", "orange", "blue dashes", "orange dashes", "grey")
         labels = [f"{curve.label} {style}" for curve, style in zip(shown, styles, strict=False)]
         words = f"{words}, mean of the classes; {', '.join(labels)}"
-    return html.section(title, words, charts.curve_chart(shown))
+    return html.section(title, words, curve_chart(shown))
 
 
 def confusion_part(confusion: Confusion | None) -> Markup:
@@ -162,7 +169,7 @@ def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> Markup:
     rows = []
     for part, figure in zip(slices, figures, strict=False):
         numbers = map(_number, (f"{part.rows:,}", figure_text(figure)))
-        drawn = charts.interval_bar(figure, *scale, whole.value)
+        drawn = interval_bar(figure, *scale, whole.value)
         rows.append((part.column, html.short(part.value), *numbers, drawn))
     words = (
         f"{whole.title}, with its interval; the rule marks all rows. Of many slices some differ "
@@ -197,6 +204,74 @@ def gaps_part(gaps: Sequence[TrainingGap]) -> Markup:
     return html.part("Training rows and held-out rows", html.table(header, rows))
 
 
-def about_part(facts: Iterable[tuple[str, str]]) -> Markup:
-    """What else there is to know, by name."""
-    return html.part("About", html.table((), facts))
+def curve_chart(curves: Sequence[ScoreCurve]) -> Markup:
+    """The curves of one kind, the first in colour; all share the unit square."""
+    roc = curves[0].name == "roc"
+    names = ("false positive rate", "true positive rate") if roc else ("recall", "precision")
+    plot = Plot(Axis(*UNIT, names[0]), Axis(*UNIT, names[1]))
+    marks = [plot.line(UNIT, UNIT, "limit")] if roc else []
+    for place, curve in enumerate(curves):
+        look = "curve" if len(curves) == 1 else f"curve c{place % 5}"
+        x = curve.x if roc else _stepped(curve.x, ends=True)
+        y = curve.y if roc else _stepped(curve.y, ends=False)
+        marks.append(plot.line(x, y, look, curve.label))
+    return plot.picture(f"{names[1]} by {names[0]}", *marks)
+
+
+def _stepped(values: Sequence[float], *, ends: bool) -> list[float]:
+    """The corners of a step line, on which the precision of the next recall holds."""
+    doubled = [value for value in values for _ in range(2)]
+    return doubled[1:] if ends else doubled[:-1]
+
+
+def reliability_chart(bins: Sequence[ReliabilityBin]) -> Markup:
+    """How often each bin of probabilities came true, with its interval, beside the diagonal."""
+    plot = Plot(Axis(*UNIT, "predicted probability"), Axis(*UNIT, "observed share"))
+    marks = [plot.line(UNIT, UNIT, "limit")]
+    for each in bins:
+        share = f"observed {each.observed:.3g} [{each.low:.3g}, {each.high:.3g}]"
+        about = f"predicted {each.predicted:.3g}, {share}, {each.rows:,} rows"
+        marks.append(_upright(plot, each.predicted, (each.low, each.high)))
+        marks.append(plot.dot(each.predicted, each.observed, about=about))
+    return plot.picture("reliability", *marks)
+
+
+def _upright(plot: Plot, x: float, ends: tuple[float, float], look: str = "bar") -> Markup:
+    """An interval on the y axis."""
+    return plot.line((x, x), ends, look)
+
+
+def residual_chart(bands: Sequence[ResidualBand]) -> Markup:
+    """The quantiles of residuals by prediction: 5 to 95 % thin, 25 to 75 % thick, the median a dot."""
+    x = range_of([band.predicted for band in bands])
+    ends = [value for band in bands for value in (band.quantiles[0], band.quantiles[-1])]
+    plot = Plot(Axis(*x, "prediction"), Axis(*range_of([*ends, 0.0]), "truth less prediction"))
+    marks = [plot.line(x, (0.0, 0.0), "limit")]
+    for band in bands:
+        low, lower, median, upper, high = band.quantiles
+        about = f"predicted {band.predicted:.3g}: median residual {median:.3g}, {band.rows:,} rows"
+        marks.append(_upright(plot, band.predicted, (low, high)))
+        marks.append(_upright(plot, band.predicted, (lower, upper), "bar thick"))
+        marks.append(plot.dot(band.predicted, median, about=about))
+    return plot.picture("residuals", *marks)
+
+
+def interval_bar(
+    figure: MetricFigure, low: float, high: float, mark: float | None = None
+) -> Markup:
+    """A figure and its interval on a scale from low to high, on one line of a table.
+
+    `mark` is a value that others are compared with, drawn as a rule.
+    """
+    if figure.value is None:
+        return Markup()
+    plot = Plot(Axis(low, high), Axis(0, 1), INTERVAL_WIDTH, INTERVAL_HEIGHT, 4, 4, 0, 0)
+    marks = [plot.line((low, high), (0.5, 0.5), "rule")]
+    if mark is not None:
+        marks.append(plot.line((mark, mark), UNIT, "mark"))
+    if figure.low is not None and figure.high is not None:
+        marks.append(plot.line((figure.low, figure.high), (0.5, 0.5), "bar"))
+    marks.append(plot.dot(figure.value, 0.5))
+    size = f"0 0 {INTERVAL_WIDTH} {INTERVAL_HEIGHT}"
+    named = {"role": "img", "aria_label": figure_text(figure)}
+    return element("svg", *marks, class_="plot line", viewBox=size, **named)

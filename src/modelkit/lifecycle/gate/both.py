@@ -11,7 +11,6 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.asking import answers_of, with_answers
 from modelkit.lifecycle.evaluation.columns import (
     grouping_values,
     slice_columns,
@@ -19,8 +18,8 @@ from modelkit.lifecycle.evaluation.columns import (
     without_columns,
 )
 from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
-from modelkit.lifecycle.evaluation.sides import LabelledRows
-from modelkit.lifecycle.evaluation.slices import slice_texts
+from modelkit.lifecycle.evaluation.figures import slice_texts
+from modelkit.lifecycle.evaluation.rows import LabelledRows, answers_of, with_answers
 from modelkit.lifecycle.evaluation.task import read_task, text_codes
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
@@ -70,8 +69,7 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
     beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
     beside |= {f"slice {name}": texts for name, texts in slices.items()}
     keys, digest = keys_of_feeds(theirs, signature, task.truth)
-    more = keys_of_rows(beside).keys if beside else keys
-    order = np.lexsort((*more.T[::-1], *keys.T[::-1]))
+    order = _order(keys, beside)
     return AskedRows(
         _renumbered(task.at(order)),
         _written(task)[order],
@@ -80,6 +78,12 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
         {name: values[order] for name, values in slices.items()},
         digest,
     )
+
+
+def _order(keys: Array, beside: Mapping[str, Array]) -> Array:
+    """The places of rows by their keys, (n, 2), and of equal ones by what else belongs to them."""
+    more = keys_of_rows(beside).keys if beside else keys
+    return np.lexsort((*more.T[::-1], *keys.T[::-1]))
 
 
 def feeds_of(model: Model, rows: LabelledRows) -> Feeds:

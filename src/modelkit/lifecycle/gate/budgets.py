@@ -91,15 +91,9 @@ def _question(what: str, name: str, limit: float) -> str:
 
 
 def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> GateCheck:
-    """Whether the usual time of a call is shown to be within its budget.
-
-    It goes by the difference of logarithms, of which above zero is faster.
-    """
-    ours = np.median(timed.candidate, axis=1)
-    theirs = np.median(timed.champion, axis=1)
-    turns = np.log(ours / theirs) if name.endswith("_ratio") else np.log(ours)
-    error = float(turns.std(ddof=1) / np.sqrt(len(turns)))
-    found = PairedDifference(-float(turns.mean()), error, len(turns))
+    """Whether the usual time of a call is shown to be within its budget."""
+    ours, theirs = (np.median(times, axis=1) for times in timed)
+    found = _faster(np.log(ours / theirs) if name.endswith("_ratio") else np.log(ours))
     bound = -log(limit)
     level = 1 - 2 * levels.shown
     low, high = (float(np.exp(-end)) for end in found.interval(level)[::-1])
@@ -125,6 +119,12 @@ def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> G
     if harm <= levels.harm:
         return replace(check, outcome="fail", p=harm, alpha=levels.harm)
     return check
+
+
+def _faster(logarithms: Array) -> PairedDifference:
+    """By how much calls are faster, from the logarithms of their times in turns, (turns,)."""
+    error = float(logarithms.std(ddof=1) / np.sqrt(len(logarithms)))
+    return PairedDifference(-float(logarithms.mean()), error, len(logarithms))
 
 
 def _micro(seconds: float) -> str:

@@ -7,6 +7,7 @@ from typing import Literal, final, get_args
 
 from modelkit._internal import fields
 from modelkit.errors import UsageError
+from modelkit.lifecycle.evaluation.figures import interval_text
 
 CheckOutcome = Literal["pass", "fail", "unclear"]
 CheckPart = Literal["contract", "floor", "metric", "veto", "slice", "budget", "own"]
@@ -88,9 +89,7 @@ class GateCheck:
         """The estimate and its interval."""
         if self.estimate is None:
             return ""
-        if self.low is None or self.high is None:
-            return f"{self.estimate:.3g}"
-        return f"{self.estimate:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return interval_text(self.estimate, self.low, self.high)
 
     @property
     def test_text(self) -> str:

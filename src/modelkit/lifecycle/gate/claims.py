@@ -9,9 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
+from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_told
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
-from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
-from modelkit.stats.influence import Undefined
+from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison, distance_shown
+from modelkit.lifecycle.gate.policy import MetricFloor
+from modelkit.lifecycle.gate.unseen import worst_unit
+from modelkit.stats.influence import (
+    Clusters,
+    Measured,
+    Undefined,
+    added_by,
+    refuse_few,
+    standard_error,
+)
+from modelkit.stats.intervals import Domain, Interval, clopper_pearson
+from modelkit.stats.paired import PairedDifference
 from modelkit.stats.tests import holm
 
 HELD_BY_FEW = (
@@ -19,6 +32,22 @@ HELD_BY_FEW = (
     "sway less, such as mae in place of rmse, or one with bounds, asks for fewer"
 )
 TELLING = 5  # margins: a slice that cannot show a harm of so many is too small to tell
+Compared = Callable[[], Comparison]  # raises Undefined
+HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
+SHARES = ("recall", "precision")  # of the rows of a class, which may be few
+# The least and the largest figure.
+ENDS: dict[Domain, Interval] = {
+    "share": (0.0, 1.0),
+    "correlation": (-1.0, 1.0),
+    "size": (0.0, inf),
+    "explained": (-inf, 1.0),
+    "number": (-inf, inf),
+}
+EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
+BY_INFLUENCE = (
+    "the figure of the candidate, with the wider of two intervals of what each row adds to it: t, and "
+    "Gaffke's with one row more that is as bad as can be"
+)
 
 
 class Levels(NamedTuple):
@@ -33,10 +62,6 @@ class Levels(NamedTuple):
     shown: float
     harm: float
     fresh: float
-
-
-Compared = Callable[[], Comparison]  # raises Undefined
-HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
 
 
 def no_worse(name: str, compared: Compared, margin: float, levels: Levels) -> GateCheck:
@@ -113,29 +138,23 @@ def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Ga
         alpha: the probability, at most, of one false harm among all.
         part: of the checks.
     """
-    found = [_compared(name, compared) for _, name, _, compared in cases]
-    adjusted = holm(np.array([_p_of_harm(*pair) for pair in zip(cases, found, strict=True)]))
+    found: list[Comparison | str] = []
+    p = np.ones(len(cases))
+    for at, (_, name, margin, compared) in enumerate(cases):
+        try:
+            comparison = compared()
+        except Undefined as reason:
+            found.append(f"{name} cannot be compared: {reason}")
+            continue
+        found.append(comparison)
+        p[at] = comparison.exchanged().p_above(margin)
+    adjusted = holm(p)
     checks = []
     for at, (title, name, margin, _) in enumerate(cases):
         question = f"Is {name} shown to be worse by more than {margin:g}?"
         asked = GateCheck(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
         checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
     return checks
-
-
-def _p_of_harm(case: HarmCase, found: Comparison | str) -> float:
-    """The p-value of harm beyond the margin; 1 where nothing compares."""
-    if isinstance(found, str):
-        return 1.0
-    return found.exchanged().p_above(case[2])
-
-
-def _compared(name: str, compared: Compared) -> Comparison | str:
-    """What compares, or why it cannot."""
-    try:
-        return compared()
-    except Undefined as reason:
-        return f"{name} cannot be compared: {reason}"
 
 
 def _harm(
@@ -156,3 +175,92 @@ def _harm(
         return replace(told, text=f"{seen_on} are too few to tell{least}")
     text = f"no harm is shown on {seen_on}, which would show one of {seen:.3g}"
     return replace(told, outcome="pass", text=text)
+
+
+def floor_check(
+    floor: MetricFloor, metric: TaskMetric, answered: Answered, levels: Levels
+) -> GateCheck:
+    """Whether the candidate's own figure is shown to be on the right side of a floor."""
+    level = 1 - 2 * levels.shown
+    side = "at least" if floor.at_least else "at most"
+    question = f"Is {floor.metric} shown to be {side} {floor.bound:g}?"
+    asked = GateCheck(str(floor), question, "unclear", part="floor", bound=floor.bound)
+    try:
+        clusters = clusters_of(answered)
+        measured = metric.measure(answered)
+        refuse_few(measured.units, clusters)
+    except Undefined as reason:
+        return replace(asked, text=f"{floor.metric} cannot be judged: {reason}")
+    exact = (metric.counts or metric.name in SHARES) and answered.clusters is None
+    formula = EXACT if exact else BY_INFLUENCE
+    told = replace(asked, estimate=measured.value, formula=formula)
+    ends_of = _exact if exact else metric.interval
+    interval = ends_of(measured, answered, level)
+    if interval is None or not all(map(isfinite, interval)):
+        return replace(told, text="these rows give no interval")
+    if exact:
+        error = standard_error(measured.influence)
+        found = PairedDifference(measured.value, error, inf)
+    else:
+        found = _floor_figure(metric, measured, answered, clusters)
+        interval = _wider(interval, found.interval(level), ENDS[metric.domain])
+    told = replace(told, low=interval[0], high=interval[1], level=level)
+    lacking = _lacking_figure(floor, metric.domain, found, len(answered), levels.fresh)
+    return _answered(told, floor, interval, lacking)
+
+
+def _floor_figure(
+    metric: TaskMetric, measured: Measured, answered: Answered, clusters: Clusters | None
+) -> PairedDifference:
+    """The figure of the candidate, as a difference to 0."""
+    added = added_by(measured.influence, clusters)
+    # A loss is at least 0, so its tail is that of what it has above the least.
+    best = added.max() if metric.higher_is_better else added.min()
+    unseen = worst_unit(metric, answered, None, np.abs(added - best))
+    units = min(measured.units, units_told(answered))
+    error = standard_error(measured.influence, clusters)
+    return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
+
+
+def _wider(one: Interval, other: Interval, ends: Interval) -> Interval:
+    """From the lower of two low ends to the higher of two high ones, within what a figure can be."""
+    return max(min(one[0], other[0]), ends[0]), min(max(one[1], other[1]), ends[1])
+
+
+def _exact(measured: Measured, answered: Answered, level: float) -> Interval:
+    """The exact interval of a share of independent rows: of those that the figure rests on."""
+    n = round(min(measured.units, len(answered)))
+    return clopper_pearson(round(measured.value * n), n, level)
+
+
+def _answered(check: GateCheck, floor: MetricFloor, interval: Interval, lacking: str) -> GateCheck:
+    low, high = interval
+    reached = low >= floor.bound if floor.at_least else high <= floor.bound
+    broken = high < floor.bound if floor.at_least else low > floor.bound
+    if reached:
+        return replace(check, outcome="pass", text="shown")
+    if broken:
+        return replace(check, outcome="fail", text="shown not to be so")
+    return replace(check, text=lacking)
+
+
+def _lacking_figure(
+    floor: MetricFloor, domain: Domain, found: PairedDifference, rows: int, alpha: float
+) -> str:
+    """What was not shown, and which figure would have been.
+
+    How many rows it takes depends on how far the figure is from the floor, which these rows do not
+    know: otherwise they would have shown it.
+    """
+    distance = distance_shown(found, alpha)
+    if distance is None:
+        return "not shown"
+    figure = floor.bound + (distance if floor.at_least else -distance)
+    least, most = ENDS[domain]
+    if not least <= figure <= most:
+        end = most if floor.at_least else least
+        return f"not shown by {rows:,} rows, which are too few for a floor so near to {end:g}"
+    return (
+        f"not shown by {rows:,} rows; as many would show one of {figure:.3g} with a probability of "
+        f"{SHOWN_WITH:g}, and four times as many one half as far from {floor.bound:g}"
+    )

@@ -10,8 +10,7 @@ from typing import NamedTuple, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.gate.policy import AnyMetric, GateMetric
 from modelkit.lifecycle.gate.unseen import (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelkit.lifecycle.evaluation.charts import interval_bar
 from modelkit.lifecycle.evaluation.figures import MetricFigure
-from modelkit.lifecycle.evaluation.page import PAGE_STYLE
+from modelkit.lifecycle.evaluation.page import PAGE_STYLE, interval_bar
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.report import html
 from modelkit.report.html import Markup, element

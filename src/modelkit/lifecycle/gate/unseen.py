@@ -14,8 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.stats.influence import Undefined, alike_of
 from modelkit.stats.paired import Unseen, tail_of

@@ -6,14 +6,13 @@ next one, and of several who do, one succeeds. What holds now is the sum of all 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from modelkit._internal import fields
-from modelkit._internal.json import parse_json
-from modelkit.errors import Conflict, RegistryError
+from modelkit.errors import RegistryError
+from modelkit.store.entries import EntryForm
 from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 from modelkit.store.store import Store
@@ -167,6 +166,10 @@ class State:
             return state
         return _with_alias(state, entry) if entry.alias else state
 
+    def contradiction(self, stated: State, entry: Entry) -> str:
+        """What an entry of a known kind states otherwise than follows."""
+        return "aliases" if entry.kind in KINDS and stated.aliases != self.aliases else ""
+
 
 def _with_alias(state: State, entry: Entry) -> State:
     """An alias names another version. Whoever moves the champion by hand ends a rollout."""
@@ -208,122 +211,10 @@ def _decided(state: State, entry: Entry) -> State:
     return state
 
 
+FORM = EntryForm(Entry, State)
+
+
 def log_of(store: Store, name: str) -> Log[State, Entry]:
     """The log of a model in the store of a registry."""
     files = Sequence(store, f"models/{name}/log")
-    return Log(files, State(), read=read_entry, write=write_entry, follow=follow)
-
-
-def follow(state: State, entry: Entry, stated: State | None) -> State:
-    """What holds after one more entry, which may state it.
-
-    A newer modelkit may know more of it. Raises RegistryError unless the entry follows the last
-    one, and states what follows of the aliases.
-    """
-    if entry.previous != state.last:
-        raise RegistryError(
-            f"entry {entry.generation} of the log ({entry.kind} {entry.version}, by {entry.actor}) "
-            f"follows the entry with the id {entry.previous!r}, and the one before it has "
-            f"{state.last!r}: entries were lost, replaced or written by hand; put back the log, from "
-            "a copy of the registry"
-        )
-    after = state.after(entry)
-    if stated is None:
-        return after
-    if entry.kind in KINDS and stated.aliases != after.aliases:
-        raise RegistryError(
-            f"entry {entry.generation} of the log states other aliases than follow from it and the "
-            "entries before; put back the log, from a copy of the registry, and find out who wrote it"
-        )
-    return stated
-
-
-def write_entry(entry: Entry, state: State) -> bytes:
-    """An entry as JSON, with what holds after it.
-
-    Raises RegistryError for what could not be read again, such as NaN.
-    """
-    plain = {**fields.write_object(entry), "state": fields.write_object(state)}
-    data = json.dumps(plain, indent=1, sort_keys=True).encode()
-    # One entry that cannot be read would close the log for ever.
-    read_entry(data, entry.generation, "the entry")
-    return data
-
-
-def read_entry(data: bytes, number: int, where: str) -> tuple[Entry, State | None]:
-    """An entry from JSON, and what it states to hold after it; None if that cannot be read.
-
-    Fields that a newer modelkit added are left out. Raises RegistryError for anything but an entry
-    of this number.
-    """
-    try:
-        plain = parse_json(data.decode())
-        entry = fields.read_known(Entry, plain, where)
-    except (RecursionError, ValueError) as error:
-        raise RegistryError(f"{where} is not an entry of a registry: {error}") from None
-    if entry.generation != number:
-        raise RegistryError(f"{where} says that it is entry {entry.generation}")
-    try:
-        state = fields.read_known(State, plain.get("state"), where)
-    except ValueError:
-        return entry, None
-    stated = (state.generation, state.last) == (entry.generation, entry.id)
-    return entry, state if stated else None
-
-
-def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:
-    """Raise Conflict unless an alias is what the caller saw.
-
-    Args:
-        state: what holds now.
-        alias: the alias that the caller wants to set.
-        expected: the version it named, the number of the entry that set it, or None for an alias
-            that there was not.
-        name: the name of the model, for the message.
-
-    Raises TypeError for an expectation of another type, such as bool or a number of numpy.
-    """
-    if expected is not None and type(expected) not in (str, int):
-        raise TypeError(
-            f"expected is a version (str), the generation of an entry (int) or None, not "
-            f"{expected!r}, of type {type(expected).__name__}"
-        )
-    now = state.aliases.get(alias)
-    if now is None:
-        if expected is None:
-            return
-        raise Conflict(
-            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
-            name=name,
-            alias=alias,
-            now=None,
-        )
-    seen = now.generation if isinstance(expected, int) else now.version
-    if expected == seen:
-        return
-    raise Conflict(
-        f"{name}@{alias} is {now.version}, not what was expected ({expected!r}): {now.actor} set "
-        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
-        f"there now, and pass expected={now.version!r}",
-        name=name,
-        alias=alias,
-        now=now,
-    )
-
-
-def check_in_use(state: State, name: str, version: str) -> None:
-    """Raise Conflict for a version that was retired."""
-    if version in state.retired:
-        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
-
-
-def check_not_named(state: State, name: str, version: str) -> None:
-    """Raise Conflict for a version that an alias names."""
-    for alias, now in state.aliases.items():
-        if now.version == version:
-            raise Conflict(
-                f"{name}@{alias} is {version}: let the alias name another version first",
-                name=name,
-                alias=alias,
-                now=now,
-            )
+    return FORM.log(files, State())

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, final
 
 from modelkit.errors import NotFound, RegistryError, UsageError
-from modelkit.lifecycle.registry import rollouts
+from modelkit.lifecycle.registry import rules
 from modelkit.lifecycle.registry.authors import author, entry_after, time_now
-from modelkit.lifecycle.registry.bucket_package import BucketPackage
 from modelkit.lifecycle.registry.log import (
     ALIAS,
     CHAMPION,
@@ -24,21 +23,13 @@ from modelkit.lifecycle.registry.log import (
     Entry,
     State,
     Underway,
-    check_expected,
-    check_in_use,
-    check_not_named,
     log_of,
 )
 from modelkit.lifecycle.registry.places import nothing_there, registry_card, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
+from modelkit.lifecycle.registry.rules import Judgement
 from modelkit.lifecycle.registry.shelf import Shelf
-from modelkit.lifecycle.registry.verdicts import (
-    Judgement,
-    check_candidate,
-    judged_by,
-    record_digest,
-)
-from modelkit.lifecycle.registry.versions import Versions, check_pattern
+from modelkit.lifecycle.registry.versions import BucketPackage, Versions, check_pattern
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
 from modelkit.package import container
@@ -120,12 +111,12 @@ class Registry:
             model_digest=manifest.model_digest,
             size=len(data),
             parents=made_from,
-            verdict=record_digest(record),
+            verdict=rules.record_digest(record),
             at=time_now(),
             actor=author(),
         )
         if verdict is not None:
-            check_candidate(verdict, release)
+            rules.check_candidate(verdict, release)
         self._take_name(release)
         return self._versions.add(release, data, record)
 
@@ -264,10 +255,10 @@ class Registry:
                 raise RegistryError(
                     f"{alias!r} is a version of {name}, so no alias can have this name"
                 )
-            check_expected(state, alias, expected, name)
-            check_in_use(state, name, version)
-            rollouts.check_not_rolled_back(state, name, alias, version, force=force)
-            about = judged_by(verdict, alias, version, state, partial(self.version, name))
+            rules.check_expected(state, alias, expected, name)
+            rules.check_in_use(state, name, version)
+            rules.check_not_rolled_back(state, name, alias, version, force=force)
+            about = rules.judged_by(verdict, alias, version, state, partial(self.version, name))
             before = state.aliases.get(alias)
             was = None if before is None else before.version
             return entry_after(state, ALIAS, version, reason, alias=alias, was=was, about=about)
@@ -313,14 +304,14 @@ class Registry:
         record = policy.to_json()
 
         def decide(state: State) -> Entry:
-            champion = rollouts.check_start(state, name, version, force=force)
+            champion = rules.check_start(state, name, version, force=force)
             self._check_fits(name, champion, version)
-            judged = judged_by(verdict, CHAMPION, version, state, partial(self.version, name))
+            judged = rules.judged_by(verdict, CHAMPION, version, state, partial(self.version, name))
             about = {"champion": champion, "policy": record, **judged}
             return entry_after(state, ROLLOUT, version, reason, about=about)
 
         entry = self._log(name).append(decide)
-        return State().after(entry).rollout or rollouts.absent(name)
+        return State().after(entry).rollout or rules.absent(name)
 
     def decide_rollout(
         self,
@@ -347,10 +338,10 @@ class Registry:
         """
 
         def decide(state: State) -> Entry:
-            now = rollouts.check_underway(state, name, rollout)
+            now = rules.check_underway(state, name, rollout)
             if decision == "promote":
-                check_in_use(state, name, now.candidate)
-            more = rollouts.decision_fields(now, decision, about or {})
+                rules.check_in_use(state, name, now.candidate)
+            more = rules.decision_fields(now, decision, about or {})
             return entry_after(state, DECIDED, now.candidate, reason, **more)
 
         return self._log(name).append(decide)
@@ -381,8 +372,8 @@ class Registry:
         self._check_version(name, version)
 
         def decide(state: State) -> Entry:
-            check_not_named(state, name, version)
-            rollouts.check_not_tried(state, name, version)
+            rules.check_not_named(state, name, version)
+            rules.check_not_tried(state, name, version)
             return entry_after(state, RETIREMENT, version, reason)
 
         self._log(name).append(decide)

@@ -17,19 +17,23 @@ from modelkit.errors import (
     RegistryError,
     UsageError,
 )
-from modelkit.lifecycle.registry.bucket_package import (
-    BucketPackage,
-    blob_name,
-    check_named,
-    check_package,
-)
 from modelkit.lifecycle.registry.releases import ModelVersion, read_release
-from modelkit.lifecycle.registry.verdicts import record_digest
-from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
+from modelkit.lifecycle.registry.rules import record_digest
+from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
-from modelkit.package.load import check_digest, load, open_bytes, plain_digests, read_manifest
+from modelkit.package.contents import MANIFEST
+from modelkit.package.load import (
+    Reference,
+    check_digest,
+    check_hashes,
+    load,
+    open_bytes,
+    plain_digests,
+    read_manifest,
+)
 from modelkit.package.write import write_file
+from modelkit.store import open_store
 from modelkit.store.store import Store
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -80,7 +84,7 @@ class Versions:
 
         A release that has no verdict gets this one. Raises Conflict if another one is there.
         """
-        if not self._store.create(blob_name(release.digest), data):
+        if not self._store.create(_blob_name(release.digest), data):
             BucketPackage(self._store.url, release).read()  # it is there, and whole
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
@@ -111,21 +115,21 @@ class Versions:
                 expected=trusted,
                 got=release.digest,
             )
-        path = self._store.path(blob_name(release.digest))
+        path = self._store.path(_blob_name(release.digest))
         if path is None:
             return load(BucketPackage(self._store.url, release), **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
-        check_named(manifest, release)
+        _check_named(manifest, release)
         if manifest.runtime != "joblib" or trusted is not None:
             options = {**options, "digest": release.digest}
         return load(path, **options)
 
     def fetch(self, release: ModelVersion, folder: str | os.PathLike[str] | None) -> Path:
         """The path of a verified package on this machine, in a folder if one is given."""
-        path = self._store.path(blob_name(release.digest))
+        path = self._store.path(_blob_name(release.digest))
         if path is not None and folder is None:
-            check_package(open_bytes(path), release)
+            _check_package(open_bytes(path), release)
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
@@ -163,6 +167,33 @@ class Versions:
             raise Conflict(f"{path} is there with another content, and never changes")
 
 
+@final
+class BucketPackage(Reference):
+    """The package of a release in a bucket: a Model that was loaded from it is pickled as this."""
+
+    def __init__(self, url: str, release: ModelVersion) -> None:
+        self._url = url
+        self._release = release
+
+    def __repr__(self) -> str:
+        release = self._release
+        told = f"{release.name!r}, {release.version!r}, digest={release.digest!r}"
+        return f"Reference({self._url!r}, {told})"
+
+    def read(self) -> bytes:
+        """The verified package. Raises NotFound and IntegrityError."""
+        release = self._release
+        data = open_store(self._url).read(_blob_name(release.digest), most=inf)
+        if data is None:
+            raise NotFound(
+                f"the package of {release.name} {release.version} is gone from {self._url}",
+                name=release.name,
+                which=release.version,
+            )
+        _check_package(memoryview(data), release)
+        return data
+
+
 def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:
     """A text that fits a pattern. Raises UsageError for any other."""
     if not isinstance(text, str) or not pattern.fullmatch(text):
@@ -187,7 +218,7 @@ def _verdict_name(digest: str) -> str:
 def _is_package(path: Path, release: ModelVersion) -> bool:
     """Whether a file is the package of a release."""
     try:
-        check_package(open_bytes(path), release)
+        _check_package(open_bytes(path), release)
     except PackageError:
         return False
     return True
@@ -207,3 +238,35 @@ def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
                 name=there.name,
                 release=there,
             )
+
+
+def _blob_name(digest: str) -> str:
+    """The name of the file of a package in a store."""
+    return f"blobs/sha256/{digest}.mk"
+
+
+def _check_named(manifest: Manifest, release: ModelVersion) -> None:
+    """Raise IntegrityError for a package of another name or version than its release."""
+    if (manifest.name, manifest.version) != (release.name, release.version):
+        raise IntegrityError(
+            f"the release {release.name} {release.version} names the package of {manifest.name} "
+            f"{manifest.version}, digest {manifest.digest}: its file was changed; put it back, from "
+            "a copy of the registry",
+            expected=release.digest,
+            got=manifest.digest,
+        )
+
+
+def _check_package(data: memoryview, release: ModelVersion) -> None:
+    """Raise IntegrityError unless these are the bytes of the package."""
+    members = container.read_zip(data)
+    manifest = read_manifest(members)
+    if manifest.digest != release.digest:
+        raise IntegrityError(
+            f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
+            f"was registered with {release.digest}",
+            expected=release.digest,
+            got=manifest.digest,
+        )
+    _check_named(manifest, release)
+    check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)

@@ -10,15 +10,17 @@ from modelkit.drift.values import Alarm
 from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry.log import CHAMPION, Alias, Underway
 from modelkit.lifecycle.registry.releases import ModelVersion
-from modelkit.lifecycle.retrain.desk import Desk, Look
+from modelkit.lifecycle.retrain.log import OpenRun, Retrainings
 from modelkit.lifecycle.retrain.policy import (
     RetrainPolicy,
     RetrainState,
     StandingAlarm,
     due_alarms,
+    is_asked_for,
     waited_for,
 )
-from modelkit.lifecycle.retrain.run import RetrainRun, RunFiles, moment, posix_of
+from modelkit.lifecycle.retrain.records import RunRecords
+from modelkit.lifecycle.retrain.run import RetrainRun, moment, posix_of
 from modelkit.lifecycle.retrain.standing import standing_of
 
 CountLabelled = Callable[[float], int]
@@ -34,22 +36,16 @@ class Past(NamedTuple):
         champion: what the alias "champion" names.
         release: that version.
         trial: the rollout that is under way, or None.
-        last: the number of the last retraining; 0 before the first.
+        retrainings: what is recorded of them.
         runs: the last retrainings, the first one first.
-        asked: which of these somebody asked for.
-        interrupted: the last retraining, where its holder is gone.
-        look: the number of the last refusal, and it.
     """
 
     now: float
     champion: Alias
     release: ModelVersion
     trial: Underway | None
-    last: int
+    retrainings: Retrainings
     runs: tuple[RetrainRun, ...]
-    asked: frozenset[int]
-    interrupted: RunFiles | None
-    look: tuple[int, Look | None]
 
     @property
     def made_by(self) -> RetrainRun | None:
@@ -57,51 +53,38 @@ class Past(NamedTuple):
         made = [run for run in self.runs if run.version == self.champion.version]
         return made[-1] if made else None
 
+    @property
+    def interrupted(self) -> OpenRun | None:
+        """The retraining whose holder is gone, or None."""
+        gone = self.runs and self.runs[-1].state == "interrupted"
+        return self.retrainings.open if gone else None
 
-def past_of(desk: Desk, policy: RetrainPolicy, now: float) -> Past:
+
+def past_of(records: RunRecords, now: float) -> Past:
     """What is known now, in POSIX seconds; a retraining whose rollout has ended is ended with it.
 
     Raises NotFound where the model has no champion.
     """
-    registry = desk.registry
-    state = registry.state(desk.name)
+    registry = records.registry
+    state = registry.state(records.name)
     champion = state.aliases.get(CHAMPION)
     if champion is None:
-        registry.versions(desk.name)  # raises NotFound where there is no such model
+        registry.versions(records.name)  # raises NotFound where there is no such model
         raise NotFound(
-            f"{registry.url} has no {desk.name}@{CHAMPION} that could be trained again; set this "
+            f"{registry.url} has no {records.name}@{CHAMPION} that could be trained again; set this "
             "alias first",
-            name=desk.name,
+            name=records.name,
             which=CHAMPION,
         )
-    numbers = desk.numbers()
-    found: list[tuple[RetrainRun, RunFiles]] = []
-    for number in reversed(numbers):  # as many as any rule looks at
-        if len(found) >= policy.budget and not all(map(_fruitless, found)):
-            break
-        found.insert(0, settled_run(desk, number, now))
-    runs = tuple(run for run, _ in found)
-    interrupted = [files for run, files in found if run.state == "interrupted"]
+    retrainings, runs = records.settled(now)
     return Past(
         now=now,
         champion=champion,
-        release=registry.version(desk.name, champion.version),
+        release=registry.version(records.name, champion.version),
         trial=state.rollout,
-        last=max(numbers, default=0),
+        retrainings=retrainings,
         runs=runs,
-        asked=frozenset(files.number for _, files in found if files.first.asked),
-        interrupted=interrupted[-1] if interrupted else None,
-        look=desk.last_look(),
     )
-
-
-def settled_run(desk: Desk, number: int, now: float) -> tuple[RetrainRun, RunFiles]:
-    """A retraining, and what was recorded of it; where its rollout has ended, that is recorded too."""
-    files = desk.files(number)
-    run = desk.run(files, now)
-    if not files.end and not run.under_way:
-        desk.end(number, run.state, run.message, run.ended)
-    return run, files
 
 
 def retrain_state(
@@ -126,7 +109,7 @@ def retrain_state(
         labelled_in_all=0 if policy.labels is None else _count(labelled, trained),
         trained=trained,
         starts=tuple(run.at for run in past.runs),
-        failed=sum(run.reason in BY_TIME or run.number in past.asked for run in _in_a_row(past)),
+        failed=sum(run.reason in BY_TIME or is_asked_for(run.reason) for run in _in_a_row(past)),
         busy=_busy(past),
         asked=asked,
         closed=_closed([each.time for each in known if each.time is not None], closed, past),
@@ -170,11 +153,12 @@ def _closed(times: list[float], closed: float, past: Past) -> str:
 
 def _stood(past: Past) -> tuple[StandingAlarm, ...]:
     """The alarms that stood when this champion was last looked at, and when it was to be replaced."""
-    _, look = past.look
+    refusal = past.retrainings.refusal
     tried = [alarm for run in _in_a_row(past) for alarm in run.alarms]
-    if look is None or look.generation != past.champion.generation:
+    if refusal is None or refusal.run is None:
         return tuple(tried)
-    return (*tried, *look.standing)
+    anew = refusal.champion_generation != past.champion.generation
+    return tuple(tried) if anew else (*tried, *refusal.run.alarms)
 
 
 def _busy(past: Past) -> str:
@@ -194,15 +178,9 @@ def _in_a_row(past: Past) -> list[RetrainRun]:
         if run.state not in NO_PROMOTION:
             break
         found.append(run)
-        if run.number in past.asked:
+        if is_asked_for(run.reason):
             break
     return found
-
-
-def _fruitless(found: tuple[RetrainRun, RunFiles]) -> bool:
-    """Whether a retraining led to no promotion, and nobody asked for it."""
-    run, files = found
-    return run.state in NO_PROMOTION and not files.first.asked
 
 
 def _count(labelled: CountLabelled | None, since: float) -> int:

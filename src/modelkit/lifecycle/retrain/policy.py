@@ -12,6 +12,7 @@ from modelkit.lifecycle.rollout.policy import DAY, RolloutPolicy
 
 HOUR = 3600.0
 PERFORMANCE = "performance"
+ASKED_FOR = "asked for: "  # a reason of somebody begins with this
 RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
 WINDOW = 30 * DAY  # seconds in which a budget counts
 AGREEING = 2  # kinds of alarms that are a reason at once, however young
@@ -152,7 +153,7 @@ def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
     if state.busy:
         return Due("", "busy", state.busy)
     if state.asked:
-        return Due(f"asked for: {state.asked}")
+        return Due(f"{ASKED_FOR}{state.asked}")
     timed = _by_time(policy, state, now)
     alarms = due_alarms(policy, state.standing)
     reason = " + ".join(sorted({alarm.kind for alarm in alarms}))
@@ -173,6 +174,11 @@ def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
         return held if held.refusal else Due(reason)
     waiting = _waiting(policy, state, alarms, now)
     return waiting if waiting.refusal else Due(reason)
+
+
+def is_asked_for(reason: str) -> bool:
+    """Whether somebody asked for the retraining that has this reason."""
+    return reason.startswith(ASKED_FOR)
 
 
 def due_alarms(

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
 from modelkit.errors import UsageError
 from modelkit.events import NotRetrained, emit
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.retrain.desk import Desk, Look, holder_here, tell_of
-from modelkit.lifecycle.retrain.past import CountLabelled, Past, past_of, retrain_state, settled_run
+from modelkit.lifecycle.retrain.log import CLAIM, OpenRun, at_work
+from modelkit.lifecycle.retrain.past import CountLabelled, Past, past_of, retrain_state
 from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState, due
-from modelkit.lifecycle.retrain.run import Claim, RetrainRun, RunFiles
+from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, emit_run
+from modelkit.lifecycle.retrain.run import RetrainRun
 from modelkit.lifecycle.retrain.standing import Watched, alarms_of, close_with, watched_of
 from modelkit.lifecycle.retrain.training import training_of
 from modelkit.lifecycle.retrain.work import Judge, RunWork, Train
 
-# The number of a retraining, and the claim by which it is this caller's.
-RunTurn = tuple[int, Claim]
 FIRST = -2_208_988_800  # 1900, in POSIX seconds
 LAST = 32_503_680_000  # 3000; the milliseconds of today are beyond it
-LOOKS = 10  # other refusals than the last that are recorded in the time that an alarm must stand
-LOOKS_EVERY = 600.0  # seconds between them, where it need not stand
+REFUSALS = 10  # other refusals than the last that are recorded in the time that an alarm must stand
+REFUSALS_EVERY = 600.0  # seconds between them, where it need not stand
 
 
 def retrain(
@@ -90,22 +87,18 @@ def retrain(
             "time in POSIX seconds, or a policy with fresh=0 and labels=None"
         )
     place = Path.home() / ".cache" / "modelkit" / "retrainings" if folder is None else Path(folder)
-    desk = Desk(registry, name)
-    turn = _turn(desk, policy, watched, labelled, asked, clock)
-    if isinstance(turn, RetrainRun):
-        return turn
-    number, claim = turn
-    files = desk.files(number)
-    tell_of(desk.run(files, clock()))
-    champion = registry.version(name, files.first.champion)
-    training = training_of(champion, number, files.first, claim, place)
-    work = RunWork(
-        desk, files, claim, training, train=train, judge=judge, policy=policy, clock=clock
-    )
+    records = RunRecords(registry, name)
+    own = _turn(records, policy, watched, labelled, asked, clock)
+    if isinstance(own, RetrainRun):
+        return own
+    emit_run(at_work(own, own.claim.at, own.claim.at))
+    training = training_of(registry.version(name, own.run.champion), own, place)
+    work = RunWork(records, own, training, train=train, judge=judge, policy=policy, clock=clock)
     work.go_on()
-    run, _ = settled_run(desk, number, clock())
+    _, runs = records.settled(clock())
+    (run,) = (run for run in runs if run.number == own.number)
     if run.state == "on trial":
-        tell_of(run)
+        emit_run(run)
     close_with([run], watched)
     return run
 
@@ -119,68 +112,49 @@ def _seconds(clock: Callable[[], float]) -> float:
 
 
 def _turn(
-    desk: Desk,
+    records: RunRecords,
     policy: RetrainPolicy,
     watched: Sequence[Watched],
     labelled: CountLabelled | None,
     asked: str,
     clock: Callable[[], float],
-) -> RunTurn | RetrainRun:
+) -> OpenRun | RetrainRun:
     """The retraining that this caller does; or a refusal."""
-    past = past_of(desk, policy, clock())
+    past = past_of(records, clock())
     close_with(past.runs, watched)
-    if past.interrupted is not None:
-        state = RetrainState()
-        turn = _taken_over(desk, past.interrupted, policy, past.now)
-    else:
+    state = RetrainState()
+    try:
+        if past.interrupted is not None:
+            run = past.interrupted
+            number = run.claim.claim + 1
+            return records.add(run, CLAIM, past.now, claim=number, lease=policy.lease)
         state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
         answer = due(policy, state, past.now)
-        if answer.refusal:
-            return _refused(desk, past, answer, state, policy)
-        turn = _begun(desk, past, answer, state, policy)
-    # What somebody else wrote need not be seen here yet, so it is not looked for.
-    message = "somebody else took the retraining a moment ago"
-    return turn or _refused(desk, past, Due("", "busy", message), state, policy)
-
-
-def _begun(
-    desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
-) -> RunTurn | None:
-    """A new retraining; None where somebody else began one."""
-    number = past.last + 1
-    claim = Claim(
-        number=1,
-        at=past.now,
-        holder=holder_here(),
-        lease=policy.lease,
-        reason=answer.reason,
-        asked=bool(state.asked),
-        champion=past.champion.version,
-        digest=past.release.digest,
-        generation=past.champion.generation,
-        alarms=state.standing,
-    )
-    return (number, claim) if desk.claim(number, claim) else None
-
-
-def _taken_over(desk: Desk, files: RunFiles, policy: RetrainPolicy, now: float) -> RunTurn | None:
-    """A retraining whose holder is gone; None where somebody else takes it."""
-    last = files.claims[-1]
-    claim = replace(
-        last,
-        number=last.number + 1,
-        at=now,
-        holder=holder_here(),
-        lease=policy.lease,
-        id=uuid4().hex,
-    )
-    return (files.number, claim) if desk.claim(files.number, claim) else None
+        if not answer.refusal:
+            begun = RetrainRun(
+                name=records.name,
+                number=past.retrainings.number + 1,
+                state="running",
+                reason=answer.reason,
+                message="",
+                at=past.now,
+                champion=past.champion.version,
+                alarms=state.standing,
+            )
+            return records.begin(begun, past.champion.generation, policy.lease)
+    except NotAllowed:
+        answer = Due("", "busy", "somebody else took the retraining a moment ago")
+    return _refused(records, past, answer, state, policy)
 
 
 def _refused(
-    desk: Desk, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
+    records: RunRecords, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
 ) -> RetrainRun:
-    look = Look(past.now, answer.refusal, answer.message, past.champion.generation, state.standing)
-    desk.refuse(look, *past.look, every=policy.persist / LOOKS or LOOKS_EVERY)
-    emit(NotRetrained(desk.name, answer.refusal, answer.message))
-    return look.run(desk.name)
+    name = records.name
+    refusal = RetrainRun(
+        name, 0, "refused", answer.refusal, answer.message, past.now, alarms=state.standing
+    )
+    every = policy.persist / REFUSALS or REFUSALS_EVERY
+    records.refuse(refusal, past.champion.generation, every=every)
+    emit(NotRetrained(name, answer.refusal, answer.message))
+    return refusal

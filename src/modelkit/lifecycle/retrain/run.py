@@ -1,22 +1,18 @@
-"""One retraining, as a value, made of what was recorded of it; pure."""
+"""One retraining, as a value."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, final
+from typing import Literal, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError
-from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.report import html
 
 RUN_SCHEMA = "modelkit.retraining/1"
-RUN_STEPS = ("train", "save", "gate", "register", "rollout")
 RunState = Literal[
     "refused",
     "running",
@@ -30,7 +26,6 @@ RunState = Literal[
     "failed",
 ]
 UNDER_WAY = ("running", "interrupted", "on trial")
-MOST_CLAIMS = 3  # of a retraining: one that ends each of its processes is not begun for ever
 
 
 @final
@@ -133,163 +128,6 @@ class RetrainRun:
         rows = [(step.name, moment(step.at), step.holder, step.text) for step in self.steps]
         header = ("step", "at", "by", "")
         return html.card(self._title(), facts, header if rows else (), rows)
-
-
-@final
-@dataclass(frozen=True)
-class Claim:
-    """Whose turn a retraining is.
-
-    Attributes:
-        number: the fencing number: of several claims of a retraining, the last one holds.
-        at: when it was made, in POSIX seconds.
-        holder: by whom.
-        lease: the seconds after which it is over, if nothing is heard of the holder.
-        reason: why there is a retraining.
-        asked: whether somebody asked for it.
-        champion: the version that it is to replace.
-        digest: the digest of that version's package.
-        generation: the number of the entry by which it is the champion.
-        alarms: those that led to it.
-        id: what tells apart equal claims of several threads.
-    """
-
-    number: int
-    at: float
-    holder: str
-    lease: float
-    reason: str
-    asked: bool
-    champion: str
-    digest: str
-    generation: int
-    alarms: tuple[StandingAlarm, ...] = ()
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-@final
-@dataclass(frozen=True)
-class RunFiles:
-    """What was recorded of a retraining.
-
-    Attributes:
-        number: its number.
-        claims: whose turn it was, one after another.
-        heard: when something was heard of the last holder, in POSIX seconds.
-        left: whether the last holder said that it leaves it.
-        steps: what came of each step, by its name.
-        end: how it ended; empty before that.
-    """
-
-    number: int
-    claims: tuple[Claim, ...]
-    heard: float
-    left: bool
-    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    end: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def first(self) -> Claim:
-        """The claim that began it."""
-        return self.claims[0]
-
-    @property
-    def version(self) -> str:
-        """The version that it made, or ""."""
-        return str(self.steps.get("save", {}).get("version", ""))
-
-
-class RunEnd(NamedTuple):
-    """Where a retraining stands: `at` is when it ended, in POSIX seconds, or 0.0."""
-
-    state: RunState
-    message: str
-    at: float = 0.0
-
-
-def run_of(files: RunFiles, name: str, entries: Sequence[Entry], now: float) -> RetrainRun:
-    """A retraining by what was recorded of it, and by the log of its model."""
-    end = _end_of(files, entries, now)
-    steps = [
-        RetrainStep(step, files.steps[step]["at"], files.steps[step]["holder"], _text(files, step))
-        for step in RUN_STEPS
-        if step in files.steps
-    ]
-    return RetrainRun(
-        name=name,
-        number=files.number,
-        state=end.state,
-        reason=files.first.reason,
-        message=end.message,
-        at=files.first.at,
-        ended=end.at,
-        champion=files.first.champion,
-        version=files.version,
-        holder=files.claims[-1].holder,
-        steps=tuple(steps),
-        alarms=files.first.alarms,
-    )
-
-
-def _end_of(files: RunFiles, entries: Sequence[Entry], now: float) -> RunEnd:
-    if files.end:
-        return RunEnd(files.end["state"], files.end["message"], files.end["at"])
-    if "rollout" in files.steps:
-        return trial_end(files.version, files.steps["rollout"], entries)
-    last = files.claims[-1]
-    since = f"by {last.holder} since {moment(last.at)}"
-    # A holder that was heard far in the future had a wrong clock: it must not be waited for.
-    if files.left or abs(now - files.heard) >= last.lease:
-        if last.number >= MOST_CLAIMS:
-            message = f"{last.number} processes ended in it, the last one {last.holder}"
-            return RunEnd("failed", message, now)
-        return RunEnd("interrupted", f"it was left {since}; the next call goes on with it")
-    return RunEnd("running", since)
-
-
-def trial_end(version: str, step: Mapping[str, Any], entries: Sequence[Entry]) -> RunEnd:
-    """How a trial ended, or that it goes on, by the entry that began it and those after it."""
-    began, *later = [entry for entry in entries if entry.generation >= step["generation"]]
-    if began.kind == ALIAS:
-        return RunEnd("promoted", f"{CHAMPION} is {version}", step["at"])
-    message = f"since {began.at}"
-    for entry in later:
-        # By the clock of the retraining, which in a replay is not that of the log.
-        at = step["at"] + posix_of(entry.at) - posix_of(began.at)
-        decision = entry.about.get("decision") if entry.kind == DECIDED else None
-        if entry.alias == CHAMPION and entry.version == version:
-            return RunEnd("promoted", entry.reason, at)
-        if entry.alias == CHAMPION:
-            moved = f"{CHAMPION} was set to {entry.version}: {entry.reason}"
-            return RunEnd("superseded", moved, at)
-        if decision == "rollback":
-            return RunEnd("rolled back", entry.reason, at)
-        if decision == "hold":
-            message = f"held, for a person to decide: {entry.reason}"
-    return RunEnd("on trial", message)
-
-
-def trial_entry(version: str, entries: Sequence[Entry], after: int) -> Entry | None:
-    """The entry that put a version on trial, or made it the champion; None without one."""
-    for entry in entries:
-        is_trial = entry.kind == ROLLOUT or entry.alias == CHAMPION
-        if is_trial and entry.version == version and entry.generation > after:
-            return entry
-    return None
-
-
-def _text(files: RunFiles, step: str) -> str:
-    """What came of a step, in a few words."""
-    found = files.steps[step]
-    if step == "train":
-        return f"{found['seconds']:.1f} s"
-    if step == "save":
-        return f"{found['version']}, {found['size']:,} bytes, sha256:{found['digest'][:16]}"
-    if step == "gate":
-        return f"{found['decision']}: {found['reason']}"
-    if step == "register":
-        return str(found["version"])
-    return f"entry {found['generation']} of the log"
 
 
 def posix_of(at: str) -> float:

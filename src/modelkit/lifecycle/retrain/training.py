@@ -10,8 +10,8 @@ from typing import final
 
 from modelkit.errors import RetrainError
 from modelkit.lifecycle.registry.releases import ModelVersion
+from modelkit.lifecycle.retrain.log import OpenRun
 from modelkit.lifecycle.retrain.policy import StandingAlarm
-from modelkit.lifecycle.retrain.run import Claim
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
 from modelkit.package.load import check_hashes, open_bytes, read_manifest
@@ -49,24 +49,24 @@ class Training:
     folder: Path
 
 
-def training_of(
-    champion: ModelVersion, number: int, first: Claim, claim: Claim, folder: Path
-) -> Training:
+def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
     """What a retraining is given, whoever holds it.
 
     Its folder goes by the id of its first claim, so that retrainings of other registries have others.
     """
-    place = folder / champion.name / f"retraining-{number}-{first.id[:ID_LETTERS]}"
+    begun = run.run
+    number = run.number
+    place = folder / champion.name / f"retraining-{number}-{run.id[:ID_LETTERS]}"
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
         name=champion.name,
-        version=f"{time.strftime('%Y.%m.%d', time.gmtime(first.at))}-{number}",
+        version=f"{time.strftime('%Y.%m.%d', time.gmtime(begun.at))}-{number}",
         champion=champion,
-        reason=first.reason,
-        at=first.at,
+        reason=begun.reason,
+        at=begun.at,
         seed=int.from_bytes(seed[:SEED_BYTES], "big"),
-        alarms=first.alarms,
-        package=place / f"claim-{claim.number}" / "candidate.mk",
+        alarms=begun.alarms,
+        package=place / f"claim-{run.claim.claim}" / "candidate.mk",
         folder=place,
     )
 

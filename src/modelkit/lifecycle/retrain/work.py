@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NoReturn, final
+from typing import final
 
 from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.registry.log import CHAMPION
-from modelkit.lifecycle.retrain.desk import Desk
+from modelkit.lifecycle.retrain.log import LEFT, STEPS, OpenRun, StepResults, trial_began
 from modelkit.lifecycle.retrain.policy import RetrainPolicy
-from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim, RunFiles, RunState, trial_entry
+from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords
+from modelkit.lifecycle.retrain.run import RunState
 from modelkit.lifecycle.retrain.training import Training, check_model_name, manifest_of
 from modelkit.package.write import write_file
 
 Train = Callable[[Training], object]
 Judge = Callable[[Training], Verdict]
+# What came of a step in a few words, and what all steps have come to.
+Done = tuple[str, StepResults]
 BEATS = 3  # in the time of a lease
-
-
-class TakenOver(Exception):  # it is no error
-    """Somebody else holds the retraining by now."""
 
 
 class RunEnded(Exception):
@@ -37,9 +37,8 @@ class RunWork:
 
     def __init__(
         self,
-        desk: Desk,
-        files: RunFiles,
-        claim: Claim,
+        records: RunRecords,
+        run: OpenRun,
         training: Training,
         *,
         train: Train,
@@ -47,26 +46,24 @@ class RunWork:
         policy: RetrainPolicy,
         clock: Callable[[], float],
     ) -> None:
-        self._desk = desk
-        self._number = files.number
-        self._generation = files.first.generation
-        self._claim = claim
+        self._records = records
+        self._run = run
         self._training = training
         self._train_with = train
         self._judge_with = judge
         self._policy = policy
         self._clock = clock
-        self._done: dict[str, Mapping[str, Any]] = dict(files.steps)
 
     def go_on(self) -> None:
-        """Do the steps that are left."""
+        """Do the steps that are left, until somebody else takes the retraining over."""
         steps = (self._train, self._save, self._gate, self._register, self._rollout)
-        with self._beating(), suppress(RunEnded, TakenOver):
-            for name, step in zip(RUN_STEPS, steps, strict=True):
-                if name not in self._done:
-                    self._check_mine()
-                    self._record(name, step())
-                self._check_promoted(name)
+        with self._beating(), suppress(RunEnded, NotAllowed):
+            for name, step in zip(STEPS, steps, strict=True):
+                if name not in {done.name for done in self._run.run.steps}:
+                    text, results = step()
+                    now = self._clock()
+                    self._run = self._records.add(self._run, name, now, text=text, results=results)
+                self._check_promoted()
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
@@ -79,76 +76,61 @@ class RunWork:
         try:
             yield
         except BaseException:
-            with suppress(OSError, RegistryError):
-                self._desk.leave(self._number, self._claim)
+            with suppress(OSError, RegistryError, NotAllowed):
+                self._records.add(self._run, LEFT, self._clock())
             raise
         finally:
             over.set()
             beats.join()
 
     def _beat(self, over: threading.Event) -> None:
-        while not over.wait(self._claim.lease / BEATS):
+        while not over.wait(self._run.claim.lease / BEATS):
             with suppress(OSError, RegistryError):  # the lease ends where nothing is heard
-                self._desk.beat(self._number, self._claim, self._clock())
-
-    def _check_mine(self) -> None:
-        if not self._desk.holds(self._number, self._claim):
-            raise TakenOver
-
-    def _record(self, name: str, about: Mapping[str, Any]) -> None:
-        message = {**about, "at": self._clock(), "holder": self._claim.holder}
-        self._done[name] = self._desk.record(self._number, f"step-{name}", message)
+                self._records.beat(self._run, self._clock())
 
     def _end(self, state: RunState, message: str) -> None:
-        self._desk.end(self._number, state, message, self._clock())
+        self._records.end(self._run, self._run.ended(state, message, self._clock()))
 
-    def _fail(self, step: str, error: Exception) -> None:
-        """End the retraining; what the error says stays with the caller, since it may hold a row."""
-        self._check_mine()
-        self._end("failed", f"{type(error).__name__} in the step {step}")
+    @contextmanager
+    def _failing(self, step: str, *kinds: type[Exception]) -> Iterator[None]:
+        """End the retraining at such an error; its words stay with the caller, since they may hold a row."""
+        try:
+            yield
+        except kinds as error:
+            self._end("failed", f"{type(error).__name__} in the step {step}")
+            raise
 
     # The steps.
 
-    def _train(self) -> dict[str, Any]:
+    def _train(self) -> Done:
         training = self._training
         training.package.parent.mkdir(parents=True, exist_ok=True)
         began = perf_counter()  # of the work, where `clock` may replay the past
-        try:
+        with self._failing("train", Exception):
             self._train_with(training)
             manifest = manifest_of(training.package)
             check_model_name(manifest, training.name)
-        except Exception as error:
-            self._fail("train", error)
-            raise
-        return {
-            "seconds": perf_counter() - began,
-            "digest": manifest.digest,
-            "package": str(training.package),
-        }
+        results = StepResults(package=str(training.package), trained=manifest.digest)
+        return f"{perf_counter() - began:.1f} s", results
 
-    def _save(self) -> dict[str, Any]:
+    def _save(self) -> Done:
         """Keep the package in the registry, so that any machine can go on from here."""
-        path = self._trained()
-        data = self._desk.keep_package(self._number, path.read_bytes())
+        data = self._records.keep_package(self._run, self._trained().read_bytes())
         self._put_package(data)
         manifest = manifest_of(self._training.package)
-        return {
-            "version": manifest.version,
-            "digest": manifest.digest,
-            "model_digest": manifest.model_digest,
-            "size": len(data),
-        }
+        version = manifest.version
+        text = f"{version}, {len(data):,} bytes, sha256:{manifest.digest[:16]}"
+        digest = manifest.model_digest
+        return text, replace(self._run.results, version=version, model_digest=digest)
 
     def _trained(self) -> Path:
         """The path of the package that was trained here; trained anew where there is none."""
-        record = self._done["train"]
-        path = Path(record["package"])
-        if _is(path, str(record["digest"])):
+        results = self._run.results
+        path = Path(results.package)
+        if _is(path, results.trained):
             return path
-        own = self._training.package  # where another holder's record was first
-        if not own.exists():
-            self._train()  # it was on another machine: nothing is left of it but its record
-        return own
+        self._train()  # it was on another machine: nothing is left of it but its record
+        return self._training.package
 
     def _put_package(self, data: bytes) -> None:
         path = self._training.package
@@ -157,27 +139,22 @@ class RunWork:
 
     def _have_package(self) -> None:
         """Let the package be where `judge` looks for it."""
-        self._put_package(self._desk.package(self._number))
+        self._put_package(self._records.package(self._run))
 
-    def _gate(self) -> dict[str, Any]:
+    def _gate(self) -> Done:
         self._have_package()
-        try:
+        with self._failing("gate", Exception):
             verdict = self._judge_with(self._training)
             self._check_verdict(verdict)
-        except Exception as error:
-            self._fail("gate", error)
-            raise
-        return {
-            "decision": verdict.decision,
-            "reason": verdict.reason,
-            "verdict": verdict.to_json(),
-        }
+        text = f"{verdict.decision}: {verdict.reason}"
+        results = self._run.results
+        return text, replace(results, decision=verdict.decision, verdict=verdict.to_json())
 
     def _check_verdict(self, verdict: object) -> None:
         """Raise RetrainError unless it is about the candidate and the champion of this retraining."""
         if not isinstance(verdict, Verdict):
             raise RetrainError(f"judge returns the Verdict of mk.gate, not {verdict!r:.80}")
-        if verdict.candidate_digest != self._done["save"]["model_digest"]:
+        if verdict.candidate_digest != self._run.results.model_digest:
             raise RetrainError(
                 f"the Verdict is about {verdict.candidate}, and not about the package at "
                 "training.package"
@@ -189,70 +166,62 @@ class RunWork:
             )
         champion = self._training.champion
         same = verdict.champion_digest == champion.model_digest
-        if verdict.generation == self._generation and not same:
+        if verdict.generation == self._run.champion_generation and not same:
             raise RetrainError(
                 f"the Verdict is about {verdict.champion} of another model or registry, and not about "
                 f"{champion.name} {champion.version}: pass the name and the registry of this retraining to "
                 "mk.gate"
             )
 
-    def _check_promoted(self, name: str) -> None:
+    def _check_promoted(self) -> None:
         """End the retraining where the gate does not promote."""
-        gate = self._done[name]
-        if name != "gate" or gate["decision"] == "promote":
+        decision = self._run.results.decision
+        if decision in ("", "promote"):
             return
-        self._end("blocked" if gate["decision"] == "block" else "inconclusive", gate["reason"])
+        self._end("blocked" if decision == "block" else "inconclusive", self._verdict().reason)
         raise RunEnded
 
     def _verdict(self) -> Verdict:
-        return Verdict.from_json(self._done["gate"]["verdict"])
+        return Verdict.from_json(self._run.results.verdict)
 
-    def _register(self) -> dict[str, Any]:
+    def _register(self) -> Done:
         self._have_package()
-        verdict = self._verdict()
         parents = [self._training.champion.digest]
-        try:
-            release = self._desk.registry.register(
-                self._training.package, verdict=verdict, parents=parents
+        with self._failing("register", Conflict):
+            release = self._records.registry.register(
+                self._training.package, verdict=self._verdict(), parents=parents
             )
-        except Conflict as error:
-            self._fail("register", error)
-            raise
-        return {"version": release.version, "digest": release.digest}
+        return release.version, self._run.results
 
-    def _rollout(self) -> dict[str, Any]:
+    def _rollout(self) -> Done:
         """Put the candidate on trial; done where the log has the entry."""
-        registry = self._desk.registry
+        try:
+            # What cannot follow will not on another day either.
+            with self._failing("rollout", UsageError):
+                if not self._began():
+                    self._begin()
+        except Conflict as error:
+            if not self._began():  # else a holder before, or after, this one was faster
+                self._end("superseded", str(error))
+                raise RunEnded from error
         generation = self._began()
-        if generation is None:
-            try:
-                self._begin()
-            except Conflict as error:
-                generation = self._began()  # a holder before, or after, this one was faster
-                if generation is None:
-                    self._superseded(error)
-            except UsageError as error:  # it cannot follow, today or on another day
-                self._fail("rollout", error)
-                raise
-            else:
-                generation = self._began()
-        if generation is None:
-            raise RegistryError(f"the log of {self._desk.name} in {registry.url} lost an entry")
-        return {"generation": generation}
+        if not generation:
+            registry = self._records.registry
+            raise RegistryError(f"the log of {self._records.name} in {registry.url} lost an entry")
+        results = replace(self._run.results, generation=generation)
+        return f"entry {generation} of the log", results
 
-    def _began(self) -> int | None:
-        """The number of the entry that put the candidate on trial."""
-        version = self._done["save"]["version"]
-        entries = self._desk.registry.history(self._desk.name)
-        entry = trial_entry(version, entries, self._generation)
-        return None if entry is None else entry.generation
+    def _began(self) -> int:
+        """The number of the entry that put the candidate on trial, or made it the champion; or 0."""
+        entries = self._records.registry.history(self._records.name)
+        return trial_began(self._run, entries)
 
     def _begin(self) -> None:
-        registry = self._desk.registry
-        name = self._desk.name
-        version = self._done["save"]["version"]
+        registry = self._records.registry
+        name = self._records.name
+        version = self._run.results.version
         verdict = self._verdict()
-        reason = f"retraining {self._number}: {self._training.reason}"
+        reason = f"retraining {self._run.number}: {self._training.reason}"
         if self._policy.rollout is None:
             expected = verdict.generation
             registry.set_alias(
@@ -261,10 +230,6 @@ class RunWork:
         else:
             policy = self._policy.rollout
             registry.start_rollout(name, version, policy, reason=reason, verdict=verdict)
-
-    def _superseded(self, error: Conflict) -> NoReturn:
-        self._end("superseded", str(error))
-        raise RunEnded from error
 
 
 def _is(path: Path, digest: str) -> bool:

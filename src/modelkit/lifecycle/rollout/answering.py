@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 import numpy as np
 
+from modelkit.errors import ClosedError
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
+
+CLOSED = "the Rollout was closed"
 
 
 @final
@@ -108,3 +111,14 @@ class Arm:
         self.sign = partial(_sign_some if marked else _sign, self.identity)
         self.call = self.asked._call
         self.acall = self.asked._acall
+
+    def closed(self) -> Arm:
+        """The same of a Rollout that was closed: nobody answers."""
+        arm = Arm(self.model)
+        arm.call = arm.acall = _refuse
+        return arm
+
+
+def _refuse(X: object, outputs: tuple[str, ...], call: Call) -> NoReturn:
+    del X, outputs, call
+    raise ClosedError(CLOSED)

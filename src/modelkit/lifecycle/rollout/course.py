@@ -10,10 +10,11 @@ from typing import final
 
 from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.answering import Arm
-from modelkit.lifecycle.rollout.counting import Counters, Memory
+from modelkit.lifecycle.rollout.counting import Counters
 from modelkit.lifecycle.rollout.counts import Counts, Label, Posted
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES
 from modelkit.lifecycle.rollout.labels import PATIENT, LossEvidence
+from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.lineup import Routed, Shadowed
 from modelkit.lifecycle.rollout.outcomes import Outcomes
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
@@ -24,7 +25,7 @@ from modelkit.model.identity import identity_of
 from modelkit.model.model import Model, Outputs
 
 Loss = float | Callable[[Outputs], float]
-MOST_TOLD = 100_000  # losses that wait to be weighed; no more are taken then
+MOST_WAITING_LOSSES = 100_000  # to be weighed; no more are taken then
 # Losses that wait here until another process says that it has answered their keys: whoever may post
 # could fill the log with keys of their own.
 MOST_UNKNOWN = 50_000
@@ -73,7 +74,6 @@ class Course:
         if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
-        self.told = ""  # the last decision that others were told of
         marked = any(guard.mark is not None for guard in policy.guards)
         self._arms: tuple[Arm, ...] = (Arm(champion, marked=marked), Arm(candidate, marked=marked))
         self._salt = salt
@@ -83,15 +83,15 @@ class Course:
         self._joint = joint
         # Not of the draws of arms, which would depend on how long calls take.
         self._draws = random.Random(seed)  # noqa: S311
-        self._memory = Memory(self._draws.random)
-        self._counters = Counters(policy, self._memory)
+        self._latency = Latency(policy.guards, self._draws.random)
+        self._counters = Counters(policy, self._latency)
         # Of no stage's counters: what is told while a stage ends counts in the next tick.
         self._told: deque[Label | Posted | float] = deque()
         self._unknown: dict[int, tuple[Posted, int]] = {}  # by key, and in which tick they came
         self._posted: set[int] = set()  # the keys of those that were handed on
         self._ticks = 0
         self._kept = Counts()  # of ticks that are left out
-        self.room = MOST_TOLD
+        self.room = MOST_WAITING_LOSSES
         self.turned_away = 0
         self.lost = 0
         self.odd: list[str] = []
@@ -105,7 +105,7 @@ class Course:
         """The lineup of the stage that calls are in, with counters of its own."""
         stage = self.policy.stages[self.stage]
         champion, candidate = self._arms
-        counters = Counters(self.policy, self._memory)
+        counters = Counters(self.policy, self._latency)
         self._counters = counters
         self._end_shadow()
         if stage.shadow:

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, final
 
 from modelkit._internal.process import watch_forks
-from modelkit.errors import NotFound, UntrustedError, public_text
+from modelkit.errors import NotFound, UntrustedError, UsageError, public_text
 from modelkit.events import NotFollowed, emit
 from modelkit.lifecycle.layered import Opened, Wrap, check_answers
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.registry.rules import end_of, is_same
 from modelkit.lifecycle.rollout.course import Course
-from modelkit.lifecycle.rollout.decide import Decision, Kind
-from modelkit.lifecycle.rollout.joined import Joined
+from modelkit.lifecycle.rollout.decide import Kind
+from modelkit.lifecycle.rollout.latency import A_SECOND
+from modelkit.lifecycle.rollout.ledger import RegistryLedger
+from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 
+POLLED_EVERY = 5.0  # seconds
 RETRY = 60.0  # seconds after which what failed is tried again
 LOOKS_A_CHECK = 16  # looks for news until one sees whether the log is there, which takes as long
 PATIENCE = 10.0  # seconds that closing waits for calls under way
@@ -41,12 +44,12 @@ class Follower:
     Args:
         registry: the registry.
         name: the name of the model.
+        clock: in nanoseconds.
         wrap: makes the layers of each version.
         keep: how many versions stay warm that answered before.
         poll: seconds between two looks.
         rescue, seed: see `Rollout`.
         options: those of `mk.load`.
-        clock: in nanoseconds.
 
     Raises:
         NotFound: if the model has no champion.
@@ -56,15 +59,23 @@ class Follower:
         self,
         registry: Registry,
         name: str,
-        *,
-        wrap: Wrap | None,
-        keep: int,
-        poll: float,
-        rescue: bool,
-        seed: int | None,
-        options: Mapping[str, Any],
         clock: Callable[[], int],
+        *,
+        wrap: Wrap | None = None,
+        keep: int = 1,
+        poll: float = POLLED_EVERY,
+        rescue: bool = False,
+        seed: int | None = None,
+        **options: Any,
     ) -> None:
+        misplaced = [option for option in ("policy", "share") if option in options]
+        if misplaced:
+            raise TypeError(
+                f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
+                f"registry.start_rollout({name!r}, version, policy, reason=...)"
+            )
+        if keep < 0 or not poll > 0:
+            raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
         self._registry = registry
         self._name = name
         self._wrap = wrap
@@ -76,7 +87,7 @@ class Follower:
         self._in_bucket = "://" in registry.url
         self._layers: dict[str, Opened] = {}
         self._before: list[str] = []  # versions that answered, the last one first
-        self._joined: Joined | None = None
+        self._membership: Membership[RegistryLedger] | None = None
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._due = 0
@@ -89,15 +100,11 @@ class Follower:
         self._champion = _champion(registry, state, name)
         self._answered = {self._champion}
         first = self._open(self._champion)
-        self.switch = Switch(first.model, clock)
-        self.switch.source = self
+        self.switch = Switch(first.model, clock, self)
         self._due = clock() + self._poll
         self.switch.due = self._due
         watch_forks(self)
-
-    def begin(self) -> None:
-        """Take part in a rollout that is under way; where that fails, the champion answers."""
-        self._follow_quietly()
+        self._follow_quietly()  # where a rollout is under way and cannot be joined, that is told
 
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again."""
@@ -106,10 +113,10 @@ class Follower:
         self._due = now + self._poll
         if self._following is not None and self._following.is_alive():
             return self._due
-        joined = self._joined
-        unwritten = None if joined is None else joined.unwritten
-        if joined is not None and unwritten is not None:
-            self._following = self.switch.start(lambda: joined.write_quietly(unwritten))
+        membership = self._membership
+        unwritten = None if membership is None else membership.unwritten
+        if membership is not None and unwritten is not None:
+            self._following = self.switch.start(lambda: membership.write(unwritten))
         elif self._in_bucket or self._has_news(now):
             self._following = self.switch.start(self._follow_quietly)
         return self._due
@@ -130,9 +137,9 @@ class Follower:
         if self._in_bucket and now < self._failed[1]:
             return
         with suppress(Exception):  # it is reported, and reaches no caller
-            self.follow()
+            self.refresh()
 
-    def follow(self) -> bool:
+    def refresh(self) -> bool:
         """Do as the registry says; returns whether anything changed.
 
         What it raises has changed nothing. Whoever listens to events may ask for it while it is
@@ -172,8 +179,11 @@ class Follower:
             if state.generation == self._applied:
                 return False
             version = _champion(self._registry, state, self._name)
-            if self._joined is not None:
-                self._joined.learn(state)
+            membership = self._membership
+            if membership is not None:
+                end = end_of(membership.ledger.rollout, state)
+                if end is not None:
+                    membership.conclude(*end)
             changed = self._take_champion(version)
             if state.rollout is not None:
                 version = state.rollout.candidate
@@ -208,34 +218,33 @@ class Follower:
             self._before = [each for each in (self._champion, *self._before) if each != version]
             self._champion = version
             self._answered.add(version)
-            self._joined = None
+            self._membership = None
             switch.end(layers.model)
         return True
 
     def _take_rollout(self, rollout: Underway | None) -> bool:
         switch = self.switch
-        joined = self._joined
         ended = False
-        if joined is not None and not _is_same(joined.rollout, rollout):
+        membership = self._membership
+        if membership is not None and not is_same(membership.ledger.rollout, rollout):
             with switch.lock:
                 if switch.course is not None:
                     switch.end(switch.champion)
                     ended = True
-                self._joined = None
-            joined = None
-        if rollout is None or (joined is not None and joined.settled):
+                self._membership = membership = None
+        if rollout is None or (membership is not None and membership.settled):
             return ended
-        if joined is None:
-            self._joined = self._join(rollout)
-        elif rollout.stage != joined.rollout.stage:
+        if membership is None:
+            self._join(rollout)
+        elif rollout.stage != membership.ledger.rollout.stage:
             with switch.lock:
                 switch.check_open()
-                joined.collect()
+                membership.collect()
                 switch.enter(switch.under_way(), rollout.stage)
-                joined.rollout = rollout
+                membership.ledger.rollout = rollout
         return True
 
-    def _join(self, rollout: Underway) -> Joined:
+    def _join(self, rollout: Underway) -> None:
         """Take part in a rollout."""
         switch = self.switch
         version = rollout.candidate
@@ -255,26 +264,20 @@ class Follower:
         )
         for arm in (self._layers[self._champion], layers):
             arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
-        joined = Joined(self._registry, self._name, rollout, course, switch, self._follow_quietly)
+        ledger = RegistryLedger(self._registry, self._name, rollout, policy, switch.clock)
+        membership = Membership(ledger, course, switch, self._follow_quietly)
+        membership.read_sums()
         with switch.lock:
             switch.check_open()
-            switch.begin(course)
-        return joined
-
-    def counted(self, course: Course) -> None:
-        """A tick is over."""
-        joined = self._joined
-        if joined is not None and joined.course is course:
-            joined.counted()
+            switch.begin(course, membership.tick)
+        self._membership = membership
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
-        course = self.switch.under_way()
-        joined = self._joined
-        if joined is not None:
-            standing = course.trial.standing()
-            joined.decide_by_hand(Decision(kind, reason, standing.guards, standing.split))
-            self.follow()
+        self.switch.under_way()
+        if self._membership is not None:
+            self._membership.decide_by_hand(kind, reason)
+            self.refresh()
 
     def go_back(self, reason: str) -> None:
         """Let the alias name the version that answered before. Raises NotFound without one."""
@@ -287,7 +290,7 @@ class Follower:
         self._registry.set_alias(
             self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
         )
-        self.follow()
+        self.refresh()
 
     def models(self) -> list[Model]:
         """Every Model that is open, the ones kept warm too."""
@@ -329,8 +332,8 @@ class Follower:
     def _let_go(self) -> None:
         """Close, in a thread, what is not needed any more, when its last call has ended."""
         used = {self._champion, *self._before[: self._keep]}
-        if self._joined is not None:
-            used.add(self._joined.rollout.candidate)
+        if self._membership is not None:
+            used.add(self._membership.ledger.rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
         drainings = self.switch.still_draining()
@@ -348,9 +351,8 @@ class Follower:
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
-        joined = self._joined
-        if joined is not None:
-            joined.hand_on(PATIENCE)  # without the lock, for which its thread may wait
+        if self._membership is not None:
+            self._membership.hand_on(PATIENCE)  # without the lock, for which its thread may wait
         with self._changing:
             gone = [*self._layers.values()]
             self._layers.clear()
@@ -365,12 +367,8 @@ class Follower:
         self._changing = threading.RLock()
         self._busy = False
         self._following = None
-        if self._joined is not None:
-            self._joined.after_fork()
-
-
-def _is_same(one: Underway, other: Underway | None) -> bool:
-    return other is not None and one.generation == other.generation
+        if self._membership is not None:
+            self._membership.after_fork()
 
 
 def _close(layers: list[Opened], drainings: list[Draining], course: Course | None) -> None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from math import exp
 from typing import final
 
 from modelkit._internal import fields
+from modelkit.lifecycle.registry.log import CHAMPION, DECIDED, ROLLOUT, State, Underway
+from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.chart import evidence_chart
+from modelkit.lifecycle.rollout.counts import ByArm
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Standing, lacks, unmet
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES
 from modelkit.lifecycle.rollout.labels import KeysAnswered, LossEvidence
 from modelkit.lifecycle.rollout.outcomes import Outcomes
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
+from modelkit.lifecycle.rollout.shared import SharedCounts, start_in_the_future
 from modelkit.lifecycle.rollout.switch import Switch
-from modelkit.lifecycle.rollout.trial import Point, Trial
+from modelkit.lifecycle.rollout.trial import OVER, Point, Trial
 from modelkit.model.identity import Identity, identity_of
 from modelkit.report import html
 
@@ -28,6 +34,7 @@ UNHEARD = (
     "a function needs the outputs, which this process does not have: post to the process that answered "
     "the key, soon after it did, or pass a number"
 )
+UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
 MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 
@@ -212,34 +219,109 @@ def _shown(logarithm: float) -> float:
     return exp(min(logarithm, MOST_SHOWN_LOG))
 
 
-def progress_of(switch: Switch) -> RolloutProgress:
-    """Where what a Switch holds stands."""
+def progress_of(
+    trial: Trial,
+    identities: tuple[Identity, Identity],
+    *,
+    stage: int,
+    under_way: bool,
+    notes: Iterable[str],
+) -> RolloutProgress:
+    """Where the rollout of a trial stands.
+
+    Args:
+        trial: the trial, with what was counted.
+        identities: of the champion and the candidate.
+        stage: that calls are in, from 0.
+        under_way: whether it goes on.
+        notes: what else should be known.
+    """
+    standing = trial.standing()
+    champion, candidate = identities
+    return RolloutProgress(
+        champion=champion,
+        candidate=candidate,
+        decision=trial.decision.kind,
+        reason=trial.decision.reason,
+        stage=stage + 1,
+        stages=len(trial.policy.stages),
+        share=trial.policy.stages[stage].share if under_way else 0.0,
+        seconds=standing.in_all,
+        calls=(trial.all_calls.candidate, trial.all_calls.champion),
+        guards=guards_of(trial.policy, standing),
+        missing=missing_of(trial) if under_way else (),
+        notes=tuple(notes),
+        points=tuple(trial.points),
+        under_way=under_way,
+    )
+
+
+def progress_here(switch: Switch) -> RolloutProgress:
+    """Where the rollout in this process stands, or how the last one ended."""
     with switch.lock:
         course = switch.course or switch.past
         notes = _notes(switch, course)
-        champion = identity_of(switch.champion)
         if course is None:
-            return RolloutProgress(champion, notes=notes)
-        trial = course.trial
-        standing = trial.standing()
-        calls = trial.all_calls
-        champion, candidate = course.identities
-        return RolloutProgress(
-            champion=champion,
-            candidate=candidate,
-            decision=trial.decision.kind,
-            reason=trial.decision.reason,
-            stage=course.stage + 1,
-            stages=len(trial.policy.stages),
-            share=trial.policy.stages[course.stage].share if course is switch.course else 0.0,
-            seconds=standing.in_all,
-            calls=(calls.candidate, calls.champion),
-            guards=guards_of(trial.policy, standing),
-            missing=missing_of(trial) if course is switch.course else (),
-            notes=notes,
-            points=tuple(trial.points),
+            return RolloutProgress(identity_of(switch.champion), notes=notes)
+        return progress_of(
+            course.trial,
+            course.identities,
+            stage=course.stage,
             under_way=course is switch.course,
+            notes=notes,
         )
+
+
+def progress_afar(registry: Registry, name: str) -> RolloutProgress:
+    """Where the rollout of a model stands, or how the last one ended, by what its processes wrote.
+
+    Raises NotFound where the model has no champion.
+    """
+    entries = registry.history(name)
+    at = [place for place, entry in enumerate(entries) if entry.kind == ROLLOUT]
+    now = _identity(registry, name, CHAMPION)
+    if not at:
+        return RolloutProgress(now)
+    rollout = State().after(entries[at[-1]]).rollout
+    assert rollout is not None  # for the type checker: such an entry begins one
+    decided = [entry for entry in entries[at[-1] + 1 :] if entry.kind == DECIDED]
+    under_way = registry.state(name).rollout is not None
+    trial, notes = _replayed(registry, name, rollout)
+    if not under_way:
+        notes.insert(0, ended_note(now))
+    elif trial.all_calls == ByArm():
+        notes.insert(0, UNWRITTEN.format(trial.policy.tick))
+    progress = progress_of(
+        trial,
+        (_identity(registry, name, rollout.champion), _identity(registry, name, rollout.candidate)),
+        stage=max([0, *(int(entry.about.get("stage", 0)) for entry in decided)]),
+        under_way=under_way,
+        notes=notes,
+    )
+    if under_way:
+        return progress
+    final = decided[-1] if decided else entries[-1]
+    kind = final.about.get("decision")
+    if kind not in OVER:
+        return replace(progress, decision="none", reason="the champion was set by hand")
+    return replace(progress, decision=kind, reason=final.reason)
+
+
+def _replayed(registry: Registry, name: str, rollout: Underway) -> tuple[Trial, list[str]]:
+    """The trial as its processes have it, from all sums of what they counted; and what is odd."""
+    policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
+    notes = start_in_the_future(rollout, datetime.now(UTC))
+    trial = Trial(policy, 0.0)
+    shared = SharedCounts(registry.shelf(name, rollout), "", len(policy.stages))
+    while (found := shared.next_sum()) is not None:
+        trial.tick(found.counts, found.at, found.stage)
+        notes += found.left_out
+    return trial, notes + losses_left_out(trial)
+
+
+def _identity(registry: Registry, name: str, which: str) -> Identity:
+    release = registry.version(name, which)
+    return Identity(name, release.version, release.digest)
 
 
 def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:

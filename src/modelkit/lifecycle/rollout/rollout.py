@@ -12,15 +12,13 @@ from modelkit.errors import UsageError
 from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.course import Loss
-from modelkit.lifecycle.rollout.decide import Kind
-from modelkit.lifecycle.rollout.follow import Follower
+from modelkit.lifecycle.rollout.follow import POLLED_EVERY, Follower
 from modelkit.lifecycle.rollout.lineup import Lineup
-from modelkit.lifecycle.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.lifecycle.rollout.pinned import Pinned
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_of
-from modelkit.lifecycle.rollout.switch import tell
+from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_here
+from modelkit.lifecycle.rollout.two_models import TwoModels
 from modelkit.model.activation import Active
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -80,7 +78,7 @@ class Rollout(Model):
         PackageError, DeviceError: as `mk.load` does.
     """
 
-    __slots__ = ("__weakref__", "_active", "_clock", "_follower", "_pickled", "_switch")
+    __slots__ = ("__weakref__", "_active", "_clock", "_pickled", "_source", "_switch")
 
     @overload
     def __init__(
@@ -110,20 +108,19 @@ class Rollout(Model):
 
     def __init__(self, champion: Model | Registry, candidate: Model | str, **options: Any) -> None:
         self._clock: Callable[[], int] = perf_counter_ns
-        self._follower: Follower | None = None
+        self._source: Follower | TwoModels
+        self._pickled: tuple[Any, ...] | None = None
         if isinstance(champion, Registry) and isinstance(candidate, str):
-            self._follower = follower_of(champion, candidate, self._clock, **options)
-            self._switch = self._follower.switch
-            again = partial(Rollout, **options)
-            self._pickled: tuple[Any, ...] | None = (again, (champion, candidate))
+            self._source = Follower(champion, candidate, self._clock, **options)
+            self._pickled = (partial(Rollout, **options), (champion, candidate))
         elif isinstance(champion, Model) and isinstance(candidate, Model):
-            self._switch = switch_of(champion, candidate, self._clock, **options)
-            self._pickled = None
+            self._source = TwoModels(champion, candidate, self._clock, **options)
         else:
             raise UsageError(
                 "a Rollout takes two Models, or a Registry and the name of a model; got "
                 f"{type(champion).__name__} and {type(candidate).__name__}"
             )
+        self._switch = self._source.switch
         self._active: Active[Lineup] = self._switch.active
         watch_forks(self._switch)
 
@@ -154,8 +151,8 @@ class Rollout(Model):
         return await self._acall(self.signature.columns(feeds), outputs, call)
 
     def _for_key(self, key: str | None) -> Model:
-        if self._clock() >= self._switch.due:
-            self._switch.look()
+        self._switch.look()
+        self._switch.check_open()
         activation = self._active.now
         return Pinned(activation.value.pick(key).model, activation)
 
@@ -192,8 +189,7 @@ class Rollout(Model):
     @property
     def under_way(self) -> bool:
         """Whether a rollout is under way in this process, which then takes losses."""
-        if self._clock() >= self._switch.due:
-            self._switch.look()
+        self._switch.look()
         return self._switch.course is not None
 
     def promote(self, reason: str = "by hand") -> None:
@@ -202,7 +198,8 @@ class Rollout(Model):
         `reason` stands in the status, and in the history of a registry. Raises Conflict where no
         rollout is under way, or somebody else decided.
         """
-        self._decide("promote", reason)
+        self._switch.check_open()
+        self._source.decide_by_hand("promote", reason)
 
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
@@ -213,26 +210,11 @@ class Rollout(Model):
             UsageError: if there is nothing to go back from.
             Conflict: if somebody else decided.
         """
-        switch = self._switch
-        switch.check_open()
-        if switch.course is not None:
-            self._decide("rollback", reason)
-        elif self._follower is not None:
-            self._follower.go_back(reason)
+        self._switch.check_open()
+        if self._switch.course is not None:
+            self._source.decide_by_hand("rollback", reason)
         else:
-            switch.go_back(reason)
-
-    def _decide(self, kind: Kind, reason: str) -> None:
-        switch = self._switch
-        switch.check_open()
-        if self._follower is not None:
-            self._follower.decide_by_hand(kind, reason)
-            return
-        with switch.lock:
-            course = switch.under_way()
-            decision = course.trial.decide_by_hand(kind, reason)
-            tell(course, decision)
-            switch.carry_out(course, decision)
+            self._source.go_back(reason)
 
     def refresh(self) -> bool:
         """Do now what the registry says, in this thread; returns whether anything changed.
@@ -242,14 +224,12 @@ class Rollout(Model):
             NotFound, PackageError, DeviceError: if a version cannot be loaded; nothing changed.
         """
         self._switch.check_open()
-        if self._follower is None:
-            raise UsageError("a Rollout of two Models follows no registry")
-        return self._follower.follow()
+        return self._source.refresh()
 
     def status(self) -> RolloutProgress:
         """Where it stands. What is due by now is weighed first."""
         self._switch.settle()
-        return progress_of(self._switch)
+        return progress_here(self._switch)
 
     def plan(
         self, rates: Mapping[str, float] | None = None, risks: Sequence[float] = RISKS
@@ -287,8 +267,7 @@ class Rollout(Model):
         if self._switch.closed:
             return
         self._switch.close()
-        if self._follower is not None:
-            self._follower.close()
+        self._source.close()
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, final
 
@@ -40,15 +40,15 @@ class JointCounts:
     Attributes:
         at: when it was added up, in seconds since the rollout began.
         stage: the stage in which it was counted, from 0.
-        upto: for each process, the number of its files that are in this sum or an earlier one.
         counts: what was counted.
+        upto: for each process, the number of its files that are in this sum or an earlier one.
         left_out: the files that cannot be read, and why; nothing counts of what they hold.
     """
 
     at: float
     stage: int
-    upto: dict[str, int]
     counts: Counts
+    upto: dict[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
 
@@ -104,7 +104,7 @@ class SharedCounts:
             found = self._read_sum(data)
         except UNREADABLE as error:
             why = _unreadable(self._sums.path(number), error)
-            found = JointCounts(self.at, 0, self._upto, Counts(), (why,))
+            found = JointCounts(self.at, 0, Counts(), self._upto, (why,))
         self._read = number
         self._upto = found.upto
         self.at = found.at
@@ -149,7 +149,7 @@ class SharedCounts:
             if len(left_out) > MOST_NAMED:
                 further = len(left_out) - MOST_NAMED
                 left_out[MOST_NAMED:] = [f"{further:,} further files are left out"]
-            self._create_sum(JointCounts(at, earliest, upto, total, tuple(left_out)))
+            self._create_sum(JointCounts(at, earliest, total, upto, tuple(left_out)))
         return waiting
 
     def _create_sum(self, found: JointCounts) -> None:
@@ -205,7 +205,7 @@ class SharedCounts:
         upto = {process: _count(number) for process, number in plain["upto"].items()}
         stage, counts = self._checked(plain["stage"], plain["counts"])
         left_out = tuple(map(_text, plain.get("left_out", ())))
-        return JointCounts(float(at), stage, upto, counts, left_out)
+        return JointCounts(float(at), stage, counts, upto, left_out)
 
     def _checked(self, stage: Any, plain: Any) -> tuple[int, Counts]:
         """A stage of the rollout, and what was counted in it."""

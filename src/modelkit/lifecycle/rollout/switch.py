@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, Conflict, UsageError, public_text
-from modelkit.events import Decided, Swapped, emit
-from modelkit.lifecycle.rollout.answering import Arm
-from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.errors import ClosedError, Conflict, public_text
+from modelkit.events import Swapped, emit
+from modelkit.lifecycle.rollout.answering import CLOSED, Arm
 from modelkit.lifecycle.rollout.course import Course
-from modelkit.lifecycle.rollout.decide import Decision
-from modelkit.lifecycle.rollout.lineup import Alone, Ended, Lineup
+from modelkit.lifecycle.rollout.latency import A_SECOND
+from modelkit.lifecycle.rollout.lineup import Alone, Lineup
 from modelkit.model.activation import Active, Draining
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
@@ -24,14 +23,11 @@ NEVER = 1 << 62  # in nanoseconds
 MOST_INLINE = 500  # events that a call weighs on its way, in less than a millisecond
 
 
-class News(Protocol):
-    """What says from outside of this process what shall answer: a registry that is followed."""
+class Source(Protocol):
+    """What says what shall answer: a registry that is followed, or who has two Models."""
 
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again, in nanoseconds."""
-
-    def counted(self, course: Course) -> None:
-        """A tick is over: weigh what was counted, here and elsewhere."""
 
     def models(self) -> list[Model]:
         """Every Model that is open, the ones kept warm too."""
@@ -39,30 +35,35 @@ class News(Protocol):
 
 @final
 class Switch:
-    """Holds what answers now, the rollout under way, and what is kept warm.
+    """Holds what answers now, and the rollout under way.
+
+    Args:
+        champion: the Model that answers first.
+        clock: in nanoseconds.
+        source: says what shall answer.
 
     Attributes:
         active: what answers now.
         due: when something has to be looked at, in nanoseconds of `clock`.
         course: the rollout under way.
         past: the one before, for who asks how it ended.
-        kept: what answered before and is warm, for two Models of one process.
-        source: the registry that is followed, if one is.
+        closed: whether nothing answers any more.
         failures: the errors of what is done beside the calls, which none of them got.
         last_failure: the last one.
     """
 
-    def __init__(self, champion: Model, clock: Callable[[], int]) -> None:
+    def __init__(self, champion: Model, clock: Callable[[], int], source: Source) -> None:
         self.active: Active[Lineup] = Active(Alone(Arm(champion)))
         self.clock = clock
         self.due = NEVER
         self.course: Course | None = None
         self.past: Course | None = None
-        self.kept: Model | None = None
-        self.source: News | None = None
+        self._source = source
+        self.closed = False
         self.failures = 0
         self.last_failure = ""
         self.lock = threading.RLock()
+        self._tick: Callable[[], None] = lambda: None
         self._tick_due = NEVER
         self._drainings: list[Draining] = []
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -79,16 +80,8 @@ class Switch:
         course = self.course
         if course is not None:
             held += course.models
-        if self.kept is not None:
-            held.append(self.kept)
-        if self.source is not None:
-            held += self.source.models()
+        held += self._source.models()
         return tuple({id(model): model for model in held}.values())
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing answers any more."""
-        return isinstance(self.active.now.value, Ended)
 
     def look(self) -> None:
         """Do what is due, on the way of a call, which nothing of it reaches.
@@ -146,38 +139,13 @@ class Switch:
         course = self.course
         if course is not None and now >= self._tick_due:
             self._tick_due = now + int(course.policy.tick * A_SECOND)
-            if self.source is not None:
-                self.source.counted(course)
-            else:
-                decision = course.trial.tick(course.collect(), now / A_SECOND)
-                if worth_telling(course, decision):
-                    tell(course, decision)
-                    self.carry_out(course, decision)
-        news_due = NEVER if self.source is None else self.source.look(now)
-        self.due = min(self._tick_due, news_due)
+            self._tick()
+        self.due = min(self._tick_due, self._source.look(now))
 
-    def carry_out(self, course: Course, decision: Decision) -> None:
-        """Do as a decision says, with the lock held; nothing where it has ended meanwhile.
-
-        Who was told of the decision may have ended it.
-        """
-        if self.course is not course:
-            return
-        if decision.kind == "advance":
-            course.trial.enter(course.stage + 1)
-            self.enter(course, course.stage + 1)
-            return
-        champion, candidate = course.models
-        if decision.kind == "rollback":
-            self.end(champion)
-        elif decision.kind == "promote":
-            if self.source is None:
-                self.kept = champion
-            self.end(candidate)
-
-    def begin(self, course: Course) -> Draining:
-        """Begin a rollout."""
+    def begin(self, course: Course, tick: Callable[[], None]) -> Draining:
+        """Begin a rollout, of which `tick` weighs what was counted, with the lock held."""
         self.course = course
+        self._tick = tick
         self._tick_due = self.clock() + int(course.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
         return self._replace(course.lineup())
@@ -201,17 +169,6 @@ class Switch:
             _tell_swapped(identity_of(before), arm.identity)
         return draining
 
-    def go_back(self, reason: str) -> Draining:
-        """Let the Model answer that did before a promotion. Raises UsageError without one."""
-        with self.lock:
-            kept = self.kept
-            if kept is None:
-                raise UsageError("there is nothing to go back to: no candidate was promoted")
-            self.kept = None
-            if self.past is not None:
-                tell(self.past, self.past.trial.decide_by_hand("rollback", reason))
-            return self.end(kept)
-
     def close(self) -> Draining:
         """Let nothing answer any more. Raises nothing where that is so already."""
         with self.lock:
@@ -222,7 +179,8 @@ class Switch:
                 self.course = None
             self.due = NEVER
             self._tick_due = NEVER
-            return self._replace(Ended(self.active.now.value.champion))
+            self.closed = True
+            return self._replace(Alone(self.active.now.value.champion.closed()))
 
     def _replace(self, lineup: Lineup) -> Draining:
         with self.lock:
@@ -239,7 +197,7 @@ class Switch:
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""
         if self.closed:
-            raise ClosedError("the Rollout was closed")
+            raise ClosedError(CLOSED)
 
     def under_way(self) -> Course:
         """The rollout under way. Raises Conflict where there is none."""
@@ -260,36 +218,5 @@ class Switch:
             self.course.after_fork()
 
 
-def worth_telling(course: Course, decision: Decision) -> bool:
-    """Whether something is decided that was not told before; it then counts as told."""
-    kind = decision.kind
-    why, _, _ = decision.reason.partition(":")  # after it come figures, which change
-    told = f"{course.stage} {kind} {why}"
-    if kind == "continue" or course.told == told:
-        return False
-    course.told = told
-    return True
-
-
-def tell(course: Course, decision: Decision) -> None:
-    """Tell those who listen of a decision."""
-    champion, candidate = course.identities
-    evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
-    emit(
-        Decided(
-            decision=decision.kind,
-            champion=_named(champion),
-            candidate=_named(candidate),
-            stage=course.stage + 1,
-            reason=decision.reason,
-            evidence=tuple(evidence),
-        )
-    )
-
-
 def _tell_swapped(before: Identity, now: Identity) -> None:
     emit(Swapped(now.name, now.version, now.digest, before.version, before.digest))
-
-
-def _named(identity: Identity) -> str:
-    return f"{identity.name} {identity.version}".strip()

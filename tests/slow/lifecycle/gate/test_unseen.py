@@ -11,9 +11,8 @@ from helpers.judged import classified
 import modelkit as mk
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.gate.claims import Levels, no_harm
+from modelkit.lifecycle.gate.claims import Levels, floor_check, no_harm
 from modelkit.lifecycle.gate.comparison import JudgedAnswers, compare_by
-from modelkit.lifecycle.gate.floors import floor_check
 from modelkit.lifecycle.gate.policy import read_floor
 
 ALPHA = 0.05

@@ -25,8 +25,9 @@ from helpers.retrainings import (
 import modelkit as mk
 from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import ROLLOUT
-from modelkit.lifecycle.retrain.desk import Desk, holder_here, retrainings_of
-from modelkit.lifecycle.retrain.run import RUN_STEPS, Claim
+from modelkit.lifecycle.retrain.log import STEPS
+from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, retrainings_of
+from modelkit.lifecycle.retrain.run import RetrainRun
 
 LEASE = CANARY.lease
 PROCESSES = 6
@@ -61,9 +62,7 @@ def killed(where, folder, when, packages):
     assert process.exitcode == -9
 
 
-@pytest.mark.parametrize(
-    "when", [f"{part}{step}" for step in RUN_STEPS for part in ("before-", "")]
-)
+@pytest.mark.parametrize("when", [f"{part}{step}" for step in STEPS for part in ("before-", "")])
 def test_a_run_that_is_killed_comes_to_the_same(packages, registry, tmp_path, undisturbed, when):
     killed(registry.url, tmp_path / "here", when, packages)
     trained = []
@@ -125,13 +124,7 @@ def test_threads_that_ask_at_the_same_moment_make_one_run(registry, tmp_path):
         thread.join(60)
     states = sorted((run.state, run.number) for run in found)
     assert states == [("on trial", 1), *[("refused", 0)] * 3]
-    assert Desk(registry, "churn").numbers() == [1]
-
-
-def test_equal_claims_are_told_apart():
-    claims = {Claim(1, START, "ann", LEASE, "alarm", asked=False, champion="1.0.0", digest="",
-                    generation=1) for _ in range(9)}  # fmt: skip
-    assert len(claims) == 9
+    assert RunRecords(registry, "churn").state().number == 1
 
 
 class Late:
@@ -196,7 +189,7 @@ def test_a_store_that_fails_leaves_the_run_to_the_next_call(registry, tmp_path, 
         raise RegistryError("the bucket cannot be asked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Desk, "keep_package", fails)
+        patch.setattr(RunRecords, "keep_package", fails)
         with pytest.raises(RegistryError, match="bucket"):
             retrain(registry, tmp_path)
     assert retrainings_of(registry, "churn", START)[-1].state == "interrupted"
@@ -224,28 +217,32 @@ def test_a_long_training_keeps_its_lease(registry, tmp_path):
     heard = threading.Event()
 
     def long(training):
-        desk = Desk(registry, "churn")
-        start = desk.files(1).heard
+        records = RunRecords(registry, "churn")
         while not heard.wait(0.001):
             clock.now += 0.01
-            if desk.files(1).heard > start + 0.3:
+            (seen,) = records.history(clock.now)
+            if clock.now > START + 0.3 and seen.state == "running":  # long after its claim
                 heard.set()
         train(training)
 
     clock = Clock()
     run = retrain(registry, tmp_path, policy=policy, train=long, clock=clock)
     assert run.state == "promoted"
-    assert len(Desk(registry, "churn").files(1).claims) == 1
+    assert run.number == 1
 
 
 def claim_all(where, start, results):
-    desk = Desk(mk.Registry(where), "churn")
+    records = RunRecords(mk.Registry(where), "churn")
     start.wait()
     won = 0
-    for number in range(1, OCCASIONS + 1):
-        claim = Claim(1, START, holder_here(), LEASE, "alarm", asked=False, champion="1.0.0",
-                      digest="", generation=1)  # fmt: skip
-        won += desk.claim(number, claim)
+    while (number := records.state().number) < OCCASIONS:
+        begun = RetrainRun("churn", number + 1, "running", "alarm", "", START)
+        try:
+            run = records.begin(begun, 1, LEASE)
+        except NotAllowed:  # somebody was faster
+            continue
+        won += 1
+        records.end(run, run.ended("blocked", "", START))
     results.put(won)
 
 
@@ -262,7 +259,8 @@ def test_six_processes_and_a_hundred_occasions_are_a_hundred_claims(registry):
     for worker in workers:
         worker.join(60)
     assert sum(won) == OCCASIONS
-    assert Desk(registry, "churn").numbers() == list(range(1, OCCASIONS + 1))
+    runs = retrainings_of(registry, "churn", START)
+    assert [run.number for run in runs] == list(range(1, OCCASIONS + 1))
 
 
 def retrain_once(where, folder, start, results, late, copying):

@@ -18,7 +18,7 @@ from helpers.servers import modelkit_serve, other_server, wait_until
 from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.afar import progress_afar
+from modelkit.lifecycle.rollout.progress import progress_afar
 from modelkit.lifecycle.rollout.routing import hash_of, limit_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="they are servers of POSIX")

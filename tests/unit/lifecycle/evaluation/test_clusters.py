@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from helpers.evaluated import clusters
 
-from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.stats.influence import standard_error
 

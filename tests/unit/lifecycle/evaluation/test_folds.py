@@ -78,8 +78,9 @@ def test_what_folds_refuse(model, tumours):
     for number in (1, 5):
         with pytest.raises(UsageError, match=f"cv is a splitter .* not {number}"):
             mk.evaluate(Ridge(), X, n, cv=number)
-    with pytest.raises(UsageError, match="cannot be split"):
-        mk.evaluate(Ridge(), X, n, cv="KFold")
+    for none in ("KFold", []):
+        with pytest.raises(UsageError, match="cannot be split"):
+            mk.evaluate(Ridge(), X, n, cv=none)
     with pytest.raises(TypeError, match="not str"):
         mk.evaluate("ridge", X, y, cv=THREE)
     with pytest.raises(UsageError, match="values of clusters"):

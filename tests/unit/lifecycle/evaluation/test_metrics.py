@@ -17,9 +17,8 @@ from helpers.evaluated import (
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.answered import Answered, any_clusters
 from modelkit.lifecycle.evaluation.class_metrics import CLIP
-from modelkit.lifecycle.evaluation.clusters import any_clusters
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.stats.influence import Undefined, standard_error
 from modelkit.stats.ranks import ndcg_by_query, precision_by_query, ranked

@@ -6,8 +6,7 @@ import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.gate.claims import Levels
-from modelkit.lifecycle.gate.floors import floor_check
+from modelkit.lifecycle.gate.claims import Levels, floor_check
 from modelkit.lifecycle.gate.policy import read_floor
 
 ALPHA = 0.05

@@ -16,8 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import UsageError
-from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.clusters import clusters_of
+from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.stats.influence import Undefined
 
 

@@ -19,7 +19,7 @@ from helpers.retrainings import (
 
 import modelkit as mk
 from modelkit.errors import UsageError
-from modelkit.lifecycle.retrain.desk import retrainings_of
+from modelkit.lifecycle.retrain.records import retrainings_of
 from modelkit.lifecycle.retrain.run import posix_of
 
 

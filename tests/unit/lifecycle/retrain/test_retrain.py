@@ -25,7 +25,7 @@ import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RetrainError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
-from modelkit.lifecycle.retrain.desk import retrainings_of
+from modelkit.lifecycle.retrain.records import retrainings_of
 
 STEPS = ["train", "save", "gate", "register", "rollout"]
 

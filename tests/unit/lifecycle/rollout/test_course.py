@@ -11,7 +11,7 @@ from helpers.processes import PATIENCE
 from helpers.rollouts import ROWS, Clock, model, until, who
 
 import modelkit as mk
-from modelkit.lifecycle.rollout import course, joined, labels
+from modelkit.lifecycle.rollout import course, labels, membership
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import decide, lacks
@@ -39,10 +39,10 @@ def note_of(rollout, part):
 
 
 def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(joined, "MOST_WAITING", 40)
+    monkeypatch.setattr(membership, "MOST_WAITING", 40)
     served = mk.Rollout(registry, "m", threads=1, poll=0.01)
     until(lambda: served.predict(X[:1]) is not None and served.under_way)
-    of = served._follower._joined
+    of = served._source._membership
     Path(registry.url).rename(tmp_path / "gone")
 
     def goes_on(number=iter(range(10**6))):  # noqa: B008 - of all calls
@@ -64,20 +64,20 @@ def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkey
 
 
 def test_ticks_without_end_that_cannot_be_written_are_bounded(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(joined, "MOST_TICKS", 3)
+    monkeypatch.setattr(membership, "MOST_TICKS", 3)
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
-        of = served._follower._joined
+        of = served._source._membership
         Path(registry.url).rename(tmp_path / "gone")
         until(lambda: served.predict(X[:1]) is not None and of.course.lost >= 5)
         assert 1 <= len(of._waiting) <= 3
         (tmp_path / "gone").rename(registry.url)
         until(lambda: served.predict(X[:1]) is not None and not of._waiting)
-        assert of.course.room == course.MOST_TOLD
+        assert of.course.room == course.MOST_WAITING_LOSSES
 
 
 def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeypatch):
     """A log that hangs: what was counted when that was not known to be for long still counts."""
-    monkeypatch.setattr(joined, "MOST_TICKS", 5)
+    monkeypatch.setattr(membership, "MOST_TICKS", 5)
     goes_on = threading.Event()
     write = SharedCounts.write
 
@@ -87,7 +87,7 @@ def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeyp
 
     monkeypatch.setattr(SharedCounts, "write", hang)
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
-        of = served._follower._joined
+        of = served._source._membership
         calls = [0]
 
         def call():
@@ -126,7 +126,7 @@ def test_a_tick_that_is_left_out_keeps_its_keys_and_what_was_told():
 def test_losses_that_come_faster_than_they_are_weighed_are_turned_away(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
-    monkeypatch.setattr(course, "MOST_TOLD", 2)
+    monkeypatch.setattr(course, "MOST_WAITING_LOSSES", 2)
     rollout = mk.Rollout(
         model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), LOSS), seed=0
     )

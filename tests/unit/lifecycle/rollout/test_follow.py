@@ -184,7 +184,7 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry):
     with pytest.raises(PackageError):
         rollout.refresh()
     assert served(rollout) == "2"
-    assert "narrow" not in rollout._follower._layers
+    assert "narrow" not in rollout._source._layers
     stop()
     rollout.close()
 

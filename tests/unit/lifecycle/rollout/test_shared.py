@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.afar import progress_afar
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted
+from modelkit.lifecycle.rollout.progress import progress_afar
 from modelkit.lifecycle.rollout.shared import SharedCounts, read_counts, write_counts
 
 X = np.eye(3)

@@ -1,0 +1,260 @@
+"""What may follow what in the log of a model: aliases, rollouts, retirements, and the verdicts they go by; pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NoReturn, Protocol
+
+from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
+from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
+from modelkit.lifecycle.registry.releases import ModelVersion, Recorded
+
+DECISIONS = ("advance", "rollback", "promote", "hold")
+
+
+class Judgement(Recorded, Protocol):
+    """The decision of a gate about two models, such as a Verdict."""
+
+    @property
+    def decision(self) -> str:
+        """Such as "promote"."""
+
+    @property
+    def candidate_digest(self) -> str:
+        """The model digest of the candidate."""
+
+    @property
+    def champion_digest(self) -> str:
+        """The model digest of the champion."""
+
+    @property
+    def alias(self) -> str:
+        """The alias that named the champion, or ""."""
+
+    @property
+    def generation(self) -> int | None:
+        """The number of the entry by which it did."""
+
+
+def record_digest(record: bytes) -> str:
+    """By what the record of a verdict is known; "" for none."""
+    return hashlib.sha256(record).hexdigest() if record else ""
+
+
+def judged_by(
+    verdict: Judgement | None,
+    alias: str,
+    version: str,
+    state: State,
+    release: Callable[[str], ModelVersion],
+) -> dict[str, str]:
+    """What an entry says of the verdict that a change goes by. Raises as `check_verdict`."""
+    if verdict is None:
+        return {}
+    now = state.aliases.get(alias)
+    champion = None if now is None else release(now.version)
+    check_verdict(verdict, alias, release(version), champion, state)
+    return {"verdict": record_digest(verdict.to_json().encode())}
+
+
+def check_verdict(
+    verdict: Judgement,
+    alias: str,
+    candidate: ModelVersion,
+    champion: ModelVersion | None,
+    state: State,
+) -> None:
+    """Raise unless a verdict says that a version may take the place of what an alias names now.
+
+    Args:
+        verdict: of a gate.
+        alias: the alias that shall name the candidate.
+        candidate: the version.
+        champion: what the alias names now, or None.
+        state: what holds now.
+
+    Raises:
+        RegistryError: if the verdict is no promotion, or about another candidate or alias.
+        Conflict: if the alias was set since the gate judged what it named.
+    """
+    name = f"{candidate.name}@{alias}"
+    if verdict.decision != "promote":
+        raise RegistryError(
+            f"the verdict on {candidate.name} {candidate.version} is {verdict.decision!r}, not 'promote'"
+        )
+    check_candidate(verdict, candidate)
+    if verdict.alias != alias or verdict.generation is None:
+        judged = f"the alias {verdict.alias!r}" if verdict.alias else "a champion of no alias"
+        raise RegistryError(
+            f"the verdict judged {judged}, and not {name}: call gate with "
+            f"champion='registry:{name}' and registry=..."
+        )
+    now = state.aliases.get(alias)
+    known = champion is not None and champion.model_digest == verdict.champion_digest
+    if now is None or now.generation != verdict.generation or not known:
+        there = "nothing" if now is None else f"{now.version}, generation {now.generation}"
+        raise Conflict(
+            f"{name} is {there}, and the verdict judged what it was in generation "
+            f"{verdict.generation}: somebody set it since; gate again against what is there now",
+            name=candidate.name,
+            alias=alias,
+            now=now,
+        )
+
+
+def check_candidate(verdict: Judgement, candidate: ModelVersion) -> None:
+    """Raise RegistryError unless a verdict is about the model of a version."""
+    if verdict.candidate_digest != candidate.model_digest:
+        raise RegistryError(
+            f"the verdict is about the model {verdict.candidate_digest[:12]}, and "
+            f"{candidate.name} {candidate.version} is {candidate.model_digest[:12]}"
+        )
+
+
+def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:
+    """Raise Conflict unless an alias is what the caller saw.
+
+    Args:
+        state: what holds now.
+        alias: the alias that the caller wants to set.
+        expected: the version it named, the number of the entry that set it, or None for an alias
+            that there was not.
+        name: the name of the model, for the message.
+
+    Raises TypeError for an expectation of another type, such as bool or a number of numpy.
+    """
+    if expected is not None and type(expected) not in (str, int):
+        raise TypeError(
+            f"expected is a version (str), the generation of an entry (int) or None, not "
+            f"{expected!r}, of type {type(expected).__name__}"
+        )
+    now = state.aliases.get(alias)
+    if now is None:
+        if expected is None:
+            return
+        raise Conflict(
+            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
+            name=name,
+            alias=alias,
+            now=None,
+        )
+    seen = now.generation if isinstance(expected, int) else now.version
+    if expected == seen:
+        return
+    raise Conflict(
+        f"{name}@{alias} is {now.version}, not what was expected ({expected!r}): {now.actor} set "
+        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
+        f"there now, and pass expected={now.version!r}",
+        name=name,
+        alias=alias,
+        now=now,
+    )
+
+
+def check_in_use(state: State, name: str, version: str) -> None:
+    """Raise Conflict for a version that was retired."""
+    if version in state.retired:
+        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
+
+
+def check_not_named(state: State, name: str, version: str) -> None:
+    """Raise Conflict for a version that an alias names."""
+    for alias, now in state.aliases.items():
+        if now.version == version:
+            raise Conflict(
+                f"{name}@{alias} is {version}: let the alias name another version first",
+                name=name,
+                alias=alias,
+                now=now,
+            )
+
+
+def check_start(state: State, name: str, version: str, *, force: bool) -> str:
+    """The champion that a candidate is tried against. Raises Conflict and NotFound."""
+    champion = state.aliases.get(CHAMPION)
+    if champion is None:
+        raise NotFound(
+            f"{name} has no champion, so there is nothing to compare {version} with: set the alias "
+            f"{CHAMPION!r} first",
+            name=name,
+            which=CHAMPION,
+        )
+    if champion.version == version:
+        raise Conflict(f"{name} {version} is the champion already", name=name)
+    if state.rollout is not None:
+        raise Conflict(
+            f"{name} has a rollout of {state.rollout.candidate} under way, since "
+            f"{state.rollout.at}: {state.rollout.reason}",
+            name=name,
+        )
+    check_in_use(state, name, version)
+    check_not_rolled_back(state, name, CHAMPION, version, force=force)
+    return champion.version
+
+
+def check_not_rolled_back(
+    state: State, name: str, alias: str, version: str, *, force: bool
+) -> None:
+    """Raise Conflict for a champion that was rolled back, unless forced."""
+    if alias == CHAMPION and version in state.rolled_back and not force:
+        raise Conflict(
+            f"{name} {version} was rolled back: {state.rolled_back[version]}; pass force=True (or --force) if "
+            "that does not hold any more, and say why in the reason",
+            name=name,
+        )
+
+
+def check_not_tried(state: State, name: str, version: str) -> None:
+    """Raise Conflict for the version that a rollout tries."""
+    if state.rollout is not None and state.rollout.candidate == version:
+        raise Conflict(
+            f"{name} {version} is on trial since {state.rollout.at}: roll it back first", name=name
+        )
+
+
+def check_underway(state: State, name: str, rollout: Underway) -> Underway:
+    """The rollout as it is now. Raises Conflict if it has ended, or is in another stage."""
+    now = state.rollout
+    if now is None or (now.generation, now.stage) != (rollout.generation, rollout.stage):
+        raise Conflict(
+            f"the rollout of {name} {rollout.candidate} is no longer in stage {rollout.stage + 1}: "
+            "somebody else decided",
+            name=name,
+            now=now,
+        )
+    return now
+
+
+def is_same(rollout: Underway, other: Underway | None) -> bool:
+    """Whether the other is this rollout, in whichever stage."""
+    return other is not None and rollout.generation == other.generation
+
+
+def end_of(rollout: Underway, state: State) -> tuple[Literal["promote", "rollback"], str] | None:
+    """How a rollout ended, and why; None where it goes on, or somebody moved the champion."""
+    champion = state.aliases[CHAMPION]
+    if state.rollout is not None:
+        return None
+    if champion.version == rollout.candidate:
+        return "promote", champion.reason
+    if rollout.candidate in state.rolled_back:
+        return "rollback", state.rolled_back[rollout.candidate]
+    return None
+
+
+def decision_fields(rollout: Underway, decision: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the entry of a decision holds."""
+    if decision not in DECISIONS:
+        raise UsageError(f"a decision is one of {', '.join(DECISIONS)}, not {decision!r}")
+    told = {**about, "decision": decision, "rollout": rollout.generation}
+    if decision == "advance":
+        told["stage"] = rollout.stage + 1
+    if decision == "promote":
+        return {"about": told, "alias": CHAMPION, "was": rollout.champion}
+    return {"about": told}
+
+
+def absent(name: str) -> NoReturn:
+    """Raise the error of an entry that began no rollout."""
+    raise RegistryError(f"the rollout of {name} did not begin")

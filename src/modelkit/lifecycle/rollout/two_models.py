@@ -1,0 +1,121 @@
+"""A rollout of two Models of one process."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import final
+
+from modelkit._internal.process import watch_forks
+from modelkit.errors import UsageError
+from modelkit.lifecycle.rollout.course import Course
+from modelkit.lifecycle.rollout.decide import Kind
+from modelkit.lifecycle.rollout.latency import A_SECOND
+from modelkit.lifecycle.rollout.ledger import MemoryLedger
+from modelkit.lifecycle.rollout.membership import Membership, tell
+from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
+from modelkit.lifecycle.rollout.substitution import check_compatible
+from modelkit.lifecycle.rollout.switch import NEVER, Switch
+from modelkit.model.model import Model
+
+
+@final
+class TwoModels:
+    """Lets a Switch answer with two Models, as a ledger in memory says; see `Rollout`."""
+
+    def __init__(
+        self,
+        champion: Model,
+        candidate: Model,
+        clock: Callable[[], int],
+        *,
+        policy: RolloutPolicy | None = None,
+        share: float | None = None,
+        rescue: bool = False,
+        seed: int | None = None,
+        **others: object,
+    ) -> None:
+        if others:
+            raise TypeError(
+                f"a Rollout of two Models takes no {', '.join(others)}; it takes "
+                "policy=mk.RolloutPolicy(...) or share=, and rescue and seed"
+            )
+        if policy is None and share is not None:
+            policy = RolloutPolicy((RolloutStage(share),))
+        elif policy is None or share is not None:
+            raise UsageError(
+                "a Rollout of two Models takes either policy=, an mk.RolloutPolicy, or share=, for "
+                "one stage"
+            )
+        check_compatible(champion.signature, candidate.signature)
+        course = Course(
+            champion,
+            candidate,
+            policy,
+            salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
+            seed=seed,
+            rescue=rescue,
+            began=clock() / A_SECOND,
+        )
+        self.switch = Switch(champion, clock, self)
+        self._kept: Model | None = None  # which answered before a promotion
+        self._membership = Membership(MemoryLedger(clock), course, self.switch, self._follow)
+        self.switch.begin(course, self._membership.tick)
+        watch_forks(self)
+
+    def look(self, now: int) -> int:
+        """See `Source`: what is in memory has no news."""
+        return NEVER
+
+    def models(self) -> list[Model]:
+        """See `Source`."""
+        return [] if self._kept is None else [self._kept]
+
+    def _follow(self) -> None:
+        """Do as the ledger says, with the lock of the Switch held."""
+        switch = self.switch
+        course = switch.course
+        ledger = self._membership.ledger
+        stage = ledger.state()
+        if course is None or stage == course.stage:
+            return
+        if stage is not None:
+            course.trial.enter(stage)
+            switch.enter(course, stage)
+            return
+        champion, candidate = course.models
+        if ledger.promoted:
+            self._kept = champion
+            switch.end(candidate)
+        else:
+            switch.end(champion)
+
+    def decide_by_hand(self, kind: Kind, reason: str) -> None:
+        """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
+        with self.switch.lock:
+            course = self.switch.under_way()
+            decision = course.trial.decide_by_hand(kind, reason)
+            tell(course, decision)
+            self._membership.write(decision)
+
+    def go_back(self, reason: str) -> None:
+        """Let the Model answer that did before a promotion. Raises UsageError without one."""
+        switch = self.switch
+        with switch.lock:
+            kept = self._kept
+            if kept is None or switch.past is None:
+                raise UsageError("there is nothing to go back to: no candidate was promoted")
+            self._kept = None
+            tell(switch.past, switch.past.trial.decide_by_hand("rollback", reason))
+            switch.end(kept)
+
+    def refresh(self) -> bool:
+        """Raises UsageError."""
+        raise UsageError("a Rollout of two Models follows no registry")
+
+    def close(self) -> None:
+        """Close nothing: the Models belong to the caller."""
+
+    def after_fork(self) -> None:
+        """In the child of a fork, hand on nothing that its parent counted."""
+        self._membership.after_fork()

@@ -1,0 +1,117 @@
+"""Who holds a retraining: claims, beats, and clocks that go wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.retrainings import DAY, START, Clock, retrain, train
+
+import modelkit as mk
+from modelkit.errors import RegistryError, UsageError
+from modelkit.lifecycle.retrain.log import CLAIM, StepResults
+from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, retrainings_of
+from modelkit.lifecycle.retrain.run import RetrainRun
+
+
+def test_of_two_that_begin_a_run_at_once_the_other_is_busy_though_it_cannot_see_it(
+    registry, tmp_path, monkeypatch
+):
+    """Between what is read and the claim."""
+
+    def begin(*_, **__):
+        raise NotAllowed
+
+    monkeypatch.setattr(RunRecords, "begin", begin)
+    run = retrain(registry, tmp_path)
+    assert (run.reason, run.message) == ("busy", "somebody else took the retraining a moment ago")
+
+
+def begun(registry, lease=600.0):
+    records = RunRecords(registry, "churn")
+    return records, records.begin(first(1), 1, lease)
+
+
+def first(number):
+    return RetrainRun("churn", number, "running", "x", "", START, champion="1.0.0")
+
+
+def test_the_last_two_beats_of_a_holder_are_kept(registry):
+    records, run = begun(registry, lease=60.0)
+    for number in range(5):
+        records.beat(run, START + 30 * number)
+        (seen,) = records.history(START + 30 * number + 59)
+        assert seen.state == "running"
+        (seen,) = records.history(START + 30 * number + 60)
+        assert seen.state == "interrupted"
+    assert len(records._store.names("runs/0000000001")) == 2
+
+
+def test_a_package_that_cannot_be_seen_yet_is_not_replaced_by_another(registry, monkeypatch):
+    records, run = begun(registry)
+    assert records.keep_package(run, b"first") == b"first"
+    assert records.keep_package(run, b"second") == b"first"
+    monkeypatch.setattr(type(records._store), "read", lambda *_, **__: None)
+    with pytest.raises(RegistryError, match="cannot be seen yet"):
+        records.keep_package(run, b"second")
+
+
+def test_only_who_holds_a_retraining_adds_to_it(registry):
+    records, slow = begun(registry)
+    other = RunRecords(mk.Registry(registry.url), "churn")
+    taken = other.add(slow, CLAIM, START + 600, claim=2, lease=600.0)
+    before = other.state()
+    for add in (
+        lambda: records.add(slow, "train", START + 601, text="1 s"),
+        lambda: records.add(slow, CLAIM, START + 601, claim=2, lease=600.0),
+        lambda: records.end(slow, slow.ended("failed", "x", START + 601)),
+        lambda: records.begin(first(1), 1, 600.0),
+        lambda: records.begin(first(2), 1, 600.0),
+    ):
+        with pytest.raises(NotAllowed):
+            add()
+    assert records.state() == before
+    done = other.add(taken, "train", START + 602, text="1 s", results=StepResults(trained="a"))
+    assert records.state().open == done
+    assert [step.name for step in done.run.steps] == ["train"]
+
+
+def test_retrainings_in_an_older_form_are_refused(registry, tmp_path):
+    claim = Path(registry.url) / "models/churn/retraining/runs/0000000001/claim-0001"
+    claim.parent.mkdir(parents=True)
+    claim.write_text("{}")
+    for use in (lambda: retrainings_of(registry, "churn"), lambda: retrain(registry, tmp_path)):
+        with pytest.raises(RegistryError, match=r"in an older form.*remove this folder"):
+            use()
+
+
+@pytest.mark.parametrize("now", [float("nan"), float("inf"), START * 1000, -1e12])
+def test_a_clock_that_tells_no_time_records_nothing(registry, tmp_path, now):
+    with pytest.raises(UsageError, match="clock gives the time in POSIX seconds"):
+        retrain(registry, tmp_path, clock=Clock(now))
+    assert retrainings_of(registry, "churn") == ()
+    assert retrain(registry, tmp_path).state == "promoted"
+
+
+def test_a_clock_that_goes_backwards_ends_its_run(registry, tmp_path):
+    clock = Clock()
+
+    def train_long(told):
+        clock.now -= 2 * DAY
+        train(told)
+
+    run = retrain(registry, tmp_path, train=train_long, clock=clock)
+    assert run.state == "promoted"
+    assert len(run.steps) == 5
+
+
+def test_a_holder_with_a_clock_ahead_that_died_is_not_waited_for(registry, tmp_path):
+    def die(told):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        retrain(registry, tmp_path, train=die, clock=Clock(START + 365 * DAY))
+    log = tmp_path / "models/models/churn/retraining/log"
+    left = max(log.iterdir())
+    assert json.loads(left.read_text())["kind"] == "left"
+    left.unlink()  # as if it had been killed
+    assert retrain(registry, tmp_path).state == "promoted"
