@@ -85,7 +85,7 @@ class OwnFile:
             raise
         self._left: dict[Label, list[int]] = {}  # slabs that nobody writes
         for label, held in self._held.items():
-            if label[0] == FLIGHT or held.retired == FORGOTTEN:
+            if label[0] == FLIGHT:
                 self._forget(held)
             elif not held.retired:
                 self.retire(label)

@@ -267,13 +267,14 @@ def test_what_was_in_flight_ends_with_its_process(tmp_path):
             if child == 0:
                 requests.begun()
                 requests.begun()
+                print(requests.totals().in_flight, flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
             os.waitpid(child, 0)
-            print(requests.totals().in_flight)
+            print(requests.totals().in_flight, flush=True)
         """),
         tmp_path,
     )
-    assert printed.split() == ["1"] * 3
+    assert printed.split() == ["3", "1"] * 3
     assert len(slabs(tmp_path)) == 2
 
 

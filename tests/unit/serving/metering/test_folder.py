@@ -153,3 +153,22 @@ def test_versions_that_ended_long_ago_do_not_hide_one_that_ends_now(tmp_path):
     alive.begin(model_label(8))
     alive.retire(model_label(KEPT_VERSIONS))
     assert {label[2] for label in alive.read()} == {"1", "2", "3", "8"}
+
+
+def test_a_version_that_is_in_use_again_is_not_forgotten(tmp_path):
+    """Another thread has begun it since the folder was read."""
+    shared = folder.SharedFolder(tmp_path)
+    shared.begin(model_label(1))
+    shared.slab(model_label(1))[OK] += 1
+    shared._file.forget_all_but({})
+    assert shared.read()[model_label(1)].sums[OK] == 1
+
+
+def test_whoever_is_killed_while_it_forgets_a_version_leaves_no_count_of_it(tmp_path):
+    shared = folder.SharedFolder(tmp_path)
+    shared.begin(model_label(1))
+    shared.slab(model_label(1))[OK] += 1
+    shared._file._cell(shared._file._held[model_label(1)].at)[cells.RETIRED] = cells.FORGOTTEN
+    shared.after_fork()
+    shared.begin(model_label(1))
+    assert shared.read()[model_label(1)].sums[OK] == 0
