@@ -204,10 +204,10 @@ def floor(args) -> str:
 
 def above_floor(calls: Array, events: Array) -> Array:
     """`Above.peak` at the end of each quarter of an hour."""
-    evidence, found = Above(0.001), []
+    evidence, found = Above(np.array([0.001])), []
     for each, bad in zip(
         calls.reshape(-1, 15).sum(axis=1), events.reshape(-1, 15).sum(axis=1), strict=True
     ):
-        evidence.tick(int(each), int(bad))
-        found.append(evidence.peak)
+        evidence.tick(each, bad)
+        found.append(evidence.peak[0])
     return np.array(found)

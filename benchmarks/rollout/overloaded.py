@@ -19,7 +19,8 @@ from benchmarks.common.measure import judge, table
 from onnx import TensorProto, helper
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counting import Counters, Memory
+from modelkit.lifecycle.rollout.counting import Counters
+from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.trial import Trial
 from modelkit.model.wrapper import Wrapper
 
@@ -150,7 +151,7 @@ def replayed(times: list[Took], material: float) -> str:
     """What the same calls would have come to with another floor of latency."""
     guard = mk.Guard("slow", material=material)
     policy = mk.RolloutPolicy(STAGES, guards=(guard,), tick=TICK)
-    counters = Counters(policy, Memory(random.Random(0).random))
+    counters = Counters(policy, Latency(policy.guards, random.Random(0).random))
     ordered = sorted(times)
     began = ordered[0][0]
     trial = Trial(policy, 0.0)

@@ -18,7 +18,7 @@ from sklearn.preprocessing import scale
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.answering import Arm
-from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.lineup import Alone
 from modelkit.model.activation import Active
 from modelkit.model.model import PLAIN, Call

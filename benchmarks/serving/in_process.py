@@ -16,7 +16,7 @@ import modelkit as mk
 from modelkit.model.wrapper import Wrapper
 from modelkit.web import v2
 from modelkit.web.query import Limits
-from modelkit.web.turns import at_once
+from modelkit.web.request import at_once
 
 ROUNDS = 50
 TASKS, EACH = 64, 20

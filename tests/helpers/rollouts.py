@@ -12,7 +12,7 @@ import numpy as np
 
 import modelkit as mk
 from helpers.processes import PATIENCE
-from modelkit.lifecycle.rollout.counting import A_SECOND
+from modelkit.lifecycle.rollout.latency import A_SECOND
 
 COLUMNS = tuple(mk.Column(f"c{i}") for i in range(3))
 SIGNATURE = mk.Signature(

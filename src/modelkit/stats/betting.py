@@ -41,42 +41,47 @@ class Bets:
     """Several bets, by their ends; every payoff is at least 0.
 
     Attributes:
-        at_zero: what each pays for a unit of 0, (J,).
-        at_one: what each pays for a unit of 1, (J,).
+        at_zero: what each pays for a unit of 0, (..., J).
+        at_one: what each pays for a unit of 1, (..., J).
     """
 
     at_zero: Array
     at_one: Array
 
     @staticmethod
-    def on_rates(claimed: Array, mean: float) -> Bets:
-        """Bets on rates (J,) against a rate: each pays the likelihood ratio.
+    def on_rates(claimed: Array, mean: Array | float) -> Bets:
+        """Bets on rates (..., J) against a rate, (..., 1) or a number: each pays the likelihood ratio.
 
         They are against means of at most `mean` where the rate is higher, and else of at least it.
         """
         return Bets((1 - claimed) / (1 - mean), claimed / mean)
 
     @staticmethod
-    def on_multiples(mean: float, factors: Array) -> Bets:
-        """The same on multiples (J,) of the rate, each at most `SUREST`."""
-        return Bets.on_rates(np.minimum(mean * factors, max(SUREST, mean)), mean)
+    def on_multiples(mean: Array | float, factors: Array) -> Bets:
+        """The same on multiples (J,) of rates (...), each at most `SUREST`."""
+        means = np.asarray(mean)[..., None]
+        return Bets.on_rates(np.minimum(means * factors, np.maximum(SUREST, means)), means)
 
-    def log_counts(self, ones: int, zeros: int) -> Array:
-        """The logarithm of the gain of each bet, (J,), from so many units of 1 and of 0."""
-        gains = np.zeros(len(self.at_one))
-        with np.errstate(divide="ignore"):
-            if ones:
-                gains += ones * np.log(self.at_one)
-            if zeros:
-                gains += zeros * np.log(self.at_zero)
+    def log_counts(self, ones: Array | int, zeros: Array | int) -> Array:
+        """The logarithm of the gain of each bet, (..., J), from so many units (...) of 1 and of 0."""
+        gains: Array = _log_power(self.at_one, ones) + _log_power(self.at_zero, zeros)
         return gains
 
     def log_values(self, values: Array) -> Array:
-        """The same from units (n,), each from 0 to 1."""
-        pays = self.at_zero + values[:, None] * (self.at_one - self.at_zero)
+        """The same from units (..., n), each from 0 to 1."""
+        at_zero = self.at_zero[..., None, :]
+        pays = at_zero + values[..., None] * (self.at_one[..., None, :] - at_zero)
         with np.errstate(divide="ignore"):
-            gains: Array = np.log(pays).sum(axis=0)
+            gains: Array = np.log(pays).sum(axis=-2)
         return gains
+
+
+def _log_power(pays: Array, count: Array | int) -> Array:
+    """The logarithm of what bets (..., J) pay for so many units (...): 0 for none, though a bet may lose all."""
+    counts = np.asarray(count)[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = np.where(counts, counts * np.log(pays), 0.0)
+    return found
 
 
 def log_staked(values: Array, mean: Array | float, slopes: Array) -> Array:
@@ -118,40 +123,41 @@ class MarginEvidence:
 
     Args:
         margin: from 0 to below 1.
-        largest: the largest difference that there can be, above the margin; the least is -1.
+        largest: the largest difference that there can be, above the margin; the least is -1. It may
+            be an array (...), where several means are followed.
 
     Raises:
         ValueError: for another margin.
     """
 
-    def __init__(self, margin: float, largest: float = 1.0) -> None:
+    def __init__(self, margin: float, largest: Array | float = 1.0) -> None:
         if not 0 <= margin < 1:
             raise ValueError(f"a margin of losses is from 0 to below 1, not {margin!r}")
         self._margin = margin
-        up = STAKES * MOST_STAKED / (1 + margin)
-        down = STAKES * MOST_STAKED / (largest - margin)
-        self._slopes = np.concatenate([up, -down])
-        self._logs = np.zeros(len(self._slopes))
+        down = STAKES * MOST_STAKED / (np.asarray(largest)[..., None] - margin)
+        up = np.broadcast_to(STAKES * MOST_STAKED / (1 + margin), down.shape)
+        self._slopes = np.concatenate([up, -down], axis=-1)
+        self._logs = np.zeros(self._slopes.shape)
 
     def update(self, differences: Array) -> None:
-        """Take differences, shape (n,).
+        """Take differences, shape (..., n).
 
         Raises ValueError for one beyond -1 to 1, or NaN.
         """
         if not np.all(np.abs(differences) <= 1):
             raise ValueError("losses are from 0 to 1, so their differences from -1 to 1")
         doubles = np.asarray(differences, np.float64)
-        self._logs += log_staked(doubles, self._margin, self._slopes).sum(axis=0)
+        self._logs += log_staked(doubles, self._margin, self._slopes).sum(axis=-2)
 
     @property
-    def log_above(self) -> float:
-        """The logarithm of the evidence that the mean is above the margin."""
-        return log_mean(self._logs[: len(STAKES)])
+    def log_above(self) -> Array:
+        """The logarithm of the evidence that the mean is above the margin, shape (...)."""
+        return log_mean(self._logs[..., : len(STAKES)])
 
     @property
-    def log_below(self) -> float:
-        """The logarithm of the evidence that the mean is below the margin."""
-        return log_mean(self._logs[len(STAKES) :])
+    def log_below(self) -> Array:
+        """The logarithm of the evidence that the mean is below the margin, shape (...)."""
+        return log_mean(self._logs[..., len(STAKES) :])
 
 
 @final

@@ -17,7 +17,6 @@ Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532
 
 from __future__ import annotations
 
-from math import inf, log
 from typing import Literal, final
 
 import numpy as np
@@ -34,6 +33,7 @@ NEAR_CAP = 1e100
 # The largest logarithm of a gain in a step: CAP * exp(MOST_LOG_GAIN) is still a float. Wealth below
 # what was won keeps all bounds.
 MOST_LOG_GAIN = 345.0
+LEAST_LOG = np.finfo(np.float64).min
 
 
 def stake(step: Array | int) -> Array:
@@ -152,34 +152,34 @@ class Evidence:
 
 
 class Restarted:
-    """The evidence of one monitor, whose bets have equal weights; see `Evidence`.
+    """The evidence of monitors whose bets have equal weights; see `Evidence`.
 
     Bets are restarted at every step, so that a late change is seen about as soon as an early one.
     A step is a span of time or a number of units, and never ends because of what they are.
     """
 
-    def __init__(self, bets: int) -> None:
-        self._evidence = Evidence(1, np.full(bets, 1 / bets))
+    def __init__(self, monitors: int, bets: int) -> None:
+        self._evidence = Evidence(monitors, np.full(bets, 1 / bets))
 
     def step(self, logs: Array) -> None:
-        """Take the logarithm of the gain of each bet, shape (bets,)."""
-        gains = np.minimum(logs, MOST_LOG_GAIN)[None]
+        """Take the logarithm of the gain of each bet, shape (monitors, bets)."""
+        gains = np.minimum(logs, MOST_LOG_GAIN)
         self._evidence.step(gains, np.exp(gains), np.array([1]))
 
     @property
-    def value(self) -> float:
-        """The evidence now; about 1 where there is none."""
-        return float(self._evidence.value[0])
+    def value(self) -> Array:
+        """The evidence of each monitor now, (monitors,); about 1 where there is none."""
+        return self._evidence.value
 
     @property
-    def peak(self) -> float:
-        """The largest evidence there was, which decides."""
-        return float(self._evidence.peak[0])
+    def peak(self) -> Array:
+        """The largest evidence there was, (monitors,), which decides."""
+        return self._evidence.peak
 
 
-def log_mean(logs: Array) -> float:
-    """The logarithm of the mean of what has these logarithms, (n,)."""
-    most = float(logs.max())
-    if most == -inf:
-        return -inf
-    return most + log(float(np.exp(logs - most) @ np.full(len(logs), 1 / len(logs))))
+def log_mean(logs: Array) -> Array:
+    """The logarithms of the means of what has these logarithms, (..., n)."""
+    most = np.maximum(logs.max(axis=-1), LEAST_LOG)
+    with np.errstate(divide="ignore"):
+        found: Array = most + np.log(np.exp(logs - most[..., None]).sum(axis=-1) / logs.shape[-1])
+    return found

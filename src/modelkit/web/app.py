@@ -25,10 +25,9 @@ from modelkit.web.infos import Metrics
 from modelkit.web.json import check_installed
 from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
-from modelkit.web.reply import Refused, Reply
+from modelkit.web.replies import Refused, Reply, written
 from modelkit.web.room import PART, Room
 from modelkit.web.serving import Served, Serving, check_path_name
-from modelkit.web.statuses import written
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
 if TYPE_CHECKING:

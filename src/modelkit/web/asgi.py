@@ -13,11 +13,10 @@ from typing import Any, TypeVar, final
 from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
 from modelkit.web.query import Limits
-from modelkit.web.reply import HeaderList, Headers, Reply
-from modelkit.web.request import Request
+from modelkit.web.replies import HeaderList, Headers, Reply
+from modelkit.web.request import BodyParts, Request, Turns, too_large
 from modelkit.web.room import PART, Room
 from modelkit.web.routes import below
 
@@ -225,9 +224,15 @@ class AsgiRequest(Request):
         """In a thread that other such work may keep waiting."""
         return await asyncio.wrap_future(self._threads.apart.submit(work))
 
-    async def turn(self) -> None:
-        """Let other tasks of the loop have a turn."""
-        await asyncio.sleep(0)
+    async def in_turns(self, steps: Turns[T]) -> T:
+        """Other tasks of the loop have a turn after each step."""
+        try:
+            while True:
+                next(steps)
+                await asyncio.sleep(0)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
@@ -236,7 +241,13 @@ class AsgiRequest(Request):
     async def send(self, reply: Reply, headers: HeaderList) -> None:
         """Send the answer, for which the client has as long again. Whoever is around sees whose it was."""
         unread = self.receive is None
-        self._settle()
+        if self.cut_for is not None:
+            self.task.uncancel()
+            self.cut_for = None
+        self._listen_no_more()
+        self.deadline = monotonic() + self._limits.seconds
+        if self.principal is not None:
+            self._scope.setdefault("state", {})["principal"] = self.principal
         body = b"" if self.method == "HEAD" else reply.body
         head = {"type": "http.response.start", "status": reply.status, "headers": headers}
         await self._send(head)
@@ -248,15 +259,6 @@ class AsgiRequest(Request):
             await self._send_parts(memoryview(body))
             body = b""
         await self._send({"type": "http.response.body", "body": body})
-
-    def _settle(self) -> None:
-        if self.cut_for is not None:
-            self.task.uncancel()
-            self.cut_for = None
-        self._listen_no_more()
-        self.deadline = monotonic() + self._limits.seconds
-        if self.principal is not None:
-            self._scope.setdefault("state", {})["principal"] = self.principal
 
     async def _send_parts(self, body: memoryview) -> None:
         """Send a long body in parts, so that the server keeps no more than a few of them.
@@ -297,7 +299,8 @@ class AsgiRequest(Request):
 
     def end(self) -> None:
         """Let go of its memory and its client; nobody cuts what comes after the answer."""
-        self._listen_no_more()
+        if self.receive is not None:
+            self._listen_no_more()
         self.task = None
         if self.size:
             self._room.leave(self)

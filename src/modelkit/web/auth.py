@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import final
 
 from modelkit.errors import UsageError
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.replies import Headers, Refused
 
 Auth = Callable[[Mapping[str, str]], str | Awaitable[str | None] | None]
 

@@ -1,7 +1,7 @@
 """What an App decides, whatever carries its requests.
 
 `Edge.answer` is the whole way of a request, written once. It waits only for the Request, which reads
-the body and calls the model: one of ASGI suspends there, and one of WSGI blocks, so that `run_now` runs
+the body and calls the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs
 the same steps without an event loop.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
-from typing import final
+from typing import NamedTuple, final
 
 from numpy import ndarray
 
@@ -23,21 +23,22 @@ from modelkit.errors import ClosedError, Overloaded
 from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.activation import Activation
 from modelkit.model.identity import identity_of
-from modelkit.model.model import PLAIN, Call, Model
+from modelkit.model.model import PLAIN, Call, Model, Outputs
 from modelkit.serving.metering import requests
-from modelkit.web import outcomes, plain, v2
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import AS_OBJECTS
+from modelkit.web import instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.body import check_head, inflated
-from modelkit.web.formats import BODY_FORMATS, read_query
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
+from modelkit.web.options import check_letters, with_key
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import HeaderList, Refused, Reply
-from modelkit.web.request import Request
-from modelkit.web.routes import ASKING, HEALTH, Route, known_routes, route_of
-from modelkit.web.serving import Served, Serving
-from modelkit.web.statuses import (
+from modelkit.web.replies import (
     CLOSE,
+    HeaderList,
+    Headers,
+    Refused,
+    Reply,
     failure,
     not_allowed,
     overload,
@@ -46,7 +47,28 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
-from modelkit.web.turns import with_turns
+from modelkit.web.request import Request, Turns, at_once, check_head, inflated
+from modelkit.web.routes import ASKING, HEALTH, Route, known_routes, route_of
+from modelkit.web.serving import Served, Serving
+
+
+class Format(NamedTuple):
+    """What reads a request and writes its answer, with turns for others where they are long."""
+
+    read: Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+    write: Callable[[Query, Outputs, str, str], Turns[Reply]]
+
+
+_PLAIN = Format(plain.read, plain.write)
+_FORMATS = {
+    "infer": Format(v2.read, v2.write),
+    "predict": _PLAIN,
+    "explain": _PLAIN,
+    "instances": Format(instances.read, instances.write),
+}
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
 
 
 @final
@@ -253,7 +275,7 @@ class Edge:
     async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
         _model_for(serving, request)
         signature = serving.model.signature  # a Rollout may have another one by the time it answers
-        query = await read_query(body, request, signature, self.limits)
+        query = await _read_query(body, request, signature, self.limits)
         if query.outputs is not signature.output_names:
             raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
         work = partial(_explained, serving, query, request.deadline)
@@ -262,15 +284,15 @@ class Edge:
 
     async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
         model = _model_for(serving, request)
-        query = await read_query(body, request, serving.model.signature, self.limits)
+        query = await _read_query(body, request, serving.model.signature, self.limits)
         answers = await request.call(model, query.X, query.outputs, _call_of(model, query, request))
         if isinstance(answers, SignedAnswers):
             request.version = answers.served_by.version
             if request.route.version is not None:
                 _check_version(request.route, request.version)
         request.check_time()
-        write = BODY_FORMATS[request.route.verb].write
-        return await with_turns(write(query, answers, name, request.version), request)
+        write = _FORMATS[request.route.verb].write
+        return await request.in_turns(write(query, answers, name, request.version))
 
     def _refused(self, error: Exception, request: Request) -> Refused:
         """What an error is answered with. One that is ours goes to the log."""
@@ -307,6 +329,24 @@ def _model_for(serving: Serving, request: Request) -> Model:
     _check_version(request.route, identity_of(model).version)
     request.version = request.route.version
     return model
+
+
+async def _read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
+    """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
+    steps = _FORMATS[request.route.verb].read(body, request.headers, signature, limits)
+    if len(body) <= LONG_BODY:
+        query = at_once(steps)
+    elif len(body) <= _IN_THREAD:
+        query = await request.in_turns(steps)
+    else:
+        query = await request.one_by_one(partial(at_once, steps))
+    if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
+        await request.one_by_one(partial(check_letters, query.X, limits))
+    query = with_key(query, request.headers)
+    if query.timeout is not None:
+        request.hurry(query.timeout)
+    request.check_time()
+    return query
 
 
 @lru_cache(64)

@@ -45,13 +45,13 @@ def instances_example(example: Any, signature: Signature) -> Any:
     by_rows = [spec.name for spec in signature.outputs if has_rows(spec)]
     if example is None or not by_rows:
         return None
-    asked: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     if len(by_rows) < len(signature.outputs):
-        asked["parameters"] = {"outputs": by_rows}
+        parameters["parameters"] = {"outputs": by_rows}
     if "rows" in example:
-        return {"instances": example["rows"], **asked}
+        return {"instances": example["rows"], **parameters}
     tensors = [*example["inputs"].values()]
-    return {"instances": tensors[0], **asked} if len(tensors) == 1 else None
+    return {"instances": tensors[0], **parameters} if len(tensors) == 1 else None
 
 
 def _tensor(spec: TensorSpec, signature: Signature) -> dict[str, Any]:

@@ -13,10 +13,9 @@ from modelkit.model.wrapper import layer_of
 from modelkit.report import html
 from modelkit.web import openapi, v2
 from modelkit.web.examples import plain_example
-from modelkit.web.reply import JSON, HeaderList, Reply
+from modelkit.web.replies import JSON, HeaderList, Reply, unavailable
 from modelkit.web.routes import Route
 from modelkit.web.serving import Served
-from modelkit.web.statuses import unavailable
 
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
 LIVE = Reply(200, [JSON], b'{"live":true}')

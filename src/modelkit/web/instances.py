@@ -11,8 +11,8 @@ from modelkit.signature.spec import TensorSpec
 from modelkit.web import json, plain
 from modelkit.web.options import check_known
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import JSON, Headers, Refused, Reply
-from modelkit.web.turns import Turns
+from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.request import Turns
 
 FIELDS = ("instances", "parameters")
 AT_ONCE = json.LONG // 4  # numbers of objects that are encoded at a time: about a millisecond
@@ -43,7 +43,7 @@ def read(
         X, _ = plain.read_rows(_rows(instances, signature), data, signature, limits)
         query = plain.query_of(X, options, signature)
     except Refused:
-        json.check_integers(data)  # one beyond 64 bits was parsed as a float, which nobody sent
+        json.check_integers(data)  # one beyond 64 bits was parsed as a float
         raise
     _check_by_rows(query.outputs, signature)
     return query

@@ -19,8 +19,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import parse_json, to_plain
 from modelkit.errors import importing
-from modelkit.web.reply import Refused
-from modelkit.web.turns import Turns
+from modelkit.web.replies import Refused
+from modelkit.web.request import Turns
 
 LONG = 1 << 14  # numbers that are encoded at a time: about a millisecond
 LONG_BODY = 1 << 16  # bytes from which a body is better read in a thread

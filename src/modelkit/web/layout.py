@@ -117,7 +117,7 @@ def _lay_out_apart(
         is_text=len(names) == 1 and inputs[0].dtype == "string",
         inputs=tensors,
         pick=_picker(names),
-        numbers=tuple(name for name, told in named.items() if _are_numbers(*told)),
+        numbers=tuple(name for name, known in named.items() if _are_numbers(*known)),
         read=_readers(named),
         mixed=_mixed(named),
         by_columns=by_columns,

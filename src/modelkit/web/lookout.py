@@ -12,9 +12,8 @@ from collections.abc import Collection
 from time import monotonic
 from typing import final
 
-from modelkit.web.reply import Refused
+from modelkit.web.replies import CLOSE, Refused
 from modelkit.web.request import Request
-from modelkit.web.statuses import CLOSE
 
 PERIOD = 0.05  # seconds
 

@@ -127,8 +127,8 @@ def _paths_of(name: str, model: Model, place: str) -> dict[str, Any]:
         _explanation(),
     )
     if layer_of(model, Rollout) is not None:
-        told = f"How far off answers of {name} were, when that is known"
-        outcome = _asking(f"{place}_outcome", told, REQUEST, EXAMPLE, COUNTED)
+        summary = f"How far off answers of {name} were, when that is known"
+        outcome = _asking(f"{place}_outcome", summary, REQUEST, EXAMPLE, COUNTED)
         outcome["post"]["responses"] |= _refusals((OF_OUTCOMES,))
         paths[f"/models/{part}/outcome"] = outcome
     return paths

@@ -11,7 +11,7 @@ from numpy import ndarray
 from modelkit.signature.signature import Signature
 from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.replies import Headers, Refused
 
 KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
@@ -73,7 +73,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
 
 
 def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
-    """Raise Refused, 400, for a field that nobody reads."""
+    """Raise Refused, 400, for an unknown field."""
     strange = [name for name in given if name not in known]
     if strange:
         raise Refused(400, f"{what} has no field {quoted(strange[0])}; there are {list(known)}")
@@ -117,23 +117,18 @@ def read_priority(options: Mapping[str, Any]) -> int:
     raise Refused(400, f"priority is {shown(value)}; it is 0, or -1 for work that may wait")
 
 
-def read_key(options: Mapping[str, Any]) -> str:
-    """What a rollout routes by. Raises Refused, 400."""
-    return _text(options, "key")
-
-
 def with_key(query: Query, headers: Headers) -> Query:
-    """A query with the key that the header tells, for a body that has no place for one.
+    """A query with the key of the header X-Key, for a body that has no place for one.
 
     Raises Refused, 400, where both have one, and these differ.
     """
-    told = headers.get(KEY_HEADER)
-    if told is None:
+    header = headers.get(KEY_HEADER)
+    if header is None:
         return query
     try:
-        key = told.decode()
+        key = header.decode()
     except UnicodeDecodeError:
-        raise Refused(400, f"the header X-Key is {told[:80]!r}; it is text in UTF-8") from None
+        raise Refused(400, f"the header X-Key is {header[:80]!r}; it is text in UTF-8") from None
     if query.key is None:
         return query._replace(key=key)
     if query.key != key:
@@ -143,12 +138,8 @@ def with_key(query: Query, headers: Headers) -> Query:
     return query
 
 
-def read_id(options: Mapping[str, Any]) -> str:
-    """What the caller calls the request. Raises Refused, 400."""
-    return _text(options, "id")
-
-
-def _text(options: Mapping[str, Any], name: str) -> str:
+def read_text(options: Mapping[str, Any], name: str) -> str:
+    """A text: the key that a rollout routes by, or what the caller calls the request. Raises Refused, 400."""
     value = options[name]
     if type(value) is str:
         return value

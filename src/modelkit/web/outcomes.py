@@ -1,9 +1,8 @@
-"""Losses that clients tell of answers, when these are known to be right or wrong."""
+"""Losses that clients send of answers, when these are known to be right or wrong."""
 
 from __future__ import annotations
 
 import json as standard
-from collections.abc import Mapping
 from typing import Any
 
 from modelkit.errors import Conflict, UsageError
@@ -12,7 +11,7 @@ from modelkit.signature.schema import Schema
 from modelkit.web import json
 from modelkit.web.options import check_known, check_rows
 from modelkit.web.query import Limits
-from modelkit.web.reply import JSON, Refused, Reply
+from modelkit.web.replies import JSON, Refused, Reply
 
 FIELDS = ("key", "loss")
 SEVERAL = ("outcomes",)
@@ -61,7 +60,7 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
     """
     if rollout is None:
         raise Refused(404, f"{name!r} is not a Rollout: nothing is compared, so no loss counts")
-    told = _read(body, limits)
+    losses = _read(body, limits)
     if not rollout.under_way:
         raise Refused(
             409,
@@ -69,10 +68,10 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
             "now, this process is still opening its candidate: send them again",
         )
     try:
-        counted = sum(rollout.outcome(key, loss) for key, loss in told)
+        counted = sum(rollout.outcome(key, loss) for key, loss in losses)
     except (Conflict, UsageError) as error:
         raise Refused(409, str(error)) from None
-    answer = {"model_name": name, "counted": counted, "left_out": len(told) - counted}
+    answer = {"model_name": name, "counted": counted, "left_out": len(losses) - counted}
     return Reply(200, [JSON], standard.dumps(answer).encode())
 
 
@@ -99,7 +98,9 @@ def _outcome(given: Any, what: str) -> tuple[str, float]:
     if type(given) is not dict:
         raise Refused(400, f'{what} is {json.shown(given)}; it is an object {{"key", "loss"}}')
     check_known(given, FIELDS, what)
-    _check_there(given, what)
+    for field in FIELDS:
+        if field not in given:
+            raise Refused(400, f"{what} has no {field!r}; it has a key and a loss")
     key = given["key"]
     loss = given["loss"]
     if type(key) is not str:
@@ -113,9 +114,3 @@ def _outcome(given: Any, what: str) -> tuple[str, float]:
             "or clip it",
         )
     return key, float(loss)
-
-
-def _check_there(given: Mapping[str, Any], what: str) -> None:
-    for field in FIELDS:
-        if field not in given:
-            raise Refused(400, f"{what} has no {field!r}; it has a key and a loss")

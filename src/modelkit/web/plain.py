@@ -19,16 +19,15 @@ from modelkit.web.options import (
     check_output_names,
     check_rows,
     check_width,
-    read_id,
-    read_key,
     read_priority,
+    read_text,
     read_timeout,
     refuse_values,
 )
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.request import Turns
 from modelkit.web.tensors import nested_array
-from modelkit.web.turns import Turns
 from modelkit.web.values import read_values
 
 ALL_FORMS = ("rows", "columns", "inputs")
@@ -74,8 +73,8 @@ def query_of(X: Any, options: dict[str, Any], signature: Signature) -> Query:
         _outputs(options, signature) if "outputs" in options else signature.output_names,
         read_timeout(options, 1) if "timeout" in options else None,
         read_priority(options) if "priority" in options else 0,
-        read_key(options) if "key" in options else None,
-        read_id(options) if "id" in options else None,
+        read_text(options, "key") if "key" in options else None,
+        read_text(options, "id") if "id" in options else None,
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from typing import final
 
-from modelkit.web.reply import Refused
+from modelkit.web.replies import CLOSE, SOON, Refused
 from modelkit.web.request import Request
-from modelkit.web.statuses import CLOSE, SOON
 
 PART = 1 << 16  # bytes of an answer that are sent at once; what is no longer is not counted
 

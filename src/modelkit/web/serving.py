@@ -16,7 +16,7 @@ from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.policy import BatchPlan
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
 
 if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer

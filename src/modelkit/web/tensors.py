@@ -21,7 +21,7 @@ from modelkit._internal.arrays import Array
 from modelkit.signature.cast import VDOT_ITEMS
 from modelkit.signature.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
 
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),

@@ -21,16 +21,16 @@ from modelkit.web.options import (
     check_output_names,
     check_rows,
     check_width,
-    read_id,
-    read_key,
     read_parameters,
     read_priority,
+    read_text,
     read_timeout,
     read_truth,
     refuse_values,
 )
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.request import Turns
 from modelkit.web.tensors import (
     BYTES,
     NAMES,
@@ -43,7 +43,6 @@ from modelkit.web.tensors import (
     text_of,
     to_bytes,
 )
-from modelkit.web.turns import Turns
 
 LENGTH_HEADER = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
@@ -75,8 +74,8 @@ def read(
         outputs,
         read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
         read_priority(parameters) if "priority" in parameters else 0,
-        read_key(parameters) if "key" in parameters else None,
-        read_id(request) if request.get("id") is not None else None,
+        read_text(parameters, "key") if "key" in parameters else None,
+        read_text(request, "id") if request.get("id") is not None else None,
         binary,
     )
 

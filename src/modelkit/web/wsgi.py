@@ -6,26 +6,24 @@ The thread waits for the answer, so that a Batcher gathers the calls of all thre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from modelkit.errors import importing
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.serving.metering import requests
-from modelkit.web.body import BodyParts
 from modelkit.web.edge import Edge
-from modelkit.web.reply import Headers, Refused
-from modelkit.web.request import Request
-from modelkit.web.statuses import CLOSE
-from modelkit.web.turns import run_now
+from modelkit.web.replies import CLOSE, Headers, Refused
+from modelkit.web.request import BodyParts, Request
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., object]
+T = TypeVar("T")
 _PART = 1 << 16  # bytes that are read at once
 # Of a blueprint: the edge says which of them a path takes, in the form of all of its errors.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -54,7 +52,7 @@ class Wsgi:
         requests.begun()
         status = 499
         try:
-            reply = run_now(edge.answer(request))
+            reply = _run_now(edge.answer(request))
             status = reply.status
             headers = edge.headers(request, reply)
             if request.principal is not None:
@@ -119,6 +117,17 @@ class _WsgiRequest(Request):
             return await principal
 
         return asyncio.run(wait())
+
+
+def _run_now(steps: Coroutine[Any, Any, T]) -> T:
+    """Run steps whose request blocks, and so never suspends, to their end."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    steps.close()
+    raise AssertionError("a request that blocks has suspended")
 
 
 def _read(stream: Any, size: int) -> bytes:

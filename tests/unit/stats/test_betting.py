@@ -142,8 +142,8 @@ def test_differences_tell_on_both_sides():
         evidence = MarginEvidence(0.01)
         for _ in range(40):
             evidence.update(np.clip(rng.normal(mean, 0.11, 100), -1, 1))
-        assert (evidence.log_above >= math.log(100)) is above
-        assert (evidence.log_below >= math.log(100)) is below
+        assert (evidence.log_above >= math.log(100)) == above
+        assert (evidence.log_below >= math.log(100)) == below
     with pytest.raises(ValueError, match="from 0 to 1"):
         MarginEvidence(0.01).update(np.array([1.5]))
     with pytest.raises(ValueError, match="from 0 to 1"):
@@ -229,3 +229,16 @@ def test_the_state_does_not_grow():
     freeze(sequence, arrays)
     assert {name: array.nbytes for name, array in arrays.items()} == before
     assert sum(before.values()) < 20 * GRID
+
+
+def test_several_means_are_followed_as_each_of_them_is():
+    rng = np.random.default_rng(0)
+    largest = np.array([1.0, 0.5])
+    values = rng.uniform(-1, 0.5, (2, 30))
+    both = MarginEvidence(0.1, largest)
+    both.update(values)
+    for row in range(2):
+        one = MarginEvidence(0.1, float(largest[row]))
+        one.update(values[row])
+        assert both.log_above[row] == pytest.approx(float(one.log_above))
+        assert both.log_below[row] == pytest.approx(float(one.log_below))

@@ -12,7 +12,7 @@ from helpers.client import Client
 
 import modelkit as mk
 from modelkit.types import Limits
-from modelkit.web.body import inflated
+from modelkit.web.request import inflated
 
 BODY = json.dumps(tensor()).encode()
 ENCODINGS = {"gzip": gzip.compress, "x-gzip": gzip.compress, "deflate": zlib.compress}

@@ -34,7 +34,7 @@ def test_one_request_too_many_is_429_and_health_is_answered():
 def test_the_wait_is_computed_from_what_waits_and_what_a_row_takes():
     from dataclasses import replace
 
-    from modelkit.web.statuses import retry_after
+    from modelkit.web.replies import retry_after
 
     with mk.Batcher(summed(), plan="learn") as batcher:
         plan = replace(batcher.plan, curve=((1, 0.01), (100, 0.5)))

@@ -13,7 +13,7 @@ from sklearn.neural_network import MLPRegressor
 
 import modelkit as mk
 from modelkit.errors import ClosedError
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
 from modelkit.web.serving import MOST_NUMBERS, check_size
 
 

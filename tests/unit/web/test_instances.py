@@ -13,8 +13,8 @@ from modelkit.types import Limits
 from modelkit.web import instances, plain
 from modelkit.web.json import LONG
 from modelkit.web.query import Query
-from modelkit.web.reply import Refused
-from modelkit.web.turns import at_once
+from modelkit.web.replies import Refused
+from modelkit.web.request import at_once
 
 LIMITS = Limits(rows=4)
 

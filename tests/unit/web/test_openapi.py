@@ -13,7 +13,7 @@ import modelkit as mk
 from modelkit.model.call import PLAIN
 from modelkit.web import openapi, plain, v2
 from modelkit.web.query import Limits
-from modelkit.web.turns import at_once
+from modelkit.web.request import at_once
 
 LIMITS = Limits()
 MODELS = {name: model_of(signature) for name, signature in SIGNATURES.items()}

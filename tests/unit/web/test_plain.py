@@ -20,8 +20,8 @@ from modelkit.model.call import PLAIN
 from modelkit.web import plain
 from modelkit.web.json import LONG
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import Refused
-from modelkit.web.turns import at_once
+from modelkit.web.replies import Refused
+from modelkit.web.request import at_once
 
 LIMITS = Limits()
 THREE = SIGNATURES["nullable numbers"]

@@ -8,7 +8,7 @@ from helpers.apps import ROW, Still, asked_of, summed
 
 import modelkit as mk
 from modelkit.types import Limits
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
 from modelkit.web.request import Request
 from modelkit.web.room import Room
 

@@ -4,7 +4,7 @@ import pytest
 from helpers.errors import sample, tree
 
 from modelkit import errors
-from modelkit.web.statuses import refused_by
+from modelkit.web.replies import refused_by
 
 STATUSES = {
     "SignatureError": 422,

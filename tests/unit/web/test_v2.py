@@ -20,9 +20,9 @@ from modelkit.signature.spec import GRAPH_DTYPES
 from modelkit.web import v2
 from modelkit.web.json import LONG
 from modelkit.web.query import Limits, Query
-from modelkit.web.reply import Refused
+from modelkit.web.replies import Refused
+from modelkit.web.request import at_once
 from modelkit.web.tensors import DATATYPES
-from modelkit.web.turns import at_once
 
 LIMITS = Limits()
 HEADER = b"inference-header-content-length"

@@ -16,7 +16,6 @@ Of one arm alone, rates of events are bet on against a floor.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, log
 from typing import final
@@ -35,7 +34,7 @@ BEYOND_CHANCE = 8.0  # of the largest of some thousand likelihood ratios, as a l
 @final
 @dataclass(frozen=True)
 class Events:
-    """The events of a stage, each the first of its unit.
+    """Events of units that were drawn: numbers, or arrays (...) of several kinds or stages.
 
     Attributes:
         share: the share of units that go to the candidate; above 0 and below 1.
@@ -43,36 +42,33 @@ class Events:
         champion: the number of events in the champion.
     """
 
-    share: float
-    candidate: int
-    champion: int
+    share: Array | float
+    candidate: Array | int
+    champion: Array | int
 
 
-def chance(share: float, risk: Array) -> Array:
+def chance(share: Array | float, risk: Array) -> Array:
     """The probability that an event is in the candidate, for each relative risk."""
     found: Array = share * risk / (share * risk + 1 - share)
     return found
 
 
-def log_gains(events: Events, margin: float, factors: Array) -> Array:
-    """The logarithm of the gain of each bet, on risks of `margin * factors` against `margin`."""
-    bets = Bets.on_rates(
-        chance(events.share, margin * factors), float(chance(events.share, np.array(margin)))
-    )
+def log_gains(events: Events, margin: Array | float, factors: Array) -> Array:
+    """The logarithm of the gain of each bet (..., J), on risks of `margin * factors` against `margin`."""
+    shares = np.asarray(events.share)[..., None]
+    margins = np.asarray(margin)[..., None]
+    bets = Bets.on_rates(chance(shares, margins * factors), chance(shares, margins))
     return bets.log_counts(events.candidate, events.champion)
 
 
-def log_better(stages: Iterable[Events], margin: float) -> float:
+def log_better(stages: Events, margin: float) -> float:
     """The logarithm of the evidence that the candidate's risk is below `margin` times.
 
-    It is the wealth of a mixture of fixed bets over all stages: what a promotion needs. Where the
-    risk is `margin` or more at all times, it ever reaches 1/alpha with a probability of at most
-    alpha.
+    It is the wealth of a mixture of fixed bets over all stages, (n,) of them: what a promotion
+    needs. Where the risk is `margin` or more at all times, it ever reaches 1/alpha with a
+    probability of at most alpha.
     """
-    gains = np.zeros(len(BELOW))
-    for events in stages:
-        gains += log_gains(events, margin, BELOW)
-    return log_mean(gains)
+    return float(log_mean(log_gains(stages, margin, BELOW).sum(axis=0)))
 
 
 @final
@@ -85,39 +81,40 @@ class EventTimes:
     is never more than that of all events, whose guarantee it has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, margin: float) -> None:
+        self._margin = margin
         self._spans: list[Span] = []
-        self._known: dict[float, float] = {}  # what was found since the last event, by margin
+        self._known: float | None = 0.0  # until the next event
 
-    def add(self, events: Events) -> None:
+    def add(self, share: float, candidate: int, champion: int) -> None:
         """Take the events of a tick. Those of a share of before, which come late, join its last ones."""
-        places = [at for at, (share, *_) in enumerate(self._spans) if share == events.share]
-        late = places and places[-1] < len(self._spans) - 1
-        if places and (late or not events.candidate + events.champion):
-            share, candidate, champion, ticks = self._spans[places[-1]]
-            merged = (share, candidate + events.candidate, champion + events.champion, ticks + 1)
-            self._spans[places[-1]] = merged
-            if events.candidate + events.champion:
-                self._known.clear()
+        anything = candidate + champion > 0
+        if anything:
+            self._known = None
+        last = [at for at, span in enumerate(self._spans) if span[0] == share][-1:]
+        late = last != [len(self._spans) - 1]
+        if last and (late or not anything):
+            _, before, other, ticks = self._spans[last[0]]
+            self._spans[last[0]] = (share, before + candidate, other + champion, ticks + 1)
             return
-        self._known.clear()
-        self._spans.append((events.share, events.candidate, events.champion, 1))
+        self._known = None
+        self._spans.append((share, candidate, champion, 1))
         if len(self._spans) > MOST_SPANS:
             self._spans = _with_one_less(self._spans)
 
-    def log_better(self, margin: float) -> float:
-        """The logarithm of the evidence that the candidate's risk is below `margin` times."""
-        if margin not in self._known:
-            self._known[margin] = self._least_better(margin)
-        return self._known[margin]
+    @property
+    def log_better(self) -> float:
+        """The logarithm of the evidence that the candidate's risk is below the margin."""
+        if self._known is None:
+            self._known = self._least_better()
+        return self._known
 
-    def _least_better(self, margin: float) -> float:
+    def _least_better(self) -> float:
         spans = self._spans
         left = sum(ticks for *_, ticks in spans) // 2
         least = inf
         while True:
-            stages = [Events(*span[:3]) for span in spans]
-            found = log_better(stages, margin)
+            found = log_better(Events(*np.array(spans).T[:3]), self._margin)
             least = min(least, found)
             alone = champion_alone(spans, left) if found > 0 else None
             if alone is None:
@@ -185,59 +182,59 @@ def _log_likelihood(share: Array, candidate: Array, champion: Array) -> Array:
 
 @final
 class Worse(Restarted):
-    """The evidence that the candidate's risk is above `margin` times, now or since some time.
+    """The evidence that the candidate's risk is above each margin, (n,), now or since some time.
 
-    Where the risk is at most `margin` at all times, `peak` ever reaches 1/alpha with a probability
-    of at most alpha.
+    Where the risk is at most its margin at all times, `peak` ever reaches 1/alpha with a
+    probability of at most alpha.
     """
 
-    def __init__(self, margin: float) -> None:
-        super().__init__(len(ABOVE))
-        self._margin = margin
+    def __init__(self, margins: Array) -> None:
+        super().__init__(len(margins), len(ABOVE))
+        self._margins = margins
 
     def tick(self, *events: Events) -> None:
-        """Take the events of a tick, of one share or of several."""
-        self.step(np.sum([log_gains(each, self._margin, ABOVE) for each in events], axis=0))
+        """Take the events (n,) of a tick, of one share or of several."""
+        self.step(np.sum([log_gains(each, self._margins, ABOVE) for each in events], axis=0))
 
 
 @final
 class Above(Restarted):
-    """The evidence that the rate of events of one arm is above a floor, now or since some time."""
+    """The evidence that the rate of events of one arm is above each floor, (n,), now or since some time."""
 
-    def __init__(self, floor: float) -> None:
-        super().__init__(len(ABOVE))
-        self._bets = Bets.on_multiples(floor, ABOVE)
+    def __init__(self, floors: Array) -> None:
+        super().__init__(len(floors), len(ABOVE))
+        self._bets = Bets.on_multiples(floors, ABOVE)
 
-    def tick(self, units: int, events: int) -> None:
-        """Take the counts of a tick."""
+    def tick(self, units: Array, events: Array) -> None:
+        """Take the counts (n,) of a tick."""
         self.step(self._bets.log_counts(events, units - events))
 
 
 @final
 class Below:
-    """The evidence that the rate of events of one arm is below a floor: of calls, and of keys."""
+    """The evidence that the rate of events of one arm is below each floor, (n,): of calls, and of keys."""
 
-    def __init__(self, floor: float) -> None:
-        self._bets = Bets.on_multiples(floor, BELOW)
-        self._calls = np.zeros(len(BELOW))
-        self._keys = np.zeros(len(BELOW))
+    def __init__(self, floors: Array) -> None:
+        self._bets = Bets.on_multiples(floors, BELOW)
+        self._calls = np.zeros((len(floors), len(BELOW)))
+        self._keys = np.zeros((len(floors), len(BELOW)))
 
-    def take_calls(self, units: int, events: int) -> None:
-        """Take calls without keys."""
+    def take_calls(self, units: Array, events: Array) -> None:
+        """Take calls (n,) without keys."""
         self._calls += self._bets.log_counts(events, units - events)
 
-    def take_keys(self, shares: Array) -> None:
-        """Take the shares of the calls of keys that were bad."""
-        self._keys += self._bets.log_values(shares)
+    def take_keys(self, shares: Array, compared: Array) -> None:
+        """Take the shares of the calls of keys that were bad, (n, keys), where these are compared, (n,)."""
+        self._keys[compared] += self._bets.log_values(shares)[compared]
 
     @property
-    def log_of_calls(self) -> float:
-        """The logarithm of the evidence of calls."""
+    def log_of_calls(self) -> Array:
+        """The logarithm of the evidence of calls, (n,)."""
         return log_mean(self._calls)
 
     @property
-    def log_of_keys(self) -> float:
-        """The logarithm of the evidence of keys."""
+    def log_of_keys(self) -> Array:
+        """The logarithm of the evidence of keys, (n,)."""
         return log_mean(self._keys)
 
 

@@ -10,10 +10,11 @@ from typing import final
 
 from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.answering import Arm
-from modelkit.lifecycle.rollout.counting import Counters, Memory
+from modelkit.lifecycle.rollout.counting import Counters
 from modelkit.lifecycle.rollout.counts import Counts, Label, Posted
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES
 from modelkit.lifecycle.rollout.labels import PATIENT, LossEvidence
+from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.lineup import Routed, Shadowed
 from modelkit.lifecycle.rollout.outcomes import Outcomes
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
@@ -82,8 +83,8 @@ class Course:
         self._joint = joint
         # Not of the draws of arms, which would depend on how long calls take.
         self._draws = random.Random(seed)  # noqa: S311
-        self._memory = Memory(self._draws.random)
-        self._counters = Counters(policy, self._memory)
+        self._latency = Latency(policy.guards, self._draws.random)
+        self._counters = Counters(policy, self._latency)
         # Of no stage's counters: what is told while a stage ends counts in the next tick.
         self._told: deque[Label | Posted | float] = deque()
         self._unknown: dict[int, tuple[Posted, int]] = {}  # by key, and in which tick they came
@@ -104,7 +105,7 @@ class Course:
         """The lineup of the stage that calls are in, with counters of its own."""
         stage = self.policy.stages[self.stage]
         champion, candidate = self._arms
-        counters = Counters(self.policy, self._memory)
+        counters = Counters(self.policy, self._latency)
         self._counters = counters
         self._end_shadow()
         if stage.shadow:

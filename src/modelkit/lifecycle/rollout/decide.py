@@ -26,7 +26,6 @@ class Weighed:
         now: that it is worse, now.
         pauses: whether `worse` only holds the rollout, as that of disagreement does.
         void: why nothing can be said, or "".
-        full: whether there are more keys than are counted.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Weighed:
     now: float = 0.0
     pauses: bool = False
     void: str = ""
-    full: bool = False
 
 
 @final
@@ -52,6 +50,7 @@ class Standing:
         guards: the evidence of each guard.
         unanswered: the logarithm of the evidence that more calls of the candidate end without an
             answer or an error of its own: overloaded, out of time, cancelled, or closed.
+        full: whether there are more keys than are counted.
     """
 
     stage: int
@@ -61,6 +60,7 @@ class Standing:
     split: float
     guards: tuple[Weighed, ...]
     unanswered: float = 0.0
+    full: bool = False
 
 
 @final
@@ -161,7 +161,7 @@ def lacks(policy: RolloutPolicy, standing: Standing) -> list[str]:
             continue
         if guard.better < policy.to_promote:
             what = f"{guard.name}: too little evidence for a promotion"
-            found.append(f"{what}, and {FURTHER_KEYS}" if guard.full else what)
+            found.append(f"{what}, and {FURTHER_KEYS}" if standing.full else what)
         elif guard.now >= WORSENING:
             found.append(f"{guard.name}: it became worse of late")
     return found

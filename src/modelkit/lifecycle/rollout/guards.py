@@ -130,7 +130,7 @@ class Guard:
     def _check_material(self) -> None:
         if self.material is None:
             return
-        if self.name != SLOW_EVENTS or self.above is not None:
+        if not self.by_quantiles:
             raise UsageError(
                 f"guard {self.name!r}: material= is for 'slow' without above=, which compares with "
                 "the champion's times"
@@ -145,7 +145,7 @@ class Guard:
         """The seconds by which a call of the candidate may be longer."""
         if self.material is not None:
             return self.material
-        return MATERIAL if self.name == SLOW_EVENTS and self.above is None else 0.0
+        return MATERIAL if self.by_quantiles else 0.0
 
     @property
     def least(self) -> float:
@@ -155,9 +155,14 @@ class Guard:
         return 0.0 if self.name == SLOW_EVENTS else FLOOR
 
     @property
+    def by_quantiles(self) -> bool:
+        """Whether calls are compared with quantiles of the champion's times."""
+        return self.name == SLOW_EVENTS and self.above is None
+
+    @property
     def streams(self) -> tuple[str, ...]:
         """The kinds of events that are counted for it, by name."""
-        if self.name != SLOW_EVENTS or self.above is not None:
+        if not self.by_quantiles:
             return (self.name,)
         return (*SLOW_KINDS, *LONGER_KINDS, *BLAMED_KINDS) if self.longer else SLOW_KINDS
 

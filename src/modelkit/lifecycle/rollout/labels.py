@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.lifecycle.rollout.counts import Counts, Label, Posted, Unit
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES, Guard
-from modelkit.lifecycle.rollout.keyed import MOST_KEYS, FirstOfKeys, Pairing
+from modelkit.lifecycle.rollout.keyed import LOSS, MOST_KEYS, Keys, Pairing
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.routing import place_of
 from modelkit.stats.betting import MarginEvidence, log_split
@@ -120,25 +120,28 @@ class LossEvidence:
     Of each key, the first loss counts: keys are what was drawn, and a few of them may have most of
     the losses. It counts in the stage of its answer, whose share drew the arm.
 
+    Args:
+        guard: with the margin.
+        keys: what has counted of each key.
+        alpha: the probability of a false alarm of the split of labels.
+        stages: of the rollout.
+
     Attributes:
         keys: those that were answered.
     """
 
-    def __init__(self, guard: Guard, alpha: float, stages: Sequence[RolloutStage]) -> None:
+    def __init__(
+        self, guard: Guard, keys: Keys, alpha: float, stages: Sequence[RolloutStage]
+    ) -> None:
         self.keys = KeysAnswered()
+        self._counted = keys
         self._evidence = MarginEvidence(guard.margin or 0.0)
         self._stages = stages
         self._pairings = [Pairing() for _ in stages]
-        self._firsts = FirstOfKeys()
         self._labels = [[0, 0] for _ in stages]  # in the candidate, and in the champion
         self._alarm = -log(alpha)
         self._worse = 0.0
         self._skewed = False
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return self._firsts.full or self.keys.full
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
@@ -157,17 +160,17 @@ class LossEvidence:
                 found.append(difference)
         if found:
             self._evidence.update(np.array(found))
-        self._worse = max(self._worse, self._evidence.log_above)
+        self._worse = max(self._worse, float(self._evidence.log_above))
         if labels:
             self._check_split()
 
     def _take(self, label: Label) -> float | None:
         """Count the loss of a key, if it is the first; returns the difference that it completes."""
-        if not self._firsts.is_new(label.key):
+        if not self._counted.is_new(label.key, LOSS):
             return None
         self._labels[label.stage][0 if label.candidate else 1] += 1
-        pairing = self._pairings[label.stage]
-        return pairing.take(label.loss, candidate=label.candidate)
+        before = self._pairings[label.stage].take(label.loss, candidate=label.candidate)
+        return None if before is None else label.loss - float(before)
 
     def _check_split(self) -> None:
         """Where labels come for one arm more often, the models have chosen whom they come for."""
@@ -184,8 +187,7 @@ class LossEvidence:
         return Weighed(
             name=LATE_LOSSES,
             worse=self._worse,
-            better=evidence.log_below,
-            now=evidence.log_above,
+            better=float(evidence.log_below),
+            now=float(evidence.log_above),
             void=void,
-            full=self.full,
         )

@@ -20,9 +20,9 @@ from modelkit.events import Noticed, emit
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.rules import is_same
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.decide import Decision
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.shared import JointCounts, SharedCounts, start_in_the_future
 

@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import final
 
 from modelkit.errors import SignatureError
-from modelkit.lifecycle.rollout.answering import Arm, copied
+from modelkit.lifecycle.rollout.answering import Arm, SignedAnswers, copied
 from modelkit.lifecycle.rollout.counting import Counters
 from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
 from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
@@ -20,6 +20,8 @@ from modelkit.lifecycle.rollout.shadow import Shadow
 from modelkit.model.model import Call, Outputs
 from modelkit.signature.signature import Feeds
 
+# The arm of a call, its key, whether that is the candidate, its number, and when it began.
+Drawn = tuple[Arm, int | None, bool, int, int]
 RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
 
 
@@ -112,57 +114,50 @@ class Routed:
 
     def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer a call."""
-        key = call.key
-        unit = None if key is None else hash_of(key, self._salt)
-        chosen = self._random() < self._share if unit is None else unit < self._limit
-        number = self.counters.begin(unit, chosen)
-        arm = self.candidate if chosen else self.champion
-        began = perf_counter_ns()
+        drawn = self._draw(call.key)
         try:
-            answers = arm.call(X, outputs, call)
-        except Exception as error:
-            if not self._failed(unit, chosen, number, error):
+            answers = drawn[0].call(X, outputs, call)
+        except BaseException as error:
+            if not self._failed(drawn, error):
                 raise
-        except BaseException:
-            self.counters.gave_up(unit, chosen, number)
-            raise
         else:
-            self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
-            return arm.sign(answers)
+            return self._answered(drawn, answers)
         champion = self.champion
         return champion.sign(champion.call(X, outputs, call))
 
     async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         """As `answer`."""
-        key = call.key
-        unit = None if key is None else hash_of(key, self._salt)
-        chosen = self._random() < self._share if unit is None else unit < self._limit
-        number = self.counters.begin(unit, chosen)
-        arm = self.candidate if chosen else self.champion
-        began = perf_counter_ns()
+        drawn = self._draw(call.key)
         try:
-            answers = await arm.acall(X, outputs, call)
-        except Exception as error:
-            if not self._failed(unit, chosen, number, error):
+            answers = await drawn[0].acall(X, outputs, call)
+        except BaseException as error:
+            if not self._failed(drawn, error):
                 raise
-        except BaseException:
-            self.counters.gave_up(unit, chosen, number)
-            raise
         else:
-            self._answered(unit, chosen, number, answers, perf_counter_ns() - began)
-            return arm.sign(answers)
+            return self._answered(drawn, answers)
         champion = self.champion
         return champion.sign(await champion.acall(X, outputs, call))
 
-    def _answered(
-        self, unit: int | None, chosen: bool, number: int, answers: Outputs, took: int
-    ) -> None:
-        self.counters.answered(unit, chosen, number, answers, took)
+    def _draw(self, key: str | None) -> Drawn:
+        """Draw the arm of a call, and count it."""
+        unit = None if key is None else hash_of(key, self._salt)
+        chosen = self._random() < self._share if unit is None else unit < self._limit
+        number = self.counters.begin(unit, chosen)
+        return self.candidate if chosen else self.champion, unit, chosen, number, perf_counter_ns()
+
+    def _answered(self, drawn: Drawn, answers: Outputs) -> SignedAnswers:
+        arm, unit, chosen, number, began = drawn
+        self.counters.answered(unit, chosen, number, answers, perf_counter_ns() - began)
         if self._outcomes is not None and unit is not None:
             self._outcomes.answered(unit, self._served[chosen], answers)
+        return arm.sign(answers)
 
-    def _failed(self, unit: int | None, chosen: bool, number: int, error: Exception) -> bool:
+    def _failed(self, drawn: Drawn, error: BaseException) -> bool:
         """Count an error; returns whether the champion shall answer."""
+        _, unit, chosen, number, _ = drawn
+        if not isinstance(error, Exception):
+            self.counters.gave_up(unit, chosen, number)
+            return False
         kind = self.counters.failed(unit, chosen, number, error)
         return chosen and self._rescue and kind in RESCUED
 

@@ -10,7 +10,13 @@ from typing import Any, final
 from modelkit._internal import fields
 from modelkit._internal.json import distinct_keys
 from modelkit.errors import PackageError, UsageError
-from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard, check_numbers
+from modelkit.lifecycle.rollout.guards import (
+    DISAGREEMENTS,
+    UNANSWERED,
+    USUAL_GUARDS,
+    Guard,
+    check_numbers,
+)
 
 DAY = 86_400.0
 KEY_CALLS = 20
@@ -121,6 +127,11 @@ class RolloutPolicy:
     def shadow(self) -> bool:
         """Whether it begins with a shadow stage."""
         return self.stages[0].shadow
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of events that are counted, by name."""
+        return [*(kind for guard in self.guards for kind in guard.streams), UNANSWERED]
 
     @property
     def to_roll_back(self) -> float:

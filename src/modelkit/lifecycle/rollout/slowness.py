@@ -2,126 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from math import log
 from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
+from modelkit.lifecycle.rollout.counts import Counts
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import (
     BLAMED_KINDS,
+    DISAGREEMENTS,
+    LATE_LOSSES,
     LONGER_KINDS,
     QUANTILES,
     SLOW_KINDS,
     Guard,
 )
 from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.lifecycle.rollout.weighing import StreamEvidence
+from modelkit.lifecycle.rollout.weighing import PromotionEvidence, RollbackEvidence, Stream, rows_of
 from modelkit.stats.evidence import log_mean
 
 
-@final
-class _OfQuantiles:
-    """The evidence of all quantiles together.
+def rollback_streams(guard: Guard) -> tuple[Stream, ...]:
+    """What speaks for a rollback, by this guard.
 
-    A rollback goes by the mean of their evidence, and a promotion by the least.
+    One that compares quantiles needs it twice: as the calls were, and with those of the candidate
+    quicker by what does not matter, of which those count that its longer runs do not explain; see
+    `stretch`. Where all calls go to the candidate, it is not the colder one, and all count.
     """
+    if guard.name == LATE_LOSSES:
+        return ()
+    if not guard.by_quantiles:
+        return (Stream(guard, guard.name, guard.name, guard.name),)
+    as_they_were = _streams(guard, SLOW_KINDS, SLOW_KINDS, SLOW_KINDS)
+    if not guard.longer:
+        return as_they_were
+    return as_they_were + _streams(guard, BLAMED_KINDS, BLAMED_KINDS, LONGER_KINDS)
 
-    def __init__(self, guard: Guard, *, whole: bool) -> None:
-        self._streams = []
-        for quantile, name in zip(QUANTILES, SLOW_KINDS, strict=True):
-            recorded = 1 - quantile / 100
-            self._streams.append(StreamEvidence(name, guard, whole=whole, recorded=recorded))
-        self.now = 0.0
-        self.worse = 0.0
 
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return any(stream.full for stream in self._streams)
+def promotion_streams(guard: Guard) -> tuple[Stream, ...]:
+    """What speaks for a promotion, by this guard.
 
-    @property
-    def better(self) -> float:
-        """The logarithm of the evidence for a promotion."""
-        return min(stream.log_better for stream in self._streams)
+    One that compares quantiles goes by all calls of the candidate that are still slow when they are
+    quicker by what does not matter.
+    """
+    if guard.name == DISAGREEMENTS:
+        return ()
+    if not guard.by_quantiles:
+        return rollback_streams(guard)
+    kinds = LONGER_KINDS if guard.longer else SLOW_KINDS
+    return _streams(guard, kinds, SLOW_KINDS, kinds)
 
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        for stream in self._streams:
-            stream.tick(stage, counts)
-        if stage.shadow:
-            return
-        found = [stream.worse if stage.drawn else stream.alone for stream in self._streams]
-        logs = np.array([log(each.value) for each in found if each is not None])
-        self.now = log_mean(logs)
-        self.worse = max(self.worse, self.now)
+
+def _streams(
+    guard: Guard, candidate: tuple[str, ...], champion: tuple[str, ...], alone: tuple[str, ...]
+) -> tuple[Stream, ...]:
+    rates = [1 - quantile / 100 for quantile in QUANTILES]
+    kinds = zip(candidate, champion, alone, rates, strict=True)
+    return tuple(Stream(guard, *each) for each in kinds)
 
 
 @final
 class QuantileEvidence:
     """The evidence that calls are slower than quantiles of the champion's times.
 
-    A rollback needs it twice: as the calls were, and with those of the candidate quicker by what
-    does not matter, of which those count that its longer runs do not explain; see `stretch`.
-    A promotion goes by all that are still slow when they are quicker by so much.
+    A rollback goes by the mean of the evidence of all quantiles, and a promotion by the least.
     """
 
-    def __init__(self, guard: Guard, *, whole: bool) -> None:
+    def __init__(
+        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, *, whole: bool
+    ) -> None:
         self._guard = guard
         self._whole = whole
-        self._as_it_was = _OfQuantiles(guard, whole=whole)
-        self._quicker = _OfQuantiles(guard, whole=whole) if guard.longer else self._as_it_was
-        self._blamed = _OfQuantiles(guard, whole=whole) if guard.longer else self._as_it_was
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return self._as_it_was.full or self._quicker.full or self._blamed.full
+        self._rollback = rollback
+        self._promotion = promotion
+        self._rows = np.reshape(rows_of(guard, rollback.streams), (-1, len(QUANTILES)))
+        self._promotion_rows = rows_of(guard, promotion.streams)
+        self._now = np.zeros(len(self._rows))
+        self._worse = np.zeros(len(self._rows))
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        self._as_it_was.tick(stage, counts)
-        if self._guard.longer:
-            quicker = with_events(counts, LONGER_KINDS, SLOW_KINDS)
-            self._quicker.tick(stage, quicker)
-            # Where all calls go to the candidate, it is not the colder one.
-            weighed = with_events(counts, BLAMED_KINDS, BLAMED_KINDS) if stage.drawn else quicker
-            self._blamed.tick(stage, weighed)
+        """Take the evidence after a tick."""
+        del counts
+        if stage.shadow:
+            return
+        rollback = self._rollback
+        values = rollback.compared.value if stage.drawn else rollback.alone.value
+        self._now = log_mean(np.log(values[self._rows]))
+        self._worse = np.maximum(self._worse, self._now)
 
     def weighed(self) -> Weighed:
         """The evidence."""
-        worse = min(self._as_it_was.worse, self._blamed.worse)
+        worse = float(self._worse.min())
         return Weighed(
             name=self._guard.name,
             worse=worse - log(2) if self._whole else worse,
-            better=self._quicker.better,
-            now=min(self._as_it_was.now, self._blamed.now),
-            full=self.full,
+            better=float(self._promotion.log_better[self._promotion_rows].min()),
+            now=float(self._now.min()),
         )
-
-
-def with_events(counts: Counts, candidate: tuple[str, ...], champion: tuple[str, ...]) -> Counts:
-    """The counts if only calls of these kinds, one for each quantile, had been slow in an arm."""
-    events: dict[str, Happened] = {}
-    for slow, one, other in zip(SLOW_KINDS, candidate, champion, strict=True):
-        theirs = counts.events.get(one, Happened())
-        ours = counts.events.get(other, Happened())
-        events[slow] = Happened(
-            ByArm(theirs.plain.candidate, ours.plain.champion),
-            (*_units(theirs, candidate=True), *_units(ours, candidate=False)),
-            ByArm(theirs.keyed.candidate, ours.keyed.champion),
-        )
-    done = []
-    for key in counts.done:
-        pairs = zip(SLOW_KINDS, candidate if key.candidate else champion, strict=True)
-        bad = {slow: key.bad.get(kind, 0.0) for slow, kind in pairs}
-        done.append(KeyDone(key.key, key.candidate, bad))
-    return replace(counts, events=events, done=tuple(done))
-
-
-def _units(happened: Happened, *, candidate: bool) -> Iterator[Unit]:
-    """The keys of one arm."""
-    return (unit for unit in happened.keys if unit[1] == candidate)

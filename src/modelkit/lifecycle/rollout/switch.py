@@ -11,8 +11,8 @@ from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Conflict, public_text
 from modelkit.events import Swapped, emit
 from modelkit.lifecycle.rollout.answering import CLOSED, Arm
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.lineup import Alone, Lineup
 from modelkit.model.activation import Active, Draining
 from modelkit.model.identity import Identity, identity_of

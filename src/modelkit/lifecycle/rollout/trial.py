@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 from modelkit.lifecycle.rollout.counts import ByArm, Counts
 from modelkit.lifecycle.rollout.decide import Decision, Kind, Standing, decide
-from modelkit.lifecycle.rollout.guards import (
-    DISAGREEMENTS,
-    ERROR_EVENTS,
-    LATE_LOSSES,
-    UNANSWERED,
-    Guard,
-)
-from modelkit.lifecycle.rollout.keyed import FreshKeys
+from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, LATE_LOSSES, UNANSWERED, Guard
+from modelkit.lifecycle.rollout.keyed import DONE, SPLIT, DoneKeys, Keys
 from modelkit.lifecycle.rollout.labels import LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
-from modelkit.lifecycle.rollout.slowness import QuantileEvidence
-from modelkit.lifecycle.rollout.weighing import DisagreementEvidence, EventEvidence, StreamEvidence
+from modelkit.lifecycle.rollout.slowness import (
+    QuantileEvidence,
+    promotion_streams,
+    rollback_streams,
+)
+from modelkit.lifecycle.rollout.weighing import (
+    EventEvidence,
+    PromotionEvidence,
+    RollbackEvidence,
+    Stream,
+)
 from modelkit.stats.betting import log_split
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
 
-Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
+GuardEvidence = EventEvidence | QuantileEvidence | LossEvidence
 
 
 @final
@@ -68,11 +70,16 @@ class Trial:
         self.points: list[Point] = []
         self._every = 1
         self._ticks = 0
-        self._seen = FreshKeys()
         self._units: dict[tuple[int, float], tuple[int, int]] = {}
-        self.evidence = [evidence_of(guard, policy.alpha, policy.stages) for guard in policy.guards]
-        whole = any(stage.share == 1 for stage in policy.stages)
-        self._unanswered = StreamEvidence(UNANSWERED, Guard(ERROR_EVENTS), whole=whole)
+        self._keys = Keys()
+        worse = [stream for guard in policy.guards for stream in rollback_streams(guard)]
+        worse.append(Stream(Guard(ERROR_EVENTS), UNANSWERED, UNANSWERED, UNANSWERED))
+        better = [stream for guard in policy.guards for stream in promotion_streams(guard)]
+        self._done = DoneKeys(policy.kinds)
+        whole = policy.stages[-1].share == 1
+        self._rollback = RollbackEvidence(worse, self._keys, self._done, whole=whole)
+        self._promotion = PromotionEvidence(better, self._keys, self._done, whole=whole)
+        self.evidence = [self._evidence_of(guard, whole=whole) for guard in policy.guards]
         self.decision = decide(policy, self.standing())
 
     @property
@@ -88,7 +95,16 @@ class Trial:
     @property
     def full(self) -> bool:
         """Whether there are more keys than are counted."""
-        return self._seen.full or any(evidence.full for evidence in self.evidence)
+        losses = [each for each in self.evidence if isinstance(each, LossEvidence)]
+        return self._keys.full or any(each.keys.full for each in losses)
+
+    def _evidence_of(self, guard: Guard, *, whole: bool) -> GuardEvidence:
+        """The evidence of a guard, before anything was counted."""
+        if guard.name == LATE_LOSSES:
+            return LossEvidence(guard, self._keys, self.policy.alpha, self.policy.stages)
+        if guard.by_quantiles:
+            return QuantileEvidence(guard, self._rollback, self._promotion, whole=whole)
+        return EventEvidence(guard, self._rollback, self._promotion, shadow=self.policy.shadow)
 
     def tick(self, counts: Counts, now: float, stage: int | None = None) -> Decision:
         """Take the counts of a tick that ended at `now`, in seconds; returns what becomes of it.
@@ -109,10 +125,7 @@ class Trial:
             self.whole_keys += len(counts.done)
             self.calls += counts.calls
             self.shadowed += counts.shadowed
-        self._take_units(counts, of)
-        for evidence in self.evidence:
-            evidence.tick(self.policy.stages[of], counts)
-        self._unanswered.tick(self.policy.stages[of], counts)
+        self._weigh(counts, of)
         self.decision = decide(self.policy, self.standing())
         self._remember()
         return self.decision
@@ -142,17 +155,24 @@ class Trial:
             units=self.shadowed if shadow else self.calls.candidate,
             split=sum(log_split(share, *both) for (_, share), both in self._units.items()),
             guards=tuple(evidence.weighed() for evidence in self.evidence),
-            unanswered=self._unanswered.log_worse,
+            unanswered=float(self._rollback.log_worse[-1]),
+            full=self.full,
         )
 
-    def _take_units(self, counts: Counts, stage: int) -> None:
-        if not self.policy.stages[stage].drawn:
-            return
-        share = self.policy.stages[stage].share
-        plain = counts.plain
-        self._add(stage, share, plain.candidate, plain.champion)
-        if self._seen.enter(share):
-            self._add(stage, self._seen.share, *self._seen.take(counts.keys))
+    def _weigh(self, counts: Counts, of: int) -> None:
+        stage = self.policy.stages[of]
+        keys = self._keys
+        keys.enter(stage.share)
+        if stage.drawn:
+            self._add(of, stage.share, counts.plain.candidate, counts.plain.champion)
+            self._add(of, keys.share, *keys.count(counts.keys, SPLIT))
+        # Several processes may have calls of a key, whose first ones then count.
+        done = [key for key in counts.done if keys.is_new(key.key, DONE)]
+        means = self._done.means(stage.share, done)
+        self._rollback.tick(stage, counts, means)
+        self._promotion.tick(stage, counts, means, done)
+        for evidence in self.evidence:
+            evidence.tick(stage, counts)
 
     def _add(self, stage: int, share: float, candidate: int, champion: int) -> None:
         before, other = self._units.get((stage, share), (0, 0))
@@ -174,16 +194,3 @@ class Trial:
         if len(self.points) > MOST_POINTS:
             self.points = self.points[1::2]
             self._every *= 2
-
-
-def evidence_of(guard: Guard, alpha: float, stages: Sequence[RolloutStage]) -> Weighing:
-    """The evidence of a guard, before anything was counted."""
-    if guard.name == LATE_LOSSES:
-        return LossEvidence(guard, alpha, stages)
-    if guard.name == DISAGREEMENTS:
-        return DisagreementEvidence(guard)
-    shadow = any(stage.shadow for stage in stages)
-    whole = any(stage.share == 1 for stage in stages)
-    if guard.streams != (guard.name,):
-        return QuantileEvidence(guard, whole=whole)
-    return EventEvidence(guard, shadow=shadow, whole=whole)

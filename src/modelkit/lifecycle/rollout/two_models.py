@@ -8,9 +8,9 @@ from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
-from modelkit.lifecycle.rollout.counting import A_SECOND
 from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Kind
+from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.ledger import MemoryLedger
 from modelkit.lifecycle.rollout.membership import Membership, tell
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage

@@ -1,4 +1,4 @@
-"""The evidence of each guard, from the counts of one tick after another; pure.
+"""The evidence of events, of all guards at once, from the counts of one tick after another; pure.
 
 A rollback goes by the first event of each key, which is right whatever keys are like: the arm of a
 key is a draw. But the keys that fail often are used up sooner in the worse arm, so that first events
@@ -9,7 +9,8 @@ key that were bad.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log
 from typing import final
 
@@ -17,244 +18,298 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import Above, Below, Events, EventTimes, Worse
-from modelkit.lifecycle.rollout.counts import Counts, Happened
+from modelkit.lifecycle.rollout.counts import Counts, Happened, KeyDone
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, Guard
-from modelkit.lifecycle.rollout.keyed import FirstOfKeys, FreshKeys, Pairing, WorseOfKeys
+from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, DoneKeys, Keys, WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.stats.betting import SUREST, MarginEvidence
 from modelkit.stats.evidence import log_mean
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
+NO_FLOOR = 0.5  # of evidence that does not count, as its guard has no floor
+NOTHING = Happened()
 
 
 @final
-class StreamEvidence:
-    """The evidence of one kind of events.
+@dataclass(frozen=True)
+class Stream:
+    """Events of the two arms that are compared.
 
-    Args:
-        name: of the kind.
-        guard: its guard.
-        whole: whether all calls go to the candidate at times.
+    Attributes:
+        guard: what is allowed of them.
+        candidate: their kind in the candidate.
+        champion: their kind in the champion.
+        alone: their kind in the candidate while all calls go to it.
         recorded: the champion's rate, where it is known by what the kind is: of calls above its
             90 % quantile, .1. It stands for a floor while all calls go to the candidate.
     """
 
-    def __init__(self, name: str, guard: Guard, *, whole: bool, recorded: float = 0.0) -> None:
-        self.worse = WorseOfKeys(guard.worse)
-        self._name = name
-        self._guard = guard
-        self._keys = FreshKeys()
-        self._times = EventTimes()
-        self._to_worse: dict[float, Pairing] = defaultdict(Pairing)  # by share, as keys of
-        self._to_better: dict[float, Pairing] = defaultdict(Pairing)  # another draw are others
+    guard: Guard
+    candidate: str
+    champion: str
+    alone: str
+    recorded: float = 0.0
+
+    def floor_alone(self, margin: float) -> float:
+        """The rate that decides while all calls go to the candidate; 0 where none does."""
+        return self.guard.least or min(self.recorded * margin, SUREST)
+
+
+def rows_of(guard: Guard, streams: Sequence[Stream]) -> list[int]:
+    """Which of these streams are of a guard."""
+    return [row for row, stream in enumerate(streams) if stream.guard is guard]
+
+
+@final
+class RollbackEvidence:
+    """What speaks for a rollback, in each stream.
+
+    Args:
+        streams: (n,).
+        keys: what has counted of each key.
+        done: of all kinds.
+        whole: whether all calls go to the candidate at times.
+
+    Attributes:
+        compared: the two arms, where both answer.
+        alone: the candidate, where it has all calls, beside its floor.
+        above_in_shadow: the candidate in shadow, beside its floor.
+        log_worse: the logarithm of the evidence, with a rate that matters, (n,).
+        log_worse_in_shadow: likewise, of stages where both run on the same rows.
+    """
+
+    def __init__(
+        self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
+    ) -> None:
+        self.streams = streams
+        self._keys = keys
+        self._places = _places(streams, done)
+        self._margins = margins = np.array([stream.guard.worse for stream in streams])
+        floors = np.array([stream.guard.least for stream in streams])
+        self._has_floor = floors > 0
+        floors[~self._has_floor] = NO_FLOOR
+        self.compared = WorseOfKeys(margins)
+        self._above = Above(floors)
+        self._in_shadow = Worse(margins)
+        self.above_in_shadow = Above(floors)
+        alone = np.array([stream.floor_alone(stream.guard.worse) for stream in streams])
+        self._is_alone = (alone > 0) & whole
+        self.alone = Above(np.where(alone > 0, alone, NO_FLOOR))
+        self._weigh()
+
+    def tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
+        """Take the counts of a tick in a stage, with what is new of keys."""
+        if stage.shadow:
+            self._tick_in_shadow(counts)
+        else:
+            self._tick(stage, counts, means)
+        self._weigh()
+
+    def _tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
+        plain, firsts, keyed = np.zeros((3, 2, len(self.streams)), int)
+        for number, stream in enumerate(self.streams):
+            ours = counts.events.get(stream.candidate if stage.drawn else stream.alone, NOTHING)
+            theirs = counts.events.get(stream.champion, NOTHING)
+            plain[:, number] = ours.plain.candidate, theirs.plain.champion
+            firsts[:, number] = self._first_events(ours, theirs, FIRST_EVENT << number)
+            keyed[:, number] = ours.keyed.candidate, theirs.keyed.champion
+        events = plain[0] + firsts[0]
+        calls = np.maximum(counts.calls.candidate, events)
+        if not stage.drawn:
+            self.alone.tick(calls, events)
+            return
+        self.compared.tick(
+            Events(stage.share, *plain),
+            Events(self._keys.share, *firsts),
+            Events(stage.share, *keyed),
+            _differences(means, self._places, self._margins),
+        )
+        self._above.tick(calls, events)
+
+    def _first_events(self, ours: Happened, theirs: Happened, purpose: int) -> tuple[int, int]:
+        """The first events of keys that are drawn, in both arms."""
+        units = [unit for unit in ours.keys if unit[1]]
+        units += [unit for unit in theirs.keys if not unit[1]]
+        return self._keys.count(units, purpose)
+
+    def _tick_in_shadow(self, counts: Counts) -> None:
+        """Take a tick in shadow, where both run on the same rows.
+
+        A row with an event is one at which the champion has it, or one at which the candidate alone
+        does. If the candidate's rate is at most `worse` times the champion's, so is the rate of the
+        latter: then they are as two arms of the same share.
+        """
+        found = []
+        for stream in self.streams:
+            champion = counts.events.get(stream.champion, NOTHING).plain.champion
+            found.append((counts.shadow_events.get(stream.candidate, 0), champion))
+        alone, champions = np.array(found).T
+        self._in_shadow.tick(Events(0.5, alone, champions))
+        self.above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
+
+    def _weigh(self) -> None:
+        found = self._with_floors(self.compared.peak, self._above.peak)
+        # Two ways to be rolled back, each with half of what may go wrong.
+        either = np.maximum(found, np.log(self.alone.peak)) - log(2)
+        self.log_worse = np.where(self._is_alone, either, found)
+        self.log_worse_in_shadow = self._with_floors(
+            self._in_shadow.peak, self.above_in_shadow.peak
+        )
+
+    def _with_floors(self, worse: Array, above: Array) -> Array:
+        """The logarithm of the evidence of a rate that is worse, and above the floor if there is one."""
+        return np.log(np.where(self._has_floor, np.minimum(worse, above), worse))
+
+
+@final
+class PromotionEvidence:
+    """What speaks for a promotion, in each stream.
+
+    Calls with keys and those without may be of different kinds, such as those of customers and of
+    probes. So the evidence is the least of both, and each is the mean of two ways to it.
+
+    Args:
+        streams: (n,).
+        keys: what has counted of each key.
+        done: of all kinds.
+        whole: whether all calls go to the candidate at times.
+
+    Attributes:
+        log_better: the logarithm of the evidence, (n,).
+    """
+
+    def __init__(
+        self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
+    ) -> None:
+        self.streams = streams
+        self._keys = keys
+        self._done = done
+        self._places = _places(streams, done)
+        self._margins = np.array([stream.guard.better for stream in streams])
+        self._times = [EventTimes(stream.guard.better) for stream in streams]
+        self._means = MarginEvidence(0.0, 1 / self._margins)
         self._with_keys = 0  # calls of the candidate
         self._without = 0
-        self._key_shares = MarginEvidence(0.0, largest=1 / guard.better)
-        self._done = FreshKeys()
-        self._own = FirstOfKeys()
-        floor = guard.least
-        self._above = Above(floor) if floor else None
-        self._always_below = floor > 0
-        most = floor or min(recorded * guard.worse, SUREST)
-        self.alone = Above(most) if most and whole else None
-        most = floor or (min(recorded * guard.better, SUREST) if whole else 0.0)
-        self._below = Below(most) if most else None
+        floors = np.array([stream.guard.least for stream in streams])
+        self._always = floors > 0
+        if whole:
+            floors = np.array([stream.floor_alone(stream.guard.better) for stream in streams])
+        self._has_floor = floors > 0
+        self._below = Below(np.where(self._has_floor, floors, NO_FLOOR))
+        self.log_better = np.zeros(len(streams))
 
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return self._keys.full
-
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        happened = counts.events.get(self._name, Happened())
-        first, other = self._firsts_of(stage, happened)
-        done = self._done_of(stage, counts)
-        plain = happened.plain
-        candidate = plain.candidate + first
-        calls = max(counts.calls.candidate, candidate)
-        if stage.drawn:
-            self.worse.tick(
-                Events(stage.share, plain.candidate, plain.champion),
-                Events(self._keys.share, first, other),
-                Events(stage.share, happened.keyed.candidate, happened.keyed.champion),
-                _means(self._to_worse[stage.share], self._guard.worse, done),
-            )
-            self._times.add(Events(stage.share, plain.candidate, plain.champion))
-            if self._above is not None:
-                self._above.tick(calls, candidate)
-        elif self.alone is not None and not stage.shadow:
-            self.alone.tick(calls, candidate)
-        if not stage.shadow:
-            if self._always_below or stage.share == 1:
-                self._take_own(happened.plain.candidate, counts)
-            self._without += counts.plain.candidate
-            self._with_keys += counts.calls.candidate - counts.plain.candidate
-            differences = _means(self._to_better[stage.share], self._guard.better, done)
-            if len(differences):
-                self._key_shares.update(differences)
-
-    def _firsts_of(self, stage: RolloutStage, happened: Happened) -> tuple[int, int]:
-        """The first events of keys that are drawn, in both arms."""
-        if not self._keys.enter(stage.share):
-            return 0, 0
-        return self._keys.take(happened.keys)
-
-    def _done_of(self, stage: RolloutStage, counts: Counts) -> list[tuple[float, bool]]:
-        """Of the drawn keys that are done, the share of the calls that were bad, and the arm.
-
-        Several processes may have calls of a key, whose first ones then count.
-        """
-        if not self._done.enter(stage.share):
-            return []
-        return [
-            (done.bad.get(self._name, 0.0), done.candidate)
-            for done in counts.done
-            if self._done.is_new(done.key)
-        ]
-
-    def _take_own(self, events: int, counts: Counts) -> None:
-        """Compare the candidate alone with the floor: of its keys, each counts, whenever it was drawn."""
-        if self._below is None:
+    def tick(
+        self, stage: RolloutStage, counts: Counts, means: Array, done: Sequence[KeyDone]
+    ) -> None:
+        """Take the counts of a tick, with what is new of keys."""
+        if stage.shadow:
             return
-        self._below.take_calls(max(counts.plain.candidate, events), events)
-        own = [
-            done.bad.get(self._name, 0.0)
-            for done in counts.done
-            if done.candidate and self._own.is_new(done.key)
-        ]
-        if own:
-            self._below.take_keys(np.array(own))
+        found = []
+        for stream, times in zip(self.streams, self._times, strict=True):
+            candidate = counts.events.get(stream.candidate, NOTHING).plain.candidate
+            champion = counts.events.get(stream.champion, NOTHING).plain.champion
+            found.append(candidate)
+            if stage.drawn:
+                times.add(stage.share, candidate, champion)
+        self._compare_with_floors(stage, counts, np.array(found, int), done)
+        self._without += counts.plain.candidate
+        self._with_keys += counts.calls.candidate - counts.plain.candidate
+        self._means.update(_differences(means, self._places, self._margins))
+        self._weigh()
 
-    @property
-    def log_worse(self) -> float:
-        """The logarithm of the evidence for a rollback, with a rate that matters."""
-        found = log(self.worse.peak)
-        if self._above is not None:
-            found = min(found, log(self._above.peak))
-        if self.alone is not None:
-            # Two ways to be rolled back, each with half of what may go wrong.
-            return max(found, log(self.alone.peak)) - log(2)
-        return found
+    def _compare_with_floors(
+        self, stage: RolloutStage, counts: Counts, events: Array, done: Sequence[KeyDone]
+    ) -> None:
+        """Compare the candidate alone with its floors: of its keys, each counts, whenever it was drawn.
 
-    @property
-    def log_better(self) -> float:
-        """The logarithm of the evidence for a promotion.
-
-        Calls with keys and those without may be of different kinds, such as those of customers and
-        of probes. So the evidence is the least of both, and each is the mean of two ways to it.
+        What its kind says of the champion's rate stands for a floor where all calls go to the
+        candidate, and there each of its keys counts anew.
         """
-        without = [self._times.log_better(self._guard.better)]
-        with_keys = [self._key_shares.log_below]
-        if self._below is not None:
-            without.append(self._below.log_of_calls)
-            with_keys.append(self._below.log_of_keys)
+        whole = stage.share == 1
+        compared = self._always | whole
+        calls = np.maximum(counts.plain.candidate, events)
+        self._below.take_calls(calls * compared, events * compared)
+        own = [key for key in counts.done if key.candidate and self._keys.is_new(key.key, OWN)]
+        self._take_keys(own, self._always)
+        if whole:
+            self._take_keys([key for key in done if key.candidate], ~self._always)
+
+    def _take_keys(self, done: Sequence[KeyDone], streams: Array) -> None:
+        if done:
+            shares = self._done.shares(done)[:, self._places[0]]
+            self._below.take_keys(shares.T, streams)
+
+    def _weigh(self) -> None:
+        times = np.array([times.log_better for times in self._times])
+        without = np.stack([times, self._below.log_of_calls])
+        with_keys = np.stack([self._means.log_below, self._below.log_of_keys])
         least = LEAST_PART * (self._without + self._with_keys)
         found = []
         for calls, ways in ((self._without, without), (self._with_keys, with_keys)):
             if calls and calls >= least:
-                found.append(log_mean(np.array(ways)))
-        return min(found, default=0.0)
+                found.append(np.where(self._has_floor, log_mean(ways.T), ways[0]))
+        if found:
+            self.log_better = np.minimum.reduce(found)
 
 
-@final
-class Paired:
-    """The evidence of events in shadow, where both run on the same rows.
+def _places(streams: Sequence[Stream], done: DoneKeys) -> Array:
+    """The places of the candidate's and the champion's kinds among those of keys that are done, (2, n)."""
+    candidate = [done.places[stream.candidate] for stream in streams]
+    champion = [done.places[stream.champion] for stream in streams]
+    return np.array([candidate, champion], int)
 
-    A row with an event is one at which the champion has it, or one at which the candidate alone
-    does. If the candidate's rate is at most `worse` times the champion's, so is that of the latter:
-    then they are as two arms of the same share.
+
+def _differences(means: Array, places: Array, allowed: Array) -> Array:
+    """Of each key of the candidate that is done, the share of its calls that were bad, less the champion's.
+
+    It is compared with `allowed` (n,) times the champion's mean, in units of `allowed`, which needs
+    to know no rate. Shape (n, keys).
     """
-
-    def __init__(self, guard: Guard) -> None:
-        self._worse = Worse(guard.worse)
-        self._above = Above(guard.least) if guard.least else None
-
-    def tick(self, name: str, counts: Counts) -> None:
-        """Take the counts of a tick in shadow."""
-        alone = counts.shadow_events.get(name, 0)
-        champion = counts.events.get(name, Happened()).plain.champion
-        self._worse.tick(Events(0.5, alone, champion))
-        if self._above is not None:
-            self._above.tick(max(counts.shadowed, alone), alone)
-
-    @property
-    def log_worse(self) -> float:
-        """The logarithm of the evidence for a rollback, with a rate that matters."""
-        found = log(self._worse.peak)
-        return found if self._above is None else min(found, log(self._above.peak))
-
-
-def _means(pairing: Pairing, allowed: float, done: list[tuple[float, bool]]) -> Array:
-    """Of each key, the share of its calls that were bad, in the order in which they are done.
-
-    It is compared with `allowed` times the mean of the champion's since the last of the
-    candidate's, in units of `allowed`, which needs to know no rate.
-    """
-    found = []
-    for bad, in_candidate in done:
-        loss = bad / allowed if in_candidate else bad
-        difference = pairing.take(loss, candidate=in_candidate)
-        if difference is not None:
-            found.append(difference)
-    return np.array(found)
+    found: Array = means[0][:, places[0]] / allowed - means[1][:, places[1]]
+    return found.T
 
 
 @final
 class EventEvidence:
-    """The evidence of a guard of one kind of events: in shadow, and when both arms answer."""
+    """The evidence of a guard of one kind of events: in shadow, and when both arms answer.
 
-    def __init__(self, guard: Guard, *, shadow: bool, whole: bool) -> None:
+    Args:
+        guard: what is watched.
+        rollback: of all guards, in which it has one stream.
+        promotion: likewise; none for disagreement, which is of shadow alone.
+        shadow: whether the rollout begins in shadow.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        rollback: RollbackEvidence,
+        promotion: PromotionEvidence,
+        *,
+        shadow: bool,
+    ) -> None:
         self._guard = guard
-        self._stream = StreamEvidence(guard.name, guard, whole=whole)
-        self._in_shadow = Paired(guard) if shadow else None
+        self._rollback = rollback
+        self._promotion = promotion
+        [self._row] = rows_of(guard, rollback.streams)
+        self._promotion_rows = rows_of(guard, promotion.streams)
+        self._shadow = shadow
         self._void = ""
 
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return self._stream.full
-
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        name = self._guard.name
-        if name in counts.missing:
+        """Note what could not be counted in a tick."""
+        if self._guard.name in counts.missing:
             self._void = "it could not be counted, as its function raised an error"
-        self._stream.tick(stage, counts)
-        if self._in_shadow is not None and stage.shadow:
-            self._in_shadow.tick(name, counts)
 
     def weighed(self) -> Weighed:
         """The evidence."""
-        worse = self._stream.log_worse
-        if self._in_shadow is not None:
-            worse = max(worse, self._in_shadow.log_worse) - log(2)
-        return Weighed(
-            name=self._guard.name,
-            worse=worse,
-            better=self._stream.log_better,
-            now=log(self._stream.worse.value),
-            void=self._void,
-            full=self.full,
-        )
-
-
-@final
-class DisagreementEvidence:
-    """The evidence that, in shadow, more calls are answered otherwise than is allowed."""
-
-    full = False
-
-    def __init__(self, guard: Guard) -> None:
-        self._above = Above(guard.least)
-
-    def tick(self, stage: RolloutStage, counts: Counts) -> None:
-        """Take the counts of a tick."""
-        if stage.shadow:
-            events = counts.shadow_events.get(DISAGREEMENTS, 0)
-            self._above.tick(max(counts.shadowed, events), events)
-
-    def weighed(self) -> Weighed:
-        """The evidence."""
-        return Weighed(DISAGREEMENTS, log(self._above.peak), None, pauses=True)
+        rollback, name, row = self._rollback, self._guard.name, self._row
+        if name == DISAGREEMENTS:
+            return Weighed(name, log(rollback.above_in_shadow.peak[row]), None, pauses=True)
+        worse = rollback.log_worse[row]
+        if self._shadow:
+            worse = max(worse, rollback.log_worse_in_shadow[row]) - log(2)
+        better = self._promotion.log_better[self._promotion_rows].item()
+        now = log(rollback.compared.value[row])
+        return Weighed(name, float(worse), better, now, void=self._void)

@@ -17,9 +17,9 @@ from modelkit.lifecycle.rollout.arms import (
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened
 from modelkit.lifecycle.rollout.guards import Guard
 from modelkit.lifecycle.rollout.keyed import WorseOfKeys
-from modelkit.lifecycle.rollout.policy import RolloutStage
+from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.routing import WHOLE, limit_of
-from modelkit.lifecycle.rollout.weighing import StreamEvidence
+from modelkit.lifecycle.rollout.trial import Trial
 
 
 def found_after(rng, runs, *, risk, ticks=200):
@@ -27,7 +27,7 @@ def found_after(rng, runs, *, risk, ticks=200):
     margin, share, rate, calls = 1.2, 0.05, 0.01, 500
     found = []
     for _ in range(runs):
-        worse = Worse(margin)
+        worse = Worse(np.array([margin]))
         rates = rate * (1 + 0.6 * np.sin(np.arange(ticks) / 30)) * rng.lognormal(0, 0.5, ticks)
         for tick in range(ticks):
             to_candidate = rng.binomial(calls, share)
@@ -68,10 +68,10 @@ def test_a_better_candidate_is_kept_though_its_keys_fail_later():
     fooled = 0
     for _ in range(10):
         events = first_and_all_events(rng, 0.4)
-        firsts, worse = Worse(1.2), WorseOfKeys(1.2)
+        firsts, worse = Worse(np.array([1.2])), WorseOfKeys(np.array([1.2]))
         for first in events:
             firsts.tick(first)
-            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros(0))
+            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros((1, 0)))
         fooled += firsts.peak >= 100
         assert worse.peak < 100
     assert fooled >= 8
@@ -81,26 +81,28 @@ def test_a_worse_candidate_is_found_by_first_events_and_all():
     rng = np.random.default_rng(0)
     for _ in range(5):
         events = first_and_all_events(rng, 2.5)
-        worse = WorseOfKeys(1.2)
+        worse = WorseOfKeys(np.array([1.2]))
         for first in events:
-            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros(0))
+            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros((1, 0)))
         assert worse.peak >= 100
 
 
 def keys_of_stages(rng, risk):
     """The evidence of 2,000 keys that all fail in each of two stages, .2 and .6; worse in the second."""
     keys = [int(key) for key in rng.integers(0, WHOLE, 2_000, dtype=np.uint64)]
-    evidence = StreamEvidence("errors", Guard("errors", floor=0.0), whole=False)
-    for share, times in ((0.2, 1.0), (0.6, risk)):
-        stage = RolloutStage(share)
+    policy = RolloutPolicy(
+        (RolloutStage(0.2, calls=1), RolloutStage(0.6)), (Guard("errors", floor=0.0),)
+    )
+    trial = Trial(policy, 0.0)
+    for stage, (share, times) in enumerate(((0.2, 1.0), (0.6, risk))):
         for _ in range(40):
             inside = [key < limit_of(share) for key in keys]
             failing = rng.random(len(keys)) < np.where(inside, 0.05 * times, 0.05)
             units = [(keys[i], inside[i]) for i in np.flatnonzero(failing)]
             arms = ByArm(sum(arm for _, arm in units), sum(not arm for _, arm in units))
             happened = Happened(keys=tuple(units), keyed=arms)
-            evidence.tick(stage, Counts(events={"errors": happened}))
-    return evidence.log_worse
+            trial._weigh(Counts(events={"errors": happened}), stage)  # also when it is over
+    return trial.standing().guards[0].worse
 
 
 def test_keys_that_were_used_up_are_evidence_again_in_the_next_stage():
@@ -118,7 +120,7 @@ def promoted_in(ratio, runs, *, ill=0.01, minutes=0, seed=0):
     rng = np.random.default_rng(seed)
     found = 0
     for _ in range(runs):
-        times = EventTimes()
+        times = EventTimes(1.5)
         for share, span in ((0.1, 240), (0.5, 600)):
             for minute in range(span):
                 calls = rng.poisson(15)
@@ -128,12 +130,12 @@ def promoted_in(ratio, runs, *, ill=0.01, minutes=0, seed=0):
                     rng.binomial(candidate, 0.01 * ratio),
                     rng.binomial(calls - candidate, ill if sick else 0.01),
                 )
-                times.add(Events(share, *map(int, events)))
+                times.add(share, *map(int, events))
         assert sum(ticks for *_, ticks in times._spans) == 840
         assert len(times._spans) <= MOST_SPANS
-        pooled = [Events(*span[:3]) for span in times._spans]
-        assert times.log_better(1.5) <= log_better(pooled, 1.5)
-        found += times.log_better(1.5) >= np.log(20)
+        pooled = Events(*np.array(times._spans).T[:3])
+        assert times.log_better <= log_better(pooled, 1.5)
+        found += times.log_better >= np.log(20)
     return found
 
 

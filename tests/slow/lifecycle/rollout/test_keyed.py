@@ -8,21 +8,20 @@ import numpy as np
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone
-from modelkit.lifecycle.rollout.weighing import StreamEvidence
+from modelkit.lifecycle.rollout.trial import Trial
 
 
 def keyed_run(seed, *, share, keys, calls, risk, even=False):
     """Pareto keys of which 5 % fail often, by arm; the evidence for a rollback and a promotion."""
     rng = np.random.default_rng(seed)
     guard = mk.Guard("errors", worse=1.2, better=1.5, floor=0.0)
-    evidence = StreamEvidence("errors", guard, whole=False)
+    trial = Trial(mk.RolloutPolicy((mk.RolloutStage(share),), (guard,)), 0.0)
     weight = np.ones(keys) if even else rng.pareto(1.2, keys) + 0.1
     weight /= weight.sum()
     arm = rng.random(keys) < share
     rate = np.where(rng.random(keys) < 0.05, 0.3, 0.001) * np.where(arm, risk, 1.0)
     made = np.zeros(keys, int)
     bad = np.zeros(keys, int)
-    stage = mk.RolloutStage(share)
     for _ in range(20):
         drawn = rng.choice(keys, calls // 20, p=weight)
         failed = rng.random(len(drawn)) < np.minimum(rate[drawn], 1)
@@ -37,8 +36,10 @@ def keyed_run(seed, *, share, keys, calls, risk, even=False):
         failures = np.bincount(arm[drawn[failed]].astype(int), minlength=2).tolist()
         happened = Happened(keys=units, keyed=ByArm(failures[1], failures[0]))
         arms = ByArm(int(arm[drawn].sum()), int((~arm[drawn]).sum()))
-        evidence.tick(stage, Counts(arms, events={"errors": happened}, done=tuple(done)))
-    return evidence.log_worse, evidence.log_better
+        counts = Counts(arms, events={"errors": happened}, done=tuple(done))
+        trial._weigh(counts, 0)  # also when it is over
+    [weighed] = trial.standing().guards
+    return weighed.worse, weighed.better
 
 
 def test_keys_that_fail_often_raise_no_alarm():

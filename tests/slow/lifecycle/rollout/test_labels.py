@@ -16,6 +16,7 @@ from helpers.servers import modelkit_serve, wait_until
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.counts import Counts, Posted
+from modelkit.lifecycle.rollout.keyed import Keys
 from modelkit.lifecycle.rollout.labels import LossEvidence
 
 X = np.eye(3)
@@ -56,7 +57,7 @@ def promoted(rng, *, joined):
     Labels of five times as many keys come, as of the customers of another service. By its hash, a
     key has an arm whether it called or not.
     """
-    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+    evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     number = itertools.count()
     for _ in range(10):
         answered = [(next(number), bool(arm)) for arm in rng.random(400) < 0.5]

@@ -10,8 +10,8 @@ from benchmarks.rollout import overloaded
 from helpers.rollouts import ROWS, Clock, model
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counting import Counters, Memory
-from modelkit.lifecycle.rollout.stretch import Stretch
+from modelkit.lifecycle.rollout.counting import Counters
+from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.trial import Trial
 
 MILLISECOND = 1_000_000
@@ -21,13 +21,6 @@ STAGES = (mk.RolloutStage(SHARE, seconds=3600),)
 GUARDS = (mk.Guard("slow"),)
 
 
-class EveryLongCall(Stretch):
-    """The rule that blames the candidate for each long call."""
-
-    def blamed(self, usual, longer):
-        return 1.0
-
-
 def interrupted(rng, count, usual, chance):
     """Nanoseconds of calls that take `usual` milliseconds, and are interrupted with some chance."""
     took = usual * rng.lognormal(0, 0.2, count)
@@ -35,13 +28,12 @@ def interrupted(rng, count, usual, chance):
     return took * MILLISECOND
 
 
-def decided(seed, champion, candidate, stretch=None, ticks=25, calls=1500):
+def decided(seed, champion, candidate, ticks=25, calls=1500, every_long_call=False):
     """What becomes of two arms, of which (milliseconds, chance of an interruption) is given."""
     rng = np.random.default_rng(seed)
     policy = mk.RolloutPolicy(STAGES, GUARDS, tick=1.0)
-    memory = Memory(random.Random(seed).random)
-    memory.stretch = stretch or memory.stretch
-    counters = Counters(policy, memory)
+    draw = (lambda: 0.0) if every_long_call else random.Random(seed).random
+    counters = Counters(policy, Latency(GUARDS, draw))
     trial = Trial(policy, 0.0)
     for tick in range(ticks):
         free = tick % 2 == 0  # thresholds are of a time when the CPUs were free
@@ -62,7 +54,7 @@ def test_a_colder_arm_that_is_interrupted_more_often_is_not_rolled_back():
     champion, colder = (0.1, 0.1), (0.25, 0.25)
     kinds = [decided(seed, champion, colder) for seed in range(10)]
     assert kinds.count("rollback") == 0
-    blamed = [decided(seed, champion, colder, EveryLongCall()) for seed in range(5)]
+    blamed = [decided(seed, champion, colder, every_long_call=True) for seed in range(5)]
     assert blamed.count("rollback") >= 4
 
 
@@ -95,11 +87,11 @@ def test_a_candidate_whose_long_calls_no_interruption_explains_is_rolled_back(wo
 def test_a_candidate_that_has_all_calls_is_not_the_colder_one():
     policy = mk.RolloutPolicy((*STAGES, mk.RolloutStage(1.0)), GUARDS, tick=1.0)
     rng = np.random.default_rng(0)
-    memory = Memory(random.Random(0).random)
+    latency = Latency(GUARDS, random.Random(0).random)
     trial = Trial(policy, 0.0)
     for tick in range(10):
         if tick in (0, 5):
-            counters = Counters(policy, memory)
+            counters = Counters(policy, latency)
             trial.enter(tick // 5)
         for in_candidate in (rng.random(1000) < policy.stages[trial.stage].share).tolist():
             # 9 ms do not matter, and two seconds do; that is known of no call of the champion.
@@ -107,7 +99,7 @@ def test_a_candidate_that_has_all_calls_is_not_the_colder_one():
             took = (usual if in_candidate else 0.1) * rng.lognormal(0, 0.02) * MILLISECOND
             counters.answered(None, in_candidate, counters.begin(None, in_candidate), {}, int(took))
         trial.tick(counters.collect(), tick + 1.0)
-    assert memory.blamed < 0.1
+    assert latency.part < 0.1
     assert trial.decision.kind == "rollback"
 
 

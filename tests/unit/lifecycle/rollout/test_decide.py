@@ -46,6 +46,7 @@ def errors(**changes):
         (replace(LAST, in_all=5000), "promote", "every guard"),
         (replace(LAST, guards=(GOOD[0], NONE[1])), "continue", "refused: too little evidence"),
         (replace(LAST, guards=(GOOD[0], NONE[1]), in_all=1000), "hold", "undecided: refused"),
+        (replace(LAST, guards=(GOOD[0], NONE[1]), full=True), "continue", "more keys than are"),
         (replace(LAST, guards=(replace(GOOD[0], now=3), GOOD[1])), "continue", "worse of late"),
         (replace(LAST, guards=(replace(GOOD[0], worse=99), GOOD[1])), "rollback", "errors"),
         (replace(LAST, guards=(replace(GOOD[0], better=None), GOOD[1])), "promote", ""),

@@ -17,6 +17,7 @@ from modelkit.cli import main
 from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.lifecycle.rollout.guards import Guard
+from modelkit.lifecycle.rollout.keyed import Keys
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.posting import post_outcomes
@@ -70,7 +71,7 @@ def test_what_waits_and_what_is_remembered_is_bounded(monkeypatch):
 
 
 def test_a_loss_that_two_processes_were_told_counts_once():
-    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+    evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     keys = tuple((key, bool(key % 2)) for key in range(1000))
     labels = tuple(Label(0.9 * arm, key, arm, 0) for key, arm in keys)
     posted = tuple(Posted(0.9 * arm, key) for key, arm in keys)
@@ -84,7 +85,7 @@ def test_a_loss_that_two_processes_were_told_counts_once():
 def test_of_a_key_its_first_loss_counts():
     """2,000 losses of two keys are no more than two: the keys were drawn."""
     half = RolloutStage(0.5)
-    evidence = LossEvidence(Guard("loss", margin=0.01), 0.01, (half,))
+    evidence = LossEvidence(Guard("loss", margin=0.01), Keys(), 0.01, (half,))
     for _ in range(1000):
         labels = (Label(0.0, 1, candidate=False, stage=0), Label(1.0, 2, candidate=True, stage=0))
         evidence.tick(half, Counts(labels=labels))
@@ -111,7 +112,7 @@ def test_losses_of_one_tick_may_come_in_any_order():
     told = [Posted(float(rng.random() < 0.1 + 0.15 * arm), key) for key, arm in keys]
     found = []
     for losses in (told, sorted(told, key=lambda posted: posted.loss)):
-        evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+        evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
         evidence.tick(HALF, Counts(keys=tuple(keys), posted=tuple(losses)))
         found.append(evidence.weighed())
     assert found[0] == found[1]
@@ -120,12 +121,12 @@ def test_losses_of_one_tick_may_come_in_any_order():
 
 def test_it_is_said_that_no_more_keys_are_remembered(monkeypatch):
     monkeypatch.setattr("modelkit.lifecycle.rollout.labels.MOST_KEYS", 10)
-    evidence = LossEvidence(LOSS[0], 0.01, STAGES)
+    evidence = LossEvidence(LOSS[0], Keys(), 0.01, STAGES)
     for stage, first in ((0, 0), (1, 6)):
-        assert not evidence.full
+        assert not evidence.keys.full
         keys = tuple((key, False) for key in range(first, first + 6))
         evidence.tick(STAGES[stage], Counts(calls=ByArm(0, 6), keys=keys))
-    assert evidence.full
+    assert evidence.keys.full
 
 
 # Processes that did not answer.
@@ -181,7 +182,7 @@ def test_a_file_that_is_sorted_by_its_losses_promotes_nothing(registry, order):
     outcomes = [(key, float(rng.random() < (0.25 if arm else 0.1))) for key, arm in arms.items()]
     post_outcomes(registry, "m", sorted(outcomes, key=lambda outcome: order(outcome[1])))
     shared = SharedCounts(registry.rollout_folder("m", rollout), "reader")
-    evidence = LossEvidence(LOSS[0], 0.01, (HALF,))
+    evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     for _ in range(2):
         while (found := shared.next_sum()) is not None:
             evidence.tick(HALF, found.counts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from helpers.trials import ERRORS, HALF, ONE, STAGES, counts_of, labels_of, run_to_end
@@ -140,6 +142,32 @@ def test_slow_calls_of_all_quantiles_decide():
     rates = {"slow:50": 0.5, "slow:90": 0.1, "slow:99": 0.01}
     assert run_to_end(policy, 1.0, 0, rates, drift=0)[0] == "promote"
     assert run_to_end(policy, 1.8, 0, rates, drift=0)[0] == "rollback"
+
+
+def test_keys_are_held_once_for_all_guards():
+    trial = Trial(mk.RolloutPolicy((HALF,)), 0.0)
+    keys = tuple((2**62 + key, False) for key in range(100))
+    done = tuple(KeyDone(*unit, {"errors": 0.5}) for unit in keys)
+    events = {name: Happened(keys=keys) for name in ("errors", "slow:50", "blamed:50")}
+    trial.tick(Counts(keys=keys, events=events, done=done), 10.0)
+    sets = [each for each in gc.get_objects() if isinstance(each, dict | set)]
+    assert sum(keys[0][0] in each for each in sets) <= 1
+    # Further calls of these keys are none of their first ones.
+    standing = trial.standing()
+    trial.tick(Counts(keys=keys, done=done), 20.0)
+    assert trial.standing().split == standing.split
+    assert [guard.better for guard in trial.standing().guards] == [
+        guard.better for guard in standing.guards
+    ]
+
+
+def test_the_status_says_that_further_keys_that_are_done_do_not_count(monkeypatch):
+    monkeypatch.setattr("modelkit.lifecycle.rollout.keyed.MOST_KEYS", 3)
+    trial = Trial(mk.RolloutPolicy((HALF,), (ERRORS,)), 0.0)
+    for number, full in ((2, False), (4, True)):
+        done = tuple(KeyDone(key, False, {}) for key in range(number))
+        reason = trial.tick(Counts(done=done), 10.0).reason
+        assert trial.full == ("there are more keys than are counted" in reason) == full
 
 
 def test_the_way_of_the_evidence_is_kept_in_bounds(monkeypatch):

@@ -1,9 +1,10 @@
-"""Which error is answered with which status, and how an error is written."""
+"""Answers to HTTP requests, as values: which error has which status, and how an error is written."""
 
 from __future__ import annotations
 
 import json
 from math import ceil, isfinite
+from typing import NamedTuple, final
 
 from modelkit.errors import (
     AdditivityError,
@@ -14,11 +15,47 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.serving.batching.policy import BatchPlan, seconds_of
-from modelkit.web.reply import JSON, HeaderList, Refused, Reply
 
+Headers = dict[bytes, bytes]  # of a request, by name in small letters
+HeaderList = list[tuple[bytes, bytes]]  # of an answer
+JSON = (b"content-type", b"application/json")  # exactly: clients compare it
 SOON = b"1"
 LONGEST_WAIT = 30  # seconds that a client is ever told to stay away
 CLOSE = (b"connection", b"close")
+
+
+class Reply(NamedTuple):
+    """A whole answer: status, headers (without the length of the body), and body."""
+
+    status: int
+    headers: HeaderList
+    body: bytes
+
+
+@final
+class Refused(Exception):  # the way a request ends, not a failure of ours
+    """A request that is answered with an error.
+
+    Attributes:
+        status: the HTTP status, 400 to 599.
+        message: what was wrong, with which value, and what to do.
+        problems: everything that was wrong with the rows; empty where the message says it all.
+        headers: further headers of the answer, such as Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        problems: tuple[str, ...] = (),
+        headers: HeaderList | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.problems = problems
+        self.headers = headers or []
 
 
 def retry_after(rows: int, plan: BatchPlan | None) -> bytes:
