@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from math import inf, log
 from typing import final
 
@@ -34,7 +34,7 @@ from modelkit.model.wrapper import layer_of, layers_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.metering import book, requests
 from modelkit.serving.metering.book import Counted
-from modelkit.serving.metering.gone import FoldersRead
+from modelkit.serving.metering.ledger import read_folder
 from modelkit.serving.metering.totals import BOUNDS, RequestTotals
 
 Layers = Mapping[Batcher | Monitor, Labels]  # with the name and the version of their model
@@ -90,10 +90,10 @@ class Shown:
     def sums(self) -> Sums:
         """All figures of now; those of equal labels are one. Raises UsageError."""
         found: Sums = {name: {} for name in FAMILIES}
-        reading = FoldersRead()
-        add_figures(found, figures_of_requests(requests.totals(reading)))
+        read = cache(read_folder)  # once a scrape
+        add_figures(found, figures_of_requests(requests.totals(read)))
         with self._lock:
-            for counted in book.counted(*self._roots, reading=reading):
+            for counted in book.counted(*self._roots, read=read):
                 add_figures(found, figures_of_calls(counted))
             for rollout in self._rollouts():
                 add_figures(found, figures_of_rollout(rollout))

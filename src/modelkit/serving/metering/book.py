@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, final
 from modelkit._internal.process import watch_forks
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
-from modelkit.serving.metering.gone import KEPT_VERSIONS, FoldersRead
-from modelkit.serving.metering.ledger import Ledger
-from modelkit.serving.metering.totals import OF_A_MODEL, MeterTotals, totals_of
+from modelkit.serving.metering.ledger import Ledger, Read, read_folder
+from modelkit.serving.metering.totals import KEPT_VERSIONS, OF_A_MODEL, MeterTotals, totals_of
 
 if TYPE_CHECKING:
-    from modelkit.serving.metering.shared import SharedFolder
+    from modelkit.serving.metering.folder import SharedFolder
 
 
 @final
@@ -91,7 +90,7 @@ def is_shared(name: str) -> bool:
         return any(account.ledger.folder is not None for account in of_name)
 
 
-def counted(*names: str, reading: FoldersRead | None = None) -> list[Counted]:
+def counted(*names: str, read: Read = read_folder) -> list[Counted]:
     """What was counted of the models of these names; a folder is read once for all of them.
 
     First come those that have a Meter, then the last that were retired. In a folder these are the
@@ -102,12 +101,11 @@ def counted(*names: str, reading: FoldersRead | None = None) -> list[Counted]:
         alive = [account for account in _book.alive if account.identity.name in names]
         retired = [account for account in _book.retired if account.identity.name in names]
     found = _Found({})
-    reading = reading or FoldersRead()
     for account in (*alive, *retired):
         found.add(account.identity, account.ledger.own_totals(), retired=account in retired)
     for folder in {account.ledger.folder for account in (*alive, *retired)}:
         if folder is not None:
-            for label, kept in reading.of(folder).items():
+            for label, kept in read(folder).items():
                 if label[0] == OF_A_MODEL and label[1] in names:
                     found.add(
                         Identity(*label[1:]), totals_of(kept.sums), retired=bool(kept.retired)
@@ -166,7 +164,6 @@ class _Book:
             of_name = [account for account in self.retired if account.identity.name == name]
             for account in of_name[:-KEPT_VERSIONS]:
                 self.retired.remove(account)
-                account.ledger.forget()
 
 
 _book = _Book()

@@ -1,4 +1,4 @@
-"""The file in which one process counts: cells of 64 aligned words of 8 bytes.
+"""The files in which processes count: cells of 64 aligned words of 8 bytes.
 
 Every count is a store into memory that the kernel keeps: a process that is killed loses nothing that
 it had counted. The blocks of a file are written before they are mapped, since a store into a file
@@ -20,16 +20,25 @@ import fcntl
 import json
 import mmap
 import os
+import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import final
 
 from modelkit.errors import PackageError
-from modelkit.serving.metering.totals import WIDTH, Label, Slab, checked_label
+from modelkit.serving.metering.totals import (
+    FLIGHT,
+    OF_A_MODEL,
+    WIDTH,
+    Found,
+    Label,
+    Slab,
+    checked_label,
+)
 
-SUFFIX = ".slabs"
 CELL = 64  # words
 CHUNK = 128  # cells by which a file grows: 64 KiB, the largest page that systems have
 CHUNK_BYTES = 8 * CELL * CHUNK
@@ -40,54 +49,66 @@ FORGOTTEN = -1
 JSON_BEGINS = 16  # bytes
 
 
-@final
-class OwnFile:
-    """The file of this process, which only it writes.
+@dataclass
+class Held:
+    """What a file holds of one label.
 
-    Raises OSError where the folder or the disk does not take it.
+    Attributes:
+        at: the cell of the label.
+        retired: when it was retired, in nanoseconds since 1970; 0 while it is in use.
+        slabs: the numbers in each slab, by its cell.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file, path = _locked_file(folder)
+    at: int
+    retired: int
+    slabs: dict[int, list[int]]
+
+
+@final
+class OwnFile:
+    """A file in which this process alone writes: one that an ended process left, or a new one.
+
+    What was in use there is retired, and nothing is in flight. Raises OSError where it is another
+    process's, or the folder does not take it, and PackageError.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = open_plain(path, os.O_RDWR | os.O_CREAT)
         self._chunks: list[memoryview[int]] = []
-        self._next = 1
-        self._labels: dict[Label, int] = {}
-        self._slabs: dict[int, list[int]] = {}  # the cells of slabs, by that of their label
-        self._unused: list[int] = []
         try:
-            self._grow()
-        except OSError:
-            path.unlink()
-            os.close(self._file)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._held, self._unused, self._next = read_cells(self._file, path)
+            while CHUNK_BYTES * (len(self._chunks) + 1) <= os.fstat(self._file).st_size:
+                self._map()
+        except BaseException:
+            self.let_go()
             raise
-        self._cell(0)[0] = MAGIC
-        self._cell(0)[USED] = self._next
+        self._left: dict[Label, list[int]] = {}  # slabs that nobody writes
+        for label, held in self._held.items():
+            if label[0] == FLIGHT or held.retired == FORGOTTEN:
+                self._forget(held)
+            elif not held.retired:
+                self.retire(label)
+            self._left[label] = [*held.slabs]
 
     def slab(self, label: Label) -> Slab:
-        """A new slab of zeros."""
-        owner = self.label(label)
+        """A slab that nobody writes: one that was left, or a new one of zeros."""
+        held = self.use(label)
+        if self._left[label]:
+            return self._cell(self._left[label].pop())[1 : 1 + WIDTH]
         at = self._unused.pop() if self._unused else self._take(1)
         cell = self._cell(at)
         slab = cell[1 : 1 + WIDTH]
         for column in range(WIDTH):
             slab[column] = 0
-        cell[0] = owner
+        cell[0] = held.at
         self._cell(0)[USED] = self._next
-        self._slabs.setdefault(owner, []).append(at)
+        held.slabs[at] = []
         return slab
 
-    def forget(self, label: Label) -> None:
-        """Use the slabs of a label, which nobody writes any more, for others."""
-        if label in self._labels:
-            self.mark(label, FORGOTTEN)
-            slabs = self._slabs.pop(self._labels[label], [])
-            for at in slabs:
-                self._cell(at)[0] = 0
-            self._unused += slabs
-
-    def label(self, label: Label) -> int:
-        """The cell of a label, which is written if it is new."""
-        if label not in self._labels:
+    def use(self, label: Label) -> Held:
+        """A label that is in use from now on; it is written if it is new."""
+        if label not in self._held:
             text = json.dumps(label).encode()
             at = self._take(_cells_of(len(text)))
             chunk = self._chunks[at // CHUNK].cast("B")
@@ -95,23 +116,45 @@ class OwnFile:
             chunk[begins : begins + len(text)] = text
             self._cell(at)[0] = -len(text)
             self._cell(0)[USED] = self._next
-            self._labels[label] = at
-        return self._labels[label]
+            self._held[label] = Held(at, 0, {})
+            self._left[label] = []
+        held = self._held[label]
+        self._cell(held.at)[RETIRED] = 0
+        return held
 
-    def mark(self, label: Label, retired: int) -> None:
-        """Say when a label was retired, in nanoseconds since 1970; 0 while it is in use.
+    def retire(self, label: Label) -> None:
+        """Say that a label is in use no more, and have its slabs for those that come."""
+        if label in self._held:
+            held = self._held[label]
+            self._cell(held.at)[RETIRED] = time.time_ns()
+            self._left[label] = [*held.slabs]
 
-        FORGOTTEN where it is not shown any more.
-        """
-        if label in self._labels:
-            self._cell(self._labels[label])[RETIRED] = retired
+    def forget_all_but(self, shown: Found) -> None:
+        """Use the slabs of models that were retired, and are shown no more, for others."""
+        for label, held in self._held.items():
+            retired = self._cell(held.at)[RETIRED]
+            if label[0] == OF_A_MODEL and retired and label not in shown:
+                self._forget(held)
+                self._left[label] = []
+
+    def _forget(self, held: Held) -> None:
+        self._cell(held.at)[RETIRED] = FORGOTTEN
+        for at in held.slabs:
+            self._cell(at)[0] = 0
+        self._unused += held.slabs
+        held.slabs = {}
 
     def is_removed(self) -> bool:
         """Whether somebody has removed the file, so that nobody reads it any more."""
         return os.fstat(self._file).st_nlink == 0
 
-    def abandon(self) -> None:
-        """Let go of the file in the child of a fork, where it is the parent's."""
+    def let_go(self) -> None:
+        """Let others have the file, which the child of a fork may have open as well."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; in the child of a fork, where it stays the parent's."""
         os.close(self._file)
 
     def _take(self, count: int) -> int:
@@ -126,61 +169,61 @@ class OwnFile:
         return at
 
     def _grow(self) -> None:
-        begins = CHUNK_BYTES * len(self._chunks)
-        written = os.pwrite(self._file, bytes(CHUNK_BYTES), begins)
+        chunks = len(self._chunks)
+        written = os.pwrite(self._file, bytes(CHUNK_BYTES), CHUNK_BYTES * chunks)
         if written < CHUNK_BYTES:
             raise OSError(f"the disk took {written} of {CHUNK_BYTES} bytes")
+        if len(self._chunks) == chunks:  # or a signal handler has grown it meanwhile
+            self._map()
+
+    def _map(self) -> None:
+        begins = CHUNK_BYTES * len(self._chunks)
         mapped = mmap.mmap(self._file, CHUNK_BYTES, offset=begins)
-        if CHUNK_BYTES * len(self._chunks) == begins:  # or a signal handler has grown it meanwhile
-            self._chunks.append(memoryview(mapped).cast("q"))
+        self._chunks.append(memoryview(mapped).cast("q"))
+        self._cell(0)[0] = MAGIC
 
     def _cell(self, at: int) -> memoryview[int]:
         begins = CELL * (at % CHUNK)
         return self._chunks[at // CHUNK][begins : begins + CELL]
 
 
-def _locked_file(folder: Path) -> tuple[int, Path]:
-    """A new file with a lock on it.
-
-    Until it has its lock it is empty, and whoever reads the folder may remove it.
-    """
-    while True:
-        path = folder / f"{os.getpid()}-{time.time_ns()}{SUFFIX}"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # a reader is looking at it
-            path.unlink(missing_ok=True)
-        if os.fstat(file).st_nlink:
-            return file, path
+def held_in(path: Path) -> dict[Label, Held]:
+    """What a file holds that counts: of an ended process, all is retired and nothing in flight."""
+    file = open_plain(path, os.O_RDONLY)
+    try:
+        ended = 0
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)  # at once, for a process that takes the file up
+            ended = time.time_ns()
+        every = read_cells(file, path)[0]
+    finally:
         os.close(file)
+    for held in every.values():
+        held.retired = held.retired or ended
+    return {
+        label: held
+        for label, held in every.items()
+        if held.retired != FORGOTTEN and not (ended and label[0] == FLIGHT)
+    }
 
 
-@final
-@dataclass(frozen=True)
-class Slabs:
-    """What a file holds of one label: when it was retired, and its slabs."""
-
-    retired: int
-    slabs: list[list[int]]
-
-
-def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
-    """What a file holds, by label.
+def read_cells(file: int, path: Path) -> tuple[dict[Label, Held], list[int], int]:
+    """What a file holds by label, the cells that are not in use any more, and the first unused one.
 
     Its words are read from a mapping, as whole as they are written. Raises OSError and PackageError.
     """
     size = os.fstat(file).st_size
     size -= size % (8 * CELL)  # a full disk may have taken a part of a cell
     if size == 0:
-        return {}
+        return {}, [], 1
     words = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
     if words[:8] == bytes(8):
-        return {}  # it was just begun
+        return {}, [], 1  # it was just begun
     try:
         if words.cast("q")[0] != MAGIC:
             raise ValueError("it begins otherwise")
-        return _slabs_in(words)
+        return _cells_in(words)
     except (ValueError, TypeError, RecursionError) as error:
         raise PackageError(
             f"{path} was not written by this version of modelkit: {error}; move it away, or give "
@@ -189,28 +232,30 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
         ) from error
 
 
-def _slabs_in(words: memoryview[int]) -> dict[Label, Slabs]:
-    used = min(words.cast("q")[USED], len(words) // (8 * CELL))
+def _cells_in(words: memoryview[int]) -> tuple[dict[Label, Held], list[int], int]:
+    again = words.cast("q")
+    used = max(1, min(again[USED], len(again) // CELL))
     # One pass over the words reads them all, each one whole.
-    numbers = words.cast("q")[: CELL * used].tolist()
-    found: dict[int, tuple[Label, Slabs]] = {}
-    slabs = []
+    numbers = again[: CELL * used].tolist()
+    labels: dict[int, tuple[Label, Held]] = {}
+    slabs, unused = [], []
     at = 1
     while at < used:
-        first = numbers[CELL * at]
-        if first < 0 and numbers[CELL * at + RETIRED] != FORGOTTEN:
+        first, retired = numbers[CELL * at : CELL * at + 2]
+        if first < 0:
             begins = 8 * CELL * at + JSON_BEGINS
             text = bytes(words[begins : begins - first])
-            found[at] = _label_of(text), Slabs(numbers[CELL * at + RETIRED], [])
+            labels[at] = _label_of(text), Held(at, retired, {})
         elif first > 0:
             slabs.append(at)
+        else:
+            unused.append(at)
         at += _cells_of(-first)
-    again = words.cast("q")
     for at in slabs:
         owner = numbers[CELL * at]
-        if owner in found and again[CELL * at] == owner:  # it was not given to another label
-            found[owner][1].slabs.append(numbers[CELL * at + 1 : CELL * at + 1 + WIDTH])
-    return dict(found.values())
+        if owner in labels and again[CELL * at] == owner:  # it was not given to another label
+            labels[owner][1].slabs[at] = numbers[CELL * at + 1 : CELL * at + 1 + WIDTH]
+    return dict(labels.values()), unused, used
 
 
 def _cells_of(size: int) -> int:
@@ -221,3 +266,13 @@ def _cells_of(size: int) -> int:
 @lru_cache(1024)
 def _label_of(text: bytes) -> Label:
     return checked_label(json.loads(text))
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Open a plain file; raises OSError, and PackageError for what is none, such as a pipe."""
+    # Opening a pipe would wait for a writer, and a link may lead to any file.
+    file = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise PackageError(f"{path} is not a plain file; move it away", folder=path.parent)
+    return file

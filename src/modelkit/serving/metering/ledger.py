@@ -32,6 +32,7 @@ from modelkit.serving.metering.totals import (
     MORE_ROWS,
     NANOSECONDS,
     OK,
+    Found,
     Label,
     MeterTotals,
     Slab,
@@ -42,8 +43,9 @@ from modelkit.serving.metering.totals import (
 )
 
 if TYPE_CHECKING:
-    from modelkit.serving.metering.shared import SharedFolder
+    from modelkit.serving.metering.folder import SharedFolder
 
+Read = Callable[["SharedFolder"], Found]
 
 BLOCK = 16  # calls of which one is timed
 TURN = 4093  # calls after which the blocks come again; a prime, so that no rhythm divides it
@@ -226,14 +228,11 @@ class Ledger:
             slab[column] += count
 
     def retire(self) -> None:
-        """Say that nothing counts here any more, for now."""
+        """Say that nothing counts here for now, and give back the slabs in a folder."""
         if self.folder is not None:
+            self._places = [place for place in self._places if isinstance(place.slab, list)]
+            self.local = _Later(self._begin)
             self.folder.retire(self.label)
-
-    def forget(self) -> None:
-        """Give back the room in a folder; nothing counts here any more."""
-        if self.folder is not None:
-            self.folder.forget(self.label)
 
     def own_sums(self) -> list[int]:
         """What this process has counted in its own memory, by column."""
@@ -251,3 +250,8 @@ class Ledger:
             return totals
         shared = self.folder.read().get(self.label)
         return totals if shared is None else totals + totals_of(shared.sums)
+
+
+def read_folder(folder: SharedFolder) -> Found:
+    """What all processes have counted in a folder, by label; raises PackageError."""
+    return folder.read()

@@ -20,7 +20,7 @@ from modelkit.serving.metering.totals import MORE_ROWS, OK, MeterTotals, answere
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
-    from modelkit.serving.metering.shared import SharedFolder
+    from modelkit.serving.metering.folder import SharedFolder
 
 VARIABLE = "MODELKIT_METRICS_DIR"
 MOST_NAMED = 20  # columns that one event names
@@ -163,7 +163,7 @@ def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
     if not shared:
         return None
     try:
-        from modelkit.serving.metering.shared import shared_folder
+        from modelkit.serving.metering.folder import shared_folder
     except ImportError as error:
         raise UsageError(
             "counts of several processes need locks on files, as Linux and macOS have them; count "

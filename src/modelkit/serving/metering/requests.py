@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelkit.serving.metering.gone import FoldersRead, Found, Kept
-from modelkit.serving.metering.ledger import Ledger
+from modelkit.serving.metering.ledger import Ledger, Read, read_folder
 from modelkit.serving.metering.totals import (
     BEGUN,
     DURATIONS,
@@ -19,12 +18,13 @@ from modelkit.serving.metering.totals import (
     NANOSECONDS,
     OK,
     WIDTH,
+    Label,
     RequestTotals,
     added,
 )
 
 if TYPE_CHECKING:
-    from modelkit.serving.metering.shared import SharedFolder
+    from modelkit.serving.metering.folder import SharedFolder
 
 
 def begun() -> None:
@@ -51,9 +51,9 @@ def ended(route: str, status: int, seconds: float) -> None:
     flight[ENDED] += 1
 
 
-def totals(reading: FoldersRead | None = None) -> RequestTotals:
-    """What was counted until now; raises UsageError where a folder cannot be read."""
-    return _totals_of(_counts.found(reading or FoldersRead()))
+def totals(read: Read = read_folder) -> RequestTotals:
+    """What was counted until now; raises PackageError where a folder cannot be read."""
+    return _totals_of(_counts.sums(read))
 
 
 def count_in(folder: SharedFolder) -> None:
@@ -85,26 +85,27 @@ class _Counts:
         ledger = Ledger((HTTP, route, str(status)), self.folder)
         return self.ended.setdefault((route, status), ledger)
 
-    def found(self, reading: FoldersRead) -> Found:
+    def sums(self, read: Read) -> dict[Label, list[int]]:
         """What was counted, by label."""
-        found = {} if self.folder is None else reading.of(self.folder).copy()
+        shared = {} if self.folder is None else read(self.folder)
+        sums = {label: kept.sums for label, kept in shared.items()}
         for ledger in (self.in_flight, *[*self.ended.values()]):
-            mine = Kept(ledger.own_sums(), 0)
-            found[ledger.label] = found[ledger.label] + mine if ledger.label in found else mine
-        return found
+            before = sums.get(ledger.label, [0] * WIDTH)
+            sums[ledger.label] = added([before, ledger.own_sums()])
+        return sums
 
 
-def _totals_of(found: Found) -> RequestTotals:
+def _totals_of(found: dict[Label, list[int]]) -> RequestTotals:
     requests: dict[tuple[str, int], int] = {}
     by_route: dict[str, list[int]] = {}
     in_flight = 0
-    for label, kept in sorted(found.items()):
+    for label, sums in sorted(found.items()):
         if label[0] == FLIGHT:
-            in_flight = max(0, kept.sums[BEGUN] - kept.sums[ENDED])
+            in_flight = max(0, sums[BEGUN] - sums[ENDED])
         if label[0] == HTTP:
             _, route, status = label
-            requests[route, int(status)] = kept.sums[OK]
-            by_route[route] = added([by_route.get(route, [0] * WIDTH), kept.sums])
+            requests[route, int(status)] = sums[OK]
+            by_route[route] = added([by_route.get(route, [0] * WIDTH), sums])
     return RequestTotals(
         requests,
         {route: tuple(sums[DURATIONS:]) for route, sums in by_route.items()},

@@ -32,6 +32,7 @@ Label: TypeAlias = tuple[str, ...]  # what a slab counts: its kind, and what tel
 OF_A_MODEL = "model"  # then name, version, digest
 HTTP = "http"  # then route, status
 FLIGHT = "flight"  # requests begun and ended
+KEPT_VERSIONS = 3  # versions of a name that are still shown after their last Meter is gone
 LABEL_LENGTHS = {OF_A_MODEL: 4, HTTP: 3, FLIGHT: 1}
 
 # Columns of whole numbers. Durations are in nanoseconds, so that they are whole as well.
@@ -115,6 +116,33 @@ class RequestTotals:
     durations: Mapping[str, tuple[int, ...]]
     seconds: Mapping[str, float]
     in_flight: int
+
+
+@final
+@dataclass(frozen=True)
+class Kept:
+    """What was counted of one label.
+
+    Attributes:
+        sums: the numbers, by column.
+        retired: when it was retired, in nanoseconds since 1970; 0 while it is in use.
+    """
+
+    sums: list[int]
+    retired: int
+
+
+Found = dict[Label, Kept]  # what is in a folder of shared counts
+
+
+def without_the_old(found: Found) -> Found:
+    """All but the models of a name that were retired before its last `KEPT_VERSIONS`."""
+    retired: dict[str, list[tuple[int, Label]]] = {}
+    for label, kept in found.items():
+        if label[0] == OF_A_MODEL and kept.retired:
+            retired.setdefault(label[1], []).append((kept.retired, label))
+    old = {label for each in retired.values() for _, label in sorted(each)[:-KEPT_VERSIONS]}
+    return {label: kept for label, kept in found.items() if label not in old}
 
 
 def checked_label(parts: Sequence[object]) -> Label:

@@ -27,7 +27,9 @@ from helpers.sums import ROW, SIGNATURE, answered, metered, save_wines, slabs, s
 import modelkit as mk
 from modelkit.errors import PackageError, UsageError
 from modelkit.integrations.prometheus import Collector
-from modelkit.serving.metering import book, shared
+from modelkit.serving.metering import book
+from modelkit.serving.metering import folder as shared
+from modelkit.serving.metering.totals import MORE_ROWS, OK, without_the_old
 
 pytestmark = [forks, pytest.mark.usefixtures("own_counts")]
 
@@ -107,7 +109,6 @@ def test_forks_add_up_while_others_read(tmp_path):
     assert totals.rows == 1 + 2 * (totals.calls["ok"] - 1)
     assert totals.calls["signature"] == 8
     assert seen == sorted(seen)
-    assert len(slabs(tmp_path)) == 1
     assert mk.Meter(summed(), shared=tmp_path).totals() == totals
 
 
@@ -177,34 +178,139 @@ def test_a_killed_process_loses_no_call(tmp_path):
         os.waitpid(child, 0)
     os.close(reads)
     assert meter.totals().calls["ok"] in (told, told + 1)
-    assert len(slabs(tmp_path)) == 1
     assert meter.totals().rows in (told, told + 1)
 
 
-def test_the_file_of_a_used_pid_is_that_of_a_dead_process(tmp_path):
-    """This process has the pid in the name, but not the lock on the file."""
-    run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((3, 2)))", tmp_path)
-    (dead,) = slabs(tmp_path)
-    dead.rename(tmp_path / f"{os.getpid()}-1.slabs")
+def test_a_process_takes_up_the_file_of_one_that_ended(tmp_path):
+    for rows in (3, 2, 4):
+        run(
+            COUNTED + f"mk.Meter(model, shared=sys.argv[1]).predict(np.ones(({rows}, 2)))", tmp_path
+        )
+        assert len(slabs(tmp_path)) == 1
     meter = mk.Meter(summed(), shared=tmp_path)
     meter.predict(ROW)
-    assert meter.totals().rows == 4
-    assert not (tmp_path / f"{os.getpid()}-1.slabs").exists()
-    assert meter.totals().rows == 4
+    assert meter.totals().rows == 10
+    assert len(slabs(tmp_path)) == 1
 
 
-def test_a_reader_that_is_killed_counts_nothing_twice(tmp_path):
-    """Killed after it has written `gone.json`, and before it has deleted the file."""
-    run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((3, 2)))", tmp_path)
-    (dead,) = slabs(tmp_path)
-    kept = dead.read_bytes()
-    meter = mk.Meter(summed(), shared=tmp_path)
-    assert not dead.exists()
-    dead.write_bytes(kept)
-    assert meter.totals().rows == 3
-    assert not dead.exists()
-    run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((2, 2)))", tmp_path)
-    assert meter.totals().rows == 5
+KILLED = (
+    COUNTED
+    + """
+import resource
+limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+kill, room = int(sys.argv[2]), int(sys.argv[3])
+folder = sys.argv[1]
+meter = mk.Meter(model, shared=folder)
+if room:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limit))  # no file can grow any more
+threads = [
+    threading.Thread(target=lambda: [meter.predict(np.ones((2, 2))) for _ in range(250)])
+    for _ in range(2)
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+child = os.fork()
+for _ in range(250):
+    meter.predict(np.ones((2, 2)))
+if child:
+    os.waitpid(child, 0)
+os.kill(os.getpid(), signal.SIGKILL) if kill else os._exit(0)
+"""
+)
+
+
+def test_counts_are_exact_and_never_go_back_whoever_is_killed_and_with_a_full_disk(tmp_path):
+    """Each process counts 750 calls, and its fork 250 more; half of them are killed."""
+    reading = shared.SharedFolder(tmp_path)
+    label = ("model", "FunctionModel", "", "")
+    seen = [(0, 0)]
+
+    def look():
+        kept = reading.read().get(label)
+        if kept is not None:
+            calls = kept.sums[OK]
+            seen.append((calls, calls + kept.sums[MORE_ROWS]))
+
+    waves, at_once = 3, 4
+    for wave in range(waves):
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", KILLED, tmp_path, str(at % 2), str((wave % 2) << 16)],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+            for at in range(at_once)
+        ]
+        while any(each.poll() is None for each in started):
+            look()
+            time.sleep(2e-3)
+        assert [each.returncode for each in started] == [0, -signal.SIGKILL] * (at_once // 2)
+    look()
+    assert seen == sorted(seen)
+    assert seen[-1][0] == waves * at_once * 1000
+    assert seen[-1][1] in range(2 * seen[-1][0] - waves * at_once, 2 * seen[-1][0] + 1)
+    assert (
+        len(slabs(tmp_path)) <= 2 * 2 * at_once
+    )  # a reader may stand in the way of one that begins
+
+
+def test_what_was_in_flight_ends_with_its_process(tmp_path):
+    printed = run(
+        COUNTED
+        + textwrap.dedent("""
+        from modelkit.serving.metering import requests
+        meter = mk.Meter(model, shared=sys.argv[1])
+        requests.begun()
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                requests.begun()
+                requests.begun()
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+            print(requests.totals().in_flight)
+        """),
+        tmp_path,
+    )
+    assert printed.split() == ["1"] * 3
+    assert len(slabs(tmp_path)) == 2
+
+
+def test_the_file_of_a_parent_that_ended_is_taken_up_though_its_child_lives(tmp_path):
+    """The child of a fork does not hold on to the lock of its parent."""
+    reads, writes = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        meter = metered(tmp_path)
+        if os.fork() == 0:
+            os.close(writes)
+            os.read(reads, 1)
+            os._exit(meter.totals().calls["ok"] - 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    with bounded(parent):
+        os.waitpid(parent, 0)
+    assert answered(metered(tmp_path)) == 2
+    assert len(slabs(tmp_path)) == 1
+    os.close(reads)
+    os.close(writes)
+
+
+def test_a_file_of_another_user_is_read_and_not_taken_up(tmp_path):
+    assert passes_in_a_child(lambda: metered(tmp_path))
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_uid == os.getuid() and len(path.parts) > 2:
+            path.chmod(0o755)
+    tmp_path.chmod(0o777)
+    (tmp_path / "0.slabs").chmod(0o444)
+
+    def child():
+        if os.getuid() == 0:
+            os.setuid(65534)
+        assert answered(metered(tmp_path)) == 2
+        assert [path.name for path in slabs(tmp_path)] == ["0.slabs", "1.slabs"]
+
+    assert passes_in_a_child(child)
 
 
 def test_readers_that_are_killed_at_any_point_count_nothing_twice(tmp_path):
@@ -261,21 +367,6 @@ def test_forks_in_the_middle_of_everything_add_up(tmp_path):
             thread.join()
     assert meter.totals().calls["ok"] == sum(made) + 30 * 20
     assert seen == sorted(seen)
-
-
-def test_a_parent_that_is_killed_while_it_reads_blocks_nobody(tmp_path):
-    """The child of a fork does not hold on to the lock of its parent."""
-    meter = mk.Meter(summed(), shared=tmp_path)
-
-    def parent():
-        with meter._ledger.folder._first_reader():
-            assert passes_in_a_child(child)
-
-    def child():
-        assert not meter._ledger.folder._reading
-
-    parent()
-    assert meter.totals().rows == 0
 
 
 def test_requests_are_counted_in_the_folder_of_the_first_meter(tmp_path):
@@ -348,30 +439,48 @@ def test_a_folder_that_is_not_writable_is_said(tmp_path):
     assert passes_in_a_child(child)
 
 
+def by_200_threads(meter):
+    """Two calls by each of 200 threads at once."""
+    barrier = threading.Barrier(200)
+
+    def call():
+        meter.predict(ROW)
+        barrier.wait(PATIENCE)
+        meter.predict(ROW)
+
+    threads = [threading.Thread(target=call) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 def test_a_full_disk_is_said_when_the_meter_is_made_and_reaches_no_caller_later(tmp_path):
     def child():
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit))
         with pytest.raises(UsageError, match="room"):
             mk.Meter(summed(), shared=tmp_path)
-        assert slabs(tmp_path) == []
+        (path,) = slabs(tmp_path)
+        assert path.stat().st_size <= 1000
         resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, limit))
         meter = mk.Meter(summed(), shared=tmp_path)
-        barrier = threading.Barrier(200)
-
-        def call():
-            meter.predict(ROW)
-            barrier.wait(PATIENCE)
-            meter.predict(ROW)
-
-        threads = [threading.Thread(target=call) for _ in range(200)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        by_200_threads(meter)
         assert meter.totals().calls["ok"] == 400
+        mine = meter._ledger.own_totals().calls["ok"]  # which others do not see
+        assert meter._ledger.folder.read()[meter._ledger.label].sums[OK] == 400 - mine
+        os.write(writes, bytes([mine]))
 
+    reads, writes = os.pipe()
     assert passes_in_a_child(child)
+    seen = 400 - os.read(reads, 1)[0]
+    os.close(reads)
+    os.close(writes)
+    meter = mk.Meter(summed(), shared=tmp_path)  # takes up a file that grew by a part of a block
+    assert meter.totals().calls["ok"] == seen
+    by_200_threads(meter)
+    assert meter.totals().calls["ok"] == seen + 400
+    assert len(slabs(tmp_path)) == 1
 
 
 SERVED = (
@@ -463,10 +572,10 @@ def test_a_reader_that_is_stopped_holds_up_no_other(tmp_path, monkeypatch):
     meter = metered(tmp_path)
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(
-            shared, "summed", lambda parts: os.kill(os.getpid(), signal.SIGSTOP), raising=True
-        )
         meter.predict(ROW)
+        monkeypatch.setattr(
+            shared, "without_the_old", lambda _: os.kill(os.getpid(), signal.SIGSTOP)
+        )
         with suppress(BaseException):
             meter.totals()
         os._exit(0)
@@ -478,12 +587,11 @@ def test_a_reader_that_is_stopped_holds_up_no_other(tmp_path, monkeypatch):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert answered(meter) == 2
-    assert len([*tmp_path.glob("*.slabs")]) == 1
 
 
 def test_a_signal_handler_reads_within_a_read(tmp_path, monkeypatch):
     meter = metered(tmp_path)
-    assert passes_in_a_child(lambda: meter.predict(ROW))  # leaves a file to be moved
+    assert passes_in_a_child(lambda: meter.predict(ROW))
     collector = Collector(meter)
     inside = []
 
@@ -491,44 +599,21 @@ def test_a_signal_handler_reads_within_a_read(tmp_path, monkeypatch):
         inside.append(answered(meter))
         inside.append(collector.text())
 
-    def interrupted(parts):
+    def interrupted(found):
         monkeypatch.undo()
         os.kill(os.getpid(), signal.SIGUSR1)
-        return summed_parts(parts)
+        return without_the_old(found)
 
-    summed_parts = shared.summed
     before = signal.signal(signal.SIGUSR1, handle)
     try:
-        monkeypatch.setattr(shared, "summed", interrupted)
+        monkeypatch.setattr(shared, "without_the_old", interrupted)
         assert answered(meter) == 2
-        monkeypatch.setattr(shared, "summed", interrupted)
+        monkeypatch.setattr(shared, "without_the_old", interrupted)
         assert collector.text()[0].startswith(b"# HELP modelkit_calls_total")
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert inside[0] == inside[2] == 2
     assert inside[1] == inside[3]
-    assert answered(meter) == 2
-
-
-def test_files_that_another_reader_moves_meanwhile_are_read_again(tmp_path, monkeypatch):
-    """One that was not the first has listed the files, and the first moves one of them."""
-    meter = metered(tmp_path)
-    folder = meter._ledger.folder
-    assert passes_in_a_child(lambda: meter.predict(ROW))
-    read_file = shared._read_file
-    moved = []
-
-    def moving(path):
-        if not moved:
-            moved.append(path)
-            with monkeypatch.context() as plain:
-                plain.setattr(shared, "_read_file", read_file)
-                assert folder._read(move=True) is not None
-        return read_file(path)
-
-    monkeypatch.setattr(shared, "_read_file", moving)
-    assert folder._read(move=False) is None
-    moved.clear()
     assert answered(meter) == 2
 
 
@@ -549,34 +634,13 @@ def test_a_folder_that_was_emptied_is_said(tmp_path):
     assert passes_in_a_child(child)
 
 
-def test_files_that_may_not_be_deleted_are_counted_once(tmp_path, monkeypatch):
-    """As those of another user are, in a folder with the sticky bit."""
-    meter = metered(tmp_path)
-    assert passes_in_a_child(lambda: meter.predict(ROW))
-
-    def refused(path, **_):
-        raise PermissionError(1, "not permitted", str(path))
-
-    monkeypatch.setattr(shared.Path, "unlink", refused)
-    monkeypatch.setattr(shared, "write_gone", write_anew)
-    assert [answered(meter) for _ in range(3)] == [2, 2, 2]
-    assert len([*tmp_path.glob("*.slabs")]) == 2
-
-
-def write_anew(folder, gone):
-    found = [[label, kept.sums, kept.retired] for label, kept in gone.found.items()]
-    new = folder / "gone.json.new"
-    new.write_text(json.dumps({"files": gone.files, "found": found}))
-    new.replace(folder / "gone.json")
-
-
 def test_a_scrape_reads_a_folder_once(tmp_path):
     printed = run(
         """
 import sys
 import modelkit as mk
 from modelkit.integrations.prometheus import Collector
-from modelkit.serving.metering.shared import SharedFolder
+from modelkit.serving.metering.folder import SharedFolder
 
 signature = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),
