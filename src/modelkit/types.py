@@ -59,7 +59,7 @@ _HOMES = {
     "ScoreCurve": "modelkit.lifecycle.evaluation.details",
     "ScoredOutput": "modelkit.integrations.scorer.columns",
     "SegmentDrift": "modelkit.drift.values",
-    "Shelf": "modelkit.lifecycle.registry.shelf",
+    "Subfolder": "modelkit.store.subfolder",
     "SignedAnswers": "modelkit.lifecycle.rollout.answering",
     "SliceFigures": "modelkit.lifecycle.evaluation.figures",
     "StandingAlarm": "modelkit.lifecycle.retrain.policy",

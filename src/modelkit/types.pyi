@@ -30,7 +30,6 @@ from modelkit.lifecycle.registry.log import Underway as Underway
 from modelkit.lifecycle.registry.releases import ModelVersion as ModelVersion
 from modelkit.lifecycle.registry.releases import Recorded as Recorded
 from modelkit.lifecycle.registry.rules import Judgement as Judgement
-from modelkit.lifecycle.registry.shelf import Shelf as Shelf
 from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
 from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun as RetrainRun
@@ -59,4 +58,5 @@ from modelkit.serving.batching.stats import Stats as Stats
 from modelkit.serving.metering.totals import MeterTotals as MeterTotals
 from modelkit.serving.replicas import Replica as Replica
 from modelkit.signature.coercion import Block as Block
+from modelkit.store.subfolder import Subfolder as Subfolder
 from modelkit.web.query import Limits as Limits

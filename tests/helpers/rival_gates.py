@@ -28,4 +28,4 @@ def promote(url, version, verdict, ready, results):
 def use(url, digest, gates, results):
     """Count gates on one hold-out."""
     registry = mk.Registry(url)
-    results.put([counted_use(registry.hold_out(digest), gate) for gate in gates])
+    results.put([counted_use(registry.hold_out_folder(digest), gate) for gate in gates])

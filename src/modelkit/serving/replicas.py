@@ -25,6 +25,7 @@ from modelkit.model.wrapper import (
     check_is_model,
     check_runs_are_seen,
     has_several_versions,
+    layers_of,
 )
 from modelkit.signature.signature import Feeds, Signature
 
@@ -345,9 +346,8 @@ def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
 
 def _runs_in_thread(model: Model) -> bool:
     """Whether a Model has no way of its own to run on an event loop."""
-    while type(model)._arun is Wrapper._arun and model.inner is not None:
-        model = model.inner
-    return type(model)._arun is Model._arun
+    own = (layer for layer in layers_of(model) if type(layer)._arun is not Wrapper._arun)
+    return type(next(own))._arun is Model._arun
 
 
 def _rows(feeds: Feeds) -> int:

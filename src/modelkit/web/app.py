@@ -24,9 +24,9 @@ from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.json import check_installed
 from modelkit.web.lookout import Lookout
+from modelkit.web.memory import PART, Memory
 from modelkit.web.query import Limits
 from modelkit.web.replies import Refused, Reply, written
-from modelkit.web.room import PART, Room
 from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
@@ -80,7 +80,7 @@ class App:
         self._edge = Edge(served, limits, auth, metrics)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._threads = Threads()
-        self._room = Room(limits.memory)
+        self._memory = Memory(limits.memory)
         watch_forks(self)
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class App:
             await self._other(scope, receive, send)
             return
         edge = self._edge
-        request = AsgiRequest(scope, receive, send, edge.limits, self._threads, self._room)
+        request = AsgiRequest(scope, receive, send, edge.limits, self._threads, self._memory)
         requests.begun()
         self._look_after(request)
         status = 499
@@ -115,7 +115,7 @@ class App:
         try:
             reply = await self._edge.answer(request)
             if len(reply.body) > PART:
-                self._room.moved(request, len(reply.body))
+                self._memory.moved(request, len(reply.body))
         except asyncio.CancelledError:
             if request.cut_for is None:
                 raise
@@ -262,7 +262,7 @@ class App:
         """Begin without requests and threads in the child of a fork."""
         self._lookouts = {}
         self._threads = Threads()
-        self._room = Room(self._edge.limits.memory)
+        self._memory = Memory(self._edge.limits.memory)
         self._edge.after_fork()
 
 

@@ -14,10 +14,10 @@ from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.lookout import gone
+from modelkit.web.memory import PART, Memory
 from modelkit.web.query import Limits
 from modelkit.web.replies import HeaderList, Headers, Reply
 from modelkit.web.request import BodyParts, Request, Turns, too_large
-from modelkit.web.room import PART, Room
 from modelkit.web.routes import below
 
 AsgiMessage = MutableMapping[str, Any]
@@ -153,7 +153,7 @@ class Threads:
 class AsgiRequest(Request):
     """A request of ASGI. Whoever makes one ends it, whatever happens."""
 
-    __slots__ = ("_limits", "_receive", "_room", "_scope", "_send", "_threads")
+    __slots__ = ("_limits", "_memory", "_receive", "_scope", "_send", "_threads")
 
     cuts = True
 
@@ -164,7 +164,7 @@ class AsgiRequest(Request):
         send: AsgiSend,
         limits: Limits,
         threads: Threads,
-        room: Room,
+        memory: Memory,
     ) -> None:
         root = scope.get("root_path", "")
         path = below(root, scope["path"]) if root else scope["path"]
@@ -175,7 +175,7 @@ class AsgiRequest(Request):
         self._send = send
         self._limits = limits
         self._threads = threads
-        self._room = room
+        self._memory = memory
 
     async def body(self, most: int) -> bytes:
         """The body, in one message as most come, or in several. Raises Refused."""
@@ -186,11 +186,11 @@ class AsgiRequest(Request):
             if len(body) > most:
                 raise too_large(most)
             if len(body) > PART:
-                self._room.moved(self, len(body))
+                self._memory.moved(self, len(body))
         else:
             body = await self._rest(message, most)
         if self.size:
-            self._room.busy(self)
+            self._memory.busy(self)
         self.receive = self._receive  # from which nothing comes now but that the client left
         return body
 
@@ -201,7 +201,7 @@ class AsgiRequest(Request):
                 raise gone()
             part = message.get("body", b"")
             gathered.add(part)
-            self._room.moved(self, len(part))
+            self._memory.moved(self, len(part))
             if not message.get("more_body", False):
                 return gathered.whole()
             message = await self._receive()
@@ -266,7 +266,7 @@ class AsgiRequest(Request):
         An empty one follows: a server waits before it until the client has taken the others.
         """
         for start in range(0, len(body), PART):
-            self._room.moved(self)
+            self._memory.moved(self)
             part = bytes(body[start : start + PART])
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
@@ -303,7 +303,7 @@ class AsgiRequest(Request):
             self._listen_no_more()
         self.task = None
         if self.size:
-            self._room.leave(self)
+            self._memory.leave(self)
 
     def _listen_no_more(self) -> None:
         """End what waits for the client to leave: its answer is on the way."""

@@ -210,7 +210,7 @@ def judge(
     use = 0
     if registry is not None:
         gate = asking.digest(asked.task.clusters)
-        use = counted_use(registry.hold_out(asked.digest), gate)
+        use = counted_use(registry.hold_out_folder(asked.digest), gate)
     alpha = asking.policy.alpha
     levels = Levels(
         shown=share_of_alpha(alpha, use), harm=alpha, fresh=share_of_alpha(alpha, min(use, 1))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.store.sequence import Sequence
+from modelkit.store.subfolder import Subfolder
 
 
-def counted_use(shelf: Shelf, gate: str) -> int:
+def counted_use(folder: Subfolder, gate: str) -> int:
     """Which use of a hold-out a gate is, from 1; the same gate again is the same use.
 
     Args:
-        shelf: of the hold-out.
+        folder: of the hold-out.
         gate: the digest of both models and of what was asked.
     """
-    return Sequence(shelf, "uses").append(gate.encode())
+    return Sequence(folder, "uses").append(gate.encode())
 
 
 def share_of_alpha(alpha: float, use: int) -> float:

@@ -28,7 +28,6 @@ from modelkit.lifecycle.registry.log import (
 from modelkit.lifecycle.registry.places import nothing_there, registry_card, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
 from modelkit.lifecycle.registry.rules import Judgement
-from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.registry.versions import BucketPackage, Versions, check_pattern
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
@@ -45,6 +44,7 @@ from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
 from modelkit.store.log import Log
+from modelkit.store.subfolder import Subfolder
 
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -346,20 +346,20 @@ class Registry:
 
         return self._log(name).append(decide)
 
-    def shelf(self, name: str, rollout: Underway) -> Shelf:
+    def rollout_folder(self, name: str, rollout: Underway) -> Subfolder:
         """Where those who run a rollout keep what they count."""
         check_pattern(NAME_PATTERN, "name", name)
-        return Shelf(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+        return Subfolder(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
 
-    def retraining_shelf(self, name: str) -> Shelf:
+    def retraining_folder(self, name: str) -> Subfolder:
         """Where the retrainings of a model keep what they did."""
         check_pattern(NAME_PATTERN, "name", name)
-        return Shelf(self._store, f"models/{name}/retraining")
+        return Subfolder(self._store, f"models/{name}/retraining")
 
-    def hold_out(self, digest: str) -> Shelf:
+    def hold_out_folder(self, digest: str) -> Subfolder:
         """Where the gates on labelled rows of this digest are counted."""
         check_pattern(DIGEST, "digest", digest)
-        return Shelf(self._store, f"holdouts/{digest}")
+        return Subfolder(self._store, f"holdouts/{digest}")
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
         """Refuse a version any further alias; it stays, and opens by its version.

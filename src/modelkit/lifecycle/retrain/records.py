@@ -50,7 +50,7 @@ class RunRecords:
     def __init__(self, registry: Registry, name: str) -> None:
         self.registry = registry
         self.name = name
-        self._store = registry.retraining_shelf(name)
+        self._store = registry.retraining_folder(name)
         files = Sequence(self._store, "log")
         self._log = FORM.log(files, Retrainings())
         self._beats: list[str] = []

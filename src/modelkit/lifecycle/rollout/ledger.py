@@ -114,8 +114,8 @@ class RegistryLedger:
         self._name = name
         self._tick = policy.tick
         self._clock = clock
-        shelf = registry.shelf(name, rollout)
-        self._shared = SharedCounts(shelf, uuid.uuid4().hex, len(policy.stages))
+        folder = registry.rollout_folder(name, rollout)
+        self._shared = SharedCounts(folder, uuid.uuid4().hex, len(policy.stages))
         self._read_at = self._now()  # when the newest sum was read
         self._notice(*start_in_the_future(rollout, datetime.now(UTC)))
 

@@ -50,7 +50,7 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
     salt = rollout.salt
     posted = [Posted(check_loss(loss), hash_of(key, salt)) for key, loss in outcomes]
     posted.sort(key=lambda each: place_of(each.key))  # whatever the job has sorted them by
-    shared = SharedCounts(registry.shelf(name, rollout), WRITER)
+    shared = SharedCounts(registry.rollout_folder(name, rollout), WRITER)
     for start in range(0, len(posted), MOST_AT_ONCE):
         some = tuple(posted[start : start + MOST_AT_ONCE])
         shared.write_beside(rollout.stage, Counts(posted=some))

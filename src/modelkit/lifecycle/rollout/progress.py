@@ -312,7 +312,7 @@ def _replayed(registry: Registry, name: str, rollout: Underway) -> tuple[Trial, 
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
     notes = start_in_the_future(rollout, datetime.now(UTC))
     trial = Trial(policy, 0.0)
-    shared = SharedCounts(registry.shelf(name, rollout), "", len(policy.stages))
+    shared = SharedCounts(registry.rollout_folder(name, rollout), "", len(policy.stages))
     while (found := shared.next_sum()) is not None:
         trial.tick(found.counts, found.at, found.stage)
         notes += found.left_out

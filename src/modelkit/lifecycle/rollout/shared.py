@@ -18,9 +18,9 @@ from typing import Any, final
 from modelkit._internal.json import parse_json
 from modelkit.errors import NotAFile, RegistryError
 from modelkit.lifecycle.registry.log import Underway
-from modelkit.lifecycle.registry.shelf import Shelf
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label, Posted, Unit
 from modelkit.store.sequence import Sequence
+from modelkit.store.subfolder import Subfolder
 
 # Of one writer, in one sum, by which it takes no more: no call is answered while a sum is parsed.
 MOST_LOSSES = 50_000
@@ -57,15 +57,15 @@ class SharedCounts:
     """Writes what this process counted, and reads what all did.
 
     Args:
-        shelf: the files of the rollout.
+        folder: the files of the rollout.
         process: tells this process from all others.
         stages: how many stages the rollout has.
     """
 
-    def __init__(self, shelf: Shelf, process: str, stages: int = sys.maxsize) -> None:
-        self._shelf = shelf
+    def __init__(self, folder: Subfolder, process: str, stages: int = sys.maxsize) -> None:
+        self._folder = folder
         self._stages = stages
-        self._sums = Sequence(shelf, "sums")
+        self._sums = Sequence(folder, "sums")
         self._own = self._counts(process)
         self._written = 0  # files of this process
         self._read = 0  # sums
@@ -163,7 +163,7 @@ class SharedCounts:
         self._sums.create(self._read + 1, json.dumps(plain).encode())
 
     def _counts(self, process: str) -> Sequence:
-        return Sequence(self._shelf, f"counts/{process}")
+        return Sequence(self._folder, f"counts/{process}")
 
     def _new_files(self) -> tuple[list[_File], list[str]]:
         """The first files of all processes that are in no sum yet, those of each in their order.
@@ -172,7 +172,7 @@ class SharedCounts:
         """
         found = []
         waiting = []
-        for process in self._shelf.folders("counts"):
+        for process in self._folder.folders("counts"):
             number = self._upto.get(process, 0) + 1
             losses = 0
             try:

@@ -24,5 +24,5 @@ def test_gates_of_several_processes_are_told_apart(tmp_path):
     for worker in workers:
         worker.join(60)
     assert sorted(use for own in found for use in own) == list(range(1, 16))
-    again = [counted_use(mk.Registry(url).hold_out(digest), gate) for gate in gates[0]]
+    again = [counted_use(mk.Registry(url).hold_out_folder(digest), gate) for gate in gates[0]]
     assert sorted(again) == sorted(next(each for each in found if set(each) == set(again)))

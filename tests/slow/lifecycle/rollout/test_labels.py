@@ -44,9 +44,9 @@ def test_a_label_counts_once_when_a_child_is_forked_and_killed(registry):
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
         served.outcome("k", 0.5)
-    shelf = registry.shelf("m", rollout)
-    (process,) = shelf.folders("counts")
-    counts = json.loads(shelf.read(f"counts/{process}/0000000001"))["counts"]
+    folder = registry.rollout_folder("m", rollout)
+    (process,) = folder.folders("counts")
+    counts = json.loads(folder.read(f"counts/{process}/0000000001"))["counts"]
     assert len(counts["labels"]) == 1
     assert "posted" not in counts
 

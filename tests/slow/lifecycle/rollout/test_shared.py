@@ -207,7 +207,7 @@ def test_processes_that_are_killed_leave_one_decision(registry, broken, decision
     history = registry.history("churn")
     entry = next(each for each in history if each.kind == "rollout")
     underway = Underway("2", "1", "", entry.generation, entry.id, 0, "", "", "", "")
-    shared = SharedCounts(registry.shelf("churn", underway), "reader")
+    shared = SharedCounts(registry.rollout_folder("churn", underway), "reader")
     trial = Trial(STAGED, 0.0)
     while (found := shared.next_sum()) is not None and not trial.over:
         trial.tick(found.counts, found.at, found.stage)

@@ -62,7 +62,7 @@ class Holder:
     """Somebody who does retrainings, and may not know that another one took over."""
 
     def __init__(self, store):
-        registry = SimpleNamespace(retraining_shelf=lambda name: store, history=lambda name: ())
+        registry = SimpleNamespace(retraining_folder=lambda name: store, history=lambda name: ())
         self.records = RunRecords(registry, "m")
         self.own = None
 

@@ -165,7 +165,7 @@ def test_what_was_told_before_a_service_ends_counts(registry):
         served.predict(X[:1], key="k")
         assert served.outcome("k", 0.5)
         assert served.outcome("of another process", 0.5)
-    folder = registry.shelf("m", registry.state("m").rollout)
+    folder = registry.rollout_folder("m", registry.state("m").rollout)
     (process,) = folder.folders("counts")
     counts = json.loads(folder.read(f"counts/{process}/0000000001"))["counts"]
     assert [loss for loss, *_ in counts["labels"]] == [0.5]
@@ -181,7 +181,7 @@ def test_a_file_that_is_sorted_by_its_losses_promotes_nothing(registry, order):
         arms = {f"k{i}": served.predict(X[:1], key=f"k{i}")[0] > 1.5 for i in range(2000)}
     outcomes = [(key, float(rng.random() < (0.25 if arm else 0.1))) for key, arm in arms.items()]
     post_outcomes(registry, "m", sorted(outcomes, key=lambda outcome: order(outcome[1])))
-    shared = SharedCounts(registry.shelf("m", rollout), "reader")
+    shared = SharedCounts(registry.rollout_folder("m", rollout), "reader")
     evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     for _ in range(2):
         while (found := shared.next_sum()) is not None:
@@ -197,10 +197,10 @@ def test_many_writers_of_losses_share_a_folder_and_lose_none(registry):
     with ThreadPoolExecutor(8) as pool:
         posts = [pool.submit(post_outcomes, registry, "m", [(f"k{i}", 0.5)]) for i in range(40)]
         assert [post.result() for post in posts] == [None] * 40
-    shelf = registry.shelf("m", rollout)
-    assert shelf.folders("counts") == ["labels"]
+    folder = registry.rollout_folder("m", rollout)
+    assert folder.folders("counts") == ["labels"]
     files = [
-        json.loads(shelf.read(f"counts/labels/{name}")) for name in shelf.names("counts/labels")
+        json.loads(folder.read(f"counts/labels/{name}")) for name in folder.names("counts/labels")
     ]
     assert len({key for file in files for _, key in file["counts"]["posted"]}) == 40
 

@@ -228,9 +228,9 @@ def test_a_registry_is_told_which_keys_were_answered_in_shadow(registry):
     with mk.Rollout(registry, "m", threads=1) as served:
         for key in ("k1", "k1", "k2", None):
             served.predict(X[:1], key=key)
-    shelf = registry.shelf("m", rollout)
-    (process,) = shelf.folders("counts")
-    counts = json.loads(shelf.read(f"counts/{process}/0000000001"))["counts"]
+    folder = registry.rollout_folder("m", rollout)
+    (process,) = folder.folders("counts")
+    counts = json.loads(folder.read(f"counts/{process}/0000000001"))["counts"]
     assert [arm for _, arm in counts["keys"]] == [False, False]
     assert counts["calls"] == [0, 0]  # none was drawn
 

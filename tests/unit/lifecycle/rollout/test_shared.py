@@ -51,7 +51,7 @@ def test_late_counts_that_show_harm_roll_back_after_the_stage_has_changed(regist
     policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
     underway = registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
-    other = SharedCounts(registry.shelf("m", underway), "other")
+    other = SharedCounts(registry.rollout_folder("m", underway), "other")
     arms = ByArm(300, 700)
     other.write(0, Counts(calls=arms, plain=arms))
     until(lambda: rollout.status().stage == 2)
@@ -66,7 +66,7 @@ def test_a_sum_from_the_future_stops_nothing(registry):
     stages = (mk.RolloutStage(0.5, seconds=3600),)
     policy = mk.RolloutPolicy(stages, (mk.Guard("errors"),), tick=0.05)
     underway = registry.start_rollout("m", "2", policy, reason="try")
-    other = SharedCounts(registry.shelf("m", underway), "a machine with another clock")
+    other = SharedCounts(registry.rollout_folder("m", underway), "a machine with another clock")
     other.write(0, Counts(calls=ByArm(1, 1), plain=ByArm(1, 1)))
     other.add_up(1e6)
     rollout = mk.Rollout(registry, "m", poll=0.01, threads=1)
@@ -76,7 +76,7 @@ def test_a_sum_from_the_future_stops_nothing(registry):
 
 
 class Files:
-    """The files of a rollout, in memory: those of a Shelf."""
+    """The files of a rollout, in memory: those of a Subfolder."""
 
     def __init__(self):
         self.files = {}
@@ -141,7 +141,7 @@ def test_many_losses_are_added_up_in_parts(monkeypatch):
 def test_a_slow_job_of_the_stage_before_holds_up_no_rollout(registry):
     """One job posted by what it read before the stage changed, and another one was faster."""
     rollout = registry.start_rollout("m", "2", STAGED, reason="try")
-    labels = SharedCounts(registry.shelf("m", rollout), "labels")
+    labels = SharedCounts(registry.rollout_folder("m", rollout), "labels")
     number = itertools.count()
     with mk.Rollout(registry, "m", poll=1e-3, threads=1) as served:
 
@@ -205,8 +205,8 @@ def counted(number, stage=0):
 
 
 def test_every_count_is_in_one_sum(registry):
-    shelf = registry.shelf("m", registry.start_rollout("m", "2", LONG, reason="try"))
-    one, other = SharedCounts(shelf, "one"), SharedCounts(shelf, "other")
+    folder = registry.rollout_folder("m", registry.start_rollout("m", "2", LONG, reason="try"))
+    one, other = SharedCounts(folder, "one"), SharedCounts(folder, "other")
     one.add_up(1.0)
     assert one.next_sum() is None  # nothing was counted
     one.write(*counted(1))
@@ -226,7 +226,7 @@ def test_every_count_is_in_one_sum(registry):
     other.add_up(6.0)
     late = other.next_sum()
     assert (late.stage, late.counts.calls.candidate) == (1, 1000)
-    third = SharedCounts(shelf, "a process that starts later")
+    third = SharedCounts(folder, "a process that starts later")
     assert [third.next_sum() for _ in range(4)] == [sums[0], early, late, None]
 
 
@@ -276,12 +276,12 @@ UNREADABLE = [
 @pytest.mark.parametrize(("data", "told"), UNREADABLE, ids=[told for _, told in UNREADABLE])
 def test_an_unreadable_file_is_left_out_and_told_and_stops_no_guard(registry, data, told):
     rollout = registry.start_rollout("m", "2", LONG, reason="try")
-    shelf = registry.shelf("m", rollout)
+    folder = registry.rollout_folder("m", rollout)
     file_at(registry, rollout, "counts/aaaa/0000000001", data)
     whole = {"at": 0, "upto": {}} | data if isinstance(data, dict) else data
     file_at(registry, rollout, "sums/0000000001", whole)
-    one = SharedCounts(shelf, "aaaa", 1)
-    shelf.create("counts/aaaa/0000000002", json.dumps(of(calls=[1, 2])).encode())
+    one = SharedCounts(folder, "aaaa", 1)
+    folder.create("counts/aaaa/0000000002", json.dumps(of(calls=[1, 2])).encode())
     first = one.next_sum()
     assert first.counts == Counts()
     assert re.search(f"^sums/0000000001 cannot be read.*{told}", first.left_out[0])
@@ -295,28 +295,30 @@ def test_an_unreadable_file_is_left_out_and_told_and_stops_no_guard(registry, da
 
 
 def test_counts_that_a_store_does_not_give_now_wait_and_those_of_others_do_not(registry):
-    shelf = registry.shelf("m", registry.start_rollout("m", "2", LONG, reason="try"))
+    folder = registry.rollout_folder("m", registry.start_rollout("m", "2", LONG, reason="try"))
     for process in ("one", "other"):
-        SharedCounts(shelf, process).write(*counted(1))
-    shared = SharedCounts(shelf, "reader")
-    read = shelf.read
+        SharedCounts(folder, process).write(*counted(1))
+    shared = SharedCounts(folder, "reader")
+    read = folder.read
 
     def fails(name):
         if "counts/one" in name:
             raise OSError("the disk answers later")
         return read(name)
 
-    shelf.read = fails
+    folder.read = fails
     assert shared.add_up(1.0) == ["counts/one cannot be read now, and waits: OSError"]
     assert shared.next_sum().counts.calls == ByArm(1, 2)
-    shelf.read = read
+    folder.read = read
     assert shared.add_up(2.0) == []
     assert shared.next_sum().counts.calls == ByArm(1, 2)
 
 
 def test_counts_of_a_later_stage_wait_until_it_has_begun(registry):
-    shelf = registry.shelf("m", registry.start_rollout("m", "2", TWO_STAGES, reason="try"))
-    shared = SharedCounts(shelf, "one", 2)
+    folder = registry.rollout_folder(
+        "m", registry.start_rollout("m", "2", TWO_STAGES, reason="try")
+    )
+    shared = SharedCounts(folder, "one", 2)
     shared.write(*counted(1, stage=1))
     shared.write(*counted(10))
     shared.add_up(1.0, 0)
@@ -327,11 +329,11 @@ def test_counts_of_a_later_stage_wait_until_it_has_begun(registry):
 
 
 def test_of_many_that_add_up_at_once_one_does(registry):
-    shelf = registry.shelf("m", registry.start_rollout("m", "2", LONG, reason="try"))
+    folder = registry.rollout_folder("m", registry.start_rollout("m", "2", LONG, reason="try"))
     total = [0] * 6
 
     def work(place):
-        shared = SharedCounts(shelf, str(place))
+        shared = SharedCounts(folder, str(place))
         for number in range(1, 21):
             shared.write(*counted(number))
             while shared.next_sum() is not None:
@@ -344,7 +346,7 @@ def test_of_many_that_add_up_at_once_one_does(registry):
         thread.start()
     for thread in threads:
         thread.join()
-    reader = SharedCounts(shelf, "reader")
+    reader = SharedCounts(folder, "reader")
     found = 0
     while True:
         while (each := reader.next_sum()) is not None:

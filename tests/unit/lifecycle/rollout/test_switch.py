@@ -71,7 +71,7 @@ def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
     underway = registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
     registry.decide_rollout("m", underway, "advance", reason="elsewhere")
-    other = SharedCounts(registry.shelf("m", underway), "other")
+    other = SharedCounts(registry.rollout_folder("m", underway), "other")
     arms = ByArm(300, 700)
     other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
     until(lambda: not rollout.status().under_way)
@@ -87,7 +87,7 @@ def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry
     underway = registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
     arms = ByArm(300, 700)
-    other = SharedCounts(registry.shelf("m", underway), "other")
+    other = SharedCounts(registry.rollout_folder("m", underway), "other")
     other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
 
     def full(*_, **__):

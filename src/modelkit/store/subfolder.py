@@ -1,4 +1,4 @@
-"""Small files beside the log of a model, such as what was counted in a rollout; each is made once."""
+"""One folder of a store, such as the counts of a rollout, as a store of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from modelkit.store.store import MOST_BYTES, Store
 
 
 @final
-class Shelf:
-    """The files of one rollout, by names such as "sums/0000000001"; itself a store."""
+class Subfolder:
+    """The files within one folder of a store, by names such as "sums/0000000001"."""
 
     def __init__(self, store: Store, folder: str) -> None:
         self._store = store

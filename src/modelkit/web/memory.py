@@ -12,7 +12,7 @@ PART = 1 << 16  # bytes of an answer that are sent at once; what is no longer is
 
 
 @final
-class Room:
+class Memory:
     """The bytes that long bodies and answers may take together.
 
     A request that waits for its client, to send more or to take more, leaves for others if its

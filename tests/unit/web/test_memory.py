@@ -8,9 +8,9 @@ from helpers.apps import ROW, Still, asked_of, summed
 
 import modelkit as mk
 from modelkit.types import Limits
+from modelkit.web.memory import Memory
 from modelkit.web.replies import Refused
 from modelkit.web.request import Request
-from modelkit.web.room import Room
 
 
 def test_half_bodies_make_room_for_others_and_take_no_place():
@@ -62,13 +62,13 @@ def test_long_answers_go_in_parts_to_those_who_take_them():
 
 def test_a_body_that_is_refused_takes_no_memory_from_others():
     """Its bytes counted on while its client was let end it."""
-    room = Room(100)
+    memory = Memory(100)
     busy, refused, other = (Request("POST", "", "/", {}, 30.0) for _ in range(3))
-    room.moved(busy, 80)
-    room.busy(busy)
+    memory.moved(busy, 80)
+    memory.busy(busy)
     with pytest.raises(Refused, match="take all of the 100 bytes"):
-        room.moved(refused, 50)
-    room.moved(other, 20)
+        memory.moved(refused, 50)
+    memory.moved(other, 20)
     for each in (busy, refused, other):
-        room.leave(each)
+        memory.leave(each)
         assert each.size == 0
