@@ -35,7 +35,7 @@ def test_an_evaluation_is_a_value(evaluation):
     assert json.loads(text)["schema"] == "modelkit.evaluation/1"
     with pytest.raises(PackageError, match="not an Evaluation in JSON"):
         mk.Evaluation.from_json(text.replace('"rows"', '"lines"'))
-    with pytest.raises(PackageError, match="not a record"):
+    with pytest.raises(PackageError, match='it has no "schema"'):
         mk.Evaluation.from_json("{}")
 
 
