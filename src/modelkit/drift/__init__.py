@@ -13,7 +13,7 @@ The way of a served row, file by file:
     sequence       rows in blocks of 32, ranked by `ranks` (rows) or `unit_ranks` (days, tables)
     limits         Bettors turn blocks into wealth; a wealth above its threshold is a Crossing
     alpha          shares of alpha, and the sequences that have them
-    alarms         a Crossing to an Alarm, to whoever listens, and what people noted
+    alarms         turns a Crossing into an Alarm, sends it to listeners, and keeps people's notes
 
 `detector` is the same without a Monitor. Whole units pass `units` and `open_unit`, labels `labels`
 and `losses`, and probabilities `labelfree`.
