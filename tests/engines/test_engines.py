@@ -306,7 +306,7 @@ def test_columns_are_told_where_the_job_is_built(engine, integration, packages):
         integration.score(rows, packages.churn)
     with pytest.raises(SignatureError, match="keep names"):
         integration.score(engine.rows(table_of(frame)), packages.churn, keep=["ID"])
-    with pytest.raises(UsageError, match=r"lack the columns 'age' \(is it 'Age'\?\)"):
+    with pytest.raises(UsageError, match=r"missing column 'age' \(is it 'Age'\?\)"):
         integration.drift(rows, profile_of(packages.churn))
 
 
