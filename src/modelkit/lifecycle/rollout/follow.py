@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any, final
+from uuid import uuid4
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import NotFound, UntrustedError, UsageError, public_text
@@ -20,12 +21,12 @@ from modelkit.lifecycle.layered import Opened, Wrap, check_answers
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.rules import end_of, is_same
-from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.latency import A_SECOND
-from modelkit.lifecycle.rollout.ledger import RegistryLedger
+from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
 from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.model.activation import Draining
@@ -163,7 +164,7 @@ class Follower:
 
     def _give_threads_back(self) -> None:
         """Let the champion use all threads, where no rollout is under way."""
-        if self.switch.course is not None or self.switch.closed:
+        if self.switch.session is not None or self.switch.closed:
             return
         try:
             self._layers[self._champion].share_threads(1)
@@ -228,7 +229,7 @@ class Follower:
         membership = self._membership
         if membership is not None and not is_same(membership.ledger.rollout, rollout):
             with switch.lock:
-                if switch.course is not None:
+                if switch.session is not None:
                     switch.end(switch.champion)
                     ended = True
                 self._membership = membership = None
@@ -240,7 +241,7 @@ class Follower:
             with switch.lock:
                 switch.check_open()
                 membership.collect()
-                switch.enter(switch.under_way(), rollout.stage)
+                switch.enter(rollout.stage)
                 membership.ledger.rollout = rollout
         return True
 
@@ -251,25 +252,26 @@ class Follower:
         policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {version}")
         layers = self._open(version)
         self._check(version, layers)
-        course = Course(
+        ledger = RegistryLedger(
+            self._registry, self._name, rollout, policy, uuid4().hex, switch.clock
+        )
+        ledger.notice(*start_in_the_future(rollout))
+        session = Session(
+            ledger,
             switch.champion,
             layers.model,
             policy,
             salt=rollout.salt,
             seed=self._seed,
             rescue=self._rescue,
-            began=0.0,
-            stage=rollout.stage,
-            joint=True,
         )
         for arm in (self._layers[self._champion], layers):
             arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
-        ledger = RegistryLedger(self._registry, self._name, rollout, policy, switch.clock)
-        membership = Membership(ledger, course, switch, self._follow_quietly)
+        membership = Membership(ledger, session, switch, self._follow_quietly)
         membership.read_sums()
         with switch.lock:
             switch.check_open()
-            switch.begin(course, membership.tick)
+            switch.begin(session, membership.tick)
         self._membership = membership
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
@@ -342,10 +344,10 @@ class Follower:
             self.switch.start(lambda: self._close_quietly(gone, drainings, past))
 
     def _close_quietly(
-        self, layers: list[Opened], drainings: list[Draining], course: Course | None
+        self, layers: list[Opened], drainings: list[Draining], session: Session | None
     ) -> None:
         try:
-            _close(layers, drainings, course)
+            _close(layers, drainings, session)
         except Exception as error:  # it is told, and reaches no caller
             self.switch.failed(error)
 
@@ -371,11 +373,11 @@ class Follower:
             self._membership.after_fork()
 
 
-def _close(layers: list[Opened], drainings: list[Draining], course: Course | None) -> None:
+def _close(layers: list[Opened], drainings: list[Draining], session: Session | None) -> None:
     for draining in drainings:
         draining.wait()
-    if course is not None and course.shadow is not None:
-        course.shadow.wait(PATIENCE)
+    if session is not None and session.lineups.shadow is not None:
+        session.lineups.shadow.wait(PATIENCE)
     with ExitStack() as closing:  # one that raises leaves none of the others open
         for each in reversed(layers):  # which is undone from the end
             closing.callback(each.close)

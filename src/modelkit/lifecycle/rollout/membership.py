@@ -8,13 +8,12 @@ from contextlib import suppress
 from typing import Generic, TypeVar, final
 
 from modelkit.errors import Conflict
-from modelkit.events import Decided, emit
-from modelkit.lifecycle.rollout.counts import Counts
-from modelkit.lifecycle.rollout.course import MOST_WAITING_LOSSES, Course
+from modelkit.lifecycle.rollout.counts import NOTHING, Counts
 from modelkit.lifecycle.rollout.decide import Decision, Kind
 from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
+from modelkit.lifecycle.rollout.losses import MOST_WAITING_LOSSES
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import Switch
-from modelkit.model.identity import Identity
 
 # What waits to be written, while a log is gone. Then no more is counted.
 MOST_TICKS = 100
@@ -30,23 +29,23 @@ class Membership(Generic[L]):
 
     Args:
         ledger: of the rollout.
-        course: what belongs to it in this process.
+        session: what belongs to it in this process.
         switch: what answers.
         decided: called when something was decided, in the thread that found it: does as the ledger
             says.
 
     Attributes:
         ledger: of the rollout.
-        course: what belongs to it in this process.
+        session: what belongs to it in this process.
         settled: whether it was rolled back here, whatever a ledger that is shared says by now.
         unwritten: a rollback that the ledger does not have yet.
     """
 
     def __init__(
-        self, ledger: L, course: Course, switch: Switch, decided: Callable[[], None]
+        self, ledger: L, session: Session, switch: Switch, decided: Callable[[], None]
     ) -> None:
         self.ledger: L = ledger
-        self.course = course
+        self.session = session
         self.settled = False
         self.unwritten: Decision | None = None
         self._switch = switch
@@ -55,7 +54,7 @@ class Membership(Generic[L]):
         self._thread: threading.Thread | None = None
         self._reported = ""  # the last decision, as those who listen know it
         self._without = 0  # ticks that ended while the thread was still at work
-        course.odd = ledger.odd
+        self._room = MOST_WAITING
 
     def tick(self) -> None:
         """A tick is over: hand on what was counted here, in a thread where that may take long."""
@@ -64,7 +63,7 @@ class Membership(Generic[L]):
             if self._without == MOST_TICKS:
                 self._take()  # what comes now is left out, not what came so far
             elif self._without > MOST_TICKS:
-                self.course.leave_out()
+                self.session.leave_out()
             return  # what is counted meanwhile comes with the next tick
         self._without = 0
         self._take()
@@ -75,25 +74,25 @@ class Membership(Generic[L]):
 
     def _take(self) -> None:
         """Take what was counted here, if there is room for it."""
-        if self.course.room:
+        if self._room:
             self.collect()
         else:
-            self.course.leave_out()
+            self.session.leave_out()
 
     def collect(self) -> None:
         """Take what was counted here in the stage that calls are in, which may end now."""
-        counts = self.course.collect()
-        if counts.anything:
-            self._waiting.append((self.course.stage, counts))
+        counts = self.session.collect()
+        if counts != NOTHING:
+            self._waiting.append((self.session.stage, counts))
         self._make_room()
 
     def _make_room(self) -> None:
-        """Say how many losses may come until what waits is written."""
+        """Say how much may come until what waits is written."""
         entries = sum(counts.entries for _, counts in self._waiting)
-        room = min(MOST_WAITING_LOSSES, MOST_WAITING - entries)
-        if len(self._waiting) >= MOST_TICKS:
-            room = 0
-        self.course.room = max(room, 0)
+        full = len(self._waiting) >= MOST_TICKS
+        self._room = 0 if full else max(MOST_WAITING - entries, 0)
+        if self.session.losses is not None:
+            self.session.losses.room = min(MOST_WAITING_LOSSES, self._room)
 
     def _post(self) -> None:
         while self._waiting:
@@ -108,7 +107,8 @@ class Membership(Generic[L]):
             if self._thread.is_alive():
                 return
         try:
-            self.course.post_unknown()
+            if self.session.losses is not None:
+                self.session.losses.hand_on_all()
             self.collect()
             self._post()
             if self.unwritten is not None:
@@ -125,7 +125,7 @@ class Membership(Generic[L]):
         except Exception as error:  # it is tried again with the next tick
             self._switch.failed(error)
             return
-        trial = self.course.trial
+        trial = self.session.trial
         # In between, the next stage may have begun of which nothing was counted yet. What is over
         # is over: counts of the stage before may come late, and show harm.
         if trial.over or trial.stage == self.ledger.state():
@@ -135,29 +135,29 @@ class Membership(Generic[L]):
         """Weigh what was counted everywhere and was not weighed yet."""
         for found in self.ledger.sums():
             with self._switch.lock:
-                self.course.trial.tick(found.counts, found.at, found.stage)
+                self.session.trial.tick(found.counts, found.at, found.stage)
 
     def _decide(self, decision: Decision) -> None:
         """Write down a decision, and do as the ledger then says.
 
         A rollback of several processes is done at once, whether or not it can be written.
         """
-        course = self.course
+        session = self.session
         with self._switch.lock:
-            if self._switch.course is not course or not self._is_news(decision):
+            if self._switch.session is not session or not self._is_news(decision):
                 return
             if self.ledger.shared and decision.kind == "rollback":
                 self.settled = True
                 self.unwritten = decision
                 self._switch.end(self._switch.champion)
-        tell(course, decision)  # without the lock: who listens may want to refresh
+        session.report(decision)  # without the lock: who listens may want to refresh
         self.write(decision)
 
     def _is_news(self, decision: Decision) -> bool:
         """Whether something is decided that was not reported before; it then counts as reported."""
         kind = decision.kind
         why, _, _ = decision.reason.partition(":")  # after it come figures, which change
-        report = f"{self.course.stage} {kind} {why}"
+        report = f"{self.session.stage} {kind} {why}"
         if kind == "continue" or self._reported == report:
             return False
         self._reported = report
@@ -176,23 +176,22 @@ class Membership(Generic[L]):
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Write down what somebody decides. Raises Conflict where somebody else did."""
-        trial = self.course.trial
-        standing = trial.standing()
-        decision = Decision(kind, reason, standing.guards, standing.split)
+        trial = self.session.trial
+        decision = trial.by_hand(kind, reason)
         self.ledger.decide(decision)
         trial.decision = decision
-        tell(self.course, decision)
+        self.session.report(decision)
 
     def conclude(self, kind: Kind, reason: str) -> None:
         """Take over how it ended elsewhere, so that the status and the events say so."""
-        trial = self.course.trial
+        trial = self.session.trial
         with self._switch.lock:
             if trial.over:
                 return
-            decision = trial.decide_by_hand(kind, reason)
-            new = self._is_news(decision)
+            trial.decision = trial.by_hand(kind, reason)
+            new = self._is_news(trial.decision)
         if new:
-            tell(self.course, decision)
+            self.session.report(trial.decision)
 
     def after_fork(self) -> None:
         """In the child of a fork, be a process of its own, which has read what its parent has."""
@@ -200,23 +199,3 @@ class Membership(Generic[L]):
         self._waiting = []
         self._make_room()
         self.ledger.after_fork()
-
-
-def tell(course: Course, decision: Decision) -> None:
-    """Tell those who listen of a decision."""
-    champion, candidate = course.identities
-    evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
-    emit(
-        Decided(
-            decision=decision.kind,
-            champion=_named(champion),
-            candidate=_named(candidate),
-            stage=course.stage + 1,
-            reason=decision.reason,
-            evidence=tuple(evidence),
-        )
-    )
-
-
-def _named(identity: Identity) -> str:
-    return f"{identity.name} {identity.version}".strip()

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import NamedTuple, final
 
 from modelkit.model.model import Outputs
+from modelkit.signature.signature import Feeds
 
 MOST = 100_000
 SHADOW_STAGE = 0  # which comes first
@@ -115,7 +116,7 @@ class Outcomes:
         self._forget(unit)
         if answers:
             self._answers[unit] = answers
-        size = _size(answers)
+        size = size_of(*answers)
         self._bytes += size  # in one step, in which no handler of a signal answers another key
         while self._bytes > MOST_BYTES and len(self._answers) > 1:
             self._forget(next(iter(self._answers)))
@@ -127,7 +128,7 @@ class Outcomes:
     def _forget(self, unit: int) -> tuple[Outputs, ...]:
         """Keep the answers to a key no longer."""
         answers = self._answers.pop(unit, ())
-        size = _size(answers)
+        size = size_of(*answers)
         self._bytes -= size
         return answers
 
@@ -183,5 +184,6 @@ class Outcomes:
         self._lock = threading.RLock()
 
 
-def _size(answers: tuple[Outputs, ...]) -> int:
+def size_of(*answers: Feeds) -> int:
+    """The bytes of arrays by name."""
     return sum(array.nbytes for outputs in answers for array in outputs.values())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from math import exp
 from typing import final
 
@@ -13,13 +12,13 @@ from modelkit.lifecycle.registry.log import CHAMPION, DECIDED, ROLLOUT, State, U
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.chart import evidence_chart
 from modelkit.lifecycle.rollout.counts import ByArm
-from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Standing, lacks, unmet
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES
-from modelkit.lifecycle.rollout.labels import KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.labels import KeysAnswered
+from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
 from modelkit.lifecycle.rollout.outcomes import Outcomes
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.shared import SharedCounts, start_in_the_future
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.lifecycle.rollout.trial import OVER, Point, Trial
 from modelkit.model.identity import Identity, identity_of
@@ -118,7 +117,7 @@ class RolloutProgress:
 
     def to_html(self) -> str:
         """A page of its own with the evidence over time; it has no scripts and loads nothing."""
-        title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
+        title = f"Rollout of {self.candidate.title}" if self.candidate else "Rollout"
         return html.page(title, self._repr_html_(), self.charts())
 
     def charts(self) -> html.Markup:
@@ -135,15 +134,15 @@ class RolloutProgress:
 
     def _facts(self) -> list[tuple[str, str]]:
         notes = [("note", note) for note in self.notes]
-        facts = [("champion", _named(self.champion))]
+        facts = [("champion", self.champion.title)]
         if self.candidate is None:
             return [*facts, *notes]
         stage = f"{self.stage} of {self.stages}"
         if self.under_way:
-            facts.append(("candidate", _named(self.candidate)))
+            facts.append(("candidate", self.candidate.title))
             stage = f"{stage}, share {self.share:.3g}"
         else:  # a champion may be none any more
-            facts = [("ended", f"{_named(self.candidate)} against {_named(self.champion)}"), *notes]
+            facts = [("ended", f"{self.candidate.title} against {self.champion.title}"), *notes]
             notes = []
         candidate, champion = self.calls
         decision = self.decision
@@ -161,10 +160,6 @@ class RolloutProgress:
     def _repr_html_(self) -> html.Markup:
         rows = [[guard.name, *_numbers(guard), guard.void] for guard in self.guards]
         return html.card("Rollout", self._facts(), HEADER if rows else (), rows)
-
-
-def _named(identity: Identity) -> str:
-    return f"{identity.name} {identity.version}".strip()
 
 
 def _numbers(guard: GuardProgress) -> list[str]:
@@ -259,15 +254,15 @@ def progress_of(
 def progress_here(switch: Switch) -> RolloutProgress:
     """Where the rollout in this process stands, or how the last one ended."""
     with switch.lock:
-        course = switch.course or switch.past
-        notes = _notes(switch, course)
-        if course is None:
+        session = switch.session or switch.past
+        notes = _notes(switch, session)
+        if session is None:
             return RolloutProgress(identity_of(switch.champion), notes=notes)
         return progress_of(
-            course.trial,
-            course.identities,
-            stage=course.stage,
-            under_way=course is switch.course,
+            session.trial,
+            session.identities,
+            stage=session.stage,
+            under_way=session is switch.session,
             notes=notes,
         )
 
@@ -310,10 +305,9 @@ def progress_afar(registry: Registry, name: str) -> RolloutProgress:
 def _replayed(registry: Registry, name: str, rollout: Underway) -> tuple[Trial, list[str]]:
     """The trial as its processes have it, from all sums of what they counted; and what is odd."""
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
-    notes = start_in_the_future(rollout, datetime.now(UTC))
+    notes = start_in_the_future(rollout)
     trial = Trial(policy, 0.0)
-    shared = SharedCounts(registry.rollout_folder(name, rollout), "", len(policy.stages))
-    while (found := shared.next_sum()) is not None:
+    for found in RegistryLedger(registry, name, rollout, policy).read():
         trial.tick(found.counts, found.at, found.stage)
         notes += found.left_out
     return trial, notes + losses_left_out(trial)
@@ -324,54 +318,50 @@ def _identity(registry: Registry, name: str, which: str) -> Identity:
     return Identity(name, release.version, release.digest)
 
 
-def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
+def _notes(switch: Switch, session: Session | None) -> tuple[str, ...]:
     """What else should be known."""
     found = []
     if switch.failures:
         found.append(f"{switch.failures:,} failures beside the calls, last {switch.last_failure}")
-    if course is None:
+    if session is None:
         return tuple(found)
-    if course is not switch.course and not switch.closed:
+    if session is not switch.session and not switch.closed:
         found.append(ended_note(identity_of(switch.champion)))
-    found += course.odd
-    if course.trial.full:
+    found += session.odd
+    if session.trial.full:
         found.append("there are more keys than are counted; the further ones count no more")
-    if course.lost:
+    if session.lost:
         found.append(
-            f"nothing counts of {course.lost:,} ticks: what was counted before could not be written"
+            f"nothing counts of {session.lost:,} ticks: what was counted before could not be written"
         )
-    if course.turned_away:
+    losses, shadow = session.losses, session.lineups.shadow
+    if losses is not None and losses.turned_away:
         found.append(
-            f"{course.turned_away:,} losses were not taken, as too many waited to be weighed: post "
+            f"{losses.turned_away:,} losses were not taken, as too many waited to be weighed: post "
             "them again"
         )
-    if course.shadow is not None and course.shadow.dropped:
-        found.append(f"{course.shadow.dropped:,} calls were not shadowed: the queue was full")
-    if course.shadow is not None and course.shadow.failures:
-        found.append(f"{course.shadow.failures:,} copies could not be compared")
-    outcomes = course.outcomes
-    if outcomes is not None:
-        found += losses_left_out(course.trial, outcomes)
+    if shadow is not None and shadow.dropped:
+        found.append(f"{shadow.dropped:,} calls were not shadowed: the queue was full")
+    if shadow is not None and shadow.failures:
+        found.append(f"{shadow.failures:,} copies could not be compared")
+    if losses is not None:
+        found += losses_left_out(session.trial, losses.outcomes)
     return tuple(found)
 
 
 def ended_note(champion: Identity) -> str:
     """What is said of a rollout that is over."""
-    return f"it has ended, and {_named(champion)} answers everything"
+    return f"it has ended, and {champion.title} answers everything"
 
 
 def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:
     """How many losses do not count, and why: those of this process, and those of the trial."""
-    told: list[Outcomes | KeysAnswered] = []
-    told += [each.keys for each in trial.evidence if isinstance(each, LossEvidence)]
-    unheard = 0
-    if outcomes is not None:
-        told.append(outcomes)
-        unheard = outcomes.unheard
+    told: list[Outcomes | KeysAnswered] = [] if trial.losses is None else [trial.losses.keys]
+    told += [] if outcomes is None else [outcomes]
     reasons = {
         "their keys were answered in two stages": sum(each.left_out for each in told),
         "no answer to their keys is known": sum(each.unknown for each in told),
         ONE_SIDED: sum(each.one_sided for each in told),
-        UNHEARD: unheard,
+        UNHEARD: 0 if outcomes is None else outcomes.unheard,
     }
     return [f"{count:,} losses left out: {why}" for why, count in reasons.items() if count]

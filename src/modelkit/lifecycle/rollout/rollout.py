@@ -11,9 +11,9 @@ from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
 from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.course import Loss
 from modelkit.lifecycle.rollout.follow import POLLED_EVERY, Follower
 from modelkit.lifecycle.rollout.lineup import Lineup
+from modelkit.lifecycle.rollout.losses import Loss
 from modelkit.lifecycle.rollout.pinned import Pinned
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
@@ -183,14 +183,14 @@ class Rollout(Model):
         """
         if not self.under_way:
             return False
-        course = self._switch.course
-        return course is not None and course.outcome(key, loss)
+        session = self._switch.session
+        return session is not None and session.outcome(key, loss)
 
     @property
     def under_way(self) -> bool:
         """Whether a rollout is under way in this process, which then takes losses."""
         self._switch.look()
-        return self._switch.course is not None
+        return self._switch.session is not None
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
@@ -211,7 +211,7 @@ class Rollout(Model):
             Conflict: if somebody else decided.
         """
         self._switch.check_open()
-        if self._switch.course is not None:
+        if self._switch.session is not None:
             self._source.decide_by_hand("rollback", reason)
         else:
             self._source.go_back(reason)
@@ -244,10 +244,10 @@ class Rollout(Model):
         Raises:
             UsageError: without a rollout, and for the rate of an unknown guard.
         """
-        course = self._switch.course or self._switch.past
-        if course is None:
+        session = self._switch.session or self._switch.past
+        if session is None:
             raise UsageError("there is no rollout to plan")
-        return plan_of(course.policy, rates or {}, risks)
+        return plan_of(session.policy, rates or {}, risks)
 
     @property
     def failures(self) -> int:

@@ -79,6 +79,7 @@ class Trial:
         whole = policy.stages[-1].share == 1
         self._rollback = RollbackEvidence(worse, self._keys, self._done, whole=whole)
         self._promotion = PromotionEvidence(better, self._keys, self._done, whole=whole)
+        self.losses: LossEvidence | None = None
         self.evidence = [self._evidence_of(guard, whole=whole) for guard in policy.guards]
         self.decision = decide(policy, self.standing())
 
@@ -95,13 +96,13 @@ class Trial:
     @property
     def full(self) -> bool:
         """Whether there are more keys than are counted."""
-        losses = [each for each in self.evidence if isinstance(each, LossEvidence)]
-        return self._keys.full or any(each.keys.full for each in losses)
+        return self._keys.full or (self.losses is not None and self.losses.keys.full)
 
     def _evidence_of(self, guard: Guard, *, whole: bool) -> GuardEvidence:
         """The evidence of a guard, before anything was counted."""
         if guard.name == LATE_LOSSES:
-            return LossEvidence(guard, self._keys, self.policy.alpha, self.policy.stages)
+            self.losses = LossEvidence(guard, self._keys, self.policy.alpha, self.policy.stages)
+            return self.losses
         if guard.by_quantiles:
             return QuantileEvidence(guard, self._rollback, self._promotion, whole=whole)
         return EventEvidence(guard, self._rollback, self._promotion, shadow=self.policy.shadow)
@@ -130,11 +131,10 @@ class Trial:
         self._remember()
         return self.decision
 
-    def decide_by_hand(self, kind: Kind, reason: str) -> Decision:
-        """Decide as somebody says, whatever the evidence."""
+    def by_hand(self, kind: Kind, reason: str) -> Decision:
+        """The decision of somebody, whatever the evidence."""
         standing = self.standing()
-        self.decision = Decision(kind, reason, standing.guards, standing.split)
-        return self.decision
+        return Decision(kind, reason, standing.guards, standing.split)
 
     def enter(self, stage: int) -> None:
         """Begin another stage: the next counts are of it."""

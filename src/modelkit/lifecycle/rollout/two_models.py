@@ -8,12 +8,11 @@ from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
-from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Kind
-from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.ledger import MemoryLedger
-from modelkit.lifecycle.rollout.membership import Membership, tell
+from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import NEVER, Switch
 from modelkit.model.model import Model
@@ -48,19 +47,13 @@ class TwoModels:
                 "one stage"
             )
         check_compatible(champion.signature, candidate.signature)
-        course = Course(
-            champion,
-            candidate,
-            policy,
-            salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
-            seed=seed,
-            rescue=rescue,
-            began=clock() / A_SECOND,
-        )
+        salt = secrets.token_bytes(16) if seed is None else b"%d" % seed
+        ledger = MemoryLedger(clock)
+        session = Session(ledger, champion, candidate, policy, salt=salt, seed=seed, rescue=rescue)
         self.switch = Switch(champion, clock, self)
         self._kept: Model | None = None  # which answered before a promotion
-        self._membership = Membership(MemoryLedger(clock), course, self.switch, self._follow)
-        self.switch.begin(course, self._membership.tick)
+        self._membership = Membership(ledger, session, self.switch, self._follow)
+        self.switch.begin(session, self._membership.tick)
         watch_forks(self)
 
     def look(self, now: int) -> int:
@@ -74,40 +67,34 @@ class TwoModels:
     def _follow(self) -> None:
         """Do as the ledger says, with the lock of the Switch held."""
         switch = self.switch
-        course = switch.course
+        session = switch.session
         ledger = self._membership.ledger
         stage = ledger.state()
-        if course is None or stage == course.stage:
+        if session is None or stage == session.stage:
             return
         if stage is not None:
-            course.trial.enter(stage)
-            switch.enter(course, stage)
+            session.trial.enter(stage)
+            switch.enter(stage)
             return
-        champion, candidate = course.models
+        champion, candidate = session.models
         if ledger.promoted:
             self._kept = champion
-            switch.end(candidate)
-        else:
-            switch.end(champion)
+        switch.end(candidate if ledger.promoted else champion)
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
         with self.switch.lock:
-            course = self.switch.under_way()
-            decision = course.trial.decide_by_hand(kind, reason)
-            tell(course, decision)
-            self._membership.write(decision)
+            self._membership.write(self.switch.under_way().decide_by_hand(kind, reason))
 
     def go_back(self, reason: str) -> None:
         """Let the Model answer that did before a promotion. Raises UsageError without one."""
         switch = self.switch
         with switch.lock:
-            kept = self._kept
-            if kept is None or switch.past is None:
+            if self._kept is None:
                 raise UsageError("there is nothing to go back to: no candidate was promoted")
+            self._membership.session.decide_by_hand("rollback", reason)
+            switch.end(self._kept)
             self._kept = None
-            tell(switch.past, switch.past.trial.decide_by_hand("rollback", reason))
-            switch.end(kept)
 
     def refresh(self) -> bool:
         """Raises UsageError."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from helpers.client import Client
-from helpers.rollouts import model, until, who
+from helpers.rollouts import ledger_on, model, next_sum, until, who
 
 import modelkit as mk
 from modelkit import events
@@ -19,10 +19,9 @@ from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
 from modelkit.lifecycle.rollout.guards import Guard
 from modelkit.lifecycle.rollout.keyed import Keys
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.losses import post_outcomes
 from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.lifecycle.rollout.posting import post_outcomes
 from modelkit.lifecycle.rollout.progress import progress_afar
-from modelkit.lifecycle.rollout.shared import SharedCounts
 from modelkit.types import Limits
 
 X = np.eye(3)
@@ -181,10 +180,10 @@ def test_a_file_that_is_sorted_by_its_losses_promotes_nothing(registry, order):
         arms = {f"k{i}": served.predict(X[:1], key=f"k{i}")[0] > 1.5 for i in range(2000)}
     outcomes = [(key, float(rng.random() < (0.25 if arm else 0.1))) for key, arm in arms.items()]
     post_outcomes(registry, "m", sorted(outcomes, key=lambda outcome: order(outcome[1])))
-    shared = SharedCounts(registry.rollout_folder("m", rollout), "reader")
+    shared = ledger_on(registry.rollout_folder("m", rollout), "reader")
     evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     for _ in range(2):
-        while (found := shared.next_sum()) is not None:
+        while (found := next_sum(shared)) is not None:
             evidence.tick(HALF, found.counts)
         shared.add_up(1.0)
     weighed = evidence.weighed()
@@ -309,7 +308,7 @@ def test_what_is_told_while_a_stage_ends_counts(clock):
     assert told == [True] * 50
     clock.go(10)
     rollout.status()
-    (evidence,) = rollout._switch.course.trial.evidence
+    (evidence,) = rollout._switch.session.trial.evidence
     assert sum(evidence._labels[0]) == 50
 
 
