@@ -24,10 +24,10 @@ from modelkit.lifecycle.registry.rules import end_of, is_same
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
+from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.session import Session
-from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
@@ -256,8 +256,7 @@ class Follower:
             self._registry, self._name, rollout, policy, uuid4().hex, switch.clock
         )
         ledger.notice(*start_in_the_future(rollout))
-        session = Session(
-            ledger,
+        lineups = Lineups(
             switch.champion,
             layers.model,
             policy,
@@ -265,6 +264,7 @@ class Follower:
             seed=self._seed,
             rescue=self._rescue,
         )
+        session = Session(ledger, lineups)
         for arm in (self._layers[self._champion], layers):
             arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
         membership = Membership(ledger, session, switch, self._follow_quietly)
@@ -325,7 +325,7 @@ class Follower:
     def _check(self, version: str, opened: Opened) -> None:
         """Close a version that cannot answer in place of the champion, and raise UsageError."""
         try:
-            check_compatible(self.switch.champion.signature, opened.model.signature, version)
+            self.switch.check_replaces(opened.model, version)
         except BaseException:
             if version not in self._before:
                 self._layers.pop(version).close()

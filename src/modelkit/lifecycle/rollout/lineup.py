@@ -14,6 +14,7 @@ from typing import Generic, TypeVar, final
 from modelkit.errors import SignatureError
 from modelkit.lifecycle.rollout.answering import Arm, copied
 from modelkit.lifecycle.rollout.counting import NO_KEY, CountedCall, Counters
+from modelkit.lifecycle.rollout.guards import LATE_LOSSES
 from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
@@ -181,13 +182,13 @@ class Lineups:
         champion: the Model that answers now.
         candidate: the other.
         policy: how the rollout goes.
-        outcomes: remember which arm answered a key; None where no losses will come.
         salt: of the hashes of keys; at most 64 bytes.
         seed: of the draws for calls without a key.
         rescue: whether the champion answers what the candidate fails at.
 
     Attributes:
         arms: the champion and the candidate; none where it has ended.
+        outcomes: remember which arm answered a key; None where no losses will come.
         counters: of the stage that calls are in.
         shadow: runs the candidate on copies of rows, or did.
     """
@@ -197,7 +198,6 @@ class Lineups:
         champion: Model,
         candidate: Model,
         policy: RolloutPolicy,
-        outcomes: Outcomes | None,
         *,
         salt: bytes,
         seed: int | None,
@@ -206,7 +206,7 @@ class Lineups:
         marked = any(guard.mark is not None for guard in policy.guards)
         self.arms: tuple[Arm, ...] = (Arm(champion, marked=marked), Arm(candidate, marked=marked))
         self.policy = policy
-        self.outcomes = outcomes
+        self.outcomes = Outcomes(policy.horizon) if policy.watches(LATE_LOSSES) else None
         self.salt = salt
         self.random = random.Random(seed)  # noqa: S311 - it draws arms
         self.rescue = rescue

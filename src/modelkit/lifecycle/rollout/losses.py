@@ -154,7 +154,7 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
         registry.versions(name)  # raises NotFound
         raise Conflict(f"no rollout of {name} is under way, so no loss counts")
     policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
-    if all(guard.name != LATE_LOSSES for guard in policy.guards):
+    if not policy.watches(LATE_LOSSES):
         raise UsageError(
             f"no guard of the rollout of {name} {rollout.candidate} watches losses: start one with "
             "mk.Guard('loss', margin=...), or --guard loss:margin=0.01"

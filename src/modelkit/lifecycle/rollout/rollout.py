@@ -14,15 +14,15 @@ from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.follow import POLLED_EVERY, Follower
 from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.lifecycle.rollout.losses import Loss
-from modelkit.lifecycle.rollout.pinned import Pinned
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_here
 from modelkit.lifecycle.rollout.two_models import TwoModels
-from modelkit.model.activation import Active
+from modelkit.model.activation import Activation, Active
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper
 from modelkit.signature.signature import Feeds, Signature
 
 
@@ -345,3 +345,27 @@ class Rollout(Model):
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*self._champion._facts(), *self.status()._facts()]
+
+
+@final
+class Pinned(Wrapper):
+    """One arm of a Rollout, for whoever stays with it, as an Explainer does.
+
+    Its Activation is not drained while this is held.
+
+    Args:
+        model: the Model.
+        activation: the Activation that it belongs to.
+    """
+
+    __slots__ = ("_activation",)
+
+    def __init__(self, model: Model, activation: Activation[Lineup]) -> None:
+        super().__init__(model)
+        self._activation = activation
+
+    @property
+    def unobserved(self) -> Model:
+        """The same without Monitors in it."""
+        inner = self._inner.unobserved
+        return self if inner is self._inner else Pinned(inner, self._activation)

@@ -11,10 +11,7 @@ from modelkit.lifecycle.rollout.decide import Decision, Kind
 from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
 from modelkit.lifecycle.rollout.lineup import Lineup, Lineups
 from modelkit.lifecycle.rollout.losses import Loss, Losses
-from modelkit.lifecycle.rollout.outcomes import Outcomes
-from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.trial import Trial
-from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
 
 
@@ -24,46 +21,31 @@ class Session:
 
     Args:
         ledger: of the rollout.
-        champion: the Model that answers now.
-        candidate: the other.
-        policy: how it goes.
-        salt: of the hashes of keys; at most 64 bytes.
-        seed: of the draws for calls without a key.
-        rescue: whether the champion answers what the candidate fails at.
+        lineups: what answers, stage by stage.
 
     Attributes:
+        policy: how it goes.
+        lineups: what answers, stage by stage.
         trial: weighs what was counted.
         stage: the stage that calls are in; the trial follows with what is counted.
         identities: of the champion and the candidate.
         losses: those that came; None where no guard watches losses.
-        lineups: what answers.
         lost: the ticks of which nothing counts, for which there was no room.
         odd: what was reported of its files and clocks.
     """
 
-    def __init__(
-        self,
-        ledger: MemoryLedger | RegistryLedger,
-        champion: Model,
-        candidate: Model,
-        policy: RolloutPolicy,
-        *,
-        salt: bytes,
-        seed: int | None,
-        rescue: bool,
-    ) -> None:
-        self.policy = policy
-        self.trial = trial = Trial(policy, ledger.at)
+    def __init__(self, ledger: MemoryLedger | RegistryLedger, lineups: Lineups) -> None:
+        self.policy = lineups.policy
+        self.lineups = lineups
+        self.trial = Trial(self.policy, ledger.at)
         self.stage = ledger.state() or 0
-        self.identities = (identity_of(champion), identity_of(candidate))
+        champion, candidate = lineups.arms
+        self.identities = (champion.identity, candidate.identity)
         self.losses: Losses | None = None
-        outcomes: Outcomes | None = None
-        if trial.losses is not None:
-            outcomes = Outcomes(policy.horizon)
-            self.losses = Losses(outcomes, salt, trial.losses.keys if ledger.shared else None)
-        self.lineups = Lineups(
-            champion, candidate, policy, outcomes, salt=salt, seed=seed, rescue=rescue
-        )
+        evidence = self.trial.losses
+        if lineups.outcomes is not None and evidence is not None:
+            answered = evidence.keys if ledger.shared else None
+            self.losses = Losses(lineups.outcomes, lineups.salt, answered)
         self.lost = 0
         self.odd = ledger.odd
         self._kept = Counts()  # of ticks that are left out

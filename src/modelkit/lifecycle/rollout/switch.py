@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, final
 
 from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, Conflict, public_text
+from modelkit.errors import ClosedError, Conflict, UsageError, public_text
 from modelkit.events import Swapped, emit
 from modelkit.lifecycle.rollout.answering import CLOSED, Arm
 from modelkit.lifecycle.rollout.latency import A_SECOND
@@ -17,6 +17,7 @@ from modelkit.lifecycle.rollout.session import Session
 from modelkit.model.activation import Active, Draining
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
+from modelkit.signature.compatible import incompatibilities
 
 PATIENCE = 10.0  # seconds that the end of the interpreter waits for a thread
 NEVER = 1 << 62  # in nanoseconds
@@ -187,6 +188,15 @@ class Switch:
         """What was replaced, and may still have calls under way."""
         with self.lock:
             return [draining for draining in self._drainings if not draining.drained]
+
+    def check_replaces(self, model: Model, named: str = "the candidate") -> None:
+        """Raise UsageError, with every reason, unless a Model can answer in place of the champion."""
+        problems = incompatibilities(self.champion.signature, model.signature)
+        if problems:
+            raise UsageError(
+                f"{named} cannot answer in place of the champion: {'; '.join(problems)}",
+                problems=problems,
+            )
 
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""

@@ -10,10 +10,10 @@ from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.ledger import MemoryLedger
+from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.session import Session
-from modelkit.lifecycle.rollout.substitution import check_compatible
 from modelkit.lifecycle.rollout.switch import NEVER, Switch
 from modelkit.model.model import Model
 
@@ -46,11 +46,12 @@ class TwoModels:
                 "a Rollout of two Models takes either policy=, an mk.RolloutPolicy, or share=, for "
                 "one stage"
             )
-        check_compatible(champion.signature, candidate.signature)
+        self.switch = Switch(champion, clock, self)
+        self.switch.check_replaces(candidate)
         salt = secrets.token_bytes(16) if seed is None else b"%d" % seed
         ledger = MemoryLedger(clock)
-        session = Session(ledger, champion, candidate, policy, salt=salt, seed=seed, rescue=rescue)
-        self.switch = Switch(champion, clock, self)
+        lineups = Lineups(champion, candidate, policy, salt=salt, seed=seed, rescue=rescue)
+        session = Session(ledger, lineups)
         self._kept: Model | None = None  # which answered before a promotion
         self._membership = Membership(ledger, session, self.switch, self._follow)
         self.switch.begin(session, self._membership.tick)

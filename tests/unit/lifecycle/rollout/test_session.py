@@ -16,6 +16,7 @@ from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
 from modelkit.lifecycle.rollout.decide import decide, lacks
 from modelkit.lifecycle.rollout.labels import PATIENT
 from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
+from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.trial import Trial
@@ -162,7 +163,8 @@ def test_a_rollout_that_has_more_keys_than_it_counts_says_why_it_holds(monkeypat
 def joint_session(monkeypatch):
     monkeypatch.setattr(MemoryLedger, "shared", True)
     ledger = MemoryLedger(Clock())
-    return Session(ledger, model(1), model(2), POLICY_OF_LOSSES, salt=b"s", seed=0, rescue=False)
+    lineups = Lineups(model(1), model(2), POLICY_OF_LOSSES, salt=b"s", seed=0, rescue=False)
+    return Session(ledger, lineups)
 
 
 def answered_elsewhere(session, *keys):
