@@ -25,19 +25,17 @@ def evidence_chart(
     """
     worse = [point.worse[guard] for point in points]
     better = [point.better[guard] for point in points]
+    times = [point.seconds for point in points]
+    ends = (0.0, times[-1] or 1.0)
     against, wanted = map(log, levels)
-    ends = (0.0, points[-1].seconds or 1.0)
     scale = [(0.0, "1"), (against, f"{levels[0]:.0f}")]
     apart = any(better) and abs(against - wanted) >= 1
     if apart:
         scale.append((wanted, f"{levels[1]:.0f}"))
     y = Axis(LEAST, 1.15 * max(against, wanted, *worse, *better), marks=scale)
     plot = Plot(Axis(*ends, marks=((ends[1], f"{ends[1]:,.0f} s"),)), y, 440, 150, 44, 8, 22, 22)
-    times = [point.seconds for point in points]
     marks = [
-        text_at(plot.left, 14, name, "start", "name"),
-        text_at(plot.width - 70, 14, "worse", "end", "bad"),
-        text_at(plot.width - 8, 14, "as good", "end", "good"),
+        *_legend(plot, name),
         plot.line(ends, (against, against), "limit bad"),
         plot.line(times, worse, "curve bad"),
     ]
@@ -46,3 +44,11 @@ def evidence_chart(
     if any(better):
         marks.append(plot.line(times, better, "curve good"))
     return plot.picture(f"evidence of {name} over time", *marks)
+
+
+def _legend(plot: Plot, name: str) -> tuple[Markup, ...]:
+    return (
+        text_at(plot.left, 14, name, "start", "name"),
+        text_at(plot.width - 70, 14, "worse", "end", "bad"),
+        text_at(plot.width - 8, 14, "as good", "end", "good"),
+    )

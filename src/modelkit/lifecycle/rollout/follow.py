@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, final
 from uuid import uuid4
@@ -29,7 +29,6 @@ from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import Switch
-from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 
 POLLED_EVERY = 5.0  # seconds
@@ -69,12 +68,7 @@ class Follower:
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        misplaced = [option for option in ("policy", "share") if option in options]
-        if misplaced:
-            raise TypeError(
-                f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
-                f"registry.start_rollout({name!r}, version, policy, reason=...)"
-            )
+        _check_options(name, options)
         if keep < 0 or not poll > 0:
             raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
         self._registry = registry
@@ -91,19 +85,15 @@ class Follower:
         self._membership: Membership[RegistryLedger] | None = None
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
-        self._due = 0
         self._looks = 0
         self._following: threading.Thread | None = None
         self._changing = threading.RLock()
         self._busy = False
         self._again = False
-        state = registry.state(name)
-        self._champion = _champion(registry, state, name)
+        self._champion = _champion(registry, registry.state(name), name)
         self._answered = {self._champion}
-        first = self._open(self._champion)
-        self.switch = Switch(first.model, clock, self)
-        self._due = clock() + self._poll
-        self.switch.due = self._due
+        self.switch = Switch(self._open(self._champion).model, clock, self)
+        self._due = self.switch.due = clock() + self._poll
         watch_forks(self)
         self._follow_quietly()  # where a rollout is under way and cannot be joined, that is told
 
@@ -150,17 +140,22 @@ class Follower:
             if self._busy:
                 self._again = True
                 return False
-            self._busy = True
+            self._busy = self._again = True
+            before = self._answering()
             try:
-                changed = self._follow()
                 while self._again and not self.switch.closed:
                     self._again = False
-                    changed = self._follow() or changed
-                return changed
+                    self._follow()
+                return self._answering() != before
             finally:
                 self._give_threads_back()
                 self._busy = False
                 self._again = False
+
+    def _answering(self) -> tuple[str, Session | None, int]:
+        """What answers, which is another one after a change."""
+        session = self.switch.session
+        return self._champion, session, 0 if session is None else session.stage
 
     def _give_threads_back(self) -> None:
         """Let the champion use all threads, where no rollout is under way."""
@@ -171,34 +166,36 @@ class Follower:
         except Exception as error:  # it goes on with those that it has
             self.switch.failed(error)
 
-    def _follow(self) -> bool:
-        self.switch.check_open()
+    def _follow(self) -> None:
         version = ""
         try:
             self._registry.check_log(self._name)
             state = self._registry.state(self._name)
             if state.generation == self._applied:
-                return False
+                return
             version = _champion(self._registry, state, self._name)
-            membership = self._membership
-            if membership is not None:
-                end = end_of(membership.ledger.rollout, state)
-                if end is not None:
-                    membership.conclude(*end)
-            changed = self._take_champion(version)
+            self._conclude(state)
+            self._take_champion(version)
             if state.rollout is not None:
                 version = state.rollout.candidate
-            changed = self._take_rollout(state.rollout) or changed
+            self._take_rollout(state.rollout)
         except Exception as error:
             generation = self._registry_generation()
             self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
             emit(NotFollowed(self._name, version, public_text(error)))
             self.switch.failed(error)
-            self._let_go()
             raise
-        self._applied = state.generation
-        self._let_go()
-        return changed
+        else:
+            self._applied = state.generation
+        finally:
+            self._let_go()
+
+    def _conclude(self, state: State) -> None:
+        """Take over how the rollout ended elsewhere, if it did."""
+        membership = self._membership
+        end = None if membership is None else end_of(membership.ledger.rollout, state)
+        if membership is not None and end is not None:
+            membership.conclude(*end)
 
     def _registry_generation(self) -> int:
         """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
@@ -207,9 +204,9 @@ class Follower:
         except Exception:
             return -1
 
-    def _take_champion(self, version: str) -> bool:
+    def _take_champion(self, version: str) -> None:
         if version == self._champion:
-            return False
+            return
         switch = self.switch
         layers = self._open(version)
         if version not in self._answered:  # going back is always possible
@@ -221,29 +218,25 @@ class Follower:
             self._answered.add(version)
             self._membership = None
             switch.end(layers.model)
-        return True
 
-    def _take_rollout(self, rollout: Underway | None) -> bool:
+    def _take_rollout(self, rollout: Underway | None) -> None:
         switch = self.switch
-        ended = False
         membership = self._membership
         if membership is not None and not is_same(membership.ledger.rollout, rollout):
             with switch.lock:
                 if switch.session is not None:
                     switch.end(switch.champion)
-                    ended = True
                 self._membership = membership = None
-        if rollout is None or (membership is not None and membership.settled):
-            return ended
+        if rollout is None:
+            return
         if membership is None:
             self._join(rollout)
-        elif rollout.stage != membership.ledger.rollout.stage:
+        elif not membership.settled and rollout.stage != membership.ledger.rollout.stage:
             with switch.lock:
                 switch.check_open()
                 membership.collect()
                 switch.enter(rollout.stage)
                 membership.ledger.rollout = rollout
-        return True
 
     def _join(self, rollout: Underway) -> None:
         """Take part in a rollout."""
@@ -340,16 +333,17 @@ class Follower:
         self._before = self._before[: self._keep]
         drainings = self.switch.still_draining()
         past = self.switch.past
-        if gone:
-            self.switch.start(lambda: self._close_quietly(gone, drainings, past))
 
-    def _close_quietly(
-        self, layers: list[Opened], drainings: list[Draining], session: Session | None
-    ) -> None:
-        try:
-            _close(layers, drainings, session)
-        except Exception as error:  # it is told, and reaches no caller
-            self.switch.failed(error)
+        def close() -> None:
+            try:
+                for draining in drainings:
+                    draining.wait()
+                _close(gone, past)
+            except Exception as error:  # it is told, and reaches no caller
+                self.switch.failed(error)
+
+        if gone:
+            self.switch.start(close)
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
@@ -362,7 +356,7 @@ class Follower:
             end = time.monotonic() + PATIENCE
             for each in drainings:
                 each.wait(max(0.0, end - time.monotonic()))
-            _close(gone, [], self.switch.past)
+            _close(gone, self.switch.past)
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
@@ -373,14 +367,22 @@ class Follower:
             self._membership.after_fork()
 
 
-def _close(layers: list[Opened], drainings: list[Draining], session: Session | None) -> None:
-    for draining in drainings:
-        draining.wait()
-    if session is not None and session.lineups.shadow is not None:
-        session.lineups.shadow.wait(PATIENCE)
+def _close(layers: list[Opened], session: Session | None) -> None:
+    shadow = None if session is None else session.lineups.shadow
+    if shadow is not None:
+        shadow.wait(PATIENCE)
     with ExitStack() as closing:  # one that raises leaves none of the others open
         for each in reversed(layers):  # which is undone from the end
             closing.callback(each.close)
+
+
+def _check_options(name: str, options: Mapping[str, object]) -> None:
+    misplaced = [option for option in ("policy", "share") if option in options]
+    if misplaced:
+        raise TypeError(
+            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
+            f"registry.start_rollout({name!r}, version, policy, reason=...)"
+        )
 
 
 def _champion(registry: Registry, state: State, name: str) -> str:

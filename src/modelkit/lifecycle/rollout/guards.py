@@ -180,7 +180,7 @@ QUANTILES = (50, 90, 99)  # of the champion's times, in percent
 SLOW_KINDS = tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
 # Calls of the candidate that are slow by more than what does not matter.
 LONGER_KINDS = tuple(f"longer:{quantile}" for quantile in QUANTILES)
-# Of these, those that count against it, and the champion's beside which they do; see `stretch`.
+# Of these, those that count against it, and the champion's beside which they do; see `Latency`.
 BLAMED_KINDS = tuple(f"blamed:{quantile}" for quantile in QUANTILES)
 USUAL_GUARDS = (
     Guard(ERROR_EVENTS),

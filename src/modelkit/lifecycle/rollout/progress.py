@@ -8,11 +8,11 @@ from math import exp
 from typing import final
 
 from modelkit._internal import fields
-from modelkit.lifecycle.registry.log import CHAMPION, DECIDED, ROLLOUT, State, Underway
+from modelkit.lifecycle.registry.log import CHAMPION, Entry, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.chart import evidence_chart
 from modelkit.lifecycle.rollout.counts import ByArm
-from modelkit.lifecycle.rollout.decide import Standing, lacks, unmet
+from modelkit.lifecycle.rollout.decide import Weighed, lacks, unmet
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES
 from modelkit.lifecycle.rollout.labels import KeysAnswered
 from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
@@ -169,35 +169,26 @@ def _numbers(guard: GuardProgress) -> list[str]:
     return ["" if number is None else f"{number:.3g}" for number in numbers]
 
 
-def guards_of(policy: RolloutPolicy, standing: Standing) -> tuple[GuardProgress, ...]:
-    """The evidence of each guard, beside what decides."""
-    found = []
-    for guard in standing.guards:
-        better = None if guard.better is None else _shown(guard.better)
-        at = policy.to_promote if guard.pauses else policy.to_roll_back
-        found.append(
-            GuardProgress(
-                name=guard.name,
-                worse=_shown(guard.worse),
-                rolls_back_at=_shown(at),
-                better=better,
-                promotes_at=_shown(policy.to_promote),
-                void=guard.void,
-            )
-        )
-    return tuple(found)
+def _guard_progress(policy: RolloutPolicy, guard: Weighed) -> GuardProgress:
+    """The evidence of a guard, beside what decides."""
+    return GuardProgress(
+        name=guard.name,
+        worse=_shown(guard.worse),
+        rolls_back_at=_shown(policy.to_promote if guard.pauses else policy.to_roll_back),
+        better=None if guard.better is None else _shown(guard.better),
+        promotes_at=_shown(policy.to_promote),
+        void=guard.void,
+    )
 
 
-def missing_of(trial: Trial) -> tuple[str, ...]:
+def _missing(trial: Trial) -> list[str]:
     """What a rollout lacks for its next decision."""
-    if trial.over:
-        return ()
     standing = trial.standing()
     found = unmet(trial.policy, standing)
     if trial.stage == len(trial.policy.stages) - 1:
         found += lacks(trial.policy, standing)
         found += _keys_missing(trial)
-    return tuple(found)
+    return found
 
 
 def _keys_missing(trial: Trial) -> list[str]:
@@ -243,8 +234,8 @@ def progress_of(
         share=trial.policy.stages[stage].share if under_way else 0.0,
         seconds=standing.in_all,
         calls=(trial.all_calls.candidate, trial.all_calls.champion),
-        guards=guards_of(trial.policy, standing),
-        missing=missing_of(trial) if under_way else (),
+        guards=tuple(_guard_progress(trial.policy, guard) for guard in standing.guards),
+        missing=tuple(_missing(trial)) if under_way and not trial.over else (),
         notes=tuple(notes),
         points=tuple(trial.points),
         under_way=under_way,
@@ -272,34 +263,34 @@ def progress_afar(registry: Registry, name: str) -> RolloutProgress:
 
     Raises NotFound where the model has no champion.
     """
-    entries = registry.history(name)
-    at = [place for place, entry in enumerate(entries) if entry.kind == ROLLOUT]
+    state = State()
+    rollout: Underway | None = None
+    end: Entry | None = None
+    for entry in registry.history(name):
+        before, state = state.rollout, state.after(entry)
+        if state.rollout is not None:
+            rollout, end = state.rollout, None
+        elif before is not None:
+            end = entry
     now = _identity(registry, name, CHAMPION)
-    if not at:
+    if rollout is None:
         return RolloutProgress(now)
-    rollout = State().after(entries[at[-1]]).rollout
-    assert rollout is not None  # for the type checker: such an entry begins one
-    decided = [entry for entry in entries[at[-1] + 1 :] if entry.kind == DECIDED]
-    under_way = registry.state(name).rollout is not None
     trial, notes = _replayed(registry, name, rollout)
-    if not under_way:
+    if end is not None:
         notes.insert(0, ended_note(now))
     elif trial.all_calls == ByArm():
         notes.insert(0, UNWRITTEN.format(trial.policy.tick))
+    versions = (rollout.champion, rollout.candidate)
+    champion, candidate = (_identity(registry, name, version) for version in versions)
     progress = progress_of(
-        trial,
-        (_identity(registry, name, rollout.champion), _identity(registry, name, rollout.candidate)),
-        stage=max([0, *(int(entry.about.get("stage", 0)) for entry in decided)]),
-        under_way=under_way,
-        notes=notes,
+        trial, (champion, candidate), stage=rollout.stage, under_way=end is None, notes=notes
     )
-    if under_way:
+    if end is None:
         return progress
-    final = decided[-1] if decided else entries[-1]
-    kind = final.about.get("decision")
-    if kind not in OVER:
-        return replace(progress, decision="none", reason="the champion was set by hand")
-    return replace(progress, decision=kind, reason=final.reason)
+    kind = end.about.get("decision")
+    if kind in OVER:
+        return replace(progress, decision=kind, reason=end.reason)
+    return replace(progress, decision="none", reason="the champion was set by hand")
 
 
 def _replayed(registry: Registry, name: str, rollout: Underway) -> tuple[Trial, list[str]]:

@@ -11,16 +11,14 @@ from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, LATE_LOSSES, UNANSWE
 from modelkit.lifecycle.rollout.keyed import DONE, SPLIT, DoneKeys, Keys
 from modelkit.lifecycle.rollout.labels import LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
-from modelkit.lifecycle.rollout.slowness import (
-    QuantileEvidence,
-    promotion_streams,
-    rollback_streams,
-)
 from modelkit.lifecycle.rollout.weighing import (
     EventEvidence,
     PromotionEvidence,
+    QuantileEvidence,
     RollbackEvidence,
     Stream,
+    promotion_streams,
+    rollback_streams,
 )
 from modelkit.stats.betting import log_split
 

@@ -18,9 +18,17 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import Above, Below, Events, EventTimes, Worse
-from modelkit.lifecycle.rollout.counts import Counts, Happened, KeyDone
+from modelkit.lifecycle.rollout.counts import NO_EVENTS, Counts, Happened, KeyDone
 from modelkit.lifecycle.rollout.decide import Weighed
-from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, Guard
+from modelkit.lifecycle.rollout.guards import (
+    BLAMED_KINDS,
+    DISAGREEMENTS,
+    LATE_LOSSES,
+    LONGER_KINDS,
+    QUANTILES,
+    SLOW_KINDS,
+    Guard,
+)
 from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, DoneKeys, Keys, WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.stats.betting import SUREST, MarginEvidence
@@ -28,7 +36,6 @@ from modelkit.stats.evidence import log_mean
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
 NO_FLOOR = 0.5  # of evidence that does not count, as its guard has no floor
-NOTHING = Happened()
 
 
 @final
@@ -56,13 +63,91 @@ class Stream:
         return self.guard.least or min(self.recorded * margin, SUREST)
 
 
-def rows_of(guard: Guard, streams: Sequence[Stream]) -> list[int]:
-    """Which of these streams are of a guard."""
-    return [row for row, stream in enumerate(streams) if stream.guard is guard]
+def rollback_streams(guard: Guard) -> tuple[Stream, ...]:
+    """What speaks for a rollback, by this guard.
+
+    One that compares quantiles needs it twice: as the calls were, and with those of the candidate
+    quicker by what does not matter, of which those count that its longer runs do not explain; see
+    `Latency`. Where all calls go to the candidate, it is not the colder one, and all count.
+    """
+    if guard.name == LATE_LOSSES:
+        return ()
+    if not guard.by_quantiles:
+        return (Stream(guard, guard.name, guard.name, guard.name),)
+    as_they_were = _streams(guard, SLOW_KINDS, SLOW_KINDS, SLOW_KINDS)
+    if not guard.longer:
+        return as_they_were
+    return as_they_were + _streams(guard, BLAMED_KINDS, BLAMED_KINDS, LONGER_KINDS)
+
+
+def promotion_streams(guard: Guard) -> tuple[Stream, ...]:
+    """What speaks for a promotion, by this guard.
+
+    One that compares quantiles goes by all calls of the candidate that are still slow when they are
+    quicker by what does not matter.
+    """
+    if guard.name == DISAGREEMENTS:
+        return ()
+    if not guard.by_quantiles:
+        return rollback_streams(guard)
+    kinds = LONGER_KINDS if guard.longer else SLOW_KINDS
+    return _streams(guard, kinds, SLOW_KINDS, kinds)
+
+
+def _streams(
+    guard: Guard, candidate: tuple[str, ...], champion: tuple[str, ...], alone: tuple[str, ...]
+) -> tuple[Stream, ...]:
+    rates = [1 - quantile / 100 for quantile in QUANTILES]
+    kinds = zip(candidate, champion, alone, rates, strict=True)
+    return tuple(Stream(guard, *each) for each in kinds)
+
+
+class StreamsEvidence:
+    """The evidence of several streams, (n,).
+
+    Args:
+        streams: (n,).
+        margins: how many times the champion's rate is allowed, (n,).
+        keys: what has counted of each key.
+        done: of all kinds.
+    """
+
+    def __init__(
+        self, streams: Sequence[Stream], margins: Sequence[float], keys: Keys, done: DoneKeys
+    ) -> None:
+        self.streams = streams
+        self._margins = np.array(margins)
+        self._keys = keys
+        # The places of the kinds among those of keys that are done.
+        self._candidate = [done.places[stream.candidate] for stream in streams]
+        self._champion = [done.places[stream.champion] for stream in streams]
+
+    def rows_of(self, guard: Guard) -> list[int]:
+        """Which of the streams are of a guard."""
+        return [row for row, stream in enumerate(self.streams) if stream.guard is guard]
+
+    def _happened(self, counts: Counts, *, alone: bool = False) -> list[tuple[Happened, Happened]]:
+        """What happened in the candidate and in the champion, in each stream."""
+        found = []
+        for stream in self.streams:
+            kind = stream.alone if alone else stream.candidate
+            theirs = counts.events.get(stream.champion, NO_EVENTS)
+            found.append((counts.events.get(kind, NO_EVENTS), theirs))
+        return found
+
+    def _differences(self, means: Array) -> Array:
+        """Of each key of the candidate that is done, the share of its calls that were bad, less the champion's.
+
+        It is compared with the margin times the champion's mean, in units of the margin, which
+        needs to know no rate. Shape (n, keys).
+        """
+        ours, theirs = means
+        found: Array = ours[:, self._candidate] / self._margins - theirs[:, self._champion]
+        return found.T
 
 
 @final
-class RollbackEvidence:
+class RollbackEvidence(StreamsEvidence):
     """What speaks for a rollback, in each stream.
 
     Args:
@@ -82,16 +167,13 @@ class RollbackEvidence:
     def __init__(
         self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
     ) -> None:
-        self.streams = streams
-        self._keys = keys
-        self._places = _places(streams, done)
-        self._margins = margins = np.array([stream.guard.worse for stream in streams])
+        super().__init__(streams, [stream.guard.worse for stream in streams], keys, done)
         floors = np.array([stream.guard.least for stream in streams])
         self._has_floor = floors > 0
         floors[~self._has_floor] = NO_FLOOR
-        self.compared = WorseOfKeys(margins)
+        self.compared = WorseOfKeys(self._margins)
         self._above = Above(floors)
-        self._in_shadow = Worse(margins)
+        self._in_shadow = Worse(self._margins)
         self.above_in_shadow = Above(floors)
         alone = np.array([stream.floor_alone(stream.guard.worse) for stream in streams])
         self._is_alone = (alone > 0) & whole
@@ -108,9 +190,7 @@ class RollbackEvidence:
 
     def _tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
         plain, firsts, keyed = np.zeros((3, 2, len(self.streams)), int)
-        for number, stream in enumerate(self.streams):
-            ours = counts.events.get(stream.candidate if stage.drawn else stream.alone, NOTHING)
-            theirs = counts.events.get(stream.champion, NOTHING)
+        for number, (ours, theirs) in enumerate(self._happened(counts, alone=not stage.drawn)):
             plain[:, number] = ours.plain.candidate, theirs.plain.champion
             firsts[:, number] = self._first_events(ours, theirs, FIRST_EVENT << number)
             keyed[:, number] = ours.keyed.candidate, theirs.keyed.champion
@@ -123,7 +203,7 @@ class RollbackEvidence:
             Events(stage.share, *plain),
             Events(self._keys.share, *firsts),
             Events(stage.share, *keyed),
-            _differences(means, self._places, self._margins),
+            self._differences(means),
         )
         self._above.tick(calls, events)
 
@@ -140,11 +220,8 @@ class RollbackEvidence:
         does. If the candidate's rate is at most `worse` times the champion's, so is the rate of the
         latter: then they are as two arms of the same share.
         """
-        found = []
-        for stream in self.streams:
-            champion = counts.events.get(stream.champion, NOTHING).plain.champion
-            found.append((counts.shadow_events.get(stream.candidate, 0), champion))
-        alone, champions = np.array(found).T
+        alone = np.array([counts.shadow_events.get(each.candidate, 0) for each in self.streams])
+        champions = np.array([theirs.plain.champion for _, theirs in self._happened(counts)])
         self._in_shadow.tick(Events(0.5, alone, champions))
         self.above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
 
@@ -163,7 +240,7 @@ class RollbackEvidence:
 
 
 @final
-class PromotionEvidence:
+class PromotionEvidence(StreamsEvidence):
     """What speaks for a promotion, in each stream.
 
     Calls with keys and those without may be of different kinds, such as those of customers and of
@@ -182,11 +259,8 @@ class PromotionEvidence:
     def __init__(
         self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
     ) -> None:
-        self.streams = streams
-        self._keys = keys
+        super().__init__(streams, [stream.guard.better for stream in streams], keys, done)
         self._done = done
-        self._places = _places(streams, done)
-        self._margins = np.array([stream.guard.better for stream in streams])
         self._times = [EventTimes(stream.guard.better) for stream in streams]
         self._means = MarginEvidence(0.0, 1 / self._margins)
         self._with_keys = 0  # calls of the candidate
@@ -205,17 +279,15 @@ class PromotionEvidence:
         """Take the counts of a tick, with what is new of keys."""
         if stage.shadow:
             return
-        found = []
-        for stream, times in zip(self.streams, self._times, strict=True):
-            candidate = counts.events.get(stream.candidate, NOTHING).plain.candidate
-            champion = counts.events.get(stream.champion, NOTHING).plain.champion
-            found.append(candidate)
-            if stage.drawn:
-                times.add(stage.share, candidate, champion)
-        self._compare_with_floors(stage, counts, np.array(found, int), done)
+        happened = self._happened(counts)
+        if stage.drawn:
+            for (ours, theirs), times in zip(happened, self._times, strict=True):
+                times.add(stage.share, ours.plain.candidate, theirs.plain.champion)
+        events = np.array([ours.plain.candidate for ours, _ in happened], int)
+        self._compare_with_floors(stage, counts, events, done)
         self._without += counts.plain.candidate
         self._with_keys += counts.calls.candidate - counts.plain.candidate
-        self._means.update(_differences(means, self._places, self._margins))
+        self._means.update(self._differences(means))
         self._weigh()
 
     def _compare_with_floors(
@@ -237,7 +309,7 @@ class PromotionEvidence:
 
     def _take_keys(self, done: Sequence[KeyDone], streams: Array) -> None:
         if done:
-            shares = self._done.shares(done)[:, self._places[0]]
+            shares = self._done.shares(done)[:, self._candidate]
             self._below.take_keys(shares.T, streams)
 
     def _weigh(self) -> None:
@@ -251,23 +323,6 @@ class PromotionEvidence:
                 found.append(np.where(self._has_floor, log_mean(ways.T), ways[0]))
         if found:
             self.log_better = np.minimum.reduce(found)
-
-
-def _places(streams: Sequence[Stream], done: DoneKeys) -> Array:
-    """The places of the candidate's and the champion's kinds among those of keys that are done, (2, n)."""
-    candidate = [done.places[stream.candidate] for stream in streams]
-    champion = [done.places[stream.champion] for stream in streams]
-    return np.array([candidate, champion], int)
-
-
-def _differences(means: Array, places: Array, allowed: Array) -> Array:
-    """Of each key of the candidate that is done, the share of its calls that were bad, less the champion's.
-
-    It is compared with `allowed` (n,) times the champion's mean, in units of `allowed`, which needs
-    to know no rate. Shape (n, keys).
-    """
-    found: Array = means[0][:, places[0]] / allowed - means[1][:, places[1]]
-    return found.T
 
 
 @final
@@ -292,8 +347,8 @@ class EventEvidence:
         self._guard = guard
         self._rollback = rollback
         self._promotion = promotion
-        [self._row] = rows_of(guard, rollback.streams)
-        self._promotion_rows = rows_of(guard, promotion.streams)
+        [self._row] = rollback.rows_of(guard)
+        self._promotion_rows = promotion.rows_of(guard)
         self._shadow = shadow
         self._void = ""
 
@@ -313,3 +368,43 @@ class EventEvidence:
         better = self._promotion.log_better[self._promotion_rows].item()
         now = log(rollback.compared.value[row])
         return Weighed(name, float(worse), better, now, void=self._void)
+
+
+@final
+class QuantileEvidence:
+    """The evidence that calls are slower than quantiles of the champion's times.
+
+    A rollback goes by the mean of the evidence of all quantiles, and a promotion by the least.
+    """
+
+    def __init__(
+        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, *, whole: bool
+    ) -> None:
+        self._guard = guard
+        self._whole = whole
+        self._rollback = rollback
+        self._promotion = promotion
+        self._rows = np.reshape(rollback.rows_of(guard), (-1, len(QUANTILES)))
+        self._promotion_rows = promotion.rows_of(guard)
+        self._now = np.zeros(len(self._rows))
+        self._worse = np.zeros(len(self._rows))
+
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
+        """Take the evidence after a tick."""
+        del counts
+        if stage.shadow:
+            return
+        rollback = self._rollback
+        values = rollback.compared.value if stage.drawn else rollback.alone.value
+        self._now = log_mean(np.log(values[self._rows]))
+        self._worse = np.maximum(self._worse, self._now)
+
+    def weighed(self) -> Weighed:
+        """The evidence."""
+        worse = float(self._worse.min())
+        return Weighed(
+            name=self._guard.name,
+            worse=worse - log(2) if self._whole else worse,
+            better=float(self._promotion.log_better[self._promotion_rows].min()),
+            now=float(self._now.min()),
+        )
