@@ -25,7 +25,6 @@ from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
 from modelkit.lifecycle.rollout.lineup import Lineups
-from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import Switch
@@ -82,7 +81,7 @@ class Follower:
         self._in_bucket = "://" in registry.url
         self._layers: dict[str, Opened] = {}
         self._before: list[str] = []  # versions that answered, the last one first
-        self._membership: Membership[RegistryLedger] | None = None
+        self._session: Session[RegistryLedger] | None = None
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._looks = 0
@@ -104,10 +103,10 @@ class Follower:
         self._due = now + self._poll
         if self._following is not None and self._following.is_alive():
             return self._due
-        membership = self._membership
-        unwritten = None if membership is None else membership.unwritten
-        if membership is not None and unwritten is not None:
-            self._following = self.switch.start(lambda: membership.write(unwritten))
+        session = self._session
+        unwritten = None if session is None else session.unwritten
+        if session is not None and unwritten is not None:
+            self._following = self.switch.start(lambda: session.write(unwritten))
         elif self._in_bucket or self._has_news(now):
             self._following = self.switch.start(self._follow_quietly)
         return self._due
@@ -152,7 +151,7 @@ class Follower:
                 self._busy = False
                 self._again = False
 
-    def _answering(self) -> tuple[str, Session | None, int]:
+    def _answering(self) -> tuple[str, object, int]:
         """What answers, which is another one after a change."""
         session = self.switch.session
         return self._champion, session, 0 if session is None else session.stage
@@ -192,10 +191,10 @@ class Follower:
 
     def _conclude(self, state: State) -> None:
         """Take over how the rollout ended elsewhere, if it did."""
-        membership = self._membership
-        end = None if membership is None else end_of(membership.ledger.rollout, state)
-        if membership is not None and end is not None:
-            membership.conclude(*end)
+        session = self._session
+        end = None if session is None else end_of(session.ledger.rollout, state)
+        if session is not None and end is not None:
+            session.conclude(*end)
 
     def _registry_generation(self) -> int:
         """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
@@ -216,27 +215,27 @@ class Follower:
             self._before = [each for each in (self._champion, *self._before) if each != version]
             self._champion = version
             self._answered.add(version)
-            self._membership = None
+            self._session = None
             switch.end(layers.model)
 
     def _take_rollout(self, rollout: Underway | None) -> None:
         switch = self.switch
-        membership = self._membership
-        if membership is not None and not is_same(membership.ledger.rollout, rollout):
+        session = self._session
+        if session is not None and not is_same(session.ledger.rollout, rollout):
             with switch.lock:
                 if switch.session is not None:
                     switch.end(switch.champion)
-                self._membership = membership = None
+                self._session = session = None
         if rollout is None:
             return
-        if membership is None:
+        if session is None:
             self._join(rollout)
-        elif not membership.settled and rollout.stage != membership.ledger.rollout.stage:
+        elif not session.settled and rollout.stage != session.ledger.rollout.stage:
             with switch.lock:
                 switch.check_open()
-                membership.collect()
+                session.hand_on()
                 switch.enter(rollout.stage)
-                membership.ledger.rollout = rollout
+                session.ledger.rollout = rollout
 
     def _join(self, rollout: Underway) -> None:
         """Take part in a rollout."""
@@ -257,21 +256,20 @@ class Follower:
             seed=self._seed,
             rescue=self._rescue,
         )
-        session = Session(ledger, lineups)
+        session = Session(ledger, lineups, switch, self._follow_quietly)
         for arm in (self._layers[self._champion], layers):
             arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
-        membership = Membership(ledger, session, switch, self._follow_quietly)
-        membership.read_sums()
+        session.read_sums()
         with switch.lock:
             switch.check_open()
-            switch.begin(session, membership.tick)
-        self._membership = membership
+            switch.begin(session)
+        self._session = session
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
         self.switch.under_way()
-        if self._membership is not None:
-            self._membership.decide_by_hand(kind, reason)
+        if self._session is not None:
+            self._session.decide_for_all(kind, reason)
             self.refresh()
 
     def go_back(self, reason: str) -> None:
@@ -327,8 +325,8 @@ class Follower:
     def _let_go(self) -> None:
         """Close, in a thread, what is not needed any more, when its last call has ended."""
         used = {self._champion, *self._before[: self._keep]}
-        if self._membership is not None:
-            used.add(self._membership.ledger.rollout.candidate)
+        if self._session is not None:
+            used.add(self._session.ledger.rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
         drainings = self.switch.still_draining()
@@ -347,8 +345,8 @@ class Follower:
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
-        if self._membership is not None:
-            self._membership.hand_on(PATIENCE)  # without the lock, for which its thread may wait
+        if self._session is not None:
+            self._session.finish(PATIENCE)  # without the lock, for which its thread may wait
         with self._changing:
             gone = [*self._layers.values()]
             self._layers.clear()
@@ -363,11 +361,11 @@ class Follower:
         self._changing = threading.RLock()
         self._busy = False
         self._following = None
-        if self._membership is not None:
-            self._membership.after_fork()
+        if self._session is not None:
+            self._session.after_fork()
 
 
-def _close(layers: list[Opened], session: Session | None) -> None:
+def _close(layers: list[Opened], session: Session[Any] | None) -> None:
     shadow = None if session is None else session.lineups.shadow
     if shadow is not None:
         shadow.wait(PATIENCE)

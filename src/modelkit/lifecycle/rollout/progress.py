@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import exp
-from typing import final
+from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit.lifecycle.registry.log import CHAMPION, Entry, State, Underway
@@ -309,7 +309,7 @@ def _identity(registry: Registry, name: str, which: str) -> Identity:
     return Identity(name, release.version, release.digest)
 
 
-def _notes(switch: Switch, session: Session | None) -> tuple[str, ...]:
+def _notes(switch: Switch, session: Session[Any] | None) -> tuple[str, ...]:
     """What else should be known."""
     found = []
     if switch.failures:
@@ -318,7 +318,7 @@ def _notes(switch: Switch, session: Session | None) -> tuple[str, ...]:
         return tuple(found)
     if session is not switch.session and not switch.closed:
         found.append(ended_note(identity_of(switch.champion)))
-    found += session.odd
+    found += session.ledger.odd
     if session.trial.full:
         found.append("there are more keys than are counted; the further ones count no more")
     if session.lost:

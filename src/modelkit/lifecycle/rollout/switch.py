@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Conflict, UsageError, public_text
@@ -57,14 +57,13 @@ class Switch:
         self.active: Active[Lineup] = Active(Lineup(Arm(champion)))
         self.clock = clock
         self.due = NEVER
-        self.session: Session | None = None
-        self.past: Session | None = None
+        self.session: Session[Any] | None = None
+        self.past: Session[Any] | None = None
         self._source = source
         self.closed = False
         self.failures = 0
         self.last_failure = ""
         self.lock = threading.RLock()
-        self._tick: Callable[[], None] = lambda: None
         self._tick_due = NEVER
         self._drainings: list[Draining] = []
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -140,13 +139,12 @@ class Switch:
         session = self.session
         if session is not None and now >= self._tick_due:
             self._tick_due = now + int(session.policy.tick * A_SECOND)
-            self._tick()
+            session.tick()
         self.due = min(self._tick_due, self._source.look(now))
 
-    def begin(self, session: Session, tick: Callable[[], None]) -> None:
-        """Begin a rollout, of which `tick` weighs what was counted, with the lock held."""
+    def begin(self, session: Session[Any]) -> None:
+        """Begin a rollout, with the lock held."""
         self.session = session
-        self._tick = tick
         self._tick_due = self.clock() + int(session.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
         self.enter(session.stage)
@@ -203,7 +201,7 @@ class Switch:
         if self.closed:
             raise ClosedError(CLOSED)
 
-    def under_way(self) -> Session:
+    def under_way(self) -> Session[Any]:
         """The rollout under way. Raises Conflict where there is none."""
         if self.session is None:
             raise Conflict("no rollout is under way")
@@ -218,5 +216,3 @@ class Switch:
         """Begin with free locks, and without threads, in the child of a fork."""
         self.lock = threading.RLock()
         self.active.after_fork()
-        if self.session is not None:
-            self.session.after_fork()

@@ -11,7 +11,6 @@ from modelkit.errors import UsageError
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.ledger import MemoryLedger
 from modelkit.lifecycle.rollout.lineup import Lineups
-from modelkit.lifecycle.rollout.membership import Membership
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import NEVER, Switch
@@ -51,10 +50,9 @@ class TwoModels:
         salt = secrets.token_bytes(16) if seed is None else b"%d" % seed
         ledger = MemoryLedger(clock)
         lineups = Lineups(champion, candidate, policy, salt=salt, seed=seed, rescue=rescue)
-        session = Session(ledger, lineups)
         self._kept: Model | None = None  # which answered before a promotion
-        self._membership = Membership(ledger, session, self.switch, self._follow)
-        self.switch.begin(session, self._membership.tick)
+        self._session = Session(ledger, lineups, self.switch, self._follow)
+        self.switch.begin(self._session)
         watch_forks(self)
 
     def look(self, now: int) -> int:
@@ -69,7 +67,7 @@ class TwoModels:
         """Do as the ledger says, with the lock of the Switch held."""
         switch = self.switch
         session = switch.session
-        ledger = self._membership.ledger
+        ledger = self._session.ledger
         stage = ledger.state()
         if session is None or stage == session.stage:
             return
@@ -85,7 +83,8 @@ class TwoModels:
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
         with self.switch.lock:
-            self._membership.write(self.switch.under_way().decide_by_hand(kind, reason))
+            session = self.switch.under_way()
+            session.write(session.decide(kind, reason))
 
     def go_back(self, reason: str) -> None:
         """Let the Model answer that did before a promotion. Raises UsageError without one."""
@@ -93,7 +92,7 @@ class TwoModels:
         with switch.lock:
             if self._kept is None:
                 raise UsageError("there is nothing to go back to: no candidate was promoted")
-            self._membership.session.decide_by_hand("rollback", reason)
+            self._session.decide("rollback", reason)
             switch.end(self._kept)
             self._kept = None
 
@@ -106,4 +105,4 @@ class TwoModels:
 
     def after_fork(self) -> None:
         """In the child of a fork, hand on nothing that its parent counted."""
-        self._membership.after_fork()
+        self._session.after_fork()

@@ -62,7 +62,7 @@ def clock(monkeypatch):
 def over(rollout):
     """Let a tick come to its end."""
     rollout.predict(X[:1])
-    thread = rollout._source._membership._thread
+    thread = rollout._source._session._thread
     if thread is not None:
         thread.join()
 

@@ -11,7 +11,7 @@ from helpers.processes import PATIENCE
 from helpers.rollouts import ROWS, Clock, model, until, who
 
 import modelkit as mk
-from modelkit.lifecycle.rollout import labels, losses, membership
+from modelkit.lifecycle.rollout import labels, losses, session
 from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
 from modelkit.lifecycle.rollout.decide import decide, lacks
 from modelkit.lifecycle.rollout.labels import PATIENT
@@ -19,6 +19,7 @@ from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
 from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.lifecycle.rollout.session import Session
+from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.lifecycle.rollout.trial import Trial
 
 X = np.eye(3)
@@ -40,10 +41,10 @@ def note_of(rollout, part):
 
 
 def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(membership, "MOST_WAITING", 40)
+    monkeypatch.setattr(session, "MOST_WAITING", 40)
     served = mk.Rollout(registry, "m", threads=1, poll=0.01)
     until(lambda: served.predict(X[:1]) is not None and served.under_way)
-    of = served._source._membership
+    of = served._source._session
     Path(registry.url).rename(tmp_path / "gone")
 
     def goes_on(number=iter(range(10**6))):  # noqa: B008 - of all calls
@@ -52,8 +53,8 @@ def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkey
         return served.outcome(key, 0.5)
 
     until(lambda: not goes_on())
-    assert of.session.losses.turned_away == 1
-    until(lambda: [goes_on() for _ in range(10)] and of.session.lost >= 3)
+    assert of.losses.turned_away == 1
+    until(lambda: [goes_on() for _ in range(10)] and of.lost >= 3)
     assert sum(counts.entries for _, counts in of._waiting) < 400
     assert note_of(served, "losses were not taken")
     assert note_of(served, "nothing counts of")
@@ -65,20 +66,20 @@ def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkey
 
 
 def test_ticks_without_end_that_cannot_be_written_are_bounded(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(membership, "MOST_TICKS", 3)
+    monkeypatch.setattr(session, "MOST_TICKS", 3)
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
-        of = served._source._membership
+        of = served._source._session
         Path(registry.url).rename(tmp_path / "gone")
-        until(lambda: served.predict(X[:1]) is not None and of.session.lost >= 5)
+        until(lambda: served.predict(X[:1]) is not None and of.lost >= 5)
         assert 1 <= len(of._waiting) <= 3
         (tmp_path / "gone").rename(registry.url)
         until(lambda: served.predict(X[:1]) is not None and not of._waiting)
-        assert of.session.losses.room == losses.MOST_WAITING_LOSSES
+        assert of.losses.room == losses.MOST_WAITING_LOSSES
 
 
 def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeypatch):
     """A log that hangs: what was counted when that was not known to be for long still counts."""
-    monkeypatch.setattr(membership, "MOST_TICKS", 5)
+    monkeypatch.setattr(session, "MOST_TICKS", 5)
     goes_on = threading.Event()
     post = RegistryLedger.post
 
@@ -88,7 +89,7 @@ def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeyp
 
     monkeypatch.setattr(RegistryLedger, "post", hang)
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
-        of = served._source._membership
+        of = served._source._session
         calls = [0]
 
         def call():
@@ -98,8 +99,8 @@ def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeyp
         until(lambda: call() or of._without >= 1)
         until(lambda: call() or of._without >= 5)
         before = calls[0]
-        until(lambda: call() or of.session.lost >= 3)
-        assert of.session.trial.all_calls == ByArm()
+        until(lambda: call() or of.lost >= 3)
+        assert of.trial.all_calls == ByArm()
         goes_on.set()
         until(lambda: call() or not of._waiting)
     all_calls = served._switch.past.trial.all_calls
@@ -164,7 +165,7 @@ def joint_session(monkeypatch):
     monkeypatch.setattr(MemoryLedger, "shared", True)
     ledger = MemoryLedger(Clock())
     lineups = Lineups(model(1), model(2), POLICY_OF_LOSSES, salt=b"s", seed=0, rescue=False)
-    return Session(ledger, lineups)
+    return Session(ledger, lineups, Switch(model(1), Clock(), None), lambda: None)
 
 
 def answered_elsewhere(session, *keys):
