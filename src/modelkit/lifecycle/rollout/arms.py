@@ -28,6 +28,7 @@ from modelkit.stats.evidence import Restarted, log_mean
 
 Span = tuple[float, int, int, int]  # the share, the events in both arms, the ticks
 MOST_SPANS = 32
+NO_FLOOR = 0.5  # of evidence that does not count, as there is no floor
 BEYOND_CHANCE = 8.0  # of the largest of some thousand likelihood ratios, as a logarithm
 
 
@@ -199,11 +200,20 @@ class Worse(Restarted):
 
 @final
 class Above(Restarted):
-    """The evidence that the rate of events of one arm is above each floor, (n,), now or since some time."""
+    """The evidence that the rate of events of one arm is above each floor, (n,), now or since some time.
+
+    Every rate is above a floor of 0: there is none.
+    """
 
     def __init__(self, floors: Array) -> None:
         super().__init__(len(floors), len(ABOVE))
-        self._bets = Bets.on_multiples(floors, ABOVE)
+        self._bets = Bets.on_multiples(np.where(floors > 0, floors, NO_FLOOR), ABOVE)
+        self._every = np.where(floors > 0, 0.0, np.inf)
+
+    @property
+    def peak(self) -> Array:
+        """The largest evidence there was, (n,)."""
+        return np.maximum(super().peak, self._every)
 
     def tick(self, units: Array, events: Array) -> None:
         """Take the counts (n,) of a tick."""

@@ -98,6 +98,21 @@ class ArmCounter:
 
 
 @final
+class EventCounter:
+    """Counts calls, or events of one kind, in both arms: of calls without a key, and of others."""
+
+    __slots__ = ("keyed", "plain")
+
+    def __init__(self) -> None:
+        self.plain = ArmCounter()
+        self.keyed = ArmCounter()
+
+    def take(self, keys: tuple[Unit, ...] = ()) -> Happened:
+        """What was added since the last time; these keys had such an event."""
+        return Happened(self.plain.take(), keys, self.keyed.take())
+
+
+@final
 class KeyCalls:
     """The calls of keys in one stage: of each, the first `most` count for a promotion.
 
@@ -160,20 +175,17 @@ class KeyCalls:
         """The number of entries in the queues."""
         return len(self._new) + len(self._events) + len(self._complete)
 
-    def take_new(self) -> tuple[Unit, ...]:
-        """The keys that are new."""
-        return tuple(taken(self._new))
-
-    def take_events(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[KeyDone, ...]]:
-        """The keys with events, by kind, and those of which all calls that count have ended."""
+    def take(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[KeyDone, ...], tuple[Unit, ...]]:
+        """The keys with events, by kind; those of which all calls that count have ended; new ones."""
         complete = taken(self._complete)  # first: what a key did is there before it is complete
         found: dict[str, dict[Unit, None]] = defaultdict(dict)
         for kind, (key, candidate, number) in taken(self._events):
             found[kind][Unit(key, candidate)] = None
             if number:
                 self._bad[key][kind] += 1
-        keys = {kind: tuple(units) for kind, units in found.items()}
-        return keys, tuple(self._done(*unit) for unit in complete)
+        keys = {kind: (*units,) for kind, units in found.items()}
+        done = tuple(self._done(*unit) for unit in complete)
+        return keys, done, (*taken(self._new),)
 
     def _done(self, key: int, candidate: bool) -> KeyDone:
         counts = self._bad.pop(key, Counter())
@@ -183,21 +195,23 @@ class KeyCalls:
 
 @final
 class Counters:
-    """Counts the calls of one stage."""
+    """Counts the calls of one stage.
+
+    Attributes:
+        keys: the calls of keys.
+    """
 
     __slots__ = (
+        "_calls",
         "_checks_finite",
         "_copies",
         "_events",
         "_failed_marks",
-        "_keyed",
-        "_keyed_events",
-        "_keys",
         "_latency",
         "_marks",
         "_missing",
-        "_plain",
         "_times",
+        "keys",
     )
 
     def __init__(self, policy: RolloutPolicy, latency: Latency) -> None:
@@ -206,12 +220,9 @@ class Counters:
         self._failed_marks: set[str] = set()
         self._latency = latency
         self._times = no_times()
-        # Calls, and events by kind: of calls without a key, and of those with one.
-        self._plain = ArmCounter()
-        self._keyed = ArmCounter()
-        self._events = {kind: ArmCounter() for kind in policy.kinds}
-        self._keyed_events = {kind: ArmCounter() for kind in policy.kinds}
-        self._keys = KeyCalls(policy.key_calls)
+        self._calls = EventCounter()
+        self._events = {kind: EventCounter() for kind in policy.kinds}
+        self.keys = KeyCalls(policy.key_calls)
         # Queues: what was bad about each copy of the candidate, and marks whose function raised an error.
         self._copies: deque[set[str]] = deque()
         self._missing: deque[str] = deque()
@@ -219,14 +230,10 @@ class Counters:
     def begin(self, key: int | None, candidate: bool) -> CountedCall:
         """Count a call, by the hash of its key and by whether the candidate answers it."""
         if key is None:
-            next(self._plain.arms[candidate])
+            next(self._calls.plain.arms[candidate])
             return WITHOUT_KEY[candidate]
-        next(self._keyed.arms[candidate])
-        return self._keys.begin(key, candidate)
-
-    def key_in_shadow(self, key: int) -> None:
-        """Count a key that the champion answered in shadow, once."""
-        self._keys.note(key)
+        next(self._calls.keyed.arms[candidate])
+        return self.keys.begin(key, candidate)
 
     def answered(self, call: CountedCall, answers: Outputs, took: int) -> None:
         """Count what is bad about an answer, which took so many nanoseconds."""
@@ -238,24 +245,25 @@ class Counters:
         for kind in self.bad_answers(answers):
             self._event(kind, call)
         if number:
-            self._keys.end(call.key, candidate)
+            self.keys.end(call.key, candidate)
 
     def failed(self, call: CountedCall, error: BaseException) -> str | None:
         """Count an error; returns the kind of event that it is, if it is one of the Model."""
         kind = kind_of_error(error)
         self._event(kind or UNANSWERED, call)
         if call.number:
-            self._keys.end(call.key, call.candidate)
+            self.keys.end(call.key, call.candidate)
         return kind
 
     def _event(self, kind: str, call: CountedCall) -> None:
-        if kind not in self._events:
+        counter = self._events.get(kind)
+        if counter is None:
             return  # no guard wants it
         if call.key == NO_KEY:
-            next(self._events[kind].arms[call.candidate])
+            next(counter.plain.arms[call.candidate])
             return
-        next(self._keyed_events[kind].arms[call.candidate])
-        self._keys.event(kind, call)
+        next(counter.keyed.arms[call.candidate])
+        self.keys.event(kind, call)
 
     def bad_answers(self, answers: Outputs) -> list[str]:
         """The kinds of events that an answer is."""
@@ -294,28 +302,25 @@ class Counters:
     @property
     def waiting(self) -> int:
         """The number of entries in the queues."""
-        return self._keys.waiting + len(self._copies)
+        return self.keys.waiting + len(self._copies)
 
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
-        plain = self._plain.take()
-        calls = plain + self._keyed.take()
-        keys, done = self._keys.take_events()
+        calls = self._calls.take()
+        arms = calls.plain + calls.keyed
+        keys, done, new = self.keys.take()
         copies = taken(self._copies)
-        events = {
-            kind: Happened(count.take(), keys.get(kind, ()), self._keyed_events[kind].take())
-            for kind, count in self._events.items()
-        }
-        self._latency.learn(calls, self._times)
+        found = {kind: each.take(keys.get(kind, ())) for kind, each in self._events.items()}
+        self._latency.learn(arms, self._times)
         return Counts(
-            calls=calls,
-            plain=plain,
-            keys=self._keys.take_new(),
-            events={kind: found for kind, found in events.items() if found != NO_EVENTS},
+            calls=arms,
+            plain=calls.plain,
+            keys=new,
+            events={kind: each for kind, each in found.items() if each != NO_EVENTS},
             done=done,
             shadowed=len(copies),
             shadow_events=dict(Counter(itertools.chain.from_iterable(copies))),
-            missing=tuple(sorted(taken(self._missing))),
+            missing=(*sorted(taken(self._missing)),),
         )
 
 

@@ -71,20 +71,17 @@ class Decision:
     Attributes:
         kind: "continue", "advance" to the next stage, "rollback", "promote" or "hold".
         reason: why.
-        guards: the evidence that led to it.
-        split: the logarithm of the evidence that units are not split as they should be.
+        standing: where the rollout stood.
     """
 
     kind: Kind
     reason: str
-    guards: tuple[Weighed, ...]
-    split: float
+    standing: Standing
 
 
 def decide(policy: RolloutPolicy, standing: Standing) -> Decision:
     """What becomes of a rollout. What is missing is never a success, and never a failure."""
-    kind, reason = _decide(policy, standing)
-    return Decision(kind, reason, standing.guards, standing.split)
+    return Decision(*_decide(policy, standing), standing)
 
 
 def _decide(policy: RolloutPolicy, standing: Standing) -> tuple[Kind, str]:

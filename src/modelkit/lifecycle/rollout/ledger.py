@@ -204,7 +204,6 @@ class RegistryLedger:
 
     def _new_sums(self) -> Iterator[TickCounts]:
         for found in self.read():
-            self._read_at = self._now()
             yield found
             self.notice(*found.left_out)
 
@@ -217,6 +216,7 @@ class RegistryLedger:
             self._read += 1
             self._upto = found.upto
             self.at = found.at
+            self._read_at = self._now()
             yield found
 
     def add_up(self, at: float) -> list[str]:
@@ -332,9 +332,9 @@ class RegistryLedger:
 
     def _write(self, decision: Decision) -> None:
         evidence = {}
-        for guard in decision.guards:
+        for guard in decision.standing.guards:
             evidence[guard.name] = [_written(guard.worse), _written(guard.better)]
-        about = {"evidence": evidence, "split": _written(decision.split)}
+        about = {"evidence": evidence, "split": _written(decision.standing.split)}
         self._registry.decide_rollout(
             self._name, self.rollout, decision.kind, reason=decision.reason, about=about
         )

@@ -282,7 +282,8 @@ class Session(Generic[L]):
     def report(self, decision: Decision) -> None:
         """Tell those who listen of a decision."""
         champion, candidate = self.identities
-        evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
+        guards = decision.standing.guards
+        evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in guards]
         emit(
             Decided(
                 decision=decision.kind,

@@ -95,7 +95,7 @@ class Shadow:
             return
         unit = hash_of(key, self._salt)
         self._outcomes.answered_in_shadow(unit)
-        self._counters.key_in_shadow(unit)
+        self._counters.keys.note(unit)
 
     def offer(self, rows: Feeds | SignatureError, answers: Outputs, key: str | None) -> None:
         """Let the candidate run on rows that the champion answered."""

@@ -131,8 +131,7 @@ class Trial:
 
     def by_hand(self, kind: Kind, reason: str) -> Decision:
         """The decision of somebody, whatever the evidence."""
-        standing = self.standing()
-        return Decision(kind, reason, standing.guards, standing.split)
+        return Decision(kind, reason, self.standing())
 
     def enter(self, stage: int) -> None:
         """Begin another stage: the next counts are of it."""
@@ -180,7 +179,7 @@ class Trial:
         self._ticks += 1
         if self._ticks % self._every and not self.over:
             return
-        guards = self.decision.guards
+        guards = self.decision.standing.guards
         self.points.append(
             Point(
                 seconds=self.now - self.began,

@@ -17,7 +17,7 @@ from typing import final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.rollout.arms import Above, Below, Events, EventTimes, Worse
+from modelkit.lifecycle.rollout.arms import NO_FLOOR, Above, Below, Events, EventTimes, Worse
 from modelkit.lifecycle.rollout.counts import NO_EVENTS, Counts, Happened, KeyDone
 from modelkit.lifecycle.rollout.decide import Weighed
 from modelkit.lifecycle.rollout.guards import (
@@ -35,7 +35,6 @@ from modelkit.stats.betting import SUREST, MarginEvidence
 from modelkit.stats.evidence import log_mean
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
-NO_FLOOR = 0.5  # of evidence that does not count, as its guard has no floor
 
 
 @final
@@ -169,15 +168,13 @@ class RollbackEvidence(StreamsEvidence):
     ) -> None:
         super().__init__(streams, [stream.guard.worse for stream in streams], keys, done)
         floors = np.array([stream.guard.least for stream in streams])
-        self._has_floor = floors > 0
-        floors[~self._has_floor] = NO_FLOOR
         self.compared = WorseOfKeys(self._margins)
         self._above = Above(floors)
         self._in_shadow = Worse(self._margins)
         self.above_in_shadow = Above(floors)
         alone = np.array([stream.floor_alone(stream.guard.worse) for stream in streams])
         self._is_alone = (alone > 0) & whole
-        self.alone = Above(np.where(alone > 0, alone, NO_FLOOR))
+        self.alone = Above(alone)
         self._weigh()
 
     def tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
@@ -226,17 +223,12 @@ class RollbackEvidence(StreamsEvidence):
         self.above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
 
     def _weigh(self) -> None:
-        found = self._with_floors(self.compared.peak, self._above.peak)
+        worse = np.log(np.minimum(self.compared.peak, self._above.peak))
         # Two ways to be rolled back, each with half of what may go wrong.
-        either = np.maximum(found, np.log(self.alone.peak)) - log(2)
-        self.log_worse = np.where(self._is_alone, either, found)
-        self.log_worse_in_shadow = self._with_floors(
-            self._in_shadow.peak, self.above_in_shadow.peak
-        )
-
-    def _with_floors(self, worse: Array, above: Array) -> Array:
-        """The logarithm of the evidence of a rate that is worse, and above the floor if there is one."""
-        return np.log(np.where(self._has_floor, np.minimum(worse, above), worse))
+        either = np.maximum(worse, np.log(self.alone.peak)) - log(2)
+        self.log_worse = np.where(self._is_alone, either, worse)
+        in_shadow = np.minimum(self._in_shadow.peak, self.above_in_shadow.peak)
+        self.log_worse_in_shadow = np.log(in_shadow)
 
 
 @final

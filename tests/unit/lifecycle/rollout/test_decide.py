@@ -56,7 +56,7 @@ def test_the_table_of_decisions(standing, kind, reason):
     decision = decide(POLICY, standing)
     assert decision.kind == kind
     assert reason in decision.reason
-    assert decision.guards == standing.guards  # the evidence that led to it
+    assert decision.standing.guards == standing.guards  # the evidence that led to it
 
 
 @given(
