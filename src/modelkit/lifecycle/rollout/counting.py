@@ -16,7 +16,14 @@ import numpy as np
 
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
 from modelkit.lifecycle.rollout.answering import whole_of
-from modelkit.lifecycle.rollout.counts import NO_EVENTS, ByArm, Counts, Happened, KeyDone, Unit
+from modelkit.lifecycle.rollout.counts import (
+    NO_EVENTS,
+    ByArm,
+    CompleteKey,
+    Counts,
+    EventCounts,
+    Unit,
+)
 from modelkit.lifecycle.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
@@ -107,9 +114,9 @@ class EventCounter:
         self.plain = ArmCounter()
         self.keyed = ArmCounter()
 
-    def take(self, keys: tuple[Unit, ...] = ()) -> Happened:
+    def take(self, keys: tuple[Unit, ...] = ()) -> EventCounts:
         """What was added since the last time; these keys had such an event."""
-        return Happened(self.plain.take(), keys, self.keyed.take())
+        return EventCounts(self.plain.take(), keys, self.keyed.take())
 
 
 @final
@@ -175,7 +182,7 @@ class KeyCalls:
         """The number of entries in the queues."""
         return len(self._new) + len(self._events) + len(self._complete)
 
-    def take(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[KeyDone, ...], tuple[Unit, ...]]:
+    def take(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[CompleteKey, ...], tuple[Unit, ...]]:
         """The keys with events, by kind; those of which all calls that count have ended; new ones."""
         complete = taken(self._complete)  # first: what a key did is there before it is complete
         found: dict[str, dict[Unit, None]] = defaultdict(dict)
@@ -187,10 +194,10 @@ class KeyCalls:
         done = tuple(self._done(*unit) for unit in complete)
         return keys, done, (*taken(self._new),)
 
-    def _done(self, key: int, candidate: bool) -> KeyDone:
+    def _done(self, key: int, candidate: bool) -> CompleteKey:
         counts = self._bad.pop(key, Counter())
         bad = {kind: min(count / self._most, 1.0) for kind, count in counts.items()}
-        return KeyDone(key, candidate, bad)
+        return CompleteKey(key, candidate, bad)
 
 
 @final

@@ -56,7 +56,7 @@ class ByArm(Addable):
 
 @final
 @dataclass(frozen=True)
-class Happened(Addable):
+class EventCounts(Addable):
     """The events of one kind.
 
     Attributes:
@@ -72,7 +72,7 @@ class Happened(Addable):
 
 @final
 @dataclass(frozen=True)
-class KeyDone:
+class CompleteKey:
     """A key with all the calls that count for a promotion.
 
     Attributes:
@@ -106,7 +106,7 @@ class Label:
 
 @final
 @dataclass(frozen=True)
-class Posted:
+class PostedLoss:
     """A loss that came to somebody who did not answer the key: a process that did will say so.
 
     Attributes:
@@ -140,24 +140,24 @@ class Counts(Addable):
     calls: ByArm = ByArm()
     plain: ByArm = ByArm()
     keys: tuple[Unit, ...] = ()
-    events: Mapping[str, Happened] = field(default_factory=dict)
-    done: tuple[KeyDone, ...] = ()
+    events: Mapping[str, EventCounts] = field(default_factory=dict)
+    done: tuple[CompleteKey, ...] = ()
     shadowed: int = 0
     shadow_events: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[Label, ...] = ()
-    posted: tuple[Posted, ...] = ()
+    posted: tuple[PostedLoss, ...] = ()
     differences: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
     def entries(self) -> int:
         """How many values it holds: keys, and losses."""
-        keys = sum(len(happened.keys) for happened in self.events.values())
+        keys = sum(len(events.keys) for events in self.events.values())
         return keys + sum(len(each) for each in vars(self).values() if isinstance(each, tuple))
 
 
 NOTHING = Counts()
-NO_EVENTS = Happened()
+NO_EVENTS = EventCounts()
 
 
 def write_value(value: Any) -> Any:
@@ -242,12 +242,12 @@ READERS: Mapping[str, Reader] = {
     "calls": ARMS,
     "plain": ARMS,
     "keys": UNITS,
-    "events": _by_kind(_value(Happened, ARMS, UNITS, ARMS)),
-    "done": _tuple(_value(KeyDone, _hash, _arm, _by_kind(_loss))),
+    "events": _by_kind(_value(EventCounts, ARMS, UNITS, ARMS)),
+    "done": _tuple(_value(CompleteKey, _hash, _arm, _by_kind(_loss))),
     "shadowed": read_count,
     "shadow_events": _by_kind(read_count),
     "labels": _tuple(_value(Label, _loss, _hash, _arm, read_count)),
-    "posted": _tuple(_value(Posted, _loss, _hash)),
+    "posted": _tuple(_value(PostedLoss, _loss, _hash)),
     "differences": _tuple(_difference),
     "missing": _tuple(read_text),
 }

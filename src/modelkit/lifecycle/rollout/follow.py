@@ -94,7 +94,7 @@ class Follower:
         self.switch = Switch(self._open(self._champion).model, clock, self)
         self._due = self.switch.due = clock() + self._poll
         watch_forks(self)
-        self._follow_quietly()  # where a rollout is under way and cannot be joined, that is told
+        self._follow_quietly()  # where a rollout is under way and cannot be joined, an event says so
 
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again."""
@@ -122,7 +122,7 @@ class Follower:
         return generation != self._applied
 
     def _follow_quietly(self) -> None:
-        """Follow, in a thread: what answers goes on to where that fails, which is told."""
+        """Follow, in a thread: what answers goes on to where that fails, of which there is an event."""
         now = self.switch.clock()
         if self._in_bucket and now < self._failed[1]:
             return
@@ -337,7 +337,7 @@ class Follower:
                 for draining in drainings:
                     draining.wait()
                 _close(gone, past)
-            except Exception as error:  # it is told, and reaches no caller
+            except Exception as error:  # it is reported, and reaches no caller
                 self.switch.failed(error)
 
         if gone:

@@ -286,8 +286,8 @@ class RegistryLedger:
             return None if data is None else read(parse_json(data.decode()))
         except UNREADABLE as error:
             why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            told = f"{files.path(number)} cannot be read, so nothing counts of what it holds: {why:.200}"
-            return TickCounts(0, Counts(), self.at, self._upto, (told,))
+            left_out = f"{files.path(number)} cannot be read, so nothing counts of what it holds: {why:.200}"
+            return TickCounts(0, Counts(), self.at, self._upto, (left_out,))
 
     def _counts_of(self, plain: Any) -> TickCounts:
         """What the file of a process holds."""
@@ -332,9 +332,9 @@ class RegistryLedger:
 
     def _write(self, decision: Decision) -> None:
         evidence = {}
-        for guard in decision.standing.guards:
+        for guard in decision.state.guards:
             evidence[guard.name] = [_written(guard.worse), _written(guard.better)]
-        about = {"evidence": evidence, "split": _written(decision.standing.split)}
+        about = {"evidence": evidence, "split": _written(decision.state.split)}
         self._registry.decide_rollout(
             self._name, self.rollout, decision.kind, reason=decision.reason, about=about
         )

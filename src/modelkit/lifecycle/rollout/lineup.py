@@ -51,7 +51,7 @@ class Lineup:
         return arm.sign(await arm.acall(X, outputs, call))
 
 
-class Compared(Lineup, Generic[Begun]):
+class TwoArms(Lineup, Generic[Begun]):
     """Two Models are compared by the calls that they answer."""
 
     __slots__ = ()
@@ -100,7 +100,7 @@ class Compared(Lineup, Generic[Begun]):
 
 
 @final
-class Routed(Compared[CountedCall]):
+class SplitLineup(TwoArms[CountedCall]):
     """A share of the keys, and of the calls without one, goes to the candidate."""
 
     __slots__ = (
@@ -149,7 +149,7 @@ class Routed(Compared[CountedCall]):
 
 
 @final
-class Shadowed(Compared[Rows]):
+class ShadowLineup(TwoArms[Rows]):
     """The champion answers everything, and the candidate runs on copies of the rows."""
 
     __slots__ = ("_shadow", "counters")
@@ -222,12 +222,12 @@ class Lineups:
         self._end_shadow()
         self.counters = Counters(self.policy, self._latency)
         if not self.policy.stages[stage].shadow:
-            return Routed(self, stage, self.counters)
+            return SplitLineup(self, stage, self.counters)
         champion, candidate = self.arms
         self.shadow = Shadow(
             candidate.asked, self.counters, self.policy.guards, self.salt, self.outcomes
         )
-        return Shadowed(champion, self.counters, self.shadow)
+        return ShadowLineup(champion, self.counters, self.shadow)
 
     def end(self) -> None:
         """Stop what runs beside the calls, and let go of the Models."""

@@ -9,7 +9,7 @@ from typing import final
 from modelkit.errors import Conflict, UsageError
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.counting import taken
-from modelkit.lifecycle.rollout.counts import Counts, Label, Posted
+from modelkit.lifecycle.rollout.counts import Counts, Label, PostedLoss
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered
 from modelkit.lifecycle.rollout.ledger import RegistryLedger
@@ -48,9 +48,9 @@ class Losses:
         self._salt = salt
         self._answered = answered
         self._labels: deque[Label] = deque()
-        self._posted: deque[Posted] = deque()
+        self._posted: deque[PostedLoss] = deque()
         self._differences: deque[float] = deque()
-        self._unknown: dict[int, tuple[Posted, int]] = {}  # by key, and in which tick they came
+        self._unknown: dict[int, tuple[PostedLoss, int]] = {}  # by key, and in which tick they came
         self._handed_on: set[int] = set()  # the keys of those that were posted
         self._ticks = 0
 
@@ -94,7 +94,7 @@ class Losses:
         if not answered.knows(unit) and len(self._unknown) >= MOST_UNKNOWN:
             self.turned_away += 1
             return False
-        self._unknown[unit] = (Posted(loss, unit), self._ticks)
+        self._unknown[unit] = (PostedLoss(loss, unit), self._ticks)
         return True
 
     def collect(self) -> Counts:
@@ -165,7 +165,7 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
             "process that has the two answers can say the loss of each"
         )
     salt = rollout.salt
-    posted = [Posted(check_loss(loss), hash_of(key, salt)) for key, loss in outcomes]
+    posted = [PostedLoss(check_loss(loss), hash_of(key, salt)) for key, loss in outcomes]
     posted.sort(key=lambda each: place_of(each.key))  # whatever the job has sorted them by
     ledger = RegistryLedger(registry, name, rollout, policy, WRITER)
     for start in range(0, len(posted), MOST_AT_ONCE):

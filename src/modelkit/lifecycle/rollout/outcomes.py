@@ -151,7 +151,7 @@ class Outcomes:
                 self.unknown += 1
                 return None
             if not key.open:
-                return None  # told again
+                return None  # it came before
             if key.served is None and not by_function:
                 self.one_sided += 1
                 return None

@@ -12,7 +12,7 @@ from modelkit.lifecycle.registry.log import CHAMPION, Entry, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.rollout.chart import evidence_chart
 from modelkit.lifecycle.rollout.counts import ByArm
-from modelkit.lifecycle.rollout.decide import Weighed, lacks, unmet
+from modelkit.lifecycle.rollout.decide import GuardEvidence, lacks, unmet
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES
 from modelkit.lifecycle.rollout.labels import KeysAnswered
 from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
@@ -112,7 +112,7 @@ class RolloutProgress:
     __repr__ = fields.brief
 
     def __str__(self) -> str:
-        lines = [f"{name}: {told}" for name, told in self._facts()]
+        lines = [f"{name}: {fact}" for name, fact in self._facts()]
         return "\n".join([*lines, *map(str, self.guards)])
 
     def to_html(self) -> str:
@@ -169,7 +169,7 @@ def _numbers(guard: GuardProgress) -> list[str]:
     return ["" if number is None else f"{number:.3g}" for number in numbers]
 
 
-def _guard_progress(policy: RolloutPolicy, guard: Weighed) -> GuardProgress:
+def _guard_progress(policy: RolloutPolicy, guard: GuardEvidence) -> GuardProgress:
     """The evidence of a guard, beside what decides."""
     return GuardProgress(
         name=guard.name,
@@ -183,10 +183,10 @@ def _guard_progress(policy: RolloutPolicy, guard: Weighed) -> GuardProgress:
 
 def _missing(trial: Trial) -> list[str]:
     """What a rollout lacks for its next decision."""
-    standing = trial.standing()
-    found = unmet(trial.policy, standing)
+    state = trial.state()
+    found = unmet(trial.policy, state)
     if trial.stage == len(trial.policy.stages) - 1:
-        found += lacks(trial.policy, standing)
+        found += lacks(trial.policy, state)
         found += _keys_missing(trial)
     return found
 
@@ -222,7 +222,7 @@ def progress_of(
         under_way: whether it goes on.
         notes: what else should be known.
     """
-    standing = trial.standing()
+    state = trial.state()
     champion, candidate = identities
     return RolloutProgress(
         champion=champion,
@@ -232,9 +232,9 @@ def progress_of(
         stage=stage + 1,
         stages=len(trial.policy.stages),
         share=trial.policy.stages[stage].share if under_way else 0.0,
-        seconds=standing.in_all,
+        seconds=state.in_all,
         calls=(trial.all_calls.candidate, trial.all_calls.champion),
-        guards=tuple(_guard_progress(trial.policy, guard) for guard in standing.guards),
+        guards=tuple(_guard_progress(trial.policy, guard) for guard in state.guards),
         missing=tuple(_missing(trial)) if under_way and not trial.over else (),
         notes=tuple(notes),
         points=tuple(trial.points),
@@ -347,12 +347,12 @@ def ended_note(champion: Identity) -> str:
 
 def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:
     """How many losses do not count, and why: those of this process, and those of the trial."""
-    told: list[Outcomes | KeysAnswered] = [] if trial.losses is None else [trial.losses.keys]
-    told += [] if outcomes is None else [outcomes]
+    kept: list[Outcomes | KeysAnswered] = [] if trial.losses is None else [trial.losses.keys]
+    kept += [] if outcomes is None else [outcomes]
     reasons = {
-        "their keys were answered in two stages": sum(each.left_out for each in told),
-        "no answer to their keys is known": sum(each.unknown for each in told),
-        ONE_SIDED: sum(each.one_sided for each in told),
+        "their keys were answered in two stages": sum(each.left_out for each in kept),
+        "no answer to their keys is known": sum(each.unknown for each in kept),
+        ONE_SIDED: sum(each.one_sided for each in kept),
         UNHEARD: 0 if outcomes is None else outcomes.unheard,
     }
     return [f"{count:,} losses left out: {why}" for why, count in reasons.items() if count]

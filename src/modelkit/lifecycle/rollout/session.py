@@ -282,7 +282,7 @@ class Session(Generic[L]):
     def report(self, decision: Decision) -> None:
         """Tell those who listen of a decision."""
         champion, candidate = self.identities
-        guards = decision.standing.guards
+        guards = decision.state.guards
         evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in guards]
         emit(
             Decided(

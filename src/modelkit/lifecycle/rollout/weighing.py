@@ -10,7 +10,6 @@ key that were bad.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log
 from typing import final
 
@@ -18,87 +17,15 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import NO_FLOOR, Above, Below, Events, EventTimes, Worse
-from modelkit.lifecycle.rollout.counts import NO_EVENTS, Counts, Happened, KeyDone
-from modelkit.lifecycle.rollout.decide import Weighed
-from modelkit.lifecycle.rollout.guards import (
-    BLAMED_KINDS,
-    DISAGREEMENTS,
-    LATE_LOSSES,
-    LONGER_KINDS,
-    QUANTILES,
-    SLOW_KINDS,
-    Guard,
-)
-from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, DoneKeys, Keys, WorseOfKeys
+from modelkit.lifecycle.rollout.counts import NO_EVENTS, CompleteKey, Counts, EventCounts
+from modelkit.lifecycle.rollout.decide import GuardEvidence
+from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, QUANTILES, Guard, Stream
+from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, Keys, KeyShares, WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.stats.betting import SUREST, MarginEvidence
+from modelkit.stats.betting import MarginEvidence
 from modelkit.stats.evidence import log_mean
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
-
-
-@final
-@dataclass(frozen=True)
-class Stream:
-    """Events of the two arms that are compared.
-
-    Attributes:
-        guard: what is allowed of them.
-        candidate: their kind in the candidate.
-        champion: their kind in the champion.
-        alone: their kind in the candidate while all calls go to it.
-        recorded: the champion's rate, where it is known by what the kind is: of calls above its
-            90 % quantile, .1. It stands for a floor while all calls go to the candidate.
-    """
-
-    guard: Guard
-    candidate: str
-    champion: str
-    alone: str
-    recorded: float = 0.0
-
-    def floor_alone(self, margin: float) -> float:
-        """The rate that decides while all calls go to the candidate; 0 where none does."""
-        return self.guard.least or min(self.recorded * margin, SUREST)
-
-
-def rollback_streams(guard: Guard) -> tuple[Stream, ...]:
-    """What speaks for a rollback, by this guard.
-
-    One that compares quantiles needs it twice: as the calls were, and with those of the candidate
-    quicker by what does not matter, of which those count that its longer runs do not explain; see
-    `Latency`. Where all calls go to the candidate, it is not the colder one, and all count.
-    """
-    if guard.name == LATE_LOSSES:
-        return ()
-    if not guard.by_quantiles:
-        return (Stream(guard, guard.name, guard.name, guard.name),)
-    as_they_were = _streams(guard, SLOW_KINDS, SLOW_KINDS, SLOW_KINDS)
-    if not guard.longer:
-        return as_they_were
-    return as_they_were + _streams(guard, BLAMED_KINDS, BLAMED_KINDS, LONGER_KINDS)
-
-
-def promotion_streams(guard: Guard) -> tuple[Stream, ...]:
-    """What speaks for a promotion, by this guard.
-
-    One that compares quantiles goes by all calls of the candidate that are still slow when they are
-    quicker by what does not matter.
-    """
-    if guard.name == DISAGREEMENTS:
-        return ()
-    if not guard.by_quantiles:
-        return rollback_streams(guard)
-    kinds = LONGER_KINDS if guard.longer else SLOW_KINDS
-    return _streams(guard, kinds, SLOW_KINDS, kinds)
-
-
-def _streams(
-    guard: Guard, candidate: tuple[str, ...], champion: tuple[str, ...], alone: tuple[str, ...]
-) -> tuple[Stream, ...]:
-    rates = [1 - quantile / 100 for quantile in QUANTILES]
-    kinds = zip(candidate, champion, alone, rates, strict=True)
-    return tuple(Stream(guard, *each) for each in kinds)
 
 
 class StreamsEvidence:
@@ -112,7 +39,7 @@ class StreamsEvidence:
     """
 
     def __init__(
-        self, streams: Sequence[Stream], margins: Sequence[float], keys: Keys, done: DoneKeys
+        self, streams: Sequence[Stream], margins: Sequence[float], keys: Keys, done: KeyShares
     ) -> None:
         self.streams = streams
         self._margins = np.array(margins)
@@ -125,8 +52,10 @@ class StreamsEvidence:
         """Which of the streams are of a guard."""
         return [row for row, stream in enumerate(self.streams) if stream.guard is guard]
 
-    def _happened(self, counts: Counts, *, alone: bool = False) -> list[tuple[Happened, Happened]]:
-        """What happened in the candidate and in the champion, in each stream."""
+    def _event_counts(
+        self, counts: Counts, *, alone: bool = False
+    ) -> list[tuple[EventCounts, EventCounts]]:
+        """The events of the candidate and of the champion, in each stream."""
         found = []
         for stream in self.streams:
             kind = stream.alone if alone else stream.candidate
@@ -164,7 +93,7 @@ class RollbackEvidence(StreamsEvidence):
     """
 
     def __init__(
-        self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
+        self, streams: Sequence[Stream], keys: Keys, done: KeyShares, *, whole: bool
     ) -> None:
         super().__init__(streams, [stream.guard.worse for stream in streams], keys, done)
         floors = np.array([stream.guard.least for stream in streams])
@@ -187,7 +116,7 @@ class RollbackEvidence(StreamsEvidence):
 
     def _tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
         plain, firsts, keyed = np.zeros((3, 2, len(self.streams)), int)
-        for number, (ours, theirs) in enumerate(self._happened(counts, alone=not stage.drawn)):
+        for number, (ours, theirs) in enumerate(self._event_counts(counts, alone=not stage.drawn)):
             plain[:, number] = ours.plain.candidate, theirs.plain.champion
             firsts[:, number] = self._first_events(ours, theirs, FIRST_EVENT << number)
             keyed[:, number] = ours.keyed.candidate, theirs.keyed.champion
@@ -204,7 +133,9 @@ class RollbackEvidence(StreamsEvidence):
         )
         self._above.tick(calls, events)
 
-    def _first_events(self, ours: Happened, theirs: Happened, purpose: int) -> tuple[int, int]:
+    def _first_events(
+        self, ours: EventCounts, theirs: EventCounts, purpose: int
+    ) -> tuple[int, int]:
         """The first events of keys that are drawn, in both arms."""
         units = [unit for unit in ours.keys if unit[1]]
         units += [unit for unit in theirs.keys if not unit[1]]
@@ -218,7 +149,7 @@ class RollbackEvidence(StreamsEvidence):
         latter: then they are as two arms of the same share.
         """
         alone = np.array([counts.shadow_events.get(each.candidate, 0) for each in self.streams])
-        champions = np.array([theirs.plain.champion for _, theirs in self._happened(counts)])
+        champions = np.array([theirs.plain.champion for _, theirs in self._event_counts(counts)])
         self._in_shadow.tick(Events(0.5, alone, champions))
         self.above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
 
@@ -249,7 +180,7 @@ class PromotionEvidence(StreamsEvidence):
     """
 
     def __init__(
-        self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
+        self, streams: Sequence[Stream], keys: Keys, done: KeyShares, *, whole: bool
     ) -> None:
         super().__init__(streams, [stream.guard.better for stream in streams], keys, done)
         self._done = done
@@ -266,16 +197,16 @@ class PromotionEvidence(StreamsEvidence):
         self.log_better = np.zeros(len(streams))
 
     def tick(
-        self, stage: RolloutStage, counts: Counts, means: Array, done: Sequence[KeyDone]
+        self, stage: RolloutStage, counts: Counts, means: Array, done: Sequence[CompleteKey]
     ) -> None:
         """Take the counts of a tick, with what is new of keys."""
         if stage.shadow:
             return
-        happened = self._happened(counts)
+        both = self._event_counts(counts)
         if stage.drawn:
-            for (ours, theirs), times in zip(happened, self._times, strict=True):
+            for (ours, theirs), times in zip(both, self._times, strict=True):
                 times.add(stage.share, ours.plain.candidate, theirs.plain.champion)
-        events = np.array([ours.plain.candidate for ours, _ in happened], int)
+        events = np.array([ours.plain.candidate for ours, _ in both], int)
         self._compare_with_floors(stage, counts, events, done)
         self._without += counts.plain.candidate
         self._with_keys += counts.calls.candidate - counts.plain.candidate
@@ -283,7 +214,7 @@ class PromotionEvidence(StreamsEvidence):
         self._weigh()
 
     def _compare_with_floors(
-        self, stage: RolloutStage, counts: Counts, events: Array, done: Sequence[KeyDone]
+        self, stage: RolloutStage, counts: Counts, events: Array, done: Sequence[CompleteKey]
     ) -> None:
         """Compare the candidate alone with its floors: of its keys, each counts, whenever it was drawn.
 
@@ -299,7 +230,7 @@ class PromotionEvidence(StreamsEvidence):
         if whole:
             self._take_keys([key for key in done if key.candidate], ~self._always)
 
-    def _take_keys(self, done: Sequence[KeyDone], streams: Array) -> None:
+    def _take_keys(self, done: Sequence[CompleteKey], streams: Array) -> None:
         if done:
             shares = self._done.shares(done)[:, self._candidate]
             self._below.take_keys(shares.T, streams)
@@ -349,17 +280,17 @@ class EventEvidence:
         if self._guard.name in counts.missing:
             self._void = "it could not be counted, as its function raised an error"
 
-    def weighed(self) -> Weighed:
+    def weigh(self) -> GuardEvidence:
         """The evidence."""
         rollback, name, row = self._rollback, self._guard.name, self._row
         if name == DISAGREEMENTS:
-            return Weighed(name, log(rollback.above_in_shadow.peak[row]), None, pauses=True)
+            return GuardEvidence(name, log(rollback.above_in_shadow.peak[row]), None, pauses=True)
         worse = rollback.log_worse[row]
         if self._shadow:
             worse = max(worse, rollback.log_worse_in_shadow[row]) - log(2)
         better = self._promotion.log_better[self._promotion_rows].item()
         now = log(rollback.compared.value[row])
-        return Weighed(name, float(worse), better, now, void=self._void)
+        return GuardEvidence(name, float(worse), better, now, void=self._void)
 
 
 @final
@@ -391,10 +322,10 @@ class QuantileEvidence:
         self._now = log_mean(np.log(values[self._rows]))
         self._worse = np.maximum(self._worse, self._now)
 
-    def weighed(self) -> Weighed:
+    def weigh(self) -> GuardEvidence:
         """The evidence."""
         worse = float(self._worse.min())
-        return Weighed(
+        return GuardEvidence(
             name=self._guard.name,
             worse=worse - log(2) if self._whole else worse,
             better=float(self._promotion.log_better[self._promotion_rows].min()),

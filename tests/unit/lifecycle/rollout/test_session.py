@@ -155,8 +155,8 @@ def test_a_rollout_that_has_more_keys_than_it_counts_says_why_it_holds(monkeypat
     assert held.kind == "hold"
     assert "the time is over" in held.reason
     assert "more keys than are counted" in held.reason
-    assert decide(policy, trial.standing()) == held
-    assert lacks(policy, Trial(policy, 0.0).standing()) == [
+    assert decide(policy, trial.state()) == held
+    assert lacks(policy, Trial(policy, 0.0).state()) == [
         "loss: too little evidence for a promotion"
     ]
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.lifecycle.rollout.counts import (
     ByArm,
+    CompleteKey,
     Counts,
-    Happened,
-    KeyDone,
+    EventCounts,
     Label,
-    Posted,
+    PostedLoss,
     read_counts,
     write_value,
 )
@@ -64,7 +64,7 @@ def test_late_counts_that_show_harm_roll_back_after_the_stage_has_changed(regist
     arms = ByArm(300, 700)
     other.post(0, Counts(calls=arms, plain=arms))
     until(lambda: rollout.status().stage == 2)
-    other.post(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    other.post(0, Counts(arms, arms, events={"errors": EventCounts(plain=ByArm(300, 0))}))
     until(lambda: not rollout.status().under_way)
     until(lambda: registry.state("m").rollout is None)
     assert registry.history("m")[-1].about["decision"] == "rollback"
@@ -124,7 +124,7 @@ def test_every_file_is_in_one_sum_whatever_its_stage(written):
     files = Files()
     writers = {name: ledger_on(files, name) for name in "abc"}
     for number, (name, stage) in enumerate(written):
-        writers[name].post(stage, Counts(posted=(Posted(0.5, number),)))
+        writers[name].post(stage, Counts(posted=(PostedLoss(0.5, number),)))
     counted = defaultdict(list)
     sums = all_sums(files, len(written) + 2)
     assert all(one.counts != Counts() for one in sums)
@@ -142,7 +142,7 @@ def test_many_losses_are_added_up_in_parts(monkeypatch):
     files = Files()
     labels = ledger_on(files, "labels")
     for start in range(0, 100, 10):
-        labels.post_beside(Counts(posted=tuple(Posted(0.5, start + i) for i in range(10))))
+        labels.post_beside(Counts(posted=tuple(PostedLoss(0.5, start + i) for i in range(10))))
     sums = all_sums(files, 10)
     assert [len(one.counts.posted) for one in sums] == [20] * 5
 
@@ -161,7 +161,7 @@ def test_a_slow_job_of_the_stage_before_holds_up_no_rollout(registry):
         until(in_second_stage)
         for stage, key in ((1, 1), (0, 2)):
             labels.rollout = replace(rollout, stage=stage)
-            labels.post_beside(Counts(posted=(Posted(0.5, key),)))
+            labels.post_beside(Counts(posted=(PostedLoss(0.5, key),)))
 
         def decided():
             for _ in range(20):
@@ -190,10 +190,12 @@ COUNTS = st.builds(
     calls=ARMS,
     plain=ARMS,
     keys=UNITS,
-    done=st.lists(st.builds(KeyDone, HASHES, st.booleans(), SHARES), max_size=2).map(tuple),
+    done=st.lists(st.builds(CompleteKey, HASHES, st.booleans(), SHARES), max_size=2).map(tuple),
     events=st.dictionaries(
         st.sampled_from(["errors", "slow:50"]),
-        st.builds(Happened, ARMS, UNITS, ARMS).filter(lambda happened: happened != Happened()),
+        st.builds(EventCounts, ARMS, UNITS, ARMS).filter(
+            lambda happened: happened != EventCounts()
+        ),
         max_size=2,
     ),
     shadowed=st.integers(0, 9),

@@ -11,7 +11,7 @@ from helpers.rollouts import ledger_on, until
 
 import modelkit as mk
 from modelkit import events
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, EventCounts
 
 LOSS = (mk.Guard("loss", margin=0.02),)
 POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
@@ -72,7 +72,7 @@ def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
     registry.decide_rollout("m", underway, "advance", reason="elsewhere")
     other = ledger_on(registry.rollout_folder("m", underway), "other")
     arms = ByArm(300, 700)
-    other.post(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    other.post(0, Counts(arms, arms, events={"errors": EventCounts(plain=ByArm(300, 0))}))
     until(lambda: not rollout.status().under_way)
     until(lambda: registry.state("m").rollout is None)
     assert registry.history("m")[-1].about["decision"] == "rollback"
@@ -87,7 +87,7 @@ def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry
     rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
     arms = ByArm(300, 700)
     other = ledger_on(registry.rollout_folder("m", underway), "other")
-    other.post(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    other.post(0, Counts(arms, arms, events={"errors": EventCounts(plain=ByArm(300, 0))}))
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "of 4711")
