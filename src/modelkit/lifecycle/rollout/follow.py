@@ -267,10 +267,8 @@ class Follower:
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
-        self.switch.under_way()
-        if self._session is not None:
-            self._session.decide_for_all(kind, reason)
-            self.refresh()
+        self.switch.under_way().decide_for_all(kind, reason)
+        self.refresh()
 
     def go_back(self, reason: str) -> None:
         """Let the alias name the version that answered before. Raises NotFound without one."""

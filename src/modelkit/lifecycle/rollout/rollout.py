@@ -16,7 +16,8 @@ from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.lifecycle.rollout.losses import Loss
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_here
+from modelkit.lifecycle.rollout.progress import RolloutProgress
+from modelkit.lifecycle.rollout.status import progress_here
 from modelkit.lifecycle.rollout.two_models import TwoModels
 from modelkit.model.activation import Activation, Active
 from modelkit.model.device import Placement

@@ -21,7 +21,7 @@ from modelkit.lifecycle.rollout.keyed import Keys
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
 from modelkit.lifecycle.rollout.losses import post_outcomes
 from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.lifecycle.rollout.progress import progress_afar
+from modelkit.lifecycle.rollout.status import progress_afar
 from modelkit.types import Limits
 
 X = np.eye(3)

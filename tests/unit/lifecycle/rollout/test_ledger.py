@@ -29,7 +29,7 @@ from modelkit.lifecycle.rollout.counts import (
     read_counts,
     write_value,
 )
-from modelkit.lifecycle.rollout.progress import progress_afar
+from modelkit.lifecycle.rollout.status import progress_afar
 
 X = np.eye(3)
 LOSS = (mk.Guard("loss", margin=0.02),)
