@@ -10,7 +10,7 @@ from benchmarks.common.measure import judge, table
 from benchmarks.rollout.errors import LIMIT, figure
 from benchmarks.rollout.traffic import QUARTERS, Array, generator
 
-from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Unit
 from modelkit.lifecycle.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
@@ -166,6 +166,6 @@ def of_keys(rng: np.random.Generator, candidate: Candidate):
         )
 
 
-def units(hashes: Array, which: Array, inside: Array) -> tuple[tuple[int, bool], ...]:
+def units(hashes: Array, which: Array, inside: Array) -> tuple[Unit, ...]:
     places = np.flatnonzero(which)
-    return tuple(zip(hashes[places].tolist(), inside[places].tolist(), strict=True))
+    return tuple(map(Unit, hashes[places].tolist(), inside[places].tolist()))

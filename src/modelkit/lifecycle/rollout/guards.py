@@ -253,3 +253,7 @@ def _streams(
     rates = [1 - quantile / 100 for quantile in QUANTILES]
     kinds = zip(candidate, champion, alone, rates, strict=True)
     return tuple(Stream(guard, *each) for each in kinds)
+
+
+# Calls that ended without an answer hold a rollout as errors would.
+UNANSWERED_CALLS = Stream(Guard(ERROR_EVENTS), UNANSWERED, UNANSWERED, UNANSWERED)

@@ -128,6 +128,11 @@ class RolloutPolicy:
         """Whether it begins with a shadow stage."""
         return self.stages[0].shadow
 
+    @property
+    def whole(self) -> bool:
+        """Whether all calls go to the candidate at last."""
+        return self.stages[-1].share == 1
+
     def watches(self, name: str) -> bool:
         """Whether there is a guard of this name."""
         return any(guard.name == name for guard in self.guards)

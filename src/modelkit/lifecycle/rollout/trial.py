@@ -8,15 +8,7 @@ from typing import final
 from modelkit.lifecycle.rollout.arms import SplitEvidence
 from modelkit.lifecycle.rollout.counts import ByArm, Counts
 from modelkit.lifecycle.rollout.decide import Decision, Kind, TrialState, decide
-from modelkit.lifecycle.rollout.guards import (
-    ERROR_EVENTS,
-    LATE_LOSSES,
-    UNANSWERED,
-    Guard,
-    Stream,
-    promotion_streams,
-    rollback_streams,
-)
+from modelkit.lifecycle.rollout.guards import LATE_LOSSES, Guard
 from modelkit.lifecycle.rollout.keyed import DONE, SPLIT, Keys, KeyShares
 from modelkit.lifecycle.rollout.labels import LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
@@ -29,8 +21,6 @@ from modelkit.lifecycle.rollout.weighing import (
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
-
-GuardEvidence = EventEvidence | QuantileEvidence | LossEvidence
 
 
 @final
@@ -75,15 +65,11 @@ class Trial:
         self._ticks = 0
         self._split = SplitEvidence()
         self._keys = Keys()
-        worse = [stream for guard in policy.guards for stream in rollback_streams(guard)]
-        worse.append(Stream(Guard(ERROR_EVENTS), UNANSWERED, UNANSWERED, UNANSWERED))
-        better = [stream for guard in policy.guards for stream in promotion_streams(guard)]
         self._done = KeyShares(policy.kinds)
-        whole = policy.stages[-1].share == 1
-        self._rollback = RollbackEvidence(worse, self._keys, self._done, whole=whole)
-        self._promotion = PromotionEvidence(better, self._keys, self._done, whole=whole)
+        self._rollback = RollbackEvidence(policy, self._keys, self._done)
+        self._promotion = PromotionEvidence(policy, self._keys, self._done)
         self.losses: LossEvidence | None = None
-        self.evidence = [self._evidence_of(guard, whole=whole) for guard in policy.guards]
+        self.evidence = [self._evidence_of(guard) for guard in policy.guards]
         self.decision = decide(policy, self.state())
 
     @property
@@ -101,14 +87,15 @@ class Trial:
         """Whether there are more keys than are counted."""
         return self._keys.full or (self.losses is not None and self.losses.keys.full)
 
-    def _evidence_of(self, guard: Guard, *, whole: bool) -> GuardEvidence:
+    def _evidence_of(self, guard: Guard) -> EventEvidence | QuantileEvidence | LossEvidence:
         """The evidence of a guard, before anything was counted."""
+        policy = self.policy
         if guard.name == LATE_LOSSES:
-            self.losses = LossEvidence(guard, self._keys, self.policy.alpha, self.policy.stages)
+            self.losses = LossEvidence(guard, self._keys, policy.alpha, policy.stages)
             return self.losses
         if guard.by_quantiles:
-            return QuantileEvidence(guard, self._rollback, self._promotion, whole=whole)
-        return EventEvidence(guard, self._rollback, self._promotion, shadow=self.policy.shadow)
+            return QuantileEvidence(guard, self._rollback, self._promotion, policy.whole)
+        return EventEvidence(guard, self._rollback, self._promotion, policy.shadow)
 
     def tick(self, counts: Counts, now: float, stage: int | None = None) -> Decision:
         """Take the counts of a tick that ended at `now`, in seconds; returns what becomes of it.

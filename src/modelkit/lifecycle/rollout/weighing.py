@@ -19,9 +19,17 @@ from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import NO_FLOOR, Above, Below, Events, EventTimes, Worse
 from modelkit.lifecycle.rollout.counts import NO_EVENTS, CompleteKey, Counts, EventCounts
 from modelkit.lifecycle.rollout.decide import GuardEvidence
-from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, QUANTILES, Guard, Stream
+from modelkit.lifecycle.rollout.guards import (
+    DISAGREEMENTS,
+    QUANTILES,
+    UNANSWERED_CALLS,
+    Guard,
+    Stream,
+    promotion_streams,
+    rollback_streams,
+)
 from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, Keys, KeyShares, WorseOfKeys
-from modelkit.lifecycle.rollout.policy import RolloutStage
+from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.stats.betting import MarginEvidence
 from modelkit.stats.evidence import log_mean
 
@@ -79,10 +87,9 @@ class RollbackEvidence(StreamsEvidence):
     """What speaks for a rollback, in each stream.
 
     Args:
-        streams: (n,).
+        policy: how the rollout goes.
         keys: what has counted of each key.
         done: of all kinds.
-        whole: whether all calls go to the candidate at times.
 
     Attributes:
         compared: the two arms, where both answer.
@@ -92,9 +99,9 @@ class RollbackEvidence(StreamsEvidence):
         log_worse_in_shadow: likewise, of stages where both run on the same rows.
     """
 
-    def __init__(
-        self, streams: Sequence[Stream], keys: Keys, done: KeyShares, *, whole: bool
-    ) -> None:
+    def __init__(self, policy: RolloutPolicy, keys: Keys, done: KeyShares) -> None:
+        streams = [stream for guard in policy.guards for stream in rollback_streams(guard)]
+        streams.append(UNANSWERED_CALLS)
         super().__init__(streams, [stream.guard.worse for stream in streams], keys, done)
         floors = np.array([stream.guard.least for stream in streams])
         self.compared = WorseOfKeys(self._margins)
@@ -102,7 +109,7 @@ class RollbackEvidence(StreamsEvidence):
         self._in_shadow = Worse(self._margins)
         self.above_in_shadow = Above(floors)
         alone = np.array([stream.floor_alone(stream.guard.worse) for stream in streams])
-        self._is_alone = (alone > 0) & whole
+        self._is_alone = (alone > 0) & policy.whole
         self.alone = Above(alone)
         self._weigh()
 
@@ -137,8 +144,8 @@ class RollbackEvidence(StreamsEvidence):
         self, ours: EventCounts, theirs: EventCounts, purpose: int
     ) -> tuple[int, int]:
         """The first events of keys that are drawn, in both arms."""
-        units = [unit for unit in ours.keys if unit[1]]
-        units += [unit for unit in theirs.keys if not unit[1]]
+        units = [unit for unit in ours.keys if unit.candidate]
+        units += [unit for unit in theirs.keys if not unit.candidate]
         return self._keys.count(units, purpose)
 
     def _tick_in_shadow(self, counts: Counts) -> None:
@@ -170,18 +177,16 @@ class PromotionEvidence(StreamsEvidence):
     probes. So the evidence is the least of both, and each is the mean of two ways to it.
 
     Args:
-        streams: (n,).
+        policy: how the rollout goes.
         keys: what has counted of each key.
         done: of all kinds.
-        whole: whether all calls go to the candidate at times.
 
     Attributes:
         log_better: the logarithm of the evidence, (n,).
     """
 
-    def __init__(
-        self, streams: Sequence[Stream], keys: Keys, done: KeyShares, *, whole: bool
-    ) -> None:
+    def __init__(self, policy: RolloutPolicy, keys: Keys, done: KeyShares) -> None:
+        streams = [stream for guard in policy.guards for stream in promotion_streams(guard)]
         super().__init__(streams, [stream.guard.better for stream in streams], keys, done)
         self._done = done
         self._times = [EventTimes(stream.guard.better) for stream in streams]
@@ -190,7 +195,7 @@ class PromotionEvidence(StreamsEvidence):
         self._without = 0
         floors = np.array([stream.guard.least for stream in streams])
         self._always = floors > 0
-        if whole:
+        if policy.whole:
             floors = np.array([stream.floor_alone(stream.guard.better) for stream in streams])
         self._has_floor = floors > 0
         self._below = Below(np.where(self._has_floor, floors, NO_FLOOR))
@@ -260,12 +265,7 @@ class EventEvidence:
     """
 
     def __init__(
-        self,
-        guard: Guard,
-        rollback: RollbackEvidence,
-        promotion: PromotionEvidence,
-        *,
-        shadow: bool,
+        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, shadow: bool
     ) -> None:
         self._guard = guard
         self._rollback = rollback
@@ -301,7 +301,7 @@ class QuantileEvidence:
     """
 
     def __init__(
-        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, *, whole: bool
+        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, whole: bool
     ) -> None:
         self._guard = guard
         self._whole = whole

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Unit
 from modelkit.lifecycle.rollout.trial import Trial
 
 
@@ -32,7 +32,7 @@ def keyed_run(seed, *, share, keys, calls, risk, even=False):
                 bad[key] += fails
                 if made[key] == 20:
                     done.append(CompleteKey(key, bool(arm[key]), {"errors": bad[key] / 20}))
-        units = tuple((int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
+        units = tuple(Unit(int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
         failures = np.bincount(arm[drawn[failed]].astype(int), minlength=2).tolist()
         happened = EventCounts(keys=units, keyed=ByArm(failures[1], failures[0]))
         arms = ByArm(int(arm[drawn].sum()), int((~arm[drawn]).sum()))

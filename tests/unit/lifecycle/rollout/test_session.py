@@ -12,7 +12,7 @@ from helpers.rollouts import ROWS, Clock, model, until, who
 
 import modelkit as mk
 from modelkit.lifecycle.rollout import labels, losses, session
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Unit
 from modelkit.lifecycle.rollout.decide import decide, lacks
 from modelkit.lifecycle.rollout.labels import PATIENT
 from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
@@ -169,7 +169,7 @@ def joint_session(monkeypatch):
 
 
 def answered_elsewhere(session, *keys):
-    units = tuple((hash_of(key, b"s"), False) for key in keys)
+    units = tuple(Unit(hash_of(key, b"s"), False) for key in keys)
     session.trial.tick(Counts(keys=units), 1.0, 0)
 
 

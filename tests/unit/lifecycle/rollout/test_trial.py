@@ -9,7 +9,7 @@ import pytest
 from helpers.trials import ERRORS, HALF, ONE, STAGES, counts_of, labels_of, run_to_end
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Label
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Label, Unit
 from modelkit.lifecycle.rollout.trial import Trial
 
 CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
@@ -44,7 +44,7 @@ def test_the_counts_of_processes_add_up():
     rng = np.random.default_rng(0)
     parts = []
     for worker in range(3):
-        keys = tuple((int(key), bool(key % 2)) for key in rng.integers(0, 50, 10))
+        keys = tuple(Unit(int(key), bool(key % 2)) for key in rng.integers(0, 50, 10))
         done = (CompleteKey(worker, True, {"errors": 0.5}),)
         events = {"errors": EventCounts(ByArm(1, 2), keys)}
         arms = ByArm(100, 900)
@@ -146,7 +146,7 @@ def test_slow_calls_of_all_quantiles_decide():
 
 def test_keys_are_held_once_for_all_guards():
     trial = Trial(mk.RolloutPolicy((HALF,)), 0.0)
-    keys = tuple((2**62 + key, False) for key in range(100))
+    keys = tuple(Unit(2**62 + key, False) for key in range(100))
     done = tuple(CompleteKey(*unit, {"errors": 0.5}) for unit in keys)
     events = {name: EventCounts(keys=keys) for name in ("errors", "slow:50", "blamed:50")}
     trial.tick(Counts(keys=keys, events=events, done=done), 10.0)

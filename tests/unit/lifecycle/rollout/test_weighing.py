@@ -7,7 +7,7 @@ import math
 import pytest
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Unit
 from modelkit.lifecycle.rollout.routing import limit_of
 from modelkit.lifecycle.rollout.trial import Trial
 
@@ -36,7 +36,7 @@ def test_keys_of_the_candidate_that_are_done_late_count_below_the_floor():
 def test_a_promotion_never_goes_by_the_first_events_of_keys():
     """Any number of first events of keys leaves the evidence for a promotion as it is."""
     trial = trial_of(mk.Guard("errors", floor=0.0), 0.5)
-    units = tuple((key, False) for key in range(5000))
+    units = tuple(Unit(key, False) for key in range(5000))
     few = ByArm(10, 5000)
     trial._weigh(Counts(few, events={"errors": EventCounts(keys=units)}), 0)
     assert better_of(trial) == pytest.approx(0, abs=1e-9)
