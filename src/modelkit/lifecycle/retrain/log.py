@@ -14,7 +14,6 @@ from modelkit._internal import fields
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import WINDOW
 from modelkit.lifecycle.retrain.run import RetrainRun, RetrainStep, RunState, moment, posix_of
-from modelkit.store.entries import EntryForm
 
 CLAIM = "claim"  # somebody begins a retraining, or takes it over
 STEPS = ("train", "save", "gate", "register", "rollout")
@@ -184,9 +183,6 @@ def _recent(runs: tuple[RetrainRun, ...]) -> tuple[RetrainRun, ...]:
     since = runs[-1].at - WINDOW
     least = max((run.number for run in runs if run.state == "promoted"), default=0)
     return tuple(run for run in runs if run.number >= least or run.at > since)
-
-
-FORM = EntryForm(RunEntry, Retrainings)
 
 
 def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:

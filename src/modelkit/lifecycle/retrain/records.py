@@ -18,7 +18,6 @@ from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.log import (
     CLAIM,
     END,
-    FORM,
     REFUSED,
     OpenRun,
     Retrainings,
@@ -27,6 +26,7 @@ from modelkit.lifecycle.retrain.log import (
     on_trial,
 )
 from modelkit.lifecycle.retrain.run import RetrainRun
+from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 
 PACKAGE = "package.mk"
@@ -52,7 +52,7 @@ class RunRecords:
         self.name = name
         self._store = registry.retraining_folder(name)
         files = Sequence(self._store, "log")
-        self._log = FORM.log(files, Retrainings())
+        self._log = Log(files, RunEntry, Retrainings())
         self._beats: list[str] = []
         if not self.state().generation and self._store.folders("runs"):
             raise RegistryError(
