@@ -79,7 +79,7 @@ def _explained(explanation: mk.Explanation, at: int) -> Iterable[str]:
     yield f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"
     top = explanation.top(len(explanation.feature_names), output=at)
     wide = max(len(name) for name, _, _ in top)
-    for name, held, added in top:
-        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(held)}"
+    for name, value, added in top:
+        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(value)}"
     base = explanation.base_values[0, at]
     yield f"  base {base:.6g}, sum {base + explanation.values[0, :, at].sum():.6g}"
