@@ -102,9 +102,13 @@ class Log(Generic[State, Entry]):
         while True:
             seen = self._refresh()
             entry = decide(seen.state)
-            data = write_entry(entry, after(seen.state, entry, None))
+            state = after(seen.state, entry, None)
+            data = write_entry(entry, state)
             self._check(seen)
             if self._files.put(seen.number + 1, data):
+                with self._lock:
+                    if self._seen is seen:
+                        self._seen = _Seen(seen.number + 1, data, state)
                 return entry
 
     def entries(self) -> tuple[Entry, ...]:

@@ -273,6 +273,20 @@ def test_nothing_is_written_after_a_log_that_was_removed_or_replaced(names):
     assert len(store.files) == len(names)
 
 
+@pytest.mark.parametrize("names", ["", "x"], ids=["removed", "replaced"])
+def test_who_wrote_an_entry_and_read_nothing_since_writes_nothing_after_another_log(names):
+    """It began the log anew, as if nobody had written."""
+    store = Memory()
+    log = log_in(store)
+    log.append(lambda state: "a")
+    store.files.clear()
+    for name in names:
+        log_in(store).append(lambda state, name=name: name)
+    with pytest.raises(RegistryError, match="removed, or replaced by another one, after it was"):
+        log.append(lambda state: "b")
+    assert len(store.files) == len(names)
+
+
 def test_a_log_that_is_gone_from_a_folder_is_seen_in_a_moment(tmp_path):
     store = open_store(tmp_path / "kept")
     log = three_entries(store)

@@ -77,8 +77,7 @@ class Holder:
                     run = RetrainRun("m", state.number + 1, "running", "x", "", now)
                     self.own = records.begin(run, 1, 60.0)
                 else:
-                    number = state.open.claim.claim + 1
-                    self.own = records.add(state.open, CLAIM, now, claim=number, lease=60.0)
+                    self.own = records.take_over(state.open, now, 60.0)
             elif what == "refuse":
                 refusal = RetrainRun("m", 0, "refused", f"at {now}", "", now)
                 records.refuse(refusal, 1, every=0.0)
