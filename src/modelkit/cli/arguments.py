@@ -136,14 +136,14 @@ def add_action(
     return action
 
 
-def shown(lines: Iterable[str]) -> list[str]:
+def escaped(lines: Iterable[str]) -> list[str]:
     """Lines as a terminal shows them."""
     return [printable(line) for line in lines]
 
 
 def printed(args: argparse.Namespace, plain: Any, lines: Iterable[str]) -> Printed:
     """Lines as a terminal shows them, or with `--json` the plain value."""
-    return [json.dumps(plain)] if args.json else shown(lines), 0
+    return [json.dumps(plain)] if args.json else escaped(lines), 0
 
 
 def reported(args: argparse.Namespace, report: Any) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, shown, whole
+from modelkit.cli.arguments import Printed, add_command, add_extra, escaped, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
 from modelkit.errors import UsageError
@@ -51,7 +51,7 @@ def run_explain(args: argparse.Namespace) -> Printed:
         Path(args.html).write_text(page, encoding="utf-8")
     if args.json:
         return [mk.to_json(explanation)], 0
-    return shown(_explained(explanation, at)), 0
+    return escaped(_explained(explanation, at)), 0
 
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:

@@ -16,7 +16,7 @@ from modelkit.cli.arguments import (
     reported,
     whole,
 )
-from modelkit.cli.evaluate import labelled_rows, said_of_rows
+from modelkit.cli.evaluate import labelled_rows, row_options
 from modelkit.errors import UsageError
 from modelkit.lifecycle.gate.policy import read_budgets
 
@@ -96,7 +96,7 @@ def run_gate(args: argparse.Namespace) -> Printed:
         budgets=budgets,
         registry=registry,
         seed=args.seed,
-        **said_of_rows(args, signature),
+        **row_options(args, signature),
     )
     return reported(args, verdict), STATUS[verdict.decision]
 
