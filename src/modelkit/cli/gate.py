@@ -82,14 +82,14 @@ def run_gate(args: argparse.Namespace) -> Printed:
         known = {*signature.ignored, *signature.column_names}
         known |= {*args.slice, args.clusters, args.queries}
         rows = {name: values for name, values in rows.items() if name in known}
-    margins = dict(args.margin)
+    named = [name for name, _ in args.margin]
     verdict = mk.gate(
         args.candidate,
         args.champion,
         rows,
         truth,
         metric=args.metric,
-        margin=margins[""] if [*margins] == [""] else margins,
+        margin=args.margin[0][1] if named == [""] else dict(args.margin),
         alpha=args.alpha,
         require=args.require,
         veto=args.veto,
