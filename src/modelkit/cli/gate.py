@@ -17,6 +17,7 @@ from modelkit.cli.arguments import (
     whole,
 )
 from modelkit.cli.evaluate import labelled_rows, row_options
+from modelkit.cli.registry import name_and_version
 from modelkit.errors import UsageError
 from modelkit.lifecycle.gate.policy import read_budgets
 
@@ -105,7 +106,7 @@ def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:
     """The signature of the champion, by which the cells of CSV are read."""
     if not source.startswith("registry:"):
         return mk.inspect(source).signature
-    name, _, which = source.removeprefix("registry:").partition("@")
-    if registry is None or not which:
-        raise UsageError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
+    if registry is None:
+        raise UsageError(f"{source!r} needs --registry WHERE")
+    name, which = name_and_version(source.removeprefix("registry:"))
     return mk.inspect(registry.fetch(name, which)).signature
