@@ -105,7 +105,9 @@ def until(condition, what="it did not happen in time"):
 
 def ledger_on(folder, process="", stages=9, stage=8):
     """The ledger of a rollout that keeps its files in this folder, and is in this stage."""
-    registry = SimpleNamespace(rollout_folder=lambda *_: folder, check_log=lambda _: None)
+    registry = SimpleNamespace(
+        rollout_folder=lambda *_: folder, log=lambda _: SimpleNamespace(check=lambda: None)
+    )
     rollout = SimpleNamespace(stage=stage, candidate="2")
     policy = SimpleNamespace(stages=(None,) * stages, tick=10.0)
     return RegistryLedger(registry, "m", rollout, policy, process)

@@ -84,7 +84,7 @@ def for_names(layout: Layout, names: Container[str]) -> Layout:
 
 
 def _lay_out(signature: Signature) -> Layout:
-    columns = {column.name for spec in signature.inputs for column in spec.columns}
+    columns = signature.column_names
     shared = {spec.name for spec in signature.inputs if spec.name in columns and not _is_one(spec)}
     by_columns = _lay_out_apart(signature, shared, None) if shared else None
     return _lay_out_apart(signature, set(), by_columns)

@@ -357,7 +357,7 @@ def _instances(known: Schema, signature: Signature) -> Schema:
     """The schema of the list."""
     if "rows" in known:
         columns = known["columns"]["properties"]
-        names = [column.name for spec in signature.inputs for column in spec.columns]
+        names = signature.column_names
         values = [columns[name]["items"] for name in names]
         size = len(names)
         row = {"type": "array", "prefixItems": values, "minItems": size, "maxItems": size}

@@ -179,7 +179,7 @@ class RegistryLedger:
 
     def post(self, stage: int, counts: Counts) -> None:
         """Write what this process counted in a tick."""
-        self._registry.check_log(self._name)  # or it would be made anew, with nothing else
+        self._registry.log(self._name).check()  # or it would be made anew, with nothing else
         self._own.create(self._written + 1, _json(stage=stage, counts=counts))
         self._written += 1
 
