@@ -15,11 +15,6 @@ from modelkit._internal import fields
 from modelkit.cli.arguments import Printed, add_action, add_actions, add_extra, printed, read_text
 from modelkit.cli.registry import name_and_version, read_verdict
 from modelkit.errors import Conflict, ModelkitError, UsageError
-<<<<<<< HEAD
-from modelkit.lifecycle.registry.log import Underway
-=======
-from modelkit.lifecycle.rollout.course import check_loss
->>>>>>> m
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
 from modelkit.lifecycle.rollout.losses import check_loss, post_outcomes
 from modelkit.lifecycle.rollout.planning import RISKS, plan_of
