@@ -39,17 +39,15 @@ class AnsweredUnit(NamedTuple):
 
 
 @final
+@dataclass(slots=True)
 class _Key:
     """Who last answered a key, and whether an earlier answer was of another stage."""
 
-    __slots__ = ("at", "changed", "first", "open", "served")
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.served: AnsweredIn | None = None
-        self.open = False  # whether its last answer waits for a loss
-        self.first: int | None = None  # the stage of its first answer
-        self.changed = False
+    at: float = 0.0
+    served: AnsweredIn | None = None
+    open: bool = False  # whether its last answer waits for a loss
+    first: int | None = None  # the stage of its first answer
+    changed: bool = False
 
 
 @final
