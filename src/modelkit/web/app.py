@@ -24,9 +24,8 @@ from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.json import check_installed
 from modelkit.web.lookout import Lookout
-from modelkit.web.memory import PART, Memory
+from modelkit.web.memory import Memory
 from modelkit.web.query import Limits
-from modelkit.web.replies import Refused, Reply, written
 from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
@@ -99,7 +98,7 @@ class App:
         self._look_after(request)
         status = 499
         try:
-            reply = await self._reply(request)
+            reply = await edge.answer(request)
             status = reply.status
             await request.send(reply, edge.headers(request, reply))
         except (OSError, RuntimeError, asyncio.CancelledError) as error:
@@ -109,20 +108,6 @@ class App:
         finally:
             request.end()
             edge.ended(request, status)
-
-    async def _reply(self, request: AsgiRequest) -> Reply:
-        """The answer to a request, of one that was cut too."""
-        try:
-            reply = await self._edge.answer(request)
-            if len(reply.body) > PART:
-                self._memory.moved(request, len(reply.body))
-        except asyncio.CancelledError:
-            if request.cut_for is None:
-                raise
-            return written(request.cut_for)
-        except Refused as refused:
-            return written(refused)
-        return reply
 
     def _look_after(self, request: AsgiRequest) -> None:
         loop = asyncio.get_running_loop()

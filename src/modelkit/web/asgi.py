@@ -12,12 +12,11 @@ from typing import Any, TypeVar, final
 
 from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Overloaded
-from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.lookout import gone
 from modelkit.web.memory import PART, Memory
 from modelkit.web.query import Limits
 from modelkit.web.replies import HeaderList, Headers, Reply
-from modelkit.web.request import BodyParts, Request, Turns, too_large
+from modelkit.web.request import BodyParts, Pool, Request, Turns, too_large
 from modelkit.web.routes import below
 
 AsgiMessage = MutableMapping[str, Any]
@@ -129,7 +128,7 @@ class Threads:
     """The threads of an App.
 
     Attributes:
-        apart: two, for what takes seconds.
+        apart: two, for explanations.
         beside: some, for metrics, and for bodies that are inflated.
         reading: one, for large bodies. JSON is parsed without a turn for any other thread, so that
             two of them at once would hold up an event loop for as long as both take.
@@ -154,8 +153,6 @@ class AsgiRequest(Request):
     """A request of ASGI. Whoever makes one ends it, whatever happens."""
 
     __slots__ = ("_limits", "_memory", "_receive", "_scope", "_send", "_threads")
-
-    cuts = True
 
     def __init__(
         self,
@@ -186,7 +183,7 @@ class AsgiRequest(Request):
             if len(body) > most:
                 raise too_large(most)
             if len(body) > PART:
-                self._memory.moved(self, len(body))
+                self.moved(len(body))
         else:
             body = await self._rest(message, most)
         if self.size:
@@ -201,28 +198,15 @@ class AsgiRequest(Request):
                 raise gone()
             part = message.get("body", b"")
             gathered.add(part)
-            self._memory.moved(self, len(part))
+            self.moved(len(part))
             if not message.get("more_body", False):
                 return gathered.whole()
             message = await self._receive()
 
-    def call(
-        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
-    ) -> Awaitable[Outputs]:
-        """The answers of a model, which gathers the calls of this loop if it can."""
-        return model._acall(X, outputs, call)
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """In one of a few threads of the App."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads.beside, work)
-
-    async def one_by_one(self, work: Callable[[], T]) -> T:
-        """In the one thread for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads.reading, work)
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """In a thread that other such work may keep waiting."""
-        return await asyncio.wrap_future(self._threads.apart.submit(work))
+    async def in_thread(self, pool: Pool, work: Callable[[], T]) -> T:
+        """In a thread of the App."""
+        future: Future[T] = getattr(self._threads, pool).submit(work)
+        return await asyncio.wrap_future(future)
 
     async def in_turns(self, steps: Turns[T]) -> T:
         """Other tasks of the loop have a turn after each step."""
@@ -234,9 +218,9 @@ class AsgiRequest(Request):
             value: T = end.value
             return value
 
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
-        """What an async `auth` says."""
-        return await principal
+    def moved(self, size: int = 0) -> None:
+        """Note that its client moved, and has so many bytes more. Raises Refused."""
+        self._memory.moved(self, size)
 
     async def send(self, reply: Reply, headers: HeaderList) -> None:
         """Send the answer, for which the client has as long again. Whoever is around sees whose it was."""
@@ -244,7 +228,9 @@ class AsgiRequest(Request):
         if self.cut_for is not None:
             self.task.uncancel()
             self.cut_for = None
-        self._listen_no_more()
+        self.receive = None  # nobody waits for the client to leave: its answer is on the way
+        if self.listener is not None:
+            self._listen_no_more()
         self.deadline = monotonic() + self._limits.seconds
         if self.principal is not None:
             self._scope.setdefault("state", {})["principal"] = self.principal
@@ -266,7 +252,7 @@ class AsgiRequest(Request):
         An empty one follows: a server waits before it until the client has taken the others.
         """
         for start in range(0, len(body), PART):
-            self._memory.moved(self)
+            self.moved()
             part = bytes(body[start : start + PART])
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
@@ -299,15 +285,13 @@ class AsgiRequest(Request):
 
     def end(self) -> None:
         """Let go of its memory and its client; nobody cuts what comes after the answer."""
-        if self.receive is not None:
+        if self.listener is not None:
             self._listen_no_more()
+        self.receive = None
         self.task = None
         if self.size:
             self._memory.leave(self)
 
     def _listen_no_more(self) -> None:
-        """End what waits for the client to leave: its answer is on the way."""
-        self.receive = None
-        if self.listener is not None:
-            self.listener.cancel()
-            self.listener = None
+        self.listener.cancel()
+        self.listener = None

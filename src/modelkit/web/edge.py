@@ -1,12 +1,13 @@
 """What an App decides, whatever carries its requests.
 
-`Edge.answer` is the whole way of a request, written once. It waits only for the Request, which reads
-the body and calls the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs
-the same steps without an event loop.
+`Edge.answer` is the whole way of a request, written once. It waits for the Request, which reads the
+body, and for the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs the
+same steps without an event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -31,8 +32,8 @@ from modelkit.web import instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import check_letters, with_key
-from modelkit.web.query import Limits, Query
+from modelkit.web.memory import PART
+from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
 from modelkit.web.replies import (
     CLOSE,
     HeaderList,
@@ -123,8 +124,16 @@ class Edge:
             if self._auth is not None:
                 await self._authenticate(request, self._auth)
             if route.methods is ASKING:
-                return await self._ask(self._find(route), request)
-            return await self._look(route, request)
+                reply = await self._ask(self._find(route), request)
+            else:
+                reply = await self._look(route, request)
+            if len(reply.body) > PART:
+                request.moved(len(reply.body))
+            return reply
+        except asyncio.CancelledError:
+            if request.cut_for is None:
+                raise
+            return written(request.cut_for)
         except Exception as error:  # the client gets it, and what is ours the log
             return written(self._refused(error, request))
 
@@ -214,7 +223,7 @@ class Edge:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = request.headers.get(b"accept", b"").decode("latin-1")
         look = partial(self._infos.of_all, route, accept, request.root, ready=self.ready)
-        return await request.beside(look)
+        return await request.in_thread("beside", look)
 
     async def _ask(self, served: Served, request: Request) -> Reply:
         """Read the body, and have it answered by what answers now.
@@ -255,7 +264,7 @@ class Edge:
         if len(self._placed) > limits.requests:
             raise self._too_many(request.route.name)
         if b"content-encoding" in headers:
-            body = await request.beside(partial(inflated, body, headers, most))
+            body = await request.in_thread("beside", partial(inflated, body, headers, most))
         return body
 
     def _too_many(self, name: str) -> Refused:
@@ -270,7 +279,7 @@ class Edge:
         self, name: str, serving: Serving, body: bytes, request: Request
     ) -> Reply:
         take = partial(outcomes.take, name, serving.rollout, body, self.limits)
-        return take() if len(body) <= LONG_BODY else await request.one_by_one(take)
+        return take() if len(body) <= LONG_BODY else await request.in_thread("reading", take)
 
     async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
         _model_for(serving, request)
@@ -279,13 +288,17 @@ class Edge:
         if query.outputs is not signature.output_names:
             raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
         work = partial(_explained, serving, query, request.deadline)
-        reply, request.version = await request.apart(work)
+        reply, request.version = await request.in_thread("apart", work)
         return reply
 
     async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
         model = _model_for(serving, request)
         query = await _read_query(body, request, serving.model.signature, self.limits)
-        answers = await request.call(model, query.X, query.outputs, _call_of(model, query, request))
+        call = _call_of(model, query, request)
+        if request.blocks:
+            answers = model._call(query.X, query.outputs, call)
+        else:
+            answers = await model._acall(query.X, query.outputs, call)
         if isinstance(answers, SignedAnswers):
             request.version = answers.served_by.version
             if request.route.version is not None:
@@ -339,10 +352,11 @@ async def _read_query(body: bytes, request: Request, signature: Signature, limit
     elif len(body) <= _IN_THREAD:
         query = await request.in_turns(steps)
     else:
-        query = await request.one_by_one(partial(at_once, steps))
+        query = await request.in_thread("reading", partial(at_once, steps))
     if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await request.one_by_one(partial(check_letters, query.X, limits))
-    query = with_key(query, request.headers)
+        await request.in_thread("reading", partial(check_letters, query.X, limits))
+    if KEY_HEADER in request.headers:
+        query = with_key(query, request.headers[KEY_HEADER])
     if query.timeout is not None:
         request.hurry(query.timeout)
     request.check_time()
@@ -362,7 +376,7 @@ def _call_of(model: Model, query: Query, request: Request) -> Call:
     numbers, where the transport sees to that and every run ends by itself.
     """
     plain_call = not request.hurried and query.priority == 0 and query.key is None
-    if plain_call and request.cuts and type(query.X) is ndarray and not model.endless:
+    if plain_call and not request.blocks and type(query.X) is ndarray and not model.endless:
         return PLAIN
     return Call(request.deadline, query.priority, query.key)
 

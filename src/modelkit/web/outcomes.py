@@ -8,8 +8,7 @@ from typing import Any
 from modelkit.errors import Conflict, UsageError
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.web import json
-from modelkit.web.options import check_known, check_rows
-from modelkit.web.query import Limits
+from modelkit.web.query import Limits, check_known, check_rows
 from modelkit.web.replies import JSON, Refused, Reply
 
 FIELDS = ("key", "loss")

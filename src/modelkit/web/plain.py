@@ -14,17 +14,17 @@ from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
 from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array
-from modelkit.web.options import (
+from modelkit.web.query import (
+    Limits,
+    Query,
     check_known,
     check_output_names,
     check_rows,
     check_width,
-    read_priority,
+    query_of,
     read_text,
-    read_timeout,
     refuse_values,
 )
-from modelkit.web.query import Limits, Query
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.tensors import nested_array
@@ -33,6 +33,7 @@ from modelkit.web.values import read_values
 ALL_FORMS = ("rows", "columns", "inputs")
 TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
 OPTIONS = ("outputs", "timeout", "priority", "key", "id")
+SECONDS = 1.0
 
 
 def read(
@@ -49,7 +50,7 @@ def read(
     yield
     X, keys = read_rows(request, data, signature, limits)
     json.check_keys(data, len(request) + keys)
-    return query_of(X, request, signature)
+    return with_options(X, request, signature)
 
 
 def read_rows(
@@ -66,16 +67,11 @@ def read_rows(
     return _read_arrays(values, data, layout), keys
 
 
-def query_of(X: Any, options: dict[str, Any], signature: Signature) -> Query:
+def with_options(X: Any, options: dict[str, Any], signature: Signature) -> Query:
     """What a request with these rows and options asks. Raises Refused, 400."""
-    return Query(
-        X,
-        _outputs(options, signature) if "outputs" in options else signature.output_names,
-        read_timeout(options, 1) if "timeout" in options else None,
-        read_priority(options) if "priority" in options else 0,
-        read_text(options, "key") if "key" in options else None,
-        read_text(options, "id") if "id" in options else None,
-    )
+    outputs = _outputs(options, signature) if "outputs" in options else signature.output_names
+    query = query_of(X, outputs, options, SECONDS)
+    return query._replace(id=read_text(options, "id")) if "id" in options else query
 
 
 def _form(request: Mapping[str, Any], layout: Layout) -> str:

@@ -8,16 +8,18 @@ import zlib
 from collections.abc import Awaitable, Callable, Generator
 from math import isfinite
 from time import monotonic
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, ClassVar, Literal, TypeVar, final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
-from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.replies import CLOSE, Headers, Refused
 from modelkit.web.routes import LOOKING, UNMATCHED, Route
 
 T = TypeVar("T")
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
+# The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
+# keeps the interpreter that long, as parsing does.
+Pool = Literal["apart", "beside", "reading"]
 _NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
 # The headers that say by when an answer is of use, with the seconds of their unit.
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
@@ -41,7 +43,7 @@ class Request:
         seconds: the time until it is to be answered.
 
     Attributes:
-        cuts: whether what carries it ends it when its time is over.
+        blocks: whether it has a thread of its own, which waits for the model.
         closes: whether its answer may say that the connection is closed.
         route: what the path is for.
         arrived: when its head was here, on `time.monotonic()`.
@@ -76,7 +78,7 @@ class Request:
         "version",
     )
 
-    cuts: ClassVar[bool] = False
+    blocks: ClassVar[bool] = False
 
     def __init__(self, method: str, root: str, path: str, headers: Headers, seconds: float) -> None:
         self.method = method
@@ -103,22 +105,8 @@ class Request:
         """The body of the request; raises Refused above `most` bytes."""
         raise NotImplementedError
 
-    def call(
-        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
-    ) -> Awaitable[Outputs]:
-        """The answers of a model."""
-        raise NotImplementedError
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """What takes milliseconds, where it holds up no other request."""
-        return work()
-
-    async def one_by_one(self, work: Callable[[], T]) -> T:
-        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
-        return work()
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """What may take seconds. Raises Overloaded where too much of it waits."""
+    async def in_thread(self, _pool: Pool, work: Callable[[], T]) -> T:
+        """What work gives, where it holds up no other request. Raises Overloaded where too much waits."""
         return work()
 
     async def in_turns(self, steps: Turns[T]) -> T:
@@ -127,7 +115,10 @@ class Request:
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
-        raise NotImplementedError
+        return await principal
+
+    def moved(self, size: int) -> None:
+        """Note that so many bytes more wait for its client. Raises Refused where there is no memory."""
 
     def hurry(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""

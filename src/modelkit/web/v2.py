@@ -17,18 +17,17 @@ from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
 from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in
-from modelkit.web.options import (
+from modelkit.web.query import (
+    NONE,
+    Limits,
+    Query,
     check_output_names,
     check_rows,
     check_width,
-    read_parameters,
-    read_priority,
+    query_of,
     read_text,
-    read_timeout,
-    read_truth,
     refuse_values,
 )
-from modelkit.web.query import Limits, Query
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.tensors import (
@@ -48,7 +47,17 @@ LENGTH_HEADER = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
 PLATFORM = "onnx_onnxv1"
 MICROSECONDS = 1e-6
-NONE: frozenset[str] = frozenset()
+NO_PARAMETERS: dict[str, Any] = {}
+# What Triton's extensions ask for and no Model does; other parameters are the client's own.
+UNSUPPORTED = (
+    "classification",
+    "sequence_end",
+    "sequence_id",
+    "sequence_start",
+    "shared_memory_byte_size",
+    "shared_memory_offset",
+    "shared_memory_region",
+)
 
 
 def read(
@@ -66,18 +75,13 @@ def read(
     request = _parse(head, tail)
     yield
     X = _read_inputs(request, head, tail, layout_of(signature), limits)
-    parameters = read_parameters(request)
+    parameters = _read_parameters(request)
     outputs, binary = _read_outputs(request, parameters, signature)
     json.check_keys(head, _count_keys(request))
-    return Query(
-        X,
-        outputs,
-        read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
-        read_priority(parameters) if "priority" in parameters else 0,
-        read_text(parameters, "key") if "key" in parameters else None,
-        read_text(request, "id") if request.get("id") is not None else None,
-        binary,
-    )
+    query = query_of(X, outputs, parameters, MICROSECONDS, binary)
+    if request.get("id") is None:
+        return query
+    return query._replace(id=read_text(request, "id"))
 
 
 def _split(
@@ -145,7 +149,7 @@ def _read_inputs(
             raise Refused(400, f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
         check_rows(rows_in(layout, name, shape), limits)
-        parameters = read_parameters(tensor)
+        parameters = _read_parameters(tensor)
         if "binary_data_size" in parameters:
             part = _part(tail, at, parameters["binary_data_size"], tensor, name)
             at += len(part)
@@ -171,6 +175,27 @@ def _rows(X: dict[str, Array], layout: Layout) -> Any:
         if values is not None and values.ndim > 1:
             return values  # which is coerced faster than a dict
     return X
+
+
+def _read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """The `parameters` of a request, an input or an output of V2. Raises Refused, 400."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return NO_PARAMETERS
+    if type(parameters) is not dict:
+        raise Refused(400, f"parameters are {json.shown(parameters)}, and an object is expected")
+    for name in UNSUPPORTED:
+        if name in parameters:
+            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
+    return parameters
+
+
+def _read_truth(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """A parameter that is true or false. Raises Refused, 400, for another."""
+    value = parameters.get(name, default)
+    if type(value) is bool:
+        return value
+    raise Refused(400, f"the parameter {name!r} is {json.shown(value)}; it is true or false")
 
 
 def _described(tensor: Any) -> tuple[str, str, Any]:
@@ -231,7 +256,7 @@ def _read_outputs(
     request: Mapping[str, Any], parameters: Mapping[str, Any], signature: Signature
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The outputs wanted, and those of them that are wanted as bytes."""
-    default = read_truth(parameters, "binary_data_output", default=False)
+    default = _read_truth(parameters, "binary_data_output", default=False)
     wanted = request.get("outputs")
     if not wanted and (wanted is None or type(wanted) is list):
         names = signature.output_names
@@ -247,7 +272,7 @@ def _read_outputs(
         named.append(name)
         as_bytes = default
         if "parameters" in output:
-            as_bytes = read_truth(read_parameters(output), "binary_data", default=default)
+            as_bytes = _read_truth(_read_parameters(output), "binary_data", default=default)
         if as_bytes:
             binary.append(name)
     return check_output_names(named, signature), frozenset(binary) if binary else NONE

@@ -12,7 +12,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from modelkit.errors import importing
-from modelkit.model.model import Call, Model, Outputs
 from modelkit.serving.metering import requests
 from modelkit.web.edge import Edge
 from modelkit.web.replies import CLOSE, Headers, Refused
@@ -69,6 +68,8 @@ class _WsgiRequest(Request):
 
     __slots__ = ("_environ",)
 
+    blocks = True
+
     def __init__(self, environ: Environ, path: str, seconds: float) -> None:
         whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         root = whole.encode("latin-1").decode("utf-8", "replace").removesuffix(path)
@@ -105,10 +106,6 @@ class _WsgiRequest(Request):
         if not (length.isascii() and length.isdigit()):
             raise Refused(400, f"the header Content-Length must be a number, and is {length!r}")
         return int(length.lstrip("0") or "0")  # of thousands of zeros Python makes no number
-
-    async def call(self, model: Model, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """The answers of a model, waited for on this thread."""
-        return model._call(X, outputs, call)
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
