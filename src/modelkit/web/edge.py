@@ -49,7 +49,7 @@ from modelkit.web.replies import (
     written,
 )
 from modelkit.web.request import Request, Turns, at_once, check_head, inflated
-from modelkit.web.routes import ASKING, HEALTH, Route, known_routes, route_of
+from modelkit.web.routes import ASKING, HEALTH, Route, route_of
 from modelkit.web.serving import Served, Serving
 
 
@@ -100,7 +100,6 @@ class Edge:
         self._idle = threading.Event()
         self._auth = auth
         self._infos = Infos(served, metrics)
-        self._routes = known_routes(served, with_metrics=metrics is not None)
 
     @property
     def ready(self) -> bool:
@@ -112,10 +111,7 @@ class Edge:
     async def answer(self, request: Request) -> Reply:
         """The answer to a request, an error among them. Whoever calls this calls `ended`, whatever happens."""
         try:
-            route = self._routes.get(request.path) or self._route(request.path)
-            request.route = route
-            if request.method not in route.methods:
-                raise not_allowed(request.method, route.methods)
+            route = self._route(request)
             if route.verb in HEALTH:
                 return self._infos.health(route, ready=self.ready)
             if self.closed:
@@ -183,14 +179,18 @@ class Edge:
         for served in self.served.values():
             served.after_fork()
 
-    def _route(self, path: str) -> Route:
-        """What a path is for that names a version, or nothing there is. Raises Refused."""
+    def _route(self, request: Request) -> Route:
+        """What a request is for. Raises Refused for a path that there is not, and another method."""
+        path = request.path
         route = route_of(path)
-        if route is None or not self._infos.has(route):
+        if route is None or (route.verb == "metrics" and self._infos.metrics is None):
             bare = path.rstrip("/")
             slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
             raise Refused(404, f"there is no path {path!r}; {hint}")
+        request.route = route
+        if request.method not in route.methods:
+            raise not_allowed(request.method, route.methods)
         return route
 
     async def _authenticate(self, request: Request, auth: Auth) -> None:

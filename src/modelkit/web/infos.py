@@ -51,15 +51,11 @@ class Infos:
         metrics: what gives the text of /metrics; None for none.
     """
 
-    __slots__ = ("_metrics", "_served")
+    __slots__ = ("_served", "metrics")
 
     def __init__(self, served: Mapping[str, Served], metrics: Metrics | None) -> None:
         self._served = served
-        self._metrics = metrics
-
-    def has(self, route: Route) -> bool:
-        """Whether there is something under a route: metrics are only shown where asked for."""
-        return route.verb != "metrics" or self._metrics is not None
+        self.metrics = metrics
 
     def health(self, route: Route, *, ready: bool) -> Reply:
         """Whether the App answers at all, and whether requests should be sent to it."""
@@ -87,8 +83,8 @@ class Infos:
             root: the path that the App is mounted at, or nothing.
             ready: whether requests should be sent here.
         """
-        if route.verb == "metrics" and self._metrics is not None:
-            body, kind = self._metrics(accept)
+        if route.verb == "metrics" and self.metrics is not None:
+            body, kind = self.metrics(accept)
             return Reply(200, [(b"content-type", kind.encode())], body)
         if route.verb == "page":
             return status_page(self._models(), ready=ready)

@@ -45,14 +45,6 @@ def check_installed() -> None:
     _library()
 
 
-def parse(data: bytes) -> Any:
-    """The value of a JSON text. Raises Refused, 400."""
-    try:
-        return _library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
-    except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
-
-
 def _parse_long(data: bytes) -> Any:
     """Without looking for garbage meanwhile, which takes four times as long as a million lists do."""
     collects = gc.isenabled()
@@ -66,7 +58,10 @@ def _parse_long(data: bytes) -> Any:
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """The fields of a JSON object. Raises Refused, 400."""
-    value = parse(data)
+    try:
+        value = _library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
     if type(value) is not dict:
         raise Refused(
             400,
@@ -191,10 +186,9 @@ def dump_finite(value: Any, names: Iterable[str], answers: Mapping[str, Array]) 
 
 def plain_array(values: Array) -> Array:
     """An output without times: points in time as texts of ISO 8601, spans as seconds."""
-    kind = values.dtype.kind
-    if kind == "m":
+    if values.dtype.kind == "m":
         return np.asarray(values / np.timedelta64(1, "s"))
-    if kind != "M":
+    if values.dtype.kind != "M":
         return values
     texts = np.empty(values.size, object)
     texts[:] = to_plain(values.reshape(-1))
@@ -202,10 +196,12 @@ def plain_array(values: Array) -> Array:
 
 
 def encode(values: Array) -> Turns[Any]:
-    """An output without times as `dump` takes it; a long one is encoded in turns of a millisecond.
+    """An output as `dump` takes it; a long one is encoded in turns of a millisecond.
 
     The bytes are those of the array encoded at once.
     """
+    if values.dtype.kind in "mM":
+        values = plain_array(values)
     if values.size <= LONG:
         return dumpable(values)
     return (yield from join(_parts(values)))

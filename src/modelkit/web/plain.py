@@ -77,9 +77,10 @@ def with_options(X: Any, options: dict[str, Any], signature: Signature) -> Query
 def _form(request: Mapping[str, Any], layout: Layout) -> str:
     """In which form the rows are. Raises Refused, 400."""
     forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
+    only = request.keys() - OPTIONS
+    if len(only) == 1 and (form := only.pop()) in forms:
+        return form
     given = [name for name in request if name not in OPTIONS]
-    if len(given) == 1 and given[0] in forms:
-        return given[0]
     _check_outermost(given, layout)
     check_known(given, (*forms, *OPTIONS), "a request to this model")
     several = [form for form in forms if form in given]
@@ -315,7 +316,7 @@ def write(
         answer["id"] = query.id
     outputs: dict[str, Any] = {}
     for name in query.outputs:
-        outputs[name] = yield from json.encode(json.plain_array(answers[name]))
+        outputs[name] = yield from json.encode(answers[name])
     answer["outputs"] = outputs
     return Reply(200, [JSON], json.dump_finite(answer, query.outputs, answers))
 

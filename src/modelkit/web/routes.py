@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Verb = Literal[
@@ -65,6 +65,7 @@ class Route(NamedTuple):
     version: str | None = None
 
 
+@lru_cache(256)
 def route_of(path: str) -> Route | None:
     """The route of a path without its mount and its query; None where there is none."""
     parts = path.split("/")
@@ -83,24 +84,7 @@ def route_of(path: str) -> Route | None:
     verb = TEMPLATES.get(template)
     if verb is None or ("{model}" in template and not name):
         return None
-    return Route(template, verb, _methods(verb), name, version)
-
-
-def _methods(verb: Verb) -> tuple[str, ...]:
-    return ASKING if verb in _ASKED else LOOKING
-
-
-def known_routes(names: Iterable[str], *, with_metrics: bool) -> dict[str, Route]:
-    """The routes of all paths that name no version, for these models."""
-    models = [*names]
-    routes = {}
-    for template, verb in TEMPLATES.items():
-        if "{version}" in template or (verb == "metrics" and not with_metrics):
-            continue
-        for name in models if "{model}" in template else [""]:
-            path = template.replace("{model}", name)
-            routes[path] = Route(template, verb, _methods(verb), name)
-    return routes
+    return Route(template, verb, ASKING if verb in _ASKED else LOOKING, name, version)
 
 
 def below(root: str, path: str) -> str:

@@ -286,8 +286,11 @@ def write(
     tail: list[bytes] = []
     as_json: list[str] = []
     for name in query.outputs:
-        values = json.plain_array(answers[name])
-        datatype = NAMES.get(values.dtype, BYTES)
+        values = answers[name]
+        datatype = NAMES.get(values.dtype)
+        if datatype is None:
+            values = json.plain_array(values)
+            datatype = NAMES.get(values.dtype, BYTES)
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
         if name in query.binary:
             raw = to_bytes(values, datatype)
