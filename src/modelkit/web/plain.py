@@ -13,7 +13,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array
+from modelkit.web.layout import Layout, Naming, layout_of, naming_of, read_array
 from modelkit.web.query import (
     Limits,
     Query,
@@ -135,23 +135,22 @@ def _read_records(rows: list[Any], data: bytes, layout: Layout) -> Any:
         block = _records_of_floats(rows, data, layout)
         if block is not None:
             return block
-    layout = for_columns(layout)
+    naming = layout.columns_first
     json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
-        _find_truths_in_records(rows, layout, problems)
-    if layout.read:
-        for name, reader in layout.read.items():
-            if all(name in record for record in rows):
-                values = read_values([row[name] for row in rows], reader, name, problems)
-                for record, value in zip(rows, values, strict=True):
-                    record[name] = value
+        _find_truths_in_records(rows, naming, problems)
+    for name, reader in naming.read.items():
+        if all(name in record for record in rows):
+            values = read_values([row[name] for row in rows], reader, name, problems)
+            for record, value in zip(rows, values, strict=True):
+                record[name] = value
     refuse_values(problems)
     return rows
 
 
 def _find_truths_in_records(
-    rows: list[dict[str, Any]], layout: Layout, problems: list[str]
+    rows: list[dict[str, Any]], naming: Naming, problems: list[str]
 ) -> None:
     """As `_find_truths`, for each column: value by value, since records may lack most of them."""
     odd: dict[str, list[tuple[int, Any]]] = {}
@@ -159,7 +158,7 @@ def _find_truths_in_records(
         for name, value in record.items():
             if type(value) is bool or type(value) is list:
                 odd.setdefault(name, []).append((row, value))
-    for name in layout.numbers:
+    for name in naming.numbers:
         _find_truths(odd.get(name, []), name, problems)
 
 
@@ -210,29 +209,29 @@ def _read_arrays(arrays: dict[str, Any], data: bytes, layout: Layout) -> Any:
         if block is not None:
             return block
     json.check_integers(data)
-    layout = for_names(layout, arrays)
+    naming = naming_of(layout, arrays)
     problems: list[str] = []
     if json.may_hold_booleans(data):
-        for name in layout.numbers:
+        for name in naming.numbers:
             values = arrays.get(name)
             cells = [*enumerate(values)] if type(values) is list else [(0, values)]
             _find_truths(cells, name, problems)
     read = {}
     for name, values in arrays.items():
-        read[name] = _read_lists(values, name, layout, problems)
+        read[name] = _read_lists(values, name, naming, problems)
     refuse_values(problems)
     return read
 
 
-def _read_lists(values: Any, name: str, layout: Layout, problems: list[str]) -> Any:
+def _read_lists(values: Any, name: str, naming: Naming, problems: list[str]) -> Any:
     """The values of a column as a list, those of a tensor as an array."""
-    spec = layout.inputs.get(name)
-    reader = layout.read.get(name)
+    spec = naming.tensors.get(name)
+    reader = naming.read.get(name)
     if type(values) is list and spec is not None and spec.shape:
         array_of_values = nested_array(values, spec)
         if array_of_values.ndim < len(spec.shape):
             _find_uneven(values, name, problems)
-        return read_array(array_of_values, name, layout, problems) if reader else array_of_values
+        return read_array(array_of_values, name, naming, problems) if reader else array_of_values
     if reader is None or type(values) is not list:
         return values
     return read_values(values, reader, name, problems)

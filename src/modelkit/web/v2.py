@@ -16,7 +16,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in
+from modelkit.web.layout import Layout, layout_of, naming_of, read_array, rows_in
 from modelkit.web.query import (
     NONE,
     Limits,
@@ -164,10 +164,11 @@ def _read_inputs(
 
 
 def _rows(X: dict[str, Array], layout: Layout) -> Any:
-    if layout.read or layout.mixed:
-        layout = for_names(layout, X)
+    naming = layout.tensors_first
+    if naming.read or naming.mixed:
+        naming = naming_of(layout, X)
         problems: list[str] = []
-        X = {name: read_array(values, name, layout, problems) for name, values in X.items()}
+        X = {name: read_array(values, name, naming, problems) for name, values in X.items()}
         refuse_values(problems)
     only = layout.only
     if only is not None and len(X) == 1:
