@@ -130,8 +130,8 @@ class App:
             return
         while (message := await receive())["type"] != "lifespan.shutdown":
             if self._edge.closed:
-                told = "the App was closed; make a new one"
-                await send({"type": "lifespan.startup.failed", "message": told})
+                reason = "the App was closed; make a new one"
+                await send({"type": "lifespan.startup.failed", "message": reason})
                 return
             await send({"type": message["type"] + ".complete"})
         await self.aclose()

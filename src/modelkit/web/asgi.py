@@ -38,11 +38,11 @@ def headers_of(scope: AsgiScope) -> Headers:
 
     As HTTP and WSGI have it, so that no server's habit decides which of two credentials counts.
     """
-    told = list(scope["headers"])
-    headers = dict(told)
-    if len(headers) < len(told):
+    pairs = list(scope["headers"])
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
         values: dict[bytes, list[bytes]] = {}
-        for name, value in told:
+        for name, value in pairs:
             values.setdefault(name, []).append(value)
         for name, its in values.items():
             headers[name] = (b"; " if name == b"cookie" else b", ").join(its)
@@ -279,9 +279,8 @@ class AsgiRequest(Request):
                 return False
             self.task.uncancel()  # it did not take its answer: the server closes the connection
             return True
-        return isinstance(error, OSError) or "handler is closed" in str(
-            error
-        )  # the latter is uvloop's
+        # The text is uvloop's.
+        return isinstance(error, OSError) or "handler is closed" in str(error)
 
     def end(self) -> None:
         """Let go of its memory and its client; nobody cuts what comes after the answer."""

@@ -49,7 +49,7 @@ from modelkit.web.replies import (
     written,
 )
 from modelkit.web.request import Request, Turns, at_once, check_head, inflated
-from modelkit.web.routes import ASKING, HEALTH, Route, route_of
+from modelkit.web.routes import HEALTH, POST, Route, route_of
 from modelkit.web.serving import Served, Serving
 
 
@@ -119,7 +119,7 @@ class Edge:
             self.requests.add(request)
             if self._auth is not None:
                 await self._authenticate(request, self._auth)
-            if route.methods is ASKING:
+            if route.methods is POST:
                 reply = await self._ask(self._find(route), request)
             else:
                 reply = await self._look(route, request)
@@ -322,9 +322,9 @@ class Edge:
 
 def _check_version(route: Route, version: str) -> None:
     """Raise Refused if a path names another version than answers, or there are no versions."""
-    told = route.version
-    if told != version or not told:
-        raise Refused(404, f"{route.name!r} is of version {version!r}, not {told!r}")
+    asked = route.version
+    if asked != version or not asked:
+        raise Refused(404, f"{route.name!r} is of version {version!r}, not {asked!r}")
 
 
 def _model_for(serving: Serving, request: Request) -> Model:

@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Literal, TypeVar, final
 from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
 from modelkit.web.replies import CLOSE, Headers, Refused
-from modelkit.web.routes import LOOKING, UNMATCHED, Route
+from modelkit.web.routes import GET, UNMATCHED, Route
 
 T = TypeVar("T")
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
 # The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
 # keeps the interpreter that long, as parsing does.
 Pool = Literal["apart", "beside", "reading"]
-_NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
+_NO_ROUTE = Route(UNMATCHED, "page", GET)
 # The headers that say by when an answer is of use, with the seconds of their unit.
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
 _USUAL_TYPES = (b"application/json", b"application/octet-stream")

@@ -22,8 +22,8 @@ Verb = Literal[
     "outcome",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
-LOOKING = ("GET", "HEAD")
-ASKING = ("POST",)  # a model is asked, by the body of the request
+GET = ("GET", "HEAD")
+POST = ("POST",)  # to a model, which answers the body of the request
 HEALTH = ("live", "ready")  # probes, which need no permission and have no limit
 TEMPLATES: dict[str, Verb] = {
     "/": "page",
@@ -44,7 +44,7 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/instances": "instances",
     "/models/{model}/outcome": "outcome",
 }
-_ASKED = ("infer", "predict", "explain", "instances", "outcome")
+_POSTED = ("infer", "predict", "explain", "instances", "outcome")
 
 
 class Route(NamedTuple):
@@ -53,7 +53,7 @@ class Route(NamedTuple):
     Attributes:
         template: the path with `{model}` and `{version}` in place of names; one of 17 texts.
         verb: what is asked.
-        methods: the methods that the path takes, LOOKING or ASKING.
+        methods: the methods that the path takes, GET or POST.
         name: of the model, as the path has it; empty where the path names none.
         version: of the model, or None where the path names none.
     """
@@ -84,7 +84,7 @@ def route_of(path: str) -> Route | None:
     verb = TEMPLATES.get(template)
     if verb is None or ("{model}" in template and not name):
         return None
-    return Route(template, verb, ASKING if verb in _ASKED else LOOKING, name, version)
+    return Route(template, verb, POST if verb in _POSTED else GET, name, version)
 
 
 def below(root: str, path: str) -> str:

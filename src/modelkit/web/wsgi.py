@@ -59,7 +59,7 @@ class Wsgi:
         finally:
             edge.ended(request, status)
         texts = [(_text(key), _text(value)) for key, value in headers]
-        return _status_line(status), texts, reply.body
+        return f"{status} {HTTPStatus(status).phrase}", texts, reply.body
 
 
 @final
@@ -153,13 +153,6 @@ def _name(key: str) -> bytes:
 
 def _text(value: bytes) -> str:
     return value.decode("latin-1")
-
-
-def _status_line(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"{status} Client Closed Request"
 
 
 def blueprint_of(wsgi: Wsgi) -> Blueprint:
