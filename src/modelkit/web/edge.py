@@ -28,9 +28,8 @@ from modelkit.model.model import PLAIN, Call, Model, Outputs
 from modelkit.serving.metering import requests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
-from modelkit.web import instances, outcomes, plain, v2
+from modelkit.web import infos, instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
 from modelkit.web.memory import PART
 from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
@@ -48,7 +47,7 @@ from modelkit.web.replies import (
     unavailable,
     written,
 )
-from modelkit.web.request import Request, Turns, at_once, check_head, inflated
+from modelkit.web.request import Request, Turns, at_once, inflated
 from modelkit.web.routes import HEALTH, POST, Route, route_of
 from modelkit.web.serving import Served, Serving
 
@@ -89,7 +88,7 @@ class Edge:
         served: Mapping[str, Served],
         limits: Limits,
         auth: Auth | None,
-        metrics: Metrics | None,
+        metrics: infos.Metrics | None,
     ) -> None:
         self.served = served
         self.limits = limits
@@ -99,7 +98,7 @@ class Edge:
         self.closed = False
         self._idle = threading.Event()
         self._auth = auth
-        self._infos = Infos(served, metrics)
+        self._metrics = metrics
 
     @property
     def ready(self) -> bool:
@@ -113,7 +112,7 @@ class Edge:
         try:
             route = self._route(request)
             if route.verb in HEALTH:
-                return self._infos.health(route, ready=self.ready)
+                return infos.health(route.verb, ready=self.ready)
             if self.closed:
                 raise unavailable("the App is closed")
             self.requests.add(request)
@@ -183,7 +182,7 @@ class Edge:
         """What a request is for. Raises Refused for a path that there is not, and another method."""
         path = request.path
         route = route_of(path)
-        if route is None or (route.verb == "metrics" and self._infos.metrics is None):
+        if route is None or (route.verb == "metrics" and self._metrics is None):
             bare = path.rstrip("/")
             slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
@@ -220,9 +219,12 @@ class Edge:
     async def _look(self, route: Route, request: Request) -> Reply:
         """What GET gives."""
         if route.name:
-            return self._infos.of_model(route, self._find(route), ready=self.ready)
-        accept = request.headers.get(b"accept", b"").decode("latin-1")
-        look = partial(self._infos.of_all, route, accept, request.root, ready=self.ready)
+            return infos.of_model(route.verb, self._find(route), ready=self.ready)
+        if route.verb == "metrics" and self._metrics is not None:
+            accept = request.headers.get(b"accept", b"").decode("latin-1")
+            look = partial(infos.scrape, self._metrics, accept)
+        else:
+            look = partial(infos.of_all, route.verb, self.served, request.root, ready=self.ready)
         return await request.in_thread("beside", look)
 
     async def _ask(self, served: Served, request: Request) -> Reply:
@@ -257,8 +259,7 @@ class Edge:
         headers = request.headers
         in_bytes = request.route.verb == "infer" and v2.LENGTH_HEADER in headers
         most = limits.body if in_bytes else min(limits.json, limits.body)
-        check_head(headers, request.route.verb, most)
-        request.read_deadline()
+        request.read_head(most)
         body = await request.body(most)
         self._placed.add(request)
         if len(self._placed) > limits.requests:

@@ -125,12 +125,23 @@ class Request:
         self.hurried = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 
-    def read_deadline(self) -> None:
-        """Take the seconds that its headers give. Raises Refused for what is no positive number."""
+    def read_head(self, most: int) -> None:
+        """Take what its headers say of its body, of at most so many bytes, and of its time. Raises Refused."""
+        headers = self.headers
+        content = headers.get(b"content-type")
+        if content is None:
+            _check_origin(headers, self.route.verb)
+        elif content not in _USUAL_TYPES:
+            _check_type(content)
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            _check_encoding(encoding)
+        length = headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length[:20]) > most:
+            raise too_large(most)
         for name, unit in _UNITS:
-            value = self.headers.get(name)
-            if value is not None:
-                self.hurry(_positive(name, value) * unit)
+            if name in headers:
+                self.hurry(_positive(name, headers[name]) * unit)
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if the time is over."""
@@ -189,21 +200,6 @@ def _positive(name: bytes, value: bytes) -> float:
         return number
     text = value.decode("latin-1")
     raise Refused(400, f"the header {name.decode()} must be a number above 0, and is {text!r}")
-
-
-def check_head(headers: Headers, verb: str, most: int) -> None:
-    """Refuse a body by what its headers say of it, before it is read."""
-    content = headers.get(b"content-type")
-    if content is None:
-        _check_origin(headers, verb)
-    elif content not in _USUAL_TYPES:
-        _check_type(content)
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None:
-        _check_encoding(encoding)
-    length = headers.get(b"content-length")
-    if length is not None and length.isdigit() and int(length[:20]) > most:
-        raise too_large(most)
 
 
 def too_large(most: int) -> Refused:

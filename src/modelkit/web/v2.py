@@ -317,11 +317,11 @@ def write(
 # What there is.
 
 
-def metadata(name: str, versions: Iterable[str], signature: Signature) -> Reply:
+def metadata(name: str, version: str, signature: Signature) -> Reply:
     """What a model takes and gives, as the protocol says it; a free size is -1."""
     described = {
         "name": name,
-        "versions": [version for version in versions if version],
+        "versions": [version] if version else [],
         "platform": PLATFORM,
         "inputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.inputs],
         "outputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.outputs],
