@@ -22,11 +22,11 @@ from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Thr
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
-from modelkit.web.json import check_installed
+from modelkit.web.json import library
 from modelkit.web.lookout import Lookout
 from modelkit.web.memory import Memory
 from modelkit.web.query import Limits
-from modelkit.web.serving import Served, Serving, check_path_name
+from modelkit.web.serving import Served, Serving
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class App:
         limits: Limits = _LIMITS,
         metrics: Metrics | None = None,
     ) -> None:
-        check_installed()
+        library()
         _check_models(models)
         _check_options(auth, limits, metrics)
         served = _open_all(models)
@@ -182,7 +182,12 @@ class App:
         with served.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")
-            _check_no_rollout(name, served.active.now.value)
+            if served.active.now.value.rollout is not None:
+                raise UsageError(
+                    f"{name!r} is a Rollout, which changes its versions itself: use its promote() "
+                    "or rollback(), or let the alias of its registry name another version, by "
+                    "set_alias()"
+                )
             serving = _opened(newer)
             try:
                 check_answers(serving.model)
@@ -253,37 +258,30 @@ class App:
 
 def _check_models(models: Mapping[str, Servable]) -> None:
     if not isinstance(models, Mapping):
-        given = type(models).__name__
-        raise TypeError(f"an App takes models by name, App({{name: model}}); got {given}")
+        raise TypeError(
+            f"an App takes models by name, App({{name: model}}); got {type(models).__name__}"
+        )
     if not models:
         raise UsageError("an App serves at least one model: App({name: model})")
     for name in models:
-        check_path_name(name)
+        fits = isinstance(name, str) and name.isprintable() and "/" not in name
+        if not fits or name in ("", ".", ".."):  # clients resolve the latter two
+            raise UsageError(f"the name of a model is a part of a path, without '/'; got {name!r}")
 
 
 def _check_options(auth: object, limits: object, metrics: object) -> None:
     """Find now what would fail at the first request."""
     if not (auth is None or callable(auth)):
-        given = type(auth).__name__
         raise TypeError(
-            f"auth is a function of headers, such as mk.bearer_tokens(...); got {given}"
+            "auth is a function of headers, such as mk.bearer_tokens(...); got "
+            f"{type(auth).__name__}"
         )
     if not isinstance(limits, Limits):
-        given = type(limits).__name__
-        raise TypeError(f"limits are a modelkit.types.Limits; got {given}")
+        raise TypeError(f"limits are a modelkit.types.Limits; got {type(limits).__name__}")
     if not (metrics is None or callable(metrics)):
-        given = type(metrics).__name__
         raise TypeError(
             "metrics is what answers a scrape, such as modelkit.integrations.prometheus."
-            f"Collector(model).text; got {given}"
-        )
-
-
-def _check_no_rollout(name: str, serving: Serving) -> None:
-    if serving.rollout is not None:
-        raise UsageError(
-            f"{name!r} is a Rollout, which changes its versions itself: use its promote() or "
-            "rollback(), or let the alias of its registry name another version, by set_alias()"
+            f"Collector(model).text; got {type(metrics).__name__}"
         )
 
 

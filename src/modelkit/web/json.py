@@ -34,15 +34,11 @@ UNSIGNED = (1 << 64) - 1
 
 
 @cache
-def _library() -> Any:
+def library() -> Any:
+    """The orjson module. Raises MissingExtraError where it is not installed."""
     with importing("orjson", "the web edge", "web"):
         import orjson
     return orjson
-
-
-def check_installed() -> None:
-    """Raise MissingExtraError where requests could not be read."""
-    _library()
 
 
 def _parse_long(data: bytes) -> Any:
@@ -50,7 +46,7 @@ def _parse_long(data: bytes) -> Any:
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _library().loads(data)
+        return library().loads(data)
     finally:
         if collects:
             gc.enable()
@@ -59,7 +55,7 @@ def _parse_long(data: bytes) -> Any:
 def parse_object(data: bytes) -> dict[str, Any]:
     """The fields of a JSON object. Raises Refused, 400."""
     try:
-        value = _library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
+        value = library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
     except ValueError as error:
         raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
     if type(value) is not dict:
@@ -152,17 +148,17 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, dict | list):
         return kinds[type(value)]
-    return f"{_library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
+    return f"{library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
 
 
 def quoted(name: str) -> str:
     """A name as a message shows it: its beginning, in quotes."""
-    return f"{_library().dumps(name).decode():.40}"
+    return f"{library().dumps(name).decode():.40}"
 
 
 def dump(value: Any) -> bytes:
     """A value of plain objects and contiguous arrays of numbers as JSON; NaN is null."""
-    orjson = _library()
+    orjson = library()
     encoded: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     return encoded
 
@@ -213,7 +209,7 @@ def join(parts: Iterable[bytes]) -> Turns[Any]:
     for part in parts:
         joined.append(part)
         yield
-    return _library().Fragment(b"".join(joined))
+    return library().Fragment(b"".join(joined))
 
 
 def _parts(values: Array) -> Iterable[bytes]:

@@ -60,9 +60,8 @@ class Memory:
 
     def leave(self, request: Request) -> None:
         """Note that a request has no bytes any more."""
-        if request.size:
-            with self._lock:
-                self._leave(request)
+        with self._lock:
+            self._leave(request)
 
     def _leave(self, request: Request) -> None:
         self._still.pop(request, None)

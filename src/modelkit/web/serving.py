@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit.errors import DeadlineExceeded, ExplainError, UsageError
+from modelkit.errors import DeadlineExceeded, ExplainError
 from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.activation import Active
@@ -144,13 +144,6 @@ class Explainers:
     def after_fork(self) -> None:
         """Make the lock anew in the child of a fork, where another thread may have held it."""
         self._lock = threading.Lock()
-
-
-def check_path_name(name: object) -> None:
-    """Raise UsageError for a name that cannot be part of a path; clients resolve `.` and `..`."""
-    fits = isinstance(name, str) and name.isprintable() and "/" not in name
-    if not fits or name in ("", ".", ".."):
-        raise UsageError(f"the name of a model is a part of a path, without '/'; got {name!r}")
 
 
 def check_size(X: Any, numbers_per_row: int) -> None:
