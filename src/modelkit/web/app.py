@@ -18,15 +18,14 @@ from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 from modelkit.package.load import load
 from modelkit.serving.metering import requests
-from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Threads
+from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Lookout, Memory
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.json import library
-from modelkit.web.lookout import Lookout
-from modelkit.web.memory import Memory
 from modelkit.web.query import Limits
 from modelkit.web.serving import Served, Serving
+from modelkit.web.threads import Threads
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
 if TYPE_CHECKING:
@@ -110,15 +109,13 @@ class App:
             edge.ended(request, status)
 
     def _look_after(self, request: AsgiRequest) -> None:
-        loop = asyncio.get_running_loop()
+        loop = request.loop
         lookout = self._lookouts.get(loop)
         if lookout is None:
             for other in [*self._lookouts]:
                 if other.is_closed():
                     self._lookouts.pop(other, None)
             lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.requests))
-        request.loop = loop
-        request.task = asyncio.current_task(loop)
         if not lookout.looking:
             lookout.begin()
 

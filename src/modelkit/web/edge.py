@@ -31,7 +31,6 @@ from modelkit.signature.spec import AS_OBJECTS
 from modelkit.web import infos, instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.json import LONG_BODY
-from modelkit.web.memory import PART
 from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
 from modelkit.web.replies import (
     CLOSE,
@@ -47,7 +46,7 @@ from modelkit.web.replies import (
     unavailable,
     written,
 )
-from modelkit.web.request import Request, Turns, at_once, inflated
+from modelkit.web.request import PART, Request, Turns, at_once, inflated
 from modelkit.web.routes import HEALTH, POST, Route, route_of
 from modelkit.web.serving import Served, Serving
 

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Generator
 from math import isfinite
 from time import monotonic
-from typing import Any, ClassVar, Literal, TypeVar, final
+from typing import ClassVar, Literal, TypeVar, final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
@@ -16,6 +16,7 @@ from modelkit.web.replies import CLOSE, Headers, Refused
 from modelkit.web.routes import GET, UNMATCHED, Route
 
 T = TypeVar("T")
+PART = 1 << 16  # bytes of a body that are read or sent at once
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
 # The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
 # keeps the interpreter that long, as parsing does.
@@ -51,8 +52,6 @@ class Request:
         hurried: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
         version: of the model that answered.
-        reading: whether its body was begun to be read.
-        size: the bytes of its body and answer, if these are long.
         cut_for: why it was ended from outside, if it was.
     """
 
@@ -64,17 +63,11 @@ class Request:
         "deadline",
         "headers",
         "hurried",
-        "listener",
-        "loop",
         "method",
         "path",
         "principal",
-        "reading",
-        "receive",
         "root",
         "route",
-        "size",
-        "task",
         "version",
     )
 
@@ -93,13 +86,7 @@ class Request:
         self.version = ""
         self._id = ""
         self.closes = False
-        self.reading = False
-        self.size = 0
         self.cut_for: Refused | None = None
-        self.task: Any = None  # these four belong to the Lookout of an event loop
-        self.loop: Any = None
-        self.receive: Any = None
-        self.listener: Any = None
 
     async def body(self, most: int) -> bytes:
         """The body of the request; raises Refused above `most` bytes."""
@@ -149,12 +136,6 @@ class Request:
             raise DeadlineExceeded(
                 "the deadline passed before the answer came", deadline=self.deadline
             )
-
-    def cut(self, why: Refused) -> None:
-        """End it from outside, if it still waits for something."""
-        if self.task is not None and self.cut_for is None:
-            self.cut_for = why
-            self.task.cancel()
 
     def request_id(self) -> str:
         """What the client, or else we, call the request."""

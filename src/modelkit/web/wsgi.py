@@ -15,7 +15,7 @@ from modelkit.errors import importing
 from modelkit.serving.metering import requests
 from modelkit.web.edge import Edge
 from modelkit.web.replies import CLOSE, Headers, Refused
-from modelkit.web.request import BodyParts, Request
+from modelkit.web.request import PART, BodyParts, Request
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Environ = dict[str, Any]
 StartResponse = Callable[..., object]
 T = TypeVar("T")
-_PART = 1 << 16  # bytes that are read at once
 # Of a blueprint: the edge says which of them a path takes, in the form of all of its errors.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -83,7 +82,7 @@ class _WsgiRequest(Request):
         left = self._length()
         gathered = BodyParts(most)
         while left != 0:
-            part = _read(stream, _PART if left is None else min(left, _PART))
+            part = _read(stream, PART if left is None else min(left, PART))
             if not part:
                 break
             gathered.add(part)
