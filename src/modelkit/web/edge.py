@@ -212,7 +212,7 @@ class Edge:
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
         if route.version is not None:
-            _check_version(route, served.active.now.value.version)
+            _check_version(route, served.active.now.value.identity.version)
         return served
 
     async def _look(self, route: Route, request: Request) -> Reply:
@@ -285,7 +285,7 @@ class Edge:
         _model_for(serving, request)
         signature = serving.model.signature  # a Rollout may have another one by the time it answers
         query = await _read_query(body, request, signature, self.limits)
-        if query.outputs is not signature.output_names:
+        if query.outputs is not signature.output_names:  # as they are where none are named
             raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
         work = partial(_explained, serving, query, request.deadline)
         reply, request.version = await request.in_thread("apart", work)
@@ -335,7 +335,7 @@ def _model_for(serving: Serving, request: Request) -> Model:
     model = serving.model
     if request.route.version is None:
         if serving.rollout is None:
-            request.version = serving.version
+            request.version = serving.identity.version
         return model
     if serving.rollout is model:
         model = model._for_key(None)  # the champion, whatever it would choose

@@ -52,7 +52,7 @@ def of_model(verb: Verb, served: Served, *, ready: bool) -> Reply:
     """What one model takes and gives, or whether it is ready."""
     serving = served.active.now.value
     if verb == "model":
-        return v2.metadata(served.name, serving.version, serving.model.signature)
+        return v2.metadata(served.name, serving.identity.version, serving.model.signature)
     if serving.model.closed or not ready:
         raise unavailable(f"{served.name!r} is not ready: it, or the App, is closed or draining")
     return _json({"name": served.name, "ready": True})

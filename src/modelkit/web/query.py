@@ -47,15 +47,8 @@ class Limits:
     letters: int = 1 << 18
 
     def __post_init__(self) -> None:
-        counts = {
-            "body": self.body,
-            "json": self.json,
-            "rows": self.rows,
-            "requests": self.requests,
-            "memory": self.memory,
-            "letters": self.letters,
-        }
-        for name, count in counts.items():
+        for name in ("body", "json", "rows", "requests", "memory", "letters"):
+            count = getattr(self, name)
             if type(count) is not int or count < 1:
                 raise UsageError(f"Limits.{name} is a whole number of 1 or more; got {count!r}")
         seconds = self.seconds

@@ -49,13 +49,8 @@ class Serving:
 
     @property
     def identity(self) -> Identity:
-        """Who answers: the champion, of a Rollout."""
+        """Who answers: the champion, of a Rollout. Its version is "" for a Model without a package."""
         return identity_of(self.model)
-
-    @property
-    def version(self) -> str:
-        """The version that answers, or "" for a Model without a package."""
-        return self.identity.version
 
     @property
     def plan(self) -> BatchPlan | None:
@@ -66,10 +61,6 @@ class Serving:
         """Close what the App opened of it."""
         if self.opened is not None:
             self.opened.close()
-
-    def after_fork(self) -> None:
-        """Make locks anew in the child of a fork, where another thread may have held them."""
-        self.explainers.after_fork()
 
 
 @final
@@ -89,10 +80,10 @@ class Served:
             self.active.now.value.close()
 
     def after_fork(self) -> None:
-        """As `Serving.after_fork`."""
+        """Make locks anew in the child of a fork, where another thread may have held them."""
         self.replacing = threading.Lock()
         self.active.after_fork()
-        self.active.now.value.after_fork()
+        self.active.now.value.explainers.after_fork()
 
 
 @final
@@ -142,7 +133,7 @@ class Explainers:
             return explainer
 
     def after_fork(self) -> None:
-        """Make the lock anew in the child of a fork, where another thread may have held it."""
+        """As `Served.after_fork`."""
         self._lock = threading.Lock()
 
 
