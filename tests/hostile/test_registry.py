@@ -108,7 +108,10 @@ def test_an_entry_that_is_lost_before_it_was_read_is_told_to_who_follows(registr
     for number in (2, 3):
         registry.set_alias("churn", f"a{number}", "1.0.0", expected=None, reason="x")
     lose(registry, 2)
-    for look in (reader.check_log, lambda name: reader.retire(name, "1.1.0", reason="x")):
+    for look in (
+        lambda name: reader.log(name).check(),
+        lambda name: reader.retire(name, "1.1.0", reason="x"),
+    ):
         with pytest.raises(RegistryError, match="entry 2 of the log is gone"):
             look("churn")
 

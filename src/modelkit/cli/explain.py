@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, add_options, whole
+from modelkit.cli.arguments import Printed, add_command, add_extra, shown, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
 from modelkit.errors import UsageError
 from modelkit.report import html
-from modelkit.report.html import printable
 
 
 def add_explain(verbs: Any) -> None:
     """The arguments of `modelkit explain`."""
+    about = "say what each column of one row of a file adds to the answer"
     parser = add_command(
-        verbs, "explain", "say what each column of one row of a file adds to the answer"
+        verbs, "explain", run_explain, about, "file", "--input", "--html", "--json"
     )
-    add_options(parser, "file", "--input", "--html", "--json")
     parser.add_argument(
         "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
     )
@@ -37,7 +36,6 @@ def add_explain(verbs: Any) -> None:
         "or the second",
     )
     add_extra(parser, "columns that the model does not know")
-    parser.set_defaults(run=run_explain)
 
 
 def run_explain(args: argparse.Namespace) -> Printed:
@@ -52,8 +50,8 @@ def run_explain(args: argparse.Namespace) -> Printed:
         )
         Path(args.html).write_text(page, encoding="utf-8")
     if args.json:
-        return [mk.to_json(explanation)], True
-    return [printable(line) for line in _explained(explanation, at)], True
+        return [mk.to_json(explanation)], 0
+    return shown(_explained(explanation, at)), 0
 
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:

@@ -68,7 +68,7 @@ def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
     """Instances in one of the forms of plain JSON. Raises Refused."""
     kinds = {*map(type, instances)}
     names = [spec.name for spec in signature.inputs]
-    columns = [column.name for spec in signature.inputs for column in spec.columns]
+    columns = signature.column_names
     if columns and kinds == {list}:
         return {"rows": [_record(row, values, columns) for row, values in enumerate(instances)]}
     if columns:
@@ -80,7 +80,7 @@ def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
     return {"inputs": {names[0]: instances}}
 
 
-def _record(row: int, values: list[Any], columns: list[str]) -> dict[str, Any]:
+def _record(row: int, values: list[Any], columns: tuple[str, ...]) -> dict[str, Any]:
     """The values of a row, in the order of the columns, by their names. Raises Refused."""
     if len(values) != len(columns):
         raise Refused(

@@ -216,7 +216,7 @@ def _instances(forms: Mapping[str, Schema], signature: Signature) -> Schema:
     """The schema of a list of instances, from those of plain JSON."""
     if "rows" in forms:
         columns = forms["columns"]["properties"]
-        names = [column.name for spec in signature.inputs for column in spec.columns]
+        names = signature.column_names
         values = [columns[name]["items"] for name in names]
         size = len(names)
         row = {"type": "array", "prefixItems": values, "minItems": size, "maxItems": size}

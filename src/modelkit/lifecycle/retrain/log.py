@@ -14,7 +14,6 @@ from modelkit._internal import fields
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import WINDOW
 from modelkit.lifecycle.retrain.run import RetrainRun, RetrainStep, RunState, moment, posix_of
-from modelkit.store.entries import EntryForm
 
 CLAIM = "claim"  # somebody begins a retraining, or takes it over
 STEPS = ("train", "save", "gate", "register", "rollout")
@@ -117,7 +116,7 @@ class OpenRun:
     def after(self, entry: RunEntry) -> OpenRun:
         """The retraining after one more entry about it."""
         if entry.kind == CLAIM:
-            run = replace(self.run, holder=entry.holder)
+            run = replace(self.run, state="running", message="", holder=entry.holder)
             return replace(self, run=run, claim=entry, left=False)
         if entry.kind == LEFT:
             return replace(self, left=True)
@@ -131,6 +130,11 @@ class OpenRun:
     def ended(self, state: RunState, message: str, at: float) -> RetrainRun:
         """The retraining as it ended, in POSIX seconds."""
         return replace(self.run, state=state, message=message, ended=at)
+
+
+def begun(claim: RunEntry, run: RetrainRun) -> OpenRun:
+    """The retraining that a first claim begins."""
+    return OpenRun(run, claim.id, claim.champion_generation, claim)
 
 
 @final
@@ -155,11 +159,14 @@ class Retrainings:
     __repr__ = fields.brief
 
     @property
+    def runs(self) -> tuple[RetrainRun, ...]:
+        """The last retrainings, the first one first."""
+        return self.ended if self.open is None else (*self.ended, self.open.run)
+
+    @property
     def number(self) -> int:
         """The number of the last retraining; 0 before the first."""
-        if self.open is not None:
-            return self.open.number
-        return self.ended[-1].number if self.ended else 0
+        return self.runs[-1].number if self.runs else 0
 
     def after(self, entry: RunEntry) -> Retrainings:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
@@ -172,7 +179,7 @@ class Retrainings:
             return replace(state, open=self.open.after(entry))
         if entry.kind != CLAIM or entry.run is None:
             return state
-        return replace(state, open=OpenRun(entry.run, entry.id, entry.champion_generation, entry))
+        return replace(state, open=begun(entry, entry.run))
 
     def contradiction(self, stated: Retrainings, entry: RunEntry) -> str:
         """What an entry of a known kind states otherwise than follows."""
@@ -184,9 +191,6 @@ def _recent(runs: tuple[RetrainRun, ...]) -> tuple[RetrainRun, ...]:
     since = runs[-1].at - WINDOW
     least = max((run.number for run in runs if run.state == "promoted"), default=0)
     return tuple(run for run in runs if run.number >= least or run.at > since)
-
-
-FORM = EntryForm(RunEntry, Retrainings)
 
 
 def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:
