@@ -57,7 +57,7 @@ class Wsgi:
                 environ["REMOTE_USER"] = request.principal  # for the access log of the server
         finally:
             edge.ended(request, status)
-        texts = [(_text(key), _text(value)) for key, value in headers]
+        texts = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in headers]
         return f"{status} {HTTPStatus(status).phrase}", texts, reply.body
 
 
@@ -140,18 +140,13 @@ def _headers_of(environ: Environ) -> Headers:
     headers = {}
     for key, value in environ.items():
         if key.startswith("HTTP_"):
-            headers[_name(key[5:])] = value.encode("latin-1")
+            name = key[5:]
         elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
-            headers[_name(key)] = value.encode("latin-1")
+            name = key
+        else:
+            continue
+        headers[name.replace("_", "-").lower().encode("latin-1")] = value.encode("latin-1")
     return headers
-
-
-def _name(key: str) -> bytes:
-    return key.replace("_", "-").lower().encode("latin-1")
-
-
-def _text(value: bytes) -> str:
-    return value.decode("latin-1")
 
 
 def blueprint_of(wsgi: Wsgi) -> Blueprint:
