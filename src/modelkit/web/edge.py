@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
-from typing import NamedTuple, final
+from typing import final
 
 from numpy import ndarray
 
@@ -24,7 +24,7 @@ from modelkit.errors import ClosedError, Overloaded
 from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.activation import Activation
 from modelkit.model.identity import identity_of
-from modelkit.model.model import PLAIN, Call, Model, Outputs
+from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
@@ -35,7 +35,6 @@ from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_ke
 from modelkit.web.replies import (
     CLOSE,
     HeaderList,
-    Headers,
     Refused,
     Reply,
     failure,
@@ -46,25 +45,18 @@ from modelkit.web.replies import (
     unavailable,
     written,
 )
-from modelkit.web.request import PART, Request, Turns, at_once, inflated
+from modelkit.web.request import PART, Request, at_once, inflated
 from modelkit.web.routes import HEALTH, POST, Route, route_of
 from modelkit.web.serving import Served, Serving
 
-
-class Format(NamedTuple):
-    """What reads a request and writes its answer, with turns for others where they are long."""
-
-    read: Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-    write: Callable[[Query, Outputs, str, str], Turns[Reply]]
-
-
-_PLAIN = Format(plain.read, plain.write)
-_FORMATS = {
-    "infer": Format(v2.read, v2.write),
-    "predict": _PLAIN,
-    "explain": _PLAIN,
-    "instances": Format(instances.read, instances.write),
+# What reads a request and writes its answer, with turns for others where they are long.
+_READERS = {
+    "infer": v2.read,
+    "predict": plain.read,
+    "explain": plain.read,
+    "instances": instances.read,
 }
+_WRITERS = {"infer": v2.write, "predict": plain.write, "instances": instances.write}
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
@@ -304,7 +296,7 @@ class Edge:
             if request.route.version is not None:
                 _check_version(request.route, request.version)
         request.check_time()
-        write = _FORMATS[request.route.verb].write
+        write = _WRITERS[request.route.verb]
         return await request.in_turns(write(query, answers, name, request.version))
 
     def _refused(self, error: Exception, request: Request) -> Refused:
@@ -346,7 +338,7 @@ def _model_for(serving: Serving, request: Request) -> Model:
 
 async def _read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
     """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
-    steps = _FORMATS[request.route.verb].read(body, request.headers, signature, limits)
+    steps = _READERS[request.route.verb](body, request.headers, signature, limits)
     if len(body) <= LONG_BODY:
         query = at_once(steps)
     elif len(body) <= _IN_THREAD:

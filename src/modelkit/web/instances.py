@@ -96,7 +96,9 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
-def write(query: Query, answers: Mapping[str, Array], *_: str) -> Turns[Reply]:
+def write(
+    query: Query, answers: Mapping[str, Array], _model_name: str, _version: str
+) -> Turns[Reply]:
     """One prediction for each instance: the output, or an object of outputs where there are several.
 
     Raises Refused, 406, for an infinity.
