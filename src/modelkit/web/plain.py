@@ -138,7 +138,7 @@ def _read_records(rows: list[Any], data: bytes, layout: Layout) -> Any:
     naming = layout.columns_first
     json.check_integers(data)
     problems: list[str] = []
-    if json.may_hold_booleans(data):
+    if naming.numbers and json.may_hold_booleans(data):
         _find_truths_in_records(rows, naming, problems)
     for name, reader in naming.read.items():
         if all(name in record for record in rows):
