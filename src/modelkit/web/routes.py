@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -44,6 +45,7 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/instances": "instances",
     "/models/{model}/outcome": "outcome",
 }
+_NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
 _POSTED = ("infer", "predict", "explain", "instances", "outcome")
 
 
@@ -68,21 +70,18 @@ class Route(NamedTuple):
 @lru_cache(256)
 def route_of(path: str) -> Route | None:
     """The route of a path without its mount and its query; None where there is none."""
-    parts = path.split("/")
+    template = path or "/"  # a mount may leave nothing of its own path
     name = ""
     version = None
-    if parts[:3] == ["", "v2", "models"] and len(parts) > 3:
-        name = parts[3]
-        parts[3] = "{model}"
-        if len(parts) > 5 and parts[4] == "versions":
-            version = parts[5]
-            parts[5] = "{version}"
-    elif parts[:2] == ["", "models"] and len(parts) > 2:
-        name = parts[2]
-        parts[2] = "{model}"
-    template = "/".join(parts) or "/"  # a mount may leave nothing of its own path
+    named = _NAMED.fullmatch(path)
+    if named is not None:
+        models, name, rest = named.groups()
+        if models == "/v2/models" and rest.startswith("/versions/"):
+            version, slash, action = rest.removeprefix("/versions/").partition("/")
+            rest = "/versions/{version}" + slash + action
+        template = models + "/{model}" + rest
     verb = TEMPLATES.get(template)
-    if verb is None or ("{model}" in template and not name):
+    if verb is None:
         return None
     return Route(template, verb, POST if verb in _POSTED else GET, name, version)
 
