@@ -62,7 +62,7 @@ def read_rows(
     values = request[form]
     if form == "rows":
         keys = _check_records(values, layout, limits)
-        return _read_records(values, data, layout), keys
+        return _read_records(values, keys, data, layout), keys
     keys = _check_arrays(values, form, layout, limits)
     return _read_arrays(values, data, layout), keys
 
@@ -130,9 +130,9 @@ def _check_records(rows: Any, layout: Layout, limits: Limits) -> int:
     )
 
 
-def _read_records(rows: list[Any], data: bytes, layout: Layout) -> Any:
+def _read_records(rows: list[Any], keys: int, data: bytes, layout: Layout) -> Any:
     if layout.exact and rows:
-        block = _records_of_floats(rows, data, layout)
+        block = _records_of_floats(rows, keys, data, layout)
         if block is not None:
             return block
     naming = layout.columns_first
@@ -252,13 +252,15 @@ def _find_uneven(values: list[Any], name: str, problems: list[str]) -> None:
 # gives None where the rows need a closer look, which takes values one by one.
 
 
-def _records_of_floats(rows: list[dict[str, Any]], data: bytes, layout: Layout) -> Array | None:
+def _records_of_floats(
+    rows: list[dict[str, Any]], keys: int, data: bytes, layout: Layout
+) -> Array | None:
     """Records as one array, (rows, columns)."""
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
     except KeyError:
         return None
-    if sum(map(len, rows)) != len(items):
+    if keys != len(items):
         return None
     flat = _exactly(items, data, layout)
     return None if flat is None else flat.reshape(-1, len(layout.names))
