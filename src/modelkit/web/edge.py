@@ -326,8 +326,7 @@ def _model_for(serving: Serving, request: Request) -> Model:
     """
     model = serving.model
     if request.route.version is None:
-        if serving.rollout is None:
-            request.version = serving.identity.version
+        request.version = serving.version
         return model
     if serving.rollout is model:
         model = model._for_key(None)  # the champion, whatever it would choose

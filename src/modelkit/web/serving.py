@@ -36,20 +36,23 @@ class Serving:
 
     Attributes:
         rollout: the Rollout that chooses who answers, if there is one.
+        version: the version that answers; "" for a Model without a package, and for a Rollout, whose
+            answers say theirs.
     """
 
-    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout")
+    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout", "version")
 
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = layer_of(model, Rollout)
+        self.version = identity_of(model).version if self.rollout is None else ""
         self.explainers = Explainers(model)
         self._batcher = layer_of(model, Batcher)
 
     @property
     def identity(self) -> Identity:
-        """Who answers: the champion, of a Rollout. Its version is "" for a Model without a package."""
+        """Who answers: the champion, of a Rollout."""
         return identity_of(self.model)
 
     @property
