@@ -175,23 +175,16 @@ def rows_in(layout: Layout, name: str, shape: Any) -> int:
 def read_array(values: Array, name: str, naming: Naming, problems: list[str]) -> Array:
     """An array with its texts, seconds and JSON as the values they stand for."""
     reader = naming.read.get(name)
+    mixed = naming.mixed.get(name, ()) if values.dtype == object else ()
+    if mixed and all(mixed):
+        reader = read_mixed
     if reader is not None:
-        return _objects(read_values(values.reshape(-1).tolist(), reader, name, problems), values)
-    mixed = naming.mixed.get(name)
-    if mixed is None or values.dtype != object:
-        return values
-    if all(mixed):
-        flat = values.reshape(-1).tolist()
-        return _objects(read_values(flat, read_mixed, name, problems), values)
+        objects = np.empty(values.size, object)
+        objects[:] = read_values(values.reshape(-1).tolist(), reader, name, problems)
+        return objects.reshape(values.shape)
     if values.ndim != 2 or values.shape[1] != len(mixed):
-        return values  # which the signature refuses
+        return values  # which need no reading, or which the signature refuses
     out = values.copy()
     for j in np.flatnonzero(mixed):
         out[:, j] = read_values(values[:, j].tolist(), read_mixed, name, problems)
     return out
-
-
-def _objects(items: list[Any], like: Array) -> Array:
-    flat = np.empty(len(items), object)
-    flat[:] = items
-    return flat.reshape(like.shape)
