@@ -18,10 +18,10 @@ from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 from modelkit.package.load import load
 from modelkit.serving.metering import requests
+from modelkit.web.about import Metrics
 from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Lookout, Memory
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
-from modelkit.web.infos import Metrics
 from modelkit.web.json import library
 from modelkit.web.query import Limits
 from modelkit.web.serving import Served, Serving

@@ -28,7 +28,7 @@ from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
-from modelkit.web import infos, instances, outcomes, plain, v2
+from modelkit.web import about, instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.json import LONG_BODY
 from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
@@ -79,7 +79,7 @@ class Edge:
         served: Mapping[str, Served],
         limits: Limits,
         auth: Auth | None,
-        metrics: infos.Metrics | None,
+        metrics: about.Metrics | None,
     ) -> None:
         self.served = served
         self.limits = limits
@@ -103,7 +103,7 @@ class Edge:
         try:
             route = self._route(request)
             if route.verb in HEALTH:
-                return infos.health(route.verb, ready=self.ready)
+                return about.health(route.verb, ready=self.ready)
             if self.closed:
                 raise unavailable("the App is closed")
             self.requests.add(request)
@@ -210,12 +210,12 @@ class Edge:
     async def _look(self, route: Route, request: Request) -> Reply:
         """What GET gives."""
         if route.name:
-            return infos.of_model(route.verb, self._find(route), ready=self.ready)
+            return about.of_model(route.verb, self._find(route), ready=self.ready)
         if route.verb == "metrics" and self._metrics is not None:
             accept = request.headers.get(b"accept", b"").decode("latin-1")
-            look = partial(infos.scrape, self._metrics, accept)
+            look = partial(about.scrape, self._metrics, accept)
         else:
-            look = partial(infos.of_all, route.verb, self.served, request.root, ready=self.ready)
+            look = partial(about.of_all, route.verb, self.served, request.root, ready=self.ready)
         return await request.in_thread("beside", look)
 
     async def _ask(self, served: Served, request: Request) -> Reply:
@@ -306,9 +306,9 @@ class Edge:
             return refused
         name = request.request_id()
         template = request.route.template
-        about = {"event": "failed", "route": template, "request_id": name}
+        fields = {"event": "failed", "route": template, "request_id": name}
         message = f"request {name} to {template} failed"
-        write_record(logging.ERROR, message, about, error=error)
+        write_record(logging.ERROR, message, fields, error=error)
         return failure(error, name)
 
 

@@ -67,8 +67,8 @@ def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) 
         return _json(openapi.document(models, root))
     if verb == "models":
         return _json({"models": list(models)})
-    about = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
-    return _json(about)
+    server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
+    return _json(server)
 
 
 def scrape(metrics: Metrics, accept: str) -> Reply:
