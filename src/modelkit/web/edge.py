@@ -224,7 +224,7 @@ class Edge:
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        body = await self._body(request)
+        body = await self._body(served, request)
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
@@ -244,7 +244,7 @@ class Edge:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, served: Served, request: Request) -> bytes:
         """The body of a request, which takes a place from now on. Raises Refused."""
         limits = self.limits
         headers = request.headers
@@ -254,18 +254,11 @@ class Edge:
         body = await request.body(most)
         self._placed.add(request)
         if len(self._placed) > limits.requests:
-            raise self._too_many(request.route.name)
+            message = f"{limits.requests:,} requests are being answered, and no more may be"
+            raise overload(message, retry_after(limits.requests, served.active.now.value.plan))
         if b"content-encoding" in headers:
             body = await request.in_thread("beside", partial(inflated, body, headers, most))
         return body
-
-    def _too_many(self, name: str) -> Refused:
-        """The answer to a request for which there is no place."""
-        most = self.limits.requests
-        served = self.served.get(name)
-        plan = None if served is None else served.active.now.value.plan
-        message = f"{most:,} requests are being answered, and no more may be"
-        return overload(message, retry_after(most, plan))
 
     async def _count_outcome(
         self, name: str, serving: Serving, body: bytes, request: Request
