@@ -120,18 +120,19 @@ def _inputs(signature: Signature) -> list[Schema]:
     """The schemas of all inputs, and of each column as a tensor of its own."""
     tensors: list[Schema] = []
     for spec in signature.inputs:
-        nullable = _takes_null(spec)
-        tensors.append(_tensor(spec.name, spec, spec.shape, nullable=nullable, needed=["data"]))
-        for column in spec.columns:
-            nullable = column.nullable
-            tensor = _tensor(column.name, spec, ("n", 1), nullable=nullable, needed=["data"])
-            tensors.append(tensor)
+        tensors.append(_tensor(spec.name, spec, spec.shape, nullable=_takes_null(spec)))
+        tensors += [
+            _tensor(column.name, spec, ("n", 1), nullable=column.nullable)
+            for column in spec.columns
+        ]
+    for tensor in tensors:
+        tensor["required"].append("data")
     return tensors
 
 
 def _output(spec: TensorSpec) -> Schema:
     """The schema of an output; of one that is sent as bytes, `parameters` say how many."""
-    tensor = _tensor(spec.name, spec, spec.shape, nullable=_takes_null(spec), needed=[])
+    tensor = _tensor(spec.name, spec, spec.shape, nullable=_takes_null(spec))
     tensor["properties"]["parameters"] = {"type": "object"}
     return tensor
 
@@ -140,14 +141,7 @@ def _takes_null(spec: TensorSpec) -> bool:
     return any(column.nullable for column in spec.columns) or not (spec.columns or spec.finite)
 
 
-def _tensor(
-    name: str,
-    spec: TensorSpec,
-    sizes: tuple[int | str, ...],
-    *,
-    nullable: bool,
-    needed: Iterable[str],
-) -> Schema:
+def _tensor(name: str, spec: TensorSpec, sizes: tuple[int | str, ...], *, nullable: bool) -> Schema:
     datatype = datatype_of(spec.dtype)
     takes_flat = bool(spec.columns) and sizes[1:] == (1,)  # a column may have one dimension
     shape = {
@@ -157,10 +151,10 @@ def _tensor(
         "maxItems": len(sizes),
         "description": ", ".join(map(str, sizes)),
     }
-    data = {"type": "array", "items": _item(datatype, nullable=nullable)}
     properties = {"name": {"const": name}, "datatype": {"const": datatype}, "shape": shape}
-    required = [*properties, *needed]
-    return {"type": "object", "properties": properties | {"data": data}, "required": required}
+    required = [*properties]
+    properties["data"] = {"type": "array", "items": _item(datatype, nullable=nullable)}
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _item(datatype: str, *, nullable: bool) -> Schema:
