@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
-
-import numpy as np
 
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
@@ -22,24 +21,31 @@ from modelkit.signature.schema import Schema
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 from modelkit.web.examples import instances_example, plain_example, v2_example
-from modelkit.web.tensors import DATATYPES, datatype_of
+from modelkit.web.tensors import datatype_of
 
 HOLE = re.compile("<([a-z0-9_]+)>")
+NULLABLE = ("number", "string")
 
 
 def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
     """The OpenAPI 3.1 document of these models by name, mounted at the path `root`."""
-    template = json.loads(resources.files(__package__).joinpath("openapi.json").read_text("utf-8"))
     versions = [model.version or "-" for model in models.values()]
     about = {
         "title": ", ".join(models) or "no models",
         "versions": ", ".join(versions) or "-",
         "root": quote(root) or "/",
     }
-    filled: dict[str, Any] = _fill(template["document"], about)
+    filled: dict[str, Any] = _fill(_template()["document"], about)
     for name, operation in zip(models, _operations(models), strict=True):
-        filled["paths"] |= _paths_of(name, models[name], operation, template)
+        filled["paths"] |= _paths_of(name, models[name], operation)
     return filled
+
+
+@cache
+def _template() -> dict[str, Any]:
+    text = resources.files(__package__).joinpath("openapi.json").read_text("utf-8")
+    template: dict[str, Any] = json.loads(text)
+    return template
 
 
 def _operations(models: Iterable[str]) -> list[str]:
@@ -50,10 +56,9 @@ def _operations(models: Iterable[str]) -> list[str]:
     return [f"model{at}" for at in range(len(names))]
 
 
-def _paths_of(
-    name: str, model: Model, operation: str, template: Mapping[str, Any]
-) -> dict[str, Any]:
+def _paths_of(name: str, model: Model, operation: str) -> dict[str, Any]:
     """The paths of one model, those of its version too."""
+    template = _template()
     signature = model.signature
     part = quote(name, safe="")
     holes = {
@@ -63,7 +68,7 @@ def _paths_of(
         "operation": operation,
         "signature": signature,
     }
-    holes |= _schemas(signature, template["options"])
+    holes |= _schemas(signature)
     paths: dict[str, Any] = _fill(template["v2"], holes)
     if model.version:
         path = f"/v2/models/{part}/versions/{quote(model.version, safe='')}"
@@ -90,10 +95,10 @@ def _fill(template: Any, holes: Mapping[str, Any]) -> Any:
     return HOLE.sub(lambda hole: str(holes[hole[1]]), template)
 
 
-def _schemas(signature: Signature, options: Schema) -> dict[str, Any]:
-    """What a signature fills in. `options` may stand beside the rows of a request."""
+def _schemas(signature: Signature) -> dict[str, Any]:
+    """What a signature fills in."""
     output_names = list(signature.output_names)
-    options = _fill(options, {"output_names": output_names})
+    options = _fill(_template()["options"], {"output_names": output_names})
     forms = _forms(signature)
     known = forms | options
     example = plain_example(signature)
@@ -142,38 +147,24 @@ def _takes_null(spec: TensorSpec) -> bool:
 
 
 def _tensor(name: str, spec: TensorSpec, sizes: tuple[int | str, ...], *, nullable: bool) -> Schema:
-    datatype = datatype_of(spec.dtype)
     takes_flat = bool(spec.columns) and sizes[1:] == (1,)  # a column may have one dimension
-    shape = {
-        "type": "array",
-        "items": {"type": "integer", "minimum": 0},
-        "minItems": len(sizes) - takes_flat,
-        "maxItems": len(sizes),
-        "description": ", ".join(map(str, sizes)),
+    holes = {
+        "name": name,
+        "datatype": datatype_of(spec.dtype),
+        "least": len(sizes) - takes_flat,
+        "most": len(sizes),
+        "sizes": ", ".join(map(str, sizes)),
+        "item": _value(spec, nullable=nullable),
     }
-    properties = {"name": {"const": name}, "datatype": {"const": datatype}, "shape": shape}
-    required = [*properties]
-    properties["data"] = {"type": "array", "items": _item(datatype, nullable=nullable)}
-    return {"type": "object", "properties": properties, "required": required}
+    tensor: Schema = _fill(_template()["tensor"], holes)
+    return tensor
 
 
-def _item(datatype: str, *, nullable: bool) -> Schema:
+def _value(spec: TensorSpec, *, nullable: bool) -> Schema:
     """The schema of one value of a tensor."""
-    dtype = DATATYPES.get(datatype)
-    schema: Schema = {"type": "string"}
-    if dtype is not None:
-        if dtype.kind == "b":
-            return {"type": "boolean"}
-        if dtype.kind in "iu":
-            info = np.iinfo(dtype)
-            return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
-        schema = {"type": "number"}
-        if dtype.itemsize < 8:  # a number of JSON may be beyond the float
-            most = float(np.finfo(dtype).max)
-            schema |= {"minimum": -most, "maximum": most}
-    if nullable:
-        schema["type"] = [schema["type"], "null"]
-    return schema
+    schema: Schema = _template()["values"][datatype_of(spec.dtype)]
+    kind = schema["type"]
+    return schema | {"type": [kind, "null"]} if nullable and kind in NULLABLE else schema
 
 
 # Plain JSON.
@@ -202,7 +193,7 @@ def _allow_null(values: Schema) -> None:
     """Let the numbers or texts of nested lists be missing."""
     while values.get("type") == "array":
         values = values["items"]
-    if values.get("type") in ("number", "string"):
+    if values.get("type") in NULLABLE:
         values["type"] = [values["type"], "null"]
 
 
@@ -223,7 +214,7 @@ def _instances(forms: Mapping[str, Schema], signature: Signature) -> Schema:
 
 def _nested(spec: TensorSpec) -> Schema:
     """The schema of an output, as lists within lists."""
-    item = _item(datatype_of(spec.dtype), nullable=True)
+    item = _value(spec, nullable=True)
     for _ in spec.shape:
         item = {"type": "array", "items": item}
     return item
