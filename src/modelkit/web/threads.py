@@ -59,22 +59,20 @@ class Apart:
             self._waiting.pop(future, None)
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
-            future, work = job
+        """Do the work that has waited longest; without any, the thread ends."""
+        while True:
+            with self._lock:
+                future = next(iter(self._waiting), None)
+                if future is None:
+                    self._threads.discard(current_thread())
+                    return
+                work = self._waiting.pop(future)
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(work())
                 except BaseException as error:  # it belongs to who asked
                     future.set_exception(error)
-            del job, future, work  # they hold rows
-
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        """The work that has waited longest; without any, the thread ends."""
-        with self._lock:
-            for future in self._waiting:
-                return future, self._waiting.pop(future)
-            self._threads.discard(current_thread())
-            return None
+            del future, work  # they hold rows
 
     def close(self) -> None:
         """Begin nothing more; what runs is not waited for."""
