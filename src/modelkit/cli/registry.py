@@ -72,9 +72,9 @@ def run_list(args: argparse.Namespace) -> Printed:
     for name in names:
         aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
         plain[name] = aliases
-        told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
+        named = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
         listed = some(versions.of(name)) or "none"
-        lines.append(f"{name}: {told or 'no alias'}; versions {listed}")
+        lines.append(f"{name}: {named or 'no alias'}; versions {listed}")
     return printed(args, plain, lines)
 
 
