@@ -45,6 +45,8 @@ class TwoModels:
                 "a Rollout of two Models takes either policy=, an mk.RolloutPolicy, or share=, for "
                 "one stage"
             )
+        if not isinstance(policy, RolloutPolicy):
+            raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         self.switch = Switch(champion, clock, self)
         self.switch.check_replaces(candidate)
         salt = secrets.token_bytes(16) if seed is None else b"%d" % seed
