@@ -12,8 +12,8 @@ from modelkit.embedding.pipeline import Pipeline as Pipeline
 from modelkit.embedding.recipe import Recipe as Recipe
 from modelkit.explain.explainer import ExplainPlan as ExplainPlan
 from modelkit.integrations.scorer.columns import ScoredOutput as ScoredOutput
-from modelkit.lifecycle.evaluation.calibrated import BrierParts as BrierParts
-from modelkit.lifecycle.evaluation.calibrated import ReliabilityBin as ReliabilityBin
+from modelkit.stats.calibration import BrierParts as BrierParts
+from modelkit.stats.calibration import ReliabilityBin as ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion as Confusion
 from modelkit.lifecycle.evaluation.details import ResidualBand as ResidualBand
 from modelkit.lifecycle.evaluation.details import ScoreCurve as ScoreCurve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,14 @@ def midranks(counts: Array) -> Array:
     """How many rows are below each of K cells in order, and half of those in it, (..., K)."""
     ranks: Array = np.cumsum(counts, axis=-1) - counts / 2
     return ranks
+
+
+def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) -> tuple[float, ...]:
+    """Quantiles of weighted values, (n,): linear between the middles of their weights."""
+    order = np.argsort(values, kind="stable")
+    mass = weight[order]
+    middle = midranks(mass) / mass.sum()
+    return tuple(np.interp(shares, middle, values[order]).tolist())
 
 
 class _Levels(NamedTuple):

@@ -33,11 +33,6 @@ def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
     return list(names), list(columns)
 
 
-def grouping_values(X: Any, groups: Any, what: str) -> Any:
-    """Values (n,), or the column that a text names. Raises UsageError."""
-    return column_named(X, groups, what) if isinstance(groups, str) else groups
-
-
 def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
     """Rows without those of these columns that the model does not take."""
     taken = {column.name for spec in signature.inputs for column in spec.columns}
@@ -47,24 +42,6 @@ def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
         return X
     found, columns = _named_columns(X, "evaluate")
     return {name: column for name, column in zip(found, columns, strict=True) if name not in extra}
-
-
-def slice_columns(X: Any, slices: Any) -> dict[str, Any]:
-    """The values of the columns to slice by, by name. Raises UsageError.
-
-    Args:
-        X: the rows.
-        slices: the names of columns of X, or a dict of values (n,) by name; None for none.
-    """
-    if slices is None:
-        return {}
-    if isinstance(slices, Mapping):
-        return {str(name): values for name, values in slices.items()}
-    if not all(isinstance(name, str) for name in slices):
-        raise UsageError(
-            f"slices is a list of names of columns, or a dict of values by name, not {slices!r:.80}"
-        )
-    return {name: column_named(X, name, "slices") for name in slices}
 
 
 def read_column(name: str, values: Any) -> Array:

@@ -11,7 +11,6 @@ from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError, UsageError, importing
 from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import (
     ClassFigures,
@@ -24,6 +23,7 @@ from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.model.model import Model
 from modelkit.report import html
 from modelkit.signature.signature import Signature
+from modelkit.stats.calibration import BrierParts, ReliabilityBin
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
 EVALUATION_NAME = "evaluation"

@@ -9,9 +9,9 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.calibrated import bin_places
 from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.signature.signature import Feeds, Signature
+from modelkit.stats.calibration import bin_places
 from modelkit.stats.influence import Undefined, average_of, r2_of
 from modelkit.stats.intervals import special_functions
 from modelkit.stats.ranks import area_of

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import (
     ClassFigures,
@@ -19,6 +18,7 @@ from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.report import html
 from modelkit.report.html import Markup, element, joined
 from modelkit.report.plot import Axis, Plot, range_of
+from modelkit.stats.calibration import BrierParts, ReliabilityBin
 
 UNIT = (0.0, 1.0)
 INTERVAL_WIDTH = 160

@@ -11,16 +11,11 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.columns import (
-    grouping_values,
-    slice_columns,
-    texts_of,
-    without_columns,
-)
+from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
 from modelkit.lifecycle.evaluation.figures import slice_texts
 from modelkit.lifecycle.evaluation.rows import LabelledRows, answers_of, with_answers
-from modelkit.lifecycle.evaluation.task import read_task, text_codes
+from modelkit.lifecycle.evaluation.task import text_codes
 from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
 from modelkit.model.model import Model, Outputs
@@ -53,20 +48,15 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
     and does not enter the digest. Raises UsageError and SignatureError.
     """
     signature = champion.signature
-    groups = {
-        "clusters": grouping_values(rows.X, rows.clusters, "clusters"),
-        "queries": grouping_values(rows.X, rows.queries, "queries"),
-    }
-    task = read_task(kind, signature.classes, rows.y, **groups, positive=rows.positive)
-    slices = {
-        name: slice_texts(name, values, len(task))
-        for name, values in slice_columns(rows.X, rows.slices).items()
-    }
-    ours = feeds_of(candidate, rows)
-    theirs = feeds_of(champion, rows)
+    task = rows.task(kind, signature.classes)
+    slices = {name: slice_texts(name, values, len(task)) for name, values in rows.sliced().items()}
+    ours = rows.feeds(candidate.signature)
+    theirs = rows.feeds(signature)
     if signature.count(theirs) != len(task):
         raise UsageError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
-    beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
+    beside = {
+        name: texts_of(name, values) for name, values in rows.groups().items() if values is not None
+    }
     beside |= {f"slice {name}": texts for name, texts in slices.items()}
     keys, digest = keys_of_feeds(theirs, signature, task.truth)
     order = _order(keys, beside)
@@ -84,12 +74,6 @@ def _order(keys: Array, beside: Mapping[str, Array]) -> Array:
     """The places of rows by their keys, (n, 2), and of equal ones by what else belongs to them."""
     more = keys_of_rows(beside).keys if beside else keys
     return np.lexsort((*more.T[::-1], *keys.T[::-1]))
-
-
-def feeds_of(model: Model, rows: LabelledRows) -> Feeds:
-    """The rows as a model takes them, without columns that are only named here."""
-    signature = model.signature
-    return signature.coerce(without_columns(rows.X, rows.named, signature))
 
 
 def _renumbered(task: Answered) -> Answered:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
-from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_told
+from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_of
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison, distance_shown
 from modelkit.lifecycle.gate.policy import MetricFloor
@@ -23,7 +23,7 @@ from modelkit.stats.influence import (
     refuse_few,
     standard_error,
 )
-from modelkit.stats.intervals import Domain, Interval, clopper_pearson
+from modelkit.stats.intervals import ENDS, Domain, Interval, clopper_pearson
 from modelkit.stats.paired import PairedDifference
 from modelkit.stats.tests import holm
 
@@ -35,14 +35,6 @@ TELLING = 5  # margins: a slice that cannot show a harm of so many is too small 
 Compared = Callable[[], Comparison]  # raises Undefined
 HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
 SHARES = ("recall", "precision")  # of the rows of a class, which may be few
-# The least and the largest figure.
-ENDS: dict[Domain, Interval] = {
-    "share": (0.0, 1.0),
-    "correlation": (-1.0, 1.0),
-    "size": (0.0, inf),
-    "explained": (-inf, 1.0),
-    "number": (-inf, inf),
-}
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
 BY_INFLUENCE = (
     "the figure of the candidate, with the wider of two intervals of what each row adds to it: t, and "
@@ -217,7 +209,7 @@ def _floor_figure(
     # A loss is at least 0, so its tail is that of what it has above the least.
     best = added.max() if metric.higher_is_better else added.min()
     unseen = worst_unit(metric, answered, None, np.abs(added - best))
-    units = min(measured.units, units_told(answered))
+    units = min(measured.units, units_of(answered))
     error = standard_error(measured.influence, clusters)
     return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
 

@@ -234,10 +234,10 @@ def _units_word(answered: Answered) -> str:
 
 def _counts(metric: TaskMetric, ours: Answered, theirs: Answered) -> RightCounts | None:
     """How often one alone got a row right; None where that is not what the metric counts."""
-    if not metric.counts or metric.by_row is None or ours.clusters is not None:
+    if not metric.counts or ours.clusters is not None:
         return None
-    right = metric.by_row(ours) > 0
-    other = metric.by_row(theirs) > 0
+    right = metric.figure(ours) > 0
+    other = metric.figure(theirs) > 0
     better = int(np.count_nonzero(right & ~other))
     return RightCounts(better, int(np.count_nonzero(other & ~right)), len(ours))
 

@@ -15,7 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.assembly import FEW_UNITS, library_versions
+from modelkit.lifecycle.evaluation.evaluate import FEW_UNITS, library_versions
 from modelkit.lifecycle.evaluation.figures import OF_POSITIVE, positive_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.evaluation.rows import LabelledRows
@@ -25,7 +25,6 @@ from modelkit.lifecycle.gate.both import (
     Both,
     answered_by_both,
     asked_rows,
-    feeds_of,
     numbers_check,
 )
 from modelkit.lifecycle.gate.budgets import Clock, budget_checks
@@ -230,10 +229,10 @@ def _with_gaps(asking: Asking, signature: GateCheck) -> GateCheck:
     gaps = refused_gaps(theirs.signature, ours.signature)
     if not gaps:
         return signature
-    feeds_of(theirs, asking.rows)  # what the champion refuses as well is the caller's to mend
+    asking.rows.feeds(theirs.signature)  # what the champion refuses as well is the caller's to mend
     refused = None
     try:
-        feeds_of(ours, asking.rows)
+        asking.rows.feeds(ours.signature)
     except SignatureError as error:
         refused = error
     return gaps_check(signature, gaps, gaps_of(theirs), refused)
