@@ -204,7 +204,7 @@ class Evaluation:
             page.gaps_part(self.gaps),
             html.part("About", html.table((), self._about())),
         ]
-        return html.page(self._title(), *body, style=page.PAGE_STYLE)
+        return html.page(self._title(), *body, style=page.STYLE)
 
     def _pictures(self) -> Iterator[html.Markup]:
         if self.curves:

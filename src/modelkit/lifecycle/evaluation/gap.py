@@ -51,9 +51,14 @@ class TrainingGap:
     low: float | None
     high: float | None
 
+    @property
+    def figure(self) -> str:
+        """The gap and its interval in a few characters."""
+        return interval_text(self.gap, self.low, self.high)
+
     def __str__(self) -> str:
         sides = f"{self.train:.3g} on training rows, {self.held_out:.3g} on held-out ones"
-        return f"{self.name} {sides}: gap {interval_text(self.gap, self.low, self.high)}"
+        return f"{self.name} {sides}: gap {self.figure}"
 
 
 def training_gaps(trained: Answered, held_out: Answered, level: float) -> tuple[TrainingGap, ...]:
