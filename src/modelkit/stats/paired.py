@@ -19,7 +19,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Clusters, Measured, added_by, alike_of, standard_error
 from modelkit.stats.intervals import LEVEL_95, Interval, special_functions
-from modelkit.stats.tests import last_rejected
+from modelkit.stats.tests import last_rejected, mcnemar, tango, tango_interval
 
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
@@ -124,6 +124,52 @@ class PairedDifference:
             third=self.third / times**2,
             worst=self.worst * times ** (1 / self.tail - 1),
         )
+
+
+@final
+@dataclass(frozen=True)
+class RightCounts:
+    """The difference of two shares of right rows, by the rows that only one of two models got right.
+
+    Attributes:
+        better: rows that only the candidate got right.
+        worse: rows that only the champion got right.
+        n: all rows.
+    """
+
+    better: int
+    worse: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The difference; above zero, the candidate is better."""
+        return (self.better - self.worse) / self.n
+
+    @property
+    def error(self) -> float:
+        """The standard error of the difference, as it is where the two are equally good."""
+        return sqrt(max(self.better + self.worse, 1)) / self.n
+
+    def p_above(self, bound: float) -> float:
+        """The one-sided p-value of "the true difference is at most `bound`"."""
+        if bound == 0:
+            return mcnemar(self.better, self.worse)
+        if abs(bound) >= 1:
+            return 0.0 if bound < 0 else 1.0
+        return float(special_functions().ndtr(-tango(self.better, self.worse, self.n, bound)))
+
+    def interval(self, level: float = LEVEL_95) -> Interval:
+        """All differences that the score test rejects on neither side."""
+        return tango_interval(self.better, self.worse, self.n, level)
+
+    def reach(self, alpha: float) -> float:
+        """How far below the difference a bound is that a test at alpha just rejects, about."""
+        return self.error * float(special_functions().ndtri(1 - alpha))
+
+    def exchanged(self) -> RightCounts:
+        """The difference with the roles of the two models exchanged."""
+        return RightCounts(self.worse, self.better, self.n)
 
 
 def difference_of(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite
 from numbers import Real
 from typing import Any, TypeGuard, final
@@ -67,11 +67,6 @@ class GateMetric:
                 f"counts, such as (0, 1), not {ends!r:.80}",
                 metric=self.name,
             )
-
-    @property
-    def span(self) -> float | None:
-        """How much one row can count more than another; None where no bounds say so."""
-        return None if self.bounds is None else self.bounds[1] - self.bounds[0]
 
     def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
         """The figure of some rows. Raises UsageError where the function raises, or gives anything but a number."""
@@ -152,16 +147,8 @@ class GatePolicy:
     @property
     def digest(self) -> str:
         """The SHA-256 of everything that was asked; of a metric of your own, of its name."""
-        plain = {
-            "metric": self.metric,
-            "margins": self.margins,
-            "required": self.required,
-            "floors": [asdict(floor) for floor in self.floors],
-            "vetoes": self.vetoes,
-            "budgets": self.budgets,
-            "alpha": self.alpha,
-            "about": self.about,
-        }
+        plain = asdict(replace(self, metrics={}))
+        del plain["metrics"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
