@@ -15,17 +15,18 @@ def junit_of(name: str, facts: Mapping[str, str], checks: Sequence[GateCheck]) -
     A check that fails is a failure, and one that is unclear is skipped, with a message. The exit
     status of `modelkit gate` tells block from inconclusive; nothing but a skipped test does here.
     """
+    outcomes = [check.outcome for check in checks]
     counts = {
         "tests": str(len(checks)),
-        "failures": str(sum(check.outcome == "fail" for check in checks)),
-        "skipped": str(sum(check.outcome == "unclear" for check in checks)),
+        "failures": str(outcomes.count("fail")),
+        "skipped": str(outcomes.count("unclear")),
         "errors": "0",
     }
     suites = Element("testsuites", {"name": "modelkit gate", **counts})
     suite = SubElement(suites, "testsuite", {"name": _plain(name), **counts})
     properties = SubElement(suite, "properties")
-    for told, value in facts.items():
-        SubElement(properties, "property", name=told, value=_plain(value))
+    for fact, value in facts.items():
+        SubElement(properties, "property", name=fact, value=_plain(value))
     for check in checks:
         _add_case(suite, check)
     indent(suites)
