@@ -16,7 +16,6 @@ _HOMES = {
     "BatchPlan": "modelkit.serving.batching.policy",
     "Block": "modelkit.signature.coercion",
     "BoundAttachable": "modelkit.package.attach",
-    "BrierParts": "modelkit.stats.calibration",
     "Call": "modelkit.model.call",
     "ClassFigures": "modelkit.lifecycle.evaluation.figures",
     "Confusion": "modelkit.lifecycle.evaluation.details",

@@ -38,24 +38,6 @@ class ReliabilityBin:
     high: float
 
 
-@final
-@dataclass(frozen=True)
-class BrierParts:
-    """The Brier score as reliability - resolution + uncertainty (Murphy 1973), within bins.
-
-    Attributes:
-        reliability: how far the probabilities of the bins are from what was observed; 0 is best.
-        resolution: how far the bins are from one another; more is better.
-        uncertainty: of the truth itself, which no model changes.
-        within: what the spread within bins adds; the parts and it add up to the score.
-    """
-
-    reliability: float
-    resolution: float
-    uncertainty: float
-    within: float
-
-
 def bin_places(predicted: Array, weight: Array, bins: int = BINS) -> Array:
     """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
     levels, level = np.unique(predicted, return_inverse=True)
@@ -212,20 +194,3 @@ def _likelihood(eta: Array, observed: Array, weight: Array) -> float:
 
 def _curvature(columns: Array, weight: Array, chance: Array) -> Array:
     return np.asarray(columns.T @ (columns * (weight * chance * (1 - chance))[:, None]))
-
-
-def brier_parts(predicted: Array, observed: Array, weight: Array) -> BrierParts:
-    """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
-    refuse_unknown(predicted, "probabilities")
-    share = weight / total_of(weight)
-    places = bin_places(predicted, weight)
-    mass = np.bincount(places, share, BINS)
-    mean = ratio(np.bincount(places, share * predicted, BINS), mass)
-    rates = ratio(np.bincount(places, share * observed, BINS), mass)
-    rate = float(share @ observed)
-    reliability = float(mass @ np.square(mean - rates))
-    resolution = float(mass @ np.square(rates - rate))
-    uncertainty = rate * (1 - rate)
-    score = float(share @ np.square(predicted - observed))
-    within = score - reliability + resolution - uncertainty
-    return BrierParts(reliability, resolution, uncertainty, within)

@@ -44,25 +44,32 @@ def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
     return {name: column for name, column in zip(found, columns, strict=True) if name not in extra}
 
 
-def read_column(name: str, values: Any) -> Array:
-    """One value a row in any form, (n,), also as a frame of one column. Raises UsageError."""
+def read_column(name: str, values: Any) -> tuple[Array, Array]:
+    """One value a row in any form, (n,), also as a frame of one column; and which are missing, (n,).
+
+    Raises UsageError.
+    """
     try:
         if isinstance(values, Mapping) or hasattr(values, "columns"):
             names, columns = frames.read_frame(values)
             if len(names) != 1:
                 raise UsageError(f"{name} is one column, and this is a table of {len(names)}")
-            return frames.as_column(columns[0])
-        return frames.as_column(values)
+            values = columns[0]
+        column = frames.as_column(values)
     except SignatureError as error:
         raise UsageError(f"{name} has one value a row: {error}") from None
+    gone = np.ma.getmaskarray(column)
+    column = np.ma.getdata(column)
+    if column.dtype.kind in "fmM":
+        gone = gone | (column != column)  # only NaN and NaT differ from themselves
+    elif column.dtype == object:
+        gone = gone | np.array([is_missing(value) for value in column], bool)
+    return column, gone
 
 
 def texts_of(name: str, values: Any) -> Array:
     """Values in any form as texts, (n,); a missing one is "missing". Raises UsageError."""
-    column = read_column(name, values)
-    if isinstance(column, np.ma.MaskedArray):
-        texts = column.data.astype(str).astype(object)
-        texts[np.ma.getmaskarray(column)] = "missing"
-        return texts
-    named = ["missing" if is_missing(value) else str(value) for value in column.tolist()]
-    return np.array(named, object)
+    column, gone = read_column(name, values)
+    texts = np.array([str(value) for value in column.tolist()], object)
+    texts[gone] = "missing"
+    return texts

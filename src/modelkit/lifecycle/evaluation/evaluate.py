@@ -47,8 +47,7 @@ from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
 from modelkit.signature.frames import whole_array
 from modelkit.signature.signature import Signature
-from modelkit.stats.calibration import brier_parts, reliability_bins
-from modelkit.stats.influence import Undefined
+from modelkit.stats.calibration import ReliabilityBin, reliability_bins
 from modelkit.stats.intervals import LEVEL_95
 
 FEW_UNITS = 30  # below which intervals are rough
@@ -236,22 +235,19 @@ def _evaluation(
         residuals=residual_bands(answered),
         notes=(*notes, *_notes(answered)),
         versions=library_versions(),
-        **_calibration(answered, level),
+        reliability=_reliability(answered, level),
         **more,
     )
 
 
-def _calibration(answered: Answered, level: float) -> dict[str, Any]:
+def _reliability(answered: Answered, level: float) -> tuple[ReliabilityBin, ...]:
     """Whether probabilities come true, where the model gives some."""
-    if answered.kind not in ("binary", "multiclass"):
-        return {}
-    weight = answered.weight
-    with suppress(Undefined):
-        predicted, observed = confidences_of(answered)
-        parts = brier_parts(predicted, observed, weight)
-        bins = reliability_bins(predicted, observed, weight, answered.clusters, level)
-        return {"reliability": bins, "brier_parts": parts}
-    return {}
+    if answered.kind not in ("binary", "multiclass") or answered.probabilities is None:
+        return ()
+    predicted, observed = confidences_of(answered)
+    if not np.isfinite(predicted).all():
+        return ()
+    return reliability_bins(predicted, observed, answered.weight, answered.clusters, level)
 
 
 def _notes(answered: Answered) -> Iterator[str]:

@@ -23,7 +23,7 @@ from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.model.model import Model
 from modelkit.report import html
 from modelkit.signature.signature import Signature
-from modelkit.stats.calibration import BrierParts, ReliabilityBin
+from modelkit.stats.calibration import ReliabilityBin
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
 EVALUATION_NAME = "evaluation"
@@ -61,7 +61,6 @@ class Evaluation:
         confusion: of a classifier of at most 50 classes; else None.
         curves: ROC and precision-recall.
         reliability: whether probabilities come true, by ten bins.
-        brier_parts: the parts of the Brier score of the same bins, or None.
         residuals: of a regressor, by bands of predictions.
         gaps: how much better it is on its training rows, by metric; empty without them.
         fit: a sentence on whether it looks over- or underfitted; empty without training rows.
@@ -86,7 +85,6 @@ class Evaluation:
     confusion: Confusion | None = None
     curves: tuple[ScoreCurve, ...] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
-    brier_parts: BrierParts | None = None
     residuals: tuple[ResidualBand, ...] = ()
     gaps: tuple[TrainingGap, ...] = ()
     fit: str = ""
@@ -212,7 +210,7 @@ class Evaluation:
             others = [curve for curve in self.curves if curve.name == "precision_recall"]
             yield page.curves_part("ROC", roc, self["roc_auc"])
             yield page.curves_part("Precision and recall", others, self["average_precision"])
-        yield page.reliability_part(self.reliability, self.brier_parts, self.positive)
+        yield page.reliability_part(self.reliability, self.positive)
         yield page.residuals_part(self.residuals)
 
     def _judged(self) -> MetricFigure:

@@ -18,7 +18,7 @@ from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.report import html
 from modelkit.report.html import Markup, element, figures, joined
 from modelkit.report.plot import Axis, Plot, Range, interval_picture, range_of
-from modelkit.stats.calibration import BrierParts, ReliabilityBin
+from modelkit.stats.calibration import ReliabilityBin
 
 UNIT = (0.0, 1.0)
 STYLE = """
@@ -76,17 +76,12 @@ def pictures_part(pictures: Iterable[Markup]) -> Markup:
     return html.part("Pictures", element("div", *shown, class_="grid")) if shown else Markup()
 
 
-def reliability_part(
-    bins: Sequence[ReliabilityBin], parts: BrierParts | None, positive: str
-) -> Markup:
+def reliability_part(bins: Sequence[ReliabilityBin], positive: str) -> Markup:
     """Whether probabilities come true, beside the diagonal: of two classes those of the positive one."""
     if not bins:
         return Markup()
     words = f"the probability of {positive}, in " if positive else ""
     words += "bins of about equal numbers of rows, with Wilson's intervals"
-    if parts is not None:
-        words += f"; Brier: reliability {parts.reliability:.3g}"
-        words += f", resolution {parts.resolution:.3g}, uncertainty {parts.uncertainty:.3g}"
     plot = Plot(Axis(*UNIT, "predicted probability"), Axis(*UNIT, "observed share"))
     marks = [plot.line(UNIT, UNIT, "limit")]
     for each in bins:
