@@ -93,12 +93,10 @@ def _rows_at(X: Any, places: Array) -> Any:
 
 def _answers(model: Any, rows: Any, task: Answered) -> Answered:
     predicted = np.asarray(frames.whole_array(model.predict(rows)))
-    if task.kind == "regression":
-        return with_answers(task, {"prediction": predicted}, None)
-    outputs: dict[str, Array] = {"label": predicted}
-    if hasattr(model, "predict_proba"):
+    outputs = {"prediction" if task.kind == "regression" else "label": predicted}
+    if task.kind != "regression" and hasattr(model, "predict_proba"):
         outputs |= _probabilities(model.predict_proba(rows), model, task)
-    elif hasattr(model, "decision_function"):
+    elif task.kind != "regression" and hasattr(model, "decision_function"):
         outputs["scores"] = np.asarray(model.decision_function(rows))
     return with_answers(task, outputs, None)
 
@@ -138,10 +136,10 @@ def fold_figure(
             values[place] = metric.measure(fold).value
         except Undefined as reason:
             return replace(figure, why=f"in fold {place}: {reason}")
-    figure = replace(figure, value=float(values.mean()))
+    mean = float(values.mean())
     error = corrected_error(values, *rows)
     if error is not None:
-        low, high = student_in(metric.domain, float(values.mean()), error, len(folds), level)
+        low, high = student_in(metric.domain, mean, error, len(folds), level)
         if isfinite(low) and isfinite(high):
-            return replace(figure, low=low, high=high)
-    return replace(figure, why="folds without a spread give no interval")
+            return replace(figure, value=mean, low=low, high=high)
+    return replace(figure, value=mean, why="folds without a spread give no interval")
