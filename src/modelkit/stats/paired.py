@@ -23,6 +23,7 @@ from modelkit.stats.tests import last_rejected, mcnemar, tango, tango_interval
 
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
+LEAST_DISTANCE = 1e-4  # in standard errors: less would take more than 1e8 times the rows
 ALIKE = 1 - 1e-9  # of sizes that are equal but for rounding
 FULL_PART = 6  # of few units a sixth is enough: half as much as normal ones have
 FEWEST_UNITS = 8  # units that must hold the variance before their tail is looked at
@@ -232,21 +233,40 @@ def tail_of(added: Array) -> Unseen:
     return Unseen(float(sizes[0]) / (1 - 1 / index), index)
 
 
+def distance_shown(
+    difference: PairedDifference | RightCounts, *, alpha: float, power: float
+) -> float | None:
+    """How far from a bound a difference has to be, to be shown by a test at alpha with so much power.
+
+    None where nothing tells.
+    """
+    reach = difference.reach(alpha)
+    if not difference.error or reach == inf:
+        return None
+    return reach + difference.error * float(special_functions().ndtri(power))
+
+
 def times_needed(
-    difference: PairedDifference, distance: float, *, alpha: float, power: float
+    difference: PairedDifference | RightCounts, distance: float, *, alpha: float, power: float
 ) -> float | None:
     """How many times the rows show, with a probability of `power`, that two equal models are so near.
 
-    None where no number of rows up to 2**30 times as many does, or nothing tells.
+    None where no number of rows up to 2**30 times as many does, where nothing tells, and where
+    fewer rows would do but may show too little of the tail.
     """
-    luck: float = special_functions().ndtri(power)
+    if not difference.error or distance <= difference.error * LEAST_DISTANCE:
+        return None
+    luck = float(special_functions().ndtri(power))
+    if isinstance(difference, RightCounts):
+        sure = float(special_functions().ndtri(1 - alpha))
+        return ((sure + luck) * difference.error / distance) ** 2
 
     def shows(doublings: float) -> bool:
         more = difference.of_rows(2.0**doublings)
         late = distance - luck * (more.error or 0.0)
         return replace(more, value=late).p_above(0.0) <= alpha
 
-    if difference.error is None or not shows(MOST_DOUBLINGS):
+    if not shows(MOST_DOUBLINGS):
         return None
-    doublings: float = last_rejected(shows, MOST_DOUBLINGS, -MOST_DOUBLINGS)
-    return float(2.0**doublings)
+    times = float(2.0 ** last_rejected(shows, MOST_DOUBLINGS, -MOST_DOUBLINGS))
+    return None if times < 1 and difference.tail < inf else times

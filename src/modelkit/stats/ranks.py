@@ -25,6 +25,17 @@ def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) ->
     return tuple(np.interp(shares, middle, values[order]).tolist())
 
 
+def thinned(x: Array, y: Array, most: int) -> tuple[Array, Array]:
+    """At most so many points of a curve, about equally far apart, the first and the last among them."""
+    if len(x) <= most:
+        return x, y
+    steps = np.abs(np.diff(x)) + np.abs(np.diff(y))
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    wanted = np.linspace(0, along[-1], most)
+    places = np.unique(np.searchsorted(along, wanted, side="left").clip(0, len(x) - 1))
+    return x[places], y[places]
+
+
 class _Levels(NamedTuple):
     """The different scores, the lowest first: their number, and which each row has, (n,)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil
 
 import numpy as np
 
@@ -123,26 +122,6 @@ def resampled(
     units = int(which.max()) + 1
     for _ in range(repeats):
         yield np.bincount(rng.integers(units, size=units), minlength=units)[which]
-
-
-def rows_needed(
-    error: float, n: int, distance: float, *, alpha: float = 0.05, power: float = 0.8
-) -> int:
-    """The number of rows from which a one-sided test shows a claim with a given probability.
-
-    It is n ((z_alpha + z_power) error / distance)^2, for rows like those seen.
-
-    Args:
-        error: the standard error of the difference on n rows.
-        n: the number of rows that were seen.
-        distance: how far the true difference is believed to be inside the claim: the margin plus
-            the true difference. Above 0.
-        alpha: the level of the test.
-        power: the probability of showing the claim.
-    """
-    ndtri = special_functions().ndtri
-    z = float(ndtri(1 - alpha) + ndtri(power))
-    return ceil(n * (z * error / distance) ** 2)
 
 
 def split_test(found: int, sizes: Array, held: int) -> tuple[float, float]:

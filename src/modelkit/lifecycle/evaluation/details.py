@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, final
@@ -15,7 +16,7 @@ from modelkit.lifecycle.evaluation.answered import Answered
 from modelkit.lifecycle.evaluation.figures import CLASSIFIED, positive_of
 from modelkit.stats.calibration import bin_places
 from modelkit.stats.intervals import share_interval
-from modelkit.stats.ranks import weighted_quantiles
+from modelkit.stats.ranks import thinned, weighted_quantiles
 
 MOST_POINTS = 512  # of a curve
 MOST_CLASSES = 50  # whose confusions are kept
@@ -147,25 +148,14 @@ def _both_curves(answered: Answered) -> tuple[ScoreCurve, ...]:
         *rows, sample_weight=answered.weights, drop_intermediate=True
     )
     return (
-        ScoreCurve("roc", label, *_thinned(false, true)),
-        ScoreCurve("precision_recall", label, *_thinned(recall[::-1], precision[::-1])),
+        ScoreCurve("roc", label, *_points(false, true)),
+        ScoreCurve("precision_recall", label, *_points(recall[::-1], precision[::-1])),
     )
 
 
-def _thinned(x: Array, y: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Points of about equal distance along a curve, the first and the last among them."""
-    if len(x) > MOST_POINTS:
-        steps = np.abs(np.diff(x)) + np.abs(np.diff(y))
-        along = np.concatenate([[0.0], np.cumsum(steps)])
-        wanted = np.linspace(0, along[-1], MOST_POINTS)
-        places = np.unique(np.searchsorted(along, wanted, side="left").clip(0, len(x) - 1))
-        x = x[places]
-        y = y[places]
-    return _rounded(x), _rounded(y)
-
-
-def _rounded(values: Array) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in values)
+def _points(x: Array, y: Array) -> Iterator[tuple[float, ...]]:
+    for values in thinned(x, y, MOST_POINTS):
+        yield tuple(round(float(value), 6) for value in values)
 
 
 def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:

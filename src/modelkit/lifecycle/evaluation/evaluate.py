@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -41,10 +41,11 @@ from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.retrieval import searched_side
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side, training_rows
-from modelkit.lifecycle.evaluation.task import MOST_NAMED, task_kind
+from modelkit.lifecycle.evaluation.task import task_kind
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
+from modelkit.report.html import some
 from modelkit.signature.frames import whole_array
 from modelkit.signature.signature import Signature
 from modelkit.stats.calibration import ReliabilityBin, reliability_bins
@@ -267,18 +268,11 @@ def _notes_on_classes(answered: Answered) -> Iterator[str]:
     absent = [repr(part.positive_class) for part in parts if not part.positives.any()]
     full = [repr(part.positive_class) for part in parts if part.positives.all()]
     if absent:
-        yield f"no row has the {'label' if several else 'class'} {listed(absent)}"
+        yield f"no row has the {'label' if several else 'class'} {some(absent)}"
     if full and several:
-        yield f"every row has the label {listed(full)}"
+        yield f"every row has the label {some(full)}"
     if several and (absent or full):
         yield "roc_auc and average_precision are means over the other labels"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = len(names) - MOST_NAMED
-    first = ", ".join(names[:MOST_NAMED])
-    return f"{first} and {more:,} more" if more > 0 else first
 
 
 @cache

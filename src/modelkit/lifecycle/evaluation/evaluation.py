@@ -175,18 +175,17 @@ class Evaluation:
         with importing("pandas", "Evaluation.to_dataframe", "frames"):
             import pandas as pd
 
-        table = [("all", "", self.rows, figure) for figure in self.figures]
-        for own in self.classes:
-            table += [("class", own.label, own.rows, figure) for figure in own.figures]
-        for part in self.slices:
-            table += [(part.column, part.value, part.rows, figure) for figure in part.figures]
-        names = ("part", "value", "rows", "metric", "figure", "low", "high", "why")
-        rows = []
-        for which, value, count, figure in table:
-            interval = (figure.value, figure.low, figure.high)
-            rows.append((which, value, count, figure.name, *interval, figure.why))
-        kinds = dict.fromkeys(("figure", "low", "high"), "float64")
-        return pd.DataFrame(rows, columns=list(names)).astype(kinds)
+        parts = [("all", "", self.rows, self.figures)]
+        parts += [("class", own.label, own.rows, own.figures) for own in self.classes]
+        parts += [(part.column, part.value, part.rows, part.figures) for part in self.slices]
+        rows = [
+            (*part, each.name, each.value, each.low, each.high, each.why)
+            for *part, figures in parts
+            for each in figures
+        ]
+        names = ["part", "value", "rows", "metric", "figure", "low", "high", "why"]
+        numbers = dict.fromkeys(("figure", "low", "high"), "float64")
+        return pd.DataFrame(rows, columns=names).astype(numbers)
 
     def to_html(self) -> str:
         """A page of its own with pictures; it has no scripts and loads nothing."""

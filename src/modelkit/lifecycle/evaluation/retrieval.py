@@ -46,11 +46,12 @@ def searched_side(model: Model, rows: LabelledRows) -> Side:
         gains=search_gains(vectors, corpus, relevant),
     )
     slices = {name: slice_texts(name, values, n)[asked] for name, values in rows.sliced().items()}
-    alone = f"{n - len(asked):,} texts are the only ones of their label and are not searched for"
+    alone = n - len(asked)
+    words = f"{alone:,} texts are the only ones of their label and are not searched for"
     named = np.array([str(places.tolist()) for places in relevant], object)
     shared = {} if corpus is None else {"corpus": corpus}
     digest = keys_of_rows({"relevant": named, "X": vectors}, shared).digest
-    return Side(rows, answered.at(asked), slices, None, digest, () if len(asked) == n else (alone,))
+    return Side(rows, answered.at(asked), slices, None, digest, (words,) if alone else ())
 
 
 def _vectors(model: Model, X: Any, role: str | None) -> Array:

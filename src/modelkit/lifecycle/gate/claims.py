@@ -12,12 +12,12 @@ import numpy as np
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_of
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
-from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison, Difference, distance_shown
+from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
 from modelkit.lifecycle.gate.policy import MetricFloor
 from modelkit.lifecycle.gate.unseen import worst_unit
 from modelkit.stats.influence import Measured, Undefined, added_by, refuse_few, standard_error
 from modelkit.stats.intervals import ENDS, Domain, clopper_pearson
-from modelkit.stats.paired import PairedDifference
+from modelkit.stats.paired import PairedDifference, RightCounts, distance_shown
 from modelkit.stats.tests import holm
 
 HELD_BY_FEW = (
@@ -49,7 +49,9 @@ class Levels(NamedTuple):
     fresh: float
 
 
-def tested(check: GateCheck, found: Difference, bound: float, levels: Levels) -> GateCheck:
+def tested(
+    check: GateCheck, found: PairedDifference | RightCounts, bound: float, levels: Levels
+) -> GateCheck:
     """A check that passes where the difference is shown to be above a bound, and fails where below."""
     p = found.p_above(bound)
     if p <= levels.shown:
@@ -243,7 +245,7 @@ def _lacking_figure(
     How many rows it takes depends on how far the figure is from the floor, which these rows do not
     know: otherwise they would have shown it.
     """
-    distance = distance_shown(found, alpha)
+    distance = distance_shown(found, alpha=alpha, power=SHOWN_WITH)
     if distance is None:
         return "not shown"
     figure = floor.bound + (distance if floor.at_least else -distance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil, inf, isfinite
+from math import ceil, isfinite
 from typing import final
 
 import numpy as np
@@ -23,13 +23,17 @@ from modelkit.stats.influence import (
     refuse_few,
     standard_error,
 )
-from modelkit.stats.intervals import special_functions
-from modelkit.stats.paired import PairedDifference, RightCounts, difference_of, times_needed
-from modelkit.stats.tests import bootstrap, rows_needed
+from modelkit.stats.paired import (
+    PairedDifference,
+    RightCounts,
+    difference_of,
+    distance_shown,
+    times_needed,
+)
+from modelkit.stats.tests import bootstrap
 
 REPEATS = 1000  # of the bootstrap, whose standard error is then known to some 2 %
 KNOWN_SHARE = 0.9  # of the draws that must have the figure
-LEAST_DISTANCE = 1e-4  # in standard errors: less would take more than 1e8 times the rows
 SHOWN_WITH = 0.8  # the probability that `rows_needed` is about
 SINGLE = "a class has a single row, which does not say how much it varies"
 BY_COUNTS = (
@@ -42,18 +46,6 @@ BY_PAIRS = (
 )
 BY_DELONG = f"{BY_PAIRS}, with the paired placements of DeLong"
 BY_BOOTSTRAP = f"{BY_PAIRS}, with the error and skewness of {REPEATS:,} paired draws"
-Difference = PairedDifference | RightCounts
-
-
-def distance_shown(found: Difference, alpha: float) -> float | None:
-    """How far from a bound a figure has to be, to be shown by a test at alpha with a probability of .8.
-
-    None where nothing tells.
-    """
-    reach = found.reach(alpha)
-    if not found.error or not isfinite(reach):
-        return None
-    return reach + found.error * float(special_functions().ndtri(SHOWN_WITH))
 
 
 @final
@@ -84,7 +76,7 @@ class Comparison:
         clusters: how many clusters the rows are in; 0 where each row is independent.
     """
 
-    difference: Difference
+    difference: PairedDifference | RightCounts
     rows: int
     formula: str
     steady: bool = True
@@ -102,22 +94,17 @@ class Comparison:
         It is taken to be as good as the champion. None where nothing tells, and for a margin so
         small that no rows would do, such as 0.
         """
-        found = self.difference
-        if not found.error or margin <= found.error * LEAST_DISTANCE or not self.steady:
+        if not self.steady:
             return None
-        if isinstance(found, RightCounts):
-            return rows_needed(found.error, self.rows, margin, alpha=alpha, power=SHOWN_WITH)
-        times = times_needed(found, margin, alpha=alpha, power=SHOWN_WITH)
-        if times is None or (times < 1 and found.tail < inf):
-            return None  # the tail of fewer rows may be too short to be looked at
-        return ceil(self.rows * times)
+        times = times_needed(self.difference, margin, alpha=alpha, power=SHOWN_WITH)
+        return None if times is None else ceil(self.rows * times)
 
     def least_shown(self, bound: float, alpha: float) -> float | None:
         """The least difference that as many rows would show to be beyond a bound.
 
         They would with a probability of .8, by a test at alpha; None where nothing tells.
         """
-        distance = distance_shown(self.difference, alpha)
+        distance = distance_shown(self.difference, alpha=alpha, power=SHOWN_WITH)
         return None if distance is None else bound + distance
 
 
