@@ -221,25 +221,20 @@ def _labels(task: Answered, outputs: Mapping[str, Array]) -> Answered:
     if predicted is None or predicted.shape != task.truth.shape:
         shape = None if predicted is None else predicted.shape
         raise UsageError(f"y has the shape {task.truth.shape}, and the labels {shape}")
-    told = _doubles(outputs.get("probabilities"))
-    if told is None:
-        told = _of_each_label(outputs, predicted)
-    scores = _doubles(outputs.get("scores")) if told is None else told
-    return replace(task, predicted=predicted, probabilities=told, scores=scores)
-
-
-def _of_each_label(outputs: Mapping[str, Array], predicted: Array) -> Array | None:
-    """The probability of each label, (n, L), where every label has an output of its own.
-
-    One of which the training rows had a single value has a single column, of 1 for that value.
-    """
-    columns: list[Array] = []
-    for at, label in enumerate(predicted.T):
-        pair = outputs.get(f"probabilities_{at}")
-        if pair is None or pair.shape[1] not in (1, 2):
-            return None
-        columns.append(label if pair.shape[1] == 1 else pair[:, 1])
-    return np.asarray(np.column_stack(columns), np.float64)
+    pairs = [outputs.get(f"probabilities_{at}") for at in range(predicted.shape[1])]
+    if "probabilities" in outputs:
+        probabilities = _doubles(outputs["probabilities"])
+    elif all(pair is not None and pair.shape[1] in (1, 2) for pair in pairs):
+        # A label of which the training rows had one value has one column, of 1 for this value.
+        columns = [
+            label if pair is None or pair.shape[1] == 1 else pair[:, 1]
+            for label, pair in zip(predicted.T, pairs, strict=True)
+        ]
+        probabilities = np.asarray(np.column_stack(columns), np.float64)
+    else:
+        probabilities = None
+    scores = _doubles(outputs.get("scores")) if probabilities is None else probabilities
+    return replace(task, predicted=predicted, probabilities=probabilities, scores=scores)
 
 
 def _doubles(values: Any) -> Array | None:

@@ -167,41 +167,29 @@ def read_policy(
     if not isinstance(alpha, Real) or not 0 < alpha < 0.5:
         raise UsageError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
     known: dict[str, AnyMetric] = dict(METRICS[kind])
-    first = next(iter(known)) if metric is None else metric
-    primary = _named(first, known, kind)
-    more, floors = _read_required(require, known, kind)
-    required = [primary, *more]
+    primary = _named(next(iter(known)) if metric is None else metric, known, kind)
+    required = [primary]
+    floors = []
+    for asked in _listed("require", require):
+        floor = read_floor(asked) if isinstance(asked, str) else None
+        name = _named(asked if floor is None else floor.metric, known, kind)
+        if floor is None:
+            required.append(name)
+        else:
+            floors.append(floor)
     vetoes = [_named(asked, known, kind) for asked in _listed("veto", veto)]
     compared = tuple(dict.fromkeys([*required, *vetoes]))
-    for name in compared:
-        _check_ordered(known[name])
     return GatePolicy(
         metrics=known,
         metric=primary,
         margins=read_margins(margin, primary, compared, known),
         required=tuple(dict.fromkeys(required)),
-        floors=floors,
+        floors=tuple(floors),
         vetoes=tuple(dict.fromkeys(vetoes)),
         budgets=read_budgets(budgets),
         alpha=float(alpha),
         about=about,
     )
-
-
-def _read_required(
-    require: Sequence[str | GateMetric], known: dict[str, AnyMetric], kind: TaskKind
-) -> tuple[list[str], tuple[MetricFloor, ...]]:
-    """The names of metrics that must be no worse, and the floors."""
-    floors = []
-    names = []
-    for asked in _listed("require", require):
-        floor = None if isinstance(asked, GateMetric) else read_floor(asked)
-        if floor is None:
-            names.append(_named(asked, known, kind))
-        else:
-            floors.append(floor)
-            _named(floor.metric, known, kind)
-    return names, tuple(floors)
 
 
 def read_floor(text: str) -> MetricFloor | None:
@@ -223,8 +211,15 @@ def read_margins(
     known: Mapping[str, AnyMetric],
 ) -> dict[str, float]:
     """The margin of each metric that is compared. Raises UsageError where one is missing."""
-    told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
-    absent = [name for name in compared if name not in told]
+    for name in compared:
+        if known[name].higher_is_better is None:
+            raise UsageError(
+                f"{name} is best in between, so neither more nor less of it is better; set a floor "
+                f"for it, such as '{name} >= 0.8'",
+                metric=name,
+            )
+    margins = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
+    absent = [name for name in compared if name not in margins]
     if absent:
         example = ", ".join(f"{name!r}: ..." for name in compared)
         raise UsageError(
@@ -232,14 +227,14 @@ def read_margins(
             f"own, so give each: margin={{{example}}}",
             metric=absent[0],
         )
-    spare = [name for name in told if name not in compared]
+    spare = [name for name in margins if name not in compared]
     if spare:
         raise UsageError(
             f"margin names {', '.join(map(str, spare))}, which is not compared; name it as "
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
         )
-    return {name: _margin(known[name], told[name]) for name in compared}
+    return {name: _margin(known[name], margins[name]) for name in compared}
 
 
 def _margin(metric: AnyMetric, value: object) -> float:
@@ -278,15 +273,6 @@ def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind)
             metric=str(asked),
         )
     return asked
-
-
-def _check_ordered(metric: AnyMetric) -> None:
-    if metric.higher_is_better is None:
-        raise UsageError(
-            f"{metric.name} is best in between, so neither more nor less of it is better; set a "
-            f"floor for it, such as '{metric.name} >= 0.8'",
-            metric=metric.name,
-        )
 
 
 def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
