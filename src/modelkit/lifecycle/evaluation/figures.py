@@ -114,7 +114,7 @@ def figure_of(metric: TaskMetric, answered: Answered, level: float) -> MetricFig
     try:
         found = metric.measure(answered)
         figure = replace(figure, value=found.value)
-        low, high = metric.ends(found, answered, level)
+        low, high = metric.interval(found, answered, level)
     except Undefined as reason:
         return replace(figure, why=str(reason))
     if not (isfinite(low) and isfinite(high)):

@@ -98,16 +98,7 @@ class TaskMetric:
         found = self.figure(answered)
         return found if isinstance(found, Measured) else mean_of(found, answered.weight)
 
-    def interval(
-        self, found: Measured, answered: Answered, level: float = LEVEL_95
-    ) -> Interval | None:
-        """The interval of a figure of these rows, or None where nothing tells one."""
-        try:
-            return self.ends(found, answered, level)
-        except Undefined:
-            return None
-
-    def ends(self, found: Measured, answered: Answered, level: float = LEVEL_95) -> Interval:
+    def interval(self, found: Measured, answered: Answered, level: float = LEVEL_95) -> Interval:
         """The interval of a figure of these rows. Raises Undefined with the reason where there is none."""
         if self.counts:
             n = effective_rows(self.figure(answered), answered.weight, answered.clusters, level)

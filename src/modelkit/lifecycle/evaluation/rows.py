@@ -114,7 +114,7 @@ def answered_side(
 
 
 def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRows:
-    """The rows the model was trained on, told as the others are. Raises UsageError."""
+    """The rows the model was trained on, described as the others are. Raises UsageError."""
     if kind == "retrieval":
         raise UsageError("an encoder is evaluated by queries; it has no train=(X, y)")
     weighted = rows.sample_weight is not None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
-from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_of
+from modelkit.lifecycle.evaluation.metrics import NO_INTERVAL, TaskMetric, units_of
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
 from modelkit.lifecycle.gate.policy import MetricFloor
@@ -222,8 +222,8 @@ def _figure_by_influence(
 ) -> _Figure:
     """A figure with the wider of two intervals, within what it can be. Raises Undefined."""
     interval = metric.interval(measured, answered, level)
-    if interval is None or not all(map(isfinite, interval)):
-        raise Undefined("these rows give no interval")
+    if not all(map(isfinite, interval)):
+        raise Undefined(NO_INTERVAL)
     clusters = clusters_of(answered)
     added = added_by(measured.influence, clusters)
     # A loss is at least 0, so its tail is that of what it has above the least.
