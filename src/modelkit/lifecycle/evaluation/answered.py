@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
@@ -81,12 +81,12 @@ class Answered:
         several = self.kind == "multilabel" and not self.classes
         return tuple(range(self.truth.shape[1])) if several else self.classes
 
-    def by_class(self) -> list[Answered]:
+    def by_class(self) -> Iterator[Answered]:
         """For each class against the rest, or each label, the same rows as a "binary" task.
 
         That class, or label, is the positive one.
         """
-        return [self._of_class(k) for k in range(len(self.names))]
+        return map(self._of_class, range(len(self.names)))
 
     def _of_class(self, k: int) -> Answered:
         def has(values: Array) -> Array:

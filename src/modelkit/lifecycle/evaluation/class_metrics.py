@@ -155,16 +155,14 @@ def of_scores(part: OfScores, answered: Answered) -> Measured:
         held = answered.positives
         return rests_on(part(scores, held, answered.weight), answered, held, ~held)
     parts = answered.by_class()
-    if answered.kind == "multilabel":
-        parts = list(_varying(parts))
-    if not parts:
-        raise Undefined("no label has rows that have it and rows that have not")
     found = []
-    for each in parts:
+    for each in _varying(parts) if answered.kind == "multilabel" else parts:
         try:
             found.append(of_scores(part, each))
         except Undefined as reason:
             raise Undefined(f"of {each.positive_class!r} {reason}") from None
+    if not found:
+        raise Undefined("no label has rows that have it and rows that have not")
     return average_of(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Literal, final
 
@@ -128,8 +129,8 @@ def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
         return ()
     if np.isnan(answered.scores).any():
         return ()
-    parts = [answered] if answered.kind == "binary" else answered.by_class()
-    return tuple(curve for part in parts[:MOST_CURVES] for curve in _both_curves(part))
+    parts = (answered,) if answered.kind == "binary" else answered.by_class()
+    return tuple(curve for part in islice(parts, MOST_CURVES) for curve in _both_curves(part))
 
 
 def _both_curves(answered: Answered) -> tuple[ScoreCurve, ...]:

@@ -263,10 +263,14 @@ def _notes(answered: Answered) -> Iterator[str]:
 
 def _notes_on_classes(answered: Answered) -> Iterator[str]:
     """Which classes, or labels, these rows do not tell apart from the others."""
-    parts = answered.by_class()
     several = answered.kind == "multilabel"
-    absent = [repr(part.positive_class) for part in parts if not part.positives.any()]
-    full = [repr(part.positive_class) for part in parts if part.positives.all()]
+    absent = []
+    full = []
+    for part in answered.by_class():
+        if not part.positives.any():
+            absent.append(repr(part.positive_class))
+        elif part.positives.all():
+            full.append(repr(part.positive_class))
     if absent:
         yield f"no row has the {'label' if several else 'class'} {some(absent)}"
     if full and several:
