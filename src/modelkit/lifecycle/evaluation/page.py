@@ -76,9 +76,13 @@ def _number(text: str) -> Markup:
 def _beside(figure: MetricFigure) -> Markup:
     """Why a figure is not known, or which way is better."""
     if figure.why:
-        return element("div", figure.why, class_="why")
+        return _why(figure)
     side = {True: "higher is better", False: "lower is better", None: ""}[figure.higher_is_better]
     return element("span", side, class_="side")
+
+
+def _why(figure: MetricFigure) -> Markup:
+    return element("div", figure.why, class_="why") if figure.why else Markup()
 
 
 def pictures_part(pictures: Iterable[Markup]) -> Markup:
@@ -170,12 +174,12 @@ def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> Markup:
     for part, figure in zip(slices, figures, strict=False):
         numbers = map(_number, (f"{part.rows:,}", figure_text(figure)))
         drawn = interval_bar(figure, *scale, whole.value)
-        rows.append((part.column, html.short(part.value), *numbers, drawn))
+        rows.append((part.column, html.short(part.value), *numbers, drawn, _why(figure)))
     words = (
-        f"{whole.title}, with its interval; the rule marks all rows. Of many slices some differ "
+        f"{whole.title}, with its interval; the line across marks all rows. Of many slices some differ "
         "by chance."
     )
-    table = html.table(("column", "value", "rows", whole.title, ""), rows)
+    table = html.table(("column", "value", "rows", whole.title, "", ""), rows)
     rest = html.more(len(slices), len(figures), "slices")
     return html.part("Slices", element("p", words, class_="soft"), table, rest)
 

@@ -72,7 +72,8 @@ class Rollout(Model):
     Raises:
         UsageError: if the candidate cannot answer in place of the champion, with every reason; or
             without one of `policy` and `share`.
-        TypeError: for options of the other form; see `Registry.start_rollout`.
+        TypeError: for an argument of another kind, and for options of the other form; see
+            `Registry.start_rollout`.
         NotFound: if the model has no champion.
         UntrustedError: for a joblib package without `digest` and `allow`.
         PackageError, DeviceError: as `mk.load` does.
@@ -204,10 +205,12 @@ class Rollout(Model):
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
 
-        `reason` stands in the status, and in the history of a registry.
+        `reason` stands in the status, and in the history of a registry; after a promotion there, in
+        the history alone.
 
         Raises:
-            UsageError: if there is nothing to go back from.
+            UsageError: if there is nothing to go back from, of two Models.
+            NotFound: if there is nothing to go back from, of a registry.
             Conflict: if somebody else decided.
         """
         self._switch.check_open()

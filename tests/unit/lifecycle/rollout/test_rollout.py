@@ -537,5 +537,7 @@ def test_options_that_a_rollout_does_not_have(two, churn):
     for options in ({}, {"share": 0.1, "policy": mk.RolloutPolicy((HALF,))}):
         with pytest.raises(UsageError, match=r"either policy=.* or share="):
             mk.Rollout(*two, **options)
+    with pytest.raises(TypeError, match=r"policy is a mk\.RolloutPolicy, not \[0\.1\]"):
+        mk.Rollout(*two, policy=[0.1])
     with pytest.raises(TypeError, match=r"takes no share: .*start_rollout\('churn'"):
         mk.Rollout(churn, "churn", share=0.1)
