@@ -23,7 +23,7 @@ from modelkit.lifecycle.registry.log import (
     log_of,
     underway,
 )
-from modelkit.lifecycle.registry.places import nothing_there, registry_card, removed
+from modelkit.lifecycle.registry.places import folder_of, nothing_there, registry_card, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded
 from modelkit.lifecycle.registry.rules import Judgement
 from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
@@ -259,7 +259,7 @@ class Registry:
             UsageError: if the version cannot answer in place of the champion, with every reason.
             TypeError: for anything but a policy.
         """
-        if not hasattr(policy, "to_json"):
+        if not hasattr(policy, "stages"):  # other values have a record as well
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         version = self.version(name, candidate).version
         record = policy.to_json()
@@ -304,7 +304,8 @@ class Registry:
     def rollout_folder(self, name: str, rollout: Underway) -> Subfolder:
         """Where those who run a rollout keep what they count."""
         check_pattern(NAME_PATTERN, "name", name)
-        return Subfolder(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+        folder = folder_of(rollout.generation, rollout.id)
+        return Subfolder(self._store, f"models/{name}/rollouts/{folder}")
 
     def retraining_folder(self, name: str) -> Subfolder:
         """Where the retrainings of a model keep what they did."""

@@ -14,6 +14,7 @@ from uuid import uuid4
 from modelkit.errors import RegistryError
 from modelkit.events import NotRetrained, Retraining, emit
 from modelkit.lifecycle.registry.authors import author
+from modelkit.lifecycle.registry.places import folder_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.log import (
     CLAIM,
@@ -215,8 +216,8 @@ def holder_here() -> str:
 
 
 def _folder(run: OpenRun) -> str:
-    """Of the files of a retraining; with its id, so that a log that was replaced has others."""
-    return f"runs/{run.number:010d}-{run.id}"
+    """Of the files of a retraining."""
+    return f"runs/{folder_of(run.number, run.id)}"
 
 
 def _beats(run: OpenRun) -> str:

@@ -29,10 +29,12 @@ Mark = Callable[[Outputs], object]
 
 
 def check_numbers(what: str, held: object, names: Sequence[str]) -> None:
-    """Raise UsageError where one of these attributes is neither a number nor None."""
+    """Raise UsageError where one of these attributes is no number, nor None where that is its default."""
     for name in names:
         value = getattr(held, name)
-        if value is not None and not isinstance(value, Real):
+        if value is None and getattr(type(held), name, 0) is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise UsageError(f"{what}: {name} is a number, not {value!r:.80}")
 
 
