@@ -1,7 +1,7 @@
 """`modelkit`: a command for each thing that one does with a package or a registry.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
-arguments and gives the lines to print, and whether all is well.
+arguments and gives the lines to print, and the exit status.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import modelkit as mk
+from modelkit.cli.arguments import Run
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -63,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="modelkit", description="Packages of trained models.", epilog=STATUSES
     )
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
-    parser.set_defaults(unsound=1)
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(verbs)
     args = parser.parse_args(arguments)
     try:
-        lines, sound = args.run(args)
+        run: Run = args.run
+        lines, status = run(args)
         _print(lines)
     except UnicodeEncodeError as error:
         character = error.object[error.start]
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(
             printable(f"{error}{hint}"), CONFLICT if isinstance(error, Conflict) else wrong
         )
-    return 0 if sound else args.unsound
+    return status
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -3,17 +3,17 @@
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
 from modelkit.errors import ModelkitError
 from modelkit.report.html import printable
 
-PACKAGE_HELP = "a package: a .mk file"
 ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
 # What several commands take, said once.
 SHARED: dict[str, dict[str, Any]] = {
-    "file": {"help": PACKAGE_HELP},
+    "file": {"help": "a package: a .mk file"},
     "--input": {"required": True, "help": ROWS_HELP},
     "--data": {"required": True, "help": f"{ROWS_HELP}; rows that no model here was trained on"},
     "--label": {
@@ -21,7 +21,11 @@ SHARED: dict[str, dict[str, Any]] = {
         "action": "append",
         "help": "the column with the truth; once for each label of a model of several",
     },
-    "--slice": {"action": "append", "help": "a column by whose values rows are looked at apart"},
+    "--slice": {
+        "action": "append",
+        "default": [],
+        "help": "a column by whose values rows are looked at apart",
+    },
     "--clusters": {"help": "the column that says which rows belong together"},
     "--queries": {"help": "the column with the query of each row, of a ranker"},
     "--positive": {
@@ -34,17 +38,20 @@ SHARED: dict[str, dict[str, Any]] = {
     "--force": {"action": "store_true", "help": "although it was rolled back before"},
     "--verdict": {"help": "the Verdict of `modelkit gate --out`, which has to be about this"},
 }
-Printed = tuple[Iterable[str], bool]  # the lines to print, and whether all is well
+# Those about labelled rows, and a report of them.
+LABELLED = (
+    *("--data", "--label", "--slice", "--clusters", "--queries", "--positive"),
+    *("--html", "--json"),
+)
+Printed = tuple[Iterable[str], int]  # the lines to print, and the exit status
+Run = Callable[[argparse.Namespace], Printed]
 
 
 def between(low: float, high: float) -> Callable[[str], float]:
     """The `type` of an argument that is a number above one and below another one."""
 
     def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = high
+        value = _number(text)
         if not low < value < high:
             raise argparse.ArgumentTypeError(
                 f"{text!r} is not a number between {low:g} and {high:g}"
@@ -61,10 +68,23 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def add_options(parser: Any, *names: str) -> None:
-    """Arguments of the table."""
-    for name in names:
-        parser.add_argument(name, **SHARED[name])
+def named_number(text: str) -> tuple[str, float]:
+    """The `type` of an argument that is NAME=NUMBER, or a number alone, whose name is empty."""
+    name, _, digits = text.rpartition("=")
+    value = _number(digits)
+    if not 0 <= value < inf:
+        raise argparse.ArgumentTypeError(
+            f"{digits!r} is not a number of at least 0; that of a name is written as NAME=NUMBER"
+        )
+    return name.strip(), value
+
+
+def _number(text: str) -> float:
+    """A number, or NaN for another text."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def add_extra(parser: Any, what: str) -> None:
@@ -84,32 +104,42 @@ def add_consent(parser: Any, more: str = "") -> None:
     )  # fmt: skip
 
 
-def add_command(commands: Any, name: str, about: str) -> Any:
-    """A parser for one command; what it is about stands in the list of commands and in its own help."""
-    return commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+def add_command(commands: Any, name: str, run: Run | None, about: str, *shared: str) -> Any:
+    """A parser for one command, with arguments of the table; its help begins with what it is about."""
+    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    parser.set_defaults(run=run)
+    for option in shared:
+        parser.add_argument(option, **SHARED[option])
+    return parser
 
 
-def add_actions(parser: Any) -> Any:
-    """The argument that says which registry is meant, and what holds the actions of a command on it."""
+def add_actions(verbs: Any, name: str, about: str) -> Any:
+    """What holds the actions of a command on a registry, which is its first argument."""
+    parser = add_command(verbs, name, None, about)
     parser.add_argument(
         "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
     )
     return parser.add_subparsers(required=True, metavar="ACTION")
 
 
-def add_action(actions: Any, name: str, run: Any, about: str) -> Any:
-    """A parser for one action of a command, which can print JSON."""
-    action = add_command(actions, name, about)
-    add_options(action, "--json")
-    action.set_defaults(run=run)
+def add_action(
+    actions: Any, name: str, run: Run, about: str, /, *shared: str, **places: str | None
+) -> Any:
+    """A parser for one action, which takes arguments by their places, and can print JSON."""
+    action = add_command(actions, name, run, about, *shared, "--json")
+    for place, meaning in places.items():
+        action.add_argument(place, help=meaning)
     return action
+
+
+def escaped(lines: Iterable[str]) -> list[str]:
+    """Lines as a terminal shows them."""
+    return [printable(line) for line in lines]
 
 
 def printed(args: argparse.Namespace, plain: Any, lines: Iterable[str]) -> Printed:
     """Lines as a terminal shows them, or with `--json` the plain value."""
-    if args.json:
-        return [json.dumps(plain)], True
-    return [printable(line) for line in lines], True
+    return [json.dumps(plain)] if args.json else escaped(lines), 0
 
 
 def reported(args: argparse.Namespace, report: Any) -> list[str]:

@@ -28,7 +28,7 @@ def read_rows(path: str, signature: Signature, named: Collection[str | None] = (
     """
     if not path.lower().endswith(PARQUET):
         return read_csv(path, signature)
-    table = read_parquet(path, {*named, *signature.ignored, *names_of(signature)})
+    table = read_parquet(path, {*named, *signature.ignored, *signature.column_names})
     if not len(table):
         raise SignatureError(f"{path} has no rows")
     return table
@@ -45,10 +45,11 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
         raise SignatureError(f"{path} has more than one column {twice!r}")
     if not rows:
         raise SignatureError(f"{path} has no rows")
-    parsers = {}
-    for spec in signature.inputs:
-        for column in spec.columns:
-            parsers[column.name] = _parser_of(column, spec)
+    parsers = {
+        column.name: _parser_of(column, spec)
+        for spec in signature.inputs
+        for column in spec.columns
+    }
     unknown = ("string", str)  # a column that the model does not know stays text
     in_order = [parsers.get(name, unknown) for name in header]
     return [_parse_record(header, row, in_order, number) for number, row in enumerate(rows)]
@@ -59,22 +60,13 @@ def known_columns(rows: Any, signature: Signature, more: Collection[str] = ()) -
 
     Such columns may be keys of rows, which differ in any two files.
     """
-    known = {*more} | names_of(signature)
+    known = {*more, *signature.column_names}
     if not known.difference(more):
         return rows
     if not isinstance(rows, list):
         return rows.select([name for name in rows.column_names if name in known])
     kept = [name for name in rows[0] if name in known]
-    return [_keep(record, kept) for record in rows]
-
-
-def names_of(signature: Signature) -> set[str]:
-    """The columns that a model reads."""
-    return {column.name for spec in signature.inputs for column in spec.columns}
-
-
-def _keep(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    return {name: record[name] for name in names}
+    return [{name: record[name] for name in kept} for record in rows]
 
 
 def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:

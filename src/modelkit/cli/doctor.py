@@ -7,12 +7,11 @@ import platform
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_consent
+from modelkit.cli.arguments import Printed, add_command, add_consent, escaped
 from modelkit.cli.inspect import other_versions
 from modelkit.errors import ModelkitError, UntrustedError
 from modelkit.package.review import installed_here
 from modelkit.package.trust import installed
-from modelkit.report.html import printable
 from modelkit.runtimes.devices import REPLACE, WHEELS
 
 RUNTIME_WHEELS = (
@@ -31,14 +30,12 @@ SHOWN_LIBRARIES = (
 
 def add_doctor(verbs: Any) -> None:
     """The arguments of `modelkit doctor`."""
-    parser = add_command(
-        verbs, "doctor", "show versions and devices, and how to repair what is wrong"
-    )
+    about = "show versions and devices, and how to repair what is wrong"
+    parser = add_command(verbs, "doctor", run_doctor, about)
     parser.add_argument(
         "file", nargs="?", help="a package, to see whether this machine computes what was proven"
     )
     add_consent(parser)
-    parser.set_defaults(run=run_doctor)
 
 
 def run_doctor(args: argparse.Namespace) -> Printed:
@@ -66,7 +63,7 @@ def _examine_machine() -> Printed:
     except ModelkitError as error:
         problems.append(str(error))
     lines += [f"PROBLEM: {problem}" for problem in problems] or ["no problems found"]
-    return lines, not problems
+    return lines, int(bool(problems))
 
 
 def _examine_devices() -> list[str]:
@@ -97,6 +94,6 @@ def _examine_package(args: argparse.Namespace) -> Printed:
     except UntrustedError:  # nothing is wrong here: consent is missing
         raise
     except ModelkitError as error:
-        return [printable(line) for line in [*lines, f"PROBLEM: {error}"]], False
+        return escaped([*lines, f"PROBLEM: {error}"]), 1
     lines.append("no problems found")
-    return [printable(line) for line in lines], True
+    return escaped(lines), 0

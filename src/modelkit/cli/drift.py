@@ -6,18 +6,19 @@ import argparse
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, add_options, between, reported
+from modelkit.cli.arguments import ROWS_HELP, Printed, add_command, between, reported
 from modelkit.cli.csv import known_columns, read_rows
 from modelkit.drift.monitor import packaged
 from modelkit.drift.units import columns_aside
 from modelkit.embedding.verbs import is_encoder
 
+ALARMED = 4
+
 
 def add_drift(verbs: Any) -> None:
     """The arguments of `modelkit drift`."""
-    parser = add_command(
-        verbs, "drift", "say whether rows are no longer like a reference; then the status is 4"
-    )
+    about = "say whether rows are no longer like a reference; then the status is 4"
+    parser = add_command(verbs, "drift", run_drift, about, "--html", "--json")
     parser.add_argument(
         "file", help="a package: it names the columns, and its profile is the reference by default"
     )
@@ -33,17 +34,12 @@ def add_drift(verbs: Any) -> None:
         help="the probability of a false alarm; 0.01 by default",
     )
     parser.add_argument("--csv", help="write PSI in ten bins of the reference to this file")
-    add_options(parser, "--html", "--json")
-    parser.set_defaults(run=run_drift, unsound=4)
 
 
 def run_drift(args: argparse.Namespace) -> Printed:
-    """Compare the rows of a CSV file with others, or with the profile in the package.
-
-    All is well where there is no alarm.
-    """
+    """Compare the rows of a file with others, or with the profile in the package."""
     report = _compare(args)
-    return reported(args, report), not report.alarms
+    return reported(args, report), ALARMED if report.alarms else 0
 
 
 def _compare(args: argparse.Namespace) -> mk.DriftReport:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, add_options, between, reported
+from modelkit.cli.arguments import LABELLED, Printed, add_command, add_extra, between, reported
 from modelkit.cli.csv import read_rows
 from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.task import OUTLIERS
@@ -16,11 +15,8 @@ from modelkit.signature import frames
 
 def add_evaluate(verbs: Any) -> None:
     """The arguments of `modelkit evaluate`."""
-    parser = add_command(verbs, "evaluate", "say what a model is worth on labelled rows")
-    add_options(
-        parser, "file", "--data", "--label", "--slice", "--clusters", "--queries", "--positive"
-    )
-    add_options(parser, "--html", "--json")
+    about = "say what a model is worth on labelled rows"
+    parser = add_command(verbs, "evaluate", run_evaluate, about, "file", *LABELLED)
     parser.add_argument("--train", help="a file of the rows that the model was trained on")
     parser.add_argument("--weight", help="the column with the weights of the rows")
     add_extra(parser, "columns that the model does not know and that no option names")
@@ -29,7 +25,6 @@ def add_evaluate(verbs: Any) -> None:
     )
     parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
     parser.add_argument("--progress", action="store_true", help="show a bar")
-    parser.set_defaults(run=run_evaluate)
 
 
 def run_evaluate(args: argparse.Namespace) -> Printed:
@@ -38,27 +33,35 @@ def run_evaluate(args: argparse.Namespace) -> Printed:
         found = _evaluated(model, args)
     if args.attach:
         mk.attach(args.file, evaluation=found)
-    return reported(args, found), True
+    return reported(args, found), 0
 
 
 def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
-    rows, truth, *weights = _read(args.data, args, model.signature)
+    signature = model.signature
+    rows, truth, *weights = labelled_rows(args.data, args, signature, args.weight)
     before = None
     if args.train is not None:
-        before = _read(args.train, args, model.signature)
+        before = labelled_rows(args.train, args, signature, args.weight)
     return mk.evaluate(
         model,
         rows,
         truth,
         train=before,
-        slices=args.slice,
-        clusters=args.clusters,
         sample_weight=weights[0] if weights else None,
-        queries=args.queries,
-        positive=positive_class(args.positive, model.signature),
         level=args.level,
         progress=args.progress,
+        **row_options(args, signature),
     )
+
+
+def row_options(args: argparse.Namespace, signature: mk.Signature) -> dict[str, Any]:
+    """The options about labelled rows, as `mk.evaluate` and `mk.gate` take it."""
+    return {
+        "slices": args.slice,
+        "clusters": args.clusters,
+        "queries": args.queries,
+        "positive": positive_class(args.positive, signature),
+    }
 
 
 def positive_class(text: str | None, signature: mk.Signature) -> Any:
@@ -70,36 +73,27 @@ def positive_class(text: str | None, signature: mk.Signature) -> Any:
 
 
 def labelled_rows(
-    path: str, labels: list[str], signature: mk.Signature, named: Collection[str | None] = ()
-) -> tuple[dict[str, Any], Any]:
-    """The columns of a file without truth, and the truth as the model writes it, of several by name.
+    path: str, args: argparse.Namespace, signature: mk.Signature, weight: str | None = None
+) -> tuple[Any, ...]:
+    """The columns of a file without truth and weights, the truth, and weights where they are named.
 
-    `named` are further columns that options name. Raises UsageError for a column that is not
-    there.
+    Of several labels the truth is a dict by name. Raises UsageError for a column that is not there.
     """
-    names, read = frames.read_frame(read_rows(path, signature, {*labels, *named}))
+    named = {*args.label, *args.slice, args.clusters, args.queries, weight}
+    names, read = frames.read_frame(read_rows(path, signature, named))
     columns = dict(zip(names, read, strict=True))
-    known = list(columns)
-    truth = {name: _truth(_take(columns, name, known), signature) for name in labels}
-    return columns, truth if len(truth) > 1 else truth[labels[0]]
+    known = ", ".join(columns)
 
+    def take(name: str) -> list[Any]:
+        if name not in columns:
+            raise UsageError(f"there is no column {name!r}; there are {known}")
+        return list(frames.as_column(columns.pop(name)).tolist())
 
-def _read(path: str, args: argparse.Namespace, signature: mk.Signature) -> tuple[Any, ...]:
-    """The columns of a file without truth and weights, the truth, and weights where there are."""
-    named = {*(args.slice or ()), args.weight, args.clusters, args.queries}
-    columns, truth = labelled_rows(path, args.label, signature, named)
-    if args.weight is None:
-        return columns, truth
-    known = list(columns)
-    return columns, truth, _numbers(args.weight, _take(columns, args.weight, known))
-
-
-def _take(columns: dict[str, Any], name: str, known: list[str]) -> list[Any]:
-    """A column, which is then no longer among the others. Raises UsageError."""
-    if name not in columns:
-        raise UsageError(f"there is no column {name!r}; there are {', '.join(known)}")
-    values: list[Any] = frames.as_column(columns.pop(name)).tolist()
-    return values
+    truth = {name: _truth(take(name), signature) for name in args.label}
+    labels = truth if len(truth) > 1 else truth[args.label[0]]
+    if weight is None:
+        return columns, labels
+    return columns, labels, _numbers(weight, take(weight))
 
 
 def _truth(values: list[Any], signature: mk.Signature) -> list[Any]:
@@ -107,21 +101,21 @@ def _truth(values: list[Any], signature: mk.Signature) -> list[Any]:
     if signature.classes is not None:
         by_text = {str(name): name for name in signature.classes}
         return [by_text.get(value, value) if isinstance(value, str) else value for value in values]
-    if signature.primary == "label" and not all(map(_is_number, values)):
-        return values
-    return _numbers("the truth", values)
-
-
-def _is_number(value: Any) -> bool:
     try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+        return _numbers("the truth", values)
+    except SignatureError:
+        if signature.primary != "label":
+            raise
+        return values
 
 
 def _numbers(what: str, values: list[Any]) -> list[Any]:
+    numbers = []
     for row, value in enumerate(values):
-        if not _is_number(value):
-            raise SignatureError(f"{what}: row {row} holds {value!r:.40}, which is not a number")
-    return [float(value) for value in values]
+        try:
+            numbers.append(float(value))
+        except (TypeError, ValueError):
+            raise SignatureError(
+                f"{what}: row {row} holds {value!r:.40}, which is not a number"
+            ) from None
+    return numbers

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, add_options, whole
+from modelkit.cli.arguments import Printed, add_command, add_extra, escaped, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
 from modelkit.errors import UsageError
 from modelkit.report import html
-from modelkit.report.html import printable
 
 
 def add_explain(verbs: Any) -> None:
     """The arguments of `modelkit explain`."""
+    about = "say what each column of one row of a file adds to the answer"
     parser = add_command(
-        verbs, "explain", "say what each column of one row of a file adds to the answer"
+        verbs, "explain", run_explain, about, "file", "--input", "--html", "--json"
     )
-    add_options(parser, "file", "--input", "--html", "--json")
     parser.add_argument(
         "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
     )
@@ -37,7 +36,6 @@ def add_explain(verbs: Any) -> None:
         "or the second",
     )
     add_extra(parser, "columns that the model does not know")
-    parser.set_defaults(run=run_explain)
 
 
 def run_explain(args: argparse.Namespace) -> Printed:
@@ -52,8 +50,8 @@ def run_explain(args: argparse.Namespace) -> Printed:
         )
         Path(args.html).write_text(page, encoding="utf-8")
     if args.json:
-        return [mk.to_json(explanation)], True
-    return [printable(line) for line in _explained(explanation, at)], True
+        return [mk.to_json(explanation)], 0
+    return escaped(_explained(explanation, at)), 0
 
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
@@ -81,7 +79,7 @@ def _explained(explanation: mk.Explanation, at: int) -> Iterable[str]:
     yield f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"
     top = explanation.top(len(explanation.feature_names), output=at)
     wide = max(len(name) for name, _, _ in top)
-    for name, held, added in top:
-        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(held)}"
+    for name, value, added in top:
+        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(value)}"
     base = explanation.base_values[0, at]
     yield f"  base {base:.6g}, sum {base + explanation.values[0, :, at].sum():.6g}"

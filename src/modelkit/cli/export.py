@@ -13,9 +13,10 @@ from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
 def add_export(verbs: Any) -> None:
     """The arguments of `modelkit export`."""
-    parser = add_command(verbs, "export", "write files that other programs read")
+    parser = add_command(verbs, "export", None, "write files that other programs read")
     kinds = parser.add_subparsers(required=True, metavar="KIND")
-    kind = add_command(kinds, "grafana", "a dashboard for Grafana, and alert rules for Prometheus")
+    about = "a dashboard for Grafana, and alert rules for Prometheus"
+    kind = add_command(kinds, "grafana", run_export_grafana, about)
     kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
     kind.add_argument(
         "--errors",
@@ -37,14 +38,13 @@ def add_export(verbs: Any) -> None:
     kind.add_argument(
         "--force", action="store_true", help="overwrite files that were changed since"
     )
-    kind.set_defaults(run=run_export_grafana)
 
 
 def run_export_grafana(args: argparse.Namespace) -> Printed:
     """Write the dashboard and the alert rules."""
     objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {"dashboard.json": dashboard(), "alerts.yml": alert_rules(objectives)}
-    return _write(Path(args.out), texts, force=args.force), True
+    return _write(Path(args.out), texts, force=args.force), 0
 
 
 def _write(folder: Path, texts: dict[str, str], *, force: bool) -> list[str]:

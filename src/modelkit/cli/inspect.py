@@ -5,26 +5,22 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from modelkit.cli.arguments import Printed, add_command, add_options
+from modelkit.cli.arguments import Printed, add_command, escaped
 from modelkit.model.manifest import Manifest
 from modelkit.package.review import review
-from modelkit.report.html import printable
 
 
 def add_inspect(verbs: Any) -> None:
     """The arguments of `modelkit inspect`."""
-    parser = add_command(
-        verbs, "inspect", "show what a package says about itself, without running it"
-    )
-    add_options(parser, "file", "--json")
-    parser.set_defaults(run=run_inspect)
+    about = "show what a package says about itself, without running it"
+    add_command(verbs, "inspect", run_inspect, about, "file", "--json")
 
 
 def run_inspect(args: argparse.Namespace) -> Printed:
     """What a package says about itself, and what it takes to open it."""
     found = review(args.file)
     if args.json:
-        return [found.to_json()], True
+        return [found.to_json()], 0
     manifest = found.manifest
     facts = [("to open", found.opens), *manifest.facts()]
     for domain, counts in found.operators.items():
@@ -37,7 +33,7 @@ def run_inspect(args: argparse.Namespace) -> Printed:
     facts += [(kind, " ".join(row)) for kind, *row in manifest.signature.table()]
     lines = [f"{manifest.name} {manifest.version}"]
     lines += [f"  {name:<10} {value}" for name, value in facts]
-    return [printable(line) for line in lines], True
+    return escaped(lines), 0
 
 
 def other_versions(manifest: Manifest, here: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, add_options
+from modelkit.cli.arguments import Printed, add_command, add_extra
 from modelkit.cli.csv import read_rows
 from modelkit.errors import SignatureError
 from modelkit.model.model import Outputs
@@ -19,10 +19,9 @@ from modelkit.report.html import printable
 
 def add_predict(verbs: Any) -> None:
     """The arguments of `modelkit predict`."""
-    parser = add_command(verbs, "predict", "predict the rows of a file and print CSV")
-    add_options(parser, "file", "--input", "--json")
+    about = "predict the rows of a file and print CSV"
+    parser = add_command(verbs, "predict", run_predict, about, "file", "--input", "--json")
     add_extra(parser, "columns that the model does not know")
-    parser.set_defaults(run=run_predict)
 
 
 def run_predict(args: argparse.Namespace) -> Printed:
@@ -31,7 +30,7 @@ def run_predict(args: argparse.Namespace) -> Printed:
         signature = model.signature
         outputs = model.run(read_rows(args.input, signature))
     if args.json:
-        return [mk.to_json(outputs)], True
+        return [mk.to_json(outputs)], 0
     columns = _columns(signature, outputs)
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
     shown = _printable_cells if sys.stdout.isatty() else list  # a file gets what the model gave
@@ -39,7 +38,7 @@ def run_predict(args: argparse.Namespace) -> Printed:
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(shown(columns))
     writer.writerows(map(shown, rows))
-    return [table.getvalue().removesuffix("\n")], True
+    return [table.getvalue().removesuffix("\n")], 0
 
 
 def _columns(signature: mk.Signature, outputs: Outputs) -> Outputs:

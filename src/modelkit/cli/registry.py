@@ -9,15 +9,7 @@ from typing import Any
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.arguments import (
-    Printed,
-    add_action,
-    add_actions,
-    add_command,
-    add_options,
-    printed,
-    read_text,
-)
+from modelkit.cli.arguments import Printed, add_action, add_actions, printed, read_text
 from modelkit.errors import RegistryError, UsageError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.places import nothing_there
@@ -31,38 +23,38 @@ NONE = "none"  # what stands for an alias that there was not
 
 def add_registry(verbs: Any) -> None:
     """The arguments of `modelkit registry`."""
-    parser = add_command(verbs, "registry", "keep packages by name and version, with aliases")
-    actions = add_actions(parser)
+    actions = add_actions(verbs, "registry", "keep packages by name and version, with aliases")
     action = add_action(actions, "list", run_list, "the models, or the versions of one")
     action.add_argument("name", nargs="?")
-    action = add_action(actions, "show", run_show, "one version")
-    action.add_argument("model", help="such as churn@champion or churn@1.2.0")
-    action = add_action(actions, "register", run_register, "keep a package for ever")
-    action.add_argument("package")
+    either = "such as churn@champion or churn@1.2.0"
+    add_action(actions, "show", run_show, "one version", model=either)
+    about = "keep a package for ever"
+    action = add_action(actions, "register", run_register, about, "--verdict", package=None)
     action.add_argument("--parent", action="append", default=[], help="what it was made from")
-    add_options(action, "--verdict")
-    action = add_action(actions, "alias", run_alias, "let an alias name another version")
-    action.add_argument("model", help="name and alias, such as churn@champion")
-    action.add_argument("version")
+    action = add_action(
+        actions,
+        "alias",
+        run_alias,
+        "let an alias name another version",
+        *("--verdict", "--reason", "--force"),
+        model="name and alias, such as churn@champion",
+        version=None,
+    )
     action.add_argument(
         "--expected",
         help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias;"
         " not needed with --verdict",
     )
-    add_options(action, "--verdict", "--reason", "--force")
-    action = add_action(actions, "retire", run_retire, "let a version have no alias any more")
-    action.add_argument("model", help="name and version, such as churn@1.0.0")
-    add_options(action, "--reason")
-    action = add_action(actions, "keep", run_keep, "keep a file beside a version, once")
-    action.add_argument("model", help="such as churn@1.2.0 or churn@champion")
-    action.add_argument("file", help="such as a report")
+    about = "let a version have no alias any more"
+    version = "name and version, such as churn@1.0.0"
+    add_action(actions, "retire", run_retire, about, "--reason", model=version)
+    about = "keep a file beside a version, once"
+    action = add_action(actions, "keep", run_keep, about, model=either, file="such as a report")
     action.add_argument("--key", help="what to call it there; else the name of the file")
-    action = add_action(actions, "history", run_history, "who changed what, when and why")
-    action.add_argument("model", help="a name, or name and alias")
-    action = add_action(
-        actions, "fetch", run_fetch, "the path of a verified package on this machine"
-    )
-    action.add_argument("model", help="such as churn@champion or churn@1.2.0")
+    about = "who changed what, when and why"
+    add_action(actions, "history", run_history, about, model="a name, or name and alias")
+    about = "the path of a verified package on this machine"
+    action = add_action(actions, "fetch", run_fetch, about, model=either)
     action.add_argument("--to", help="a folder to put it in")
 
 
@@ -80,9 +72,9 @@ def run_list(args: argparse.Namespace) -> Printed:
     for name in names:
         aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
         plain[name] = aliases
-        told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
+        named = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
         listed = some(versions.of(name)) or "none"
-        lines.append(f"{name}: {told or 'no alias'}; versions {listed}")
+        lines.append(f"{name}: {named or 'no alias'}; versions {listed}")
     return printed(args, plain, lines)
 
 
@@ -201,7 +193,10 @@ def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise UsageError("an alias is set with --expected, or with --verdict")
+        raise UsageError(
+            "pass --expected with the version that the alias names now, --expected none for a new "
+            "alias, or --verdict"
+        )
     if text == NONE:
         return None
     if not text.startswith("#"):

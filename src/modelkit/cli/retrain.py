@@ -8,29 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import (
-    Printed,
-    add_action,
-    add_actions,
-    add_command,
-    add_options,
-    printed,
-)
+from modelkit.cli.arguments import Printed, add_action, add_actions, printed
 from modelkit.lifecycle.retrain.records import retrainings_of
 from modelkit.report import html
 
 
 def add_retrain(verbs: Any) -> None:
     """The arguments of `modelkit retrain`."""
-    parser = add_command(verbs, "retrain", "see when a model was trained again, and why not")
-    actions = add_actions(parser)
+    actions = add_actions(verbs, "retrain", "see when a model was trained again, and why not")
     for name, run, about in (
         ("status", run_status, "the last retraining, and the last refusal of one"),
         ("history", run_history, "every retraining and every refusal, with the reasons"),
     ):
-        action = add_action(actions, name, run, about)
-        action.add_argument("name")
-        add_options(action, "--html")
+        add_action(actions, name, run, about, "--html", name=None)
 
 
 def run_status(args: argparse.Namespace) -> Printed:
@@ -38,29 +28,24 @@ def run_status(args: argparse.Namespace) -> Printed:
     found = _runs(args)
     runs = [run for run in found if run.number]
     refusals = [run for run in found if not run.number]
-    return _shown(args, runs[-1:] + refusals[-1:])
+    return _listed(args, runs[-1:] + refusals[-1:])
 
 
 def run_history(args: argparse.Namespace) -> Printed:
     """Every retraining and every refusal."""
-    return _shown(args, _runs(args))
+    return _listed(args, _runs(args))
 
 
 def _runs(args: argparse.Namespace) -> list[mk.types.RetrainRun]:
-    registry = mk.Registry(args.registry)
-    return list(retrainings_of(registry, args.name))
+    return list(retrainings_of(mk.Registry(args.registry), args.name))
 
 
-def _shown(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed:
+def _listed(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed:
     if args.html is not None:
-        _write_page(args, runs)
+        cards = [run._repr_html_() for run in runs]
+        page = html.page(f"Retraining of {args.name}", *cards)
+        Path(args.html).write_text(page, encoding="utf-8")
     lines = "\n".join(map(str, runs)).splitlines()
     if not lines:
         lines = [f"{args.name} was never trained again"]
     return printed(args, [json.loads(run.to_json()) for run in runs], lines)
-
-
-def _write_page(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> None:
-    title = f"Retraining of {args.name}"
-    page = html.page(title, *[run._repr_html_() for run in runs])
-    Path(args.html).write_text(page, encoding="utf-8")

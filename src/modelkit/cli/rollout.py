@@ -8,23 +8,13 @@ import re
 from dataclasses import asdict
 from math import isinf
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import modelkit as mk
 from modelkit._internal import fields
-from modelkit.cli.arguments import (
-    Printed,
-    add_action,
-    add_actions,
-    add_command,
-    add_extra,
-    add_options,
-    printed,
-    read_text,
-)
+from modelkit.cli.arguments import Printed, add_action, add_actions, add_extra, printed, read_text
 from modelkit.cli.registry import name_and_version, read_verdict
 from modelkit.errors import Conflict, ModelkitError, UsageError
-from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.rollout.course import check_loss
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
 from modelkit.lifecycle.rollout.planning import RISKS, plan_of
@@ -41,14 +31,11 @@ STAGE_HELP = (
 
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
-    parser = add_command(verbs, "rollout", "put a version of a registry on trial")
-    actions = add_actions(parser)
+    actions = add_actions(verbs, "rollout", "put a version of a registry on trial")
     _add_start(actions)
-    action = add_action(actions, "status", run_status, "where it stands, or how the last one ended")
-    action.add_argument("name")
-    add_options(action, "--html")
-    action = add_action(actions, "outcome", run_outcome, "post the losses of answers")
-    action.add_argument("name")
+    about = "where it stands, or how the last one ended"
+    add_action(actions, "status", run_status, about, "--html", name=None)
+    action = add_action(actions, "outcome", run_outcome, "post the losses of answers", name=None)
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
     action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
@@ -57,15 +44,19 @@ def add_rollout(verbs: Any) -> None:
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
     ):
-        action = add_action(actions, name, run_decide, about)
-        action.add_argument("name")
-        add_options(action, "--reason")
+        action = add_action(actions, name, run_decide, about, "--reason", name=None)
         action.set_defaults(decision=name)
 
 
 def _add_start(actions: Any) -> None:
-    action = add_action(actions, "start", run_start, "let a candidate answer a share of the calls")
-    action.add_argument("model", help="name and version of the candidate, such as churn@1.1.0")
+    action = add_action(
+        actions,
+        "start",
+        run_start,
+        "let a candidate answer a share of the calls",
+        *("--verdict", "--reason", "--force"),
+        model="name and version of the candidate, such as churn@1.1.0",
+    )
     how = action.add_mutually_exclusive_group(required=True)
     how.add_argument("--stage", action="append", help=STAGE_HELP)
     how.add_argument(
@@ -81,7 +72,6 @@ def _add_start(actions: Any) -> None:
         "--key-calls", type=int, metavar="NUMBER",
         help="of a key, the calls with which it counts for a promotion; else 20",
     )  # fmt: skip
-    add_options(action, "--verdict", "--reason", "--force")
 
 
 def run_start(args: argparse.Namespace) -> Printed:
@@ -101,7 +91,7 @@ def run_start(args: argparse.Namespace) -> Printed:
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
     lines = [line, *(str(stage) for stage in policy.stages), *str(plan).splitlines()]
     needs = [_finite(asdict(need)) for need in plan.needs]
-    return printed(args, {**_plain(rollout), "plan": needs}, lines)
+    return printed(args, {**fields.write_object(rollout), "plan": needs}, lines)
 
 
 def run_status(args: argparse.Namespace) -> Printed:
@@ -176,7 +166,8 @@ def run_decide(args: argparse.Namespace) -> Printed:
         registry.versions(args.name)  # raises NotFound
         raise Conflict(
             f"no rollout of {args.name} is under way; to let another version answer, use "
-            f"modelkit registry {args.registry} alias {args.name}@champion"
+            f"modelkit registry {args.registry} alias {args.name}@champion VERSION --expected VERSION "
+            "--reason REASON"
         )
     progress = progress_afar(registry, args.name)
     evidence = {guard.name: [guard.worse, guard.better] for guard in progress.guards}
@@ -232,10 +223,6 @@ def _seconds(text: str) -> float:
     if found is None:
         raise UsageError(f"{text!r} is not a time; write 600, 10m, 24h or 7d")
     return float(found[1]) * SPANS[found[2]]
-
-
-def _plain(rollout: Underway) -> dict[str, Any]:
-    return cast("dict[str, Any]", fields.write_object(rollout))
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

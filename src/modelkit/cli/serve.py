@@ -37,7 +37,8 @@ FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one an
 
 def add_serve(verbs: Any) -> None:
     """The arguments of `modelkit serve`."""
-    parser = add_command(verbs, "serve", "answer HTTP requests for the model of a package")
+    about = "answer HTTP requests for the model of a package"
+    parser = add_command(verbs, "serve", run_serve, about)
     parser.add_argument(
         "file", nargs="?",
         help="a package, or a folder with one; with --registry, a name in it; else MODELKIT_PACKAGE",
@@ -70,7 +71,6 @@ def add_serve(verbs: Any) -> None:
     parser.add_argument(
         "--ssl-ca-certs", metavar="FILE", help="who may ask: clients with a certificate of these"
     )
-    parser.set_defaults(run=run_serve)
 
 
 def run_serve(args: argparse.Namespace) -> Printed:
@@ -78,10 +78,9 @@ def run_serve(args: argparse.Namespace) -> Printed:
     settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
+    serve = _serve_alone if settings.workers == 1 else _serve_together
     with _warnings_shown():
-        if settings.workers == 1:
-            return [], _serve_alone(settings)
-        return [], _serve_together(settings)
+        return [], serve(settings)
 
 
 @contextmanager
@@ -97,45 +96,43 @@ def _warnings_shown() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _serve_alone(settings: Settings) -> bool:
-    from modelkit.cli import server
-
-    with ExitStack() as held:
-        app = held.enter_context(_application(settings))
-        config = server.config_of(app.asgi, settings)
-        listener = held.enter_context(_listen(settings))
-        line = _announcement(app.title, listener, settings)
-        server.serve_on(listener, config, app.drain, settings.drain, lambda: _say(line))
-    return True
+def _serve_alone(settings: Settings) -> int:
+    with _application(settings) as app, _listen(settings) as listener:
+        _answer(app, listener, settings, _announcement(app.title, listener, settings))
+    return 0
 
 
-def _serve_together(settings: Settings) -> bool:
+def _serve_together(settings: Settings) -> int:
     """Serve with several processes, which divide the CPUs and add up their counts."""
-    from modelkit.cli import server
+    from modelkit.cli.server import config_of
 
     os.environ["WEB_CONCURRENCY"] = str(settings.workers)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if not os.environ.get(FOLDER):
             folder = tempfile.TemporaryDirectory(prefix="modelkit-metrics-")
-            os.environ[FOLDER] = held.enter_context(folder)
-        with _application(settings) as app:  # what cannot be served is told once, here
-            server.config_of(app.asgi, settings)
-        listener = held.enter_context(_listen(settings))
-        line = _announcement(app.title, listener, settings)
-        return Processes(work, settings, listener, lambda: _say(line)).run()
+            os.environ[FOLDER] = stack.enter_context(folder)
+        with _application(settings) as app:  # what cannot be served is said once, here
+            config_of(app.asgi, settings)
+        listener = stack.enter_context(_listen(settings))
+        announce = _announcement(app.title, listener, settings)
+        return 0 if Processes(work, settings, listener, announce).run() else 1
 
 
 def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     """Serve in one of several processes."""
-    from modelkit.cli import server
-
     try:
         with _warnings_shown(), _application(settings) as app:
-            config = server.config_of(app.asgi, settings)
-            started = partial(tell.send, "started")
-            server.serve_on(listener, config, app.drain, settings.drain, started)
+            _answer(app, listener, settings, partial(tell.send, "started"))
     except (ModelkitError, OSError) as error:
         sys.exit(f"modelkit: {printable(str(error))}")
+
+
+def _answer(
+    app: Application, listener: socket.socket, settings: Settings, started: Callable[[], object]
+) -> None:
+    from modelkit.cli.server import config_of, serve_on
+
+    serve_on(listener, config_of(app.asgi, settings), app.drain, settings.drain, started)
 
 
 @final
@@ -290,13 +287,15 @@ def _listen(settings: Settings) -> socket.socket:
         raise ModelkitError(f"cannot listen on {place}: {why}") from error
 
 
-def _announcement(title: str, listener: socket.socket, settings: Settings) -> str:
+def _announcement(title: str, listener: socket.socket, settings: Settings) -> Callable[[], None]:
+    """What prints where a model answers; found out now, since a signal may close the listener."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.certfile else "http"
     address = f"[{host}]" if ":" in host else host
-    return f"{title} at {scheme}://{address}:{port}"
+    line = printable(f"{title} at {scheme}://{address}:{port}")
 
+    def announce() -> None:
+        with suppress(BrokenPipeError):  # whoever started it may not want to read
+            print(line, flush=True)
 
-def _say(line: str) -> None:
-    with suppress(BrokenPipeError):  # whoever started it may not want to read
-        print(printable(line), flush=True)
+    return announce

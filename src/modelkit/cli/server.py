@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMappi
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -167,7 +167,7 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._still[self] = None
         self._await_head()
         if len(self.connections) > self._most:
-            next(iter(self._still))._hang_up()  # another of this class
+            next(iter(self._still)).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a client."""
@@ -206,7 +206,7 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             if self._head > HEAD_BYTES or len(self.headers or ()) > HEAD_FIELDS:
                 self._refuse()
         elif self._head > HEAD_BYTES and COUNTS_BODIES:
-            self._hang_up()
+            self.transport.abort()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, which has limits of its own."""
@@ -262,11 +262,11 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that was idle for long, also where its client takes no answer."""
-        self._hang_up()
+        self.transport.abort()
 
     def _await_head(self) -> None:
         if self._patience is None:
-            self._patience = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+            self._patience = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
     def _have_head(self) -> None:
         if self._patience is not None:
@@ -279,9 +279,6 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self.cycle.disconnected = True  # nobody reads another answer
         self.transport.write(TOO_LARGE)
         self.transport.close()
-
-    def _hang_up(self) -> None:
-        self.transport.abort()
 
 
 COUNTS_BODIES = hasattr(AutoHTTPProtocol, "on_body")  # httptools; h11 counts bytes itself
@@ -330,10 +327,9 @@ def certified(headers: Mapping[str, str]) -> str | None:
 def config_of(app: Any, settings: Settings) -> uvicorn.Config:
     """How uvicorn runs. Raises ModelkitError for certificates that cannot be read."""
     protocol = CertifiedProtocol if settings.ca_certs else GuardedProtocol
-    guarded: Any = partial(protocol, {}, most_connections())
     config = uvicorn.Config(
         app,
-        http=guarded,
+        http=cast("Any", partial(protocol, {}, most_connections())),
         h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",
         lifespan="on",
@@ -400,5 +396,4 @@ def serve_on(
 ) -> None:
     """Answer at a socket until a signal ends it; see `DrainingServer`."""
     bound(listener)
-    server = DrainingServer(config, begin, seconds, started)
-    server.run(sockets=[listener])
+    DrainingServer(config, begin, seconds, started).run(sockets=[listener])

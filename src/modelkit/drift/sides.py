@@ -244,8 +244,7 @@ def _marks(
 
 def _stripped(columns: dict[str, Array], options: Options) -> dict[str, Array]:
     """The columns without those of times and units, but for what a model takes."""
-    inputs = () if options.model is None else options.model.signature.inputs
-    taken = {column.name for spec in inputs for column in spec.columns}
+    taken = () if options.model is None else options.model.signature.column_names
     return {
         name: column
         for name, column in columns.items()

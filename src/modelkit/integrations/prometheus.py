@@ -62,8 +62,8 @@ class Collector:
             accept: the header Accept of the request, which asks for the text of Prometheus or that
                 of OpenMetrics; the former without one.
         """
-        with importing("prometheus_client", "a Collector", "metrics"):
-            from prometheus_client.exposition import choose_encoder
+        from prometheus_client.exposition import choose_encoder
+
         encode, content_type = choose_encoder(accept)
         return encode(self), content_type
 

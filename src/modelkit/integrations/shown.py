@@ -70,16 +70,14 @@ class Shown:
                 "*models.values()"
             )
         reference = reference_to(model)
-        for name in dict.fromkeys(labels_of(each)[0] for each in answering(model)):
-            if name in self._roots:
+        for each in reversed(answering(model)):  # of a Rollout, the champion comes last
+            labels = labels_of(each)
+            if self._roots.setdefault(labels[0], reference) is not reference:
                 raise UsageError(
-                    f"two Models are named {name!r}, and their counts would be one: pass the one "
+                    f"two Models are named {labels[0]!r}, and their counts would be one: pass the one "
                     "that answers, since what replaces it is found by its name; or save them under "
                     "two names"
                 )
-            self._roots[name] = reference
-        for each in reversed(answering(model)):  # of a Rollout, the champion comes last
-            labels = labels_of(each)
             self._last[labels[0]] = labels
 
     def after_fork(self) -> None:
@@ -121,7 +119,9 @@ class Shown:
             labels = labels_of(model)
             self._last[name] = labels
             yield from figures_of_model(labels, model)
-            layers |= dict.fromkeys(counting_layers(model), labels)
+            for layer in layers_of(model):
+                if isinstance(layer, Batcher | Monitor):
+                    layers[layer] = labels
 
     def _open(self, name: str) -> list[Model]:
         """The Models of a name that answer: those of the caller, and those of living Meters."""
@@ -153,13 +153,6 @@ def answering(model: Model) -> Sequence[Model]:
 def labels_of(model: Model) -> Labels:
     """The name and the version of a model."""
     return identity_of(model)[:2]
-
-
-def counting_layers(model: Model) -> Iterator[Batcher | Monitor]:
-    """The layers of a Model that count for themselves."""
-    for layer in layers_of(model):
-        if isinstance(layer, Batcher | Monitor):
-            yield layer
 
 
 def reference_to(model: Model) -> Callable[[], Model | None]:

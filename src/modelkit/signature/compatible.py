@@ -146,8 +146,8 @@ def _by_name(signature: Signature) -> dict[str, tuple[TensorSpec, Column]]:
 
 def _order(champion: Signature, candidate: Signature) -> list[str]:
     """A row may come as a plain array, whose columns have no names but an order."""
-    ours = [column.name for spec in champion.inputs for column in spec.columns]
-    theirs = [column.name for spec in candidate.inputs for column in spec.columns]
+    ours = [*champion.column_names]
+    theirs = [*candidate.column_names]
     if sorted(ours) == sorted(theirs):
         return [f"it has the same columns in another order, {theirs}, not {ours}"]
     if len(ours) == len(theirs):

@@ -60,6 +60,7 @@ class Signature:
     refusals: tuple[str, ...] = ()
 
     # Derived once, because every call reads them.
+    column_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_probabilities: bool = field(init=False, repr=False, compare=False)
     batch: str | None = field(init=False, repr=False, compare=False)
@@ -72,7 +73,7 @@ class Signature:
         freeze(self, "classes", "ignored", "refusals", inputs=TensorSpec, outputs=TensorSpec)
         derive = partial(object.__setattr__, self)
         output_names = tuple(spec.name for spec in self.outputs)
-        columns = [column.name for spec in self.inputs for column in spec.columns]
+        columns = tuple(column.name for spec in self.inputs for column in spec.columns)
         _check_distinct("input", [spec.name for spec in self.inputs], least=1)
         _check_distinct("output", output_names, least=1)
         _check_distinct("column", [*columns, *self.ignored], least=0)
@@ -80,6 +81,7 @@ class Signature:
             check_text("column", name)
         if self.extra not in EXTRA:
             raise UsageError(f"extra is 'refuse' or 'ignore', not {self.extra!r}")
+        derive("column_names", columns)
         derive("output_names", output_names)
         derive("primary", _primary(self.primary, output_names))
         for reason in self.refusals:

@@ -1,23 +1,62 @@
 """What holds by a sequence of entries: read what was added, and add.
 
-What holds after an entry is a pure function of what held before it and of the entry. Each entry says
-it too, so that a long log is opened by its newest entries; whoever reads an entry compares the two.
+What holds after an entry is a pure function of what held before it and of the entry. Each entry names
+the one before it, and states what holds after it, so that a long log is opened by its newest entries;
+whoever reads an entry compares the two.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar, final
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, final
 
+from modelkit._internal import fields
+from modelkit._internal.json import parse_json
 from modelkit._internal.process import watch_forks
 from modelkit.errors import RegistryError
 from modelkit.store.sequence import Sequence
 
-State = TypeVar("State")
-Entry = TypeVar("Entry")
+
+class Chained(Protocol):
+    """An entry: a frozen value that can be written as JSON."""
+
+    @property
+    def generation(self) -> int:
+        """Its number, from 1."""
+
+    @property
+    def id(self) -> str:
+        """By which equal entries of several writers differ."""
+
+    @property
+    def previous(self) -> str:
+        """The id of the entry before; "" of the first."""
+
+
+class Folded(Protocol):
+    """What all entries up to one come to, as such a value too."""
+
+    @property
+    def generation(self) -> int:
+        """The number of that entry; 0 before the first."""
+
+    @property
+    def last(self) -> str:
+        """Its id."""
+
+    def after(self, entry: Any) -> Any:
+        """What holds after one more entry. An entry of a kind that is not known changes nothing."""
+
+    def contradiction(self, stated: Any, entry: Any) -> str:
+        """What the entry states otherwise than follows, such as "aliases"; "" for nothing."""
+
+
+State = TypeVar("State", bound=Folded)
+Entry = TypeVar("Entry", bound=Chained)
 
 
 class _Seen(NamedTuple, Generic[State]):
@@ -34,33 +73,19 @@ class Log(Generic[State, Entry]):
 
     Args:
         files: the sequence.
+        entry: the class of an entry.
         start: what holds before the first entry.
-        read: gives the entry of a file, and what holds after it, or None where the file does not say
-            it; from the content, its number and its path. Raises RegistryError for anything else.
-        write: gives the file of an entry, from the entry and what holds after it.
-        follow: gives what holds after an entry, from what held before it, the entry, and what it says
-            itself or None; pure. Raises RegistryError for an entry that cannot follow.
 
     Example:
-        log = Log(Sequence(store, "log"), 0, read=read, write=write, follow=follow)
-        log.append(lambda total: total + 1)  # decide by what holds
+        log = Log(Sequence(store, "log"), Entry, State())
+        log.append(lambda state: Entry(state.generation + 1, previous=state.last))  # by what holds
         log.state()
     """
 
-    def __init__(
-        self,
-        files: Sequence,
-        start: State,
-        *,
-        read: Callable[[bytes, int, str], tuple[Entry, State | None]],
-        write: Callable[[Entry, State], bytes],
-        follow: Callable[[State, Entry, State | None], State],
-    ) -> None:
+    def __init__(self, files: Sequence, entry: type[Entry], start: State) -> None:
         self._files = files
+        self._entry = entry
         self._start = _Seen(0, b"", start)
-        self._read = read
-        self._write = write
-        self._follow = follow
         self._lock = threading.Lock()
         self._seen: _Seen[State] | None = None
         watch_forks(self)
@@ -77,9 +102,13 @@ class Log(Generic[State, Entry]):
         while True:
             seen = self._refresh()
             entry = decide(seen.state)
-            data = self._write(entry, self._follow(seen.state, entry, None))
+            state = after(seen.state, entry, None)
+            data = write_entry(entry, state)
             self._check(seen)
             if self._files.put(seen.number + 1, data):
+                with self._lock:
+                    if self._seen is seen:
+                        self._seen = _Seen(seen.number + 1, data, state)
                 return entry
 
     def entries(self) -> tuple[Entry, ...]:
@@ -126,8 +155,8 @@ class Log(Generic[State, Entry]):
     def _next(self, seen: _Seen[State], data: bytes) -> tuple[Entry, _Seen[State]]:
         """The entry of the next file, and what holds after it."""
         number = seen.number + 1
-        entry, stated = self._read(data, number, self._files.path(number))
-        return entry, _Seen(number, data, self._follow(seen.state, entry, stated))
+        entry, stated = self._read(data, number)
+        return entry, _Seen(number, data, after(seen.state, entry, stated))
 
     def _opened(self) -> _Seen[State]:
         """What the newest entry but one, or the last before it that does so, says that holds."""
@@ -139,7 +168,7 @@ class Log(Generic[State, Entry]):
             last = number
         for number in range(last - 1, 0, -1):
             data = self._there(number)
-            _, stated = self._read(data, number, self._files.path(number))
+            _, stated = self._read(data, number)
             if stated is not None:
                 return _Seen(number, data, stated)
         return self._start
@@ -163,6 +192,70 @@ class Log(Generic[State, Entry]):
             )
         return data
 
+    def _read(self, data: bytes, number: int) -> tuple[Entry, State | None]:
+        kind = type(self._start.state)
+        return read_entry(self._entry, kind, data, number, self._files.path(number))
+
     @property
     def _where(self) -> str:
         return f"{self._files.store.url}/{self._files.folder}"
+
+
+def after(state: State, entry: Chained, stated: State | None) -> State:
+    """What holds after one more entry, which may state it.
+
+    A newer modelkit may know more of it. Raises RegistryError unless the entry follows the last one,
+    and states what follows.
+    """
+    if entry.previous != state.last:
+        raise RegistryError(
+            f"entry {entry.generation} of the log ({entry}) follows the entry with the id "
+            f"{entry.previous!r}, and the one before it has {state.last!r}: entries were lost, "
+            "replaced or written by hand; put back the log, from a copy of the registry"
+        )
+    follows: State = state.after(entry)
+    if stated is None:
+        return follows
+    other = follows.contradiction(stated, entry)
+    if other:
+        raise RegistryError(
+            f"entry {entry.generation} of the log states other {other} than follow from it and "
+            "the entries before; put back the log, from a copy of the registry, and find out who "
+            "wrote it"
+        )
+    return stated
+
+
+def write_entry(entry: Chained, state: Folded) -> bytes:
+    """An entry as JSON, with what holds after it.
+
+    Raises RegistryError for what could not be read again, such as NaN.
+    """
+    plain = {**fields.write_object(entry), "state": fields.write_object(state)}
+    data = json.dumps(plain, indent=1, sort_keys=True).encode()
+    # One entry that cannot be read would close the log for ever.
+    read_entry(type(entry), type(state), data, entry.generation, "the entry")
+    return data
+
+
+def read_entry(
+    entry_type: type[Entry], state_type: type[State], data: bytes, number: int, where: str
+) -> tuple[Entry, State | None]:
+    """An entry from JSON, and what it states to hold after it; None if that cannot be read.
+
+    Fields that a newer modelkit added are left out. Raises RegistryError for anything but an
+    entry of this number.
+    """
+    try:
+        plain = parse_json(data.decode())
+        entry = fields.read_known(entry_type, plain, where)
+    except (RecursionError, ValueError) as error:
+        raise RegistryError(f"{where} is not an entry of a registry: {error}") from None
+    if entry.generation != number:
+        raise RegistryError(f"{where} says that it is entry {entry.generation}")
+    try:
+        state = fields.read_known(state_type, plain.get("state"), where)
+    except ValueError:
+        return entry, None
+    stated = (state.generation, state.last) == (entry.generation, entry.id)
+    return entry, state if stated else None

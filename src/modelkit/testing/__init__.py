@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from modelkit.signature.spec import check_dims, numpy_dtype
 
 __all__ = ["check_model"]
 
+Close = Callable[[Outputs, Outputs, str], None]  # raises where outputs differ, of what is named
 MOST_ROWS_ALONE = 16  # that are compared with their batch
 
 
@@ -44,12 +46,12 @@ def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6)
         rows_do_not_depend_on_their_batch,
     ):
         try:
-            check(model, X, rtol, atol)
+            check(model, X, partial(_same, rtol=rtol, atol=atol))
         except Exception as error:
             raise AssertionError(f"{check.__name__}: {error}") from error
 
 
-def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) -> None:
+def outputs_match_the_signature(model: Model, X: Any, close: Close) -> None:
     """Every output has its declared name, dtype and rank; named dimensions agree."""
     signature = model.signature
     feeds = signature.coerce(X)
@@ -66,30 +68,27 @@ def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) 
     check_dims(signature.outputs, got, check_dims(signature.inputs, feeds))
 
 
-def verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
+def verbs_agree(model: Model, X: Any, close: Close) -> None:
     """`predict` and `predict_proba` give outputs of `run`, or are refused."""
-    _compare_verbs(model, model.run(X), lambda verb: getattr(model, verb)(X), rtol, atol)
+    _compare_verbs(model, model.run(X), lambda verb: getattr(model, verb)(X), close)
 
 
-def async_verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
+def async_verbs_agree(model: Model, X: Any, close: Close) -> None:
     """The async verbs answer as the others do."""
     _compare_verbs(
         model,
         asyncio.run(model.arun(X)),
         lambda verb: asyncio.run(getattr(model, f"a{verb}")(X)),
-        rtol,
-        atol,
+        close,
     )
 
 
-def _compare_verbs(
-    model: Model, outputs: Outputs, ask: Callable[[str], Any], rtol: float, atol: float
-) -> None:
+def _compare_verbs(model: Model, outputs: Outputs, ask: Callable[[str], Any], close: Close) -> None:
     named = {"predict": model.signature.primary}
     named["predict_proba"] = "probabilities" if model.signature.has_probabilities else None
     for verb, name in named.items():
         if name is not None:
-            _same({name: ask(verb)}, outputs, rtol, atol, verb)
+            close({name: ask(verb)}, outputs, verb)
             continue
         try:
             ask(verb)
@@ -98,7 +97,7 @@ def _compare_verbs(
         raise AssertionError(f"{verb} answered, though the signature has nothing for it")
 
 
-def coerce_has_an_inverse(model: Model, X: Any, rtol: float, atol: float) -> None:
+def coerce_has_an_inverse(model: Model, X: Any, close: Close) -> None:
     """Coercing the columns of coerced rows changes nothing."""
     feeds = model.signature.coerce(X)
     again = model.signature.coerce(model.signature.columns(feeds))
@@ -106,7 +105,7 @@ def coerce_has_an_inverse(model: Model, X: Any, rtol: float, atol: float) -> Non
         np.testing.assert_array_equal(again[name], array, err_msg=name)
 
 
-def zero_rows_give_zero_rows(model: Model, X: Any, rtol: float, atol: float) -> None:
+def zero_rows_give_zero_rows(model: Model, X: Any, close: Close) -> None:
     """A batch of no rows is answered with the declared dtypes and no rows."""
     if model.signature.batch is None:
         return
@@ -119,7 +118,7 @@ def zero_rows_give_zero_rows(model: Model, X: Any, rtol: float, atol: float) -> 
         assert array.shape[0] == 0, f"{spec.name} has shape {array.shape}"
 
 
-def what_is_no_batch_is_refused(model: Model, X: Any, rtol: float, atol: float) -> None:
+def what_is_no_batch_is_refused(model: Model, X: Any, close: Close) -> None:
     """What is not a batch raises SignatureError, before anything runs."""
     nothing: object
     for nothing in (None, 3.5, {}):
@@ -130,7 +129,7 @@ def what_is_no_batch_is_refused(model: Model, X: Any, rtol: float, atol: float) 
         raise AssertionError(f"{nothing!r} was accepted")
 
 
-def threads_do_not_disturb_each_other(model: Model, X: Any, rtol: float, atol: float) -> None:
+def threads_do_not_disturb_each_other(model: Model, X: Any, close: Close) -> None:
     """Many threads that call at once each get the answer to their own rows."""
     rows = _single_rows(model, X)
     alone = [model.run(row) for row in rows]
@@ -138,22 +137,17 @@ def threads_do_not_disturb_each_other(model: Model, X: Any, rtol: float, atol: f
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda place: model.run(rows[place]), places)
         for call, (place, got) in enumerate(zip(places, answers, strict=True)):
-            _same(got, alone[place], rtol, atol, f"call {call}")
+            close(got, alone[place], f"call {call}")
 
 
-def rows_do_not_depend_on_their_batch(model: Model, X: Any, rtol: float, atol: float) -> None:
+def rows_do_not_depend_on_their_batch(model: Model, X: Any, close: Close) -> None:
     """Each row alone gives what it gives in the batch."""
     if model.signature.batch is None:
         return
     whole = model.run(X)
     for i, row in enumerate(_single_rows(model, X)):
-        _same(
-            model.run(row),
-            {name: array[i : i + 1] for name, array in whole.items()},
-            rtol,
-            atol,
-            f"row {i}",
-        )
+        expected = {name: array[i : i + 1] for name, array in whole.items()}
+        close(model.run(row), expected, f"row {i}")
 
 
 def _single_rows(model: Model, X: Any) -> list[Any]:
@@ -167,7 +161,7 @@ def _single_rows(model: Model, X: Any) -> list[Any]:
     return [signature.columns(row) for row in rows]
 
 
-def _same(got: Outputs, expected: Outputs, rtol: float, atol: float, what: str) -> None:
+def _same(got: Outputs, expected: Outputs, what: str, *, rtol: float, atol: float) -> None:
     for name, array in got.items():
         if array.dtype.kind == "f":
             np.testing.assert_allclose(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,44 +17,92 @@ from hypothesis import strategies as st
 from modelkit.errors import RegistryError
 from modelkit.store import open_store
 from modelkit.store import sequence as sequences
-from modelkit.store.log import Log
+from modelkit.store.log import Log, read_entry, write_entry
 from modelkit.store.sequence import Sequence
 
 TROUBLES = st.lists(st.sampled_from(["none", "lost", "rival", "hidden"]), max_size=20)
 
 
-def entry_file(name, state, states=True):
-    plain = {"name": name, "state": state} if states else {"name": name}
-    return json.dumps(plain).encode()
+@dataclass(frozen=True)
+class Name:
+    """An entry that adds a name."""
+
+    generation: int
+    previous: str
+    id: str
+    name: str
 
 
-def read(data, number, where):
-    """An entry is a name."""
-    plain = json.loads(data)
-    return plain["name"], plain.get("state")
+@dataclass(frozen=True)
+class Names:
+    """What holds: all names."""
+
+    generation: int = 0
+    last: str = ""
+    names: tuple[str, ...] = ()
+
+    def after(self, entry):
+        return Names(entry.generation, entry.id, (*self.names, entry.name))
+
+    def contradiction(self, stated, entry):
+        return "" if stated == self else "names"
 
 
-def follow(state, name, stated):
-    """What holds is the list of names."""
-    after = [*state, name]
-    if stated not in (None, after):
-        raise RegistryError(f"{name} states {stated}, and not {after}")
-    return after
+class NamesLog:
+    """A log of names, as lists of them."""
+
+    def __init__(self, store):
+        self.log = Log(Sequence(store, "log"), Name, Names())
+
+    def append(self, decide):
+        def entry(state):
+            name = decide([*state.names])
+            return Name(state.generation + 1, state.last, f"{name} {next(IDS)}", name)
+
+        return self.log.append(entry).name
+
+    def state(self):
+        return [*self.log.state().names]
+
+    def entries(self):
+        return tuple(entry.name for entry in self.log.entries())
+
+    def check(self):
+        self.log.check()
+
+    @property
+    def gone(self):
+        return self.log.gone
 
 
-def log_in(store, states=True):
-    """A log of names; with `states`, entries state what holds after them."""
-    write = lambda name, state: entry_file(name, state, states)  # noqa: E731
-    return Log(Sequence(store, "log"), [], read=read, write=write, follow=follow)
+IDS = itertools.count()
+log_in = NamesLog
+
+
+def forget_what_it_states(store, number):
+    """As an entry of which nobody can read what holds after it."""
+    path = f"log/{number:010d}"
+    plain = json.loads(store.files[path])
+    store.files[path] = json.dumps(plain | {"state": None}).encode()
+
+
+def entry_after(state, name):
+    """The file of the next entry."""
+    entry = Name(state.generation + 1, state.last, f"{name} {next(IDS)}", name)
+    return write_entry(entry, state.after(entry))
+
+
+def state_of(data, number):
+    return read_entry(Name, Names, data, number, "")[1]
 
 
 class Troubles(Troubled):
     """A store where others append to the same log."""
 
     def rival(self, name, count):
-        before = self.files.get(f"log/{int(name[-10:]) - 1:010d}", b'{"state": []}')
-        rival = f"rival {count}"
-        return entry_file(rival, [*json.loads(before)["state"], rival])
+        number = int(name[-10:]) - 1
+        before = self.files.get(f"log/{number:010d}")
+        return entry_after(state_of(before, number) if before else Names(), f"rival {count}")
 
 
 class Counted(Memory):
@@ -93,13 +143,15 @@ def test_what_holds_is_what_all_entries_come_to(store):
 def test_readers_and_writers_in_turn_come_to_the_same_state(turns):
     """Whenever each of them read, whether it has read before, and whether entries state what holds."""
     store = Memory()
-    kept = [log_in(store, states=number > 0) for number in range(3)]
+    kept = [log_in(store) for number in range(3)]
     names = []
     for number, (act, which, is_new) in enumerate(turns):
-        log = log_in(store, states=which > 0) if is_new else kept[which]
+        log = log_in(store) if is_new else kept[which]
         if act == "a":
             log.append(lambda state, name=str(number): name)
             names.append(str(number))
+            if which == 0:
+                forget_what_it_states(store, len(names))
         assert log.state() == names
     assert all(log.state() == names for log in kept)
     assert log_in(store).entries() == tuple(names)
@@ -162,8 +214,10 @@ def test_a_long_log_is_opened_in_a_few_reads_and_news_cost_one():
 def test_entries_that_do_not_state_what_holds_are_read_from_the_last_that_does():
     store = Memory()
     names = list("abcdefgh")
-    for number, name in enumerate(names):
-        log_in(store, states=number == 3).append(lambda state, name=name: name)
+    for number, name in enumerate(names, 1):
+        log_in(store).append(lambda state, name=name: name)
+        if number != 4:
+            forget_what_it_states(store, number)
     assert log_in(store).state() == names
     for number in range(4, 9):
         del store.files[f"log/{number:010d}"]
@@ -184,7 +238,7 @@ def test_an_entry_that_is_gone_is_named(store, number):
         del store.files[f"log/{number:010d}"]
     else:
         Path(store.path(f"log/{number:010d}")).unlink()
-    for look in (Log.state, Log.entries, lambda log: log.append(lambda state: "d")):
+    for look in (NamesLog.state, NamesLog.entries, lambda log: log.append(lambda state: "d")):
         with pytest.raises(RegistryError, match=f"entry {number} of the log is gone"):
             look(log_in(store))
 
@@ -198,7 +252,7 @@ def test_an_entry_that_is_lost_before_it_was_read_looks_like_no_news_but_to_a_ch
     for name in "bc":
         other.append(lambda state, name=name: name)
     del store.files["log/0000000002"]
-    for look in (Log.check, lambda log: log.append(lambda state: "d")):
+    for look in (NamesLog.check, lambda log: log.append(lambda state: "d")):
         with pytest.raises(RegistryError, match="entry 2 of the log is gone"):
             look(log)
 
@@ -211,11 +265,25 @@ def test_nothing_is_written_after_a_log_that_was_removed_or_replaced(names):
     store.files.clear()
     for name in names:
         log_in(store).append(lambda state, name=name: name)
-    for look in (Log.check, lambda log: log.append(lambda state: "d")):
+    for look in (NamesLog.check, lambda log: log.append(lambda state: "d")):
         with pytest.raises(
             RegistryError, match="removed, or replaced by another one, after it was"
         ):
             look(log)
+    assert len(store.files) == len(names)
+
+
+@pytest.mark.parametrize("names", ["", "x"], ids=["removed", "replaced"])
+def test_who_wrote_an_entry_and_read_nothing_since_writes_nothing_after_another_log(names):
+    """It began the log anew, as if nobody had written."""
+    store = Memory()
+    log = log_in(store)
+    log.append(lambda state: "a")
+    store.files.clear()
+    for name in names:
+        log_in(store).append(lambda state, name=name: name)
+    with pytest.raises(RegistryError, match="removed, or replaced by another one, after it was"):
+        log.append(lambda state: "b")
     assert len(store.files) == len(names)
 
 
@@ -231,13 +299,21 @@ def test_a_log_that_is_gone_from_a_folder_is_seen_in_a_moment(tmp_path):
 def test_an_entry_that_states_what_does_not_follow_is_an_error():
     store = Memory()
     three_entries(store)
-    store.files["log/0000000003"] = entry_file("c", ["forged"])
-    for look in (Log.state, Log.entries):
-        with pytest.raises(RegistryError, match="states"):
+    forge(store, 3, ["forged"])
+    for look in (NamesLog.state, NamesLog.entries):
+        with pytest.raises(RegistryError, match="states other names"):
             look(log_in(store))
     # What older entries state is believed, until somebody asks for all of them.
-    store.files["log/0000000003"] = entry_file("c", ["a", "forged", "c"])
-    store.files["log/0000000002"] = entry_file("b", ["a", "forged"])
+    forge(store, 3, ["a", "forged", "c"])
+    forge(store, 2, ["a", "forged"])
     assert log_in(store).state() == ["a", "forged", "c"]
-    with pytest.raises(RegistryError, match="states"):
+    with pytest.raises(RegistryError, match="states other names"):
         log_in(store).entries()
+
+
+def forge(store, number, names):
+    """Let an entry state other names."""
+    path = f"log/{number:010d}"
+    plain = json.loads(store.files[path])
+    plain["state"]["names"] = names
+    store.files[path] = json.dumps(plain).encode()

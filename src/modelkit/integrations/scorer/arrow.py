@@ -10,6 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
 from modelkit.integrations.scorer.columns import ScoredOutput
 from modelkit.integrations.scorer.tensors import no_rows
+from modelkit.signature.frames import as_column
 from modelkit.signature.spec import TensorSpec
 
 MOST_LISTED = 2**31 - 1  # values: lists are found by int32 numbers
@@ -88,18 +89,8 @@ def as_block(column: Any, name: str) -> Array:
             "one length"
         )
     flat = whole.flatten()
-    inner = as_block(flat, name) if is_list(flat) else _masked(flat)
+    inner = as_block(flat, name) if is_list(flat) else as_column(flat)
     return inner.reshape(len(whole), *lengths, *inner.shape[1:])
-
-
-def _masked(flat: Any) -> Array:
-    """Values as an array, masked where some are missing."""
-    if not flat.null_count:
-        return np.asarray(flat.to_numpy(zero_copy_only=False))
-    missing = flat.is_null().to_numpy(zero_copy_only=False)
-    whole = pyarrow().types.is_integer(flat.type)  # these stay whole where they are filled
-    filled = flat.fill_null(0) if whole else flat
-    return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), missing)
 
 
 def _of_tensors(column: Any, name: str) -> Array:

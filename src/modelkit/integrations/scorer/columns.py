@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,9 @@ from modelkit.signature.spec import AS_OBJECTS, TensorSpec
 
 def names_read(signature: Signature, known: Iterable[str]) -> tuple[str, ...]:
     """The columns of a model, or its tensors where rows have these whole in place of all columns."""
-    columns = column_names(signature)
     tensors = [spec.name for spec in signature.inputs]
     there = set(known)
-    if there.issuperset(tensors) and there.isdisjoint(columns):
+    if there.issuperset(tensors) and there.isdisjoint(signature.column_names):
         return tuple(tensors)
     names = []
     for spec in signature.inputs:
@@ -30,27 +29,27 @@ def names_read(signature: Signature, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def column_names(signature: Signature) -> set[str]:
-    """The names of the columns of all tensors."""
-    return {column.name for spec in signature.inputs for column in spec.columns}
-
-
 def whole_tensors(signature: Signature, read: Sequence[str]) -> list[TensorSpec]:
     """The tensors that a column has whole, where these names are read."""
-    there = set(read) - column_names(signature)
+    there = set(read).difference(signature.column_names)
     return [spec for spec in signature.inputs if spec.name in there]
 
 
 def check_read(read: Sequence[str], known: Sequence[str]) -> None:
     """Raise SignatureError, with the likely name, where a column is not among those known, or twice."""
-    counts = Counter(known)
-    absent = [name for name in read if name not in counts]
+    there = set(known)
+    absent = [name for name in read if name not in there]
     if absent:
-        others = [*counts.keys() - set(read)]
-        raise refused_rows(missing_columns(absent, sorted(others)))
-    twice = [name for name in read if counts[name] > 1]
+        raise refused_rows(missing_columns(absent, sorted(there.difference(read))))
+    twice = repeated(known, read)
     if twice:
         raise SignatureError(f"the rows have several columns of the names {twice}")
+
+
+def repeated(names: Iterable[str], among: Container[str] | None = None) -> list[str]:
+    """The names that come more than once, of all or of some."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    return [name for name in twice if among is None or name in among]
 
 
 def check_no_decimals(read: Sequence[str], known: Sequence[str], kinds: Sequence[object]) -> None:
@@ -95,12 +94,11 @@ class ScoredOutput:
         labels = self.labels or map(str, range(width))
         return [f"{self.name}_{label}" for label in labels]
 
-    def columns(self, values: Array) -> dict[str, Array]:
-        """Its values, (n,) or (n, width), as columns (n,) by name."""
+    def columns(self, values: Array) -> list[tuple[str, Array]]:
+        """Its values, (n,) or (n, width), as names and columns (n,)."""
         if self.is_single:
-            return {self.name: values}
-        names = self.column_names(values.shape[1])
-        return dict(zip(names, values.T, strict=True))
+            return [(self.name, values)]
+        return list(zip(self.column_names(values.shape[1]), values.T, strict=True))
 
 
 def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
@@ -129,16 +127,16 @@ def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
 def check_columns_apart(outputs: Sequence[ScoredOutput], keep: Sequence[str]) -> None:
     """Raise SignatureError where a kept column and an output would have the same name."""
     made = [output.name for output in outputs]
-    taken = set(made)
-    if len(taken) < len(made):
+    if repeated(made):
         raise SignatureError(
             f"the model has outputs of the names that an explanation adds, in {made}; choose among "
             "its outputs by outputs="
         )
+    taken = set(made)
     for output in outputs:
         taken.update(output.column_names(output.size or 0))
-    both = sorted(taken & set(keep))
-    if both or len(set(keep)) < len(keep):
+    both = sorted(taken.intersection(keep))
+    if both or repeated(keep):
         raise SignatureError(
             f"keep={list(keep)} and the outputs {made} share names ({both or 'twice in keep'}); "
             "rename the columns of the rows, or choose among the outputs by outputs="
@@ -147,7 +145,7 @@ def check_columns_apart(outputs: Sequence[ScoredOutput], keep: Sequence[str]) ->
 
 def check_kept(keep: Sequence[str], known: Sequence[str]) -> None:
     """Raise SignatureError where a column that is to be passed on is not there once."""
-    twice = [name for name in keep if list(known).count(name) > 1]
+    twice = repeated(known, keep)
     if twice:
         raise SignatureError(f"keep names {twice}, and the rows have several columns of that name")
     absent = [name for name in keep if name not in known]
@@ -181,14 +179,9 @@ def check_known_widths(outputs: Sequence[ScoredOutput], engine: str) -> None:
         )
 
 
-def check_side_by_side(
-    outputs: Sequence[ScoredOutput], added: Mapping[str, Array], keep: Sequence[str]
-) -> None:
+def check_side_by_side(names: Iterable[str]) -> None:
     """Raise SignatureError where two columns of a frame would have one name."""
-    taken = [*keep]
-    for output in outputs:
-        taken += output.column_names(1 if output.is_single else added[output.name].shape[1])
-    twice = [name for name, times in Counter(taken).items() if times > 1]
+    twice = repeated(names)
     if twice:
         raise SignatureError(
             f"several columns of the frame would be named {twice}; score an Arrow table, where each "

@@ -6,10 +6,11 @@ import os
 import threading
 from collections.abc import Callable, Hashable
 from itertools import count
-from typing import Any, final
+from typing import Any, TypeVar, cast, final
 
 from modelkit._internal.process import watch_forks
 
+T = TypeVar("T")
 MOST_PACKAGES = 8  # whose values a process keeps: those that it used last
 
 
@@ -17,7 +18,7 @@ MOST_PACKAGES = 8  # whose values a process keeps: those that it used last
 class OncePerProcess:
     """Values that are made once a process, however many threads ask for them.
 
-    Each belongs to a package or profile, told by its digest. Those of the 8 that were asked for
+    Each belongs to the package or profile of a digest. Those of the 8 that were asked for
     last are kept, so that a worker that lives long and scores many packages does not keep all. A
     child of a fork makes its own: a model on another device than the CPU does not survive one.
     """
@@ -33,21 +34,19 @@ class OncePerProcess:
         """In the child of a fork: another thread may have held the lock."""
         self._lock = threading.RLock()
 
-    def get(self, digest: str, key: Hashable, make: Callable[[], Any]) -> Any:
+    def get(self, digest: str, key: Hashable, make: Callable[[], T]) -> T:
         """The value of a key of what has this digest; `make` makes it where there is none yet."""
         place = (os.getpid(), digest, key)
         self._used[digest] = next(self._count)
         found = self._values.get(place)
-        if found is not None:
-            return found
-        with self._lock:
-            if place in self._values:
-                return self._values[place]
-            made = make()
-            self._used[digest] = next(self._count)  # others may have been asked for meanwhile
-            self._values[place] = made
-            self._forget()
-            return made
+        if found is None:
+            with self._lock:
+                found = self._values.get(place)
+                if found is None:
+                    found = self._values[place] = make()
+                    self._used[digest] = next(self._count)  # others were asked for meanwhile
+                    self._forget()
+        return cast("T", found)
 
     def _forget(self) -> None:
         """Drop what belongs to none of the digests that were asked for last."""

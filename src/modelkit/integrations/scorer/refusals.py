@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelkit._internal.arrays import is_a
 from modelkit.errors import DeviceError, SignatureError, UsageError
+from modelkit.integrations.scorer.columns import repeated
 
 FORMS = (
     "a Scorer takes a dict of arrays itself, an Arrow table or record batch by .arrow, a stream of "
-    "record batches by .batches, and a pandas frame by .frame"
+    "record batches, as table.to_batches() makes it, by .batches, and a pandas frame by .frame; the "
+    "schema of a table is table.schema"
 )
 IN_UTC = ("UTC", "Etc/UTC", "GMT", "Z", "+00:00")
 
 
-def check_dict(rows: Any) -> None:
-    """Raise TypeError for anything but columns by name."""
-    if not isinstance(rows, Mapping):
-        raise TypeError(f"this is of type {type(rows).__name__} and no dict of arrays: {FORMS}")
+def check_form(rows: object, wrong: str, *, fits: bool) -> None:
+    """Raise TypeError for rows in a form that something else takes.
 
-
-def check_frame(rows: Any) -> None:
-    """Raise TypeError for anything but a pandas frame."""
-    if not is_a(rows, "pandas", "DataFrame"):
-        raise TypeError(f"this is of type {type(rows).__name__} and no pandas frame: {FORMS}")
-
-
-def check_table(rows: Any) -> None:
-    """Raise TypeError for anything but an Arrow table or record batch."""
-    if not is_a(rows, "pyarrow", "Table") and not is_a(rows, "pyarrow", "RecordBatch"):
-        raise TypeError(f"this is of type {type(rows).__name__} and no Arrow table: {FORMS}")
-
-
-def check_schema(rows: Any) -> None:
-    """Raise TypeError for anything but the schema of an Arrow table, such as the table itself."""
-    if not is_a(rows, "pyarrow", "Schema"):
-        raise TypeError(
-            f"this is of type {type(rows).__name__} and no Arrow schema: pass the schema of the rows, as "
-            "table.schema"
-        )
-
-
-def check_batch(rows: Any) -> None:
-    """Raise TypeError for anything but a record batch, such as the columns of a table."""
-    if not is_a(rows, "pyarrow", "RecordBatch"):
-        raise TypeError(
-            f"a stream of record batches has {type(rows).__name__}: {FORMS}; table.to_batches() "
-            "makes such a stream"
-        )
+    Args:
+        rows: the rows.
+        wrong: what is wrong with rows of a type, which stands for {}.
+        fits: whether they have the form that was asked for.
+    """
+    if not fits:
+        raise TypeError(f"{wrong.format(type(rows).__name__)}: {FORMS}")
 
 
 def check_engine_rows(rows: Any, wanted: str, *, fits: bool) -> None:
@@ -69,10 +45,10 @@ def check_pool(nodes: Sequence[Mapping[str, float]], actors: int) -> None:
     """
     if not isinstance(actors, int) or actors < 1:
         raise UsageError(f"gpus is a whole number of GPUs, 0 or more, not {actors!r}")
-    held = sum(int(node.get("GPU", 0)) for node in nodes)
-    if actors > held:
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if actors > gpus:
         raise DeviceError(
-            f"gpus={actors} needs as many whole GPUs, and the nodes of the cluster have {held}: the "
+            f"gpus={actors} needs as many whole GPUs, and the nodes of the cluster have {gpus}: the "
             "job would wait for ever; use fewer or add nodes",
             device="cuda",
         )
@@ -85,8 +61,8 @@ def check_pool(nodes: Sequence[Mapping[str, float]], actors: int) -> None:
 
 def check_apart_in_any_case(names: Sequence[str]) -> None:
     """Raise SignatureError where names of columns differ in case alone, which an engine ignores."""
-    counts = Counter(map(str.casefold, names))
-    same = [name for name in names if counts[name.casefold()] > 1]
+    twice = repeated(map(str.casefold, names))
+    same = [name for name in names if name.casefold() in twice]
     if same:
         raise SignatureError(
             f"the columns {same} of keep and outputs differ in case alone, and Spark could not tell "

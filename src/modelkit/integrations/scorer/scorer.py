@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit._internal.arrays import Array
+from modelkit._internal.arrays import Array, is_a
 from modelkit.errors import SignatureError, importing
-from modelkit.integrations.scorer import arrow, refusals
+from modelkit.integrations.scorer import arrow
 from modelkit.integrations.scorer.columns import (
     ScoredOutput,
     check_columns_apart,
@@ -23,6 +23,7 @@ from modelkit.integrations.scorer.columns import (
     whole_tensors,
 )
 from modelkit.integrations.scorer.once import OncePerProcess
+from modelkit.integrations.scorer.refusals import check_form
 from modelkit.integrations.scorer.sources import (
     is_url,
     open_nearby,
@@ -96,7 +97,8 @@ class Scorer:
     ) -> None:
         self._source = travelling(source)
         self._allow = tuple(sorted(trust.check_allow(allow)))
-        self._device = device
+        device_chain(device, ())
+        self._device = device if isinstance(device, str) else tuple(device)
         self._keep = listed_names(keep, "keep")
         if not isinstance(explain, bool):
             raise TypeError(f"explain is True or False, not {explain!r}")
@@ -107,8 +109,8 @@ class Scorer:
         if threads is None:
             threads = "auto" if manifest.runtime == "joblib" else 1
         choose_threads(threads, 1)
-        device_chain(device, ())
         self._threads = threads
+        self._way = (self._device, threads, self._allow)  # in which one package has several Models
         check_digest(manifest, digest, shown_source(self._source))
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
@@ -137,8 +139,7 @@ class Scorer:
     @property
     def manifest(self) -> Manifest:
         """What the package says about itself."""
-        found: Manifest = _held.get(self._digest, "manifest", self._open_manifest)
-        return found
+        return _held.get(self._digest, "manifest", self._open_manifest)
 
     def _open_manifest(self) -> Manifest:
         manifest = open_nearby(self._source, self._digest, inspect)
@@ -153,14 +154,7 @@ class Scorer:
     @property
     def model(self) -> Model:
         """The Model of this process. Raises what `mk.load` does."""
-        key = ("model", *self._way())
-        found: Model = _held.get(self._digest, key, self._open)
-        return found
-
-    def _way(self) -> tuple[Any, ...]:
-        """By what Models of one package are told apart."""
-        device = self._device if isinstance(self._device, str) else tuple(self._device)
-        return device, self._threads, self._allow
+        return _held.get(self._digest, ("model", *self._way), self._open)
 
     def _open(self) -> Model:
         opened = partial(
@@ -177,10 +171,8 @@ class Scorer:
         # It needs onnx, as scoring does not.
         from modelkit.integrations.scorer.explained import explainer_of
 
-        key = ("explainer", *self._way())
         make = partial(explainer_of, self.model)
-        found: Explainer = _held.get(self._digest, key, make)
-        return found
+        return _held.get(self._digest, ("explainer", *self._way), make)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -201,19 +193,23 @@ class Scorer:
         and where the model's are decimals.
         """
         names = [*map(str, known)]
-        read = names_read(self.signature, names)
-        check_kept(self._keep, names)
-        check_read(read, names)
+        read = self._read(names)
         if kinds:
             check_no_decimals(read, names, kinds)
         return list(dict.fromkeys([*self._keep, *read]))
 
+    def _read(self, known: Sequence[str]) -> tuple[str, ...]:
+        """What the model takes of these columns. Raises SignatureError as `columns` does."""
+        read = names_read(self.signature, known)
+        check_kept(self._keep, known)
+        check_read(read, known)
+        return read
+
     @property
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
-        key = ("outputs", *self._way(), self._names, self._explain)
-        found: tuple[ScoredOutput, ...] = _held.get(self._digest, key, self._outputs)
-        return found
+        key = ("outputs", *self._way, self._names, self._explain)
+        return _held.get(self._digest, key, self._outputs)
 
     def _outputs(self) -> tuple[ScoredOutput, ...]:
         signature = self.signature
@@ -234,11 +230,12 @@ class Scorer:
 
         Raises SignatureError for rows that do not fit, and TypeError for rows in another form.
         """
-        refusals.check_dict(batch)
+        fits = isinstance(batch, Mapping)
+        check_form(batch, "this is of type {} and no dict of arrays", fits=fits)
         named = {str(name): values for name, values in batch.items()}
-        self.columns(batch)  # under their own names, of which two may be written alike
+        read = self._read([*map(str, batch)])  # of which two may be written alike
         scored = {name: named[name] for name in self._keep}
-        added = self._score({name: named[name] for name in names_read(self.signature, named)})
+        added = self._score({name: named[name] for name in read})
         check_lengths(scored, added)
         return scored | {output.name: added[output.name] for output in self.outputs}
 
@@ -258,7 +255,8 @@ class Scorer:
         Raises SignatureError as `columns` does.
         """
         pa = arrow.pyarrow()
-        refusals.check_schema(rows)
+        fits = is_a(rows, "pyarrow", "Schema")
+        check_form(rows, "this is of type {} and no Arrow schema", fits=fits)
         self.columns(rows.names, rows.types)
         kept = [rows.field(name) for name in self._keep]
         return pa.schema([*kept, *map(arrow.arrow_field, self.outputs)])
@@ -266,7 +264,8 @@ class Scorer:
     def arrow(self, table: Any) -> Any:
         """Score an Arrow table: the kept columns and the outputs, as a table of `schema`."""
         pa = arrow.pyarrow()
-        refusals.check_table(table)
+        fits = is_a(table, "pyarrow", "Table") or is_a(table, "pyarrow", "RecordBatch")
+        check_form(table, "this is of type {} and no Arrow table", fits=fits)
         schema = self.schema(table.schema)
         read = names_read(self.signature, table.column_names)
         feeds = self._with_tensors(table.select(read), read, arrow.as_tensor)
@@ -291,7 +290,8 @@ class Scorer:
         """Score a stream of Arrow record batches, one after the other."""
         pa = arrow.pyarrow()
         for batch in batches:
-            refusals.check_batch(batch)
+            fits = is_a(batch, "pyarrow", "RecordBatch")
+            check_form(batch, "a stream of record batches has {}", fits=fits)
             yield from self.arrow(pa.Table.from_batches([batch])).to_batches()
 
     def frame(self, frame: Any) -> Any:
@@ -303,20 +303,19 @@ class Scorer:
         """
         with importing("pandas", "Scorer.frame", "frames"):
             import pandas as pd
-        refusals.check_frame(frame)
+        fits = is_a(frame, "pandas", "DataFrame")
+        check_form(frame, "this is of type {} and no pandas frame", fits=fits)
         frame = with_text_names(frame)
-        self.columns(frame.columns)
-        read = names_read(self.signature, frame.columns)
+        read = self._read(list(frame.columns))
         feeds = self._with_tensors(frame[list(read)], read, stacked)
         added = self._score(feeds)
-        columns = {name: frame[name] for name in self._keep}
-        check_side_by_side(self.outputs, added, self._keep)
+        columns = [(name, frame[name]) for name in self._keep]
         for output in self.outputs:
-            for name, values in output.columns(added[output.name]).items():
-                columns[name] = pd.Series(
-                    values, index=frame.index, dtype="str" if output.is_text else output.dtype
-                )
-        return pd.DataFrame(columns, index=frame.index)
+            dtype = "str" if output.is_text else output.dtype
+            for name, values in output.columns(added[output.name]):
+                columns.append((name, pd.Series(values, frame.index, dtype)))
+        check_side_by_side(name for name, _ in columns)
+        return pd.DataFrame(dict(columns), index=frame.index)
 
     def __repr__(self) -> str:
         manifest = self.manifest

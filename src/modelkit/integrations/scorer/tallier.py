@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, final
 
@@ -17,6 +17,7 @@ from modelkit.drift.report import DriftReport
 from modelkit.drift.units import PERIODS
 from modelkit.errors import UsageError
 from modelkit.integrations.scorer import arrow
+from modelkit.integrations.scorer.columns import repeated
 from modelkit.integrations.scorer.once import OncePerProcess
 from modelkit.integrations.scorer.tensors import block_of, with_text_names
 
@@ -53,26 +54,23 @@ class Tallier:
     @property
     def profile(self) -> Profile:
         """The Profile of this process."""
-        make = partial(Profile.from_bytes, self._data)
-        found: Profile = _profiles.get(self._digest, "profile", make)
-        return found
+        return _profiles.get(self._digest, "profile", partial(Profile.from_bytes, self._data))
 
     def columns(self, known: Sequence[str]) -> list[str]:
         """Those of the known columns that are counted.
 
         Raises UsageError where one is missing, and where one is there twice.
         """
-        needed = self.profile.layout.sources()
-        self.profile.layout.check_columns(known)
+        profile = self.profile
+        profile.layout.check_columns(known)
+        needed = profile.layout.sources()
         for own in self._score_columns(known).values():
             needed += own
-        if self.profile.time in known:
-            needed.append(str(self.profile.time))
-        elif self.profile.unit in PERIODS or self.profile.layout.timed:
-            raise UsageError(
-                f"the rows lack the column {self.profile.time!r}, which has their times"
-            )
-        twice = [name for name in needed if known.count(name) > 1]
+        if profile.time in known:
+            needed.append(str(profile.time))
+        elif profile.unit in PERIODS or profile.layout.timed:
+            raise UsageError(f"the rows lack the column {profile.time!r}, which has their times")
+        twice = repeated(known, needed)
         if twice:
             raise UsageError(f"the rows have several columns of the names {twice}; rename them")
         return list(dict.fromkeys(needed))
@@ -80,35 +78,33 @@ class Tallier:
     def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
         """For each output its own column, or one for each of its values, as frames have them.
 
-        Values are told apart by the names of columns, not by their order. Raises UsageError where
-        one is missing, and where there is one more.
+        Values are told apart by the names of columns, not by their order: by classes, or numbers.
+        Raises UsageError where one is missing, and where there is one more.
         """
-        others = [*self._scores, *self.profile.layout.sources(), str(self.profile.time)]
+        layout = self.profile.layout
+        others = {*self._scores, *layout.sources(), str(self.profile.time)}
+        outputs = _outputs_looked_at(self.profile)
         found = {}
         for name in self._scores:
             if name in known:
                 found[name] = [name]
                 continue
-            begun = _begun(name, known, others, _outputs_looked_at(self.profile))
-            found[name] = _value_columns(name, begun, self._labels(name, begun))
+            start = f"{name}_"
+            longer = tuple(f"{each}_" for each in outputs if each.startswith(start))
+            begun = [each for each in known if each.startswith(start) and each not in others]
+            begun = [each for each in begun if not each.startswith(longer)]
+            classes = layout.class_names if name == OF_CLASSES else ()
+            labels = classes or map(str, range(len(begun) or 1))
+            found[name] = [f"{start}{label}" for label in labels]
+            check_values(name, begun, found[name])
         return found
-
-    def _labels(self, name: str, begun: Sequence[str]) -> Sequence[str]:
-        """What tells the values of an output apart: the names of classes, or numbers."""
-        classes = self.profile.layout.class_names if name == OF_CLASSES else ()
-        return classes or [str(number) for number in range(len(begun) or 1)]
 
     def arrow(self, table: Any) -> Any:
         """A table of one tally, of none for no rows."""
-        if not table.num_rows:
-            return _table([])
-        return _table([self._of_table(table)])
+        return _table([self._of_table(table)] if table.num_rows else [])
 
     def _of_table(self, table: Any) -> Tally:
-        def read(name: str) -> Any:
-            return _array(table[name], name)
-
-        return self._counted(table.column_names, read)
+        return self._counted(table.column_names, partial(_array, table))
 
     def _counted(self, known: Sequence[str], read: Callable[[str], Any]) -> Tally:
         columns = {name: read(name) for name in self.columns(known)}
@@ -129,11 +125,7 @@ class Tallier:
         if not len(frame):
             return []
         named = with_text_names(frame)
-
-        def read(name: str) -> Any:
-            return _numbers(block_of(named[name], name))
-
-        return [self._counted(list(named.columns), read)]
+        return [self._counted(list(named.columns), partial(_series, named))]
 
     def report(self, tallies: Sequence[Tally], alpha: float, seed: int) -> DriftReport:
         """The exact test of the sum of tallies. Raises UsageError for no rows."""
@@ -170,25 +162,12 @@ def _outputs_looked_at(profile: Profile) -> set[str]:
     return names | {OF_CLASSES} if "confidence" in names else names
 
 
-def _begun(
-    name: str, known: Sequence[str], others: Sequence[str], outputs: Collection[str]
-) -> list[str]:
-    """The columns that begin with the name of an output, and are no others, nor another output's."""
-    longer = tuple(f"{each}_" for each in outputs if each.startswith(f"{name}_"))
-    begun = [each for each in known if each.startswith(f"{name}_") and each not in others]
-    return [each for each in begun if not each.startswith(longer)]
-
-
-def _value_columns(name: str, begun: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """The columns of the values of an output, in the order of their labels.
-
-    `begun` are the columns that begin with its name. Raises UsageError unless they are these.
-    """
-    wanted = [f"{name}_{label}" for label in labels]
+def check_values(name: str, begun: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise UsageError unless the columns that begin with the name of an output are its values'."""
     absent = [column for column in wanted if column not in begun]
     odd = [column for column in begun if column not in wanted]
     if not absent and not odd:
-        return wanted
+        return
     differences = []
     if absent:
         differences.append(f"they lack {first_names(absent)}")
@@ -201,11 +180,15 @@ def _value_columns(name: str, begun: Sequence[str], labels: Sequence[str]) -> li
     )
 
 
-def _array(column: Any, name: str) -> Any:
+def _array(table: Any, name: str) -> Any:
     """A column of Arrow as arrays of rows are; lists as (n, width), NaN where a value is missing."""
-    if not arrow.is_list(column):
-        return column
-    return _numbers(arrow.as_block(column, name))
+    column = table[name]
+    return _numbers(arrow.as_block(column, name)) if arrow.is_list(column) else column
+
+
+def _series(frame: Any, name: str) -> Any:
+    """A column of pandas in the same form."""
+    return _numbers(block_of(frame[name], name))
 
 
 def _numbers(block: Any) -> Any:

@@ -35,8 +35,8 @@ def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
 
 def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
     """Rows without those of these columns that the model does not take."""
-    taken = {column.name for spec in signature.inputs for column in spec.columns}
-    taken |= {spec.name for spec in signature.inputs} | set(signature.ignored)
+    taken = {spec.name for spec in signature.inputs}
+    taken.update(signature.column_names, signature.ignored)
     extra = [name for name in names if name not in taken]
     if not extra:
         return X

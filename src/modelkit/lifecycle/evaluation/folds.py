@@ -53,14 +53,17 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
     if not hasattr(cv, "split") and not isinstance(cv, Iterable):
         raise UsageError(
             "cv is a splitter of scikit-learn's, such as KFold(5, shuffle=True, random_state=0) or, "
-            f"with clusters, GroupKFold(5), or a list of pairs of places; not {cv!r:.80}"
+            "with clusters, GroupKFold(5), or a list with the numbers of the training rows and of the "
+            f"held-out rows of each fold; not {cv!r:.80}"
         )
     try:
         if hasattr(cv, "split"):
             cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
         folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the rows cannot be split as asked: {error}") from error
+        ungrouped = task.clusters is None and "groups" in str(error)
+        hint = "; the groups of a splitter are clusters=" if ungrouped else ""
+        raise UsageError(f"the rows cannot be split as asked: {error}{hint}") from error
     if not folds:
         raise UsageError("the rows cannot be split as asked: cv has no fold")
     return folds

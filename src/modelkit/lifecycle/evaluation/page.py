@@ -60,14 +60,17 @@ def figures_part(kind: TaskKind, known: Sequence[MetricFigure]) -> Markup:
         share = metric is not None and metric.domain == "share"
         drawn = _drawn(figure, UNIT) if share else Markup()
         side = element("span", BETTER[figure.higher_is_better], class_="side")
-        beside = element("div", figure.why, class_="why") if figure.why else side
-        rows.append((figure.title, figures(figure_text(figure)), drawn, beside))
+        rows.append((figure.title, figures(figure_text(figure)), drawn, _why(figure) or side))
     return html.part("Figures", html.table((), rows))
 
 
 def _drawn(figure: MetricFigure, scale: Range, mark: float | None = None) -> Markup:
     ends = (figure.value, figure.low, figure.high)
     return interval_picture(figure_text(figure), *ends, scale, mark)
+
+
+def _why(figure: MetricFigure) -> Markup:
+    return element("div", figure.why, class_="why") if figure.why else Markup()
 
 
 def pictures_part(pictures: Iterable[Markup]) -> Markup:
@@ -192,12 +195,12 @@ def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> Markup:
     for part, figure in zip(shown, own, strict=True):
         numbers = map(figures, (f"{part.rows:,}", figure_text(figure)))
         drawn = _drawn(figure, scale, whole.value)
-        rows.append((part.column, html.short(part.value), *numbers, drawn))
+        rows.append((part.column, html.short(part.value), *numbers, drawn, _why(figure)))
     words = (
-        f"{whole.title}, with its interval; the rule marks all rows. Of many slices some differ "
+        f"{whole.title}, with its interval; the line across marks all rows. Of many slices some differ "
         "by chance."
     )
-    table = html.table(("column", "value", "rows", whole.title, ""), rows)
+    table = html.table(("column", "value", "rows", whole.title, "", ""), rows)
     rest = html.more(len(slices), len(shown), "slices")
     return html.part("Slices", element("p", words, class_="soft"), table, rest)
 

@@ -13,13 +13,12 @@ from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.log import Entry, State
 
 
-def entry_after(state: State, kind: str, version: str, reason: str, **more: Any) -> Entry:
+def entry_after(state: State, version: str, reason: str, **more: Any) -> Entry:
     """The next entry of a log."""
     if not isinstance(reason, str) or not reason.strip():
         raise UsageError("a reason is needed: readers of the history look for it")
     return Entry(
         generation=state.generation + 1,
-        kind=kind,
         at=time_now(),
         actor=author(),
         reason=reason,

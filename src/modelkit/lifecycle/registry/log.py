@@ -12,7 +12,6 @@ from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit.errors import RegistryError
-from modelkit.store.entries import EntryForm
 from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 from modelkit.store.store import Store
@@ -159,7 +158,7 @@ class State:
         if entry.kind == RETIREMENT:
             return replace(state, retired={**self.retired, entry.version: entry.reason})
         if entry.kind == ROLLOUT:
-            return replace(state, rollout=_underway(entry))
+            return replace(state, rollout=underway(entry))
         if entry.kind == DECIDED:
             state = _decided(state, entry)
         elif entry.kind != ALIAS:
@@ -171,14 +170,20 @@ class State:
         return "aliases" if entry.kind in KINDS and stated.aliases != self.aliases else ""
 
 
+def alias_of(entry: Entry) -> Alias:
+    """The alias as an entry sets it."""
+    return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+
+
 def _with_alias(state: State, entry: Entry) -> State:
     """An alias names another version. Whoever moves the champion by hand ends a rollout."""
-    alias = Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
     rollout = None if entry.alias == CHAMPION else state.rollout
-    return replace(state, aliases={**state.aliases, entry.alias: alias}, rollout=rollout)
+    aliases = {**state.aliases, entry.alias: alias_of(entry)}
+    return replace(state, aliases=aliases, rollout=rollout)
 
 
-def _underway(entry: Entry) -> Underway:
+def underway(entry: Entry) -> Underway:
+    """The rollout that an entry begins."""
     about = entry.about
     return Underway(
         candidate=entry.version,
@@ -211,10 +216,6 @@ def _decided(state: State, entry: Entry) -> State:
     return state
 
 
-FORM = EntryForm(Entry, State)
-
-
 def log_of(store: Store, name: str) -> Log[State, Entry]:
     """The log of a model in the store of a registry."""
-    files = Sequence(store, f"models/{name}/log")
-    return FORM.log(files, State())
+    return Log(Sequence(store, f"models/{name}/log"), Entry, State())

@@ -4,48 +4,38 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import NotFound, RegistryError, UsageError
+from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry import rules
-from modelkit.lifecycle.registry.authors import author, entry_after, time_now
+from modelkit.lifecycle.registry.authors import entry_after
 from modelkit.lifecycle.registry.log import (
-    ALIAS,
     CHAMPION,
-    DECIDED,
-    NAMED,
-    RETIREMENT,
     ROLLOUT,
     Alias,
     Entry,
     State,
     Underway,
+    alias_of,
     log_of,
+    underway,
 )
-from modelkit.lifecycle.registry.places import nothing_there, registry_card, removed
-from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded, parents_of
+from modelkit.lifecycle.registry.places import folder_of, nothing_there, registry_card, removed
+from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded
 from modelkit.lifecycle.registry.rules import Judgement
-from modelkit.lifecycle.registry.versions import BucketPackage, Versions, check_pattern
+from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
-from modelkit.package import container
-from modelkit.package.load import (
-    Openable,
-    Reference,
-    check_hashes,
-    inspect,
-    open_bytes,
-    read_manifest,
-)
+from modelkit.package.load import Openable, Reference, open_bytes
 from modelkit.report import html
-from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
 from modelkit.store.log import Log
 from modelkit.store.subfolder import Subfolder
 
+Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids it
 ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -98,23 +88,9 @@ class Registry:
             RegistryError: if an alias has the version's name, or the verdict is of another model.
             TypeError: if `parents` are not texts.
         """
-        made_from = parents_of(parents)
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
-        members = container.read_zip(data)
-        manifest = read_manifest(members)
-        check_hashes({**members}, manifest.files)
         record = b"" if verdict is None else verdict.to_json().encode()
-        release = ModelVersion(
-            name=manifest.name,
-            version=manifest.version,
-            digest=manifest.digest,
-            model_digest=manifest.model_digest,
-            size=len(data),
-            parents=made_from,
-            verdict=rules.record_digest(record),
-            at=time_now(),
-            actor=author(),
-        )
+        release = release_of(data, parents, record)
         if verdict is not None:
             rules.check_candidate(verdict, release)
         self._take_name(release)
@@ -130,7 +106,7 @@ class Registry:
             if not known:
                 self.versions(name)  # raises NotFound, with the models that there are
             why = f"{self.url} has no {name}@{which}; it has: {html.some(known)}"
-            if which in aliases or self.lost(name):
+            if which in aliases or self.log(name).gone:
                 why = removed(self.url, f"{name} {version}")
             raise NotFound(why, name=name, which=which)
         return release
@@ -142,7 +118,7 @@ class Registry:
 
         Raises NotFound.
         """
-        return BucketPackage(self.url, self.version(name, which))
+        return self._versions.reference(self.version(name, which))
 
     def load(self, name: str, which: str = CHAMPION, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -191,26 +167,18 @@ class Registry:
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
         """What each alias of a model names."""
-        return dict(self._log(name).state().aliases)
+        return dict(self.log(name).state().aliases)
 
     def generation(self, name: str) -> int:
         """The number of the last entry of a model's log; 0 without one."""
-        return self._log(name).state().generation
-
-    def lost(self, name: str) -> bool:
-        """Whether the log of a model was removed from a folder since it was read."""
-        return self._log(name).gone
-
-    def check_log(self, name: str) -> None:
-        """Raise RegistryError if the log of a model was removed, or replaced, since it was read."""
-        self._log(name).check()
+        return self.log(name).state().generation
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
         """Every entry of a model's log, the oldest first; or those that set one alias.
 
         It is empty without entries, and for a name that the registry does not have.
         """
-        entries = self._log(name).entries()
+        entries = self.log(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
     def set_alias(
@@ -250,25 +218,18 @@ class Registry:
         self._check_version(name, version)
         registered = self._versions.of(name)
 
-        def decide(state: State) -> Entry:
-            if alias in registered or alias in state.names:  # the latter is registered just now
-                raise RegistryError(
-                    f"{alias!r} is a version of {name}, so no alias can have this name"
-                )
-            rules.check_expected(state, alias, expected, name)
-            rules.check_in_use(state, name, version)
-            rules.check_not_rolled_back(state, name, alias, version, force=force)
-            about = rules.judged_by(verdict, alias, version, state, partial(self.version, name))
-            before = state.aliases.get(alias)
-            was = None if before is None else before.version
-            return entry_after(state, ALIAS, version, reason, alias=alias, was=was, about=about)
+        def fields(state: State) -> dict[str, Any]:
+            found = rules.alias_fields(
+                state, name, alias, version, expected=expected, registered=registered, force=force
+            )
+            judged = rules.judged_by(verdict, alias, version, state, partial(self.version, name))
+            return {**found, "about": judged}
 
-        entry = self._log(name).append(decide)
-        return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+        return alias_of(self._write(name, version, reason, fields))
 
     def state(self, name: str) -> State:
         """Everything that holds now for a model: its aliases, and the rollout under way."""
-        return self._log(name).state()
+        return self.log(name).state()
 
     def start_rollout(
         self,
@@ -298,20 +259,19 @@ class Registry:
             UsageError: if the version cannot answer in place of the champion, with every reason.
             TypeError: for anything but a policy.
         """
-        if not hasattr(policy, "to_json"):
+        if not hasattr(policy, "stages"):  # other values have a record as well
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         version = self.version(name, candidate).version
         record = policy.to_json()
 
-        def decide(state: State) -> Entry:
+        def fields(state: State) -> dict[str, Any]:
             champion = rules.check_start(state, name, version, force=force)
-            self._check_fits(name, champion, version)
+            check_fits(self.reference(name, champion), self.reference(name, version))
             judged = rules.judged_by(verdict, CHAMPION, version, state, partial(self.version, name))
             about = {"champion": champion, "policy": record, **judged}
-            return entry_after(state, ROLLOUT, version, reason, about=about)
+            return {"kind": ROLLOUT, "about": about}
 
-        entry = self._log(name).append(decide)
-        return State().after(entry).rollout or rules.absent(name)
+        return underway(self._write(name, version, reason, fields))
 
     def decide_rollout(
         self,
@@ -336,20 +296,16 @@ class Registry:
         Raises:
             Conflict: if the rollout has ended by now, or is in another stage.
         """
-
-        def decide(state: State) -> Entry:
-            now = rules.check_underway(state, name, rollout)
-            if decision == "promote":
-                rules.check_in_use(state, name, now.candidate)
-            more = rules.decision_fields(now, decision, about or {})
-            return entry_after(state, DECIDED, now.candidate, reason, **more)
-
-        return self._log(name).append(decide)
+        fields = partial(
+            rules.decision_fields, name=name, rollout=rollout, decision=decision, about=about or {}
+        )
+        return self._write(name, rollout.candidate, reason, fields)
 
     def rollout_folder(self, name: str, rollout: Underway) -> Subfolder:
         """Where those who run a rollout keep what they count."""
         check_pattern(NAME_PATTERN, "name", name)
-        return Subfolder(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+        folder = folder_of(rollout.generation, rollout.id)
+        return Subfolder(self._store, f"models/{name}/rollouts/{folder}")
 
     def retraining_folder(self, name: str) -> Subfolder:
         """Where the retrainings of a model keep what they did."""
@@ -370,13 +326,8 @@ class Registry:
             UsageError: if it is an alias.
         """
         self._check_version(name, version)
-
-        def decide(state: State) -> Entry:
-            rules.check_not_named(state, name, version)
-            rules.check_not_tried(state, name, version)
-            return entry_after(state, RETIREMENT, version, reason)
-
-        self._log(name).append(decide)
+        fields = partial(rules.retirement_fields, name=name, version=version)
+        self._write(name, version, reason, fields)
 
     def keep(self, name: str, version: str, key: str, data: bytes) -> None:
         """Keep bytes beside a version, such as a report, once.
@@ -397,15 +348,22 @@ class Registry:
         """What was kept beside a version. Raises NotFound."""
         return self._versions.kept(self.version(name, version), key)
 
-    def _log(self, name: str) -> Log[State, Entry]:
+    def log(self, name: str) -> Log[State, Entry]:
+        """The log of a model: what was decided, and what holds now."""
         if name not in self._logs:
             check_pattern(NAME_PATTERN, "name", name)
             self._logs.setdefault(name, log_of(self._store, name))
         return self._logs[name]
 
+    def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
+        """Add an entry about a version, with the fields that it has by what holds."""
+        return self.log(name).append(
+            lambda state: entry_after(state, version, reason, **fields(state))
+        )
+
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
-        alias = self._log(name).state().aliases.get(which)
+        alias = self.log(name).state().aliases.get(which)
         return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
     def _check_version(self, name: str, version: str) -> None:
@@ -416,17 +374,6 @@ class Registry:
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
             )
 
-    def _check_fits(self, name: str, champion: str, candidate: str) -> None:
-        """Raise UsageError unless one version can answer in place of another; nothing is run."""
-        ours, theirs = (inspect(self.reference(name, each)) for each in (champion, candidate))
-        problems = incompatibilities(ours.signature, theirs.signature)
-        if problems:
-            raise UsageError(
-                f"{name} {candidate} cannot answer in place of the champion, {champion}: "
-                f"{'; '.join(problems)}",
-                problems=problems,
-            )
-
     def _take_name(self, release: ModelVersion) -> None:
         """Write down that no alias gets the name of a version; raise an error if one has it."""
         name, version = release.name, release.version
@@ -434,20 +381,11 @@ class Registry:
             raise UsageError(
                 f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
             )
-        log = self._log(name)
-        if not ALIAS_PATTERN.fullmatch(version) or version in log.state().names:
+        if not ALIAS_PATTERN.fullmatch(version) or version in self.state(name).names:
             return
-
-        def decide(state: State) -> Entry:
-            if version in state.aliases:
-                raise RegistryError(
-                    f"{name} has an alias {version!r}, so no version can have this name"
-                )
-            return entry_after(
-                state, NAMED, version, "a version has this name, so no alias gets it"
-            )
-
-        log.append(decide)
+        reason = "a version has this name, so no alias gets it"
+        fields = partial(rules.name_fields, name=name, version=version)
+        self._write(name, version, reason, fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Registry, (self.url,)

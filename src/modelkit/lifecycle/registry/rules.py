@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NoReturn, Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, Protocol
 
 from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
-from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
+from modelkit.lifecycle.registry.log import (
+    ALIAS,
+    CHAMPION,
+    DECIDED,
+    NAMED,
+    RETIREMENT,
+    State,
+    Underway,
+)
 from modelkit.lifecycle.registry.releases import ModelVersion, Recorded
 
 DECISIONS = ("advance", "rollback", "promote", "hold")
@@ -49,35 +57,22 @@ def judged_by(
     state: State,
     release: Callable[[str], ModelVersion],
 ) -> dict[str, str]:
-    """What an entry says of the verdict that a change goes by. Raises as `check_verdict`."""
-    if verdict is None:
-        return {}
-    now = state.aliases.get(alias)
-    champion = None if now is None else release(now.version)
-    check_verdict(verdict, alias, release(version), champion, state)
-    return {"verdict": record_digest(verdict.to_json().encode())}
-
-
-def check_verdict(
-    verdict: Judgement,
-    alias: str,
-    candidate: ModelVersion,
-    champion: ModelVersion | None,
-    state: State,
-) -> None:
-    """Raise unless a verdict says that a version may take the place of what an alias names now.
+    """What an entry says of the verdict that a change goes by.
 
     Args:
-        verdict: of a gate.
-        alias: the alias that shall name the candidate.
-        candidate: the version.
-        champion: what the alias names now, or None.
+        verdict: of a gate; None where the change goes by none.
+        alias: the alias that shall name the version.
+        version: the candidate.
         state: what holds now.
+        release: gives the release of a version.
 
     Raises:
         RegistryError: if the verdict is no promotion, or about another candidate or alias.
         Conflict: if the alias was set since the gate judged what it named.
     """
+    if verdict is None:
+        return {}
+    candidate = release(version)
     name = f"{candidate.name}@{alias}"
     if verdict.decision != "promote":
         raise RegistryError(
@@ -91,7 +86,7 @@ def check_verdict(
             f"champion='registry:{name}' and registry=..."
         )
     now = state.aliases.get(alias)
-    known = champion is not None and champion.model_digest == verdict.champion_digest
+    known = now is not None and release(now.version).model_digest == verdict.champion_digest
     if now is None or now.generation != verdict.generation or not known:
         there = "nothing" if now is None else f"{now.version}, generation {now.generation}"
         raise Conflict(
@@ -101,6 +96,7 @@ def check_verdict(
             alias=alias,
             now=now,
         )
+    return {"verdict": record_digest(verdict.to_json().encode())}
 
 
 def check_candidate(verdict: Judgement, candidate: ModelVersion) -> None:
@@ -110,6 +106,95 @@ def check_candidate(verdict: Judgement, candidate: ModelVersion) -> None:
             f"the verdict is about the model {verdict.candidate_digest[:12]}, and "
             f"{candidate.name} {candidate.version} is {candidate.model_digest[:12]}"
         )
+
+
+def alias_fields(
+    state: State,
+    name: str,
+    alias: str,
+    version: str,
+    *,
+    expected: str | int | None,
+    registered: Collection[str],
+    force: bool,
+) -> dict[str, Any]:
+    """What the entry holds by which an alias names another version.
+
+    Args:
+        state: what holds now.
+        name: the name of the model.
+        alias: the alias.
+        version: the version that it shall name.
+        expected: as `check_expected` takes it.
+        registered: the versions that there are, whose names no alias gets.
+        force: whether a version that was rolled back may be the champion.
+
+    Raises:
+        RegistryError: if a version has the name of the alias.
+        Conflict: if the alias is not what the caller saw, or the version was retired or rolled back.
+    """
+    if alias in registered or alias in state.names:  # the latter is registered just now
+        raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
+    check_expected(state, alias, expected, name)
+    check_in_use(state, name, version)
+    if alias == CHAMPION:
+        check_not_rolled_back(state, name, version, force=force)
+    before = state.aliases.get(alias)
+    return {"kind": ALIAS, "alias": alias, "was": None if before is None else before.version}
+
+
+def name_fields(state: State, name: str, version: str) -> dict[str, Any]:
+    """What the entry holds by which no alias gets the name of a version."""
+    if version in state.aliases:
+        raise RegistryError(f"{name} has an alias {version!r}, so no version can have this name")
+    return {"kind": NAMED}
+
+
+def retirement_fields(state: State, name: str, version: str) -> dict[str, Any]:
+    """What the entry of a retirement holds.
+
+    Raises Conflict for a version that an alias names, or a rollout tries.
+    """
+    for alias, now in state.aliases.items():
+        if now.version == version:
+            raise Conflict(
+                f"{name}@{alias} is {version}: let the alias name another version first",
+                name=name,
+                alias=alias,
+                now=now,
+            )
+    if state.rollout is not None and state.rollout.candidate == version:
+        raise Conflict(
+            f"{name} {version} is on trial since {state.rollout.at}: roll it back first", name=name
+        )
+    return {"kind": RETIREMENT}
+
+
+def decision_fields(
+    state: State, name: str, rollout: Underway, decision: str, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the entry of a decision about a rollout holds.
+
+    Raises Conflict if the rollout has ended, or is in another stage, and UsageError for another decision.
+    """
+    now = state.rollout
+    if now is None or (now.generation, now.stage) != (rollout.generation, rollout.stage):
+        raise Conflict(
+            f"the rollout of {name} {rollout.candidate} is no longer in stage {rollout.stage + 1}: "
+            "somebody else decided",
+            name=name,
+            now=now,
+        )
+    if decision not in DECISIONS:
+        raise UsageError(f"a decision is one of {', '.join(DECISIONS)}, not {decision!r}")
+    values = {**about, "decision": decision, "rollout": rollout.generation}
+    if decision == "advance":
+        values["stage"] = rollout.stage + 1
+    if decision == "promote":
+        check_in_use(state, name, rollout.candidate)
+        was = rollout.champion
+        return {"kind": DECIDED, "about": values, "alias": CHAMPION, "was": was}
+    return {"kind": DECIDED, "about": values}
 
 
 def check_expected(state: State, alias: str, expected: str | int | None, name: str) -> None:
@@ -158,18 +243,6 @@ def check_in_use(state: State, name: str, version: str) -> None:
         raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
 
 
-def check_not_named(state: State, name: str, version: str) -> None:
-    """Raise Conflict for a version that an alias names."""
-    for alias, now in state.aliases.items():
-        if now.version == version:
-            raise Conflict(
-                f"{name}@{alias} is {version}: let the alias name another version first",
-                name=name,
-                alias=alias,
-                now=now,
-            )
-
-
 def check_start(state: State, name: str, version: str, *, force: bool) -> str:
     """The champion that a candidate is tried against. Raises Conflict and NotFound."""
     champion = state.aliases.get(CHAMPION)
@@ -189,41 +262,18 @@ def check_start(state: State, name: str, version: str, *, force: bool) -> str:
             name=name,
         )
     check_in_use(state, name, version)
-    check_not_rolled_back(state, name, CHAMPION, version, force=force)
+    check_not_rolled_back(state, name, version, force=force)
     return champion.version
 
 
-def check_not_rolled_back(
-    state: State, name: str, alias: str, version: str, *, force: bool
-) -> None:
-    """Raise Conflict for a champion that was rolled back, unless forced."""
-    if alias == CHAMPION and version in state.rolled_back and not force:
+def check_not_rolled_back(state: State, name: str, version: str, *, force: bool) -> None:
+    """Raise Conflict for a version that was rolled back, unless forced."""
+    if version in state.rolled_back and not force:
         raise Conflict(
             f"{name} {version} was rolled back: {state.rolled_back[version]}; pass force=True (or --force) if "
             "that does not hold any more, and say why in the reason",
             name=name,
         )
-
-
-def check_not_tried(state: State, name: str, version: str) -> None:
-    """Raise Conflict for the version that a rollout tries."""
-    if state.rollout is not None and state.rollout.candidate == version:
-        raise Conflict(
-            f"{name} {version} is on trial since {state.rollout.at}: roll it back first", name=name
-        )
-
-
-def check_underway(state: State, name: str, rollout: Underway) -> Underway:
-    """The rollout as it is now. Raises Conflict if it has ended, or is in another stage."""
-    now = state.rollout
-    if now is None or (now.generation, now.stage) != (rollout.generation, rollout.stage):
-        raise Conflict(
-            f"the rollout of {name} {rollout.candidate} is no longer in stage {rollout.stage + 1}: "
-            "somebody else decided",
-            name=name,
-            now=now,
-        )
-    return now
 
 
 def is_same(rollout: Underway, other: Underway | None) -> bool:
@@ -241,20 +291,3 @@ def end_of(rollout: Underway, state: State) -> tuple[Literal["promote", "rollbac
     if rollout.candidate in state.rolled_back:
         return "rollback", state.rolled_back[rollout.candidate]
     return None
-
-
-def decision_fields(rollout: Underway, decision: str, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What the entry of a decision holds."""
-    if decision not in DECISIONS:
-        raise UsageError(f"a decision is one of {', '.join(DECISIONS)}, not {decision!r}")
-    told = {**about, "decision": decision, "rollout": rollout.generation}
-    if decision == "advance":
-        told["stage"] = rollout.stage + 1
-    if decision == "promote":
-        return {"about": told, "alias": CHAMPION, "was": rollout.champion}
-    return {"about": told}
-
-
-def absent(name: str) -> NoReturn:
-    """Raise the error of an entry that began no rollout."""
-    raise RegistryError(f"the rollout of {name} did not begin")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -17,7 +18,8 @@ from modelkit.errors import (
     RegistryError,
     UsageError,
 )
-from modelkit.lifecycle.registry.releases import ModelVersion, read_release
+from modelkit.lifecycle.registry.authors import author, time_now
+from modelkit.lifecycle.registry.releases import ModelVersion, parents_of, read_release
 from modelkit.lifecycle.registry.rules import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from modelkit.model.model import Model
@@ -27,12 +29,14 @@ from modelkit.package.load import (
     Reference,
     check_digest,
     check_hashes,
+    inspect,
     load,
     open_bytes,
     plain_digests,
     read_manifest,
 )
 from modelkit.package.write import write_file
+from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
 from modelkit.store.store import Store
 
@@ -85,7 +89,7 @@ class Versions:
         A release that has no verdict gets this one. Raises Conflict if another one is there.
         """
         if not self._store.create(_blob_name(release.digest), data):
-            BucketPackage(self._store.url, release).read()  # it is there, and whole
+            self.reference(release).read()  # it is there, and whole
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
             self._create(_verdict_name(release.verdict), record)
@@ -100,6 +104,10 @@ class Versions:
             return there
         self._create(_kept_name(release.name, release.version, VERDICT), record)
         return replace(there, verdict=release.verdict)
+
+    def reference(self, release: ModelVersion) -> Reference:
+        """A picklable reference to a package."""
+        return BucketPackage(self._store.url, release)
 
     def open(self, release: ModelVersion, options: dict[str, Any]) -> Model:
         """Open a package with options of `mk.load`.
@@ -117,7 +125,7 @@ class Versions:
             )
         path = self._store.path(_blob_name(release.digest))
         if path is None:
-            return load(BucketPackage(self._store.url, release), **options)
+            return load(self.reference(release), **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
         _check_named(manifest, release)
@@ -134,7 +142,7 @@ class Versions:
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         if not target.exists() or not _is_package(target, release):
-            write_file(target, BucketPackage(self._store.url, release).read())
+            write_file(target, self.reference(release).read())
         return target
 
     def keep(self, release: ModelVersion, key: str, data: bytes) -> None:
@@ -192,6 +200,37 @@ class BucketPackage(Reference):
             )
         _check_package(memoryview(data), release)
         return data
+
+
+def check_fits(champion: Reference, candidate: Reference) -> None:
+    """Raise UsageError unless one version can answer in place of another; nothing is run."""
+    ours, theirs = inspect(champion), inspect(candidate)
+    problems = incompatibilities(ours.signature, theirs.signature)
+    if problems:
+        raise UsageError(
+            f"{theirs.name} {theirs.version} cannot answer in place of the champion, {ours.version}: "
+            f"{'; '.join(problems)}",
+            problems=problems,
+        )
+
+
+def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> ModelVersion:
+    """The release of a package, which is verified, with the record of its verdict."""
+    made_from = parents_of(parents)
+    members = container.read_zip(data)
+    manifest = read_manifest(members)
+    check_hashes({**members}, manifest.files)
+    return ModelVersion(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.digest,
+        model_digest=manifest.model_digest,
+        size=len(data),
+        parents=made_from,
+        verdict=record_digest(record),
+        at=time_now(),
+        actor=author(),
+    )
 
 
 def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:

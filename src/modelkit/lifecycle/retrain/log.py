@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from modelkit._internal import fields
+from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import WINDOW
 from modelkit.lifecycle.retrain.run import RetrainRun, RetrainStep, RunState, moment, posix_of
-from modelkit.store.entries import EntryForm
 
 CLAIM = "claim"  # somebody begins a retraining, or takes it over
 STEPS = ("train", "save", "gate", "register", "rollout")
@@ -117,7 +117,7 @@ class OpenRun:
     def after(self, entry: RunEntry) -> OpenRun:
         """The retraining after one more entry about it."""
         if entry.kind == CLAIM:
-            run = replace(self.run, holder=entry.holder)
+            run = replace(self.run, state="running", message="", holder=entry.holder)
             return replace(self, run=run, claim=entry, left=False)
         if entry.kind == LEFT:
             return replace(self, left=True)
@@ -131,6 +131,11 @@ class OpenRun:
     def ended(self, state: RunState, message: str, at: float) -> RetrainRun:
         """The retraining as it ended, in POSIX seconds."""
         return replace(self.run, state=state, message=message, ended=at)
+
+
+def begun(claim: RunEntry, run: RetrainRun) -> OpenRun:
+    """The retraining that a first claim begins."""
+    return OpenRun(run, claim.id, claim.champion_generation, claim)
 
 
 @final
@@ -155,11 +160,14 @@ class Retrainings:
     __repr__ = fields.brief
 
     @property
+    def runs(self) -> tuple[RetrainRun, ...]:
+        """The last retrainings, the first one first."""
+        return self.ended if self.open is None else (*self.ended, self.open.run)
+
+    @property
     def number(self) -> int:
         """The number of the last retraining; 0 before the first."""
-        if self.open is not None:
-            return self.open.number
-        return self.ended[-1].number if self.ended else 0
+        return self.runs[-1].number if self.runs else 0
 
     def after(self, entry: RunEntry) -> Retrainings:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
@@ -172,7 +180,7 @@ class Retrainings:
             return replace(state, open=self.open.after(entry))
         if entry.kind != CLAIM or entry.run is None:
             return state
-        return replace(state, open=OpenRun(entry.run, entry.id, entry.champion_generation, entry))
+        return replace(state, open=begun(entry, entry.run))
 
     def contradiction(self, stated: Retrainings, entry: RunEntry) -> str:
         """What an entry of a known kind states otherwise than follows."""
@@ -184,9 +192,6 @@ def _recent(runs: tuple[RetrainRun, ...]) -> tuple[RetrainRun, ...]:
     since = runs[-1].at - WINDOW
     least = max((run.number for run in runs if run.state == "promoted"), default=0)
     return tuple(run for run in runs if run.number >= least or run.at > since)
-
-
-FORM = EntryForm(RunEntry, Retrainings)
 
 
 def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:
@@ -210,14 +215,24 @@ def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:
 
 
 def on_trial(run: OpenRun, entries: Sequence[Entry]) -> RetrainRun:
-    """A retraining that is on trial, or was, by the log of its model."""
+    """A retraining that is on trial, or was, by all entries of the log of its model.
+
+    Raises RegistryError where the log is not the one in which the trial began.
+    """
     version = run.results.version
+    since = entries[run.results.generation - 1 :]
+    if not trial_began(run, since[:1]):
+        raise RegistryError(
+            f"retraining {run.number} put {version} on trial by entry {run.results.generation} of "
+            f"the log of {run.run.name}, where it is not: entries were lost or replaced; put back "
+            "the log, from a copy of the registry"
+        )
+    began = since[0]
     start = run.run.steps[-1].at
-    began, *later = [each for each in entries if each.generation >= run.results.generation]
     if began.kind == ALIAS:
         return run.ended("promoted", f"{CHAMPION} is {version}", start)
     message = f"since {began.at}"
-    for entry in later:
+    for entry in since[1:]:
         # By the clock of the retraining, which in a replay is not that of the log.
         at = start + posix_of(entry.at) - posix_of(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None

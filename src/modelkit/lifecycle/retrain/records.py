@@ -12,21 +12,23 @@ from typing import Any, final
 from uuid import uuid4
 
 from modelkit.errors import RegistryError
-from modelkit.events import Retraining, emit
+from modelkit.events import NotRetrained, Retraining, emit
 from modelkit.lifecycle.registry.authors import author
+from modelkit.lifecycle.registry.places import folder_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.log import (
     CLAIM,
     END,
-    FORM,
     REFUSED,
     OpenRun,
     Retrainings,
     RunEntry,
     at_work,
+    begun,
     on_trial,
 )
 from modelkit.lifecycle.retrain.run import RetrainRun
+from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 
 PACKAGE = "package.mk"
@@ -44,7 +46,7 @@ class NotAllowed(Exception):  # it is no error
 class RunRecords:
     """Reads what is recorded of the retrainings of a model, and adds to it.
 
-    Raises RegistryError for records of an older form.
+    Raises RegistryError where there are packages of retrainings, and no log of them.
     """
 
     def __init__(self, registry: Registry, name: str) -> None:
@@ -52,26 +54,26 @@ class RunRecords:
         self.name = name
         self._store = registry.retraining_folder(name)
         files = Sequence(self._store, "log")
-        self._log = FORM.log(files, Retrainings())
+        self._log = Log(files, RunEntry, Retrainings())
         self._beats: list[str] = []
         if not self.state().generation and self._store.folders("runs"):
             raise RegistryError(
-                f"{self._store.url} holds retrainings in an older form, which this modelkit does not "
-                "read: remove this folder. No version and no alias is in it"
+                f"{self._store.url} holds retrainings, and their log is gone: put it back, from a copy "
+                "of the registry, or remove this folder. No version and no alias is in it"
             )
 
     def state(self) -> Retrainings:
         """What holds now."""
         return self._log.state()
 
-    def settled(self, now: float) -> tuple[Retrainings, tuple[RetrainRun, ...]]:
-        """What holds now, and the last retrainings; one whose rollout has ended is ended first."""
+    def settled(self, now: float) -> Retrainings:
+        """What holds now, in POSIX seconds; a retraining whose rollout has ended is ended first."""
         state = self.state()
         if state.open is None:
-            return state, state.ended
+            return state
         run = self._as_now(state.open, now)
         if run.under_way:
-            return state, (*state.ended, run)
+            return replace(state, open=replace(state.open, run=run))
         with suppress(NotAllowed):
             self.end(state.open, run)
         return self.settled(now)
@@ -89,17 +91,16 @@ class RunRecords:
         def allowed(state: Retrainings) -> bool:
             return state.open is None and state.number + 1 == run.number
 
-        begun = replace(run, holder=holder_here())
+        first = replace(run, holder=holder_here())
+        values = {"run": first, "claim": 1, "lease": lease}
         entry = self._append(
-            CLAIM,
-            run.at,
-            allowed,
-            run=begun,
-            claim=1,
-            lease=lease,
-            champion_generation=champion_generation,
+            CLAIM, run.at, allowed, **values, champion_generation=champion_generation
         )
-        return OpenRun(begun, entry.id, champion_generation, entry)
+        return begun(entry, first)
+
+    def take_over(self, run: OpenRun, at: float, lease: float) -> OpenRun:
+        """Take over a retraining whose holder is gone. Raises NotAllowed where somebody else did."""
+        return self.add(run, CLAIM, at, claim=run.claim.claim + 1, lease=lease)
 
     def add(self, own: OpenRun, kind: str, at: float, **values: Any) -> OpenRun:
         """Add an entry about a retraining. Raises NotAllowed where somebody else holds it."""
@@ -115,7 +116,7 @@ class RunRecords:
         emit_run(ended)
 
     def refuse(self, refusal: RetrainRun, champion_generation: int, *, every: float) -> None:
-        """Record a refusal, if it is another one than the last.
+        """Emit a refusal, and record it, if it is another one than the last.
 
         Where refusals alternate, one in so many seconds is recorded: no entry is ever removed.
         """
@@ -130,6 +131,7 @@ class RunRecords:
             self._append(
                 REFUSED, refusal.at, allowed, run=refusal, champion_generation=champion_generation
             )
+        emit(NotRetrained(self.name, refusal.reason, refusal.message))
 
     def beat(self, run: OpenRun, now: float) -> None:
         """Let others hear of the holder of a retraining."""
@@ -214,7 +216,8 @@ def holder_here() -> str:
 
 
 def _folder(run: OpenRun) -> str:
-    return f"runs/{run.number:010d}"
+    """Of the files of a retraining."""
+    return f"runs/{folder_of(run.number, run.id)}"
 
 
 def _beats(run: OpenRun) -> str:

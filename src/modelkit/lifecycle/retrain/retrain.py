@@ -6,17 +6,23 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from modelkit.errors import UsageError
-from modelkit.events import NotRetrained, emit
+from modelkit.errors import NotFound, UsageError
+from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.retrain.log import CLAIM, OpenRun, at_work
-from modelkit.lifecycle.retrain.past import CountLabelled, Past, past_of, retrain_state
+from modelkit.lifecycle.retrain.log import OpenRun, at_work
 from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState, due
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, emit_run
 from modelkit.lifecycle.retrain.run import RetrainRun
-from modelkit.lifecycle.retrain.standing import Watched, alarms_of, close_with, watched_of
-from modelkit.lifecycle.retrain.training import training_of
+from modelkit.lifecycle.retrain.state import (
+    CountLabelled,
+    Watched,
+    alarms_of,
+    close_with,
+    retrain_state,
+    watched_of,
+)
 from modelkit.lifecycle.retrain.work import Judge, RunWork, Train
 
 FIRST = -2_208_988_800  # 1900, in POSIX seconds
@@ -86,17 +92,19 @@ def retrain(
             "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
             "time in POSIX seconds, or a policy with fresh=0 and labels=None"
         )
+    if not (labelled is None or callable(labelled)):
+        raise TypeError(
+            "labelled is a function that gives the number of rows that were labelled since a time in "
+            f"POSIX seconds; not {labelled!r:.80}"
+        )
     place = Path.home() / ".cache" / "modelkit" / "retrainings" if folder is None else Path(folder)
     records = RunRecords(registry, name)
-    own = _turn(records, policy, watched, labelled, asked, clock)
+    own = _turn(records, policy, watched, labelled, asked, clock())
     if isinstance(own, RetrainRun):
         return own
     emit_run(at_work(own, own.claim.at, own.claim.at))
-    training = training_of(registry.version(name, own.run.champion), own, place)
-    work = RunWork(records, own, training, train=train, judge=judge, policy=policy, clock=clock)
-    work.go_on()
-    _, runs = records.settled(clock())
-    (run,) = (run for run in runs if run.number == own.number)
+    RunWork(records, own, place, train=train, judge=judge, policy=policy, clock=clock).go_on()
+    (run,) = (run for run in records.settled(clock()).runs if run.number == own.number)
     if run.state == "on trial":
         emit_run(run)
     close_with([run], watched)
@@ -117,44 +125,49 @@ def _turn(
     watched: Sequence[Watched],
     labelled: CountLabelled | None,
     asked: str,
-    clock: Callable[[], float],
+    now: float,
 ) -> OpenRun | RetrainRun:
     """The retraining that this caller does; or a refusal."""
-    past = past_of(records, clock())
+    registry, name = records.registry, records.name
+    model = registry.state(name)
+    champion = model.aliases.get(CHAMPION) or no_champion(registry, name)
+    past = records.settled(now)
+    release = registry.version(name, champion.version)
     close_with(past.runs, watched)
     state = RetrainState()
     try:
-        if past.interrupted is not None:
-            run = past.interrupted
-            number = run.claim.claim + 1
-            return records.add(run, CLAIM, past.now, claim=number, lease=policy.lease)
-        state = retrain_state(past, alarms_of(watched), policy, labelled, asked)
-        answer = due(policy, state, past.now)
+        if past.open is not None and past.open.run.state == "interrupted":
+            return records.take_over(past.open, now, policy.lease)
+        alarms = alarms_of(watched)
+        state = retrain_state(policy, model, release, past, now, alarms, labelled, asked)
+        answer = due(policy, state, now)
         if not answer.refusal:
-            begun = RetrainRun(
-                name=records.name,
-                number=past.retrainings.number + 1,
-                state="running",
-                reason=answer.reason,
-                message="",
-                at=past.now,
-                champion=past.champion.version,
+            run = RetrainRun(
+                name,
+                past.number + 1,
+                "running",
+                answer.reason,
+                "",
+                now,
+                champion=champion.version,
                 alarms=state.standing,
             )
-            return records.begin(begun, past.champion.generation, policy.lease)
+            return records.begin(run, champion.generation, policy.lease)
     except NotAllowed:
         answer = Due("", "busy", "somebody else took the retraining a moment ago")
-    return _refused(records, past, answer, state, policy)
-
-
-def _refused(
-    records: RunRecords, past: Past, answer: Due, state: RetrainState, policy: RetrainPolicy
-) -> RetrainRun:
-    name = records.name
-    refusal = RetrainRun(
-        name, 0, "refused", answer.refusal, answer.message, past.now, alarms=state.standing
-    )
     every = policy.persist / REFUSALS or REFUSALS_EVERY
-    records.refuse(refusal, past.champion.generation, every=every)
-    emit(NotRetrained(name, answer.refusal, answer.message))
+    refusal = RetrainRun(
+        name, 0, "refused", answer.refusal, answer.message, now, alarms=state.standing
+    )
+    records.refuse(refusal, champion.generation, every=every)
     return refusal
+
+
+def no_champion(registry: Registry, name: str) -> NoReturn:
+    """Raise NotFound for a model without a champion."""
+    registry.versions(name)  # raises it where there is no such model
+    raise NotFound(
+        f"{registry.url} has no {name}@{CHAMPION} that could be trained again; set this alias first",
+        name=name,
+        which=CHAMPION,
+    )

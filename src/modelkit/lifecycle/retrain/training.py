@@ -71,20 +71,19 @@ def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
     )
 
 
-def manifest_of(path: Path) -> Manifest:
-    """The manifest of the package that a training made, verified. Raises RetrainError."""
+def manifest_of(path: Path, name: str) -> Manifest:
+    """The manifest of the package that a training of a model made, verified.
+
+    Raises PackageError, and RetrainError where there is none, or one of another model.
+    """
     if not path.exists():
         raise RetrainError(f"the training saved no package at {path}, which is Training.package")
     members = container.read_zip(open_bytes(path))
     manifest = read_manifest(members)
     check_hashes({**members}, manifest.files)
-    return manifest
-
-
-def check_model_name(manifest: Manifest, name: str) -> None:
-    """Raise RetrainError for the package of another model."""
     if manifest.name != name:
         raise RetrainError(
             f"the training saved a package of {manifest.name!r}: save it with name=training.name, "
             f"which is {name!r}"
         )
+    return manifest

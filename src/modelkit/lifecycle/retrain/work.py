@@ -17,7 +17,7 @@ from modelkit.lifecycle.retrain.log import LEFT, STEPS, OpenRun, StepResults, tr
 from modelkit.lifecycle.retrain.policy import RetrainPolicy
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords
 from modelkit.lifecycle.retrain.run import RunState
-from modelkit.lifecycle.retrain.training import Training, check_model_name, manifest_of
+from modelkit.lifecycle.retrain.training import Training, manifest_of, training_of
 from modelkit.package.write import write_file
 
 Train = Callable[[Training], object]
@@ -39,7 +39,7 @@ class RunWork:
         self,
         records: RunRecords,
         run: OpenRun,
-        training: Training,
+        folder: Path,
         *,
         train: Train,
         judge: Judge,
@@ -48,7 +48,8 @@ class RunWork:
     ) -> None:
         self._records = records
         self._run = run
-        self._training = training
+        champion = records.registry.version(records.name, run.run.champion)
+        self._training = training_of(champion, run, folder)
         self._train_with = train
         self._judge_with = judge
         self._policy = policy
@@ -108,8 +109,7 @@ class RunWork:
         began = perf_counter()  # of the work, where `clock` may replay the past
         with self._failing("train", Exception):
             self._train_with(training)
-            manifest = manifest_of(training.package)
-            check_model_name(manifest, training.name)
+            manifest = manifest_of(training.package, training.name)
         results = StepResults(package=str(training.package), trained=manifest.digest)
         return f"{perf_counter() - began:.1f} s", results
 
@@ -117,7 +117,7 @@ class RunWork:
         """Keep the package in the registry, so that any machine can go on from here."""
         data = self._records.keep_package(self._run, self._trained().read_bytes())
         self._put_package(data)
-        manifest = manifest_of(self._training.package)
+        manifest = manifest_of(self._training.package, self._training.name)
         version = manifest.version
         text = f"{version}, {len(data):,} bytes, sha256:{manifest.digest[:16]}"
         digest = manifest.model_digest
@@ -127,8 +127,9 @@ class RunWork:
         """The path of the package that was trained here; trained anew where there is none."""
         results = self._run.results
         path = Path(results.package)
-        if _is(path, results.trained):
-            return path
+        with suppress(PackageError, RetrainError):
+            if manifest_of(path, self._training.name).digest == results.trained:
+                return path
         self._train()  # it was on another machine: nothing is left of it but its record
         return self._training.package
 
@@ -195,19 +196,16 @@ class RunWork:
 
     def _rollout(self) -> Done:
         """Put the candidate on trial; done where the log has the entry."""
+        generation = self._began()  # by a holder before this one
         try:
             # What cannot follow will not on another day either.
             with self._failing("rollout", UsageError):
-                if not self._began():
-                    self._begin()
+                generation = generation or self._begin()
         except Conflict as error:
-            if not self._began():  # else a holder before, or after, this one was faster
+            generation = self._began()  # by one after this one
+            if not generation:
                 self._end("superseded", str(error))
                 raise RunEnded from error
-        generation = self._began()
-        if not generation:
-            registry = self._records.registry
-            raise RegistryError(f"the log of {self._records.name} in {registry.url} lost an entry")
         results = replace(self._run.results, generation=generation)
         return f"entry {generation} of the log", results
 
@@ -216,7 +214,8 @@ class RunWork:
         entries = self._records.registry.history(self._records.name)
         return trial_began(self._run, entries)
 
-    def _begin(self) -> None:
+    def _begin(self) -> int:
+        """Put the candidate on trial, or make it the champion; returns the number of the entry."""
         registry = self._records.registry
         name = self._records.name
         version = self._run.results.version
@@ -224,17 +223,9 @@ class RunWork:
         reason = f"retraining {self._run.number}: {self._training.reason}"
         if self._policy.rollout is None:
             expected = verdict.generation
-            registry.set_alias(
+            return registry.set_alias(
                 name, CHAMPION, version, expected=expected, reason=reason, verdict=verdict
-            )
-        else:
-            policy = self._policy.rollout
-            registry.start_rollout(name, version, policy, reason=reason, verdict=verdict)
-
-
-def _is(path: Path, digest: str) -> bool:
-    """Whether a file is the package of a digest."""
-    try:
-        return manifest_of(path).digest == digest
-    except (PackageError, RetrainError):
-        return False
+            ).generation
+        policy = self._policy.rollout
+        rollout = registry.start_rollout(name, version, policy, reason=reason, verdict=verdict)
+        return rollout.generation

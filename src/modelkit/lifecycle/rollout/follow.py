@@ -127,7 +127,7 @@ class Follower:
         if generation == failed and now < until:
             return False
         self._looks += 1
-        if self._looks % LOOKS_A_CHECK == 0 and self._registry.lost(self._name):
+        if self._looks % LOOKS_A_CHECK == 0 and self._registry.log(self._name).gone:
             return True  # `follow` tells
         return generation != self._applied
 
@@ -174,7 +174,7 @@ class Follower:
         self.switch.check_open()
         version = ""
         try:
-            self._registry.check_log(self._name)
+            self._registry.log(self._name).check()
             state = self._registry.state(self._name)
             if state.generation == self._applied:
                 return False

@@ -125,7 +125,7 @@ class RegistryLedger:
 
     def post(self, stage: int, counts: Counts) -> None:
         """Write what this process counted in a tick."""
-        self._registry.check_log(self._name)  # or it would be made anew, with nothing else
+        self._registry.log(self._name).check()  # or it would be made anew, with nothing else
         self._shared.write(stage, counts)
 
     def sums(self) -> Iterator[JointCounts]:

@@ -31,7 +31,7 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
         NotFound: if there is no such model, or no registry.
         RegistryError: if it was removed after it was read.
     """
-    registry.check_log(name)  # or a folder that was removed would be made anew
+    registry.log(name).check()  # or a folder that was removed would be made anew
     rollout = registry.state(name).rollout
     if rollout is None:
         registry.versions(name)  # raises NotFound

@@ -12,25 +12,26 @@ from helpers.churn import ALL_VERSIONS, Counting, Record, file_of, log_of
 
 import modelkit as mk
 from modelkit.errors import Conflict, RegistryError
-from modelkit.lifecycle.registry.log import FORM, KINDS, Entry, State
+from modelkit.lifecycle.registry.log import KINDS, Entry, State
 from modelkit.lifecycle.registry.rules import check_expected
 from modelkit.store import sequence
+from modelkit.store.log import after, read_entry, write_entry
 
 
 def test_entries_of_a_newer_modelkit_are_read_over(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     (entry,) = registry.history("churn")
     state = registry.state("churn")
-    plain = json.loads(FORM.write(entry, state))
+    plain = json.loads(write_entry(entry, state))
     newer = plain | {"generation": 2, "kind": "frozen", "until": "2027", "previous": entry.id}
     assert registry._store.create("models/churn/log/0000000002", json.dumps(newer).encode())
     assert registry.aliases("churn")["champion"].version == "1.0.0"
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
     assert [entry.kind for entry in registry.history("churn")] == ["alias", "frozen", "alias"]
-    assert FORM.read(FORM.write(entry, state), 1, "here") == (entry, state)
+    assert read_entry(Entry, State, write_entry(entry, state), 1, "here") == (entry, state)
     for broken in (b"", b"[]", b"{", b'{"generation": 1}'):
         with pytest.raises(RegistryError, match="here"):
-            FORM.read(broken, 1, "here")
+            read_entry(Entry, State, broken, 1, "here")
 
 
 def test_expectations_are_checked_as_a_table():
@@ -46,15 +47,15 @@ def test_what_a_newer_modelkit_states_is_believed_and_what_cannot_be_read_is_lef
     alias = state.aliases["champion"]
     entry = Entry(2, "copied", "", "", "", "1.1.0", alias="second", id="x", previous=state.last)
     newer = State(2, {**state.aliases, "second": alias}, last="x")
-    plain = json.loads(FORM.write(entry, newer))
+    plain = json.loads(write_entry(entry, newer))
     plain["state"]["until"] = "2027"
     log_of(registry, 2).write_text(json.dumps(plain))
     for reader in (registry, mk.Registry(registry.url)):
         assert reader.state("churn") == newer
     for broken in ({}, None, [], plain["state"] | {"generation": 1}, plain["state"] | {"last": ""}):
         data = json.dumps(plain | {"state": broken}).encode()
-        assert FORM.read(data, 2, "here") == (entry, None)
-    assert FORM.follow(state, entry, None).aliases == state.aliases
+        assert read_entry(Entry, State, data, 2, "here") == (entry, None)
+    assert after(state, entry, None).aliases == state.aliases
 
 
 def test_entries_state_what_they_come_to(released):
@@ -66,7 +67,10 @@ def test_entries_state_what_they_come_to(released):
     entries = released.history("churn")
     for number, entry in enumerate(entries, 1):
         state = state.after(entry)
-        assert FORM.read(log_of(released, number).read_bytes(), number, "") == (entry, state)
+        assert read_entry(Entry, State, log_of(released, number).read_bytes(), number, "") == (
+            entry,
+            state,
+        )
     assert state == released.state("churn") == mk.Registry(released.url).state("churn")
     assert {entry.kind for entry in entries} == KINDS - {"named"}
 

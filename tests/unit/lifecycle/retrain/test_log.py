@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from modelkit.lifecycle.retrain.log import (
     CLAIM,
     END,
-    FORM,
     KINDS,
     LEFT,
     REFUSED,
@@ -25,6 +24,8 @@ from modelkit.lifecycle.retrain.log import (
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords
 from modelkit.lifecycle.retrain.run import RetrainRun
 from modelkit.store import sequence
+from modelkit.store.log import after as after_entry
+from modelkit.store.log import read_entry, write_entry
 
 HOLDERS = 3
 ACTS = st.lists(
@@ -51,11 +52,11 @@ class Store(Troubled):
         before = self.files.get(f"log/{number - 1:010d}")
         state = Retrainings()
         if before is not None:
-            state = FORM.read(before, number - 1, "")[1]
+            state = read_entry(RunEntry, Retrainings, before, number - 1, "")[1]
         run = RetrainRun("m", 0, "refused", "busy", f"rival {count}", float(number))
         id_ = f"rival {count}"
         entry = RunEntry(number, REFUSED, float(number), "rival", id_, state.last, run=run)
-        return FORM.write(entry, state.after(entry))
+        return write_entry(entry, state.after(entry))
 
 
 class Holder:
@@ -76,8 +77,7 @@ class Holder:
                     run = RetrainRun("m", state.number + 1, "running", "x", "", now)
                     self.own = records.begin(run, 1, 60.0)
                 else:
-                    number = state.open.claim.claim + 1
-                    self.own = records.add(state.open, CLAIM, now, claim=number, lease=60.0)
+                    self.own = records.take_over(state.open, now, 60.0)
             elif what == "refuse":
                 refusal = RetrainRun("m", 0, "refused", f"at {now}", "", now)
                 records.refuse(refusal, 1, every=0.0)
@@ -117,7 +117,9 @@ def test_only_the_last_claim_adds_and_every_reader_comes_to_the_same(acts, troub
             assert state.open.number == (before.open.number if before.open else before.number + 1)
             assert entry.claim == (before.open.claim.claim + 1 if before.open else 1)
             claim = entry
-        stated = FORM.read(store.files[f"log/{entry.generation:010d}"], entry.generation, "")[1]
+        stated = read_entry(
+            RunEntry, Retrainings, store.files[f"log/{entry.generation:010d}"], entry.generation, ""
+        )[1]
         assert stated == state
     assert state == fresh.state()
     assert {entry.kind for entry in entries} <= KINDS
@@ -152,4 +154,4 @@ def test_an_entry_of_a_newer_modelkit_changes_nothing_and_is_believed():
     after = state.after(entry)
     assert (after.ended, after.open, after.generation) == (state.ended, None, 3)
     other = Retrainings(3, "x")
-    assert FORM.follow(state, entry, other) == other
+    assert after_entry(state, entry, other) == other

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.retrainings import DAY, START, Clock, retrain, train
+from helpers.retrainings import CANARY, DAY, START, Clock, retrain, train
 
 import modelkit as mk
 from modelkit.errors import RegistryError, UsageError
-from modelkit.lifecycle.retrain.log import CLAIM, StepResults
+from modelkit.lifecycle.retrain.log import StepResults
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, retrainings_of
 from modelkit.lifecycle.retrain.run import RetrainRun
 
@@ -43,7 +43,8 @@ def test_the_last_two_beats_of_a_holder_are_kept(registry):
         assert seen.state == "running"
         (seen,) = records.history(START + 30 * number + 60)
         assert seen.state == "interrupted"
-    assert len(records._store.names("runs/0000000001")) == 2
+    (folder,) = records._store.folders("runs")
+    assert len(records._store.names(f"runs/{folder}")) == 2
 
 
 def test_a_package_that_cannot_be_seen_yet_is_not_replaced_by_another(registry, monkeypatch):
@@ -58,11 +59,11 @@ def test_a_package_that_cannot_be_seen_yet_is_not_replaced_by_another(registry, 
 def test_only_who_holds_a_retraining_adds_to_it(registry):
     records, slow = begun(registry)
     other = RunRecords(mk.Registry(registry.url), "churn")
-    taken = other.add(slow, CLAIM, START + 600, claim=2, lease=600.0)
+    taken = other.take_over(slow, START + 600, 600.0)
     before = other.state()
     for add in (
         lambda: records.add(slow, "train", START + 601, text="1 s"),
-        lambda: records.add(slow, CLAIM, START + 601, claim=2, lease=600.0),
+        lambda: records.take_over(slow, START + 601, 600.0),
         lambda: records.end(slow, slow.ended("failed", "x", START + 601)),
         lambda: records.begin(first(1), 1, 600.0),
         lambda: records.begin(first(2), 1, 600.0),
@@ -75,13 +76,67 @@ def test_only_who_holds_a_retraining_adds_to_it(registry):
     assert [step.name for step in done.run.steps] == ["train"]
 
 
-def test_retrainings_in_an_older_form_are_refused(registry, tmp_path):
-    claim = Path(registry.url) / "models/churn/retraining/runs/0000000001/claim-0001"
-    claim.parent.mkdir(parents=True)
-    claim.write_text("{}")
+def test_a_log_of_retrainings_that_was_removed_begins_no_other(registry, tmp_path):
+    """Whoever has read it adds nothing; whoever opens it later hears that it is gone."""
+    records, run = begun(registry)
+    records.keep_package(run, b"first")
+    log = Path(registry.url) / "models/churn/retraining/log"
+    for entry in log.iterdir():
+        entry.unlink()
+    for add in (
+        lambda: records.add(run, "train", START, text="1 s"),
+        lambda: records.end(run, run.ended("failed", "x", START)),
+        lambda: records.take_over(run, START, 600.0),
+        lambda: records.refuse(first(0), 1, every=0.0),
+    ):
+        with pytest.raises(RegistryError, match="the log was removed, or replaced by another one"):
+            add()
     for use in (lambda: retrainings_of(registry, "churn"), lambda: retrain(registry, tmp_path)):
-        with pytest.raises(RegistryError, match=r"in an older form.*remove this folder"):
+        with pytest.raises(RegistryError, match=r"their log is gone.*or remove this folder"):
             use()
+    assert [*log.iterdir()] == []
+
+
+def test_a_log_of_retrainings_that_was_replaced_is_not_gone_on_with(registry):
+    """By a retraining of the same number, whose package is another one."""
+    records, run = begun(registry)
+    records.keep_package(run, b"first")
+    folder = Path(registry.url) / "models/churn/retraining"
+    (folder / "log/0000000001").unlink()
+    (folder / "runs").rename(folder / "before")
+    other, again = begun(mk.Registry(registry.url))
+    (folder / "before").rename(folder / "runs")
+    with pytest.raises(RegistryError, match="replaced by another one"):
+        records.add(run, "train", START, text="1 s")
+    assert other.keep_package(again, b"second") == b"second"
+    assert other.state().open.id == again.id != run.id
+
+
+def test_an_id_that_leads_elsewhere_is_refused(registry):
+    """Whoever may write a registry chooses no path on the machines that retrain."""
+    records, run = begun(registry)
+    entry = Path(registry.url, "models/churn/retraining/log/0000000001")
+    entry.chmod(0o644)
+    entry.write_text(entry.read_text().replace(run.id, "x/../../../../../evil"))
+    records = RunRecords(mk.Registry(registry.url), "churn")
+    with pytest.raises(RegistryError, match="and not 32 hexadecimal digits"):
+        records.history(START)
+    with pytest.raises(RegistryError, match="and not 32 hexadecimal digits"):
+        records.keep_package(records.state().open, b"package")
+
+
+@pytest.mark.parametrize("other", ["no entry", "another entry"])
+def test_a_trial_that_the_log_does_not_have_is_an_error_and_no_promotion(registry, tmp_path, other):
+    run = retrain(registry, tmp_path, policy=CANARY)
+    assert run.state == "on trial"
+    Path(registry.url, "models/churn/log/0000000002").unlink()
+    restored = mk.Registry(registry.url)
+    if other == "another entry":
+        restored.set_alias("churn", "previous", "1.0.0", expected=None, reason="x")
+    with pytest.raises(RegistryError, match="on trial by entry 2 of the log of churn"):
+        retrainings_of(restored, "churn")
+    with pytest.raises(RegistryError, match="put back the log"):
+        retrain(restored, tmp_path)
 
 
 @pytest.mark.parametrize("now", [float("nan"), float("inf"), START * 1000, -1e12])

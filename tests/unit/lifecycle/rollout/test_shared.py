@@ -231,7 +231,7 @@ def test_every_count_is_in_one_sum(registry):
 
 
 def file_at(registry, rollout, name, data):
-    path = Path(registry.url, f"models/m/rollouts/{rollout.generation:010d}", name)
+    path = Path(registry.rollout_folder("m", rollout).path(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     if data is None:
         os.mkfifo(path)
