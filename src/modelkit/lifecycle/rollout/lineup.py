@@ -13,7 +13,7 @@ from typing import Generic, TypeVar, final
 
 from modelkit.errors import SignatureError
 from modelkit.lifecycle.rollout.answering import Arm, copied
-from modelkit.lifecycle.rollout.counting import NO_KEY, CountedCall, Counters
+from modelkit.lifecycle.rollout.counting import CountedCall, Counters
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES
 from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
@@ -144,7 +144,7 @@ class SplitLineup(TwoArms[CountedCall]):
 
     def _answered(self, begun: CountedCall, answers: Outputs, took: int, key: str | None) -> None:
         self.counters.answered(begun, answers, took)
-        if self._outcomes is not None and begun.key != NO_KEY:
+        if self._outcomes is not None and key is not None:
             self._outcomes.answered(begun.key, self._served[begun.candidate], answers)
 
 
