@@ -22,8 +22,16 @@ from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import PackageError, UsageError
-from modelkit.serving.metering.cells import OwnFile, held_in
-from modelkit.serving.metering.totals import Found, Kept, Label, Slab, added, without_the_old, zeros
+from modelkit.serving.metering.cells import OwnFile, counted_in
+from modelkit.serving.metering.totals import (
+    Found,
+    Kept,
+    Label,
+    Slab,
+    add_up,
+    without_the_old,
+    zeros,
+)
 
 SUFFIX = ".slabs"
 
@@ -131,24 +139,16 @@ class SharedFolder:
         return found
 
     def _read(self) -> Found:
-        slabs: dict[Label, list[list[int]]] = {}
-        times: dict[Label, list[int]] = {}
+        pairs: list[tuple[Label, Kept]] = []
         try:
             names = [name for name in os.listdir(self.path) if name.endswith(SUFFIX)]
             for name in names:
-                for label, held in held_in(self.path / name).items():
-                    slabs.setdefault(label, []).extend(held.slabs.values())
-                    times.setdefault(label, []).append(held.retired)
+                pairs += counted_in(self.path / name).items()
         except OSError as error:
             raise PackageError(
                 f"the folder {self.path} of shared counts cannot be read: {error}", folder=self.path
             ) from error
-        return without_the_old(
-            {
-                label: Kept(added(slabs[label]), max(each) if all(each) else 0)
-                for label, each in times.items()
-            }
-        )
+        return without_the_old(add_up(pairs))
 
     def _opened(self) -> OwnFile:
         if self._file is None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import final
 
 from modelkit.errors import importing
+from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
 from modelkit.serving.metering.totals import answered_rows, outcome_of
@@ -20,19 +21,18 @@ class Spanned(Wrapper):
 
     Args:
         model: the Model that answers.
-        name: the name of the model.
-        version: its version.
     """
 
     __slots__ = ("_current", "_failed", "_named", "_tracer")
 
-    def __init__(self, model: Model, name: str, version: str) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__(model)
         with importing("opentelemetry-api", "Meter(spans=True)", "otel"):
             from opentelemetry import trace
         self._current = trace.get_current_span
         self._tracer = trace.get_tracer("modelkit")
         self._failed = trace.StatusCode.ERROR
+        name, version, _ = identity_of(model)
         self._named = {"modelkit.model": name, "modelkit.version": version}
 
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:

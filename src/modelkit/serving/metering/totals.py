@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -131,8 +131,21 @@ class Kept:
     sums: list[int]
     retired: int
 
+    def __add__(self, other: Kept) -> Kept:
+        """What was counted in both places; it is retired if it is so in both."""
+        times = (self.retired, other.retired)
+        return Kept(added([self.sums, other.sums]), max(times) if all(times) else 0)
 
-Found = dict[Label, Kept]  # what is in a folder of shared counts
+
+Found = dict[Label, Kept]
+
+
+def add_up(pairs: Iterable[tuple[Label, Kept]]) -> Found:
+    """What was counted of each label in several places."""
+    found: Found = {}
+    for label, kept in pairs:
+        found[label] = found[label] + kept if label in found else kept
+    return found
 
 
 def without_the_old(found: Found) -> Found:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from helpers.examples import examples
 from helpers.rollouts import model, until, who
+from helpers.stores import Unsure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,51 @@ TWO_STAGES = mk.RolloutPolicy(
     (mk.Guard("errors", floor=0.1),),
     tick=0.05,
 )
+
+
+def until_answered(work):
+    """What is not answered is done again, as at the next tick."""
+    while True:
+        try:
+            return work()
+        except OSError:
+            pass
+
+
+def new_sums(shared):
+    """How many calls are in the sums that were not read yet."""
+    found = 0
+    while (each := shared.next_sum()) is not None:
+        found += each.counts.calls.champion + each.counts.calls.candidate
+    return found
+
+
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=30),
+    troubles=st.lists(st.sampled_from(["none", "lost", "error", "late"]), max_size=20),
+)  # fmt: skip
+@settings(max_examples=examples(200), deadline=None)
+def test_whatever_a_store_does_each_count_is_in_one_sum(turns, troubles):
+    """Answers that are lost, that never come, and files that are seen late."""
+    store = Unsure(troubles)
+    processes = [SharedCounts(store, f"process {number}") for number in range(3)]
+    written = 0
+    seen = [0, 0, 0]
+    for at, (which, writes) in enumerate(turns):
+        shared = processes[which]
+        if writes:
+            written += at + 1
+            counts = Counts(calls=ByArm(at, 1))
+            until_answered(lambda shared=shared, counts=counts: shared.write(0, counts))
+        else:
+            until_answered(lambda shared=shared, at=at: shared.add_up(float(at)))
+            seen[which] += new_sums(shared)
+    for _ in range(20):
+        for which, shared in enumerate(processes):
+            until_answered(lambda shared=shared: shared.add_up(99.0))
+            seen[which] += new_sums(shared)
+    assert seen == [written] * 3
+    assert new_sums(SharedCounts(store, "reader")) == written
 
 
 def test_losses_of_any_float_are_written(clock):
