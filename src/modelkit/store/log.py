@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, final
 
@@ -78,7 +79,7 @@ class Log(Generic[State, Entry]):
 
     Example:
         log = Log(Sequence(store, "log"), Entry, State())
-        log.append(lambda state: Entry(state.generation + 1, previous=state.last))  # by what holds
+        log.append(lambda state: {"kind": "alias", "version": "1.0.0"})  # by what holds
         log.state()
     """
 
@@ -94,14 +95,18 @@ class Log(Generic[State, Entry]):
         """What holds now. Where nothing was added, that takes one read of a file that is absent."""
         return self._refresh().state
 
-    def append(self, decide: Callable[[State], Entry]) -> Entry:
-        """Add the entry that `decide` makes of what holds now.
+    def append(self, decide: Callable[[State], Mapping[str, Any]]) -> Entry:
+        """Add an entry with the fields that `decide` gives by what holds now.
 
         Where another one was added meanwhile, it decides anew. What it raises is raised.
         """
+        make: Callable[..., Entry] = self._entry
         while True:
             seen = self._refresh()
-            entry = decide(seen.state)
+            values = decide(seen.state)
+            entry = make(
+                generation=seen.number + 1, id=uuid.uuid4().hex, previous=seen.state.last, **values
+            )
             state = after(seen.state, entry, None)
             data = write_entry(entry, state)
             self._check(seen)

@@ -55,11 +55,7 @@ class NamesLog:
         self.log = Log(Sequence(store, "log"), Name, Names())
 
     def append(self, decide):
-        def entry(state):
-            name = decide([*state.names])
-            return Name(state.generation + 1, state.last, f"{name} {next(IDS)}", name)
-
-        return self.log.append(entry).name
+        return self.log.append(lambda state: {"name": decide([*state.names])}).name
 
     def state(self):
         return [*self.log.state().names]
