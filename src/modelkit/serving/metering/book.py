@@ -100,7 +100,8 @@ def counted(*names: str, read: Read = read_folder) -> list[Counted]:
 
 def _outlives(ledger: Ledger) -> bool:
     """Whether a Ledger is that of later Meters of its model too."""
-    return bool(Identity(*ledger.label[1:]).digest) or ledger.folder is not None
+    *_, digest = ledger.label
+    return digest != "" or ledger.folder is not None
 
 
 class _Book:

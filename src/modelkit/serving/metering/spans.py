@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import final
+from typing import Any, final
 
 from modelkit.errors import importing
 from modelkit.model.identity import identity_of
@@ -38,35 +38,31 @@ class Spanned(Wrapper):
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if not self._current().is_recording():
             return self._inner._call(X, outputs, call)
-        with self._span() as answered:
-            answers = self._inner._call(X, outputs, call)
-            answered(answers)
-            return answers
+        with self._span() as span:
+            return self._answered(span, self._inner._call(X, outputs, call))
 
     async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         if not self._current().is_recording():
             return await self._inner._acall(X, outputs, call)
-        with self._span() as answered:
-            answers = await self._inner._acall(X, outputs, call)
-            answered(answers)
-            return answers
+        with self._span() as span:
+            return self._answered(span, await self._inner._acall(X, outputs, call))
+
+    def _answered(self, span: Any, answers: Outputs) -> Outputs:
+        span.set_attribute("modelkit.rows", answered_rows(self._inner.signature, answers))
+        span.set_attribute("modelkit.outcome", "ok")
+        return answers
 
     @contextmanager
-    def _span(self) -> Iterator[Callable[[Outputs], None]]:
-        """A span that learns the outcome; what it gives is called with the answers."""
+    def _span(self) -> Iterator[Any]:
+        """A span that has the outcome of what fails within it."""
         with self._tracer.start_as_current_span(
             "modelkit.call",
             attributes=self._named,
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-
-            def answered(answers: Outputs) -> None:
-                span.set_attribute("modelkit.rows", answered_rows(self._inner.signature, answers))
-                span.set_attribute("modelkit.outcome", "ok")
-
             try:
-                yield answered
+                yield span
             except BaseException as error:
                 span.set_attribute("modelkit.outcome", outcome_of(error))
                 span.set_status(self._failed)
