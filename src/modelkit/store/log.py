@@ -22,7 +22,7 @@ from modelkit.errors import RegistryError
 from modelkit.store.sequence import Sequence
 
 
-class Chained(Protocol):
+class LogEntry(Protocol):
     """An entry: a frozen value that can be written as JSON."""
 
     @property
@@ -38,7 +38,7 @@ class Chained(Protocol):
         """The id of the entry before; "" of the first."""
 
 
-class Folded(Protocol):
+class LogState(Protocol):
     """What all entries up to one come to, as such a value too."""
 
     @property
@@ -56,8 +56,8 @@ class Folded(Protocol):
         """What the entry states otherwise than follows, such as "aliases"; "" for nothing."""
 
 
-State = TypeVar("State", bound=Folded)
-Entry = TypeVar("Entry", bound=Chained)
+State = TypeVar("State", bound=LogState)
+Entry = TypeVar("Entry", bound=LogEntry)
 
 
 class _Seen(NamedTuple, Generic[State]):
@@ -206,7 +206,7 @@ class Log(Generic[State, Entry]):
         return f"{self._files.store.url}/{self._files.folder}"
 
 
-def after(state: State, entry: Chained, stated: State | None) -> State:
+def after(state: State, entry: LogEntry, stated: State | None) -> State:
     """What holds after one more entry, which may state it.
 
     A newer modelkit may know more of it. Raises RegistryError unless the entry follows the last one,
@@ -231,7 +231,7 @@ def after(state: State, entry: Chained, stated: State | None) -> State:
     return stated
 
 
-def write_entry(entry: Chained, state: Folded) -> bytes:
+def write_entry(entry: LogEntry, state: LogState) -> bytes:
     """An entry as JSON, with what holds after it.
 
     Raises RegistryError for what could not be read again, such as NaN.

@@ -23,8 +23,8 @@ from modelkit.model.model import Model
 from modelkit.serving.metering.ledger import Ledger, Read, counted_by, read_folder
 from modelkit.serving.metering.totals import (
     OF_A_MODEL,
-    Kept,
     Label,
+    LabelCounts,
     MeterTotals,
     totals_of,
     without_the_old,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class Counted:
+class VersionCounts:
     """What was counted of one version of a model.
 
     Attributes:
@@ -82,7 +82,7 @@ def is_shared(name: str) -> bool:
         return any(not each.retired and each.folder is not None for each in _book.of(name))
 
 
-def counted(*names: str, read: Read = read_folder) -> list[Counted]:
+def counted(*names: str, read: Read = read_folder) -> list[VersionCounts]:
     """What was counted of the models of these names; a folder is read once for all of them.
 
     First come those that have a Meter, then the last that were retired. In a folder these are the
@@ -92,7 +92,7 @@ def counted(*names: str, read: Read = read_folder) -> list[Counted]:
         _book.sweep()
         ledgers = _book.of(*names)
     return [
-        Counted(*Identity(*label[1:]), totals_of(kept.sums), bool(kept.retired))
+        VersionCounts(*Identity(*label[1:]), totals_of(kept.sums), bool(kept.retired))
         for label, kept in counted_by(ledgers, read).items()
         if label[0] == OF_A_MODEL and label[1] in names
     ]
@@ -139,7 +139,7 @@ class _Book:
             if not meters and not ledger.retired:
                 ledger.retire()
         known = [each for each in self.meters if not each.retired or _outlives(each)]
-        shown = without_the_old({each.label: Kept([], each.retired) for each in known})
+        shown = without_the_old({each.label: LabelCounts([], each.retired) for each in known})
         self._keep([ledger for ledger in known if not ledger.retired or ledger.label in shown])
 
 

@@ -33,9 +33,9 @@ from modelkit.serving.metering.totals import (
     FLIGHT,
     OF_A_MODEL,
     WIDTH,
-    Found,
-    Kept,
+    AllCounts,
     Label,
+    LabelCounts,
     Slab,
     added,
     checked_label,
@@ -53,7 +53,7 @@ MOST_LABEL = 8 * CELL - JSON_BEGINS  # bytes of JSON
 
 
 @dataclass
-class Held:
+class LabelCells:
     """What a file holds of one label.
 
     Attributes:
@@ -108,7 +108,7 @@ class OwnFile:
         held.slabs[at] = []
         return slab
 
-    def use(self, label: Label) -> Held:
+    def use(self, label: Label) -> LabelCells:
         """A label that is in use from now on; it is written if it is new."""
         if label not in self._held:
             text = json.dumps(label).encode()
@@ -119,7 +119,7 @@ class OwnFile:
             cell[RETIRED] = 0
             cell.cast("B")[JSON_BEGINS : JSON_BEGINS + len(text)] = text
             self._publish(at, -len(text))
-            self._held[label] = Held(at, 0)
+            self._held[label] = LabelCells(at, 0)
         held = self._held[label]
         self._cell(held.at)[RETIRED] = 0
         return held
@@ -131,14 +131,14 @@ class OwnFile:
             self._cell(held.at)[RETIRED] = time.time_ns()
             held.left = [*held.slabs]
 
-    def forget_all_but(self, shown: Found) -> None:
+    def forget_all_but(self, shown: AllCounts) -> None:
         """Use the slabs of models that were retired, and are shown no more, for others."""
         for label, held in self._held.items():
             retired = self._cell(held.at)[RETIRED]
             if label[0] == OF_A_MODEL and retired and label not in shown:
                 self._forget(held)
 
-    def _forget(self, held: Held) -> None:
+    def _forget(self, held: LabelCells) -> None:
         self._cell(held.at)[RETIRED] = FORGOTTEN
         for at in held.slabs:
             self._cell(at)[0] = 0
@@ -193,7 +193,7 @@ class OwnFile:
         return self._chunks[at // CHUNK][begins : begins + CELL]
 
 
-def counted_in(path: Path) -> Found:
+def counted_in(path: Path) -> AllCounts:
     """What a file holds that counts: of an ended process, all is retired and nothing in flight."""
     file = open_plain(path, os.O_RDONLY)
     try:
@@ -206,13 +206,13 @@ def counted_in(path: Path) -> Found:
     finally:
         os.close(file)
     return {
-        label: Kept(added([*held.slabs.values()]), held.retired or ended)
+        label: LabelCounts(added([*held.slabs.values()]), held.retired or ended)
         for label, held in every.items()
         if held.retired != FORGOTTEN and not (ended and label[0] == FLIGHT)
     }
 
 
-def read_cells(file: int, path: Path) -> tuple[dict[Label, Held], list[int], int]:
+def read_cells(file: int, path: Path) -> tuple[dict[Label, LabelCells], list[int], int]:
     """What a file holds by label, the cells that are not in use any more, and the first unused one.
 
     Its words are read from a mapping, as whole as they are written. Raises OSError and PackageError.
@@ -236,19 +236,19 @@ def read_cells(file: int, path: Path) -> tuple[dict[Label, Held], list[int], int
         ) from error
 
 
-def _cells_in(words: memoryview[int]) -> tuple[dict[Label, Held], list[int], int]:
+def _cells_in(words: memoryview[int]) -> tuple[dict[Label, LabelCells], list[int], int]:
     again = words.cast("q")
     used = max(1, min(again[USED], len(again) // CELL))
     # One pass over the words reads them all, each one whole.
     numbers = again[: CELL * used].tolist()
-    labels: dict[int, tuple[Label, Held]] = {}
+    labels: dict[int, tuple[Label, LabelCells]] = {}
     slabs, unused = [], []
     for at in range(1, used):
         first, retired = numbers[CELL * at : CELL * at + 2]
         if first < 0:
             begins = 8 * CELL * at + JSON_BEGINS
             text = bytes(words[begins : begins - first])
-            labels[at] = _label_of(text), Held(at, retired)
+            labels[at] = _label_of(text), LabelCells(at, retired)
         elif first > 0:
             slabs.append(at)
         else:

@@ -24,9 +24,9 @@ from modelkit._internal.process import watch_forks
 from modelkit.errors import PackageError, UsageError
 from modelkit.serving.metering.cells import OwnFile, counted_in
 from modelkit.serving.metering.totals import (
-    Found,
-    Kept,
+    AllCounts,
     Label,
+    LabelCounts,
     Slab,
     add_up,
     without_the_old,
@@ -127,7 +127,7 @@ class SharedFolder:
             if self._file is not None:
                 self._file.retire(label)
 
-    def read(self) -> Found:
+    def read(self) -> AllCounts:
         """What all processes have counted until now, by label."""
         found = self._read()
         if self._file is not None and self._file.is_removed():
@@ -138,8 +138,8 @@ class SharedFolder:
             )
         return found
 
-    def _read(self) -> Found:
-        pairs: list[tuple[Label, Kept]] = []
+    def _read(self) -> AllCounts:
+        pairs: list[tuple[Label, LabelCounts]] = []
         try:
             names = [name for name in os.listdir(self.path) if name.endswith(SUFFIX)]
             for name in names:

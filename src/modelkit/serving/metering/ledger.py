@@ -32,9 +32,9 @@ from modelkit.serving.metering.totals import (
     MORE_ROWS,
     NANOSECONDS,
     OK,
-    Found,
-    Kept,
+    AllCounts,
     Label,
+    LabelCounts,
     MeterTotals,
     Slab,
     add_up,
@@ -47,7 +47,7 @@ from modelkit.serving.metering.totals import (
 if TYPE_CHECKING:
     from modelkit.serving.metering.folder import SharedFolder
 
-Read = Callable[["SharedFolder"], Found]
+Read = Callable[["SharedFolder"], AllCounts]
 
 BLOCK = 16  # calls of which one is timed
 TURN = 4093  # calls after which the blocks come again; a prime, so that no rhythm divides it
@@ -251,13 +251,13 @@ class Ledger:
         return totals_of(counted_by([self])[self.label].sums)
 
 
-def read_folder(folder: SharedFolder) -> Found:
+def read_folder(folder: SharedFolder) -> AllCounts:
     """What all processes have counted in a folder, by label; raises PackageError."""
     return folder.read()
 
 
-def counted_by(ledgers: Sequence[Ledger], read: Read = read_folder) -> Found:
+def counted_by(ledgers: Sequence[Ledger], read: Read = read_folder) -> AllCounts:
     """What was counted, by label: in the memory of this process, and in the folders of the Ledgers."""
-    own = [(ledger.label, Kept(ledger.own_sums(), ledger.retired)) for ledger in ledgers]
+    own = [(ledger.label, LabelCounts(ledger.own_sums(), ledger.retired)) for ledger in ledgers]
     folders = {ledger.folder for ledger in ledgers if ledger.folder is not None}
     return add_up([*own, *(pair for folder in folders for pair in read(folder).items())])
