@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from modelkit._internal import fields
+from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import ALIAS, CHAMPION, DECIDED, ROLLOUT, Entry
 from modelkit.lifecycle.retrain.policy import WINDOW
 from modelkit.lifecycle.retrain.run import RetrainRun, RetrainStep, RunState, moment, posix_of
@@ -134,6 +135,7 @@ class OpenRun:
 
 def begun(claim: RunEntry, run: RetrainRun) -> OpenRun:
     """The retraining that a first claim begins."""
+    run = replace(run, holder=claim.holder)
     return OpenRun(run, claim.id, claim.champion_generation, claim)
 
 
@@ -214,10 +216,19 @@ def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:
 
 
 def on_trial(run: OpenRun, entries: Sequence[Entry]) -> RetrainRun:
-    """A retraining that is on trial, or was, by the log of its model."""
+    """A retraining that is on trial, or was, by the log of its model.
+
+    Raises RegistryError where the log has not the entry that put it on trial.
+    """
     version = run.results.version
     start = run.run.steps[-1].at
-    began, *later = [each for each in entries if each.generation >= run.results.generation]
+    since = entries[run.results.generation - 1 :]
+    if not since or since[0].version != version:
+        raise RegistryError(
+            f"retraining {run.number} is on trial by entry {run.results.generation} of the log of "
+            f"{run.run.name}, which is another one: put back the log, from a copy of the registry"
+        )
+    began, *later = since
     if began.kind == ALIAS:
         return run.ended("promoted", f"{CHAMPION} is {version}", start)
     message = f"since {began.at}"

@@ -89,12 +89,11 @@ class RunRecords:
         def allowed(state: Retrainings) -> bool:
             return state.open is None and state.number + 1 == run.number
 
-        first = replace(run, holder=holder_here())
-        values = {"run": first, "claim": 1, "lease": lease}
+        values = {"run": run, "claim": 1, "lease": lease}
         entry = self._append(
             CLAIM, run.at, allowed, **values, champion_generation=champion_generation
         )
-        return begun(entry, first)
+        return begun(entry, run)
 
     def take_over(self, run: OpenRun, at: float, lease: float) -> OpenRun:
         """Take over a retraining whose holder is gone. Raises NotAllowed where somebody else did."""
