@@ -32,7 +32,7 @@ from modelkit.model.model import Model
 from modelkit.package.load import Openable, Reference, open_bytes
 from modelkit.report import html
 from modelkit.store import open_store
-from modelkit.store.log import Log
+from modelkit.store.log import Log, folder_of
 from modelkit.store.subfolder import Subfolder
 
 Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids it
@@ -304,7 +304,8 @@ class Registry:
     def rollout_folder(self, name: str, rollout: Underway) -> Subfolder:
         """Where those who run a rollout keep what they count."""
         check_pattern(NAME_PATTERN, "name", name)
-        return Subfolder(self._store, f"models/{name}/rollouts/{rollout.generation:010d}")
+        folder = folder_of(rollout.generation, rollout.id)
+        return Subfolder(self._store, f"models/{name}/rollouts/{folder}")
 
     def retraining_folder(self, name: str) -> Subfolder:
         """Where the retrainings of a model keep what they did."""

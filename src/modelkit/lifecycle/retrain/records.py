@@ -26,7 +26,7 @@ from modelkit.lifecycle.retrain.log import (
     on_trial,
 )
 from modelkit.lifecycle.retrain.run import RetrainRun
-from modelkit.store.log import Log
+from modelkit.store.log import Log, folder_of
 from modelkit.store.sequence import Sequence
 
 PACKAGE = "package.mk"
@@ -212,8 +212,7 @@ def holder_here() -> str:
 
 
 def _folder(run: OpenRun) -> str:
-    """Of the files of a retraining; with its id, so that a log that was replaced has others."""
-    return f"runs/{run.number:010d}-{run.id}"
+    return f"runs/{folder_of(run.number, run.id)}"
 
 
 def _beats(run: OpenRun) -> str:
