@@ -59,6 +59,8 @@ def log_of(registry, number):
 class Record:
     """A policy or a verdict, as far as a registry reads one."""
 
+    stages = ()
+
     def __init__(self, text="{}", candidate_digest=""):
         self.text = text
         self.candidate_digest = candidate_digest

@@ -193,6 +193,10 @@ def test_what_else_is_of_the_wrong_kind(package, model, tmp_path):
             lambda: registry.start_rollout("churn", "1", None, reason="x"),
             "policy is a mk.RolloutPolicy, not None",
         ),
+        (
+            lambda: registry.start_rollout("churn", "1", registry.version("churn"), reason="x"),
+            "policy is a mk.RolloutPolicy, not <ModelVersion",
+        ),
         (lambda: mk.FunctionModel("x", SIGNATURE), "made of a function of feeds, not of 'x'"),
         (
             lambda: mk.FunctionModel(len, SIGNATURE.inputs),

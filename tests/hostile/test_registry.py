@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def registry(tmp_path, churn_packages):
     return registry
 
 
+POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5),))
 FOREIGN = (b"", b"\xff\xfe", b"[]", b"null", b"{}", b"{", b"[" * 100_000, b"\x00" * 1_000_000)
 
 
@@ -200,6 +202,25 @@ def test_a_forged_release_leads_to_no_other_path(registry, tmp_path, change):
         with pytest.raises(RegistryError, match=r"versions/1\.0\.0\.json"):
             ask()
     assert not (tmp_path / "a").exists()
+
+
+def test_a_forged_entry_leads_to_no_other_path(registry):
+    rollout = registry.start_rollout("churn", "1.1.0", POLICY, reason="x")
+    forge = {"id": "x/../../../../../evil"}
+    rollout = replace(rollout, **forge)
+    with pytest.raises(RegistryError, match="and not 32 hexadecimal digits"):
+        registry.rollout_folder("churn", rollout)
+
+
+def test_a_rollout_in_a_log_that_lost_an_entry_takes_no_counts_of_another(registry):
+    """Of the same number: what its processes counted would decide at once."""
+    first = registry.start_rollout("churn", "1.1.0", POLICY, reason="x")
+    registry.rollout_folder("churn", first).create("sums/0000000001", b"counts")
+    log_of(registry, first.generation).unlink()
+    again = mk.Registry(registry.url)
+    second = again.start_rollout("churn", "1.1.0", POLICY, reason="x")
+    assert second.generation == first.generation
+    assert again.rollout_folder("churn", second).read("sums/0000000001") is None
 
 
 def test_a_folder_in_the_place_of_an_entry_takes_no_descriptors(registry):

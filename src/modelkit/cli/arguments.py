@@ -3,18 +3,17 @@
 import argparse
 import json
 from collections.abc import Callable, Iterable
-from math import inf
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
 from modelkit.errors import ModelkitError
 from modelkit.report.html import printable
 
-PACKAGE_HELP = "a package: a .mk file"
 ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
 # What several commands take, said once.
 SHARED: dict[str, dict[str, Any]] = {
-    "file": {"help": PACKAGE_HELP},
+    "file": {"help": "a package: a .mk file"},
     "--input": {"required": True, "help": ROWS_HELP},
     "--data": {"required": True, "help": f"{ROWS_HELP}; rows that no model here was trained on"},
     "--label": {
@@ -39,7 +38,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--force": {"action": "store_true", "help": "although it was rolled back before"},
     "--verdict": {"help": "the Verdict of `modelkit gate --out`, which has to be about this"},
 }
-# Of labelled rows, and what is said of them.
+# Those about labelled rows, and a report of them.
 LABELLED = (
     *("--data", "--label", "--slice", "--clusters", "--queries", "--positive"),
     *("--html", "--json"),
@@ -52,10 +51,7 @@ def between(low: float, high: float) -> Callable[[str], float]:
     """The `type` of an argument that is a number above one and below another one."""
 
     def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = high
+        value = _number(text)
         if not low < value < high:
             raise argparse.ArgumentTypeError(
                 f"{text!r} is not a number between {low:g} and {high:g}"
@@ -75,10 +71,7 @@ def whole(text: str) -> int:
 def named_number(text: str) -> tuple[str, float]:
     """The `type` of an argument that is NAME=NUMBER, or a number alone, whose name is empty."""
     name, _, digits = text.rpartition("=")
-    try:
-        value = float(digits)
-    except ValueError:
-        value = -1.0
+    value = _number(digits)
     if not 0 <= value < inf:
         raise argparse.ArgumentTypeError(
             f"{digits!r} is not a number of at least 0; that of a name is written as NAME=NUMBER"
@@ -86,10 +79,12 @@ def named_number(text: str) -> tuple[str, float]:
     return name.strip(), value
 
 
-def add_options(parser: Any, *names: str) -> None:
-    """Arguments of the table."""
-    for name in names:
-        parser.add_argument(name, **SHARED[name])
+def _number(text: str) -> float:
+    """A number, or NaN for another text."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def add_extra(parser: Any, what: str) -> None:
@@ -113,7 +108,8 @@ def add_command(commands: Any, name: str, run: Run | None, about: str, *shared: 
     """A parser for one command, with arguments of the table; its help begins with what it is about."""
     parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     parser.set_defaults(run=run)
-    add_options(parser, *shared)
+    for option in shared:
+        parser.add_argument(option, **SHARED[option])
     return parser
 
 
@@ -136,14 +132,14 @@ def add_action(
     return action
 
 
-def shown(lines: Iterable[str]) -> list[str]:
+def escaped(lines: Iterable[str]) -> list[str]:
     """Lines as a terminal shows them."""
     return [printable(line) for line in lines]
 
 
 def printed(args: argparse.Namespace, plain: Any, lines: Iterable[str]) -> Printed:
     """Lines as a terminal shows them, or with `--json` the plain value."""
-    return [json.dumps(plain)] if args.json else shown(lines), 0
+    return [json.dumps(plain)] if args.json else escaped(lines), 0
 
 
 def reported(args: argparse.Namespace, report: Any) -> list[str]:

@@ -45,10 +45,11 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
         raise SignatureError(f"{path} has more than one column {twice!r}")
     if not rows:
         raise SignatureError(f"{path} has no rows")
-    parsers = {}
-    for spec in signature.inputs:
-        for column in spec.columns:
-            parsers[column.name] = _parser_of(column, spec)
+    parsers = {
+        column.name: _parser_of(column, spec)
+        for spec in signature.inputs
+        for column in spec.columns
+    }
     unknown = ("string", str)  # a column that the model does not know stays text
     in_order = [parsers.get(name, unknown) for name in header]
     return [_parse_record(header, row, in_order, number) for number, row in enumerate(rows)]

@@ -7,7 +7,7 @@ import platform
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_consent, shown
+from modelkit.cli.arguments import Printed, add_command, add_consent, escaped
 from modelkit.cli.inspect import other_versions
 from modelkit.errors import ModelkitError, UntrustedError
 from modelkit.package.review import installed_here
@@ -94,6 +94,6 @@ def _examine_package(args: argparse.Namespace) -> Printed:
     except UntrustedError:  # nothing is wrong here: consent is missing
         raise
     except ModelkitError as error:
-        return shown([*lines, f"PROBLEM: {error}"]), 1
+        return escaped([*lines, f"PROBLEM: {error}"]), 1
     lines.append("no problems found")
-    return shown(lines), 0
+    return escaped(lines), 0

@@ -50,12 +50,12 @@ def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
         sample_weight=weights[0] if weights else None,
         level=args.level,
         progress=args.progress,
-        **said_of_rows(args, signature),
+        **row_options(args, signature),
     )
 
 
-def said_of_rows(args: argparse.Namespace, signature: mk.Signature) -> dict[str, Any]:
-    """What options say of labelled rows, as `mk.evaluate` and `mk.gate` take it."""
+def row_options(args: argparse.Namespace, signature: mk.Signature) -> dict[str, Any]:
+    """The options about labelled rows, as `mk.evaluate` and `mk.gate` take it."""
     return {
         "slices": args.slice,
         "clusters": args.clusters,

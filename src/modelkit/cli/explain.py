@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, shown, whole
+from modelkit.cli.arguments import Printed, add_command, add_extra, escaped, whole
 from modelkit.cli.csv import read_rows
 from modelkit.cli.evaluate import positive_class
 from modelkit.errors import UsageError
@@ -51,7 +51,7 @@ def run_explain(args: argparse.Namespace) -> Printed:
         Path(args.html).write_text(page, encoding="utf-8")
     if args.json:
         return [mk.to_json(explanation)], 0
-    return shown(_explained(explanation, at)), 0
+    return escaped(_explained(explanation, at)), 0
 
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
@@ -79,7 +79,7 @@ def _explained(explanation: mk.Explanation, at: int) -> Iterable[str]:
     yield f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"
     top = explanation.top(len(explanation.feature_names), output=at)
     wide = max(len(name) for name, _, _ in top)
-    for name, held, added in top:
-        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(held)}"
+    for name, value, added in top:
+        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(value)}"
     base = explanation.base_values[0, at]
     yield f"  base {base:.6g}, sum {base + explanation.values[0, :, at].sum():.6g}"

@@ -16,7 +16,8 @@ from modelkit.cli.arguments import (
     reported,
     whole,
 )
-from modelkit.cli.evaluate import labelled_rows, said_of_rows
+from modelkit.cli.evaluate import labelled_rows, row_options
+from modelkit.cli.registry import name_and_version
 from modelkit.errors import UsageError
 from modelkit.lifecycle.gate.policy import read_budgets
 
@@ -82,21 +83,21 @@ def run_gate(args: argparse.Namespace) -> Printed:
         known = {*signature.ignored, *signature.column_names}
         known |= {*args.slice, args.clusters, args.queries}
         rows = {name: values for name, values in rows.items() if name in known}
-    margins = dict(args.margin)
+    named = [name for name, _ in args.margin]
     verdict = mk.gate(
         args.candidate,
         args.champion,
         rows,
         truth,
         metric=args.metric,
-        margin=margins[""] if [*margins] == [""] else margins,
+        margin=args.margin[0][1] if named == [""] else dict(args.margin),
         alpha=args.alpha,
         require=args.require,
         veto=args.veto,
         budgets=budgets,
         registry=registry,
         seed=args.seed,
-        **said_of_rows(args, signature),
+        **row_options(args, signature),
     )
     return reported(args, verdict), STATUS[verdict.decision]
 
@@ -105,7 +106,7 @@ def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:
     """The signature of the champion, by which the cells of CSV are read."""
     if not source.startswith("registry:"):
         return mk.inspect(source).signature
-    name, _, which = source.removeprefix("registry:").partition("@")
-    if registry is None or not which:
-        raise UsageError(f"{source!r} needs --registry WHERE, and the form registry:NAME@ALIAS")
+    if registry is None:
+        raise UsageError(f"{source!r} needs --registry WHERE")
+    name, which = name_and_version(source.removeprefix("registry:"))
     return mk.inspect(registry.fetch(name, which)).signature

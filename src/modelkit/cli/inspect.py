@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from modelkit.cli.arguments import Printed, add_command, shown
+from modelkit.cli.arguments import Printed, add_command, escaped
 from modelkit.model.manifest import Manifest
 from modelkit.package.review import review
 
@@ -33,7 +33,7 @@ def run_inspect(args: argparse.Namespace) -> Printed:
     facts += [(kind, " ".join(row)) for kind, *row in manifest.signature.table()]
     lines = [f"{manifest.name} {manifest.version}"]
     lines += [f"  {name:<10} {value}" for name, value in facts]
-    return shown(lines), 0
+    return escaped(lines), 0
 
 
 def other_versions(manifest: Manifest, here: dict[str, str]) -> dict[str, str]:

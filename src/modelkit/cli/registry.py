@@ -72,9 +72,9 @@ def run_list(args: argparse.Namespace) -> Printed:
     for name in names:
         aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
         plain[name] = aliases
-        told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
+        named = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
         listed = some(versions.of(name)) or "none"
-        lines.append(f"{name}: {told or 'no alias'}; versions {listed}")
+        lines.append(f"{name}: {named or 'no alias'}; versions {listed}")
     return printed(args, plain, lines)
 
 
@@ -193,7 +193,10 @@ def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise UsageError("an alias is set with --expected, or with --verdict")
+        raise UsageError(
+            "pass --expected with the version that the alias names now, --expected none for a new "
+            "alias, or --verdict"
+        )
     if text == NONE:
         return None
     if not text.startswith("#"):

@@ -107,13 +107,13 @@ def _serve_together(settings: Settings) -> int:
     from modelkit.cli.server import config_of
 
     os.environ["WEB_CONCURRENCY"] = str(settings.workers)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         if not os.environ.get(FOLDER):
             folder = tempfile.TemporaryDirectory(prefix="modelkit-metrics-")
-            os.environ[FOLDER] = held.enter_context(folder)
-        with _application(settings) as app:  # what cannot be served is told once, here
+            os.environ[FOLDER] = stack.enter_context(folder)
+        with _application(settings) as app:  # what cannot be served is said once, here
             config_of(app.asgi, settings)
-        listener = held.enter_context(_listen(settings))
+        listener = stack.enter_context(_listen(settings))
         announce = _announcement(app.title, listener, settings)
         return 0 if Processes(work, settings, listener, announce).run() else 1
 

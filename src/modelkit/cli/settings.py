@@ -68,41 +68,44 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
 
     Raises UsageError for a setting that is missing or cannot be used.
     """
-    held = {name: value for name, value in environ.items() if value}  # an empty one is none
-    on_vertex = "AIP_HTTP_PORT" in held
-    registry = args.registry or held.get("MODELKIT_REGISTRY")
+    variables = {name: value for name, value in environ.items() if value}  # an empty one is none
+    if "AIP_HTTP_PORT" in variables:  # of Vertex AI
+        variables.setdefault("HOST", EVERYWHERE)
+    registry = args.registry or variables.get("MODELKIT_REGISTRY")
     found = Settings(
-        package=_package(args.file, held) if registry is None else _followed(args.file, held),
+        package=_package(args.file, variables)
+        if registry is None
+        else _followed(args.file, variables),
         registry=registry,
         poll=args.poll,
         name=args.name,
-        digest=_digests(args.digest, held),
+        digest=_digests(args.digest, variables),
         allow=check_allow(args.allow),
-        host=args.host or held.get("HOST") or (EVERYWHERE if on_vertex else LOCAL),
-        port=_number(args.port, held, PORT, "PORT", "AIP_HTTP_PORT"),
-        workers=_number(args.workers, held, 1, "WEB_CONCURRENCY"),
+        host=args.host or variables.get("HOST", LOCAL),
+        port=_number(args.port, variables, PORT, "PORT", "AIP_HTTP_PORT"),
+        workers=_number(args.workers, variables, 1, "WEB_CONCURRENCY"),
         drain=args.drain,
-        tokens=args.tokens or held.get("MODELKIT_TOKENS"),
+        tokens=args.tokens or variables.get("MODELKIT_TOKENS"),
         certfile=args.ssl_certfile,
         keyfile=args.ssl_keyfile,
         ca_certs=args.ssl_ca_certs,
-        health_route=held.get("AIP_HEALTH_ROUTE"),
-        predict_route=held.get("AIP_PREDICT_ROUTE"),
+        health_route=variables.get("AIP_HEALTH_ROUTE"),
+        predict_route=variables.get("AIP_PREDICT_ROUTE"),
     )
     _check(found)
     return found
 
 
-def _digests(given: list[str], held: Mapping[str, str]) -> tuple[str, ...] | None:
+def _digests(given: list[str], variables: Mapping[str, str]) -> tuple[str, ...] | None:
     """The digests of arguments, or of the variable; where that is set, it is never for any."""
-    if given or "MODELKIT_DIGEST" not in held:
+    if given or "MODELKIT_DIGEST" not in variables:
         return tuple(given) or None
-    return tuple(held["MODELKIT_DIGEST"].split())
+    return tuple(variables["MODELKIT_DIGEST"].split())
 
 
-def _package(file: str | None, held: Mapping[str, str]) -> str:
+def _package(file: str | None, variables: Mapping[str, str]) -> str:
     """The path of the package: an argument, MODELKIT_PACKAGE, or what Vertex AI has put there."""
-    path = file or held.get("MODELKIT_PACKAGE") or held.get("AIP_STORAGE_URI")
+    path = file or variables.get("MODELKIT_PACKAGE") or variables.get("AIP_STORAGE_URI")
     if path is None:
         raise UsageError(
             "there is nothing to serve: give a package, or set MODELKIT_PACKAGE to its path"
@@ -115,9 +118,9 @@ def _package(file: str | None, held: Mapping[str, str]) -> str:
     return package_in(path)
 
 
-def _followed(file: str | None, held: Mapping[str, str]) -> str:
+def _followed(file: str | None, variables: Mapping[str, str]) -> str:
     """The name of a model in a registry: an argument, or MODELKIT_PACKAGE."""
-    name, at, alias = (file or held.get("MODELKIT_PACKAGE") or "").partition("@")
+    name, at, alias = (file or variables.get("MODELKIT_PACKAGE") or "").partition("@")
     if not name:
         raise UsageError(
             "a registry has many models: give the name of one, or set MODELKIT_PACKAGE to it"
@@ -145,14 +148,14 @@ def package_in(path: str) -> str:
     return str(found[0])
 
 
-def _number(given: int | None, held: Mapping[str, str], default: int, *names: str) -> int:
+def _number(given: int | None, variables: Mapping[str, str], default: int, *names: str) -> int:
     """The argument, or the first of the variables that is set, or the default."""
     if given is not None:
         return given
-    name = next((each for each in names if each in held), None)
+    name = next((each for each in names if each in variables), None)
     if name is None:
         return default
-    text = held[name]
+    text = variables[name]
     if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
         raise UsageError(f"the variable {name} is a whole number, 0 or more; got {text!r:.80}")
     return int(text)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import compress
 from math import inf
 from typing import NamedTuple, final
 
@@ -54,12 +55,13 @@ class ServedCall(NamedTuple):
 
 
 class ServedRows(NamedTuple):
-    """The n rows of several calls as cells.
+    """The n rows of several calls as cells; `sizes` are the numbers of rows that calls have arrays of.
 
     `cells`, `strata` and `units` are as in `Rows`, and `places` as `places_of_calls` gives them.
     `answers` has the model's answers by output, for each group of calls with the same outputs.
     """
 
+    sizes: Array
     cells: Array
     strata: Array | None
     places: Array
@@ -195,8 +197,7 @@ class Intake:
         while self._accounted < until and self._turn(0, wait=True):
             pass
         done: list[None] = []
-        self._waiting.append(self._close_unit)
-        self._waiting.append(partial(done.append, None))  # after all steps that wait now
+        self._waiting += [self._close_unit, partial(done.append, None)]  # after all that wait now
         while not done and self._turn(inf, wait=True):
             pass
 
@@ -259,17 +260,15 @@ class Intake:
     def _take_in(self, served: ServedRows, calls: Sequence[ServedCall]) -> None:
         """Count rows, and queue what it takes to look at them, within the budget."""
         tracker = self.tracker
-        cells, strata, places, parts, answers = served
-        sizes = sizes_of(calls)
-        new = np.repeat([not call.counted for call in calls], sizes)
+        sizes, cells, strata, places, parts, answers = served
+        new = np.array([not call.counted for call in calls]).repeat(sizes)
         tracker.count(cells[new], None if strata is None else strata[new], places[new, 1])
         units = tracker.units
         if units is None and not self.budget.allows(len(cells), self._monotonic()):
             return
         self.shown += len(cells)
         if tracker.profile.calibration is not None:
-            for outputs in answers:
-                self._waiting.append(partial(self._estimate, outputs))
+            self._waiting.extend(partial(self._estimate, outputs) for outputs in answers)
         if units is not None:
             units.take(cells, strata, parts)
             self._waiting.append(self._judge)
@@ -286,13 +285,14 @@ class Intake:
     def _encode(self, calls: list[ServedCall], before: int) -> ServedRows:
         """The rows of calls as cells, after so many others. Raises what they raise; changes nothing."""
         layout, units = self.tracker.profile.layout, self.tracker.units
-        places = places_of_calls(calls, before)
+        sizes = np.array(sizes_of(calls))
+        places = places_of_calls(calls, sizes, before)
         cells = np.full((len(places), len(layout.features)), ABSENT, np.uint8)
         strata = None if layout.stratum is None else np.empty(len(places), np.int64)
         timed = layout.timed or layout.unit in PERIODS
         answers = []
         parts: list[UnitRows] = []
-        for names, at, arrays in joined(calls):
+        for names, at, arrays in joined(calls, sizes):
             columns, outputs = self._columns(layout, names, arrays)
             rows = layout.encode_columns(columns, places[at, 1] if timed else None)
             cells[at] = rows.cells
@@ -303,7 +303,7 @@ class Intake:
         if units is not None:
             parts = together(parts)
             units.strata_of(parts, strata)
-        return ServedRows(cells, strata, places, parts, answers)
+        return ServedRows(sizes, cells, strata, places, parts, answers)
 
     def _columns(
         self, layout: Layout, names: tuple[str, ...], arrays: Sequence[Array]
@@ -346,27 +346,26 @@ def sizes_of(calls: Iterable[ServedCall]) -> list[int]:
     return [len(call.arrays[0]) for call in calls]
 
 
-def joined(calls: Sequence[ServedCall]) -> Iterator[tuple[tuple[str, ...], Array, list[Array]]]:
+def joined(
+    calls: Sequence[ServedCall], sizes: Array
+) -> Iterator[tuple[tuple[str, ...], Array, list[Array]]]:
     """The calls that asked for the same outputs: these, the places of their rows, their arrays."""
-    sizes = sizes_of(calls)
-    for names in dict.fromkeys(call.names for call in calls):
-        same = [call.names == names for call in calls]
-        arrays = zip(*(call.arrays for call in calls if call.names == names), strict=True)
-        at = np.flatnonzero(np.repeat(same, sizes))
-        yield names, at, [np.concatenate(parts) for parts in arrays]
+    for names in dict.fromkeys([call.names for call in calls]):
+        same = np.array([call.names == names for call in calls])
+        arrays = zip(*[call.arrays for call in compress(calls, same)], strict=True)
+        yield names, np.flatnonzero(same.repeat(sizes)), [np.concatenate(parts) for parts in arrays]
 
 
-def places_of_calls(calls: Sequence[ServedCall], before: int) -> Array:
+def places_of_calls(calls: Sequence[ServedCall], sizes: Array, before: int) -> Array:
     """The numbers of the rows of calls among all that were served, and their times, (n, 2).
 
     The rows that stand for a larger call are spread over it. Raises UsageError for no time.
     """
     times = clock_seconds([call.time for call in calls])
     served = np.array([call.rows for call in calls])
-    sizes = np.array(sizes_of(calls))
-    call = np.repeat(np.arange(len(calls)), sizes)
-    inside = np.arange(1, len(call) + 1) - (np.cumsum(sizes) - sizes)[call]
-    first = before + np.cumsum(served) - served
+    call = np.arange(len(calls)).repeat(sizes)
+    inside = np.arange(1, len(call) + 1) - (sizes.cumsum() - sizes)[call]
+    first = before + served.cumsum() - served
     places = np.empty((len(call), 2))
     places[:, 0] = first[call] + inside * served[call] // sizes[call]
     places[:, 1] = times[call]

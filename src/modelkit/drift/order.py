@@ -49,16 +49,16 @@ class Shuffle:
     def __init__(self, seed: np.random.SeedSequence) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def within(self, sizes: Sequence[int]) -> Array | None:
+    def within(self, sizes: Sequence[int] | Array) -> Array | None:
         """The numbers of the rows of calls of these sizes, shuffled in each call, int64 (n,).
 
         None where no call has more than one row, and the order stays.
         """
-        if max(sizes, default=0) < 2:
+        if np.max(sizes, initial=0) < 2:
             return None
         call = np.repeat(np.arange(len(sizes), dtype=np.float64), sizes)
         several = np.repeat(np.array(sizes) > 1, sizes)
-        call[several] += self._rng.random(int(several.sum()))
+        call[several] += self._rng.random(several.sum())
         return np.argsort(call, kind="stable")
 
 

@@ -234,7 +234,7 @@ class Tracker:
         return new
 
     def parts(
-        self, cells: Array, strata: Array | None, places: Array, sizes: Many[int], most: int
+        self, cells: Array, strata: Array | None, places: Array, sizes: Many[int] | Array, most: int
     ) -> Iterator[tuple[Array, Array | None, Array]]:
         """The encoded rows of calls of these sizes, as `bet` takes them, at most so many at once.
 

@@ -66,6 +66,8 @@ class DiskFolder:
                 file.flush()
                 os.fsync(file.fileno())
             made = _link(temporary, target)
+        except OSError as error:  # what is said of a full disk names no file
+            raise OSError(error.errno, error.strerror, str(target)) from None
         finally:
             Path(temporary).unlink(missing_ok=True)
         _flush(target.parent)

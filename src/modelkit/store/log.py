@@ -7,7 +7,6 @@ whoever reads an entry compares the two.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -205,16 +204,6 @@ class Log(Generic[State, Entry]):
     @property
     def _where(self) -> str:
         return f"{self._files.store.url}/{self._files.folder}"
-
-
-def folder_of(number: int, entry_id: str) -> str:
-    """The name of a folder for what belongs to an entry, such as the counts of a rollout.
-
-    By the id too, so that a log that was replaced has other ones. It is part of no other path,
-    whatever is in a forged id.
-    """
-    digest = hashlib.sha256(entry_id.encode(errors="backslashreplace")).hexdigest()
-    return f"{number:010d}-{digest[:16]}"
 
 
 def after(state: State, entry: LogEntry, stated: State | None) -> State:

@@ -49,6 +49,7 @@ def test_files_that_were_changed_are_not_overwritten(tmp_path, capsys):
         (("--runbook", ""), "runbook is the URL"),
         (("--runbook", "https://a/b#c"), "runbook is the URL"),
         (("--runbook", "{{ $labels.model }}"), "runbook is the URL"),
+        (("--runbook", "docs\u0085metrics.md"), "runbook is the URL"),
     ],
 )
 def test_objectives_out_of_range_are_refused(tmp_path, capsys, options, said):

@@ -32,6 +32,8 @@ def test_the_status_tells_the_decision(folder, data, capsys):
 
 def test_errors_and_mistakes_have_statuses_of_their_own(folder, capsys):
     assert main(arguments(folder, "--margin", "0.1", "--slice", "planet")) == 2
+    assert main(arguments(folder, "--margin", "0.1", "--margin", "0.2")) == 2
+    assert "no margin says how much worse accuracy may be" in capsys.readouterr().err
     assert main(arguments(folder, "--margin", "0.1", champion="none.mk")) == 1
     with pytest.raises(SystemExit) as caught:
         main(arguments(folder))

@@ -58,6 +58,16 @@ def test_names_are_distinct_and_there_is_at_least_one(inputs, outputs, kind):
         Signature(inputs, outputs)
 
 
+def test_the_columns_of_all_inputs_have_names_in_their_order():
+    inputs = [
+        TensorSpec("left", "float32", ("batch", 2), (Column("b"), Column("a"))),
+        TensorSpec("ids", "int64", ("batch",)),
+        TensorSpec("right", "float32", ("batch", 1), (Column("c"),)),
+    ]
+    assert Signature(inputs, (Y,)).column_names == ("b", "a", "c")
+    assert TOKENS.column_names == ()
+
+
 @pytest.mark.parametrize(
     ("names", "named", "primary"),
     [

@@ -1,5 +1,6 @@
 """Files of a folder are created once, whole or not at all; buckets keep the same contract in `tests/slow/lifecycle`."""
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,6 +58,17 @@ def test_what_is_no_record_is_named(store):
         store.read("log")
     with pytest.raises(NotAFile, match="leads to no file"):
         store.read("log/1/2")
+
+
+def test_a_disk_that_is_full_is_an_error_of_the_file_and_leaves_nothing(store, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store.create("log/1", RECORD)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*log/2"):
+        store.create("log/2", RECORD)
+    assert os.listdir(store.path("log")) == ["1"]
 
 
 def test_a_file_cannot_be_written_to(store):

@@ -42,7 +42,8 @@ class Objectives:
             )
         if not 1e-5 <= self.p99 <= 30:
             raise UsageError(f"p99 is in seconds, from 0.00001 to 30; got {self.p99!r}")
-        if not self.runbook or any(c in self.runbook for c in "#{}\n"):
+        # YAML ends a line where splitlines does.
+        if self.runbook.splitlines() != [self.runbook] or any(c in self.runbook for c in "#{}"):
             raise UsageError(
                 "runbook is the URL or the path of a page, without an anchor and without braces; "
                 f"got {self.runbook!r}"

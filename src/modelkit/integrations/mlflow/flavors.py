@@ -89,13 +89,13 @@ def import_model(
 
 def _refuse_package(flavors: Mapping[str, Any]) -> None:
     """Raise ConversionError for a model that is a package already, with the way back to it."""
-    told = flavors.get("python_function", {})
-    if told.get("loader_module") != LOADER:
+    pyfunc = flavors.get("python_function", {})
+    if pyfunc.get("loader_module") != LOADER:
         return
     raise ConversionError(
         "the model is a package of modelkit, as log_model logs it, so there is nothing to import: "
         "mlflow.artifacts.download_artifacts(uri) gives a folder, and the package is its file "
-        f"{str(told.get('data'))!r}, which mk.load and Registry.register take"
+        f"{str(pyfunc.get('data'))!r}, which mk.load and Registry.register take"
     )
 
 
@@ -114,31 +114,32 @@ def _reading(flavor: str) -> Iterator[None]:
         ) from error
 
 
-def _read(flavor: str, told: Mapping[str, Any], root: Path, allow: Collection[str]) -> Any:
+def _read(flavor: str, config: Mapping[str, Any], root: Path, allow: Collection[str]) -> Any:
     """What `mk.save` converts: a fitted model, or the path of a graph."""
-    place = _inside(root, told.get("pickled_model" if flavor == "sklearn" else "data"))
+    place = _inside(root, config.get("pickled_model" if flavor == "sklearn" else "data"))
     if flavor == "onnx":
         return place
     if flavor in NATIVE_CLASSES:
-        return _from_native(flavor, told, place)
-    if flavor == "lightgbm" and told.get("model_class", BOOSTER) == BOOSTER:
-        return _lightgbm_booster(place)
-    if told.get("serialization_format") == "skops":
+        return _from_native(flavor, config, place)
+    if flavor == "lightgbm" and config.get("model_class", BOOSTER) == BOOSTER:
+        with importing("lightgbm", FEATURE):
+            return import_module("lightgbm").Booster(model_file=str(place))
+    if config.get("serialization_format") == "skops":
         return _from_skops(place, allow)
     return _from_pickle(flavor, root, allow)
 
 
-def _from_native(library: str, told: Mapping[str, Any], place: Path) -> Any:
+def _from_native(library: str, config: Mapping[str, Any], place: Path) -> Any:
     """A model of XGBoost or CatBoost that reads its own file.
 
     Raises UntrustedError for all but a few classes of the library.
     """
     if library == "xgboost":
-        kind = str(told.get("model_class", "xgboost.core.Booster"))
+        kind = str(config.get("model_class", "xgboost.core.Booster"))
         form = []
     else:
-        kind = f"catboost.{told.get('model_type')}"
-        form = [told.get("save_format", "cbm")]
+        kind = f"catboost.{config.get('model_type')}"
+        form = [config.get("save_format", "cbm")]
     first, _, rest = kind.partition(".")
     name = rest.rpartition(".")[2]
     known = NATIVE_CLASSES[library]
@@ -150,12 +151,6 @@ def _from_native(library: str, told: Mapping[str, Any], place: Path) -> Any:
         model = getattr(import_module(library), name)()
     model.load_model(str(place), *form)
     return model
-
-
-def _lightgbm_booster(place: Path) -> Any:
-    """A Booster of LightGBM from its text."""
-    with importing("lightgbm", FEATURE):
-        return import_module("lightgbm").Booster(model_file=str(place))
 
 
 def _from_skops(place: Path, allow: Collection[str]) -> Any:
@@ -195,9 +190,9 @@ def _check_links(uri: str) -> None:
             )
 
 
-def _inside(root: Path, told: object) -> Path:
+def _inside(root: Path, name: object) -> Path:
     """The file that a model names. Raises PackageError for none, and for one elsewhere."""
-    place = (root / str(told)).resolve()
-    if told is None or not place.is_file() or not place.is_relative_to(root):
-        raise PackageError(f"the model names the file {told!r}, which is not in its folder")
+    place = (root / str(name)).resolve()
+    if name is None or not place.is_file() or not place.is_relative_to(root):
+        raise PackageError(f"the model names the file {name!r}, which is not in its folder")
     return place

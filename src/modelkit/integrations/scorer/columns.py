@@ -94,12 +94,11 @@ class ScoredOutput:
         labels = self.labels or map(str, range(width))
         return [f"{self.name}_{label}" for label in labels]
 
-    def columns(self, values: Array) -> dict[str, Array]:
-        """Its values, (n,) or (n, width), as columns (n,) by name."""
+    def columns(self, values: Array) -> list[tuple[str, Array]]:
+        """Its values, (n,) or (n, width), as names and columns (n,)."""
         if self.is_single:
-            return {self.name: values}
-        names = self.column_names(values.shape[1])
-        return dict(zip(names, values.T, strict=True))
+            return [(self.name, values)]
+        return list(zip(self.column_names(values.shape[1]), values.T, strict=True))
 
 
 def scored_output(spec: TensorSpec, signature: Signature) -> ScoredOutput:
@@ -180,14 +179,9 @@ def check_known_widths(outputs: Sequence[ScoredOutput], engine: str) -> None:
         )
 
 
-def check_side_by_side(
-    outputs: Sequence[ScoredOutput], added: Mapping[str, Array], keep: Sequence[str]
-) -> None:
+def check_side_by_side(names: Iterable[str]) -> None:
     """Raise SignatureError where two columns of a frame would have one name."""
-    taken = [*keep]
-    for output in outputs:
-        taken += output.column_names(1 if output.is_single else added[output.name].shape[1])
-    twice = repeated(taken)
+    twice = repeated(names)
     if twice:
         raise SignatureError(
             f"several columns of the frame would be named {twice}; score an Arrow table, where each "

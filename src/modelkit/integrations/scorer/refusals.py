@@ -45,10 +45,10 @@ def check_pool(nodes: Sequence[Mapping[str, float]], actors: int) -> None:
     """
     if not isinstance(actors, int) or actors < 1:
         raise UsageError(f"gpus is a whole number of GPUs, 0 or more, not {actors!r}")
-    held = sum(int(node.get("GPU", 0)) for node in nodes)
-    if actors > held:
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if actors > gpus:
         raise DeviceError(
-            f"gpus={actors} needs as many whole GPUs, and the nodes of the cluster have {held}: the "
+            f"gpus={actors} needs as many whole GPUs, and the nodes of the cluster have {gpus}: the "
             "job would wait for ever; use fewer or add nodes",
             device="cuda",
         )

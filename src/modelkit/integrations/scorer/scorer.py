@@ -97,7 +97,8 @@ class Scorer:
     ) -> None:
         self._source = travelling(source)
         self._allow = tuple(sorted(trust.check_allow(allow)))
-        self._device = device
+        device_chain(device, ())
+        self._device = device if isinstance(device, str) else tuple(device)
         self._keep = listed_names(keep, "keep")
         if not isinstance(explain, bool):
             raise TypeError(f"explain is True or False, not {explain!r}")
@@ -108,8 +109,8 @@ class Scorer:
         if threads is None:
             threads = "auto" if manifest.runtime == "joblib" else 1
         choose_threads(threads, 1)
-        device_chain(device, ())
         self._threads = threads
+        self._way = (self._device, threads, self._allow)  # in which one package has several Models
         check_digest(manifest, digest, shown_source(self._source))
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
@@ -153,12 +154,7 @@ class Scorer:
     @property
     def model(self) -> Model:
         """The Model of this process. Raises what `mk.load` does."""
-        return _held.get(self._digest, ("model", *self._way()), self._open)
-
-    def _way(self) -> tuple[Any, ...]:
-        """By what Models of one package are told apart."""
-        device = self._device if isinstance(self._device, str) else tuple(self._device)
-        return device, self._threads, self._allow
+        return _held.get(self._digest, ("model", *self._way), self._open)
 
     def _open(self) -> Model:
         opened = partial(
@@ -176,7 +172,7 @@ class Scorer:
         from modelkit.integrations.scorer.explained import explainer_of
 
         make = partial(explainer_of, self.model)
-        return _held.get(self._digest, ("explainer", *self._way()), make)
+        return _held.get(self._digest, ("explainer", *self._way), make)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -212,7 +208,7 @@ class Scorer:
     @property
     def outputs(self) -> tuple[ScoredOutput, ...]:
         """What is added to the rows, in this order."""
-        key = ("outputs", *self._way(), self._names, self._explain)
+        key = ("outputs", *self._way, self._names, self._explain)
         return _held.get(self._digest, key, self._outputs)
 
     def _outputs(self) -> tuple[ScoredOutput, ...]:
@@ -313,14 +309,13 @@ class Scorer:
         read = self._read(list(frame.columns))
         feeds = self._with_tensors(frame[list(read)], read, stacked)
         added = self._score(feeds)
-        columns = {name: frame[name] for name in self._keep}
-        check_side_by_side(self.outputs, added, self._keep)
+        columns = [(name, frame[name]) for name in self._keep]
         for output in self.outputs:
-            for name, values in output.columns(added[output.name]).items():
-                columns[name] = pd.Series(
-                    values, index=frame.index, dtype="str" if output.is_text else output.dtype
-                )
-        return pd.DataFrame(columns, index=frame.index)
+            dtype = "str" if output.is_text else output.dtype
+            for name, values in output.columns(added[output.name]):
+                columns.append((name, pd.Series(values, frame.index, dtype)))
+        check_side_by_side(name for name, _ in columns)
+        return pd.DataFrame(dict(columns), index=frame.index)
 
     def __repr__(self) -> str:
         manifest = self.manifest

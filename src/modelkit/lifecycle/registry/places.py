@@ -1,12 +1,29 @@
-"""What people read about a registry: its card, and that something is not there."""
+"""The names of folders in a registry, and what people read about it: its card, and that something is not there."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from modelkit.errors import RegistryError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.report import html
+
+ENTRY_ID = re.compile("[0-9a-f]{32}")
+
+
+def folder_of(number: int, entry_id: str) -> str:
+    """The name of the folder of what an entry begins: by its id too, so that a log that was replaced has another.
+
+    Raises RegistryError for an id that would lead elsewhere.
+    """
+    if not ENTRY_ID.fullmatch(entry_id):
+        raise RegistryError(
+            f"the id of an entry is {entry_id!r:.60}, and not 32 hexadecimal digits: it was written by "
+            "hand; put back the log, from a copy of the registry"
+        )
+    return f"{number:010d}-{entry_id}"
 
 
 def registry_card(url: str, aliases: Mapping[str, Mapping[str, Alias]]) -> str:

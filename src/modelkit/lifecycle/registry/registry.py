@@ -23,7 +23,7 @@ from modelkit.lifecycle.registry.log import (
     log_of,
     underway,
 )
-from modelkit.lifecycle.registry.places import nothing_there, registry_card, removed
+from modelkit.lifecycle.registry.places import folder_of, nothing_there, registry_card, removed
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded
 from modelkit.lifecycle.registry.rules import Judgement
 from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
@@ -32,7 +32,7 @@ from modelkit.model.model import Model
 from modelkit.package.load import Openable, Reference, open_bytes
 from modelkit.report import html
 from modelkit.store import open_store
-from modelkit.store.log import Log, folder_of
+from modelkit.store.log import Log
 from modelkit.store.subfolder import Subfolder
 
 Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids it
@@ -259,7 +259,7 @@ class Registry:
             UsageError: if the version cannot answer in place of the champion, with every reason.
             TypeError: for anything but a policy.
         """
-        if not hasattr(policy, "to_json"):
+        if not hasattr(policy, "stages"):  # other values have a record as well
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         version = self.version(name, candidate).version
         record = policy.to_json()

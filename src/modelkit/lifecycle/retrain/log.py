@@ -216,23 +216,24 @@ def at_work(run: OpenRun, heard: float, now: float) -> RetrainRun:
 
 
 def on_trial(run: OpenRun, entries: Sequence[Entry]) -> RetrainRun:
-    """A retraining that is on trial, or was, by the log of its model.
+    """A retraining that is on trial, or was, by all entries of the log of its model.
 
-    Raises RegistryError where the log has not the entry that put it on trial.
+    Raises RegistryError where the log is not the one in which the trial began.
     """
     version = run.results.version
-    start = run.run.steps[-1].at
     since = entries[run.results.generation - 1 :]
-    if not since or since[0].version != version:
+    if not trial_began(run, since[:1]):
         raise RegistryError(
-            f"retraining {run.number} is on trial by entry {run.results.generation} of the log of "
-            f"{run.run.name}, which is another one: put back the log, from a copy of the registry"
+            f"retraining {run.number} put {version} on trial by entry {run.results.generation} of "
+            f"the log of {run.run.name}, where it is not: entries were lost or replaced; put back "
+            "the log, from a copy of the registry"
         )
-    began, *later = since
+    began = since[0]
+    start = run.run.steps[-1].at
     if began.kind == ALIAS:
         return run.ended("promoted", f"{CHAMPION} is {version}", start)
     message = f"since {began.at}"
-    for entry in later:
+    for entry in since[1:]:
         # By the clock of the retraining, which in a replay is not that of the log.
         at = start + posix_of(entry.at) - posix_of(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None

@@ -13,6 +13,7 @@ from typing import Any, final
 from modelkit.errors import RegistryError
 from modelkit.events import NotRetrained, Retraining, emit
 from modelkit.lifecycle.registry.authors import author
+from modelkit.lifecycle.registry.places import folder_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.log import (
     CLAIM,
@@ -26,7 +27,7 @@ from modelkit.lifecycle.retrain.log import (
     on_trial,
 )
 from modelkit.lifecycle.retrain.run import RetrainRun
-from modelkit.store.log import Log, folder_of
+from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 
 PACKAGE = "package.mk"
@@ -212,6 +213,7 @@ def holder_here() -> str:
 
 
 def _folder(run: OpenRun) -> str:
+    """Of the files of a retraining."""
     return f"runs/{folder_of(run.number, run.id)}"
 
 

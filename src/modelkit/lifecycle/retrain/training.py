@@ -15,9 +15,9 @@ from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
 from modelkit.package.load import check_hashes, open_bytes, read_manifest
-from modelkit.store.log import folder_of
 
 SEED_BYTES = 4
+ID_LETTERS = 8
 
 
 @final
@@ -56,7 +56,7 @@ def training_of(champion: ModelVersion, run: OpenRun, folder: Path) -> Training:
     """
     begun = run.run
     number = run.number
-    place = folder / champion.name / f"retraining-{folder_of(number, run.id)}"
+    place = folder / champion.name / f"retraining-{number}-{run.id[:ID_LETTERS]}"
     seed = hashlib.sha256(f"{champion.name} {champion.digest} {number}".encode()).digest()
     return Training(
         name=champion.name,

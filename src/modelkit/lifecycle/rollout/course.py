@@ -265,7 +265,11 @@ def _losses(loss: Loss, answers: Sequence[Outputs]) -> list[float]:
 
 
 def check_loss(loss: float) -> float:
-    """A loss as a float. Raises UsageError for one beyond 0 to 1."""
-    if not 0 <= loss <= 1:
+    """A loss as a float. Raises UsageError for one beyond 0 to 1, and TypeError for what is no number."""
+    try:
+        within = bool(0 <= loss <= 1)
+    except (TypeError, ValueError):
+        raise TypeError(f"a loss is a number from 0 to 1, not {loss!r:.80}") from None
+    if not within:
         raise UsageError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
     return float(loss)

@@ -22,16 +22,19 @@ KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEME
 FLOOR = 0.001  # one call in a thousand
 # Seconds of one call: more than what the arm with fewer calls loses by colder caches and smaller batches.
 MATERIAL = 0.01
+ONLY_OF = {"above": SLOW_EVENTS, "margin": LATE_LOSSES, "tolerance": DISAGREEMENTS}
 NUMBERS = ("worse", "better", "floor", "above", "margin", "tolerance", "material")  # of a guard
 
 Mark = Callable[[Outputs], object]
 
 
 def check_numbers(what: str, held: object, names: Sequence[str]) -> None:
-    """Raise UsageError where one of these attributes is neither a number nor None."""
+    """Raise UsageError where one of these attributes is no number, nor None where that is its default."""
     for name in names:
         value = getattr(held, name)
-        if value is not None and not isinstance(value, Real):
+        if value is None and getattr(type(held), name, 0) is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise UsageError(f"{what}: {name} is a number, not {value!r:.80}")
 
 
@@ -89,6 +92,9 @@ class Guard:
     def __post_init__(self) -> None:
         check_numbers(f"guard {self.name!r}", self, NUMBERS)
         self._check_name()
+        for name, taker in ONLY_OF.items():
+            if getattr(self, name) and self.name != taker:
+                raise UsageError(f"guard {self.name!r}: {name}= is for the guard {taker!r} alone")
         self._check_material()
         for name in ("worse", "better"):
             risk = getattr(self, name)

@@ -20,6 +20,7 @@ from modelkit.lifecycle.rollout.guards import (
 
 DAY = 86_400.0
 KEY_CALLS = 20
+LONGEST_TICK = 1e9  # seconds, of which no clock counts many more
 LEAST_SHARE = 1e-9  # of an arm that is there: with less, rounding would decide instead of draws
 
 
@@ -122,6 +123,8 @@ class RolloutPolicy:
         for name in ("horizon", "tick", "key_calls"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name} is more than 0, not {getattr(self, name)!r}")
+        if self.tick > LONGEST_TICK:
+            raise UsageError(f"tick is in seconds, {LONGEST_TICK:,.0f} at most, not {self.tick!r}")
 
     @property
     def shadow(self) -> bool:

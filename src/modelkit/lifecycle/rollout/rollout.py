@@ -72,7 +72,8 @@ class Rollout(Model):
     Raises:
         UsageError: if the candidate cannot answer in place of the champion, with every reason; or
             without one of `policy` and `share`.
-        TypeError: for options of the other form; see `Registry.start_rollout`.
+        TypeError: for options of the other form, see `Registry.start_rollout`; and for a policy or
+            a seed of another type.
         NotFound: if the model has no champion.
         UntrustedError: for a joblib package without `digest` and `allow`.
         PackageError, DeviceError: as `mk.load` does.
@@ -107,6 +108,9 @@ class Rollout(Model):
     ) -> None: ...
 
     def __init__(self, champion: Model | Registry, candidate: Model | str, **options: Any) -> None:
+        seed = options.get("seed")
+        if seed is not None and type(seed) is not int:  # 1.5 would hash keys as 1 does
+            raise TypeError(f"seed is a whole number or None, not {seed!r:.80}")
         self._clock: Callable[[], int] = perf_counter_ns
         self._source: Follower | TwoModels
         self._pickled: tuple[Any, ...] | None = None
@@ -179,6 +183,7 @@ class Rollout(Model):
 
         Raises:
             UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
+            TypeError: for a loss that is no number.
             Exception: what the function raises; the answer counts no more.
         """
         if not self.under_way:
@@ -204,10 +209,12 @@ class Rollout(Model):
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
 
-        `reason` stands in the status, and in the history of a registry.
+        `reason` stands in the status, and in the history of a registry; after a promotion there, in
+        the history alone.
 
         Raises:
-            UsageError: if there is nothing to go back from.
+            UsageError: if there is nothing to go back from, of two Models.
+            NotFound: if there is nothing to go back from, of a registry.
             Conflict: if somebody else decided.
         """
         self._switch.check_open()

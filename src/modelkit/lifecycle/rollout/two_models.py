@@ -47,6 +47,8 @@ class TwoModels:
                 "a Rollout of two Models takes either policy=, an mk.RolloutPolicy, or share=, for "
                 "one stage"
             )
+        if not isinstance(policy, RolloutPolicy):
+            raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
         check_compatible(champion.signature, candidate.signature)
         course = Course(
             champion,

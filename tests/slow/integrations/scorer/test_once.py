@@ -12,7 +12,7 @@ from modelkit.integrations.scorer import scorer as module
 def test_a_child_forked_while_the_package_is_being_opened_opens_its_own(package):
     scorer = mk.Scorer(package)
     module._held._values.clear()
-    place = (os.getpid(), scorer.digest, ("model", *scorer._way()))
+    place = (os.getpid(), scorer.digest, ("model", *scorer._way))
     status = []
 
     def fork():

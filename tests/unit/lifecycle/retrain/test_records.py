@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.retrainings import DAY, START, Clock, retrain, train
+from helpers.retrainings import CANARY, DAY, START, Clock, retrain, train
 
 import modelkit as mk
 from modelkit.errors import RegistryError, UsageError
@@ -110,6 +110,33 @@ def test_a_log_of_retrainings_that_was_replaced_is_not_gone_on_with(registry):
         records.add(run, "train", START, text="1 s")
     assert other.keep_package(again, b"second") == b"second"
     assert other.state().open.id == again.id != run.id
+
+
+def test_an_id_that_leads_elsewhere_is_refused(registry):
+    """Whoever may write a registry chooses no path on the machines that retrain."""
+    records, run = begun(registry)
+    entry = Path(registry.url, "models/churn/retraining/log/0000000001")
+    entry.chmod(0o644)
+    entry.write_text(entry.read_text().replace(run.id, "x/../../../../../evil"))
+    records = RunRecords(mk.Registry(registry.url), "churn")
+    with pytest.raises(RegistryError, match="and not 32 hexadecimal digits"):
+        records.history(START)
+    with pytest.raises(RegistryError, match="and not 32 hexadecimal digits"):
+        records.keep_package(records.state().open, b"package")
+
+
+@pytest.mark.parametrize("other", ["no entry", "another entry"])
+def test_a_trial_that_the_log_does_not_have_is_an_error_and_no_promotion(registry, tmp_path, other):
+    run = retrain(registry, tmp_path, policy=CANARY)
+    assert run.state == "on trial"
+    Path(registry.url, "models/churn/log/0000000002").unlink()
+    restored = mk.Registry(registry.url)
+    if other == "another entry":
+        restored.set_alias("churn", "previous", "1.0.0", expected=None, reason="x")
+    with pytest.raises(RegistryError, match="on trial by entry 2 of the log of churn"):
+        retrainings_of(restored, "churn")
+    with pytest.raises(RegistryError, match="put back the log"):
+        retrain(restored, tmp_path)
 
 
 @pytest.mark.parametrize("now", [float("nan"), float("inf"), START * 1000, -1e12])

@@ -238,6 +238,9 @@ def test_losses_late_twice_never_and_of_unknown_keys(clock):
     for loss in (-0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match="from 0 to 1"):
             rollout.outcome("u1", loss)
+    for loss in ("0.5", None, np.array([0.5, 0.1])):
+        with pytest.raises(TypeError, match="a loss is a number from 0 to 1, not"):
+            rollout.outcome("u1", loss)
     with pytest.raises(UsageError, match="no guard watches losses"):
         mk.Rollout(model(1), model(2), share=0.5).outcome("a", 0.5)
 
@@ -537,5 +540,10 @@ def test_options_that_a_rollout_does_not_have(two, churn):
     for options in ({}, {"share": 0.1, "policy": mk.RolloutPolicy((HALF,))}):
         with pytest.raises(UsageError, match=r"either policy=.* or share="):
             mk.Rollout(*two, **options)
+    with pytest.raises(TypeError, match=r"policy is a mk\.RolloutPolicy, not 'canary'"):
+        mk.Rollout(*two, policy="canary")
+    for seed in (1.5, True, "a"):
+        with pytest.raises(TypeError, match="seed is a whole number or None"):
+            mk.Rollout(*two, share=0.1, seed=seed)
     with pytest.raises(TypeError, match=r"takes no share: .*start_rollout\('churn'"):
         mk.Rollout(churn, "churn", share=0.1)

@@ -6,10 +6,8 @@ import itertools
 import json
 import os
 import re
-import shutil
 import threading
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,27 +79,6 @@ def test_whatever_a_store_does_each_count_is_in_one_sum(turns, troubles):
             seen[which] += new_sums(shared)
     assert seen == [written] * 3
     assert new_sums(SharedCounts(store, "reader")) == written
-
-
-def test_a_rollout_counts_nothing_of_a_log_that_was_there_before(registry):
-    """Of the same number: whoever removed the log alone had counts of another candidate in the next rollout."""
-    before = registry.start_rollout("m", "2", LONG, reason="try")
-    SharedCounts(registry.rollout_folder("m", before), "a").write(0, Counts(calls=ByArm(1, 1)))
-    shutil.rmtree(Path(registry.url, "models/m/log"))
-    again = mk.Registry(registry.url)
-    again.set_alias("m", "champion", "1", expected=None, reason="first")
-    rollout = again.start_rollout("m", "2", LONG, reason="try")
-    assert rollout.generation == before.generation
-    shared = SharedCounts(again.rollout_folder("m", rollout), "b")
-    shared.add_up(1.0)
-    assert new_sums(shared) == 0
-
-
-def test_a_forged_id_of_a_rollout_leads_to_no_other_folder(registry):
-    rollout = registry.start_rollout("m", "2", LONG, reason="try")
-    for forged in ("../../../evil", "\ud800/x", ""):
-        folder = registry.rollout_folder("m", replace(rollout, id=forged))
-        assert Path(folder.path("sums")).resolve().parents[1].name == "rollouts"
 
 
 def test_losses_of_any_float_are_written(clock):
