@@ -107,13 +107,12 @@ class Log(Generic[State, Entry]):
             entry = make(
                 generation=seen.number + 1, id=uuid.uuid4().hex, previous=seen.state.last, **values
             )
-            state = after(seen.state, entry, None)
-            data = write_entry(entry, state)
+            data = write_entry(entry, after(seen.state, entry, None))
             self._check(seen)
             if self._files.put(seen.number + 1, data):
                 with self._lock:
                     if self._seen is seen:
-                        self._seen = _Seen(seen.number + 1, data, state)
+                        _, self._seen = self._next(seen, data)
                 return entry
 
     def entries(self) -> tuple[Entry, ...]:
