@@ -151,7 +151,7 @@ class Course:
         """Let what was counted since the last time count no more.
 
         That a tick is left out has to be clear before it begins, so that nothing that either arm
-        does is a reason. What was told is kept, and so are the keys: a loss is of the stage in
+        does is a reason. Losses are kept, and so are the keys: a loss is of the stage in
         which its key was answered.
         """
         counts = self._counters.collect()
