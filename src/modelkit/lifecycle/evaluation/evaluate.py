@@ -24,7 +24,7 @@ from modelkit.lifecycle.evaluation.rows import (
     searched_side,
     training_rows,
 )
-from modelkit.lifecycle.evaluation.task import read_task, task_kind
+from modelkit.lifecycle.evaluation.task import read_task, task_kind, refuse_missing
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
@@ -140,6 +140,7 @@ def _of_procedure(
     _refuse_beside_folds(estimator, train, rows)
     labels = whole_array(rows.y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(rows.y))
+    refuse_missing("y", truth)
     kind = procedure_kind(estimator, truth)
     task = read_task(
         kind,

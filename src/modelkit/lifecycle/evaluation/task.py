@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, get_args
 
 import numpy as np
@@ -188,7 +189,7 @@ def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
 
 def class_places(labels: Array, classes: tuple[Any, ...]) -> Array:
     """The place of each label among the classes, int64 (n,). Raises UsageError."""
-    _refuse_missing("y", labels)
+    refuse_missing("y", labels)
     places = {name: at for at, name in enumerate(classes)}
     found = np.array([places.get(label, -1) for label in labels.tolist()], np.int64)
     unknown = found < 0
@@ -212,6 +213,12 @@ def read_weights(weights: Any, n: int, queries: Array | None) -> Array | None:
     if (found < 0).any() or not found.any():
         raise UsageError(
             f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
+        )
+    with np.errstate(over="ignore", under="ignore"):
+        squares = float(np.square(found).sum())
+    if not 0 < squares < inf:
+        raise UsageError(
+            f"sample_weight goes up to {found.max():g}, whose square is no number; divide by that"
         )
     if queries is not None and not _same_within(found, queries):
         raise UsageError("sample_weight of a ranking must be equal within each query")
@@ -239,7 +246,7 @@ def text_codes(name: str, values: Any) -> Array:
     Raises UsageError.
     """
     column = _column(name, values)
-    _refuse_missing(name, column)
+    refuse_missing(name, column)
     known = column.astype(str) if column.dtype == object else column
     _, first, codes = np.unique(known, return_index=True, return_inverse=True)
     places = np.empty(len(first), np.int64)
@@ -256,10 +263,12 @@ def _column(name: str, values: Any) -> Array:
     return column
 
 
-def _refuse_missing(name: str, column: Array) -> None:
+def refuse_missing(name: str, column: Array) -> None:
+    """Raise UsageError where a value of a column is missing, or one of several columns."""
     gone = np.zeros(len(column), bool)
     if column.dtype.kind in "fmM":
-        gone = column != column  # only NaN and NaT differ from themselves
+        differs = column != column  # only NaN and NaT do from themselves
+        gone = differs if differs.ndim == 1 else differs.any(axis=1)
     elif column.dtype == object:
         gone = np.array([is_missing(value) for value in column], bool)
     _refuse_gone(name, gone)
@@ -282,8 +291,13 @@ def _numbers(name: str, values: Any) -> Array:
     if found.dtype.kind not in "biuf" and not objects:
         raise UsageError(f"{name} holds values that are not numbers: {values!r:.80}")
     doubles = np.asarray(found, np.float64)
-    if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
+    if doubles.ndim not in (1, 2):
+        raise UsageError(f"{name} is (n,) or (n, k) numbers; got {doubles.shape}")
+    finite = np.isfinite(doubles)
+    odd = ~(finite if finite.ndim == 1 else finite.all(axis=1))
+    if odd.any():
         raise UsageError(
-            f"{name} is (n,) or (n, k) numbers, none missing and none infinite; got {doubles.shape}"
+            f"{name} is missing or infinite in {int(odd.sum()):,} of {len(odd):,} rows, first in row "
+            f"{int(np.flatnonzero(odd)[0])}; leave such rows out"
         )
     return doubles
