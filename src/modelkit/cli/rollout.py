@@ -166,7 +166,8 @@ def run_decide(args: argparse.Namespace) -> Printed:
         registry.versions(args.name)  # raises NotFound
         raise Conflict(
             f"no rollout of {args.name} is under way; to let another version answer, use "
-            f"modelkit registry {args.registry} alias {args.name}@champion"
+            f"modelkit registry {args.registry} alias {args.name}@champion VERSION --expected VERSION "
+            "--reason REASON"
         )
     progress = progress_afar(registry, args.name)
     evidence = {guard.name: [guard.worse, guard.better] for guard in progress.guards}

@@ -20,7 +20,7 @@ Headers = dict[bytes, bytes]  # of a request, by name in small letters
 HeaderList = list[tuple[bytes, bytes]]  # of an answer
 JSON = (b"content-type", b"application/json")  # exactly: clients compare it
 SOON = b"1"
-LONGEST_WAIT = 30  # seconds that a client is ever told to stay away
+LONGEST_WAIT = 30  # seconds: the most that an answer asks a client to wait
 CLOSE = (b"connection", b"close")
 
 
@@ -76,10 +76,9 @@ def overload(message: str, wait: bytes) -> Refused:
 
 def not_allowed(method: str, allowed: tuple[str, ...]) -> Refused:
     """The answer to a method that a path does not take."""
-    told = ", ".join(allowed)
-    return Refused(
-        405, f"{method} is not for this path; use {told}", headers=[(b"allow", told.encode())]
-    )
+    methods = ", ".join(allowed)
+    allow = (b"allow", methods.encode())
+    return Refused(405, f"{method} is not for this path; use {methods}", headers=[allow])
 
 
 def unavailable(message: str) -> Refused:
@@ -90,7 +89,7 @@ def unavailable(message: str) -> Refused:
 def refused_by(error: Exception) -> Refused | None:
     """How an error that has a meaning for the client is answered; None for a failure of ours.
 
-    The text is told where the error is ours; that of any other may be meant for nobody.
+    The client gets the text of an error that is ours; that of any other may be meant for nobody.
 
     Overloaded is not here, since the time to wait depends on the model.
     """
@@ -123,8 +122,7 @@ def failure(error: Exception, request_id: str) -> Refused:
 
 def written(refused: Refused) -> Reply:
     """An error as every error is answered: `{"error": text}`, and `problems` where there are."""
-    told: dict[str, object] = {"error": refused.message}
+    body: dict[str, object] = {"error": refused.message}
     if refused.problems:
-        told["problems"] = list(refused.problems)
-    headers: HeaderList = [JSON, *refused.headers]
-    return Reply(refused.status, headers, json.dumps(told).encode())
+        body["problems"] = refused.problems
+    return Reply(refused.status, [JSON, *refused.headers], json.dumps(body).encode())

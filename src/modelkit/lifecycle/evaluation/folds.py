@@ -53,14 +53,17 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
     if not hasattr(cv, "split") and not isinstance(cv, Iterable):
         raise UsageError(
             "cv is a splitter of scikit-learn's, such as KFold(5, shuffle=True, random_state=0) or, "
-            f"with clusters, GroupKFold(5), or a list of pairs of places; not {cv!r:.80}"
+            "with clusters, GroupKFold(5), or a list with the numbers of the training rows and of the "
+            f"held-out rows of each fold; not {cv!r:.80}"
         )
     try:
         if hasattr(cv, "split"):
             cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
         folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the rows cannot be split as asked: {error}") from error
+        ungrouped = task.clusters is None and "groups" in str(error)
+        hint = "; the groups of a splitter are clusters=" if ungrouped else ""
+        raise UsageError(f"the rows cannot be split as asked: {error}{hint}") from error
     if not folds:
         raise UsageError("the rows cannot be split as asked: cv has no fold")
     for fold, (train, held) in enumerate(folds):
@@ -123,12 +126,10 @@ def _rows_at(X: Any, places: Array) -> Any:
 
 def _answers(model: Any, rows: Any, task: Answered) -> Answered:
     predicted = np.asarray(frames.whole_array(model.predict(rows)))
-    if task.kind == "regression":
-        return with_answers(task, {"prediction": predicted}, None)
-    outputs: dict[str, Array] = {"label": predicted}
-    if hasattr(model, "predict_proba"):
+    outputs = {"prediction" if task.kind == "regression" else "label": predicted}
+    if task.kind != "regression" and hasattr(model, "predict_proba"):
         outputs |= _probabilities(model.predict_proba(rows), model, task)
-    elif hasattr(model, "decision_function"):
+    elif task.kind != "regression" and hasattr(model, "decision_function"):
         outputs["scores"] = np.asarray(model.decision_function(rows))
     return with_answers(task, outputs, None)
 
@@ -168,10 +169,10 @@ def fold_figure(
             values[place] = metric.measure(fold).value
         except Undefined as reason:
             return replace(figure, why=f"in fold {place}: {reason}")
-    figure = replace(figure, value=float(values.mean()))
+    mean = float(values.mean())
     error = corrected_error(values, *rows)
     if error is not None:
-        low, high = student_in(metric.domain, float(values.mean()), error, len(folds), level)
+        low, high = student_in(metric.domain, mean, error, len(folds), level)
         if isfinite(low) and isfinite(high):
-            return replace(figure, low=low, high=high)
-    return replace(figure, why="folds without a spread give no interval")
+            return replace(figure, value=mean, low=low, high=high)
+    return replace(figure, value=mean, why="folds without a spread give no interval")

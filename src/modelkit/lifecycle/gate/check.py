@@ -72,12 +72,9 @@ class GateCheck:
             )
 
     def __str__(self) -> str:
-        told = [f"{self.outcome:<7} {self.name}"]
-        if self.estimate is not None:
-            told.append(self.figure)
-        if self.text:
-            told.append(self.text)
-        return ": ".join(told)
+        figure = self.figure if self.estimate is not None else ""
+        parts = (f"{self.outcome:<7} {self.name}", figure, self.text)
+        return ": ".join(part for part in parts if part)
 
     @property
     def figure(self) -> str:

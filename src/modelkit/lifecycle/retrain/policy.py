@@ -73,7 +73,7 @@ class RetrainPolicy:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not isfinite(value) or value < least or (more and value == least):
             bound = f"more than {least}" if more else f"at least {least}"
-            raise UsageError(f"{name} is {bound}, not {value!r}")
+            raise UsageError(f"{name} is a number, {bound}; not {value!r}")
 
 
 @final
@@ -237,7 +237,7 @@ def _waiting(
     stood = now - min(alarm.since for alarm in alarms)
     at_once = PERFORMANCE in kinds or len(kinds) >= AGREEING
     if not at_once and stood < policy.persist:
-        return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")
+        return Due("", "persist", f"the alarm has not stood for {span(policy.persist)} yet")
     if state.labelled < policy.fresh:
         message = f"{state.labelled:,} rows labelled since the change, {policy.fresh:,} needed"
         return Due("", "labels", message)

@@ -92,6 +92,11 @@ def retrain(
             "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
             "time in POSIX seconds, or a policy with fresh=0 and labels=None"
         )
+    if not (labelled is None or callable(labelled)):
+        raise TypeError(
+            "labelled is a function that gives the number of rows that were labelled since a time in "
+            f"POSIX seconds; not {labelled!r:.80}"
+        )
     place = Path.home() / ".cache" / "modelkit" / "retrainings" if folder is None else Path(folder)
     records = RunRecords(registry, name)
     own = _turn(records, policy, watched, labelled, asked, clock())

@@ -280,7 +280,16 @@ class Follower:
             self.refresh()
 
     def go_back(self, reason: str) -> None:
-        """Let the alias name the version that answered before. Raises NotFound without one."""
+        """Let the alias name the version that answered before. Raises NotFound without one.
+
+        A rollout of the registry that does not go on here is rolled back instead: this process has
+        not seen it yet, or cannot load its candidate.
+        """
+        under_way = self._registry.state(self._name).rollout
+        if under_way is not None:
+            self._registry.decide_rollout(self._name, under_way, "rollback", reason=reason)
+            self.refresh()
+            return
         if not self._before:
             raise NotFound(
                 f"no version of {self._name} answered here before {self._champion}",

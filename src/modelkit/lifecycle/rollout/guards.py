@@ -22,6 +22,7 @@ KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEME
 FLOOR = 0.001  # one call in a thousand
 # Seconds of one call: more than what the arm with fewer calls loses by colder caches and smaller batches.
 MATERIAL = 0.01
+ONLY_OF = {"above": SLOW_EVENTS, "margin": LATE_LOSSES, "tolerance": DISAGREEMENTS}
 NUMBERS = ("worse", "better", "floor", "above", "margin", "tolerance", "material")  # of a guard
 
 Mark = Callable[[Outputs], object]
@@ -91,6 +92,9 @@ class Guard:
     def __post_init__(self) -> None:
         check_numbers(f"guard {self.name!r}", self, NUMBERS)
         self._check_name()
+        for name, taker in ONLY_OF.items():
+            if getattr(self, name) and self.name != taker:
+                raise UsageError(f"guard {self.name!r}: {name}= is for the guard {taker!r} alone")
         self._check_material()
         for name in ("worse", "better"):
             risk = getattr(self, name)

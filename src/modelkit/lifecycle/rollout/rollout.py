@@ -209,10 +209,12 @@ class Rollout(Model):
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
 
-        `reason` stands in the status, and in the history of a registry.
+        `reason` stands in the status, and in the history of a registry; after a promotion there, in
+        the history alone.
 
         Raises:
-            UsageError: if there is nothing to go back from.
+            UsageError: if there is nothing to go back from, of two Models.
+            NotFound: if there is nothing to go back from, of a registry.
             Conflict: if somebody else decided.
         """
         self._switch.check_open()

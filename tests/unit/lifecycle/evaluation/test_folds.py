@@ -78,6 +78,8 @@ def test_what_folds_refuse(model, tumours):
     for number in (1, 5):
         with pytest.raises(UsageError, match=f"cv is a splitter .* not {number}"):
             mk.evaluate(Ridge(), X, n, cv=number)
+    with pytest.raises(UsageError, match=r"groups' .* the groups of a splitter are clusters="):
+        mk.evaluate(Ridge(), X, n, cv=GroupKFold(3))
     for none in ("KFold", []):
         with pytest.raises(UsageError, match="cannot be split"):
             mk.evaluate(Ridge(), X, n, cv=none)
