@@ -267,11 +267,10 @@ def _numbers(name: str, values: Any) -> Array:
     doubles = np.asarray(found, np.float64)
     if doubles.ndim not in (1, 2):
         raise UsageError(f"{name} is (n,) or (n, k) numbers; got {doubles.shape}")
-    finite = np.isfinite(doubles)
-    odd = ~(finite if finite.ndim == 1 else finite.all(axis=1))
-    if odd.any():
+    odd = np.unique(np.nonzero(~np.isfinite(doubles))[0])
+    if len(odd):
         raise UsageError(
-            f"{name} is missing or infinite in {int(odd.sum()):,} of {len(odd):,} rows, first in row "
-            f"{int(np.flatnonzero(odd)[0])}; leave such rows out"
+            f"{name} is missing or infinite in {len(odd):,} of {len(doubles):,} rows, first in row "
+            f"{odd[0]}; leave such rows out"
         )
     return doubles

@@ -40,7 +40,7 @@ def test_a_file_that_was_cut_short_is_said(tmp_path, size):
     (path,) = slabs(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[:size])
-    with pytest.raises(PackageError, match="0.slabs.*it was cut short; move it away"):
+    with pytest.raises(PackageError, match=r"0\.slabs.*it was cut short; move it away"):
         mk.Meter(summed(), shared=tmp_path)
     assert path.read_bytes() == whole[:size]
     path.write_bytes(whole + bytes(1000))  # a disk that is full took a part of what came next
