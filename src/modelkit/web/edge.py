@@ -37,8 +37,6 @@ from modelkit.web.replies import (
     HeaderList,
     Refused,
     Reply,
-    failure,
-    not_allowed,
     overload,
     refused_by,
     retry_after,
@@ -180,7 +178,12 @@ class Edge:
             raise Refused(404, f"there is no path {path!r}; {hint}")
         request.route = route
         if request.method not in route.methods:
-            raise not_allowed(request.method, route.methods)
+            methods = ", ".join(route.methods)
+            raise Refused(
+                405,
+                f"{request.method} is not for this path; use {methods}",
+                headers=[(b"allow", methods.encode())],
+            )
         return route
 
     async def _authenticate(self, request: Request, auth: Auth) -> None:
@@ -302,7 +305,11 @@ class Edge:
         fields = {"event": "failed", "route": template, "request_id": name}
         message = f"request {name} to {template} failed"
         write_record(logging.ERROR, message, fields, error=error)
-        return failure(error, name)
+        return Refused(
+            500,
+            f"{type(error).__name__} while answering; the log has it as request {name}",
+            headers=[(b"x-request-id", name.encode("latin-1", "replace"))],
+        )
 
 
 def _check_version(route: Route, version: str) -> None:

@@ -92,6 +92,7 @@ def naming_of(layout: Layout, names: Container[str]) -> Naming:
 
 def _lay_out(signature: Signature) -> Layout:
     inputs = signature.inputs
+    dim = signature.row_dim
     names = _names_of(inputs)
     exact, nullable = _exactly(signature)
     columns: dict[str, Named] = {}
@@ -102,7 +103,7 @@ def _lay_out(signature: Signature) -> Layout:
     shares_names = len(others) < len(inputs)
     return Layout(
         names=tuple(names),
-        axes={spec.name: _row_axis(spec, signature.row_dim) for spec in inputs},
+        axes={spec.name: spec.shape.index(dim) if dim in spec.shape else None for spec in inputs},
         only=inputs[0] if len(inputs) == 1 else None,
         exact=exact,
         nullable=nullable,
@@ -150,10 +151,6 @@ def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     if len(names) > 1:
         return itemgetter(*names)
     return lambda record: (record[names[0]],)
-
-
-def _row_axis(spec: TensorSpec, row_dim: str | None) -> int | None:
-    return spec.shape.index(row_dim) if row_dim is not None and row_dim in spec.shape else None
 
 
 def _exactly(signature: Signature) -> tuple[float, bool]:

@@ -74,13 +74,6 @@ def overload(message: str, wait: bytes) -> Refused:
     return Refused(429, message, headers=[(b"retry-after", wait)])
 
 
-def not_allowed(method: str, allowed: tuple[str, ...]) -> Refused:
-    """The answer to a method that a path does not take."""
-    methods = ", ".join(allowed)
-    allow = (b"allow", methods.encode())
-    return Refused(405, f"{method} is not for this path; use {methods}", headers=[allow])
-
-
 def unavailable(message: str) -> Refused:
     """The answer of an App, or a model, that is closed or closing."""
     return Refused(503, message, headers=[(b"retry-after", SOON)])
@@ -109,15 +102,6 @@ def refused_by(error: Exception) -> Refused | None:
     if isinstance(error, ExplainError) and not isinstance(error, AdditivityError):
         return Refused(422, str(error))
     return None
-
-
-def failure(error: Exception, request_id: str) -> Refused:
-    """The answer to what went wrong with us: its type, and where the log tells more."""
-    return Refused(
-        500,
-        f"{type(error).__name__} while answering; the log has it as request {request_id}",
-        headers=[(b"x-request-id", request_id.encode("latin-1", "replace"))],
-    )
 
 
 def written(refused: Refused) -> Reply:

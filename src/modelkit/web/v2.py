@@ -47,6 +47,7 @@ LENGTH_HEADER = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
 PLATFORM = "onnx_onnxv1"
 MICROSECONDS = 1e-6
+MOST_DIGITS = 19  # from which a number may be beyond 64 bits
 NO_PARAMETERS: dict[str, Any] = {}
 # What Triton's extensions ask for and no Model does; other parameters are the client's own.
 UNSUPPORTED = (
@@ -91,21 +92,16 @@ def _split(
     length = headers.get(LENGTH_HEADER)
     if length is None:
         return bytes(body), None
-    size = _length(length, len(body))
+    if not (length.isdigit() and len(length) < MOST_DIGITS and int(length) <= len(body)):
+        raise Refused(
+            400,
+            f"Inference-Header-Content-Length is {length[:40]!r}; it is the number of bytes of "
+            f"JSON, of at most the {len(body)} that the body has",
+        )
+    size = int(length)
     if size > limits.json:
         raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
     return bytes(body[:size]), memoryview(body)[size:]
-
-
-def _length(header: bytes, size: int) -> int:
-    """The bytes of JSON that the header announces. Raises Refused, 400."""
-    if header.isdigit() and len(header) < len(str(1 << 63)) and int(header) <= size:
-        return int(header)
-    raise Refused(
-        400,
-        f"Inference-Header-Content-Length is {header[:40]!r}; it is the number of bytes of JSON, "
-        f"of at most the {size} that the body has",
-    )
 
 
 def _parse(head: bytes, tail: memoryview | None) -> dict[str, Any]:
