@@ -276,20 +276,16 @@ class Follower:
         A rollout of the registry that does not go on here is rolled back instead: this process has
         not seen it yet, or cannot load its candidate.
         """
-        under_way = self._registry.state(self._name).rollout
+        registry, name = self._registry, self._name
+        under_way = registry.state(name).rollout
         if under_way is not None:
-            self._registry.decide_rollout(self._name, under_way, "rollback", reason=reason)
-            self.refresh()
-            return
-        if not self._before:
-            raise NotFound(
-                f"no version of {self._name} answered here before {self._champion}",
-                name=self._name,
-                which="",
-            )
-        self._registry.set_alias(
-            self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
-        )
+            registry.decide_rollout(name, under_way, "rollback", reason=reason)
+        elif self._before:
+            before = self._before[0]
+            registry.set_alias(name, CHAMPION, before, expected=self._champion, reason=reason)
+        else:
+            message = f"no version of {name} answered here before {self._champion}"
+            raise NotFound(message, name=name, which="")
         self.refresh()
 
     def models(self) -> list[Model]:
