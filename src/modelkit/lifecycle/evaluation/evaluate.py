@@ -86,7 +86,7 @@ def evaluate(
             which is cloned.
         X: n rows, as `Model.run` takes them; texts for an encoder.
         y: their truth, (n,): classes, values, how relevant each row is to its query, or true groups
-            of a clustering; (n, L) of 0 and 1 for several labels, whose names are those of a frame's
+            of a clustering; (n, L) of 0 and 1 for several labels, which are named by a frame's
             columns. For an encoder with a `corpus`
             the place, or places, of what is relevant to each query; without one a label for each
             text: what has the same label is relevant.

@@ -142,6 +142,15 @@ def test_what_answered_before_is_kept_warm_and_nothing_else(registry):
         rollout.refresh()
 
 
+def test_an_alias_beside_the_champion_changes_nothing_during_a_rollout(registry):
+    registry.start_rollout("churn", "2", LONG, reason="try")
+    rollout = mk.Rollout(registry, "churn", poll=3600, threads=1)
+    registry.set_alias("churn", "other", "3", expected=None, reason="beside it")
+    assert not rollout.refresh()
+    assert rollout.under_way
+    rollout.close()
+
+
 def test_without_keep_the_old_one_is_closed_by_its_last_call(registry):
     closings = []
     rollout = mk.Rollout(
