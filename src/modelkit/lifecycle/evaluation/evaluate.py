@@ -41,7 +41,7 @@ from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.retrieval import searched_side
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side, training_rows
-from modelkit.lifecycle.evaluation.task import task_kind
+from modelkit.lifecycle.evaluation.task import task_kind, whole_column
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
@@ -177,6 +177,8 @@ def _of_procedure(
     _refuse_beside_folds(estimator, train, rows)
     labels = whole_array(rows.y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(rows.y))
+    if truth.ndim == 1:
+        whole_column("y", rows.y)  # scikit-learn does not say which row has no class
     kind = procedure_kind(estimator, truth)
     labelled = kind in ("binary", "multiclass")
     task = rows.task(kind, tuple(np.unique(truth).tolist()) if labelled else None)
