@@ -15,11 +15,10 @@ from modelkit._internal import fields
 from modelkit.cli.arguments import Printed, add_action, add_actions, add_extra, printed, read_text
 from modelkit.cli.registry import name_and_version, read_verdict
 from modelkit.errors import Conflict, ModelkitError, UsageError
-from modelkit.lifecycle.rollout.course import check_loss
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
+from modelkit.lifecycle.rollout.losses import check_loss, post_outcomes
 from modelkit.lifecycle.rollout.planning import RISKS, plan_of
-from modelkit.lifecycle.rollout.posting import post_outcomes
-from modelkit.lifecycle.rollout.progress import progress_afar
+from modelkit.lifecycle.rollout.status import progress_afar
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")

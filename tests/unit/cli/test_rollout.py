@@ -9,7 +9,7 @@ from helpers.churn import X
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.lifecycle.rollout.progress import progress_afar
+from modelkit.lifecycle.rollout.status import progress_afar
 
 START = ("start", "churn@1.1.0", "--stage", "0.5:0:20", "--stage", "0.6:1h", "--reason", "test")
 ERRORS = ("--guard", "errors:floor=0.05")
