@@ -21,6 +21,7 @@ import json
 import mmap
 import os
 import stat
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -214,22 +215,30 @@ def read_cells(file: int, path: Path) -> tuple[dict[Label, Held], list[int], int
     Its words are read from a mapping, as whole as they are written. Raises OSError and PackageError.
     """
     size = os.fstat(file).st_size
-    size -= size % (8 * CELL)  # a full disk may have taken a part of a cell
     if size == 0:
         return {}, [], 1
     words = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
-    if words[:8] == bytes(8):
+    if not any(words):
         return {}, [], 1  # it was just begun
+    # A full disk may have taken a part of a chunk, of which no cell is in use.
+    chunks = words[: size - size % CHUNK_BYTES]
     try:
-        if words.cast("q")[0] != MAGIC:
+        if words[:8] != MAGIC.to_bytes(8, sys.byteorder):
             raise ValueError("it begins otherwise")
-        return _cells_in(words)
+        if not chunks or (_is_short(chunks) and os.fstat(file).st_size == size):
+            raise ValueError("it was cut short")
+        return _cells_in(chunks)
     except (ValueError, TypeError, RecursionError) as error:
         raise PackageError(
             f"{path} was not written by this version of modelkit: {error}; move it away, or give "
             "each version a folder of its own",
             folder=path.parent,
         ) from error
+
+
+def _is_short(words: memoryview[int]) -> bool:
+    """Whether more cells are in use than there are, as where the file has grown meanwhile."""
+    return words.cast("q")[USED] > len(words) // (8 * CELL)
 
 
 def _cells_in(words: memoryview[int]) -> tuple[dict[Label, Held], list[int], int]:
