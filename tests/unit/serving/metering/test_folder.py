@@ -107,6 +107,14 @@ def model_label(version):
     return ("model", "churn", str(version), "")
 
 
+def test_a_label_that_no_cell_holds_is_said(tmp_path):
+    shared = folder.SharedFolder(tmp_path)
+    shared.begin(("model", "n" * 475, "", ""))  # as JSON 496 bytes
+    with pytest.raises(UsageError, match="a label is longer than 496 bytes"):
+        shared.begin(("model", "n" * 476, "", ""))
+    assert {len(label[1]) for label in shared.read()} == {475}
+
+
 def test_versions_that_come_and_go_take_no_more_room(tmp_path):
     shared = folder.SharedFolder(tmp_path)
     used = []
