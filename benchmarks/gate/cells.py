@@ -125,12 +125,13 @@ def rates(cell: Cell, n: int, runs: int, seed: int) -> Rates:
     for _ in range(runs):
         rows = rng.integers(len(cell.population.truth), size=n)
         try:
-            told = compare_by(cell.metric, *(each.at(rows) for each in cell.sides), seed=0)
+            sides = [each.at(rows) for each in cell.sides]
+            told = compare_by(cell.metric, *sides, seed=0).difference
         except Undefined:
             found.append([False] * len(Rates._fields))
             continue
-        value = told.difference.value
-        plain = PairedDifference(value, told.difference.error, told.difference.units)
+        value = told.value
+        plain = PairedDifference(value, told.error, getattr(told, "units", float(n)))
         found.append(
             [
                 told.p_above(at) <= ALPHA,
@@ -202,7 +203,7 @@ def power_of(cell: Cell, runs: int) -> list[str] | None:
             n = None
         if n is not None and n < 20_000:
             asked.append(n)
-            passed.append(drawn(n).p_above(-cell.margin - cell.inside) <= ALPHA)
+            passed.append(drawn(n).difference.p_above(-cell.margin - cell.inside) <= ALPHA)
     if len(asked) < min(LEAST_TOLD, runs // 2):
         return None
     return [f"{np.median(asked):,.0f}", f"{len(asked) / runs:.2f}", f"{np.mean(passed):.3f}"]

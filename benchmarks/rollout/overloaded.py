@@ -160,8 +160,7 @@ def replayed(times: list[Took], material: float) -> str:
         if when - began >= due:
             trial.tick(counters.collect(), due)
             due += TICK
-        number = counters.begin(None, candidate)
-        counters.answered(None, candidate, number, {}, took)
+        counters.answered(counters.begin(None, candidate), {}, took)
     return trial.decision.kind
 
 

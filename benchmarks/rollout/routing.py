@@ -18,8 +18,9 @@ from sklearn.preprocessing import scale
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.answering import Arm
+from modelkit.lifecycle.rollout.counting import WITHOUT_KEY, CountedCall
 from modelkit.lifecycle.rollout.latency import A_SECOND
-from modelkit.lifecycle.rollout.lineup import Alone
+from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.model.activation import Active
 from modelkit.model.model import PLAIN, Call
 from modelkit.model.wrapper import Wrapper
@@ -111,13 +112,13 @@ class Failing(Wrapper):
 class Uncounted:
     """In place of `Counters`: nothing is counted."""
 
-    def begin(self, unit, in_candidate) -> int:
-        return 0
+    def begin(self, key, candidate) -> CountedCall:
+        return WITHOUT_KEY[candidate]
 
-    def answered(self, unit, in_candidate, number, answers, took) -> None:
+    def answered(self, call, answers, took) -> None:
         pass
 
-    def failed(self, unit, in_candidate, number, error) -> None:
+    def failed(self, call, error) -> None:
         pass
 
 
@@ -125,7 +126,7 @@ class Fixed:
     """What cannot be swapped: a wrapper around a lineup."""
 
     def __init__(self, model: mk.Model) -> None:
-        self._lineup = Alone(Arm(model))
+        self._lineup = Lineup(Arm(model))
 
     def _call(self, X, outputs, call):
         return self._lineup.answer(X, outputs, call)
@@ -135,7 +136,7 @@ class Swappable:
     """The same behind a bare Activation."""
 
     def __init__(self, model: mk.Model) -> None:
-        self._active = Active(Alone(Arm(model)))
+        self._active = Active(Lineup(Arm(model)))
 
     def _call(self, X, outputs, call):
         activation = self._active.now
@@ -242,14 +243,14 @@ def added(times: Times, name: str, base: str) -> float:
 def tick(case: Case, calls: Iterator[Call]) -> float:
     """Microseconds of a call that weighing takes, once a tick."""
     rollout = under_way(case, counted=True)
-    course = rollout._switch.course  # a tick is timed apart from calls
+    session = rollout._switch.session  # a tick is timed apart from calls
     turn = work(case, rollout, calls)
     took = []
     for number in range(TICKS):
         for _ in range(IN_A_TICK // CALLS):
             turn()
         start = time.perf_counter()
-        course.trial.tick(course.collect(), start + 10 * number)
+        session.trial.tick(session.collect(), start + 10 * number)
         took.append(time.perf_counter() - start)
     return float(np.median(took)) / IN_A_TICK * 1e6
 

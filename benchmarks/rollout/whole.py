@@ -10,7 +10,7 @@ from benchmarks.common.measure import judge, table
 from benchmarks.rollout.errors import LIMIT, figure
 from benchmarks.rollout.traffic import QUARTERS, Array, generator
 
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Unit
 from modelkit.lifecycle.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
@@ -113,7 +113,9 @@ def of_calls(rng: np.random.Generator, candidate: Candidate):
         calls = rng.poisson(VOLUME / QUARTERS * np.array([share, 1 - share]))
         arms = ByArm(*calls.tolist())
         events = {
-            kind: Happened(ByArm(*rng.binomial(calls, np.minimum([rate * risk, rate], 1)).tolist()))
+            kind: EventCounts(
+                ByArm(*rng.binomial(calls, np.minimum([rate * risk, rate], 1)).tolist())
+            )
             for kind, (rate, risk) in rates_of(candidate, quarter).items()
         }
         counts = Counts(calls=arms, plain=arms, events=events)
@@ -141,7 +143,7 @@ def of_keys(rng: np.random.Generator, candidate: Candidate):
         }
         failed = {kind: rng.binomial(calls, chance) for kind, chance in chances.items()}
         events = {
-            kind: Happened(
+            kind: EventCounts(
                 keys=units(hashes, bad > 0, inside),
                 keyed=ByArm(int(bad[inside].sum()), int(bad[~inside].sum())),
             )
@@ -154,7 +156,7 @@ def of_keys(rng: np.random.Generator, candidate: Candidate):
             keys=units(hashes, new, inside),
             events=events,
             done=tuple(
-                KeyDone(
+                CompleteKey(
                     int(hashes[key]),
                     bool(inside[key]),
                     {kind: rng.binomial(20, chance[key]) / 20 for kind, chance in chances.items()},
@@ -164,6 +166,6 @@ def of_keys(rng: np.random.Generator, candidate: Candidate):
         )
 
 
-def units(hashes: Array, which: Array, inside: Array) -> tuple[tuple[int, bool], ...]:
+def units(hashes: Array, which: Array, inside: Array) -> tuple[Unit, ...]:
     places = np.flatnonzero(which)
-    return tuple(zip(hashes[places].tolist(), inside[places].tolist(), strict=True))
+    return tuple(map(Unit, hashes[places].tolist(), inside[places].tolist()))

@@ -12,8 +12,6 @@ from modelkit.embedding.pipeline import Pipeline as Pipeline
 from modelkit.embedding.recipe import Recipe as Recipe
 from modelkit.explain.explainer import ExplainPlan as ExplainPlan
 from modelkit.integrations.scorer.columns import ScoredOutput as ScoredOutput
-from modelkit.lifecycle.evaluation.calibrated import BrierParts as BrierParts
-from modelkit.lifecycle.evaluation.calibrated import ReliabilityBin as ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion as Confusion
 from modelkit.lifecycle.evaluation.details import ResidualBand as ResidualBand
 from modelkit.lifecycle.evaluation.details import ScoreCurve as ScoreCurve
@@ -58,5 +56,6 @@ from modelkit.serving.batching.stats import Stats as Stats
 from modelkit.serving.metering.totals import MeterTotals as MeterTotals
 from modelkit.serving.replicas import Replica as Replica
 from modelkit.signature.coercion import Block as Block
+from modelkit.stats.calibration import ReliabilityBin as ReliabilityBin
 from modelkit.store.subfolder import Subfolder as Subfolder
 from modelkit.web.query import Limits as Limits

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 
 import modelkit as mk
 from helpers.processes import PATIENCE
 from modelkit.lifecycle.rollout.latency import A_SECOND
+from modelkit.lifecycle.rollout.ledger import RegistryLedger
 
 COLUMNS = tuple(mk.Column(f"c{i}") for i in range(3))
 SIGNATURE = mk.Signature(
@@ -99,6 +101,21 @@ def until(condition, what="it did not happen in time"):
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, what
+
+
+def ledger_on(folder, process="", stages=9, stage=8):
+    """The ledger of a rollout that keeps its files in this folder, and is in this stage."""
+    registry = SimpleNamespace(
+        rollout_folder=lambda *_: folder, log=lambda _: SimpleNamespace(check=lambda: None)
+    )
+    rollout = SimpleNamespace(stage=stage, candidate="2")
+    policy = SimpleNamespace(stages=(None,) * stages, tick=10.0)
+    return RegistryLedger(registry, "m", rollout, policy, process)
+
+
+def next_sum(ledger):
+    """The next sum that was not read yet, or None."""
+    return next(ledger.read(), None)
 
 
 class Load:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, Label
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, EventCounts, Label
 from modelkit.lifecycle.rollout.trial import Trial
 
 ERRORS = mk.Guard("errors")
@@ -22,7 +22,7 @@ def counts_of(rng, share, calls, rates, risk):
     events = {}
     for name, rate in rates.items():
         bad = int(rng.binomial(to_candidate, min(1.0, rate * risk)))
-        events[name] = Happened(ByArm(bad, int(rng.binomial(calls - to_candidate, rate))))
+        events[name] = EventCounts(ByArm(bad, int(rng.binomial(calls - to_candidate, rate))))
     arms = ByArm(to_candidate, calls - to_candidate)
     return Counts(calls=arms, plain=arms, events=events)
 

@@ -193,7 +193,10 @@ def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     if text is None and verdict is not None:
         return verdict.generation
     if text is None:
-        raise UsageError("an alias is set with --expected, or with --verdict")
+        raise UsageError(
+            "pass --expected with the version that the alias names now, --expected none for a new "
+            "alias, or --verdict"
+        )
     if text == NONE:
         return None
     if not text.startswith("#"):

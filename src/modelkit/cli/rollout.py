@@ -15,11 +15,10 @@ from modelkit._internal import fields
 from modelkit.cli.arguments import Printed, add_action, add_actions, add_extra, printed, read_text
 from modelkit.cli.registry import name_and_version, read_verdict
 from modelkit.errors import Conflict, ModelkitError, UsageError
-from modelkit.lifecycle.rollout.course import check_loss
 from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
+from modelkit.lifecycle.rollout.losses import check_loss, post_outcomes
 from modelkit.lifecycle.rollout.planning import RISKS, plan_of
-from modelkit.lifecycle.rollout.posting import post_outcomes
-from modelkit.lifecycle.rollout.progress import progress_afar
+from modelkit.lifecycle.rollout.status import progress_afar
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -166,7 +165,8 @@ def run_decide(args: argparse.Namespace) -> Printed:
         registry.versions(args.name)  # raises NotFound
         raise Conflict(
             f"no rollout of {args.name} is under way; to let another version answer, use "
-            f"modelkit registry {args.registry} alias {args.name}@champion"
+            f"modelkit registry {args.registry} alias {args.name}@champion VERSION --expected VERSION "
+            "--reason REASON"
         )
     progress = progress_afar(registry, args.name)
     evidence = {guard.name: [guard.worse, guard.better] for guard in progress.guards}

@@ -46,12 +46,6 @@ WORDS = (
 )
 
 
-def summary_box(headline: str, advice: str, look: str) -> Markup:
-    """What was found, and what to do, before anything else; the look is "bad", "good" or ""."""
-    lead = element("p", headline, class_="lead")
-    return element("div", lead, element("p", advice), class_=f"box {look}")
-
-
 def alarms_part(alarms: Sequence[Alarm], kind: str, guarantee: str) -> Markup:
     """All alarms in words."""
     items = []

@@ -189,7 +189,7 @@ class DriftReport:
         look = "bad" if self.alarms else calm
         return html.page(
             self._title(),
-            page.summary_box(self.headline(), advice, look),
+            html.summary(self.headline(), advice, look=look),
             html.element("p", self._compared(), class_="soft"),
             page.alarms_part(self.alarms, self.kind, self.guarantee),
             page.where_part(self.segments, self.alpha),

@@ -14,6 +14,11 @@ class Identity(NamedTuple):
     version: str
     digest: str
 
+    @property
+    def title(self) -> str:
+        """The name and the version, as sentences have them."""
+        return f"{self.name} {self.version}".strip()
+
 
 def identity_of(model: Model) -> Identity:
     """The name, version and digest of the package of a Model; of its class if it has none."""

@@ -176,6 +176,16 @@ def part(title: str, *inside: str) -> Markup:
     return joined(element("h2", title), *inside) if any(inside) else Markup()
 
 
+def box(*inside: str, look: str = "") -> Markup:
+    """A frame around what is most worth knowing; the look is "bad", "good" or ""."""
+    return element("div", *inside, class_=f"box {look}")
+
+
+def summary(lead: str, words: str, *inside: str, look: str = "") -> Markup:
+    """A box with what was found, and what to do, before anything else."""
+    return box(element("p", lead, class_="lead"), element("p", words), *inside, look=look)
+
+
 def section(title: str, words: str, *inside: str) -> Markup:
     """A part of a grid: a small heading, a line of soft words, and what they are about."""
     about = element("p", words, class_="soft")
@@ -212,6 +222,11 @@ def more(total: int, shown: int, noun: str = "") -> Markup:
 
 
 # Numbers and names.
+
+
+def figures(text: str) -> Markup:
+    """Numbers that stand under one another, on one line."""
+    return element("span", text, class_="num")
 
 
 def short(value: object) -> str:

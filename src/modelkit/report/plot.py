@@ -11,6 +11,8 @@ from modelkit.report.html import Markup, element
 
 TICKS = 5
 STEPS = (1, 2, 2.5, 5, 10)
+LINE_WIDTH = 160
+LINE_HEIGHT = 16
 LETTER = 7.6  # the width of a digit of a tick on a narrow screen, in the units of the picture
 Range = tuple[float, float]
 
@@ -111,6 +113,31 @@ class Plot:
         size = f"0 0 {self.width} {self.height}"
         named = {"role": "img", "aria_label": name}
         return element("svg", *ticks, *marks, frame, class_="plot", viewBox=size, **named)
+
+
+def interval_picture(
+    about: str,
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    scale: Range,
+    mark: float | None = None,
+) -> Markup:
+    """A number and its interval on a scale, on one line of a table; nothing without a number.
+
+    `mark` is a number that it is compared with, drawn as a rule.
+    """
+    if value is None:
+        return Markup()
+    plot = Plot(Axis(*scale), Axis(0, 1), LINE_WIDTH, LINE_HEIGHT, 4, 4, 0, 0)
+    marks = [plot.line(scale, (0.5, 0.5), "rule")]
+    if mark is not None:
+        marks.append(plot.line((mark, mark), (0, 1), "mark"))
+    if low is not None and high is not None:
+        marks.append(plot.line((low, high), (0.5, 0.5), "bar"))
+    size = f"0 0 {LINE_WIDTH} {LINE_HEIGHT}"
+    named = {"role": "img", "aria_label": about}
+    return element("svg", *marks, plot.dot(value, 0.5), class_="plot row", viewBox=size, **named)
 
 
 def text_at(x: float, y: float, text: str, anchor: str = "middle", look: str = "") -> Markup:

@@ -24,6 +24,8 @@ PLOT = f"""
 .plot .bad{{stroke:var(--bad,{RED})}}.plot text.bad{{stroke:none;fill:var(--bad,{RED})}}
 .plot text.name{{font-weight:600;fill:var(--ink,currentColor)}}
 .plot .good{{stroke:var(--first,{BLUE})}}.plot text.good{{stroke:none;fill:var(--first,{BLUE})}}
+.plot .mark{{stroke:var(--second,{RED});stroke-width:1.4}}
+svg.row{{width:160px;height:16px;margin:2px 0 0;display:inline-block}}
 .plot .dot{{fill:var(--first,{BLUE})}}
 .plot .old{{fill:var(--first);fill-opacity:.6}}
 .plot .new{{fill:var(--second)}}
@@ -47,7 +49,7 @@ h1{{font-size:20px;margin:0 0 6px;overflow-wrap:anywhere}}h2{{font-size:15px;mar
 h3{{font-size:14px;margin:0;overflow-wrap:anywhere}}
 p{{margin:4px 0;max-width:64em}}ul{{margin:4px 0;padding-left:20px;max-width:82em}}
 li{{overflow-wrap:anywhere;margin:3px 0}}
-.soft{{color:var(--soft)}}
+.soft{{color:var(--soft)}}.num{{white-space:nowrap;font-variant-numeric:tabular-nums}}
 .lead{{font-size:17px;line-height:1.4;font-weight:600;margin:2px 0 8px;overflow-wrap:anywhere}}
 .box,section{{border:1px solid var(--line);border-radius:6px;padding:10px 14px}}
 .box{{margin:12px 0}}.bad{{border-left:5px solid var(--bad);background:var(--badbg)}}
@@ -67,6 +69,7 @@ font-size:12px;font-weight:600;white-space:nowrap}}
 .key i{{display:inline-block;width:24px;height:9px;margin-right:6px}}
 .key .old{{background:var(--first);opacity:.6}}.key .new{{background:var(--second)}}
 {PLOT}
+@media (max-width:620px){{svg.row{{display:none}}}}
 @media (max-width:520px){{body{{padding:0 10px;margin:.7em auto}}.lead{{font-size:16px}}
 .wide table{{width:max-content}}.wide td{{max-width:12em}}}}
 @media print{{:root{{color-scheme:light;{_PRINTED}}}body{{margin:0}}.grid{{display:block}}

@@ -19,6 +19,14 @@ HEAVIEST = 0.8  # the shape of a tail which says nothing more
 SYMMETRIC = 1e-6
 # What a figure can be: from 0 to 1; from -1 to 1; 0 or more; at most 1; any number.
 Domain = Literal["share", "correlation", "size", "explained", "number"]
+# The least and the largest figure.
+ENDS: dict[Domain, Interval] = {
+    "share": (0.0, 1.0),
+    "correlation": (-1.0, 1.0),
+    "size": (0.0, inf),
+    "explained": (-inf, 1.0),
+    "number": (-inf, inf),
+}
 
 
 def special_functions() -> Any:

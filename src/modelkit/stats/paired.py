@@ -19,10 +19,11 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Clusters, Measured, added_by, alike_of, standard_error
 from modelkit.stats.intervals import LEVEL_95, Interval, special_functions
-from modelkit.stats.tests import last_rejected
+from modelkit.stats.tests import last_rejected, mcnemar, tango, tango_interval
 
 LEAST_SKEW = 1e-4  # less is none
 MOST_DOUBLINGS = 30.0  # of the rows
+LEAST_DISTANCE = 1e-4  # in standard errors: less would take more than 1e8 times the rows
 ALIKE = 1 - 1e-9  # of sizes that are equal but for rounding
 FULL_PART = 6  # of few units a sixth is enough: half as much as normal ones have
 FEWEST_UNITS = 8  # units that must hold the variance before their tail is looked at
@@ -126,6 +127,52 @@ class PairedDifference:
         )
 
 
+@final
+@dataclass(frozen=True)
+class RightCounts:
+    """The difference of two shares of right rows, by the rows that only one of two models got right.
+
+    Attributes:
+        better: rows that only the candidate got right.
+        worse: rows that only the champion got right.
+        n: all rows.
+    """
+
+    better: int
+    worse: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """The difference; above zero, the candidate is better."""
+        return (self.better - self.worse) / self.n
+
+    @property
+    def error(self) -> float:
+        """The standard error of the difference, as it is where the two are equally good."""
+        return sqrt(max(self.better + self.worse, 1)) / self.n
+
+    def p_above(self, bound: float) -> float:
+        """The one-sided p-value of "the true difference is at most `bound`"."""
+        if bound == 0:
+            return mcnemar(self.better, self.worse)
+        if abs(bound) >= 1:
+            return 0.0 if bound < 0 else 1.0
+        return float(special_functions().ndtr(-tango(self.better, self.worse, self.n, bound)))
+
+    def interval(self, level: float = LEVEL_95) -> Interval:
+        """All differences that the score test rejects on neither side."""
+        return tango_interval(self.better, self.worse, self.n, level)
+
+    def reach(self, alpha: float) -> float:
+        """How far below the difference a bound is that a test at alpha just rejects, about."""
+        return self.error * float(special_functions().ndtri(1 - alpha))
+
+    def exchanged(self) -> RightCounts:
+        """The difference with the roles of the two models exchanged."""
+        return RightCounts(self.worse, self.better, self.n)
+
+
 def difference_of(
     candidate: Measured,
     champion: Measured,
@@ -186,21 +233,40 @@ def tail_of(added: Array) -> Unseen:
     return Unseen(float(sizes[0]) / (1 - 1 / index), index)
 
 
+def distance_shown(
+    difference: PairedDifference | RightCounts, *, alpha: float, power: float
+) -> float | None:
+    """How far from a bound a difference has to be, to be shown by a test at alpha with so much power.
+
+    None where nothing tells.
+    """
+    reach = difference.reach(alpha)
+    if not difference.error or reach == inf:
+        return None
+    return reach + difference.error * float(special_functions().ndtri(power))
+
+
 def times_needed(
-    difference: PairedDifference, distance: float, *, alpha: float, power: float
+    difference: PairedDifference | RightCounts, distance: float, *, alpha: float, power: float
 ) -> float | None:
     """How many times the rows show, with a probability of `power`, that two equal models are so near.
 
-    None where no number of rows up to 2**30 times as many does, or nothing tells.
+    None where no number of rows up to 2**30 times as many does, where nothing tells, and where
+    fewer rows would do but may show too little of the tail.
     """
-    luck: float = special_functions().ndtri(power)
+    if not difference.error or distance <= difference.error * LEAST_DISTANCE:
+        return None
+    luck = float(special_functions().ndtri(power))
+    if isinstance(difference, RightCounts):
+        sure = float(special_functions().ndtri(1 - alpha))
+        return ((sure + luck) * difference.error / distance) ** 2
 
     def shows(doublings: float) -> bool:
         more = difference.of_rows(2.0**doublings)
         late = distance - luck * (more.error or 0.0)
         return replace(more, value=late).p_above(0.0) <= alpha
 
-    if difference.error is None or not shows(MOST_DOUBLINGS):
+    if not shows(MOST_DOUBLINGS):
         return None
-    doublings: float = last_rejected(shows, MOST_DOUBLINGS, -MOST_DOUBLINGS)
-    return float(2.0**doublings)
+    times = float(2.0 ** last_rejected(shows, MOST_DOUBLINGS, -MOST_DOUBLINGS))
+    return None if times < 1 and difference.tail < inf else times

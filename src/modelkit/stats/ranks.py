@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,25 @@ def midranks(counts: Array) -> Array:
     """How many rows are below each of K cells in order, and half of those in it, (..., K)."""
     ranks: Array = np.cumsum(counts, axis=-1) - counts / 2
     return ranks
+
+
+def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) -> tuple[float, ...]:
+    """Quantiles of weighted values, (n,): linear between the middles of their weights."""
+    order = np.argsort(values, kind="stable")
+    mass = weight[order]
+    middle = midranks(mass) / mass.sum()
+    return tuple(np.interp(shares, middle, values[order]).tolist())
+
+
+def thinned(x: Array, y: Array, most: int) -> tuple[Array, Array]:
+    """At most so many points of a curve, about equally far apart, the first and the last among them."""
+    if len(x) <= most:
+        return x, y
+    steps = np.abs(np.diff(x)) + np.abs(np.diff(y))
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    wanted = np.linspace(0, along[-1], most)
+    places = np.unique(np.searchsorted(along, wanted, side="left").clip(0, len(x) - 1))
+    return x[places], y[places]
 
 
 class _Levels(NamedTuple):

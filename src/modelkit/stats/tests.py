@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import ceil
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.stats.intervals import LEVEL_95, Interval, special_functions
 
+TINY = 1e-9
 STEPS = 60  # of a bisection on an interval of length 2: 2e-18
 
 
@@ -124,21 +124,51 @@ def resampled(
         yield np.bincount(rng.integers(units, size=units), minlength=units)[which]
 
 
-def rows_needed(
-    error: float, n: int, distance: float, *, alpha: float = 0.05, power: float = 0.8
-) -> int:
-    """The number of rows from which a one-sided test shows a claim with a given probability.
-
-    It is n ((z_alpha + z_power) error / distance)^2, for rows like those seen.
+def split_test(found: int, sizes: Array, held: int) -> tuple[float, float]:
+    """The p-value of so many held-out rows that equal others, in a random split, and the usual number.
 
     Args:
-        error: the standard error of the difference on n rows.
-        n: the number of rows that were seen.
-        distance: how far the true difference is believed to be inside the claim: the margin plus
-            the true difference. Above 0.
-        alpha: the level of the test.
-        power: the probability of showing the claim.
+        found: the number of held-out rows that equal one of the others.
+        sizes: how many sets there are of 0, 1, 2 ... rows that equal one another.
+        held: how many of all rows are held out.
     """
-    ndtri = special_functions().ndtri
-    z = float(ndtri(1 - alpha) + ndtri(power))
-    return ceil(n * (z * error / distance) ** 2)
+    mean, variance = _equal_in_split(sizes, held)
+    return _tail(found, mean, variance), mean
+
+
+def _equal_in_split(sizes: Array, held: int) -> tuple[float, float]:
+    """Mean and variance of the number of held-out rows that equal others, in a random split.
+
+    With q the share that is held out, h of the c rows of a set of equal ones are, a binomial number,
+    and these have their equals among the others unless h = c. That q of all are held out is known,
+    so of the variance is left what the regression on the number of all leaves.
+
+    Args:
+        sizes: how many sets there are of 0, 1, 2 ... rows that equal one another.
+        held: how many of the rows are held out.
+    """
+    c = np.arange(len(sizes), dtype=np.float64)
+    q = held / float(sizes @ c)
+    mean = c * q
+    whole = q**c
+    squares = mean * (1 - q) + mean**2 - c**2 * whole  # of h where h < c, and times h
+    crossing = mean - c * whole
+    total = float(sizes @ (squares - mean * crossing))
+    spread = float(sizes @ (mean * (1 - q)))
+    variance = float(sizes @ (squares - crossing**2)) - (total**2 / spread if spread else 0.0)
+    return float(sizes @ crossing), variance
+
+
+def _tail(found: int, mean: float, variance: float) -> float:
+    """The probability of so large a count, or a larger one, by a law of its mean and variance.
+
+    It is a binomial law, which it is where equal rows come in pairs, each with one on either side or
+    not; and a gamma law where the variance is larger, since large sets bring many rows at once.
+    """
+    if variance <= TINY or found <= mean:
+        return 1.0
+    special = special_functions()
+    if variance >= mean:
+        return float(special.gammaincc(mean**2 / variance, (found - 0.5) * mean / variance))
+    share = 1 - variance / mean
+    return float(special.betainc(found, max(mean / share - found, 0.0) + 1, share))

@@ -18,16 +18,14 @@ from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 from modelkit.package.load import load
 from modelkit.serving.metering import requests
-from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Threads
+from modelkit.web.about import Metrics
+from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Lookout, Memory
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
-from modelkit.web.infos import Metrics
-from modelkit.web.json import check_installed
-from modelkit.web.lookout import Lookout
-from modelkit.web.memory import PART, Memory
+from modelkit.web.json import library
 from modelkit.web.query import Limits
-from modelkit.web.replies import Refused, Reply, written
-from modelkit.web.serving import Served, Serving, check_path_name
+from modelkit.web.serving import Served, Serving
+from modelkit.web.threads import Threads
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ class App:
         limits: Limits = _LIMITS,
         metrics: Metrics | None = None,
     ) -> None:
-        check_installed()
+        library()
         _check_models(models)
         _check_options(auth, limits, metrics)
         served = _open_all(models)
@@ -99,7 +97,7 @@ class App:
         self._look_after(request)
         status = 499
         try:
-            reply = await self._reply(request)
+            reply = await edge.answer(request)
             status = reply.status
             await request.send(reply, edge.headers(request, reply))
         except (OSError, RuntimeError, asyncio.CancelledError) as error:
@@ -110,30 +108,14 @@ class App:
             request.end()
             edge.ended(request, status)
 
-    async def _reply(self, request: AsgiRequest) -> Reply:
-        """The answer to a request, of one that was cut too."""
-        try:
-            reply = await self._edge.answer(request)
-            if len(reply.body) > PART:
-                self._memory.moved(request, len(reply.body))
-        except asyncio.CancelledError:
-            if request.cut_for is None:
-                raise
-            return written(request.cut_for)
-        except Refused as refused:
-            return written(refused)
-        return reply
-
     def _look_after(self, request: AsgiRequest) -> None:
-        loop = asyncio.get_running_loop()
+        loop = request.loop
         lookout = self._lookouts.get(loop)
         if lookout is None:
             for other in [*self._lookouts]:
                 if other.is_closed():
                     self._lookouts.pop(other, None)
             lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.requests))
-        request.loop = loop
-        request.task = asyncio.current_task(loop)
         if not lookout.looking:
             lookout.begin()
 
@@ -145,8 +127,8 @@ class App:
             return
         while (message := await receive())["type"] != "lifespan.shutdown":
             if self._edge.closed:
-                told = "the App was closed; make a new one"
-                await send({"type": "lifespan.startup.failed", "message": told})
+                reason = "the App was closed; make a new one"
+                await send({"type": "lifespan.startup.failed", "message": reason})
                 return
             await send({"type": message["type"] + ".complete"})
         await self.aclose()
@@ -197,7 +179,12 @@ class App:
         with served.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")
-            _check_no_rollout(name, served.active.now.value)
+            if served.active.now.value.rollout is not None:
+                raise UsageError(
+                    f"{name!r} is a Rollout, which changes its versions itself: use its promote() "
+                    "or rollback(), or let the alias of its registry name another version, by "
+                    "set_alias()"
+                )
             serving = _opened(newer)
             try:
                 check_answers(serving.model)
@@ -268,37 +255,30 @@ class App:
 
 def _check_models(models: Mapping[str, Servable]) -> None:
     if not isinstance(models, Mapping):
-        given = type(models).__name__
-        raise TypeError(f"an App takes models by name, App({{name: model}}); got {given}")
+        raise TypeError(
+            f"an App takes models by name, App({{name: model}}); got {type(models).__name__}"
+        )
     if not models:
         raise UsageError("an App serves at least one model: App({name: model})")
     for name in models:
-        check_path_name(name)
+        fits = isinstance(name, str) and name.isprintable() and "/" not in name
+        if not fits or name in ("", ".", ".."):  # clients resolve the latter two
+            raise UsageError(f"the name of a model is a part of a path, without '/'; got {name!r}")
 
 
 def _check_options(auth: object, limits: object, metrics: object) -> None:
     """Find now what would fail at the first request."""
     if not (auth is None or callable(auth)):
-        given = type(auth).__name__
         raise TypeError(
-            f"auth is a function of headers, such as mk.bearer_tokens(...); got {given}"
+            "auth is a function of headers, such as mk.bearer_tokens(...); got "
+            f"{type(auth).__name__}"
         )
     if not isinstance(limits, Limits):
-        given = type(limits).__name__
-        raise TypeError(f"limits are a modelkit.types.Limits; got {given}")
+        raise TypeError(f"limits are a modelkit.types.Limits; got {type(limits).__name__}")
     if not (metrics is None or callable(metrics)):
-        given = type(metrics).__name__
         raise TypeError(
             "metrics is what answers a scrape, such as modelkit.integrations.prometheus."
-            f"Collector(model).text; got {given}"
-        )
-
-
-def _check_no_rollout(name: str, serving: Serving) -> None:
-    if serving.rollout is not None:
-        raise UsageError(
-            f"{name!r} is a Rollout, which changes its versions itself: use its promote() or "
-            "rollback(), or let the alias of its registry name another version, by set_alias()"
+            f"Collector(model).text; got {type(metrics).__name__}"
         )
 
 

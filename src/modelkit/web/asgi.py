@@ -1,24 +1,26 @@
-"""What carries a request of ASGI, and how its messages look."""
+"""A request of ASGI: how its messages look, and what ends it from outside.
+
+Its time may be over, its client may have left, or stand still while others need its memory. A timer
+for each request would cost as much as a tenth of an answer, and so would a task that waits for the
+client to leave. So one timer a loop looks at all of its requests twenty times a second, while there
+are some: what it finds a second time, it begins to listen to.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from concurrent.futures import Future
 from contextlib import suppress
-from threading import Lock, Thread, current_thread
+from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar, final
 
-from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, Overloaded
-from modelkit.model.model import Call, Model, Outputs
-from modelkit.web.lookout import gone
-from modelkit.web.memory import PART, Memory
 from modelkit.web.query import Limits
-from modelkit.web.replies import HeaderList, Headers, Reply
-from modelkit.web.request import BodyParts, Request, Turns, too_large
+from modelkit.web.replies import CLOSE, SOON, HeaderList, Headers, Refused, Reply
+from modelkit.web.request import PART, BodyParts, Pool, Request, Turns, too_large
 from modelkit.web.routes import below
+from modelkit.web.threads import Threads
 
 AsgiMessage = MutableMapping[str, Any]
 AsgiScope = MutableMapping[str, Any]
@@ -26,10 +28,7 @@ AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
-_BESIDE = 4
-_APART = 2  # works that take seconds, and run at once
-_WAITING = 16  # and that wait for these
-_EXIT = 2.0  # seconds that the interpreter waits for one that runs
+PERIOD = 0.05  # seconds from one look at the requests of a loop to the next
 _LINGER = 2.0  # seconds that a client has to end a body that is too large
 _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
 
@@ -39,11 +38,11 @@ def headers_of(scope: AsgiScope) -> Headers:
 
     As HTTP and WSGI have it, so that no server's habit decides which of two credentials counts.
     """
-    told = list(scope["headers"])
-    headers = dict(told)
-    if len(headers) < len(told):
+    pairs = list(scope["headers"])
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
         values: dict[bytes, list[bytes]] = {}
-        for name, value in told:
+        for name, value in pairs:
             values.setdefault(name, []).append(value)
         for name, its in values.items():
             headers[name] = (b"; " if name == b"cookie" else b", ").join(its)
@@ -51,111 +50,32 @@ def headers_of(scope: AsgiScope) -> Headers:
 
 
 @final
-class Apart:
-    """Runs works that take seconds, such as explanations: two at once, while up to 16 more wait.
-
-    Its threads are daemons that end when they have no work: the process ends whatever they do.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._waiting: dict[Future[Any], Callable[[], Any]] = {}
-        self._threads: set[Thread] = set()
-        self._closed = False
-        watch_exit(self)
-
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Run it in its turn, unless its Future is cancelled before. Raises Overloaded."""
-        future: Future[T] = Future()
-        with self._lock:
-            if self._closed:
-                raise ClosedError("the App is closed")
-            waiting = len(self._waiting)
-            if waiting >= _WAITING:
-                raise Overloaded(
-                    f"{waiting} explanations wait, and no more may: try again later",
-                    queued=waiting,
-                    max_queue=_WAITING,
-                )
-            if len(self._threads) < _APART:
-                thread = Thread(target=self._run, name="modelkit-explain", daemon=True)
-                thread.start()  # it waits for the lock
-                self._threads.add(thread)
-            self._waiting[future] = work
-        future.add_done_callback(self._forget)
-        return future
-
-    def _forget(self, future: Future[Any]) -> None:
-        """Nobody waits for it any more, so that another one has its place."""
-        with self._lock:
-            self._waiting.pop(future, None)
-
-    def _run(self) -> None:
-        while (job := self._next()) is not None:
-            future, work = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(work())
-                except BaseException as error:  # it belongs to who asked
-                    future.set_exception(error)
-            del job, future, work  # they hold rows
-
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        """The work that has waited longest; without any, the thread ends."""
-        with self._lock:
-            for future in self._waiting:
-                return future, self._waiting.pop(future)
-            self._threads.discard(current_thread())
-            return None
-
-    def close(self) -> None:
-        """Begin nothing more; what runs is not waited for."""
-        with self._lock:
-            self._closed = True
-            waiting = [*self._waiting]
-        for future in waiting:
-            future.cancel()
-
-    def at_exit(self) -> None:
-        """Wait for what runs, but not for long."""
-        self.close()
-        end = monotonic() + _EXIT
-        for thread in [*self._threads]:
-            thread.join(max(0.0, end - monotonic()))
-
-
-@final
-class Threads:
-    """The threads of an App.
+class AsgiRequest(Request):
+    """A request of ASGI. Whoever makes one ends it, whatever happens.
 
     Attributes:
-        apart: two, for what takes seconds.
-        beside: some, for metrics, and for bodies that are inflated.
-        reading: one, for large bodies. JSON is parsed without a turn for any other thread, so that
-            two of them at once would hold up an event loop for as long as both take.
+        loop: the event loop that it is answered on.
+        reading: whether its body is being read.
+        waiting: whether its body is read, and its answer is not there: nothing comes from the client
+            meanwhile, but that it left.
+        listener: what waits for that, if something does.
+        size: the bytes of its body and answer, if these are long.
     """
 
-    __slots__ = ("apart", "beside", "reading")
-
-    def __init__(self) -> None:
-        self.apart = Apart()
-        self.beside = ThreadPoolExecutor(_BESIDE, "modelkit-web")
-        self.reading = ThreadPoolExecutor(1, "modelkit-read")
-
-    def close(self) -> None:
-        """End them, once they have nothing to do."""
-        self.apart.close()
-        self.beside.shutdown(wait=False)
-        self.reading.shutdown(wait=False)
-
-
-@final
-class AsgiRequest(Request):
-    """A request of ASGI. Whoever makes one ends it, whatever happens."""
-
-    __slots__ = ("_limits", "_memory", "_receive", "_scope", "_send", "_threads")
-
-    cuts = True
+    __slots__ = (
+        "_limits",
+        "_memory",
+        "_receive",
+        "_scope",
+        "_send",
+        "_task",
+        "_threads",
+        "listener",
+        "loop",
+        "reading",
+        "size",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -176,6 +96,12 @@ class AsgiRequest(Request):
         self._limits = limits
         self._threads = threads
         self._memory = memory
+        self.loop = asyncio.get_running_loop()
+        self._task: Any = asyncio.current_task(self.loop)
+        self.reading = False
+        self.waiting = False
+        self.listener: asyncio.Task[None] | None = None
+        self.size = 0
 
     async def body(self, most: int) -> bytes:
         """The body, in one message as most come, or in several. Raises Refused."""
@@ -186,43 +112,31 @@ class AsgiRequest(Request):
             if len(body) > most:
                 raise too_large(most)
             if len(body) > PART:
-                self._memory.moved(self, len(body))
+                self.moved(len(body))
         else:
             body = await self._rest(message, most)
         if self.size:
             self._memory.busy(self)
-        self.receive = self._receive  # from which nothing comes now but that the client left
+        self.reading = False
+        self.waiting = True
         return body
 
     async def _rest(self, message: AsgiMessage, most: int) -> bytes:
         gathered = BodyParts(most)
         while True:
             if message["type"] == "http.disconnect":
-                raise gone()
+                raise _gone()
             part = message.get("body", b"")
             gathered.add(part)
-            self._memory.moved(self, len(part))
+            self.moved(len(part))
             if not message.get("more_body", False):
                 return gathered.whole()
             message = await self._receive()
 
-    def call(
-        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
-    ) -> Awaitable[Outputs]:
-        """The answers of a model, which gathers the calls of this loop if it can."""
-        return model._acall(X, outputs, call)
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """In one of a few threads of the App."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads.beside, work)
-
-    async def one_by_one(self, work: Callable[[], T]) -> T:
-        """In the one thread for it."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads.reading, work)
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """In a thread that other such work may keep waiting."""
-        return await asyncio.wrap_future(self._threads.apart.submit(work))
+    async def in_thread(self, pool: Pool, work: Callable[[], T]) -> T:
+        """In a thread of the App."""
+        future: Future[T] = getattr(self._threads, pool).submit(work)
+        return await asyncio.wrap_future(future)
 
     async def in_turns(self, steps: Turns[T]) -> T:
         """Other tasks of the loop have a turn after each step."""
@@ -234,15 +148,15 @@ class AsgiRequest(Request):
             value: T = end.value
             return value
 
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
-        """What an async `auth` says."""
-        return await principal
+    def moved(self, size: int = 0) -> None:
+        """Note that its client moved, and has so many bytes more. Raises Refused."""
+        self._memory.moved(self, size)
 
     async def send(self, reply: Reply, headers: HeaderList) -> None:
         """Send the answer, for which the client has as long again. Whoever is around sees whose it was."""
-        unread = self.receive is None
+        unread = not self.waiting
         if self.cut_for is not None:
-            self.task.uncancel()
+            self._task.uncancel()
             self.cut_for = None
         self._listen_no_more()
         self.deadline = monotonic() + self._limits.seconds
@@ -266,7 +180,7 @@ class AsgiRequest(Request):
         An empty one follows: a server waits before it until the client has taken the others.
         """
         for start in range(0, len(body), PART):
-            self._memory.moved(self)
+            self.moved()
             part = bytes(body[start : start + PART])
             await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
@@ -291,23 +205,152 @@ class AsgiRequest(Request):
         if isinstance(error, asyncio.CancelledError):
             if self.cut_for is None:
                 return False
-            self.task.uncancel()  # it did not take its answer: the server closes the connection
+            self._task.uncancel()  # it did not take its answer: the server closes the connection
             return True
-        return isinstance(error, OSError) or "handler is closed" in str(
-            error
-        )  # the latter is uvloop's
+        # The text is uvloop's.
+        return isinstance(error, OSError) or "handler is closed" in str(error)
 
     def end(self) -> None:
         """Let go of its memory and its client; nobody cuts what comes after the answer."""
-        if self.receive is not None:
+        self._task = None
+        if self.waiting:
             self._listen_no_more()
-        self.task = None
         if self.size:
             self._memory.leave(self)
 
+    def cut(self, why: Refused) -> None:
+        """End it from outside, if it still waits for something."""
+        if self._task is not None and self.cut_for is None:
+            self.cut_for = why
+            self._task.cancel()
+
     def _listen_no_more(self) -> None:
         """End what waits for the client to leave: its answer is on the way."""
-        self.receive = None
+        self.waiting = False
         if self.listener is not None:
             self.listener.cancel()
             self.listener = None
+
+    async def listen(self) -> None:
+        """Wait for the client to leave, once its body is read whole."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.cut(_gone())
+
+
+@final
+class Lookout:
+    """Looks after the requests of one event loop.
+
+    Args:
+        loop: the event loop, on which all of this runs.
+        requests: the requests of every loop.
+    """
+
+    __slots__ = ("_loop", "_requests", "_seen", "looking")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, requests: Collection[Request]) -> None:
+        self._loop = loop
+        self._requests = requests
+        self._seen: set[AsgiRequest] = set()
+        self.looking = False
+
+    def begin(self) -> None:
+        """Look from now on, until there is nothing to look at."""
+        self.looking = True
+        self._loop.call_later(PERIOD, self._look)
+
+    def _look(self) -> None:
+        mine = {
+            request
+            for request in list(self._requests)
+            if isinstance(request, AsgiRequest) and request.loop is self._loop
+        }
+        now = monotonic()
+        for request in mine:
+            if now >= request.deadline:
+                request.cut(_late(request))
+            elif request in self._seen and request.waiting and request.listener is None:
+                request.listener = self._loop.create_task(request.listen())
+        self._seen = mine
+        if mine:
+            self._loop.call_later(PERIOD, self._look)
+        else:
+            self.looking = False
+
+
+@final
+class Memory:
+    """The bytes that long bodies and answers may take together.
+
+    A request that waits for its client, to send more or to take more, leaves for others if its
+    client is the one that was still for the longest. What is with a model stays.
+
+    Args:
+        most: the bytes that there may be. One request alone may have more.
+    """
+
+    __slots__ = ("_lock", "_most", "_still", "_taken")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._still: dict[AsgiRequest, None] = {}  # in the order in which their clients last moved
+        self._lock = Lock()
+
+    def moved(self, request: AsgiRequest, size: int = 0) -> None:
+        """Note that a client moved, and that its request has so many bytes more.
+
+        Raises Refused where all bytes are those of requests that are with a model.
+        """
+        with self._lock:
+            self._still.pop(request, None)
+            request.size += size
+            self._taken += size
+            while self._taken > max(self._most, request.size):
+                if not self._still:
+                    request.size -= size  # it is refused, and ends no answer of another one
+                    self._taken -= size
+                    raise Refused(
+                        429,
+                        f"long bodies and answers take all of the {self._most:,} bytes that they may",
+                        headers=[CLOSE, (b"retry-after", SOON)],
+                    )
+                stillest = next(iter(self._still))
+                self._leave(stillest)
+                stillest.loop.call_soon_threadsafe(stillest.cut, _stood_still())
+            self._still[request] = None
+
+    def busy(self, request: AsgiRequest) -> None:
+        """Note that a request waits for its client no more."""
+        with self._lock:
+            self._still.pop(request, None)
+
+    def leave(self, request: AsgiRequest) -> None:
+        """Note that a request has no bytes any more."""
+        with self._lock:
+            self._leave(request)
+
+    def _leave(self, request: AsgiRequest) -> None:
+        self._still.pop(request, None)
+        self._taken -= request.size
+        request.size = 0
+
+
+def _stood_still() -> Refused:
+    return Refused(
+        408,
+        "the body of the request came too slowly, and others need its memory; send it again",
+        headers=[CLOSE],
+    )
+
+
+def _gone() -> Refused:
+    """What is noted of a request whose client left: nobody reads it."""
+    return Refused(499, "the client closed the connection", headers=[CLOSE])
+
+
+def _late(request: AsgiRequest) -> Refused:
+    if request.reading:
+        return Refused(408, "the body of the request did not come in time", headers=[CLOSE])
+    return Refused(504, "the deadline passed before the answer came")

@@ -1,19 +1,20 @@
 """What an App decides, whatever carries its requests.
 
-`Edge.answer` is the whole way of a request, written once. It waits only for the Request, which reads
-the body and calls the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs
-the same steps without an event loop.
+`Edge.answer` is the whole way of a request, written once. It waits for the Request, which reads the
+body, and for the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs the
+same steps without an event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
-from typing import NamedTuple, final
+from typing import final
 
 from numpy import ndarray
 
@@ -23,49 +24,37 @@ from modelkit.errors import ClosedError, Overloaded
 from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.activation import Activation
 from modelkit.model.identity import identity_of
-from modelkit.model.model import PLAIN, Call, Model, Outputs
+from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
-from modelkit.web import instances, outcomes, plain, v2
+from modelkit.web import about, instances, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
-from modelkit.web.options import check_letters, with_key
-from modelkit.web.query import Limits, Query
+from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
 from modelkit.web.replies import (
     CLOSE,
     HeaderList,
-    Headers,
     Refused,
     Reply,
-    failure,
-    not_allowed,
     overload,
     refused_by,
     retry_after,
     unavailable,
     written,
 )
-from modelkit.web.request import Request, Turns, at_once, check_head, inflated
-from modelkit.web.routes import ASKING, HEALTH, Route, known_routes, route_of
+from modelkit.web.request import PART, Request, at_once, inflated
+from modelkit.web.routes import HEALTH, POST, Route, route_of
 from modelkit.web.serving import Served, Serving
 
-
-class Format(NamedTuple):
-    """What reads a request and writes its answer, with turns for others where they are long."""
-
-    read: Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-    write: Callable[[Query, Outputs, str, str], Turns[Reply]]
-
-
-_PLAIN = Format(plain.read, plain.write)
-_FORMATS = {
-    "infer": Format(v2.read, v2.write),
-    "predict": _PLAIN,
-    "explain": _PLAIN,
-    "instances": Format(instances.read, instances.write),
+# What reads a request and writes its answer, with turns for others where they are long.
+_READERS = {
+    "infer": v2.read,
+    "predict": plain.read,
+    "explain": plain.read,
+    "instances": instances.read,
 }
+_WRITERS = {"infer": v2.write, "predict": plain.write, "instances": instances.write}
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
@@ -88,7 +77,7 @@ class Edge:
         served: Mapping[str, Served],
         limits: Limits,
         auth: Auth | None,
-        metrics: Metrics | None,
+        metrics: about.Metrics | None,
     ) -> None:
         self.served = served
         self.limits = limits
@@ -98,8 +87,7 @@ class Edge:
         self.closed = False
         self._idle = threading.Event()
         self._auth = auth
-        self._infos = Infos(served, metrics)
-        self._routes = known_routes(served, with_metrics=metrics is not None)
+        self._metrics = metrics
 
     @property
     def ready(self) -> bool:
@@ -111,20 +99,25 @@ class Edge:
     async def answer(self, request: Request) -> Reply:
         """The answer to a request, an error among them. Whoever calls this calls `ended`, whatever happens."""
         try:
-            route = self._routes.get(request.path) or self._route(request.path)
-            request.route = route
-            if request.method not in route.methods:
-                raise not_allowed(request.method, route.methods)
+            route = self._route(request)
             if route.verb in HEALTH:
-                return self._infos.health(route, ready=self.ready)
+                return about.health(route.verb, ready=self.ready)
             if self.closed:
                 raise unavailable("the App is closed")
             self.requests.add(request)
             if self._auth is not None:
                 await self._authenticate(request, self._auth)
-            if route.methods is ASKING:
-                return await self._ask(self._find(route), request)
-            return await self._look(route, request)
+            if route.methods is POST:
+                reply = await self._ask(self._find(route), request)
+            else:
+                reply = await self._look(route, request)
+            if len(reply.body) > PART:
+                request.moved(len(reply.body))
+            return reply
+        except asyncio.CancelledError:
+            if request.cut_for is None:
+                raise
+            return written(request.cut_for)
         except Exception as error:  # the client gets it, and what is ours the log
             return written(self._refused(error, request))
 
@@ -174,14 +167,23 @@ class Edge:
         for served in self.served.values():
             served.after_fork()
 
-    def _route(self, path: str) -> Route:
-        """What a path is for that names a version, or nothing there is. Raises Refused."""
+    def _route(self, request: Request) -> Route:
+        """What a request is for. Raises Refused for a path that there is not, and another method."""
+        path = request.path
         route = route_of(path)
-        if route is None or not self._infos.has(route):
+        if route is None or (route.verb == "metrics" and self._metrics is None):
             bare = path.rstrip("/")
             slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
             raise Refused(404, f"there is no path {path!r}; {hint}")
+        request.route = route
+        if request.method not in route.methods:
+            methods = ", ".join(route.methods)
+            raise Refused(
+                405,
+                f"{request.method} is not for this path; use {methods}",
+                headers=[(b"allow", methods.encode())],
+            )
         return route
 
     async def _authenticate(self, request: Request, auth: Auth) -> None:
@@ -205,16 +207,19 @@ class Edge:
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
         if route.version is not None:
-            _check_version(route, served.active.now.value.version)
+            _check_version(route, served.active.now.value.identity.version)
         return served
 
     async def _look(self, route: Route, request: Request) -> Reply:
         """What GET gives."""
         if route.name:
-            return self._infos.of_model(route, self._find(route), ready=self.ready)
-        accept = request.headers.get(b"accept", b"").decode("latin-1")
-        look = partial(self._infos.of_all, route, accept, request.root, ready=self.ready)
-        return await request.beside(look)
+            return about.of_model(route.verb, self._find(route), ready=self.ready)
+        if route.verb == "metrics" and self._metrics is not None:
+            accept = request.headers.get(b"accept", b"").decode("latin-1")
+            look = partial(about.scrape, self._metrics, accept)
+        else:
+            look = partial(about.of_all, route.verb, self.served, request.root, ready=self.ready)
+        return await request.in_thread("beside", look)
 
     async def _ask(self, served: Served, request: Request) -> Reply:
         """Read the body, and have it answered by what answers now.
@@ -222,7 +227,7 @@ class Edge:
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        body = await self._body(request)
+        body = await self._body(served, request)
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
@@ -242,56 +247,52 @@ class Edge:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, served: Served, request: Request) -> bytes:
         """The body of a request, which takes a place from now on. Raises Refused."""
         limits = self.limits
         headers = request.headers
         in_bytes = request.route.verb == "infer" and v2.LENGTH_HEADER in headers
         most = limits.body if in_bytes else min(limits.json, limits.body)
-        check_head(headers, request.route.verb, most)
-        request.read_deadline()
+        request.read_head(most)
         body = await request.body(most)
         self._placed.add(request)
         if len(self._placed) > limits.requests:
-            raise self._too_many(request.route.name)
+            message = f"{limits.requests:,} requests are being answered, and no more may be"
+            raise overload(message, retry_after(limits.requests, served.active.now.value.plan))
         if b"content-encoding" in headers:
-            body = await request.beside(partial(inflated, body, headers, most))
+            body = await request.in_thread("beside", partial(inflated, body, headers, most))
         return body
-
-    def _too_many(self, name: str) -> Refused:
-        """The answer to a request for which there is no place."""
-        most = self.limits.requests
-        served = self.served.get(name)
-        plan = None if served is None else served.active.now.value.plan
-        message = f"{most:,} requests are being answered, and no more may be"
-        return overload(message, retry_after(most, plan))
 
     async def _count_outcome(
         self, name: str, serving: Serving, body: bytes, request: Request
     ) -> Reply:
         take = partial(outcomes.take, name, serving.rollout, body, self.limits)
-        return take() if len(body) <= LONG_BODY else await request.one_by_one(take)
+        return take() if len(body) <= LONG_BODY else await request.in_thread("reading", take)
 
     async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
         _model_for(serving, request)
         signature = serving.model.signature  # a Rollout may have another one by the time it answers
         query = await _read_query(body, request, signature, self.limits)
-        if query.outputs is not signature.output_names:
+        if query.outputs is not signature.output_names:  # as they are where none are named
             raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
         work = partial(_explained, serving, query, request.deadline)
-        reply, request.version = await request.apart(work)
+        reply, request.version = await request.in_thread("apart", work)
         return reply
 
     async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
         model = _model_for(serving, request)
         query = await _read_query(body, request, serving.model.signature, self.limits)
-        answers = await request.call(model, query.X, query.outputs, _call_of(model, query, request))
+        call = _call_of(model, query, request)
+        if request.blocks:
+            answers = model._call(query.X, query.outputs, call)
+        else:
+            answers = await model._acall(query.X, query.outputs, call)
         if isinstance(answers, SignedAnswers):
             request.version = answers.served_by.version
             if request.route.version is not None:
                 _check_version(request.route, request.version)
         request.check_time()
-        write = _FORMATS[request.route.verb].write
+        write = _WRITERS[request.route.verb]
         return await request.in_turns(write(query, answers, name, request.version))
 
     def _refused(self, error: Exception, request: Request) -> Refused:
@@ -301,17 +302,21 @@ class Edge:
             return refused
         name = request.request_id()
         template = request.route.template
-        about = {"event": "failed", "route": template, "request_id": name}
+        fields = {"event": "failed", "route": template, "request_id": name}
         message = f"request {name} to {template} failed"
-        write_record(logging.ERROR, message, about, error=error)
-        return failure(error, name)
+        write_record(logging.ERROR, message, fields, error=error)
+        return Refused(
+            500,
+            f"{type(error).__name__} while answering; the log has it as request {name}",
+            headers=[(b"x-request-id", name.encode("latin-1", "replace"))],
+        )
 
 
 def _check_version(route: Route, version: str) -> None:
     """Raise Refused if a path names another version than answers, or there are no versions."""
-    told = route.version
-    if told != version or not told:
-        raise Refused(404, f"{route.name!r} is of version {version!r}, not {told!r}")
+    asked = route.version
+    if asked != version or not asked:
+        raise Refused(404, f"{route.name!r} is of version {version!r}, not {asked!r}")
 
 
 def _model_for(serving: Serving, request: Request) -> Model:
@@ -321,8 +326,7 @@ def _model_for(serving: Serving, request: Request) -> Model:
     """
     model = serving.model
     if request.route.version is None:
-        if serving.rollout is None:
-            request.version = serving.version
+        request.version = serving.version
         return model
     if serving.rollout is model:
         model = model._for_key(None)  # the champion, whatever it would choose
@@ -333,16 +337,17 @@ def _model_for(serving: Serving, request: Request) -> Model:
 
 async def _read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
     """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
-    steps = _FORMATS[request.route.verb].read(body, request.headers, signature, limits)
+    steps = _READERS[request.route.verb](body, request.headers, signature, limits)
     if len(body) <= LONG_BODY:
         query = at_once(steps)
     elif len(body) <= _IN_THREAD:
         query = await request.in_turns(steps)
     else:
-        query = await request.one_by_one(partial(at_once, steps))
+        query = await request.in_thread("reading", partial(at_once, steps))
     if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await request.one_by_one(partial(check_letters, query.X, limits))
-    query = with_key(query, request.headers)
+        await request.in_thread("reading", partial(check_letters, query.X, limits))
+    if KEY_HEADER in request.headers:
+        query = with_key(query, request.headers[KEY_HEADER])
     if query.timeout is not None:
         request.hurry(query.timeout)
     request.check_time()
@@ -362,7 +367,7 @@ def _call_of(model: Model, query: Query, request: Request) -> Call:
     numbers, where the transport sees to that and every run ends by itself.
     """
     plain_call = not request.hurried and query.priority == 0 and query.key is None
-    if plain_call and request.cuts and type(query.X) is ndarray and not model.endless:
+    if plain_call and not request.blocks and type(query.X) is ndarray and not model.endless:
         return PLAIN
     return Call(request.deadline, query.priority, query.key)
 

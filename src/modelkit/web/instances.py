@@ -9,8 +9,7 @@ from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 from modelkit.web import json, plain
-from modelkit.web.options import check_known
-from modelkit.web.query import Limits, Query
+from modelkit.web.query import Limits, Query, check_known
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import Turns
 
@@ -41,7 +40,7 @@ def read(
     try:
         json.check_keys(data, len(request) + len(options) + keys)
         X, _ = plain.read_rows(_rows(instances, signature), data, signature, limits)
-        query = plain.query_of(X, options, signature)
+        query = plain.with_options(X, options, signature)
     except Refused:
         json.check_integers(data)  # one beyond 64 bits was parsed as a float
         raise
@@ -97,7 +96,9 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
-def write(query: Query, answers: Mapping[str, Array], *_: str) -> Turns[Reply]:
+def write(
+    query: Query, answers: Mapping[str, Array], _model_name: str, _version: str
+) -> Turns[Reply]:
     """One prediction for each instance: the output, or an object of outputs where there are several.
 
     Raises Refused, 406, for an infinity.

@@ -24,7 +24,7 @@ from modelkit.web.request import Turns
 
 LONG = 1 << 14  # numbers that are encoded at a time: about a millisecond
 LONG_BODY = 1 << 16  # bytes from which a body is better read in a thread
-SHORT = 4096  # bytes that Python searches as fast as numpy
+SHORT = 4096  # bytes that Python searches as fast as numpy; of more, numpy is six times as fast
 COLON = ord(":")
 LAST_OF_BOTH = ord("e")  # of true and false
 LONG_INTEGER = b"0" * 19  # the digits of the least integer that 64 bits may not hold
@@ -34,23 +34,11 @@ UNSIGNED = (1 << 64) - 1
 
 
 @cache
-def _library() -> Any:
+def library() -> Any:
+    """The orjson module. Raises MissingExtraError where it is not installed."""
     with importing("orjson", "the web edge", "web"):
         import orjson
     return orjson
-
-
-def check_installed() -> None:
-    """Raise MissingExtraError where requests could not be read."""
-    _library()
-
-
-def parse(data: bytes) -> Any:
-    """The value of a JSON text. Raises Refused, 400."""
-    try:
-        return _library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
-    except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
 
 
 def _parse_long(data: bytes) -> Any:
@@ -58,7 +46,7 @@ def _parse_long(data: bytes) -> Any:
     collects = gc.isenabled()
     gc.disable()
     try:
-        return _library().loads(data)
+        return library().loads(data)
     finally:
         if collects:
             gc.enable()
@@ -66,7 +54,10 @@ def _parse_long(data: bytes) -> Any:
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """The fields of a JSON object. Raises Refused, 400."""
-    value = parse(data)
+    try:
+        value = library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
     if type(value) is not dict:
         raise Refused(
             400,
@@ -92,18 +83,14 @@ def check_keys(data: bytes, count: int) -> None:
 
     Each key is followed by a colon, so that as many colons as keys leave none for another.
     """
-    if _count_colons(data) == count:
+    short = len(data) < SHORT
+    colons = data.count(b":") if short else np.count_nonzero(np.frombuffer(data, np.uint8) == COLON)
+    if colons == count:
         return
     try:
         parse_json(data.decode())
     except (ValueError, RecursionError) as error:
         raise _unreadable(error) from None
-
-
-def _count_colons(data: bytes) -> int:
-    if len(data) < SHORT:
-        return data.count(b":")
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == COLON))  # six times as fast
 
 
 def may_hold_booleans(data: bytes) -> bool:
@@ -157,17 +144,17 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, dict | list):
         return kinds[type(value)]
-    return f"{_library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
+    return f"{library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
 
 
 def quoted(name: str) -> str:
     """A name as a message shows it: its beginning, in quotes."""
-    return f"{_library().dumps(name).decode():.40}"
+    return f"{library().dumps(name).decode():.40}"
 
 
 def dump(value: Any) -> bytes:
     """A value of plain objects and contiguous arrays of numbers as JSON; NaN is null."""
-    orjson = _library()
+    orjson = library()
     encoded: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     return encoded
 
@@ -191,10 +178,9 @@ def dump_finite(value: Any, names: Iterable[str], answers: Mapping[str, Array]) 
 
 def plain_array(values: Array) -> Array:
     """An output without times: points in time as texts of ISO 8601, spans as seconds."""
-    kind = values.dtype.kind
-    if kind == "m":
+    if values.dtype.kind == "m":
         return np.asarray(values / np.timedelta64(1, "s"))
-    if kind != "M":
+    if values.dtype.kind != "M":
         return values
     texts = np.empty(values.size, object)
     texts[:] = to_plain(values.reshape(-1))
@@ -202,10 +188,12 @@ def plain_array(values: Array) -> Array:
 
 
 def encode(values: Array) -> Turns[Any]:
-    """An output without times as `dump` takes it; a long one is encoded in turns of a millisecond.
+    """An output as `dump` takes it; a long one is encoded in turns of a millisecond.
 
     The bytes are those of the array encoded at once.
     """
+    if values.dtype.kind in "mM":
+        values = plain_array(values)
     if values.size <= LONG:
         return dumpable(values)
     return (yield from join(_parts(values)))
@@ -217,7 +205,7 @@ def join(parts: Iterable[bytes]) -> Turns[Any]:
     for part in parts:
         joined.append(part)
         yield
-    return _library().Fragment(b"".join(joined))
+    return library().Fragment(b"".join(joined))
 
 
 def _parts(values: Array) -> Iterable[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, final
@@ -21,6 +21,24 @@ Named = tuple[TensorSpec, tuple[Column, ...]]  # a tensor, and those of its colu
 
 @final
 @dataclass(frozen=True, slots=True)
+class Naming:
+    """What the names in a request stand for.
+
+    Attributes:
+        tensors: the tensors by name.
+        numbers: the columns and tensors of numbers alone, of which true and false are none.
+        read: what reads the values of a column or tensor of times or spans, by name.
+        mixed: for a column of anything, or a tensor with such columns: which of them are, by name.
+    """
+
+    tensors: Mapping[str, TensorSpec]
+    numbers: tuple[str, ...]
+    read: Mapping[str, ReadValue]
+    mixed: Mapping[str, tuple[bool, ...]]
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Layout:
     """What the codec asks a signature.
 
@@ -33,12 +51,9 @@ class Layout:
         nullable: whether that input takes missing values.
         has_columns: whether all inputs have columns.
         is_text: whether the only column is one of strings.
-        inputs: the tensors by name.
         pick: the values of a record in the order of `names`.
-        numbers: the columns and tensors of numbers alone, of which true and false are none.
-        read: what reads the values of a column or tensor of times or spans, by name.
-        mixed: for a column of anything, or a tensor with such columns: which of them are, by name.
-        by_columns: the same for rows by columns, where a tensor is called as some column is; or None.
+        tensors_first: the meaning of names, where a tensor may be called as some column is.
+        columns_first: their meaning where they are those of all columns.
     """
 
     names: tuple[str, ...]
@@ -48,12 +63,9 @@ class Layout:
     nullable: bool
     has_columns: bool
     is_text: bool
-    inputs: Mapping[str, TensorSpec]
     pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-    numbers: tuple[str, ...]
-    read: Mapping[str, ReadValue]
-    mixed: Mapping[str, tuple[bool, ...]]
-    by_columns: Layout | None
+    tensors_first: Naming
+    columns_first: Naming
 
 
 # By the identity of the signature: to compare two takes longer than to read a row.
@@ -71,23 +83,36 @@ def layout_of(signature: Signature) -> Layout:
     return layout
 
 
-def for_columns(layout: Layout) -> Layout:
-    """The Layout for rows whose names are those of columns."""
-    return layout.by_columns or layout
-
-
-def for_names(layout: Layout, names: Container[str]) -> Layout:
-    """The Layout for rows by these names: `coerce` takes them for columns if all columns are there."""
-    if layout.by_columns is None or not all(name in names for name in layout.names):
-        return layout
-    return layout.by_columns
+def naming_of(layout: Layout, names: Container[str]) -> Naming:
+    """What these names stand for: `coerce` takes them for columns if all columns are there."""
+    if layout.columns_first is layout.tensors_first or all(name in names for name in layout.names):
+        return layout.columns_first
+    return layout.tensors_first
 
 
 def _lay_out(signature: Signature) -> Layout:
-    columns = signature.column_names
-    shared = {spec.name for spec in signature.inputs if spec.name in columns and not _is_one(spec)}
-    by_columns = _lay_out_apart(signature, shared, None) if shared else None
-    return _lay_out_apart(signature, set(), by_columns)
+    inputs = signature.inputs
+    dim = signature.row_dim
+    names = _names_of(inputs)
+    exact, nullable = _exactly(signature)
+    columns: dict[str, Named] = {}
+    for spec in inputs:
+        columns |= {column.name: (spec, (column,)) for column in spec.columns}
+    tensors_first = _naming(columns, inputs)
+    others = [spec for spec in inputs if spec.name not in columns or _is_one(spec)]
+    shares_names = len(others) < len(inputs)
+    return Layout(
+        names=tuple(names),
+        axes={spec.name: spec.shape.index(dim) if dim in spec.shape else None for spec in inputs},
+        only=inputs[0] if len(inputs) == 1 else None,
+        exact=exact,
+        nullable=nullable,
+        has_columns=all(spec.columns for spec in inputs),
+        is_text=len(names) == 1 and inputs[0].dtype == "string",
+        pick=_picker(names),
+        tensors_first=tensors_first,
+        columns_first=_naming(columns, others) if shares_names else tensors_first,
+    )
 
 
 def _is_one(spec: TensorSpec) -> bool:
@@ -95,59 +120,23 @@ def _is_one(spec: TensorSpec) -> bool:
     return len(spec.columns) == 1 and spec.columns[0].name == spec.name
 
 
-def _lay_out_apart(
-    signature: Signature, shared: Collection[str], by_columns: Layout | None
-) -> Layout:
-    """The Layout in which a name is that of a tensor before that of a column, but for `shared` ones."""
-    inputs = signature.inputs
-    tensors = {spec.name: spec for spec in inputs if spec.name not in shared}
-    names = _names_of(inputs)
-    exact, nullable = _exactly(signature)
-    named: dict[str, Named] = {}
-    for spec in inputs:
-        named |= {column.name: (spec, (column,)) for column in spec.columns}
-    named |= {name: (spec, spec.columns) for name, spec in tensors.items()}
-    return Layout(
-        names=tuple(names),
-        axes={spec.name: _row_axis(spec, signature.row_dim) for spec in inputs},
-        only=inputs[0] if len(inputs) == 1 else None,
-        exact=exact,
-        nullable=nullable,
-        has_columns=all(spec.columns for spec in inputs),
-        is_text=len(names) == 1 and inputs[0].dtype == "string",
-        inputs=tensors,
-        pick=_picker(names),
-        numbers=tuple(name for name, known in named.items() if _are_numbers(*known)),
-        read=_readers(named),
-        mixed=_mixed(named),
-        by_columns=by_columns,
-    )
-
-
-def _readers(named: Mapping[str, Named]) -> dict[str, ReadValue]:
-    """What reads the times and spans of those that hold some."""
-    dtypes = {name: spec.dtype for name, (spec, _) in named.items()}
-    return {name: _reader(dtype) for name, dtype in dtypes.items() if dtype in TIMES}
-
-
-def _reader(dtype: str) -> ReadValue:
-    return reader_of_times(zoned=ZONE in dtype) if dtype.startswith("d") else read_span
-
-
-def _mixed(named: Mapping[str, Named]) -> dict[str, tuple[bool, ...]]:
-    """Which columns are of anything, for those that have one that is."""
-    found = {}
-    for name, (_, columns) in named.items():
-        which = tuple(column.dtype == MIXED for column in columns)
+def _naming(columns: Mapping[str, Named], tensors: Iterable[TensorSpec]) -> Naming:
+    """The meaning of the names of columns and tensors, where that of a tensor comes first."""
+    numbers: list[str] = []
+    read: dict[str, ReadValue] = {}
+    mixed: dict[str, tuple[bool, ...]] = {}
+    named = {**columns, **{spec.name: (spec, spec.columns) for spec in tensors}}
+    for name, (spec, own) in named.items():
+        has_numbers = numpy_dtype(spec.dtype).kind in "iuf"
+        if has_numbers and all(column.dtype != "bool" for column in own):
+            numbers.append(name)
+        if spec.dtype in TIMES:
+            is_date = spec.dtype.startswith("d")
+            read[name] = reader_of_times(zoned=ZONE in spec.dtype) if is_date else read_span
+        which = tuple(column.dtype == MIXED for column in own)
         if any(which):
-            found[name] = which
-    return found
-
-
-def _are_numbers(spec: TensorSpec, columns: tuple[Column, ...]) -> bool:
-    """Whether these columns of a tensor, or the tensor if it has none, hold numbers only."""
-    has_numbers = numpy_dtype(spec.dtype).kind in "iuf"
-    return has_numbers and all(column.dtype != "bool" for column in columns)
+            mixed[name] = which
+    return Naming({spec.name: spec for spec in tensors}, tuple(numbers), read, mixed)
 
 
 def _names_of(inputs: Iterable[TensorSpec]) -> list[str]:
@@ -162,10 +151,6 @@ def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     if len(names) > 1:
         return itemgetter(*names)
     return lambda record: (record[names[0]],)
-
-
-def _row_axis(spec: TensorSpec, row_dim: str | None) -> int | None:
-    return spec.shape.index(row_dim) if row_dim is not None and row_dim in spec.shape else None
 
 
 def _exactly(signature: Signature) -> tuple[float, bool]:
@@ -184,26 +169,19 @@ def rows_in(layout: Layout, name: str, shape: Any) -> int:
     return shape[axis] if axis is not None and axis < len(shape) else 0
 
 
-def read_array(values: Array, name: str, layout: Layout, problems: list[str]) -> Array:
+def read_array(values: Array, name: str, naming: Naming, problems: list[str]) -> Array:
     """An array with its texts, seconds and JSON as the values they stand for."""
-    reader = layout.read.get(name)
+    reader = naming.read.get(name)
+    mixed = naming.mixed.get(name, ()) if values.dtype == object else ()
+    if mixed and all(mixed):
+        reader = read_mixed
     if reader is not None:
-        return _objects(read_values(values.reshape(-1).tolist(), reader, name, problems), values)
-    mixed = layout.mixed.get(name)
-    if mixed is None or values.dtype != object:
-        return values
-    if all(mixed):
-        flat = values.reshape(-1).tolist()
-        return _objects(read_values(flat, read_mixed, name, problems), values)
+        objects = np.empty(values.size, object)
+        objects[:] = read_values(values.reshape(-1).tolist(), reader, name, problems)
+        return objects.reshape(values.shape)
     if values.ndim != 2 or values.shape[1] != len(mixed):
-        return values  # which the signature refuses
+        return values  # which need no reading, or which the signature refuses
     out = values.copy()
     for j in np.flatnonzero(mixed):
         out[:, j] = read_values(values[:, j].tolist(), read_mixed, name, problems)
     return out
-
-
-def _objects(items: list[Any], like: Array) -> Array:
-    flat = np.empty(len(items), object)
-    flat[:] = items
-    return flat.reshape(like.shape)

@@ -7,44 +7,12 @@ from typing import Any
 
 from modelkit.errors import Conflict, UsageError
 from modelkit.lifecycle.rollout.rollout import Rollout
-from modelkit.signature.schema import Schema
 from modelkit.web import json
-from modelkit.web.options import check_known, check_rows
-from modelkit.web.query import Limits
+from modelkit.web.query import Limits, check_known, check_rows
 from modelkit.web.replies import JSON, Refused, Reply
 
 FIELDS = ("key", "loss")
 SEVERAL = ("outcomes",)
-ONE: Schema = {
-    "type": "object",
-    "properties": {
-        "key": {"type": "string", "description": "of the call that was answered"},
-        "loss": {"type": "number", "minimum": 0, "maximum": 1, "description": "0 is right"},
-    },
-    "required": [*FIELDS],
-    "additionalProperties": False,
-}
-REQUEST: Schema = {
-    "oneOf": [
-        ONE,
-        {
-            "type": "object",
-            "properties": {"outcomes": {"type": "array", "items": ONE}},
-            "required": [*SEVERAL],
-            "additionalProperties": False,
-        },
-    ]
-}
-EXAMPLE = {"key": "customer-7", "loss": 0.25}
-COUNTED: Schema = {
-    "type": "object",
-    "properties": {
-        "model_name": {"type": "string"},
-        "counted": {"type": "integer", "minimum": 0},
-        "left_out": {"type": "integer", "minimum": 0},
-    },
-    "required": ["model_name", "counted", "left_out"],
-}
 
 
 def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Reply:

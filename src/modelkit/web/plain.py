@@ -13,18 +13,18 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array
-from modelkit.web.options import (
+from modelkit.web.layout import Layout, Naming, layout_of, naming_of, read_array
+from modelkit.web.query import (
+    Limits,
+    Query,
     check_known,
     check_output_names,
     check_rows,
     check_width,
-    read_priority,
+    query_of,
     read_text,
-    read_timeout,
     refuse_values,
 )
-from modelkit.web.query import Limits, Query
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.tensors import nested_array
@@ -33,6 +33,7 @@ from modelkit.web.values import read_values
 ALL_FORMS = ("rows", "columns", "inputs")
 TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
 OPTIONS = ("outputs", "timeout", "priority", "key", "id")
+SECONDS = 1.0
 
 
 def read(
@@ -49,7 +50,7 @@ def read(
     yield
     X, keys = read_rows(request, data, signature, limits)
     json.check_keys(data, len(request) + keys)
-    return query_of(X, request, signature)
+    return with_options(X, request, signature)
 
 
 def read_rows(
@@ -61,29 +62,25 @@ def read_rows(
     values = request[form]
     if form == "rows":
         keys = _check_records(values, layout, limits)
-        return _read_records(values, data, layout), keys
+        return _read_records(values, keys, data, layout), keys
     keys = _check_arrays(values, form, layout, limits)
     return _read_arrays(values, data, layout), keys
 
 
-def query_of(X: Any, options: dict[str, Any], signature: Signature) -> Query:
+def with_options(X: Any, options: dict[str, Any], signature: Signature) -> Query:
     """What a request with these rows and options asks. Raises Refused, 400."""
-    return Query(
-        X,
-        _outputs(options, signature) if "outputs" in options else signature.output_names,
-        read_timeout(options, 1) if "timeout" in options else None,
-        read_priority(options) if "priority" in options else 0,
-        read_text(options, "key") if "key" in options else None,
-        read_text(options, "id") if "id" in options else None,
-    )
+    outputs = _outputs(options, signature) if "outputs" in options else signature.output_names
+    query = query_of(X, outputs, options, SECONDS)
+    return query._replace(id=read_text(options, "id")) if "id" in options else query
 
 
 def _form(request: Mapping[str, Any], layout: Layout) -> str:
     """In which form the rows are. Raises Refused, 400."""
     forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
+    only = request.keys() - OPTIONS
+    if len(only) == 1 and (form := only.pop()) in forms:
+        return form
     given = [name for name in request if name not in OPTIONS]
-    if len(given) == 1 and given[0] in forms:
-        return given[0]
     _check_outermost(given, layout)
     check_known(given, (*forms, *OPTIONS), "a request to this model")
     several = [form for form in forms if form in given]
@@ -133,28 +130,27 @@ def _check_records(rows: Any, layout: Layout, limits: Limits) -> int:
     )
 
 
-def _read_records(rows: list[Any], data: bytes, layout: Layout) -> Any:
+def _read_records(rows: list[Any], keys: int, data: bytes, layout: Layout) -> Any:
     if layout.exact and rows:
-        block = _records_of_floats(rows, data, layout)
+        block = _records_of_floats(rows, keys, data, layout)
         if block is not None:
             return block
-    layout = for_columns(layout)
+    naming = layout.columns_first
     json.check_integers(data)
     problems: list[str] = []
-    if json.may_hold_booleans(data):
-        _find_truths_in_records(rows, layout, problems)
-    if layout.read:
-        for name, reader in layout.read.items():
-            if all(name in record for record in rows):
-                values = read_values([row[name] for row in rows], reader, name, problems)
-                for record, value in zip(rows, values, strict=True):
-                    record[name] = value
+    if naming.numbers and json.may_hold_booleans(data):
+        _find_truths_in_records(rows, naming, problems)
+    for name, reader in naming.read.items():
+        if all(name in record for record in rows):
+            values = read_values([row[name] for row in rows], reader, name, problems)
+            for record, value in zip(rows, values, strict=True):
+                record[name] = value
     refuse_values(problems)
     return rows
 
 
 def _find_truths_in_records(
-    rows: list[dict[str, Any]], layout: Layout, problems: list[str]
+    rows: list[dict[str, Any]], naming: Naming, problems: list[str]
 ) -> None:
     """As `_find_truths`, for each column: value by value, since records may lack most of them."""
     odd: dict[str, list[tuple[int, Any]]] = {}
@@ -162,7 +158,7 @@ def _find_truths_in_records(
         for name, value in record.items():
             if type(value) is bool or type(value) is list:
                 odd.setdefault(name, []).append((row, value))
-    for name in layout.numbers:
+    for name in naming.numbers:
         _find_truths(odd.get(name, []), name, problems)
 
 
@@ -213,29 +209,29 @@ def _read_arrays(arrays: dict[str, Any], data: bytes, layout: Layout) -> Any:
         if block is not None:
             return block
     json.check_integers(data)
-    layout = for_names(layout, arrays)
+    naming = naming_of(layout, arrays)
     problems: list[str] = []
     if json.may_hold_booleans(data):
-        for name in layout.numbers:
+        for name in naming.numbers:
             values = arrays.get(name)
             cells = [*enumerate(values)] if type(values) is list else [(0, values)]
             _find_truths(cells, name, problems)
     read = {}
     for name, values in arrays.items():
-        read[name] = _read_lists(values, name, layout, problems)
+        read[name] = _read_lists(values, name, naming, problems)
     refuse_values(problems)
     return read
 
 
-def _read_lists(values: Any, name: str, layout: Layout, problems: list[str]) -> Any:
+def _read_lists(values: Any, name: str, naming: Naming, problems: list[str]) -> Any:
     """The values of a column as a list, those of a tensor as an array."""
-    spec = layout.inputs.get(name)
-    reader = layout.read.get(name)
+    spec = naming.tensors.get(name)
+    reader = naming.read.get(name)
     if type(values) is list and spec is not None and spec.shape:
         array_of_values = nested_array(values, spec)
         if array_of_values.ndim < len(spec.shape):
             _find_uneven(values, name, problems)
-        return read_array(array_of_values, name, layout, problems) if reader else array_of_values
+        return read_array(array_of_values, name, naming, problems) if reader else array_of_values
     if reader is None or type(values) is not list:
         return values
     return read_values(values, reader, name, problems)
@@ -256,13 +252,15 @@ def _find_uneven(values: list[Any], name: str, problems: list[str]) -> None:
 # gives None where the rows need a closer look, which takes values one by one.
 
 
-def _records_of_floats(rows: list[dict[str, Any]], data: bytes, layout: Layout) -> Array | None:
+def _records_of_floats(
+    rows: list[dict[str, Any]], keys: int, data: bytes, layout: Layout
+) -> Array | None:
     """Records as one array, (rows, columns)."""
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
     except KeyError:
         return None
-    if sum(map(len, rows)) != len(items):
+    if keys != len(items):
         return None
     flat = _exactly(items, data, layout)
     return None if flat is None else flat.reshape(-1, len(layout.names))
@@ -319,7 +317,7 @@ def write(
         answer["id"] = query.id
     outputs: dict[str, Any] = {}
     for name in query.outputs:
-        outputs[name] = yield from json.encode(json.plain_array(answers[name]))
+        outputs[name] = yield from json.encode(answers[name])
     answer["outputs"] = outputs
     return Reply(200, [JSON], json.dump_finite(answer, query.outputs, answers))
 

@@ -1,12 +1,23 @@
-"""What a request asks of a Model, as a value; and the limits it is read under."""
+"""What a request asks of a Model: its rows, and in every format which outputs, by when and for whom."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any, NamedTuple, final
 
+from numpy import ndarray
+
 from modelkit.errors import UsageError
+from modelkit.signature.signature import Signature
+from modelkit.web.json import quoted, shown
+from modelkit.web.replies import Refused
+
+KEY_HEADER = b"x-key"
+PRIORITIES = (0, -1)
+SPARE_NAMES = 1000  # of columns that a model does not read
+NONE: frozenset[str] = frozenset()
 
 
 @final
@@ -36,15 +47,8 @@ class Limits:
     letters: int = 1 << 18
 
     def __post_init__(self) -> None:
-        counts = {
-            "body": self.body,
-            "json": self.json,
-            "rows": self.rows,
-            "requests": self.requests,
-            "memory": self.memory,
-            "letters": self.letters,
-        }
-        for name, count in counts.items():
+        for name in ("body", "json", "rows", "requests", "memory", "letters"):
+            count = getattr(self, name)
             if type(count) is not int or count < 1:
                 raise UsageError(f"Limits.{name} is a whole number of 1 or more; got {count!r}")
         seconds = self.seconds
@@ -72,4 +76,121 @@ class Query(NamedTuple):
     priority: int = 0
     key: str | None = None
     id: str | None = None
-    binary: frozenset[str] = frozenset()
+    binary: frozenset[str] = NONE
+
+
+def query_of(
+    X: Any,
+    outputs: tuple[str, ...],
+    options: Mapping[str, Any],
+    unit: float,
+    binary: frozenset[str] = NONE,
+) -> Query:
+    """What a request with these rows and options asks. Raises Refused, 400.
+
+    `unit` is that of its timeout in seconds.
+    """
+    timeout = None
+    priority = 0
+    key = None
+    if "timeout" in options:
+        timeout = _read_timeout(options["timeout"], unit)
+    if "priority" in options:
+        priority = options["priority"]
+        if type(priority) is not int or priority not in PRIORITIES:
+            raise Refused(
+                400, f"priority is {shown(priority)}; it is 0, or -1 for work that may wait"
+            )
+    if "key" in options:
+        key = read_text(options, "key")
+    return Query(X, outputs, timeout, priority, key, None, binary)
+
+
+def _read_timeout(value: Any, unit: float) -> float:
+    """Seconds, of a timeout in units. Raises Refused, 400."""
+    if type(value) in (int, float) and isfinite(value) and value > 0:
+        return float(value) * unit
+    kind = "seconds" if unit == 1 else "microseconds"
+    raise Refused(400, f"timeout is {shown(value)}; it is a number of {kind} above 0")
+
+
+def read_text(options: Mapping[str, Any], name: str) -> str:
+    """A text: the key that a rollout routes by, or what the caller calls the request. Raises Refused, 400."""
+    value = options[name]
+    if type(value) is str:
+        return value
+    raise Refused(400, f"{name} is {shown(value)}; it is a string")
+
+
+def with_key(query: Query, header: bytes) -> Query:
+    """A query with the key of the header X-Key, for a body that has no place for one.
+
+    Raises Refused, 400, where both have one, and these differ.
+    """
+    try:
+        key = header.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, f"the header X-Key is {header[:80]!r}; it is text in UTF-8") from None
+    if query.key is None:
+        return query._replace(key=key)
+    if query.key != key:
+        raise Refused(
+            400, f"the header X-Key is {shown(key)}, and the key in the body {shown(query.key)}"
+        )
+    return query
+
+
+def check_rows(rows: int, limits: Limits) -> None:
+    """Raise Refused, 413, for too many rows."""
+    if rows > limits.rows:
+        raise Refused(413, f"{rows} rows are more than the {limits.rows} that a request may have")
+
+
+def check_letters(X: Any, limits: Limits) -> None:
+    """Raise Refused, 413, for rows with a text that is too long."""
+    waiting = [X]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is str and len(value) > limits.letters:
+            raise Refused(
+                413,
+                f"a text of {len(value):,} letters is longer than the {limits.letters:,} that a text "
+                "may have; send the part of it that matters",
+            )
+        if isinstance(value, ndarray):
+            waiting += value.flat if value.dtype == object else ()
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+
+
+def check_width(count: int, names: Sequence[str]) -> None:
+    """Raise Refused, 400, for far more columns than a model has: to name each takes long."""
+    if count > 2 * len(names) + SPARE_NAMES:
+        raise Refused(400, f"{count} names are too many for a model that takes {len(names)}")
+
+
+def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str, ...]:
+    """Names of outputs. Raises Refused, 400, for unknown ones, and for one that stands twice."""
+    found = tuple(names)
+    for name in found:
+        if name not in signature.output_names:
+            known = list(signature.output_names)
+            raise Refused(400, f"there is no output {quoted(name)}; there are {known}")
+    if len(found) > 1 and len(set(found)) < len(found):
+        raise Refused(400, "an output stands twice in the list of outputs")
+    return found
+
+
+def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raise Refused, 400, for an unknown field."""
+    strange = [name for name in given if name not in known]
+    if strange:
+        raise Refused(400, f"{what} has no field {quoted(strange[0])}; there are {list(known)}")
+
+
+def refuse_values(problems: list[str]) -> None:
+    """Raise Refused, 422, if there are problems."""
+    if problems:
+        raise Refused(422, "; ".join(problems), problems=tuple(problems))

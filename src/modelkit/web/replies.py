@@ -20,7 +20,7 @@ Headers = dict[bytes, bytes]  # of a request, by name in small letters
 HeaderList = list[tuple[bytes, bytes]]  # of an answer
 JSON = (b"content-type", b"application/json")  # exactly: clients compare it
 SOON = b"1"
-LONGEST_WAIT = 30  # seconds that a client is ever told to stay away
+LONGEST_WAIT = 30  # seconds: the most that an answer asks a client to wait
 CLOSE = (b"connection", b"close")
 
 
@@ -74,14 +74,6 @@ def overload(message: str, wait: bytes) -> Refused:
     return Refused(429, message, headers=[(b"retry-after", wait)])
 
 
-def not_allowed(method: str, allowed: tuple[str, ...]) -> Refused:
-    """The answer to a method that a path does not take."""
-    told = ", ".join(allowed)
-    return Refused(
-        405, f"{method} is not for this path; use {told}", headers=[(b"allow", told.encode())]
-    )
-
-
 def unavailable(message: str) -> Refused:
     """The answer of an App, or a model, that is closed or closing."""
     return Refused(503, message, headers=[(b"retry-after", SOON)])
@@ -90,7 +82,7 @@ def unavailable(message: str) -> Refused:
 def refused_by(error: Exception) -> Refused | None:
     """How an error that has a meaning for the client is answered; None for a failure of ours.
 
-    The text is told where the error is ours; that of any other may be meant for nobody.
+    The client gets the text of an error that is ours; that of any other may be meant for nobody.
 
     Overloaded is not here, since the time to wait depends on the model.
     """
@@ -112,19 +104,9 @@ def refused_by(error: Exception) -> Refused | None:
     return None
 
 
-def failure(error: Exception, request_id: str) -> Refused:
-    """The answer to what went wrong with us: its type, and where the log tells more."""
-    return Refused(
-        500,
-        f"{type(error).__name__} while answering; the log has it as request {request_id}",
-        headers=[(b"x-request-id", request_id.encode("latin-1", "replace"))],
-    )
-
-
 def written(refused: Refused) -> Reply:
     """An error as every error is answered: `{"error": text}`, and `problems` where there are."""
-    told: dict[str, object] = {"error": refused.message}
+    body: dict[str, object] = {"error": refused.message}
     if refused.problems:
-        told["problems"] = list(refused.problems)
-    headers: HeaderList = [JSON, *refused.headers]
-    return Reply(refused.status, headers, json.dumps(told).encode())
+        body["problems"] = refused.problems
+    return Reply(refused.status, [JSON, *refused.headers], json.dumps(body).encode())

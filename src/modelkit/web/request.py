@@ -8,17 +8,20 @@ import zlib
 from collections.abc import Awaitable, Callable, Generator
 from math import isfinite
 from time import monotonic
-from typing import Any, ClassVar, TypeVar, final
+from typing import ClassVar, Literal, TypeVar, final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import DeadlineExceeded
-from modelkit.model.model import Call, Model, Outputs
 from modelkit.web.replies import CLOSE, Headers, Refused
-from modelkit.web.routes import LOOKING, UNMATCHED, Route
+from modelkit.web.routes import GET, UNMATCHED, Route
 
 T = TypeVar("T")
+PART = 1 << 16  # bytes that are read or sent at once; what is no longer counts for no memory
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
-_NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
+# The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
+# keeps the interpreter that long, as parsing does.
+Pool = Literal["apart", "beside", "reading"]
+_NO_ROUTE = Route(UNMATCHED, "page", GET)
 # The headers that say by when an answer is of use, with the seconds of their unit.
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
 _USUAL_TYPES = (b"application/json", b"application/octet-stream")
@@ -41,7 +44,7 @@ class Request:
         seconds: the time until it is to be answered.
 
     Attributes:
-        cuts: whether what carries it ends it when its time is over.
+        blocks: whether it has a thread of its own, which waits for the model.
         closes: whether its answer may say that the connection is closed.
         route: what the path is for.
         arrived: when its head was here, on `time.monotonic()`.
@@ -49,8 +52,6 @@ class Request:
         hurried: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
         version: of the model that answered.
-        reading: whether its body was begun to be read.
-        size: the bytes of its body and answer, if these are long.
         cut_for: why it was ended from outside, if it was.
     """
 
@@ -62,21 +63,15 @@ class Request:
         "deadline",
         "headers",
         "hurried",
-        "listener",
-        "loop",
         "method",
         "path",
         "principal",
-        "reading",
-        "receive",
         "root",
         "route",
-        "size",
-        "task",
         "version",
     )
 
-    cuts: ClassVar[bool] = False
+    blocks: ClassVar[bool] = False
 
     def __init__(self, method: str, root: str, path: str, headers: Headers, seconds: float) -> None:
         self.method = method
@@ -91,34 +86,14 @@ class Request:
         self.version = ""
         self._id = ""
         self.closes = False
-        self.reading = False
-        self.size = 0
         self.cut_for: Refused | None = None
-        self.task: Any = None  # these four belong to the Lookout of an event loop
-        self.loop: Any = None
-        self.receive: Any = None
-        self.listener: Any = None
 
     async def body(self, most: int) -> bytes:
         """The body of the request; raises Refused above `most` bytes."""
         raise NotImplementedError
 
-    def call(
-        self, model: Model, X: object, outputs: tuple[str, ...], call: Call
-    ) -> Awaitable[Outputs]:
-        """The answers of a model."""
-        raise NotImplementedError
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """What takes milliseconds, where it holds up no other request."""
-        return work()
-
-    async def one_by_one(self, work: Callable[[], T]) -> T:
-        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
-        return work()
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """What may take seconds. Raises Overloaded where too much of it waits."""
+    async def in_thread(self, _pool: Pool, work: Callable[[], T]) -> T:
+        """What work gives, where it holds up no other request. Raises Overloaded where too much waits."""
         return work()
 
     async def in_turns(self, steps: Turns[T]) -> T:
@@ -127,19 +102,33 @@ class Request:
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""
-        raise NotImplementedError
+        return await principal
+
+    def moved(self, size: int) -> None:
+        """Note that so many bytes more wait for its client. Raises Refused where there is no memory."""
 
     def hurry(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""
         self.hurried = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 
-    def read_deadline(self) -> None:
-        """Take the seconds that its headers give. Raises Refused for what is no positive number."""
+    def read_head(self, most: int) -> None:
+        """Take what its headers say of its body, of at most so many bytes, and of its time. Raises Refused."""
+        headers = self.headers
+        content = headers.get(b"content-type")
+        if content is None:
+            _check_origin(headers, self.route.verb)
+        elif content not in _USUAL_TYPES:
+            _check_type(content)
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None:
+            _check_encoding(encoding)
+        length = headers.get(b"content-length")
+        if length is not None and length.isdigit() and int(length[:20]) > most:
+            raise too_large(most)
         for name, unit in _UNITS:
-            value = self.headers.get(name)
-            if value is not None:
-                self.hurry(_positive(name, value) * unit)
+            if name in headers:
+                self.hurry(_positive(name, headers[name]) * unit)
 
     def check_time(self) -> None:
         """Raise DeadlineExceeded if the time is over."""
@@ -147,12 +136,6 @@ class Request:
             raise DeadlineExceeded(
                 "the deadline passed before the answer came", deadline=self.deadline
             )
-
-    def cut(self, why: Refused) -> None:
-        """End it from outside, if it still waits for something."""
-        if self.task is not None and self.cut_for is None:
-            self.cut_for = why
-            self.task.cancel()
 
     def request_id(self) -> str:
         """What the client, or else we, call the request."""
@@ -198,21 +181,6 @@ def _positive(name: bytes, value: bytes) -> float:
         return number
     text = value.decode("latin-1")
     raise Refused(400, f"the header {name.decode()} must be a number above 0, and is {text!r}")
-
-
-def check_head(headers: Headers, verb: str, most: int) -> None:
-    """Refuse a body by what its headers say of it, before it is read."""
-    content = headers.get(b"content-type")
-    if content is None:
-        _check_origin(headers, verb)
-    elif content not in _USUAL_TYPES:
-        _check_type(content)
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None:
-        _check_encoding(encoding)
-    length = headers.get(b"content-length")
-    if length is not None and length.isdigit() and int(length[:20]) > most:
-        raise too_large(most)
 
 
 def too_large(most: int) -> Refused:

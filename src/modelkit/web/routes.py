@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Verb = Literal[
@@ -22,8 +23,8 @@ Verb = Literal[
     "outcome",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
-LOOKING = ("GET", "HEAD")
-ASKING = ("POST",)  # a model is asked, by the body of the request
+GET = ("GET", "HEAD")
+POST = ("POST",)  # to a model, which answers the body of the request
 HEALTH = ("live", "ready")  # probes, which need no permission and have no limit
 TEMPLATES: dict[str, Verb] = {
     "/": "page",
@@ -44,7 +45,8 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/instances": "instances",
     "/models/{model}/outcome": "outcome",
 }
-_ASKED = ("infer", "predict", "explain", "instances", "outcome")
+_NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
+_POSTED = ("infer", "predict", "explain", "instances", "outcome")
 
 
 class Route(NamedTuple):
@@ -53,7 +55,7 @@ class Route(NamedTuple):
     Attributes:
         template: the path with `{model}` and `{version}` in place of names; one of 17 texts.
         verb: what is asked.
-        methods: the methods that the path takes, LOOKING or ASKING.
+        methods: the methods that the path takes, GET or POST.
         name: of the model, as the path has it; empty where the path names none.
         version: of the model, or None where the path names none.
     """
@@ -65,46 +67,27 @@ class Route(NamedTuple):
     version: str | None = None
 
 
+@lru_cache(256)
 def route_of(path: str) -> Route | None:
     """The route of a path without its mount and its query; None where there is none."""
-    parts = path.split("/")
+    template = path or "/"  # a mount may leave nothing of its own path
     name = ""
     version = None
-    if parts[:3] == ["", "v2", "models"] and len(parts) > 3:
-        name = parts[3]
-        parts[3] = "{model}"
-        if len(parts) > 5 and parts[4] == "versions":
-            version = parts[5]
-            parts[5] = "{version}"
-    elif parts[:2] == ["", "models"] and len(parts) > 2:
-        name = parts[2]
-        parts[2] = "{model}"
-    template = "/".join(parts) or "/"  # a mount may leave nothing of its own path
+    named = _NAMED.fullmatch(path)
+    if named is not None:
+        models, name, rest = named.groups()
+        if models == "/v2/models" and rest.startswith("/versions/"):
+            version, slash, action = rest.removeprefix("/versions/").partition("/")
+            rest = "/versions/{version}" + slash + action
+        template = models + "/{model}" + rest
     verb = TEMPLATES.get(template)
-    if verb is None or ("{model}" in template and not name):
+    if verb is None:
         return None
-    return Route(template, verb, _methods(verb), name, version)
-
-
-def _methods(verb: Verb) -> tuple[str, ...]:
-    return ASKING if verb in _ASKED else LOOKING
-
-
-def known_routes(names: Iterable[str], *, with_metrics: bool) -> dict[str, Route]:
-    """The routes of all paths that name no version, for these models."""
-    models = [*names]
-    routes = {}
-    for template, verb in TEMPLATES.items():
-        if "{version}" in template or (verb == "metrics" and not with_metrics):
-            continue
-        for name in models if "{model}" in template else [""]:
-            path = template.replace("{model}", name)
-            routes[path] = Route(template, verb, _methods(verb), name)
-    return routes
+    return Route(template, verb, POST if verb in _POSTED else GET, name, version)
 
 
 def below(root: str, path: str) -> str:
     """A path without the mount it begins with."""
-    if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
+    if path.startswith(root) and path[len(root) :][:1] in ("", "/"):
         return path[len(root) :]
     return path

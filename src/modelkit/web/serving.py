@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, final
 
-from modelkit.errors import DeadlineExceeded, ExplainError, UsageError
+from modelkit.errors import DeadlineExceeded, ExplainError
 from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.activation import Active
@@ -36,14 +36,17 @@ class Serving:
 
     Attributes:
         rollout: the Rollout that chooses who answers, if there is one.
+        version: the version that answers; "" for a Model without a package, and for a Rollout, whose
+            answers say theirs.
     """
 
-    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout")
+    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout", "version")
 
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = layer_of(model, Rollout)
+        self.version = identity_of(model).version if self.rollout is None else ""
         self.explainers = Explainers(model)
         self._batcher = layer_of(model, Batcher)
 
@@ -51,11 +54,6 @@ class Serving:
     def identity(self) -> Identity:
         """Who answers: the champion, of a Rollout."""
         return identity_of(self.model)
-
-    @property
-    def version(self) -> str:
-        """The version that answers, or "" for a Model without a package."""
-        return self.identity.version
 
     @property
     def plan(self) -> BatchPlan | None:
@@ -66,10 +64,6 @@ class Serving:
         """Close what the App opened of it."""
         if self.opened is not None:
             self.opened.close()
-
-    def after_fork(self) -> None:
-        """Make locks anew in the child of a fork, where another thread may have held them."""
-        self.explainers.after_fork()
 
 
 @final
@@ -89,10 +83,10 @@ class Served:
             self.active.now.value.close()
 
     def after_fork(self) -> None:
-        """As `Serving.after_fork`."""
+        """Make locks anew in the child of a fork, where another thread may have held them."""
         self.replacing = threading.Lock()
         self.active.after_fork()
-        self.active.now.value.after_fork()
+        self.active.now.value.explainers.after_fork()
 
 
 @final
@@ -142,15 +136,8 @@ class Explainers:
             return explainer
 
     def after_fork(self) -> None:
-        """Make the lock anew in the child of a fork, where another thread may have held it."""
+        """As `Served.after_fork`."""
         self._lock = threading.Lock()
-
-
-def check_path_name(name: object) -> None:
-    """Raise UsageError for a name that cannot be part of a path; clients resolve `.` and `..`."""
-    fits = isinstance(name, str) and name.isprintable() and "/" not in name
-    if not fits or name in ("", ".", ".."):
-        raise UsageError(f"the name of a model is a part of a path, without '/'; got {name!r}")
 
 
 def check_size(X: Any, numbers_per_row: int) -> None:

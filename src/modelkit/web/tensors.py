@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Sequence
 from itertools import chain
-from math import isfinite, prod
+from math import isfinite, nan, prod
 from typing import Any
 
 import numpy as np
@@ -110,11 +110,17 @@ def from_json(
     """
     if type(data) is not list:
         raise Refused(400, f"input {name!r}: data is {shown(data)}, and a list is expected")
-    if len(data) == count:
-        flat = _quickly(data, datatype, truths=truths)
-        if flat is not None:
-            return flat.reshape(shape)
-    return _one_by_one(_flattened(data, shape, count, name), datatype, name).reshape(shape)
+    values = _array_of(data, datatype, truths=truths) if len(data) == count else None
+    if values is None:
+        flat = _flattened(data, shape, count, name)
+        values = _array_of(flat, datatype, truths=truths)
+        if values is None:
+            place = _odd_place(flat, datatype)
+            found, expected = shown(flat[place]), TAKEN[datatype][1]
+            raise Refused(
+                400, f"input {name!r}: value {place} is {found}, and {expected} is expected"
+            )
+    return values.reshape(shape)
 
 
 def _flattened(data: list[Any], shape: list[int], count: int, name: str) -> list[Any]:
@@ -134,15 +140,24 @@ def _flattened(data: list[Any], shape: list[int], count: int, name: str) -> list
     return values
 
 
-def _quickly(data: list[Any], datatype: str, *, truths: bool) -> Array | None:
-    """A flat list that plainly fits; None where its values are to be looked at one by one."""
+def _array_of(items: list[Any], datatype: str, *, truths: bool) -> Array | None:
+    """Values of a datatype as a flat array; None where one of them is not of it."""
     code = CODES.get(datatype)
-    if code is None or (truths and bool in {*map(type, data)}):
+    if code is None:
+        if not {*map(type, items)} <= TAKEN[datatype][0]:
+            return None
+        objects = np.empty(len(items), DATATYPES.get(datatype, object))
+        objects[:] = items
+        return objects
+    if truths and bool in {*map(type, items)}:
         return None
     try:
-        flat = np.frombuffer(array(code, data), DATATYPES[datatype] if code != "d" else np.float64)
+        flat = np.frombuffer(array(code, items), DATATYPES[datatype] if code != "d" else np.float64)
     except (TypeError, OverflowError):
-        return None
+        if code not in "df" or None not in items:
+            return None
+        there = [nan if item is None else item for item in items]
+        return _array_of(there, datatype, truths=truths)
     if datatype == "FP64" or code not in "df":
         return flat
     if datatype == "FP16":
@@ -150,46 +165,24 @@ def _quickly(data: list[Any], datatype: str, *, truths: bool) -> Array | None:
             flat = flat.astype(np.float16)
     if flat.size <= VDOT_ITEMS and isfinite(vdot(flat, flat)):
         return flat
-    return flat if np.isfinite(flat).all() else None
+    return None if np.isinf(flat).any() else flat
 
 
-def _one_by_one(items: list[Any], datatype: str, name: str) -> Array:
-    """Values of a datatype. Raises Refused, 400, for the first that is none."""
-    kinds, expected = TAKEN[datatype]
-    odd = {*map(type, items)} - kinds
-    if odd:
-        place = next(place for place, item in enumerate(items) if type(item) in odd)
-        raise _unfit(items, place, expected, name)
-    if datatype == BYTES:
-        texts = np.empty(len(items), object)
-        texts[:] = items
-        return texts
-    dtype = DATATYPES[datatype]
-    if dtype.kind != "f":
-        return _integers(items, dtype, expected, name)
-    wide = np.array(items, np.float64)  # in which None is NaN
-    with np.errstate(over="ignore"):
-        floats = wide.astype(dtype)
-    beyond = np.isinf(floats)
-    if beyond.any():
-        raise _unfit(items, int(beyond.argmax()), expected, name)
-    return floats
-
-
-def _integers(items: list[int], dtype: np.dtype[Any], expected: str, name: str) -> Array:
-    """Integers, or truths, of a dtype. Raises Refused, 400."""
-    try:
-        return np.array(items, dtype)
-    except OverflowError:
-        info = np.iinfo(dtype)
-        within = (info.min <= item <= info.max for item in items)
-        raise _unfit(items, [*within].index(False), expected, name) from None
-
-
-def _unfit(items: list[Any], place: int, expected: str, name: str) -> Refused:
-    return Refused(
-        400, f"input {name!r}: value {place} is {shown(items[place])}, and {expected} is expected"
-    )
+def _odd_place(items: list[Any], datatype: str) -> int:
+    """The place of the first value that is of another type than a datatype takes, or beyond its range."""
+    kinds, _ = TAKEN[datatype]
+    for place, item in enumerate(items):
+        if type(item) not in kinds:
+            return place
+    low = 0
+    high = len(items)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _array_of(items[low:middle], datatype, truths=False) is None:
+            high = middle
+        else:
+            low = middle
+    return low
 
 
 def from_bytes(

@@ -16,19 +16,18 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in
-from modelkit.web.options import (
+from modelkit.web.layout import Layout, layout_of, naming_of, read_array, rows_in
+from modelkit.web.query import (
+    NONE,
+    Limits,
+    Query,
     check_output_names,
     check_rows,
     check_width,
-    read_parameters,
-    read_priority,
+    query_of,
     read_text,
-    read_timeout,
-    read_truth,
     refuse_values,
 )
-from modelkit.web.query import Limits, Query
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.tensors import (
@@ -48,7 +47,18 @@ LENGTH_HEADER = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
 PLATFORM = "onnx_onnxv1"
 MICROSECONDS = 1e-6
-NONE: frozenset[str] = frozenset()
+MOST_DIGITS = 19  # from which a number may be beyond 64 bits
+NO_PARAMETERS: dict[str, Any] = {}
+# What Triton's extensions ask for and no Model does; other parameters are the client's own.
+UNSUPPORTED = (
+    "classification",
+    "sequence_end",
+    "sequence_id",
+    "sequence_start",
+    "shared_memory_byte_size",
+    "shared_memory_offset",
+    "shared_memory_region",
+)
 
 
 def read(
@@ -66,18 +76,13 @@ def read(
     request = _parse(head, tail)
     yield
     X = _read_inputs(request, head, tail, layout_of(signature), limits)
-    parameters = read_parameters(request)
+    parameters = _read_parameters(request)
     outputs, binary = _read_outputs(request, parameters, signature)
     json.check_keys(head, _count_keys(request))
-    return Query(
-        X,
-        outputs,
-        read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
-        read_priority(parameters) if "priority" in parameters else 0,
-        read_text(parameters, "key") if "key" in parameters else None,
-        read_text(request, "id") if request.get("id") is not None else None,
-        binary,
-    )
+    query = query_of(X, outputs, parameters, MICROSECONDS, binary)
+    if request.get("id") is None:
+        return query
+    return query._replace(id=read_text(request, "id"))
 
 
 def _split(
@@ -87,21 +92,16 @@ def _split(
     length = headers.get(LENGTH_HEADER)
     if length is None:
         return bytes(body), None
-    size = _length(length, len(body))
+    if not (length.isdigit() and len(length) < MOST_DIGITS and int(length) <= len(body)):
+        raise Refused(
+            400,
+            f"Inference-Header-Content-Length is {length[:40]!r}; it is the number of bytes of "
+            f"JSON, of at most the {len(body)} that the body has",
+        )
+    size = int(length)
     if size > limits.json:
         raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
     return bytes(body[:size]), memoryview(body)[size:]
-
-
-def _length(header: bytes, size: int) -> int:
-    """The bytes of JSON that the header announces. Raises Refused, 400."""
-    if header.isdigit() and len(header) < len(str(1 << 63)) and int(header) <= size:
-        return int(header)
-    raise Refused(
-        400,
-        f"Inference-Header-Content-Length is {header[:40]!r}; it is the number of bytes of JSON, "
-        f"of at most the {size} that the body has",
-    )
 
 
 def _parse(head: bytes, tail: memoryview | None) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _read_inputs(
             raise Refused(400, f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
         check_rows(rows_in(layout, name, shape), limits)
-        parameters = read_parameters(tensor)
+        parameters = _read_parameters(tensor)
         if "binary_data_size" in parameters:
             part = _part(tail, at, parameters["binary_data_size"], tensor, name)
             at += len(part)
@@ -160,10 +160,11 @@ def _read_inputs(
 
 
 def _rows(X: dict[str, Array], layout: Layout) -> Any:
-    if layout.read or layout.mixed:
-        layout = for_names(layout, X)
+    naming = layout.tensors_first
+    if naming.read or naming.mixed:
+        naming = naming_of(layout, X)
         problems: list[str] = []
-        X = {name: read_array(values, name, layout, problems) for name, values in X.items()}
+        X = {name: read_array(values, name, naming, problems) for name, values in X.items()}
         refuse_values(problems)
     only = layout.only
     if only is not None and len(X) == 1:
@@ -171,6 +172,27 @@ def _rows(X: dict[str, Array], layout: Layout) -> Any:
         if values is not None and values.ndim > 1:
             return values  # which is coerced faster than a dict
     return X
+
+
+def _read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """The `parameters` of a request, an input or an output of V2. Raises Refused, 400."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return NO_PARAMETERS
+    if type(parameters) is not dict:
+        raise Refused(400, f"parameters are {json.shown(parameters)}, and an object is expected")
+    for name in UNSUPPORTED:
+        if name in parameters:
+            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
+    return parameters
+
+
+def _read_truth(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """A parameter that is true or false. Raises Refused, 400, for another."""
+    value = parameters.get(name, default)
+    if type(value) is bool:
+        return value
+    raise Refused(400, f"the parameter {name!r} is {json.shown(value)}; it is true or false")
 
 
 def _described(tensor: Any) -> tuple[str, str, Any]:
@@ -231,7 +253,7 @@ def _read_outputs(
     request: Mapping[str, Any], parameters: Mapping[str, Any], signature: Signature
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The outputs wanted, and those of them that are wanted as bytes."""
-    default = read_truth(parameters, "binary_data_output", default=False)
+    default = _read_truth(parameters, "binary_data_output", default=False)
     wanted = request.get("outputs")
     if not wanted and (wanted is None or type(wanted) is list):
         names = signature.output_names
@@ -247,7 +269,7 @@ def _read_outputs(
         named.append(name)
         as_bytes = default
         if "parameters" in output:
-            as_bytes = read_truth(read_parameters(output), "binary_data", default=default)
+            as_bytes = _read_truth(_read_parameters(output), "binary_data", default=default)
         if as_bytes:
             binary.append(name)
     return check_output_names(named, signature), frozenset(binary) if binary else NONE
@@ -261,8 +283,11 @@ def write(
     tail: list[bytes] = []
     as_json: list[str] = []
     for name in query.outputs:
-        values = json.plain_array(answers[name])
-        datatype = NAMES.get(values.dtype, BYTES)
+        values = answers[name]
+        datatype = NAMES.get(values.dtype)
+        if datatype is None:
+            values = json.plain_array(values)
+            datatype = NAMES.get(values.dtype, BYTES)
         output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": values.shape}
         if name in query.binary:
             raw = to_bytes(values, datatype)
@@ -288,11 +313,11 @@ def write(
 # What there is.
 
 
-def metadata(name: str, versions: Iterable[str], signature: Signature) -> Reply:
+def metadata(name: str, version: str, signature: Signature) -> Reply:
     """What a model takes and gives, as the protocol says it; a free size is -1."""
     described = {
         "name": name,
-        "versions": [version for version in versions if version],
+        "versions": [version] if version else [],
         "platform": PLATFORM,
         "inputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.inputs],
         "outputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.outputs],

@@ -32,7 +32,8 @@ def reader_of_times(*, zoned: bool) -> Callable[[Any], Any]:
         if found is None or (found[3] is not None) != zoned:
             raise ValueError(
                 f"{shown(text)} is not a time in the form of ISO 8601 "
-                f"{'with' if zoned else 'without'} a time zone, such as {_example(zoned=zoned)}"
+                f"{'with' if zoned else 'without'} a time zone, such as "
+                f"2026-01-31T12:30:00{'+00:00' if zoned else ''}"
             )
         try:
             local = np.datetime64(f"{found[1]}T{found[2]}" if found[2] else found[1])
@@ -49,10 +50,6 @@ def _offset(zone: str) -> Any:
         return np.timedelta64(0, "m")
     minutes = 60 * int(zone[1:3]) + int(zone[-2:])
     return np.timedelta64(-minutes if zone[0] == "-" else minutes, "m")
-
-
-def _example(*, zoned: bool) -> str:
-    return f"2026-01-31T12:30:00{'+00:00' if zoned else ''}"
 
 
 def read_span(seconds: Any) -> Any:

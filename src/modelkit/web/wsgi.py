@@ -12,11 +12,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from modelkit.errors import importing
-from modelkit.model.model import Call, Model, Outputs
 from modelkit.serving.metering import requests
 from modelkit.web.edge import Edge
 from modelkit.web.replies import CLOSE, Headers, Refused
-from modelkit.web.request import BodyParts, Request
+from modelkit.web.request import PART, BodyParts, Request
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 Environ = dict[str, Any]
 StartResponse = Callable[..., object]
 T = TypeVar("T")
-_PART = 1 << 16  # bytes that are read at once
 # Of a blueprint: the edge says which of them a path takes, in the form of all of its errors.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -59,8 +57,8 @@ class Wsgi:
                 environ["REMOTE_USER"] = request.principal  # for the access log of the server
         finally:
             edge.ended(request, status)
-        texts = [(_text(key), _text(value)) for key, value in headers]
-        return _status_line(status), texts, reply.body
+        texts = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in headers]
+        return f"{status} {HTTPStatus(status).phrase}", texts, reply.body
 
 
 @final
@@ -68,6 +66,8 @@ class _WsgiRequest(Request):
     """A request that has a thread of its own, and may block it; the server says what it closes."""
 
     __slots__ = ("_environ",)
+
+    blocks = True
 
     def __init__(self, environ: Environ, path: str, seconds: float) -> None:
         whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
@@ -82,7 +82,7 @@ class _WsgiRequest(Request):
         left = self._length()
         gathered = BodyParts(most)
         while left != 0:
-            part = _read(stream, _PART if left is None else min(left, _PART))
+            part = _read(stream, PART if left is None else min(left, PART))
             if not part:
                 break
             gathered.add(part)
@@ -106,17 +106,9 @@ class _WsgiRequest(Request):
             raise Refused(400, f"the header Content-Length must be a number, and is {length!r}")
         return int(length.lstrip("0") or "0")  # of thousands of zeros Python makes no number
 
-    async def call(self, model: Model, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """The answers of a model, waited for on this thread."""
-        return model._call(X, outputs, call)
-
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
-
-        async def wait() -> str | None:
-            return await principal
-
-        return asyncio.run(wait())
+        return asyncio.run(super().settle(principal))
 
 
 def _run_now(steps: Coroutine[Any, Any, T]) -> T:
@@ -144,25 +136,13 @@ def _headers_of(environ: Environ) -> Headers:
     headers = {}
     for key, value in environ.items():
         if key.startswith("HTTP_"):
-            headers[_name(key[5:])] = value.encode("latin-1")
+            name = key[5:]
         elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
-            headers[_name(key)] = value.encode("latin-1")
+            name = key
+        else:
+            continue
+        headers[name.replace("_", "-").lower().encode("latin-1")] = value.encode("latin-1")
     return headers
-
-
-def _name(key: str) -> bytes:
-    return key.replace("_", "-").lower().encode("latin-1")
-
-
-def _text(value: bytes) -> str:
-    return value.decode("latin-1")
-
-
-def _status_line(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"{status} Client Closed Request"
 
 
 def blueprint_of(wsgi: Wsgi) -> Blueprint:

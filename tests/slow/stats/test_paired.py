@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 import pytest
 from helpers.evaluated import together
 from scipy import stats
 
 from modelkit.stats.influence import Measured, mean_of
-from modelkit.stats.paired import difference_of
+from modelkit.stats.paired import RightCounts, difference_of, times_needed
 from modelkit.stats.ranks import area_of
-from modelkit.stats.tests import rows_needed, tango
+from modelkit.stats.tests import tango
 
 Z = stats.norm.isf(0.05)
 
@@ -19,8 +21,8 @@ def test_a_non_inferior_candidate_passes_as_often_as_planned():
     rng = np.random.default_rng(4)
     n, margin = 2000, 0.02
     share = 0.05
-    error = np.sqrt(2 * share / n)
-    needed = rows_needed(error, n, margin)
+    counts = RightCounts(n // 20, n // 20, n)
+    needed = ceil(n * times_needed(counts, margin, alpha=0.05, power=0.8))
     rest = 1 - 2 * share
     drawn = rng.multinomial(needed, [share, share, rest], 4000)
     shown = tango(drawn[:, 0], drawn[:, 1], needed, -margin) > Z

@@ -47,7 +47,7 @@ from helpers.client import Client
 app = mk.App({"sum": summed()}, metrics=lambda accept: (b"", "text/plain"))
 with Client(without_lifespan(app)) as client:
     assert client.get("/metrics").status == 200
-app._edge.visits.add(object())
+app._edge.requests.add(object())
 if os.fork() == 0:
     with Client(without_lifespan(app)) as client:
         assert app.in_flight == 0

@@ -9,7 +9,7 @@ from helpers.churn import X
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.lifecycle.rollout.progress import progress_afar
+from modelkit.lifecycle.rollout.status import progress_afar
 
 START = ("start", "churn@1.1.0", "--stage", "0.5:0:20", "--stage", "0.6:1h", "--reason", "test")
 ERRORS = ("--guard", "errors:floor=0.05")
@@ -81,7 +81,7 @@ def test_the_usual_guards_and_times(command, registry):
         (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best", 2),
         (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9", 1),
         (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion", 2),
-        (("promote", "churn", "--reason", "r"), "no rollout of churn is under way", 3),
+        (("promote", "churn", "--reason", "r"), "@champion VERSION --expected VERSION --reason", 3),
         (("rollback", "other", "--reason", "r"), "has no model 'other'", 1),
         (("status", "other"), "has no model 'other'", 1),
     ],

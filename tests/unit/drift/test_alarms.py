@@ -334,7 +334,7 @@ def test_tolerances_that_make_no_sense_are_refused(profile, tolerance, says):
 
 
 def test_a_status_page_shows_the_last_alarms_with_dates_and_what_was_said_of_them(model_profile):
-    from modelkit.web.infos import status_page
+    from modelkit.web.about import status_page
 
     clock = Clock()
     watched = mk.Monitor(model(), model_profile, clock=clock, budget=1e9)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from math import ceil
 
 import numpy as np
 import pytest
 from scipy import special, stats
 
 from modelkit.stats.influence import Clusters, Measured, mean_of, standard_error
-from modelkit.stats.paired import PairedDifference, difference_of, tail_of
+from modelkit.stats.paired import (
+    PairedDifference,
+    RightCounts,
+    difference_of,
+    tail_of,
+    times_needed,
+)
 from modelkit.stats.ranks import area_of
 
 
@@ -107,3 +115,24 @@ def test_units_that_are_all_alike_show_nothing(units):
     """It was 2**-units, though a row that was not drawn may be any other."""
     assert PairedDifference(1.0, 0.0, units).p_above(0.5) == 1.0
     assert PairedDifference(1.0, 0.0, units).p_above(1.0) == 1.0
+
+
+def test_right_rows_take_as_many_as_the_normal_test():
+    # Two-sided textbook case: sd 1, distance .1, level .05, power .8: (1.645 + .8416)^2 / .01.
+    def needed(counts, distance):
+        return ceil(counts.n * times_needed(counts, distance, alpha=0.05, power=0.8))
+
+    assert needed(RightCounts(1, 0, 1), 0.1) == 619
+    few = [needed(RightCounts(32, 32, 400), distance) for distance in (0.04, 0.02, 0.01)]
+    assert all(a < b for a, b in pairwise(few))
+    assert times_needed(RightCounts(32, 32, 400), 0.0, alpha=0.05, power=0.8) is None
+
+
+def test_a_difference_of_right_rows_reaches_what_its_score_test_rejects():
+    counts = RightCounts(60, 50, 2000)
+    far = counts.reach(0.05)
+    assert counts.p_above(counts.value - far) == pytest.approx(0.05, abs=0.003)
+    assert counts.exchanged() == RightCounts(50, 60, 2000)
+    assert counts.exchanged().value == -counts.value
+    assert counts.p_above(-1.0) == 0.0
+    assert counts.p_above(1.0) == 1.0

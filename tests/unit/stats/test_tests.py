@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from helpers.examples import examples
@@ -13,7 +11,7 @@ from scipy import optimize, special, stats
 
 from modelkit.stats.influence import mean_of, standard_error
 from modelkit.stats.intervals import student
-from modelkit.stats.tests import bootstrap, holm, mcnemar, rows_needed, tango, tango_interval
+from modelkit.stats.tests import bootstrap, holm, mcnemar, tango, tango_interval
 
 counts = st.integers(0, 60)
 
@@ -116,13 +114,6 @@ def test_a_bootstrap_agrees_with_the_closed_form():
     assert (low, high) == pytest.approx(
         student(part.value, standard_error(part.influence), 300), rel=0.03
     )
-
-
-def test_rows_needed_are_those_of_the_normal_test():
-    # Two-sided textbook case: sd 1, distance .1, level .05, power .8: (1.645 + .8416)^2 / .01.
-    assert rows_needed(1.0, 1, 0.1) == 619
-    few = [rows_needed(0.02, 400, distance) for distance in (0.04, 0.02, 0.01)]
-    assert all(a < b for a, b in pairwise(few))
 
 
 def test_holm_by_hand():

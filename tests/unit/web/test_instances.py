@@ -64,7 +64,7 @@ def read(codec, value, signature):
 
 
 def written(query, answers):
-    return at_once(instances.write(query, answers))
+    return at_once(instances.write(query, answers, "m", ""))
 
 
 @pytest.mark.parametrize(("inputs", "given", "same"), CASES)
@@ -137,7 +137,7 @@ def test_a_long_answer_is_written_some_rows_at_a_time(rows, outputs, at_once):
         for name, value in by_name.items():
             np.testing.assert_array_equal(np.array(value, answers[name].dtype), answers[name][row])
     numbers = sum(answers[name].size for name in outputs)
-    turns = len([*instances.write(Query(None, outputs), answers)])
+    turns = len([*instances.write(Query(None, outputs), answers, "m", "")])
     assert turns >= numbers // at_once
 
 

@@ -8,9 +8,8 @@ from helpers.apps import ROW, Still, asked_of, summed
 
 import modelkit as mk
 from modelkit.types import Limits
-from modelkit.web.memory import Memory
+from modelkit.web.asgi import AsgiRequest, Memory
 from modelkit.web.replies import Refused
-from modelkit.web.request import Request
 
 
 def test_half_bodies_make_room_for_others_and_take_no_place():
@@ -63,12 +62,19 @@ def test_long_answers_go_in_parts_to_those_who_take_them():
 def test_a_body_that_is_refused_takes_no_memory_from_others():
     """Its bytes counted on while its client was let end it."""
     memory = Memory(100)
-    busy, refused, other = (Request("POST", "", "/", {}, 30.0) for _ in range(3))
-    memory.moved(busy, 80)
-    memory.busy(busy)
-    with pytest.raises(Refused, match="take all of the 100 bytes"):
-        memory.moved(refused, 50)
-    memory.moved(other, 20)
-    for each in (busy, refused, other):
-        memory.leave(each)
-        assert each.size == 0
+
+    async def main():
+        scope = {"method": "POST", "path": "/", "headers": []}
+        busy, refused, other = (
+            AsgiRequest(scope, None, None, Limits(), None, memory) for _ in range(3)
+        )
+        busy.moved(80)
+        memory.busy(busy)
+        with pytest.raises(Refused, match="take all of the 100 bytes"):
+            refused.moved(50)
+        other.moved(20)
+        for each in (busy, refused, other):
+            memory.leave(each)
+            assert each.size == 0
+
+    asyncio.run(main())

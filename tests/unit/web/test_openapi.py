@@ -21,13 +21,14 @@ MODELS = {name: model_of(signature) for name, signature in SIGNATURES.items()}
 
 @pytest.fixture(scope="module")
 def document():
-    made = openapi.document(MODELS | {"{odd}/name ü": MODELS["numbers"]})
+    made = openapi.document(MODELS | {"{odd}/<name> ü": MODELS["numbers"]})
     return json.loads(json.dumps(made))
 
 
 def test_the_document_is_valid(document):
     openapi_spec_validator.validate(document)
-    assert "/models/%7Bodd%7D%2Fname%20%C3%BC/predict" in document["paths"]
+    odd = document["paths"]["/models/%7Bodd%7D%2F%3Cname%3E%20%C3%BC/predict"]
+    assert odd["post"]["summary"] == "Answers of {odd}/<name> ü"
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -159,9 +159,10 @@ def test_inputs_with_columns_may_be_arrays_too():
 
 
 def test_texts_may_stand_alone():
+    """One that holds a word of JSON, true or false, was a failure of the server."""
     text = SIGNATURES["text"]
-    for rows in (["a", "b"], [{"note": "a"}, {"note": "b"}]):
-        assert feeds({"rows": rows}, text)["note"][:, 0].tolist() == ["a", "b"]
+    for rows in (["a", "it is true"], [{"note": "a"}, {"note": "it is true"}]):
+        assert feeds({"rows": rows}, text)["note"][:, 0].tolist() == ["a", "it is true"]
 
 
 def test_no_rows():

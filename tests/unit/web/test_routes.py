@@ -5,11 +5,9 @@ import re
 import pytest
 from helpers.apps import summed
 from helpers.client import Client
-from hypothesis import given
-from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.web.routes import TEMPLATES, known_routes, route_of
+from modelkit.web.routes import route_of
 
 
 def test_there_are_fifteen_templates_whatever_is_asked():
@@ -42,16 +40,6 @@ def test_there_are_fifteen_templates_whatever_is_asked():
                 templates.add(route.template)
     assert len(templates) <= 15
     assert all(re.sub(r"{\w+}", "", template).isascii() for template in templates)
-
-
-@given(st.sets(st.text(min_size=1).filter(lambda name: "/" not in name), max_size=3))
-def test_the_routes_that_are_known_beforehand_are_those_of_their_paths(names):
-    known = known_routes(names, with_metrics=True)
-    assert {path: route_of(path) for path in known} == known
-    assert ("/metrics" in known) > ("/metrics" in known_routes(names, with_metrics=False))
-    fixed = [template for template in TEMPLATES if "{model}" not in template]
-    asked = [template for template in TEMPLATES if "{model}" in template and "{v" not in template]
-    assert len(known) == len(fixed) + len(asked) * len(names)
 
 
 ROOTS = [

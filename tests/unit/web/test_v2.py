@@ -218,7 +218,7 @@ def test_options_and_outputs():
 
 
 def test_metadata():
-    reply = v2.metadata("m", ["1.0", ""], SIGNATURES["several tensors"])
+    reply = v2.metadata("m", "1.0", SIGNATURES["several tensors"])
     assert json.loads(reply.body) == {
         "name": "m",
         "versions": ["1.0"],

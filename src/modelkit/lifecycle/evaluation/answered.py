@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, final
 
 import numpy as np
@@ -13,6 +14,12 @@ from modelkit.stats.influence import Clusters, Measured, Undefined, alike_of
 TaskKind = Literal[
     "binary", "multiclass", "multilabel", "regression", "ranking", "clustering", "retrieval"
 ]
+LACKING = {
+    "predicted": "the model gives no such predictions",
+    "probabilities": "the model gives no probabilities",
+    "scores": "the model gives neither scores nor probabilities",
+}
+BY_ROW = ("truth", "predicted", "probabilities", "scores", "weights", "clusters", "queries")
 
 
 @final
@@ -46,7 +53,7 @@ class Answered:
     weights: Array | None = None
     clusters: Array | None = None
     queries: Array | None = None
-    gains: dict[str, Array] | None = None
+    gains: Mapping[str, Array] = field(default_factory=dict)
     positive: int = 1
 
     def __len__(self) -> int:
@@ -54,14 +61,53 @@ class Answered:
 
     def at(self, rows: Array) -> Answered:
         """Those of the rows that a mask or places (m,) choose."""
-        held: dict[str, Any] = {}
-        names = ("truth", "predicted", "probabilities", "scores", "weights", "clusters", "queries")
-        for name in names:
+        chosen: dict[str, Any] = {}
+        for name in BY_ROW:
             values = getattr(self, name)
-            held[name] = None if values is None else values[rows]
-        if self.gains is not None:
-            held["gains"] = {name: values[rows] for name, values in self.gains.items()}
-        return replace(self, **held)
+            chosen[name] = None if values is None else values[rows]
+        gains = {name: values[rows] for name, values in self.gains.items()}
+        return replace(self, **chosen, gains=gains)
+
+    def answers(self, name: Literal["predicted", "probabilities", "scores"]) -> Array:
+        """An attribute that holds answers. Raises Undefined where the model gave none."""
+        values: Array | None = getattr(self, name)
+        if values is None:
+            raise Undefined(LACKING[name])
+        return values
+
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """The classes, or the labels: numbers from 0 on where these have no names."""
+        several = self.kind == "multilabel" and not self.classes
+        return tuple(range(self.truth.shape[1])) if several else self.classes
+
+    def by_class(self) -> Iterator[Answered]:
+        """For each class against the rest, or each label, the same rows as a "binary" task.
+
+        That class, or label, is the positive one.
+        """
+        return map(self._of_class, range(len(self.names)))
+
+    def _of_class(self, k: int) -> Answered:
+        def has(values: Array) -> Array:
+            own = values[:, k] == 1 if self.kind == "multilabel" else values == k
+            return np.asarray(own, np.int64)
+
+        scores = self.scores
+        if scores is not None and scores.ndim == 2:
+            scores = scores[:, k]
+        elif scores is not None and k != self.positive:
+            scores = -scores
+        return replace(
+            self,
+            kind="binary",
+            truth=has(self.truth),
+            predicted=None if self.predicted is None else has(self.predicted),
+            probabilities=None,
+            scores=scores,
+            classes=("the rest", self.names[k]),
+            positive=1,
+        )
 
     def weighted(self, times: Array) -> Answered:
         """The same rows with their weights multiplied, as a bootstrap draws them."""
@@ -71,6 +117,11 @@ class Answered:
     def positives(self) -> Array:
         """Whether each row of a "binary" task is positive, bool (n,)."""
         return np.asarray(self.truth == self.positive)
+
+    @property
+    def positive_class(self) -> Any:
+        """The positive class of a "binary" task."""
+        return self.classes[self.positive]
 
     @property
     def units(self) -> int:

@@ -33,11 +33,6 @@ def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
     return list(names), list(columns)
 
 
-def grouping_values(X: Any, groups: Any, what: str) -> Any:
-    """Values (n,), or the column that a text names. Raises UsageError."""
-    return column_named(X, groups, what) if isinstance(groups, str) else groups
-
-
 def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
     """Rows without those of these columns that the model does not take."""
     taken = {spec.name for spec in signature.inputs}
@@ -49,43 +44,32 @@ def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
     return {name: column for name, column in zip(found, columns, strict=True) if name not in extra}
 
 
-def slice_columns(X: Any, slices: Any) -> dict[str, Any]:
-    """The values of the columns to slice by, by name. Raises UsageError.
+def read_column(name: str, values: Any) -> tuple[Array, Array]:
+    """One value a row in any form, (n,), also as a frame of one column; and which are missing, (n,).
 
-    Args:
-        X: the rows.
-        slices: the names of columns of X, or a dict of values (n,) by name; None for none.
+    Raises UsageError.
     """
-    if slices is None:
-        return {}
-    if isinstance(slices, Mapping):
-        return {str(name): values for name, values in slices.items()}
-    if not all(isinstance(name, str) for name in slices):
-        raise UsageError(
-            f"slices is a list of names of columns, or a dict of values by name, not {slices!r:.80}"
-        )
-    return {name: column_named(X, name, "slices") for name in slices}
-
-
-def read_column(name: str, values: Any) -> Array:
-    """One value a row in any form, (n,), also as a frame of one column. Raises UsageError."""
     try:
         if isinstance(values, Mapping) or hasattr(values, "columns"):
             names, columns = frames.read_frame(values)
             if len(names) != 1:
                 raise UsageError(f"{name} is one column, and this is a table of {len(names)}")
-            return frames.as_column(columns[0])
-        return frames.as_column(values)
+            values = columns[0]
+        column = frames.as_column(values)
     except SignatureError as error:
         raise UsageError(f"{name} has one value a row: {error}") from None
+    gone = np.ma.getmaskarray(column)
+    column = np.ma.getdata(column)
+    if column.dtype.kind in "fmM":
+        gone = gone | (column != column)  # only NaN and NaT differ from themselves
+    elif column.dtype == object:
+        gone = gone | np.array([is_missing(value) for value in column], bool)
+    return column, gone
 
 
 def texts_of(name: str, values: Any) -> Array:
     """Values in any form as texts, (n,); a missing one is "missing". Raises UsageError."""
-    column = read_column(name, values)
-    if isinstance(column, np.ma.MaskedArray):
-        texts = column.data.astype(str).astype(object)
-        texts[np.ma.getmaskarray(column)] = "missing"
-        return texts
-    named = ["missing" if is_missing(value) else str(value) for value in column.tolist()]
-    return np.array(named, object)
+    column, gone = read_column(name, values)
+    texts = np.array([str(value) for value in column.tolist()], object)
+    texts[gone] = "missing"
+    return texts

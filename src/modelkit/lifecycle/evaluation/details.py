@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from typing import Literal, final
 
@@ -13,10 +14,10 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.calibrated import bin_places
-from modelkit.lifecycle.evaluation.class_metrics import rows_held
-from modelkit.stats.intervals import effective_rows, wilson
-from modelkit.stats.ranks import midranks
+from modelkit.lifecycle.evaluation.figures import CLASSIFIED, positive_of
+from modelkit.stats.calibration import bin_places
+from modelkit.stats.intervals import share_interval
+from modelkit.stats.ranks import thinned, weighted_quantiles
 
 MOST_POINTS = 512  # of a curve
 MOST_CLASSES = 50  # whose confusions are kept
@@ -104,23 +105,16 @@ def confusion_of(answered: Answered, level: float) -> Confusion | None:
     few = 0 < len(answered.classes) <= MOST_CLASSES and answered.kind != "multilabel"
     if not few or answered.predicted is None:
         return None
-    with importing("scikit-learn", "a confusion matrix", "evaluate"):
-        from sklearn.metrics import confusion_matrix
-
     size = len(answered.classes)
-    counts = confusion_matrix(
-        answered.truth, answered.predicted, labels=range(size), sample_weight=answered.weights
-    )
+    counts = np.zeros((size, size))
+    np.add.at(counts, (answered.truth, answered.predicted), answered.weight)
     low = np.zeros((size, size))
     high = np.ones((size, size))
-    for k in np.unique(answered.truth):
+    for k in np.flatnonzero(counts.sum(axis=1)):
         own = answered.at(answered.truth == k)
-        predicted = answered.predicted[answered.truth == k]
         for j in range(size):
-            hit = (predicted == j).astype(np.float64)
-            n = effective_rows(hit, own.weight, own.clusters, level)
-            total = float(own.weight.sum()) or 1.0
-            low[k, j], high[k, j] = wilson(float(own.weight @ hit) / total * n, n, level)
+            hit = np.equal(own.answers("predicted"), j)
+            _, low[k, j], high[k, j], _ = share_interval(hit, own.weight, own.clusters, level)
     labels = tuple(map(str, answered.classes))
     return Confusion(labels, _table(counts), _table(low), _table(high))
 
@@ -131,56 +125,38 @@ def _table(values: Array) -> ClassTable:
 
 def curves_of(answered: Answered) -> tuple[ScoreCurve, ...]:
     """The ROC and precision-recall curves of the first ten classes that have one."""
-    scores = answered.scores
-    if answered.kind not in ("binary", "multiclass", "multilabel") or scores is None:
+    if answered.kind not in CLASSIFIED or answered.scores is None:
         return ()
-    if np.isnan(scores).any():
+    if np.isnan(answered.scores).any():
         return ()
-    if answered.kind == "binary":
-        label = str(answered.classes[answered.positive])
-        return _both_curves(scores, answered.positives, answered, label)
-    found: list[ScoreCurve] = []
-    held = rows_held(answered)
-    labels = answered.classes or range(scores.shape[1])
-    for k, label in enumerate(labels[:MOST_CURVES]):
-        found += _both_curves(scores[:, k], held[:, k], answered, str(label))
-    return tuple(found)
+    parts = (answered,) if answered.kind == "binary" else answered.by_class()
+    return tuple(curve for part in islice(parts, MOST_CURVES) for curve in _both_curves(part))
 
 
-def _both_curves(
-    scores: Array, held: Array, answered: Answered, label: str
-) -> tuple[ScoreCurve, ...]:
-    counted = answered.weight > 0
-    if not held[counted].any() or held[counted].all():
+def _both_curves(answered: Answered) -> tuple[ScoreCurve, ...]:
+    """The curves of the positive class of a "binary" task; none where all rows are of one class."""
+    held = answered.positives
+    counted = held[answered.weight > 0]
+    if not counted.any() or counted.all():
         return ()
     with importing("scikit-learn", "a ROC curve", "evaluate"):
         from sklearn.metrics import precision_recall_curve, roc_curve
 
-    weights = answered.weights
-    false, true, _ = roc_curve(held, scores, sample_weight=weights)
+    label = positive_of(answered)
+    rows = (held, answered.scores)
+    false, true, _ = roc_curve(*rows, sample_weight=answered.weights)
     precision, recall, _ = precision_recall_curve(
-        held, scores, sample_weight=weights, drop_intermediate=True
+        *rows, sample_weight=answered.weights, drop_intermediate=True
     )
     return (
-        ScoreCurve("roc", label, *_thinned(false, true)),
-        ScoreCurve("precision_recall", label, *_thinned(recall[::-1], precision[::-1])),
+        ScoreCurve("roc", label, *_points(false, true)),
+        ScoreCurve("precision_recall", label, *_points(recall[::-1], precision[::-1])),
     )
 
 
-def _thinned(x: Array, y: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Points of about equal distance along a curve, the first and the last among them."""
-    if len(x) > MOST_POINTS:
-        steps = np.abs(np.diff(x)) + np.abs(np.diff(y))
-        along = np.concatenate([[0.0], np.cumsum(steps)])
-        wanted = np.linspace(0, along[-1], MOST_POINTS)
-        places = np.unique(np.searchsorted(along, wanted, side="left").clip(0, len(x) - 1))
-        x = x[places]
-        y = y[places]
-    return _rounded(x), _rounded(y)
-
-
-def _rounded(values: Array) -> tuple[float, ...]:
-    return tuple(round(float(value), 6) for value in values)
+def _points(x: Array, y: Array) -> Iterator[tuple[float, ...]]:
+    for values in thinned(x, y, MOST_POINTS):
+        yield tuple(round(float(value), 6) for value in values)
 
 
 def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
@@ -191,29 +167,20 @@ def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
     predicted = answered.predicted
     if answered.kind != "regression" or predicted is None or predicted.shape[1] != 1:
         return ()
-    told = predicted[:, 0]
-    if not np.isfinite(told).all():
+    values = predicted[:, 0]
+    bands = min(10, len(values) // LEAST_IN_BAND)
+    if not bands or not np.isfinite(values).all():
         return ()
-    bands = min(10, len(told) // LEAST_IN_BAND)
-    if not bands:
-        return ()
-    weight = answered.weight
-    residuals = answered.truth[:, 0] - told
-    places = bin_places(told, weight, bands)
+    residuals = answered.truth[:, 0] - values
+    places = bin_places(values, answered.weight, bands)
     found = []
     for place in np.unique(places):
-        rows = (places == place) & (weight > 0)
-        if np.count_nonzero(rows) < LEAST_IN_BAND:
+        rows = (places == place) & (answered.weight > 0)
+        count = int(rows.sum())
+        if count < LEAST_IN_BAND:
             continue
-        mean = float(np.average(told[rows], weights=weight[rows]))
-        quantiles = weighted_quantiles(residuals[rows], weight[rows], RESIDUAL_SHARES)
-        found.append(ResidualBand(int(rows.sum()), mean, quantiles))
+        weight = answered.weight[rows]
+        mean = float(np.average(values[rows], weights=weight))
+        quantiles = weighted_quantiles(residuals[rows], weight, RESIDUAL_SHARES)
+        found.append(ResidualBand(count, mean, quantiles))
     return tuple(found)
-
-
-def weighted_quantiles(values: Array, weight: Array, shares: Sequence[float]) -> tuple[float, ...]:
-    """Quantiles of weighted values, (n,): linear between the middles of their weights."""
-    order = np.argsort(values, kind="stable")
-    mass = weight[order]
-    middle = midranks(mass) / mass.sum()
-    return tuple(np.interp(shares, middle, values[order]).tolist())

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from modelkit.errors import UsageError
-from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.evaluation.assembly import checked_for_leaks, fold_part, held_out_part
-from modelkit.lifecycle.evaluation.digests import keys_of_rows
+from modelkit.lifecycle.evaluation import leakage
+from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.class_metrics import confidences_of
+from modelkit.lifecycle.evaluation.details import confusion_of, curves_of, residual_bands
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
 from modelkit.lifecycle.evaluation.evaluation import Evaluation
-from modelkit.lifecycle.evaluation.folds import answered_folds, fold_places, procedure_kind
-from modelkit.lifecycle.evaluation.gap import training_gaps, verdict_on_fit
-from modelkit.lifecycle.evaluation.rows import (
-    LabelledRows,
-    Side,
-    answered_side,
-    searched_side,
-    training_rows,
+from modelkit.lifecycle.evaluation.figures import (
+    CLASSIFIED,
+    MetricFigure,
+    class_figures,
+    figure_of,
+    figures_of,
+    positive_of,
+    slice_figures,
 )
-from modelkit.lifecycle.evaluation.task import read_task, task_kind
+from modelkit.lifecycle.evaluation.folds import (
+    answered_folds,
+    fold_figure,
+    fold_places,
+    pooled,
+    procedure_kind,
+)
+from modelkit.lifecycle.evaluation.gap import JUDGED_BY, training_gaps, verdict_on_fit
+from modelkit.lifecycle.evaluation.leakage import LeakageCheck
+from modelkit.lifecycle.evaluation.metrics import METRICS
+from modelkit.lifecycle.evaluation.retrieval import searched_side
+from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side, training_rows
+from modelkit.lifecycle.evaluation.task import task_kind, whole_column
+from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
+from modelkit.report.html import some
 from modelkit.signature.frames import whole_array
+from modelkit.signature.signature import Signature
+from modelkit.stats.calibration import ReliabilityBin, reliability_bins
 from modelkit.stats.intervals import LEVEL_95
+
+FEW_UNITS = 30  # below which intervals are rough
+OF_FOLDS = (
+    "figures are means over folds, with the interval of Nadeau and Bengio; pictures are of all "
+    "held-out rows together, each answered by the fit that did not see it"
+)
+COMPUTED_BY = ("modelkit-sdk", "numpy", "scipy", "scikit-learn")
 
 
 def evaluate(
@@ -59,7 +87,7 @@ def evaluate(
             which is cloned.
         X: n rows, as `Model.run` takes them; texts for an encoder.
         y: their truth, (n,): classes, values, how relevant each row is to its query, or true groups
-            of a clustering; (n, L) of 0 and 1 for several labels, whose names are those of a frame's
+            of a clustering; (n, L) of 0 and 1 for several labels, which are named by a frame's
             columns. For an encoder with a `corpus`
             the place, or places, of what is relevant to each query; without one a label for each
             text: what has the same label is relevant.
@@ -111,27 +139,36 @@ def evaluate(
                 "an Evaluation is of one version, and a Rollout has several: pass the Model of one, as "
                 "registry.load(name, version) gives it, or the path of its package"
             )
-        told = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
-        return _of_model(model, rows, told, train, level=level, progress=progress)
+        task = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
+        return _of_model(model, rows, task, train, level=level, progress=progress)
 
 
 def _of_model(
     model: Model, rows: LabelledRows, kind: TaskKind, train: Any, *, level: float, progress: bool
 ) -> Evaluation:
     before = None if train is None else training_rows(train, rows, kind)
-    held = _side(model, rows, kind, progress=progress)
-    found = held_out_part(model, held, level)
-    trained = None if before is None else _side(model, before, kind, progress=progress)
-    if trained is not None:
-        gaps = training_gaps(trained.answered, held.answered, level)
-        found = replace(found, gaps=gaps, fit=verdict_on_fit(gaps, trained.answered))
-    return replace(found, leaks=checked_for_leaks(held, trained, model.signature))
-
-
-def _side(model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool) -> Side:
-    if kind == "retrieval":
-        return searched_side(model, rows)
-    return answered_side(model, rows, kind, progress=progress)
+    answer = partial(answered_side, model, kind=kind, progress=progress)
+    held = searched_side(model, rows) if kind == "retrieval" else answer(rows)
+    answered = held.answered
+    figures = figures_of(answered, level)
+    slices = slice_figures(answered, held.slices, level)
+    trained = None if before is None else answer(before)
+    gaps = () if trained is None else training_gaps(trained.answered, answered, level)
+    manifest = model.manifest
+    identity = identity_of(model)
+    return _evaluation(
+        answered,
+        figures,
+        level,
+        held.notes,
+        model=f"{identity.name} {identity.version}".rstrip(),
+        model_digest="" if manifest is None else manifest.model_digest,
+        data_digest=held.data_digest,
+        slices=slices,
+        gaps=gaps,
+        fit="" if trained is None else verdict_on_fit(gaps, trained.answered),
+        leaks=_leaks(held, trained, model.signature),
+    )
 
 
 def _of_procedure(
@@ -140,21 +177,25 @@ def _of_procedure(
     _refuse_beside_folds(estimator, train, rows)
     labels = whole_array(rows.y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(rows.y))
+    if truth.ndim == 1:
+        whole_column("y", rows.y)  # scikit-learn does not say which row has no class
     kind = procedure_kind(estimator, truth)
-    task = read_task(
-        kind,
-        tuple(np.unique(truth).tolist()) if kind in ("binary", "multiclass") else None,
-        rows.y,
-        sample_weight=rows.sample_weight,
-        clusters=rows.clusters,
-        positive=rows.positive,
-    )
+    labelled = kind in ("binary", "multiclass")
+    task = rows.task(kind, tuple(np.unique(truth).tolist()) if labelled else None)
     places = fold_places(cv, task)
     folds = answered_folds(estimator, rows.X, truth, task, places, progress=progress)
-    sizes = np.array([(len(held), len(train)) for train, held in places]).mean(axis=0)
-    found = fold_part(folds, (round(sizes[0]), round(sizes[1])), level)
-    digest = keys_of_rows({"X": np.asarray(rows.X), "y": truth}).digest
-    return replace(found, model=f"the training of {type(estimator).__name__}", data_digest=digest)
+    held_out, trained_on = np.mean([(len(held), len(train)) for train, held in places], axis=0)
+    sizes = (round(held_out), round(trained_on))
+    return _evaluation(
+        pooled(folds),
+        tuple(fold_figure(metric, folds, sizes, level) for metric in METRICS[kind].values()),
+        level,
+        (OF_FOLDS,),
+        model=f"the training of {type(estimator).__name__}",
+        model_digest="",
+        data_digest=keys_of_rows({"X": np.asarray(rows.X), "y": truth}).digest,
+        folds=len(folds),
+    )
 
 
 def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None:
@@ -174,3 +215,106 @@ def _refuse_beside_folds(estimator: Any, train: Any, rows: LabelledRows) -> None
             "cross-validation takes clusters, sample_weight and level; train, slices, queries and "
             "corpus are for a Model"
         )
+
+
+def _evaluation(
+    answered: Answered,
+    figures: tuple[MetricFigure, ...],
+    level: float,
+    notes: tuple[str, ...],
+    **more: Any,
+) -> Evaluation:
+    return Evaluation(
+        kind=answered.kind,
+        rows=len(answered),
+        independent=answered.units,
+        level=level,
+        weighted=answered.weights is not None,
+        figures=figures,
+        positive=positive_of(answered),
+        classes=class_figures(answered, level),
+        confusion=confusion_of(answered, level),
+        curves=curves_of(answered),
+        residuals=residual_bands(answered),
+        notes=(*notes, *_notes(answered)),
+        versions=library_versions(),
+        reliability=_reliability(answered, level),
+        **more,
+    )
+
+
+def _reliability(answered: Answered, level: float) -> tuple[ReliabilityBin, ...]:
+    """Whether probabilities come true, where the model gives some."""
+    if answered.kind not in ("binary", "multiclass") or answered.probabilities is None:
+        return ()
+    predicted, observed = confidences_of(answered)
+    if not np.isfinite(predicted).all():
+        return ()
+    return reliability_bins(predicted, observed, answered.weight, answered.clusters, level)
+
+
+def _notes(answered: Answered) -> Iterator[str]:
+    if answered.units < FEW_UNITS:
+        what = "rows" if answered.clusters is None else "clusters"
+        if answered.kind == "ranking":
+            what = "queries"
+        yield f"{answered.units:,} independent {what} are few: the intervals are rough"
+    if answered.kind in CLASSIFIED:
+        yield from _notes_on_classes(answered)
+
+
+def _notes_on_classes(answered: Answered) -> Iterator[str]:
+    """Which classes, or labels, these rows do not tell apart from the others."""
+    several = answered.kind == "multilabel"
+    absent = []
+    full = []
+    for part in answered.by_class():
+        if not part.positives.any():
+            absent.append(repr(part.positive_class))
+        elif part.positives.all():
+            full.append(repr(part.positive_class))
+    if absent:
+        yield f"no row has the {'label' if several else 'class'} {some(absent)}"
+    if full and several:
+        yield f"every row has the label {some(full)}"
+    if several and (absent or full):
+        yield "roc_auc and average_precision are means over the other labels"
+
+
+@cache
+def _installed_versions() -> tuple[tuple[str, str], ...]:
+    """Reading them takes 20 ms."""
+    found = []
+    for name in COMPUTED_BY:
+        with suppress(PackageNotFoundError):
+            found.append((name, version(name)))
+    return tuple(found)
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what computes figures, by name."""
+    return dict(_installed_versions())
+
+
+def _leaks(held: Side, trained: Side | None, signature: Signature) -> tuple[LeakageCheck, ...]:
+    """The checks for leaks that these rows allow."""
+    if held.feeds is None:
+        return ()
+    found = [] if trained is None else list(_leaks_across(held, trained, signature))
+    alone = leakage.telling_columns(held.feeds, signature, held.answered)
+    return (*found, alone) if alone is not None else tuple(found)
+
+
+def _leaks_across(held: Side, trained: Side, signature: Signature) -> Iterator[LeakageCheck]:
+    """What both sides of the split share."""
+    keys = [keys_of_feeds(side.feeds or {}, signature).keys[:, 0] for side in (trained, held)]
+    check, equal = leakage.equal_rows(*keys)
+    if check.found and not equal.all():
+        judged = METRICS[held.answered.kind][JUDGED_BY[held.answered.kind][-1]]
+        figure = figure_of(judged, held.answered.at(~equal), LEVEL_95)
+        check = replace(check, text=f"{check.text}; without them {figure}")
+    yield check
+    before = trained.named_clusters
+    after = held.named_clusters
+    if before is not None and after is not None:
+        yield leakage.shared_clusters(before, after)

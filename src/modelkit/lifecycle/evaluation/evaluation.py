@@ -11,7 +11,6 @@ from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError, UsageError, importing
 from modelkit.lifecycle.evaluation import page
 from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.evaluation.calibrated import BrierParts, ReliabilityBin
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import (
     ClassFigures,
@@ -24,6 +23,7 @@ from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.model.model import Model
 from modelkit.report import html
 from modelkit.signature.signature import Signature
+from modelkit.stats.calibration import ReliabilityBin
 
 EVALUATION_SCHEMA = "modelkit.evaluation/1"
 EVALUATION_NAME = "evaluation"
@@ -61,7 +61,6 @@ class Evaluation:
         confusion: of a classifier of at most 50 classes; else None.
         curves: ROC and precision-recall.
         reliability: whether probabilities come true, by ten bins.
-        brier_parts: the parts of the Brier score of the same bins, or None.
         residuals: of a regressor, by bands of predictions.
         gaps: how much better it is on its training rows, by metric; empty without them.
         fit: a sentence on whether it looks over- or underfitted; empty without training rows.
@@ -86,7 +85,6 @@ class Evaluation:
     confusion: Confusion | None = None
     curves: tuple[ScoreCurve, ...] = ()
     reliability: tuple[ReliabilityBin, ...] = ()
-    brier_parts: BrierParts | None = None
     residuals: tuple[ResidualBand, ...] = ()
     gaps: tuple[TrainingGap, ...] = ()
     fit: str = ""
@@ -177,18 +175,17 @@ class Evaluation:
         with importing("pandas", "Evaluation.to_dataframe", "frames"):
             import pandas as pd
 
-        table = [("all", "", self.rows, figure) for figure in self.figures]
-        for own in self.classes:
-            table += [("class", own.label, own.rows, figure) for figure in own.figures]
-        for part in self.slices:
-            table += [(part.column, part.value, part.rows, figure) for figure in part.figures]
-        names = ("part", "value", "rows", "metric", "figure", "low", "high", "why")
-        rows = []
-        for which, value, count, figure in table:
-            interval = (figure.value, figure.low, figure.high)
-            rows.append((which, value, count, figure.name, *interval, figure.why))
-        kinds = dict.fromkeys(("figure", "low", "high"), "float64")
-        return pd.DataFrame(rows, columns=list(names)).astype(kinds)
+        parts = [("all", "", self.rows, self.figures)]
+        parts += [("class", own.label, own.rows, own.figures) for own in self.classes]
+        parts += [(part.column, part.value, part.rows, part.figures) for part in self.slices]
+        rows = [
+            (*part, each.name, each.value, each.low, each.high, each.why)
+            for *part, figures in parts
+            for each in figures
+        ]
+        names = ["part", "value", "rows", "metric", "figure", "low", "high", "why"]
+        numbers = dict.fromkeys(("figure", "low", "high"), "float64")
+        return pd.DataFrame(rows, columns=names).astype(numbers)
 
     def to_html(self) -> str:
         """A page of its own with pictures; it has no scripts and loads nothing."""
@@ -204,7 +201,7 @@ class Evaluation:
             page.gaps_part(self.gaps),
             html.part("About", html.table((), self._about())),
         ]
-        return html.page(self._title(), *body, style=page.PAGE_STYLE)
+        return html.page(self._title(), *body, style=page.STYLE)
 
     def _pictures(self) -> Iterator[html.Markup]:
         if self.curves:
@@ -212,7 +209,7 @@ class Evaluation:
             others = [curve for curve in self.curves if curve.name == "precision_recall"]
             yield page.curves_part("ROC", roc, self["roc_auc"])
             yield page.curves_part("Precision and recall", others, self["average_precision"])
-        yield page.reliability_part(self.reliability, self.brier_parts, self.positive)
+        yield page.reliability_part(self.reliability, self.positive)
         yield page.residuals_part(self.residuals)
 
     def _judged(self) -> MetricFigure:

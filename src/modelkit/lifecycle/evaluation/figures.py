@@ -13,21 +13,14 @@ from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.class_metrics import class_share, masks_by_class
 from modelkit.lifecycle.evaluation.columns import texts_of
-from modelkit.lifecycle.evaluation.metrics import (
-    CLASS_SHARES,
-    LEAST_OF_KIND,
-    METRICS,
-    NO_INTERVAL,
-    TaskMetric,
-    share_metric,
-)
-from modelkit.stats.influence import Measured, Undefined
-from modelkit.stats.ranks import area_of
+from modelkit.lifecycle.evaluation.metrics import METRICS, NO_INTERVAL, TaskMetric
+from modelkit.stats.influence import Undefined
 
 # The figures of a "binary" task that are of its positive class.
 OF_POSITIVE = ("precision", "recall", "f1", "roc_auc", "average_precision", "calibration_intercept")
+OF_CLASS = ("precision", "recall", "f1", "roc_auc")  # the figures of each class
+CLASSIFIED = ("binary", "multiclass", "multilabel")
 MOST_VALUES = 50  # of a column that rows are sliced by
 
 
@@ -87,7 +80,7 @@ class ClassFigures:
 
 def positive_of(answered: Answered) -> str:
     """The positive class of a "binary" task as text; else empty."""
-    return str(answered.classes[answered.positive]) if answered.kind == "binary" else ""
+    return str(answered.positive_class) if answered.kind == "binary" else ""
 
 
 def class_of(name: str, answered: Answered) -> str:
@@ -116,61 +109,28 @@ def figures_of(answered: Answered, level: float) -> tuple[MetricFigure, ...]:
 
 def figure_of(metric: TaskMetric, answered: Answered, level: float) -> MetricFigure:
     """One metric of these rows, with an interval at this level."""
-    higher = metric.higher_is_better
     of = class_of(metric.name, answered)
+    figure = MetricFigure(metric.name, None, None, None, metric.higher_is_better, of=of)
     try:
         found = metric.measure(answered)
+        figure = replace(figure, value=found.value)
+        low, high = metric.interval(found, answered, level)
     except Undefined as reason:
-        return MetricFigure(metric.name, None, None, None, higher, str(reason), of)
-    try:
-        interval = metric.ends(found, answered, level)
-    except Undefined as reason:
-        return MetricFigure(metric.name, found.value, None, None, higher, str(reason), of)
-    if not all(map(isfinite, interval)):
-        return MetricFigure(metric.name, found.value, None, None, higher, NO_INTERVAL, of)
-    return MetricFigure(metric.name, found.value, *interval, higher, of=of)
+        return replace(figure, why=str(reason))
+    if not (isfinite(low) and isfinite(high)):
+        return replace(figure, why=NO_INTERVAL)
+    return replace(figure, low=low, high=high)
 
 
 def class_figures(answered: Answered, level: float) -> tuple[ClassFigures, ...]:
     """The figures of each class of a classifier, or of each label; else none."""
-    if answered.kind not in ("binary", "multiclass", "multilabel") or answered.predicted is None:
+    if answered.kind not in CLASSIFIED or answered.predicted is None:
         return ()
     found = []
-    for k, (held, told) in enumerate(masks_by_class(answered)):
-        label = str(answered.classes[k]) if answered.classes else str(k)
-        figures = (
-            *(_share_figure(name, held, told, answered, level) for name in CLASS_SHARES),
-            _area_figure(k, held, answered, level),
-        )
-        named = tuple(replace(figure, of=label) for figure in figures)
-        found.append(ClassFigures(label, int(np.count_nonzero(held)), named))
+    for part in answered.by_class():
+        figures = tuple(figure_of(METRICS["binary"][name], part, level) for name in OF_CLASS)
+        found.append(ClassFigures(positive_of(part), int(part.positives.sum()), figures))
     return tuple(found)
-
-
-def _share_figure(
-    name: str, held: Array, told: Array, answered: Answered, level: float
-) -> MetricFigure:
-    try:
-        value = CLASS_SHARES[name](held, told, answered.weight).value
-    except Undefined as reason:
-        return MetricFigure(name, None, None, None, higher_is_better=True, why=str(reason))
-    found = class_share(name, held, told, answered, level)
-    return MetricFigure(name, value, found.low, found.high, higher_is_better=True)
-
-
-def _area_figure(k: int, held: Array, answered: Answered, level: float) -> MetricFigure:
-    scores = answered.scores
-    if scores is not None and scores.ndim == 2:
-        scores = scores[:, k]
-    elif scores is not None and k != answered.positive:
-        scores = -scores
-
-    def measure(rows: Answered) -> Measured:
-        if scores is None:
-            raise Undefined("the model gives neither scores nor probabilities")
-        return area_of(scores, held, rows.weight)
-
-    return figure_of(share_metric("roc_auc", measure, least=LEAST_OF_KIND), answered, level)
 
 
 @final

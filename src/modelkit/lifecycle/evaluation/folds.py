@@ -53,17 +53,50 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
     if not hasattr(cv, "split") and not isinstance(cv, Iterable):
         raise UsageError(
             "cv is a splitter of scikit-learn's, such as KFold(5, shuffle=True, random_state=0) or, "
-            f"with clusters, GroupKFold(5), or a list of pairs of places; not {cv!r:.80}"
+            "with clusters, GroupKFold(5), or a list with the numbers of the training rows and of the "
+            f"held-out rows of each fold; not {cv!r:.80}"
         )
     try:
         if hasattr(cv, "split"):
             cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
         folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
     except (TypeError, ValueError) as error:
-        raise UsageError(f"the rows cannot be split as asked: {error}") from error
+        ungrouped = task.clusters is None and "groups" in str(error)
+        hint = "; the groups of a splitter are clusters=" if ungrouped else ""
+        raise UsageError(f"the rows cannot be split as asked: {error}{hint}") from error
     if not folds:
         raise UsageError("the rows cannot be split as asked: cv has no fold")
+    for fold, (train, held) in enumerate(folds):
+        for what, places in (("training", train), ("test", held)):
+            _check_places(f"fold {fold}: the {what} rows", places, len(task))
+        _check_apart(fold, train, held, task.clusters)
     return folds
+
+
+def _check_places(what: str, places: Array, n: int) -> None:
+    if places.dtype.kind not in "iu" or places.ndim != 1 or not len(places):
+        raise UsageError(f"{what} are places, integers (m,), at least one; got {places!r:.80}")
+    if places.min() < 0 or places.max() >= n:
+        raise UsageError(
+            f"{what} are places from 0 to {n - 1}, and go from {places.min()} to {places.max()}"
+        )
+
+
+def _check_apart(fold: int, train: Array, held: Array, clusters: Array | None) -> None:
+    """Raise UsageError for what a fit has seen among the rows that say how good it is."""
+    if len(np.unique(held)) < len(held):
+        raise UsageError(f"fold {fold}: a test row stands twice, and would count twice")
+    both = np.intersect1d(train, held)
+    if len(both):
+        raise UsageError(
+            f"fold {fold}: {len(both):,} rows are trained on and tested on, such as row {both[0]}: such "
+            "a fold says nothing of new rows; take each row in one of the two"
+        )
+    if clusters is not None and np.isin(clusters[held], clusters[train]).any():
+        raise UsageError(
+            f"fold {fold}: a cluster has training rows and test rows; with clusters, take a splitter "
+            "that keeps them together, such as GroupKFold(5)"
+        )
 
 
 def answered_folds(
@@ -93,12 +126,10 @@ def _rows_at(X: Any, places: Array) -> Any:
 
 def _answers(model: Any, rows: Any, task: Answered) -> Answered:
     predicted = np.asarray(frames.whole_array(model.predict(rows)))
-    if task.kind == "regression":
-        return with_answers(task, {"prediction": predicted}, None)
-    outputs: dict[str, Array] = {"label": predicted}
-    if hasattr(model, "predict_proba"):
+    outputs = {"prediction" if task.kind == "regression" else "label": predicted}
+    if task.kind != "regression" and hasattr(model, "predict_proba"):
         outputs |= _probabilities(model.predict_proba(rows), model, task)
-    elif hasattr(model, "decision_function"):
+    elif task.kind != "regression" and hasattr(model, "decision_function"):
         outputs["scores"] = np.asarray(model.decision_function(rows))
     return with_answers(task, outputs, None)
 
@@ -138,10 +169,10 @@ def fold_figure(
             values[place] = metric.measure(fold).value
         except Undefined as reason:
             return replace(figure, why=f"in fold {place}: {reason}")
-    figure = replace(figure, value=float(values.mean()))
+    mean = float(values.mean())
     error = corrected_error(values, *rows)
     if error is not None:
-        low, high = student_in(metric.domain, float(values.mean()), error, len(folds), level)
+        low, high = student_in(metric.domain, mean, error, len(folds), level)
         if isfinite(low) and isfinite(high):
-            return replace(figure, low=low, high=high)
-    return replace(figure, why="folds without a spread give no interval")
+            return replace(figure, value=mean, low=low, high=high)
+    return replace(figure, value=mean, why="folds without a spread give no interval")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import dataclass, replace
+from math import hypot
 from typing import final
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind, any_clusters
 from modelkit.lifecycle.evaluation.figures import interval_text
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
-from modelkit.stats.influence import Measured, Undefined, standard_error
+from modelkit.stats.influence import Undefined, standard_error
 from modelkit.stats.intervals import student
 
 NEGLIGIBLE = 0.02  # of what was learned: a smaller loss on other rows is not called overfitting
@@ -51,9 +51,14 @@ class TrainingGap:
     low: float | None
     high: float | None
 
+    @property
+    def figure(self) -> str:
+        """The gap and its interval in a few characters."""
+        return interval_text(self.gap, self.low, self.high)
+
     def __str__(self) -> str:
         sides = f"{self.train:.3g} on training rows, {self.held_out:.3g} on held-out ones"
-        return f"{self.name} {sides}: gap {interval_text(self.gap, self.low, self.high)}"
+        return f"{self.name} {sides}: gap {self.figure}"
 
 
 def training_gaps(trained: Answered, held_out: Answered, level: float) -> tuple[TrainingGap, ...]:
@@ -72,24 +77,15 @@ def training_gaps(trained: Answered, held_out: Answered, level: float) -> tuple[
 def _gap(metric: TaskMetric, trained: Answered, held_out: Answered, level: float) -> TrainingGap:
     before = metric.measure(trained)
     after = metric.measure(held_out)
-    sign = 1 if metric.higher_is_better else -1
-    gap = sign * (before.value - after.value)
-    error = _error_apart(before, trained, after, held_out)
-    if error is None:
-        return TrainingGap(metric.name, before.value, after.value, gap, None, None)
-    low, high = student(gap, error, min(trained.units, held_out.units), level)
-    return TrainingGap(metric.name, before.value, after.value, gap, low, high)
-
-
-def _error_apart(
-    before: Measured, trained: Answered, after: Measured, held_out: Answered
-) -> float | None:
-    """The standard error of the difference of figures of different rows."""
+    gap = before.value - after.value if metric.higher_is_better else after.value - before.value
     first = standard_error(before.influence, any_clusters(trained))
     second = standard_error(after.influence, any_clusters(held_out))
+    found = TrainingGap(metric.name, before.value, after.value, gap, None, None)
     if first is None or second is None:
-        return None
-    return sqrt(first**2 + second**2)
+        return found
+    units = min(trained.units, held_out.units)
+    low, high = student(gap, hypot(first, second), units, level)
+    return replace(found, low=low, high=high)
 
 
 def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:

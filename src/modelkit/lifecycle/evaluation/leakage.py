@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -9,12 +10,12 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered
-from modelkit.lifecycle.evaluation.calibrated import bin_places
 from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.signature.signature import Feeds, Signature
+from modelkit.stats.calibration import bin_places
 from modelkit.stats.influence import Undefined, average_of, r2_of
-from modelkit.stats.intervals import special_functions
 from modelkit.stats.ranks import area_of
+from modelkit.stats.tests import split_test
 
 ALONE = 0.98  # of the area under the ROC curve, or of R2, that one column reaches by itself
 MOST_ROWS = 20_000  # that a column is tried on
@@ -22,7 +23,6 @@ MOST_COLUMNS = 200
 VALUE_BINS = 32
 MOST_SHOWN_COLUMNS = 5
 SURE = 0.01  # how often a random split may look like a leak
-TINY = 1e-9
 
 
 @final
@@ -55,52 +55,14 @@ def equal_rows(trained: Array, held_out: Array) -> tuple[LeakageCheck, Array]:
     """
     equal = np.isin(held_out, trained)
     found = int(equal.sum())
-    both = np.concatenate([trained, held_out])
-    sizes = np.bincount(np.unique(both, return_counts=True)[1])
-    usual, variance = _equal_at_random(sizes, len(held_out))
+    n = len(held_out)
+    sizes = np.unique(np.concatenate([trained, held_out]), return_counts=True)[1]
+    p, usual = split_test(found, np.bincount(sizes), n)
     text = (
-        f"{found:,} of {len(held_out):,} held-out rows ({found / len(held_out):.2%}) equal a training "
-        f"row in every column that the model reads; in a random split of all rows, {usual:,.0f} would"
+        f"{found:,} of {n:,} held-out rows ({found / n:.2%}) equal a training row in every column "
+        f"that the model reads; in a random split of all rows, {usual:,.0f} would"
     )
-    return LeakageCheck("equal rows", _tail(found, usual, variance) < SURE, text), equal
-
-
-def _equal_at_random(sizes: Array, held: int) -> tuple[float, float]:
-    """Mean and variance of the number of held-out rows that equal others, in a random split.
-
-    With q the share that is held out, h of the c rows of a set of equal ones are, a binomial number,
-    and these have their equals among the others unless h = c. That q of all are held out is known,
-    so of the variance is left what the regression on the number of all leaves.
-
-    Args:
-        sizes: how many sets there are of 0, 1, 2 ... rows that equal one another.
-        held: how many of the rows are held out.
-    """
-    c = np.arange(len(sizes), dtype=np.float64)
-    q = held / float(sizes @ c)
-    mean = c * q
-    whole = q**c
-    squares = mean * (1 - q) + mean**2 - c**2 * whole  # of h where h < c, and times h
-    crossing = mean - c * whole
-    total = float(sizes @ (squares - mean * crossing))
-    spread = float(sizes @ (mean * (1 - q)))
-    variance = float(sizes @ (squares - crossing**2)) - (total**2 / spread if spread else 0.0)
-    return float(sizes @ crossing), variance
-
-
-def _tail(found: int, mean: float, variance: float) -> float:
-    """The probability of so large a count, or a larger one, by a law of its mean and variance.
-
-    It is a binomial law, which it is where equal rows come in pairs, each with one on either side or
-    not; and a gamma law where the variance is larger, since large sets bring many rows at once.
-    """
-    if variance <= TINY or found <= mean:
-        return 1.0
-    special = special_functions()
-    if variance >= mean:
-        return float(special.gammaincc(mean**2 / variance, (found - 0.5) * mean / variance))
-    share = 1 - variance / mean
-    return float(special.betainc(found, max(mean / share - found, 0.0) + 1, share))
+    return LeakageCheck("equal rows", p < SURE, text), equal
 
 
 def shared_clusters(trained: Any, held_out: Any) -> LeakageCheck:
@@ -118,38 +80,34 @@ def telling_columns(feeds: Feeds, signature: Signature, task: Answered) -> Leaka
     others; numbers are predicted by a straight line too, since bins blur a copy of the truth.
     """
     targets = _targets(task)
-    if targets is None or len(task) < 4 * VALUE_BINS:
+    n = len(task)
+    if targets is None or n < 4 * VALUE_BINS:
         return None
-    rows = np.arange(len(task))
-    if len(rows) > MOST_ROWS:
-        rows = np.linspace(0, len(task) - 1, MOST_ROWS).astype(np.int64)
+    rows = np.linspace(0, n - 1, min(n, MOST_ROWS)).astype(np.int64)
     columns = signature.columns(feeds)
-    single = {name: values for name, values in columns.items() if values.ndim == 1}
+    single = [(name, values) for name, values in columns.items() if values.ndim == 1]
+    numbers = task.kind == "regression"
     telling = []
-    for name in list(single)[:MOST_COLUMNS]:
-        score = _score_alone(single[name][rows], targets[rows], numbers=task.kind == "regression")
+    for name, values in single[:MOST_COLUMNS]:
+        score = _score_alone(values[rows], targets[rows], numbers=numbers)
         if score is not None and score >= ALONE:
-            telling.append((name, score))
-    what = "R2" if task.kind == "regression" else "area under the ROC curve"
+            telling.append(f"{name!r} ({score:.3f})")
+    what = "R2" if numbers else "area under the ROC curve"
     if not telling:
-        return LeakageCheck(
-            "one column", found=False, text=f"no column alone has an {what} of {ALONE}"
-        )
-    shown = ", ".join(f"{name!r} ({score:.3f})" for name, score in telling[:MOST_SHOWN_COLUMNS])
+        text = f"no column alone has an {what} of {ALONE}"
+        return LeakageCheck("one column", found=False, text=text)
+    shown = ", ".join(telling[:MOST_SHOWN_COLUMNS])
     text = f"{shown} alone nearly determines the truth ({what}): is it known before the truth is?"
     return LeakageCheck("one column", found=True, text=text)
 
 
 def _targets(task: Answered) -> Array | None:
     """What a column is to predict, (n, targets)."""
-    if task.kind == "regression":
-        return task.truth
-    if task.kind == "multilabel":
-        return task.truth
-    if task.kind in ("binary", "multiclass"):
-        own = np.eye(len(task.classes))[task.truth]
-        return own[:, 1:] if task.kind == "binary" else own
-    return None
+    if task.kind == "binary":
+        return task.truth.reshape(-1, 1)
+    if task.kind == "multiclass":
+        return np.eye(len(task.classes))[task.truth]
+    return task.truth if task.kind in ("regression", "multilabel") else None
 
 
 def _score_alone(values: Array, targets: Array, *, numbers: bool) -> float | None:
@@ -159,26 +117,26 @@ def _score_alone(values: Array, targets: Array, *, numbers: bool) -> float | Non
     learned = np.arange(len(codes)) % 2 == 0
     size = int(codes.max()) + 1
     rows = np.bincount(codes[learned], minlength=size)
-    tried = ~learned
-    ones = np.ones(int(tried.sum()))
-    parts = []
-    for target in targets.T:
-        sums = np.bincount(codes[learned], target[learned], size)
-        # A bin that was not seen before tells the mean, and one of few rows little else.
-        told = ((sums + target[learned].mean()) / (rows + 1))[codes][tried]
-        try:
-            part = (
-                r2_of(target[tried], told, ones)
-                if numbers
-                else area_of(told, target[tried] == 1, ones)
-            )
-        except Undefined:
-            continue
-        parts.append(part)
-    binned = average_of(parts).value if parts else None
+    # A bin that was not seen before tells the mean, and one of few rows little else.
+    means = [
+        (np.bincount(codes[learned], own, size) + own.mean()) / (rows + 1)
+        for own in targets[learned].T
+    ]
+    predicted = np.column_stack(means)[codes]
+    binned = _score(targets[~learned], predicted[~learned], numbers=numbers)
     if not numbers or binned is None or values.dtype.kind not in "fiu":
         return binned
     return max(binned, _score_of_line(values.astype(np.float64), targets, learned))
+
+
+def _score(truth: Array, predicted: Array, *, numbers: bool) -> float | None:
+    """The mean R2, or area under the ROC curve, over targets that have one, (n, targets)."""
+    ones = np.ones(len(truth))
+    parts = []
+    for own, values in zip(truth.T, predicted.T, strict=True):
+        with suppress(Undefined):
+            parts.append(r2_of(own, values, ones) if numbers else area_of(values, own == 1, ones))
+    return average_of(parts).value if parts else None
 
 
 def _score_of_line(values: Array, targets: Array, learned: Array) -> float:
@@ -186,29 +144,22 @@ def _score_of_line(values: Array, targets: Array, learned: Array) -> float:
     known = np.isfinite(values)
     fitted = learned & known
     tried = ~learned & known
-    if np.ptp(values[fitted]) == 0 if fitted.any() else True:
+    if not fitted.any() or np.ptp(values[fitted]) == 0:
         return 0.0
     scale = np.abs(values[known]).max()
-    column = np.column_stack([np.ones(len(values)), values / scale])
-    slopes = np.linalg.lstsq(column[fitted], targets[fitted], rcond=None)[0]
-    told = np.where(known[:, None], column, 0.0) @ slopes
-    try:
-        parts = [
-            r2_of(*pair, np.ones(int(tried.sum())))
-            for pair in zip(targets[tried].T, told[tried].T, strict=True)
-        ]
-    except Undefined:
-        return 0.0
-    return average_of(parts).value * float(known.mean())
+    columns = np.column_stack([np.ones(len(values)), values / scale])
+    slopes = np.linalg.lstsq(columns[fitted], targets[fitted], rcond=None)[0]
+    score = _score(targets[tried], columns[tried] @ slopes, numbers=True)
+    return (score or 0.0) * float(known.mean())
 
 
 def _bins_of(values: Array) -> Array:
     """The bin of each value of a column, int64 (n,); missing ones have their own."""
-    if values.dtype.kind in "fiu":
-        doubles = values.astype(np.float64)
-        known = ~np.isnan(doubles)
-        codes = np.zeros(len(doubles), np.int64)
-        if known.any():
-            codes[known] = 1 + bin_places(doubles[known], np.ones(int(known.sum())), VALUE_BINS)
-        return np.unique(codes, return_inverse=True)[1]
-    return np.unique(texts_of("a column", values).astype(str), return_inverse=True)[1]
+    if values.dtype.kind not in "fiu":
+        return np.unique(texts_of("a column", values).astype(str), return_inverse=True)[1]
+    doubles = values.astype(np.float64)
+    known = ~np.isnan(doubles)
+    codes = np.zeros(len(doubles), np.int64)
+    if known.any():
+        codes[known] = 1 + bin_places(doubles[known], np.ones(int(known.sum())), VALUE_BINS)
+    return np.unique(codes, return_inverse=True)[1]

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.progress import counted_off
-from modelkit.embedding.recipe import TEXT
-from modelkit.embedding.verbs import embed, is_encoder
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.columns import (
-    column_named,
-    grouping_values,
-    slice_columns,
-    without_columns,
-)
-from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
-from modelkit.lifecycle.evaluation.retrieval import of_one_label, relevant_of, search_gains
-from modelkit.lifecycle.evaluation.task import (
-    class_places,
-    positive_place,
-    read_groups,
-    read_task,
-    read_weights,
-)
+from modelkit.lifecycle.evaluation.columns import column_named, without_columns
+from modelkit.lifecycle.evaluation.digests import keys_of_feeds
+from modelkit.lifecycle.evaluation.task import class_places, read_task
 from modelkit.model.model import Model, Outputs, make_call
-from modelkit.signature import frames
 from modelkit.signature.signature import Feeds, Signature, primary_of
 
 CHUNK = 8192  # rows that are asked at once
@@ -40,7 +26,10 @@ BACKGROUND_WORK = -1  # the priority of what may wait
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Rows and all that `evaluate` was told of them, as the caller has it."""
+    """Rows, their truth and what else belongs to them, as the caller of `evaluate` or `gate` has it.
+
+    `also` are columns of X that are named for other rows, and that the model does not take either.
+    """
 
     X: Any
     y: Any
@@ -60,9 +49,40 @@ class LabelledRows:
     @property
     def named(self) -> list[str]:
         """The columns of X that the caller names, for these rows or for others."""
-        slices = [] if self.slices is None or isinstance(self.slices, dict) else list(self.slices)
+        slices = () if isinstance(self.slices, Mapping) else self.slices or ()
         columns = [*slices, self.clusters, self.queries, *self.also]
         return [name for name in columns if isinstance(name, str)]
+
+    def groups(self) -> dict[str, Any]:
+        """The values of clusters and queries, (n,) or None. Raises UsageError."""
+        groups = {"clusters": self.clusters, "queries": self.queries}
+        return {
+            what: column_named(self.X, values, what) if isinstance(values, str) else values
+            for what, values in groups.items()
+        }
+
+    def sliced(self) -> dict[str, Any]:
+        """The values (n,) of each column to slice by, by its name. Raises UsageError."""
+        slices = self.slices
+        if isinstance(slices, Mapping):
+            return {str(name): values for name, values in slices.items()}
+        names = slices or ()
+        if not all(isinstance(name, str) for name in names):
+            raise UsageError(
+                f"slices is a list of names of columns, or a dict of values by name, not {slices!r:.80}"
+            )
+        return {name: column_named(self.X, name, "slices") for name in names}
+
+    def task(self, kind: TaskKind, classes: tuple[Any, ...] | None) -> Answered:
+        """The rows with their truth, before a model has answered them. Raises UsageError."""
+        weight = self.sample_weight
+        return read_task(
+            kind, classes, self.y, sample_weight=weight, positive=self.positive, **self.groups()
+        )
+
+    def feeds(self, signature: Signature) -> Feeds:
+        """The rows as a model takes them, without columns that are only named here."""
+        return signature.coerce(without_columns(self.X, self.named, signature))
 
 
 class Side(NamedTuple):
@@ -78,8 +98,7 @@ class Side(NamedTuple):
     @property
     def named_clusters(self) -> Any:
         """The clusters of the rows where a column of theirs holds them, or None."""
-        name = self.rows.clusters
-        return column_named(self.rows.X, name, "clusters") if isinstance(name, str) else None
+        return self.rows.groups()["clusters"] if isinstance(self.rows.clusters, str) else None
 
 
 def answered_side(
@@ -87,69 +106,15 @@ def answered_side(
 ) -> Side:
     """Rows and what a model answers to them. Raises UsageError and SignatureError."""
     signature = model.signature
-    slices = slice_columns(rows.X, rows.slices)
-    task = read_task(
-        kind,
-        signature.classes,
-        rows.y,
-        sample_weight=rows.sample_weight,
-        clusters=grouping_values(rows.X, rows.clusters, "clusters"),
-        queries=grouping_values(rows.X, rows.queries, "queries"),
-        positive=rows.positive,
-    )
-    feeds = signature.coerce(without_columns(rows.X, rows.named, signature))
-    outputs = answers_of(model, feeds, progress=progress)
-    answered = with_answers(task, outputs, signature.primary)
+    slices = rows.sliced()
+    task = rows.task(kind, signature.classes)
+    feeds = rows.feeds(signature)
+    answered = with_answers(task, answers_of(model, feeds, progress=progress), signature.primary)
     return Side(rows, answered, slices, feeds, keys_of_feeds(feeds, signature, task.truth).digest)
 
 
-def searched_side(model: Model, rows: LabelledRows) -> Side:
-    """Queries and what an encoder finds for them. Raises UsageError and SignatureError."""
-    positive_place("retrieval", None, rows.positive)
-    vectors = _vectors(model, rows.X, rows.roles[0])
-    n = len(vectors)
-    if len(rows.y) != n:
-        raise UsageError(f"y has {len(rows.y):,} rows, and X {n:,}")
-    corpus = None if rows.corpus is None else _vectors(model, rows.corpus, rows.roles[1])
-    relevant = of_one_label(rows.y) if corpus is None else relevant_of(rows.y, len(corpus))
-    counts = np.array([len(places) for places in relevant])
-    asked = np.flatnonzero(counts)
-    if not len(asked):
-        raise UsageError("no label of y is there twice, so nothing is to be found")
-    gains = search_gains(vectors, corpus, relevant)
-    clusters = read_groups("clusters", grouping_values(rows.X, rows.clusters, "clusters"), n)
-    weights = read_weights(rows.sample_weight, n, None)
-    answered = Answered("retrieval", counts, weights=weights, clusters=clusters, gains=gains)
-    slices = {
-        name: np.asarray(values, object)[asked]
-        for name, values in slice_columns(rows.X, rows.slices).items()
-    }
-    notes: tuple[str, ...] = ()
-    if len(asked) < n:
-        notes = (
-            f"{n - len(asked):,} texts are the only ones of their label and are not searched for",
-        )
-    named = np.array([str(places.tolist()) for places in relevant], object)
-    shared = None if corpus is None else {"corpus": corpus}
-    digest = keys_of_rows({"relevant": named, "X": vectors}, shared).digest
-    return Side(rows, answered.at(asked), slices, None, digest, notes)
-
-
-def _vectors(model: Model, X: Any, role: str | None) -> Array:
-    if is_encoder(model):
-        table = isinstance(X, Mapping) or hasattr(X, "columns")
-        texts = frames.as_column(column_named(X, TEXT, "X")).tolist() if table else X
-        return embed(model.unobserved, texts, role=role, priority=-1)
-    if role is not None:
-        raise UsageError(f"only an encoder of texts has roles such as {role!r}")
-    vectors = model.unobserved.predict(X, priority=-1)
-    if vectors.ndim != 2:
-        raise UsageError(f"vectors are (n, d); the model gives {vectors.shape}")
-    return vectors
-
-
 def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRows:
-    """The rows the model was trained on, told as the others are. Raises UsageError."""
+    """The rows the model was trained on, described as the others are. Raises UsageError."""
     if kind == "retrieval":
         raise UsageError("an encoder is evaluated by queries; it has no train=(X, y)")
     weighted = rows.sample_weight is not None
@@ -177,17 +142,16 @@ def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs
     """
     signature = model.signature
     names = wanted_outputs(signature)
-    call = make_call(None, BACKGROUND_WORK, None)
+    run = partial(model.unobserved._run, outputs=names, call=make_call(None, BACKGROUND_WORK, None))
     n = signature.count(feeds)
-    source = model.unobserved
     if signature.batch is None or n <= CHUNK:
-        return source._run(feeds, names, call)
+        return run(feeds)
     starts = range(0, n, CHUNK)
-    parts = []
     turns = counted_off(len(starts), "evaluate", "batch") if progress else range(len(starts))
+    parts = []
     for turn in turns:
         places = np.arange(starts[turn], min(starts[turn] + CHUNK, n))
-        parts.append(source._run(signature.take(feeds, places), names, call))
+        parts.append(run(signature.take(feeds, places)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -211,42 +175,28 @@ def with_answers(task: Answered, outputs: Mapping[str, Array], primary: str | No
     Raises:
         UsageError: if the answers do not fit the truth.
     """
-    _check_length(task, outputs)
+    n = len(task)
+    for name, values in outputs.items():
+        if len(values) != n:
+            raise UsageError(f"y has {n:,} rows, and the model gave {len(values):,} of {name!r}")
     if task.kind in ("binary", "multiclass"):
         return _classes(task, outputs)
     if task.kind == "multilabel":
         return _labels(task, outputs)
+    wanted = "label" if task.kind == "clustering" else "prediction"
+    found = outputs.get(wanted, outputs.get(primary or wanted))
+    if found is None:
+        raise UsageError(f"the model gives no {wanted!r}; it gives {list(outputs)}")
     if task.kind == "clustering":
-        return replace(task, predicted=_named(outputs, "label", primary))
-    told = np.asarray(_named(outputs, "prediction", primary), np.float64)
+        return replace(task, predicted=found)
+    doubles = np.asarray(found, np.float64).reshape(n, -1)
     if task.kind == "ranking":
-        return replace(task, scores=_flat(told))
-    told = told.reshape(len(task), -1)
-    if told.shape != task.truth.shape:
-        raise UsageError(f"y has the shape {task.truth.shape}, and the predictions {told.shape}")
-    return replace(task, predicted=told)
-
-
-def _check_length(task: Answered, outputs: Mapping[str, Array]) -> None:
-    for name, values in outputs.items():
-        if len(values) != len(task):
-            raise UsageError(
-                f"y has {len(task):,} rows, and the model gave {len(values):,} of {name!r}"
-            )
-
-
-def _named(outputs: Mapping[str, Array], name: str, primary: str | None) -> Array:
-    if name in outputs:
-        return outputs[name]
-    if primary is not None and primary in outputs:
-        return outputs[primary]
-    raise UsageError(f"the model gives no {name!r}; it gives {list(outputs)}")
-
-
-def _flat(values: Array) -> Array:
-    if values.size != len(values):
-        raise UsageError(f"a ranking goes by one score a row, not by {values.shape}")
-    return values.reshape(-1)
+        if doubles.shape[1] != 1:
+            raise UsageError(f"a ranking goes by one score a row, not by {found.shape}")
+        return replace(task, scores=doubles[:, 0])
+    if doubles.shape != task.truth.shape:
+        raise UsageError(f"y has the shape {task.truth.shape}, and the predictions {doubles.shape}")
+    return replace(task, predicted=doubles)
 
 
 def _classes(task: Answered, outputs: Mapping[str, Array]) -> Answered:
@@ -271,25 +221,20 @@ def _labels(task: Answered, outputs: Mapping[str, Array]) -> Answered:
     if predicted is None or predicted.shape != task.truth.shape:
         shape = None if predicted is None else predicted.shape
         raise UsageError(f"y has the shape {task.truth.shape}, and the labels {shape}")
-    told = _doubles(outputs.get("probabilities"))
-    if told is None:
-        told = _of_each_label(outputs, predicted)
-    scores = _doubles(outputs.get("scores")) if told is None else told
-    return replace(task, predicted=predicted, probabilities=told, scores=scores)
-
-
-def _of_each_label(outputs: Mapping[str, Array], predicted: Array) -> Array | None:
-    """The probability of each label, (n, L), where every label has an output of its own.
-
-    One of which the training rows had a single value has a single column, of 1 for that value.
-    """
-    columns: list[Array] = []
-    for at, label in enumerate(predicted.T):
-        pair = outputs.get(f"probabilities_{at}")
-        if pair is None or pair.shape[1] not in (1, 2):
-            return None
-        columns.append(label if pair.shape[1] == 1 else pair[:, 1])
-    return np.asarray(np.column_stack(columns), np.float64)
+    pairs = [outputs.get(f"probabilities_{at}") for at in range(predicted.shape[1])]
+    if "probabilities" in outputs:
+        probabilities = _doubles(outputs["probabilities"])
+    elif all(pair is not None and pair.shape[1] in (1, 2) for pair in pairs):
+        # A label of which the training rows had one value has one column, of 1 for this value.
+        columns = [
+            label if pair is None or pair.shape[1] == 1 else pair[:, 1]
+            for label, pair in zip(predicted.T, pairs, strict=True)
+        ]
+        probabilities = np.asarray(np.column_stack(columns), np.float64)
+    else:
+        probabilities = None
+    scores = _doubles(outputs.get("scores")) if probabilities is None else probabilities
+    return replace(task, predicted=predicted, probabilities=probabilities, scores=scores)
 
 
 def _doubles(values: Any) -> Array | None:

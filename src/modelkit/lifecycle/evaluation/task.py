@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, get_args
 
 import numpy as np
@@ -13,7 +14,6 @@ from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.columns import read_column
 from modelkit.model.manifest import Manifest
 from modelkit.signature import frames
-from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 
 OUTLIERS = (-1, 1)  # what outlier detectors call rows: -1 for the odd ones
@@ -52,21 +52,18 @@ def task_kind(
     if primary == "prediction":
         return "regression"
     source = "" if manifest is None else manifest.parity.against or ""
-    if primary == "label" and _width(signature, "label") != 1:
-        return "multilabel"
-    if primary == "label" and source.rpartition(" ")[2] in CLUSTERERS:
-        return "clustering"
-    if primary == "label" and "scores" in signature.output_names:
-        return "binary"
+    if primary == "label":
+        (shape,) = [spec.shape for spec in signature.outputs if spec.name == "label"]
+        if len(shape) == 2 and shape[1] != 1:
+            return "multilabel"
+        if source.rpartition(" ")[2] in CLUSTERERS:
+            return "clustering"
+        if "scores" in signature.output_names:
+            return "binary"
     raise UsageError(
         f"nothing says what the outputs {list(signature.output_names)} of this model are; pass "
         f"kind=, one of {', '.join(get_args(TaskKind))}"
     )
-
-
-def _width(signature: Signature, name: str) -> int | str:
-    (spec,) = [spec for spec in signature.outputs if spec.name == name]
-    return spec.shape[1] if len(spec.shape) == 2 else 1
 
 
 def read_task(
@@ -163,13 +160,13 @@ def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
         return (), y
     names, columns = frames.read_frame(y)
     named = dict(zip(map(str, names), columns, strict=True))
-    return tuple(named), np.column_stack([_column(*each) for each in named.items()])
+    return tuple(named), np.column_stack([whole_column(*each) for each in named.items()])
 
 
 def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
     """The truth in the form that Answered has it. Raises UsageError."""
     if kind in ("binary", "multiclass"):
-        return class_places(_column("y", y), classes)
+        return class_places(whole_column("y", y), classes)
     if kind == "clustering":
         return text_codes("y", y)
     if kind == "ranking":
@@ -188,7 +185,6 @@ def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
 
 def class_places(labels: Array, classes: tuple[Any, ...]) -> Array:
     """The place of each label among the classes, int64 (n,). Raises UsageError."""
-    _refuse_missing("y", labels)
     places = {name: at for at, name in enumerate(classes)}
     found = np.array([places.get(label, -1) for label in labels.tolist()], np.int64)
     unknown = found < 0
@@ -213,21 +209,24 @@ def read_weights(weights: Any, n: int, queries: Array | None) -> Array | None:
         raise UsageError(
             f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
         )
-    if queries is not None and not _same_within(found, queries):
-        raise UsageError("sample_weight of a ranking must be equal within each query")
+    with np.errstate(over="ignore", under="ignore"):
+        squares = float(np.square(found).sum())
+    if not 0 < squares < inf:
+        raise UsageError(
+            f"sample_weight goes up to {found.max():g}, whose square is no number; divide by that"
+        )
+    if queries is not None:
+        first = np.unique(queries, return_index=True)[1]
+        if (found != found[first][queries]).any():
+            raise UsageError("sample_weight of a ranking must be equal within each query")
     return found
-
-
-def _same_within(values: Array, groups: Array) -> bool:
-    _, first = np.unique(groups, return_index=True)
-    return bool((values == values[first][groups]).all())
 
 
 def read_groups(name: str, groups: Any, n: int) -> Array | None:
     """The group of each row as a number, int64 (n,), or None. Raises UsageError."""
     if groups is None:
         return None
-    column = _column(name, groups)
+    column = whole_column(name, groups)
     if len(column) != n:
         raise UsageError(f"{name} has {len(column):,} values, and there are {n:,} rows")
     return text_codes(name, column)
@@ -238,8 +237,7 @@ def text_codes(name: str, values: Any) -> Array:
 
     Raises UsageError.
     """
-    column = _column(name, values)
-    _refuse_missing(name, column)
+    column = whole_column(name, values)
     known = column.astype(str) if column.dtype == object else column
     _, first, codes = np.unique(known, return_index=True, return_inverse=True)
     places = np.empty(len(first), np.int64)
@@ -247,31 +245,16 @@ def text_codes(name: str, values: Any) -> Array:
     return places[codes]
 
 
-def _column(name: str, values: Any) -> Array:
-    """A column in any form. Raises UsageError where a value is masked."""
-    column = read_column(name, values)
-    if isinstance(column, np.ma.MaskedArray):
-        _refuse_gone(name, np.ma.getmaskarray(column))
-        return np.asarray(column.data)
-    return column
-
-
-def _refuse_missing(name: str, column: Array) -> None:
-    gone = np.zeros(len(column), bool)
-    if column.dtype.kind in "fmM":
-        gone = column != column  # only NaN and NaT differ from themselves
-    elif column.dtype == object:
-        gone = np.array([is_missing(value) for value in column], bool)
-    _refuse_gone(name, gone)
-
-
-def _refuse_gone(name: str, gone: Array) -> None:
+def whole_column(name: str, values: Any) -> Array:
+    """A column in any form. Raises UsageError where a value is missing."""
+    column, gone = read_column(name, values)
     if gone.any():
         row = int(np.flatnonzero(gone)[0])
         raise UsageError(
             f"{name} is missing in {int(gone.sum()):,} of {len(gone):,} rows, first in row {row}; "
             "leave such rows out"
         )
+    return column
 
 
 def _numbers(name: str, values: Any) -> Array:
@@ -282,8 +265,12 @@ def _numbers(name: str, values: Any) -> Array:
     if found.dtype.kind not in "biuf" and not objects:
         raise UsageError(f"{name} holds values that are not numbers: {values!r:.80}")
     doubles = np.asarray(found, np.float64)
-    if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
+    if doubles.ndim not in (1, 2):
+        raise UsageError(f"{name} is (n,) or (n, k) numbers; got {doubles.shape}")
+    odd = np.unique(np.nonzero(~np.isfinite(doubles))[0])
+    if len(odd):
         raise UsageError(
-            f"{name} is (n,) or (n, k) numbers, none missing and none infinite; got {doubles.shape}"
+            f"{name} is missing or infinite in {len(odd):,} of {len(doubles):,} rows, first in row "
+            f"{odd[0]}; leave such rows out"
         )
     return doubles

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.columns import (
-    grouping_values,
-    slice_columns,
-    texts_of,
-    without_columns,
-)
+from modelkit.lifecycle.evaluation.columns import texts_of
 from modelkit.lifecycle.evaluation.digests import keys_of_feeds, keys_of_rows
 from modelkit.lifecycle.evaluation.figures import slice_texts
 from modelkit.lifecycle.evaluation.rows import LabelledRows, answers_of, with_answers
-from modelkit.lifecycle.evaluation.task import read_task, text_codes
-from modelkit.lifecycle.gate.check import GateCheck
+from modelkit.lifecycle.evaluation.task import text_codes
 from modelkit.lifecycle.gate.comparison import JudgedAnswers
-from modelkit.model.model import Model, Outputs
+from modelkit.model.model import Model
 from modelkit.signature.signature import Feeds
 
 
@@ -31,7 +25,6 @@ class AskedRows(NamedTuple):
     """Rows and their truth, before the models have answered; their order tells nothing."""
 
     task: Answered
-    truth: Array
     candidate: Feeds
     champion: Feeds
     slices: dict[str, Array]
@@ -44,6 +37,10 @@ class Both(NamedTuple):
     candidate: JudgedAnswers
     champion: JudgedAnswers
 
+    def at(self, rows: Array) -> Both:
+        """Those of the rows that places (m,) choose."""
+        return Both(self.candidate.at(rows), self.champion.at(rows))
+
 
 def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: TaskKind) -> AskedRows:
     """The rows as both models take them, in the order of their hashes.
@@ -53,26 +50,20 @@ def asked_rows(candidate: Model, champion: Model, rows: LabelledRows, kind: Task
     and does not enter the digest. Raises UsageError and SignatureError.
     """
     signature = champion.signature
-    groups = {
-        "clusters": grouping_values(rows.X, rows.clusters, "clusters"),
-        "queries": grouping_values(rows.X, rows.queries, "queries"),
-    }
-    task = read_task(kind, signature.classes, rows.y, **groups, positive=rows.positive)
-    slices = {
-        name: slice_texts(name, values, len(task))
-        for name, values in slice_columns(rows.X, rows.slices).items()
-    }
-    ours = feeds_of(candidate, rows)
-    theirs = feeds_of(champion, rows)
-    if signature.count(theirs) != len(task):
-        raise UsageError(f"y has {len(task):,} rows, and X {signature.count(theirs):,}")
-    beside = {name: texts_of(name, values) for name, values in groups.items() if values is not None}
+    task = rows.task(kind, signature.classes)
+    n = len(task)
+    slices = {name: slice_texts(name, values, n) for name, values in rows.sliced().items()}
+    ours = rows.feeds(candidate.signature)
+    theirs = rows.feeds(signature)
+    if signature.count(theirs) != n:
+        raise UsageError(f"y has {n:,} rows, and X {signature.count(theirs):,}")
+    groups = {name: values for name, values in rows.groups().items() if values is not None}
+    beside = {name: texts_of(name, values) for name, values in groups.items()}
     beside |= {f"slice {name}": texts for name, texts in slices.items()}
     keys, digest = keys_of_feeds(theirs, signature, task.truth)
     order = _order(keys, beside)
     return AskedRows(
         _renumbered(task.at(order)),
-        _written(task)[order],
         candidate.signature.take(ours, order),
         signature.take(theirs, order),
         {name: values[order] for name, values in slices.items()},
@@ -86,21 +77,24 @@ def _order(keys: Array, beside: Mapping[str, Array]) -> Array:
     return np.lexsort((*more.T[::-1], *keys.T[::-1]))
 
 
-def feeds_of(model: Model, rows: LabelledRows) -> Feeds:
-    """The rows as a model takes them, without columns that are only named here."""
-    signature = model.signature
-    return signature.coerce(without_columns(rows.X, rows.named, signature))
-
-
 def _renumbered(task: Answered) -> Answered:
     """Groups are numbered by where they come first, so in the new order they are other numbers."""
-    clusters = task.clusters
-    queries = task.queries
-    if clusters is not None:
-        clusters = text_codes("clusters", clusters)
-    if queries is not None:
-        queries = text_codes("queries", queries)
-    return replace(task, clusters=clusters, queries=queries)
+    groups = {"clusters": task.clusters, "queries": task.queries}
+    codes: dict[str, Any] = {
+        name: text_codes(name, values) for name, values in groups.items() if values is not None
+    }
+    return replace(task, **codes)
+
+
+def answered_by_both(candidate: Model, champion: Model, asked: AskedRows) -> Both:
+    """Ask both models. Raises UsageError where an answer does not fit the truth."""
+    truth = _written(asked.task)
+    sides = []
+    for model, feeds in ((candidate, asked.candidate), (champion, asked.champion)):
+        outputs = answers_of(model, feeds)
+        answered = with_answers(asked.task, outputs, model.signature.primary)
+        sides.append(JudgedAnswers(answered, truth, outputs))
+    return Both(*sides)
 
 
 def _written(task: Answered) -> Array:
@@ -109,44 +103,3 @@ def _written(task: Answered) -> Array:
         return np.asarray(task.classes)[task.truth]
     truth = task.truth
     return truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth
-
-
-def answered_by_both(candidate: Model, champion: Model, asked: AskedRows) -> Both:
-    """Ask both models. Raises UsageError where an answer does not fit the truth."""
-    ours = answers_of(candidate, asked.candidate)
-    theirs = answers_of(champion, asked.champion)
-    return Both(
-        _answers(asked, ours, candidate.signature.primary),
-        _answers(asked, theirs, champion.signature.primary),
-    )
-
-
-def _answers(asked: AskedRows, outputs: Outputs, primary: str | None) -> JudgedAnswers:
-    return JudgedAnswers(with_answers(asked.task, outputs, primary), asked.truth, outputs)
-
-
-def numbers_check(both: Both) -> GateCheck:
-    """Whether the candidate answers with numbers wherever the champion does."""
-    ours = _without_numbers(both.candidate.outputs)
-    theirs = _without_numbers(both.champion.outputs)
-    lost = int(np.count_nonzero(ours & ~theirs))
-    text = "it answers with numbers wherever the champion does"
-    if lost:
-        text = f"it answers NaN or infinity to {lost:,} of {len(ours):,} rows where the champion does not"
-    return GateCheck(
-        "numbers",
-        "Does it answer with numbers wherever the champion does?",
-        "fail" if lost else "pass",
-        part="contract",
-        text=text,
-    )
-
-
-def _without_numbers(outputs: Mapping[str, Array]) -> Array:
-    """Which rows have an answer that is NaN or infinite, (n,)."""
-    n = len(next(iter(outputs.values())))
-    rows = np.zeros(n, bool)
-    for values in outputs.values():
-        if values.dtype.kind == "f":
-            rows |= ~np.isfinite(values.reshape(n, -1)).all(axis=1)
-    return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import log
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.gate.check import GateCheck
-from modelkit.lifecycle.gate.claims import Levels
+from modelkit.lifecycle.gate.claims import Levels, tested
 from modelkit.lifecycle.gate.opened import Judged
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
@@ -24,6 +23,7 @@ FEWEST_CALLS = 3
 LONGEST = 6.0  # seconds that measuring should take
 WARM_CALLS = 5
 Clock = Callable[[], float]
+BYTES = "the bytes of graph and weights"
 IN_TURNS = (
     "one-row calls of both models in turns; t of the {turns} turns, each with the median of its "
     "{calls} calls"
@@ -46,16 +46,17 @@ def budget_checks(
     clock: Clock,
 ) -> list[GateCheck]:
     """Whether the candidate keeps each budget."""
+    sides = (candidate, champion)
+    sizes = [model_size(judged.manifest) for judged, _ in sides]
     timed = None
     found = []
     for name, limit in budgets.items():
         if name.startswith("size"):
-            sizes = (model_size(candidate[0].manifest), model_size(champion[0].manifest))
             found.append(size_check(name, limit, *sizes))
             continue
         if timed is None:
-            sides = (candidate[0].model, candidate[1]), (champion[0].model, champion[1])
-            timed = timed_turns(*sides, clock)
+            ours, theirs = ((judged.model, feeds) for judged, feeds in sides)
+            timed = timed_turns(ours, theirs, clock)
         found.append(median_check(name, limit, timed, levels))
     return found
 
@@ -70,13 +71,12 @@ def size_check(name: str, limit: float, ours: float, theirs: float) -> GateCheck
     """Whether the bytes of the candidate are within their budget."""
     ratio = name.endswith("_ratio")
     value = ours / max(theirs, 1.0) if ratio else ours
-    formula = "the bytes of graph and weights"
     return GateCheck(
         name,
         _question("the size of the model", name, limit),
         "pass" if value <= limit else "fail",
         part="budget",
-        formula=f"{formula}, over the champion's" if ratio else formula,
+        formula=f"{BYTES}, over the champion's" if ratio else BYTES,
         estimate=value,
         bound=limit,
         text=f"{ours:,.0f} bytes, and {theirs:,.0f} of the champion",
@@ -93,38 +93,27 @@ def _question(what: str, name: str, limit: float) -> str:
 def median_check(name: str, limit: float, timed: TurnTimes, levels: Levels) -> GateCheck:
     """Whether the usual time of a call is shown to be within its budget."""
     ours, theirs = (np.median(times, axis=1) for times in timed)
-    found = _faster(np.log(ours / theirs) if name.endswith("_ratio") else np.log(ours))
-    bound = -log(limit)
+    turns, calls = timed.candidate.shape
+    # By how much calls are faster, as a logarithm.
+    faster = -np.log(ours / theirs if name.endswith("_ratio") else ours)
+    error = float(faster.std(ddof=1) / np.sqrt(turns))
+    found = PairedDifference(float(faster.mean()), error, turns)
     level = 1 - 2 * levels.shown
-    low, high = (float(np.exp(-end)) for end in found.interval(level)[::-1])
-    shape = timed.candidate.shape
+    high, low = (float(np.exp(-end)) for end in found.interval(level))
     check = GateCheck(
         name,
         _question("the median time of a call", name, limit),
         "unclear",
         part="budget",
-        formula=IN_TURNS.format(turns=shape[0], calls=shape[1]),
+        formula=IN_TURNS.format(turns=turns, calls=calls),
         bound=limit,
         text=f"{_micro(np.median(ours))}, and {_micro(np.median(theirs))} of the champion",
         estimate=float(np.exp(-found.value)),
         low=low,
         high=high,
         level=level,
-        p=found.p_above(bound),
-        alpha=levels.shown,
     )
-    if found.p_above(bound) <= levels.shown:
-        return replace(check, outcome="pass")
-    harm = found.exchanged().p_above(-bound)
-    if harm <= levels.harm:
-        return replace(check, outcome="fail", p=harm, alpha=levels.harm)
-    return check
-
-
-def _faster(logarithms: Array) -> PairedDifference:
-    """By how much calls are faster, from the logarithms of their times in turns, (turns,)."""
-    error = float(logarithms.std(ddof=1) / np.sqrt(len(logarithms)))
-    return PairedDifference(-float(logarithms.mean()), error, len(logarithms))
+    return tested(check, found, -log(limit), levels)
 
 
 def _micro(seconds: float) -> str:
@@ -153,10 +142,11 @@ def timed_turns(
         # Whoever begins changes, so that nobody is always second.
         for which in (turn % 2, 1 - turn % 2):
             times[which, turn] = _turn(*sides[which], clock, calls, turn * calls)
-    return TurnTimes(times[0], times[1])
+    return TurnTimes(*times)
 
 
 def _turn(model: Model, feeds: Feeds, clock: Clock, calls: int, start: int) -> Array:
+    """The seconds of each of some calls with one row, (calls,)."""
     signature = model.signature
     rows = signature.count(feeds)
     places = [np.array([(start + at) % rows]) for at in range(calls)]

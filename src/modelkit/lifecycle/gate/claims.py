@@ -10,21 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
-from modelkit.lifecycle.evaluation.metrics import TaskMetric, units_told
+from modelkit.lifecycle.evaluation.metrics import NO_INTERVAL, TaskMetric, units_of
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
-from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison, distance_shown
+from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
 from modelkit.lifecycle.gate.policy import MetricFloor
 from modelkit.lifecycle.gate.unseen import worst_unit
-from modelkit.stats.influence import (
-    Clusters,
-    Measured,
-    Undefined,
-    added_by,
-    refuse_few,
-    standard_error,
-)
-from modelkit.stats.intervals import Domain, Interval, clopper_pearson
-from modelkit.stats.paired import PairedDifference
+from modelkit.stats.influence import Measured, Undefined, added_by, refuse_few, standard_error
+from modelkit.stats.intervals import ENDS, Domain, clopper_pearson
+from modelkit.stats.paired import PairedDifference, RightCounts, distance_shown
 from modelkit.stats.tests import holm
 
 HELD_BY_FEW = (
@@ -35,14 +28,6 @@ TELLING = 5  # margins: a slice that cannot show a harm of so many is too small 
 Compared = Callable[[], Comparison]  # raises Undefined
 HarmCase = tuple[str, str, float, Compared]  # name of the check, metric, margin, what compares
 SHARES = ("recall", "precision")  # of the rows of a class, which may be few
-# The least and the largest figure.
-ENDS: dict[Domain, Interval] = {
-    "share": (0.0, 1.0),
-    "correlation": (-1.0, 1.0),
-    "size": (0.0, inf),
-    "explained": (-inf, 1.0),
-    "number": (-inf, inf),
-}
 EXACT = "hits / rows, with the exact interval of Clopper and Pearson"
 BY_INFLUENCE = (
     "the figure of the candidate, with the wider of two intervals of what each row adds to it: t, and "
@@ -64,31 +49,39 @@ class Levels(NamedTuple):
     fresh: float
 
 
+def tested(
+    check: GateCheck, found: PairedDifference | RightCounts, bound: float, levels: Levels
+) -> GateCheck:
+    """A check that passes where the difference is shown to be above a bound, and fails where below."""
+    p = found.p_above(bound)
+    if p <= levels.shown:
+        return replace(check, outcome="pass", p=p, alpha=levels.shown)
+    harm = found.exchanged().p_above(-bound)
+    if harm <= levels.harm:
+        return replace(check, outcome="fail", p=harm, alpha=levels.harm)
+    return replace(check, p=p, alpha=levels.shown)
+
+
 def no_worse(name: str, compared: Compared, margin: float, levels: Levels) -> GateCheck:
     """Whether the candidate is shown to be no worse than its margin; it fails where harm is shown."""
+    question = f"Is {name} shown to be worse by less than {margin:g}?"
+    if not margin:
+        question = f"Is {name} shown to be better?"
     asked = GateCheck(
-        name, _claim(name, margin), "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown
+        name, question, "unclear", part="metric", bound=0.0 - margin, alpha=levels.shown
     )
     try:
         found = compared()
     except Undefined as reason:
         return replace(asked, text=f"{name} cannot be compared: {reason}")
-    p = found.p_above(-margin)
-    told = _with_figures(replace(asked, p=p), found, levels.shown)
-    if p <= levels.shown:
-        return replace(told, outcome="pass", text="shown")
-    harm = found.exchanged().p_above(margin)
-    if harm <= levels.harm:
+    check = tested(_with_figures(asked, found, levels.shown), found.difference, -margin, levels)
+    if check.outcome == "pass":
+        return replace(check, text="shown")
+    if check.outcome == "fail":
         worse = f"shown to be worse by more than {margin:g}" if margin else "shown to be worse"
-        return replace(told, outcome="fail", p=harm, alpha=levels.harm, text=worse)
+        return replace(check, text=worse)
     needed = found.rows_to_show(margin, levels.fresh)
-    return replace(told, rows_needed=needed, text=_lacking(needed, margin, found, levels.fresh))
-
-
-def _claim(name: str, margin: float) -> str:
-    if margin == 0:
-        return f"Is {name} shown to be better?"
-    return f"Is {name} shown to be worse by less than {margin:g}?"
+    return replace(check, rows_needed=needed, text=_lacking(needed, margin, found, levels.fresh))
 
 
 def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float) -> str:
@@ -98,9 +91,10 @@ def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float)
     the truth is what they find in .8 of cases, the others ask for 4 times as many rows and more.
     """
     lacking = f"not shown by {found.amount(found.rows)}"
-    if found.counts is None and found.difference.worst == inf:
+    difference = found.difference
+    if isinstance(difference, PairedDifference) and difference.worst == inf:
         return f"{lacking}: {HELD_BY_FEW}"
-    if needed is not None and needed <= found.rows and found.difference.value < 0:
+    if needed is not None and needed <= found.rows and difference.value < 0:
         return (
             f"{lacking}, and {found.amount(needed)} would show a candidate as good as the champion with a "
             f"probability of {SHOWN_WITH:g}: this one looks worse"
@@ -113,7 +107,8 @@ def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float)
         )
     gain = None if margin else found.least_shown(0.0, alpha)
     if gain is None:
-        return f"{lacking}: the standard error is {found.error:.2g}" if found.error else lacking
+        error = difference.error
+        return f"{lacking}: the standard error is {error:.2g}" if error else lacking
     return (
         f"{lacking}; as many would show a gain of {gain:.3g} with a probability of {SHOWN_WITH:g}, "
         "and four times as many one half as large"
@@ -123,11 +118,11 @@ def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float)
 def _with_figures(check: GateCheck, found: Comparison, alpha: float) -> GateCheck:
     """A check with the difference and the interval that a one-sided test at alpha goes with."""
     level = 1 - 2 * alpha
-    low, high = found.interval(level)
-    told = replace(check, formula=found.formula, estimate=found.difference.value)
+    low, high = found.difference.interval(level)
+    check = replace(check, formula=found.formula, estimate=found.difference.value)
     if not (isfinite(low) and isfinite(high)):
-        return told
-    return replace(told, low=low, high=high, level=level)
+        return check
+    return replace(check, low=low, high=high, level=level)
 
 
 def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[GateCheck]:
@@ -145,36 +140,36 @@ def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Ga
             comparison = compared()
         except Undefined as reason:
             found.append(f"{name} cannot be compared: {reason}")
-            continue
-        found.append(comparison)
-        p[at] = comparison.exchanged().p_above(margin)
-    adjusted = holm(p)
+        else:
+            found.append(comparison)
+            p[at] = comparison.difference.exchanged().p_above(margin)
     checks = []
-    for at, (title, name, margin, _) in enumerate(cases):
+    for case, each, adjusted in zip(cases, found, holm(p).tolist(), strict=True):
+        title, name, margin, _ = case
         question = f"Is {name} shown to be worse by more than {margin:g}?"
         asked = GateCheck(title, question, "unclear", required=False, part=part, bound=0.0 - margin)
-        checks.append(_harm(asked, found[at], float(adjusted[at]), alpha, len(cases)))
+        if isinstance(each, str):
+            checks.append(replace(asked, text=each))
+        else:
+            checks.append(_harm(replace(asked, p=adjusted), each, margin, alpha, len(cases)))
     return checks
 
 
 def _harm(
-    asked: GateCheck, found: Comparison | str, p: float, alpha: float, cases: int
+    asked: GateCheck, found: Comparison, margin: float, alpha: float, cases: int
 ) -> GateCheck:
-    if isinstance(found, str):
-        return replace(asked, text=found)
-    margin = -(asked.bound or 0.0)
-    told = _with_figures(replace(asked, p=p, alpha=alpha), found, alpha / cases)
+    check = _with_figures(replace(asked, alpha=alpha), found, alpha / cases)
     if cases > 1:
-        told = replace(told, formula=f"{told.formula}; p by Holm over {cases} cases")
+        check = replace(check, formula=f"{check.formula}; p by Holm over {cases} cases")
     seen_on = found.amount(found.rows)
-    if p <= alpha:
-        return replace(told, outcome="fail", text=f"harm is shown on {seen_on}")
+    if check.p is not None and check.p <= alpha:
+        return replace(check, outcome="fail", text=f"harm is shown on {seen_on}")
     seen = found.least_shown(margin, alpha / cases)
     if seen is None or seen > TELLING * margin:
         least = "" if seen is None else f": they would show a harm of {seen:.3g} or more"
-        return replace(told, text=f"{seen_on} are too few to tell{least}")
+        return replace(check, text=f"{seen_on} are too few to tell{least}")
     text = f"no harm is shown on {seen_on}, which would show one of {seen:.3g}"
-    return replace(told, outcome="pass", text=text)
+    return replace(check, outcome="pass", text=text)
 
 
 def floor_check(
@@ -191,57 +186,55 @@ def floor_check(
         refuse_few(measured.units, clusters)
     except Undefined as reason:
         return replace(asked, text=f"{floor.metric} cannot be judged: {reason}")
-    exact = (metric.counts or metric.name in SHARES) and answered.clusters is None
-    formula = EXACT if exact else BY_INFLUENCE
-    told = replace(asked, estimate=measured.value, formula=formula)
-    ends_of = _exact if exact else metric.interval
-    interval = ends_of(measured, answered, level)
-    if interval is None or not all(map(isfinite, interval)):
-        return replace(told, text="these rows give no interval")
-    if exact:
-        error = standard_error(measured.influence)
-        found = PairedDifference(measured.value, error, inf)
-    else:
-        found = _floor_figure(metric, measured, answered, clusters)
-        interval = _wider(interval, found.interval(level), ENDS[metric.domain])
-    told = replace(told, low=interval[0], high=interval[1], level=level)
-    lacking = _lacking_figure(floor, metric.domain, found, len(answered), levels.fresh)
-    return _answered(told, floor, interval, lacking)
+    exact = (metric.counts or metric.name in SHARES) and clusters is None
+    asked = replace(asked, estimate=measured.value, formula=EXACT if exact else BY_INFLUENCE)
+    figure_of = _exact_figure if exact else _figure_by_influence
+    try:
+        found, low, high = figure_of(metric, measured, answered, level)
+    except Undefined as reason:
+        return replace(asked, text=str(reason))
+    asked = replace(asked, low=low, high=high, level=level)
+    if low >= floor.bound if floor.at_least else high <= floor.bound:
+        return replace(asked, outcome="pass", text="shown")
+    if high < floor.bound if floor.at_least else low > floor.bound:
+        return replace(asked, outcome="fail", text="shown not to be so")
+    rows = len(answered)
+    return replace(asked, text=_lacking_figure(floor, metric.domain, found, rows, levels.fresh))
 
 
-def _floor_figure(
-    metric: TaskMetric, measured: Measured, answered: Answered, clusters: Clusters | None
-) -> PairedDifference:
-    """The figure of the candidate, as a difference to 0."""
+class _Figure(NamedTuple):
+    """A figure of the candidate, as a difference to 0, and its interval."""
+
+    figure: PairedDifference
+    low: float
+    high: float
+
+
+def _exact_figure(_: TaskMetric, measured: Measured, answered: Answered, level: float) -> _Figure:
+    """A share of independent rows: of those that the figure rests on."""
+    n = round(min(measured.units, len(answered)))
+    figure = PairedDifference(measured.value, standard_error(measured.influence), inf)
+    return _Figure(figure, *clopper_pearson(round(measured.value * n), n, level))
+
+
+def _figure_by_influence(
+    metric: TaskMetric, measured: Measured, answered: Answered, level: float
+) -> _Figure:
+    """A figure with the wider of two intervals, within what it can be. Raises Undefined."""
+    interval = metric.interval(measured, answered, level)
+    if not all(map(isfinite, interval)):
+        raise Undefined(NO_INTERVAL)
+    clusters = clusters_of(answered)
     added = added_by(measured.influence, clusters)
     # A loss is at least 0, so its tail is that of what it has above the least.
     best = added.max() if metric.higher_is_better else added.min()
     unseen = worst_unit(metric, answered, None, np.abs(added - best))
-    units = min(measured.units, units_told(answered))
+    units = min(measured.units, units_of(answered))
     error = standard_error(measured.influence, clusters)
-    return PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
-
-
-def _wider(one: Interval, other: Interval, ends: Interval) -> Interval:
-    """From the lower of two low ends to the higher of two high ones, within what a figure can be."""
-    return max(min(one[0], other[0]), ends[0]), min(max(one[1], other[1]), ends[1])
-
-
-def _exact(measured: Measured, answered: Answered, level: float) -> Interval:
-    """The exact interval of a share of independent rows: of those that the figure rests on."""
-    n = round(min(measured.units, len(answered)))
-    return clopper_pearson(round(measured.value * n), n, level)
-
-
-def _answered(check: GateCheck, floor: MetricFloor, interval: Interval, lacking: str) -> GateCheck:
-    low, high = interval
-    reached = low >= floor.bound if floor.at_least else high <= floor.bound
-    broken = high < floor.bound if floor.at_least else low > floor.bound
-    if reached:
-        return replace(check, outcome="pass", text="shown")
-    if broken:
-        return replace(check, outcome="fail", text="shown not to be so")
-    return replace(check, text=lacking)
+    figure = PairedDifference(measured.value, error, units, float(np.sum(added**3)), *unseen)
+    lows, highs = zip(interval, figure.interval(level), strict=True)
+    least, most = ENDS[metric.domain]
+    return _Figure(figure, max(min(lows), least), min(max(highs), most))
 
 
 def _lacking_figure(
@@ -252,7 +245,7 @@ def _lacking_figure(
     How many rows it takes depends on how far the figure is from the floor, which these rows do not
     know: otherwise they would have shown it.
     """
-    distance = distance_shown(found, alpha)
+    distance = distance_shown(found, alpha=alpha, power=SHOWN_WITH)
     if distance is None:
         return "not shown"
     figure = floor.bound + (distance if floor.at_least else -distance)

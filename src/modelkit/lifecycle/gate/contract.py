@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -10,63 +12,68 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.errors import BatchError, IntegrityError, PackageError, SignatureError
+from modelkit.lifecycle.evaluation.rows import LabelledRows
+from modelkit.lifecycle.gate.both import Both
 from modelkit.lifecycle.gate.check import GateCheck
+from modelkit.lifecycle.gate.opened import Judged
 from modelkit.model.golden import BACKGROUND, GOLDEN, decode_rows
 from modelkit.model.manifest import Manifest, Parity
 from modelkit.model.model import Model
 from modelkit.signature.cast import is_missing
-from modelkit.signature.compatible import breaches, some_of
+from modelkit.signature.compatible import breaches, refused_gaps, some_of
 from modelkit.signature.signature import Signature
 
+_check = partial(GateCheck, part="contract")
 
-def contract_checks(candidate: Model, manifest: Manifest, champion: Signature) -> list[GateCheck]:
-    """Every check of the candidate that needs no labelled rows."""
-    return [
-        signature_check(champion, candidate.signature),
-        integrity_check(manifest),
-        golden_check(candidate, manifest.parity),
-        parity_check(manifest),
+
+def contract_checks(candidate: Judged, champion: Judged, rows: LabelledRows) -> list[GateCheck]:
+    """Every check of the candidate that needs no answers.
+
+    Missing values are looked for in the rows where nothing else fails. Raises SignatureError where
+    the champion refuses them too.
+    """
+    checks = [
+        signature_check(champion.model.signature, candidate.model.signature),
+        integrity_check(candidate.manifest),
+        golden_check(candidate.model, candidate.manifest.parity),
+        parity_check(candidate.manifest),
     ]
+    if not any(check.outcome == "fail" for check in checks):
+        checks[0] = _with_gaps(checks[0], candidate.model, champion.model, rows)
+    return checks
 
 
 def signature_check(champion: Signature, candidate: Signature) -> GateCheck:
-    """Whether the candidate takes every row that the champion takes, and gives the same outputs.
-
-    Missing values are judged by `gaps_check`, since rows may have none.
-    """
+    """Whether the candidate takes every row that the champion takes, and gives the same outputs."""
     problems = breaches(champion, candidate)
-    return GateCheck(
+    return _check(
         "signature",
         "Does it take every row that the champion takes, and give the same outputs?",
         "fail" if problems else "pass",
-        part="contract",
         text="; ".join(problems)
         or "it takes every row that the champion takes, and gives the same outputs",
     )
 
 
-def gaps_check(
-    asked: GateCheck, gaps: tuple[str, ...], seen: set[str], refused: SignatureError | None
+def _with_gaps(
+    asked: GateCheck, candidate: Model, champion: Model, rows: LabelledRows
 ) -> GateCheck:
-    """What becomes of the check of the signature where the candidate takes no missing values.
-
-    Args:
-        asked: that check, which found nothing else.
-        gaps: the columns in which only the champion takes them.
-        seen: those of which the package of the champion says that rows had them.
-        refused: what the candidate says to these rows, if it refuses some.
-    """
+    """The check of the signature, once it is known whether rows have missing values."""
+    gaps = refused_gaps(champion.signature, candidate.signature)
+    if not gaps:
+        return asked
+    rows.feeds(champion.signature)  # what the champion refuses as well is the caller's to mend
     text = f"it takes no missing values in {some_of(gaps)}, where the champion does"
-    if refused is not None:
-        return replace(
-            asked, outcome="fail", text=f"{text}, and refuses some of these rows: {refused}"
-        )
+    try:
+        rows.feeds(candidate.signature)
+    except SignatureError as error:
+        refused = f"{text}, and refuses some of these rows: {error}"
+        return replace(asked, outcome="fail", text=refused)
+    seen = _gaps_of(champion)
     known = [name for name in gaps if name in seen]
     if known:
-        more = (
-            f"the Profile or the background of the champion has rows with gaps in {some_of(known)}"
-        )
-        return replace(asked, outcome="fail", text=f"{text}, and {more}")
+        text += f", and the Profile or the background of the champion has rows with gaps in {some_of(known)}"
+        return replace(asked, outcome="fail", text=text)
     return replace(
         asked,
         outcome="unclear",
@@ -77,11 +84,8 @@ def gaps_check(
     )
 
 
-def gaps_of(model: Model) -> set[str]:
-    """The columns with missing values among the rows that a package tells of.
-
-    They are those of its Profile and of its background.
-    """
+def _gaps_of(model: Model) -> set[str]:
+    """The columns with missing values in the Profile and the background of a package."""
     found = set()
     data = model.attachments.get(PROFILE_NAME)
     profile = None if data is None else Profile.from_bytes(data)
@@ -91,23 +95,16 @@ def gaps_of(model: Model) -> set[str]:
     data = model.attachments.get(BACKGROUND)
     if data is not None:
         rows = model.signature.columns(decode_rows(data, model.signature, BACKGROUND))
-        found |= {name for name, values in rows.items() if _has_gap(values)}
+        found |= {name for name, values in rows.items() if any(map(is_missing, values.flat))}
     return found
-
-
-def _has_gap(values: Array) -> bool:
-    if values.dtype == object:
-        return any(map(is_missing, values.flat))
-    return bool(np.isnan(values).any())
 
 
 def integrity_check(manifest: Manifest) -> GateCheck:
     """That every member had the hash in the manifest, which opening the package has checked."""
-    return GateCheck(
+    return _check(
         "integrity",
         "Is the package what its manifest says?",
         "pass",
-        part="contract",
         formula="SHA-256 of every member, as it was opened",
         text=f"every member has its hash; the model is sha256:{manifest.model_digest[:12]}",
     )
@@ -116,11 +113,10 @@ def integrity_check(manifest: Manifest) -> GateCheck:
 def golden_check(candidate: Model, parity: Parity) -> GateCheck:
     """Whether it answers its golden rows here as it did when it was saved."""
     allowed = parity.rtol + parity.atol
-    asked = GateCheck(
+    asked = _check(
         "golden rows",
         "Does it answer its golden rows here as it did when it was saved?",
         "fail",
-        part="contract",
         formula="the largest difference relative to max(1, |saved answer|)",
         bound=allowed,
     )
@@ -137,23 +133,43 @@ def golden_check(candidate: Model, parity: Parity) -> GateCheck:
 def parity_check(manifest: Manifest) -> GateCheck:
     """Whether it was shown to compute what its source does, as `save` recorded it."""
     parity = manifest.parity
-    asked = GateCheck(
+    asked = _check(
         "parity",
         "Was it shown to compute what the model that was trained does?",
         "pass",
-        part="contract",
         formula="the largest difference to the source relative to max(1, |source|), when saved",
+        text=str(parity),
     )
     if manifest.runtime == "joblib":
         return replace(asked, text="it is the estimator itself")
     if parity.against is None:
-        return replace(asked, required=False, text=str(parity))
+        return replace(asked, required=False)
     allowed = parity.rtol + parity.atol
     within = parity.max_rel <= allowed and not parity.label_flips
-    return replace(
-        asked,
-        outcome="pass" if within else "fail",
-        estimate=parity.max_rel,
-        bound=allowed,
-        text=str(parity),
+    asked = replace(asked, estimate=parity.max_rel, bound=allowed)
+    return asked if within else replace(asked, outcome="fail")
+
+
+def numbers_check(both: Both) -> GateCheck:
+    """Whether the candidate answers with numbers wherever the champion does."""
+    ours, theirs = (_without_numbers(side.outputs) for side in both)
+    lost = int(np.count_nonzero(ours & ~theirs))
+    text = "it answers with numbers wherever the champion does"
+    if lost:
+        text = f"it answers NaN or infinity to {lost:,} of {len(ours):,} rows where the champion does not"
+    return _check(
+        "numbers",
+        "Does it answer with numbers wherever the champion does?",
+        "fail" if lost else "pass",
+        text=text,
     )
+
+
+def _without_numbers(outputs: Mapping[str, Array]) -> Array:
+    """Which rows have an answer that is NaN or infinite, (n,)."""
+    n = len(next(iter(outputs.values())))
+    rows = np.zeros(n, bool)
+    for values in outputs.values():
+        if values.dtype.kind == "f":
+            rows |= ~np.isfinite(values.reshape(n, -1)).all(axis=1)
+    return rows

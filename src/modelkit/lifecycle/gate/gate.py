@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,26 +13,19 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import SignatureError, UsageError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
-from modelkit.lifecycle.evaluation.assembly import FEW_UNITS, library_versions
+from modelkit.lifecycle.evaluation.evaluate import FEW_UNITS, library_versions
 from modelkit.lifecycle.evaluation.figures import OF_POSITIVE, positive_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
 from modelkit.lifecycle.evaluation.rows import LabelledRows
 from modelkit.lifecycle.evaluation.task import positive_place, task_kind
-from modelkit.lifecycle.gate.both import (
-    AskedRows,
-    Both,
-    answered_by_both,
-    asked_rows,
-    feeds_of,
-    numbers_check,
-)
+from modelkit.lifecycle.gate.both import AskedRows, Both, answered_by_both, asked_rows
 from modelkit.lifecycle.gate.budgets import Clock, budget_checks
-from modelkit.lifecycle.gate.check import GateCheck
+from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.claims import HarmCase, Levels, floor_check, no_harm, no_worse
-from modelkit.lifecycle.gate.comparison import Comparison, compare_by
-from modelkit.lifecycle.gate.contract import contract_checks, gaps_check, gaps_of
+from modelkit.lifecycle.gate.comparison import compare_by
+from modelkit.lifecycle.gate.contract import contract_checks, numbers_check
 from modelkit.lifecycle.gate.holdout import counted_use, share_of_alpha
 from modelkit.lifecycle.gate.opened import Judged, open_judged
 from modelkit.lifecycle.gate.policy import GateMetric, GatePolicy, MetricFloor, read_policy
@@ -40,7 +33,6 @@ from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.model.model import Model
 from modelkit.package.load import Openable
-from modelkit.signature.compatible import refused_gaps
 
 FEW_ROWS = 200  # fewer, of all or of a class, are few
 
@@ -113,57 +105,53 @@ def gate(
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries, positive=positive)
     own = _own_checks(checks)
-    _check_arguments(registry, seed)
+    if not isinstance(registry, Registry | None):
+        raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
     with ExitStack() as stack:
         ours = open_judged(candidate, registry, stack, "candidate")
         theirs = open_judged(champion, registry, stack, "champion")
-        kind = task_kind(theirs.model.signature, theirs.manifest, queries=queries is not None)
-        _refuse_encoder(ours, kind)
-        place = positive_place(kind, theirs.model.signature.classes, positive)
-        policy = read_policy(
-            kind,
+        read = partial(
+            read_policy,
             metric=metric,
             margin=margin,
             alpha=alpha,
             require=require,
             veto=veto,
             budgets=budgets,
-            about=_about(rows, own, seed, place),
         )
-        asking = Asking(ours, theirs, rows, kind, policy, seed)
+        asking = _asking(ours, theirs, rows, read, own, seed)
         return judge(asking, own, registry, clock=time.perf_counter)
 
 
-def _check_arguments(registry: object, seed: object) -> None:
-    if not isinstance(registry, Registry | None):
-        raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
+def _asking(
+    candidate: Judged,
+    champion: Judged,
+    rows: LabelledRows,
+    read: Callable[..., GatePolicy],
+    own: Sequence[GateCheck],
+    seed: int,
+) -> Asking:
+    """All that a gate was asked; `read` reads the policy of a kind of task. Raises UsageError."""
     if not isinstance(seed, int) or seed < 0:
         raise UsageError(f"seed is a whole number of at least 0, not {seed!r}")
-
-
-def _refuse_encoder(candidate: Judged, kind: TaskKind) -> None:
-    """Raise UsageError for models that embed texts, with what to do instead."""
+    signature = champion.model.signature
+    kind = task_kind(signature, champion.manifest, queries=rows.queries is not None)
     if kind == "retrieval":
         raise UsageError(
             f"{candidate.named} is an encoder, and a gate compares none. Evaluate both on the same "
             "texts, mk.evaluate(encoder, texts, labels), and compare their figures, such as "
-            "recall_at_10, with their intervals. If a model uses the vectors, gate that model, and "
+            "recall@10, with their intervals. If a model uses the vectors, gate that model, and "
             "pass what you found as checks=[mk.types.GateCheck(...)]"
         )
-
-
-def _about(
-    rows: LabelledRows, checks: Sequence[GateCheck], seed: int, positive: int
-) -> dict[str, Any]:
-    """What the answers depend on, beside what the policy says of metrics and margins."""
-    return {
+    about = {
         "seed": seed,
         "slices": sorted(map(str, rows.slices or ())),
         "clusters": rows.clusters is not None,
         "queries": rows.queries is not None,
-        "positive": positive,
-        "checks": [check.name for check in checks],
+        "positive": positive_place(kind, signature.classes, rows.positive),
+        "checks": [check.name for check in own],
     }
+    return Asking(candidate, champion, rows, kind, read(kind, about=about), seed)
 
 
 def _own_checks(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
@@ -173,6 +161,14 @@ def _own_checks(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
         raise TypeError(f"checks is a list of mk.types.GateCheck, not {checks!r:.80}")
     refuse_twice(listed)
     return listed
+
+
+def refuse_twice(checks: Sequence[GateCheck]) -> None:
+    """Raise UsageError where two checks have one name, by which a Verdict gives them."""
+    names = [check.name for check in checks]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"two checks have the same name: {', '.join(twice)}")
 
 
 @final
@@ -191,98 +187,59 @@ class Asking:
         """What tells this gate from others on the same rows: other clusters make another test."""
         models = (self.candidate.manifest.model_digest, self.champion.manifest.model_digest)
         together = b"" if clusters is None else clusters.astype("<i8").tobytes()
-        told = "\0".join((*models, self.policy.digest)).encode()
-        return hashlib.sha256(told + together).hexdigest()
+        asked = "\0".join((*models, self.policy.digest)).encode()
+        return hashlib.sha256(asked + together).hexdigest()
 
 
 def judge(
     asking: Asking, own: Sequence[GateCheck], registry: Registry | None, *, clock: Clock
 ) -> Verdict:
     """The Verdict. Where the models do not fit each other, the rows are not looked at."""
-    checks = contract_checks(
-        asking.candidate.model, asking.candidate.manifest, asking.champion.model.signature
-    )
-    if not any(check.outcome == "fail" for check in checks):
-        checks[0] = _with_gaps(asking, checks[0])
-    if any(check.outcome == "fail" for check in checks):
+    ours = asking.candidate
+    theirs = asking.champion
+    checks = contract_checks(ours, theirs, asking.rows)
+    if decision_of(checks) == "block":
         return _verdict(asking, [*checks, *own], None, 0)
-    asked = asked_rows(asking.candidate.model, asking.champion.model, asking.rows, asking.kind)
+    asked = asked_rows(ours.model, theirs.model, asking.rows, asking.kind)
     use = 0
     if registry is not None:
-        gate = asking.digest(asked.task.clusters)
-        use = counted_use(registry.hold_out_folder(asked.digest), gate)
+        folder = registry.hold_out_folder(asked.digest)
+        use = counted_use(folder, asking.digest(asked.task.clusters))
     alpha = asking.policy.alpha
-    levels = Levels(
-        shown=share_of_alpha(alpha, use), harm=alpha, fresh=share_of_alpha(alpha, min(use, 1))
-    )
-    both = answered_by_both(asking.candidate.model, asking.champion.model, asked)
+    levels = Levels(share_of_alpha(alpha, use), alpha, share_of_alpha(alpha, min(use, 1)))
+    both = answered_by_both(ours.model, theirs.model, asked)
     checks.append(numbers_check(both))
     checks += figure_checks(asking, both, asked.slices, levels)
-    sides = (asking.candidate, asked.candidate), (asking.champion, asked.champion)
+    sides = (ours, asked.candidate), (theirs, asked.champion)
     checks += budget_checks(asking.policy.budgets, *sides, levels, clock=clock)
     return _verdict(asking, [*checks, *own], asked, use)
 
 
-def _with_gaps(asking: Asking, signature: GateCheck) -> GateCheck:
-    """The check of the signature, once it is known whether these rows have missing values."""
-    ours = asking.candidate.model
-    theirs = asking.champion.model
-    gaps = refused_gaps(theirs.signature, ours.signature)
-    if not gaps:
-        return signature
-    feeds_of(theirs, asking.rows)  # what the champion refuses as well is the caller's to mend
-    refused = None
-    try:
-        feeds_of(ours, asking.rows)
-    except SignatureError as error:
-        refused = error
-    return gaps_check(signature, gaps, gaps_of(theirs), refused)
-
-
 def figure_checks(
     asking: Asking, both: Both, slices: dict[str, Any], levels: Levels
-) -> list[GateCheck]:
+) -> Iterator[GateCheck]:
     """What is asked of the metrics."""
     policy = asking.policy
-    compared = _Comparer(policy, both, asking.seed)
-    found = [_floor(floor, policy, both, levels) for floor in policy.floors]
-    found += [
-        no_worse(name, compared.of(name), policy.margins[name], levels) for name in policy.required
-    ]
-    vetoes = [compared.case(name, f"no harm to {name}") for name in policy.vetoes]
-    found += no_harm(vetoes, levels.harm, "veto")
-    return found + no_harm(_slice_cases(compared, slices), levels.harm, "slice")
 
+    def case(title: str, name: str, sides: Both) -> HarmCase:
+        compared = partial(compare_by, policy.metrics[name], *sides, seed=asking.seed)
+        return title, name, policy.margins[name], compared
 
-def _slice_cases(compared: _Comparer, slices: dict[str, Any]) -> list[HarmCase]:
-    cases = []
+    for floor in policy.floors:
+        yield _floor(floor, policy, both, levels)
+    for name in policy.required:
+        _, _, margin, compared = case(name, name, both)
+        yield no_worse(name, compared, margin, levels)
+    cases: dict[CheckPart, list[HarmCase]] = {"veto": [], "slice": []}
+    for name in policy.vetoes:
+        cases["veto"].append(case(f"no harm to {name}", name, both))
     for column, texts in slices.items():
         for value in sorted(set(texts.tolist())):
-            part = compared.at(np.flatnonzero(texts == value))
-            cases += [
-                part.case(name, f"{name} where {column} is {value}")
-                for name in compared.policy.sliced
-            ]
-    return cases
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _Comparer:
-    """Compares two models by a metric, of all rows or of some."""
-
-    policy: GatePolicy
-    both: Both
-    seed: int
-
-    def at(self, rows: Any) -> _Comparer:
-        return _Comparer(self.policy, Both(*(each.at(rows) for each in self.both)), self.seed)
-
-    def case(self, name: str, title: str) -> HarmCase:
-        return title, name, self.policy.margins[name], self.of(name)
-
-    def of(self, name: str) -> partial[Comparison]:
-        return partial(compare_by, self.policy.metrics[name], *self.both, seed=self.seed)
+            part = both.at(np.flatnonzero(texts == value))
+            for name in policy.sliced:
+                cases["slice"].append(case(f"{name} where {column} is {value}", name, part))
+    for kind, asked in cases.items():
+        yield from no_harm(asked, levels.harm, kind)
 
 
 def _floor(floor: MetricFloor, policy: GatePolicy, both: Both, levels: Levels) -> GateCheck:
@@ -299,8 +256,12 @@ def _verdict(
     ours = asking.candidate
     theirs = asking.champion
     refuse_twice(checks)
-    rows = 0 if asked is None else len(asked.task)
-    units = 0 if asked is None else asked.task.units
+    rows: dict[str, Any] = {"rows": 0, "independent": 0, "data_digest": ""}
+    notes = ["the answers were not compared, since the contract is broken"]
+    if asked is not None:
+        task = asked.task
+        rows = {"rows": len(task), "independent": task.units, "data_digest": asked.digest}
+        notes = list(_notes(asking, task, use))
     return Verdict(
         decision=decision_of(checks),
         candidate=ours.named,
@@ -315,59 +276,44 @@ def _verdict(
         alpha=policy.alpha,
         spent=share_of_alpha(policy.alpha, use),
         uses=use,
-        rows=rows,
-        independent=units,
-        data_digest="" if asked is None else asked.digest,
         policy_digest=policy.digest,
         checks=tuple(checks),
         seed=asking.seed,
         versions=library_versions(),
-        notes=tuple(_notes(asking, asked, use, units)),
+        notes=tuple(notes),
         positive="" if asked is None else positive_of(asked.task),
+        **rows,
     )
 
 
-def refuse_twice(checks: Sequence[GateCheck]) -> None:
-    """Raise UsageError where two checks have one name, by which a Verdict gives them."""
-    names = [check.name for check in checks]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"two checks have the same name: {', '.join(twice)}")
-
-
-def _notes(asking: Asking, asked: AskedRows | None, use: int, units: int) -> list[str]:
-    if asked is None:
-        return ["the answers were not compared, since the contract is broken"]
-    notes = []
-    told = {*asking.policy.margins, *(floor.metric for floor in asking.policy.floors)}
-    of_positive = [name for name in OF_POSITIVE if name in told]
+def _notes(asking: Asking, task: Answered, use: int) -> Iterator[str]:
+    policy = asking.policy
+    named = {*policy.margins, *(floor.metric for floor in policy.floors)}
+    of_positive = [name for name in OF_POSITIVE if name in named]
     if of_positive and asking.kind == "binary":
-        notes.append(f"{', '.join(of_positive)}: of the class {positive_of(asked.task)!r}")
-    alpha = asking.policy.alpha
-    if use == 0:
-        notes.append(
+        yield f"{', '.join(of_positive)}: of the class {positive_of(task)!r}"
+    if use:
+        yield (
+            f"gate {use:,} on these rows: what speaks for a promotion is tested at "
+            f"alpha / ({use} * {use + 1}) = {share_of_alpha(policy.alpha, use):.3g}"
+        )
+    else:
+        yield (
             "nobody counts how often these rows were used; with registry=, each further candidate on "
             "them has a smaller part of alpha"
         )
-    else:
-        notes.append(
-            f"gate {use:,} on these rows: what speaks for a promotion is tested at "
-            f"alpha / ({use} * {use + 1}) = {share_of_alpha(alpha, use):.3g}"
-        )
     if asking.candidate.manifest.model_digest == asking.champion.manifest.model_digest:
-        notes.append("candidate and champion are the same model")
-    return [*notes, *_few(asked.task, units)]
+        yield "candidate and champion are the same model"
+    yield from _few(task)
 
 
-def _few(task: Answered, units: int) -> list[str]:
+def _few(task: Answered) -> Iterator[str]:
     """What is said of few rows, clusters or rows of a class."""
-    if task.clusters is not None and units < FEW_UNITS:
-        return [f"{units:,} clusters are few: the tests are rough"]
-    if task.clusters is None and units < FEW_ROWS:
-        return [f"{units:,} independent rows are few: the tests are rough"]
-    if task.kind != "binary":
-        return []
-    rarer = int(np.bincount(task.truth, minlength=2).min())
-    if rarer >= FEW_ROWS:
-        return []
-    return [f"{rarer:,} rows of the rarer class are few: tests of figures by class are rough"]
+    least = FEW_ROWS if task.clusters is None else FEW_UNITS
+    if task.units < least:
+        what = "independent rows" if task.clusters is None else "clusters"
+        yield f"{task.units:,} {what} are few: the tests are rough"
+    elif task.kind == "binary":
+        rarer = int(np.bincount(task.truth, minlength=2).min())
+        if rarer < FEW_ROWS:
+            yield f"{rarer:,} rows of the rarer class are few: tests of figures by class are rough"

@@ -46,40 +46,33 @@ def open_judged(
 
     Raises UsageError, and what `mk.load` and a Registry raise.
     """
+    alias = ""
+    generation = None
     if isinstance(source, Model):
         if has_several_versions(source):
             raise UsageError(
                 f"the {what} is a Rollout, of several versions, and a Verdict is about two: pass the "
                 'package of one, or registry= and a text such as "registry:churn@champion"'
             )
-        if source.manifest is None:
+        model = source
+    elif isinstance(source, str) and source.startswith(REGISTERED):
+        name, _, which = source.removeprefix(REGISTERED).partition("@")
+        if registry is None or not name or not which:
             raise UsageError(
-                f"the {what} is of no package, so a Verdict could not say what it is about: save "
-                "it, and pass the path, or the Model that mk.load gives for it"
+                f"{source!r} is read as registry:NAME@ALIAS or registry:NAME@VERSION, such as "
+                "registry:churn@champion, and needs registry=mk.Registry(...)"
             )
-        return Judged(source, source.manifest)
-    if isinstance(source, str) and source.startswith(REGISTERED):
-        return _of_registry(source, registry, stack)
-    model = stack.enter_context(load(source))
-    return Judged(model, _manifest_of(model))
-
-
-def _of_registry(source: str, registry: Registry | None, stack: ExitStack) -> Judged:
-    name, _, which = source.removeprefix(REGISTERED).partition("@")
-    if registry is None or not name or not which:
-        raise UsageError(
-            f"{source!r} is read as registry:NAME@ALIAS or registry:NAME@VERSION, such as "
-            "registry:churn@champion, and needs registry=mk.Registry(...)"
-        )
-    alias = registry.aliases(name).get(which)
-    version = which if alias is None else alias.version
-    model = stack.enter_context(registry.load(name, version))
-    if alias is None:
-        return Judged(model, _manifest_of(model))
-    return Judged(model, _manifest_of(model), which, alias.generation)
-
-
-def _manifest_of(model: Model) -> Manifest:
+        known = registry.aliases(name).get(which)
+        if known is not None:
+            alias = which
+            which = known.version
+            generation = known.generation
+        model = stack.enter_context(registry.load(name, which))
+    else:
+        model = stack.enter_context(load(source))
     if model.manifest is None:
-        raise UsageError(f"{type(model).__name__} is of no package")
-    return model.manifest
+        raise UsageError(
+            f"the {what} is of no package, so a Verdict could not say what it is about: save it, and "
+            "pass the path, or the Model that mk.load gives for it"
+        )
+    return Judged(model, model.manifest, alias, generation)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf, isfinite
 from numbers import Real
 from typing import Any, TypeGuard, final
@@ -67,11 +67,6 @@ class GateMetric:
                 f"counts, such as (0, 1), not {ends!r:.80}",
                 metric=self.name,
             )
-
-    @property
-    def span(self) -> float | None:
-        """How much one row can count more than another; None where no bounds say so."""
-        return None if self.bounds is None else self.bounds[1] - self.bounds[0]
 
     def figure(self, truth: Array, outputs: Mapping[str, Array]) -> float:
         """The figure of some rows. Raises UsageError where the function raises, or gives anything but a number."""
@@ -152,16 +147,8 @@ class GatePolicy:
     @property
     def digest(self) -> str:
         """The SHA-256 of everything that was asked; of a metric of your own, of its name."""
-        plain = {
-            "metric": self.metric,
-            "margins": self.margins,
-            "required": self.required,
-            "floors": [asdict(floor) for floor in self.floors],
-            "vetoes": self.vetoes,
-            "budgets": self.budgets,
-            "alpha": self.alpha,
-            "about": self.about,
-        }
+        plain = asdict(replace(self, metrics={}))
+        del plain["metrics"]
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -180,19 +167,15 @@ def read_policy(
     if not isinstance(alpha, Real) or not 0 < alpha < 0.5:
         raise UsageError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
     known: dict[str, AnyMetric] = dict(METRICS[kind])
-    first = next(iter(known)) if metric is None else metric
-    primary = _named(first, known, kind)
-    more, floors = _read_required(require, known, kind)
-    required = [primary, *more]
+    primary = _named(next(iter(known)) if metric is None else metric, known, kind)
+    names, floors = _read_required(require, known, kind)
     vetoes = [_named(asked, known, kind) for asked in _listed("veto", veto)]
-    compared = tuple(dict.fromkeys([*required, *vetoes]))
-    for name in compared:
-        _check_ordered(known[name])
+    compared = tuple(dict.fromkeys([primary, *names, *vetoes]))
     return GatePolicy(
         metrics=known,
         metric=primary,
         margins=read_margins(margin, primary, compared, known),
-        required=tuple(dict.fromkeys(required)),
+        required=tuple(dict.fromkeys([primary, *names])),
         floors=floors,
         vetoes=tuple(dict.fromkeys(vetoes)),
         budgets=read_budgets(budgets),
@@ -205,15 +188,15 @@ def _read_required(
     require: Sequence[str | GateMetric], known: dict[str, AnyMetric], kind: TaskKind
 ) -> tuple[list[str], tuple[MetricFloor, ...]]:
     """The names of metrics that must be no worse, and the floors."""
-    floors = []
     names = []
+    floors = []
     for asked in _listed("require", require):
-        floor = None if isinstance(asked, GateMetric) else read_floor(asked)
+        floor = read_floor(asked) if isinstance(asked, str) else None
+        name = _named(asked if floor is None else floor.metric, known, kind)
         if floor is None:
-            names.append(_named(asked, known, kind))
+            names.append(name)
         else:
             floors.append(floor)
-            _named(floor.metric, known, kind)
     return names, tuple(floors)
 
 
@@ -236,8 +219,15 @@ def read_margins(
     known: Mapping[str, AnyMetric],
 ) -> dict[str, float]:
     """The margin of each metric that is compared. Raises UsageError where one is missing."""
-    told = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
-    absent = [name for name in compared if name not in told]
+    for name in compared:
+        if known[name].higher_is_better is None:
+            raise UsageError(
+                f"{name} is best in between, so neither more nor less of it is better; set a floor "
+                f"for it, such as '{name} >= 0.8'",
+                metric=name,
+            )
+    margins = dict(margin) if isinstance(margin, Mapping) else {primary: margin}
+    absent = [name for name in compared if name not in margins]
     if absent:
         example = ", ".join(f"{name!r}: ..." for name in compared)
         raise UsageError(
@@ -245,14 +235,14 @@ def read_margins(
             f"own, so give each: margin={{{example}}}",
             metric=absent[0],
         )
-    spare = [name for name in told if name not in compared]
+    spare = [name for name in margins if name not in compared]
     if spare:
         raise UsageError(
             f"margin names {', '.join(map(str, spare))}, which is not compared; name it as "
             "metric=, in require= or in veto=",
             metric=str(spare[0]),
         )
-    return {name: _margin(known[name], told[name]) for name in compared}
+    return {name: _margin(known[name], margins[name]) for name in compared}
 
 
 def _margin(metric: AnyMetric, value: object) -> float:
@@ -291,15 +281,6 @@ def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind)
             metric=str(asked),
         )
     return asked
-
-
-def _check_ordered(metric: AnyMetric) -> None:
-    if metric.higher_is_better is None:
-        raise UsageError(
-            f"{metric.name} is best in between, so neither more nor less of it is better; set a "
-            f"floor for it, such as '{metric.name} >= 0.8'",
-            metric=metric.name,
-        )
 
 
 def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:

@@ -6,26 +6,27 @@ A sample of n rows misses what happens in fewer than 3 / n of the rows to come w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import inf
-from typing import NamedTuple
+from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
+from modelkit.lifecycle.evaluation.figures import CLASSIFIED
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
+from modelkit.lifecycle.gate.policy import GateMetric
 from modelkit.stats.influence import Undefined, alike_of
 from modelkit.stats.paired import Unseen, tail_of
 
 Figure = Callable[[Answered], float]
-CLASSIFIERS = ("binary", "multiclass", "multilabel")
-SQUARED = ("rmse", "r2")
 # The least index of a tail that a test is trusted with: below 2 there is no variance. Squares of
 # errors of 2 in truth look like 2.6 in one sample of twenty.
 HEAVY = 2.0
 HEAVY_SQUARES = 2.6
+SQUARED = ("rmse", "r2")
 LEFT_OUT = 1000  # units at most that are left out in turn
 STEADY_TAIL = 3.0  # the least index of a tail from which rows are counted ahead
 STEADY = 50  # rows that the variance rests on, at least: it is then known to some 14 %
@@ -50,13 +51,13 @@ def worst_unit(
         least = HEAVY_SQUARES if metric.name in SQUARED else HEAVY
         return Unseen(far if index > least else inf, index)
     clusters = clusters_of(candidate)
-    largest = 1.0 if clusters is None else float(clusters.sizes.max())
-    if candidate.kind in CLASSIFIERS:
+    sizes = np.ones(len(candidate)) if clusters is None else clusters.sizes
+    largest = float(sizes.max())
+    if candidate.kind in CLASSIFIED:
         sign = 1 if metric.higher_is_better else -1
         taken = worst_row(lambda rows: sign * metric.measure(rows).value, candidate, champion)
         return Unseen(largest * taken)
-    sizes = float(len(candidate)) if clusters is None else float(clusters.sizes.sum())
-    return Unseen(largest / sizes * (2 if metric.domain == "correlation" else 1))
+    return Unseen(largest / float(sizes.sum()) * (2 if metric.domain == "correlation" else 1))
 
 
 def worst_row(figure: Figure, candidate: Answered, champion: Answered | None = None) -> float:
@@ -101,44 +102,61 @@ def _counts(answered: Answered) -> Array:
 def _with_row(answered: Answered, place: int, *, right: bool) -> Answered:
     """The rows and one more, of which the answer is as right, or as wrong, as can be."""
     if answered.kind == "multilabel":
-        labels = answered.truth.shape[1]
-        truth = np.full(labels, float(place))
-        told = truth if right else 1 - truth
-        likely = told
+        truth = np.full(answered.truth.shape[1], float(place))
+        predicted = truth if right else 1 - truth
+        likely = predicted
     else:
         rarest = np.argsort(_counts(answered), kind="stable")[:2]
         truth = rarest[place]
-        told = truth if right else rarest[1 - place]
-        likely = np.eye(len(answered.classes))[told]
+        predicted = truth if right else rarest[1 - place]
+        likely = np.eye(len(answered.classes))[predicted]
     scores = np.where(likely > 0, inf, -inf)
-    more = {
+    row = {
         "truth": truth,
-        "predicted": told,
+        "predicted": predicted,
         "probabilities": likely,
         "scores": scores[answered.positive] if answered.kind == "binary" else scores,
         "clusters": 0,
     }
-    held = {}
-    for name, value in more.items():
+    longer: dict[str, Any] = {}
+    for name, value in row.items():
         values = getattr(answered, name)
         if values is not None:
-            held[name] = np.append(values, np.asarray(value, values.dtype)[None], axis=0)
-    return replace(answered, **held)
+            longer[name] = np.append(values, np.asarray(value, values.dtype)[None], axis=0)
+    return replace(answered, **longer)
 
 
-class OwnFigure(NamedTuple):
-    """The difference of two models by a metric of the caller; above zero, the candidate is better.
+@final
+@dataclass(frozen=True, eq=False)
+class OwnFigure:
+    """The difference of two models by a metric of the caller; above zero, the candidate is better."""
 
-    Attributes:
-        drawn: for rows that were drawn so many times, (n,).
-        with_copy: with a further row, which has the candidate's outputs, the champion's and the truth
-            of rows at three places.
-        span: how much one row can count more than another, where the caller says so.
-    """
+    metric: GateMetric
+    truth: Array
+    candidate: Mapping[str, Array]
+    champion: Mapping[str, Array]
 
-    drawn: Callable[[Array], float]
-    with_copy: Callable[[int, int, int], float]
-    span: float | None
+    def drawn(self, times: Array) -> float:
+        """The difference on rows that were drawn so many times, (n,)."""
+        rows = np.repeat(np.arange(len(times)), times)
+        return self._at(rows, rows, rows)
+
+    def with_copy(self, ours: int, theirs: int, true: int) -> float:
+        """The same with a further row.
+
+        It has the candidate's outputs, the champion's and the truth of rows at three places.
+        """
+        every = np.arange(len(self.truth))
+        return self._at(*(np.append(every, place) for place in (ours, theirs, true)))
+
+    def _at(self, ours: Array, theirs: Array, true: Array) -> float:
+        truth = self.truth[true]
+        figures = [
+            self.metric.figure(truth, {name: values[rows] for name, values in outputs.items()})
+            for rows, outputs in ((ours, self.candidate), (theirs, self.champion))
+        ]
+        difference = figures[0] - figures[1]
+        return difference if self.metric.higher_is_better else -difference
 
 
 def worst_of_own(own: OwnFigure, candidate: Answered, champion: Answered, seed: int) -> Unseen:
@@ -156,19 +174,18 @@ def worst_of_own(own: OwnFigure, candidate: Answered, champion: Answered, seed: 
     taken = max([value - own.with_copy(*each) for each in places], default=0.0)
     if places:
         taken *= largest * _by_class(candidate)
-    if own.span is not None:
-        return Unseen(max(taken, largest * own.span / n))
-    far, index = _tail_left_out(own, value, candidate.clusters, n, seed)
+    bounds = own.metric.bounds
+    if bounds is not None:
+        return Unseen(max(taken, largest * (bounds[1] - bounds[0]) / n))
+    codes = np.arange(n) if candidate.clusters is None else candidate.clusters
+    far, index = _tail_left_out(own, value, codes, seed)
     if places and not index:
         return Unseen(taken)
     return Unseen(max(taken, far) if index > HEAVY else inf, index)
 
 
-def _tail_left_out(
-    own: OwnFigure, value: float, clusters: Array | None, n: int, seed: int
-) -> Unseen:
+def _tail_left_out(own: OwnFigure, value: float, codes: Array, seed: int) -> Unseen:
     """The tail of what units add, each left out in turn: of all, or of `LEFT_OUT` drawn at random."""
-    codes = np.arange(n) if clusters is None else clusters
     units = int(codes.max()) + 1
     chosen = np.random.default_rng(seed).permutation(units)[:LEFT_OUT]
     added = np.array([value - own.drawn((codes != unit).astype(np.int64)) for unit in chosen])
@@ -185,18 +202,22 @@ def _copies(candidate: Answered, champion: Answered) -> list[tuple[int, int, int
         return []
     counts = _counts(candidate)
     present = np.flatnonzero(counts)
-    found = []
-    for k in present[np.argsort(counts[present], kind="stable")[:2]]:
-        ours, theirs = (
-            (side.predicted == k).astype(float)
-            if side.probabilities is None
-            else side.probabilities[:, k]
-            for side in (candidate, champion)
+    rarest = present[np.argsort(counts[present], kind="stable")[:2]]
+    return [
+        (
+            int(_likely(candidate, k).argmin()),
+            int(_likely(champion, k).argmax()),
+            int(np.argmax(candidate.truth == k)),
         )
-        found.append(
-            (int(ours.argmin()), int(theirs.argmax()), int(np.argmax(candidate.truth == k)))
-        )
-    return found
+        for k in rarest
+    ]
+
+
+def _likely(answered: Answered, k: int) -> Array:
+    """How much each answer speaks for a class, (n,)."""
+    if answered.probabilities is None:
+        return np.equal(answered.answers("predicted"), k).astype(np.float64)
+    return answered.probabilities[:, k]
 
 
 def is_steady(added: Array, tail: float) -> bool:

@@ -12,8 +12,7 @@ from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.gate.check import GateCheck
-from modelkit.lifecycle.gate.junit import junit_of
-from modelkit.lifecycle.gate.page import verdict_page
+from modelkit.lifecycle.gate.page import junit_of, verdict_page
 from modelkit.report import html
 
 VERDICT_SCHEMA = "modelkit.verdict/1"
@@ -118,6 +117,10 @@ class Verdict:
     def _lacking(self) -> list[GateCheck]:
         return [check for check in self.checks if check.required and check.outcome == "unclear"]
 
+    @property
+    def _title(self) -> str:
+        return f"{self.candidate} in place of {self.champion}"
+
     def _what_would_show(self) -> str:
         needed = self.rows_needed
         if needed is None:
@@ -139,8 +142,7 @@ class Verdict:
         return f"; about {wanted} that no gate has used would show it"
 
     def __str__(self) -> str:
-        title = f"{self.decision.upper()}: {self.candidate} in place of {self.champion}"
-        lines = [f"{title}: {self.reason}", *map(str, self.checks)]
+        lines = [f"{self.decision.upper()}: {self._title}: {self.reason}", *map(str, self.checks)]
         lines += [f"note: {note}" for note in self.notes]
         return "\n  ".join(lines)
 
@@ -181,19 +183,12 @@ class Verdict:
             "rows": str(self.rows),
             "rows_needed": str(self.rows_needed or ""),
         }
-        name = f"{self.candidate} in place of {self.champion}"
-        return junit_of(name, facts, self.checks)
+        return junit_of(self._title, facts, self.checks)
 
     def to_html(self) -> str:
         """A page of its own, without scripts; it loads nothing."""
-        return verdict_page(
-            f"Gate: {self.candidate} in place of {self.champion}",
-            self.decision,
-            self.reason,
-            self.notes,
-            self.checks,
-            self._about(),
-        )
+        box = (self.decision, self.reason, self.notes)
+        return verdict_page(f"Gate: {self._title}", *box, self.checks, self._about())
 
     def _about(self) -> list[tuple[str, str]]:
         """What the page says of the gate, beside its checks."""
@@ -220,8 +215,7 @@ class Verdict:
         facts = [("decision", self.decision.upper()), ("why", self.reason)]
         facts += [("note", note) for note in self.notes]
         rows = [(check.outcome, check.name, check.figure, check.text) for check in self.checks]
-        title = f"Gate: {self.candidate} in place of {self.champion}"
-        return html.card(title, facts, ("", "check", "figure", ""), rows)
+        return html.card(f"Gate: {self._title}", facts, ("", "check", "figure", ""), rows)
 
 
 def decision_of(checks: Sequence[GateCheck]) -> GateDecision:

@@ -15,6 +15,8 @@ PERFORMANCE = "performance"
 ASKED_FOR = "asked for: "  # a reason of somebody begins with this
 RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
 WINDOW = 30 * DAY  # seconds in which a budget counts
+LEAST = dict.fromkeys(("persist", "fresh", "cooldown", "schedule", "lease"), 0)
+LEAST |= dict.fromkeys(("budget", "failures", "labels"), 1)
 AGREEING = 2  # kinds of alarms that are a reason at once, however young
 
 
@@ -59,21 +61,15 @@ class RetrainPolicy:
             raise TypeError(
                 f"rollout is a mk.RolloutPolicy, or None to promote at once, not {self.rollout!r}"
             )
-        for name in ("persist", "fresh", "cooldown"):
-            self._check(name, least=0)
-        for name in ("budget", "failures", "labels"):
-            self._check(name, least=1)
-        for name in ("schedule", "lease"):
-            self._check(name, least=0, more=True)
-
-    def _check(self, name: str, *, least: int, more: bool = False) -> None:
-        value = getattr(self, name)
-        if value is None and name in ("labels", "schedule"):
-            return
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not isfinite(value) or value < least or (more and value == least):
-            bound = f"more than {least}" if more else f"at least {least}"
-            raise UsageError(f"{name} is {bound}, not {value!r}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is None and name in ("labels", "schedule"):
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            more = name in ("schedule", "lease")
+            if not is_number or not isfinite(value) or value < least or (more and value == least):
+                bound = f"more than {least}" if more else f"at least {least}"
+                raise UsageError(f"{name} is a number, {bound}; not {value!r}")
 
 
 @final
@@ -237,7 +233,7 @@ def _waiting(
     stood = now - min(alarm.since for alarm in alarms)
     at_once = PERFORMANCE in kinds or len(kinds) >= AGREEING
     if not at_once and stood < policy.persist:
-        return Due("", "persist", f"waiting whether it stands for {span(policy.persist)}")
+        return Due("", "persist", f"the alarm has not stood for {span(policy.persist)} yet")
     if state.labelled < policy.fresh:
         message = f"{state.labelled:,} rows labelled since the change, {policy.fresh:,} needed"
         return Due("", "labels", message)

@@ -151,10 +151,13 @@ def _closed(alarms: Iterable[Alarm], champion: str, since: float, now: float) ->
 
 def watched_of(drift: Watched | Sequence[Watched]) -> tuple[Watched, ...]:
     """Detectors and reports as a tuple. Raises TypeError for anything else."""
-    found = (drift,) if isinstance(drift, Watched | None) else tuple(drift)
+    found = tuple(drift) if isinstance(drift, Iterable) else (drift,)
     for each in found:
         if not isinstance(each, Watched):
-            raise TypeError(f"drift is a Detector, a DriftReport, or several, not {each!r:.80}")
+            raise TypeError(
+                "drift is a Detector, as monitor.detector, a DriftReport, or several of them; not "
+                f"{each!r:.80}"
+            )
     return found
 
 

@@ -18,16 +18,16 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from math import inf, log
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.stats.betting import ABOVE, BELOW, Bets
+from modelkit.stats.betting import ABOVE, BELOW, Bets, log_split
 from modelkit.stats.evidence import Restarted, log_mean
 
-Span = tuple[float, int, int, int]  # the share, the events in both arms, the ticks
 MOST_SPANS = 32
+NO_FLOOR = 0.5  # of evidence that does not count, as there is no floor
 BEYOND_CHANCE = 8.0  # of the largest of some thousand likelihood ratios, as a logarithm
 
 
@@ -45,6 +45,22 @@ class Events:
     share: Array | float
     candidate: Array | int
     champion: Array | int
+
+
+class Span(NamedTuple):
+    """A span of time in a stage.
+
+    Attributes:
+        share: the share of units that go to the candidate.
+        candidate: the number of events in the candidate.
+        champion: the number of events in the champion.
+        ticks: how long it is.
+    """
+
+    share: float
+    candidate: int
+    champion: int
+    ticks: int
 
 
 def chance(share: Array | float, risk: Array) -> Array:
@@ -88,17 +104,17 @@ class EventTimes:
 
     def add(self, share: float, candidate: int, champion: int) -> None:
         """Take the events of a tick. Those of a share of before, which come late, join its last ones."""
+        span = Span(share, candidate, champion, 1)
         anything = candidate + champion > 0
         if anything:
             self._known = None
-        last = [at for at, span in enumerate(self._spans) if span[0] == share][-1:]
+        last = [at for at, each in enumerate(self._spans) if each.share == share][-1:]
         late = last != [len(self._spans) - 1]
         if last and (late or not anything):
-            _, before, other, ticks = self._spans[last[0]]
-            self._spans[last[0]] = (share, before + candidate, other + champion, ticks + 1)
+            self._spans[last[0]] = _joined(self._spans[last[0]], span)
             return
         self._known = None
-        self._spans.append((share, candidate, champion, 1))
+        self._spans.append(span)
         if len(self._spans) > MOST_SPANS:
             self._spans = _with_one_less(self._spans)
 
@@ -111,7 +127,7 @@ class EventTimes:
 
     def _least_better(self) -> float:
         spans = self._spans
-        left = sum(ticks for *_, ticks in spans) // 2
+        left = sum(span.ticks for span in spans) // 2
         least = inf
         while True:
             found = log_better(Events(*np.array(spans).T[:3]), self._margin)
@@ -119,24 +135,27 @@ class EventTimes:
             alone = champion_alone(spans, left) if found > 0 else None
             if alone is None:
                 return least
-            left -= sum(ticks for *_, ticks in spans[alone])
+            left -= sum(span.ticks for span in spans[alone])
             spans = [*spans[: alone.start], *spans[alone.stop :]]
+
+
+def _joined(one: Span, other: Span) -> Span:
+    return Span(
+        one.share, *(mine + theirs for mine, theirs in zip(one[1:], other[1:], strict=True))
+    )
 
 
 def _with_one_less(spans: list[Span]) -> list[Span]:
     """The spans, of which the two neighbours of one share with the fewest events are joined."""
-    pairs = [
-        (one[1] + one[2] + two[1] + two[2], at)
-        for at, (one, two) in enumerate(itertools.pairwise(spans))
-        if one[0] == two[0]
-    ]
-    if not pairs:
+    joined = {
+        at: _joined(one, other)
+        for at, (one, other) in enumerate(itertools.pairwise(spans))
+        if one.share == other.share
+    }
+    if not joined:
         return spans
-    _, at = min(pairs)
-    share, candidate, champion, ticks = spans[at]
-    _, more, other, further = spans[at + 1]
-    joined = (share, candidate + more, champion + other, ticks + further)
-    return [*spans[:at], joined, *spans[at + 2 :]]
+    at = min(joined, key=lambda at: joined[at].candidate + joined[at].champion)
+    return [*spans[:at], joined[at], *spans[at + 2 :]]
 
 
 def champion_alone(spans: list[Span], most: int) -> slice | None:
@@ -155,15 +174,19 @@ def champion_alone(spans: list[Span], most: int) -> slice | None:
         return None
     different = np.unique(shares)[:, None]
     mine = different == shares[start]
-    parts = [(different == shares) @ each for each in (candidate, champion)]
-    within_arms = (mine * inside, mine * other)
-    outside = [all_[:, None] - part for all_, part in zip(parts, within_arms, strict=True)]
-    everywhere = [all_[:, None] for all_ in parts]
-    ratio = _log_likelihood(different, *within_arms) + _log_likelihood(different, *outside)
-    ratio -= _log_likelihood(different, *everywhere)
-    ratio[_risk(different, *within_arms) >= _risk(different, *outside)] = 0.0
+    total = [((different == shares) @ each)[:, None] for each in (candidate, champion)]
+    ratio = _log_ratio(different, [mine * inside, mine * other], total)
     best = int(ratio.argmax())
     return slice(int(start[best]), int(stop[best])) if ratio[best] >= BEYOND_CHANCE else None
+
+
+def _log_ratio(share: Array, inside: list[Array], total: list[Array]) -> Array:
+    """The likelihood ratio of one risk inside and another one outside; 0 where that inside is larger."""
+    outside = [both - part for both, part in zip(total, inside, strict=True)]
+    ratio = _log_likelihood(share, *inside) + _log_likelihood(share, *outside)
+    ratio -= _log_likelihood(share, *total)
+    ratio[_risk(share, *inside) >= _risk(share, *outside)] = 0.0
+    return ratio
 
 
 def _risk(share: Array, candidate: Array, champion: Array) -> Array:
@@ -178,6 +201,26 @@ def _log_likelihood(share: Array, candidate: Array, champion: Array) -> Array:
     found = candidate * np.log(share * risk) + champion * np.log(1 - share)
     total: Array = (found - (candidate + champion) * np.log(share * risk + 1 - share)).sum(0)
     return total
+
+
+@final
+class SplitEvidence:
+    """The evidence that units are not split between the arms as they were drawn."""
+
+    def __init__(self) -> None:
+        self._units: dict[
+            tuple[int, float], tuple[int, int]
+        ] = {}  # by stage and share, in both arms
+
+    def add(self, stage: int, share: float, candidate: int, champion: int) -> None:
+        """Take units that were drawn in a stage."""
+        before, other = self._units.get((stage, share), (0, 0))
+        self._units[stage, share] = (before + candidate, other + champion)
+
+    @property
+    def log(self) -> float:
+        """The logarithm of the evidence."""
+        return sum(log_split(share, *units) for (_, share), units in self._units.items())
 
 
 @final
@@ -199,11 +242,20 @@ class Worse(Restarted):
 
 @final
 class Above(Restarted):
-    """The evidence that the rate of events of one arm is above each floor, (n,), now or since some time."""
+    """The evidence that the rate of events of one arm is above each floor, (n,), now or since some time.
+
+    Every rate is above a floor of 0: there is none.
+    """
 
     def __init__(self, floors: Array) -> None:
         super().__init__(len(floors), len(ABOVE))
-        self._bets = Bets.on_multiples(floors, ABOVE)
+        self._bets = Bets.on_multiples(np.where(floors > 0, floors, NO_FLOOR), ABOVE)
+        self._every = np.where(floors > 0, 0.0, np.inf)
+
+    @property
+    def peak(self) -> Array:
+        """The largest evidence there was, (n,)."""
+        return np.maximum(super().peak, self._every)
 
     def tick(self, units: Array, events: Array) -> None:
         """Take the counts (n,) of a tick."""

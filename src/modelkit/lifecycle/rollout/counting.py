@@ -10,13 +10,20 @@ import itertools
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from math import isfinite
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
 from modelkit.lifecycle.rollout.answering import whole_of
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
+from modelkit.lifecycle.rollout.counts import (
+    NO_EVENTS,
+    ByArm,
+    CompleteKey,
+    Counts,
+    EventCounts,
+    Unit,
+)
 from modelkit.lifecycle.rollout.guards import (
     ERROR_EVENTS,
     NONFINITE_EVENTS,
@@ -31,6 +38,25 @@ from modelkit.model.model import Outputs
 MOST_ADDED_UP = 16  # numbers, which Python has added up before numpy has begun
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
+NO_KEY = -1
+
+
+class CountedCall(NamedTuple):
+    """A call whose arm was drawn.
+
+    Attributes:
+        key: the hash of its key, or `NO_KEY`.
+        candidate: whether the candidate answers it.
+        number: its number among the calls of its key that count for a promotion, from 1; 0 for any
+            other call.
+    """
+
+    key: int
+    candidate: bool
+    number: int
+
+
+WITHOUT_KEY = (CountedCall(NO_KEY, False, 0), CountedCall(NO_KEY, True, 0))
 
 
 def kind_of_error(error: BaseException) -> str | None:
@@ -79,6 +105,21 @@ class ArmCounter:
 
 
 @final
+class EventCounter:
+    """Counts calls, or events of one kind, in both arms: of calls without a key, and of others."""
+
+    __slots__ = ("keyed", "plain")
+
+    def __init__(self) -> None:
+        self.plain = ArmCounter()
+        self.keyed = ArmCounter()
+
+    def take(self, keys: tuple[Unit, ...] = ()) -> EventCounts:
+        """What was added since the last time; these keys had such an event."""
+        return EventCounts(self.plain.take(), keys, self.keyed.take())
+
+
+@final
 class KeyCalls:
     """The calls of keys in one stage: of each, the first `most` count for a promotion.
 
@@ -93,170 +134,158 @@ class KeyCalls:
         self._began: dict[int, int] = {}  # calls that count, by key
         self._ended: dict[int, int] = {}
         self._had: dict[str, set[int]] = defaultdict(set)  # keys with an event, by kind
-        self._bad: dict[int, Counter[str]] = defaultdict(
-            Counter
-        )  # calls that count with one, by key
+        # Of the calls of each key that count, how many had an event, by kind.
+        self._bad: dict[int, Counter[str]] = defaultdict(Counter)
         # Queues.
         self._new: deque[Unit] = deque()
-        self._events: deque[tuple[str, Unit, int]] = deque()  # the kind, and the number of the call
+        self._events: deque[tuple[str, CountedCall]] = deque()
         self._complete: deque[Unit] = deque()
 
-    def begin(self, key: int, in_candidate: bool) -> int:
-        """Count a call; returns its number."""
+    def begin(self, key: int, candidate: bool) -> CountedCall:
+        """Count a call."""
         before = self._began.get(key)
         if before is None:
             if len(self._began) >= MOST_KEYS:
-                return 0
-            self._new.append((key, in_candidate))
+                return CountedCall(key, candidate, 0)
+            self._new.append(Unit(key, candidate))
             before = 0
         elif before == self._most:
-            return 0
+            return CountedCall(key, candidate, 0)
         number = before + 1
         self._began[key] = number
-        return number
+        return CountedCall(key, candidate, number)
 
     def note(self, key: int) -> None:
         """Count a key that the champion answered in shadow, once, and none of its calls."""
         if key not in self._began and len(self._began) < MOST_KEYS:
             self._began[key] = 0
-            self._new.append((key, False))
+            self._new.append(Unit(key, False))
 
-    def event(self, kind: str, key: int, in_candidate: bool, number: int) -> None:
+    def event(self, kind: str, call: CountedCall) -> None:
         """Count an event of a call."""
         had = self._had[kind]
-        if number or (key not in had and len(had) < MOST_KEYS):
-            had.add(key)
-            self._events.append((kind, (key, in_candidate), number))
+        if call.number or (call.key not in had and len(had) < MOST_KEYS):
+            had.add(call.key)
+            self._events.append((kind, call))
 
-    def end(self, key: int, in_candidate: bool) -> None:
+    def end(self, key: int, candidate: bool) -> None:
         """Count the end of a call that counts; calls may end in another order than they began."""
         ended = self._ended.get(key, 0) + 1
         if ended < self._most:
             self._ended[key] = ended
             return
         self._ended.pop(key, None)
-        self._complete.append((key, in_candidate))
+        self._complete.append(Unit(key, candidate))
 
     @property
     def waiting(self) -> int:
         """The number of entries in the queues."""
         return len(self._new) + len(self._events) + len(self._complete)
 
-    def take_new(self) -> tuple[Unit, ...]:
-        """The keys that are new."""
-        return tuple(_taken(self._new))
-
-    def take_events(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[KeyDone, ...]]:
-        """The keys with events, by kind, and those of which all calls that count have ended."""
-        complete = _taken(self._complete)  # first: what a key did is there before it is complete
+    def take(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[CompleteKey, ...], tuple[Unit, ...]]:
+        """The keys with events, by kind; those of which all calls that count have ended; new ones."""
+        complete = taken(self._complete)  # first: what a key did is there before it is complete
         found: dict[str, dict[Unit, None]] = defaultdict(dict)
-        for kind, unit, number in _taken(self._events):
-            found[kind][unit] = None
+        for kind, (key, candidate, number) in taken(self._events):
+            found[kind][Unit(key, candidate)] = None
             if number:
-                self._bad[unit[0]][kind] += 1
-        keys = {kind: tuple(units) for kind, units in found.items()}
-        return keys, tuple(self._done(*unit) for unit in complete)
+                self._bad[key][kind] += 1
+        keys = {kind: (*units,) for kind, units in found.items()}
+        done = tuple(self._done(*unit) for unit in complete)
+        return keys, done, (*taken(self._new),)
 
-    def _done(self, key: int, in_candidate: bool) -> KeyDone:
+    def _done(self, key: int, candidate: bool) -> CompleteKey:
         counts = self._bad.pop(key, Counter())
         bad = {kind: min(count / self._most, 1.0) for kind, count in counts.items()}
-        return KeyDone(key, in_candidate, bad)
+        return CompleteKey(key, candidate, bad)
 
 
 @final
 class Counters:
     """Counts the calls of one stage.
 
-    A call is given by the hash of its key or None, by whether the candidate answers it, and by the
-    number that `begin` returned.
+    Attributes:
+        keys: the calls of keys.
     """
 
     __slots__ = (
+        "_calls",
         "_checks_finite",
         "_copies",
         "_events",
         "_failed_marks",
-        "_keyed",
-        "_keyed_events",
-        "_keys",
         "_latency",
         "_marks",
         "_missing",
-        "_plain",
         "_times",
+        "keys",
     )
 
     def __init__(self, policy: RolloutPolicy, latency: Latency) -> None:
         self._checks_finite = NONFINITE_EVENTS in policy.kinds
-        self._marks = [guard for guard in policy.guards if guard.mark is not None]
+        self._marks = [(guard.name, guard.mark) for guard in policy.guards if guard.mark]
         self._failed_marks: set[str] = set()
         self._latency = latency
         self._times = no_times()
-        # Calls, and events by kind: of calls without a key, and of those with one.
-        self._plain = ArmCounter()
-        self._keyed = ArmCounter()
-        self._events = {kind: ArmCounter() for kind in policy.kinds}
-        self._keyed_events = {kind: ArmCounter() for kind in policy.kinds}
-        self._keys = KeyCalls(policy.key_calls)
+        self._calls = EventCounter()
+        self._events = {kind: EventCounter() for kind in policy.kinds}
+        self.keys = KeyCalls(policy.key_calls)
         # Queues: what was bad about each copy of the candidate, and marks whose function raised an error.
         self._copies: deque[set[str]] = deque()
         self._missing: deque[str] = deque()
 
-    def begin(self, key: int | None, in_candidate: bool) -> int:
-        """Count a call; returns its number among those of its key that count for a promotion, or 0."""
+    def begin(self, key: int | None, candidate: bool) -> CountedCall:
+        """Count a call, by the hash of its key and by whether the candidate answers it."""
         if key is None:
-            next(self._plain.arms[in_candidate])
-            return 0
-        next(self._keyed.arms[in_candidate])
-        return self._keys.begin(key, in_candidate)
+            next(self._calls.plain.arms[candidate])
+            return WITHOUT_KEY[candidate]
+        next(self._calls.keyed.arms[candidate])
+        return self.keys.begin(key, candidate)
 
-    def key_in_shadow(self, key: int) -> None:
-        """Count a key that the champion answered in shadow, once."""
-        self._keys.note(key)
-
-    def answered(
-        self, key: int | None, in_candidate: bool, number: int, answers: Outputs, took: int
-    ) -> None:
+    def answered(self, call: CountedCall, answers: Outputs, took: int) -> None:
         """Count what is bad about an answer, which took so many nanoseconds."""
+        _, candidate, number = call
         if took > self._latency.least:
-            for kind in self._latency.kinds(took, in_candidate=in_candidate):
-                self._event(kind, key, in_candidate, number)
-        self._times[in_candidate].append(took)
-        if self._checks_finite and not is_finite(answers):
-            self._event(NONFINITE_EVENTS, key, in_candidate, number)
-        if self._marks:
-            for kind in self._marked(answers):
-                self._event(kind, key, in_candidate, number)
-        if number and key is not None:
-            self._keys.end(key, in_candidate)
+            for kind in self._latency.kinds(took, in_candidate=candidate):
+                self._event(kind, call)
+        self._times[candidate].append(took)
+        for kind in self.bad_answers(answers):
+            self._event(kind, call)
+        if number:
+            self.keys.end(call.key, candidate)
 
-    def failed(
-        self, key: int | None, in_candidate: bool, number: int, error: Exception
-    ) -> str | None:
-        """Count an error; returns the kind of event that it is, if it is one."""
+    def failed(self, call: CountedCall, error: BaseException) -> str | None:
+        """Count an error; returns the kind of event that it is, if it is one of the Model."""
         kind = kind_of_error(error)
-        if kind is not None:
-            self._event(kind, key, in_candidate, number)
-        elif isinstance(error, NOT_ERRORS):
-            self._event(UNANSWERED, key, in_candidate, number)
-        if number and key is not None:
-            self._keys.end(key, in_candidate)
+        self._event(kind or UNANSWERED, call)
+        if call.number:
+            self.keys.end(call.key, call.candidate)
         return kind
 
-    def gave_up(self, key: int | None, in_candidate: bool, number: int) -> None:
-        """Count a call that its caller cancelled."""
-        self._event(UNANSWERED, key, in_candidate, number)
-        if number and key is not None:
-            self._keys.end(key, in_candidate)
-
-    def _event(self, kind: str, key: int | None, in_candidate: bool, number: int) -> None:
-        if kind not in self._events:
+    def _event(self, kind: str, call: CountedCall) -> None:
+        counter = self._events.get(kind)
+        if counter is None:
             return  # no guard wants it
-        if key is None:
-            next(self._events[kind].arms[in_candidate])
+        if call.key == NO_KEY:
+            next(counter.plain.arms[call.candidate])
             return
-        next(self._keyed_events[kind].arms[in_candidate])
-        self._keys.event(kind, key, in_candidate, number)
+        next(counter.keyed.arms[call.candidate])
+        self.keys.event(kind, call)
+
+    def bad_answers(self, answers: Outputs) -> list[str]:
+        """The kinds of events that an answer is."""
+        found = []
+        if self._checks_finite and not is_finite(answers):
+            found.append(NONFINITE_EVENTS)
+        for name, mark in self._marks:
+            try:
+                if mark(whole_of(answers)):
+                    found.append(name)
+            except Exception:  # it must not reach the caller
+                if name not in self._failed_marks:
+                    self._failed_marks.add(name)
+                    self._missing.append(name)
+        return found
 
     def shadowed(self, kinds: set[str], known: Iterable[str] = ()) -> None:
         """Count a copy that the candidate ran, with what was bad about it alone.
@@ -265,66 +294,43 @@ class Counters:
         """
         self._copies.append(kinds)
         for kind in known:
-            self._event(kind, None, in_candidate=False, number=0)
+            self._event(kind, WITHOUT_KEY[False])
 
-    def failed_in_shadow(self, error: Exception) -> None:
+    def failed_in_shadow(self, error: BaseException) -> None:
         """Count an error of the champion, which leaves nothing to run."""
         kind = kind_of_error(error)
         if kind is not None:
-            self._event(kind, None, in_candidate=False, number=0)
-
-    def bad_answers(self, answers: Outputs) -> set[str]:
-        """The kinds of events that an answer is."""
-        found = set(self._marked(answers))
-        if self._checks_finite and not is_finite(answers):
-            found.add(NONFINITE_EVENTS)
-        return found
+            self._event(kind, WITHOUT_KEY[False])
 
     def answered_in_shadow(self, took: int) -> None:
         """Note how long the champion took, from which the next stage begins."""
         self._times[False].append(took)
 
-    def _marked(self, answers: Outputs) -> list[str]:
-        found = []
-        answers = whole_of(answers)
-        for guard in self._marks:
-            try:
-                if guard.mark is not None and guard.mark(answers):
-                    found.append(guard.name)
-            except Exception:  # it must not reach the caller
-                if guard.name not in self._failed_marks:
-                    self._failed_marks.add(guard.name)
-                    self._missing.append(guard.name)
-        return found
-
     @property
     def waiting(self) -> int:
         """The number of entries in the queues."""
-        return self._keys.waiting + len(self._copies)
+        return self.keys.waiting + len(self._copies)
 
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
-        plain = self._plain.take()
-        calls = plain + self._keyed.take()
-        keys, done = self._keys.take_events()
-        copies = _taken(self._copies)
-        events = {
-            kind: Happened(count.take(), keys.get(kind, ()), self._keyed_events[kind].take())
-            for kind, count in self._events.items()
-        }
-        self._latency.learn(calls, self._times)
+        calls = self._calls.take()
+        arms = calls.plain + calls.keyed
+        keys, done, new = self.keys.take()
+        copies = taken(self._copies)
+        found = {kind: each.take(keys.get(kind, ())) for kind, each in self._events.items()}
+        self._latency.learn(arms, self._times)
         return Counts(
-            calls=calls,
-            plain=plain,
-            keys=self._keys.take_new(),
-            events=events,
+            calls=arms,
+            plain=calls.plain,
+            keys=new,
+            events={kind: each for kind, each in found.items() if each != NO_EVENTS},
             done=done,
             shadowed=len(copies),
             shadow_events=dict(Counter(itertools.chain.from_iterable(copies))),
-            missing=tuple(sorted(_taken(self._missing))),
+            missing=(*sorted(taken(self._missing)),),
         )
 
 
-def _taken(queue: deque[Any]) -> list[Any]:
+def taken(queue: deque[Any]) -> list[Any]:
     """What is in a queue now, to which other threads may add."""
     return [queue.popleft() for _ in range(len(queue))]

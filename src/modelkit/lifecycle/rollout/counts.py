@@ -1,4 +1,4 @@
-"""What was counted in one tick of a rollout: values, which several processes can add up.
+"""What was counted in one tick of a rollout: values, which several processes can add up, as JSON too.
 
 An event of a call with a key comes with the key's hash, so that whoever adds up counts each key
 once.
@@ -6,28 +6,57 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, NamedTuple, Self, final
 
-Unit = tuple[int, bool]  # the hash of a key, and whether it goes to the candidate
+MOST_COUNTED = 1 << 53  # beyond it, a float has not every whole number
+A_HASH = 1 << 64
+
+
+class Unit(NamedTuple):
+    """A key whose arm was drawn.
+
+    Attributes:
+        key: its hash.
+        candidate: whether it goes to the candidate.
+    """
+
+    key: int
+    candidate: bool
+
+
+@dataclass(frozen=True)
+class Addable:
+    """A value of which two are added field by field."""
+
+    def __add__(self, other: Self) -> Self:
+        theirs = vars(other)
+        return replace(
+            self, **{name: _sum(mine, theirs[name]) for name, mine in vars(self).items()}
+        )
+
+
+def _sum(mine: Any, theirs: Any) -> Any:
+    """The sum of two fields; of mappings, name by name."""
+    if not isinstance(mine, Mapping):
+        return mine + theirs
+    both = {name: _sum(mine[name], theirs[name]) for name in mine if name in theirs}
+    return {**mine, **theirs, **both}
 
 
 @final
 @dataclass(frozen=True)
-class ByArm:
+class ByArm(Addable):
     """How many in each arm."""
 
     candidate: int = 0
     champion: int = 0
 
-    def __add__(self, other: ByArm) -> ByArm:
-        return ByArm(self.candidate + other.candidate, self.champion + other.champion)
-
 
 @final
 @dataclass(frozen=True)
-class Happened:
+class EventCounts(Addable):
     """The events of one kind.
 
     Attributes:
@@ -40,13 +69,10 @@ class Happened:
     keys: tuple[Unit, ...] = ()
     keyed: ByArm = ByArm()
 
-    def __add__(self, other: Happened) -> Happened:
-        return Happened(self.plain + other.plain, self.keys + other.keys, self.keyed + other.keyed)
-
 
 @final
 @dataclass(frozen=True)
-class KeyDone:
+class CompleteKey:
     """A key with all the calls that count for a promotion.
 
     Attributes:
@@ -80,7 +106,7 @@ class Label:
 
 @final
 @dataclass(frozen=True)
-class Posted:
+class PostedLoss:
     """A loss that came to somebody who did not answer the key: a process that did will say so.
 
     Attributes:
@@ -94,7 +120,7 @@ class Posted:
 
 @final
 @dataclass(frozen=True)
-class Counts:
+class Counts(Addable):
     """What was counted in one tick, in one stage.
 
     Attributes:
@@ -114,46 +140,114 @@ class Counts:
     calls: ByArm = ByArm()
     plain: ByArm = ByArm()
     keys: tuple[Unit, ...] = ()
-    events: Mapping[str, Happened] = field(default_factory=dict)
-    done: tuple[KeyDone, ...] = ()
+    events: Mapping[str, EventCounts] = field(default_factory=dict)
+    done: tuple[CompleteKey, ...] = ()
     shadowed: int = 0
     shadow_events: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[Label, ...] = ()
-    posted: tuple[Posted, ...] = ()
+    posted: tuple[PostedLoss, ...] = ()
     differences: tuple[float, ...] = ()
     missing: tuple[str, ...] = ()
 
     @property
     def entries(self) -> int:
         """How many values it holds: keys, and losses."""
-        keys = sum(len(happened.keys) for happened in self.events.values())
-        losses = len(self.labels) + len(self.posted) + len(self.differences)
-        return keys + losses + len(self.keys) + len(self.done)
+        keys = sum(len(events.keys) for events in self.events.values())
+        return keys + sum(len(each) for each in vars(self).values() if isinstance(each, tuple))
 
-    @property
-    def anything(self) -> bool:
-        """Whether anything was counted."""
-        happened = any(each != Happened() for each in self.events.values())
-        return happened or replace(self, events={}) != Counts()
 
-    def __add__(self, other: Counts) -> Counts:
-        """What two processes counted in the same tick of the same stage."""
-        events = dict(self.events)
-        for name, happened in other.events.items():
-            events[name] = events.get(name, Happened()) + happened
-        shadow_events = dict(self.shadow_events)
-        for name, count in other.shadow_events.items():
-            shadow_events[name] = shadow_events.get(name, 0) + count
-        return Counts(
-            calls=self.calls + other.calls,
-            plain=self.plain + other.plain,
-            keys=self.keys + other.keys,
-            events=events,
-            done=self.done + other.done,
-            shadowed=self.shadowed + other.shadowed,
-            shadow_events=shadow_events,
-            labels=self.labels + other.labels,
-            posted=self.posted + other.posted,
-            differences=self.differences + other.differences,
-            missing=tuple(sorted({*self.missing, *other.missing})),
-        )
+NOTHING = Counts()
+NO_EVENTS = EventCounts()
+
+
+def write_value(value: Any) -> Any:
+    """One of these values as JSON has it, for `json.dumps(..., default=write_value)`.
+
+    Counts are an object without what is empty, and the others lists of what they hold.
+    """
+    if not isinstance(value, Counts):
+        return [*vars(value).values()]
+    empty = vars(NOTHING)
+    return {name: held for name, held in vars(value).items() if held != empty[name]}
+
+
+def read_counts(plain: Any) -> Counts:
+    """Counts from JSON; fields that a newer modelkit added are left out.
+
+    Raises AttributeError, TypeError or ValueError for what no process counts.
+    """
+    known = {name: value for name, value in plain.items() if name in READERS}
+    return Counts(**{name: READERS[name](value) for name, value in known.items()})
+
+
+def read_count(value: Any, below: int = MOST_COUNTED) -> int:
+    """A number of what was counted. Raises ValueError for what is none."""
+    if type(value) is not int or not 0 <= value < below:
+        raise ValueError(f"a count is a whole number from 0 to below {below}, not {value!r:.40}")
+    return value
+
+
+def read_text(value: Any) -> str:
+    """A text. Raises ValueError for what is none."""
+    if type(value) is not str:
+        raise ValueError(f"a name is a text, not {value!r:.40}")
+    return value
+
+
+def _hash(value: Any) -> int:
+    return read_count(value, A_HASH)
+
+
+def _arm(value: Any) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"an arm is true or false, not {value!r:.40}")
+    return bool(value)
+
+
+def _loss(value: Any, least: int = 0) -> float:
+    if type(value) not in (int, float) or not least <= value <= 1:
+        raise ValueError(f"a loss is a number from {least} to 1, not {value!r:.40}")
+    return float(value)
+
+
+def _difference(value: Any) -> float:
+    return _loss(value, -1)
+
+
+Reader = Callable[[Any], Any]
+
+
+def _tuple(read: Reader) -> Reader:
+    return lambda plain: tuple(map(read, plain))
+
+
+def _by_kind(read: Reader) -> Reader:
+    return lambda plain: {kind: read(value) for kind, value in plain.items()}
+
+
+def _value(make: type, *readers: Reader) -> Reader:
+    """What reads a value from the list of what it holds."""
+
+    def read(plain: Any) -> Any:
+        if len(plain) != len(readers):
+            raise ValueError(f"{make.__name__} has {len(readers)} values, not {plain!r:.40}")
+        return make(*(read(value) for read, value in zip(readers, plain, strict=True)))
+
+    return read
+
+
+ARMS = _value(ByArm, read_count, read_count)
+UNITS = _tuple(_value(Unit, _hash, _arm))
+READERS: Mapping[str, Reader] = {
+    "calls": ARMS,
+    "plain": ARMS,
+    "keys": UNITS,
+    "events": _by_kind(_value(EventCounts, ARMS, UNITS, ARMS)),
+    "done": _tuple(_value(CompleteKey, _hash, _arm, _by_kind(_loss))),
+    "shadowed": read_count,
+    "shadow_events": _by_kind(read_count),
+    "labels": _tuple(_value(Label, _loss, _hash, _arm, read_count)),
+    "posted": _tuple(_value(PostedLoss, _loss, _hash)),
+    "differences": _tuple(_difference),
+    "missing": _tuple(read_text),
+}

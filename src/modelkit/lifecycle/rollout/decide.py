@@ -15,7 +15,7 @@ WORSENING = 2.3  # the logarithm of 10: nothing is promoted whose newest evidenc
 
 @final
 @dataclass(frozen=True)
-class Weighed:
+class GuardEvidence:
     """The evidence of one guard, as logarithms: 0 is none.
 
     Attributes:
@@ -38,7 +38,7 @@ class Weighed:
 
 @final
 @dataclass(frozen=True)
-class Standing:
+class TrialState:
     """Where a rollout stands.
 
     Attributes:
@@ -58,7 +58,7 @@ class Standing:
     in_all: float
     units: int
     split: float
-    guards: tuple[Weighed, ...]
+    guards: tuple[GuardEvidence, ...]
     unanswered: float = 0.0
     full: bool = False
 
@@ -71,53 +71,50 @@ class Decision:
     Attributes:
         kind: "continue", "advance" to the next stage, "rollback", "promote" or "hold".
         reason: why.
-        guards: the evidence that led to it.
-        split: the logarithm of the evidence that units are not split as they should be.
+        state: where the rollout stood.
     """
 
     kind: Kind
     reason: str
-    guards: tuple[Weighed, ...]
-    split: float
+    state: TrialState
 
 
-def decide(policy: RolloutPolicy, standing: Standing) -> Decision:
+def decide(policy: RolloutPolicy, state: TrialState) -> Decision:
     """What becomes of a rollout. What is missing is never a success, and never a failure."""
-    kind, reason = _decide(policy, standing)
-    return Decision(kind, reason, standing.guards, standing.split)
+    return Decision(*_decide(policy, state), state)
 
 
-def _decide(policy: RolloutPolicy, standing: Standing) -> tuple[Kind, str]:
-    broken = _broken(policy, standing)
+def _decide(policy: RolloutPolicy, state: TrialState) -> tuple[Kind, str]:
+    broken = _broken(policy, state)
     if broken:
         return "hold", broken
-    for guard in standing.guards:
+    for guard in state.guards:
         if guard.worse >= policy.to_roll_back and not guard.pauses and not guard.void:
             return "rollback", f"{guard.name}: the candidate is shown to be worse"
-    paused = _paused(policy, standing)
+    paused = _paused(policy, state)
     if paused:
         return "hold", paused
-    missing = unmet(policy, standing)
+    missing = unmet(policy, state)
     if not missing:
-        last = standing.stage == len(policy.stages) - 1
+        last = state.stage == len(policy.stages) - 1
         if not last:
             return "advance", "the stage had its time and calls, and no guard objects"
-        missing = lacks(policy, standing)
+        missing = lacks(policy, state)
         if not missing:
             return "promote", "every guard has shown that the candidate is within what is allowed"
-    if standing.in_all >= policy.horizon:
+    if state.in_all >= policy.horizon:
         return "hold", f"the time is over, undecided: {'; '.join(missing)}"
     return "continue", "; ".join(missing)
 
 
-def _broken(policy: RolloutPolicy, standing: Standing) -> str:
+def _broken(policy: RolloutPolicy, state: TrialState) -> str:
     """Why the evidence cannot be believed, or ""."""
-    values = [standing.split, standing.in_stage, standing.in_all, standing.unanswered]
-    for guard in standing.guards:
+    values = [state.split, state.in_stage, state.in_all, state.unanswered]
+    for guard in state.guards:
         values += [guard.worse, guard.now, guard.better or 0.0]
     if any(map(isnan, values)):
         return "some evidence is not a number"
-    if standing.split >= policy.to_promote:
+    if state.split >= policy.to_promote:
         return (
             "calls are not split between the arms as they should be, so that nothing can be "
             "compared"
@@ -125,13 +122,13 @@ def _broken(policy: RolloutPolicy, standing: Standing) -> str:
     return ""
 
 
-def _paused(policy: RolloutPolicy, standing: Standing) -> str:
-    if standing.unanswered >= policy.to_promote:
+def _paused(policy: RolloutPolicy, state: TrialState) -> str:
+    if state.unanswered >= policy.to_promote:
         return (
             "more calls of the candidate than of the champion do not answer, as they are overloaded, "
             "out of time, cancelled or closed, so that nothing speaks for it"
         )
-    for guard in standing.guards:
+    for guard in state.guards:
         if guard.void:
             return f"{guard.name}: {guard.void}"
         if guard.pauses and guard.worse >= policy.to_promote:
@@ -139,29 +136,29 @@ def _paused(policy: RolloutPolicy, standing: Standing) -> str:
     return ""
 
 
-def unmet(policy: RolloutPolicy, standing: Standing) -> list[str]:
+def unmet(policy: RolloutPolicy, state: TrialState) -> list[str]:
     """What a stage still needs before it ends."""
-    stage = policy.stages[standing.stage]
+    stage = policy.stages[state.stage]
     found = []
-    if standing.in_stage < stage.seconds:
-        found.append(f"{stage.seconds - standing.in_stage:.0f} s of this stage are left")
-    if standing.units < stage.calls:
-        found.append(f"{stage.calls - standing.units:,} calls of the candidate are left")
-    elif not standing.units and standing.stage < len(policy.stages) - 1:
+    if state.in_stage < stage.seconds:
+        found.append(f"{stage.seconds - state.in_stage:.0f} s of this stage are left")
+    if state.units < stage.calls:
+        found.append(f"{stage.calls - state.units:,} calls of the candidate are left")
+    elif not state.units and state.stage < len(policy.stages) - 1:
         # Time that passes without traffic is no reason for a larger share.
         found.append("the candidate has had no call in this stage")
     return found
 
 
-def lacks(policy: RolloutPolicy, standing: Standing) -> list[str]:
+def lacks(policy: RolloutPolicy, state: TrialState) -> list[str]:
     """What a promotion still needs, guard by guard."""
     found = []
-    for guard in standing.guards:
+    for guard in state.guards:
         if guard.better is None:
             continue
         if guard.better < policy.to_promote:
             what = f"{guard.name}: too little evidence for a promotion"
-            found.append(f"{what}, and {FURTHER_KEYS}" if standing.full else what)
+            found.append(f"{what}, and {FURTHER_KEYS}" if state.full else what)
         elif guard.now >= WORSENING:
             found.append(f"{guard.name}: it became worse of late")
     return found

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any, final
+from uuid import uuid4
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import NotFound, UntrustedError, UsageError, public_text
@@ -20,15 +21,13 @@ from modelkit.lifecycle.layered import Opened, Wrap, check_answers
 from modelkit.lifecycle.registry.log import CHAMPION, State, Underway
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.registry.rules import end_of, is_same
-from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Kind
 from modelkit.lifecycle.rollout.latency import A_SECOND
-from modelkit.lifecycle.rollout.ledger import RegistryLedger
-from modelkit.lifecycle.rollout.membership import Membership
+from modelkit.lifecycle.rollout.ledger import RegistryLedger, start_in_the_future
+from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.substitution import check_compatible
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import Switch
-from modelkit.model.activation import Draining
 from modelkit.model.model import Model
 
 POLLED_EVERY = 5.0  # seconds
@@ -68,12 +67,7 @@ class Follower:
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        misplaced = [option for option in ("policy", "share") if option in options]
-        if misplaced:
-            raise TypeError(
-                f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
-                f"registry.start_rollout({name!r}, version, policy, reason=...)"
-            )
+        _check_options(name, options)
         if keep < 0 or not poll > 0:
             raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
         self._registry = registry
@@ -87,24 +81,20 @@ class Follower:
         self._in_bucket = "://" in registry.url
         self._layers: dict[str, Opened] = {}
         self._before: list[str] = []  # versions that answered, the last one first
-        self._membership: Membership[RegistryLedger] | None = None
+        self._session: Session[RegistryLedger] | None = None
         self._applied = -1
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
-        self._due = 0
         self._looks = 0
         self._following: threading.Thread | None = None
         self._changing = threading.RLock()
         self._busy = False
         self._again = False
-        state = registry.state(name)
-        self._champion = _champion(registry, state, name)
+        self._champion = _champion(registry, registry.state(name), name)
         self._answered = {self._champion}
-        first = self._open(self._champion)
-        self.switch = Switch(first.model, clock, self)
-        self._due = clock() + self._poll
-        self.switch.due = self._due
+        self.switch = Switch(self._open(self._champion).model, clock, self)
+        self._due = self.switch.due = clock() + self._poll
         watch_forks(self)
-        self._follow_quietly()  # where a rollout is under way and cannot be joined, that is told
+        self._follow_quietly()  # where a rollout is under way and cannot be joined, an event says so
 
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again."""
@@ -113,10 +103,10 @@ class Follower:
         self._due = now + self._poll
         if self._following is not None and self._following.is_alive():
             return self._due
-        membership = self._membership
-        unwritten = None if membership is None else membership.unwritten
-        if membership is not None and unwritten is not None:
-            self._following = self.switch.start(lambda: membership.write(unwritten))
+        session = self._session
+        unwritten = None if session is None else session.unwritten
+        if session is not None and unwritten is not None:
+            self._following = self.switch.start(lambda: session.write(unwritten))
         elif self._in_bucket or self._has_news(now):
             self._following = self.switch.start(self._follow_quietly)
         return self._due
@@ -132,7 +122,7 @@ class Follower:
         return generation != self._applied
 
     def _follow_quietly(self) -> None:
-        """Follow, in a thread: what answers goes on to where that fails, which is told."""
+        """Follow, in a thread: what answers goes on to where that fails, of which there is an event."""
         now = self.switch.clock()
         if self._in_bucket and now < self._failed[1]:
             return
@@ -149,55 +139,62 @@ class Follower:
             if self._busy:
                 self._again = True
                 return False
-            self._busy = True
+            self._busy = self._again = True
+            before = self._answering()
             try:
-                changed = self._follow()
                 while self._again and not self.switch.closed:
                     self._again = False
-                    changed = self._follow() or changed
-                return changed
+                    self._follow()
+                return self._answering() != before
             finally:
                 self._give_threads_back()
                 self._busy = False
                 self._again = False
 
+    def _answering(self) -> tuple[str, object, int]:
+        """What answers, which is another one after a change."""
+        session = self.switch.session
+        return self._champion, session, 0 if session is None else session.stage
+
     def _give_threads_back(self) -> None:
         """Let the champion use all threads, where no rollout is under way."""
-        if self.switch.course is not None or self.switch.closed:
+        if self.switch.session is not None or self.switch.closed:
             return
         try:
             self._layers[self._champion].share_threads(1)
         except Exception as error:  # it goes on with those that it has
             self.switch.failed(error)
 
-    def _follow(self) -> bool:
-        self.switch.check_open()
+    def _follow(self) -> None:
         version = ""
         try:
             self._registry.log(self._name).check()
             state = self._registry.state(self._name)
             if state.generation == self._applied:
-                return False
+                return
             version = _champion(self._registry, state, self._name)
-            membership = self._membership
-            if membership is not None:
-                end = end_of(membership.ledger.rollout, state)
-                if end is not None:
-                    membership.conclude(*end)
-            changed = self._take_champion(version)
+            self._conclude(state)
+            self._take_champion(version)
             if state.rollout is not None:
                 version = state.rollout.candidate
-            changed = self._take_rollout(state.rollout) or changed
+            self._take_rollout(state.rollout)
         except Exception as error:
             generation = self._registry_generation()
             self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
             emit(NotFollowed(self._name, version, public_text(error)))
             self.switch.failed(error)
-            self._let_go()
             raise
-        self._applied = state.generation
-        self._let_go()
-        return changed
+        else:
+            self._applied = state.generation
+        finally:
+            self._let_go()
+
+    def _conclude(self, state: State) -> None:
+        """Take over how the rollout ended elsewhere, if it did."""
+        session = self._session
+        end = None if session is None else end_of(session.ledger.rollout, state)
+        if session is not None and end is not None:
+            session.conclude(*end)
 
     def _registry_generation(self) -> int:
         """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
@@ -206,9 +203,9 @@ class Follower:
         except Exception:
             return -1
 
-    def _take_champion(self, version: str) -> bool:
+    def _take_champion(self, version: str) -> None:
         if version == self._champion:
-            return False
+            return
         switch = self.switch
         layers = self._open(version)
         if version not in self._answered:  # going back is always possible
@@ -218,31 +215,27 @@ class Follower:
             self._before = [each for each in (self._champion, *self._before) if each != version]
             self._champion = version
             self._answered.add(version)
-            self._membership = None
+            self._session = None
             switch.end(layers.model)
-        return True
 
-    def _take_rollout(self, rollout: Underway | None) -> bool:
+    def _take_rollout(self, rollout: Underway | None) -> None:
         switch = self.switch
-        ended = False
-        membership = self._membership
-        if membership is not None and not is_same(membership.ledger.rollout, rollout):
+        session = self._session
+        if session is not None and not is_same(session.ledger.rollout, rollout):
             with switch.lock:
-                if switch.course is not None:
+                if switch.session is not None:
                     switch.end(switch.champion)
-                    ended = True
-                self._membership = membership = None
-        if rollout is None or (membership is not None and membership.settled):
-            return ended
-        if membership is None:
+                self._session = session = None
+        if rollout is None:
+            return
+        if session is None:
             self._join(rollout)
-        elif rollout.stage != membership.ledger.rollout.stage:
+        elif not session.settled and rollout.stage != session.ledger.rollout.stage:
             with switch.lock:
                 switch.check_open()
-                membership.collect()
-                switch.enter(switch.under_way(), rollout.stage)
-                membership.ledger.rollout = rollout
-        return True
+                session.hand_on()
+                switch.enter(rollout.stage)
+                session.ledger.rollout = rollout
 
     def _join(self, rollout: Underway) -> None:
         """Take part in a rollout."""
@@ -251,45 +244,48 @@ class Follower:
         policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {version}")
         layers = self._open(version)
         self._check(version, layers)
-        course = Course(
+        ledger = RegistryLedger(
+            self._registry, self._name, rollout, policy, uuid4().hex, switch.clock
+        )
+        ledger.notice(*start_in_the_future(rollout))
+        lineups = Lineups(
             switch.champion,
             layers.model,
             policy,
             salt=rollout.salt,
             seed=self._seed,
             rescue=self._rescue,
-            began=0.0,
-            stage=rollout.stage,
-            joint=True,
         )
+        session = Session(ledger, lineups, switch, self._follow_quietly)
         for arm in (self._layers[self._champion], layers):
             arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
-        ledger = RegistryLedger(self._registry, self._name, rollout, policy, switch.clock)
-        membership = Membership(ledger, course, switch, self._follow_quietly)
-        membership.read_sums()
+        session.read_sums()
         with switch.lock:
             switch.check_open()
-            switch.begin(course, membership.tick)
-        self._membership = membership
+            switch.begin(session)
+        self._session = session
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
-        self.switch.under_way()
-        if self._membership is not None:
-            self._membership.decide_by_hand(kind, reason)
-            self.refresh()
+        self.switch.under_way().decide_for_all(kind, reason)
+        self.refresh()
 
     def go_back(self, reason: str) -> None:
-        """Let the alias name the version that answered before. Raises NotFound without one."""
-        if not self._before:
-            raise NotFound(
-                f"no version of {self._name} answered here before {self._champion}",
-                name=self._name,
-                which="",
-            )
-        self._registry.set_alias(
-            self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
-        )
+        """Let the alias name the version that answered before. Raises NotFound without one.
+
+        A rollout of the registry that does not go on here is rolled back instead: this process has
+        not seen it yet, or cannot load its candidate.
+        """
+        registry, name = self._registry, self._name
+        under_way = registry.state(name).rollout
+        if under_way is not None:
+            registry.decide_rollout(name, under_way, "rollback", reason=reason)
+        elif self._before:
+            before = self._before[0]
+            registry.set_alias(name, CHAMPION, before, expected=self._champion, reason=reason)
+        else:
+            message = f"no version of {name} answered here before {self._champion}"
+            raise NotFound(message, name=name, which="")
         self.refresh()
 
     def models(self) -> list[Model]:
@@ -323,7 +319,7 @@ class Follower:
     def _check(self, version: str, opened: Opened) -> None:
         """Close a version that cannot answer in place of the champion, and raise UsageError."""
         try:
-            check_compatible(self.switch.champion.signature, opened.model.signature, version)
+            self.switch.check_replaces(opened.model, version)
         except BaseException:
             if version not in self._before:
                 self._layers.pop(version).close()
@@ -332,27 +328,28 @@ class Follower:
     def _let_go(self) -> None:
         """Close, in a thread, what is not needed any more, when its last call has ended."""
         used = {self._champion, *self._before[: self._keep]}
-        if self._membership is not None:
-            used.add(self._membership.ledger.rollout.candidate)
+        if self._session is not None:
+            used.add(self._session.ledger.rollout.candidate)
         gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
         self._before = self._before[: self._keep]
         drainings = self.switch.still_draining()
         past = self.switch.past
-        if gone:
-            self.switch.start(lambda: self._close_quietly(gone, drainings, past))
 
-    def _close_quietly(
-        self, layers: list[Opened], drainings: list[Draining], course: Course | None
-    ) -> None:
-        try:
-            _close(layers, drainings, course)
-        except Exception as error:  # it is told, and reaches no caller
-            self.switch.failed(error)
+        def close() -> None:
+            try:
+                for draining in drainings:
+                    draining.wait()
+                _close(gone, past)
+            except Exception as error:  # it is reported, and reaches no caller
+                self.switch.failed(error)
+
+        if gone:
+            self.switch.start(close)
 
     def close(self) -> None:
         """Close everything that was opened, once the calls under way have ended."""
-        if self._membership is not None:
-            self._membership.hand_on(PATIENCE)  # without the lock, for which its thread may wait
+        if self._session is not None:
+            self._session.finish(PATIENCE)  # without the lock, for which its thread may wait
         with self._changing:
             gone = [*self._layers.values()]
             self._layers.clear()
@@ -360,25 +357,33 @@ class Follower:
             end = time.monotonic() + PATIENCE
             for each in drainings:
                 each.wait(max(0.0, end - time.monotonic()))
-            _close(gone, [], self.switch.past)
+            _close(gone, self.switch.past)
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""
         self._changing = threading.RLock()
         self._busy = False
         self._following = None
-        if self._membership is not None:
-            self._membership.after_fork()
+        if self._session is not None:
+            self._session.after_fork()
 
 
-def _close(layers: list[Opened], drainings: list[Draining], course: Course | None) -> None:
-    for draining in drainings:
-        draining.wait()
-    if course is not None and course.shadow is not None:
-        course.shadow.wait(PATIENCE)
+def _close(layers: list[Opened], session: Session[Any] | None) -> None:
+    shadow = None if session is None else session.lineups.shadow
+    if shadow is not None:
+        shadow.wait(PATIENCE)
     with ExitStack() as closing:  # one that raises leaves none of the others open
         for each in reversed(layers):  # which is undone from the end
             closing.callback(each.close)
+
+
+def _check_options(name: str, options: Mapping[str, object]) -> None:
+    misplaced = [option for option in ("policy", "share") if option in options]
+    if misplaced:
+        raise TypeError(
+            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
+            f"registry.start_rollout({name!r}, version, policy, reason=...)"
+        )
 
 
 def _champion(registry: Registry, state: State, name: str) -> str:

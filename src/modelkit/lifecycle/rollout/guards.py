@@ -10,6 +10,7 @@ from typing import final
 
 from modelkit.errors import UsageError
 from modelkit.model.model import Outputs
+from modelkit.stats.betting import SUREST
 
 ERROR_EVENTS = "errors"
 SLOW_EVENTS = "slow"
@@ -22,6 +23,7 @@ KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEME
 FLOOR = 0.001  # one call in a thousand
 # Seconds of one call: more than what the arm with fewer calls loses by colder caches and smaller batches.
 MATERIAL = 0.01
+ONLY_OF = {"above": SLOW_EVENTS, "margin": LATE_LOSSES, "tolerance": DISAGREEMENTS}
 NUMBERS = ("worse", "better", "floor", "above", "margin", "tolerance", "material")  # of a guard
 
 Mark = Callable[[Outputs], object]
@@ -91,6 +93,9 @@ class Guard:
     def __post_init__(self) -> None:
         check_numbers(f"guard {self.name!r}", self, NUMBERS)
         self._check_name()
+        for name, taker in ONLY_OF.items():
+            if getattr(self, name) and self.name != taker:
+                raise UsageError(f"guard {self.name!r}: {name}= is for the guard {taker!r} alone")
         self._check_material()
         for name in ("worse", "better"):
             risk = getattr(self, name)
@@ -182,7 +187,7 @@ QUANTILES = (50, 90, 99)  # of the champion's times, in percent
 SLOW_KINDS = tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
 # Calls of the candidate that are slow by more than what does not matter.
 LONGER_KINDS = tuple(f"longer:{quantile}" for quantile in QUANTILES)
-# Of these, those that count against it, and the champion's beside which they do; see `stretch`.
+# Of these, those that count against it, and the champion's beside which they do; see `Latency`.
 BLAMED_KINDS = tuple(f"blamed:{quantile}" for quantile in QUANTILES)
 USUAL_GUARDS = (
     Guard(ERROR_EVENTS),
@@ -190,3 +195,71 @@ USUAL_GUARDS = (
     Guard(NONFINITE_EVENTS),
     Guard(REFUSED_EVENTS),
 )
+
+
+@final
+@dataclass(frozen=True)
+class Stream:
+    """Events of the two arms that are compared.
+
+    Attributes:
+        guard: what is allowed of them.
+        candidate: their kind in the candidate.
+        champion: their kind in the champion.
+        alone: their kind in the candidate while all calls go to it.
+        recorded: the champion's rate, where it is known by what the kind is: of calls above its
+            90 % quantile, .1. It stands for a floor while all calls go to the candidate.
+    """
+
+    guard: Guard
+    candidate: str
+    champion: str
+    alone: str
+    recorded: float = 0.0
+
+    def floor_alone(self, margin: float) -> float:
+        """The rate that decides while all calls go to the candidate; 0 where none does."""
+        return self.guard.least or min(self.recorded * margin, SUREST)
+
+
+def rollback_streams(guard: Guard) -> tuple[Stream, ...]:
+    """What speaks for a rollback, by this guard.
+
+    One that compares quantiles needs it twice: as the calls were, and with those of the candidate
+    quicker by what does not matter, of which those count that its longer runs do not explain; see
+    `Latency`. Where all calls go to the candidate, it is not the colder one, and all count.
+    """
+    if guard.name == LATE_LOSSES:
+        return ()
+    if not guard.by_quantiles:
+        return (Stream(guard, guard.name, guard.name, guard.name),)
+    as_they_were = _streams(guard, SLOW_KINDS, SLOW_KINDS, SLOW_KINDS)
+    if not guard.longer:
+        return as_they_were
+    return as_they_were + _streams(guard, BLAMED_KINDS, BLAMED_KINDS, LONGER_KINDS)
+
+
+def promotion_streams(guard: Guard) -> tuple[Stream, ...]:
+    """What speaks for a promotion, by this guard.
+
+    One that compares quantiles goes by all calls of the candidate that are still slow when they are
+    quicker by what does not matter.
+    """
+    if guard.name == DISAGREEMENTS:
+        return ()
+    if not guard.by_quantiles:
+        return rollback_streams(guard)
+    kinds = LONGER_KINDS if guard.longer else SLOW_KINDS
+    return _streams(guard, kinds, SLOW_KINDS, kinds)
+
+
+def _streams(
+    guard: Guard, candidate: tuple[str, ...], champion: tuple[str, ...], alone: tuple[str, ...]
+) -> tuple[Stream, ...]:
+    rates = [1 - quantile / 100 for quantile in QUANTILES]
+    kinds = zip(candidate, champion, alone, rates, strict=True)
+    return tuple(Stream(guard, *each) for each in kinds)
+
+
+# Calls that ended without an answer hold a rollout as errors would.
+UNANSWERED_CALLS = Stream(Guard(ERROR_EVENTS), UNANSWERED, UNANSWERED, UNANSWERED)

@@ -15,7 +15,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.lifecycle.rollout.arms import Events, Worse
-from modelkit.lifecycle.rollout.counts import KeyDone, Unit
+from modelkit.lifecycle.rollout.counts import CompleteKey, Unit
 from modelkit.lifecycle.rollout.routing import limit_of
 from modelkit.stats.betting import MarginEvidence
 from modelkit.stats.evidence import MOST_LOG_GAIN
@@ -146,7 +146,7 @@ class Pairing:
 
 
 @final
-class DoneKeys:
+class KeyShares:
     """The shares of calls that were bad, of keys that are done, by the draw of their arm.
 
     Args:
@@ -157,7 +157,7 @@ class DoneKeys:
         self.places = {kind: place for place, kind in enumerate(kinds)}
         self._pairings: dict[float, Pairing] = defaultdict(Pairing)  # by share
 
-    def shares(self, done: Sequence[KeyDone]) -> Array:
+    def shares(self, done: Sequence[CompleteKey]) -> Array:
         """The share of the calls of each key that were bad, by kind: (keys, kinds)."""
         found = np.zeros((len(done), len(self.places)))
         for row, key in zip(found, done, strict=True):
@@ -166,7 +166,7 @@ class DoneKeys:
                     row[self.places[kind]] = share
         return found
 
-    def means(self, share: float, done: Sequence[KeyDone]) -> Array:
+    def means(self, share: float, done: Sequence[CompleteKey]) -> Array:
         """Of each key of the candidate, its shares, and the means of the champion's keys before it.
 
         Those were drawn with it, and came since the candidate's last one, in the order in which keys

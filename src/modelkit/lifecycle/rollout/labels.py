@@ -8,13 +8,14 @@ from typing import final
 
 import numpy as np
 
-from modelkit.lifecycle.rollout.counts import Counts, Label, Posted, Unit
-from modelkit.lifecycle.rollout.decide import Weighed
+from modelkit.lifecycle.rollout.arms import SplitEvidence
+from modelkit.lifecycle.rollout.counts import Counts, Label, PostedLoss, Unit
+from modelkit.lifecycle.rollout.decide import GuardEvidence
 from modelkit.lifecycle.rollout.guards import LATE_LOSSES, Guard
 from modelkit.lifecycle.rollout.keyed import LOSS, MOST_KEYS, Keys, Pairing
 from modelkit.lifecycle.rollout.policy import RolloutStage
 from modelkit.lifecycle.rollout.routing import place_of
-from modelkit.stats.betting import MarginEvidence, log_split
+from modelkit.stats.betting import MarginEvidence
 
 PATIENT = 60  # sums of counts for which a loss waits for the process that answered its key
 CHANGED = -1
@@ -40,7 +41,7 @@ class KeysAnswered:
         self._in_shadow: set[int] = set()
         self._stages: dict[int, int] = {}  # CHANGED for a key that was answered in two
         self._candidates: set[int] = set()
-        self._waiting: dict[int, tuple[Posted, int]] = {}  # and in which sum it came
+        self._waiting: dict[int, tuple[PostedLoss, int]] = {}  # and in which sum it came
         self._sums = 0
 
     @property
@@ -77,7 +78,7 @@ class KeysAnswered:
         self._forget()
         return [*self.join(found)]
 
-    def join(self, posted: Iterable[Posted]) -> Iterator[Label]:
+    def join(self, posted: Iterable[PostedLoss]) -> Iterator[Label]:
         """Losses with the stage and the arm of their keys, as far as these were answered."""
         for each in posted:
             stage = self._stages.get(each.key)
@@ -98,7 +99,7 @@ class KeysAnswered:
             else:
                 yield label
 
-    def _wait(self, posted: Posted) -> None:
+    def _wait(self, posted: PostedLoss) -> None:
         if len(self._waiting) < MOST_KEYS:
             self._waiting.setdefault(posted.key, (posted, self._sums))
         else:
@@ -138,7 +139,7 @@ class LossEvidence:
         self._evidence = MarginEvidence(guard.margin or 0.0)
         self._stages = stages
         self._pairings = [Pairing() for _ in stages]
-        self._labels = [[0, 0] for _ in stages]  # in the candidate, and in the champion
+        self._split = SplitEvidence()
         self._alarm = -log(alpha)
         self._worse = 0.0
         self._skewed = False
@@ -161,30 +162,25 @@ class LossEvidence:
         if found:
             self._evidence.update(np.array(found))
         self._worse = max(self._worse, float(self._evidence.log_above))
-        if labels:
-            self._check_split()
+        # Where labels come for one arm more often, the models have chosen whom they come for.
+        self._skewed = self._skewed or self._split.log >= self._alarm
 
     def _take(self, label: Label) -> float | None:
         """Count the loss of a key, if it is the first; returns the difference that it completes."""
         if not self._counted.is_new(label.key, LOSS):
             return None
-        self._labels[label.stage][0 if label.candidate else 1] += 1
+        share = self._stages[label.stage].share
+        self._split.add(label.stage, share, int(label.candidate), int(not label.candidate))
         before = self._pairings[label.stage].take(label.loss, candidate=label.candidate)
         return None if before is None else label.loss - float(before)
 
-    def _check_split(self) -> None:
-        """Where labels come for one arm more often, the models have chosen whom they come for."""
-        labels = zip(self._stages, self._labels, strict=True)
-        split = sum(log_split(stage.share, *both) for stage, both in labels)
-        self._skewed = self._skewed or split >= self._alarm
-
-    def weighed(self) -> Weighed:
+    def weigh(self) -> GuardEvidence:
         """The evidence."""
         void = ""
         if self._skewed:
             void = "labels come for one arm more often than for the other"
         evidence = self._evidence
-        return Weighed(
+        return GuardEvidence(
             name=LATE_LOSSES,
             worse=self._worse,
             better=float(evidence.log_below),

@@ -1,32 +1,33 @@
 """Which Models answer between one change and the next, and which of them answers a call.
 
-A lineup is the value of one Activation. Each has `answer` and `aanswer`, which differ in `await`
-alone: that of an event loop holds the activation across its waits.
+A lineup is the value of one Activation. `answer` and `aanswer` differ in `await` alone: that of an
+event loop holds the activation across its waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from abc import abstractmethod
 from time import perf_counter_ns
-from typing import final
+from typing import Generic, TypeVar, final
 
 from modelkit.errors import SignatureError
-from modelkit.lifecycle.rollout.answering import Arm, SignedAnswers, copied
-from modelkit.lifecycle.rollout.counting import Counters
-from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
+from modelkit.lifecycle.rollout.answering import Arm, copied
+from modelkit.lifecycle.rollout.counting import NO_KEY, CountedCall, Counters
+from modelkit.lifecycle.rollout.guards import LATE_LOSSES
+from modelkit.lifecycle.rollout.latency import Latency
 from modelkit.lifecycle.rollout.outcomes import AnsweredIn, Outcomes
+from modelkit.lifecycle.rollout.policy import RolloutPolicy
 from modelkit.lifecycle.rollout.routing import hash_of, limit_of
 from modelkit.lifecycle.rollout.shadow import Shadow
-from modelkit.model.model import Call, Outputs
+from modelkit.model.model import Call, Model, Outputs
 from modelkit.signature.signature import Feeds
 
-# The arm of a call, its key, whether that is the candidate, its number, and when it began.
-Drawn = tuple[Arm, int | None, bool, int, int]
-RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
+Begun = TypeVar("Begun")  # what a lineup knows of a call that has begun
+Rows = Feeds | SignatureError | None
 
 
-@final
-class Alone:
+class Lineup:
     """The champion answers everything."""
 
     __slots__ = ("champion",)
@@ -50,21 +51,57 @@ class Alone:
         return arm.sign(await arm.acall(X, outputs, call))
 
 
-@final
-class Routed:
-    """A share of the keys, and of the calls without one, goes to the candidate.
+class TwoArms(Lineup, Generic[Begun]):
+    """Two Models are compared by the calls that they answer."""
 
-    Args:
-        champion: the one arm.
-        candidate: the other.
-        share: of the candidate.
-        salt: of the hashes of keys.
-        random: draws from 0 to 1 for calls without a key.
-        counters: count what becomes of the calls.
-        outcomes: remember which arm answered a key; None where no losses will come.
-        stage: the number of the stage, from 0.
-        rescue: whether the champion answers what the candidate fails at.
-    """
+    __slots__ = ()
+
+    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """Answer a call; where the candidate fails, the champion may."""
+        arm, begun = self._begin(X, call.key)
+        began = perf_counter_ns()
+        try:
+            answers = arm.call(X, outputs, call)
+        except BaseException as error:
+            if not self._failed(begun, error):
+                raise
+        else:
+            self._answered(begun, answers, perf_counter_ns() - began, call.key)
+            return arm.sign(answers)
+        arm = self.champion
+        return arm.sign(arm.call(X, outputs, call))
+
+    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """As `answer`."""
+        arm, begun = self._begin(X, call.key)
+        began = perf_counter_ns()
+        try:
+            answers = await arm.acall(X, outputs, call)
+        except BaseException as error:
+            if not self._failed(begun, error):
+                raise
+        else:
+            self._answered(begun, answers, perf_counter_ns() - began, call.key)
+            return arm.sign(answers)
+        arm = self.champion
+        return arm.sign(await arm.acall(X, outputs, call))
+
+    @abstractmethod
+    def _begin(self, X: object, key: str | None) -> tuple[Arm, Begun]:
+        """Draw the arm of a call, and count it."""
+
+    @abstractmethod
+    def _failed(self, begun: Begun, error: BaseException) -> bool:
+        """Count an error; returns whether the champion shall answer."""
+
+    @abstractmethod
+    def _answered(self, begun: Begun, answers: Outputs, took: int, key: str | None) -> None:
+        """Count an answer, which took so many nanoseconds."""
+
+
+@final
+class SplitLineup(TwoArms[CountedCall]):
+    """A share of the keys, and of the calls without one, goes to the candidate."""
 
     __slots__ = (
         "_limit",
@@ -75,36 +112,19 @@ class Routed:
         "_served",
         "_share",
         "candidate",
-        "champion",
         "counters",
     )
 
-    def __init__(
-        self,
-        champion: Arm,
-        candidate: Arm,
-        *,
-        share: float,
-        salt: bytes,
-        random: Callable[[], float],
-        counters: Counters,
-        outcomes: Outcomes | None,
-        stage: int,
-        rescue: bool,
-    ) -> None:
-        self.champion = champion
-        self.candidate = candidate
+    def __init__(self, lineups: Lineups, stage: int, counters: Counters) -> None:
+        self.champion, self.candidate = lineups.arms
         self.counters = counters
-        self._share = share
-        self._limit = limit_of(share)
-        self._salt = salt
-        self._random = random
-        self._outcomes = outcomes
-        self._served = (
-            AnsweredIn(candidate=False, stage=stage),
-            AnsweredIn(candidate=True, stage=stage),
-        )
-        self._rescue = rescue
+        self._share = lineups.policy.stages[stage].share
+        self._limit = limit_of(self._share)
+        self._salt = lineups.salt
+        self._random = lineups.random.random
+        self._outcomes = lineups.outcomes
+        self._served = (AnsweredIn(False, stage), AnsweredIn(True, stage))
+        self._rescue = lineups.rescue
 
     def pick(self, key: str | None) -> Arm:
         """The Model that answers a key; the champion for none."""
@@ -112,122 +132,115 @@ class Routed:
             return self.champion
         return self.candidate if hash_of(key, self._salt) < self._limit else self.champion
 
-    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Answer a call."""
-        drawn = self._draw(call.key)
-        try:
-            answers = drawn[0].call(X, outputs, call)
-        except BaseException as error:
-            if not self._failed(drawn, error):
-                raise
-        else:
-            return self._answered(drawn, answers)
-        champion = self.champion
-        return champion.sign(champion.call(X, outputs, call))
-
-    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """As `answer`."""
-        drawn = self._draw(call.key)
-        try:
-            answers = await drawn[0].acall(X, outputs, call)
-        except BaseException as error:
-            if not self._failed(drawn, error):
-                raise
-        else:
-            return self._answered(drawn, answers)
-        champion = self.champion
-        return champion.sign(await champion.acall(X, outputs, call))
-
-    def _draw(self, key: str | None) -> Drawn:
-        """Draw the arm of a call, and count it."""
+    def _begin(self, X: object, key: str | None) -> tuple[Arm, CountedCall]:
         unit = None if key is None else hash_of(key, self._salt)
         chosen = self._random() < self._share if unit is None else unit < self._limit
-        number = self.counters.begin(unit, chosen)
-        return self.candidate if chosen else self.champion, unit, chosen, number, perf_counter_ns()
+        begun = self.counters.begin(unit, chosen)
+        return self.candidate if chosen else self.champion, begun
 
-    def _answered(self, drawn: Drawn, answers: Outputs) -> SignedAnswers:
-        arm, unit, chosen, number, began = drawn
-        self.counters.answered(unit, chosen, number, answers, perf_counter_ns() - began)
-        if self._outcomes is not None and unit is not None:
-            self._outcomes.answered(unit, self._served[chosen], answers)
-        return arm.sign(answers)
+    def _failed(self, begun: CountedCall, error: BaseException) -> bool:
+        kind = self.counters.failed(begun, error)
+        return begun.candidate and self._rescue and kind is not None
 
-    def _failed(self, drawn: Drawn, error: BaseException) -> bool:
-        """Count an error; returns whether the champion shall answer."""
-        _, unit, chosen, number, _ = drawn
-        if not isinstance(error, Exception):
-            self.counters.gave_up(unit, chosen, number)
-            return False
-        kind = self.counters.failed(unit, chosen, number, error)
-        return chosen and self._rescue and kind in RESCUED
+    def _answered(self, begun: CountedCall, answers: Outputs, took: int, key: str | None) -> None:
+        self.counters.answered(begun, answers, took)
+        if self._outcomes is not None and begun.key != NO_KEY:
+            self._outcomes.answered(begun.key, self._served[begun.candidate], answers)
 
 
 @final
-class Shadowed:
-    """The champion answers everything, and the candidate runs on copies of the rows.
+class ShadowLineup(TwoArms[Rows]):
+    """The champion answers everything, and the candidate runs on copies of the rows."""
 
-    Args:
-        champion: the arm that answers.
-        candidate: the other.
-        counters: count what was bad.
-        shadow: runs the candidate.
-    """
+    __slots__ = ("_shadow", "counters")
 
-    __slots__ = ("_shadow", "candidate", "champion", "counters")
-
-    def __init__(self, champion: Arm, candidate: Arm, counters: Counters, shadow: Shadow) -> None:
+    def __init__(self, champion: Arm, counters: Counters, shadow: Shadow) -> None:
         self.champion = champion
-        self.candidate = candidate
         self.counters = counters
         self._shadow = shadow
 
-    def pick(self, key: str | None) -> Arm:
-        """The Model that answers a key."""
-        del key
-        return self.champion
+    def _begin(self, X: object, key: str | None) -> tuple[Arm, Rows]:
+        return self.champion, self._shadow.copy(X)
 
-    def answer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Answer a call."""
-        arm = self.champion
-        rows = self._shadow.copy(X)
-        began = perf_counter_ns()
-        try:
-            answers = arm.call(X, outputs, call)
-        except Exception as error:
-            if rows is not None:
-                self.counters.failed_in_shadow(error)
-            raise
-        self._shadow.note(call.key)
-        if rows is not None:
-            self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
-        return arm.sign(answers)
+    def _failed(self, begun: Rows, error: BaseException) -> bool:
+        if begun is not None:
+            self.counters.failed_in_shadow(error)
+        return False
 
-    async def aanswer(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """As `answer`."""
-        arm = self.champion
-        rows = self._shadow.copy(X)
-        began = perf_counter_ns()
-        try:
-            answers = await arm.acall(X, outputs, call)
-        except Exception as error:
-            if rows is not None:
-                self.counters.failed_in_shadow(error)
-            raise
-        self._shadow.note(call.key)
-        if rows is not None:
-            self._offer(rows, outputs, answers, call, perf_counter_ns() - began)
-        return arm.sign(answers)
+    def _answered(self, begun: Rows, answers: Outputs, took: int, key: str | None) -> None:
+        self._shadow.note(key)
+        if begun is not None:
+            self.counters.answered_in_shadow(took)
+            self._shadow.offer(begun, copied(answers), key)
 
-    def _offer(
+
+@final
+class Lineups:
+    """Makes the lineup of each stage of a rollout, with counters of its own.
+
+    Args:
+        champion: the Model that answers now.
+        candidate: the other.
+        policy: how the rollout goes.
+        salt: of the hashes of keys; at most 64 bytes.
+        seed: of the draws for calls without a key.
+        rescue: whether the champion answers what the candidate fails at.
+
+    Attributes:
+        arms: the champion and the candidate; none where it has ended.
+        outcomes: remember which arm answered a key; None where no losses will come.
+        counters: of the stage that calls are in.
+        shadow: runs the candidate on copies of rows, or did.
+    """
+
+    def __init__(
         self,
-        rows: Feeds | SignatureError,
-        outputs: tuple[str, ...],
-        answers: Outputs,
-        call: Call,
-        took: int,
+        champion: Model,
+        candidate: Model,
+        policy: RolloutPolicy,
+        *,
+        salt: bytes,
+        seed: int | None,
+        rescue: bool,
     ) -> None:
-        self.counters.answered_in_shadow(took)
-        self._shadow.offer(rows, outputs, copied(answers), call.key)
+        marked = any(guard.mark is not None for guard in policy.guards)
+        self.arms: tuple[Arm, ...] = (Arm(champion, marked=marked), Arm(candidate, marked=marked))
+        self.policy = policy
+        self.outcomes = Outcomes(policy.horizon) if policy.watches(LATE_LOSSES) else None
+        self.salt = salt
+        self.random = random.Random(seed)  # noqa: S311 - it draws arms
+        self.rescue = rescue
+        self._seed = seed
+        # Not of the draws of arms, which would depend on how long calls take.
+        self._draws = random.Random(seed)  # noqa: S311
+        self._latency = Latency(policy.guards, self._draws.random)
+        self.counters = Counters(policy, self._latency)
+        self.shadow: Shadow | None = None
 
+    def of(self, stage: int) -> Lineup:
+        """The lineup of a stage."""
+        self._end_shadow()
+        self.counters = Counters(self.policy, self._latency)
+        if not self.policy.stages[stage].shadow:
+            return SplitLineup(self, stage, self.counters)
+        champion, candidate = self.arms
+        self.shadow = Shadow(
+            candidate.asked, self.counters, self.policy.guards, self.salt, self.outcomes
+        )
+        return ShadowLineup(champion, self.counters, self.shadow)
 
-Lineup = Alone | Routed | Shadowed
+    def end(self) -> None:
+        """Stop what runs beside the calls, and let go of the Models."""
+        self._end_shadow()
+        self.arms = ()
+
+    def _end_shadow(self) -> None:
+        if self.shadow is not None:
+            self.shadow.stop()
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, with other draws."""
+        self.random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
+        self._draws.seed(random.getrandbits(64))
+        if self.shadow is not None:
+            self.shadow.after_fork()

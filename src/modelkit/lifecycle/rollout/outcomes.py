@@ -9,6 +9,7 @@ from time import monotonic
 from typing import NamedTuple, final
 
 from modelkit.model.model import Outputs
+from modelkit.signature.signature import Feeds
 
 MOST = 100_000
 SHADOW_STAGE = 0  # which comes first
@@ -38,17 +39,15 @@ class AnsweredUnit(NamedTuple):
 
 
 @final
+@dataclass(slots=True)
 class _Key:
     """Who last answered a key, and whether an earlier answer was of another stage."""
 
-    __slots__ = ("at", "changed", "first", "open", "served")
-
-    def __init__(self) -> None:
-        self.at = 0.0
-        self.served: AnsweredIn | None = None
-        self.open = False  # whether its last answer waits for a loss
-        self.first: int | None = None  # the stage of its first answer
-        self.changed = False
+    at: float = 0.0
+    served: AnsweredIn | None = None
+    open: bool = False  # whether its last answer waits for a loss
+    first: int | None = None  # the stage of its first answer
+    changed: bool = False
 
 
 @final
@@ -115,7 +114,7 @@ class Outcomes:
         self._forget(unit)
         if answers:
             self._answers[unit] = answers
-        size = _size(answers)
+        size = size_of(*answers)
         self._bytes += size  # in one step, in which no handler of a signal answers another key
         while self._bytes > MOST_BYTES and len(self._answers) > 1:
             self._forget(next(iter(self._answers)))
@@ -127,7 +126,7 @@ class Outcomes:
     def _forget(self, unit: int) -> tuple[Outputs, ...]:
         """Keep the answers to a key no longer."""
         answers = self._answers.pop(unit, ())
-        size = _size(answers)
+        size = size_of(*answers)
         self._bytes -= size
         return answers
 
@@ -150,7 +149,7 @@ class Outcomes:
                 self.unknown += 1
                 return None
             if not key.open:
-                return None  # told again
+                return None  # it came before
             if key.served is None and not by_function:
                 self.one_sided += 1
                 return None
@@ -183,5 +182,6 @@ class Outcomes:
         self._lock = threading.RLock()
 
 
-def _size(answers: tuple[Outputs, ...]) -> int:
+def size_of(*answers: Feeds) -> int:
+    """The bytes of arrays by name."""
     return sum(array.nbytes for outputs in answers for array in outputs.values())

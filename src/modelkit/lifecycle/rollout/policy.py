@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from math import isfinite, log
-from typing import Any, final
+from typing import final
 
 from modelkit._internal import fields
-from modelkit._internal.json import distinct_keys
+from modelkit._internal.json import parse_json
 from modelkit.errors import PackageError, UsageError
 from modelkit.lifecycle.rollout.guards import (
     DISAGREEMENTS,
@@ -132,6 +132,15 @@ class RolloutPolicy:
         return self.stages[0].shadow
 
     @property
+    def whole(self) -> bool:
+        """Whether all calls go to the candidate at last."""
+        return self.stages[-1].share == 1
+
+    def watches(self, name: str) -> bool:
+        """Whether there is a guard of this name."""
+        return any(guard.name == name for guard in self.guards)
+
+    @property
     def kinds(self) -> list[str]:
         """The kinds of events that are counted, by name."""
         return [*(kind for guard in self.guards for kind in guard.streams), UNANSWERED]
@@ -160,19 +169,9 @@ class RolloutPolicy:
     def from_json(text: str, where: str = "the policy") -> RolloutPolicy:
         """The inverse of `to_json`. Raises PackageError for anything else."""
         try:
-            plain = json.loads(text, object_pairs_hook=distinct_keys)
-            values = {
-                **plain,
-                "stages": _read(RolloutStage, plain["stages"]),
-                "guards": _read(Guard, plain["guards"]),
-            }
-            return RolloutPolicy(**values)
-        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            return fields.read_object(RolloutPolicy, parse_json(text), where)
+        except (RecursionError, ValueError) as error:
             raise PackageError(f"{where} cannot be read: {error}") from None
-
-
-def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
-    return tuple(kind(**each) for each in plain)
 
 
 def _check_stages(stages: tuple[RolloutStage, ...]) -> None:

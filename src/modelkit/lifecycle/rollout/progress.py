@@ -1,41 +1,20 @@
-"""Where a rollout stands, as a value with a card and a page."""
+"""How far a rollout is, as a value with a card and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from math import exp
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
 from typing import final
 
 from modelkit._internal import fields
-from modelkit.lifecycle.registry.log import CHAMPION, DECIDED, ROLLOUT, State, Underway
-from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.chart import evidence_chart
-from modelkit.lifecycle.rollout.counts import ByArm
-from modelkit.lifecycle.rollout.course import Course
-from modelkit.lifecycle.rollout.decide import Standing, lacks, unmet
-from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, LATE_LOSSES
-from modelkit.lifecycle.rollout.labels import KeysAnswered, LossEvidence
-from modelkit.lifecycle.rollout.outcomes import Outcomes
-from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.shared import SharedCounts, start_in_the_future
-from modelkit.lifecycle.rollout.switch import Switch
-from modelkit.lifecycle.rollout.trial import OVER, Point, Trial
-from modelkit.model.identity import Identity, identity_of
+from modelkit.lifecycle.rollout.trial import Point
+from modelkit.model.identity import Identity
 from modelkit.report import html
+from modelkit.report.plot import Axis, Plot, text_at
 
+LEAST = -2.0  # logarithms below this are drawn at it
 HEADER = ("guard", "worse: evidence", "rolls back at", "as good: evidence", "promotes at", "")
-ONE_SIDED = (
-    "in shadow both answered, and a number is the loss of one answer; pass a function of the "
-    "outputs"
-)
-UNHEARD = (
-    "a function needs the outputs, which this process does not have: post to the process that answered "
-    "the key, soon after it did, or pass a number"
-)
-UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
-MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 
 @final
@@ -113,37 +92,32 @@ class RolloutProgress:
     __repr__ = fields.brief
 
     def __str__(self) -> str:
-        lines = [f"{name}: {told}" for name, told in self._facts()]
+        lines = [f"{name}: {fact}" for name, fact in self._facts()]
         return "\n".join([*lines, *map(str, self.guards)])
 
     def to_html(self) -> str:
         """A page of its own with the evidence over time; it has no scripts and loads nothing."""
-        title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
+        title = f"Rollout of {self.candidate.title}" if self.candidate else "Rollout"
         return html.page(title, self._repr_html_(), self.charts())
 
     def charts(self) -> html.Markup:
         """The evidence of each guard over time, as HTML; "" before there is any."""
         if len(self.points) <= 1:
             return html.Markup()
-        charts = [
-            evidence_chart(
-                guard.name, self.points, number, (guard.rolls_back_at, guard.promotes_at)
-            )
-            for number, guard in enumerate(self.guards)
-        ]
+        charts = [_chart(guard, at, self.points) for at, guard in enumerate(self.guards)]
         return html.element("div", *charts, class_="grid")
 
     def _facts(self) -> list[tuple[str, str]]:
         notes = [("note", note) for note in self.notes]
-        facts = [("champion", _named(self.champion))]
+        facts = [("champion", self.champion.title)]
         if self.candidate is None:
             return [*facts, *notes]
         stage = f"{self.stage} of {self.stages}"
         if self.under_way:
-            facts.append(("candidate", _named(self.candidate)))
+            facts.append(("candidate", self.candidate.title))
             stage = f"{stage}, share {self.share:.3g}"
         else:  # a champion may be none any more
-            facts = [("ended", f"{_named(self.candidate)} against {_named(self.champion)}"), *notes]
+            facts = [("ended", f"{self.candidate.title} against {self.champion.title}"), *notes]
             notes = []
         candidate, champion = self.calls
         decision = self.decision
@@ -163,10 +137,6 @@ class RolloutProgress:
         return html.card("Rollout", self._facts(), HEADER if rows else (), rows)
 
 
-def _named(identity: Identity) -> str:
-    return f"{identity.name} {identity.version}".strip()
-
-
 def _numbers(guard: GuardProgress) -> list[str]:
     """Both kinds of evidence, each before what it needs; "" for what has no say."""
     needed = None if guard.better is None else guard.promotes_at
@@ -174,204 +144,34 @@ def _numbers(guard: GuardProgress) -> list[str]:
     return ["" if number is None else f"{number:.3g}" for number in numbers]
 
 
-def guards_of(policy: RolloutPolicy, standing: Standing) -> tuple[GuardProgress, ...]:
-    """The evidence of each guard, beside what decides."""
-    found = []
-    for guard in standing.guards:
-        better = None if guard.better is None else _shown(guard.better)
-        at = policy.to_promote if guard.pauses else policy.to_roll_back
-        found.append(
-            GuardProgress(
-                name=guard.name,
-                worse=_shown(guard.worse),
-                rolls_back_at=_shown(at),
-                better=better,
-                promotes_at=_shown(policy.to_promote),
-                void=guard.void,
-            )
-        )
-    return tuple(found)
+def _chart(guard: GuardProgress, number: int, points: Sequence[Point]) -> html.Markup:
+    """Both kinds of evidence of a guard, on a scale of powers of ten, over at least two ticks."""
+    worse = [point.worse[number] for point in points]
+    better = [point.better[number] for point in points]
+    times = [point.seconds for point in points]
+    ends = (0.0, times[-1] or 1.0)
+    against, wanted = log(guard.rolls_back_at), log(guard.promotes_at)
+    scale = [(0.0, "1"), (against, f"{guard.rolls_back_at:.0f}")]
+    apart = any(better) and abs(against - wanted) >= 1
+    if apart:
+        scale.append((wanted, f"{guard.promotes_at:.0f}"))
+    y = Axis(LEAST, 1.15 * max(against, wanted, *worse, *better), marks=scale)
+    plot = Plot(Axis(*ends, marks=((ends[1], f"{ends[1]:,.0f} s"),)), y, 440, 150, 44, 8, 22, 22)
+    marks = [
+        *_legend(plot, guard.name),
+        plot.line(ends, (against, against), "limit bad"),
+        plot.line(times, worse, "curve bad"),
+    ]
+    if apart:
+        marks.append(plot.line(ends, (wanted, wanted), "limit good"))
+    if any(better):
+        marks.append(plot.line(times, better, "curve good"))
+    return plot.picture(f"evidence of {guard.name} over time", *marks)
 
 
-def missing_of(trial: Trial) -> tuple[str, ...]:
-    """What a rollout lacks for its next decision."""
-    if trial.over:
-        return ()
-    standing = trial.standing()
-    found = unmet(trial.policy, standing)
-    if trial.stage == len(trial.policy.stages) - 1:
-        found += lacks(trial.policy, standing)
-        found += _keys_missing(trial)
-    return tuple(found)
-
-
-def _keys_missing(trial: Trial) -> list[str]:
-    """How many keys count for a promotion, where calls have keys and guards go by calls."""
-    names = {guard.name for guard in trial.policy.guards}
-    if trial.whole_keys >= trial.keys or names <= {DISAGREEMENTS, LATE_LOSSES}:
-        return []
-    calls = trial.policy.key_calls
-    had = f"{trial.whole_keys:,} of {trial.keys:,} keys have"
-    return [f"a key counts for a promotion once it has had {calls:,} calls: {had}"]
-
-
-def _shown(logarithm: float) -> float:
-    return exp(min(logarithm, MOST_SHOWN_LOG))
-
-
-def progress_of(
-    trial: Trial,
-    identities: tuple[Identity, Identity],
-    *,
-    stage: int,
-    under_way: bool,
-    notes: Iterable[str],
-) -> RolloutProgress:
-    """Where the rollout of a trial stands.
-
-    Args:
-        trial: the trial, with what was counted.
-        identities: of the champion and the candidate.
-        stage: that calls are in, from 0.
-        under_way: whether it goes on.
-        notes: what else should be known.
-    """
-    standing = trial.standing()
-    champion, candidate = identities
-    return RolloutProgress(
-        champion=champion,
-        candidate=candidate,
-        decision=trial.decision.kind,
-        reason=trial.decision.reason,
-        stage=stage + 1,
-        stages=len(trial.policy.stages),
-        share=trial.policy.stages[stage].share if under_way else 0.0,
-        seconds=standing.in_all,
-        calls=(trial.all_calls.candidate, trial.all_calls.champion),
-        guards=guards_of(trial.policy, standing),
-        missing=missing_of(trial) if under_way else (),
-        notes=tuple(notes),
-        points=tuple(trial.points),
-        under_way=under_way,
+def _legend(plot: Plot, name: str) -> tuple[html.Markup, ...]:
+    return (
+        text_at(plot.left, 14, name, "start", "name"),
+        text_at(plot.width - 70, 14, "worse", "end", "bad"),
+        text_at(plot.width - 8, 14, "as good", "end", "good"),
     )
-
-
-def progress_here(switch: Switch) -> RolloutProgress:
-    """Where the rollout in this process stands, or how the last one ended."""
-    with switch.lock:
-        course = switch.course or switch.past
-        notes = _notes(switch, course)
-        if course is None:
-            return RolloutProgress(identity_of(switch.champion), notes=notes)
-        return progress_of(
-            course.trial,
-            course.identities,
-            stage=course.stage,
-            under_way=course is switch.course,
-            notes=notes,
-        )
-
-
-def progress_afar(registry: Registry, name: str) -> RolloutProgress:
-    """Where the rollout of a model stands, or how the last one ended, by what its processes wrote.
-
-    Raises NotFound where the model has no champion.
-    """
-    entries = registry.history(name)
-    at = [place for place, entry in enumerate(entries) if entry.kind == ROLLOUT]
-    now = _identity(registry, name, CHAMPION)
-    if not at:
-        return RolloutProgress(now)
-    rollout = State().after(entries[at[-1]]).rollout
-    assert rollout is not None  # for the type checker: such an entry begins one
-    decided = [entry for entry in entries[at[-1] + 1 :] if entry.kind == DECIDED]
-    under_way = registry.state(name).rollout is not None
-    trial, notes = _replayed(registry, name, rollout)
-    if not under_way:
-        notes.insert(0, ended_note(now))
-    elif trial.all_calls == ByArm():
-        notes.insert(0, UNWRITTEN.format(trial.policy.tick))
-    progress = progress_of(
-        trial,
-        (_identity(registry, name, rollout.champion), _identity(registry, name, rollout.candidate)),
-        stage=max([0, *(int(entry.about.get("stage", 0)) for entry in decided)]),
-        under_way=under_way,
-        notes=notes,
-    )
-    if under_way:
-        return progress
-    final = decided[-1] if decided else entries[-1]
-    kind = final.about.get("decision")
-    if kind not in OVER:
-        return replace(progress, decision="none", reason="the champion was set by hand")
-    return replace(progress, decision=kind, reason=final.reason)
-
-
-def _replayed(registry: Registry, name: str, rollout: Underway) -> tuple[Trial, list[str]]:
-    """The trial as its processes have it, from all sums of what they counted; and what is odd."""
-    policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
-    notes = start_in_the_future(rollout, datetime.now(UTC))
-    trial = Trial(policy, 0.0)
-    shared = SharedCounts(registry.rollout_folder(name, rollout), "", len(policy.stages))
-    while (found := shared.next_sum()) is not None:
-        trial.tick(found.counts, found.at, found.stage)
-        notes += found.left_out
-    return trial, notes + losses_left_out(trial)
-
-
-def _identity(registry: Registry, name: str, which: str) -> Identity:
-    release = registry.version(name, which)
-    return Identity(name, release.version, release.digest)
-
-
-def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
-    """What else should be known."""
-    found = []
-    if switch.failures:
-        found.append(f"{switch.failures:,} failures beside the calls, last {switch.last_failure}")
-    if course is None:
-        return tuple(found)
-    if course is not switch.course and not switch.closed:
-        found.append(ended_note(identity_of(switch.champion)))
-    found += course.odd
-    if course.trial.full:
-        found.append("there are more keys than are counted; the further ones count no more")
-    if course.lost:
-        found.append(
-            f"nothing counts of {course.lost:,} ticks: what was counted before could not be written"
-        )
-    if course.turned_away:
-        found.append(
-            f"{course.turned_away:,} losses were not taken, as too many waited to be weighed: post "
-            "them again"
-        )
-    if course.shadow is not None and course.shadow.dropped:
-        found.append(f"{course.shadow.dropped:,} calls were not shadowed: the queue was full")
-    if course.shadow is not None and course.shadow.failures:
-        found.append(f"{course.shadow.failures:,} copies could not be compared")
-    outcomes = course.outcomes
-    if outcomes is not None:
-        found += losses_left_out(course.trial, outcomes)
-    return tuple(found)
-
-
-def ended_note(champion: Identity) -> str:
-    """What is said of a rollout that is over."""
-    return f"it has ended, and {_named(champion)} answers everything"
-
-
-def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:
-    """How many losses do not count, and why: those of this process, and those of the trial."""
-    told: list[Outcomes | KeysAnswered] = []
-    told += [each.keys for each in trial.evidence if isinstance(each, LossEvidence)]
-    unheard = 0
-    if outcomes is not None:
-        told.append(outcomes)
-        unheard = outcomes.unheard
-    reasons = {
-        "their keys were answered in two stages": sum(each.left_out for each in told),
-        "no answer to their keys is known": sum(each.unknown for each in told),
-        ONE_SIDED: sum(each.one_sided for each in told),
-        UNHEARD: unheard,
-    }
-    return [f"{count:,} losses left out: {why}" for why, count in reasons.items() if count]

@@ -11,18 +11,19 @@ from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
 from modelkit.lifecycle.layered import Wrap
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.rollout.course import Loss
 from modelkit.lifecycle.rollout.follow import POLLED_EVERY, Follower
 from modelkit.lifecycle.rollout.lineup import Lineup
-from modelkit.lifecycle.rollout.pinned import Pinned
+from modelkit.lifecycle.rollout.losses import Loss
 from modelkit.lifecycle.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.lifecycle.rollout.policy import RolloutPolicy
-from modelkit.lifecycle.rollout.progress import RolloutProgress, progress_here
+from modelkit.lifecycle.rollout.progress import RolloutProgress
+from modelkit.lifecycle.rollout.status import progress_here
 from modelkit.lifecycle.rollout.two_models import TwoModels
-from modelkit.model.activation import Active
+from modelkit.model.activation import Activation, Active
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper
 from modelkit.signature.signature import Feeds, Signature
 
 
@@ -47,7 +48,7 @@ class Rollout(Model):
     what it opened, and nothing else. Without calls nothing runs.
 
     Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`, `name`, `version`,
-    `placement` and `signature` are those of the champion at present. Which Model answered a call stands in `served_by`
+    `placement` and `signature` are the champion's at present. Which Model answered a call stands in `served_by`
     of the outputs of `run`.
 
     Args:
@@ -188,14 +189,14 @@ class Rollout(Model):
         """
         if not self.under_way:
             return False
-        course = self._switch.course
-        return course is not None and course.outcome(key, loss)
+        session = self._switch.session
+        return session is not None and session.outcome(key, loss)
 
     @property
     def under_way(self) -> bool:
         """Whether a rollout is under way in this process, which then takes losses."""
         self._switch.look()
-        return self._switch.course is not None
+        return self._switch.session is not None
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
@@ -209,14 +210,16 @@ class Rollout(Model):
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
 
-        `reason` stands in the status, and in the history of a registry.
+        `reason` stands in the status, and in the history of a registry; after a promotion there, in
+        the history alone.
 
         Raises:
-            UsageError: if there is nothing to go back from.
+            UsageError: if there is nothing to go back from, of two Models.
+            NotFound: if there is nothing to go back from, of a registry.
             Conflict: if somebody else decided.
         """
         self._switch.check_open()
-        if self._switch.course is not None:
+        if self._switch.session is not None:
             self._source.decide_by_hand("rollback", reason)
         else:
             self._source.go_back(reason)
@@ -249,10 +252,10 @@ class Rollout(Model):
         Raises:
             UsageError: without a rollout, and for the rate of an unknown guard.
         """
-        course = self._switch.course or self._switch.past
-        if course is None:
+        session = self._switch.session or self._switch.past
+        if session is None:
             raise UsageError("there is no rollout to plan")
-        return plan_of(course.policy, rates or {}, risks)
+        return plan_of(session.policy, rates or {}, risks)
 
     @property
     def failures(self) -> int:
@@ -350,3 +353,27 @@ class Rollout(Model):
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*self._champion._facts(), *self.status()._facts()]
+
+
+@final
+class Pinned(Wrapper):
+    """One arm of a Rollout, for whoever stays with it, as an Explainer does.
+
+    Its Activation is not drained while this is held.
+
+    Args:
+        model: the Model.
+        activation: the Activation that it belongs to.
+    """
+
+    __slots__ = ("_activation",)
+
+    def __init__(self, model: Model, activation: Activation[Lineup]) -> None:
+        super().__init__(model)
+        self._activation = activation
+
+    @property
+    def unobserved(self) -> Model:
+        """The same without Monitors in it."""
+        inner = self._inner.unobserved
+        return self if inner is self._inner else Pinned(inner, self._activation)

@@ -16,7 +16,7 @@ from modelkit._internal.process import watch_exit
 from modelkit.errors import SignatureError
 from modelkit.lifecycle.rollout.counting import Counters, kind_of_error
 from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, REFUSED_EVENTS, Guard
-from modelkit.lifecycle.rollout.outcomes import Outcomes
+from modelkit.lifecycle.rollout.outcomes import Outcomes, size_of
 from modelkit.lifecycle.rollout.routing import hash_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.signature.signature import Feeds
@@ -26,7 +26,7 @@ MOST_HELD = 1 << 26  # bytes of their rows, from which on none is added
 IDLE = 0.05  # seconds after which the thread ends
 PATIENCE = 10.0  # seconds that the end of the interpreter waits for a run
 
-Job = tuple[Feeds, tuple[str, ...], Outputs, str | None]
+Job = tuple[Feeds, Outputs, str | None]  # the rows, the champion's answers, and the key
 
 
 @final
@@ -49,7 +49,6 @@ class Shadow:
         self,
         candidate: Model,
         counters: Counters,
-        *,
         guards: tuple[Guard, ...],
         salt: bytes,
         outcomes: Outcomes | None,
@@ -61,10 +60,8 @@ class Shadow:
         self._counters = counters
         self._salt = salt
         self._outcomes = outcomes
-        self._tolerance: float | None = None
-        for guard in guards:
-            if guard.name == DISAGREEMENTS:
-                self._tolerance = guard.tolerance
+        watched = (guard.tolerance for guard in guards if guard.name == DISAGREEMENTS)
+        self._tolerance = next(watched, None)
         self._jobs: deque[Job] = deque()
         self._held = 0
         self._open = True
@@ -98,15 +95,9 @@ class Shadow:
             return
         unit = hash_of(key, self._salt)
         self._outcomes.answered_in_shadow(unit)
-        self._counters.key_in_shadow(unit)
+        self._counters.keys.note(unit)
 
-    def offer(
-        self,
-        rows: Feeds | SignatureError,
-        outputs: tuple[str, ...],
-        answers: Outputs,
-        key: str | None,
-    ) -> None:
+    def offer(self, rows: Feeds | SignatureError, answers: Outputs, key: str | None) -> None:
         """Let the candidate run on rows that the champion answered."""
         if isinstance(rows, SignatureError):
             self._counters.shadowed({REFUSED_EVENTS})
@@ -114,8 +105,8 @@ class Shadow:
         with self._work:
             if not self._open:
                 return
-            self._jobs.append((rows, outputs, answers, key))
-            self._held += _size(rows)
+            self._jobs.append((rows, answers, key))
+            self._held += size_of(rows)
             self._work.notify()
             if self._running:
                 return
@@ -163,39 +154,28 @@ class Shadow:
                     self._work.notify_all()
                     return
                 job = self._jobs.popleft()
-                self._held -= _size(job[0])
+                self._held -= size_of(job[0])
             try:
                 self._compare(candidate, *job)
             except BaseException:  # of the comparison; nobody waits for it
                 self.failures += 1
 
-    def _compare(
-        self,
-        candidate: Model,
-        rows: Feeds,
-        outputs: tuple[str, ...],
-        answers: Outputs,
-        key: str | None,
-    ) -> None:
-        known = self._counters.bad_answers(answers)
+    def _compare(self, candidate: Model, rows: Feeds, answers: Outputs, key: str | None) -> None:
+        known = set(self._counters.bad_answers(answers))
         try:
             X = self._signature.columns(rows)
-            found = candidate._call(X, outputs, Call(None, -1, key))
+            found = candidate._call(X, (*answers,), Call(None, -1, key))
         except Exception as error:  # it is what is counted
             kind = kind_of_error(error)
             if kind is not None:
                 self._counters.shadowed({kind})
             return
-        bad = self._counters.bad_answers(found) - known
+        bad = {*self._counters.bad_answers(found)} - known
         if self._tolerance is not None and differs(answers, found, self._tolerance):
             bad.add(DISAGREEMENTS)
         self._counters.shadowed(bad, known)
         if self._outcomes is not None and key is not None:
             self._outcomes.both_answered(hash_of(key, self._salt), answers, found)
-
-
-def _size(rows: Feeds) -> int:
-    return sum(feed.nbytes for feed in rows.values())
 
 
 def differs(one: Outputs, other: Outputs, tolerance: float) -> bool:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 from modelkit._internal.process import watch_exit
-from modelkit.errors import ClosedError, Conflict, public_text
+from modelkit.errors import ClosedError, Conflict, UsageError, public_text
 from modelkit.events import Swapped, emit
 from modelkit.lifecycle.rollout.answering import CLOSED, Arm
-from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.latency import A_SECOND
-from modelkit.lifecycle.rollout.lineup import Alone, Lineup
+from modelkit.lifecycle.rollout.lineup import Lineup
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.model.activation import Active, Draining
-from modelkit.model.identity import Identity, identity_of
+from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
+from modelkit.signature.compatible import incompatibilities
 
 PATIENCE = 10.0  # seconds that the end of the interpreter waits for a thread
 NEVER = 1 << 62  # in nanoseconds
@@ -45,7 +46,7 @@ class Switch:
     Attributes:
         active: what answers now.
         due: when something has to be looked at, in nanoseconds of `clock`.
-        course: the rollout under way.
+        session: the rollout under way.
         past: the one before, for who asks how it ended.
         closed: whether nothing answers any more.
         failures: the errors of what is done beside the calls, which none of them got.
@@ -53,17 +54,16 @@ class Switch:
     """
 
     def __init__(self, champion: Model, clock: Callable[[], int], source: Source) -> None:
-        self.active: Active[Lineup] = Active(Alone(Arm(champion)))
+        self.active: Active[Lineup] = Active(Lineup(Arm(champion)))
         self.clock = clock
         self.due = NEVER
-        self.course: Course | None = None
-        self.past: Course | None = None
+        self.session: Session[Any] | None = None
+        self.past: Session[Any] | None = None
         self._source = source
         self.closed = False
         self.failures = 0
         self.last_failure = ""
         self.lock = threading.RLock()
-        self._tick: Callable[[], None] = lambda: None
         self._tick_due = NEVER
         self._drainings: list[Draining] = []
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
@@ -77,9 +77,9 @@ class Switch:
     def models(self) -> tuple[Model, ...]:
         """Every Model that is held: the champion, the candidate, and those that are kept warm."""
         held = [self.champion]
-        course = self.course
-        if course is not None:
-            held += course.models
+        session = self.session
+        if session is not None:
+            held += session.models
         held += self._source.models()
         return tuple({id(model): model for model in held}.values())
 
@@ -94,7 +94,7 @@ class Switch:
             now = self.clock()
             if now < self.due:
                 return
-            if self.course is None or self.course.waiting <= MOST_INLINE:
+            if self.session is None or self.session.waiting <= MOST_INLINE:
                 self.settle()
                 return
             self.due = now + A_SECOND
@@ -136,74 +136,76 @@ class Switch:
         """Weigh what was counted, and look for news, where it is time. With the lock held."""
         now = self.clock()
         self.due = now + A_SECOND  # where what follows fails
-        course = self.course
-        if course is not None and now >= self._tick_due:
-            self._tick_due = now + int(course.policy.tick * A_SECOND)
-            self._tick()
+        session = self.session
+        if session is not None and now >= self._tick_due:
+            self._tick_due = now + int(session.policy.tick * A_SECOND)
+            session.tick()
         self.due = min(self._tick_due, self._source.look(now))
 
-    def begin(self, course: Course, tick: Callable[[], None]) -> Draining:
-        """Begin a rollout, of which `tick` weighs what was counted, with the lock held."""
-        self.course = course
-        self._tick = tick
-        self._tick_due = self.clock() + int(course.policy.tick * A_SECOND)
+    def begin(self, session: Session[Any]) -> None:
+        """Begin a rollout, with the lock held."""
+        self.session = session
+        self._tick_due = self.clock() + int(session.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
-        return self._replace(course.lineup())
+        self.enter(session.stage)
 
-    def enter(self, course: Course, stage: int) -> Draining:
-        """Let a rollout go on with another stage."""
-        return self._replace(course.enter(stage))
+    def enter(self, stage: int) -> None:
+        """Let the rollout under way go on with a stage. Raises Conflict where there is none."""
+        self._replace(self.under_way().enter(stage))
 
-    def end(self, model: Model) -> Draining:
+    def end(self, model: Model) -> None:
         """Let a Model answer everything from now on, and end the rollout that is under way."""
-        course = self.course
         before = self.champion
         arm = Arm(model)
-        draining = self._replace(Alone(arm))
-        if course is not None:
-            course.end()
-            self.course = None
-            self.past = course
-            self._tick_due = NEVER
+        self._replace(Lineup(arm))
+        self._end_session()
         if before is not model:
-            _tell_swapped(identity_of(before), arm.identity)
-        return draining
+            now, then = arm.identity, identity_of(before)
+            emit(Swapped(*now, then.version, then.digest))
 
-    def close(self) -> Draining:
+    def close(self) -> None:
         """Let nothing answer any more. Raises nothing where that is so already."""
         with self.lock:
-            course = self.course
-            if course is not None:
-                course.end()
-                self.past = course
-                self.course = None
+            self._end_session()
             self.due = NEVER
-            self._tick_due = NEVER
             self.closed = True
-            return self._replace(Alone(self.active.now.value.champion.closed()))
+            self._replace(Lineup(self.active.now.value.champion.closed()))
 
-    def _replace(self, lineup: Lineup) -> Draining:
+    def _end_session(self) -> None:
+        self._tick_due = NEVER
+        if self.session is not None:
+            self.session.end()
+            self.past = self.session
+            self.session = None
+
+    def _replace(self, lineup: Lineup) -> None:
         with self.lock:
-            self._drainings = [each for each in self._drainings if not each.drained]
-            draining = self.active.replace(lineup)
-            self._drainings.append(draining)
-            return draining
+            self._drainings = [*self.still_draining(), self.active.replace(lineup)]
 
     def still_draining(self) -> list[Draining]:
         """What was replaced, and may still have calls under way."""
         with self.lock:
             return [draining for draining in self._drainings if not draining.drained]
 
+    def check_replaces(self, model: Model, named: str = "the candidate") -> None:
+        """Raise UsageError, with every reason, unless a Model can answer in place of the champion."""
+        problems = incompatibilities(self.champion.signature, model.signature)
+        if problems:
+            raise UsageError(
+                f"{named} cannot answer in place of the champion: {'; '.join(problems)}",
+                problems=problems,
+            )
+
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""
         if self.closed:
             raise ClosedError(CLOSED)
 
-    def under_way(self) -> Course:
+    def under_way(self) -> Session[Any]:
         """The rollout under way. Raises Conflict where there is none."""
-        if self.course is None:
+        if self.session is None:
             raise Conflict("no rollout is under way")
-        return self.course
+        return self.session
 
     def failed(self, error: BaseException) -> None:
         """Note an error of what is done beside the calls."""
@@ -214,9 +216,3 @@ class Switch:
         """Begin with free locks, and without threads, in the child of a fork."""
         self.lock = threading.RLock()
         self.active.after_fork()
-        if self.course is not None:
-            self.course.after_fork()
-
-
-def _tell_swapped(before: Identity, now: Identity) -> None:
-    emit(Swapped(now.name, now.version, now.digest, before.version, before.digest))

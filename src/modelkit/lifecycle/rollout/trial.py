@@ -5,29 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import final
 
+from modelkit.lifecycle.rollout.arms import SplitEvidence
 from modelkit.lifecycle.rollout.counts import ByArm, Counts
-from modelkit.lifecycle.rollout.decide import Decision, Kind, Standing, decide
-from modelkit.lifecycle.rollout.guards import ERROR_EVENTS, LATE_LOSSES, UNANSWERED, Guard
-from modelkit.lifecycle.rollout.keyed import DONE, SPLIT, DoneKeys, Keys
+from modelkit.lifecycle.rollout.decide import Decision, Kind, TrialState, decide
+from modelkit.lifecycle.rollout.guards import LATE_LOSSES, Guard
+from modelkit.lifecycle.rollout.keyed import DONE, SPLIT, Keys, KeyShares
 from modelkit.lifecycle.rollout.labels import LossEvidence
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
-from modelkit.lifecycle.rollout.slowness import (
-    QuantileEvidence,
-    promotion_streams,
-    rollback_streams,
-)
 from modelkit.lifecycle.rollout.weighing import (
     EventEvidence,
     PromotionEvidence,
+    QuantileEvidence,
     RollbackEvidence,
-    Stream,
 )
-from modelkit.stats.betting import log_split
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
-
-GuardEvidence = EventEvidence | QuantileEvidence | LossEvidence
 
 
 @final
@@ -70,17 +63,14 @@ class Trial:
         self.points: list[Point] = []
         self._every = 1
         self._ticks = 0
-        self._units: dict[tuple[int, float], tuple[int, int]] = {}
+        self._split = SplitEvidence()
         self._keys = Keys()
-        worse = [stream for guard in policy.guards for stream in rollback_streams(guard)]
-        worse.append(Stream(Guard(ERROR_EVENTS), UNANSWERED, UNANSWERED, UNANSWERED))
-        better = [stream for guard in policy.guards for stream in promotion_streams(guard)]
-        self._done = DoneKeys(policy.kinds)
-        whole = policy.stages[-1].share == 1
-        self._rollback = RollbackEvidence(worse, self._keys, self._done, whole=whole)
-        self._promotion = PromotionEvidence(better, self._keys, self._done, whole=whole)
-        self.evidence = [self._evidence_of(guard, whole=whole) for guard in policy.guards]
-        self.decision = decide(policy, self.standing())
+        self._done = KeyShares(policy.kinds)
+        self._rollback = RollbackEvidence(policy, self._keys, self._done)
+        self._promotion = PromotionEvidence(policy, self._keys, self._done)
+        self.losses: LossEvidence | None = None
+        self.evidence = [self._evidence_of(guard) for guard in policy.guards]
+        self.decision = decide(policy, self.state())
 
     @property
     def in_stage(self) -> RolloutStage:
@@ -95,16 +85,17 @@ class Trial:
     @property
     def full(self) -> bool:
         """Whether there are more keys than are counted."""
-        losses = [each for each in self.evidence if isinstance(each, LossEvidence)]
-        return self._keys.full or any(each.keys.full for each in losses)
+        return self._keys.full or (self.losses is not None and self.losses.keys.full)
 
-    def _evidence_of(self, guard: Guard, *, whole: bool) -> GuardEvidence:
+    def _evidence_of(self, guard: Guard) -> EventEvidence | QuantileEvidence | LossEvidence:
         """The evidence of a guard, before anything was counted."""
+        policy = self.policy
         if guard.name == LATE_LOSSES:
-            return LossEvidence(guard, self._keys, self.policy.alpha, self.policy.stages)
+            self.losses = LossEvidence(guard, self._keys, policy.alpha, policy.stages)
+            return self.losses
         if guard.by_quantiles:
-            return QuantileEvidence(guard, self._rollback, self._promotion, whole=whole)
-        return EventEvidence(guard, self._rollback, self._promotion, shadow=self.policy.shadow)
+            return QuantileEvidence(guard, self._rollback, self._promotion, policy.whole)
+        return EventEvidence(guard, self._rollback, self._promotion, policy.shadow)
 
     def tick(self, counts: Counts, now: float, stage: int | None = None) -> Decision:
         """Take the counts of a tick that ended at `now`, in seconds; returns what becomes of it.
@@ -126,15 +117,13 @@ class Trial:
             self.calls += counts.calls
             self.shadowed += counts.shadowed
         self._weigh(counts, of)
-        self.decision = decide(self.policy, self.standing())
+        self.decision = decide(self.policy, self.state())
         self._remember()
         return self.decision
 
-    def decide_by_hand(self, kind: Kind, reason: str) -> Decision:
-        """Decide as somebody says, whatever the evidence."""
-        standing = self.standing()
-        self.decision = Decision(kind, reason, standing.guards, standing.split)
-        return self.decision
+    def by_hand(self, kind: Kind, reason: str) -> Decision:
+        """The decision of somebody, whatever the evidence."""
+        return Decision(kind, reason, self.state())
 
     def enter(self, stage: int) -> None:
         """Begin another stage: the next counts are of it."""
@@ -145,16 +134,16 @@ class Trial:
         self.whole_keys = 0
         self.shadowed = 0
 
-    def standing(self) -> Standing:
+    def state(self) -> TrialState:
         """Where it stands."""
         shadow = self.in_stage.shadow
-        return Standing(
+        return TrialState(
             stage=self.stage,
             in_stage=self.now - self.stage_began,
             in_all=self.now - self.began,
             units=self.shadowed if shadow else self.calls.candidate,
-            split=sum(log_split(share, *both) for (_, share), both in self._units.items()),
-            guards=tuple(evidence.weighed() for evidence in self.evidence),
+            split=self._split.log,
+            guards=tuple(evidence.weigh() for evidence in self.evidence),
             unanswered=float(self._rollback.log_worse[-1]),
             full=self.full,
         )
@@ -164,8 +153,8 @@ class Trial:
         keys = self._keys
         keys.enter(stage.share)
         if stage.drawn:
-            self._add(of, stage.share, counts.plain.candidate, counts.plain.champion)
-            self._add(of, keys.share, *keys.count(counts.keys, SPLIT))
+            self._split.add(of, stage.share, counts.plain.candidate, counts.plain.champion)
+            self._split.add(of, keys.share, *keys.count(counts.keys, SPLIT))
         # Several processes may have calls of a key, whose first ones then count.
         done = [key for key in counts.done if keys.is_new(key.key, DONE)]
         means = self._done.means(stage.share, done)
@@ -174,15 +163,11 @@ class Trial:
         for evidence in self.evidence:
             evidence.tick(stage, counts)
 
-    def _add(self, stage: int, share: float, candidate: int, champion: int) -> None:
-        before, other = self._units.get((stage, share), (0, 0))
-        self._units[stage, share] = (before + candidate, other + champion)
-
     def _remember(self) -> None:
         self._ticks += 1
         if self._ticks % self._every and not self.over:
             return
-        guards = self.decision.guards
+        guards = self.decision.state.guards
         self.points.append(
             Point(
                 seconds=self.now - self.began,

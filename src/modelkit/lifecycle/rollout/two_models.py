@@ -8,13 +8,11 @@ from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import UsageError
-from modelkit.lifecycle.rollout.course import Course
 from modelkit.lifecycle.rollout.decide import Kind
-from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.ledger import MemoryLedger
-from modelkit.lifecycle.rollout.membership import Membership, tell
+from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
-from modelkit.lifecycle.rollout.substitution import check_compatible
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import NEVER, Switch
 from modelkit.model.model import Model
 
@@ -49,20 +47,14 @@ class TwoModels:
             )
         if not isinstance(policy, RolloutPolicy):
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
-        check_compatible(champion.signature, candidate.signature)
-        course = Course(
-            champion,
-            candidate,
-            policy,
-            salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
-            seed=seed,
-            rescue=rescue,
-            began=clock() / A_SECOND,
-        )
         self.switch = Switch(champion, clock, self)
+        self.switch.check_replaces(candidate)
+        salt = secrets.token_bytes(16) if seed is None else b"%d" % seed
+        ledger = MemoryLedger(clock)
+        lineups = Lineups(champion, candidate, policy, salt=salt, seed=seed, rescue=rescue)
         self._kept: Model | None = None  # which answered before a promotion
-        self._membership = Membership(MemoryLedger(clock), course, self.switch, self._follow)
-        self.switch.begin(course, self._membership.tick)
+        self._session = Session(ledger, lineups, self.switch, self._follow)
+        self.switch.begin(self._session)
         watch_forks(self)
 
     def look(self, now: int) -> int:
@@ -76,40 +68,35 @@ class TwoModels:
     def _follow(self) -> None:
         """Do as the ledger says, with the lock of the Switch held."""
         switch = self.switch
-        course = switch.course
-        ledger = self._membership.ledger
+        session = switch.session
+        ledger = self._session.ledger
         stage = ledger.state()
-        if course is None or stage == course.stage:
+        if session is None or stage == session.stage:
             return
         if stage is not None:
-            course.trial.enter(stage)
-            switch.enter(course, stage)
+            session.trial.enter(stage)
+            switch.enter(stage)
             return
-        champion, candidate = course.models
+        champion, candidate = session.models
         if ledger.promoted:
             self._kept = champion
-            switch.end(candidate)
-        else:
-            switch.end(champion)
+        switch.end(candidate if ledger.promoted else champion)
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
         with self.switch.lock:
-            course = self.switch.under_way()
-            decision = course.trial.decide_by_hand(kind, reason)
-            tell(course, decision)
-            self._membership.write(decision)
+            session = self.switch.under_way()
+            session.write(session.decide(kind, reason))
 
     def go_back(self, reason: str) -> None:
         """Let the Model answer that did before a promotion. Raises UsageError without one."""
         switch = self.switch
         with switch.lock:
-            kept = self._kept
-            if kept is None or switch.past is None:
+            if self._kept is None:
                 raise UsageError("there is nothing to go back to: no candidate was promoted")
+            self._session.decide("rollback", reason)
+            switch.end(self._kept)
             self._kept = None
-            tell(switch.past, switch.past.trial.decide_by_hand("rollback", reason))
-            switch.end(kept)
 
     def refresh(self) -> bool:
         """Raises UsageError."""
@@ -120,4 +107,4 @@ class TwoModels:
 
     def after_fork(self) -> None:
         """In the child of a fork, hand on nothing that its parent counted."""
-        self._membership.after_fork()
+        self._session.after_fork()

@@ -10,66 +10,86 @@ key that were bad.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log
 from typing import final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.rollout.arms import Above, Below, Events, EventTimes, Worse
-from modelkit.lifecycle.rollout.counts import Counts, Happened, KeyDone
-from modelkit.lifecycle.rollout.decide import Weighed
-from modelkit.lifecycle.rollout.guards import DISAGREEMENTS, Guard
-from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, DoneKeys, Keys, WorseOfKeys
-from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.stats.betting import SUREST, MarginEvidence
+from modelkit.lifecycle.rollout.arms import NO_FLOOR, Above, Below, Events, EventTimes, Worse
+from modelkit.lifecycle.rollout.counts import NO_EVENTS, CompleteKey, Counts, EventCounts
+from modelkit.lifecycle.rollout.decide import GuardEvidence
+from modelkit.lifecycle.rollout.guards import (
+    DISAGREEMENTS,
+    QUANTILES,
+    UNANSWERED_CALLS,
+    Guard,
+    Stream,
+    promotion_streams,
+    rollback_streams,
+)
+from modelkit.lifecycle.rollout.keyed import FIRST_EVENT, OWN, Keys, KeyShares, WorseOfKeys
+from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
+from modelkit.stats.betting import MarginEvidence
 from modelkit.stats.evidence import log_mean
 
 LEAST_PART = 0.05  # of the calls, below which those with or those without keys need no evidence
-NO_FLOOR = 0.5  # of evidence that does not count, as its guard has no floor
-NOTHING = Happened()
 
 
-@final
-@dataclass(frozen=True)
-class Stream:
-    """Events of the two arms that are compared.
-
-    Attributes:
-        guard: what is allowed of them.
-        candidate: their kind in the candidate.
-        champion: their kind in the champion.
-        alone: their kind in the candidate while all calls go to it.
-        recorded: the champion's rate, where it is known by what the kind is: of calls above its
-            90 % quantile, .1. It stands for a floor while all calls go to the candidate.
-    """
-
-    guard: Guard
-    candidate: str
-    champion: str
-    alone: str
-    recorded: float = 0.0
-
-    def floor_alone(self, margin: float) -> float:
-        """The rate that decides while all calls go to the candidate; 0 where none does."""
-        return self.guard.least or min(self.recorded * margin, SUREST)
-
-
-def rows_of(guard: Guard, streams: Sequence[Stream]) -> list[int]:
-    """Which of these streams are of a guard."""
-    return [row for row, stream in enumerate(streams) if stream.guard is guard]
-
-
-@final
-class RollbackEvidence:
-    """What speaks for a rollback, in each stream.
+class StreamsEvidence:
+    """The evidence of several streams, (n,).
 
     Args:
         streams: (n,).
+        margins: how many times the champion's rate is allowed, (n,).
         keys: what has counted of each key.
         done: of all kinds.
-        whole: whether all calls go to the candidate at times.
+    """
+
+    def __init__(
+        self, streams: Sequence[Stream], margins: Sequence[float], keys: Keys, done: KeyShares
+    ) -> None:
+        self.streams = streams
+        self._margins = np.array(margins)
+        self._keys = keys
+        # The places of the kinds among those of keys that are done.
+        self._candidate = [done.places[stream.candidate] for stream in streams]
+        self._champion = [done.places[stream.champion] for stream in streams]
+
+    def rows_of(self, guard: Guard) -> list[int]:
+        """Which of the streams are of a guard."""
+        return [row for row, stream in enumerate(self.streams) if stream.guard is guard]
+
+    def _event_counts(
+        self, counts: Counts, *, alone: bool = False
+    ) -> list[tuple[EventCounts, EventCounts]]:
+        """The events of the candidate and of the champion, in each stream."""
+        found = []
+        for stream in self.streams:
+            kind = stream.alone if alone else stream.candidate
+            theirs = counts.events.get(stream.champion, NO_EVENTS)
+            found.append((counts.events.get(kind, NO_EVENTS), theirs))
+        return found
+
+    def _differences(self, means: Array) -> Array:
+        """Of each key of the candidate that is done, the share of its calls that were bad, less the champion's.
+
+        It is compared with the margin times the champion's mean, in units of the margin, which
+        needs to know no rate. Shape (n, keys).
+        """
+        ours, theirs = means
+        found: Array = ours[:, self._candidate] / self._margins - theirs[:, self._champion]
+        return found.T
+
+
+@final
+class RollbackEvidence(StreamsEvidence):
+    """What speaks for a rollback, in each stream.
+
+    Args:
+        policy: how the rollout goes.
+        keys: what has counted of each key.
+        done: of all kinds.
 
     Attributes:
         compared: the two arms, where both answer.
@@ -79,23 +99,18 @@ class RollbackEvidence:
         log_worse_in_shadow: likewise, of stages where both run on the same rows.
     """
 
-    def __init__(
-        self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
-    ) -> None:
-        self.streams = streams
-        self._keys = keys
-        self._places = _places(streams, done)
-        self._margins = margins = np.array([stream.guard.worse for stream in streams])
+    def __init__(self, policy: RolloutPolicy, keys: Keys, done: KeyShares) -> None:
+        streams = [stream for guard in policy.guards for stream in rollback_streams(guard)]
+        streams.append(UNANSWERED_CALLS)
+        super().__init__(streams, [stream.guard.worse for stream in streams], keys, done)
         floors = np.array([stream.guard.least for stream in streams])
-        self._has_floor = floors > 0
-        floors[~self._has_floor] = NO_FLOOR
-        self.compared = WorseOfKeys(margins)
+        self.compared = WorseOfKeys(self._margins)
         self._above = Above(floors)
-        self._in_shadow = Worse(margins)
+        self._in_shadow = Worse(self._margins)
         self.above_in_shadow = Above(floors)
         alone = np.array([stream.floor_alone(stream.guard.worse) for stream in streams])
-        self._is_alone = (alone > 0) & whole
-        self.alone = Above(np.where(alone > 0, alone, NO_FLOOR))
+        self._is_alone = (alone > 0) & policy.whole
+        self.alone = Above(alone)
         self._weigh()
 
     def tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
@@ -108,9 +123,7 @@ class RollbackEvidence:
 
     def _tick(self, stage: RolloutStage, counts: Counts, means: Array) -> None:
         plain, firsts, keyed = np.zeros((3, 2, len(self.streams)), int)
-        for number, stream in enumerate(self.streams):
-            ours = counts.events.get(stream.candidate if stage.drawn else stream.alone, NOTHING)
-            theirs = counts.events.get(stream.champion, NOTHING)
+        for number, (ours, theirs) in enumerate(self._event_counts(counts, alone=not stage.drawn)):
             plain[:, number] = ours.plain.candidate, theirs.plain.champion
             firsts[:, number] = self._first_events(ours, theirs, FIRST_EVENT << number)
             keyed[:, number] = ours.keyed.candidate, theirs.keyed.champion
@@ -123,14 +136,16 @@ class RollbackEvidence:
             Events(stage.share, *plain),
             Events(self._keys.share, *firsts),
             Events(stage.share, *keyed),
-            _differences(means, self._places, self._margins),
+            self._differences(means),
         )
         self._above.tick(calls, events)
 
-    def _first_events(self, ours: Happened, theirs: Happened, purpose: int) -> tuple[int, int]:
+    def _first_events(
+        self, ours: EventCounts, theirs: EventCounts, purpose: int
+    ) -> tuple[int, int]:
         """The first events of keys that are drawn, in both arms."""
-        units = [unit for unit in ours.keys if unit[1]]
-        units += [unit for unit in theirs.keys if not unit[1]]
+        units = [unit for unit in ours.keys if unit.candidate]
+        units += [unit for unit in theirs.keys if not unit.candidate]
         return self._keys.count(units, purpose)
 
     def _tick_in_shadow(self, counts: Counts) -> None:
@@ -140,86 +155,71 @@ class RollbackEvidence:
         does. If the candidate's rate is at most `worse` times the champion's, so is the rate of the
         latter: then they are as two arms of the same share.
         """
-        found = []
-        for stream in self.streams:
-            champion = counts.events.get(stream.champion, NOTHING).plain.champion
-            found.append((counts.shadow_events.get(stream.candidate, 0), champion))
-        alone, champions = np.array(found).T
+        alone = np.array([counts.shadow_events.get(each.candidate, 0) for each in self.streams])
+        champions = np.array([theirs.plain.champion for _, theirs in self._event_counts(counts)])
         self._in_shadow.tick(Events(0.5, alone, champions))
         self.above_in_shadow.tick(np.maximum(counts.shadowed, alone), alone)
 
     def _weigh(self) -> None:
-        found = self._with_floors(self.compared.peak, self._above.peak)
+        worse = np.log(np.minimum(self.compared.peak, self._above.peak))
         # Two ways to be rolled back, each with half of what may go wrong.
-        either = np.maximum(found, np.log(self.alone.peak)) - log(2)
-        self.log_worse = np.where(self._is_alone, either, found)
-        self.log_worse_in_shadow = self._with_floors(
-            self._in_shadow.peak, self.above_in_shadow.peak
-        )
-
-    def _with_floors(self, worse: Array, above: Array) -> Array:
-        """The logarithm of the evidence of a rate that is worse, and above the floor if there is one."""
-        return np.log(np.where(self._has_floor, np.minimum(worse, above), worse))
+        either = np.maximum(worse, np.log(self.alone.peak)) - log(2)
+        self.log_worse = np.where(self._is_alone, either, worse)
+        in_shadow = np.minimum(self._in_shadow.peak, self.above_in_shadow.peak)
+        self.log_worse_in_shadow = np.log(in_shadow)
 
 
 @final
-class PromotionEvidence:
+class PromotionEvidence(StreamsEvidence):
     """What speaks for a promotion, in each stream.
 
     Calls with keys and those without may be of different kinds, such as those of customers and of
     probes. So the evidence is the least of both, and each is the mean of two ways to it.
 
     Args:
-        streams: (n,).
+        policy: how the rollout goes.
         keys: what has counted of each key.
         done: of all kinds.
-        whole: whether all calls go to the candidate at times.
 
     Attributes:
         log_better: the logarithm of the evidence, (n,).
     """
 
-    def __init__(
-        self, streams: Sequence[Stream], keys: Keys, done: DoneKeys, *, whole: bool
-    ) -> None:
-        self.streams = streams
-        self._keys = keys
+    def __init__(self, policy: RolloutPolicy, keys: Keys, done: KeyShares) -> None:
+        streams = [stream for guard in policy.guards for stream in promotion_streams(guard)]
+        super().__init__(streams, [stream.guard.better for stream in streams], keys, done)
         self._done = done
-        self._places = _places(streams, done)
-        self._margins = np.array([stream.guard.better for stream in streams])
         self._times = [EventTimes(stream.guard.better) for stream in streams]
         self._means = MarginEvidence(0.0, 1 / self._margins)
         self._with_keys = 0  # calls of the candidate
         self._without = 0
         floors = np.array([stream.guard.least for stream in streams])
         self._always = floors > 0
-        if whole:
+        if policy.whole:
             floors = np.array([stream.floor_alone(stream.guard.better) for stream in streams])
         self._has_floor = floors > 0
         self._below = Below(np.where(self._has_floor, floors, NO_FLOOR))
         self.log_better = np.zeros(len(streams))
 
     def tick(
-        self, stage: RolloutStage, counts: Counts, means: Array, done: Sequence[KeyDone]
+        self, stage: RolloutStage, counts: Counts, means: Array, done: Sequence[CompleteKey]
     ) -> None:
         """Take the counts of a tick, with what is new of keys."""
         if stage.shadow:
             return
-        found = []
-        for stream, times in zip(self.streams, self._times, strict=True):
-            candidate = counts.events.get(stream.candidate, NOTHING).plain.candidate
-            champion = counts.events.get(stream.champion, NOTHING).plain.champion
-            found.append(candidate)
-            if stage.drawn:
-                times.add(stage.share, candidate, champion)
-        self._compare_with_floors(stage, counts, np.array(found, int), done)
+        both = self._event_counts(counts)
+        if stage.drawn:
+            for (ours, theirs), times in zip(both, self._times, strict=True):
+                times.add(stage.share, ours.plain.candidate, theirs.plain.champion)
+        events = np.array([ours.plain.candidate for ours, _ in both], int)
+        self._compare_with_floors(stage, counts, events, done)
         self._without += counts.plain.candidate
         self._with_keys += counts.calls.candidate - counts.plain.candidate
-        self._means.update(_differences(means, self._places, self._margins))
+        self._means.update(self._differences(means))
         self._weigh()
 
     def _compare_with_floors(
-        self, stage: RolloutStage, counts: Counts, events: Array, done: Sequence[KeyDone]
+        self, stage: RolloutStage, counts: Counts, events: Array, done: Sequence[CompleteKey]
     ) -> None:
         """Compare the candidate alone with its floors: of its keys, each counts, whenever it was drawn.
 
@@ -235,9 +235,9 @@ class PromotionEvidence:
         if whole:
             self._take_keys([key for key in done if key.candidate], ~self._always)
 
-    def _take_keys(self, done: Sequence[KeyDone], streams: Array) -> None:
+    def _take_keys(self, done: Sequence[CompleteKey], streams: Array) -> None:
         if done:
-            shares = self._done.shares(done)[:, self._places[0]]
+            shares = self._done.shares(done)[:, self._candidate]
             self._below.take_keys(shares.T, streams)
 
     def _weigh(self) -> None:
@@ -253,23 +253,6 @@ class PromotionEvidence:
             self.log_better = np.minimum.reduce(found)
 
 
-def _places(streams: Sequence[Stream], done: DoneKeys) -> Array:
-    """The places of the candidate's and the champion's kinds among those of keys that are done, (2, n)."""
-    candidate = [done.places[stream.candidate] for stream in streams]
-    champion = [done.places[stream.champion] for stream in streams]
-    return np.array([candidate, champion], int)
-
-
-def _differences(means: Array, places: Array, allowed: Array) -> Array:
-    """Of each key of the candidate that is done, the share of its calls that were bad, less the champion's.
-
-    It is compared with `allowed` (n,) times the champion's mean, in units of `allowed`, which needs
-    to know no rate. Shape (n, keys).
-    """
-    found: Array = means[0][:, places[0]] / allowed - means[1][:, places[1]]
-    return found.T
-
-
 @final
 class EventEvidence:
     """The evidence of a guard of one kind of events: in shadow, and when both arms answer.
@@ -282,18 +265,13 @@ class EventEvidence:
     """
 
     def __init__(
-        self,
-        guard: Guard,
-        rollback: RollbackEvidence,
-        promotion: PromotionEvidence,
-        *,
-        shadow: bool,
+        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, shadow: bool
     ) -> None:
         self._guard = guard
         self._rollback = rollback
         self._promotion = promotion
-        [self._row] = rows_of(guard, rollback.streams)
-        self._promotion_rows = rows_of(guard, promotion.streams)
+        [self._row] = rollback.rows_of(guard)
+        self._promotion_rows = promotion.rows_of(guard)
         self._shadow = shadow
         self._void = ""
 
@@ -302,14 +280,54 @@ class EventEvidence:
         if self._guard.name in counts.missing:
             self._void = "it could not be counted, as its function raised an error"
 
-    def weighed(self) -> Weighed:
+    def weigh(self) -> GuardEvidence:
         """The evidence."""
         rollback, name, row = self._rollback, self._guard.name, self._row
         if name == DISAGREEMENTS:
-            return Weighed(name, log(rollback.above_in_shadow.peak[row]), None, pauses=True)
+            return GuardEvidence(name, log(rollback.above_in_shadow.peak[row]), None, pauses=True)
         worse = rollback.log_worse[row]
         if self._shadow:
             worse = max(worse, rollback.log_worse_in_shadow[row]) - log(2)
         better = self._promotion.log_better[self._promotion_rows].item()
         now = log(rollback.compared.value[row])
-        return Weighed(name, float(worse), better, now, void=self._void)
+        return GuardEvidence(name, float(worse), better, now, void=self._void)
+
+
+@final
+class QuantileEvidence:
+    """The evidence that calls are slower than quantiles of the champion's times.
+
+    A rollback goes by the mean of the evidence of all quantiles, and a promotion by the least.
+    """
+
+    def __init__(
+        self, guard: Guard, rollback: RollbackEvidence, promotion: PromotionEvidence, whole: bool
+    ) -> None:
+        self._guard = guard
+        self._whole = whole
+        self._rollback = rollback
+        self._promotion = promotion
+        self._rows = np.reshape(rollback.rows_of(guard), (-1, len(QUANTILES)))
+        self._promotion_rows = promotion.rows_of(guard)
+        self._now = np.zeros(len(self._rows))
+        self._worse = np.zeros(len(self._rows))
+
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
+        """Take the evidence after a tick."""
+        del counts
+        if stage.shadow:
+            return
+        rollback = self._rollback
+        values = rollback.compared.value if stage.drawn else rollback.alone.value
+        self._now = log_mean(np.log(values[self._rows]))
+        self._worse = np.maximum(self._worse, self._now)
+
+    def weigh(self) -> GuardEvidence:
+        """The evidence."""
+        worse = float(self._worse.min())
+        return GuardEvidence(
+            name=self._guard.name,
+            worse=worse - log(2) if self._whole else worse,
+            better=float(self._promotion.log_better[self._promotion_rows].min()),
+            now=float(self._now.min()),
+        )

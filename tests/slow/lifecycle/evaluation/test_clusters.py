@@ -44,7 +44,7 @@ def ranked(rng, which, positive):
         scores = base + 0.7 * rng.normal(size=len(positive))[which]
         answered = Answered("binary", y, scores=scores, classes=(0, 1), clusters=which)
         sides.append(JudgedAnswers(answered, y, {}))
-    return compare_by(METRICS["binary"]["roc_auc"], *sides, seed=0).p_above(0.0)
+    return compare_by(METRICS["binary"]["roc_auc"], *sides, seed=0).difference.p_above(0.0)
 
 
 def test_an_area_of_which_few_clusters_have_the_positive_rows_shows_nothing():

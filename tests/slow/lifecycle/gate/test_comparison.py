@@ -11,10 +11,10 @@ from helpers.judged import predicted
 
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.gate.claims import Levels, no_harm, no_worse
-from modelkit.lifecycle.gate.comparison import Comparison, RightCounts, compare_by
+from modelkit.lifecycle.gate.comparison import Comparison, compare_by
 from modelkit.lifecycle.gate.holdout import share_of_alpha
 from modelkit.lifecycle.gate.policy import GateMetric
-from modelkit.stats.paired import PairedDifference
+from modelkit.stats.paired import RightCounts
 
 ALPHA = 0.05
 LEVELS = Levels(ALPHA, ALPHA, ALPHA)
@@ -69,8 +69,7 @@ def test_20_candidates_on_one_hold_out():
         for counted, results in found.items():
             passed = False
             for use, (b, c) in enumerate(zip(better, worse, strict=True), start=1):
-                counts = RightCounts(int(b), int(c), 2000)
-                told = Comparison(PairedDifference((b - c) / 2000, 0.006, 2000), 2000, "", counts)
+                told = Comparison(RightCounts(int(b), int(c), 2000), 2000, "")
                 levels = Levels(share_of_alpha(ALPHA, use if counted else 0), ALPHA, ALPHA)
                 passed |= no_worse("accuracy", lambda told=told: told, 0, levels).outcome == "pass"
             results.append(passed)
@@ -133,6 +132,11 @@ def test_a_root_of_squares_holds_its_level_where_a_few_errors_are_large(errors):
     for _ in range(600):
         sides = predicted(errors(rng, 200)), predicted(errors(rng, 200))
         compared = compare_by(METRICS["regression"]["rmse"], *sides, seed=0)
-        found.append((compared.p_above(0) <= 0.05, compared.exchanged().p_above(0) <= 0.05))
+        found.append(
+            (
+                compared.difference.p_above(0) <= 0.05,
+                compared.difference.exchanged().p_above(0) <= 0.05,
+            )
+        )
     # .05 and three standard errors; it was .08 and .14.
     assert (np.mean(found, axis=0) <= 0.077).all()

@@ -14,7 +14,7 @@ from modelkit.lifecycle.rollout.arms import (
     log_better,
     units_needed,
 )
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, EventCounts, Unit
 from modelkit.lifecycle.rollout.guards import Guard
 from modelkit.lifecycle.rollout.keyed import WorseOfKeys
 from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
@@ -98,11 +98,11 @@ def keys_of_stages(rng, risk):
         for _ in range(40):
             inside = [key < limit_of(share) for key in keys]
             failing = rng.random(len(keys)) < np.where(inside, 0.05 * times, 0.05)
-            units = [(keys[i], inside[i]) for i in np.flatnonzero(failing)]
+            units = [Unit(keys[i], inside[i]) for i in np.flatnonzero(failing)]
             arms = ByArm(sum(arm for _, arm in units), sum(not arm for _, arm in units))
-            happened = Happened(keys=tuple(units), keyed=arms)
+            happened = EventCounts(keys=tuple(units), keyed=arms)
             trial._weigh(Counts(events={"errors": happened}), stage)  # also when it is over
-    return trial.standing().guards[0].worse
+    return trial.state().guards[0].worse
 
 
 def test_keys_that_were_used_up_are_evidence_again_in_the_next_stage():

@@ -108,7 +108,7 @@ def test_routing_is_measured_with_what_answers_as_the_model_does():
         assert np.array_equal(model._call(case.rows, case.names, PLAIN)["y"], expected["y"])
     rollout = routing.under_way(case, counted=True)
     routing.work(case, rollout, repeat(PLAIN))()
-    counts = rollout._switch.course.collect()
+    counts = rollout._switch.session.collect()
     assert sum((counts.calls.candidate, counts.calls.champion)) == routing.CALLS
     figures = routing.measured(case, 2)
     assert set(routing.LIMITS) <= set(figures)

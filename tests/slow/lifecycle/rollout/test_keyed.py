@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Unit
 from modelkit.lifecycle.rollout.trial import Trial
 
 
@@ -31,14 +31,14 @@ def keyed_run(seed, *, share, keys, calls, risk, even=False):
                 made[key] += 1
                 bad[key] += fails
                 if made[key] == 20:
-                    done.append(KeyDone(key, bool(arm[key]), {"errors": bad[key] / 20}))
-        units = tuple((int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
+                    done.append(CompleteKey(key, bool(arm[key]), {"errors": bad[key] / 20}))
+        units = tuple(Unit(int(key), bool(arm[key])) for key in np.unique(drawn[failed]))
         failures = np.bincount(arm[drawn[failed]].astype(int), minlength=2).tolist()
-        happened = Happened(keys=units, keyed=ByArm(failures[1], failures[0]))
+        happened = EventCounts(keys=units, keyed=ByArm(failures[1], failures[0]))
         arms = ByArm(int(arm[drawn].sum()), int((~arm[drawn]).sum()))
         counts = Counts(arms, events={"errors": happened}, done=tuple(done))
         trial._weigh(counts, 0)  # also when it is over
-    [weighed] = trial.standing().guards
+    [weighed] = trial.state().guards
     return weighed.worse, weighed.better
 
 

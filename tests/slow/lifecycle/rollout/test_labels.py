@@ -15,7 +15,7 @@ from helpers.rollouts import FOLLOWED_BY_TWO
 from helpers.servers import modelkit_serve, wait_until
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import Counts, Posted
+from modelkit.lifecycle.rollout.counts import Counts, PostedLoss
 from modelkit.lifecycle.rollout.keyed import Keys
 from modelkit.lifecycle.rollout.labels import LossEvidence
 
@@ -66,9 +66,9 @@ def promoted(rng, *, joined):
         loss += [(key, rng.uniform(0.1, 0.3)) for key, _ in others]
         rng.shuffle(loss)
         told = answered if joined else answered + others
-        posted = tuple(Posted(float(each), int(key)) for key, each in loss)
+        posted = tuple(PostedLoss(float(each), int(key)) for key, each in loss)
         evidence.tick(HALF, Counts(keys=tuple(told), posted=posted))
-        if evidence.weighed().better >= np.log(100):
+        if evidence.weigh().better >= np.log(100):
             return True
     return False
 

@@ -136,10 +136,10 @@ def test_in_shadow_an_equal_candidate_is_not_worse(clock, kind, rate, decision):
     for _ in range(20):
         for _ in range(60):
             ask(rollout)
-        course = rollout._switch.course
-        if course is None:
+        session = rollout._switch.session
+        if session is None:
             break
-        course.shadow.wait(10)
+        session.lineups.shadow.wait(10)
         clock.go(10)
         rollout.status()
     assert rollout.status().decision == decision

@@ -18,8 +18,8 @@ from helpers.servers import modelkit_serve, other_server, wait_until
 from sklearn.linear_model import LinearRegression
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.progress import progress_afar
 from modelkit.lifecycle.rollout.routing import hash_of, limit_of
+from modelkit.lifecycle.rollout.status import progress_afar
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="they are servers of POSIX")
 VERSIONS = ("1.0.0", "2.0.0", "3.0.0")

@@ -11,12 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from helpers.rollouts import until
+from helpers.rollouts import ledger_on, next_sum, until
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit import events
-from modelkit.lifecycle.rollout.shared import SharedCounts
 from modelkit.lifecycle.rollout.trial import Trial
 from modelkit.types import Underway
 
@@ -63,7 +62,7 @@ def clock(monkeypatch):
 def over(rollout):
     """Let a tick come to its end."""
     rollout.predict(X[:1])
-    thread = rollout._source._membership._thread
+    thread = rollout._source._session._thread
     if thread is not None:
         thread.join()
 
@@ -207,8 +206,8 @@ def test_processes_that_are_killed_leave_one_decision(registry, broken, decision
     history = registry.history("churn")
     entry = next(each for each in history if each.kind == "rollout")
     underway = Underway("2", "1", "", entry.generation, entry.id, 0, "", "", "", "")
-    shared = SharedCounts(registry.rollout_folder("churn", underway), "reader")
+    shared = ledger_on(registry.rollout_folder("churn", underway), "reader")
     trial = Trial(STAGED, 0.0)
-    while (found := shared.next_sum()) is not None and not trial.over:
+    while (found := next_sum(shared)) is not None and not trial.over:
         trial.tick(found.counts, found.at, found.stage)
     assert trial.decision.kind == decision

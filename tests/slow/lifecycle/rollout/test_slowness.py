@@ -44,7 +44,7 @@ def decided(seed, champion, candidate, ticks=25, calls=1500, every_long_call=Fal
             interrupted(rng, calls, champion[0], champion[1] * (0.01 if free else 1)),
         )
         for in_candidate, took in zip(chosen.tolist(), times.tolist(), strict=True):
-            counters.answered(None, in_candidate, counters.begin(None, in_candidate), {}, int(took))
+            counters.answered(counters.begin(None, in_candidate), {}, int(took))
         trial.tick(counters.collect(), tick + 1.0)
     return trial.decision.kind
 
@@ -97,7 +97,7 @@ def test_a_candidate_that_has_all_calls_is_not_the_colder_one():
             # 9 ms do not matter, and two seconds do; that is known of no call of the champion.
             usual = 9.0 if trial.stage == 0 else 2000.0
             took = (usual if in_candidate else 0.1) * rng.lognormal(0, 0.02) * MILLISECOND
-            counters.answered(None, in_candidate, counters.begin(None, in_candidate), {}, int(took))
+            counters.answered(counters.begin(None, in_candidate), {}, int(took))
         trial.tick(counters.collect(), tick + 1.0)
     assert latency.part < 0.1
     assert trial.decision.kind == "rollback"

@@ -51,4 +51,4 @@ def test_labels_that_come_for_one_arm_more_often_are_no_verdict():
             assert "one arm more often" in decision.reason
         else:
             assert decision.kind != "rollback"
-            assert not decision.guards[0].void
+            assert not decision.state.guards[0].void

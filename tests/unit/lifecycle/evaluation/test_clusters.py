@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.evaluated import clusters
+from helpers.evaluated import binary, clusters
 
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
+from modelkit.lifecycle.evaluation.figures import class_figures, figure_of
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.stats.influence import standard_error
 
@@ -40,3 +41,15 @@ def test_an_average_over_classes_rests_on_the_clusters_that_have_them():
     assert recall.value == alone.value
     assert alone.units > 9
     assert recall.units < 2
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+def test_the_figures_of_a_class_are_those_of_a_task_in_which_it_is_positive(positive):
+    """Its area rested on all clusters, while the same area of the task rested on those of the class."""
+    rows = binary(300, weighted=False)
+    which = np.where(rows.truth == 1, np.arange(300) % 12, 12 + np.arange(300) % 40)
+    rows = replace(rows, clusters=which, positive=positive)
+    if not positive:
+        rows = replace(rows, scores=-rows.scores)
+    for figure in class_figures(rows, 0.95)[positive].figures:
+        assert figure == figure_of(METRICS["binary"][figure.name], rows, 0.95)

@@ -48,7 +48,7 @@ def test_few_positive_rows_tell_little_however_many_are_negative():
         truth = (np.arange(1000) < positives).astype(int)
         rows = Answered("binary", truth, scores=scores, classes=(0, 1))
         assert each.measure(rows).value > 0.99
-        return each.ends(each.measure(rows), rows)
+        return each.interval(each.measure(rows), rows)
 
     assert interval(10)[0] < 0.75
     with pytest.raises(Undefined, match="rests on 9 independent rows"):

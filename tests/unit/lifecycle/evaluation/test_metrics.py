@@ -302,7 +302,7 @@ def test_a_class_without_rows_leaves_the_average_without_an_interval():
     for name in ("balanced_accuracy", "f1_macro"):
         each = METRICS["multiclass"][name]
         with pytest.raises(Undefined, match="no row has the class 3, which belongs to the average"):
-            each.ends(each.measure(rows), rows)
+            each.interval(each.measure(rows), rows)
 
 
 def test_a_class_that_is_hardly_predicted_has_a_correlation_without_an_interval():
@@ -311,4 +311,4 @@ def test_a_class_that_is_hardly_predicted_has_a_correlation_without_an_interval(
     rows = Answered("binary", truth, predicted, classes=(0, 1))
     each = METRICS["binary"]["matthews"]
     with pytest.raises(Undefined, match="rests on 2 independent rows"):
-        each.ends(each.measure(rows), rows)
+        each.interval(each.measure(rows), rows)

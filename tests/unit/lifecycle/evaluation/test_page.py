@@ -19,6 +19,13 @@ def test_a_page_has_its_pictures_and_escapes_what_comes_from_data(model, held):
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_a_slice_without_a_figure_says_why(model, held):
+    X, y = held
+    page = mk.evaluate(model, X, y, slices={"truth": y}).to_html()
+    assert "no row is negative" in page
+    assert "no row is positive" in page
+
+
 def test_a_card_holds_the_figures(evaluation):
     card = evaluation._repr_html_()
     assert "roc_auc" in card

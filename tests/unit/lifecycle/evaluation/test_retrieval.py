@@ -26,6 +26,8 @@ def test_vectors_find_what_has_their_label():
     assert found["hit@5"].value == 1
     with pytest.raises(UsageError, match="nothing is to be found"):
         mk.evaluate(encoder, texts, list("abcde"))
+    with pytest.raises(UsageError, match="has 6 values, and there are 5 rows"):
+        mk.evaluate(encoder, texts, list("aabba"), slices={"half": np.arange(6) % 2})
     with pytest.raises(UsageError, match="no train"):
         mk.evaluate(encoder, texts, list("aabbc"), train=(texts, list("aabbc")))
 

@@ -242,7 +242,9 @@ def test_a_run_of_another_registry_leaves_nothing_where_a_run_trains(
     [
         ({"asked": True}, "asked says why, in a text"),
         ({"asked": None}, "asked says why, in a text"),
-        ({"drift": None}, "drift is a Detector, a DriftReport, or several, not None"),
+        ({"drift": None}, r"drift is a Detector, as monitor\.detector, .* not None"),
+        ({"drift": mk.Meter}, r"drift is a Detector, as monitor\.detector"),
+        ({"labelled": 5000}, "labelled is a function .* not 5000"),
         ({"drift": "alarm"}, "drift is a Detector"),
     ],
 )

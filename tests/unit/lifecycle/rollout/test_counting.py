@@ -75,13 +75,13 @@ def test_a_mark_sees_outputs_that_the_call_did_not_ask_for(clock, shadow):
         assert rollout.predict(ROWS, key=f"u{i}").tolist() == ROWS.sum(axis=1).tolist()
         assert asyncio.run(rollout.apredict(ROWS)).tolist() == ROWS.sum(axis=1).tolist()
         if shadow is not None and i % 10 == 9:
-            assert rollout._switch.course.shadow.wait(ROOM)
+            assert rollout._switch.session.lineups.shadow.wait(ROOM)
     clock.go(10)
     status = rollout.status()
     assert (status.decision, status.reason[:6]) == ("rollback", "second")
     if shadow is not None:
         assert status.guards[1].worse <= 1
-        assert rollout._switch.past.shadow.failures == 0
+        assert rollout._switch.past.lineups.shadow.failures == 0
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
@@ -181,8 +181,8 @@ def test_many_events_are_weighed_by_a_thread(clock):
     clock.go(10)
     with suppress(RuntimeError):
         rollout.run(ROWS)
-    until(lambda: rollout._switch.course.waiting == 0)
-    assert sum(rollout._switch.course.trial.all_calls.__dict__.values()) >= 600
+    until(lambda: rollout._switch.session.waiting == 0)
+    assert sum(rollout._switch.session.trial.all_calls.__dict__.values()) >= 600
 
 
 def test_a_candidate_whose_callers_give_up_is_not_promoted(clock):
@@ -223,11 +223,11 @@ def test_a_key_is_complete_when_its_calls_have_ended(clock):
         seed=0,
     )
     counters = rollout._active.now.value.counters
-    numbers = [counters.begin(1, True) for _ in range(20)]
-    for number in numbers[10:]:
-        counters.answered(1, True, number, {}, 1)
+    calls = [counters.begin(1, True) for _ in range(20)]
+    for call in calls[10:]:
+        counters.answered(call, {}, 1)
     assert counters.collect().done == ()
-    for number in numbers[:10]:
-        counters.failed(1, True, number, RuntimeError("it took long"))
+    for call in calls[:10]:
+        counters.failed(call, RuntimeError("it took long"))
     [done] = counters.collect().done
     assert done.bad == {"errors": 0.5}

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.decide import Standing, Weighed, decide
+from modelkit.lifecycle.rollout.decide import GuardEvidence, TrialState, decide
 
 CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
 POLICY = mk.RolloutPolicy((CANARY, HALF), (ERRORS, mk.Guard("refused")), horizon=1000)
 ENOUGH = math.log(200) + 0.01  # for each of two guards, at an alpha of .01
-NONE = (Weighed("errors", 0, 0), Weighed("refused", 0, 0))
-STANDING = Standing(stage=0, in_stage=10, in_all=10, units=10, split=0, guards=NONE)
+NONE = (GuardEvidence("errors", 0, 0), GuardEvidence("refused", 0, 0))
+STANDING = TrialState(stage=0, in_stage=10, in_all=10, units=10, split=0, guards=NONE)
 GOOD = tuple(replace(guard, better=ENOUGH) for guard in NONE)
-LAST = Standing(stage=1, in_stage=200, in_all=300, units=900, split=0, guards=GOOD)
+LAST = TrialState(stage=1, in_stage=200, in_all=300, units=900, split=0, guards=GOOD)
 
 
 def errors(**changes):
@@ -27,7 +27,7 @@ def errors(**changes):
 
 
 @pytest.mark.parametrize(
-    ("standing", "kind", "reason"),
+    ("state", "kind", "reason"),
     [
         (STANDING, "continue", "90 s of this stage are left; 40 calls of the candidate are left"),
         (replace(STANDING, in_stage=100), "continue", "40 calls"),
@@ -52,11 +52,11 @@ def errors(**changes):
         (replace(LAST, guards=(replace(GOOD[0], better=None), GOOD[1])), "promote", ""),
     ],
 )
-def test_the_table_of_decisions(standing, kind, reason):
-    decision = decide(POLICY, standing)
+def test_the_table_of_decisions(state, kind, reason):
+    decision = decide(POLICY, state)
     assert decision.kind == kind
     assert reason in decision.reason
-    assert decision.guards == standing.guards  # the evidence that led to it
+    assert decision.state.guards == state.guards  # the evidence that led to it
 
 
 @given(
@@ -67,9 +67,9 @@ def test_the_table_of_decisions(standing, kind, reason):
     st.floats(0, 5000),
 )
 def test_nothing_is_promoted_without_the_evidence_of_every_guard(worse, one, other, stage, time):
-    guards = (Weighed("errors", worse, one), Weighed("refused", worse, other))
-    standing = Standing(stage, time, time, 10**6, 0, guards)
-    decision = decide(POLICY, standing)
+    guards = (GuardEvidence("errors", worse, one), GuardEvidence("refused", worse, other))
+    state = TrialState(stage, time, time, 10**6, 0, guards)
+    decision = decide(POLICY, state)
     if decision.kind == "promote":
         assert min(one, other) >= -math.log(POLICY.alpha)
         assert worse < math.log(2 / POLICY.alpha)

@@ -142,6 +142,15 @@ def test_what_answered_before_is_kept_warm_and_nothing_else(registry):
         rollout.refresh()
 
 
+def test_an_alias_beside_the_champion_changes_nothing_during_a_rollout(registry):
+    registry.start_rollout("churn", "2", LONG, reason="try")
+    rollout = mk.Rollout(registry, "churn", poll=3600, threads=1)
+    registry.set_alias("churn", "other", "3", expected=None, reason="beside it")
+    assert not rollout.refresh()
+    assert rollout.under_way
+    rollout.close()
+
+
 def test_without_keep_the_old_one_is_closed_by_its_last_call(registry):
     closings = []
     rollout = mk.Rollout(
@@ -356,6 +365,19 @@ def test_layers_are_around_the_model_that_was_opened(registry, gives, told):
         replicated = lambda model: mk.Meter(mk.Replicas([model, registry.load("churn", "1")]))  # noqa: E731
         with mk.Rollout(registry, "churn", wrap=replicated, **QUICK) as rollout:
             assert served(rollout) == "1"
+
+
+def test_going_back_rolls_back_what_was_not_seen_yet_and_leaves_the_champion(registry):
+    with mk.Rollout(registry, "churn", poll=3600, threads=1) as rollout:
+        registry.set_alias("churn", "champion", "2", expected="1", reason="gate")
+        assert rollout.refresh()
+        registry.start_rollout("churn", "3", LONG, reason="try")
+        rollout.rollback("orders went down")
+        state = registry.state("churn")
+        assert state.aliases["champion"].version == "2"
+        assert state.rolled_back == {"3": "orders went down"}
+        rollout.rollback("and before that too")
+        assert registry.aliases("churn")["champion"].version == "1"
 
 
 def test_without_calls_nothing_runs(registry):

@@ -9,20 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from helpers.client import Client
-from helpers.rollouts import model, until, who
+from helpers.rollouts import ledger_on, model, next_sum, until, who
 
 import modelkit as mk
 from modelkit import events
 from modelkit.cli import main
 from modelkit.errors import UsageError
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Posted
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, PostedLoss
 from modelkit.lifecycle.rollout.guards import Guard
 from modelkit.lifecycle.rollout.keyed import Keys
 from modelkit.lifecycle.rollout.labels import PATIENT, KeysAnswered, LossEvidence
+from modelkit.lifecycle.rollout.losses import post_outcomes
 from modelkit.lifecycle.rollout.policy import RolloutStage
-from modelkit.lifecycle.rollout.posting import post_outcomes
-from modelkit.lifecycle.rollout.progress import progress_afar
-from modelkit.lifecycle.rollout.shared import SharedCounts
+from modelkit.lifecycle.rollout.status import progress_afar
 from modelkit.types import Limits
 
 X = np.eye(3)
@@ -39,10 +38,10 @@ STAGES = (mk.RolloutStage(0.1, calls=1), mk.RolloutStage(0.9))
 def test_a_loss_is_joined_with_the_answer_whichever_is_told_first():
     keys = KeysAnswered()
     assert keys.answered([(1, True)], 0) == []
-    assert [*keys.join([Posted(0.5, 1), Posted(0.25, 2)])] == [Label(0.5, 1, True, 0)]
+    assert [*keys.join([PostedLoss(0.5, 1), PostedLoss(0.25, 2)])] == [Label(0.5, 1, True, 0)]
     assert keys.answered([(2, False)], 1) == [Label(0.25, 2, False, 1)]
     assert keys.answered([(1, True)], 1) == []  # in a second stage
-    assert [*keys.join([Posted(0.5, 1)])] == []
+    assert [*keys.join([PostedLoss(0.5, 1)])] == []
     assert [*keys.unchanged([Label(0.5, 1, True, 1), Label(0.5, 2, False, 1)])] == [
         Label(0.5, 2, False, 1)
     ]
@@ -51,7 +50,7 @@ def test_a_loss_is_joined_with_the_answer_whichever_is_told_first():
 
 def test_a_loss_waits_for_a_while_and_no_longer():
     keys = KeysAnswered()
-    assert [*keys.join([Posted(0.5, 1), Posted(0.5, 2)])] == []
+    assert [*keys.join([PostedLoss(0.5, 1), PostedLoss(0.5, 2)])] == []
     for _ in range(PATIENT - 1):
         keys.answered([], 0)
     assert len(keys.answered([(1, True)], 0)) == 1
@@ -63,23 +62,23 @@ def test_a_loss_waits_for_a_while_and_no_longer():
 def test_what_waits_and_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr("modelkit.lifecycle.rollout.labels.MOST_KEYS", 10)
     keys = KeysAnswered()
-    assert [*keys.join(Posted(0.5, key) for key in range(15))] == []
+    assert [*keys.join(PostedLoss(0.5, key) for key in range(15))] == []
     assert keys.unknown == 5
     assert len(keys.answered([(key, True) for key in range(20)], 0)) == 10
     assert keys.full
-    assert [*keys.join([Posted(0.5, 15)])] == []
+    assert [*keys.join([PostedLoss(0.5, 15)])] == []
 
 
 def test_a_loss_that_two_processes_were_told_counts_once():
     evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     keys = tuple((key, bool(key % 2)) for key in range(1000))
     labels = tuple(Label(0.9 * arm, key, arm, 0) for key, arm in keys)
-    posted = tuple(Posted(0.9 * arm, key) for key, arm in keys)
+    posted = tuple(PostedLoss(0.9 * arm, key) for key, arm in keys)
     evidence.tick(HALF, Counts(keys=keys, labels=labels, posted=posted))
-    once = evidence.weighed()
+    once = evidence.weigh()
     assert once.worse > np.log(100)
     evidence.tick(HALF, Counts(posted=posted, labels=labels))
-    assert evidence.weighed() == once
+    assert evidence.weigh() == once
 
 
 def test_of_a_key_its_first_loss_counts():
@@ -89,7 +88,7 @@ def test_of_a_key_its_first_loss_counts():
     for _ in range(1000):
         labels = (Label(0.0, 1, candidate=False, stage=0), Label(1.0, 2, candidate=True, stage=0))
         evidence.tick(half, Counts(labels=labels))
-    assert evidence.weighed().worse < 1
+    assert evidence.weigh().worse < 1
 
 
 def test_keys_of_shadow_in_one_process_and_of_an_arm_in_another_are_left_out():
@@ -100,7 +99,7 @@ def test_keys_of_shadow_in_one_process_and_of_an_arm_in_another_are_left_out():
         keys.answered([(1, True), (3, True)], 1)
         if late:
             keys.answered_in_shadow([(1, False), (2, False)])
-        told = [Posted(0.5, key) for key in (1, 2, 3)]
+        told = [PostedLoss(0.5, key) for key in (1, 2, 3)]
         assert [*keys.join(told)] == [Label(0.5, 3, True, 1)]
         assert [*keys.unchanged([Label(0.5, 1, True, 1)])] == []
         assert (keys.left_out, keys.one_sided, keys.unknown) == (2, 1, 0)
@@ -109,12 +108,12 @@ def test_keys_of_shadow_in_one_process_and_of_an_arm_in_another_are_left_out():
 def test_losses_of_one_tick_may_come_in_any_order():
     rng = np.random.default_rng(0)
     keys = [(int(key), key < 1 << 63) for key in rng.integers(0, 1 << 64, 2000, dtype=np.uint64)]
-    told = [Posted(float(rng.random() < 0.1 + 0.15 * arm), key) for key, arm in keys]
+    told = [PostedLoss(float(rng.random() < 0.1 + 0.15 * arm), key) for key, arm in keys]
     found = []
     for losses in (told, sorted(told, key=lambda posted: posted.loss)):
         evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
         evidence.tick(HALF, Counts(keys=tuple(keys), posted=tuple(losses)))
-        found.append(evidence.weighed())
+        found.append(evidence.weigh())
     assert found[0] == found[1]
     assert found[0].worse > np.log(100)
 
@@ -181,13 +180,13 @@ def test_a_file_that_is_sorted_by_its_losses_promotes_nothing(registry, order):
         arms = {f"k{i}": served.predict(X[:1], key=f"k{i}")[0] > 1.5 for i in range(2000)}
     outcomes = [(key, float(rng.random() < (0.25 if arm else 0.1))) for key, arm in arms.items()]
     post_outcomes(registry, "m", sorted(outcomes, key=lambda outcome: order(outcome[1])))
-    shared = SharedCounts(registry.rollout_folder("m", rollout), "reader")
+    shared = ledger_on(registry.rollout_folder("m", rollout), "reader")
     evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
     for _ in range(2):
-        while (found := shared.next_sum()) is not None:
+        while (found := next_sum(shared)) is not None:
             evidence.tick(HALF, found.counts)
         shared.add_up(1.0)
-    weighed = evidence.weighed()
+    weighed = evidence.weigh()
     assert weighed.void == ""
     assert weighed.worse > np.log(100) > weighed.better
 
@@ -309,8 +308,8 @@ def test_what_is_told_while_a_stage_ends_counts(clock):
     assert told == [True] * 50
     clock.go(10)
     rollout.status()
-    (evidence,) = rollout._switch.course.trial.evidence
-    assert sum(evidence._labels[0]) == 50
+    (evidence,) = rollout._switch.session.trial.evidence
+    assert {sum(units) for units in evidence._split._units.values()} == {50}
 
 
 def test_a_function_says_where_it_cannot_count(registry):

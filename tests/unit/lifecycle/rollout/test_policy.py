@@ -29,6 +29,12 @@ CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
         (lambda: mk.Guard("errors", material=0.01), "is for 'slow'"),
         (lambda: mk.Guard("loss"), "margin"),
         (lambda: mk.Guard("loss", margin=1.0), "between 0 and 1"),
+        (lambda: mk.Guard("errors", margin=0.02), "margin= is for the guard 'loss' alone"),
+        (lambda: mk.Guard("errors", above=0.5), "above= is for the guard 'slow' alone"),
+        (
+            lambda: mk.Guard("loss", margin=0.02, tolerance=0.1),
+            "for the guard 'disagreement' alone",
+        ),
         (lambda: mk.Guard("disagreement"), "floor"),
         (lambda: mk.Guard("disagreement", floor=0.1, tolerance=-1), "tolerance"),
         (lambda: mk.RolloutStage(1.5), "from 0 to 1"),

@@ -365,16 +365,16 @@ def test_what_has_ended_keeps_no_model_and_no_answer(kind, stages):
     rollout = mk.Rollout(model(1), candidate, policy=mk.RolloutPolicy(stages, guards), seed=0)
     for i in range(20):
         rollout.run(ROWS, key=f"u{i}")
-    course = rollout._switch.course
-    if course.shadow is not None:
-        assert course.shadow.wait(ROOM)
+    session = rollout._switch.session
+    if session.lineups.shadow is not None:
+        assert session.lineups.shadow.wait(ROOM)
     getattr(rollout, kind)()
     if kind == "promote":
         rollout.rollback()  # by which the candidate answers no more
     gone = weakref.ref(candidate)
     del candidate
     until(lambda: gone() is None)  # the thread of the shadow may hold it for a moment
-    assert course.outcomes._answers == {}
+    assert session.losses.outcomes._answers == {}
     assert rollout.status().candidate is not None
     assert not rollout.outcome("u1", 0.5)
 
@@ -481,7 +481,7 @@ def test_errors_beside_the_calls_reach_no_caller(clock, monkeypatch):
     def broken():
         raise RuntimeError("a tick failed")
 
-    monkeypatch.setattr(rollout._switch.course, "collect", broken)
+    monkeypatch.setattr(rollout._switch.session, "collect", broken)
     clock.go(10)
     assert who(rollout) in (1, 2)
     assert (rollout.failures, rollout.last_failure) == (1, "RuntimeError")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.rollouts import until
+from helpers.rollouts import COLUMNS, ROWS, SIGNATURE, ledger_on, model, until
 
 import modelkit as mk
 from modelkit import events
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened
-from modelkit.lifecycle.rollout.shared import SharedCounts
+from modelkit.errors import UsageError
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, EventCounts
 
+ERRORS = (mk.Guard("errors"),)
 LOSS = (mk.Guard("loss", margin=0.02),)
 POLICY = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), LOSS, tick=0.05)
 
@@ -71,9 +73,9 @@ def test_a_rollback_is_written_where_somebody_began_another_stage(registry):
     underway = registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
     registry.decide_rollout("m", underway, "advance", reason="elsewhere")
-    other = SharedCounts(registry.rollout_folder("m", underway), "other")
+    other = ledger_on(registry.rollout_folder("m", underway), "other")
     arms = ByArm(300, 700)
-    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    other.post(0, Counts(arms, arms, events={"errors": EventCounts(plain=ByArm(300, 0))}))
     until(lambda: not rollout.status().under_way)
     until(lambda: registry.state("m").rollout is None)
     assert registry.history("m")[-1].about["decision"] == "rollback"
@@ -87,8 +89,8 @@ def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry
     underway = registry.start_rollout("m", "2", policy, reason="try")
     rollout = mk.Rollout(registry, "m", poll=3600, threads=1)
     arms = ByArm(300, 700)
-    other = SharedCounts(registry.rollout_folder("m", underway), "other")
-    other.write(0, Counts(arms, arms, events={"errors": Happened(plain=ByArm(300, 0))}))
+    other = ledger_on(registry.rollout_folder("m", underway), "other")
+    other.post(0, Counts(arms, arms, events={"errors": EventCounts(plain=ByArm(300, 0))}))
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "of 4711")
@@ -131,3 +133,63 @@ def test_threads_are_given_back_where_a_layer_fails_in_the_middle(registry):
         assert rollout.placement.threads == 4
         assert rollout.refresh()
         assert [each.placement.threads for each in rollout.models] == [2, 2]
+
+
+def changed(**changes):
+    return replace(SIGNATURE, **changes)
+
+
+def with_columns(*columns, **more):
+    spec = mk.TensorSpec("X", "float64", ("batch", len(columns)), columns)
+    return changed(inputs=(spec,), **more)
+
+
+@pytest.mark.parametrize(
+    ("signature", "why"),
+    [
+        (changed(outputs=SIGNATURE.outputs[:1]), "its outputs are"),
+        (changed(primary="who"), "its primary output is 'who'"),
+        (changed(classes=("a", "b")), "its classes are"),
+        (with_columns(*COLUMNS[:2]), "refuses rows with the column 'c2'"),
+        (with_columns(*COLUMNS, mk.Column("new")), "needs the column 'new'"),
+        (with_columns(*COLUMNS[::-1]), "another order"),
+        (with_columns(mk.Column("c0", categories=(1.0, 2.0)), *COLUMNS[1:]), "takes only"),
+        (
+            changed(inputs=(mk.TensorSpec("X", "float64", ("batch", 3)),)),
+            "takes no|needs the tensor",
+        ),
+    ],
+)
+def test_a_candidate_that_cannot_answer_in_place_is_refused(signature, why):
+    with pytest.raises(UsageError, match=why):
+        mk.Rollout(model(1), model(2, signature=signature), share=0.5)
+
+
+def test_a_candidate_may_read_columns_that_the_champion_ignores():
+    champion = model(1, signature=changed(ignored=("new",)))
+    wide = with_columns(*COLUMNS, mk.Column("new"))
+    candidate = mk.FunctionModel(
+        lambda feeds: {"y": feeds["X"][:, 3], "who": np.full(len(feeds["X"]), 2)}, wide
+    )
+    rollout = mk.Rollout(
+        champion, candidate, policy=mk.RolloutPolicy((mk.RolloutStage(1.0),), ERRORS)
+    )
+    rows = {name: ROWS[:, i] for i, name in enumerate(("c0", "c1", "c2"))}
+    assert rollout.predict({**rows, "new": np.full(3, 7.0)}).tolist() == [7.0] * 3
+    missing = mk.TensorSpec(
+        "X", "float64", ("batch", 3), tuple(replace(c, nullable=True) for c in COLUMNS)
+    )
+    with pytest.raises(UsageError, match="no missing values"):
+        mk.Rollout(model(1, signature=changed(inputs=(missing,))), model(2), share=0.5)
+
+
+def test_an_array_is_not_read_as_other_columns():
+    def signature(columns, ignored):
+        spec = mk.TensorSpec("X", "float64", ("batch", 2), tuple(map(mk.Column, columns)))
+        outputs = (mk.TensorSpec("y", "float64", ("batch",)),)
+        return mk.Signature((spec,), outputs, primary="y", ignored=(ignored,))
+
+    one = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ab", "c"))
+    other = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ac", "b"))
+    with pytest.raises(UsageError, match="would read an array"):
+        mk.Rollout(one, other, share=0.5)

@@ -9,7 +9,7 @@ import pytest
 from helpers.trials import ERRORS, HALF, ONE, STAGES, counts_of, labels_of, run_to_end
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Happened, KeyDone, Label
+from modelkit.lifecycle.rollout.counts import ByArm, CompleteKey, Counts, EventCounts, Label, Unit
 from modelkit.lifecycle.rollout.trial import Trial
 
 CANARY = mk.RolloutStage(0.05, seconds=100, calls=50)
@@ -24,7 +24,7 @@ def test_a_few_events_where_the_champion_has_none_do_not_roll_back():
     """Three errors in 20,000 calls of the candidate are evidence, and do not matter."""
     trial = Trial(mk.RolloutPolicy((CANARY,), (ERRORS,)), 0.0)
     for tick in range(1, 201):
-        errors = Happened(ByArm(1 if tick in (50, 100, 150) else 0, 0))
+        errors = EventCounts(ByArm(1 if tick in (50, 100, 150) else 0, 0))
         arms = ByArm(100, 1900)
         decision = trial.tick(
             Counts(calls=arms, plain=arms, events={"errors": errors}), 10.0 * tick
@@ -44,9 +44,9 @@ def test_the_counts_of_processes_add_up():
     rng = np.random.default_rng(0)
     parts = []
     for worker in range(3):
-        keys = tuple((int(key), bool(key % 2)) for key in rng.integers(0, 50, 10))
-        done = (KeyDone(worker, True, {"errors": 0.5}),)
-        events = {"errors": Happened(ByArm(1, 2), keys)}
+        keys = tuple(Unit(int(key), bool(key % 2)) for key in rng.integers(0, 50, 10))
+        done = (CompleteKey(worker, True, {"errors": 0.5}),)
+        events = {"errors": EventCounts(ByArm(1, 2), keys)}
         arms = ByArm(100, 900)
         parts.append(Counts(arms, arms, keys, events, done, labels=(Label(0.5, worker, True, 0),)))
     whole = parts[0] + parts[1] + parts[2]
@@ -55,7 +55,7 @@ def test_the_counts_of_processes_add_up():
     one, other = Trial(ONE, 0.0), Trial(ONE, 0.0)
     one.tick(whole, 10.0)
     other.tick(parts[2] + parts[0] + parts[1], 10.0)
-    assert one.standing() == other.standing()
+    assert one.state() == other.state()
 
 
 def test_late_counts_of_an_earlier_stage_are_weighed_with_its_share():
@@ -66,7 +66,7 @@ def test_late_counts_of_an_earlier_stage_are_weighed_with_its_share():
     assert (trial.stage, trial.in_stage) == (1, STAGES[1])
     trial.tick(early, 30.0, 0)
     assert trial.stage == 1
-    assert trial.standing().units == 0
+    assert trial.state().units == 0
     assert trial.all_calls == early.calls + early.calls
 
 
@@ -115,7 +115,7 @@ def test_where_all_calls_go_to_the_candidate_its_floor_decides():
         trial = Trial(mk.RolloutPolicy((mk.RolloutStage(1.0, calls=100),), (guard,)), 0.0)
         for tick in range(1, 21):
             arms = ByArm(100, 0)
-            events = {"errors": Happened(ByArm(int(100 * rate), 0))}
+            events = {"errors": EventCounts(ByArm(int(100 * rate), 0))}
             decision = trial.tick(Counts(calls=arms, plain=arms, events=events), 10.0 * tick)
             if trial.over:
                 break
@@ -146,18 +146,18 @@ def test_slow_calls_of_all_quantiles_decide():
 
 def test_keys_are_held_once_for_all_guards():
     trial = Trial(mk.RolloutPolicy((HALF,)), 0.0)
-    keys = tuple((2**62 + key, False) for key in range(100))
-    done = tuple(KeyDone(*unit, {"errors": 0.5}) for unit in keys)
-    events = {name: Happened(keys=keys) for name in ("errors", "slow:50", "blamed:50")}
+    keys = tuple(Unit(2**62 + key, False) for key in range(100))
+    done = tuple(CompleteKey(*unit, {"errors": 0.5}) for unit in keys)
+    events = {name: EventCounts(keys=keys) for name in ("errors", "slow:50", "blamed:50")}
     trial.tick(Counts(keys=keys, events=events, done=done), 10.0)
     sets = [each for each in gc.get_objects() if isinstance(each, dict | set)]
     assert sum(keys[0][0] in each for each in sets) <= 1
     # Further calls of these keys are none of their first ones.
-    standing = trial.standing()
+    state = trial.state()
     trial.tick(Counts(keys=keys, done=done), 20.0)
-    assert trial.standing().split == standing.split
-    assert [guard.better for guard in trial.standing().guards] == [
-        guard.better for guard in standing.guards
+    assert trial.state().split == state.split
+    assert [guard.better for guard in trial.state().guards] == [
+        guard.better for guard in state.guards
     ]
 
 
@@ -165,7 +165,7 @@ def test_the_status_says_that_further_keys_that_are_done_do_not_count(monkeypatc
     monkeypatch.setattr("modelkit.lifecycle.rollout.keyed.MOST_KEYS", 3)
     trial = Trial(mk.RolloutPolicy((HALF,), (ERRORS,)), 0.0)
     for number, full in ((2, False), (4, True)):
-        done = tuple(KeyDone(key, False, {}) for key in range(number))
+        done = tuple(CompleteKey(key, False, {}) for key in range(number))
         reason = trial.tick(Counts(done=done), 10.0).reason
         assert trial.full == ("there are more keys than are counted" in reason) == full
 

@@ -11,13 +11,15 @@ from helpers.processes import PATIENCE
 from helpers.rollouts import ROWS, Clock, model, until, who
 
 import modelkit as mk
-from modelkit.lifecycle.rollout import course, labels, membership
-from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label
-from modelkit.lifecycle.rollout.course import Course
+from modelkit.lifecycle.rollout import labels, losses, session
+from modelkit.lifecycle.rollout.counts import ByArm, Counts, Label, Unit
 from modelkit.lifecycle.rollout.decide import decide, lacks
 from modelkit.lifecycle.rollout.labels import PATIENT
+from modelkit.lifecycle.rollout.ledger import MemoryLedger, RegistryLedger
+from modelkit.lifecycle.rollout.lineup import Lineups
 from modelkit.lifecycle.rollout.routing import hash_of
-from modelkit.lifecycle.rollout.shared import SharedCounts
+from modelkit.lifecycle.rollout.session import Session
+from modelkit.lifecycle.rollout.switch import Switch
 from modelkit.lifecycle.rollout.trial import Trial
 
 X = np.eye(3)
@@ -39,10 +41,10 @@ def note_of(rollout, part):
 
 
 def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(membership, "MOST_WAITING", 40)
+    monkeypatch.setattr(session, "MOST_WAITING", 40)
     served = mk.Rollout(registry, "m", threads=1, poll=0.01)
     until(lambda: served.predict(X[:1]) is not None and served.under_way)
-    of = served._source._membership
+    of = served._source._session
     Path(registry.url).rename(tmp_path / "gone")
 
     def goes_on(number=iter(range(10**6))):  # noqa: B008 - of all calls
@@ -51,8 +53,8 @@ def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkey
         return served.outcome(key, 0.5)
 
     until(lambda: not goes_on())
-    assert of.course.turned_away == 1
-    until(lambda: [goes_on() for _ in range(10)] and of.course.lost >= 3)
+    assert of.losses.turned_away == 1
+    until(lambda: [goes_on() for _ in range(10)] and of.lost >= 3)
     assert sum(counts.entries for _, counts in of._waiting) < 400
     assert note_of(served, "losses were not taken")
     assert note_of(served, "nothing counts of")
@@ -64,30 +66,30 @@ def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkey
 
 
 def test_ticks_without_end_that_cannot_be_written_are_bounded(registry, tmp_path, monkeypatch):
-    monkeypatch.setattr(membership, "MOST_TICKS", 3)
+    monkeypatch.setattr(session, "MOST_TICKS", 3)
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
-        of = served._source._membership
+        of = served._source._session
         Path(registry.url).rename(tmp_path / "gone")
-        until(lambda: served.predict(X[:1]) is not None and of.course.lost >= 5)
+        until(lambda: served.predict(X[:1]) is not None and of.lost >= 5)
         assert 1 <= len(of._waiting) <= 3
         (tmp_path / "gone").rename(registry.url)
         until(lambda: served.predict(X[:1]) is not None and not of._waiting)
-        assert of.course.room == course.MOST_WAITING_LOSSES
+        assert of.losses.room == losses.MOST_WAITING_LOSSES
 
 
 def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeypatch):
     """A log that hangs: what was counted when that was not known to be for long still counts."""
-    monkeypatch.setattr(membership, "MOST_TICKS", 5)
+    monkeypatch.setattr(session, "MOST_TICKS", 5)
     goes_on = threading.Event()
-    write = SharedCounts.write
+    post = RegistryLedger.post
 
-    def hang(shared, stage, counts):
+    def hang(ledger, stage, counts):
         goes_on.wait(PATIENCE)
-        write(shared, stage, counts)
+        post(ledger, stage, counts)
 
-    monkeypatch.setattr(SharedCounts, "write", hang)
+    monkeypatch.setattr(RegistryLedger, "post", hang)
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
-        of = served._source._membership
+        of = served._source._session
         calls = [0]
 
         def call():
@@ -97,8 +99,8 @@ def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeyp
         until(lambda: call() or of._without >= 1)
         until(lambda: call() or of._without >= 5)
         before = calls[0]
-        until(lambda: call() or of.course.lost >= 3)
-        assert of.course.trial.all_calls == ByArm()
+        until(lambda: call() or of.lost >= 3)
+        assert of.trial.all_calls == ByArm()
         goes_on.set()
         until(lambda: call() or not of._waiting)
     all_calls = served._switch.past.trial.all_calls
@@ -110,7 +112,7 @@ def test_a_tick_that_is_left_out_keeps_its_keys_and_what_was_told():
     rollout = mk.Rollout(
         model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), guards), seed=0
     )
-    of = rollout._switch.course
+    of = rollout._switch.session
     who(rollout, key="a")
     rollout.outcome("a", 0.5)
     of.leave_out()
@@ -120,13 +122,13 @@ def test_a_tick_that_is_left_out_keeps_its_keys_and_what_was_told():
     assert len(counts.labels) == 1
     assert counts.missing == ("odd",)
     assert sum((counts.calls.candidate, counts.calls.champion)) == 1
-    assert not of.collect().anything
+    assert of.collect() == Counts()
 
 
 def test_losses_that_come_faster_than_they_are_weighed_are_turned_away(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("modelkit.lifecycle.rollout.rollout.perf_counter_ns", clock)
-    monkeypatch.setattr(course, "MOST_WAITING_LOSSES", 2)
+    monkeypatch.setattr(losses, "MOST_WAITING_LOSSES", 2)
     rollout = mk.Rollout(
         model(1), model(2), policy=mk.RolloutPolicy((mk.RolloutStage(0.5),), LOSS), seed=0
     )
@@ -153,50 +155,49 @@ def test_a_rollout_that_has_more_keys_than_it_counts_says_why_it_holds(monkeypat
     assert held.kind == "hold"
     assert "the time is over" in held.reason
     assert "more keys than are counted" in held.reason
-    assert decide(policy, trial.standing()) == held
-    assert lacks(policy, Trial(policy, 0.0).standing()) == [
+    assert decide(policy, trial.state()) == held
+    assert lacks(policy, Trial(policy, 0.0).state()) == [
         "loss: too little evidence for a promotion"
     ]
 
 
-def joint_course():
-    course = Course(
-        model(1), model(2), POLICY_OF_LOSSES, salt=b"s", seed=0, rescue=False, began=0.0, joint=True
-    )
-    course.lineup()
-    return course
+def joint_session(monkeypatch):
+    monkeypatch.setattr(MemoryLedger, "shared", True)
+    ledger = MemoryLedger(Clock())
+    lineups = Lineups(model(1), model(2), POLICY_OF_LOSSES, salt=b"s", seed=0, rescue=False)
+    return Session(ledger, lineups, Switch(model(1), Clock(), None), lambda: None)
 
 
-def answered_elsewhere(course, *keys):
-    units = tuple((hash_of(key, b"s"), False) for key in keys)
-    course.trial.tick(Counts(keys=units), 1.0, 0)
+def answered_elsewhere(session, *keys):
+    units = tuple(Unit(hash_of(key, b"s"), False) for key in keys)
+    session.trial.tick(Counts(keys=units), 1.0, 0)
 
 
 def test_losses_of_keys_that_nobody_answered_are_not_written(monkeypatch):
     """They wait here for a process that says it has answered them, each once, and not for ever."""
-    monkeypatch.setattr("modelkit.lifecycle.rollout.course.MOST_UNKNOWN", 500)
-    course = joint_course()
-    assert [course.outcome(f"k{i}", 0.5) for i in range(500)] == [True] * 500
-    assert not course.outcome("k7", 0.5)  # told again
-    assert not course.outcome("more", 0.5)
-    assert course.turned_away == 1
-    assert course.collect().posted == ()
-    answered_elsewhere(course, "k7", "k8", "known")
-    assert course.outcome("known", 0.25)  # although so many others wait
-    posted = course.collect().posted
+    monkeypatch.setattr("modelkit.lifecycle.rollout.losses.MOST_UNKNOWN", 500)
+    session = joint_session(monkeypatch)
+    assert [session.outcome(f"k{i}", 0.5) for i in range(500)] == [True] * 500
+    assert not session.outcome("k7", 0.5)  # told again
+    assert not session.outcome("more", 0.5)
+    assert session.losses.turned_away == 1
+    assert session.collect().posted == ()
+    answered_elsewhere(session, "k7", "k8", "known")
+    assert session.outcome("known", 0.25)  # although so many others wait
+    posted = session.collect().posted
     assert [each.loss for each in posted] == [0.5, 0.5, 0.25]
     assert {each.key for each in posted} == {hash_of(key, b"s") for key in ("k7", "k8", "known")}
-    assert not course.outcome("known", 0.25)
-    assert course.collect().posted == ()
+    assert not session.outcome("known", 0.25)
+    assert session.collect().posted == ()
     for _ in range(PATIENT):
-        assert course.collect().posted == ()
-    assert course.outcomes.unknown == 500 - 2
-    assert course.outcome("more", 0.5)
+        assert session.collect().posted == ()
+    assert session.losses.outcomes.unknown == 500 - 2
+    assert session.outcome("more", 0.5)
 
 
-def test_losses_that_wait_are_written_when_a_process_ends():
-    course = joint_course()
-    assert course.outcome("a", 0.5)
-    course.post_unknown()
-    assert [each.loss for each in course.collect().posted] == [0.5]
-    assert course.outcomes.unknown == 0
+def test_losses_that_wait_are_written_when_a_process_ends(monkeypatch):
+    session = joint_session(monkeypatch)
+    assert session.outcome("a", 0.5)
+    session.losses.hand_on_all()
+    assert [each.loss for each in session.collect().posted] == [0.5]
+    assert session.losses.outcomes.unknown == 0

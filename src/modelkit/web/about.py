@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import final
 from urllib.parse import quote
 
 from modelkit.lifecycle.rollout.rollout import Rollout
@@ -14,7 +13,7 @@ from modelkit.report import html
 from modelkit.web import openapi, v2
 from modelkit.web.examples import plain_example
 from modelkit.web.replies import JSON, HeaderList, Reply, unavailable
-from modelkit.web.routes import Route
+from modelkit.web.routes import Verb
 from modelkit.web.serving import Served
 
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
@@ -42,65 +41,40 @@ _PAGE_HEADERS: HeaderList = [
 ]
 
 
-@final
-class Infos:
-    """The answers to GET.
+def health(verb: Verb, *, ready: bool) -> Reply:
+    """Whether the App answers at all, and whether requests should be sent to it."""
+    if verb == "live":
+        return LIVE
+    return READY if ready else _UNREADY
 
-    Args:
-        served: the names and what answers under them.
-        metrics: what gives the text of /metrics; None for none.
-    """
 
-    __slots__ = ("_metrics", "_served")
+def of_model(verb: Verb, served: Served, *, ready: bool) -> Reply:
+    """What one model takes and gives, or whether it is ready."""
+    serving = served.active.now.value
+    if verb == "model":
+        return v2.metadata(served.name, serving.identity.version, serving.model.signature)
+    if serving.model.closed or not ready:
+        raise unavailable(f"{served.name!r} is not ready: it, or the App, is closed or draining")
+    return _json({"name": served.name, "ready": True})
 
-    def __init__(self, served: Mapping[str, Served], metrics: Metrics | None) -> None:
-        self._served = served
-        self._metrics = metrics
 
-    def has(self, route: Route) -> bool:
-        """Whether there is something under a route: metrics are only shown where asked for."""
-        return route.verb != "metrics" or self._metrics is not None
+def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) -> Reply:
+    """What is said of the App and all of its models, mounted at the path `root`. May take milliseconds."""
+    models = {name: each.active.now.value.model for name, each in served.items()}
+    if verb == "page":
+        return status_page(models, ready=ready)
+    if verb == "openapi":
+        return _json(openapi.document(models, root))
+    if verb == "models":
+        return _json({"models": list(models)})
+    server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
+    return _json(server)
 
-    def health(self, route: Route, *, ready: bool) -> Reply:
-        """Whether the App answers at all, and whether requests should be sent to it."""
-        if route.verb == "live":
-            return LIVE
-        return READY if ready else _UNREADY
 
-    def of_model(self, route: Route, served: Served, *, ready: bool) -> Reply:
-        """What one model takes and gives, or whether it is ready."""
-        serving = served.active.now.value
-        if route.verb == "model":
-            return v2.metadata(served.name, (serving.version,), serving.model.signature)
-        if serving.model.closed or not ready:
-            raise unavailable(
-                f"{served.name!r} is not ready: it, or the App, is closed or draining"
-            )
-        return _json({"name": served.name, "ready": True})
-
-    def of_all(self, route: Route, accept: str, root: str, *, ready: bool) -> Reply:
-        """What is said of the App and all of its models. May take milliseconds.
-
-        Args:
-            route: what is asked.
-            accept: the media types that the client takes, of which metrics have several.
-            root: the path that the App is mounted at, or nothing.
-            ready: whether requests should be sent here.
-        """
-        if route.verb == "metrics" and self._metrics is not None:
-            body, kind = self._metrics(accept)
-            return Reply(200, [(b"content-type", kind.encode())], body)
-        if route.verb == "page":
-            return status_page(self._models(), ready=ready)
-        if route.verb == "openapi":
-            return _json(openapi.document(self._models(), root))
-        if route.verb == "models":
-            return _json({"models": list(self._served)})
-        about = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
-        return _json(about)
-
-    def _models(self) -> dict[str, Model]:
-        return {name: served.active.now.value.model for name, served in self._served.items()}
+def scrape(metrics: Metrics, accept: str) -> Reply:
+    """What /metrics shows, in one of the media types that the client takes."""
+    body, kind = metrics(accept)
+    return Reply(200, [(b"content-type", kind.encode())], body)
 
 
 def _json(value: object) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import modelkit as mk
-from modelkit.lifecycle.rollout.posting import post_outcomes
+from modelkit.lifecycle.rollout.losses import post_outcomes
 
 LOSS = (mk.Guard("loss", margin=0.02),)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.stats.influence import Measured, Undefined, ratio, refuse_unknown, total_of
-from modelkit.stats.intervals import LEVEL_95, share_interval
+from modelkit.stats.intervals import LEVEL_95, share_interval, special_functions
 from modelkit.stats.ranks import midranks
 
 BINS = 10
@@ -38,32 +38,13 @@ class ReliabilityBin:
     high: float
 
 
-@final
-@dataclass(frozen=True)
-class BrierParts:
-    """The Brier score as reliability - resolution + uncertainty (Murphy 1973), within bins.
-
-    Attributes:
-        reliability: how far the probabilities of the bins are from what was observed; 0 is best.
-        resolution: how far the bins are from one another; more is better.
-        uncertainty: of the truth itself, which no model changes.
-        within: what the spread within bins adds; the parts and it add up to the score.
-    """
-
-    reliability: float
-    resolution: float
-    uncertainty: float
-    within: float
-
-
 def bin_places(predicted: Array, weight: Array, bins: int = BINS) -> Array:
     """The bin of each number, (n,): bins of about equal weight; equal numbers stay together."""
     levels, level = np.unique(predicted, return_inverse=True)
     mass = np.bincount(level, weight, len(levels))
     total = float(mass.sum()) or 1.0
     place = np.minimum((midranks(mass) / total * bins).astype(np.int64), bins - 1)
-    found: Array = place[level]
-    return found
+    return np.asarray(place[level])
 
 
 def reliability_bins(
@@ -84,14 +65,13 @@ def reliability_bins(
     """
     places = bin_places(predicted, weight)
     found = []
-    for place in np.unique(places):
+    for place in np.unique(places[weight > 0]):
         rows = (places == place) & (weight > 0)
-        if not rows.any():
-            continue
+        own = weight[rows]
         together = None if clusters is None else clusters[rows]
-        share, low, high, _ = share_interval(observed[rows], weight[rows], together, level)
-        mean = float(np.average(predicted[rows], weights=weight[rows]))
-        found.append(ReliabilityBin(int(rows.sum()), mean, share, low, high))
+        share, low, high, _ = share_interval(observed[rows], own, together, level)
+        mean = float(np.average(predicted[rows], weights=own))
+        found.append(ReliabilityBin(len(own), mean, share, low, high))
     return tuple(found)
 
 
@@ -117,20 +97,31 @@ def calibration_error_of(
     places = bin_places(predicted, weight)
     missed = weight * (predicted - observed) / total
     gaps = np.bincount(places, missed, BINS)
-    mass = np.bincount(places, weight, BINS)
-    mean = ratio(gaps * total, mass)
-    spread = _squares_by_bin(missed - weight * mean[places] / total, places, clusters)
-    rows = np.bincount(places[weight > 0], minlength=BINS)
-    hits = np.bincount(places[weight > 0], observed[weight > 0], BINS)
-    usual = np.bincount(places, np.square(weight / total) * predicted * (1 - predicted), BINS)
-    spread *= rows / np.maximum(rows - 1, 1)
-    error = np.sqrt(np.where((hits > 0) & (hits < rows), spread, usual))  # else none differ
+    error = _errors_of_bins(predicted, observed, weight / total, places, clusters)
     far = ratio(gaps, error)
     chance = float((error * np.exp(-np.square(far) / 2)).sum()) * 2 / np.sqrt(np.pi)
     raw = float(np.abs(gaps).sum())
-    side = np.sign(gaps)[places]
-    influence = side * missed - weight * raw / total
+    influence = np.sign(gaps)[places] * missed - weight * raw / total
     return Measured(raw - chance, influence, bias=-chance)
+
+
+def _errors_of_bins(
+    predicted: Array, observed: Array, share: Array, places: Array, clusters: Array | None
+) -> Array:
+    """The standard error of the gap of each bin, (BINS,), with the share of all weight of each row.
+
+    Rows that all came out the same do not show how much they vary: there it is that of rows whose
+    probabilities are right.
+    """
+    missed = share * (predicted - observed)
+    mean = ratio(np.bincount(places, missed, BINS), np.bincount(places, share, BINS))
+    spread = _squares_by_bin(missed - share * mean[places], places, clusters)
+    counted = share > 0
+    rows = np.bincount(places[counted], minlength=BINS)
+    hits = np.bincount(places[counted], observed[counted], BINS)
+    usual = np.bincount(places, np.square(share) * predicted * (1 - predicted), BINS)
+    spread *= rows / np.maximum(rows - 1, 1)
+    return np.sqrt(np.where((hits > 0) & (hits < rows), spread, usual))
 
 
 def _squares_by_bin(missed: Array, places: Array, clusters: Array | None) -> Array:
@@ -138,8 +129,7 @@ def _squares_by_bin(missed: Array, places: Array, clusters: Array | None) -> Arr
     if clusters is None:
         return np.bincount(places, np.square(missed), BINS)
     both, each = np.unique(clusters * BINS + places, return_inverse=True)
-    found: Array = np.bincount(both % BINS, np.square(np.bincount(each, missed)), BINS)
-    return found
+    return np.bincount(both % BINS, np.square(np.bincount(each, missed)), BINS)
 
 
 def calibration_line_of(
@@ -165,7 +155,7 @@ def calibration_line_of(
         raise Undefined("all probabilities are equal, so they have no slope")
     columns = np.column_stack([np.ones(len(logit)), logit])
     line = _fitted_line(columns, observed, weight)
-    chance = _expit(columns @ line)
+    chance = special_functions().expit(columns @ line)
     scores = columns * (weight * (observed - chance))[:, None]
     influence = scores @ np.linalg.inv(_curvature(columns, weight, chance))
     intercept, slope = line.tolist()
@@ -178,24 +168,23 @@ def _fitted_line(columns: Array, observed: Array, weight: Array) -> Array:
 
     Raises Undefined where the likelihood has no maximum.
     """
+    expit = special_functions().expit
     rate = float(weight @ observed) / float(weight.sum())
     line = np.array([np.log(rate) - np.log1p(-rate), 0.0])
     reached = _likelihood(columns @ line, observed, weight)
     for _ in range(STEPS_MOST):
-        chance = _expit(columns @ line)
+        chance = expit(columns @ line)
         curvature = _curvature(columns, weight, chance)
         if np.linalg.cond(curvature) > SINGULAR:
             break
         step = np.linalg.solve(curvature, columns.T @ (weight * (observed - chance)))
         if np.abs(step).max() < CONVERGED * (1 + np.abs(line).max()):
             return line
-        while (
-            _likelihood(columns @ (line + step), observed, weight)
-            < reached - abs(reached) * CONVERGED
-        ):
+        least = reached - abs(reached) * CONVERGED
+        while (likelihood := _likelihood(columns @ (line + step), observed, weight)) < least:
             step /= 2
         line += step
-        reached = _likelihood(columns @ line, observed, weight)
+        reached = likelihood
     raise Undefined("the probabilities separate the rows perfectly, so there is no finite slope")
 
 
@@ -204,29 +193,4 @@ def _likelihood(eta: Array, observed: Array, weight: Array) -> float:
 
 
 def _curvature(columns: Array, weight: Array, chance: Array) -> Array:
-    found: Array = columns.T @ (columns * (weight * chance * (1 - chance))[:, None])
-    return found
-
-
-def _expit(values: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(np.clip(-values, -700, 700)))
-    return found
-
-
-def brier_parts(predicted: Array, observed: Array, weight: Array) -> BrierParts:
-    """The parts of the mean of (p - y)^2, over ten bins. Raises Undefined."""
-    refuse_unknown(predicted, "probabilities")
-    total = total_of(weight)
-    places = bin_places(predicted, weight)
-    mass = np.bincount(places, weight, BINS)
-    used = mass > 0
-    mass = mass[used]
-    mean_predicted = np.bincount(places, weight * predicted, BINS)[used] / mass
-    mean_observed = np.bincount(places, weight * observed, BINS)[used] / mass
-    rate = float(weight @ observed) / total
-    reliability = float(mass @ np.square(mean_predicted - mean_observed)) / total
-    resolution = float(mass @ np.square(mean_observed - rate)) / total
-    uncertainty = rate * (1 - rate)
-    score = float(weight @ np.square(predicted - observed)) / total
-    within = score - reliability + resolution - uncertainty
-    return BrierParts(reliability, resolution, uncertainty, within)
+    return np.asarray(columns.T @ (columns * (weight * chance * (1 - chance))[:, None]))
