@@ -42,6 +42,7 @@ from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.retrieval import searched_side
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side, training_rows
 from modelkit.lifecycle.evaluation.task import task_kind, whole_column
+from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
@@ -154,14 +155,13 @@ def _of_model(
     trained = None if before is None else answer(before)
     gaps = () if trained is None else training_gaps(trained.answered, answered, level)
     manifest = model.manifest
+    identity = identity_of(model)
     return _evaluation(
         answered,
         figures,
         level,
         held.notes,
-        model=type(model.base).__name__
-        if manifest is None
-        else f"{manifest.name} {manifest.version}",
+        model=f"{identity.name} {identity.version}".rstrip(),
         model_digest="" if manifest is None else manifest.model_digest,
         data_digest=held.data_digest,
         slices=slices,
