@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import modelkit as mk
 from modelkit.store.store import MOST_BYTES
 
 
@@ -59,3 +60,68 @@ class Troubled(Memory):
     def rival(self, name, count):
         """What somebody else writes under a name."""
         return b"rival %d" % count
+
+
+class Unsure(Memory):
+    """A store of which each creation meets with the next trouble of a list, and then with none.
+
+    "lost": the file is made, and the answer says that it was not. "error": it is made, and the answer
+    never comes. "late": it is made, and cannot be seen for three reads.
+    """
+
+    def __init__(self, troubles):
+        super().__init__()
+        self.troubles = list(troubles)
+        self.hidden = {}
+
+    def create(self, name, data):
+        is_new = name not in self.files
+        made = super().create(name, data)
+        trouble = self.troubles.pop(0) if self.troubles and is_new else "none"
+        if trouble == "error":
+            raise OSError("no answer")
+        self.hidden[name] = 3 if trouble == "late" else 0
+        return made and trouble != "lost"
+
+    def read(self, name, most=MOST_BYTES):
+        if self.hidden.get(name, 0) > 0:
+            self.hidden[name] -= 1
+            return None
+        return super().read(name)
+
+    def folders(self, folder):
+        within = [name for name in self.files if name.startswith(f"{folder}/")]
+        return sorted({name.removeprefix(f"{folder}/").partition("/")[0] for name in within})
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Deadly:
+    """A store of which one creation, by its number, ends the process: before the file is made, or after."""
+
+    def __init__(self, store, number, *, made):
+        self.store = store
+        self.left = number
+        self.made = made
+        self.is_dead = False
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def create(self, name, data):
+        self.left -= 1
+        if self.left == 0 and self.made:
+            self.store.create(name, data)
+        self.is_dead |= self.left == 0
+        if self.is_dead:
+            raise Killed
+        return self.store.create(name, data)
+
+
+def deadly(url, number, *, made):
+    """A registry, and the store by which its process ends; with number 0 it does not."""
+    registry = mk.Registry(url)
+    store = registry._store = registry._versions._store = Deadly(registry._store, number, made=made)
+    return registry, store

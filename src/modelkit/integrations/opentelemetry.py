@@ -31,7 +31,7 @@ class Points:
     alert rules serve both. All counts are cumulative.
 
     Args:
-        models: as those of a `Collector`.
+        models: as a `Collector` takes them.
         resource: who reports; None for what the environment variables of OpenTelemetry say.
 
     Raises:

@@ -29,8 +29,8 @@ class Collector:
     of them would show the HTTP requests twice, so the registry refuses the second.
 
     Args:
-        models: the outermost Models, each with a name of its own: that of its package, or for a
-            model without a package that of its class.
+        models: the outermost Models, each with a name of its own: its package's, or for a
+            model without a package the name of its class.
 
     Raises:
         TypeError: for anything but Models.

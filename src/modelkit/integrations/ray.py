@@ -40,7 +40,7 @@ def score(
         keep: see `mk.Scorer`.
         batch_rows: the largest number of rows scored at once.
         gpus: the number of actors with a GPU each, which hold no CPU, so that the job can always
-            read; the model runs on "cuda", that of a Scorer where it says.
+            read; the model runs on "cuda", or on the device of the Scorer.
 
     Returns a Dataset of the kept columns and the outputs. Raises DeviceError where the cluster has
     fewer GPUs, or no CPU to read with; TypeError for other rows; PackageError as `mk.Scorer` does;
@@ -90,10 +90,10 @@ def deployment(package: Openable | Scorer, *, max_rows: int = 64, **options: Any
         package: what `mk.Scorer` takes, or a Scorer.
         max_rows: the largest batch; a replica takes twice as many calls at once, since Ray's own
             default of 5 would never fill one.
-        options: those of `ray.serve.deployment`, such as `num_replicas`.
+        options: further arguments of `ray.serve.deployment`, such as `num_replicas`.
 
-    Raises PackageError if it is no package, TypeError for a Scorer that keeps or explains, and
-    UsageError for a `max_rows` that is no positive integer.
+    Raises PackageError if the file cannot be opened as a package, TypeError for a Scorer that keeps or explains, and
+    UsageError unless `max_rows` is a positive integer.
     """
     with importing("ray", "modelkit.integrations.ray.deployment"):
         from ray import serve
@@ -123,7 +123,7 @@ def drift(
     """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises UsageError for no rows,
+    `score` adds them; `mk.Detector` gets `alpha` and `seed`. Raises UsageError for no rows,
     outputs that the profile does not look at, columns that are missing, and as `Profile.tally` does.
     """
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))

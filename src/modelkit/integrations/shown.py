@@ -33,7 +33,7 @@ from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of, layers_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.metering import book, requests
-from modelkit.serving.metering.book import Counted
+from modelkit.serving.metering.book import VersionCounts
 from modelkit.serving.metering.ledger import read_folder
 from modelkit.serving.metering.totals import BOUNDS, RequestTotals
 
@@ -195,7 +195,7 @@ class LayerCounts:
                 self._gone.pop(labels, None)
 
 
-def figures_of_calls(counted: Counted) -> Iterator[Figure]:
+def figures_of_calls(counted: VersionCounts) -> Iterator[Figure]:
     """What Meters have counted of one version."""
     model = (counted.name, counted.version)
     totals = counted.totals

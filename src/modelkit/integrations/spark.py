@@ -73,7 +73,7 @@ def drift(
     """Compare the rows of a Spark DataFrame with a Profile: one exact test of the counts of all.
 
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `alpha` and `seed` are those of `mk.Detector`. Raises UsageError for no rows,
+    `score` adds them; `mk.Detector` gets `alpha` and `seed`. Raises UsageError for no rows,
     columns that are missing, timestamps in a session zone other than UTC, outputs that the profile
     does not look at, and what `Profile.tally` refuses.
     """

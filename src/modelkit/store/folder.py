@@ -69,7 +69,8 @@ class DiskFolder:
         except OSError as error:  # what is said of a full disk names no file
             raise OSError(error.errno, error.strerror, str(target)) from None
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or nothing can be removed
+                os.unlink(temporary)
         _flush(target.parent)
         return made or self.read(name, inf) == data
 

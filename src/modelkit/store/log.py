@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, final
 
@@ -21,7 +22,7 @@ from modelkit.errors import RegistryError
 from modelkit.store.sequence import Sequence
 
 
-class Chained(Protocol):
+class LogEntry(Protocol):
     """An entry: a frozen value that can be written as JSON."""
 
     @property
@@ -37,7 +38,7 @@ class Chained(Protocol):
         """The id of the entry before; "" of the first."""
 
 
-class Folded(Protocol):
+class LogState(Protocol):
     """What all entries up to one come to, as such a value too."""
 
     @property
@@ -55,8 +56,8 @@ class Folded(Protocol):
         """What the entry states otherwise than follows, such as "aliases"; "" for nothing."""
 
 
-State = TypeVar("State", bound=Folded)
-Entry = TypeVar("Entry", bound=Chained)
+State = TypeVar("State", bound=LogState)
+Entry = TypeVar("Entry", bound=LogEntry)
 
 
 class _Seen(NamedTuple, Generic[State]):
@@ -78,7 +79,7 @@ class Log(Generic[State, Entry]):
 
     Example:
         log = Log(Sequence(store, "log"), Entry, State())
-        log.append(lambda state: Entry(state.generation + 1, previous=state.last))  # by what holds
+        log.append(lambda state: {"kind": "alias", "version": "1.0.0"})  # by what holds
         log.state()
     """
 
@@ -94,21 +95,24 @@ class Log(Generic[State, Entry]):
         """What holds now. Where nothing was added, that takes one read of a file that is absent."""
         return self._refresh().state
 
-    def append(self, decide: Callable[[State], Entry]) -> Entry:
-        """Add the entry that `decide` makes of what holds now.
+    def append(self, decide: Callable[[State], Mapping[str, Any]]) -> Entry:
+        """Add an entry with the fields that `decide` gives by what holds now.
 
         Where another one was added meanwhile, it decides anew. What it raises is raised.
         """
+        make: Callable[..., Entry] = self._entry
         while True:
             seen = self._refresh()
-            entry = decide(seen.state)
-            state = after(seen.state, entry, None)
-            data = write_entry(entry, state)
+            values = decide(seen.state)
+            entry = make(
+                generation=seen.number + 1, id=uuid.uuid4().hex, previous=seen.state.last, **values
+            )
+            data = write_entry(entry, after(seen.state, entry, None))
             self._check(seen)
             if self._files.put(seen.number + 1, data):
                 with self._lock:
                     if self._seen is seen:
-                        self._seen = _Seen(seen.number + 1, data, state)
+                        _, self._seen = self._next(seen, data)
                 return entry
 
     def entries(self) -> tuple[Entry, ...]:
@@ -201,7 +205,7 @@ class Log(Generic[State, Entry]):
         return f"{self._files.store.url}/{self._files.folder}"
 
 
-def after(state: State, entry: Chained, stated: State | None) -> State:
+def after(state: State, entry: LogEntry, stated: State | None) -> State:
     """What holds after one more entry, which may state it.
 
     A newer modelkit may know more of it. Raises RegistryError unless the entry follows the last one,
@@ -226,7 +230,7 @@ def after(state: State, entry: Chained, stated: State | None) -> State:
     return stated
 
 
-def write_entry(entry: Chained, state: Folded) -> bytes:
+def write_entry(entry: LogEntry, state: LogState) -> bytes:
     """An entry as JSON, with what holds after it.
 
     Raises RegistryError for what could not be read again, such as NaN.

@@ -16,7 +16,7 @@ from modelkit.web.replies import CLOSE, Headers, Refused
 from modelkit.web.routes import GET, UNMATCHED, Route
 
 T = TypeVar("T")
-PART = 1 << 16  # bytes of a body that are read or sent at once
+PART = 1 << 16  # bytes that are read or sent at once; what is no longer counts for no memory
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
 # The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
 # keeps the interpreter that long, as parsing does.

@@ -88,6 +88,6 @@ def route_of(path: str) -> Route | None:
 
 def below(root: str, path: str) -> str:
     """A path without the mount it begins with."""
-    if root and path.startswith(root) and path[len(root) :][:1] in ("", "/"):
+    if path.startswith(root) and path[len(root) :][:1] in ("", "/"):
         return path[len(root) :]
     return path

@@ -108,11 +108,7 @@ class _WsgiRequest(Request):
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
-
-        async def wait() -> str | None:
-            return await principal
-
-        return asyncio.run(wait())
+        return asyncio.run(super().settle(principal))
 
 
 def _run_now(steps: Coroutine[Any, Any, T]) -> T:

@@ -58,7 +58,9 @@ def test_workers_add_up_what_they_served_and_are_replaced(boosting_mk, rows, tmp
             assert total_of(served, "modelkit_rows_total") == 800
         first, second = children(served)
         first.kill()
-        wait_until(lambda: second in (now := children(served)) and len(now) == 2)
+        wait_until(
+            lambda: second in (now := children(served)) and len(now) == 2 and first not in now
+        )
         wait_until(lambda: served.post("/models/breast-cancer/predict", {"rows": rows})[0] == 200)
         assert total_of(served, "modelkit_rows_total") >= 802
         workers = children(served)

@@ -80,5 +80,5 @@ def test_a_candidate_goes_from_the_gate_to_the_champion(folder, tmp_path, capsys
     assert "generation 2" in capsys.readouterr().out
     assert main(moved) == 3  # the champion that was judged is no longer there
     assert main([*registry, *alias, "1.1.0", "--reason", "why"]) == 2
-    assert "with --expected, or with --verdict" in capsys.readouterr().err
+    assert "pass --expected with the version" in capsys.readouterr().err
     assert main(["gate", *judged[1:3], "registry:churn@champion", *judged[6:]]) == 2

@@ -27,7 +27,7 @@ START = ("rollout", "models", "start", "m@2", "--reason", "r", "--stage")
         (("serve", "a.mk", "--port", "99999"), "a port is a number from 0 to 65535"),
         (("serve", "a.mk", "--workers", "0"), "at least one worker"),
         (("serve", "a.mk", "--allow", "pickle"), "neither 'joblib' nor a domain"),
-        (("registry", "models", "alias", "m@champion", "1", "--reason", "r"), "with --expected"),
+        (("registry", "models", "alias", "m@champion", "1", "--reason", "r"), "pass --expected"),
         ((*START, "2"), "from 0 to 1"),
         ((*START, "0.5", "--alpha", "5"), "alpha is between 0 and 1"),
         ((*START, "0.5", "--horizon", "soon"), "'soon' is not a time"),

@@ -71,6 +71,17 @@ def test_a_disk_that_is_full_is_an_error_of_the_file_and_leaves_nothing(store, m
     assert os.listdir(store.path("log")) == ["1"]
 
 
+def test_a_folder_that_became_read_only_is_an_error_of_the_file(store, monkeypatch):
+    def refused(*args, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    store.create("log/1", RECORD)
+    for name in ("open", "unlink"):
+        monkeypatch.setattr(os, name, refused)
+    with pytest.raises(OSError, match=r"Read-only file system: .*log/2"):
+        store.create("log/2", RECORD)
+
+
 def test_a_file_cannot_be_written_to(store):
     store.create("log/1", RECORD)
     assert os.stat(store.path("log/1")).st_mode & 0o222 == 0

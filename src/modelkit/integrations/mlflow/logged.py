@@ -39,16 +39,16 @@ def log_model(package: str | os.PathLike[str], *, name: str | None = None, **opt
 
     Args:
         package: the path of a package.
-        name: the name of the logged model; by default that of the package, with "-" for the dots,
+        name: the name of the logged model; by default the package's name, with "-" for the dots,
             which MLflow does not have there.
-        options: those of `mlflow.pyfunc.log_model`, such as `registered_model_name`. What stands in
+        options: further arguments of `mlflow.pyfunc.log_model`, such as `registered_model_name`. What stands in
             `metadata` and `model_config` is added to the package's own.
 
     Returns:
         MLflow's `ModelInfo`. Its metadata has the name, version and digests of the package.
 
     Raises:
-        PackageError: if it is no package; UntrustedError for one of joblib, which MLflow would
+        PackageError: if the file cannot be opened as a package; UntrustedError for one of joblib, which MLflow would
             unpickle wherever the model is opened, without asking.
         SignatureError: if MLflow has no form for the signature.
         TypeError: for anything but a path.

@@ -41,7 +41,8 @@ from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.retrieval import searched_side
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side, training_rows
-from modelkit.lifecycle.evaluation.task import task_kind
+from modelkit.lifecycle.evaluation.task import task_kind, whole_column
+from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
 from modelkit.package.load import load
@@ -86,7 +87,7 @@ def evaluate(
             which is cloned.
         X: n rows, as `Model.run` takes them; texts for an encoder.
         y: their truth, (n,): classes, values, how relevant each row is to its query, or true groups
-            of a clustering; (n, L) of 0 and 1 for several labels, whose names are those of a frame's
+            of a clustering; (n, L) of 0 and 1 for several labels, which are named by a frame's
             columns. For an encoder with a `corpus`
             the place, or places, of what is relevant to each query; without one a label for each
             text: what has the same label is relevant.
@@ -154,14 +155,13 @@ def _of_model(
     trained = None if before is None else answer(before)
     gaps = () if trained is None else training_gaps(trained.answered, answered, level)
     manifest = model.manifest
+    identity = identity_of(model)
     return _evaluation(
         answered,
         figures,
         level,
         held.notes,
-        model=type(model.base).__name__
-        if manifest is None
-        else f"{manifest.name} {manifest.version}",
+        model=f"{identity.name} {identity.version}".rstrip(),
         model_digest="" if manifest is None else manifest.model_digest,
         data_digest=held.data_digest,
         slices=slices,
@@ -177,6 +177,8 @@ def _of_procedure(
     _refuse_beside_folds(estimator, train, rows)
     labels = whole_array(rows.y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(rows.y))
+    if truth.ndim == 1:
+        whole_column("y", rows.y)  # scikit-learn does not say which row has no class
     kind = procedure_kind(estimator, truth)
     labelled = kind in ("binary", "multiclass")
     task = rows.task(kind, tuple(np.unique(truth).tolist()) if labelled else None)

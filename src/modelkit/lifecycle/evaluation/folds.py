@@ -66,7 +66,37 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
         raise UsageError(f"the rows cannot be split as asked: {error}{hint}") from error
     if not folds:
         raise UsageError("the rows cannot be split as asked: cv has no fold")
+    for fold, (train, held) in enumerate(folds):
+        for what, places in (("training", train), ("test", held)):
+            _check_places(f"fold {fold}: the {what} rows", places, len(task))
+        _check_apart(fold, train, held, task.clusters)
     return folds
+
+
+def _check_places(what: str, places: Array, n: int) -> None:
+    if places.dtype.kind not in "iu" or places.ndim != 1 or not len(places):
+        raise UsageError(f"{what} are places, integers (m,), at least one; got {places!r:.80}")
+    if places.min() < 0 or places.max() >= n:
+        raise UsageError(
+            f"{what} are places from 0 to {n - 1}, and go from {places.min()} to {places.max()}"
+        )
+
+
+def _check_apart(fold: int, train: Array, held: Array, clusters: Array | None) -> None:
+    """Raise UsageError for what a fit has seen among the rows that say how good it is."""
+    if len(np.unique(held)) < len(held):
+        raise UsageError(f"fold {fold}: a test row stands twice, and would count twice")
+    both = np.intersect1d(train, held)
+    if len(both):
+        raise UsageError(
+            f"fold {fold}: {len(both):,} rows are trained on and tested on, such as row {both[0]}: such "
+            "a fold says nothing of new rows; take each row in one of the two"
+        )
+    if clusters is not None and np.isin(clusters[held], clusters[train]).any():
+        raise UsageError(
+            f"fold {fold}: a cluster has training rows and test rows; with clusters, take a splitter "
+            "that keeps them together, such as GroupKFold(5)"
+        )
 
 
 def answered_folds(

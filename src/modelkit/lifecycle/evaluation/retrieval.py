@@ -48,10 +48,14 @@ def searched_side(model: Model, rows: LabelledRows) -> Side:
     slices = {name: slice_texts(name, values, n)[asked] for name, values in rows.sliced().items()}
     alone = n - len(asked)
     words = f"{alone:,} texts are the only ones of their label and are not searched for"
+    digest = _digest_of(vectors, corpus, relevant)
+    return Side(rows, answered.at(asked), slices, None, digest, (words,) if alone else ())
+
+
+def _digest_of(vectors: Array, corpus: Array | None, relevant: Sequence[Array]) -> str:
     named = np.array([str(places.tolist()) for places in relevant], object)
     shared = {} if corpus is None else {"corpus": corpus}
-    digest = keys_of_rows({"relevant": named, "X": vectors}, shared).digest
-    return Side(rows, answered.at(asked), slices, None, digest, (words,) if alone else ())
+    return keys_of_rows({"relevant": named, "X": vectors}, shared).digest
 
 
 def _vectors(model: Model, X: Any, role: str | None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, get_args
 
 import numpy as np
@@ -159,13 +160,13 @@ def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
         return (), y
     names, columns = frames.read_frame(y)
     named = dict(zip(map(str, names), columns, strict=True))
-    return tuple(named), np.column_stack([_column(*each) for each in named.items()])
+    return tuple(named), np.column_stack([whole_column(*each) for each in named.items()])
 
 
 def truth_of(kind: TaskKind, classes: tuple[Any, ...], y: Any) -> Array:
     """The truth in the form that Answered has it. Raises UsageError."""
     if kind in ("binary", "multiclass"):
-        return class_places(_column("y", y), classes)
+        return class_places(whole_column("y", y), classes)
     if kind == "clustering":
         return text_codes("y", y)
     if kind == "ranking":
@@ -208,6 +209,12 @@ def read_weights(weights: Any, n: int, queries: Array | None) -> Array | None:
         raise UsageError(
             f"sample_weight is numbers of at least 0, one above it; the least is {found.min():g}"
         )
+    with np.errstate(over="ignore", under="ignore"):
+        squares = float(np.square(found).sum())
+    if not 0 < squares < inf:
+        raise UsageError(
+            f"sample_weight goes up to {found.max():g}, whose square is no number; divide by that"
+        )
     if queries is not None:
         first = np.unique(queries, return_index=True)[1]
         if (found != found[first][queries]).any():
@@ -219,7 +226,7 @@ def read_groups(name: str, groups: Any, n: int) -> Array | None:
     """The group of each row as a number, int64 (n,), or None. Raises UsageError."""
     if groups is None:
         return None
-    column = _column(name, groups)
+    column = whole_column(name, groups)
     if len(column) != n:
         raise UsageError(f"{name} has {len(column):,} values, and there are {n:,} rows")
     return text_codes(name, column)
@@ -230,7 +237,7 @@ def text_codes(name: str, values: Any) -> Array:
 
     Raises UsageError.
     """
-    column = _column(name, values)
+    column = whole_column(name, values)
     known = column.astype(str) if column.dtype == object else column
     _, first, codes = np.unique(known, return_index=True, return_inverse=True)
     places = np.empty(len(first), np.int64)
@@ -238,7 +245,7 @@ def text_codes(name: str, values: Any) -> Array:
     return places[codes]
 
 
-def _column(name: str, values: Any) -> Array:
+def whole_column(name: str, values: Any) -> Array:
     """A column in any form. Raises UsageError where a value is missing."""
     column, gone = read_column(name, values)
     if gone.any():
@@ -258,8 +265,12 @@ def _numbers(name: str, values: Any) -> Array:
     if found.dtype.kind not in "biuf" and not objects:
         raise UsageError(f"{name} holds values that are not numbers: {values!r:.80}")
     doubles = np.asarray(found, np.float64)
-    if doubles.ndim not in (1, 2) or not np.isfinite(doubles).all():
+    if doubles.ndim not in (1, 2):
+        raise UsageError(f"{name} is (n,) or (n, k) numbers; got {doubles.shape}")
+    odd = np.unique(np.nonzero(~np.isfinite(doubles))[0])
+    if len(odd):
         raise UsageError(
-            f"{name} is (n,) or (n, k) numbers, none missing and none infinite; got {doubles.shape}"
+            f"{name} is missing or infinite in {len(odd):,} of {len(doubles):,} rows, first in row "
+            f"{odd[0]}; leave such rows out"
         )
     return doubles

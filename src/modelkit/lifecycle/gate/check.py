@@ -29,13 +29,13 @@ class GateCheck:
         part: what kind of question it is: "contract", "floor", "metric", "veto", "slice", "budget",
             or "own" for checks of the caller.
         formula: how the estimate and its test are computed.
-        estimate: what was measured; None where there is no number.
+        estimate: what was measured; None without a number.
         low: the lower end of its interval; None where there is none.
         high: the upper end.
         level: of the interval, such as .9; None where there is none.
         bound: what the estimate is compared with; None where there is nothing.
-        p: the p-value that decided; None where there is no test.
-        alpha: the level that this p-value was compared with; None where there is no test.
+        p: the p-value that decided; None without a test.
+        alpha: the level that this p-value was compared with; None without a test.
         text: what was found, in a sentence.
         rows_needed: how many rows would show it, with a probability of .8, if the candidate is as
             good as the champion; None where that cannot be said, as of a floor and at a margin of

@@ -168,28 +168,36 @@ def read_policy(
         raise UsageError(f"alpha is above 0 and below .5, such as .05, not {alpha!r}")
     known: dict[str, AnyMetric] = dict(METRICS[kind])
     primary = _named(next(iter(known)) if metric is None else metric, known, kind)
-    required = [primary]
-    floors = []
-    for asked in _listed("require", require):
-        floor = read_floor(asked) if isinstance(asked, str) else None
-        name = _named(asked if floor is None else floor.metric, known, kind)
-        if floor is None:
-            required.append(name)
-        else:
-            floors.append(floor)
+    names, floors = _read_required(require, known, kind)
     vetoes = [_named(asked, known, kind) for asked in _listed("veto", veto)]
-    compared = tuple(dict.fromkeys([*required, *vetoes]))
+    compared = tuple(dict.fromkeys([primary, *names, *vetoes]))
     return GatePolicy(
         metrics=known,
         metric=primary,
         margins=read_margins(margin, primary, compared, known),
-        required=tuple(dict.fromkeys(required)),
-        floors=tuple(floors),
+        required=tuple(dict.fromkeys([primary, *names])),
+        floors=floors,
         vetoes=tuple(dict.fromkeys(vetoes)),
         budgets=read_budgets(budgets),
         alpha=float(alpha),
         about=about,
     )
+
+
+def _read_required(
+    require: Sequence[str | GateMetric], known: dict[str, AnyMetric], kind: TaskKind
+) -> tuple[list[str], tuple[MetricFloor, ...]]:
+    """The names of metrics that must be no worse, and the floors."""
+    names = []
+    floors = []
+    for asked in _listed("require", require):
+        floor = read_floor(asked) if isinstance(asked, str) else None
+        name = _named(asked if floor is None else floor.metric, known, kind)
+        if floor is None:
+            names.append(name)
+        else:
+            floors.append(floor)
+    return names, tuple(floors)
 
 
 def read_floor(text: str) -> MetricFloor | None:

@@ -5,28 +5,16 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 from modelkit.errors import UsageError
-from modelkit.lifecycle.registry.log import Entry, State
 
 
-def entry_after(state: State, version: str, reason: str, **more: Any) -> Entry:
-    """The next entry of a log."""
+def signed(reason: str) -> dict[str, str]:
+    """The fields of an entry that say when it was written, by whom, and why."""
     if not isinstance(reason, str) or not reason.strip():
         raise UsageError("a reason is needed: readers of the history look for it")
-    return Entry(
-        generation=state.generation + 1,
-        at=time_now(),
-        actor=author(),
-        reason=reason,
-        version=version,
-        id=uuid.uuid4().hex,
-        previous=state.last,
-        **more,
-    )
+    return {"at": time_now(), "actor": author(), "reason": reason}
 
 
 def time_now() -> str:

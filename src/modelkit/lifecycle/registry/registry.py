@@ -11,7 +11,7 @@ from typing import Any, final
 
 from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry import rules
-from modelkit.lifecycle.registry.authors import entry_after
+from modelkit.lifecycle.registry.authors import signed
 from modelkit.lifecycle.registry.log import (
     CHAMPION,
     ROLLOUT,
@@ -358,7 +358,7 @@ class Registry:
     def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
         """Add an entry about a version, with the fields that it has by what holds."""
         return self.log(name).append(
-            lambda state: entry_after(state, version, reason, **fields(state))
+            lambda state: {"version": version, **fields(state), **signed(reason)}
         )
 
     def _version(self, name: str, which: str) -> str:

@@ -141,7 +141,9 @@ class Versions:
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
-        if not target.exists() or not _is_package(target, release):
+        try:
+            _check_package(open_bytes(target), release)
+        except (FileNotFoundError, PackageError):
             write_file(target, self.reference(release).read())
         return target
 
@@ -252,15 +254,6 @@ def _kept_name(name: str, version: str, key: str) -> str:
 def _verdict_name(digest: str) -> str:
     """The name of the file of a verdict."""
     return f"blobs/sha256/{digest}.verdict.json"
-
-
-def _is_package(path: Path, release: ModelVersion) -> bool:
-    """Whether a file is the package of a release."""
-    try:
-        _check_package(open_bytes(path), release)
-    except PackageError:
-        return False
-    return True
 
 
 def _check_same(there: ModelVersion, asked: ModelVersion) -> None:

@@ -135,6 +135,7 @@ class OpenRun:
 
 def begun(claim: RunEntry, run: RetrainRun) -> OpenRun:
     """The retraining that a first claim begins."""
+    run = replace(run, holder=claim.holder)
     return OpenRun(run, claim.id, claim.champion_generation, claim)
 
 

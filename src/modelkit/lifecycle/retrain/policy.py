@@ -15,6 +15,8 @@ PERFORMANCE = "performance"
 ASKED_FOR = "asked for: "  # a reason of somebody begins with this
 RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
 WINDOW = 30 * DAY  # seconds in which a budget counts
+LEAST = dict.fromkeys(("persist", "fresh", "cooldown", "schedule", "lease"), 0)
+LEAST |= dict.fromkeys(("budget", "failures", "labels"), 1)
 AGREEING = 2  # kinds of alarms that are a reason at once, however young
 
 
@@ -59,21 +61,15 @@ class RetrainPolicy:
             raise TypeError(
                 f"rollout is a mk.RolloutPolicy, or None to promote at once, not {self.rollout!r}"
             )
-        for name in ("persist", "fresh", "cooldown"):
-            self._check(name, least=0)
-        for name in ("budget", "failures", "labels"):
-            self._check(name, least=1)
-        for name in ("schedule", "lease"):
-            self._check(name, least=0, more=True)
-
-    def _check(self, name: str, *, least: int, more: bool = False) -> None:
-        value = getattr(self, name)
-        if value is None and name in ("labels", "schedule"):
-            return
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not isfinite(value) or value < least or (more and value == least):
-            bound = f"more than {least}" if more else f"at least {least}"
-            raise UsageError(f"{name} is a number, {bound}; not {value!r}")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is None and name in ("labels", "schedule"):
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            more = name in ("schedule", "lease")
+            if not is_number or not isfinite(value) or value < least or (more and value == least):
+                bound = f"more than {least}" if more else f"at least {least}"
+                raise UsageError(f"{name} is a number, {bound}; not {value!r}")
 
 
 @final

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from typing import Any, final
-from uuid import uuid4
 
 from modelkit.errors import RegistryError
 from modelkit.events import NotRetrained, Retraining, emit
@@ -91,12 +90,11 @@ class RunRecords:
         def allowed(state: Retrainings) -> bool:
             return state.open is None and state.number + 1 == run.number
 
-        first = replace(run, holder=holder_here())
-        values = {"run": first, "claim": 1, "lease": lease}
+        values = {"run": run, "claim": 1, "lease": lease}
         entry = self._append(
             CLAIM, run.at, allowed, **values, champion_generation=champion_generation
         )
-        return begun(entry, first)
+        return begun(entry, run)
 
     def take_over(self, run: OpenRun, at: float, lease: float) -> OpenRun:
         """Take over a retraining whose holder is gone. Raises NotAllowed where somebody else did."""
@@ -167,11 +165,10 @@ class RunRecords:
     def _append(
         self, kind: str, at: float, allowed: Callable[[Retrainings], bool], **values: Any
     ) -> RunEntry:
-        def decide(state: Retrainings) -> RunEntry:
+        def decide(state: Retrainings) -> dict[str, Any]:
             if not allowed(state):
                 raise NotAllowed
-            number = state.generation + 1
-            return RunEntry(number, kind, at, holder_here(), uuid4().hex, state.last, **values)
+            return {"kind": kind, "at": at, "holder": holder_here(), **values}
 
         return self._log.append(decide)
 

@@ -87,16 +87,7 @@ def retrain(
         raise TypeError(f"asked says why, in a text, and not {asked!r:.80}")
     watched = watched_of(drift)
     clock = partial(_seconds, clock)
-    if labelled is None and (policy.fresh or policy.labels is not None):
-        raise UsageError(
-            "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
-            "time in POSIX seconds, or a policy with fresh=0 and labels=None"
-        )
-    if not (labelled is None or callable(labelled)):
-        raise TypeError(
-            "labelled is a function that gives the number of rows that were labelled since a time in "
-            f"POSIX seconds; not {labelled!r:.80}"
-        )
+    _check_labelled(labelled, policy)
     place = Path.home() / ".cache" / "modelkit" / "retrainings" if folder is None else Path(folder)
     records = RunRecords(registry, name)
     own = _turn(records, policy, watched, labelled, asked, clock())
@@ -117,6 +108,20 @@ def _seconds(clock: Callable[[], float]) -> float:
     if not FIRST <= now < LAST:
         raise UsageError(f"clock gives the time in POSIX seconds, not {now!r}")
     return now
+
+
+def _check_labelled(labelled: CountLabelled | None, policy: RetrainPolicy) -> None:
+    """Raise UsageError where the policy needs a count of rows, and TypeError for what gives none."""
+    if labelled is None and (policy.fresh or policy.labels is not None):
+        raise UsageError(
+            "policy.fresh and policy.labels count labelled rows: pass labelled=, a function of a "
+            "time in POSIX seconds, or a policy with fresh=0 and labels=None"
+        )
+    if not (labelled is None or callable(labelled)):
+        raise TypeError(
+            "labelled is a function that gives the number of rows that were labelled since a time in "
+            f"POSIX seconds; not {labelled!r:.80}"
+        )
 
 
 def _turn(

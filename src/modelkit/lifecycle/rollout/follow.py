@@ -271,16 +271,21 @@ class Follower:
         self.refresh()
 
     def go_back(self, reason: str) -> None:
-        """Let the alias name the version that answered before. Raises NotFound without one."""
-        if not self._before:
-            raise NotFound(
-                f"no version of {self._name} answered here before {self._champion}",
-                name=self._name,
-                which="",
-            )
-        self._registry.set_alias(
-            self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
-        )
+        """Let the alias name the version that answered before. Raises NotFound without one.
+
+        A rollout of the registry that does not go on here is rolled back instead: this process has
+        not seen it yet, or cannot load its candidate.
+        """
+        registry, name = self._registry, self._name
+        under_way = registry.state(name).rollout
+        if under_way is not None:
+            registry.decide_rollout(name, under_way, "rollback", reason=reason)
+        elif self._before:
+            before = self._before[0]
+            registry.set_alias(name, CHAMPION, before, expected=self._champion, reason=reason)
+        else:
+            message = f"no version of {name} answered here before {self._champion}"
+            raise NotFound(message, name=name, which="")
         self.refresh()
 
     def models(self) -> list[Model]:

@@ -48,7 +48,7 @@ class Rollout(Model):
     what it opened, and nothing else. Without calls nothing runs.
 
     Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`, `name`, `version`,
-    `placement` and `signature` are those of the champion at present. Which Model answered a call stands in `served_by`
+    `placement` and `signature` are the champion's at present. Which Model answered a call stands in `served_by`
     of the outputs of `run`.
 
     Args:

@@ -13,14 +13,22 @@ from __future__ import annotations
 
 import threading
 import weakref
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from modelkit._internal.process import watch_forks
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
-from modelkit.serving.metering.ledger import Ledger, Read, read_folder
-from modelkit.serving.metering.totals import KEPT_VERSIONS, OF_A_MODEL, MeterTotals, totals_of
+from modelkit.serving.metering.ledger import Ledger, Read, counted_by, read_folder
+from modelkit.serving.metering.totals import (
+    OF_A_MODEL,
+    Label,
+    LabelCounts,
+    MeterTotals,
+    totals_of,
+    without_the_old,
+)
 
 if TYPE_CHECKING:
     from modelkit.serving.metering.folder import SharedFolder
@@ -28,7 +36,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class Counted:
+class VersionCounts:
     """What was counted of one version of a model.
 
     Attributes:
@@ -46,51 +54,35 @@ class Counted:
     retired: bool
 
 
-@final
-@dataclass(eq=False)
-class _Account:
-    identity: Identity
-    ledger: Ledger
-    meters: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
-
-    def is_of(self, identity: Identity, folder: SharedFolder | None) -> bool:
-        """Whether a new Meter of this identity goes on counting here."""
-        return (
-            self.identity == identity and self.ledger.folder is folder and self.outlives_its_meters
-        )
-
-    @property
-    def outlives_its_meters(self) -> bool:
-        return bool(self.identity.digest) or self.ledger.folder is not None
-
-
 def enter(meter: Model, folder: SharedFolder | None) -> Ledger:
     """The Ledger that a new Meter counts in; raises UsageError where the folder cannot be used."""
-    identity = identity_of(meter)
+    label = (OF_A_MODEL, *identity_of(meter))
     with _book.lock:
         _book.sweep()
         if folder is not None:
-            folder.begin((OF_A_MODEL, *identity))
-        account = _book.find(identity, folder)
-        account.meters.add(meter)
-        return account.ledger
+            folder.begin(label)
+        ledger = _book.find(label, folder)
+        of_ledger = _book.meters.get(ledger, weakref.WeakSet())
+        of_ledger.add(meter)
+        # Another dict, since a handler of signals may come in where this one is gone through.
+        _book.meters = {**_book.meters, ledger: of_ledger}
+        ledger.retired = 0
+        return ledger
 
 
 def meters(name: str) -> list[Model]:
     """The Meters of this name that are alive."""
     with _book.lock:
-        of_name = [account for account in _book.alive if account.identity.name == name]
-        return [meter for account in of_name for meter in account.meters]
+        return [meter for ledger in _book.of(name) for meter in _book.meters[ledger]]
 
 
 def is_shared(name: str) -> bool:
     """Whether a Meter of this name counts together with those of other processes."""
     with _book.lock:
-        of_name = [account for account in _book.alive if account.identity.name == name]
-        return any(account.ledger.folder is not None for account in of_name)
+        return any(not each.retired and each.folder is not None for each in _book.of(name))
 
 
-def counted(*names: str, read: Read = read_folder) -> list[Counted]:
+def counted(*names: str, read: Read = read_folder) -> list[VersionCounts]:
     """What was counted of the models of these names; a folder is read once for all of them.
 
     First come those that have a Meter, then the last that were retired. In a folder these are the
@@ -98,40 +90,25 @@ def counted(*names: str, read: Read = read_folder) -> list[Counted]:
     """
     with _book.lock:
         _book.sweep()
-        alive = [account for account in _book.alive if account.identity.name in names]
-        retired = [account for account in _book.retired if account.identity.name in names]
-    found = _Found({})
-    for account in (*alive, *retired):
-        found.add(account.identity, account.ledger.own_totals(), retired=account in retired)
-    for folder in {account.ledger.folder for account in (*alive, *retired)}:
-        if folder is not None:
-            for label, kept in read(folder).items():
-                if label[0] == OF_A_MODEL and label[1] in names:
-                    found.add(
-                        Identity(*label[1:]), totals_of(kept.sums), retired=bool(kept.retired)
-                    )
-    return list(found.by_identity.values())
+        ledgers = _book.of(*names)
+    return [
+        VersionCounts(*Identity(*label[1:]), totals_of(kept.sums), bool(kept.retired))
+        for label, kept in counted_by(ledgers, read).items()
+        if label[0] == OF_A_MODEL and label[1] in names
+    ]
 
 
-@dataclass
-class _Found:
-    by_identity: dict[Identity, Counted]
-
-    def add(self, identity: Identity, totals: MeterTotals, *, retired: bool) -> None:
-        """Add what was counted in one place; a model is retired if it is so everywhere."""
-        before = self.by_identity.get(identity)
-        if before is not None:
-            totals = before.totals + totals
-            retired = before.retired and retired
-        self.by_identity[identity] = Counted(*identity, totals, retired)
+def _outlives(ledger: Ledger) -> bool:
+    """Whether a Ledger is that of later Meters of its model too."""
+    *_, digest = ledger.label
+    return digest != "" or ledger.folder is not None
 
 
 class _Book:
-    """Both lists are in the order in which the accounts began, or were retired."""
+    """The Ledgers of models, in the order in which they began, each with its Meters that are alive."""
 
     def __init__(self) -> None:
-        self.alive: list[_Account] = []
-        self.retired: list[_Account] = []
+        self.meters: dict[Ledger, weakref.WeakSet[Model]] = {}
         self.after_fork()
         watch_forks(self)
 
@@ -139,31 +116,31 @@ class _Book:
         """A child shows nothing that was retired before it began."""
         # Taken again by the thread that has it: the garbage collector may run a finalizer anywhere.
         self.lock = threading.RLock()
-        self.retired = []
+        self._keep([ledger for ledger in self.meters if not ledger.retired])
 
-    def find(self, identity: Identity, folder: SharedFolder | None) -> _Account:
-        """The account that goes on, or a new one."""
-        accounts = (*self.alive, *self.retired)
-        found = next((one for one in accounts if one.is_of(identity, folder)), None)
-        if found is None:
-            found = _Account(identity, Ledger((OF_A_MODEL, *identity), folder))
-        if found in self.retired:
-            self.retired.remove(found)
-        if found not in self.alive:
-            self.alive.append(found)
-        return found
+    def _keep(self, ledgers: Sequence[Ledger]) -> None:
+        self.meters = {ledger: self.meters[ledger] for ledger in ledgers}
+
+    def of(self, *names: str) -> list[Ledger]:
+        """The Ledgers of these names, those in use first, and then in the order of retirement."""
+        of_names = [ledger for ledger in self.meters if ledger.label[1] in names]
+        return sorted(of_names, key=lambda ledger: ledger.retired)
+
+    def find(self, label: Label, folder: SharedFolder | None) -> Ledger:
+        """The Ledger that goes on, or a new one."""
+        for ledger in self.meters:
+            if ledger.label == label and ledger.folder is folder and _outlives(ledger):
+                return ledger
+        return Ledger(label, folder)
 
     def sweep(self) -> None:
-        """Retire the accounts whose last Meter is gone, and forget all but the last of a name."""
-        gone = [account for account in self.alive if not account.meters]
-        self.alive = [account for account in self.alive if account.meters]
-        for account in gone:
-            account.ledger.retire()
-        self.retired += [account for account in gone if account.outlives_its_meters]
-        for name in {account.identity.name for account in gone}:
-            of_name = [account for account in self.retired if account.identity.name == name]
-            for account in of_name[:-KEPT_VERSIONS]:
-                self.retired.remove(account)
+        """Retire the Ledgers whose last Meter is gone, and forget all but the last of a name."""
+        for ledger, meters in self.meters.items():
+            if not meters and not ledger.retired:
+                ledger.retire()
+        known = [each for each in self.meters if not each.retired or _outlives(each)]
+        shown = without_the_old({each.label: LabelCounts([], each.retired) for each in known})
+        self._keep([ledger for ledger in known if not ledger.retired or ledger.label in shown])
 
 
 _book = _Book()

@@ -8,8 +8,8 @@ Cell 0 has MAGIC and the number of cells in use. Any other cell begins with one 
 
 - 0: not in use, or not any more;
 - n: a slab, whose label is in cell n;
-- -n: a label, with the time of its retirement, 0 or FORGOTTEN, and n bytes of JSON; it goes on in
-  the cells that follow. The cells of a label that was forgotten are its own if it comes again.
+- -n: a label, with the time of its retirement, 0 or FORGOTTEN, and n bytes of JSON. The cell of a
+  label that was forgotten is its own if it comes again.
 
 A word is published after what it announces: a label before its slabs, a cell before it is in use.
 """
@@ -21,9 +21,10 @@ import json
 import mmap
 import os
 import stat
+import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import final
@@ -33,9 +34,11 @@ from modelkit.serving.metering.totals import (
     FLIGHT,
     OF_A_MODEL,
     WIDTH,
-    Found,
+    AllCounts,
     Label,
+    LabelCounts,
     Slab,
+    added,
     checked_label,
 )
 
@@ -47,21 +50,24 @@ USED = 1
 RETIRED = 1
 FORGOTTEN = -1
 JSON_BEGINS = 16  # bytes
+MOST_LABEL = 8 * CELL - JSON_BEGINS  # bytes of JSON
 
 
 @dataclass
-class Held:
+class LabelCells:
     """What a file holds of one label.
 
     Attributes:
         at: the cell of the label.
         retired: when it was retired, in nanoseconds since 1970; 0 while it is in use.
-        slabs: the numbers in each slab, by its cell.
+        slabs: the numbers in each slab when it was read, by its cell.
+        left: the cells of the slabs that nobody writes.
     """
 
     at: int
     retired: int
-    slabs: dict[int, list[int]]
+    slabs: dict[int, list[int]] = field(default_factory=dict)
+    left: list[int] = field(default_factory=list)
 
 
 @final
@@ -83,41 +89,38 @@ class OwnFile:
         except BaseException:
             self.let_go()
             raise
-        self._left: dict[Label, list[int]] = {}  # slabs that nobody writes
         for label, held in self._held.items():
             if label[0] == FLIGHT:
                 self._forget(held)
             elif not held.retired:
                 self.retire(label)
-            self._left[label] = [*held.slabs]
+            held.left = [*held.slabs]
 
     def slab(self, label: Label) -> Slab:
         """A slab that nobody writes: one that was left, or a new one of zeros."""
         held = self.use(label)
-        if self._left[label]:
-            return self._cell(self._left[label].pop())[1 : 1 + WIDTH]
-        at = self._unused.pop() if self._unused else self._take(1)
-        cell = self._cell(at)
-        slab = cell[1 : 1 + WIDTH]
+        if held.left:
+            return self._cell(held.left.pop())[1 : 1 + WIDTH]
+        at = self._take()
+        slab = self._cell(at)[1 : 1 + WIDTH]
         for column in range(WIDTH):
             slab[column] = 0
-        cell[0] = held.at
-        self._cell(0)[USED] = self._next
+        self._publish(at, held.at)
         held.slabs[at] = []
         return slab
 
-    def use(self, label: Label) -> Held:
+    def use(self, label: Label) -> LabelCells:
         """A label that is in use from now on; it is written if it is new."""
         if label not in self._held:
             text = json.dumps(label).encode()
-            at = self._take(_cells_of(len(text)))
-            chunk = self._chunks[at // CHUNK].cast("B")
-            begins = 8 * CELL * (at % CHUNK) + JSON_BEGINS
-            chunk[begins : begins + len(text)] = text
-            self._cell(at)[0] = -len(text)
-            self._cell(0)[USED] = self._next
-            self._held[label] = Held(at, 0, {})
-            self._left[label] = []
+            if len(text) > MOST_LABEL:
+                raise OSError(f"a label is longer than {MOST_LABEL} bytes")
+            at = self._take()
+            cell = self._cell(at)
+            cell[RETIRED] = 0
+            cell.cast("B")[JSON_BEGINS : JSON_BEGINS + len(text)] = text
+            self._publish(at, -len(text))
+            self._held[label] = LabelCells(at, 0)
         held = self._held[label]
         self._cell(held.at)[RETIRED] = 0
         return held
@@ -127,22 +130,22 @@ class OwnFile:
         if label in self._held:
             held = self._held[label]
             self._cell(held.at)[RETIRED] = time.time_ns()
-            self._left[label] = [*held.slabs]
+            held.left = [*held.slabs]
 
-    def forget_all_but(self, shown: Found) -> None:
+    def forget_all_but(self, shown: AllCounts) -> None:
         """Use the slabs of models that were retired, and are shown no more, for others."""
         for label, held in self._held.items():
             retired = self._cell(held.at)[RETIRED]
             if label[0] == OF_A_MODEL and retired and label not in shown:
                 self._forget(held)
-                self._left[label] = []
 
-    def _forget(self, held: Held) -> None:
+    def _forget(self, held: LabelCells) -> None:
         self._cell(held.at)[RETIRED] = FORGOTTEN
         for at in held.slabs:
             self._cell(at)[0] = 0
         self._unused += held.slabs
         held.slabs = {}
+        held.left = []
 
     def is_removed(self) -> bool:
         """Whether somebody has removed the file, so that nobody reads it any more."""
@@ -157,16 +160,20 @@ class OwnFile:
         """Close the file; in the child of a fork, where it stays the parent's."""
         os.close(self._file)
 
-    def _take(self, count: int) -> int:
-        if count > CHUNK:
-            raise OSError(f"a label is longer than {CHUNK_BYTES} bytes")
-        if self._next % CHUNK + count > CHUNK:
-            self._next += CHUNK - self._next % CHUNK  # a label lies in one chunk
-        while self._next + count > CHUNK * len(self._chunks):
+    def _take(self) -> int:
+        """A cell that is not in use."""
+        if self._unused:
+            return self._unused.pop()
+        while self._next >= CHUNK * len(self._chunks):
             self._grow()
         at = self._next
-        self._next = at + count
+        self._next = at + 1
         return at
+
+    def _publish(self, at: int, word: int) -> None:
+        """Let readers see a cell, which begins with this word."""
+        self._cell(at)[0] = word
+        self._cell(0)[USED] = self._next
 
     def _grow(self) -> None:
         chunks = len(self._chunks)
@@ -187,7 +194,7 @@ class OwnFile:
         return self._chunks[at // CHUNK][begins : begins + CELL]
 
 
-def held_in(path: Path) -> dict[Label, Held]:
+def counted_in(path: Path) -> AllCounts:
     """What a file holds that counts: of an ended process, all is retired and nothing in flight."""
     file = open_plain(path, os.O_RDONLY)
     try:
@@ -199,31 +206,32 @@ def held_in(path: Path) -> dict[Label, Held]:
         every = read_cells(file, path)[0]
     finally:
         os.close(file)
-    for held in every.values():
-        held.retired = held.retired or ended
     return {
-        label: held
+        label: LabelCounts(added([*held.slabs.values()]), held.retired or ended)
         for label, held in every.items()
         if held.retired != FORGOTTEN and not (ended and label[0] == FLIGHT)
     }
 
 
-def read_cells(file: int, path: Path) -> tuple[dict[Label, Held], list[int], int]:
+def read_cells(file: int, path: Path) -> tuple[dict[Label, LabelCells], list[int], int]:
     """What a file holds by label, the cells that are not in use any more, and the first unused one.
 
     Its words are read from a mapping, as whole as they are written. Raises OSError and PackageError.
     """
     size = os.fstat(file).st_size
-    size -= size % (8 * CELL)  # a full disk may have taken a part of a cell
     if size == 0:
         return {}, [], 1
     words = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
-    if words[:8] == bytes(8):
+    if not any(words):
         return {}, [], 1  # it was just begun
+    # A full disk may have taken a part of a chunk, of which no cell is in use.
+    chunks = words[: size - size % CHUNK_BYTES]
     try:
-        if words.cast("q")[0] != MAGIC:
+        if words[:8] != MAGIC.to_bytes(8, sys.byteorder):
             raise ValueError("it begins otherwise")
-        return _cells_in(words)
+        if not chunks or (_is_short(chunks) and os.fstat(file).st_size == size):
+            raise ValueError("it was cut short")
+        return _cells_in(chunks)
     except (ValueError, TypeError, RecursionError) as error:
         raise PackageError(
             f"{path} was not written by this version of modelkit: {error}; move it away, or give "
@@ -232,35 +240,33 @@ def read_cells(file: int, path: Path) -> tuple[dict[Label, Held], list[int], int
         ) from error
 
 
-def _cells_in(words: memoryview[int]) -> tuple[dict[Label, Held], list[int], int]:
+def _is_short(words: memoryview[int]) -> bool:
+    """Whether more cells are in use than there are, as where the file has grown meanwhile."""
+    return words.cast("q")[USED] > len(words) // (8 * CELL)
+
+
+def _cells_in(words: memoryview[int]) -> tuple[dict[Label, LabelCells], list[int], int]:
     again = words.cast("q")
     used = max(1, min(again[USED], len(again) // CELL))
     # One pass over the words reads them all, each one whole.
     numbers = again[: CELL * used].tolist()
-    labels: dict[int, tuple[Label, Held]] = {}
+    labels: dict[int, tuple[Label, LabelCells]] = {}
     slabs, unused = [], []
-    at = 1
-    while at < used:
+    for at in range(1, used):
         first, retired = numbers[CELL * at : CELL * at + 2]
         if first < 0:
             begins = 8 * CELL * at + JSON_BEGINS
             text = bytes(words[begins : begins - first])
-            labels[at] = _label_of(text), Held(at, retired, {})
+            labels[at] = _label_of(text), LabelCells(at, retired)
         elif first > 0:
             slabs.append(at)
         else:
             unused.append(at)
-        at += _cells_of(-first)
     for at in slabs:
         owner = numbers[CELL * at]
         if owner in labels and again[CELL * at] == owner:  # it was not given to another label
             labels[owner][1].slabs[at] = numbers[CELL * at + 1 : CELL * at + 1 + WIDTH]
     return dict(labels.values()), unused, used
-
-
-def _cells_of(size: int) -> int:
-    """The number of cells of a label whose JSON has a size in bytes; of a slab, 1."""
-    return max(1, -(-(JSON_BEGINS + size) // (8 * CELL)))
 
 
 @lru_cache(1024)

@@ -22,8 +22,16 @@ from typing import final
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import PackageError, UsageError
-from modelkit.serving.metering.cells import OwnFile, held_in
-from modelkit.serving.metering.totals import Found, Kept, Label, Slab, added, without_the_old, zeros
+from modelkit.serving.metering.cells import OwnFile, counted_in
+from modelkit.serving.metering.totals import (
+    AllCounts,
+    Label,
+    LabelCounts,
+    Slab,
+    add_up,
+    without_the_old,
+    zeros,
+)
 
 SUFFIX = ".slabs"
 
@@ -119,7 +127,7 @@ class SharedFolder:
             if self._file is not None:
                 self._file.retire(label)
 
-    def read(self) -> Found:
+    def read(self) -> AllCounts:
         """What all processes have counted until now, by label."""
         found = self._read()
         if self._file is not None and self._file.is_removed():
@@ -130,25 +138,17 @@ class SharedFolder:
             )
         return found
 
-    def _read(self) -> Found:
-        slabs: dict[Label, list[list[int]]] = {}
-        times: dict[Label, list[int]] = {}
+    def _read(self) -> AllCounts:
+        pairs: list[tuple[Label, LabelCounts]] = []
         try:
             names = [name for name in os.listdir(self.path) if name.endswith(SUFFIX)]
             for name in names:
-                for label, held in held_in(self.path / name).items():
-                    slabs.setdefault(label, []).extend(held.slabs.values())
-                    times.setdefault(label, []).append(held.retired)
+                pairs += counted_in(self.path / name).items()
         except OSError as error:
             raise PackageError(
                 f"the folder {self.path} of shared counts cannot be read: {error}", folder=self.path
             ) from error
-        return without_the_old(
-            {
-                label: Kept(added(slabs[label]), max(each) if all(each) else 0)
-                for label, each in times.items()
-            }
-        )
+        return without_the_old(add_up(pairs))
 
     def _opened(self) -> OwnFile:
         if self._file is None:

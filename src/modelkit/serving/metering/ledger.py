@@ -21,7 +21,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, cycle, islice, repeat
-from time import perf_counter_ns
+from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, NamedTuple, final
 
 from modelkit._internal.process import watch_forks
@@ -32,10 +32,12 @@ from modelkit.serving.metering.totals import (
     MORE_ROWS,
     NANOSECONDS,
     OK,
-    Found,
+    AllCounts,
     Label,
+    LabelCounts,
     MeterTotals,
     Slab,
+    add_up,
     added,
     outcome_of,
     totals_of,
@@ -45,7 +47,7 @@ from modelkit.serving.metering.totals import (
 if TYPE_CHECKING:
     from modelkit.serving.metering.folder import SharedFolder
 
-Read = Callable[["SharedFolder"], Found]
+Read = Callable[["SharedFolder"], AllCounts]
 
 BLOCK = 16  # calls of which one is timed
 TURN = 4093  # calls after which the blocks come again; a prime, so that no rhythm divides it
@@ -193,13 +195,17 @@ class Ledger:
     Args:
         label: what is counted.
         folder: where other processes read what this one counts; None for its own memory.
+
+    Attributes:
+        retired: since when nothing counts here, in nanoseconds since 1970; 0 while something does.
     """
 
-    __slots__ = ("__weakref__", "_places", "folder", "label", "local")
+    __slots__ = ("__weakref__", "_places", "folder", "label", "local", "retired")
 
     def __init__(self, label: Label, folder: SharedFolder | None = None) -> None:
         self.label = label
         self.folder = folder
+        self.retired = 0
         self._places: list[Place] = []
         self.after_fork()
         watch_forks(self)
@@ -229,6 +235,7 @@ class Ledger:
 
     def retire(self) -> None:
         """Say that nothing counts here for now, and give back the slabs in a folder."""
+        self.retired = time_ns()
         if self.folder is not None:
             self._places = [place for place in self._places if isinstance(place.slab, list)]
             self.local = _Later(self._begin)
@@ -239,19 +246,18 @@ class Ledger:
         slabs = [place.slab for place in self._places[:]]
         return added([slab for slab in slabs if isinstance(slab, list)])
 
-    def own_totals(self) -> MeterTotals:
-        """The same, as the totals of a model."""
-        return totals_of(self.own_sums())
-
     def totals(self) -> MeterTotals:
         """What was counted until now: by all processes, in a folder."""
-        totals = self.own_totals()
-        if self.folder is None:
-            return totals
-        shared = self.folder.read().get(self.label)
-        return totals if shared is None else totals + totals_of(shared.sums)
+        return totals_of(counted_by([self])[self.label].sums)
 
 
-def read_folder(folder: SharedFolder) -> Found:
+def read_folder(folder: SharedFolder) -> AllCounts:
     """What all processes have counted in a folder, by label; raises PackageError."""
     return folder.read()
+
+
+def counted_by(ledgers: Sequence[Ledger], read: Read = read_folder) -> AllCounts:
+    """What was counted, by label: in the memory of this process, and in the folders of the Ledgers."""
+    own = [(ledger.label, LabelCounts(ledger.own_sums(), ledger.retired)) for ledger in ledgers]
+    folders = {ledger.folder for ledger in ledgers if ledger.folder is not None}
+    return add_up([*own, *(pair for folder in folders for pair in read(folder).items())])

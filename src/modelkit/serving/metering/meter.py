@@ -81,17 +81,15 @@ class Meter(Wrapper):
         self.signature = model.signature
         self._by_rows = _rows_come_first(self.signature)
         self._again = partial(Meter, shared=shared, spans=spans)
-        self._answering = self._spanned() if spans else model
+        self._answering = model
+        if spans:
+            from modelkit.serving.metering.spans import Spanned
+
+            self._answering = Spanned(model)
         folder = _folder(shared or os.environ.get(VARIABLE))
         self._ledger = book.enter(self, folder)
         if folder is not None:
             requests.count_in(folder)
-
-    def _spanned(self) -> Model:
-        from modelkit.serving.metering.spans import Spanned
-
-        name, version, _ = identity_of(self)
-        return Spanned(self._inner, name, version)
 
     @property
     def unobserved(self) -> Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelkit.serving.metering.ledger import Ledger, Read, read_folder
+from modelkit.serving.metering.ledger import Ledger, Read, counted_by, read_folder
 from modelkit.serving.metering.totals import (
     BEGUN,
     DURATIONS,
@@ -17,10 +17,8 @@ from modelkit.serving.metering.totals import (
     HTTP,
     NANOSECONDS,
     OK,
-    WIDTH,
-    Label,
     RequestTotals,
-    added,
+    add_up,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +51,20 @@ def ended(route: str, status: int, seconds: float) -> None:
 
 def totals(read: Read = read_folder) -> RequestTotals:
     """What was counted until now; raises PackageError where a folder cannot be read."""
-    return _totals_of(_counts.sums(read))
+    counts = _counts
+    found = counted_by([counts.in_flight, *[*counts.ended.values()]], read)
+    answered = sorted(label for label in found if label[0] == HTTP)
+    routes = add_up((label[1:2], found[label]) for label in answered)
+    flight = found[counts.in_flight.label].sums
+    return RequestTotals(
+        {
+            (route, int(status)): found[HTTP, route, status].sums[OK]
+            for _, route, status in answered
+        },
+        {route: tuple(kept.sums[DURATIONS:]) for (route,), kept in routes.items()},
+        {route: kept.sums[NANOSECONDS] / 1e9 for (route,), kept in routes.items()},
+        max(0, flight[BEGUN] - flight[ENDED]),
+    )
 
 
 def count_in(folder: SharedFolder) -> None:
@@ -84,34 +95,6 @@ class _Counts:
         """The Ledger of a route and status that come for the first time."""
         ledger = Ledger((HTTP, route, str(status)), self.folder)
         return self.ended.setdefault((route, status), ledger)
-
-    def sums(self, read: Read) -> dict[Label, list[int]]:
-        """What was counted, by label."""
-        shared = {} if self.folder is None else read(self.folder)
-        sums = {label: kept.sums for label, kept in shared.items()}
-        for ledger in (self.in_flight, *[*self.ended.values()]):
-            before = sums.get(ledger.label, [0] * WIDTH)
-            sums[ledger.label] = added([before, ledger.own_sums()])
-        return sums
-
-
-def _totals_of(found: dict[Label, list[int]]) -> RequestTotals:
-    requests: dict[tuple[str, int], int] = {}
-    by_route: dict[str, list[int]] = {}
-    in_flight = 0
-    for label, sums in sorted(found.items()):
-        if label[0] == FLIGHT:
-            in_flight = max(0, sums[BEGUN] - sums[ENDED])
-        if label[0] == HTTP:
-            _, route, status = label
-            requests[route, int(status)] = sums[OK]
-            by_route[route] = added([by_route.get(route, [0] * WIDTH), sums])
-    return RequestTotals(
-        requests,
-        {route: tuple(sums[DURATIONS:]) for route, sums in by_route.items()},
-        {route: sums[NANOSECONDS] / 1e9 for route, sums in by_route.items()},
-        in_flight,
-    )
 
 
 _counts = _Counts(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, final
 
@@ -120,7 +120,7 @@ class RequestTotals:
 
 @final
 @dataclass(frozen=True)
-class Kept:
+class LabelCounts:
     """What was counted of one label.
 
     Attributes:
@@ -131,11 +131,24 @@ class Kept:
     sums: list[int]
     retired: int
 
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        """What was counted in both places; it is retired if it is so in both."""
+        times = (self.retired, other.retired)
+        return LabelCounts(added([self.sums, other.sums]), max(times) if all(times) else 0)
 
-Found = dict[Label, Kept]  # what is in a folder of shared counts
+
+AllCounts = dict[Label, LabelCounts]
 
 
-def without_the_old(found: Found) -> Found:
+def add_up(pairs: Iterable[tuple[Label, LabelCounts]]) -> AllCounts:
+    """What was counted of each label in several places."""
+    found: AllCounts = {}
+    for label, kept in pairs:
+        found[label] = found[label] + kept if label in found else kept
+    return found
+
+
+def without_the_old(found: AllCounts) -> AllCounts:
     """All but the models of a name that were retired before its last `KEPT_VERSIONS`."""
     retired: dict[str, list[tuple[int, Label]]] = {}
     for label, kept in found.items():

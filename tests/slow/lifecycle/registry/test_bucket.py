@@ -116,6 +116,32 @@ def test_processes_that_race_lose_nothing(registry):
     assert [int(entry.reason) for entry in history] == list(range(41))
 
 
+def test_processes_that_are_killed_lose_nothing_and_tear_nothing(registry):
+    """Each is killed after some entries, at whatever it does; the last four come to their end."""
+    registry.set_alias("churn", "count", "1.0.0", expected=None, reason="0")
+
+    def start(times):
+        return subprocess.Popen([sys.executable, "-c", COUNT, registry.url, str(times)])
+
+    workers = [start(1000) for _ in range(4)]
+    for _ in range(8):
+        seen = registry.generation("churn")
+        while registry.generation("churn") < seen + 3:
+            assert all(worker.poll() is None for worker in workers)
+        killed = workers.pop(0)
+        killed.kill()
+        killed.wait()
+        workers.append(start(1000))
+    for worker in workers:
+        worker.kill()
+        worker.wait()
+    last = [start(5) for _ in range(4)]
+    assert [worker.wait(100) for worker in last] == [0] * 4
+    history = mk.Registry(registry.url).history("churn")
+    assert len(history) > 8 * 3 + 4 * 5
+    assert [int(entry.reason) for entry in history] == list(range(len(history)))
+
+
 def test_a_rollout_follows_a_bucket(registry):
     """A canary that begins in the log is tried, and promoted; a thread looks for news."""
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")

@@ -93,3 +93,39 @@ def test_what_folds_refuse(model, tumours):
         mk.evaluate(Ridge(), np.ones((3, 1)), np.arange(3.0), cv=KFold(5))
     with pytest.raises(UsageError, match="classifiers and regressors"):
         mk.evaluate(KMeans(2), X, n % 2, cv=THREE)
+
+
+HALF = np.arange(75)
+REST = np.arange(75, 150)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "why"),
+    [
+        (HALF, np.arange(50, 150), "fold 0: 25 rows are trained on and tested on, such as row 50"),
+        (HALF, [100, 100], "a test row stands twice"),
+        (HALF, [-1], "test rows are places from 0 to 149, and go from -1 to -1"),
+        (HALF, [150], "test rows are places from 0 to 149"),
+        (HALF, [], "test rows are places, integers"),
+        ([], REST, "training rows are places, integers"),
+        (HALF, REST.astype(float), "test rows are places, integers"),
+        (np.arange(150) < 75, np.arange(150) >= 75, "training rows are places, integers"),
+    ],
+)
+def test_a_fold_that_says_nothing_of_new_rows_is_refused(train, test, why):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(UsageError, match=why):
+        mk.evaluate(DecisionTreeClassifier(), X, y, cv=[(train, test)])
+
+
+def test_a_cluster_is_in_one_part_of_a_fold():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(UsageError, match="a cluster has training rows and test rows"):
+        mk.evaluate(DecisionTreeClassifier(), X, y, cv=[(HALF, REST)], clusters=np.arange(150) // 2)
+
+
+def test_a_missing_class_is_named_before_rows_are_split():
+    X, y = load_iris(return_X_y=True)
+    gone = np.where(np.arange(150) == 7, np.nan, y)
+    with pytest.raises(UsageError, match="y is missing in 1 of 150 rows, first in row 7"):
+        mk.evaluate(DecisionTreeClassifier(), X, gone, cv=THREE)

@@ -7,13 +7,16 @@ from math import fsum
 
 import numpy as np
 import pytest
+from helpers.examples import examples
 from helpers.judged import drawn_rows, judged
-from hypothesis import given
+from helpers.stores import Troubled
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import NotFound, UsageError
-from modelkit.lifecycle.gate.holdout import share_of_alpha
+from modelkit.lifecycle.gate.holdout import counted_use, share_of_alpha
+from modelkit.store import sequence
 
 
 def test_each_further_gate_on_the_same_rows_has_less_of_alpha(judged_place, judged_rows):
@@ -50,6 +53,24 @@ def test_the_parts_of_all_uses_never_exceed_alpha(alpha, uses):
     parts = [share_of_alpha(alpha, number) for number in range(1, uses + 1)]
     assert fsum(parts) <= alpha * (uses / (uses + 1)) * (1 + 1e-12)
     assert parts == sorted(parts, reverse=True)
+
+
+@given(
+    gates=st.lists(st.sampled_from("abcd"), max_size=12),
+    troubles=st.lists(st.sampled_from(["none", "lost", "rival", "hidden"]), max_size=12),
+)
+@settings(max_examples=examples(200), deadline=None)
+def test_whatever_a_store_does_a_gate_is_one_use_and_no_two_are_the_same(gates, troubles):
+    """Answers that are lost, others that are faster, and files that cannot be seen yet."""
+    store = Troubled(troubles)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequence, "PAUSE", 0.0)
+        first = {}
+        for gate in gates:
+            use = counted_use(store, gate)
+            assert first.setdefault(gate, use) == use
+    assert len({*first.values()}) == len(first)
+    assert max(first.values(), default=0) <= len(first) + len(store.rivals)
 
 
 def test_versions_and_what_is_not_there(judged_place, judged_rows):

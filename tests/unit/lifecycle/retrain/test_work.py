@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
-from helpers.retrainings import AT_ONCE, CANARY, START, Clock, alarm, judging, report, train
+from helpers.retrainings import (
+    AT_ONCE,
+    CANARY,
+    START,
+    Clock,
+    alarm,
+    judging,
+    outcome,
+    report,
+    train,
+)
+from helpers.stores import Killed, deadly
 
 import modelkit as mk
 from modelkit import events
@@ -151,3 +163,31 @@ def test_a_new_champion_is_looked_at_anew(registry, tmp_path):
     retrain(registry, tmp_path, drift=(), clock=clock)
     states = [(run.state, run.reason) for run in retrainings_of(registry, "churn", clock.now)]
     assert states == [("refused", "quiet"), ("promoted", "material"), ("refused", "quiet")]
+
+
+@pytest.mark.parametrize("policy", [AT_ONCE, CANARY], ids=["at once", "canary"])
+def test_whoever_is_killed_between_two_writes_is_gone_on_with(registry, tmp_path, policy):
+    """The next call finds a whole registry, goes on, and comes to the same."""
+
+    def does(registry, folder, clock):
+        return retrain(registry, folder, policy=policy, clock=clock)
+
+    template = shutil.copytree(registry.url, tmp_path / "before")
+    store = deadly(shutil.copytree(template, tmp_path / "undisturbed"), 0, made=False)
+    undisturbed = outcome(does(store[0], tmp_path, Clock()))
+    writes = -store[1].left
+    assert writes > 10
+    for number in range(1, writes + 1):
+        for made in (False, True):
+            where = shutil.copytree(template, tmp_path / f"{number} {made}")
+            with pytest.raises(Killed):
+                does(deadly(where, number, made=made)[0], where / "here", Clock())
+            later = Clock(START + policy.lease)
+            run = does(mk.Registry(where), where / "here", later)
+            if run.state == "refused":  # it had all but come to its end
+                (run,) = [
+                    each for each in retrainings_of(mk.Registry(where), "churn") if each.number
+                ]
+            assert outcome(run) == undisturbed
+            entries = mk.Registry(where).history("churn")
+            assert [entry.kind for entry in entries].count("rollout") == (policy is CANARY)

@@ -367,6 +367,19 @@ def test_layers_are_around_the_model_that_was_opened(registry, gives, told):
             assert served(rollout) == "1"
 
 
+def test_going_back_rolls_back_what_was_not_seen_yet_and_leaves_the_champion(registry):
+    with mk.Rollout(registry, "churn", poll=3600, threads=1) as rollout:
+        registry.set_alias("churn", "champion", "2", expected="1", reason="gate")
+        assert rollout.refresh()
+        registry.start_rollout("churn", "3", LONG, reason="try")
+        rollout.rollback("orders went down")
+        state = registry.state("churn")
+        assert state.aliases["champion"].version == "2"
+        assert state.rolled_back == {"3": "orders went down"}
+        rollout.rollback("and before that too")
+        assert registry.aliases("churn")["champion"].version == "1"
+
+
 def test_without_calls_nothing_runs(registry):
     rollout = mk.Rollout(registry, "churn", **QUICK)
     served(rollout)

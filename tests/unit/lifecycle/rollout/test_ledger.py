@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.examples import examples
 from helpers.rollouts import ledger_on, model, next_sum, until, who
+from helpers.stores import Unsure
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,49 @@ TWO_STAGES = mk.RolloutPolicy(
     (mk.Guard("errors", floor=0.1),),
     tick=0.05,
 )
+
+
+def until_answered(work):
+    """What is not answered is done again, as at the next tick."""
+    while True:
+        try:
+            return work()
+        except OSError:
+            pass
+
+
+def new_sums(ledger):
+    """How many calls are in the sums that were not read yet."""
+    calls = [each.counts.calls for each in ledger.read()]
+    return sum(each.champion + each.candidate for each in calls)
+
+
+@given(
+    turns=st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=30),
+    troubles=st.lists(st.sampled_from(["none", "lost", "error", "late"]), max_size=20),
+)  # fmt: skip
+@settings(max_examples=examples(200), deadline=None)
+def test_whatever_a_store_does_each_count_is_in_one_sum(turns, troubles):
+    """Answers that are lost, that never come, and files that are seen late."""
+    store = Unsure(troubles)
+    processes = [ledger_on(store, f"process {number}") for number in range(3)]
+    written = 0
+    seen = [0, 0, 0]
+    for at, (which, writes) in enumerate(turns):
+        ledger = processes[which]
+        if writes:
+            written += at + 1
+            counts = Counts(calls=ByArm(at, 1))
+            until_answered(lambda ledger=ledger, counts=counts: ledger.post(0, counts))
+        else:
+            until_answered(lambda ledger=ledger, at=at: ledger.add_up(float(at)))
+            seen[which] += new_sums(ledger)
+    for _ in range(20):
+        for which, ledger in enumerate(processes):
+            until_answered(lambda ledger=ledger: ledger.add_up(99.0))
+            seen[which] += new_sums(ledger)
+    assert seen == [written] * 3
+    assert new_sums(ledger_on(store)) == written
 
 
 def test_losses_of_any_float_are_written(clock):

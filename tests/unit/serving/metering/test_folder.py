@@ -34,6 +34,29 @@ def test_a_file_that_another_version_wrote_is_said(tmp_path, name):
     assert (tmp_path / name).read_bytes() == b"{}" * 400
 
 
+@pytest.mark.parametrize("size", [100, 1000, 40_000])
+def test_a_file_that_was_cut_short_is_said(tmp_path, size):
+    assert passes_in_a_child(lambda: metered(tmp_path))
+    (path,) = slabs(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:size])
+    with pytest.raises(PackageError, match=r"0\.slabs.*it was cut short; move it away"):
+        mk.Meter(summed(), shared=tmp_path)
+    assert path.read_bytes() == whole[:size]
+    path.write_bytes(whole + bytes(1000))  # a disk that is full took a part of what came next
+    assert answered(metered(tmp_path)) == 2
+
+
+def test_a_file_that_lost_its_first_word_is_not_begun_anew(tmp_path):
+    assert passes_in_a_child(lambda: metered(tmp_path))
+    (path,) = slabs(tmp_path)
+    damaged = bytes(8) + path.read_bytes()[8:]
+    path.write_bytes(damaged)
+    with pytest.raises(PackageError, match="it begins otherwise"):
+        mk.Meter(summed(), shared=tmp_path)
+    assert path.read_bytes() == damaged
+
+
 def test_threads_that_come_and_go_take_no_more_room(tmp_path):
     meter = mk.Meter(summed(), shared=tmp_path)
     for _ in range(300):
@@ -82,6 +105,14 @@ def test_a_handler_of_logging_that_fails_reaches_no_caller(tmp_path, monkeypatch
 
 def model_label(version):
     return ("model", "churn", str(version), "")
+
+
+def test_a_label_that_no_cell_holds_is_said(tmp_path):
+    shared = folder.SharedFolder(tmp_path)
+    shared.begin(("model", "n" * 475, "", ""))  # as JSON 496 bytes
+    with pytest.raises(UsageError, match="a label is longer than 496 bytes"):
+        shared.begin(("model", "n" * 476, "", ""))
+    assert {len(label[1]) for label in shared.read()} == {475}
 
 
 def test_versions_that_come_and_go_take_no_more_room(tmp_path):

@@ -384,6 +384,23 @@ def test_the_last_three_retired_are_shown_and_go_on(versions):
 
 
 @pytest.mark.usefixtures("own_counts")
+def test_a_version_in_use_is_shown_though_its_counts_in_a_folder_were_retired_long_ago(
+    versions, tmp_path
+):
+    pytest.importorskip("fcntl")
+    X, _ = wine()
+    in_use = mk.Meter(mk.load(versions[0]))
+    in_use.predict(X[:2])
+    for path in versions[:5]:
+        mk.Meter(mk.load(path), shared=tmp_path)
+    gc.collect()
+    found = {one.version: one for one in book.counted("wine")}
+    assert not found["1"].retired
+    assert found["1"].totals.rows == in_use.totals().rows == 2
+    assert [found[version].retired for version in "345"] == [True] * 3
+
+
+@pytest.mark.usefixtures("own_counts")
 def test_a_model_without_a_package_has_counts_of_its_own():
     gc.collect()
     first = mk.Meter(summed())
