@@ -67,9 +67,7 @@ class Follower:
         seed: int | None = None,
         **options: Any,
     ) -> None:
-        _check_options(name, options)
-        if keep < 0 or not poll > 0:
-            raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
+        _check_options(name, keep, poll, options)
         self._registry = registry
         self._name = name
         self._wrap = wrap
@@ -377,13 +375,15 @@ def _close(layers: list[Opened], session: Session[Any] | None) -> None:
             closing.callback(each.close)
 
 
-def _check_options(name: str, options: Mapping[str, object]) -> None:
+def _check_options(name: str, keep: int, poll: float, options: Mapping[str, object]) -> None:
     misplaced = [option for option in ("policy", "share") if option in options]
     if misplaced:
         raise TypeError(
             f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
             f"registry.start_rollout({name!r}, version, policy, reason=...)"
         )
+    if keep < 0 or not poll > 0:
+        raise UsageError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
 
 
 def _champion(registry: Registry, state: State, name: str) -> str:
