@@ -139,13 +139,15 @@ class SplitLineup(TwoArms[CountedCall]):
         return self.candidate if chosen else self.champion, begun
 
     def _failed(self, begun: CountedCall, error: BaseException) -> bool:
+        _, candidate, _ = begun
         kind = self.counters.failed(begun, error)
-        return begun.candidate and self._rescue and kind is not None
+        return candidate and self._rescue and kind is not None
 
     def _answered(self, begun: CountedCall, answers: Outputs, took: int, key: str | None) -> None:
         self.counters.answered(begun, answers, took)
         if self._outcomes is not None and key is not None:
-            self._outcomes.answered(begun.key, self._served[begun.candidate], answers)
+            unit, candidate, _ = begun
+            self._outcomes.answered(unit, self._served[candidate], answers)
 
 
 @final
