@@ -33,6 +33,7 @@ _HOMES = {
     "Judgement": "modelkit.lifecycle.registry.rules",
     "LeakageCheck": "modelkit.lifecycle.evaluation.leakage",
     "Limits": "modelkit.web.query",
+    "Log": "modelkit.store.log",
     "Manifest": "modelkit.model.manifest",
     "Member": "modelkit.model.manifest",
     "MeterTotals": "modelkit.serving.metering.totals",

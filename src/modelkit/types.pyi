@@ -57,5 +57,6 @@ from modelkit.serving.metering.totals import MeterTotals as MeterTotals
 from modelkit.serving.replicas import Replica as Replica
 from modelkit.signature.coercion import Block as Block
 from modelkit.stats.calibration import ReliabilityBin as ReliabilityBin
+from modelkit.store.log import Log as Log
 from modelkit.store.subfolder import Subfolder as Subfolder
 from modelkit.web.query import Limits as Limits

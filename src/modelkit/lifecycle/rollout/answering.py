@@ -13,8 +13,6 @@ from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
 
-CLOSED = "the Rollout was closed"
-
 
 @final
 class SignedAnswers(dict[str, np.ndarray[Any, Any]]):
@@ -121,4 +119,4 @@ class Arm:
 
 def _refuse(X: object, outputs: tuple[str, ...], call: Call) -> NoReturn:
     del X, outputs, call
-    raise ClosedError(CLOSED)
+    raise ClosedError("the Rollout was closed")

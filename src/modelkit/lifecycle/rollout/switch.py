@@ -10,7 +10,7 @@ from typing import Any, Protocol, final
 from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Conflict, UsageError, public_text
 from modelkit.events import Swapped, emit
-from modelkit.lifecycle.rollout.answering import CLOSED, Arm
+from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.lifecycle.rollout.session import Session
@@ -199,7 +199,7 @@ class Switch:
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""
         if self.closed:
-            raise ClosedError(CLOSED)
+            raise ClosedError("the Rollout was closed")
 
     def under_way(self) -> Session[Any]:
         """The rollout under way. Raises Conflict where there is none."""

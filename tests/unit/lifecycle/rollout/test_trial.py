@@ -150,7 +150,7 @@ def test_keys_are_held_once_for_all_guards():
     done = tuple(CompleteKey(*unit, {"errors": 0.5}) for unit in keys)
     events = {name: EventCounts(keys=keys) for name in ("errors", "slow:50", "blamed:50")}
     trial.tick(Counts(keys=keys, events=events, done=done), 10.0)
-    sets = [each for each in gc.get_objects() if isinstance(each, dict | set)]
+    sets = [each for each in gc.get_objects() if type(each) in (dict, set)]
     assert sum(keys[0][0] in each for each in sets) <= 1
     # Further calls of these keys are none of their first ones.
     state = trial.state()
