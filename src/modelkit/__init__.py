@@ -37,6 +37,7 @@ _HOMES = {
     "TextEncoder": "modelkit.embedding.encoder",
     "Verdict": "modelkit.lifecycle.gate.verdict",
     "Wrapper": "modelkit.model.wrapper",
+    "acting_as": "modelkit.model.access",
     "attach": "modelkit.package.attach",
     "bearer_tokens": "modelkit.web.auth",
     "devices": "modelkit.runtimes.sessions",

@@ -25,6 +25,7 @@ from modelkit.lifecycle.rollout.guards import Guard as Guard
 from modelkit.lifecycle.rollout.policy import RolloutPolicy as RolloutPolicy
 from modelkit.lifecycle.rollout.policy import RolloutStage as RolloutStage
 from modelkit.lifecycle.rollout.rollout import Rollout as Rollout
+from modelkit.model.access import acting_as as acting_as
 from modelkit.model.function import FunctionModel as FunctionModel
 from modelkit.model.model import Model as Model
 from modelkit.model.wrapper import Wrapper as Wrapper

@@ -25,6 +25,7 @@ ModelkitError
 │   ├── Conflict                    somebody else was faster, or it is fixed already
 │   └── NotAFile                    something else is in the place of a file
 ├── RetrainError                    a training failed, or cannot be used
+├── AccessDenied (PermissionError)  a policy does not let the caller do this
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -222,6 +223,13 @@ class NotAFile(RegistryError):  # it says what is there
 
 class RetrainError(ModelkitError):
     """A training that failed: `train` or `judge` gave what cannot be used."""
+
+
+class AccessDenied(ModelkitError, PermissionError):  # the name the design fixes
+    """What a policy does not let the caller do.
+
+    `principal` says who asked, or is None; `action` what for, and `about` of which model.
+    """
 
 
 class MissingExtraError(ModelkitError, ImportError):

@@ -313,6 +313,109 @@ class Overload(Event):
 
 @final
 @dataclass(frozen=True, slots=True)
+class Denied(Event):
+    """A policy did not let a caller do something.
+
+    Attributes:
+        name: the name of the model.
+        version: its version.
+        action: what the caller wanted: "load", "predict", "explain", "outcome", "export" or
+            "set_alias".
+        principal: who asked; None where that is not known.
+        reason: what the policy said, or "".
+    """
+
+    log_level = WARNING
+    limited_by = ("name", "action", "principal")
+
+    name: str
+    version: str
+    action: str
+    principal: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        who = self.principal or "nobody in particular"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.name} {self.version}: {who} may not {self.action}{reason}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Signed(Event):
+    """A package was signed.
+
+    Attributes:
+        name: the name in its manifest.
+        version: the version in its manifest.
+        digest: the sha256 of its manifest, which the signature is of.
+        key: the id of the key.
+    """
+
+    log_level = INFO
+
+    name: str
+    version: str
+    digest: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"signed {self.name} {self.version} with key {self.key:.16}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AliasSet(Event):
+    """An alias of a registry names another version.
+
+    Attributes:
+        name: the name of the model.
+        alias: such as "champion".
+        version: what it names now.
+        before: what it named until now, or "".
+        reason: why, as the history has it.
+    """
+
+    log_level = INFO
+
+    name: str
+    alias: str
+    version: str
+    before: str
+    reason: str
+
+    def __str__(self) -> str:
+        before = f", after {self.before}" if self.before else ""
+        return f"{self.name}@{self.alias} is {self.version} now{before}: {self.reason}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Judged(Event):
+    """A gate compared a candidate with a champion.
+
+    Attributes:
+        name: the name of the candidate.
+        version: its version.
+        digest: the digest of all that decides what it answers.
+        decision: "PROMOTE", "BLOCK" or "INCONCLUSIVE".
+        champion: the name and version of the champion.
+    """
+
+    log_level = INFO
+
+    name: str
+    version: str
+    digest: str
+    decision: str
+    champion: str
+
+    def __str__(self) -> str:
+        return f"gate of {self.name} {self.version} against {self.champion}: {self.decision}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Handled(Event):
     """An HTTP request was answered. Not recorded: subscribe for an access log of your own.
 

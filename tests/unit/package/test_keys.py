@@ -1,0 +1,65 @@
+"""Keys come from paths, the environment, bytes and the library; what is no such key is refused by name."""
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from modelkit.errors import UsageError
+from modelkit.package.keys import key_id, private_key, public_key
+
+PEM = serialization.Encoding.PEM
+PKCS8 = serialization.PrivateFormat.PKCS8
+PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo
+KINDS = {"ed25519": Ed25519PrivateKey, "x25519": X25519PrivateKey}
+
+
+def private_pem(key, password=None):
+    how = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
+    return key.private_bytes(PEM, PKCS8, how)
+
+
+@pytest.mark.parametrize("algorithm", KINDS)
+def test_a_key_is_read_from_each_place(algorithm, tmp_path, monkeypatch):
+    key = KINDS[algorithm].generate()
+    pem = private_pem(key)
+    path = tmp_path / "key.pem"
+    path.write_bytes(pem)
+    monkeypatch.setenv("A_KEY", pem.decode())
+    wanted = key_id(key.public_key())
+    for given in (key, pem, path, str(path), "env:A_KEY"):
+        assert key_id(private_key(given, algorithm).public_key()) == wanted
+    public = key.public_key().public_bytes(PEM, PUBLIC)
+    for given in (key.public_key(), public):
+        assert key_id(public_key(given, algorithm)) == wanted
+
+
+def test_what_is_no_such_key_is_refused(tmp_path):
+    signing = Ed25519PrivateKey.generate()
+    for given, message in (
+        (b"no key", "the key is not a private key in PEM"),
+        (
+            X25519PrivateKey.generate(),
+            "private key of Ed25519 is needed here, not X25519PrivateKey",
+        ),
+        (
+            private_pem(generate_private_key(SECP256R1())),
+            "not _EllipticCurvePrivateKey|not ECPrivateKey",
+        ),
+        (private_pem(signing, b"secret"), "under a password"),
+        (signing.public_key(), "private key of Ed25519"),
+        (None, "not NoneType"),
+        ("env:NO_SUCH_VARIABLE", "no variable 'NO_SUCH_VARIABLE'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            private_key(given, "ed25519")
+    for given in (private_pem(signing), signing, b""):
+        with pytest.raises(UsageError, match="public key"):
+            public_key(given, "ed25519")
+    with pytest.raises(FileNotFoundError):
+        private_key(tmp_path / "none.pem", "ed25519")
