@@ -10,7 +10,6 @@ of the standard library's `logging`; see `docs/events.md`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
 
 from modelkit._internal.listeners import Event as Event  # noqa: PLC0414 - of this module too
 from modelkit._internal.listeners import emit as emit  # noqa: PLC0414 - of this module too
@@ -19,19 +18,15 @@ from modelkit._internal.listeners import wanted as wanted  # noqa: PLC0414 - of 
 from modelkit._internal.logs import INFO, WARNING
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Loaded(Event):
     """A package was opened.
 
     Attributes:
-        name: the name in its manifest.
-        version: the version in its manifest.
+        name, version: as in its manifest.
         digest: the sha256 of its manifest.
-        device: where the model runs, or "" where it does not say.
-        threads: the number of CPU threads in force; 0 where it does not say.
-        seconds: the time that it took.
-        at: when it was ready, in seconds since 1970, as `time.time()` has them.
+        device, threads: where the model runs, and on how many CPU threads; "" and 0 if unknown.
+        seconds, at: the time that it took, and when it was ready, in seconds since 1970.
     """
 
     log_level = INFO
@@ -50,17 +45,14 @@ class Loaded(Event):
         return f"loaded {self.name} {self.version}{where} in {self.seconds:.3g} s"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Swapped(Event):
     """Another model answers under a name.
 
     Attributes:
         name: the name under which both answer.
-        version: the version that answers from now on.
-        digest: its digest.
-        before_version: the version that answered until now.
-        before_digest: its digest.
+        version, digest: of what answers from now on.
+        before_version, before_digest: of what answered until now.
     """
 
     log_level = INFO
@@ -75,15 +67,13 @@ class Swapped(Event):
         return f"{self.name}: {self.version} answers now, {self.before_version} did before"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Decided(Event):
     """A Rollout, or who runs it, decided about a candidate.
 
     Attributes:
         decision: "advance", "rollback", "promote" or "hold".
-        champion: the name and version of the model that answered until now.
-        candidate: those of the model on trial.
+        champion, candidate: name and version of what answered until now, and of what is on trial.
         stage: the number of the stage, from 1.
         reason: why.
         evidence: the logarithm of the evidence of each guard that the candidate is worse than is
@@ -103,7 +93,6 @@ class Decided(Event):
         return f"rollout of {self.candidate}, stage {self.stage}: {self.decision}: {self.reason}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class NotFollowed(Event):
     """A Rollout could not do what its registry says; what answered before goes on to.
@@ -125,14 +114,12 @@ class NotFollowed(Event):
         return f"{self.name}: {self.version or 'the registry'} was not followed: {self.error}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Noticed(Event):
     """Something about a rollout is odd, and the rollout goes on without it.
 
     Attributes:
-        name: the name of the model.
-        version: the version on trial.
+        name, version: of the model on trial.
         message: what is odd, such as a file of counts that cannot be read.
     """
 
@@ -147,7 +134,6 @@ class Noticed(Event):
         return f"the rollout of {self.name} {self.version} goes on: {self.message}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Retraining(Event):
     """A retraining by `mk.retrain` began, went on, put its candidate on trial, or ended.
@@ -158,8 +144,7 @@ class Retraining(Event):
         state: "running", where a process takes it up; "on trial"; or how it ended: "promoted",
             "rolled back", "superseded", "blocked", "inconclusive" or "failed".
         reason: why there is a retraining.
-        champion: the version that it is to replace.
-        version: the version that it made; "" before that.
+        champion, version: what it is to replace, and what it made; "" before that.
         message: how it ended, but for what the gate found: that names slices, which are of rows.
     """
 
@@ -181,7 +166,6 @@ class Retraining(Event):
         )
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class NotRetrained(Event):
     """`mk.retrain` was called, and did nothing.
@@ -203,20 +187,15 @@ class NotRetrained(Event):
         return f"no retraining of {self.name}: {self.refusal}: {self.message}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Alarmed(Event):
     """A Detector raised an alarm, which `Detector.alarms` describes in full.
 
     Attributes:
-        name: the name of the model; "" for a Detector without a Monitor.
-        version: its version, likewise.
-        kind: "changed", "material" or "performance".
-        feature: the name of the column of the profile.
-        p: the p-value of the evidence.
-        level: the share of alpha that p fell below.
-        row: the number of rows seen until then.
-        began: the estimated number of rows before the change, or None.
+        name, version: of the model; "" for a Detector without a Monitor.
+        kind, feature: "changed", "material" or "performance", and the column of the profile.
+        p, level: the p-value of the evidence, and the share of alpha that it fell below.
+        row, began: rows seen until then, and an estimate of those before the change, or None.
         unit: the unit that was judged, such as "day 2013-03-09", or "1 unit by 'customer'" where its
             name is a value of rows; None where rows are compared.
     """
@@ -243,7 +222,6 @@ class Alarmed(Event):
         return f"{whose}{self.feature}: {self.kind} {when}{since}: p {self.p:.2g}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Advised(Event):
     """A Profile was fitted, and its reference calls for other arguments than were given.
@@ -260,16 +238,13 @@ class Advised(Event):
         return f"profile: {self.advice}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Refusal(Event):
     """A call was refused because its rows do not fit the signature.
 
     Attributes:
-        name: the name of the model.
-        version: its version.
-        problems: how many things were wrong with the rows.
-        columns: the columns of the signature that were at fault, by name.
+        name, version: of the model.
+        problems, columns: how many things were wrong with the rows, and in which columns.
     """
 
     log_level = WARNING
@@ -286,16 +261,13 @@ class Refusal(Event):
         return f"{self.name} {self.version}: rows refused, with {problems}{where}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Overload(Event):
     """A call was refused because the queue was full.
 
     Attributes:
-        name: the name of the model.
-        version: its version.
-        queued: the size of what waited: rows, or tokens of texts.
-        max_queue: the size of what may wait.
+        name, version: of the model.
+        queued, max_queue: the size of what waited, and of what may: rows, or tokens of texts.
     """
 
     log_level = WARNING
@@ -311,16 +283,13 @@ class Overload(Event):
         return f"{self.name} {self.version}: call refused, the queue is full: {full}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Denied(Event):
     """A policy did not let a caller do something.
 
     Attributes:
-        name: the name of the model.
-        version: its version.
-        action: what the caller wanted: "load", "predict", "explain", "outcome", "export" or
-            "set_alias".
+        name, version: of the model.
+        action: what the caller wanted, such as "predict".
         principal: who asked; None where that is not known.
         reason: what the policy said, or "".
     """
@@ -340,14 +309,12 @@ class Denied(Event):
         return f"{self.name} {self.version}: {who} may not {self.action}{reason}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Signed(Event):
     """A package was signed.
 
     Attributes:
-        name: the name in its manifest.
-        version: the version in its manifest.
+        name, version: as in its manifest.
         digest: the sha256 of its manifest, which the signature is of.
         key: the id of the key.
     """
@@ -363,7 +330,6 @@ class Signed(Event):
         return f"signed {self.name} {self.version} with key {self.key:.16}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class AliasSet(Event):
     """An alias of a registry names another version.
@@ -371,8 +337,7 @@ class AliasSet(Event):
     Attributes:
         name: the name of the model.
         alias: such as "champion".
-        version: what it names now.
-        before: what it named until now, or "".
+        version, before: what it names now, and what it named before, or "".
         reason: why, as the history has it.
     """
 
@@ -389,17 +354,14 @@ class AliasSet(Event):
         return f"{self.name}@{self.alias} is {self.version} now{before}: {self.reason}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Judged(Event):
     """A gate compared a candidate with a champion.
 
     Attributes:
-        name: the name of the candidate.
-        version: its version.
+        name, version: of the candidate.
         digest: the digest of all that decides what it answers.
-        decision: "PROMOTE", "BLOCK" or "INCONCLUSIVE".
-        champion: the name and version of the champion.
+        decision, champion: "PROMOTE", "BLOCK" or "INCONCLUSIVE", and against which model.
     """
 
     log_level = INFO
@@ -414,15 +376,13 @@ class Judged(Event):
         return f"gate of {self.name} {self.version} against {self.champion}: {self.decision}"
 
 
-@final
 @dataclass(frozen=True, slots=True)
 class Handled(Event):
     """An HTTP request was answered. Not recorded: subscribe for an access log of your own.
 
     Attributes:
         route: the template of its path, or "unmatched".
-        method: its HTTP method.
-        status: the HTTP status of the answer.
+        method, status: of HTTP.
         seconds: the time from its arrival to its answer.
         principal: who asked, as `auth` said; None without `auth`, or where nobody was let in.
         request_id: the id under which errors of it are logged.
