@@ -46,7 +46,7 @@ _HOMES = {
     "evaluate": "modelkit.lifecycle.evaluation.evaluate",
     "events": "modelkit.events",
     "gate": "modelkit.lifecycle.gate.gate",
-    "inspect": "modelkit.package.load",
+    "inspect": "modelkit.package.source",
     "layered": "modelkit.lifecycle.layered",
     "load": "modelkit.package.load",
     "retrain": "modelkit.lifecycle.retrain.retrain",

@@ -30,9 +30,9 @@ from modelkit.model.function import FunctionModel as FunctionModel
 from modelkit.model.model import Model as Model
 from modelkit.model.wrapper import Wrapper as Wrapper
 from modelkit.package.attach import attach as attach
-from modelkit.package.load import inspect as inspect
 from modelkit.package.load import load as load
 from modelkit.package.save import save as save
+from modelkit.package.source import inspect as inspect
 from modelkit.runtimes.sessions import devices as devices
 from modelkit.serving.batching.batcher import Batcher as Batcher
 from modelkit.serving.metering.meter import Meter as Meter

@@ -47,7 +47,7 @@ _HOMES = {
     "Point": "modelkit.lifecycle.rollout.trial",
     "Recipe": "modelkit.embedding.recipe",
     "Recorded": "modelkit.lifecycle.registry.releases",
-    "Reference": "modelkit.package.load",
+    "Reference": "modelkit.package.source",
     "ReliabilityBin": "modelkit.stats.calibration",
     "Replica": "modelkit.serving.replicas",
     "ResidualBand": "modelkit.lifecycle.evaluation.details",

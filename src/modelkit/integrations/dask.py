@@ -14,7 +14,7 @@ from modelkit.integrations.scorer.columns import check_known_widths
 from modelkit.integrations.scorer.refusals import check_engine_rows
 from modelkit.integrations.scorer.scorer import Scorer, scorer_of
 from modelkit.integrations.scorer.tallier import Tallier, summed_tallies
-from modelkit.package.load import Openable
+from modelkit.package.source import Openable
 
 GROUP = 16  # tallies that a task adds up
 

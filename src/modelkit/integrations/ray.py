@@ -13,7 +13,7 @@ from modelkit.integrations.scorer.scorer import Scorer, scorer_of
 from modelkit.integrations.scorer.tallier import Tallier, read_tallies, summed_tallies
 from modelkit.model.call import PLAIN
 from modelkit.model.model import Outputs
-from modelkit.package.load import Openable
+from modelkit.package.source import Openable
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.checks import check_options
 

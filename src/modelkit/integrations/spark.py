@@ -18,7 +18,7 @@ from modelkit.integrations.scorer.refusals import (
 )
 from modelkit.integrations.scorer.scorer import Scorer, scorer_of
 from modelkit.integrations.scorer.tallier import TALLY, Tallier, sum_batches
-from modelkit.package.load import Openable
+from modelkit.package.source import Openable
 
 OfBatches = Callable[[Iterable[Any]], Iterator[Any]]
 

@@ -13,7 +13,7 @@ from modelkit.model.golden import BACKGROUND, encode_rows
 from modelkit.model.manifest import Attachment, Manifest, check_metadata
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST
-from modelkit.package.load import check_digest, check_hashes, open_bytes, read_manifest
+from modelkit.package.source import check_digest, check_hashes, open_bytes, read_manifest
 from modelkit.package.write import member_of, write_package
 from modelkit.signature.signature import Signature, coerce_as
 

@@ -5,20 +5,15 @@ Large weights are used where they lie in the file.
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import os
-import stat
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import IO, Any
+from typing import Any
 
-from modelkit.errors import ContainerError, IntegrityError
 from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
@@ -29,25 +24,20 @@ from modelkit.package.contents import (
     NATIVE,
     WEIGHTS_MEMBER,
     Options,
-    check_members,
     graph_model,
-    read_options,
     weights_of,
 )
 from modelkit.package.scanned import Scan
+from modelkit.package.source import (
+    Openable,
+    Reference,
+    check_digest,
+    check_hashes,
+    open_bytes,
+    read_whole,
+)
 from modelkit.runtimes.devices import DeviceName
 from modelkit.runtimes.packaged import Packaged
-
-
-class Reference(ABC):
-    """Says where a package is, for other processes and machines too: it is pickled as that."""
-
-    @abstractmethod
-    def read(self) -> bytes:
-        """The package; the same at each call."""
-
-
-Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 HELD_BYTES = 4 << 20
 
@@ -96,7 +86,7 @@ def load(
     start = time.perf_counter()
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
-    stored, options = _read_whole(views)
+    stored, options = read_whole(views)
     manifest = _read_by(extra, stored)
     check_digest(manifest, digest, source)
     if manifest.runtime == "joblib":
@@ -132,48 +122,6 @@ def _loaded(model: Model, manifest: Manifest, seconds: float) -> Loaded:
 def _read_by(extra: str, manifest: Manifest) -> Manifest:
     """A manifest whose signature reads rows as the caller wants them read."""
     return replace(manifest, signature=replace(manifest.signature, extra=extra))
-
-
-def check_digest(
-    manifest: Manifest, digest: str | Collection[str] | None, source: object = None
-) -> None:
-    """Raise IntegrityError if the package has another digest than those that were asked for.
-
-    `source` is where the package was read, for the message.
-    """
-    if digest is not None and manifest.digest not in plain_digests(digest):
-        one, *more = [digest] if isinstance(digest, str) else digest or [""]
-        asked = f"one of the {1 + len(more)} that were" if more else f"the {one} that was"
-        asked = asked if one else "one of none that were"
-        raise IntegrityError(
-            f"{_called(source)} has digest {manifest.digest}, not {asked} asked for: it was "
-            f"changed, or is another one. It says that it is {manifest.name} "
-            f"{manifest.version}; if that is the one you mean, ask for its digest (of a Scorer: "
-            "make it again); if not, put the other one back",
-            expected=digest,
-            got=manifest.digest,
-        )
-
-
-def _called(source: object) -> str:
-    """A package in a message: where it lies, if that has a name."""
-    if isinstance(source, str | os.PathLike):
-        return repr(os.fspath(source))
-    return repr(source) if isinstance(source, Reference) else "the package"
-
-
-def plain_digests(digest: str | Collection[str]) -> set[str]:
-    """The digests that a caller gave, one or several, as manifests have them: 64 digits each.
-
-    They may begin with "sha256:", and have letters in either case. Raises TypeError for others.
-    """
-    given = [digest] if isinstance(digest, str) else digest
-    if not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
-        raise TypeError(
-            "digest is a text of 64 hexadecimal digits, or a list of such texts, not "
-            f"{type(digest).__name__}: {digest!r:.80}"
-        )
-    return {each.lower().removeprefix("sha256:") for each in given}
 
 
 def _load_graph(
@@ -237,21 +185,6 @@ def _origin(source: Openable, **keywords: Any) -> partial[Model] | None:
     return partial(load, os.path.abspath(source), **keywords)
 
 
-def inspect(source: Openable) -> Manifest:
-    """Read what a package says about itself, without hashing its content or running anything.
-
-        mk.inspect("churn.mk").signature
-
-    Args:
-        source: a path, the bytes of a package, or a binary file object, as `load` takes it.
-
-    Raises:
-        PackageError: for anything but a package, and one whose manifest cannot be read.
-        OSError: for a file that cannot be read.
-    """
-    return read_manifest(container.read_zip(open_bytes(source)))
-
-
 def _hold(views: Mapping[str, memoryview]) -> container.Members:
     """The members as they are now, whoever writes to the file: what is hashed is what is used.
 
@@ -267,87 +200,6 @@ def _hold(views: Mapping[str, memoryview]) -> container.Members:
 def attachments(members: container.Members, manifest: Manifest) -> Mapping[str, memoryview]:
     """The attachments of a package by name."""
     return MappingProxyType({a.name: memoryview(members[a.path]) for a in manifest.attachments})
-
-
-def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a file that begins as a package. Raises ContainerError, with its path."""
-    if data[:4] != container.LOCAL_MAGIC:
-        raise ContainerError(
-            f"{os.fspath(source)!r} is not a modelkit package, as mk.save writes one: a .mk file "
-            "starts with a zip member"
-        )
-    return data
-
-
-def open_bytes(source: Openable) -> memoryview:
-    """A package as bytes; a file is mapped."""
-    if isinstance(source, bytes | bytearray | memoryview):
-        return memoryview(source).toreadonly().cast("B")
-    if isinstance(source, Reference):
-        return memoryview(source.read())
-    if not isinstance(source, str | os.PathLike):
-        return memoryview(_read_all(source))
-    # A pipe would be waited for, and a device could be set off by opening it.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(source, flags)
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise ContainerError(f"{os.fspath(source)!r} is {_no_file(status)}")
-        if status.st_size == 0:
-            raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
-        return _begun(memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)), source)
-    finally:
-        os.close(handle)
-
-
-def _no_file(status: os.stat_result) -> str:
-    """What a place is that is no regular file, and what to do."""
-    if stat.S_ISDIR(status.st_mode):
-        return (
-            "a folder; a package is one file, find the one of a registry by "
-            "mk.Registry(folder).reference(name, alias)"
-        )
-    return "not a regular file; read a pipe and pass its file object"
-
-
-def _read_all(file: Any) -> bytes:
-    """The rest of a file object, which may give it in several parts."""
-    parts: list[bytes] = []
-    read = getattr(file, "read", None)
-    while part := None if read is None else read():
-        if not isinstance(part, bytes):
-            read = None
-            break
-        parts.append(part)
-    if read is None:
-        raise TypeError(
-            "a package is read from a path, bytes or a binary file object, not "
-            f"{type(file).__name__}; mk.save writes a model as a package"
-        )
-    return b"".join(parts)
-
-
-def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
-    """The manifest of a package, which lists the members that are there. Raises PackageError."""
-    return _read_whole(members)[0]
-
-
-def _read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Options]:
-    """The manifest, and its options as the runtime reads them. Raises PackageError."""
-    paths = list(members)
-    if not paths or paths[0] != MANIFEST:
-        raise ContainerError(
-            f"the first member must be {MANIFEST}; this is another kind of zip file"
-        )
-    manifest = Manifest.from_json(bytes(members[MANIFEST]))
-    options = read_options(manifest)
-    listed = [member.path for member in manifest.files]
-    if listed != paths[1:]:
-        odd = sorted(set(listed) ^ set(paths[1:])) or listed
-        raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
-    check_members(manifest, listed)
-    return replace(manifest, about=str(options or "")), options
 
 
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:
@@ -374,16 +226,3 @@ def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable
     thread = threading.Thread(target=run, name="modelkit-hash")
     thread.start()
     return finish
-
-
-def check_hashes(members: Mapping[str, bytes | memoryview], files: Sequence[Member]) -> None:
-    """Raise IntegrityError unless each member has the size and the hash of the manifest."""
-    for member in files:
-        data = members[member.path]
-        got = hashlib.sha256(data).hexdigest()
-        if len(data) != member.size or got != member.sha256:
-            raise IntegrityError(
-                f"member {member.path!r} has sha256 {got} and {len(data)} bytes, the manifest says "
-                f"{member.sha256} and {member.size}: the file was changed or damaged",
-                member=member.path,
-            )

@@ -11,8 +11,9 @@ from typing import Any
 from modelkit.errors import GraphError
 from modelkit.model.manifest import Manifest
 from modelkit.package import container, trust
-from modelkit.package.load import Openable, open_bytes, read_manifest, scan_graph
+from modelkit.package.load import scan_graph
 from modelkit.package.scanned import Scan, decoded
+from modelkit.package.source import Openable, open_bytes, read_manifest
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from helpers.places import GOLDEN
 import modelkit as mk
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, UsageError
 from modelkit.package import container, load
+from modelkit.package.source import read_manifest
 
 
 def test_a_package_opens_from_a_path_bytes_and_a_file_object(boosting_mk, breast_cancer):
@@ -63,7 +64,7 @@ def test_every_member_is_hashed(dense_mk):
 def test_what_keeps_a_member_from_being_hashed_keeps_the_package_shut(dense_mk):
     whole = members_of(dense_mk.read_bytes())
     gone = {name: memoryview(data) for name, data in whole.items()}
-    manifest = load.read_manifest(whole)
+    manifest = read_manifest(whole)
     gone[manifest.files[0].path].release()
     finish = load._start_hash(gone, manifest.files)
     with pytest.raises(ValueError, match="released"):

@@ -12,7 +12,7 @@ from typing import Any
 from modelkit.errors import SignatureError, UntrustedError, importing
 from modelkit.integrations.mlflow.opened import beside_rows
 from modelkit.model.manifest import Manifest
-from modelkit.package.load import inspect
+from modelkit.package.source import inspect
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS, TensorSpec, numpy_dtype
 

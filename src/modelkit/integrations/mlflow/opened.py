@@ -11,7 +11,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import IntegrityError, SignatureError, importing
 from modelkit.model.model import Model
-from modelkit.package.load import inspect, load, plain_digests
+from modelkit.package.load import load
+from modelkit.package.source import inspect, plain_digests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 

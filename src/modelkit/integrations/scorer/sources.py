@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from modelkit.errors import ContainerError, IntegrityError, PackageError, importing
-from modelkit.package.load import Openable, Reference, check_digest, inspect
+from modelkit.package.source import Openable, Reference, check_digest, inspect
 from modelkit.package.write import write_file
 
 T = TypeVar("T")

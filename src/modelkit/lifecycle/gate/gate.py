@@ -32,7 +32,7 @@ from modelkit.lifecycle.gate.policy import GateMetric, GatePolicy, MetricFloor, 
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.model.model import Model
-from modelkit.package.load import Openable
+from modelkit.package.source import Openable
 
 FEW_ROWS = 200  # fewer, of all or of a class, are few
 

@@ -11,7 +11,8 @@ from modelkit.lifecycle.registry.registry import Registry
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.model.wrapper import has_several_versions
-from modelkit.package.load import Openable, load
+from modelkit.package.load import load
+from modelkit.package.source import Openable
 
 REGISTERED = "registry:"
 

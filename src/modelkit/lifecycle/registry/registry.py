@@ -29,7 +29,7 @@ from modelkit.lifecycle.registry.rules import Judgement
 from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
-from modelkit.package.load import Openable, Reference, open_bytes
+from modelkit.package.source import Openable, Reference, open_bytes
 from modelkit.report import html
 from modelkit.store import open_store
 from modelkit.store.log import Log

@@ -25,12 +25,12 @@ from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST
-from modelkit.package.load import (
+from modelkit.package.load import load
+from modelkit.package.source import (
     Reference,
     check_digest,
     check_hashes,
     inspect,
-    load,
     open_bytes,
     plain_digests,
     read_manifest,

@@ -14,7 +14,7 @@ from modelkit.lifecycle.retrain.log import OpenRun
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.model.manifest import Manifest
 from modelkit.package import container
-from modelkit.package.load import check_hashes, open_bytes, read_manifest
+from modelkit.package.source import check_hashes, open_bytes, read_manifest
 
 SEED_BYTES = 4
 ID_LETTERS = 8
