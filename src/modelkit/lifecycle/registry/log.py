@@ -12,7 +12,6 @@ from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit.errors import RegistryError
-from modelkit.events import AliasSet, emit
 from modelkit.store.log import Log
 from modelkit.store.sequence import Sequence
 from modelkit.store.store import Store
@@ -174,13 +173,6 @@ class State:
 def alias_of(entry: Entry) -> Alias:
     """The alias as an entry sets it."""
     return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
-
-
-def announced(name: str, entry: Entry) -> Entry:
-    """The entry, with an event where it sets an alias, as a promotion does."""
-    if entry.alias:
-        emit(AliasSet(name, entry.alias, entry.version, entry.was or "", entry.reason))
-    return entry
 
 
 def _with_alias(state: State, entry: Entry) -> State:

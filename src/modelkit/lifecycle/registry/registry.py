@@ -11,7 +11,7 @@ from typing import Any, final
 
 from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry import rules
-from modelkit.lifecycle.registry.authors import signed
+from modelkit.lifecycle.registry.authors import announced, signed
 from modelkit.lifecycle.registry.log import (
     CHAMPION,
     ROLLOUT,
@@ -20,7 +20,6 @@ from modelkit.lifecycle.registry.log import (
     State,
     Underway,
     alias_of,
-    announced,
     log_of,
     underway,
 )
