@@ -39,7 +39,6 @@ from modelkit.lifecycle.rollout.planning import RolloutPlan as RolloutPlan
 from modelkit.lifecycle.rollout.progress import GuardProgress as GuardProgress
 from modelkit.lifecycle.rollout.progress import RolloutProgress as RolloutProgress
 from modelkit.lifecycle.rollout.trial import Point as Point
-from modelkit.model.access import Policy as Policy
 from modelkit.model.call import Call as Call
 from modelkit.model.device import Device as Device
 from modelkit.model.device import Placement as Placement
