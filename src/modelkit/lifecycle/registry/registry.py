@@ -11,7 +11,7 @@ from typing import Any, final
 
 from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry import rules
-from modelkit.lifecycle.registry.authors import signed
+from modelkit.lifecycle.registry.authors import announced, signed
 from modelkit.lifecycle.registry.log import (
     CHAMPION,
     ROLLOUT,
@@ -339,9 +339,8 @@ class Registry:
             TypeError: for anything but bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(
-                f"what is kept is bytes, such as report.to_json().encode(), not {type(data).__name__}"
-            )
+            kind = type(data).__name__
+            raise TypeError(f"what is kept is bytes, as of report.to_json().encode(), not {kind}")
         self._versions.keep(self.version(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
@@ -357,9 +356,10 @@ class Registry:
 
     def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
         """Add an entry about a version, with the fields that it has by what holds."""
-        return self.log(name).append(
+        entry = self.log(name).append(
             lambda state: {"version": version, **fields(state), **signed(reason)}
         )
+        return announced(name, entry)
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
