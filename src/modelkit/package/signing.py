@@ -60,7 +60,7 @@ class PackageSignature:
                 raise ValueError(f"{name} has {letters} hexadecimal digits, not {found!r:.80}")
         for time in (self.at, self.expires):
             if time is not None and datetime.fromisoformat(time).tzinfo is None:
-                raise ValueError(f"{time!r:.80} has no time zone")
+                raise ValueError(f"{time!r:.80} lacks a time zone")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Trust:
         required: how many different keys must have signed.
 
     Raises:
-        UsageError: for what is no public key of Ed25519, a key that is listed twice, and for
+        UsageError: for anything but a public key of Ed25519, a key that is listed twice, and for
             `required` below 1 or above the number of keys.
-        TypeError: for `keys` that are no sequence and no mapping.
+        TypeError: for `keys` that are neither a sequence nor a mapping.
         MissingExtraError: if cryptography is not installed.
     """
 
@@ -215,9 +215,9 @@ def sign(
         expires: a time with a zone from which on the signature no longer holds.
 
     Raises:
-        UsageError: for what is no private key of Ed25519, and for a time that has passed or has no
-            zone.
-        PackageError: for what is no package, or a damaged one; its subclass UntrustedError if
+        UsageError: for anything but a private key of Ed25519, and for a time that has passed or
+            lacks a zone.
+        PackageError: for anything but a package, or a damaged one; its subclass UntrustedError if
             `<path>.sig` cannot be read.
         TypeError: for a package that is not given by its path.
         MissingExtraError: if cryptography is not installed.
@@ -254,7 +254,7 @@ def _until(expires: datetime | None, now: datetime) -> str | None:
         raise TypeError(f"expires is a datetime, not {expires!r:.80}")
     if expires.tzinfo is None:
         raise UsageError(
-            f"expires has no time zone: {expires}; such as datetime(2030, 1, 1, tzinfo=UTC)"
+            f"expires lacks a time zone: {expires}; such as datetime(2030, 1, 1, tzinfo=UTC)"
         )
     if expires <= now:
         raise UsageError(f"expires has passed: {expires}")
@@ -270,7 +270,7 @@ def check_signed(trust: object, digest: str, source: Openable) -> tuple[str, ...
 
     Raises:
         UntrustedError: as it does, and where the signatures cannot be read.
-        UsageError: for a package in memory, beside which there is no file.
+        UsageError: for a package in memory, beside which no file stands.
         TypeError: if `trust` is something else than a Trust.
     """
     if not isinstance(trust, Trust):
@@ -297,7 +297,7 @@ def signatures_of(source: Openable) -> tuple[PackageSignature, ...]:
     try:
         found = DiskFolder(folder).read(name, MOST_BYTES)
     except NotAFile as error:
-        raise UntrustedError(f"there are no signatures to read: {error}") from None
+        raise UntrustedError(f"the signatures cannot be read: {error}") from None
     return read_signatures(found, path)
 
 
