@@ -91,7 +91,10 @@ def load(
     check_digest(manifest, digest, source)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
-    members = _hold(views)
+    if sealing.check_unseal(views, unseal):
+        members = sealing.decrypted(views, manifest, unseal)
+    else:
+        members = _hold(views)
     where = {"device": device, "threads": threads}
     origin = _origin(source, **where, digest=manifest.digest, allow=allowed, extra=extra)
     keywords: dict[str, Any] = {
