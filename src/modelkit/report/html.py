@@ -20,7 +20,7 @@ MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
 _CARD = (
     f"border:1px solid {LINE};border-radius:6px;padding:10px "
-    "14px;display:inline-block;box-sizing:border-box;"
+    "14px;margin:0 8px 8px 0;display:inline-block;box-sizing:border-box;"
     "font:13px/1.5 "
     "system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:44em;overflow:auto;"
     f"scrollbar-color:{LINE} transparent"
