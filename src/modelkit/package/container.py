@@ -149,12 +149,7 @@ def _read_end(data: memoryview) -> tuple[int, int, int]:
 
 
 def _read_member(
-    data: memoryview,
-    at: int,
-    body: int,
-    start: int,
-    members: dict[str, memoryview],
-    checked: int,
+    data: memoryview, at: int, body: int, start: int, members: dict[str, memoryview], checked: int
 ) -> tuple[int, int]:
     """Add the member whose directory entry is at `at` and whose local header is at `body`.
 

@@ -17,7 +17,7 @@ from typing import Any
 from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
-from modelkit.package import container, scan, trust
+from modelkit.package import container, scan, sealing, trust
 from modelkit.package.contents import (
     GRAPH,
     MANIFEST,
@@ -50,6 +50,7 @@ def load(
     digest: str | Collection[str] | None = None,
     allow: Collection[str] = (),
     extra: str = "refuse",
+    unseal: Any = None,
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
@@ -73,6 +74,11 @@ def load(
         extra: "ignore" for callers whose rows have more columns than the model was trained with;
             with "refuse", such rows raise SignatureError. Columns that the model was trained with
             and does not read may be sent or not, either way.
+        unseal: what opens a package that `seal` made: a private key of X25519 (the path of a PEM
+            file, "env:NAME", the bytes of PEM, or a key of `cryptography`), or a function that is
+            called with a wrapped data key and the name of its recipient, and returns the 32 bytes
+            of the data key, or None for a recipient that it is not. The Model is pickled with it,
+            but for a key in memory.
 
     Raises:
         PackageError: if the file cannot be opened; its subclass names the part at fault. An
@@ -91,12 +97,17 @@ def load(
     check_digest(manifest, digest, source)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
-    if sealing.check_unseal(views, unseal):
-        members = sealing.decrypted(views, manifest, unseal)
-    else:
-        members = _hold(views)
+    sealed = sealing.check_unseal(views, unseal)
+    members = sealing.decrypted(views, manifest, unseal) if sealed else _hold(views)
     where = {"device": device, "threads": threads}
-    origin = _origin(source, **where, digest=manifest.digest, allow=allowed, extra=extra)
+    origin = _origin(
+        source,
+        **where,
+        digest=manifest.digest,
+        allow=allowed,
+        extra=extra,
+        unseal=sealing.lasting(unseal),
+    )
     keywords: dict[str, Any] = {
         **where,
         "packaged": Packaged(manifest, attachments(members, manifest), origin),

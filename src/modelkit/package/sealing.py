@@ -15,7 +15,6 @@ import hmac
 import json
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,10 +25,10 @@ from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import IntegrityError, UntrustedError, UsageError, importing
 from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest, Member
+from modelkit.package import container
 from modelkit.package.contents import MANIFEST, SEALED, is_sealed
 from modelkit.package.keys import ENVIRONMENT, private_key, public_key
 from modelkit.package.source import Openable, open_bytes, read_verified
-from modelkit.package.write import replace_file
 from modelkit.report import html
 from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.machine import release, usable_cpus
@@ -146,17 +145,22 @@ def seal(
         TypeError: for recipients that are no mapping, and for a function that gives no bytes.
         MissingExtraError: if cryptography is not installed.
     """
+    from modelkit.package.write import replace_file  # its imports are not for load
+
     if not isinstance(recipients, Mapping):
         raise TypeError(f"recipients are keys by name, not {type(recipients).__name__}")
     if not recipients:
         raise UsageError("a package is sealed for at least one recipient, such as {'scoring': key}")
     manifest, views = read_verified(open_bytes(source))
+    members: container.Members
     if check_unseal(views, unseal):
         key = _open_key(views, manifest, unseal)
         members = {path: bytes(view) for path, view in views.items()}
     else:
-        key = DataKey(secrets.token_bytes(KEY_BYTES), secrets.token_hex(16), manifest.digest)
-        sealed = {member.path: _encrypted(key, views[member.path], member) for member in manifest.files}
+        key = DataKey(os.urandom(KEY_BYTES), os.urandom(16).hex(), manifest.digest)
+        sealed = {
+            member.path: _encrypted(key, views[member.path], member) for member in manifest.files
+        }
         members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b"", **sealed}
     wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
     members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
@@ -186,7 +190,7 @@ def check_unseal(members: Mapping[str, memoryview], unseal: Any) -> bool:
 
 def decrypted(
     members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
-) -> dict[str, memoryview]:
+) -> container.Members:
     """The members of a sealed package in memory. Their hashes are not checked here.
 
     Raises UntrustedError for a key of nobody whom it is sealed for, and IntegrityError for anything
