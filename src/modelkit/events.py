@@ -295,7 +295,7 @@ class Denied(Event):
     """
 
     log_level = WARNING
-    limited_by = ("name", "action", "principal")
+    limited_by = ("name", "action")
 
     name: str
     version: str
@@ -304,9 +304,9 @@ class Denied(Event):
     reason: str
 
     def __str__(self) -> str:
-        who = self.principal or "nobody in particular"
+        who = "an unknown caller" if self.principal is None else repr(self.principal)
         reason = f": {self.reason}" if self.reason else ""
-        return f"{self.name} {self.version}: {who} may not {self.action}{reason}"
+        return f"{self.name} {self.version}: {who} lacks the permission {self.action!r}{reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +361,7 @@ class Judged(Event):
     Attributes:
         name, version: of the candidate.
         digest: the digest of all that decides what it answers.
-        decision, champion: "PROMOTE", "BLOCK" or "INCONCLUSIVE", and against which model.
+        decision, champion: "promote", "block" or "inconclusive", and against which model.
     """
 
     log_level = INFO

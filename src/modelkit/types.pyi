@@ -39,7 +39,6 @@ from modelkit.lifecycle.rollout.planning import RolloutPlan as RolloutPlan
 from modelkit.lifecycle.rollout.progress import GuardProgress as GuardProgress
 from modelkit.lifecycle.rollout.progress import RolloutProgress as RolloutProgress
 from modelkit.lifecycle.rollout.trial import Point as Point
-from modelkit.model.access import Policy as Policy
 from modelkit.model.call import Call as Call
 from modelkit.model.device import Device as Device
 from modelkit.model.device import Placement as Placement
@@ -50,6 +49,7 @@ from modelkit.model.manifest import Member as Member
 from modelkit.model.manifest import Parity as Parity
 from modelkit.package.attach import Attachable as Attachable
 from modelkit.package.attach import BoundAttachable as BoundAttachable
+from modelkit.package.signing import PackageSignature as PackageSignature
 from modelkit.package.source import Reference as Reference
 from modelkit.runtimes.terms.vectorizer import Texts as Texts
 from modelkit.serving.batching.policy import BatchPlan as BatchPlan

@@ -1,10 +1,10 @@
 """Keys of recipients, and what becomes of sealed packages whose bits are flipped."""
 
 import numpy as np
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import modelkit as mk
+from helpers.signers import private_pem, public_pem
 from modelkit.errors import PackageError
 
 
@@ -12,13 +12,8 @@ def key_files(folder, name):
     """The paths of a new private key and of its public part."""
     key = X25519PrivateKey.generate()
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
-    pem = serialization.Encoding.PEM
-    private.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    private.write_bytes(private_pem(key))
+    public.write_bytes(public_pem(key))
     return private, public
 
 

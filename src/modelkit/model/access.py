@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Literal, NoReturn
 
-from modelkit.errors import AccessDenied
+from modelkit.errors import AccessDenied, public_text
 from modelkit.events import Denied, emit
 from modelkit.model.identity import Identity
 
@@ -42,18 +42,32 @@ def acting_as(name: str | None) -> Iterator[None]:
 def check_access(policy: Policy, action: Action, about: Identity) -> None:
     """Ask a policy. Raises AccessDenied unless it gives True.
 
-    The reason that a policy gives, a text, is part of the message.
+    Nothing else is permission: neither 1, nor what an async function gives, nor an error. The reason that a
+    policy gives, a text, is part of the message.
     """
     who = _principal.get()
-    found = policy(who, action, about)
+    found: object
+    try:
+        found = policy(who, action, about)
+    except Exception as error:
+        _deny(who, action, about, f"the policy failed: {public_text(error)}", error)
     if found is True:
         return
-    reason = found if isinstance(found, str) else ""
+    if not isinstance(found, bool | str):
+        found = f"the policy gave {type(found).__name__} in place of True, False or a reason"
+    _deny(who, action, about, found or "", None)
+
+
+def _deny(
+    who: str | None, action: Action, about: Identity, reason: str, cause: Exception | None
+) -> NoReturn:
+    if not reason.isprintable():
+        reason = repr(reason)  # a line break would look like another record of a log
     emit(Denied(about.name, about.version, action, who, reason))
     raise AccessDenied(
-        f"{who or 'nobody in particular'} may not {action.replace('_', ' ')} {about.title}"
-        f"{': ' if reason else ''}{reason}",
+        f"{'an unknown caller' if who is None else repr(who)} lacks the permission {action!r} for "
+        f"{about.title}{reason and f': {reason}'}",
         principal=who,
         action=action,
         about=about,
-    )
+    ) from cause

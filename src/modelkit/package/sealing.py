@@ -28,7 +28,9 @@ from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest, Member
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST, SEALED, is_sealed
 from modelkit.package.keys import ENVIRONMENT, private_key, public_key
+from modelkit.package.signing import signatures_of, write_signatures
 from modelkit.package.source import Openable, open_bytes, read_verified
+from modelkit.package.write import replace_file, write_file
 from modelkit.report import html
 from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.machine import release, usable_cpus
@@ -122,8 +124,8 @@ def seal(
         mk.load("churn.sealed.mk", unseal="scoring.pem")
 
     `modelkit.json` stays readable: name, version, signature, digest, hashes and metadata. Sealing
-    changes neither digest, so a signature of the package holds for the sealed one too. A package
-    that is sealed already gets other recipients: only `sealed.json` changes. Whoever could open the
+    changes neither digest, so the signatures beside the package hold, and are put beside `out`. A
+    package that is sealed already gets other recipients: only `sealed.json` changes. Whoever could open the
     old file still can, and that key opens the content of the new one.
 
     Args:
@@ -145,8 +147,6 @@ def seal(
         TypeError: for recipients that are no mapping, and for a function that gives no bytes.
         MissingExtraError: if cryptography is not installed.
     """
-    from modelkit.package.write import replace_file  # its imports are not for load
-
     if not isinstance(recipients, Mapping):
         raise TypeError(f"recipients are keys by name, not {type(recipients).__name__}")
     if not recipients:
@@ -164,7 +164,10 @@ def seal(
         members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b"", **sealed}
     wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
     members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
+    signatures = [each for each in signatures_of(source) if each.digest == manifest.digest]
     replace_file(Path(out), members)
+    if signatures:
+        write_file(Path(f"{os.fspath(out)}.sig"), write_signatures(signatures))
     return manifest
 
 

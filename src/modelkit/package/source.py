@@ -24,6 +24,10 @@ class Reference(ABC):
     def read(self) -> bytes:
         """The package; the same at each call."""
 
+    def signatures(self) -> bytes | None:
+        """What the file of its signatures holds, as `mk.sign` writes it; None where there is none."""
+        return None
+
 
 Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 

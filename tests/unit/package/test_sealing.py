@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from helpers.forge import MANIFEST, WEIGHTS, members_of, save_pair
 from helpers.rollouts import until
 from helpers.sealed import key_files
+from helpers.signers import key_pair
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -332,3 +333,20 @@ class TestRegistry:
             assert rollout.predict(rows).shape == (3, 64)
             registry.set_alias("toy", "champion", "2", expected="1", reason="next")
             until(lambda: rollout.predict(rows) is not None and rollout.manifest.version == "2")
+
+
+def test_a_signature_holds_for_the_sealed_package(toy, keys, tmp_path):
+    private, public = key_pair(tmp_path)
+    plain, out = tmp_path / "plain.mk", tmp_path / "sealed.mk"
+    plain.write_bytes(toy)
+    trust = mk.Trust([public])
+    mk.sign(plain, private)
+    mk.seal(plain, {"ada": keys["ada"][1]}, out=out)
+    assert mk.load(out, trust=trust, unseal=keys["ada"][0]).verify() == 0
+    (tmp_path / "sealed.mk.sig").unlink()
+    asked = []
+    with pytest.raises(UntrustedError, match="signed by 0"):
+        mk.load(out, trust=trust, unseal=lambda *about: asked.append(about))
+    assert not asked
+    mk.sign(out, private)
+    assert mk.load(out, trust=trust, unseal=keys["ada"][0]).verify() == 0

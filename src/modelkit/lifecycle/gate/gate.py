@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit import events
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
@@ -120,7 +121,11 @@ def gate(
             budgets=budgets,
         )
         asking = _asking(ours, theirs, rows, read, own, seed)
-        return judge(asking, own, registry, clock=time.perf_counter)
+        verdict = judge(asking, own, registry, clock=time.perf_counter)
+    manifest = ours.manifest
+    judged = (verdict.candidate_digest, verdict.decision, verdict.champion)
+    events.emit(events.Judged(manifest.name, manifest.version, *judged))
+    return verdict
 
 
 def _asking(

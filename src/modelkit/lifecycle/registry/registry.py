@@ -11,7 +11,7 @@ from typing import Any, final
 
 from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry import rules
-from modelkit.lifecycle.registry.authors import signed
+from modelkit.lifecycle.registry.authors import announced, signed
 from modelkit.lifecycle.registry.log import (
     CHAMPION,
     ROLLOUT,
@@ -29,6 +29,7 @@ from modelkit.lifecycle.registry.rules import Judgement
 from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
+from modelkit.package.signing import Trust
 from modelkit.package.source import Openable, Reference, open_bytes
 from modelkit.report import html
 from modelkit.store import open_store
@@ -46,20 +47,21 @@ class Registry:
     A version never changes. An alias changes by the next numbered entry of a log, which only one
     writer can make, so nobody overwrites what they have not seen, and the log is the history. A
     crash leaves the old or the new. Safe from any thread and process, and on several machines. A
-    registry is pickled as its URL.
+    registry is pickled as its URL and its trust.
 
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
             from the environment of the process that opens it.
+        trust: keys that must have signed what is registered, loaded, fetched or referred to.
 
     Raises:
         UsageError: if `where` is a file, or a URL of another kind.
         MissingExtraError: if it is a bucket, and obstore is not installed.
     """
 
-    def __init__(self, where: str | os.PathLike[str]) -> None:
+    def __init__(self, where: str | os.PathLike[str], *, trust: Trust | None = None) -> None:
         self._store = open_store(where)
-        self._versions = Versions(self._store)
+        self._versions = Versions(self._store, trust)
         self._logs: dict[str, Log[State, Entry]] = {}
 
     @property
@@ -72,8 +74,8 @@ class Registry:
     ) -> ModelVersion:
         """Keep a package under its name and version, for ever.
 
-        Registering the same package again changes nothing, but that it adds a verdict where there
-        was none.
+        The signatures in the file `<path>.sig` are kept too. Registering the same package again adds
+        newer ones, and a verdict where there was none.
 
         Args:
             package: a path, the bytes of a package, or a binary file object.
@@ -81,7 +83,7 @@ class Registry:
             parents: the versions or digests that it was made from.
 
         Raises:
-            PackageError: for anything but a package, and for a damaged one.
+            PackageError: for anything but a package, for a damaged one, and for lacking signatures.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
             UsageError: if its version is "champion".
@@ -91,10 +93,11 @@ class Registry:
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
         record = b"" if verdict is None else verdict.to_json().encode()
         release = release_of(data, parents, record)
+        signatures = self._versions.signatures(package, release.digest)
         if verdict is not None:
             rules.check_candidate(verdict, release)
         self._take_name(release)
-        return self._versions.add(release, data, record)
+        return self._versions.add(release, data, record, signatures)
 
     def version(self, name: str, which: str = CHAMPION) -> ModelVersion:
         """What is known of a version, named by itself or by an alias. Raises NotFound."""
@@ -114,9 +117,8 @@ class Registry:
     def reference(self, name: str, which: str = CHAMPION) -> Reference:
         """A picklable reference to one version, for other processes and machines.
 
-        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
-
-        Raises NotFound.
+        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned. Raises NotFound, and
+        UntrustedError where signatures are lacking.
         """
         return self._versions.reference(self.version(name, which))
 
@@ -126,8 +128,8 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias.
-            options: arguments of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you.
+            options: arguments of `mk.load`, such as `device`. A joblib package needs `allow` from you,
+                and `digest`, `trust` or the trust of this object, as it does there.
 
         Raises:
             NotFound: for an unknown version.
@@ -148,7 +150,7 @@ class Registry:
 
         Raises:
             NotFound: for an unknown version.
-            IntegrityError: if the package was changed or damaged.
+            IntegrityError, UntrustedError: if the package was changed, or lacks signatures.
         """
         return self._versions.fetch(self.version(name, which), folder)
 
@@ -339,9 +341,8 @@ class Registry:
             TypeError: for anything but bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(
-                f"what is kept is bytes, such as report.to_json().encode(), not {type(data).__name__}"
-            )
+            kind = type(data).__name__
+            raise TypeError(f"what is kept is bytes, as of report.to_json().encode(), not {kind}")
         self._versions.keep(self.version(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
@@ -357,9 +358,10 @@ class Registry:
 
     def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
         """Add an entry about a version, with the fields that it has by what holds."""
-        return self.log(name).append(
+        entry = self.log(name).append(
             lambda state: {"version": version, **fields(state), **signed(reason)}
         )
+        return announced(name, entry)
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
@@ -388,7 +390,7 @@ class Registry:
         self._write(name, version, reason, fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Registry, (self.url,)
+        return partial(Registry, trust=self._versions.trust), (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.url!r})"

@@ -12,11 +12,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 from helpers.churn import ALL_VERSIONS, Record, X, Y
+from helpers.records import hearing
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
+from modelkit.events import AliasSet
 
 
 def test_the_way_of_a_model(registry):
@@ -44,6 +46,21 @@ def test_the_way_of_a_model(registry):
         assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
     with registry.load("churn", "1.0.0", threads=1) as model:
         assert model.manifest.version == "1.0.0"
+
+
+def test_who_sets_an_alias_is_heard_of_and_a_promotion_sets_one(released):
+    with hearing(AliasSet) as heard:
+        released.set_alias("churn", "canary", "1.1.0", expected=None, reason="trial")
+        with pytest.raises(Conflict):
+            released.set_alias("churn", "canary", "1.0.0", expected=None, reason="late")
+        policy = mk.RolloutPolicy([mk.RolloutStage(0.5)])
+        for version, decision in (("2.0.0", "rollback"), ("1.1.0", "promote")):
+            rollout = released.start_rollout("churn", version, policy, reason="try it")
+            released.decide_rollout("churn", rollout, decision, reason=f"to {decision}")
+    assert heard == [
+        AliasSet("churn", "canary", "1.1.0", "", "trial"),
+        AliasSet("churn", "champion", "1.1.0", "1.0.0", "to promote"),
+    ]
 
 
 def test_a_conflict_says_who_was_faster(registry):
