@@ -21,9 +21,8 @@ from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import NotAFile, UntrustedError, UsageError
 from modelkit.events import Signed, emit
-from modelkit.package import container
 from modelkit.package.keys import key_id, private_key, public_key, verifies
-from modelkit.package.source import Openable, Reference, check_hashes, open_bytes, read_manifest
+from modelkit.package.source import Openable, Reference, open_bytes, read_verified
 from modelkit.package.write import write_file
 from modelkit.report import html
 from modelkit.store.folder import DiskFolder
@@ -220,9 +219,7 @@ def sign(
     now = datetime.now(UTC)
     until = _until(expires, now)
     secret = private_key(key, "ed25519")
-    members = container.read_zip(open_bytes(path))
-    manifest = read_manifest(members)
-    check_hashes({**members}, manifest.files)
+    manifest, _ = read_verified(open_bytes(path))
     author = key_id(secret.public_key())
     unsigned = PackageSignature(manifest.digest, author, _text(now), until, "0" * 128)
     signed = replace(unsigned, signature=secret.sign(_signed_bytes(unsigned)).hex())
