@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import NotFound, UsageError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry import rules
 from modelkit.lifecycle.registry.authors import signed
 from modelkit.lifecycle.registry.log import (
@@ -23,20 +22,21 @@ from modelkit.lifecycle.registry.log import (
     log_of,
     underway,
 )
-from modelkit.lifecycle.registry.places import folder_of, nothing_there, registry_card, removed
+from modelkit.lifecycle.registry.places import folder_of, registry_card
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded
 from modelkit.lifecycle.registry.rules import Judgement
-from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
+from modelkit.lifecycle.registry.versions import Versions, check_pattern, release_of
+from modelkit.model.access import Policy, check_access, check_policy
+from modelkit.model.call import Action
+from modelkit.model.identity import Identity
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
 from modelkit.package.source import Openable, Reference, open_bytes
-from modelkit.report import html
 from modelkit.store import open_store
 from modelkit.store.log import Log
 from modelkit.store.subfolder import Subfolder
 
 Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids it
-ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 @final
@@ -46,18 +46,24 @@ class Registry:
     A version never changes. An alias changes by the next numbered entry of a log, which only one
     writer can make, so nobody overwrites what they have not seen, and the log is the history. A
     crash leaves the old or the new. Safe from any thread and process, and on several machines. A
-    registry is pickled as its URL.
+    registry is pickled as its URL, with its policy.
 
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
             from the environment of the process that opens it.
+        policy: who may "load", "export" (`fetch`, `reference`) and "set_alias" (that, `start_rollout`,
+            `decide_rollout`, `retire`), as `Guarded` takes it; others get AccessDenied. A Rollout that
+            follows the registry asks once, when it is made.
 
     Raises:
         UsageError: if `where` is a file, or a URL of another kind.
         MissingExtraError: if it is a bucket, and obstore is not installed.
     """
 
-    def __init__(self, where: str | os.PathLike[str]) -> None:
+    def __init__(self, where: str | os.PathLike[str], *, policy: Policy | None = None) -> None:
+        if policy is not None:
+            check_policy(policy)
+        self._policy = policy
         self._store = open_store(where)
         self._versions = Versions(self._store)
         self._logs: dict[str, Log[State, Entry]] = {}
@@ -101,24 +107,16 @@ class Registry:
         version = self._version(name, which)
         release = self._versions.read(name, version)
         if release is None:
-            aliases = self.aliases(name)
-            known = [*aliases, *self._versions.of(name)]
-            if not known:
-                self.versions(name)  # raises NotFound, with the models that there are
-            why = f"{self.url} has no {name}@{which}; it has: {html.some(known)}"
-            if which in aliases or self.log(name).gone:
-                why = removed(self.url, f"{name} {version}")
-            raise NotFound(why, name=name, which=which)
+            self._versions.miss(name, which, version, self.aliases(name), gone=self.log(name).gone)
         return release
 
     def reference(self, name: str, which: str = CHAMPION) -> Reference:
         """A picklable reference to one version, for other processes and machines.
 
-        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
-
+        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned, and ask no policy.
         Raises NotFound.
         """
-        return self._versions.reference(self.version(name, which))
+        return self._versions.reference(self.allowed("export", name, which))
 
     def load(self, name: str, which: str = CHAMPION, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -133,7 +131,11 @@ class Registry:
             NotFound: for an unknown version.
             PackageError, DeviceError: as `mk.load` does.
         """
-        return self._versions.open(self.version(name, which), options)
+        return self._versions.open(self.allowed("load", name, which), options)
+
+    def open_followed(self, name: str, version: str, options: Mapping[str, Any]) -> Model:
+        """As `load`, for a Rollout, which was allowed to follow when it was made."""
+        return self._versions.open(self.version(name, version), options)
 
     def fetch(
         self, name: str, which: str = CHAMPION, folder: str | os.PathLike[str] | None = None
@@ -141,8 +143,7 @@ class Registry:
         """The path of a verified package on this machine.
 
         Args:
-            name: the name of the model.
-            which: a version, or an alias.
+            name, which: the name of the model, and a version or an alias.
             folder: where to put it; by default, a package in a folder stays where it is, and
                 others go to `~/.cache/modelkit`.
 
@@ -150,7 +151,14 @@ class Registry:
             NotFound: for an unknown version.
             IntegrityError: if the package was changed or damaged.
         """
-        return self._versions.fetch(self.version(name, which), folder)
+        return self._versions.fetch(self.allowed("export", name, which), folder)
+
+    def allowed(self, action: Action, name: str, which: str) -> ModelVersion:
+        """A version with which the policy, if there is one, lets the caller do this. Raises AccessDenied."""
+        release = self.version(name, which)
+        if self._policy is not None:
+            check_access(self._policy, action, Identity(name, release.version, release.digest))
+        return release
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
@@ -159,10 +167,6 @@ class Registry:
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Every version of a model, the first registered first. Raises NotFound without one."""
         found = self._versions.all(name)
-        if not found:
-            names = self.names()
-            there = f"{self.url} has no model {name!r}; it has: {html.some(names)}"
-            raise NotFound(there if names else nothing_there(self.url), name=name, which="")
         return tuple(sorted(found, key=lambda release: (release.at, release.version)))
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
@@ -214,7 +218,7 @@ class Registry:
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
-        check_pattern(ALIAS_PATTERN, "alias", alias)
+        check_pattern(rules.ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
         registered = self._versions.of(name)
 
@@ -225,7 +229,7 @@ class Registry:
             judged = rules.judged_by(verdict, alias, version, state, partial(self.version, name))
             return {**found, "about": judged}
 
-        return alias_of(self._write(name, version, reason, fields))
+        return alias_of(self.write(name, version, reason, fields))
 
     def state(self, name: str) -> State:
         """Everything that holds now for a model: its aliases, and the rollout under way."""
@@ -261,17 +265,19 @@ class Registry:
         """
         if not hasattr(policy, "stages"):  # other values have a record as well
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
-        version = self.version(name, candidate).version
+        release = self.allowed("set_alias", name, candidate)
         record = policy.to_json()
 
         def fields(state: State) -> dict[str, Any]:
-            champion = rules.check_start(state, name, version, force=force)
-            check_fits(self.reference(name, champion), self.reference(name, version))
-            judged = rules.judged_by(verdict, CHAMPION, version, state, partial(self.version, name))
+            champion = rules.check_start(state, name, release.version, force=force)
+            self._versions.check_fits(self.version(name, champion), release)
+            judged = rules.judged_by(
+                verdict, CHAMPION, release.version, state, partial(self.version, name)
+            )
             about = {"champion": champion, "policy": record, **judged}
             return {"kind": ROLLOUT, "about": about}
 
-        return underway(self._write(name, version, reason, fields))
+        return underway(self.write(name, release.version, reason, fields))
 
     def decide_rollout(
         self,
@@ -296,10 +302,11 @@ class Registry:
         Raises:
             Conflict: if the rollout has ended by now, or is in another stage.
         """
+        self.allowed("set_alias", name, rollout.candidate)
         fields = partial(
             rules.decision_fields, name=name, rollout=rollout, decision=decision, about=about or {}
         )
-        return self._write(name, rollout.candidate, reason, fields)
+        return self.write(name, rollout.candidate, reason, fields)
 
     def rollout_folder(self, name: str, rollout: Underway) -> Subfolder:
         """Where those who run a rollout keep what they count."""
@@ -327,14 +334,13 @@ class Registry:
         """
         self._check_version(name, version)
         fields = partial(rules.retirement_fields, name=name, version=version)
-        self._write(name, version, reason, fields)
+        self.write(name, version, reason, fields)
 
     def keep(self, name: str, version: str, key: str, data: bytes) -> None:
         """Keep bytes beside a version, such as a report, once.
 
         Raises:
-            Conflict: if there are other bytes under this key.
-            NotFound: for an unknown version.
+            Conflict, NotFound: if there are other bytes under this key; for an unknown version.
             UsageError: if the key is "verdict.json", which `register` keeps.
             TypeError: for anything but bytes.
         """
@@ -355,8 +361,8 @@ class Registry:
             self._logs.setdefault(name, log_of(self._store, name))
         return self._logs[name]
 
-    def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
-        """Add an entry about a version, with the fields that it has by what holds."""
+    def write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
+        """Add an entry about a version, with the fields that it has by what holds; asks no policy."""
         return self.log(name).append(
             lambda state: {"version": version, **fields(state), **signed(reason)}
         )
@@ -368,7 +374,8 @@ class Registry:
 
     def _check_version(self, name: str, version: str) -> None:
         """Raise NotFound for a version that is not there, and UsageError for an alias."""
-        release = self.version(name, check_pattern(VERSION_PATTERN, "version", version))
+        check_pattern(VERSION_PATTERN, "version", version)
+        release = self.allowed("set_alias", name, version)
         if release.version != version:
             raise UsageError(
                 f"{version!r} is an alias; pass the version it names: {release.version!r}"
@@ -377,18 +384,13 @@ class Registry:
     def _take_name(self, release: ModelVersion) -> None:
         """Write down that no alias gets the name of a version; raise an error if one has it."""
         name, version = release.name, release.version
-        if version == CHAMPION:
-            raise UsageError(
-                f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
-            )
-        if not ALIAS_PATTERN.fullmatch(version) or version in self.state(name).names:
-            return
-        reason = "a version has this name, so no alias gets it"
-        fields = partial(rules.name_fields, name=name, version=version)
-        self._write(name, version, reason, fields)
+        if rules.could_be_alias(version) and version not in self.state(name).names:
+            reason = "a version has this name, so no alias gets it"
+            fields = partial(rules.name_fields, name=name, version=version)
+            self.write(name, version, reason, fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Registry, (self.url,)
+        return partial(Registry, policy=self._policy), (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.url!r})"
