@@ -36,6 +36,7 @@ _HOMES = {
     "Signature": "modelkit.signature.signature",
     "TensorSpec": "modelkit.signature.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Trust": "modelkit.package.signing",
     "Verdict": "modelkit.lifecycle.gate.verdict",
     "Wrapper": "modelkit.model.wrapper",
     "acting_as": "modelkit.model.access",
@@ -52,6 +53,7 @@ _HOMES = {
     "load": "modelkit.package.load",
     "retrain": "modelkit.lifecycle.retrain.retrain",
     "save": "modelkit.package.save",
+    "sign": "modelkit.package.signing",
     "to_json": "modelkit._internal.json",
     "types": "modelkit.types",
 }

@@ -32,6 +32,8 @@ from modelkit.model.wrapper import Wrapper as Wrapper
 from modelkit.package.attach import attach as attach
 from modelkit.package.load import load as load
 from modelkit.package.save import save as save
+from modelkit.package.signing import Trust as Trust
+from modelkit.package.signing import sign as sign
 from modelkit.package.source import inspect as inspect
 from modelkit.runtimes.sessions import devices as devices
 from modelkit.serving.batching.batcher import Batcher as Batcher

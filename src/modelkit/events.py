@@ -361,7 +361,7 @@ class Judged(Event):
     Attributes:
         name, version: of the candidate.
         digest: the digest of all that decides what it answers.
-        decision, champion: "PROMOTE", "BLOCK" or "INCONCLUSIVE", and against which model.
+        decision, champion: "promote", "block" or "inconclusive", and against which model.
     """
 
     log_level = INFO

@@ -25,6 +25,8 @@ from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
+from modelkit.cli.sign import add_sign
+from modelkit.cli.verify import add_verify
 from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.report.html import printable
 
@@ -36,6 +38,8 @@ COMMANDS = (
     add_evaluate,
     add_gate,
     add_doctor,
+    add_sign,
+    add_verify,
     add_export,
     add_registry,
     add_rollout,
@@ -50,6 +54,7 @@ OPTIONS = {
     "Monitor(model, profile)": "--reference",
     "allow={'joblib'}": "--allow joblib",
     "digest=": "--digest",
+    "trust=": "--key",
 }
 CONFLICT = 3  # the status where somebody else was faster
 STATUSES = (

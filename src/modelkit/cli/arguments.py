@@ -74,7 +74,7 @@ def named_number(text: str) -> tuple[str, float]:
     value = _number(digits)
     if not 0 <= value < inf:
         raise argparse.ArgumentTypeError(
-            f"{digits!r} is not a number of at least 0; that of a name is written as NAME=NUMBER"
+            f"{digits!r} is not a number of at least 0; write the number of a name as NAME=NUMBER"
         )
     return name.strip(), value
 

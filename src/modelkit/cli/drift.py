@@ -17,7 +17,7 @@ ALARMED = 4
 
 def add_drift(verbs: Any) -> None:
     """The arguments of `modelkit drift`."""
-    about = "say whether rows are no longer like a reference; then the status is 4"
+    about = "say whether rows have drifted away from a reference; the status is then 4"
     parser = add_command(verbs, "drift", run_drift, about, "--html", "--json")
     parser.add_argument(
         "file", help="a package: it names the columns, and its profile is the reference by default"

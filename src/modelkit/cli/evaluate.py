@@ -86,7 +86,7 @@ def labelled_rows(
 
     def take(name: str) -> list[Any]:
         if name not in columns:
-            raise UsageError(f"there is no column {name!r}; there are {known}")
+            raise UsageError(f"the file lacks the column {name!r}; its columns are {known}")
         return list(frames.as_column(columns.pop(name)).tolist())
 
     truth = {name: _truth(take(name), signature) for name in args.label}

@@ -311,7 +311,7 @@ def _announcement(title: str, listener: socket.socket, settings: Settings) -> Ca
     line = printable(f"{title} at {scheme}://{address}:{port}")
 
     def announce() -> None:
-        with suppress(BrokenPipeError):  # whoever started it may not want to read
+        with suppress(BrokenPipeError):  # the process that started it may not want to read
             print(line, flush=True)
 
     return announce

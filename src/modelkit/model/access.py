@@ -44,8 +44,8 @@ def acting_as(name: str | None) -> Iterator[None]:
         _principal.reset(before)
 
 
-def check_policy(policy: object) -> None:
-    """Raise TypeError for a policy that cannot be called, or that would have to be awaited."""
+def check_policy(policy: Policy) -> Policy:
+    """The policy. Raises TypeError for one that cannot be called, or that would have to be awaited."""
     if not callable(policy):
         raise TypeError(
             f"a policy is a function of principal, action and about; got {type(policy).__name__}"
@@ -55,6 +55,7 @@ def check_policy(policy: object) -> None:
             f"a policy is a plain function, and {policy!r:.80} is async: look up what it needs before, "
             "as an async `auth` of an App may"
         )
+    return policy
 
 
 def check_access(policy: Policy, action: Action, about: Identity) -> None:

@@ -24,6 +24,10 @@ class Reference(ABC):
     def read(self) -> bytes:
         """The package; the same at each call."""
 
+    def signatures(self) -> bytes | None:
+        """What the file of its signatures holds, as `mk.sign` writes it; None where there is none."""
+        return None
+
 
 Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -76,7 +80,7 @@ def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
 
 
 def _no_file(status: os.stat_result) -> str:
-    """What a place is that is no regular file, and what to do."""
+    """What stands in place of a regular file, and what to do."""
     if stat.S_ISDIR(status.st_mode):
         return (
             "a folder; a package is one file, find the one of a registry by "

@@ -46,9 +46,8 @@ class Guarded(Wrapper):
 
     def __init__(self, model: Model, policy: Policy) -> None:
         check_is_model(model, "Guarded")
-        check_policy(policy)
+        self._policy = check_policy(policy)
         super().__init__(model)
-        self._policy = policy
         self._champion = (model.manifest, identity_of(model))
         self._about = None if has_several_versions(model) else self._champion[1]
 

@@ -83,7 +83,7 @@ def unavailable(message: str) -> Refused:
 def refused_by(error: Exception) -> Refused | None:
     """How an error that has a meaning for the client is answered; None for a failure of ours.
 
-    The client gets the text of an error that is ours; that of any other may be meant for nobody.
+    The client gets the text of an error that is ours; any other text may be meant for nobody.
 
     Overloaded is not here, since the time to wait depends on the model.
     """

@@ -86,7 +86,7 @@ class Served:
             self.active.now.value.close()
 
     def after_fork(self) -> None:
-        """Make locks anew in the child of a fork, where another thread may have held them."""
+        """Make new locks in the child of a fork, where another thread may have held them."""
         self.replacing = threading.Lock()
         self.active.after_fork()
         self.active.now.value.explainers.after_fork()

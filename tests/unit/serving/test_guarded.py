@@ -197,7 +197,7 @@ def test_the_version_of_a_key_is_guarded_and_kept(numbered_packages):
 def test_it_is_the_outermost_layer(outer):
     """Inside, its denials would count as errors, and threads of nobody would ask."""
     for guarded in (mk.Guarded(summed(), refuse), Counting(mk.Guarded(summed(), refuse))):
-        with pytest.raises(UsageError, match="Guarded|Counting"):
+        with pytest.raises(UsageError, match=r"Guarded|Counting"):
             outer(guarded)
 
 

@@ -116,7 +116,7 @@ def answered_side(
 def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRows:
     """The rows the model was trained on, described as the others are. Raises UsageError."""
     if kind == "retrieval":
-        raise UsageError("an encoder is evaluated by queries; it has no train=(X, y)")
+        raise UsageError("an encoder is evaluated by queries; leave out train=(X, y)")
     weighted = rows.sample_weight is not None
     if not isinstance(train, tuple | list) or len(train) != 2 + weighted:
         form = "(X, y, weights), since the other rows have weights" if weighted else "(X, y)"

@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit import events
 from modelkit._internal.arrays import Array
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
@@ -120,7 +121,11 @@ def gate(
             budgets=budgets,
         )
         asking = _asking(ours, theirs, rows, read, own, seed)
-        return judge(asking, own, registry, clock=time.perf_counter)
+        verdict = judge(asking, own, registry, clock=time.perf_counter)
+    manifest = ours.manifest
+    judged = (verdict.candidate_digest, verdict.decision, verdict.champion)
+    events.emit(events.Judged(manifest.name, manifest.version, *judged))
+    return verdict
 
 
 def _asking(
@@ -184,7 +189,7 @@ class Asking:
     seed: int
 
     def digest(self, clusters: Array | None) -> str:
-        """What tells this gate from others on the same rows: other clusters make another test."""
+        """What sets this gate apart from others on the same rows: other clusters make another test."""
         models = (self.candidate.manifest.model_digest, self.champion.manifest.model_digest)
         together = b"" if clusters is None else clusters.astype("<i8").tobytes()
         asked = "\0".join((*models, self.policy.digest)).encode()

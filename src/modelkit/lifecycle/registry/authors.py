@@ -1,4 +1,4 @@
-"""Who writes an entry of a log, and when."""
+"""Who writes an entry of a log, when, and who hears of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import socket
 from datetime import UTC, datetime
 
 from modelkit.errors import UsageError
+from modelkit.events import AliasSet, emit
+from modelkit.lifecycle.registry.log import Entry
 
 
 def signed(reason: str) -> dict[str, str]:
@@ -15,6 +17,13 @@ def signed(reason: str) -> dict[str, str]:
     if not isinstance(reason, str) or not reason.strip():
         raise UsageError("a reason is needed: readers of the history look for it")
     return {"at": time_now(), "actor": author(), "reason": reason}
+
+
+def announced(name: str, entry: Entry) -> Entry:
+    """The entry, with an event where it sets an alias, as a promotion does."""
+    if entry.alias:
+        emit(AliasSet(name, entry.alias, entry.version, entry.was or "", entry.reason))
+    return entry
 
 
 def time_now() -> str:

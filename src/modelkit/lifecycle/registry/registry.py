@@ -10,7 +10,7 @@ from typing import Any, final
 
 from modelkit.errors import UsageError
 from modelkit.lifecycle.registry import rules
-from modelkit.lifecycle.registry.authors import signed
+from modelkit.lifecycle.registry.authors import announced, signed
 from modelkit.lifecycle.registry.log import (
     CHAMPION,
     ROLLOUT,
@@ -31,6 +31,7 @@ from modelkit.model.call import Action
 from modelkit.model.identity import Identity
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
+from modelkit.package.signing import Trust
 from modelkit.package.source import Openable, Reference, open_bytes
 from modelkit.store import open_store
 from modelkit.store.log import Log
@@ -46,11 +47,12 @@ class Registry:
     A version never changes. An alias changes by the next numbered entry of a log, which only one
     writer can make, so nobody overwrites what they have not seen, and the log is the history. A
     crash leaves the old or the new. Safe from any thread and process, and on several machines. A
-    registry is pickled as its URL, with its policy.
+    registry is pickled as its URL, its trust and its policy.
 
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
             from the environment of the process that opens it.
+        trust: keys that must have signed what is registered, loaded, fetched or referred to.
         policy: who may "load", "export" (`fetch`, `reference`) and "set_alias" (that, `start_rollout`,
             `decide_rollout`, `retire`), as `Guarded` takes it; others get AccessDenied. A Rollout that
             follows the registry asks once, when it is made.
@@ -60,12 +62,16 @@ class Registry:
         MissingExtraError: if it is a bucket, and obstore is not installed.
     """
 
-    def __init__(self, where: str | os.PathLike[str], *, policy: Policy | None = None) -> None:
-        if policy is not None:
-            check_policy(policy)
-        self._policy = policy
+    def __init__(
+        self,
+        where: str | os.PathLike[str],
+        *,
+        trust: Trust | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._policy = None if policy is None else check_policy(policy)
         self._store = open_store(where)
-        self._versions = Versions(self._store)
+        self._versions = Versions(self._store, trust)
         self._logs: dict[str, Log[State, Entry]] = {}
 
     @property
@@ -78,8 +84,8 @@ class Registry:
     ) -> ModelVersion:
         """Keep a package under its name and version, for ever.
 
-        Registering the same package again changes nothing, but that it adds a verdict where there
-        was none.
+        The signatures in the file `<path>.sig` are kept too. Registering the same package again adds
+        newer ones, and a verdict where there was none.
 
         Args:
             package: a path, the bytes of a package, or a binary file object.
@@ -87,7 +93,7 @@ class Registry:
             parents: the versions or digests that it was made from.
 
         Raises:
-            PackageError: for anything but a package, and for a damaged one.
+            PackageError: for anything but a package, for a damaged one, and for lacking signatures.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
             UsageError: if its version is "champion".
@@ -97,10 +103,11 @@ class Registry:
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
         record = b"" if verdict is None else verdict.to_json().encode()
         release = release_of(data, parents, record)
+        signatures = self._versions.signatures(package, release.digest)
         if verdict is not None:
             rules.check_candidate(verdict, release)
         self._take_name(release)
-        return self._versions.add(release, data, record)
+        return self._versions.add(release, data, record, signatures)
 
     def version(self, name: str, which: str = CHAMPION) -> ModelVersion:
         """What is known of a version, named by itself or by an alias. Raises NotFound."""
@@ -114,9 +121,9 @@ class Registry:
         """A picklable reference to one version, for other processes and machines.
 
         An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned, and ask no policy.
-        Raises NotFound.
+        Raises NotFound, and UntrustedError where signatures are lacking.
         """
-        return self._versions.reference(self.allowed("export", name, which))
+        return self._versions.reference(self._allowed("export", name, which))
 
     def load(self, name: str, which: str = CHAMPION, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -124,16 +131,16 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias.
-            options: arguments of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you.
+            options: arguments of `mk.load`, such as `device`. A joblib package needs `allow` from you,
+                and `digest`, `trust` or the trust of this object, as it does there.
 
         Raises:
             NotFound: for an unknown version.
             PackageError, DeviceError: as `mk.load` does.
         """
-        return self._versions.open(self.allowed("load", name, which), options)
+        return self._versions.open(self._allowed("load", name, which), options)
 
-    def open_followed(self, name: str, version: str, options: Mapping[str, Any]) -> Model:
+    def _open_followed(self, name: str, version: str, options: Mapping[str, Any]) -> Model:
         """As `load`, for a Rollout, which was allowed to follow when it was made."""
         return self._versions.open(self.version(name, version), options)
 
@@ -143,17 +150,18 @@ class Registry:
         """The path of a verified package on this machine.
 
         Args:
-            name, which: the name of the model, and a version or an alias.
+            name: the name of the model.
+            which: a version, or an alias.
             folder: where to put it; by default, a package in a folder stays where it is, and
                 others go to `~/.cache/modelkit`.
 
         Raises:
             NotFound: for an unknown version.
-            IntegrityError: if the package was changed or damaged.
+            IntegrityError, UntrustedError: if the package was changed, or lacks signatures.
         """
-        return self._versions.fetch(self.allowed("export", name, which), folder)
+        return self._versions.fetch(self._allowed("export", name, which), folder)
 
-    def allowed(self, action: Action, name: str, which: str) -> ModelVersion:
+    def _allowed(self, action: Action, name: str, which: str) -> ModelVersion:
         """A version with which the policy, if there is one, lets the caller do this. Raises AccessDenied."""
         release = self.version(name, which)
         if self._policy is not None:
@@ -178,10 +186,7 @@ class Registry:
         return self.log(name).state().generation
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
-        """Every entry of a model's log, the oldest first; or those that set one alias.
-
-        It is empty without entries, and for a name that the registry does not have.
-        """
+        """Every entry of a model's log, the oldest first, or those that set one alias; perhaps none."""
         entries = self.log(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
@@ -203,8 +208,7 @@ class Registry:
             alias: such as "champion".
             version: the version it shall name.
             expected: the version that it names now; or the generation of the entry that set it,
-                which also notices a change to another version and back; None for a new
-                alias.
+                which also notices a change to another version and back; None for a new alias.
             reason: why, for the history.
             force: set "champion" to a version although a rollout of it was rolled back.
             verdict: of a gate against the alias: a promotion, about both models, and of the same
@@ -229,7 +233,7 @@ class Registry:
             judged = rules.judged_by(verdict, alias, version, state, partial(self.version, name))
             return {**found, "about": judged}
 
-        return alias_of(self.write(name, version, reason, fields))
+        return alias_of(self._write(name, version, reason, fields))
 
     def state(self, name: str) -> State:
         """Everything that holds now for a model: its aliases, and the rollout under way."""
@@ -265,7 +269,7 @@ class Registry:
         """
         if not hasattr(policy, "stages"):  # other values have a record as well
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
-        release = self.allowed("set_alias", name, candidate)
+        release = self._allowed("set_alias", name, candidate)
         record = policy.to_json()
 
         def fields(state: State) -> dict[str, Any]:
@@ -277,7 +281,7 @@ class Registry:
             about = {"champion": champion, "policy": record, **judged}
             return {"kind": ROLLOUT, "about": about}
 
-        return underway(self.write(name, release.version, reason, fields))
+        return underway(self._write(name, release.version, reason, fields))
 
     def decide_rollout(
         self,
@@ -302,11 +306,11 @@ class Registry:
         Raises:
             Conflict: if the rollout has ended by now, or is in another stage.
         """
-        self.allowed("set_alias", name, rollout.candidate)
+        self._allowed("set_alias", name, rollout.candidate)
         fields = partial(
             rules.decision_fields, name=name, rollout=rollout, decision=decision, about=about or {}
         )
-        return self.write(name, rollout.candidate, reason, fields)
+        return self._write(name, rollout.candidate, reason, fields)
 
     def rollout_folder(self, name: str, rollout: Underway) -> Subfolder:
         """Where those who run a rollout keep what they count."""
@@ -329,12 +333,11 @@ class Registry:
 
         Raises:
             Conflict: if an alias names it, or a rollout tries it.
-            NotFound: for an unknown version.
-            UsageError: if it is an alias.
+            NotFound, UsageError: for an unknown version, and for an alias.
         """
         self._check_version(name, version)
         fields = partial(rules.retirement_fields, name=name, version=version)
-        self.write(name, version, reason, fields)
+        self._write(name, version, reason, fields)
 
     def keep(self, name: str, version: str, key: str, data: bytes) -> None:
         """Keep bytes beside a version, such as a report, once.
@@ -345,9 +348,8 @@ class Registry:
             TypeError: for anything but bytes.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(
-                f"what is kept is bytes, such as report.to_json().encode(), not {type(data).__name__}"
-            )
+            kind = type(data).__name__
+            raise TypeError(f"what is kept is bytes, as of report.to_json().encode(), not {kind}")
         self._versions.keep(self.version(name, version), key, data)
 
     def kept(self, name: str, version: str, key: str) -> bytes:
@@ -361,11 +363,12 @@ class Registry:
             self._logs.setdefault(name, log_of(self._store, name))
         return self._logs[name]
 
-    def write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
+    def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
         """Add an entry about a version, with the fields that it has by what holds; asks no policy."""
-        return self.log(name).append(
+        entry = self.log(name).append(
             lambda state: {"version": version, **fields(state), **signed(reason)}
         )
+        return announced(name, entry)
 
     def _version(self, name: str, which: str) -> str:
         """The version that an alias names, or the version itself."""
@@ -375,11 +378,9 @@ class Registry:
     def _check_version(self, name: str, version: str) -> None:
         """Raise NotFound for a version that is not there, and UsageError for an alias."""
         check_pattern(VERSION_PATTERN, "version", version)
-        release = self.allowed("set_alias", name, version)
+        release = self._allowed("set_alias", name, version)
         if release.version != version:
-            raise UsageError(
-                f"{version!r} is an alias; pass the version it names: {release.version!r}"
-            )
+            raise UsageError(f"{version!r} is an alias: pass {release.version!r}, which it names")
 
     def _take_name(self, release: ModelVersion) -> None:
         """Write down that no alias gets the name of a version; raise an error if one has it."""
@@ -387,14 +388,13 @@ class Registry:
         if rules.could_be_alias(version) and version not in self.state(name).names:
             reason = "a version has this name, so no alias gets it"
             fields = partial(rules.name_fields, name=name, version=version)
-            self.write(name, version, reason, fields)
+            self._write(name, version, reason, fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Registry, policy=self._policy), (self.url,)
+        return partial(Registry, trust=self._versions.trust, policy=self._policy), (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.url!r})"
 
     def _repr_html_(self) -> str:
-        aliases = {name: self.aliases(name) for name in self.names()}
-        return registry_card(self.url, aliases)
+        return registry_card(self.url, {name: self.aliases(name) for name in self.names()})

@@ -69,7 +69,7 @@ def judged_by(
         release: gives the release of a version.
 
     Raises:
-        RegistryError: if the verdict is no promotion, or about another candidate or alias.
+        RegistryError: if the verdict does not promote, or is about another candidate or alias.
         Conflict: if the alias was set since the gate judged what it named.
     """
     if verdict is None:
@@ -191,7 +191,7 @@ def decision_fields(
     now = state.rollout
     if now is None or (now.generation, now.stage) != (rollout.generation, rollout.stage):
         raise Conflict(
-            f"the rollout of {name} {rollout.candidate} is no longer in stage {rollout.stage + 1}: "
+            f"the rollout of {name} {rollout.candidate} has left stage {rollout.stage + 1}: "
             "somebody else decided",
             name=name,
             now=now,
@@ -230,7 +230,7 @@ def check_expected(state: State, alias: str, expected: str | int | None, name: s
         if expected is None:
             return
         raise Conflict(
-            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
+            f"you expected {name}@{alias} to be {expected!r}, but it is not set; expected=None makes it",
             name=name,
             alias=alias,
             now=None,
@@ -259,8 +259,7 @@ def check_start(state: State, name: str, version: str, *, force: bool) -> str:
     champion = state.aliases.get(CHAMPION)
     if champion is None:
         raise NotFound(
-            f"{name} has no champion, so there is nothing to compare {version} with: set the alias "
-            f"{CHAMPION!r} first",
+            f"{name} needs a champion to compare {version} with: set the alias {CHAMPION!r} first",
             name=name,
             which=CHAMPION,
         )

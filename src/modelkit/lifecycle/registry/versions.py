@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +28,17 @@ from modelkit.model.model import Model
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST
 from modelkit.package.load import load
+from modelkit.package.signing import (
+    MOST_BYTES,
+    PackageSignature,
+    Trust,
+    check_signed,
+    read_signatures,
+    signatures_of,
+    write_signatures,
+)
 from modelkit.package.source import (
+    Openable,
     Reference,
     check_digest,
     check_hashes,
@@ -50,8 +61,11 @@ VERDICT = "verdict.json"
 class Versions:
     """The packages of a store, by name and version. Aliases are not known here."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, trust: Trust | None = None) -> None:
+        if trust is not None and not isinstance(trust, Trust):
+            raise TypeError(f"trust is a mk.Trust of public keys, not {type(trust).__name__}")
         self._store = store
+        self.trust = trust
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
@@ -102,13 +116,30 @@ class Versions:
         added = self._store.read(_kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
-    def add(self, release: ModelVersion, data: bytes | memoryview, record: bytes) -> ModelVersion:
+    def signatures(self, package: Openable, digest: str) -> list[PackageSignature]:
+        """The signatures that come with a package. Raises UntrustedError for too few, where it matters."""
+        if self.trust is not None:
+            check_signed(self.trust, digest, package)
+        return [each for each in signatures_of(package) if each.digest == digest]
+
+    def add(
+        self,
+        release: ModelVersion,
+        data: bytes | memoryview,
+        record: bytes,
+        signatures: Sequence[PackageSignature],
+    ) -> ModelVersion:
         """Keep a package, with the record of its verdict; returns the release that is there.
 
-        A release that has no verdict gets this one. Raises Conflict if another one is there.
+        A release that has no verdict gets this one, and its signatures are added to those there.
+        Raises Conflict if another one is there.
         """
         if not self._store.create(_blob_name(release.digest), data):
-            self.reference(release).read()  # it is there, and whole
+            BucketPackage(self._store.url, release).read()  # it is there, and whole
+        for each in signatures:
+            signed = write_signatures([each])
+            name = f"{hashlib.sha256(signed).hexdigest()}.json"
+            self._create(f"{_signatures_name(release.digest)}/{name}", signed)
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
             self._create(_verdict_name(release.verdict), record)
@@ -125,14 +156,20 @@ class Versions:
         return replace(there, verdict=release.verdict)
 
     def reference(self, release: ModelVersion) -> Reference:
-        """A picklable reference to a package."""
-        return BucketPackage(self._store.url, release)
+        """A picklable reference to a package. Raises UntrustedError for one without signatures."""
+        package = BucketPackage(self._store.url, release)
+        if self.trust is not None:
+            check_signed(self.trust, release.digest, package)
+        return package
 
     def open(self, release: ModelVersion, options: Mapping[str, Any]) -> Model:
         """Open a package with options of `mk.load`.
 
-        Raises IntegrityError for a release of another digest than the caller trusts.
+        Raises IntegrityError for a release of another digest than the caller trusts, and
+        UntrustedError for one without the signatures that they ask for.
         """
+        package = self.reference(release)
+        options = {**options}
         trusted = options.get("digest")
         if trusted is not None and release.digest not in plain_digests(trusted):
             raise IntegrityError(
@@ -142,14 +179,19 @@ class Versions:
                 expected=trusted,
                 got=release.digest,
             )
+        signed = options.pop("trust", None)
+        if signed is not None:
+            check_signed(signed, release.digest, package)
+        if signed is not None or self.trust is not None:
+            options["digest"] = trusted = release.digest
         path = self._store.path(_blob_name(release.digest))
         if path is None:
-            return load(self.reference(release), **options)
+            return load(package, **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
         _check_named(manifest, release)
         if manifest.runtime != "joblib" or trusted is not None:
-            options = {**options, "digest": release.digest}
+            options["digest"] = release.digest
         return load(path, **options)
 
     def check_fits(self, champion: ModelVersion, candidate: ModelVersion) -> None:
@@ -165,6 +207,7 @@ class Versions:
 
     def fetch(self, release: ModelVersion, folder: str | os.PathLike[str] | None) -> Path:
         """The path of a verified package on this machine, in a folder if one is given."""
+        package = self.reference(release)
         path = self._store.path(_blob_name(release.digest))
         if path is not None and folder is None:
             _check_package(open_bytes(path), release)
@@ -174,7 +217,10 @@ class Versions:
         try:
             _check_package(open_bytes(target), release)
         except (FileNotFoundError, PackageError):
-            write_file(target, self.reference(release).read())
+            write_file(target, package.read())
+        signatures = package.signatures()
+        if signatures is not None:
+            write_file(Path(f"{target}.sig"), signatures)
         return target
 
     def keep(self, release: ModelVersion, key: str, data: bytes) -> None:
@@ -233,6 +279,16 @@ class BucketPackage(Reference):
         _check_package(memoryview(data), release)
         return data
 
+    def signatures(self) -> bytes | None:
+        """All signatures of the package that were registered. Raises UntrustedError."""
+        store = open_store(self._url)
+        folder = _signatures_name(self._release.digest)
+        found: list[PackageSignature] = []
+        for name in store.names(folder):
+            path = f"{folder}/{name}"
+            found += read_signatures(store.read(path, MOST_BYTES), f"{self._url}/{path}")
+        return write_signatures(found) if found else None
+
 
 def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> ModelVersion:
     """The release of a package, which is verified, with the record of its verdict."""
@@ -288,6 +344,11 @@ def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
                 name=there.name,
                 release=there,
             )
+
+
+def _signatures_name(digest: str) -> str:
+    """The name of the folder of the signatures of a package."""
+    return f"signatures/{digest}"
 
 
 def _blob_name(digest: str) -> str:

@@ -87,7 +87,7 @@ class Follower:
         self._busy = False
         self._again = False
         self._champion = _champion(registry, registry.state(name), name)
-        registry.allowed("load", name, self._champion)
+        registry._allowed("load", name, self._champion)
         self._answered = {self._champion}
         self.switch = Switch(self._open(self._champion).model, clock, self)
         self._due = self.switch.due = clock() + self._poll
@@ -266,7 +266,7 @@ class Follower:
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
         session = self.switch.under_way()
-        self._registry.allowed("set_alias", self._name, session.ledger.rollout.candidate)
+        self._registry._allowed("set_alias", self._name, session.ledger.rollout.candidate)
         session.decide_for_all(kind, reason)
         self.refresh()
 
@@ -301,7 +301,7 @@ class Follower:
 
     def _load(self, version: str) -> Model:
         try:
-            return self._registry.open_followed(self._name, version, self._options)
+            return self._registry._open_followed(self._name, version, self._options)
         except UntrustedError as error:
             raise UntrustedError(
                 f"{self._name} {version} is a joblib package: opening it runs code, and whoever sets an "

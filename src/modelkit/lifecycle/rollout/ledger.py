@@ -343,7 +343,7 @@ class RegistryLedger:
             decision=decision.kind,
             about=about,
         )
-        self._registry.write(self._name, self.rollout.candidate, decision.reason, fields)
+        self._registry._write(self._name, self.rollout.candidate, decision.reason, fields)
 
     def after_fork(self) -> None:
         """In the child of a fork, write as another process, which has read what its parent has."""

@@ -61,7 +61,7 @@ class TwoModels:
         watch_forks(self)
 
     def look(self, now: int) -> int:
-        """See `Source`: what is in memory has no news."""
+        """See `Source`: two Models in memory bring no news."""
         return NEVER
 
     def models(self) -> list[Model]:

@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from helpers.encoders import tiny
 from helpers.judged import ASKED, OWN, drawn_rows, median_distance, right_or_wrong, save_reading
+from helpers.records import hearing
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import IsolationForest, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import UsageError
+from modelkit.events import Judged
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.stats.influence import Undefined
 
@@ -48,6 +50,14 @@ def test_an_equal_candidate_is_shown_to_be_no_worse_and_not_to_be_better(
     better = mk.gate(*judged_pair, *judged_rows, margin=0)
     assert better.decision == "inconclusive"
     assert better["accuracy"].question == "Is accuracy shown to be better?"
+
+
+def test_who_listens_hears_of_each_verdict(judged_pair, judged_rows):
+    with hearing(Judged) as heard:
+        verdict = mk.gate(*judged_pair, *judged_rows, margin=0)
+    name, _, version = verdict.candidate.partition(" ")
+    told = (verdict.candidate_digest, verdict.decision, verdict.champion)
+    assert heard == [Judged(name, version, *told)]
 
 
 def test_the_order_of_the_rows_changes_nothing_to_the_last_bit(judged_pair, rows, verdict):

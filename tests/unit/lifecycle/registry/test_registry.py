@@ -12,11 +12,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 from helpers.churn import ALL_VERSIONS, Record, X, Y
+from helpers.records import hearing
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.cli import main
 from modelkit.errors import Conflict, NotFound, RegistryError, UsageError
+from modelkit.events import AliasSet
 
 
 def test_the_way_of_a_model(registry):
@@ -44,6 +46,21 @@ def test_the_way_of_a_model(registry):
         assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
     with registry.load("churn", "1.0.0", threads=1) as model:
         assert model.manifest.version == "1.0.0"
+
+
+def test_who_sets_an_alias_is_heard_of_and_a_promotion_sets_one(released):
+    with hearing(AliasSet) as heard:
+        released.set_alias("churn", "canary", "1.1.0", expected=None, reason="trial")
+        with pytest.raises(Conflict):
+            released.set_alias("churn", "canary", "1.0.0", expected=None, reason="late")
+        policy = mk.RolloutPolicy([mk.RolloutStage(0.5)])
+        for version, decision in (("2.0.0", "rollback"), ("1.1.0", "promote")):
+            rollout = released.start_rollout("churn", version, policy, reason="try it")
+            released.decide_rollout("churn", rollout, decision, reason=f"to {decision}")
+    assert heard == [
+        AliasSet("churn", "canary", "1.1.0", "", "trial"),
+        AliasSet("churn", "champion", "1.1.0", "1.0.0", "to promote"),
+    ]
 
 
 def test_a_conflict_says_who_was_faster(registry):
@@ -132,7 +149,7 @@ def test_an_alias_and_a_version_never_share_a_name(registry, tmp_path):
     mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version="champion")
     with pytest.raises(UsageError, match="cannot be named 'champion', which is an alias"):
         registry.register(path)
-    with pytest.raises(UsageError, match="is an alias; pass the version"):
+    with pytest.raises(UsageError, match="is an alias: pass"):
         registry.set_alias("churn", "other", "champion", expected=None, reason="x")
     registry.set_alias("churn", "canary", "1.0.0", expected=None, reason="x")
     for version, told in (("canary", "has an alias 'canary'"), ("v2", "")):
@@ -318,6 +335,6 @@ def test_a_version_on_trial_is_not_retired_and_a_retired_one_not_promoted(releas
 
 
 def test_an_alias_is_not_retired_as_if_it_were_a_version(released):
-    with pytest.raises(UsageError, match="is an alias; pass the version"):
+    with pytest.raises(UsageError, match="is an alias: pass"):
         released.retire("churn", "champion", reason="x")
     assert released.state("churn").retired == {}
