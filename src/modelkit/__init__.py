@@ -53,6 +53,7 @@ _HOMES = {
     "load": "modelkit.package.load",
     "retrain": "modelkit.lifecycle.retrain.retrain",
     "save": "modelkit.package.save",
+    "seal": "modelkit.package.sealing",
     "sign": "modelkit.package.signing",
     "to_json": "modelkit._internal.json",
     "types": "modelkit.types",

@@ -32,6 +32,7 @@ from modelkit.model.wrapper import Wrapper as Wrapper
 from modelkit.package.attach import attach as attach
 from modelkit.package.load import load as load
 from modelkit.package.save import save as save
+from modelkit.package.sealing import seal as seal
 from modelkit.package.signing import Trust as Trust
 from modelkit.package.signing import sign as sign
 from modelkit.package.source import inspect as inspect

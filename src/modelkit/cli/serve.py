@@ -229,7 +229,9 @@ def asked_locally(app: Any) -> Any:
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
-        loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
+        loaded = mk.load(
+            settings.package, digest=settings.digest, allow=settings.allow, unseal=settings.unseal
+        )
         return Opened(loaded, mk.layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
@@ -238,6 +240,7 @@ def _opened(settings: Settings) -> Opened | mk.Rollout:
         poll=settings.poll,
         digest=settings.digest,
         allow=settings.allow,
+        unseal=settings.unseal,
     )
 
 

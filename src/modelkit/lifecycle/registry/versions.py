@@ -26,7 +26,7 @@ from modelkit.lifecycle.registry.rules import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
-from modelkit.package.contents import MANIFEST
+from modelkit.package.contents import is_sealed
 from modelkit.package.load import load
 from modelkit.package.signing import (
     MOST_BYTES,
@@ -41,11 +41,11 @@ from modelkit.package.source import (
     Openable,
     Reference,
     check_digest,
-    check_hashes,
     inspect,
     open_bytes,
     plain_digests,
     read_manifest,
+    read_verified,
 )
 from modelkit.package.write import write_file
 from modelkit.report import html
@@ -135,7 +135,8 @@ class Versions:
         Raises Conflict if another one is there.
         """
         if not self._store.create(_blob_name(release.digest), data):
-            BucketPackage(self._store.url, release).read()  # it is there, and whole
+            kept = BucketPackage(self._store.url, release).read()  # it is there, and whole
+            _check_form(memoryview(kept), memoryview(data), release)
         for each in signatures:
             signed = write_signatures([each])
             name = f"{hashlib.sha256(signed).hexdigest()}.json"
@@ -215,7 +216,12 @@ class Versions:
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         try:
-            _check_package(open_bytes(target), release)
+            data = open_bytes(target)
+            _check_package(data, release)
+            if len(data) != release.size:
+                raise PackageError(
+                    f"{target} has the package, but not as it is kept: sealed or plain"
+                )
         except (FileNotFoundError, PackageError):
             write_file(target, package.read())
         signatures = package.signatures()
@@ -293,9 +299,7 @@ class BucketPackage(Reference):
 def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> ModelVersion:
     """The release of a package, which is verified, with the record of its verdict."""
     made_from = parents_of(parents)
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
-    check_hashes({**members}, manifest.files)
+    manifest, _ = read_verified(data)
     return ModelVersion(
         name=manifest.name,
         version=manifest.version,
@@ -346,6 +350,17 @@ def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
             )
 
 
+def _check_form(kept: memoryview, data: memoryview, release: ModelVersion) -> None:
+    """Raise Conflict for other bytes with the digest of a package, if one of both is sealed."""
+    if any(is_sealed(container.read_zip(each)) for each in (kept, data)):
+        raise Conflict(
+            f"{release.name} {release.version} is kept already, sealed otherwise or not at all, and "
+            "what a registry keeps never changes: save the package under a new version, and seal it",
+            name=release.name,
+            release=release,
+        )
+
+
 def _signatures_name(digest: str) -> str:
     """The name of the folder of the signatures of a package."""
     return f"signatures/{digest}"
@@ -370,8 +385,7 @@ def _check_named(manifest: Manifest, release: ModelVersion) -> None:
 
 def _check_package(data: memoryview, release: ModelVersion) -> None:
     """Raise IntegrityError unless these are the bytes of the package."""
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
+    manifest, _ = read_verified(data)
     if manifest.digest != release.digest:
         raise IntegrityError(
             f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
@@ -380,4 +394,3 @@ def _check_package(data: memoryview, release: ModelVersion) -> None:
             got=manifest.digest,
         )
     _check_named(manifest, release)
-    check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)
