@@ -66,7 +66,7 @@ def nothing():
         pass
 
 
-def allowed(principal, action, about):
+def allowed(_principal, _action, _about):
     return True
 
 
