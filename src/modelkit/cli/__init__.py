@@ -24,6 +24,7 @@ from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
+from modelkit.cli.seal import add_seal
 from modelkit.cli.serve import add_serve
 from modelkit.cli.sign import add_sign
 from modelkit.cli.verify import add_verify
@@ -44,6 +45,7 @@ COMMANDS = (
     add_registry,
     add_rollout,
     add_retrain,
+    add_seal,
     add_serve,
 )
 # What the errors of the library name, and the options of a command that stand for it.
@@ -54,6 +56,7 @@ OPTIONS = {
     "Monitor(model, profile)": "--reference",
     "allow={'joblib'}": "--allow joblib",
     "digest=": "--digest",
+    "unseal=": "--unseal",
     "trust=": "--key",
 }
 CONFLICT = 3  # the status where somebody else was faster

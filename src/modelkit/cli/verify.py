@@ -24,7 +24,9 @@ def add_verify(verbs: Any) -> None:
 def run_verify(args: argparse.Namespace) -> Printed:
     """Check a package, and say what was checked."""
     trust = mk.Trust(args.key) if args.key else None
-    with mk.load(args.file, digest=args.digest or None, allow=args.allow, trust=trust) as model:
+    with mk.load(
+        args.file, digest=args.digest or None, allow=args.allow, trust=trust, unseal=args.unseal
+    ) as model:
         manifest = model.manifest
         difference = model.verify()
     assert manifest is not None

@@ -17,7 +17,7 @@ from typing import Any
 from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
-from modelkit.package import container, scan
+from modelkit.package import container, scan, sealing
 from modelkit.package.contents import (
     GRAPH,
     MANIFEST,
@@ -53,6 +53,7 @@ def load(
     allow: Collection[str] = (),
     trust: Trust | None = None,
     extra: str = "refuse",
+    unseal: Any = None,
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
@@ -79,6 +80,11 @@ def load(
         extra: "ignore" for callers whose rows have more columns than the model was trained with;
             with "refuse", such rows raise SignatureError. Columns that the model was trained with
             and does not read may be sent or not, either way.
+        unseal: what opens a package that `seal` made: a private key of X25519 (the path of a PEM
+            file, "env:NAME", the bytes of PEM, or a key of `cryptography`), or a function that is
+            called with a wrapped data key and the name of its recipient, and returns the 32 bytes
+            of the data key, or None for a recipient that it is not. The Model is pickled with it,
+            but for a key in memory.
 
     Raises:
         PackageError: if the file cannot be opened; its subclass names the part at fault. An
@@ -100,9 +106,17 @@ def load(
         check_signed(trust, manifest.digest, source)
     if manifest.runtime == "joblib":
         check_trusted(digest is not None or trust is not None, allowed)
-    members = _hold(views)
+    sealed = sealing.check_unseal(views, unseal)
+    members = sealing.decrypted(views, manifest, unseal) if sealed else _hold(views)
     where = {"device": device, "threads": threads}
-    origin = _origin(source, **where, digest=manifest.digest, allow=allowed, extra=extra)
+    origin = _origin(
+        source,
+        **where,
+        digest=manifest.digest,
+        allow=allowed,
+        extra=extra,
+        unseal=sealing.lasting(unseal),
+    )
     keywords: dict[str, Any] = {
         **where,
         "packaged": Packaged(manifest, attachments(members, manifest), origin),

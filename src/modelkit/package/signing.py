@@ -11,8 +11,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -20,9 +21,8 @@ from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import NotAFile, UntrustedError, UsageError
 from modelkit.events import Signed, emit
-from modelkit.package import container
 from modelkit.package.keys import key_id, private_key, public_key, verifies
-from modelkit.package.source import Openable, Reference, check_hashes, open_bytes, read_manifest
+from modelkit.package.source import Openable, Reference, open_bytes, read_verified
 from modelkit.package.write import write_file
 from modelkit.report import html
 from modelkit.store.folder import DiskFolder
@@ -94,7 +94,7 @@ class Trust:
         required: how many different keys must have signed.
 
     Raises:
-        UsageError: for anything but a public key of Ed25519, a key that is listed twice, and for
+        UsageError: for anything but public keys of Ed25519, for a key that is listed twice, and for
             `required` below 1 or above the number of keys.
         TypeError: for `keys` that are neither a sequence nor a mapping.
         MissingExtraError: if cryptography is not installed.
@@ -104,17 +104,21 @@ class Trust:
     required: int = 1
 
     def __post_init__(self) -> None:
-        keys = _trusted_keys(self.keys)
+        given = self.keys
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence | Mapping):
+            raise TypeError(
+                "keys is a list of public keys, or a mapping of names to them, such as "
+                f"mk.Trust(['release.pub']), not {type(given).__name__}"
+            )
+        named = given.items() if isinstance(given, Mapping) else zip(repeat(""), given)
+        keys = tuple(_trusted_key(name, key) for name, key in named)
         object.__setattr__(self, "keys", keys)
         if len({key.id for key in keys}) < len(keys):
             names = [key.name for key in keys]
             raise UsageError(f"keys hold one key twice, which counts once: {html.some(names)}")
-        required = self.required
-        if isinstance(required, bool) or not isinstance(required, int):
-            raise TypeError(f"required is a number of keys, not {required!r}")
-        if not 1 <= required <= len(keys):
+        if not 1 <= self.required <= len(keys):
             raise UsageError(
-                f"required is between 1 and the number of keys, {len(keys)}: {required}"
+                f"required is between 1 and the number of keys, {len(keys)}, not {self.required}"
             )
 
     def __repr__(self) -> str:
@@ -128,7 +132,7 @@ class Trust:
 
         Args:
             digest: the digest of the package.
-            signatures: those that there are, of whatever.
+            signatures: those to check; they may be of anything, and by anybody.
             now: a time with a zone, at which they must hold.
 
         Raises UntrustedError, which says of each signature why it does not count, if fewer keys than
@@ -138,12 +142,11 @@ class Trust:
         signed: dict[str, str] = {}
         reasons = []
         for signature in signatures:
-            key = known.get(signature.key)
-            reason = _refusal(signature, key, digest, now)
-            if reason or key is None:
+            reason = _refusal(signature, known.get(signature.key), digest, now)
+            if reason:
                 reasons.append(reason)
             else:
-                signed[key.id] = key.name
+                signed[signature.key] = known[signature.key].name
         if len(signed) < self.required:
             lacking = [key.name for key in self.keys if key.id not in signed]
             raise UntrustedError(
@@ -155,21 +158,8 @@ class Trust:
         return tuple(signed.values())
 
 
-def _trusted_keys(keys: object) -> tuple[TrustedKey, ...]:
-    """The keys that a caller passed, with a name for each."""
-    if isinstance(keys, Mapping):
-        return tuple(_trusted_key(key, str(name)) for name, key in keys.items())
-    if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
-        raise TypeError(
-            "keys is a list of public keys, or a mapping of names to them, such as "
-            f"mk.Trust(['release.pub']), not {type(keys).__name__}"
-        )
-    return tuple(_trusted_key(key, "") for key in keys)
-
-
-def _trusted_key(given: Any, name: str) -> TrustedKey:
-    if isinstance(given, TrustedKey):
-        return given
+def _trusted_key(name: str, given: Any) -> TrustedKey:
+    """A key that a caller passed, with their name for it, or one that says where it is from."""
     key = public_key(given, "ed25519")
     own = os.fspath(given) if isinstance(given, str | os.PathLike) else f"key {key_id(key):.16}"
     return TrustedKey(name or own, key_id(key), key.public_bytes_raw())
@@ -215,9 +205,9 @@ def sign(
         expires: a time with a zone from which on the signature no longer holds.
 
     Raises:
-        UsageError: for anything but a private key of Ed25519, and for a time that has passed or
-            lacks a zone.
-        PackageError: for anything but a package, or a damaged one; its subclass UntrustedError if
+        UsageError: for anything but a private key of Ed25519, and for a time that has passed or has
+            no zone.
+        PackageError: for anything but a package, and for a damaged one; its subclass UntrustedError if
             `<path>.sig` cannot be read.
         TypeError: for a package that is not given by its path.
         MissingExtraError: if cryptography is not installed.
@@ -229,14 +219,10 @@ def sign(
     now = datetime.now(UTC)
     until = _until(expires, now)
     secret = private_key(key, "ed25519")
-    members = container.read_zip(open_bytes(path))
-    manifest = read_manifest(members)
-    check_hashes({**members}, manifest.files)
+    manifest, _ = read_verified(open_bytes(path))
     author = key_id(secret.public_key())
     unsigned = PackageSignature(manifest.digest, author, _text(now), until, "0" * 128)
-    signed = PackageSignature(
-        **{**asdict(unsigned), "signature": secret.sign(_signed_bytes(unsigned)).hex()}
-    )
+    signed = replace(unsigned, signature=secret.sign(_signed_bytes(unsigned)).hex())
     others = [
         each
         for each in signatures_of(path)

@@ -14,7 +14,7 @@ from typing import IO, Any
 from modelkit.errors import ContainerError, IntegrityError
 from modelkit.model.manifest import Manifest, Member
 from modelkit.package import container
-from modelkit.package.contents import MANIFEST, Options, check_members, read_options
+from modelkit.package.contents import MANIFEST, Options, check_members, is_sealed, read_options
 
 
 class Reference(ABC):
@@ -121,11 +121,26 @@ def read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Opt
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
     options = read_options(manifest)
     listed = [member.path for member in manifest.files]
-    if listed != paths[1:]:
-        odd = sorted(set(listed) ^ set(paths[1:])) or listed
+    there = paths[1 + is_sealed(paths) :]
+    if listed != there:
+        odd = sorted(set(listed) ^ set(there)) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
     check_members(manifest, listed)
     return replace(manifest, about=str(options or "")), options
+
+
+def read_verified(data: memoryview) -> tuple[Manifest, dict[str, memoryview]]:
+    """The manifest of a package, and its members, whose hashes were found right.
+
+    Of a sealed package, the checksums of its ciphertext: the hashes are of what is within.
+    """
+    members = container.read_zip(data)
+    manifest = read_manifest(members)
+    if is_sealed(members):
+        container.read_zip(data, checked=container.MAX_MEMBERS)
+    else:
+        check_hashes(members, manifest.files)
+    return manifest, members
 
 
 def check_hashes(members: Mapping[str, bytes | memoryview], files: Sequence[Member]) -> None:

@@ -1,6 +1,7 @@
 """`modelkit sign` and `modelkit verify`: a package is signed, and one that is not right is an error."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.commands import run
 from helpers.forge import forge
+from helpers.places import ROOT
 from helpers.signers import key_pair
 
 import modelkit as mk
@@ -90,7 +92,7 @@ def test_a_joblib_package_is_verified_by_consent_and_key(capsys, joblib_mk, sign
     [
         (["--expires", "tomorrow"], 2, "'tomorrow' is not a date such as 2030-01-31"),
         (["--expires", "2020-01-01"], 2, "expires has passed"),
-        (["--key", "env:NO_SUCH_KEY"], 2, "no variable 'NO_SUCH_KEY'"),
+        (["--key", "env:NO_SUCH_KEY"], 2, "variable 'NO_SUCH_KEY'"),
         (["--key", "none.pem"], 1, "none.pem"),
     ],
 )
@@ -102,3 +104,19 @@ def test_arguments_that_cannot_be_meant(capsys, package, signer, arguments, stat
     assert found == status
     assert message in err
     assert not package.with_name("churn.mk.sig").exists()
+
+
+@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("bash")), reason="no openssl")
+def test_the_lines_of_the_page_make_a_key_and_sign(package, tmp_path):
+    """The shell lines of docs/security.md, as they stand there."""
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```shell\n(openssl .*?)```", page, re.DOTALL)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", "-ec", lines],  # noqa: S607 - of this machine
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        check=True,
+        timeout=60,
+    )
+    mk.load(package, trust=mk.Trust([tmp_path / "release.pub"])).close()

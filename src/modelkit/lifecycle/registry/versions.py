@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from modelkit.errors import (
     Conflict,
@@ -20,12 +20,13 @@ from modelkit.errors import (
     UsageError,
 )
 from modelkit.lifecycle.registry.authors import author, time_now
+from modelkit.lifecycle.registry.places import nothing_there, removed
 from modelkit.lifecycle.registry.releases import ModelVersion, parents_of, read_release
 from modelkit.lifecycle.registry.rules import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
-from modelkit.package.contents import MANIFEST
+from modelkit.package.contents import is_sealed
 from modelkit.package.load import load
 from modelkit.package.signing import (
     MOST_BYTES,
@@ -40,13 +41,14 @@ from modelkit.package.source import (
     Openable,
     Reference,
     check_digest,
-    check_hashes,
     inspect,
     open_bytes,
     plain_digests,
     read_manifest,
+    read_verified,
 )
 from modelkit.package.write import write_file
+from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
 from modelkit.store.store import Store
@@ -77,10 +79,27 @@ class Versions:
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
 
     def all(self, name: str) -> list[ModelVersion]:
-        """What is known of each version of a model."""
+        """What is known of each version of a model. Raises NotFound without one."""
         beside = {*self._store.folders(f"models/{name}/kept")}
         found = (self.read(name, version, alone=version not in beside) for version in self.of(name))
-        return [release for release in found if release is not None]
+        there = [release for release in found if release is not None]
+        if not there:
+            names = self.names()
+            why = f"{self._store.url} has no model {name!r}; it has: {html.some(names)}"
+            raise NotFound(why if names else nothing_there(self._store.url), name=name, which="")
+        return there
+
+    def miss(
+        self, name: str, which: str, version: str, aliases: Collection[str], *, gone: bool
+    ) -> NoReturn:
+        """Raise NotFound for a version, named by itself or by an alias, with what there is."""
+        known = [*aliases, *self.of(name)]
+        if not known:
+            self.all(name)  # raises NotFound, with the models that there are
+        why = f"{self._store.url} has no {name}@{which}; it has: {html.some(known)}"
+        if which in aliases or gone:
+            why = removed(self._store.url, f"{name} {version}")
+        raise NotFound(why, name=name, which=which)
 
     def read(self, name: str, version: str, *, alone: bool = False) -> ModelVersion | None:
         """What is known of a version; None where there is none.
@@ -116,7 +135,8 @@ class Versions:
         Raises Conflict if another one is there.
         """
         if not self._store.create(_blob_name(release.digest), data):
-            BucketPackage(self._store.url, release).read()  # it is there, and whole
+            kept = BucketPackage(self._store.url, release).read()  # it is there, and whole
+            _check_form(memoryview(kept), memoryview(data), release)
         for each in signatures:
             signed = write_signatures([each])
             name = f"{hashlib.sha256(signed).hexdigest()}.json"
@@ -143,7 +163,7 @@ class Versions:
             check_signed(self.trust, release.digest, package)
         return package
 
-    def open(self, release: ModelVersion, options: dict[str, Any]) -> Model:
+    def open(self, release: ModelVersion, options: Mapping[str, Any]) -> Model:
         """Open a package with options of `mk.load`.
 
         Raises IntegrityError for a release of another digest than the caller trusts, and
@@ -175,6 +195,17 @@ class Versions:
             options["digest"] = release.digest
         return load(path, **options)
 
+    def check_fits(self, champion: ModelVersion, candidate: ModelVersion) -> None:
+        """Raise UsageError unless one version can answer in place of another; nothing is run."""
+        ours, theirs = (inspect(self.reference(each)) for each in (champion, candidate))
+        problems = incompatibilities(ours.signature, theirs.signature)
+        if problems:
+            raise UsageError(
+                f"{theirs.name} {theirs.version} cannot answer in place of the champion, "
+                f"{ours.version}: {'; '.join(problems)}",
+                problems=problems,
+            )
+
     def fetch(self, release: ModelVersion, folder: str | os.PathLike[str] | None) -> Path:
         """The path of a verified package on this machine, in a folder if one is given."""
         package = self.reference(release)
@@ -185,7 +216,12 @@ class Versions:
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         try:
-            _check_package(open_bytes(target), release)
+            data = open_bytes(target)
+            _check_package(data, release)
+            if len(data) != release.size:
+                raise PackageError(
+                    f"{target} has the package, but not as it is kept: sealed or plain"
+                )
         except (FileNotFoundError, PackageError):
             write_file(target, package.read())
         signatures = package.signatures()
@@ -260,24 +296,10 @@ class BucketPackage(Reference):
         return write_signatures(found) if found else None
 
 
-def check_fits(champion: Reference, candidate: Reference) -> None:
-    """Raise UsageError unless one version can answer in place of another; nothing is run."""
-    ours, theirs = inspect(champion), inspect(candidate)
-    problems = incompatibilities(ours.signature, theirs.signature)
-    if problems:
-        raise UsageError(
-            f"{theirs.name} {theirs.version} cannot answer in place of the champion, {ours.version}: "
-            f"{'; '.join(problems)}",
-            problems=problems,
-        )
-
-
 def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> ModelVersion:
     """The release of a package, which is verified, with the record of its verdict."""
     made_from = parents_of(parents)
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
-    check_hashes({**members}, manifest.files)
+    manifest, _ = read_verified(data)
     return ModelVersion(
         name=manifest.name,
         version=manifest.version,
@@ -328,6 +350,17 @@ def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
             )
 
 
+def _check_form(kept: memoryview, data: memoryview, release: ModelVersion) -> None:
+    """Raise Conflict for other bytes with the digest of a package, if one of both is sealed."""
+    if any(is_sealed(container.read_zip(each)) for each in (kept, data)):
+        raise Conflict(
+            f"{release.name} {release.version} is kept already, sealed otherwise or not at all, and "
+            "what a registry keeps never changes: save the package under a new version, and seal it",
+            name=release.name,
+            release=release,
+        )
+
+
 def _signatures_name(digest: str) -> str:
     """The name of the folder of the signatures of a package."""
     return f"signatures/{digest}"
@@ -352,8 +385,7 @@ def _check_named(manifest: Manifest, release: ModelVersion) -> None:
 
 def _check_package(data: memoryview, release: ModelVersion) -> None:
     """Raise IntegrityError unless these are the bytes of the package."""
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
+    manifest, _ = read_verified(data)
     if manifest.digest != release.digest:
         raise IntegrityError(
             f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
@@ -362,4 +394,3 @@ def _check_package(data: memoryview, release: ModelVersion) -> None:
             got=manifest.digest,
         )
     _check_named(manifest, release)
-    check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)
