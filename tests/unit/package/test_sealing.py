@@ -334,6 +334,27 @@ class TestRegistry:
             registry.set_alias("toy", "champion", "2", expected="1", reason="next")
             until(lambda: rollout.predict(rows) is not None and rollout.manifest.version == "2")
 
+    def test_a_gate_judges_by_a_sealed_champion(self, judged_pair, judged_rows, keys, tmp_path):
+        candidate, champion = judged_pair
+        registry = mk.Registry(tmp_path / "models")
+        out = tmp_path / "sealed.mk"
+        mk.seal(champion, {"ada": keys["ada"][1]}, out=out)
+        registry.register(out)
+        registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+        asked = {"margin": 0.1, "registry": registry}
+        with pytest.raises(UntrustedError, match="sealed for ada"):
+            mk.gate(candidate, "registry:churn@champion", *judged_rows, **asked)
+        verdict = mk.gate(
+            candidate, "registry:churn@champion", *judged_rows, unseal=keys["ada"][0], **asked
+        )
+        assert verdict.decision == "promote"
+        mk.seal(candidate, {"ada": keys["ada"][1]}, out=out)
+        version = registry.register(out, verdict=verdict).version
+        registry.set_alias(
+            "churn", "champion", version, expected=verdict.generation, reason="gate", verdict=verdict
+        )
+        assert registry.load("churn", unseal=keys["ada"][0]).verify() == 0
+
 
 def test_a_signature_holds_for_the_sealed_package(toy, keys, tmp_path):
     private, public = key_pair(tmp_path)
