@@ -258,6 +258,22 @@ def test_a_recipient_of_the_attacker_leads_to_no_key(small, keys, refused):
     refused(members, f"{GRAPH!r} of the sealed package was changed")
 
 
+def test_a_member_of_fewer_bytes_than_none_is_refused(small, keys, refused):
+    """Anybody can seal, and lie about sizes."""
+    from modelkit.package.keys import public_key
+    from modelkit.package.sealing import DataKey, Seal
+
+    members = members_of(small)
+    plain = json.loads(members[MANIFEST])
+    plain["files"][0]["size"] = -TAG // 2
+    members[MANIFEST] = json.dumps(plain).encode()
+    own = DataKey(bytes(32), "00", mk.inspect(pack(members)).digest)
+    recipients = {"ada": own.wrapped_for("ada", public_key(keys["ada"][1], "x25519"))}
+    members[SEALED] = Seal("00", own.mac(recipients), recipients).to_json()
+    members[GRAPH] = members[GRAPH][: TAG // 2]
+    refused(members, f"{GRAPH!r} of the sealed package was changed")
+
+
 def test_a_sealed_package_is_as_strict_a_container(small, refused):
     for data in (small[:-1], small + b"x", b"x" + small):
         refused(data, "package", ContainerError)

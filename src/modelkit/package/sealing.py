@@ -312,7 +312,7 @@ def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
     from cryptography.exceptions import InvalidTag
 
     count = _count(member.size)
-    if len(sealed) != member.size + count * TAG:
+    if member.size < 0 or len(sealed) != member.size + count * TAG:
         raise _damaged(member)
     cipher, about = key.cipher(member.path)
     plain = memoryview(bytearray(member.size))

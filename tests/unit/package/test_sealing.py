@@ -329,6 +329,8 @@ class TestRegistry:
             registry.register(path)
         registry.set_alias("toy", "champion", "1", expected=None, reason="first")
         rows = RNG.normal(size=(3, 64)).astype(np.float32)
+        with pytest.raises(UntrustedError, match="sealed for ada: pass unseal="):
+            mk.Rollout(registry, "toy")
         with mk.Rollout(registry, "toy", poll=1e-4, unseal=keys["ada"][0]) as rollout:
             assert rollout.predict(rows).shape == (3, 64)
             registry.set_alias("toy", "champion", "2", expected="1", reason="next")
