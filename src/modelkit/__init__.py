@@ -20,6 +20,7 @@ _HOMES = {
     "FunctionModel": "modelkit.model.function",
     "GateMetric": "modelkit.lifecycle.gate.policy",
     "Guard": "modelkit.lifecycle.rollout.guards",
+    "Guarded": "modelkit.serving.guarded",
     "Meter": "modelkit.serving.metering.meter",
     "Model": "modelkit.model.model",
     "Monitor": "modelkit.drift.monitor",

@@ -38,6 +38,7 @@ from modelkit.package.signing import sign as sign
 from modelkit.package.source import inspect as inspect
 from modelkit.runtimes.sessions import devices as devices
 from modelkit.serving.batching.batcher import Batcher as Batcher
+from modelkit.serving.guarded import Guarded as Guarded
 from modelkit.serving.metering.meter import Meter as Meter
 from modelkit.serving.replicas import Replicas as Replicas
 from modelkit.signature.signature import Signature as Signature

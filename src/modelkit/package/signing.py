@@ -11,8 +11,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -103,17 +104,21 @@ class Trust:
     required: int = 1
 
     def __post_init__(self) -> None:
-        keys = _trusted_keys(self.keys)
+        given = self.keys
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence | Mapping):
+            raise TypeError(
+                "keys is a list of public keys, or a mapping of names to them, such as "
+                f"mk.Trust(['release.pub']), not {type(given).__name__}"
+            )
+        named = given.items() if isinstance(given, Mapping) else zip(repeat(""), given)
+        keys = tuple(_trusted_key(name, key) for name, key in named)
         object.__setattr__(self, "keys", keys)
         if len({key.id for key in keys}) < len(keys):
             names = [key.name for key in keys]
             raise UsageError(f"keys hold one key twice, which counts once: {html.some(names)}")
-        required = self.required
-        if isinstance(required, bool) or not isinstance(required, int):
-            raise TypeError(f"required is a number of keys, not {required!r}")
-        if not 1 <= required <= len(keys):
+        if not 1 <= self.required <= len(keys):
             raise UsageError(
-                f"required is between 1 and the number of keys, {len(keys)}: {required}"
+                f"required is between 1 and the number of keys, {len(keys)}, not {self.required}"
             )
 
     def __repr__(self) -> str:
@@ -137,12 +142,11 @@ class Trust:
         signed: dict[str, str] = {}
         reasons = []
         for signature in signatures:
-            key = known.get(signature.key)
-            reason = _refusal(signature, key, digest, now)
-            if reason or key is None:
+            reason = _refusal(signature, known.get(signature.key), digest, now)
+            if reason:
                 reasons.append(reason)
             else:
-                signed[key.id] = key.name
+                signed[signature.key] = known[signature.key].name
         if len(signed) < self.required:
             lacking = [key.name for key in self.keys if key.id not in signed]
             raise UntrustedError(
@@ -154,21 +158,8 @@ class Trust:
         return tuple(signed.values())
 
 
-def _trusted_keys(keys: object) -> tuple[TrustedKey, ...]:
-    """The keys that a caller passed, with a name for each."""
-    if isinstance(keys, Mapping):
-        return tuple(_trusted_key(key, str(name)) for name, key in keys.items())
-    if isinstance(keys, str | bytes) or not isinstance(keys, Sequence):
-        raise TypeError(
-            "keys is a list of public keys, or a mapping of names to them, such as "
-            f"mk.Trust(['release.pub']), not {type(keys).__name__}"
-        )
-    return tuple(_trusted_key(key, "") for key in keys)
-
-
-def _trusted_key(given: Any, name: str) -> TrustedKey:
-    if isinstance(given, TrustedKey):
-        return given
+def _trusted_key(name: str, given: Any) -> TrustedKey:
+    """A key that a caller passed, with their name for it, or one that says where it is from."""
     key = public_key(given, "ed25519")
     own = os.fspath(given) if isinstance(given, str | os.PathLike) else f"key {key_id(key):.16}"
     return TrustedKey(name or own, key_id(key), key.public_bytes_raw())
@@ -231,9 +222,7 @@ def sign(
     manifest, _ = read_verified(open_bytes(path))
     author = key_id(secret.public_key())
     unsigned = PackageSignature(manifest.digest, author, _text(now), until, "0" * 128)
-    signed = PackageSignature(
-        **{**asdict(unsigned), "signature": secret.sign(_signed_bytes(unsigned)).hex()}
-    )
+    signed = replace(unsigned, signature=secret.sign(_signed_bytes(unsigned)).hex())
     others = [
         each
         for each in signatures_of(path)

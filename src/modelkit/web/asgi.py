@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar, final
@@ -135,6 +137,7 @@ class AsgiRequest(Request):
 
     async def in_thread(self, pool: Pool, work: Callable[[], T]) -> T:
         """In a thread of the App."""
+        work = partial(copy_context().run, work)  # the thread asks policies for the same principal
         future: Future[T] = getattr(self._threads, pool).submit(work)
         return await asyncio.wrap_future(future)
 

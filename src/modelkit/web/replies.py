@@ -7,6 +7,7 @@ from math import ceil, isfinite
 from typing import NamedTuple, final
 
 from modelkit.errors import (
+    AccessDenied,
     AdditivityError,
     ClosedError,
     ExplainError,
@@ -90,6 +91,8 @@ def refused_by(error: Exception) -> Refused | None:
         return error
     if isinstance(error, SignatureError):
         return Refused(422, str(error), problems=error.problems)
+    if isinstance(error, AccessDenied):
+        return Refused(403, str(error))
     if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
         return Refused(403, "not permitted")
     if isinstance(error, TimeoutError):

@@ -92,7 +92,7 @@ def test_a_joblib_package_is_verified_by_consent_and_key(capsys, joblib_mk, sign
     [
         (["--expires", "tomorrow"], 2, "'tomorrow' is not a date such as 2030-01-31"),
         (["--expires", "2020-01-01"], 2, "expires has passed"),
-        (["--key", "env:NO_SUCH_KEY"], 2, "no variable 'NO_SUCH_KEY'"),
+        (["--key", "env:NO_SUCH_KEY"], 2, "variable 'NO_SUCH_KEY'"),
         (["--key", "none.pem"], 1, "none.pem"),
     ],
 )

@@ -140,6 +140,7 @@ def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs
 
     A Monitor or a Meter around the model does not see the rows.
     """
+    model._check_access("predict")
     signature = model.signature
     names = wanted_outputs(signature)
     run = partial(model.unobserved._run, outputs=names, call=make_call(None, BACKGROUND_WORK, None))

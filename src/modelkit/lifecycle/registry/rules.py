@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ from modelkit.lifecycle.registry.log import (
 )
 from modelkit.lifecycle.registry.releases import ModelVersion, Recorded
 
+ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 DECISIONS = ("advance", "rollback", "promote", "hold")
 
 
@@ -141,6 +143,15 @@ def alias_fields(
         check_not_rolled_back(state, name, version, force=force)
     before = state.aliases.get(alias)
     return {"kind": ALIAS, "alias": alias, "was": None if before is None else before.version}
+
+
+def could_be_alias(version: str) -> bool:
+    """Whether an alias could have the name of a version. Raises UsageError for "champion", which is one."""
+    if version == CHAMPION:
+        raise UsageError(
+            f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
+        )
+    return ALIAS_PATTERN.fullmatch(version) is not None
 
 
 def name_fields(state: State, name: str, version: str) -> dict[str, Any]:

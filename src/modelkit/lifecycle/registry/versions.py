@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from modelkit.errors import (
     Conflict,
@@ -20,6 +20,7 @@ from modelkit.errors import (
     UsageError,
 )
 from modelkit.lifecycle.registry.authors import author, time_now
+from modelkit.lifecycle.registry.places import nothing_there, removed
 from modelkit.lifecycle.registry.releases import ModelVersion, parents_of, read_release
 from modelkit.lifecycle.registry.rules import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
@@ -47,6 +48,7 @@ from modelkit.package.source import (
     read_verified,
 )
 from modelkit.package.write import write_file
+from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
 from modelkit.store.store import Store
@@ -77,10 +79,27 @@ class Versions:
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
 
     def all(self, name: str) -> list[ModelVersion]:
-        """What is known of each version of a model."""
+        """What is known of each version of a model. Raises NotFound without one."""
         beside = {*self._store.folders(f"models/{name}/kept")}
         found = (self.read(name, version, alone=version not in beside) for version in self.of(name))
-        return [release for release in found if release is not None]
+        there = [release for release in found if release is not None]
+        if not there:
+            names = self.names()
+            why = f"{self._store.url} has no model {name!r}; it has: {html.some(names)}"
+            raise NotFound(why if names else nothing_there(self._store.url), name=name, which="")
+        return there
+
+    def miss(
+        self, name: str, which: str, version: str, aliases: Collection[str], *, gone: bool
+    ) -> NoReturn:
+        """Raise NotFound for a version, named by itself or by an alias, with what there is."""
+        known = [*aliases, *self.of(name)]
+        if not known:
+            self.all(name)  # raises NotFound, with the models that there are
+        why = f"{self._store.url} has no {name}@{which}; it has: {html.some(known)}"
+        if which in aliases or gone:
+            why = removed(self._store.url, f"{name} {version}")
+        raise NotFound(why, name=name, which=which)
 
     def read(self, name: str, version: str, *, alone: bool = False) -> ModelVersion | None:
         """What is known of a version; None where there is none.
@@ -144,7 +163,7 @@ class Versions:
             check_signed(self.trust, release.digest, package)
         return package
 
-    def open(self, release: ModelVersion, options: dict[str, Any]) -> Model:
+    def open(self, release: ModelVersion, options: Mapping[str, Any]) -> Model:
         """Open a package with options of `mk.load`.
 
         Raises IntegrityError for a release of another digest than the caller trusts, and
@@ -175,6 +194,17 @@ class Versions:
         if manifest.runtime != "joblib" or trusted is not None:
             options["digest"] = release.digest
         return load(path, **options)
+
+    def check_fits(self, champion: ModelVersion, candidate: ModelVersion) -> None:
+        """Raise UsageError unless one version can answer in place of another; nothing is run."""
+        ours, theirs = (inspect(self.reference(each)) for each in (champion, candidate))
+        problems = incompatibilities(ours.signature, theirs.signature)
+        if problems:
+            raise UsageError(
+                f"{theirs.name} {theirs.version} cannot answer in place of the champion, "
+                f"{ours.version}: {'; '.join(problems)}",
+                problems=problems,
+            )
 
     def fetch(self, release: ModelVersion, folder: str | os.PathLike[str] | None) -> Path:
         """The path of a verified package on this machine, in a folder if one is given."""
@@ -264,18 +294,6 @@ class BucketPackage(Reference):
             path = f"{folder}/{name}"
             found += read_signatures(store.read(path, MOST_BYTES), f"{self._url}/{path}")
         return write_signatures(found) if found else None
-
-
-def check_fits(champion: Reference, candidate: Reference) -> None:
-    """Raise UsageError unless one version can answer in place of another; nothing is run."""
-    ours, theirs = inspect(champion), inspect(candidate)
-    problems = incompatibilities(ours.signature, theirs.signature)
-    if problems:
-        raise UsageError(
-            f"{theirs.name} {theirs.version} cannot answer in place of the champion, {ours.version}: "
-            f"{'; '.join(problems)}",
-            problems=problems,
-        )
 
 
 def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> ModelVersion:
