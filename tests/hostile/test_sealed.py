@@ -159,6 +159,11 @@ def test_recipients_are_neither_added_nor_dropped_nor_renamed(small, refused):
         refused(with_block(small, recipients=changed), "for none of them", UntrustedError)
 
 
+def test_names_of_recipients_hold_no_control_characters(small, refused):
+    for name in ("\x1b[2J", "a\nb", "", "a" * 65, "\ud800"):
+        refused(with_block(small, recipients={name: "00"}), "a recipient has another name")
+
+
 def test_another_manifest_has_no_key(small, refused):
     """Whoever changes name, hashes or signature needs to seal the package again."""
     for edit in (

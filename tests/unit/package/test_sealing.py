@@ -248,6 +248,21 @@ def test_members_of_all_sizes_come_back(size, beside, bit):
         sealing._decrypted(key, sealed, member)
 
 
+def test_the_last_chunk_is_the_last():
+    """Whatever is said of the size: neither is one before it the end, nor does anything follow it."""
+    key = sealing.DataKey(os.urandom(32), "id", "digest")
+    size = 2 * sealing.CHUNK
+    sealed = sealing._encrypted(key, memoryview(bytes(size)), Member("a", size, ""))
+    box = sealing.CHUNK + sealing.TAG
+    for changed, told in (
+        (sealed[:box], sealing.CHUNK),
+        (bytes(sealed) + bytes(sealed[box:]), size + sealing.CHUNK),
+        (sealed[box:], sealing.CHUNK),
+    ):
+        with pytest.raises(IntegrityError, match="changed or damaged"):
+            sealing._decrypted(key, memoryview(changed), Member("a", told, ""))
+
+
 def test_attach_says_what_to_do(sealed):
     with pytest.raises(UsageError, match="attach to the package that it was made of"):
         mk.attach(sealed, metadata={"a": 1})
@@ -353,7 +368,12 @@ class TestRegistry:
         mk.seal(candidate, {"ada": keys["ada"][1]}, out=out)
         version = registry.register(out, verdict=verdict).version
         registry.set_alias(
-            "churn", "champion", version, expected=verdict.generation, reason="gate", verdict=verdict
+            "churn",
+            "champion",
+            version,
+            expected=verdict.generation,
+            reason="gate",
+            verdict=verdict,
         )
         assert registry.load("churn", unseal=keys["ada"][0]).verify() == 0
 
