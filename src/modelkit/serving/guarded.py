@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import final
+from typing import Any, final
 
 from modelkit.errors import UsageError
 from modelkit.model.access import Policy, check_access, check_policy
@@ -70,6 +70,9 @@ class Guarded(Wrapper):
 
     def _around(self, inner: Model) -> Model:
         return self if inner is self._inner else Guarded(inner, self._policy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Guarded, (self._inner, self._policy)
 
     def _check_access(self, action: Action) -> bool:
         check_access(self._policy, action, self._about or self._find_champion())
