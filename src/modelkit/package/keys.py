@@ -43,6 +43,17 @@ def key_id(key: Any) -> str:
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()
 
 
+def verifies(public: bytes, signature: bytes, data: bytes) -> bool:
+    """Whether an Ed25519 signature of some data is by the key whose 32 public bytes these are."""
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        _library("ed25519").Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
 def _library(module: str) -> ModuleType:
     from importlib import import_module
 
