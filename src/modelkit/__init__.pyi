@@ -33,9 +33,13 @@ from modelkit.model.wrapper import Wrapper as Wrapper
 from modelkit.package.attach import attach as attach
 from modelkit.package.load import load as load
 from modelkit.package.save import save as save
+from modelkit.package.sealing import seal as seal
+from modelkit.package.signing import Trust as Trust
+from modelkit.package.signing import sign as sign
 from modelkit.package.source import inspect as inspect
 from modelkit.runtimes.sessions import devices as devices
 from modelkit.serving.batching.batcher import Batcher as Batcher
+from modelkit.serving.guarded import Guarded as Guarded
 from modelkit.serving.metering.meter import Meter as Meter
 from modelkit.serving.replicas import Replicas as Replicas
 from modelkit.signature.signature import Signature as Signature

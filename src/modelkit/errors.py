@@ -7,7 +7,7 @@ ModelkitError
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of another format
 │   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
-│   ├── UntrustedError              opening it could run code, which the caller has not allowed
+│   ├── UntrustedError              not allowed by the caller to run code, or not signed as they ask
 │   └── GraphError                  the ONNX graph uses something a package may not
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
@@ -140,9 +140,13 @@ class IntegrityError(PackageError):
 
 
 class UntrustedError(PackageError):
-    """A package that could run code when opened; `missing` lists what the caller must pass."""
+    """A package that could run code when opened, or lacks signatures by the keys of a Trust.
+
+    `missing` lists what the caller must pass, and `reasons` why each signature does not count.
+    """
 
     missing: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 class GraphError(PackageError):

@@ -42,6 +42,7 @@ _HOMES = {
     "MetricFigure": "modelkit.lifecycle.evaluation.figures",
     "ModelVersion": "modelkit.lifecycle.registry.releases",
     "Need": "modelkit.lifecycle.rollout.planning",
+    "PackageSignature": "modelkit.package.signing",
     "Parity": "modelkit.model.manifest",
     "Performance": "modelkit.drift.values",
     "Pipeline": "modelkit.embedding.pipeline",

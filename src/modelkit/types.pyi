@@ -51,6 +51,7 @@ from modelkit.model.manifest import Member as Member
 from modelkit.model.manifest import Parity as Parity
 from modelkit.package.attach import Attachable as Attachable
 from modelkit.package.attach import BoundAttachable as BoundAttachable
+from modelkit.package.signing import PackageSignature as PackageSignature
 from modelkit.package.source import Reference as Reference
 from modelkit.runtimes.terms.vectorizer import Texts as Texts
 from modelkit.serving.batching.policy import BatchPlan as BatchPlan

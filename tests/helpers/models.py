@@ -168,6 +168,14 @@ def rollout(model, _):
     return mk.Rollout(model, model, share=0.5, seed=0)
 
 
+def allowed(principal, action, about):
+    return action == "predict" and bool(about.name)
+
+
+def guarded(model, _):
+    return mk.Guarded(model, allowed)
+
+
 def layers(model, rows):
     many = pd.concat([rows] * 5)
     profile = mk.Profile.fit(many, reference=many)
@@ -198,5 +206,7 @@ MODELS = BARE | {
     "a Monitor": around(monitor, strings),
     "Replicas": around(replicas, arrays),
     "a Rollout": around(rollout, arrays),
+    "a Guarded": around(guarded, strings),
+    "a Guarded Rollout": around(guarded, around(rollout, arrays)),
     "all layers": around(layers, arrays),
 }

@@ -1,6 +1,6 @@
 """The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
 
-Those of Kubeflow and Dagster, and the linter of GitHub Actions, need what `make
+Those of Kubeflow, Dagster and model-signing, and the linter of GitHub Actions, need what `make
 test-engines` installs, and skip without.
 """
 
@@ -202,3 +202,38 @@ def test_dagster(champion, place, monkeypatch):
         "1.0.0",
         "1.7.0",
     ]
+
+
+@pytest.fixture
+def signing(monkeypatch):
+    pytest.importorskip("model_signing")
+    monkeypatch.syspath_prepend(RECIPES)
+    import openssf_signing
+
+    return openssf_signing
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(SHELL is None, reason="there is no bash")
+def test_model_signing(champion, place, signing):
+    """Keys are made, and a package is signed and verified, by the lines of shell as well."""
+    text = signing.__doc__.replace("\n", " ")
+    make, publish = re.findall(r"openssl .*?(?=    openssl|The same)", text)
+    by_shell = re.findall(r"`(model_signing [^`]*)`", text)
+    assert len(by_shell) == 2
+    shutil.copy(champion / "champion.mk", "churn.mk")
+    assert [shell(script) for script in (make, publish, *by_shell)] == [0, 0, 0, 0]
+    signing.load("churn.mk", "release.pub").close()
+    Path("churn.mk.bundle").unlink()
+    signing.sign("churn.mk", "release.pem")
+    with signing.load("churn.mk", "release.pub", device="cpu") as model:
+        assert model.verify() == 0.0
+    shell(f"{make} && {publish}")  # other keys
+    with pytest.raises(ValueError, match=r"(?i)signature"):
+        signing.load("churn.mk", "release.pub")
+    signing.sign("churn.mk", "release.pem")
+    assert shell(by_shell[1]) == 0
+    shutil.copy(champion / "poor.mk", "churn.mk")
+    with pytest.raises(ValueError, match="mismatch"):
+        signing.load("churn.mk", "release.pub")
+    assert shell(by_shell[1]) != 0

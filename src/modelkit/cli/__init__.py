@@ -25,7 +25,10 @@ from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
 from modelkit.cli.retrain import add_retrain
 from modelkit.cli.rollout import add_rollout
+from modelkit.cli.seal import add_seal
 from modelkit.cli.serve import add_serve
+from modelkit.cli.sign import add_sign
+from modelkit.cli.verify import add_verify
 from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.report.html import printable
 
@@ -37,10 +40,13 @@ COMMANDS = (
     add_evaluate,
     add_gate,
     add_doctor,
+    add_sign,
+    add_verify,
     add_export,
     add_registry,
     add_rollout,
     add_retrain,
+    add_seal,
     add_audit,
     add_serve,
 )
@@ -52,6 +58,8 @@ OPTIONS = {
     "Monitor(model, profile)": "--reference",
     "allow={'joblib'}": "--allow joblib",
     "digest=": "--digest",
+    "unseal=": "--unseal",
+    "trust=": "--key",
 }
 CONFLICT = 3  # the status where somebody else was faster
 STATUSES = (

@@ -32,6 +32,10 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "of two classes, the one that precision, recall, F1 and the areas are of; by default "
         "the second, and of an outlier detector the outliers, -1"
     },
+    "--unseal": {
+        "metavar": "KEY",
+        "help": "what opens a sealed package: the file of a private key, or env:NAME",
+    },
     "--html": {"help": "write it to this file too, as a page of its own"},
     "--json": {"action": "store_true", "help": "print it as one line of JSON"},
     "--reason": {"required": True, "help": "why, for the history"},
@@ -74,7 +78,7 @@ def named_number(text: str) -> tuple[str, float]:
     value = _number(digits)
     if not 0 <= value < inf:
         raise argparse.ArgumentTypeError(
-            f"{digits!r} is not a number of at least 0; that of a name is written as NAME=NUMBER"
+            f"{digits!r} is not a number of at least 0; write the number of a name as NAME=NUMBER"
         )
     return name.strip(), value
 
@@ -102,6 +106,7 @@ def add_consent(parser: Any, more: str = "") -> None:
         "--allow", action="append", default=[], metavar="WHAT",
         help="what you accept beyond the default: joblib, or a domain of operators",
     )  # fmt: skip
+    parser.add_argument("--unseal", **SHARED["--unseal"])
 
 
 def add_command(commands: Any, name: str, run: Run | None, about: str, *shared: str) -> Any:

@@ -88,7 +88,9 @@ def _examine_package(args: argparse.Namespace) -> Printed:
     for library, version in other_versions(manifest, installed_here(manifest)).items():
         lines.append(f"  {library} {version} here, {made_with[library]} where the package was made")
     try:
-        with mk.load(args.file, digest=args.digest or None, allow=args.allow) as model:
+        with mk.load(
+            args.file, digest=args.digest or None, allow=args.allow, unseal=args.unseal
+        ) as model:
             lines.append(f"  placement  {model.placement}")
             lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")
     except UntrustedError:  # nothing is wrong here: consent is missing

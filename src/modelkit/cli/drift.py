@@ -17,8 +17,8 @@ ALARMED = 4
 
 def add_drift(verbs: Any) -> None:
     """The arguments of `modelkit drift`."""
-    about = "say whether rows are no longer like a reference; then the status is 4"
-    parser = add_command(verbs, "drift", run_drift, about, "--html", "--json")
+    about = "say whether rows have drifted away from a reference; the status is then 4"
+    parser = add_command(verbs, "drift", run_drift, about, "--unseal", "--html", "--json")
     parser.add_argument(
         "file", help="a package: it names the columns, and its profile is the reference by default"
     )
@@ -43,7 +43,7 @@ def run_drift(args: argparse.Namespace) -> Printed:
 
 
 def _compare(args: argparse.Namespace) -> mk.DriftReport:
-    with mk.load(args.file) as model:
+    with mk.load(args.file, unseal=args.unseal) as model:
         signature = model.signature
         if args.reference is None:
             profile = packaged(model)

@@ -16,7 +16,7 @@ from modelkit.signature import frames
 def add_evaluate(verbs: Any) -> None:
     """The arguments of `modelkit evaluate`."""
     about = "say what a model is worth on labelled rows"
-    parser = add_command(verbs, "evaluate", run_evaluate, about, "file", *LABELLED)
+    parser = add_command(verbs, "evaluate", run_evaluate, about, "file", "--unseal", *LABELLED)
     parser.add_argument("--train", help="a file of the rows that the model was trained on")
     parser.add_argument("--weight", help="the column with the weights of the rows")
     add_extra(parser, "columns that the model does not know and that no option names")
@@ -29,7 +29,7 @@ def add_evaluate(verbs: Any) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> Printed:
     """Evaluate the model of a package on the rows of a file."""
-    with mk.load(args.file, extra=args.extra) as model:
+    with mk.load(args.file, extra=args.extra, unseal=args.unseal) as model:
         found = _evaluated(model, args)
     if args.attach:
         mk.attach(args.file, evaluation=found)
@@ -86,7 +86,7 @@ def labelled_rows(
 
     def take(name: str) -> list[Any]:
         if name not in columns:
-            raise UsageError(f"there is no column {name!r}; there are {known}")
+            raise UsageError(f"the file lacks the column {name!r}; its columns are {known}")
         return list(frames.as_column(columns.pop(name)).tolist())
 
     truth = {name: _truth(take(name), signature) for name in args.label}

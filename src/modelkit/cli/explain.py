@@ -19,7 +19,7 @@ def add_explain(verbs: Any) -> None:
     """The arguments of `modelkit explain`."""
     about = "say what each column of one row of a file adds to the answer"
     parser = add_command(
-        verbs, "explain", run_explain, about, "file", "--input", "--html", "--json"
+        verbs, "explain", run_explain, about, "file", "--unseal", "--input", "--html", "--json"
     )
     parser.add_argument(
         "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
@@ -56,7 +56,7 @@ def run_explain(args: argparse.Namespace) -> Printed:
 
 def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
     """The explanation of the row, and its label if the model gives one."""
-    with mk.load(args.file, extra=args.extra) as model:
+    with mk.load(args.file, extra=args.extra, unseal=args.unseal) as model:
         rows = read_rows(args.input, model.signature)
         if args.row >= len(rows):
             last = len(rows) - 1

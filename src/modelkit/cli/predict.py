@@ -20,13 +20,15 @@ from modelkit.report.html import printable
 def add_predict(verbs: Any) -> None:
     """The arguments of `modelkit predict`."""
     about = "predict the rows of a file and print CSV"
-    parser = add_command(verbs, "predict", run_predict, about, "file", "--input", "--json")
+    parser = add_command(
+        verbs, "predict", run_predict, about, "file", "--unseal", "--input", "--json"
+    )
     add_extra(parser, "columns that the model does not know")
 
 
 def run_predict(args: argparse.Namespace) -> Printed:
     """Predict every row of a file, and print the primary output and the probabilities."""
-    with mk.load(args.file, extra=args.extra) as model:
+    with mk.load(args.file, extra=args.extra, unseal=args.unseal) as model:
         signature = model.signature
         outputs = model.run(read_rows(args.input, signature))
     if args.json:

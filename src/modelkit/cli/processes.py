@@ -144,7 +144,7 @@ class Processes:
         self._start_again(failures)
 
     def _start_again(self, failures: int) -> None:
-        """Start a replacement; where the machine has no room for another process, try until it has."""
+        """Start a replacement; where the machine cannot hold another process, try until it can."""
         while not self._ending:
             try:
                 self._start(failures)

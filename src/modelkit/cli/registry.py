@@ -45,7 +45,7 @@ def add_registry(verbs: Any) -> None:
         help=f"the version it names now, or its generation as '#12', in quotes; {NONE} for a new alias;"
         " not needed with --verdict",
     )
-    about = "let a version have no alias any more"
+    about = "retire a version, which no alias can then name"
     version = "name and version, such as churn@1.0.0"
     add_action(actions, "retire", run_retire, about, "--reason", model=version)
     about = "keep a file beside a version, once"
@@ -135,7 +135,7 @@ def run_alias(args: argparse.Namespace) -> Printed:
 
 
 def run_retire(args: argparse.Namespace) -> Printed:
-    """Let a version have no alias any more."""
+    """Retire a version, which no alias can then name."""
     name, version = name_and_version(args.model)
     mk.Registry(args.registry).retire(name, version, reason=args.reason)
     plain = {"name": name, "retired": version}

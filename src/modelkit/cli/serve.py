@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -64,7 +64,8 @@ def add_serve(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--tokens", metavar="FILE",
-        help="who may ask: a sha256 of a token a line, with a name before it; else MODELKIT_TOKENS",
+        help="who may ask: a sha256 of a token a line, with a name before it, and the word outcome "
+        "after it for who may post outcomes; else MODELKIT_TOKENS",
     )  # fmt: skip
     parser.add_argument("--ssl-certfile", metavar="FILE", help="serve HTTPS with this certificate")
     parser.add_argument("--ssl-keyfile", metavar="FILE", help="its key, if it is not in that file")
@@ -159,7 +160,10 @@ def _application(settings: Settings) -> Iterator[Application]:
             from modelkit.integrations.prometheus import Collector
 
             metrics = Collector(model).text
-        auth = _auth_of(settings)
+        tokens, posters = ({}, set()) if settings.tokens is None else read_tokens(settings.tokens)
+        auth = _auth_of(settings, tokens)
+        if auth is not None:
+            model = mk.Guarded(model, partial(_allowed, posters))
         app = mk.App({name: model}, auth=auth, limits=_limits(), metrics=metrics)
         asgi = routed(app, name, settings)
         if auth is None and is_local(settings.host):
@@ -225,7 +229,9 @@ def asked_locally(app: Any) -> Any:
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
-        loaded = mk.load(settings.package, digest=settings.digest, allow=settings.allow)
+        loaded = mk.load(
+            settings.package, digest=settings.digest, allow=settings.allow, unseal=settings.unseal
+        )
         return Opened(loaded, mk.layered)
     return mk.Rollout(
         mk.Registry(settings.registry),
@@ -234,14 +240,20 @@ def _opened(settings: Settings) -> Opened | mk.Rollout:
         poll=settings.poll,
         digest=settings.digest,
         allow=settings.allow,
+        unseal=settings.unseal,
     )
 
 
-def _auth_of(settings: Settings) -> Any:
+def _allowed(posters: Collection[str], principal: str | None, action: str, _about: object) -> bool:
+    """The policy: whoever may ask may predict and explain, and few may post outcomes."""
+    return action != "outcome" or principal in posters
+
+
+def _auth_of(settings: Settings, tokens: Mapping[str, str]) -> Any:
     """Who may ask: whoever has a token or a certificate, if any of these are asked for."""
     ways = []
-    if settings.tokens is not None:
-        ways.append(mk.bearer_tokens(read_tokens(settings.tokens)))
+    if tokens:
+        ways.append(mk.bearer_tokens(tokens))
     if settings.ca_certs is not None:
         from modelkit.cli.server import certified
 
@@ -251,29 +263,36 @@ def _auth_of(settings: Settings) -> Any:
     return lambda headers: next(filter(None, (way(headers) for way in ways)), None)
 
 
-def read_tokens(path: str) -> dict[str, str]:
-    """The digests in a file by the names of their holders: one a line, with the name before it.
+def read_tokens(path: str) -> tuple[dict[str, str], set[str]]:
+    """The digests in a file by the names of their holders, and the names of those who may post outcomes.
 
-    Empty lines and those that begin with # are left out. Raises ModelkitError.
+    A line is a name, which may be left out, a digest and, for the latter, the word `outcome`. Empty
+    lines and those that begin with # are left out. Raises ModelkitError.
     """
     found: dict[str, str] = {}
+    posters: set[str] = set()
     for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
+        posts = words[-1] == "outcome"
+        words = words[: len(words) - posts] or words
         digest = words[-1].removeprefix("sha256:")
         if re.fullmatch("[0-9a-fA-F]{64}", digest) is None or len(words) > 2:
             raise ModelkitError(
                 f"{path}, line {number}: a line is a name and the sha256 of a token, as "
-                "`printf %s TOKEN | sha256sum` prints it; never the token"
+                "`printf %s TOKEN | sha256sum` prints it, never the token; and the word outcome "
+                "for who may post outcomes"
             )
         name = words[0] if len(words) == 2 else f"sha256:{digest[:8]}"
         if name in found:
             raise ModelkitError(f"{path}, line {number}: the name {name!r} stands there twice")
         found[name] = digest
+        if posts:
+            posters.add(name)
     if not found:
         raise ModelkitError(f"{path} has no token, so nobody could ask")
-    return found
+    return found, posters
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -295,7 +314,7 @@ def _announcement(title: str, listener: socket.socket, settings: Settings) -> Ca
     line = printable(f"{title} at {scheme}://{address}:{port}")
 
     def announce() -> None:
-        with suppress(BrokenPipeError):  # whoever started it may not want to read
+        with suppress(BrokenPipeError):  # the process that started it may not want to read
             print(line, flush=True)
 
     return announce

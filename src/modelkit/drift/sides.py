@@ -140,6 +140,7 @@ def _read(given: Sides, options: Options) -> Sides:
         return replace(given, train=train, reference=held)
     signature = model.signature
     outputs = watched_outputs(signature)
+    model._check_access("predict")
     return replace(
         given,
         train=signature.columns(train),

@@ -152,12 +152,14 @@ class Explainer:
             progress: show a bar, for many rows and a slow model.
 
         Raises:
+            AccessDenied: if a Guarded around the model has a policy that forbids it.
             SignatureError: if the rows do not fit the model.
             ExplainError: if the model answers a row with a number that is not finite, or refuses
                 one that the method makes of it.
             AdditivityError: if exact values do not add up to what the model served.
             DeadlineExceeded: if the deadline passed.
         """
+        self._subject.model._check_access("explain")
         feeds = self._subject.signature.coerce(X)
         with explaining(make_call(deadline, -1, None)):
             found = self._found(feeds, progress=progress)

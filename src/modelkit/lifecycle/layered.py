@@ -21,6 +21,7 @@ from modelkit.model.wrapper import (
     passed_by_runs,
 )
 from modelkit.serving.batching.batcher import Batcher
+from modelkit.serving.guarded import check_outside
 from modelkit.serving.metering.meter import Meter
 
 Layer = bool | Literal["auto"] | Mapping[str, Any]
@@ -53,12 +54,13 @@ def layered(
 
     Raises:
         TypeError: for what is not a Model, and for an argument that the layer does not have.
-        UsageError: for a layer that `model` has already, and as the layers raise it.
+        UsageError: for a layer that `model` has already, for a Guarded, which goes around, and as the layers raise it.
         BatchError: if a Batcher is required, and rows cannot be batched.
         MissingExtraError: if there is to be a Monitor, as "auto" has one where the package has a
             Profile, and scipy is not installed.
     """
     check_is_model(model, "layered")
+    check_outside(model, "layered")
     outer = model
     several = has_several_versions(model)
     try:
@@ -120,6 +122,7 @@ class Opened:
                     f"wrap= returns an open Model around {loaded!r:.80}, such as mk.Batcher(model) or a "
                     f"subclass of mk.Wrapper; it returned {model!r:.80} ({type(model).__name__})"
                 )
+            check_outside(model, "Rollout")
         except BaseException:
             loaded.close()
             raise

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, NoReturn
+from inspect import iscoroutinefunction
+from typing import NoReturn
 
 from modelkit.errors import AccessDenied, public_text
 from modelkit.events import Denied, emit
+from modelkit.model.call import Action
 from modelkit.model.identity import Identity
 
-Action = Literal["load", "predict", "explain", "outcome", "export", "set_alias"]
 Policy = Callable[[str | None, Action, Identity], bool | str]
 
 _principal: ContextVar[str | None] = ContextVar("modelkit_principal", default=None)
@@ -31,12 +32,30 @@ def acting_as(name: str | None) -> Iterator[None]:
 
     Args:
         name: who asks, as your policy knows them; None for nobody.
+
+    Raises TypeError for anything else.
     """
+    if not (name is None or isinstance(name, str)):
+        raise TypeError(f"a principal is a text, or None for nobody; got {type(name).__name__}")
     before = _principal.set(name)
     try:
         yield
     finally:
         _principal.reset(before)
+
+
+def check_policy(policy: Policy) -> Policy:
+    """The policy. Raises TypeError for one that cannot be called, or that would have to be awaited."""
+    if not callable(policy):
+        raise TypeError(
+            f"a policy is a function of principal, action and about; got {type(policy).__name__}"
+        )
+    if iscoroutinefunction(policy) or iscoroutinefunction(type(policy).__call__):
+        raise TypeError(
+            f"a policy is a plain function, and {policy!r:.80} is async: look up what it needs before, "
+            "as an async `auth` of an App may"
+        )
+    return policy
 
 
 def check_access(policy: Policy, action: Action, about: Identity) -> None:

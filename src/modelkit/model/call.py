@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from modelkit.errors import UsageError
+
+# What a policy allows.
+Action = Literal["load", "predict", "explain", "outcome", "export", "set_alias"]
 
 
 @dataclass(frozen=True)

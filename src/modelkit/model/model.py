@@ -17,7 +17,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit.model import golden, sklearn
-from modelkit.model.call import PLAIN, Call, make_call
+from modelkit.model.call import PLAIN, Action, Call, make_call
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.signature.signature import Feeds, Signature, primary_of, why_no_probabilities
@@ -163,6 +163,11 @@ class Model(ABC):
     def _for_key(self, key: str | None) -> Model:
         """What answers calls with this key, and stays what it is for as long as it is held."""
         return self
+
+    def _check_access(self, action: Action) -> bool:
+        """Raise AccessDenied where a policy forbids it; returns whether one was asked."""
+        del action  # nothing here has a policy
+        return False
 
     @property
     def placement(self) -> Placement | None:

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any, TypeVar
 
 from modelkit.errors import UsageError
+from modelkit.model.call import Action
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
@@ -165,6 +166,9 @@ class Wrapper(Model):
     def _for_key(self, key: str | None) -> Model:
         inner = self._inner._for_key(key)
         return self if inner is self._inner else inner
+
+    def _check_access(self, action: Action) -> bool:
+        return self._inner._check_access(action)
 
     @property
     def signature(self) -> Signature:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from modelkit._internal import npz
-from modelkit.errors import IntegrityError
+from modelkit.errors import IntegrityError, UsageError
 from modelkit.model.golden import BACKGROUND, encode_rows
 from modelkit.model.manifest import Attachment, Manifest, check_metadata
 from modelkit.package import container
-from modelkit.package.contents import MANIFEST
-from modelkit.package.source import check_digest, check_hashes, open_bytes, read_manifest
+from modelkit.package.contents import is_sealed
+from modelkit.package.source import check_digest, open_bytes, read_verified
 from modelkit.package.write import member_of, write_package
 from modelkit.signature.signature import Signature, coerce_as
 
@@ -85,8 +85,8 @@ def attach(
         PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
             has another digest, or if the evaluation is of another model.
         SignatureError: if the model does not take the rows of the background.
-        UsageError: if the profile has other columns than the model takes, or the metadata are not
-            JSON.
+        UsageError: if the profile has other columns than the model takes, the metadata are not JSON,
+            or the package is sealed: attach before you seal.
     """
     _refuse_nothing(profile, background, evaluation, metadata)
     manifest, members = _open_whole(path, digest)
@@ -128,12 +128,14 @@ def _open_whole(
 
     They are copies: Windows replaces no file that is mapped.
     """
-    found = container.read_zip(open_bytes(path))
-    members: container.Members = {name: bytes(data) for name, data in found.items()}
-    manifest = read_manifest(members)
+    manifest, found = read_verified(open_bytes(path))
+    if is_sealed(found):
+        raise UsageError(
+            f"{os.fspath(path)!r} is sealed: attach to the package that it was made of, and seal the "
+            "result"
+        )
     check_digest(manifest, digest, path)
-    check_hashes(members, manifest.files)
-    del members[MANIFEST]
+    members: container.Members = {each.path: bytes(found[each.path]) for each in manifest.files}
     return manifest, members
 
 

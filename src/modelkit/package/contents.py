@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelkit._internal import fields
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder
 
 MANIFEST = "modelkit.json"
+SEALED = "sealed.json"  # the second member of a sealed package, whose others are ciphertext
 GRAPH = "model/model.onnx"
 WEIGHTS_MEMBER = "model/model.onnx.data"
 NATIVE = "native/model.joblib"
@@ -34,6 +35,11 @@ NEEDED = {
     "encoder": {GRAPH, TOKENIZER},
     "texts": {GRAPH, TERMS},
 }
+
+
+def is_sealed(paths: Iterable[str]) -> bool:
+    """Whether these are the paths of a sealed package."""
+    return [*paths][1:2] == [SEALED]
 
 
 def check_members(manifest: Manifest, listed: Sequence[str]) -> None:

@@ -86,7 +86,9 @@ def _text(given: str | os.PathLike[str] | bytes) -> bytes:
     if isinstance(given, str) and given.startswith(ENVIRONMENT):
         name = given.removeprefix(ENVIRONMENT)
         if name not in os.environ:
-            raise UsageError(f"the environment has no variable {name!r}, which was to hold a key")
+            raise UsageError(
+                f"the environment variable {name!r}, which was to hold a key, is not set"
+            )
         return os.environ[name].encode()
     return Path(given).read_bytes()
 

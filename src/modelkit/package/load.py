@@ -17,7 +17,7 @@ from typing import Any
 from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
-from modelkit.package import container, scan, trust
+from modelkit.package import container, scan, sealing
 from modelkit.package.contents import (
     GRAPH,
     MANIFEST,
@@ -28,6 +28,7 @@ from modelkit.package.contents import (
     weights_of,
 )
 from modelkit.package.scanned import Scan
+from modelkit.package.signing import Trust, check_signed
 from modelkit.package.source import (
     Openable,
     Reference,
@@ -36,6 +37,7 @@ from modelkit.package.source import (
     open_bytes,
     read_whole,
 )
+from modelkit.package.trust import JOBLIB, check_allow, check_requires, check_trusted
 from modelkit.runtimes.devices import DeviceName
 from modelkit.runtimes.packaged import Packaged
 
@@ -49,7 +51,9 @@ def load(
     threads: int | str = "auto",
     digest: str | Collection[str] | None = None,
     allow: Collection[str] = (),
+    trust: Trust | None = None,
     extra: str = "refuse",
+    unseal: Any = None,
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
@@ -57,7 +61,7 @@ def load(
         model.predict(rows)
 
     No code from a package runs, except from one whose estimator is pickled (`save(...,
-    format="joblib")`): that opens only where you pass both `digest` and `allow={"joblib"}`.
+    format="joblib")`): that opens only where you pass `allow={"joblib"}`, and `digest` or `trust`.
 
     Args:
         source: a path, the bytes of a package, or a binary file object (read to its end).
@@ -70,30 +74,49 @@ def load(
             and with or without "sha256:", or a list of several; a package of any other is refused.
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
             "com.example".
+        trust: the keys of which some must have signed the package, as `mk.sign` does. The signatures
+            are in the file `<path>.sig` beside the package, or come with a `Reference`. A model that
+            is pickled is opened again by its digest.
         extra: "ignore" for callers whose rows have more columns than the model was trained with;
             with "refuse", such rows raise SignatureError. Columns that the model was trained with
             and does not read may be sent or not, either way.
+        unseal: what opens a package that `seal` made: a private key of X25519 (the path of a PEM
+            file, "env:NAME", the bytes of PEM, or a key of `cryptography`), or a function that is
+            called with a wrapped data key and the name of its recipient, and returns the 32 bytes
+            of the data key, or None for a recipient that it is not. The Model is pickled with it,
+            but for a key in memory.
 
     Raises:
         PackageError: if the file cannot be opened; its subclass names the part at fault. An
-            UntrustedError says what you would have to pass, and the error of a joblib package
-            which versions it needs.
+            UntrustedError says what you would have to pass, or why each signature does not count, and
+            the error of a joblib package which versions it needs.
         DeviceError: if the device cannot be had, with the reasons and what to install.
-        UsageError: for an unknown device or entry of `allow`, and for a number of threads below 1.
-        TypeError: for an `allow` or a digest of another type.
+        UsageError: for an unknown device or entry of `allow`, for a number of threads below 1, and for
+            `trust` with a package in memory.
+        TypeError: for an `allow`, a digest or a `trust` of another type.
         MissingExtraError: if onnxruntime is not installed.
     """
     start = time.perf_counter()
-    allowed = trust.check_allow(allow)
+    allowed = check_allow(allow)
     views = container.read_zip(open_bytes(source))
     stored, options = read_whole(views)
     manifest = _read_by(extra, stored)
     check_digest(manifest, digest, source)
+    if trust is not None:
+        check_signed(trust, manifest.digest, source)
     if manifest.runtime == "joblib":
-        trust.check_trusted(digest, allowed)
-    members = _hold(views)
+        check_trusted(digest is not None or trust is not None, allowed)
+    sealed = sealing.check_unseal(views, unseal)
+    members = sealing.decrypted(views, manifest, unseal) if sealed else _hold(views)
     where = {"device": device, "threads": threads}
-    origin = _origin(source, **where, digest=manifest.digest, allow=allowed, extra=extra)
+    origin = _origin(
+        source,
+        **where,
+        digest=manifest.digest,
+        allow=allowed,
+        extra=extra,
+        unseal=sealing.lasting(unseal),
+    )
     keywords: dict[str, Any] = {
         **where,
         "packaged": Packaged(manifest, attachments(members, manifest), origin),
@@ -148,7 +171,7 @@ def _load_graph(
         from modelkit.runtimes.machine import release
 
         wait_for_others()
-        found = scan_graph(members, allowed - {trust.JOBLIB})
+        found = scan_graph(members, allowed - {JOBLIB})
         keywords |= {"endless": found.endless, "folded": found.folding.limit}
         model = graph_model(members, manifest, options, keywords)
     finally:
@@ -170,7 +193,7 @@ def scan_graph(members: container.Members, domains: Collection[str] | None) -> S
 def _load_joblib(members: container.Members, manifest: Manifest, keywords: dict[str, Any]) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
     check_hashes(members, manifest.files)
-    trust.check_requires(manifest.requires)
+    check_requires(manifest.requires)
     from modelkit.runtimes.joblib import JoblibModel
 
     return JoblibModel(members[NATIVE], manifest.signature, **keywords)

@@ -11,8 +11,10 @@ from typing import Any
 from modelkit.errors import GraphError
 from modelkit.model.manifest import Manifest
 from modelkit.package import container, trust
+from modelkit.package.contents import is_sealed
 from modelkit.package.load import scan_graph
 from modelkit.package.scanned import Scan, decoded
+from modelkit.package.sealing import read_seal
 from modelkit.package.source import Openable, open_bytes, read_manifest
 
 
@@ -41,11 +43,18 @@ class Review:
             return f"it is refused: {self.refused}"
         if not self.needs:
             return "nothing: it opens with mk.load(path)"
+        ways = []
+        if "unseal" in self.needs:
+            ways.append(
+                f"unseal=, the key of one of {', '.join(self.needs['unseal'])}: it is sealed"
+            )
         if self.manifest.runtime == "joblib":
-            return (
+            ways.append(
                 "digest= and allow={'joblib'}: opening it runs whatever code its author put into it"
             )
-        return f"allow={set(self.needs['allow'])}: it uses operators of these domains"
+        elif "allow" in self.needs:
+            ways.append(f"allow={set(self.needs['allow'])}: it uses operators of these domains")
+        return "; ".join(ways)
 
     def to_json(self) -> str:
         """One JSON document in ASCII, with the fields of the manifest and of this class."""
@@ -69,8 +78,12 @@ def review(source: Openable) -> Review:
     members = container.read_zip(open_bytes(source))
     manifest = read_manifest(members)
     here = installed_here(manifest)
+    needs: dict[str, Any] = {}
+    if is_sealed(members):
+        needs["unseal"] = list(read_seal(members).recipients)
     if manifest.runtime == "joblib":
-        needs = {"digest": manifest.digest, "allow": [trust.JOBLIB]}
+        needs |= {"digest": manifest.digest, "allow": [trust.JOBLIB]}
+    if needs:
         return Review(manifest, {}, here, needs, None)
     try:
         found = scan_graph({**members}, None)

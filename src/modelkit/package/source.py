@@ -14,7 +14,7 @@ from typing import IO, Any
 from modelkit.errors import ContainerError, IntegrityError
 from modelkit.model.manifest import Manifest, Member
 from modelkit.package import container
-from modelkit.package.contents import MANIFEST, Options, check_members, read_options
+from modelkit.package.contents import MANIFEST, Options, check_members, is_sealed, read_options
 
 
 class Reference(ABC):
@@ -23,6 +23,10 @@ class Reference(ABC):
     @abstractmethod
     def read(self) -> bytes:
         """The package; the same at each call."""
+
+    def signatures(self) -> bytes | None:
+        """What the file of its signatures holds, as `mk.sign` writes it; None where there is none."""
+        return None
 
 
 Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
@@ -76,7 +80,7 @@ def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
 
 
 def _no_file(status: os.stat_result) -> str:
-    """What a place is that is no regular file, and what to do."""
+    """What stands in place of a regular file, and what to do."""
     if stat.S_ISDIR(status.st_mode):
         return (
             "a folder; a package is one file, find the one of a registry by "
@@ -117,11 +121,26 @@ def read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Opt
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
     options = read_options(manifest)
     listed = [member.path for member in manifest.files]
-    if listed != paths[1:]:
-        odd = sorted(set(listed) ^ set(paths[1:])) or listed
+    there = paths[1 + is_sealed(paths) :]
+    if listed != there:
+        odd = sorted(set(listed) ^ set(there)) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
     check_members(manifest, listed)
     return replace(manifest, about=str(options or "")), options
+
+
+def read_verified(data: memoryview) -> tuple[Manifest, dict[str, memoryview]]:
+    """The manifest of a package, and its members, whose hashes were found right.
+
+    Of a sealed package, the checksums of its ciphertext: the hashes are of what is within.
+    """
+    members = container.read_zip(data)
+    manifest = read_manifest(members)
+    if is_sealed(members):
+        container.read_zip(data, checked=container.MAX_MEMBERS)
+    else:
+        check_hashes(members, manifest.files)
+    return manifest, members
 
 
 def check_hashes(members: Mapping[str, bytes | memoryview], files: Sequence[Member]) -> None:

@@ -34,18 +34,24 @@ def check_allow(allow: object) -> frozenset[str]:
     return frozenset(allow)
 
 
-def check_trusted(digest: object, allowed: Collection[str]) -> None:
-    """Raise UntrustedError unless the caller has pinned a joblib package and allowed it."""
+def check_trusted(pinned: bool, allowed: Collection[str]) -> None:
+    """Raise UntrustedError unless the caller has pinned a joblib package, and allowed it.
+
+    It is `pinned` by a digest, or by a signature that was found right.
+    """
     missing = []
     if JOBLIB not in allowed:
         missing.append("allow={'joblib'}")
-    if digest is None:
-        missing.append("digest='sha256:...', which the author of the package gives you")
+    if not pinned:
+        missing.append(
+            "digest='sha256:...', which the author of the package gives you, or trust=mk.Trust([...]) "
+            "with the author's public key"
+        )
     if missing:
         raise UntrustedError(
             "this is a joblib package: opening it runs whatever code its author put into it, with "
             "all that this "
-            "process may do. It opens only with digest= and allow= from you; missing: "
+            "process may do. It opens only with allow= and with digest= or trust= from you; missing: "
             f"{' and '.join(missing)}",
             missing=tuple(missing),
         )

@@ -110,8 +110,8 @@ def _errors_of_bins(
 ) -> Array:
     """The standard error of the gap of each bin, (BINS,), with the share of all weight of each row.
 
-    Rows that all came out the same do not show how much they vary: there it is that of rows whose
-    probabilities are right.
+    Rows that all came out the same do not show how much they vary: their error is taken as
+    if their probabilities were right.
     """
     missed = share * (predicted - observed)
     mean = ratio(np.bincount(places, missed, BINS), np.bincount(places, share, BINS))

@@ -238,7 +238,7 @@ def distance_shown(
 ) -> float | None:
     """How far from a bound a difference has to be, to be shown by a test at alpha with so much power.
 
-    None where nothing tells.
+    None where the rows show nothing.
     """
     reach = difference.reach(alpha)
     if not difference.error or reach == inf:
@@ -251,8 +251,8 @@ def times_needed(
 ) -> float | None:
     """How many times the rows show, with a probability of `power`, that two equal models are so near.
 
-    None where no number of rows up to 2**30 times as many does, where nothing tells, and where
-    fewer rows would do but may show too little of the tail.
+    None where no number of rows up to 2**30 times as many does, where the rows show nothing, and
+    where fewer rows would do but may show too little of the tail.
     """
     if not difference.error or distance <= difference.error * LEAST_DISTANCE:
         return None

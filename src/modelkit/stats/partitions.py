@@ -1,6 +1,6 @@
 """How far a partition of rows agrees with true groups, with what each row adds; pure.
 
-The figures are those of scikit-learn's functions of these names. A row's influence is by the
+The figures equal what scikit-learn's functions of these names give. A row's influence is by the
 jackknife: what the figure would lose without the row.
 """
 

@@ -2,7 +2,7 @@
 
 What holds after an entry is a pure function of what held before it and of the entry. Each entry names
 the one before it, and states what holds after it, so that a long log is opened by its newest entries;
-whoever reads an entry compares the two.
+every reader of an entry compares the two.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ from modelkit.errors import ClosedError, UsageError
 from modelkit.lifecycle.layered import Opened, check_answers, layered
 from modelkit.model.activation import Draining
 from modelkit.model.model import Model
+from modelkit.model.wrapper import layer_of
 from modelkit.package.load import load
+from modelkit.serving.guarded import Guarded
 from modelkit.serving.metering import requests
 from modelkit.web.about import Metrics
 from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Lookout, Memory
@@ -166,8 +168,8 @@ class App:
             newer: a Model, which stays yours to close, or the path of a package.
 
         Raises:
-            UsageError: for an unknown name, and for the name of a Rollout, which changes its versions
-                itself.
+            UsageError: for an unknown name; for the name of a Rollout, which changes its versions
+                itself; and for what is not Guarded in place of what is.
             ClosedError: if the App, or `newer`, was closed.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
@@ -187,6 +189,7 @@ class App:
                 )
             serving = _opened(newer)
             try:
+                _check_guarded(name, served.active.now.value.model, serving.model)
                 check_answers(serving.model)
             except BaseException:
                 serving.close()
@@ -302,6 +305,14 @@ def _opened(model: Servable) -> Serving:
         opened = Opened(load(model), layered)
         return Serving(opened.model, opened)
     raise TypeError(f"an App serves Models and paths of packages, not {type(model).__name__}")
+
+
+def _check_guarded(name: str, before: Model, newer: Model) -> None:
+    if layer_of(before, Guarded) is not None and layer_of(newer, Guarded) is None:
+        raise UsageError(
+            f"what answers as {name!r} is guarded by a policy, and what was passed is not: pass "
+            "mk.Guarded(model, policy)"
+        )
 
 
 def _close_drained(serving: Serving, draining: Draining) -> None:

@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Any, TypeVar, final
@@ -27,7 +29,7 @@ AsgiScope = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
-_WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
+_WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others lack a header of that name
 PERIOD = 0.05  # seconds from one look at the requests of a loop to the next
 _LINGER = 2.0  # seconds that a client has to end a body that is too large
 _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
@@ -135,6 +137,7 @@ class AsgiRequest(Request):
 
     async def in_thread(self, pool: Pool, work: Callable[[], T]) -> T:
         """In a thread of the App."""
+        work = partial(copy_context().run, work)  # the thread asks policies for the same principal
         future: Future[T] = getattr(self._threads, pool).submit(work)
         return await asyncio.wrap_future(future)
 
@@ -301,7 +304,7 @@ class Memory:
     def moved(self, request: AsgiRequest, size: int = 0) -> None:
         """Note that a client moved, and that its request has so many bytes more.
 
-        Raises Refused where all bytes are those of requests that are with a model.
+        Raises Refused where requests that are with a model take all bytes.
         """
         with self._lock:
             self._still.pop(request, None)
@@ -327,7 +330,7 @@ class Memory:
             self._still.pop(request, None)
 
     def leave(self, request: AsgiRequest) -> None:
-        """Note that a request has no bytes any more."""
+        """Note that a request gives back its bytes."""
         with self._lock:
             self._leave(request)
 

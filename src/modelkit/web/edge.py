@@ -22,6 +22,7 @@ from modelkit import events
 from modelkit._internal.logs import write_record
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.lifecycle.rollout.answering import SignedAnswers
+from modelkit.model.access import acting_as, check_access
 from modelkit.model.activation import Activation
 from modelkit.model.identity import identity_of
 from modelkit.model.model import PLAIN, Call, Model
@@ -105,12 +106,12 @@ class Edge:
             if self.closed:
                 raise unavailable("the App is closed")
             self.requests.add(request)
-            if self._auth is not None:
-                await self._authenticate(request, self._auth)
-            if route.methods is POST:
-                reply = await self._ask(self._find(route), request)
+            if self._auth is None:
+                reply = await self._reply(route, request)
             else:
-                reply = await self._look(route, request)
+                await self._authenticate(request, self._auth)
+                with acting_as(request.principal):
+                    reply = await self._reply(route, request)
             if len(reply.body) > PART:
                 request.moved(len(reply.body))
             return reply
@@ -120,6 +121,11 @@ class Edge:
             return written(request.cut_for)
         except Exception as error:  # the client gets it, and what is ours the log
             return written(self._refused(error, request))
+
+    async def _reply(self, route: Route, request: Request) -> Reply:
+        if route.methods is POST:
+            return await self._ask(self._find(route), request)
+        return await self._look(route, request)
 
     def headers(self, request: Request, reply: Reply) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
@@ -266,6 +272,10 @@ class Edge:
     async def _count_outcome(
         self, name: str, serving: Serving, body: bytes, request: Request
     ) -> Reply:
+        if serving.rollout is not None:
+            asked = serving.model._check_access("outcome")
+            if self._auth is not None and not asked:  # few of those who may ask may decide
+                check_access(lambda *_: outcomes.NO_POLICY, "outcome", serving.identity)
         take = partial(outcomes.take, name, serving.rollout, body, self.limits)
         return take() if len(body) <= LONG_BODY else await request.in_thread("reading", take)
 
@@ -328,7 +338,7 @@ def _model_for(serving: Serving, request: Request) -> Model:
     if request.route.version is None:
         request.version = serving.version
         return model
-    if serving.rollout is model:
+    if serving.pins:
         model = model._for_key(None)  # the champion, whatever it would choose
     _check_version(request.route, identity_of(model).version)
     request.version = request.route.version

@@ -169,7 +169,7 @@ def dump_finite(value: Any, names: Iterable[str], answers: Mapping[str, Array]) 
             if values.dtype.kind == "f" and np.isinf(values).any():
                 raise Refused(
                     406,
-                    f"the output {name!r} holds an infinity, and JSON has no number for it: ask for "
+                    f"the output {name!r} holds an infinity, which JSON cannot write: ask for "
                     "the output as bytes (/v2/models/.../infer, with binary_data among its "
                     "parameters)",
                 )

@@ -53,7 +53,7 @@ class Layout:
         is_text: whether the only column is one of strings.
         pick: the values of a record in the order of `names`.
         tensors_first: the meaning of names, where a tensor may be called as some column is.
-        columns_first: their meaning where they are those of all columns.
+        columns_first: their meaning where they name all columns.
     """
 
     names: tuple[str, ...]
@@ -121,7 +121,7 @@ def _is_one(spec: TensorSpec) -> bool:
 
 
 def _naming(columns: Mapping[str, Named], tensors: Iterable[TensorSpec]) -> Naming:
-    """The meaning of the names of columns and tensors, where that of a tensor comes first."""
+    """The meaning of the names of columns and tensors, where a tensor's comes first."""
     numbers: list[str] = []
     read: dict[str, ReadValue] = {}
     mixed: dict[str, tuple[bool, ...]] = {}

@@ -198,7 +198,7 @@ def _allow_null(values: Schema) -> None:
 
 
 def _instances(forms: Mapping[str, Schema], signature: Signature) -> Schema:
-    """The schema of a list of instances, from those of plain JSON."""
+    """The schema of a list of instances, from the schemas of plain JSON."""
     if "rows" in forms:
         columns = forms["columns"]["properties"]
         names = signature.column_names

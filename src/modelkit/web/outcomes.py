@@ -11,6 +11,9 @@ from modelkit.web import json
 from modelkit.web.query import Limits, check_known, check_rows
 from modelkit.web.replies import JSON, Refused, Reply
 
+NO_POLICY = (
+    "outcomes decide a rollout, so serve it in a mk.Guarded whose policy says who may send them"
+)
 FIELDS = ("key", "loss")
 SEVERAL = ("outcomes",)
 

@@ -43,7 +43,7 @@ def read(
 
     Raises:
         Refused: 400 for another request, and one for what there is not; 413 for more rows
-            than `limits` allow; 422 for values that are no values of their column.
+            than `limits` allow; 422 for values that their column does not take.
     """
     data = bytes(body)
     request = json.parse_object(data)
@@ -298,7 +298,7 @@ def _exactly(items: list[Any], data: bytes, layout: Layout) -> Array | None:
 
 
 def _floats(items: list[Any]) -> Array | None:
-    """Numbers as an array; None where one is no number, or beyond the range of float64."""
+    """Numbers as an array; None where one is not a number, or beyond the range of float64."""
     try:
         return np.frombuffer(array("d", items))
     except (TypeError, OverflowError):

@@ -88,7 +88,7 @@ def query_of(
 ) -> Query:
     """What a request with these rows and options asks. Raises Refused, 400.
 
-    `unit` is that of its timeout in seconds.
+    `unit` is the unit of its timeout, in seconds.
     """
     timeout = None
     priority = 0
@@ -123,7 +123,7 @@ def read_text(options: Mapping[str, Any], name: str) -> str:
 
 
 def with_key(query: Query, header: bytes) -> Query:
-    """A query with the key of the header X-Key, for a body that has no place for one.
+    """A query with the key of the header X-Key, for a body that cannot hold one.
 
     Raises Refused, 400, where both have one, and these differ.
     """
@@ -177,7 +177,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
     for name in found:
         if name not in signature.output_names:
             known = list(signature.output_names)
-            raise Refused(400, f"there is no output {quoted(name)}; there are {known}")
+            raise Refused(400, f"the model lacks an output {quoted(name)}; its outputs are {known}")
     if len(found) > 1 and len(set(found)) < len(found):
         raise Refused(400, "an output stands twice in the list of outputs")
     return found
@@ -187,7 +187,7 @@ def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise Refused, 400, for an unknown field."""
     strange = [name for name in given if name not in known]
     if strange:
-        raise Refused(400, f"{what} has no field {quoted(strange[0])}; there are {list(known)}")
+        raise Refused(400, f"{what} takes {list(known)}, and no field {quoted(strange[0])}")
 
 
 def refuse_values(problems: list[str]) -> None:

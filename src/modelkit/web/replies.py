@@ -7,6 +7,7 @@ from math import ceil, isfinite
 from typing import NamedTuple, final
 
 from modelkit.errors import (
+    AccessDenied,
     AdditivityError,
     ClosedError,
     ExplainError,
@@ -82,7 +83,7 @@ def unavailable(message: str) -> Refused:
 def refused_by(error: Exception) -> Refused | None:
     """How an error that has a meaning for the client is answered; None for a failure of ours.
 
-    The client gets the text of an error that is ours; that of any other may be meant for nobody.
+    The client gets the text of an error that is ours; any other text may be meant for nobody.
 
     Overloaded is not here, since the time to wait depends on the model.
     """
@@ -90,6 +91,8 @@ def refused_by(error: Exception) -> Refused | None:
         return error
     if isinstance(error, SignatureError):
         return Refused(422, str(error), problems=error.problems)
+    if isinstance(error, AccessDenied):
+        return Refused(403, str(error))
     if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
         return Refused(403, "not permitted")
     if isinstance(error, TimeoutError):

@@ -16,7 +16,7 @@ from modelkit.web.replies import CLOSE, Headers, Refused
 from modelkit.web.routes import GET, UNMATCHED, Route
 
 T = TypeVar("T")
-PART = 1 << 16  # bytes that are read or sent at once; what is no longer counts for no memory
+PART = 1 << 16  # bytes that are read or sent at once; up to this size, `memory` does not count them
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
 # The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
 # keeps the interpreter that long, as parsing does.
@@ -105,7 +105,7 @@ class Request:
         return await principal
 
     def moved(self, size: int) -> None:
-        """Note that so many bytes more wait for its client. Raises Refused where there is no memory."""
+        """Note that so many bytes more wait for its client. Raises Refused where memory ran out."""
 
     def hurry(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""
@@ -259,7 +259,7 @@ def _check_origin(headers: Headers, verb: str) -> None:
     if verb != "infer" or from_page:
         raise Refused(
             415,
-            "the request has no Content-Type; send JSON in UTF-8, as Content-Type: application/json",
+            "the request lacks a Content-Type; send JSON in UTF-8, as Content-Type: application/json",
         )
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import DeadlineExceeded, ExplainError
 from modelkit.lifecycle.layered import Opened
-from modelkit.lifecycle.rollout.rollout import Rollout
+from modelkit.lifecycle.rollout.rollout import Pinned, Rollout
 from modelkit.model.activation import Active
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Model
-from modelkit.model.wrapper import layer_of
+from modelkit.model.wrapper import layer_of, layers_of
 from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.policy import BatchPlan
+from modelkit.serving.guarded import Guarded
 from modelkit.web.replies import Refused
 
 if TYPE_CHECKING:
@@ -36,16 +37,18 @@ class Serving:
 
     Attributes:
         rollout: the Rollout that chooses who answers, if there is one.
+        pins: whether what answers a key is all of the model, and not a part without its layers.
         version: the version that answers; "" for a Model without a package, and for a Rollout, whose
             answers say theirs.
     """
 
-    __slots__ = ("_batcher", "explainers", "model", "opened", "rollout", "version")
+    __slots__ = ("_batcher", "explainers", "model", "opened", "pins", "rollout", "version")
 
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = layer_of(model, Rollout)
+        self.pins = _within(model) is self.rollout
         self.version = identity_of(model).version if self.rollout is None else ""
         self.explainers = Explainers(model)
         self._batcher = layer_of(model, Batcher)
@@ -83,7 +86,7 @@ class Served:
             self.active.now.value.close()
 
     def after_fork(self) -> None:
-        """Make locks anew in the child of a fork, where another thread may have held them."""
+        """Make new locks in the child of a fork, where another thread may have held them."""
         self.replacing = threading.Lock()
         self.active.after_fork()
         self.active.now.value.explainers.after_fork()
@@ -111,6 +114,7 @@ class Explainers:
         after the deadline, on `time.monotonic()`.
         """
         model = self._model._for_key(key)  # held until the end, so that it is not closed before
+        model._check_access("explain")
         explainer = self._explainer_of(model)
         check_size(X, explainer.numbers_per_row)
         left = deadline - monotonic()
@@ -122,7 +126,7 @@ class Explainers:
         from modelkit.explain.explainer import Explainer  # it needs onnx, and serving does not
 
         # What stays with one version of a Rollout is not kept here, so that the version can end.
-        subject = model if model is self._model else model.inner or model
+        subject = _within(model)
         with self._lock:
             explainer = self._explainers.pop(subject, None)
             if explainer is None:
@@ -138,6 +142,11 @@ class Explainers:
     def after_fork(self) -> None:
         """As `Served.after_fork`."""
         self._lock = threading.Lock()
+
+
+def _within(model: Model) -> Model:
+    """What a Guarded guards; of what stays with one version of a Rollout, this version."""
+    return next(layer for layer in layers_of(model) if not isinstance(layer, Guarded | Pinned))
 
 
 def check_size(X: Any, numbers_per_row: int) -> None:

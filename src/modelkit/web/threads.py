@@ -22,7 +22,7 @@ _EXIT = 2.0  # seconds that the interpreter waits for one that runs
 class Apart:
     """Runs works that take seconds, such as explanations: two at once, while up to 16 more wait.
 
-    Its threads are daemons that end when they have no work: the process ends whatever they do.
+    Its threads are daemons that end when their work is done: the process ends whatever they do.
     """
 
     def __init__(self) -> None:

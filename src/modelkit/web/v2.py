@@ -68,7 +68,7 @@ def read(
 
     Raises:
         Refused: 400 for anything but a request of the protocol, and one for what there is not; 413 for
-            more rows than `limits` allow; 422 for values that are no values of their column.
+            more rows than `limits` allow; 422 for values that their column does not take.
     """
     head, tail = _split(body, headers, limits)
     if tail is not None and not head:

@@ -80,7 +80,7 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "status", "reason"),
     [
-        (["--label", "lable"], 2, "no column 'lable'; there are a, b, truth"),
+        (["--label", "lable"], 2, "lacks the column 'lable'; its columns are a, b, truth"),
         (["--label", "region"], 2, "'north', 'south' in 150 rows"),
         (["--label", "truth"], 1, "unexpected column 'weight'"),
         (["--label", "truth", "--weight", "region"], 1, "'south', which is not a number"),

@@ -18,8 +18,19 @@ def sha256(token):
 
 def test_tokens_are_read_by_their_names(tmp_path):
     path = tmp_path / "tokens"
-    path.write_text(f"# who may ask\n\nbilling {sha256('a')}\n sha256:{sha256('b')} \n")
-    assert read_tokens(path) == {"billing": sha256("a"), f"sha256:{sha256('b')[:8]}": sha256("b")}
+    lines = [f"billing {sha256('a')}", f" sha256:{sha256('b')} ", f"labels {sha256('c')} outcome"]
+    lines += [f"{sha256('d')} outcome", f"outcome {sha256('e')}"]
+    path.write_text("\n".join(["# who may ask", "", *lines]))
+    digests, posters = read_tokens(path)
+    names = [
+        "billing",
+        f"sha256:{sha256('b')[:8]}",
+        "labels",
+        f"sha256:{sha256('d')[:8]}",
+        "outcome",
+    ]
+    assert digests == dict(zip(names, map(sha256, "abcde"), strict=True))
+    assert posters == {names[2], names[3]}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +39,10 @@ def test_tokens_are_read_by_their_names(tmp_path):
         ("", "has no token"),
         ("billing secret\n", "line 1: .* never the token"),
         (f"a b {'0' * 64}", "line 1: "),
+        (f"a {'0' * 64} outcomes", "line 1: .* the word outcome"),
+        (f"a {'0' * 64} outcome outcome", "line 1: "),
+        ("outcome", "line 1: "),
+        ("billing outcome", "line 1: "),
         (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name 'a' stands there twice"),
     ],
 )

@@ -22,19 +22,23 @@ def test_arguments_come_before_the_environment_and_that_before_the_defaults():
         "MODELKIT_PACKAGE": "b.mk",
         "MODELKIT_DIGEST": "d",
         "MODELKIT_TOKENS": "t",
+        "MODELKIT_UNSEAL": "k.pem",
         "HOST": "0.0.0.0",  # noqa: S104 - nothing listens there
         "PORT": "81",
         "WEB_CONCURRENCY": "3",
     }
-    told = Settings("b.mk", digest=("d",), host=environ["HOST"], port=81, workers=3, tokens="t")
+    told = Settings(
+        "b.mk", digest=("d",), unseal="k.pem", host=environ["HOST"], port=81, workers=3, tokens="t"
+    )
     assert settings(**environ) == told
     asked = settings(
         "a.mk", "--digest", "e", "--tokens", "u", "--host", "::1", "--port", "82", "--workers", "1",
-        "--allow", "joblib", "--allow", "com.example", "--name", "n", "--drain", "0.5", **environ,
+        "--allow", "joblib", "--allow", "com.example", "--name", "n", "--drain", "0.5", "--unseal", "env:K", **environ,
     )  # fmt: skip
     changed = {
         "digest": ("e",),
         "tokens": "u",
+        "unseal": "env:K",
         "host": "::1",
         "port": 82,
         "workers": 1,

@@ -54,7 +54,7 @@ def test_what_is_no_such_key_is_refused(tmp_path):
         (private_pem(signing, b"secret"), "under a password"),
         (signing.public_key(), "private key of Ed25519"),
         (None, "not NoneType"),
-        ("env:NO_SUCH_VARIABLE", "no variable 'NO_SUCH_VARIABLE'"),
+        ("env:NO_SUCH_VARIABLE", "variable 'NO_SUCH_VARIABLE', .* is not set"),
     ):
         with pytest.raises(UsageError, match=message):
             private_key(given, "ed25519")

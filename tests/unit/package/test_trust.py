@@ -18,7 +18,6 @@ from modelkit.errors import (
     PackageError,
     UntrustedError,
 )
-from modelkit.package import load as loading
 from modelkit.package import trust
 from modelkit.runtimes.joblib import Estimator
 
@@ -100,7 +99,7 @@ def test_a_file_that_is_written_to_while_it_opens_does_not_change_what_is_unpick
             file.seek(at)
             file.write(pickled)
 
-    monkeypatch.setattr(loading.trust, "check_requires", check_and_write)
+    monkeypatch.setattr("modelkit.package.load.check_requires", check_and_write)
     with trusted(path) as model:
         assert model.verify() == 0.0
     assert not mark.exists()

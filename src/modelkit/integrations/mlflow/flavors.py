@@ -145,7 +145,7 @@ def _from_native(library: str, config: Mapping[str, Any], place: Path) -> Any:
     known = NATIVE_CLASSES[library]
     if first != library or name not in known:
         raise UntrustedError(
-            f"the model wants to be a {kind!r}, which is none of {library}'s {', '.join(known)}"
+            f"the model wants to be a {kind!r}; of {library}, only {', '.join(known)} can be loaded"
         )
     with importing(library, FEATURE):
         model = getattr(import_module(library), name)()

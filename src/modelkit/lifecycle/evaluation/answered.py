@@ -77,7 +77,7 @@ class Answered:
 
     @property
     def names(self) -> tuple[Any, ...]:
-        """The classes, or the labels: numbers from 0 on where these have no names."""
+        """The classes, or the labels, which are numbers from 0 on where you did not name them."""
         several = self.kind == "multilabel" and not self.classes
         return tuple(range(self.truth.shape[1])) if several else self.classes
 
@@ -136,7 +136,7 @@ class Answered:
 
 
 def rests_on(part: Measured, answered: Answered, *kinds: Array) -> Measured:
-    """A figure that rests on rows of each of some kinds, 0 or 1 (n,), such as those of a class.
+    """A figure that rests on rows of each of some kinds, 0 or 1 (n,), such as the rows of a class.
 
     Where a few clusters have most rows of a kind, it rests on few clusters, however many there are.
     """

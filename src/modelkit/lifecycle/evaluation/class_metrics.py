@@ -125,7 +125,7 @@ def average_share(name: str, answered: Answered) -> Measured:
 
 
 def average_intervals(name: str, answered: Answered, level: float) -> list[ShareInterval]:
-    """The shares of which such an average is made. Raises Undefined where a class has no row."""
+    """The shares of which such an average is made. Raises Undefined where a class lacks rows."""
     found = []
     for part in answered.by_class():
         if not part.weight[part.positives].any():

@@ -178,7 +178,7 @@ def _of_procedure(
     labels = whole_array(rows.y)
     truth = np.asarray(labels if hasattr(labels, "dtype") else list(rows.y))
     if truth.ndim == 1:
-        whole_column("y", rows.y)  # scikit-learn does not say which row has no class
+        whole_column("y", rows.y)  # scikit-learn does not say which row lacks a class
     kind = procedure_kind(estimator, truth)
     labelled = kind in ("binary", "multiclass")
     task = rows.task(kind, tuple(np.unique(truth).tolist()) if labelled else None)

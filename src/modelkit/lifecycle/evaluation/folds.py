@@ -65,7 +65,7 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
         hint = "; the groups of a splitter are clusters=" if ungrouped else ""
         raise UsageError(f"the rows cannot be split as asked: {error}{hint}") from error
     if not folds:
-        raise UsageError("the rows cannot be split as asked: cv has no fold")
+        raise UsageError("the rows cannot be split as asked: cv makes no fold")
     for fold, (train, held) in enumerate(folds):
         for what, places in (("training", train), ("test", held)):
             _check_places(f"fold {fold}: the {what} rows", places, len(task))

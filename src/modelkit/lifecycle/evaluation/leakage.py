@@ -117,7 +117,7 @@ def _score_alone(values: Array, targets: Array, *, numbers: bool) -> float | Non
     learned = np.arange(len(codes)) % 2 == 0
     size = int(codes.max()) + 1
     rows = np.bincount(codes[learned], minlength=size)
-    # A bin that was not seen before tells the mean, and one of few rows little else.
+    # A bin that was not seen before gives the mean, and one of few rows little else.
     means = [
         (np.bincount(codes[learned], own, size) + own.mean()) / (rows + 1)
         for own in targets[learned].T

@@ -191,7 +191,7 @@ def over_queries(by_query: Callable[[Ranked], Array], answered: Answered) -> Mea
 def agreement(name: str, answered: Answered) -> Measured:
     """How far a clustering agrees with the true groups. Raises Undefined."""
     if answered.weights is not None:
-        raise Undefined("clusterings are compared by pairs of rows, which have no weights")
+        raise Undefined("clusterings are compared by pairs of rows, which take no weights")
     return agreement_of(name, answered.truth, answered.answers("predicted"))
 
 

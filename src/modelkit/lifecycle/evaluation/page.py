@@ -80,7 +80,7 @@ def pictures_part(pictures: Iterable[Markup]) -> Markup:
 
 
 def reliability_part(bins: Sequence[ReliabilityBin], positive: str) -> Markup:
-    """Whether probabilities come true, beside the diagonal: of two classes those of the positive one."""
+    """Whether probabilities come true, beside the diagonal; of two classes, the positive one's."""
     if not bins:
         return Markup()
     words = f"the probability of {positive}, in " if positive else ""

@@ -116,7 +116,7 @@ def answered_side(
 def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRows:
     """The rows the model was trained on, described as the others are. Raises UsageError."""
     if kind == "retrieval":
-        raise UsageError("an encoder is evaluated by queries; it has no train=(X, y)")
+        raise UsageError("an encoder is evaluated by queries; leave out train=(X, y)")
     weighted = rows.sample_weight is not None
     if not isinstance(train, tuple | list) or len(train) != 2 + weighted:
         form = "(X, y, weights), since the other rows have weights" if weighted else "(X, y)"
@@ -140,6 +140,7 @@ def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs
 
     A Monitor or a Meter around the model does not see the rows.
     """
+    model._check_access("predict")
     signature = model.signature
     names = wanted_outputs(signature)
     run = partial(model.unobserved._run, outputs=names, call=make_call(None, BACKGROUND_WORK, None))

@@ -213,7 +213,7 @@ def read_weights(weights: Any, n: int, queries: Array | None) -> Array | None:
         squares = float(np.square(found).sum())
     if not 0 < squares < inf:
         raise UsageError(
-            f"sample_weight goes up to {found.max():g}, whose square is no number; divide by that"
+            f"sample_weight goes up to {found.max():g}, whose square no float holds; divide by that"
         )
     if queries is not None:
         first = np.unique(queries, return_index=True)[1]

@@ -226,7 +226,7 @@ def _figure_by_influence(
         raise Undefined(NO_INTERVAL)
     clusters = clusters_of(answered)
     added = added_by(measured.influence, clusters)
-    # A loss is at least 0, so its tail is that of what it has above the least.
+    # A loss is at least 0, so its tail is the tail of what it has above the least.
     best = added.max() if metric.higher_is_better else added.min()
     unseen = worst_unit(metric, answered, None, np.abs(added - best))
     units = min(measured.units, units_of(answered))

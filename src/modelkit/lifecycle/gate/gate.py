@@ -189,7 +189,7 @@ class Asking:
     seed: int
 
     def digest(self, clusters: Array | None) -> str:
-        """What tells this gate from others on the same rows: other clusters make another test."""
+        """What sets this gate apart from others on the same rows: other clusters make another test."""
         models = (self.candidate.manifest.model_digest, self.champion.manifest.model_digest)
         together = b"" if clusters is None else clusters.astype("<i8").tobytes()
         asked = "\0".join((*models, self.policy.digest)).encode()

@@ -108,7 +108,7 @@ def junit_of(name: str, facts: Mapping[str, str], checks: Sequence[GateCheck]) -
     """A test suite with a test case for each check, and what else is known as its properties.
 
     A check that fails is a failure, and one that is unclear is skipped, with a message. The exit
-    status of `modelkit gate` tells block from inconclusive; nothing but a skipped test does here.
+    status of `modelkit gate` sets block apart from inconclusive; here only a skipped test does.
     """
     outcomes = [check.outcome for check in checks]
     counts = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from modelkit.errors import NotFound, UsageError
+from modelkit.errors import UsageError
 from modelkit.lifecycle.registry import rules
 from modelkit.lifecycle.registry.authors import announced, signed
 from modelkit.lifecycle.registry.log import (
@@ -23,20 +22,22 @@ from modelkit.lifecycle.registry.log import (
     log_of,
     underway,
 )
-from modelkit.lifecycle.registry.places import folder_of, nothing_there, registry_card, removed
+from modelkit.lifecycle.registry.places import folder_of, registry_card
 from modelkit.lifecycle.registry.releases import DIGEST, ModelVersion, Recorded
 from modelkit.lifecycle.registry.rules import Judgement
-from modelkit.lifecycle.registry.versions import Versions, check_fits, check_pattern, release_of
+from modelkit.lifecycle.registry.versions import Versions, check_pattern, release_of
+from modelkit.model.access import Policy, check_access, check_policy
+from modelkit.model.call import Action
+from modelkit.model.identity import Identity
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
+from modelkit.package.signing import Trust
 from modelkit.package.source import Openable, Reference, open_bytes
-from modelkit.report import html
 from modelkit.store import open_store
 from modelkit.store.log import Log
 from modelkit.store.subfolder import Subfolder
 
 Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids it
-ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 @final
@@ -46,20 +47,31 @@ class Registry:
     A version never changes. An alias changes by the next numbered entry of a log, which only one
     writer can make, so nobody overwrites what they have not seen, and the log is the history. A
     crash leaves the old or the new. Safe from any thread and process, and on several machines. A
-    registry is pickled as its URL.
+    registry is pickled as its URL, its trust and its policy.
 
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
             from the environment of the process that opens it.
+        trust: keys that must have signed what is registered, loaded, fetched or referred to.
+        policy: who may "load", "export" (`fetch`, `reference`) and "set_alias" (that, `start_rollout`,
+            `decide_rollout`, `retire`), as `Guarded` takes it; others get AccessDenied. A Rollout that
+            follows the registry asks once, when it is made.
 
     Raises:
         UsageError: if `where` is a file, or a URL of another kind.
         MissingExtraError: if it is a bucket, and obstore is not installed.
     """
 
-    def __init__(self, where: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        where: str | os.PathLike[str],
+        *,
+        trust: Trust | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self._policy = None if policy is None else check_policy(policy)
         self._store = open_store(where)
-        self._versions = Versions(self._store)
+        self._versions = Versions(self._store, trust)
         self._logs: dict[str, Log[State, Entry]] = {}
 
     @property
@@ -72,8 +84,8 @@ class Registry:
     ) -> ModelVersion:
         """Keep a package under its name and version, for ever.
 
-        Registering the same package again changes nothing, but that it adds a verdict where there
-        was none.
+        The signatures in the file `<path>.sig` are kept too. Registering the same package again adds
+        newer ones, and a verdict where there was none.
 
         Args:
             package: a path, the bytes of a package, or a binary file object.
@@ -81,7 +93,7 @@ class Registry:
             parents: the versions or digests that it was made from.
 
         Raises:
-            PackageError: for anything but a package, and for a damaged one.
+            PackageError: for anything but a package, for a damaged one, and for lacking signatures.
             Conflict: if the version is there with another package, verdict or other parents.
             IntegrityError: if the registry holds it already, and it was damaged there.
             UsageError: if its version is "champion".
@@ -91,34 +103,27 @@ class Registry:
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
         record = b"" if verdict is None else verdict.to_json().encode()
         release = release_of(data, parents, record)
+        signatures = self._versions.signatures(package, release.digest)
         if verdict is not None:
             rules.check_candidate(verdict, release)
         self._take_name(release)
-        return self._versions.add(release, data, record)
+        return self._versions.add(release, data, record, signatures)
 
     def version(self, name: str, which: str = CHAMPION) -> ModelVersion:
         """What is known of a version, named by itself or by an alias. Raises NotFound."""
         version = self._version(name, which)
         release = self._versions.read(name, version)
         if release is None:
-            aliases = self.aliases(name)
-            known = [*aliases, *self._versions.of(name)]
-            if not known:
-                self.versions(name)  # raises NotFound, with the models that there are
-            why = f"{self.url} has no {name}@{which}; it has: {html.some(known)}"
-            if which in aliases or self.log(name).gone:
-                why = removed(self.url, f"{name} {version}")
-            raise NotFound(why, name=name, which=which)
+            self._versions.miss(name, which, version, self.aliases(name), gone=self.log(name).gone)
         return release
 
     def reference(self, name: str, which: str = CHAMPION) -> Reference:
         """A picklable reference to one version, for other processes and machines.
 
-        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned.
-
-        Raises NotFound.
+        An alias is resolved now. `mk.load` and `mk.Scorer` take what is returned, and ask no policy.
+        Raises NotFound, and UntrustedError where signatures are lacking.
         """
-        return self._versions.reference(self.version(name, which))
+        return self._versions.reference(self._allowed("export", name, which))
 
     def load(self, name: str, which: str = CHAMPION, **options: Any) -> Model:
         """Open a version, named by itself or by an alias.
@@ -126,14 +131,18 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias.
-            options: arguments of `mk.load`, such as `device`. A joblib package needs `digest` and
-                `allow` from you, as it does there: a registry trusts no package for you.
+            options: arguments of `mk.load`, such as `device`. A joblib package needs `allow` from you,
+                and `digest`, `trust` or the trust of this object, as it does there.
 
         Raises:
             NotFound: for an unknown version.
             PackageError, DeviceError: as `mk.load` does.
         """
-        return self._versions.open(self.version(name, which), options)
+        return self._versions.open(self._allowed("load", name, which), options)
+
+    def _open_followed(self, name: str, version: str, options: Mapping[str, Any]) -> Model:
+        """As `load`, for a Rollout, which was allowed to follow when it was made."""
+        return self._versions.open(self.version(name, version), options)
 
     def fetch(
         self, name: str, which: str = CHAMPION, folder: str | os.PathLike[str] | None = None
@@ -148,9 +157,16 @@ class Registry:
 
         Raises:
             NotFound: for an unknown version.
-            IntegrityError: if the package was changed or damaged.
+            IntegrityError, UntrustedError: if the package was changed, or lacks signatures.
         """
-        return self._versions.fetch(self.version(name, which), folder)
+        return self._versions.fetch(self._allowed("export", name, which), folder)
+
+    def _allowed(self, action: Action, name: str, which: str) -> ModelVersion:
+        """A version with which the policy, if there is one, lets the caller do this. Raises AccessDenied."""
+        release = self.version(name, which)
+        if self._policy is not None:
+            check_access(self._policy, action, Identity(name, release.version, release.digest))
+        return release
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
@@ -159,10 +175,6 @@ class Registry:
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         """Every version of a model, the first registered first. Raises NotFound without one."""
         found = self._versions.all(name)
-        if not found:
-            names = self.names()
-            there = f"{self.url} has no model {name!r}; it has: {html.some(names)}"
-            raise NotFound(there if names else nothing_there(self.url), name=name, which="")
         return tuple(sorted(found, key=lambda release: (release.at, release.version)))
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
@@ -174,10 +186,7 @@ class Registry:
         return self.log(name).state().generation
 
     def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
-        """Every entry of a model's log, the oldest first; or those that set one alias.
-
-        It is empty without entries, and for a name that the registry does not have.
-        """
+        """Every entry of a model's log, the oldest first, or those that set one alias; perhaps none."""
         entries = self.log(name).entries()
         return tuple(entry for entry in entries if alias in (None, entry.alias))
 
@@ -199,8 +208,7 @@ class Registry:
             alias: such as "champion".
             version: the version it shall name.
             expected: the version that it names now; or the generation of the entry that set it,
-                which also notices a change to another version and back; None for a new
-                alias.
+                which also notices a change to another version and back; None for a new alias.
             reason: why, for the history.
             force: set "champion" to a version although a rollout of it was rolled back.
             verdict: of a gate against the alias: a promotion, about both models, and of the same
@@ -214,7 +222,7 @@ class Registry:
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
-        check_pattern(ALIAS_PATTERN, "alias", alias)
+        check_pattern(rules.ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
         registered = self._versions.of(name)
 
@@ -261,17 +269,19 @@ class Registry:
         """
         if not hasattr(policy, "stages"):  # other values have a record as well
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
-        version = self.version(name, candidate).version
+        release = self._allowed("set_alias", name, candidate)
         record = policy.to_json()
 
         def fields(state: State) -> dict[str, Any]:
-            champion = rules.check_start(state, name, version, force=force)
-            check_fits(self.reference(name, champion), self.reference(name, version))
-            judged = rules.judged_by(verdict, CHAMPION, version, state, partial(self.version, name))
+            champion = rules.check_start(state, name, release.version, force=force)
+            self._versions.check_fits(self.version(name, champion), release)
+            judged = rules.judged_by(
+                verdict, CHAMPION, release.version, state, partial(self.version, name)
+            )
             about = {"champion": champion, "policy": record, **judged}
             return {"kind": ROLLOUT, "about": about}
 
-        return underway(self._write(name, version, reason, fields))
+        return underway(self._write(name, release.version, reason, fields))
 
     def decide_rollout(
         self,
@@ -296,6 +306,7 @@ class Registry:
         Raises:
             Conflict: if the rollout has ended by now, or is in another stage.
         """
+        self._allowed("set_alias", name, rollout.candidate)
         fields = partial(
             rules.decision_fields, name=name, rollout=rollout, decision=decision, about=about or {}
         )
@@ -322,8 +333,7 @@ class Registry:
 
         Raises:
             Conflict: if an alias names it, or a rollout tries it.
-            NotFound: for an unknown version.
-            UsageError: if it is an alias.
+            NotFound, UsageError: for an unknown version, and for an alias.
         """
         self._check_version(name, version)
         fields = partial(rules.retirement_fields, name=name, version=version)
@@ -333,8 +343,7 @@ class Registry:
         """Keep bytes beside a version, such as a report, once.
 
         Raises:
-            Conflict: if there are other bytes under this key.
-            NotFound: for an unknown version.
+            Conflict, NotFound: if there are other bytes under this key; for an unknown version.
             UsageError: if the key is "verdict.json", which `register` keeps.
             TypeError: for anything but bytes.
         """
@@ -355,7 +364,7 @@ class Registry:
         return self._logs[name]
 
     def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
-        """Add an entry about a version, with the fields that it has by what holds."""
+        """Add an entry about a version, with the fields that it has by what holds; asks no policy."""
         entry = self.log(name).append(
             lambda state: {"version": version, **fields(state), **signed(reason)}
         )
@@ -368,31 +377,24 @@ class Registry:
 
     def _check_version(self, name: str, version: str) -> None:
         """Raise NotFound for a version that is not there, and UsageError for an alias."""
-        release = self.version(name, check_pattern(VERSION_PATTERN, "version", version))
+        check_pattern(VERSION_PATTERN, "version", version)
+        release = self._allowed("set_alias", name, version)
         if release.version != version:
-            raise UsageError(
-                f"{version!r} is an alias; pass the version it names: {release.version!r}"
-            )
+            raise UsageError(f"{version!r} is an alias: pass {release.version!r}, which it names")
 
     def _take_name(self, release: ModelVersion) -> None:
         """Write down that no alias gets the name of a version; raise an error if one has it."""
         name, version = release.name, release.version
-        if version == CHAMPION:
-            raise UsageError(
-                f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
-            )
-        if not ALIAS_PATTERN.fullmatch(version) or version in self.state(name).names:
-            return
-        reason = "a version has this name, so no alias gets it"
-        fields = partial(rules.name_fields, name=name, version=version)
-        self._write(name, version, reason, fields)
+        if rules.could_be_alias(version) and version not in self.state(name).names:
+            reason = "a version has this name, so no alias gets it"
+            fields = partial(rules.name_fields, name=name, version=version)
+            self._write(name, version, reason, fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Registry, (self.url,)
+        return partial(Registry, trust=self._versions.trust, policy=self._policy), (self.url,)
 
     def __repr__(self) -> str:
         return f"Registry({self.url!r})"
 
     def _repr_html_(self) -> str:
-        aliases = {name: self.aliases(name) for name in self.names()}
-        return registry_card(self.url, aliases)
+        return registry_card(self.url, {name: self.aliases(name) for name in self.names()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ from modelkit.lifecycle.registry.log import (
 )
 from modelkit.lifecycle.registry.releases import ModelVersion, Recorded
 
+ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 DECISIONS = ("advance", "rollback", "promote", "hold")
 
 
@@ -67,7 +69,7 @@ def judged_by(
         release: gives the release of a version.
 
     Raises:
-        RegistryError: if the verdict is no promotion, or about another candidate or alias.
+        RegistryError: if the verdict does not promote, or is about another candidate or alias.
         Conflict: if the alias was set since the gate judged what it named.
     """
     if verdict is None:
@@ -143,6 +145,15 @@ def alias_fields(
     return {"kind": ALIAS, "alias": alias, "was": None if before is None else before.version}
 
 
+def could_be_alias(version: str) -> bool:
+    """Whether an alias could have the name of a version. Raises UsageError for "champion", which is one."""
+    if version == CHAMPION:
+        raise UsageError(
+            f"a version cannot be named {CHAMPION!r}, which is an alias: save it under another one"
+        )
+    return ALIAS_PATTERN.fullmatch(version) is not None
+
+
 def name_fields(state: State, name: str, version: str) -> dict[str, Any]:
     """What the entry holds by which no alias gets the name of a version."""
     if version in state.aliases:
@@ -180,7 +191,7 @@ def decision_fields(
     now = state.rollout
     if now is None or (now.generation, now.stage) != (rollout.generation, rollout.stage):
         raise Conflict(
-            f"the rollout of {name} {rollout.candidate} is no longer in stage {rollout.stage + 1}: "
+            f"the rollout of {name} {rollout.candidate} has left stage {rollout.stage + 1}: "
             "somebody else decided",
             name=name,
             now=now,
@@ -219,7 +230,7 @@ def check_expected(state: State, alias: str, expected: str | int | None, name: s
         if expected is None:
             return
         raise Conflict(
-            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
+            f"you expected {name}@{alias} to be {expected!r}, but it is not set; expected=None makes it",
             name=name,
             alias=alias,
             now=None,
@@ -248,8 +259,7 @@ def check_start(state: State, name: str, version: str, *, force: bool) -> str:
     champion = state.aliases.get(CHAMPION)
     if champion is None:
         raise NotFound(
-            f"{name} has no champion, so there is nothing to compare {version} with: set the alias "
-            f"{CHAMPION!r} first",
+            f"{name} needs a champion to compare {version} with: set the alias {CHAMPION!r} first",
             name=name,
             which=CHAMPION,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NoReturn, final
 
 from modelkit.errors import (
     Conflict,
@@ -19,23 +20,35 @@ from modelkit.errors import (
     UsageError,
 )
 from modelkit.lifecycle.registry.authors import author, time_now
+from modelkit.lifecycle.registry.places import nothing_there, removed
 from modelkit.lifecycle.registry.releases import ModelVersion, parents_of, read_release
 from modelkit.lifecycle.registry.rules import record_digest
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN, Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
-from modelkit.package.contents import MANIFEST
+from modelkit.package.contents import is_sealed
 from modelkit.package.load import load
+from modelkit.package.signing import (
+    MOST_BYTES,
+    PackageSignature,
+    Trust,
+    check_signed,
+    read_signatures,
+    signatures_of,
+    write_signatures,
+)
 from modelkit.package.source import (
+    Openable,
     Reference,
     check_digest,
-    check_hashes,
     inspect,
     open_bytes,
     plain_digests,
     read_manifest,
+    read_verified,
 )
 from modelkit.package.write import write_file
+from modelkit.report import html
 from modelkit.signature.compatible import incompatibilities
 from modelkit.store import open_store
 from modelkit.store.store import Store
@@ -48,8 +61,11 @@ VERDICT = "verdict.json"
 class Versions:
     """The packages of a store, by name and version. Aliases are not known here."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, trust: Trust | None = None) -> None:
+        if trust is not None and not isinstance(trust, Trust):
+            raise TypeError(f"trust is a mk.Trust of public keys, not {type(trust).__name__}")
         self._store = store
+        self.trust = trust
 
     def names(self) -> tuple[str, ...]:
         """The names of the models, in the order of the alphabet."""
@@ -63,10 +79,27 @@ class Versions:
         return [version for version in found if VERSION_PATTERN.fullmatch(version)]
 
     def all(self, name: str) -> list[ModelVersion]:
-        """What is known of each version of a model."""
+        """What is known of each version of a model. Raises NotFound without one."""
         beside = {*self._store.folders(f"models/{name}/kept")}
         found = (self.read(name, version, alone=version not in beside) for version in self.of(name))
-        return [release for release in found if release is not None]
+        there = [release for release in found if release is not None]
+        if not there:
+            names = self.names()
+            why = f"{self._store.url} has no model {name!r}; it has: {html.some(names)}"
+            raise NotFound(why if names else nothing_there(self._store.url), name=name, which="")
+        return there
+
+    def miss(
+        self, name: str, which: str, version: str, aliases: Collection[str], *, gone: bool
+    ) -> NoReturn:
+        """Raise NotFound for a version, named by itself or by an alias, with what there is."""
+        known = [*aliases, *self.of(name)]
+        if not known:
+            self.all(name)  # raises NotFound, with the models that there are
+        why = f"{self._store.url} has no {name}@{which}; it has: {html.some(known)}"
+        if which in aliases or gone:
+            why = removed(self._store.url, f"{name} {version}")
+        raise NotFound(why, name=name, which=which)
 
     def read(self, name: str, version: str, *, alone: bool = False) -> ModelVersion | None:
         """What is known of a version; None where there is none.
@@ -83,13 +116,31 @@ class Versions:
         added = self._store.read(_kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
-    def add(self, release: ModelVersion, data: bytes | memoryview, record: bytes) -> ModelVersion:
+    def signatures(self, package: Openable, digest: str) -> list[PackageSignature]:
+        """The signatures that come with a package. Raises UntrustedError for too few, where it matters."""
+        if self.trust is not None:
+            check_signed(self.trust, digest, package)
+        return [each for each in signatures_of(package) if each.digest == digest]
+
+    def add(
+        self,
+        release: ModelVersion,
+        data: bytes | memoryview,
+        record: bytes,
+        signatures: Sequence[PackageSignature],
+    ) -> ModelVersion:
         """Keep a package, with the record of its verdict; returns the release that is there.
 
-        A release that has no verdict gets this one. Raises Conflict if another one is there.
+        A release that has no verdict gets this one, and its signatures are added to those there.
+        Raises Conflict if another one is there.
         """
         if not self._store.create(_blob_name(release.digest), data):
-            self.reference(release).read()  # it is there, and whole
+            kept = BucketPackage(self._store.url, release).read()  # it is there, and whole
+            _check_form(memoryview(kept), memoryview(data), release)
+        for each in signatures:
+            signed = write_signatures([each])
+            name = f"{hashlib.sha256(signed).hexdigest()}.json"
+            self._create(f"{_signatures_name(release.digest)}/{name}", signed)
         if record:
             # By its digest, so that a writer who dies here leaves nothing in the way of another.
             self._create(_verdict_name(release.verdict), record)
@@ -106,14 +157,20 @@ class Versions:
         return replace(there, verdict=release.verdict)
 
     def reference(self, release: ModelVersion) -> Reference:
-        """A picklable reference to a package."""
-        return BucketPackage(self._store.url, release)
+        """A picklable reference to a package. Raises UntrustedError for one without signatures."""
+        package = BucketPackage(self._store.url, release)
+        if self.trust is not None:
+            check_signed(self.trust, release.digest, package)
+        return package
 
-    def open(self, release: ModelVersion, options: dict[str, Any]) -> Model:
+    def open(self, release: ModelVersion, options: Mapping[str, Any]) -> Model:
         """Open a package with options of `mk.load`.
 
-        Raises IntegrityError for a release of another digest than the caller trusts.
+        Raises IntegrityError for a release of another digest than the caller trusts, and
+        UntrustedError for one without the signatures that they ask for.
         """
+        package = self.reference(release)
+        options = {**options}
         trusted = options.get("digest")
         if trusted is not None and release.digest not in plain_digests(trusted):
             raise IntegrityError(
@@ -123,18 +180,35 @@ class Versions:
                 expected=trusted,
                 got=release.digest,
             )
+        signed = options.pop("trust", None)
+        if signed is not None:
+            check_signed(signed, release.digest, package)
+        if signed is not None or self.trust is not None:
+            options["digest"] = trusted = release.digest
         path = self._store.path(_blob_name(release.digest))
         if path is None:
-            return load(self.reference(release), **options)
+            return load(package, **options)
         manifest = read_manifest(container.read_zip(open_bytes(path)))
         check_digest(manifest, release.digest, path)
         _check_named(manifest, release)
         if manifest.runtime != "joblib" or trusted is not None:
-            options = {**options, "digest": release.digest}
+            options["digest"] = release.digest
         return load(path, **options)
+
+    def check_fits(self, champion: ModelVersion, candidate: ModelVersion) -> None:
+        """Raise UsageError unless one version can answer in place of another; nothing is run."""
+        ours, theirs = (inspect(self.reference(each)) for each in (champion, candidate))
+        problems = incompatibilities(ours.signature, theirs.signature)
+        if problems:
+            raise UsageError(
+                f"{theirs.name} {theirs.version} cannot answer in place of the champion, "
+                f"{ours.version}: {'; '.join(problems)}",
+                problems=problems,
+            )
 
     def fetch(self, release: ModelVersion, folder: str | os.PathLike[str] | None) -> Path:
         """The path of a verified package on this machine, in a folder if one is given."""
+        package = self.reference(release)
         path = self._store.path(_blob_name(release.digest))
         if path is not None and folder is None:
             _check_package(open_bytes(path), release)
@@ -142,9 +216,17 @@ class Versions:
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         try:
-            _check_package(open_bytes(target), release)
+            data = open_bytes(target)
+            _check_package(data, release)
+            if len(data) != release.size:
+                raise PackageError(
+                    f"{target} has the package, but not as it is kept: sealed or plain"
+                )
         except (FileNotFoundError, PackageError):
-            write_file(target, self.reference(release).read())
+            write_file(target, package.read())
+        signatures = package.signatures()
+        if signatures is not None:
+            write_file(Path(f"{target}.sig"), signatures)
         return target
 
     def keep(self, release: ModelVersion, key: str, data: bytes) -> None:
@@ -203,25 +285,21 @@ class BucketPackage(Reference):
         _check_package(memoryview(data), release)
         return data
 
-
-def check_fits(champion: Reference, candidate: Reference) -> None:
-    """Raise UsageError unless one version can answer in place of another; nothing is run."""
-    ours, theirs = inspect(champion), inspect(candidate)
-    problems = incompatibilities(ours.signature, theirs.signature)
-    if problems:
-        raise UsageError(
-            f"{theirs.name} {theirs.version} cannot answer in place of the champion, {ours.version}: "
-            f"{'; '.join(problems)}",
-            problems=problems,
-        )
+    def signatures(self) -> bytes | None:
+        """All signatures of the package that were registered. Raises UntrustedError."""
+        store = open_store(self._url)
+        folder = _signatures_name(self._release.digest)
+        found: list[PackageSignature] = []
+        for name in store.names(folder):
+            path = f"{folder}/{name}"
+            found += read_signatures(store.read(path, MOST_BYTES), f"{self._url}/{path}")
+        return write_signatures(found) if found else None
 
 
 def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> ModelVersion:
     """The release of a package, which is verified, with the record of its verdict."""
     made_from = parents_of(parents)
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
-    check_hashes({**members}, manifest.files)
+    manifest, _ = read_verified(data)
     return ModelVersion(
         name=manifest.name,
         version=manifest.version,
@@ -272,6 +350,22 @@ def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
             )
 
 
+def _check_form(kept: memoryview, data: memoryview, release: ModelVersion) -> None:
+    """Raise Conflict for other bytes with the digest of a package, if one of both is sealed."""
+    if any(is_sealed(container.read_zip(each)) for each in (kept, data)):
+        raise Conflict(
+            f"{release.name} {release.version} is kept already, sealed otherwise or not at all, and "
+            "what a registry keeps never changes: save the package under a new version, and seal it",
+            name=release.name,
+            release=release,
+        )
+
+
+def _signatures_name(digest: str) -> str:
+    """The name of the folder of the signatures of a package."""
+    return f"signatures/{digest}"
+
+
 def _blob_name(digest: str) -> str:
     """The name of the file of a package in a store."""
     return f"blobs/sha256/{digest}.mk"
@@ -291,8 +385,7 @@ def _check_named(manifest: Manifest, release: ModelVersion) -> None:
 
 def _check_package(data: memoryview, release: ModelVersion) -> None:
     """Raise IntegrityError unless these are the bytes of the package."""
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
+    manifest, _ = read_verified(data)
     if manifest.digest != release.digest:
         raise IntegrityError(
             f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
@@ -301,4 +394,3 @@ def _check_package(data: memoryview, release: ModelVersion) -> None:
             got=manifest.digest,
         )
     _check_named(manifest, release)
-    check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)

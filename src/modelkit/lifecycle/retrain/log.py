@@ -20,7 +20,7 @@ CLAIM = "claim"  # somebody begins a retraining, or takes it over
 STEPS = ("train", "save", "gate", "register", "rollout")
 LEFT = "left"  # its holder leaves it
 END = "end"  # it has ended
-REFUSED = "refused"  # there is no retraining, and why
+REFUSED = "refused"  # a retraining that was not begun, and why
 MOST_CLAIMS = 3  # of a retraining: one that ends each of its processes is not begun for ever
 KINDS = {CLAIM, *STEPS, LEFT, END, REFUSED}
 
@@ -234,7 +234,7 @@ def on_trial(run: OpenRun, entries: Sequence[Entry]) -> RetrainRun:
         return run.ended("promoted", f"{CHAMPION} is {version}", start)
     message = f"since {began.at}"
     for entry in since[1:]:
-        # By the clock of the retraining, which in a replay is not that of the log.
+        # By the clock of the retraining, which in a replay is another than the log's.
         at = start + posix_of(entry.at) - posix_of(began.at)
         decision = entry.about.get("decision") if entry.kind == DECIDED else None
         if entry.alias == CHAMPION and entry.version == version:

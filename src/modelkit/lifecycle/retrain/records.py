@@ -37,7 +37,7 @@ THOUSAND = 1000  # a sign of life is named by milliseconds
 KEPT_BEATS = 2
 
 
-class NotAllowed(Exception):  # it is no error
+class NotAllowed(Exception):  # an answer, not an error
     """What holds by now does not allow the entry, such as that somebody else holds the retraining."""
 
 
@@ -185,7 +185,7 @@ def retrainings_of(
         name: the name of the model.
         now: in POSIX seconds, by which a lease is over; None for the time of this machine.
 
-    Raises NotFound where there is no such model.
+    Raises NotFound where the model does not exist.
     """
     registry.versions(name)
     return RunRecords(registry, name).history(time.time() if now is None else now)

@@ -170,7 +170,7 @@ def _turn(
 
 def no_champion(registry: Registry, name: str) -> NoReturn:
     """Raise NotFound for a model without a champion."""
-    registry.versions(name)  # raises it where there is no such model
+    registry.versions(name)  # raises it where the model does not exist
     raise NotFound(
         f"{registry.url} has no {name}@{CHAMPION} that could be trained again; set this alias first",
         name=name,

@@ -178,7 +178,7 @@ def standing_of(
 
     Args:
         alarms: those that are known now, of several workers too.
-        before: those that stood when last looked at: an alarm without a time, such as that of one
+        before: those that stood when last looked at: an alarm without a time, such as one about a
             batch, stands since then.
         closed: when the champion was promoted, in POSIX seconds: earlier ones are closed.
         now: in POSIX seconds.

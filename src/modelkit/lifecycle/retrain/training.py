@@ -13,8 +13,7 @@ from modelkit.lifecycle.registry.releases import ModelVersion
 from modelkit.lifecycle.retrain.log import OpenRun
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.model.manifest import Manifest
-from modelkit.package import container
-from modelkit.package.source import check_hashes, open_bytes, read_manifest
+from modelkit.package.source import open_bytes, read_verified
 
 SEED_BYTES = 4
 ID_LETTERS = 8
@@ -78,9 +77,7 @@ def manifest_of(path: Path, name: str) -> Manifest:
     """
     if not path.exists():
         raise RetrainError(f"the training saved no package at {path}, which is Training.package")
-    members = container.read_zip(open_bytes(path))
-    manifest = read_manifest(members)
-    check_hashes({**members}, manifest.files)
+    manifest, _ = read_verified(open_bytes(path))
     if manifest.name != name:
         raise RetrainError(
             f"the training saved a package of {manifest.name!r}: save it with name=training.name, "

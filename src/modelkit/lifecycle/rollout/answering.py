@@ -98,12 +98,13 @@ class Arm:
         sign: gives answers with who gave them.
     """
 
-    __slots__ = ("acall", "asked", "call", "identity", "model", "sign", "signature")
+    __slots__ = ("acall", "asked", "call", "identity", "manifest", "model", "sign", "signature")
 
     def __init__(self, model: Model, *, marked: bool = False) -> None:
         self.model = model
         self.asked = Whole(model) if marked else model
         self.signature = model.signature
+        self.manifest = model.manifest
         self.identity = identity_of(model)
         # No method of this object, which would keep it, and the Model, until garbage is collected.
         self.sign = partial(_sign_some if marked else _sign, self.identity)

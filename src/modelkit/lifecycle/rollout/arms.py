@@ -27,7 +27,7 @@ from modelkit.stats.betting import ABOVE, BELOW, Bets, log_split
 from modelkit.stats.evidence import Restarted, log_mean
 
 MOST_SPANS = 32
-NO_FLOOR = 0.5  # of evidence that does not count, as there is no floor
+NO_FLOOR = 0.5  # of evidence that does not count, as a floor is missing
 BEYOND_CHANCE = 8.0  # of the largest of some thousand likelihood ratios, as a logarithm
 
 

@@ -113,7 +113,7 @@ class KeyCalls:
     """The calls of keys in one stage: of each, the first `most` count for a promotion.
 
     Such a call has a number from 1; any other one has 0, and of these only the first event of each
-    key counts. Keys count anew in the next stage, as they may be drawn anew; see `keyed.Keys`.
+    key counts. Keys count again in the next stage, as they may be drawn again; see `keyed.Keys`.
     """
 
     __slots__ = ("_bad", "_began", "_complete", "_ended", "_events", "_had", "_most", "_new")
@@ -173,7 +173,7 @@ class KeyCalls:
         return len(self._new) + len(self._events) + len(self._complete)
 
     def take(self) -> tuple[dict[str, tuple[Unit, ...]], tuple[CompleteKey, ...], tuple[Unit, ...]]:
-        """The keys with events, by kind; those of which all calls that count have ended; new ones."""
+        """The keys with events, by kind; the keys whose calls that count have all ended; the new keys."""
         complete = taken(self._complete)  # first: what a key did is there before it is complete
         found: dict[str, dict[Unit, None]] = defaultdict(dict)
         for kind, (key, candidate, number) in taken(self._events):

@@ -47,8 +47,7 @@ class Follower:
         wrap: makes the layers of each version.
         keep: how many versions stay warm that answered before.
         poll: seconds between two looks.
-        rescue, seed: see `Rollout`.
-        options: those of `mk.load`.
+        rescue, seed, options: see `Rollout`.
 
     Raises:
         NotFound: if the model has no champion.
@@ -88,6 +87,7 @@ class Follower:
         self._busy = False
         self._again = False
         self._champion = _champion(registry, registry.state(name), name)
+        registry._allowed("load", name, self._champion)
         self._answered = {self._champion}
         self.switch = Switch(self._open(self._champion).model, clock, self)
         self._due = self.switch.due = clock() + self._poll
@@ -265,7 +265,9 @@ class Follower:
 
     def decide_by_hand(self, kind: Kind, reason: str) -> None:
         """Promote or roll back as somebody says. Raises Conflict where nothing is under way."""
-        self.switch.under_way().decide_for_all(kind, reason)
+        session = self.switch.under_way()
+        self._registry._allowed("set_alias", self._name, session.ledger.rollout.candidate)
+        session.decide_for_all(kind, reason)
         self.refresh()
 
     def go_back(self, reason: str) -> None:
@@ -299,7 +301,7 @@ class Follower:
 
     def _load(self, version: str) -> Model:
         try:
-            return self._registry.load(self._name, version, **self._options)
+            return self._registry._open_followed(self._name, version, self._options)
         except UntrustedError as error:
             raise UntrustedError(
                 f"{self._name} {version} is a joblib package: opening it runs code, and whoever sets an "

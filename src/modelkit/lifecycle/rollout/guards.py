@@ -30,7 +30,7 @@ Mark = Callable[[Outputs], object]
 
 
 def check_numbers(what: str, held: object, names: Sequence[str]) -> None:
-    """Raise UsageError where one of these attributes is no number, nor None where that is its default."""
+    """Raise UsageError where one of these attributes is not a number; None is one where it is the default."""
     for name in names:
         value = getattr(held, name)
         if value is None and getattr(type(held), name, 0) is None:
@@ -225,9 +225,10 @@ class Stream:
 def rollback_streams(guard: Guard) -> tuple[Stream, ...]:
     """What speaks for a rollback, by this guard.
 
-    One that compares quantiles needs it twice: as the calls were, and with those of the candidate
-    quicker by what does not matter, of which those count that its longer runs do not explain; see
-    `Latency`. Where all calls go to the candidate, it is not the colder one, and all count.
+    A guard that compares quantiles needs it twice: as the calls were, and with the candidate's calls
+    quicker by what does not matter. Of the latter, only calls count that its longer runs do not
+    explain; see `Latency`. Where all calls go to the candidate, it is not the colder one, and all
+    count.
     """
     if guard.name == LATE_LOSSES:
         return ()

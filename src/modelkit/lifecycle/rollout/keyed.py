@@ -56,7 +56,7 @@ class Keys:
         return max(self._numbers.values(), default=0) >= MOST_KEYS
 
     def enter(self, share: float) -> None:
-        """Go on with a share of all keys, or draw anew."""
+        """Go on with a share of all keys; where it rises, draw the champion's keys again."""
         before = self._of_all
         self.drawn = share >= before
         if share <= before:

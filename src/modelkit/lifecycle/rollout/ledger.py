@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import takewhile
 from math import isfinite
 from time import perf_counter_ns
@@ -24,7 +25,7 @@ from modelkit.errors import Conflict, NotAFile, RegistryError
 from modelkit.events import Noticed, emit
 from modelkit.lifecycle.registry.log import Underway
 from modelkit.lifecycle.registry.registry import Registry
-from modelkit.lifecycle.registry.rules import is_same
+from modelkit.lifecycle.registry.rules import decision_fields, is_same
 from modelkit.lifecycle.rollout.counts import (
     Counts,
     read_count,
@@ -335,9 +336,14 @@ class RegistryLedger:
         for guard in decision.state.guards:
             evidence[guard.name] = [_written(guard.worse), _written(guard.better)]
         about = {"evidence": evidence, "split": _written(decision.state.split)}
-        self._registry.decide_rollout(
-            self._name, self.rollout, decision.kind, reason=decision.reason, about=about
+        fields = partial(
+            decision_fields,
+            name=self._name,
+            rollout=self.rollout,
+            decision=decision.kind,
+            about=about,
         )
+        self._registry._write(self._name, self.rollout.candidate, decision.reason, fields)
 
     def after_fork(self) -> None:
         """In the child of a fork, write as another process, which has read what its parent has."""

@@ -20,8 +20,8 @@ from modelkit.model.model import Outputs
 
 Loss = float | Callable[[Outputs], float]
 MOST_WAITING_LOSSES = 100_000  # to be weighed; no more are taken then
-# Losses that wait here until another process says that it has answered their keys: whoever may post
-# could fill the log with keys of their own.
+# Losses that wait here until another process says that it has answered their keys: anyone who may
+# post could fill the log with keys of their own.
 MOST_UNKNOWN = 50_000
 WRITER = "labels"  # whose counts the losses of jobs are; no process has this name
 MOST_AT_ONCE = 10_000  # in one file
@@ -34,7 +34,7 @@ class Losses:
     Args:
         outcomes: what was answered here.
         salt: of the hashes of keys.
-        answered: which keys were answered by any process; None where there is no other one.
+        answered: which keys were answered by any process; None where this is the only one.
 
     Attributes:
         room: how many may wait; fewer where what was counted before cannot be handed on.
@@ -122,13 +122,13 @@ class Losses:
             self._hand_on(unit)
 
     def after_fork(self) -> None:
-        """Forget in the child of a fork those that wait for another process, and make locks anew."""
+        """In the child of a fork, forget losses that wait for another process, and make new locks."""
         self._unknown.clear()
         self.outcomes.after_fork()
 
 
 def check_loss(loss: float) -> float:
-    """A loss as a float. Raises UsageError for one beyond 0 to 1, and TypeError for what is no number."""
+    """A loss as a float. Raises UsageError for one beyond 0 to 1, and TypeError for what is not a number."""
     try:
         within = bool(0 <= loss <= 1)
     except (TypeError, ValueError):
@@ -149,10 +149,10 @@ def post_outcomes(registry: Registry, name: str, outcomes: Sequence[tuple[str, f
     Raises:
         Conflict: if no rollout is under way.
         UsageError: if it is in shadow, or no guard watches losses; or for a loss beyond 0 to 1.
-        NotFound: if there is no such model, or no registry.
+        NotFound: if the model or the registry does not exist.
         RegistryError: if it was removed after it was read.
     """
-    registry.log(name).check()  # or a folder that was removed would be made anew
+    registry.log(name).check()  # or a folder that was removed would be made again
     rollout = registry.state(name).rollout
     if rollout is None:
         registry.versions(name)  # raises NotFound

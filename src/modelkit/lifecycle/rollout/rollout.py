@@ -76,6 +76,7 @@ class Rollout(Model):
         TypeError: for options of the other form, see `Registry.start_rollout`; and for a policy or
             a seed of another type.
         NotFound: if the model has no champion.
+        AccessDenied: if the policy of the registry does not let the caller load it.
         UntrustedError: for a joblib package without `digest` and `allow`.
         PackageError, DeviceError: as `mk.load` does.
     """
@@ -309,7 +310,9 @@ class Rollout(Model):
     @property
     def manifest(self) -> Manifest | None:
         """The manifest of the champion's package, or None."""
-        return self._champion.manifest
+        return (
+            self._active.now.value.champion.manifest
+        )  # without its layers: a Guarded asks for each call
 
     @property
     def attachments(self) -> Mapping[str, memoryview]:

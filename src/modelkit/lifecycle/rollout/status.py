@@ -126,7 +126,7 @@ def progress_here(switch: Switch) -> RolloutProgress:
 def progress_afar(registry: Registry, name: str) -> RolloutProgress:
     """Where the rollout of a model stands, or how the last one ended, by what its processes wrote.
 
-    Raises NotFound where the model has no champion.
+    Raises NotFound for a model without a champion.
     """
     state = State()
     rollout: Underway | None = None
@@ -211,7 +211,7 @@ def ended_note(champion: Identity) -> str:
 
 
 def losses_left_out(trial: Trial, outcomes: Outcomes | None = None) -> list[str]:
-    """How many losses do not count, and why: those of this process, and those of the trial."""
+    """How many losses of this process, and of the trial, do not count, and why."""
     kept: list[Outcomes | KeysAnswered] = [] if trial.losses is None else [trial.losses.keys]
     kept += [] if outcomes is None else [outcomes]
     reasons = {

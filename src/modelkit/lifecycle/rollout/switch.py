@@ -14,6 +14,7 @@ from modelkit.lifecycle.rollout.answering import Arm
 from modelkit.lifecycle.rollout.latency import A_SECOND
 from modelkit.lifecycle.rollout.lineup import Lineup
 from modelkit.lifecycle.rollout.session import Session
+from modelkit.model.access import acting_as
 from modelkit.model.activation import Active, Draining
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Model
@@ -125,7 +126,7 @@ class Switch:
 
     def settle(self) -> None:
         """Do what is due, now."""
-        with self.lock:
+        with self.lock, acting_as(None):  # nobody's call decides it
             try:
                 if self.clock() >= self.due:
                     self.step()

@@ -15,6 +15,7 @@ from modelkit.lifecycle.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.lifecycle.rollout.session import Session
 from modelkit.lifecycle.rollout.switch import NEVER, Switch
 from modelkit.model.model import Model
+from modelkit.serving.guarded import check_outside
 
 
 @final
@@ -47,6 +48,8 @@ class TwoModels:
             )
         if not isinstance(policy, RolloutPolicy):
             raise TypeError(f"policy is a mk.RolloutPolicy, not {policy!r:.80}")
+        for model in (champion, candidate):
+            check_outside(model, "Rollout")
         self.switch = Switch(champion, clock, self)
         self.switch.check_replaces(candidate)
         salt = secrets.token_bytes(16) if seed is None else b"%d" % seed
@@ -58,7 +61,7 @@ class TwoModels:
         watch_forks(self)
 
     def look(self, now: int) -> int:
-        """See `Source`: what is in memory has no news."""
+        """See `Source`: two Models in memory bring no news."""
         return NEVER
 
     def models(self) -> list[Model]:

@@ -52,7 +52,7 @@ class StreamsEvidence:
         self.streams = streams
         self._margins = np.array(margins)
         self._keys = keys
-        # The places of the kinds among those of keys that are done.
+        # Where `done` has each stream's kinds.
         self._candidate = [done.places[stream.candidate] for stream in streams]
         self._champion = [done.places[stream.champion] for stream in streams]
 
@@ -173,8 +173,8 @@ class RollbackEvidence(StreamsEvidence):
 class PromotionEvidence(StreamsEvidence):
     """What speaks for a promotion, in each stream.
 
-    Calls with keys and those without may be of different kinds, such as those of customers and of
-    probes. So the evidence is the least of both, and each is the mean of two ways to it.
+    Calls with keys and those without may be of different kinds, such as customers' calls
+    and probes. So the evidence is the least of both, and each is the mean of two ways to it.
 
     Args:
         policy: how the rollout goes.
@@ -224,7 +224,7 @@ class PromotionEvidence(StreamsEvidence):
         """Compare the candidate alone with its floors: of its keys, each counts, whenever it was drawn.
 
         What its kind says of the champion's rate stands for a floor where all calls go to the
-        candidate, and there each of its keys counts anew.
+        candidate, and there each of its keys counts again.
         """
         whole = stage.share == 1
         compared = self._always | whole

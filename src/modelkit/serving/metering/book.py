@@ -99,7 +99,7 @@ def counted(*names: str, read: Read = read_folder) -> list[VersionCounts]:
 
 
 def _outlives(ledger: Ledger) -> bool:
-    """Whether a Ledger is that of later Meters of its model too."""
+    """Whether later Meters of its model use this Ledger too."""
     *_, digest = ledger.label
     return digest != "" or ledger.folder is not None
 

@@ -101,7 +101,7 @@ class SharedFolder:
         return paths
 
     def slab(self, label: Label) -> Slab:
-        """A slab for a thread that begins; in the memory of this process if there is no room."""
+        """A slab for a thread that begins; in the memory of this process if the folder is full."""
         with self._lock:
             try:
                 return self._opened().slab(label)
@@ -116,13 +116,13 @@ class SharedFolder:
         with suppress(Exception):  # of a filter or a handler of the application
             _log.warning(
                 "some calls are counted in this process only, which others do not see: the folder "
-                "%s has no room: %s",
+                "%s is full: %s",
                 self.path,
                 error,
             )
 
     def retire(self, label: Label) -> None:
-        """Say that this process has no Meter of a label any more, and writes none of its slabs."""
+        """Say that the last Meter of a label in this process is gone, and that none of its slabs is written."""
         with self._lock:
             if self._file is not None:
                 self._file.retire(label)

@@ -15,6 +15,7 @@ from modelkit.events import Overload, Refusal, emit, wanted
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
+from modelkit.serving.guarded import check_outside
 from modelkit.serving.metering import book, requests
 from modelkit.serving.metering.totals import MORE_ROWS, OK, MeterTotals, answered_rows
 from modelkit.signature.signature import Signature
@@ -56,7 +57,7 @@ class Meter(Wrapper):
             recorded. It holds the name, version, rows and outcome, and no values.
 
     Raises:
-        UsageError: if `model` has a Meter already, or is a Rollout; or `shared` cannot be used.
+        UsageError: if `model` has a Meter already, or a Guarded, or is a Rollout; or `shared` cannot be used.
         MissingExtraError: if `spans` is asked for and opentelemetry is not installed.
     """
 
@@ -68,6 +69,7 @@ class Meter(Wrapper):
         self, model: Model, *, shared: str | os.PathLike[str] | None = None, spans: bool = False
     ) -> None:
         check_is_model(model, "a Meter")
+        check_outside(model, "Meter")
         if layer_of(model, Meter) is not None:
             raise UsageError(
                 "the model has a Meter already, and another one would count each call twice"

@@ -149,7 +149,7 @@ def test_an_alias_and_a_version_never_share_a_name(registry, tmp_path):
     mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version="champion")
     with pytest.raises(UsageError, match="cannot be named 'champion', which is an alias"):
         registry.register(path)
-    with pytest.raises(UsageError, match="is an alias; pass the version"):
+    with pytest.raises(UsageError, match="is an alias: pass"):
         registry.set_alias("churn", "other", "champion", expected=None, reason="x")
     registry.set_alias("churn", "canary", "1.0.0", expected=None, reason="x")
     for version, told in (("canary", "has an alias 'canary'"), ("v2", "")):
@@ -335,6 +335,6 @@ def test_a_version_on_trial_is_not_retired_and_a_retired_one_not_promoted(releas
 
 
 def test_an_alias_is_not_retired_as_if_it_were_a_version(released):
-    with pytest.raises(UsageError, match="is an alias; pass the version"):
+    with pytest.raises(UsageError, match="is an alias: pass"):
         released.retire("churn", "champion", reason="x")
     assert released.state("churn").retired == {}

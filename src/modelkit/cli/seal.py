@@ -1,0 +1,38 @@
+"""`modelkit seal`: encrypt a package."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import modelkit as mk
+from modelkit.cli.arguments import Printed, add_command, escaped
+from modelkit.errors import UsageError
+
+
+def add_seal(verbs: Any) -> None:
+    """The arguments of `modelkit seal`."""
+    about = "encrypt a package for those who hold a key"
+    parser = add_command(verbs, "seal", run_seal, about, "file", "--unseal")
+    parser.add_argument(
+        "--to", required=True, action="append", metavar="NAME=KEY",
+        help="a recipient: a name, and the file of its public key or env:NAME; once for each",
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, help="the file to write")
+
+
+def run_seal(args: argparse.Namespace) -> Printed:
+    """Seal a package for recipients, or one that is sealed already for others."""
+    recipients = dict(_recipient(text) for text in args.to)
+    if len(recipients) < len(args.to):
+        raise UsageError("two recipients have one name")
+    manifest = mk.seal(args.file, recipients, out=args.out, unseal=args.unseal)
+    named = f"{args.out}: {manifest.name} {manifest.version}, sealed for {', '.join(recipients)}"
+    return escaped([named, f"  digest sha256:{manifest.digest}"]), 0
+
+
+def _recipient(text: str) -> tuple[str, str]:
+    name, _, key = text.partition("=")
+    if not key:
+        raise UsageError(f"a recipient is written as NAME=KEY, not {text!r}")
+    return name, key

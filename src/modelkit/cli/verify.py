@@ -1,0 +1,45 @@
+"""`modelkit verify`: whether a package is whole, computes what was proven, and is signed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import modelkit as mk
+from modelkit.cli.arguments import Printed, add_command, add_consent, escaped
+from modelkit.package.signing import check_signed, signatures_of
+
+
+def add_verify(verbs: Any) -> None:
+    """The arguments of `modelkit verify`."""
+    about = "check the hashes, the golden rows and the signatures of a package"
+    parser = add_command(verbs, "verify", run_verify, about, "file")
+    parser.add_argument(
+        "--key", action="append", default=[], metavar="PUB",
+        help="a public key of Ed25519, in a file of PEM or env:NAME; one of those given must have signed",
+    )  # fmt: skip
+    add_consent(parser)
+
+
+def run_verify(args: argparse.Namespace) -> Printed:
+    """Check a package, and say what was checked."""
+    trust = mk.Trust(args.key) if args.key else None
+    with mk.load(
+        args.file, digest=args.digest or None, allow=args.allow, trust=trust, unseal=args.unseal
+    ) as model:
+        manifest = model.manifest
+        difference = model.verify()
+    assert manifest is not None
+    if trust is None:
+        count = len(signatures_of(args.file))
+        signed = f"{count} there, NOT checked: pass --key"
+    else:
+        signed = f"right, by {', '.join(check_signed(trust, manifest.digest, args.file))}"
+    return escaped(
+        [
+            f"{manifest.name} {manifest.version}, sha256:{manifest.digest}",
+            f"  hashes       right, of {len(manifest.files)} files",
+            f"  golden rows  right, largest relative difference {difference:.2g}",
+            f"  signatures   {signed}",
+        ]
+    ), 0

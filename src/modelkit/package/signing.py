@@ -1,0 +1,310 @@
+"""Signatures of packages, and the keys that a caller trusts to make them.
+
+A signature is Ed25519 (RFC 8032) over the digest of a package, the id of the key and two points in
+time. It lies in a file beside the package. Nothing in it names an algorithm: that is the one of the
+keys that the caller passes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from modelkit._internal import fields
+from modelkit._internal.json import from_record, to_record
+from modelkit.errors import NotAFile, UntrustedError, UsageError
+from modelkit.events import Signed, emit
+from modelkit.package.keys import key_id, private_key, public_key, verifies
+from modelkit.package.source import Openable, Reference, open_bytes, read_verified
+from modelkit.package.write import write_file
+from modelkit.report import html
+from modelkit.store.folder import DiskFolder
+
+SCHEMA = "modelkit.signatures/1"
+CONTEXT = b"modelkit signature 1\0"  # no bytes that are signed for another purpose begin so
+MOST_BYTES = 1 << 20  # of a file of signatures
+HEX = re.compile("[0-9a-f]*")
+
+
+@final
+@dataclass(frozen=True)
+class PackageSignature:
+    """A signature of a package by one key.
+
+    Attributes:
+        digest: the digest of the package.
+        key: the id of the key: the sha256, in hex, of the 32 bytes of its public part.
+        at: when it was signed, in ISO 8601 and UTC, as the signer says.
+        expires: until when the signature holds; None for ever.
+        signature: the 64 bytes of Ed25519, in hex.
+    """
+
+    digest: str
+    key: str
+    at: str
+    expires: str | None
+    signature: str
+
+    __repr__ = fields.brief
+
+    def __post_init__(self) -> None:
+        for name, letters in (("digest", 64), ("key", 64), ("signature", 128)):
+            if len(found := getattr(self, name)) != letters or not HEX.fullmatch(found):
+                raise ValueError(f"{name} has {letters} hexadecimal digits, not {found!r:.80}")
+        for time in (self.at, self.expires):
+            if time is not None and datetime.fromisoformat(time).tzinfo is None:
+                raise ValueError(f"{time!r:.80} has no time zone")
+
+
+@dataclass(frozen=True)
+class SignatureFile:
+    """What a file of signatures holds."""
+
+    signatures: tuple[PackageSignature, ...]
+
+
+class TrustedKey(NamedTuple):
+    """A public key of Ed25519: what messages call it, its id, and its 32 bytes."""
+
+    name: str
+    id: str
+    public: bytes
+
+
+@final
+@dataclass(frozen=True)
+class Trust:
+    """The keys whose signatures you trust, and how many of them must have signed a package.
+
+        trust = mk.Trust(["release.pub", "next-release.pub"])
+        model = mk.load("churn.mk", trust=trust)
+
+    To change a key, list the old one and the new one until every package is signed by the new one.
+
+    Args:
+        keys: public keys of Ed25519, or names with such keys: each is a path to PEM, "env:NAME", the
+            bytes of PEM, or a key of the library cryptography.
+        required: how many different keys must have signed.
+
+    Raises:
+        UsageError: for what is no public key of Ed25519, a key that is listed twice, and for
+            `required` below 1 or above the number of keys.
+        TypeError: for `keys` that are no sequence and no mapping.
+        MissingExtraError: if cryptography is not installed.
+    """
+
+    keys: Any
+    required: int = 1
+
+    def __post_init__(self) -> None:
+        given = self.keys
+        if isinstance(given, str | bytes) or not isinstance(given, Sequence | Mapping):
+            raise TypeError(
+                "keys is a list of public keys, or a mapping of names to them, such as "
+                f"mk.Trust(['release.pub']), not {type(given).__name__}"
+            )
+        named = given.items() if isinstance(given, Mapping) else zip(repeat(""), given)
+        keys = tuple(_trusted_key(name, key) for name, key in named)
+        object.__setattr__(self, "keys", keys)
+        if len({key.id for key in keys}) < len(keys):
+            names = [key.name for key in keys]
+            raise UsageError(f"keys hold one key twice, which counts once: {html.some(names)}")
+        if not 1 <= self.required <= len(keys):
+            raise UsageError(
+                f"required is between 1 and the number of keys, {len(keys)}, not {self.required}"
+            )
+
+    def __repr__(self) -> str:
+        names = {key.name: f"{key.id:.16}" for key in self.keys}
+        return f"Trust({names}, required={self.required})"
+
+    def check(
+        self, digest: str, signatures: Iterable[PackageSignature], now: datetime
+    ) -> tuple[str, ...]:
+        """The names of the keys that signed a package.
+
+        Args:
+            digest: the digest of the package.
+            signatures: those that there are, of whatever.
+            now: a time with a zone, at which they must hold.
+
+        Raises UntrustedError, which says of each signature why it does not count, if fewer keys than
+        required have signed.
+        """
+        known = {key.id: key for key in self.keys}
+        signed: dict[str, str] = {}
+        reasons = []
+        for signature in signatures:
+            reason = _refusal(signature, known.get(signature.key), digest, now)
+            if reason:
+                reasons.append(reason)
+            else:
+                signed[signature.key] = known[signature.key].name
+        if len(signed) < self.required:
+            lacking = [key.name for key in self.keys if key.id not in signed]
+            raise UntrustedError(
+                f"package {digest:.16} is signed by {len(signed)} of the keys that you trust, and "
+                f"{self.required} must have signed it; no signature counts by {html.some(lacking)}"
+                f"{': ' if reasons else ''}{html.some(reasons)}",
+                reasons=tuple(reasons),
+            )
+        return tuple(signed.values())
+
+
+def _trusted_key(name: str, given: Any) -> TrustedKey:
+    """A key that a caller passed, with their name for it, or one that says where it is from."""
+    key = public_key(given, "ed25519")
+    own = os.fspath(given) if isinstance(given, str | os.PathLike) else f"key {key_id(key):.16}"
+    return TrustedKey(name or own, key_id(key), key.public_bytes_raw())
+
+
+def _refusal(
+    signature: PackageSignature, key: TrustedKey | None, digest: str, now: datetime
+) -> str:
+    """Why a signature of a package does not count, or ""."""
+    if key is None:
+        return f"there is one in the name of key {signature.key:.16}, which you do not trust"
+    if not verifies(key.public, bytes.fromhex(signature.signature), _signed_bytes(signature)):
+        return f"the one in the name of {key.name} is not by that key, or was changed"
+    if signature.digest != digest:
+        return f"{key.name} signed another package, {signature.digest:.16}"
+    if signature.expires is not None and datetime.fromisoformat(signature.expires) <= now:
+        return f"the one by {key.name} expired at {signature.expires}"
+    return ""
+
+
+def _signed_bytes(signature: PackageSignature) -> bytes:
+    """What is signed: every field but the signature itself."""
+    plain = asdict(signature)
+    del plain["signature"]
+    return CONTEXT + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def sign(
+    path: str | os.PathLike[str], key: Any, *, expires: datetime | None = None
+) -> PackageSignature:
+    """Sign a package: the signature is added to the file `<path>.sig` beside it.
+
+        mk.sign("churn.mk", "release.pem")
+        mk.load("churn.mk", trust=mk.Trust(["release.pub"]))
+
+    It covers the digest, and so every byte of the package. Several keys may sign one after the other;
+    a key that signs again replaces its own signature. Signatures of what the package was before go.
+
+    Args:
+        path: the package. Its hashes are checked first.
+        key: a private key of Ed25519: a path to PEM, "env:NAME", the bytes of PEM, or a key of the
+            library cryptography.
+        expires: a time with a zone from which on the signature no longer holds.
+
+    Raises:
+        UsageError: for what is no private key of Ed25519, and for a time that has passed or has no
+            zone.
+        PackageError: for what is no package, or a damaged one; its subclass UntrustedError if
+            `<path>.sig` cannot be read.
+        TypeError: for a package that is not given by its path.
+        MissingExtraError: if cryptography is not installed.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"a package is signed where it lies, by its path, not {type(path).__name__}"
+        )
+    now = datetime.now(UTC)
+    until = _until(expires, now)
+    secret = private_key(key, "ed25519")
+    manifest, _ = read_verified(open_bytes(path))
+    author = key_id(secret.public_key())
+    unsigned = PackageSignature(manifest.digest, author, _text(now), until, "0" * 128)
+    signed = replace(unsigned, signature=secret.sign(_signed_bytes(unsigned)).hex())
+    others = [
+        each
+        for each in signatures_of(path)
+        if each.digest == signed.digest and each.key != signed.key
+    ]
+    write_file(Path(_beside(path)), write_signatures([*others, signed]))
+    emit(Signed(manifest.name, manifest.version, manifest.digest, author))
+    return signed
+
+
+def _until(expires: datetime | None, now: datetime) -> str | None:
+    if expires is None:
+        return None
+    if not isinstance(expires, datetime):
+        raise TypeError(f"expires is a datetime, not {expires!r:.80}")
+    if expires.tzinfo is None:
+        raise UsageError(
+            f"expires has no time zone: {expires}; such as datetime(2030, 1, 1, tzinfo=UTC)"
+        )
+    if expires <= now:
+        raise UsageError(f"expires has passed: {expires}")
+    return _text(expires)
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def check_signed(trust: object, digest: str, source: Openable) -> tuple[str, ...]:
+    """The names of the keys that signed a package, as `Trust.check` has them.
+
+    Raises:
+        UntrustedError: as it does, and where the signatures cannot be read.
+        UsageError: for a package in memory, beside which there is no file.
+        TypeError: if `trust` is something else than a Trust.
+    """
+    if not isinstance(trust, Trust):
+        raise TypeError(f"trust is a mk.Trust of public keys, not {type(trust).__name__}")
+    if not isinstance(source, str | os.PathLike | Reference):
+        raise UsageError(
+            "trust= needs the path of the package, whose signatures are in a file beside it; for "
+            "bytes and file objects, pass digest="
+        )
+    return trust.check(digest, signatures_of(source), datetime.now(UTC))
+
+
+def signatures_of(source: Openable) -> tuple[PackageSignature, ...]:
+    """The signatures beside a package, or those that a Reference gives; none for bytes.
+
+    Raises UntrustedError for a file that holds none that can be read.
+    """
+    if isinstance(source, Reference):
+        return read_signatures(source.signatures(), repr(source))
+    if not isinstance(source, str | os.PathLike):
+        return ()
+    path = _beside(source)
+    folder, name = os.path.split(path)
+    try:
+        found = DiskFolder(folder).read(name, MOST_BYTES)
+    except NotAFile as error:
+        raise UntrustedError(f"there are no signatures to read: {error}") from None
+    return read_signatures(found, path)
+
+
+def _beside(path: str | os.PathLike[str]) -> str:
+    """The file of the signatures of a package."""
+    return f"{os.fspath(path)}.sig"
+
+
+def read_signatures(data: bytes | None, where: str) -> tuple[PackageSignature, ...]:
+    """The inverse of `write_signatures`; none of None. Raises UntrustedError."""
+    if data is None:
+        return ()
+    try:
+        return from_record(SignatureFile, data.decode(), SCHEMA, where).signatures
+    except ValueError as error:
+        raise UntrustedError(
+            f"the signatures cannot be read, {str(error)[:300]}; remove the file and sign the package "
+            f"again: {where}"
+        ) from None
+
+
+def write_signatures(signatures: Sequence[PackageSignature]) -> bytes:
+    """The content of a file of signatures."""
+    return to_record(SignatureFile(tuple(signatures)), SCHEMA).encode()

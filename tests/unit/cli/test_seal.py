@@ -1,0 +1,78 @@
+"""`modelkit seal`, and `--unseal` where commands open a package."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.sealed import key_files
+
+import modelkit as mk
+from modelkit.cli import main
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return {name: [str(path) for path in key_files(tmp_path, name)] for name in ("ada", "ben")}
+
+
+@pytest.fixture
+def sealed(boosting_mk, keys, tmp_path, capsys):
+    out = str(tmp_path / "sealed.mk")
+    command = ["seal", str(boosting_mk), "--to", f"ada={keys['ada'][1]}", "--out", out]
+    assert main([*command, "--to", f"ben={keys['ben'][1]}"]) == 0
+    assert "sealed for ada, ben" in capsys.readouterr().out
+    return out
+
+
+def test_commands_open_what_was_sealed(sealed, keys, breast_cancer, tmp_path, capsys, monkeypatch):
+    X, y = breast_cancer
+    rows = tmp_path / "rows.csv"
+    X[:40].assign(benign=y[:40]).to_csv(rows, index=False)
+    X[:200].to_csv(tmp_path / "X.csv", index=False)
+    given = str(tmp_path / "X.csv")
+    monkeypatch.setenv("A_KEY", Path(keys["ben"][0]).read_text())
+    for command in (
+        ["doctor", sealed],
+        ["verify", sealed],
+        ["predict", sealed, "--input", given],
+        ["explain", sealed, "--input", given, "--background", given],
+        ["evaluate", sealed, "--data", str(rows), "--label", "benign"],
+        ["drift", sealed, "--current", given, "--reference", given],
+    ):
+        assert main(command) != 0
+        error = capsys.readouterr()
+        assert "sealed for ada, ben" in error.out + error.err
+        for key in (keys["ada"][0], "env:A_KEY"):
+            assert main([*command, "--unseal", key]) == 0, capsys.readouterr()
+    assert main(["predict", sealed, "--input", given]) == 1
+    assert "on the command line: --unseal" in capsys.readouterr().err
+
+
+def test_it_is_inspected_without_a_key(sealed, boosting_mk, capsys):
+    assert main(["inspect", sealed, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["digest"] == mk.inspect(boosting_mk).digest
+    assert found["needs"] == {"unseal": ["ada", "ben"]}
+
+
+def test_other_recipients_need_the_key_of_one(sealed, keys, tmp_path, capsys):
+    command = ["seal", sealed, "--to", f"ben={keys['ben'][1]}", "--out", sealed]
+    assert main(command) == 1
+    assert main([*command, "--unseal", keys["ada"][0]]) == 0
+    assert main(["doctor", sealed, "--unseal", keys["ada"][0]]) == 1
+    assert "sealed for ben, and unseal= opens it for none" in capsys.readouterr().err
+    assert main(["doctor", sealed, "--unseal", keys["ben"][0]]) == 0
+
+
+def test_recipients_are_names_with_keys(boosting_mk, keys, tmp_path, capsys):
+    command = ["seal", str(boosting_mk), "--out", str(tmp_path / "out.mk")]
+    public = keys["ada"][1]
+    for recipients, words in (
+        (["ada"], "NAME=KEY"),
+        (["=x"], "name of a recipient"),
+        ([f"ada={public}", f"ada={public}"], "two recipients have one name"),
+        ([f"ada={keys['ada'][0]}"], "not a public key"),
+    ):
+        asked = [part for each in recipients for part in ("--to", each)]
+        assert main([*command, *asked]) == 2
+        assert words in capsys.readouterr().err
