@@ -144,12 +144,12 @@ class AuditLog:
         self._marked = 0  # the number of the last checkpoint
         self._lost = 0
 
-    def record(self, event: events.Event) -> None:
-        """Record an event. This is a listener: `mk.events.subscribe(audit.record, kind)`.
+    def record(self, event: Any) -> None:
+        """Record an event, as of `mk.events`. This is a listener: `mk.events.subscribe(audit.record, kind)`.
 
         Raises AuditError if it cannot be written, and TypeError for fields that JSON has no form of.
         """
-        names = [field.name for field in fields(event)]  # type: ignore[arg-type]
+        names = [field.name for field in fields(event)]
         values = {name: to_plain(getattr(event, name)) for name in names}
         self._add(type(event).__name__.lower(), values)
 
