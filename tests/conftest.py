@@ -355,17 +355,29 @@ def canary(folder):
 
 @pytest.fixture
 def refused(warden, folder, canary):
-    """Opens a package in the warden: refused with this error and these words, and nothing else was touched."""
+    """Opens a package in the warden: refused with this error and these words, and nothing else was touched.
+
+    So it is if a key that is trusted has signed it, and if it is sealed for who opens it.
+    """
+    from helpers.vouched import vouched
 
     def open_it(data, error, *words, **asked):
         path = folder / "attack.mk"
         path.write_bytes(data)
+        told = open_at(path, error, *words, **asked)
+        for other, keys in vouched(path):
+            if not ("trust" in keys and "joblib" in asked.get("allow", ())):  # which opens
+                open_at(other, error, *words, **asked, **keys)
+        return told
+
+    def open_at(path, error, *words, **asked):
         told = warden.open(path, **asked)
         assert told["error"] is not None, told
         assert {error, "PackageError"} <= set(told["error"]), told
         for word in words:
             assert word in told["message"], told
-        assert {tuple(event) for event in told["events"]} <= {("open", str(path))}, told["events"]
+        opened = {("open", str(path)), ("open", f"{path}.sig")}
+        assert {tuple(event) for event in told["events"]} <= opened, told["events"]
         return told
 
     return open_it

@@ -66,6 +66,10 @@ def nothing():
         pass
 
 
+def allowed(_principal, _action, _about):
+    return True
+
+
 def on_a_loop(batcher):
     row = one_row()
 
@@ -83,10 +87,12 @@ def cost(args):
         "Meter": mk.Meter(model()),
         "Meter(spans=True), no span is recorded": mk.Meter(model(), spans=True),
         "Meter(shared=folder)": mk.Meter(model(), shared=folder()),
+        "Guarded": mk.Guarded(model(), allowed),
         "prometheus_client": Prometheus(model()),
         "OpenTelemetry SDK": OpenTelemetry(model()),
     }
     limits = {"Meter": 0.3, "Meter(shared=folder)": 0.6, "Meter on an event loop": 0.8}
+    limits |= {"Guarded": 0.3, "Guarded Rollout": 0.3}
     works = {name: calling(each) for name, each in watched.items()}
     times = added(works, args.rounds)
     times["prometheus_client, multiprocess mode"] = multiprocess_mode(args.rounds)
@@ -96,6 +102,10 @@ def cost(args):
             "Meter on an event loop": mk.Meter(batcher),
         }
         times |= added({name: on_a_loop(each) for name, each in metered.items()}, args.rounds)
+    with mk.Rollout(model(), mk.load(package(), threads=1), share=0.5) as rollout:
+        rollout.rollback()
+        guarded = {"bare Rollout": rollout, "Guarded Rollout": mk.Guarded(rollout, allowed)}
+        times |= added({name: calling(each) for name, each in guarded.items()}, args.rounds)
     times |= added({"": nothing, "an HTTP request, counted": a_request}, args.rounds)
     del times[""]
     rows = [

@@ -27,6 +27,7 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 import numpy as np
 from benchmarks.common.measure import command, judge, log, table
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "mlflow", "skops", "joblib", "hypothesis")
@@ -406,6 +407,10 @@ def opening() -> str:
     digest = best(lambda: hashlib.sha256(memoryview(np.memmap(big, mode="r"))).hexdigest())
     ours = best(lambda: mk.load(big).close())
     seen = best(lambda: mk.inspect(big), 50)
+    key = Ed25519PrivateKey.generate()
+    signing = best(lambda: mk.sign(big, key))
+    trust = mk.Trust([key.public_key()])
+    trusting = best(lambda: mk.load(big, trust=trust).close())
     rows = [
         ["500 MB: `sha256sum`", f"{tool * 1e3:.0f}", "1.00", "", ""],
         ["500 MB: `hashlib.sha256`", f"{digest * 1e3:.0f}", f"{digest / tool:.2f}", "", ""],
@@ -414,6 +419,18 @@ def opening() -> str:
             f"{ours * 1e3:.0f}",
             f"{ours / tool:.2f}",
             *judge(ours / tool, "at most", 1.3),
+        ],
+        [
+            "500 MB: `mk.sign`",
+            f"{signing * 1e3:.0f}",
+            f"{signing / tool:.2f}",
+            *judge(signing / tool, "at most", 1.3),
+        ],
+        [
+            "500 MB: `mk.load(trust=)`",
+            f"{trusting * 1e3:.0f}",
+            f"{trusting / tool:.2f}",
+            *judge(trusting / tool, "at most", 1.3),
         ],
         ["500 MB: `mk.inspect`", f"{seen * 1e3:.2f} ms", "", *judge(seen * 1e3, "at most", 5)],
     ]

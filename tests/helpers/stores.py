@@ -29,7 +29,22 @@ class Memory:
         return None
 
 
-class Troubled(Memory):
+class Hiding(Memory):
+    """A store whose creations meet with the troubles of a list; files may stay hidden for some reads."""
+
+    def __init__(self, troubles):
+        super().__init__()
+        self.troubles = list(troubles)
+        self.hidden = {}  # how many more reads do not see a file
+
+    def read(self, name, most=MOST_BYTES):
+        if self.hidden.get(name, 0) > 0:
+            self.hidden[name] -= 1
+            return None
+        return super().read(name)
+
+
+class Troubled(Hiding):
     """A store of which each creation meets with the next trouble of a list, and then with none.
 
     "lost": the file is made, and the answer says that it was not. "rival": somebody else's file
@@ -37,9 +52,7 @@ class Troubled(Memory):
     """
 
     def __init__(self, troubles):
-        super().__init__()
-        self.troubles = list(troubles)
-        self.hidden = {}
+        super().__init__(troubles)
         self.rivals = []
 
     def create(self, name, data):
@@ -51,28 +64,17 @@ class Troubled(Memory):
         made = super().create(name, data)
         return made and trouble != "lost"
 
-    def read(self, name, most=MOST_BYTES):
-        if self.hidden.get(name, 0) > 0:
-            self.hidden[name] -= 1
-            return None
-        return super().read(name)
-
     def rival(self, name, count):
         """What somebody else writes under a name."""
         return b"rival %d" % count
 
 
-class Unsure(Memory):
+class Unsure(Hiding):
     """A store of which each creation meets with the next trouble of a list, and then with none.
 
     "lost": the file is made, and the answer says that it was not. "error": it is made, and the answer
     never comes. "late": it is made, and cannot be seen for three reads.
     """
-
-    def __init__(self, troubles):
-        super().__init__()
-        self.troubles = list(troubles)
-        self.hidden = {}
 
     def create(self, name, data):
         is_new = name not in self.files
@@ -82,12 +84,6 @@ class Unsure(Memory):
             raise OSError("no answer")
         self.hidden[name] = 3 if trouble == "late" else 0
         return made and trouble != "lost"
-
-    def read(self, name, most=MOST_BYTES):
-        if self.hidden.get(name, 0) > 0:
-            self.hidden[name] -= 1
-            return None
-        return super().read(name)
 
     def folders(self, folder):
         within = [name for name in self.files if name.startswith(f"{folder}/")]

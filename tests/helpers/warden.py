@@ -37,11 +37,15 @@ def listen(event, arguments):
         events.append([event, str(arguments[0])])
 
 
-def serve(path, then=None, digest=None, allow=(), deadline=None):
-    """Open one package and do what is asked."""
+def serve(path, then=None, digest=None, allow=(), trust=None, unseal=None, deadline=None):
+    """Open one package and do what is asked; keys are texts of PEM."""
+    keys = {
+        "trust": None if trust is None else mk.Trust([trust.encode()]),
+        "unseal": None if unseal is None else unseal.encode(),
+    }
     if then == "inspect":
         return {"answer": mk.inspect(path).digest}
-    with mk.load(path, digest=digest, allow=set(allow), threads=1) as model:
+    with mk.load(path, digest=digest, allow=set(allow), threads=1, **keys) as model:
         told["loaded"] = True
         if then == "verify":
             return {"answer": model.verify()}

@@ -60,7 +60,7 @@ class PackageSignature:
                 raise ValueError(f"{name} has {letters} hexadecimal digits, not {found!r:.80}")
         for time in (self.at, self.expires):
             if time is not None and datetime.fromisoformat(time).tzinfo is None:
-                raise ValueError(f"{time!r:.80} has no time zone")
+                raise ValueError(f"{time!r:.80} lacks a time zone")
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ class Trust:
         required: how many different keys must have signed.
 
     Raises:
-        UsageError: for what is no public key of Ed25519, a key that is listed twice, and for
+        UsageError: for anything but public keys of Ed25519, for a key that is listed twice, and for
             `required` below 1 or above the number of keys.
-        TypeError: for `keys` that are no sequence and no mapping.
+        TypeError: for `keys` that are neither a sequence nor a mapping.
         MissingExtraError: if cryptography is not installed.
     """
 
@@ -132,7 +132,7 @@ class Trust:
 
         Args:
             digest: the digest of the package.
-            signatures: those that there are, of whatever.
+            signatures: those to check; they may be of anything, and by anybody.
             now: a time with a zone, at which they must hold.
 
         Raises UntrustedError, which says of each signature why it does not count, if fewer keys than
@@ -205,9 +205,9 @@ def sign(
         expires: a time with a zone from which on the signature no longer holds.
 
     Raises:
-        UsageError: for what is no private key of Ed25519, and for a time that has passed or has no
-            zone.
-        PackageError: for what is no package, or a damaged one; its subclass UntrustedError if
+        UsageError: for anything but a private key of Ed25519, and for a time that has passed or has
+            no zone.
+        PackageError: for anything but a package, and for a damaged one; its subclass UntrustedError if
             `<path>.sig` cannot be read.
         TypeError: for a package that is not given by its path.
         MissingExtraError: if cryptography is not installed.
@@ -240,7 +240,7 @@ def _until(expires: datetime | None, now: datetime) -> str | None:
         raise TypeError(f"expires is a datetime, not {expires!r:.80}")
     if expires.tzinfo is None:
         raise UsageError(
-            f"expires has no time zone: {expires}; such as datetime(2030, 1, 1, tzinfo=UTC)"
+            f"expires lacks a time zone: {expires}; such as datetime(2030, 1, 1, tzinfo=UTC)"
         )
     if expires <= now:
         raise UsageError(f"expires has passed: {expires}")
@@ -256,7 +256,7 @@ def check_signed(trust: object, digest: str, source: Openable) -> tuple[str, ...
 
     Raises:
         UntrustedError: as it does, and where the signatures cannot be read.
-        UsageError: for a package in memory, beside which there is no file.
+        UsageError: for a package in memory, beside which no file stands.
         TypeError: if `trust` is something else than a Trust.
     """
     if not isinstance(trust, Trust):
@@ -283,7 +283,7 @@ def signatures_of(source: Openable) -> tuple[PackageSignature, ...]:
     try:
         found = DiskFolder(folder).read(name, MOST_BYTES)
     except NotAFile as error:
-        raise UntrustedError(f"there are no signatures to read: {error}") from None
+        raise UntrustedError(f"the signatures cannot be read: {error}") from None
     return read_signatures(found, path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import final
+from typing import Any, final
 
 from modelkit.errors import UsageError
 from modelkit.model.access import Policy, check_access, check_policy
@@ -29,7 +29,7 @@ class Guarded(Wrapper):
     it asks for "explain", and an App for "outcome" before it takes losses.
 
     The policy is asked in the thread or task of the caller, which waits for it: let it look into the
-    memory of the process, and nowhere else. `inner` and `base` answer whoever has this object.
+    memory of the process, and nowhere else. `inner` and `base` answer anyone who has this object.
 
     Args:
         model: the Model to guard; of a Rollout, every version that it chooses is.
@@ -70,6 +70,9 @@ class Guarded(Wrapper):
 
     def _around(self, inner: Model) -> Model:
         return self if inner is self._inner else Guarded(inner, self._policy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Guarded, (self._inner, self._policy)
 
     def _check_access(self, action: Action) -> bool:
         check_access(self._policy, action, self._about or self._find_champion())

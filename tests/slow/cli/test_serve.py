@@ -13,6 +13,7 @@ import sys
 import pytest
 from helpers.certificates import authority, needs_openssl, signed
 from helpers.processes import run
+from helpers.rollouts import registry_of_numbers
 from helpers.servers import modelkit_serve, wait_until
 
 import modelkit as mk
@@ -175,6 +176,31 @@ def fails(*arguments, environ=None):
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+@posix
+def test_who_may_post_outcomes_has_the_word_for_it(numbered_packages, tmp_path):
+    """Whoever may predict may not decide a rollout by that alone, with one process and with two."""
+    registry = registry_of_numbers(numbered_packages, tmp_path / "models")
+    loss = (mk.Guard("loss", margin=0.1),)
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5),), loss)
+    registry.start_rollout("m", "2", policy, reason="try")
+    lines = [f"billing {sha256('one')}", f"labels {sha256('two')} outcome"]
+    (tmp_path / "tokens").write_text("\n".join(lines))
+    options = ("--registry", registry.url, "m", "--tokens", tmp_path / "tokens")
+    tokens = [{"authorization": f"Bearer {token}"} for token in ("one", "two")]
+    row = {"columns": {"x0": [0.0], "x1": [0.0], "x2": [1.0]}, "key": "k"}
+    for workers in (1, 2):
+        with modelkit_serve(*options, "--workers", workers) as served:
+            for token, status in zip(tokens, (403, 200), strict=True):
+                assert served.post("/models/m/predict", row, token)[0] == 200
+                got = served.post("/models/m/outcome", {"key": "k", "loss": 0.5}, token)
+                assert got[0] == status, got
+            assert "'billing' lacks the permission 'outcome' for m 1" in told_of(served, tokens[0])
+
+
+def told_of(served, token):
+    return served.post("/models/m/outcome", {"key": "k", "loss": 0.5}, token)[1]["error"]
 
 
 def test_what_does_not_open_is_told_before_a_port_is_bound(boosting_mk, tmp_path):

@@ -122,7 +122,7 @@ def test_what_cannot_be_signed_is_refused_before_anything_is_written(package, tm
     past = datetime.now(UTC) - timedelta(seconds=1)
     for key, expires, error, message in (
         (private, past, UsageError, "has passed"),
-        (private, datetime(2030, 1, 1), UsageError, "no time zone"),  # noqa: DTZ001 - refused
+        (private, datetime(2030, 1, 1), UsageError, "lacks a time zone"),  # noqa: DTZ001 - refused
         (private, 30, TypeError, "a datetime, not 30"),
         (public, None, UsageError, "private key"),
     ):

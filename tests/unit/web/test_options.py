@@ -28,7 +28,7 @@ def test_content_without_a_type_is_refused(path, client):
     """A page of any site could have a browser send it, without being asked for leave."""
     answer = client.post(path, body=json.dumps(ROW).encode())
     assert answer.status == 415
-    assert "no Content-Type" in answer.json()["error"]
+    assert "lacks a Content-Type" in answer.json()["error"]
 
 
 def test_clients_of_v2_may_leave_the_type_out_and_pages_may_not(client):

@@ -1,8 +1,8 @@
 """Follows a registry: what its log says shall answer is loaded aside, and swapped in.
 
-Without calls nothing runs. A call looks for news at most once in `poll` seconds: in a folder, that
-is a look at one file that is not there; in a bucket, a thread does it. Loading has a thread of its
-own.
+Without calls nothing runs. A call looks for news at most once in `poll` seconds (`look`): in a
+folder, it looks for the one file that would be next in the log; in a bucket, a thread does so. Where
+there is news, a thread takes it over (`refresh`): first the champion, then the rollout.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from modelkit.model.model import Model
 
 POLLED_EVERY = 5.0  # seconds
 RETRY = 60.0  # seconds after which what failed is tried again
-LOOKS_A_CHECK = 16  # looks for news until one sees whether the log is there, which takes as long
+LOOKS_A_CHECK = 16  # looks for news, of which one also checks that the log still exists
 PATIENCE = 10.0  # seconds that closing waits for calls under way
 
 
@@ -76,13 +76,13 @@ class Follower:
         self._seed = seed
         self._options = options
         self._in_bucket = "://" in registry.url
-        self._layers: dict[str, Opened] = {}
+        self._opened: dict[str, Opened] = {}
         self._before: list[str] = []  # versions that answered, the last one first
         self._session: Session[RegistryLedger] | None = None
-        self._applied = -1
+        self._applied = -1  # the generation of the registry that answers
         self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
         self._looks = 0
-        self._following: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
         self._changing = threading.RLock()
         self._busy = False
         self._again = False
@@ -99,14 +99,14 @@ class Follower:
         if now < self._due:
             return self._due
         self._due = now + self._poll
-        if self._following is not None and self._following.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             return self._due
         session = self._session
         unwritten = None if session is None else session.unwritten
         if session is not None and unwritten is not None:
-            self._following = self.switch.start(lambda: session.write(unwritten))
+            self._thread = self.switch.start(lambda: session.write(unwritten))
         elif self._in_bucket or self._has_news(now):
-            self._following = self.switch.start(self._follow_quietly)
+            self._thread = self.switch.start(self._follow_quietly)
         return self._due
 
     def _has_news(self, now: int) -> bool:
@@ -116,13 +116,12 @@ class Follower:
             return False
         self._looks += 1
         if self._looks % LOOKS_A_CHECK == 0 and self._registry.log(self._name).gone:
-            return True  # `follow` tells
+            return True  # and `_follow` fails with the reason
         return generation != self._applied
 
     def _follow_quietly(self) -> None:
-        """Follow, in a thread: what answers goes on to where that fails, of which there is an event."""
-        now = self.switch.clock()
-        if self._in_bucket and now < self._failed[1]:
+        """Refresh, without raising: where that fails, what answers goes on, and an event says why."""
+        if self._in_bucket and self.switch.clock() < self._failed[1]:
             return
         with suppress(Exception):  # it is reported, and reaches no caller
             self.refresh()
@@ -130,8 +129,8 @@ class Follower:
     def refresh(self) -> bool:
         """Do as the registry says; returns whether anything changed.
 
-        What it raises has changed nothing. Whoever listens to events may ask for it while it is
-        done; it is then done once more.
+        It raises for a version that cannot be loaded, which never answers; a new champion may answer
+        already where that is the candidate. A listener that calls it meanwhile has it run once more.
         """
         with self._changing:
             if self._busy:
@@ -150,7 +149,7 @@ class Follower:
                 self._again = False
 
     def _answering(self) -> tuple[str, object, int]:
-        """What answers, which is another one after a change."""
+        """What answers; it compares unequal after a change."""
         session = self.switch.session
         return self._champion, session, 0 if session is None else session.stage
 
@@ -159,8 +158,8 @@ class Follower:
         if self.switch.session is not None or self.switch.closed:
             return
         try:
-            self._layers[self._champion].share_threads(1)
-        except Exception as error:  # it goes on with those that it has
+            self._opened[self._champion].share_threads(1)
+        except Exception as error:  # the champion goes on with the threads that it has
             self.switch.failed(error)
 
     def _follow(self) -> None:
@@ -195,28 +194,30 @@ class Follower:
             session.conclude(*end)
 
     def _registry_generation(self) -> int:
-        """The generation of the registry; -1 where it cannot be read, as `follow` then tells."""
+        """The generation of the registry; -1 where it cannot be read, and `_follow` fails with the reason."""
         try:
             return self._registry.generation(self._name)
         except Exception:
             return -1
 
     def _take_champion(self, version: str) -> None:
+        """Let a new champion answer, which ends the rollout here; nothing for the one that answers."""
         if version == self._champion:
             return
         switch = self.switch
-        layers = self._open(version)
+        opened = self._open(version)
         if version not in self._answered:  # going back is always possible
-            self._check(version, layers)
+            self._check(version, opened)
         with switch.lock:
             switch.check_open()
             self._before = [each for each in (self._champion, *self._before) if each != version]
             self._champion = version
             self._answered.add(version)
             self._session = None
-            switch.end(layers.model)
+            switch.end(opened.model)
 
     def _take_rollout(self, rollout: Underway | None) -> None:
+        """Leave a rollout that is over, join the one under way, or enter its stage."""
         switch = self.switch
         session = self._session
         if session is not None and not is_same(session.ledger.rollout, rollout):
@@ -228,10 +229,10 @@ class Follower:
             return
         if session is None:
             self._join(rollout)
-        elif not session.settled and rollout.stage != session.ledger.rollout.stage:
+        elif not session.rolled_back and rollout.stage != session.ledger.rollout.stage:
             with switch.lock:
                 switch.check_open()
-                session.hand_on()
+                session.queue_counts()
                 switch.enter(rollout.stage)
                 session.ledger.rollout = rollout
 
@@ -240,22 +241,22 @@ class Follower:
         switch = self.switch
         version = rollout.candidate
         policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {version}")
-        layers = self._open(version)
-        self._check(version, layers)
+        opened = self._open(version)
+        self._check(version, opened)
         ledger = RegistryLedger(
             self._registry, self._name, rollout, policy, uuid4().hex, switch.clock
         )
         ledger.notice(*start_in_the_future(rollout))
         lineups = Lineups(
             switch.champion,
-            layers.model,
+            opened.model,
             policy,
             salt=rollout.salt,
             seed=self._seed,
             rescue=self._rescue,
         )
         session = Session(ledger, lineups, switch, self._follow_quietly)
-        for arm in (self._layers[self._champion], layers):
+        for arm in (self._opened[self._champion], opened):
             arm.share_threads(2)  # equal parts, as the one's times are compared with the other's
         session.read_sums()
         with switch.lock:
@@ -273,8 +274,8 @@ class Follower:
     def go_back(self, reason: str) -> None:
         """Let the alias name the version that answered before. Raises NotFound without one.
 
-        A rollout of the registry that does not go on here is rolled back instead: this process has
-        not seen it yet, or cannot load its candidate.
+        Where the registry has a rollout that this process has not seen yet, or whose candidate it
+        cannot load, that rollout is rolled back instead.
         """
         registry, name = self._registry, self._name
         under_way = registry.state(name).rollout
@@ -290,29 +291,27 @@ class Follower:
 
     def models(self) -> list[Model]:
         """Every Model that is open, the ones kept warm too."""
-        return [layers.model for layers in [*self._layers.values()]]
+        return [opened.model for opened in [*self._opened.values()]]
 
     def _open(self, version: str) -> Opened:
-        layers = self._layers.get(version)
-        if layers is None:
-            layers = Opened(self._load(version), self._proven)
-            self._layers[version] = layers
-        return layers
+        if version not in self._opened:
+            self._opened[version] = Opened(self._load(version), self._check_and_wrap)
+        return self._opened[version]
 
     def _load(self, version: str) -> Model:
         try:
             return self._registry._open_followed(self._name, version, self._options)
         except UntrustedError as error:
+            if error.missing in ((), ("unseal=",)):  # not signed, or sealed
+                raise
             raise UntrustedError(
-                f"{self._name} {version} is a joblib package: opening it runs code, and whoever sets an "
-                "alias may be somebody whom you do not trust. Pass allow={'joblib'} and digest=[...] to "
-                "the Rollout, with the digest of every version that it may follow, as whoever made them "
-                "gives them to you; or save "
-                f"the model as ONNX. Missing: {' and '.join(error.missing)}",
+                f"{self._name} {version} is a joblib package, which runs code, and whoever sets an alias may be "
+                "somebody whom you do not trust. Pass the Rollout allow={'joblib'} and digest=[...], as the author of "
+                f"each version gives it to you; or save the model as ONNX. Missing: {' and '.join(error.missing)}",
                 missing=error.missing,
             ) from error
 
-    def _proven(self, loaded: Model) -> Model:
+    def _check_and_wrap(self, loaded: Model) -> Model:
         check_answers(loaded)
         return loaded if self._wrap is None else self._wrap(loaded)
 
@@ -322,15 +321,15 @@ class Follower:
             self.switch.check_replaces(opened.model, version)
         except BaseException:
             if version not in self._before:
-                self._layers.pop(version).close()
+                self._opened.pop(version).close()
             raise
 
     def _let_go(self) -> None:
-        """Close, in a thread, what is not needed any more, when its last call has ended."""
+        """Close, in a thread, the versions that nothing needs, once their last calls have ended."""
         used = {self._champion, *self._before[: self._keep]}
         if self._session is not None:
             used.add(self._session.ledger.rollout.candidate)
-        gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
+        gone = [self._opened.pop(version) for version in [*self._opened] if version not in used]
         self._before = self._before[: self._keep]
         drainings = self.switch.still_draining()
         past = self.switch.past
@@ -351,11 +350,10 @@ class Follower:
         if self._session is not None:
             self._session.finish(PATIENCE)  # without the lock, for which its thread may wait
         with self._changing:
-            gone = [*self._layers.values()]
-            self._layers.clear()
-            drainings = self.switch.still_draining()
+            gone = [*self._opened.values()]
+            self._opened.clear()
             end = time.monotonic() + PATIENCE
-            for each in drainings:
+            for each in self.switch.still_draining():
                 each.wait(max(0.0, end - time.monotonic()))
             _close(gone, self.switch.past)
 
@@ -363,17 +361,18 @@ class Follower:
         """Begin without threads, and with free locks, in the child of a fork."""
         self._changing = threading.RLock()
         self._busy = False
-        self._following = None
+        self._thread = None
         if self._session is not None:
             self._session.after_fork()
 
 
-def _close(layers: list[Opened], session: Session[Any] | None) -> None:
+def _close(gone: list[Opened], session: Session[Any] | None) -> None:
+    """Close versions, once the shadow of the last session, which may run one of them, has ended."""
     shadow = None if session is None else session.lineups.shadow
     if shadow is not None:
         shadow.wait(PATIENCE)
     with ExitStack() as closing:  # one that raises leaves none of the others open
-        for each in reversed(layers):  # which is undone from the end
+        for each in reversed(gone):  # which is undone from the end
             closing.callback(each.close)
 
 
@@ -389,9 +388,10 @@ def _check_options(name: str, keep: int, poll: float, options: Mapping[str, obje
 
 
 def _champion(registry: Registry, state: State, name: str) -> str:
+    """The version that the alias names. Raises NotFound without one."""
     alias = state.aliases.get(CHAMPION)
     if alias is None:
-        registry.versions(name)  # raises NotFound where there is no such model, or no registry
+        registry.versions(name)  # raises NotFound where the model or the registry does not exist
         raise NotFound(
             f"{registry.url} has no {name}@{CHAMPION}; set this alias first",
             name=name,

@@ -1,10 +1,10 @@
-"""Where it is written down what the processes of a rollout count, and what becomes of it.
+"""The ledger of a rollout: its processes write there what they count, and what is decided.
 
 A ledger lies in the memory of one process, or in a registry, where several processes share it and
 each verb may take long or fail. It has four verbs: `state` gives the stage that the rollout is in,
 from 0, as it was last read; `post` takes what this process counted in a tick; `sums` gives what all
 processes counted since the last time, in the same order for all of them; and `decide` writes what
-becomes of the rollout, where nobody decided before.
+becomes of the rollout, where nobody decided before. A tick lasts `RolloutPolicy.tick` seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from modelkit.store.sequence import Sequence
 
 NEARLY = 0.9  # of a tick has to be over before somebody adds up
 MOST_ODD = 20  # things that are reported of one rollout
-# Of one writer, in one sum, by which it takes no more: no call is answered while a sum is parsed.
+# Losses of one process, at which a sum takes no more of its files: calls wait while a sum is parsed.
 MOST_LOSSES = 50_000
 MOST_NAMED = 10  # files that are left out of one sum, by name
 A_SECOND_AHEAD = 1.0
@@ -56,7 +56,8 @@ class TickCounts:
     Attributes:
         stage: the stage in which it was counted, from 0.
         counts: what was counted.
-        at: when it was added up, in seconds since the rollout began.
+        at: when it was added up, in seconds: since the rollout began, or of the clock in a
+            MemoryLedger.
         upto: for each process, the number of its files that are in this sum or an earlier one.
         left_out: the files that cannot be read, and why; nothing counts of what they hold.
     """
@@ -76,7 +77,7 @@ class MemoryLedger:
         clock: in nanoseconds.
 
     Attributes:
-        odd: nothing, of which that of a registry has sentences.
+        odd: always empty; see `RegistryLedger`.
         at: when it began, in seconds of the clock.
         promoted: whether it ended with a promotion.
     """
@@ -126,7 +127,7 @@ class MemoryLedger:
 class RegistryLedger:
     """The ledger of a rollout that a registry keeps.
 
-    Each process writes what it counted as files of its own. Whoever is first to add up what is new
+    Each process writes what it counted as files of its own. The first one to add up what is new
     makes the next sum, a file that only one can make; all others read that one. So every process
     sees the same sums in the same order, comes to the same evidence and to the same decision, and
     one that starts later, or again, reads them from the first.
@@ -136,7 +137,7 @@ class RegistryLedger:
         name: the name of the model.
         rollout: the rollout.
         policy: how it goes.
-        process: tells this process from all others that write; "" for one that reads.
+        process: names this process among all that write; "" for one that only reads.
         clock: in nanoseconds.
 
     Attributes:
@@ -164,14 +165,15 @@ class RegistryLedger:
         self._policy = policy
         self._clock = clock
         self._folder = registry.rollout_folder(name, rollout)
-        self._sums = Sequence(self._folder, "sums")
-        self._own = self._files_of(process)
-        self._written = 0  # files of this process
-        self._read = 0  # sums
+        self._sum_files = Sequence(self._folder, "sums")
+        self._own_files = self._files_of(process)
+        self._own_count = 0
+        self._sums_read = 0
         self._upto: Mapping[str, int] = {}
         self._read_at = self._now()  # when the newest sum was read
 
     def _files_of(self, process: str) -> Sequence:
+        """What a process counted: one file for each tick."""
         return Sequence(self._folder, f"counts/{process}")
 
     def state(self) -> int:
@@ -180,9 +182,9 @@ class RegistryLedger:
 
     def post(self, stage: int, counts: Counts) -> None:
         """Write what this process counted in a tick."""
-        self._registry.log(self._name).check()  # or it would be made anew, with nothing else
-        self._own.create(self._written + 1, _json(stage=stage, counts=counts))
-        self._written += 1
+        self._registry.log(self._name).check()  # or it would be made again, with nothing else
+        self._own_files.create(self._own_count + 1, _json(stage=stage, counts=counts))
+        self._own_count += 1
 
     def post_beside(self, counts: Counts) -> None:
         """Write what was counted by one of several who share a process: at the next free number.
@@ -190,7 +192,7 @@ class RegistryLedger:
         If two write the same, it may stand there once, which is right of labels: they count once.
         """
         data = _json(stage=self.rollout.stage, counts=counts)
-        self._own.append(data, after=self._own.last())
+        self._own_files.append(data, after=self._own_files.last())
 
     def sums(self) -> Iterator[TickCounts]:
         """What all processes counted; adds up what is new, where nobody did for nearly a tick."""
@@ -213,8 +215,10 @@ class RegistryLedger:
 
         One that cannot be read is empty, in every process: what it held comes with the next one.
         """
-        while (found := self._parsed(self._sums, self._read + 1, self._sum_of)) is not None:
-            self._read += 1
+        while (
+            found := self._parsed(self._sum_files, self._sums_read + 1, self._sum_of)
+        ) is not None:
+            self._sums_read += 1
             self._upto = found.upto
             self.at = found.at
             self._read_at = self._now()
@@ -223,15 +227,15 @@ class RegistryLedger:
     def add_up(self, at: float) -> list[str]:
         """Make the next sum of what is new, unless nothing is, or somebody else made it.
 
-        Counts of the earliest stage come first, and those of a later one in the sum after; those of
-        a stage that has not begun wait. Those of each process are taken in their order, whatever
-        their stages are: a job may post losses by what it read of the stage before another one did.
+        Counts of the earliest stage come first, and counts of a later one in the sum after; counts
+        of a stage that has not begun wait. The files of each process are taken in their order,
+        whatever their stages are: a job may have read the stage later or earlier than another.
 
         Args:
             at: the age of the rollout, in seconds.
 
         Returns:
-            Of which processes the counts wait, as the store does not give them now.
+            A sentence for each process whose counts wait, as the store does not give them now.
         """
         new, waiting = self._new_files()
         stages = [file.stage for files in new for file in _readable(files)[:1]]
@@ -250,13 +254,14 @@ class RegistryLedger:
             if further > 0:
                 named = (*total.left_out[:MOST_NAMED], f"{further:,} further files are left out")
                 total = replace(total, left_out=named)
-            self._sums.create(self._read + 1, _json(**vars(total)))
+            self._sum_files.create(self._sums_read + 1, _json(**vars(total)))
         return waiting
 
     def _new_files(self) -> tuple[list[list[TickCounts]], list[str]]:
         """The first files of each process that are in no sum yet, in their order.
 
-        Of a process whose next file the store does not give now, they wait; this is returned too.
+        Where the store does not give the next file of a process now, its files wait, and the second
+        list has a sentence about it.
         """
         new = []
         waiting = []
@@ -281,7 +286,7 @@ class RegistryLedger:
     def _parsed(
         self, files: Sequence, number: int, read: Callable[[Any], TickCounts]
     ) -> TickCounts | None:
-        """A file, or None where it is not there; without counts, and with the reason, if it is unreadable."""
+        """A file, or None where it does not exist; without counts, and with the reason, if unreadable."""
         try:
             data = files.read(number)
             return None if data is None else read(parse_json(data.decode()))
@@ -300,6 +305,7 @@ class RegistryLedger:
         return TickCounts(stage, counts)
 
     def _sum_of(self, plain: Any) -> TickCounts:
+        """What the file of a sum holds."""
         at = plain["at"]
         if type(at) not in (int, float) or at < 0:
             raise ValueError(f"the age of a rollout is a number from 0, not {at!r:.40}")
@@ -315,7 +321,7 @@ class RegistryLedger:
 
         Args:
             decision: the decision.
-            any_stage: whether it holds too where another stage began meanwhile.
+            any_stage: whether the decision stands where another stage began meanwhile.
 
         Raises:
             Conflict: if somebody else decided.
@@ -347,8 +353,8 @@ class RegistryLedger:
 
     def after_fork(self) -> None:
         """In the child of a fork, write as another process, which has read what its parent has."""
-        self._own = self._files_of(uuid4().hex)
-        self._written = 0
+        self._own_files = self._files_of(uuid4().hex)
+        self._own_count = 0
 
     def _now(self) -> float:
         return self._clock() / A_SECOND
@@ -384,7 +390,7 @@ def _json(**plain: Any) -> bytes:
 
 
 def _written(logarithm: float | None) -> float | None:
-    """A number that JSON has."""
+    """A number for JSON, rounded; None for one that is not finite."""
     if logarithm is None or not isfinite(logarithm):
         return None
     return round(logarithm, 6)

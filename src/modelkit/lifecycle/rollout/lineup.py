@@ -1,6 +1,6 @@
 """Which Models answer between one change and the next, and which of them answers a call.
 
-A lineup is the value of one Activation. `answer` and `aanswer` differ in `await` alone: that of an
+A lineup is the value of one Activation. `answer` and `aanswer` differ in `await` alone: a call in an
 event loop holds the activation across its waits.
 """
 
@@ -24,11 +24,11 @@ from modelkit.model.model import Call, Model, Outputs
 from modelkit.signature.signature import Feeds
 
 Begun = TypeVar("Begun")  # what a lineup knows of a call that has begun
-Rows = Feeds | SignatureError | None
+Rows = Feeds | SignatureError | None  # copies for the candidate; see `Shadow.copy`
 
 
 class Lineup:
-    """The champion answers everything."""
+    """The champion answers everything; the base of the lineups of a rollout."""
 
     __slots__ = ("champion",)
 
@@ -36,7 +36,7 @@ class Lineup:
         self.champion = champion
 
     def pick(self, key: str | None) -> Arm:
-        """The Model that answers a key."""
+        """The arm that answers a key."""
         del key
         return self.champion
 
@@ -52,7 +52,7 @@ class Lineup:
 
 
 class TwoArms(Lineup, Generic[Begun]):
-    """Two Models are compared by the calls that they answer."""
+    """Two arms are compared by the calls that they answer; `_begin` says which one answers."""
 
     __slots__ = ()
 
@@ -88,7 +88,7 @@ class TwoArms(Lineup, Generic[Begun]):
 
     @abstractmethod
     def _begin(self, X: object, key: str | None) -> tuple[Arm, Begun]:
-        """Draw the arm of a call, and count it."""
+        """Pick the arm of a call, and count the call."""
 
     @abstractmethod
     def _failed(self, begun: Begun, error: BaseException) -> bool:
@@ -101,7 +101,7 @@ class TwoArms(Lineup, Generic[Begun]):
 
 @final
 class SplitLineup(TwoArms[CountedCall]):
-    """A share of the keys, and of the calls without one, goes to the candidate."""
+    """A share of the keys, by their hashes, and of the calls without one, by draws, goes to the candidate."""
 
     __slots__ = (
         "_limit",
@@ -127,7 +127,7 @@ class SplitLineup(TwoArms[CountedCall]):
         self._rescue = lineups.rescue
 
     def pick(self, key: str | None) -> Arm:
-        """The Model that answers a key; the champion for none."""
+        """The arm that answers a key; the champion for None."""
         if key is None:
             return self.champion
         return self.candidate if hash_of(key, self._salt) < self._limit else self.champion
@@ -178,7 +178,7 @@ class ShadowLineup(TwoArms[Rows]):
 
 @final
 class Lineups:
-    """Makes the lineup of each stage of a rollout, with counters of its own.
+    """Makes the lineups of a rollout, one after another, each with counters of its own.
 
     Args:
         champion: the Model that answers now.
@@ -189,9 +189,9 @@ class Lineups:
         rescue: whether the champion answers what the candidate fails at.
 
     Attributes:
-        arms: the champion and the candidate; none where it has ended.
+        arms: the champion and the candidate; empty when the rollout has ended.
         outcomes: remember which arm answered a key; None where no losses will come.
-        counters: of the stage that calls are in.
+        counters: of the lineup that was made last.
         shadow: runs the candidate on copies of rows, or did.
     """
 
@@ -213,14 +213,14 @@ class Lineups:
         self.random = random.Random(seed)  # noqa: S311 - it draws arms
         self.rescue = rescue
         self._seed = seed
-        # Not of the draws of arms, which would depend on how long calls take.
+        # Apart from the draws of arms, which would else depend on how long calls take.
         self._draws = random.Random(seed)  # noqa: S311
         self._latency = Latency(policy.guards, self._draws.random)
         self.counters = Counters(policy, self._latency)
         self.shadow: Shadow | None = None
 
-    def of(self, stage: int) -> Lineup:
-        """The lineup of a stage."""
+    def begin(self, stage: int) -> Lineup:
+        """Begin a stage, from 0: end the shadow of the last one; returns the lineup that answers now."""
         self._end_shadow()
         self.counters = Counters(self.policy, self._latency)
         if not self.policy.stages[stage].shadow:
@@ -241,7 +241,7 @@ class Lineups:
             self.shadow.stop()
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, with other draws."""
+        """Go on in the child of a fork, with other draws."""
         self.random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
         self._draws.seed(random.getrandbits(64))
         if self.shadow is not None:

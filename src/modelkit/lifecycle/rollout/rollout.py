@@ -33,10 +33,11 @@ class Rollout(Model):
 
     **Of two Models** of this process, `Rollout(champion, candidate, share=.05)`: a share of the
     keys, and of the calls without one, goes to the candidate. Guards count what is bad in both
-    arms, and decide with a stated error rate, see `RolloutPolicy.alpha`: a candidate that is shown
-    to be worse is rolled back, by one assignment to the champion, which stays warm; one
-    that every guard has shown to be within what is allowed is promoted. Where the time runs out
-    before, the rollout holds and says so. The Models belong to the caller, who closes them.
+    arms, the champion and the candidate, and decide with a stated error rate, see
+    `RolloutPolicy.alpha`: a candidate that is shown to be worse is rolled back, by one assignment
+    to the champion, which stays warm; one that every guard has shown to be within what is allowed
+    is promoted. Where the time runs out before, the rollout holds and says so. The Models stay
+    yours: you close them.
 
     **Of a registry**, `Rollout(registry, "churn")`: it answers with the version that the alias
     "champion" names, and takes part in the rollout that `Registry.start_rollout` began. A new
@@ -162,7 +163,7 @@ class Rollout(Model):
         activation = self._active.now
         return Pinned(activation.value.pick(key).model, activation)
 
-    # What somebody may do.
+    # What you may do with it.
 
     def outcome(self, key: str, loss: Loss) -> bool:
         """Say how far off an answer was, when that is known.
@@ -185,7 +186,7 @@ class Rollout(Model):
 
         Raises:
             UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
-            TypeError: for a loss that is no number.
+            TypeError: for a loss that is not a number.
             Exception: what the function raises; the answer counts no more.
         """
         if not self.under_way:
@@ -230,7 +231,7 @@ class Rollout(Model):
 
         Raises:
             UsageError: if this is a Rollout of two Models.
-            NotFound, PackageError, DeviceError: if a version cannot be loaded; nothing changed.
+            NotFound, PackageError, DeviceError: for a version that cannot be loaded; it changes nothing.
         """
         self._switch.check_open()
         return self._source.refresh()
@@ -260,7 +261,7 @@ class Rollout(Model):
 
     @property
     def failures(self) -> int:
-        """The number of errors of what is done beside the calls, which reached none of them."""
+        """How often work beside the calls, such as loading, failed; no call got these errors."""
         return self._switch.failures
 
     @property
@@ -269,9 +270,9 @@ class Rollout(Model):
         return self._switch.last_failure
 
     def close(self) -> None:
-        """Answer no more, and close what was opened here: nothing that was handed over.
+        """Answer no more, and close what it opened itself; Models that you gave it stay open.
 
-        Before that, calls under way are waited for, ten seconds at most.
+        First it waits for calls under way, ten seconds at most.
         """
         if self._switch.closed:
             return
@@ -321,7 +322,7 @@ class Rollout(Model):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, and answers no more."""
+        """Whether the Rollout was closed, and answers no more."""
         return self._switch.closed
 
     @property
@@ -360,9 +361,9 @@ class Rollout(Model):
 
 @final
 class Pinned(Wrapper):
-    """One arm of a Rollout, for whoever stays with it, as an Explainer does.
+    """One arm of a Rollout, for a caller that stays with it, as an Explainer does.
 
-    Its Activation is not drained while this is held.
+    As long as the caller holds this, the Activation is not drained, and the Model stays open.
 
     Args:
         model: the Model.

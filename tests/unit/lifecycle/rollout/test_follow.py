@@ -193,7 +193,7 @@ def test_a_load_that_fails_changes_nothing_and_says_so(registry):
     with pytest.raises(PackageError):
         rollout.refresh()
     assert served(rollout) == "2"
-    assert "narrow" not in rollout._source._layers
+    assert "narrow" not in rollout._source._opened
     stop()
     rollout.close()
 
@@ -476,7 +476,7 @@ def test_which_rollouts_may_begin(registry, packages):
         registry.start_rollout("churn", "3", POLICY, reason="try")
     bare = mk.Registry(registry.url + "-2")
     bare.register(packages / "1.mk")
-    with pytest.raises(NotFound, match="no champion"):
+    with pytest.raises(NotFound, match="needs a champion"):
         bare.start_rollout("churn", "1", POLICY, reason="try")
     underway = registry.start_rollout("churn", "2", POLICY, reason="try")
     with pytest.raises(UsageError, match="a decision is one of"):

@@ -55,11 +55,11 @@ def test_what_waits_for_a_log_that_is_gone_is_bounded(registry, tmp_path, monkey
     until(lambda: not goes_on())
     assert of.losses.turned_away == 1
     until(lambda: [goes_on() for _ in range(10)] and of.lost >= 3)
-    assert sum(counts.entries for _, counts in of._waiting) < 400
+    assert sum(counts.entries for _, counts in of._unposted) < 400
     assert note_of(served, "losses were not taken")
     assert note_of(served, "nothing counts of")
     (tmp_path / "gone").rename(registry.url)
-    until(lambda: goes_on() and not of._waiting)  # and losses are taken again
+    until(lambda: goes_on() and not of._unposted)  # and losses are taken again
     served.close()
     told = served._switch.past.trial.evidence[0]
     assert told.keys.unknown == 0
@@ -71,9 +71,9 @@ def test_ticks_without_end_that_cannot_be_written_are_bounded(registry, tmp_path
         of = served._source._session
         Path(registry.url).rename(tmp_path / "gone")
         until(lambda: served.predict(X[:1]) is not None and of.lost >= 5)
-        assert 1 <= len(of._waiting) <= 3
+        assert 1 <= len(of._unposted) <= 3
         (tmp_path / "gone").rename(registry.url)
-        until(lambda: served.predict(X[:1]) is not None and not of._waiting)
+        until(lambda: served.predict(X[:1]) is not None and not of._unposted)
         assert of.losses.room == losses.MOST_WAITING_LOSSES
 
 
@@ -96,13 +96,13 @@ def test_what_came_before_a_log_hangs_for_long_is_not_left_out(registry, monkeyp
             served.predict(X[:1])
             calls[0] += 1
 
-        until(lambda: call() or of._without >= 1)
-        until(lambda: call() or of._without >= 5)
+        until(lambda: call() or of._missed >= 1)
+        until(lambda: call() or of._missed >= 5)
         before = calls[0]
         until(lambda: call() or of.lost >= 3)
         assert of.trial.all_calls == ByArm()
         goes_on.set()
-        until(lambda: call() or not of._waiting)
+        until(lambda: call() or not of._unposted)
     all_calls = served._switch.past.trial.all_calls
     assert before - 1 <= all_calls.candidate + all_calls.champion < calls[0]
 
