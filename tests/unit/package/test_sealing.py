@@ -143,7 +143,7 @@ def test_who_has_no_key_is_told_for_whom_it_is(sealed, keys):
         mk.load(sealed, unseal=keys["eve"][0])
     with pytest.raises(UntrustedError, match="opens it for none"):
         mk.load(sealed, unseal=lambda wrapped, recipient: None)
-    with pytest.raises(IntegrityError, match="changed, or are those of another package"):
+    with pytest.raises(IntegrityError, match="changed, or belong to another package"):
         mk.load(sealed, unseal=lambda wrapped, recipient: bytes(32))
     for strange in ("key", b"short", bytes(33), 3):
         with pytest.raises(UsageError, match="gives the 32 bytes"):
