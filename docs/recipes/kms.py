@@ -6,8 +6,8 @@
     mk.load("churn.sealed.mk", unseal=Kms("alias/models").unwrap)
 
 Who seals needs kms:Encrypt, who loads kms:Decrypt. KMS writes each call into CloudTrail, with the
-encryption context. A Model that is loaded so is pickled as the name of the key: whoever opens the
-pickle asks KMS with credentials of their own.
+encryption context. A Model that is loaded so is pickled as the name of the key: a process that
+opens the pickle asks KMS with its own credentials.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "App": "modelkit.web.app",
+    "AuditLog": "modelkit.lifecycle.audit.log",
     "Batcher": "modelkit.serving.batching.batcher",
     "Column": "modelkit.signature.spec",
     "Detector": "modelkit.drift.detector",

@@ -12,6 +12,7 @@ from modelkit.embedding.verbs import embed as embed
 from modelkit.explain.explainer import Explainer as Explainer
 from modelkit.explain.explanation import Explanation as Explanation
 from modelkit.integrations.scorer.scorer import Scorer as Scorer
+from modelkit.lifecycle.audit.log import AuditLog as AuditLog
 from modelkit.lifecycle.evaluation.evaluate import evaluate as evaluate
 from modelkit.lifecycle.evaluation.evaluation import Evaluation as Evaluation
 from modelkit.lifecycle.gate.gate import gate as gate

@@ -25,6 +25,7 @@ ModelkitError
 │   ├── Conflict                    somebody else was faster, or it is fixed already
 │   └── NotAFile                    something else is in the place of a file
 ├── RetrainError                    a training failed, or cannot be used
+├── AuditError                      an audit log cannot be written, or read
 ├── AccessDenied (PermissionError)  a policy does not let the caller do this
 └── MissingExtraError (ImportError) an optional library is not installed
 
@@ -227,6 +228,10 @@ class NotAFile(RegistryError):  # it says what is there
 
 class RetrainError(ModelkitError):
     """A training that failed: `train` or `judge` gave what cannot be used."""
+
+
+class AuditError(ModelkitError):
+    """A record could not be written to an audit log, or a line of one cannot be read."""
 
 
 class AccessDenied(ModelkitError, PermissionError):  # the name the design fixes

@@ -13,6 +13,8 @@ _HOMES = {
     "Alias": "modelkit.lifecycle.registry.log",
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.model.manifest",
+    "AuditRecord": "modelkit.lifecycle.audit.chain",
+    "AuditReport": "modelkit.lifecycle.audit.reading",
     "BatchPlan": "modelkit.serving.batching.policy",
     "Block": "modelkit.signature.coercion",
     "BoundAttachable": "modelkit.package.attach",

@@ -12,6 +12,8 @@ from modelkit.embedding.pipeline import Pipeline as Pipeline
 from modelkit.embedding.recipe import Recipe as Recipe
 from modelkit.explain.explainer import ExplainPlan as ExplainPlan
 from modelkit.integrations.scorer.columns import ScoredOutput as ScoredOutput
+from modelkit.lifecycle.audit.chain import AuditRecord as AuditRecord
+from modelkit.lifecycle.audit.reading import AuditReport as AuditReport
 from modelkit.lifecycle.evaluation.details import Confusion as Confusion
 from modelkit.lifecycle.evaluation.details import ResidualBand as ResidualBand
 from modelkit.lifecycle.evaluation.details import ScoreCurve as ScoreCurve

@@ -159,6 +159,11 @@ def test_recipients_are_neither_added_nor_dropped_nor_renamed(small, refused):
         refused(with_block(small, recipients=changed), "for none of them", UntrustedError)
 
 
+def test_names_of_recipients_hold_no_control_characters(small, refused):
+    for name in ("\x1b[2J", "a\nb", "", "a" * 65, "\ud800"):
+        refused(with_block(small, recipients={name: "00"}), "a recipient has another name")
+
+
 def test_another_manifest_has_no_key(small, refused):
     """Whoever changes name, hashes or signature needs to seal the package again."""
     for edit in (
@@ -255,6 +260,22 @@ def test_a_recipient_of_the_attacker_leads_to_no_key(small, keys, refused):
     own = DataKey(bytes(32), block["id"], digest)
     recipients = {"ada": own.wrapped_for("ada", public_key(keys["ada"][1], "x25519"))}
     members[SEALED] = Seal(block["id"], own.mac(recipients), recipients).to_json()
+    refused(members, f"{GRAPH!r} of the sealed package was changed")
+
+
+def test_a_member_of_fewer_bytes_than_none_is_refused(small, keys, refused):
+    """Anybody can seal, and lie about sizes."""
+    from modelkit.package.keys import public_key
+    from modelkit.package.sealing import DataKey, Seal
+
+    members = members_of(small)
+    plain = json.loads(members[MANIFEST])
+    plain["files"][0]["size"] = -TAG // 2
+    members[MANIFEST] = json.dumps(plain).encode()
+    own = DataKey(bytes(32), "00", mk.inspect(pack(members)).digest)
+    recipients = {"ada": own.wrapped_for("ada", public_key(keys["ada"][1], "x25519"))}
+    members[SEALED] = Seal("00", own.mac(recipients), recipients).to_json()
+    members[GRAPH] = members[GRAPH][: TAG // 2]
     refused(members, f"{GRAPH!r} of the sealed package was changed")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import modelkit as mk
 from modelkit.cli.arguments import Run
+from modelkit.cli.audit import add_audit
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -46,6 +47,7 @@ COMMANDS = (
     add_rollout,
     add_retrain,
     add_seal,
+    add_audit,
     add_serve,
 )
 # What the errors of the library name, and the options of a command that stand for it.

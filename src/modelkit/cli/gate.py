@@ -30,7 +30,7 @@ def add_gate(verbs: Any) -> None:
         "say whether a candidate may take the place of a champion: the status is 0 for promote, 3 for "
         "inconclusive and 4 for block"
     )
-    parser = add_command(verbs, "gate", run_gate, about, *LABELLED)
+    parser = add_command(verbs, "gate", run_gate, about, *LABELLED, "--unseal")
     parser.add_argument("candidate", help="a package, or registry:NAME@VERSION")
     parser.add_argument(
         "--champion", required=True, help="a package, or registry:NAME@ALIAS of --registry"
@@ -96,6 +96,7 @@ def run_gate(args: argparse.Namespace) -> Printed:
         veto=args.veto,
         budgets=budgets,
         registry=registry,
+        unseal=args.unseal,
         seed=args.seed,
         **row_options(args, signature),
     )

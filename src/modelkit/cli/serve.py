@@ -245,7 +245,7 @@ def _opened(settings: Settings) -> Opened | mk.Rollout:
 
 
 def _allowed(posters: Collection[str], principal: str | None, action: str, _about: object) -> bool:
-    """The policy: whoever may ask may predict and explain, and few may post outcomes."""
+    """The policy: all who may ask may predict and explain, and few may post outcomes."""
     return action != "outcome" or principal in posters
 
 

@@ -83,8 +83,8 @@ def load(
         unseal: what opens a package that `seal` made: a private key of X25519 (the path of a PEM
             file, "env:NAME", the bytes of PEM, or a key of `cryptography`), or a function that is
             called with a wrapped data key and the name of its recipient, and returns the 32 bytes
-            of the data key, or None for a recipient that it is not. The Model is pickled with it,
-            but for a key in memory.
+            of the data key, or None for a recipient that it is not; what it raises comes through.
+            The Model is pickled with it, but for a key in memory.
 
     Raises:
         PackageError: if the file cannot be opened; its subclass names the part at fault. An

@@ -1,4 +1,4 @@
-"""Sealed packages: every member is ciphertext, for whoever holds a key of a recipient.
+"""Sealed packages: every member is ciphertext, which the holders of a recipient's key can read.
 
 The container is the same: `modelkit.json` in clear, then `sealed.json`, then each member under its
 own path. A random data key gives a key for each member and one for the HMAC over the recipients, by
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, final
+
+import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
@@ -107,7 +109,7 @@ class DataKey:
 
 
 def _place(seal_id: str, digest: str, purpose: str) -> bytes:
-    """What a key is for. The purpose stands last, and has no line ends."""
+    """What a key is for. The purpose stands last, without line ends."""
     return f"modelkit seal 1\n{seal_id}\n{digest}\n{purpose}".encode()
 
 
@@ -138,13 +140,13 @@ def seal(
         unseal: of a package that is sealed already, as `load` takes it.
 
     Returns:
-        The manifest, which is that of the source.
+        The manifest, which equals the source's.
 
     Raises:
         PackageError: if the source cannot be read, is damaged, or is sealed for others.
         UsageError: without a recipient, for a name or key that cannot be used, for a sealed package
             without `unseal`, and the other way round.
-        TypeError: for recipients that are no mapping, and for a function that gives no bytes.
+        TypeError: for recipients that are not a mapping, and for a function that does not give bytes.
         MissingExtraError: if cryptography is not installed.
     """
     if not isinstance(recipients, Mapping):
@@ -262,8 +264,7 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
     key = DataKey(secret, found.id, manifest.digest)
     if not hmac.compare_digest(key.mac(found.recipients), found.mac):
         raise IntegrityError(
-            f"the recipients in {SEALED} were changed, or are those of another package",
-            member=SEALED,
+            f"the recipients in {SEALED} were changed, or belong to another package", member=SEALED
         )
     return key
 
@@ -312,10 +313,10 @@ def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
     from cryptography.exceptions import InvalidTag
 
     count = _count(member.size)
-    if len(sealed) != member.size + count * TAG:
+    if member.size < 0 or len(sealed) != member.size + count * TAG:
         raise _damaged(member)
     cipher, about = key.cipher(member.path)
-    plain = memoryview(bytearray(member.size))
+    plain = np.empty(member.size, np.uint8).data  # its pages come as they are written
 
     def open_chunk(nonce: bytes, box: memoryview, part: memoryview) -> None:
         cipher.decrypt_into(nonce, box, about, part)

@@ -29,7 +29,7 @@ class Guarded(Wrapper):
     it asks for "explain", and an App for "outcome" before it takes losses.
 
     The policy is asked in the thread or task of the caller, which waits for it: let it look into the
-    memory of the process, and nowhere else. `inner` and `base` answer whoever has this object.
+    memory of the process, and nowhere else. `inner` and `base` answer anyone who has this object.
 
     Args:
         model: the Model to guard; of a Rollout, every version that it chooses is.

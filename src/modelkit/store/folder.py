@@ -71,7 +71,7 @@ class DiskFolder:
         finally:
             with suppress(OSError):  # it is not there, or nothing can be removed
                 os.unlink(temporary)
-        _flush(target.parent)
+        flush_folder(target.parent)
         return made or self.read(name, inf) == data
 
     def read(self, name: str, most: float = MOST_BYTES) -> bytes | None:
@@ -144,7 +144,7 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _flush(folder.parent)
+    flush_folder(folder.parent)
 
 
 def _sweep(folder: Path) -> None:
@@ -176,7 +176,8 @@ def _link(temporary: str, target: Path) -> bool:
     return True
 
 
-def _flush(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Let the names of the files in a folder outlive a power cut, where the system can do that."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -143,7 +143,7 @@ def test_who_has_no_key_is_told_for_whom_it_is(sealed, keys):
         mk.load(sealed, unseal=keys["eve"][0])
     with pytest.raises(UntrustedError, match="opens it for none"):
         mk.load(sealed, unseal=lambda wrapped, recipient: None)
-    with pytest.raises(IntegrityError, match="changed, or are those of another package"):
+    with pytest.raises(IntegrityError, match="changed, or belong to another package"):
         mk.load(sealed, unseal=lambda wrapped, recipient: bytes(32))
     for strange in ("key", b"short", bytes(33), 3):
         with pytest.raises(UsageError, match="gives the 32 bytes"):
@@ -248,6 +248,21 @@ def test_members_of_all_sizes_come_back(size, beside, bit):
         sealing._decrypted(key, sealed, member)
 
 
+def test_the_last_chunk_is_the_last():
+    """Whatever is said of the size: neither is one before it the end, nor does anything follow it."""
+    key = sealing.DataKey(os.urandom(32), "id", "digest")
+    size = 2 * sealing.CHUNK
+    sealed = sealing._encrypted(key, memoryview(bytes(size)), Member("a", size, ""))
+    box = sealing.CHUNK + sealing.TAG
+    for changed, told in (
+        (sealed[:box], sealing.CHUNK),
+        (bytes(sealed) + bytes(sealed[box:]), size + sealing.CHUNK),
+        (sealed[box:], sealing.CHUNK),
+    ):
+        with pytest.raises(IntegrityError, match="changed or damaged"):
+            sealing._decrypted(key, memoryview(changed), Member("a", told, ""))
+
+
 def test_attach_says_what_to_do(sealed):
     with pytest.raises(UsageError, match="attach to the package that it was made of"):
         mk.attach(sealed, metadata={"a": 1})
@@ -329,10 +344,38 @@ class TestRegistry:
             registry.register(path)
         registry.set_alias("toy", "champion", "1", expected=None, reason="first")
         rows = RNG.normal(size=(3, 64)).astype(np.float32)
+        with pytest.raises(UntrustedError, match="sealed for ada: pass unseal="):
+            mk.Rollout(registry, "toy")
         with mk.Rollout(registry, "toy", poll=1e-4, unseal=keys["ada"][0]) as rollout:
             assert rollout.predict(rows).shape == (3, 64)
             registry.set_alias("toy", "champion", "2", expected="1", reason="next")
             until(lambda: rollout.predict(rows) is not None and rollout.manifest.version == "2")
+
+    def test_a_gate_judges_by_a_sealed_champion(self, judged_pair, judged_rows, keys, tmp_path):
+        candidate, champion = judged_pair
+        registry = mk.Registry(tmp_path / "models")
+        out = tmp_path / "sealed.mk"
+        mk.seal(champion, {"ada": keys["ada"][1]}, out=out)
+        registry.register(out)
+        registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+        asked = {"margin": 0.1, "registry": registry}
+        with pytest.raises(UntrustedError, match="sealed for ada"):
+            mk.gate(candidate, "registry:churn@champion", *judged_rows, **asked)
+        verdict = mk.gate(
+            candidate, "registry:churn@champion", *judged_rows, unseal=keys["ada"][0], **asked
+        )
+        assert verdict.decision == "promote"
+        mk.seal(candidate, {"ada": keys["ada"][1]}, out=out)
+        version = registry.register(out, verdict=verdict).version
+        registry.set_alias(
+            "churn",
+            "champion",
+            version,
+            expected=verdict.generation,
+            reason="gate",
+            verdict=verdict,
+        )
+        assert registry.load("churn", unseal=keys["ada"][0]).verify() == 0
 
 
 def test_a_signature_holds_for_the_sealed_package(toy, keys, tmp_path):

@@ -56,6 +56,7 @@ def gate(
     budgets: Mapping[str, float] | None = None,
     checks: Sequence[GateCheck] = (),
     registry: Registry | None = None,
+    unseal: Any = None,
     seed: int = 0,
 ) -> Verdict:
     """Whether a candidate may take the place of a champion, judged on the same labelled rows.
@@ -95,6 +96,7 @@ def gate(
         checks: further ones that you made.
         registry: counts the gates on these rows, by which alpha is divided; and knows what its
             aliases name.
+        unseal: what opens the versions of a registry of sealed packages, as `mk.load` takes it.
         seed: of the bootstrap.
 
     Raises:
@@ -109,8 +111,9 @@ def gate(
     if not isinstance(registry, Registry | None):
         raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
     with ExitStack() as stack:
-        ours = open_judged(candidate, registry, stack, "candidate")
-        theirs = open_judged(champion, registry, stack, "champion")
+        opened = partial(open_judged, registry=registry, unseal=unseal, stack=stack)
+        ours = opened(candidate, what="candidate")
+        theirs = opened(champion, what="champion")
         read = partial(
             read_policy,
             metric=metric,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from modelkit.errors import UsageError
 from modelkit.lifecycle.registry.registry import Registry
@@ -41,11 +41,11 @@ class Judged:
 
 
 def open_judged(
-    source: Model | Openable, registry: Registry | None, stack: ExitStack, what: str
+    source: Model | Openable, *, registry: Registry | None, unseal: Any, stack: ExitStack, what: str
 ) -> Judged:
     """A model that is open already, or that is opened and closed by the stack.
 
-    Raises UsageError, and what `mk.load` and a Registry raise.
+    `unseal` is for the versions of the registry. Raises UsageError, and what `mk.load` and a Registry raise.
     """
     alias = ""
     generation = None
@@ -68,7 +68,7 @@ def open_judged(
             alias = which
             which = known.version
             generation = known.generation
-        model = stack.enter_context(registry.load(name, which))
+        model = stack.enter_context(registry.load(name, which, unseal=unseal))
     else:
         model = stack.enter_context(load(source))
     if model.manifest is None:

@@ -131,7 +131,7 @@ class Versions:
     ) -> ModelVersion:
         """Keep a package, with the record of its verdict; returns the release that is there.
 
-        A release that has no verdict gets this one, and its signatures are added to those there.
+        A release without a verdict gets this one, and its signatures are added to those there.
         Raises Conflict if another one is there.
         """
         if not self._store.create(_blob_name(release.digest), data):

@@ -302,12 +302,12 @@ class Follower:
         try:
             return self._registry._open_followed(self._name, version, self._options)
         except UntrustedError as error:
+            if error.missing in ((), ("unseal=",)):  # not signed, or sealed
+                raise
             raise UntrustedError(
-                f"{self._name} {version} is a joblib package: opening it runs code, and whoever sets an "
-                "alias may be somebody whom you do not trust. Pass allow={'joblib'} and digest=[...] to "
-                "the Rollout, with the digest of every version that it may follow, as whoever made them "
-                "gives them to you; or save "
-                f"the model as ONNX. Missing: {' and '.join(error.missing)}",
+                f"{self._name} {version} is a joblib package, which runs code, and whoever sets an alias may be "
+                "somebody whom you do not trust. Pass the Rollout allow={'joblib'} and digest=[...], as the author of "
+                f"each version gives it to you; or save the model as ONNX. Missing: {' and '.join(error.missing)}",
                 missing=error.missing,
             ) from error
 

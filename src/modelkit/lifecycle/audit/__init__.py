@@ -1,0 +1,1 @@
+"""Audit: what happened, in files that show tampering."""

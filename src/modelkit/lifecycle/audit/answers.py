@@ -1,0 +1,154 @@
+"""Records each answer: who got it from which version, and hashes of what went in and came out.
+
+The hashes are keyed, by a key for each subject: an unkeyed hash of a row of few values is found by trying
+all of them. Without its key, no record can be linked to a subject or to a row any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from modelkit._internal.arrays import Array
+from modelkit._internal.json import to_plain
+from modelkit.errors import AuditError, SignatureError, UsageError
+from modelkit.lifecycle.rollout.answering import SignedAnswers
+from modelkit.model.identity import identity_of
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
+from modelkit.store.folder import DiskFolder
+
+KEY_BYTES = 32
+Record = Callable[[Mapping[str, Any]], None]
+
+
+def keyed_hash(key: bytes, purpose: str, data: bytes) -> str:
+    """The BLAKE2b of some data under a key, in hex; of each purpose another one."""
+    return hashlib.blake2b(data, digest_size=32, key=key, person=purpose.encode()).hexdigest()
+
+
+def canonical(tensors: Mapping[str, Array]) -> bytes:
+    """Tensors as bytes: the same for equal names, dtypes, shapes and values, and for no others."""
+    parts = []
+    for name in sorted(tensors):
+        array = tensors[name]
+        texts = array.dtype.kind in "OU"  # as JSON in UTF-8
+        data = array.tobytes()
+        if texts:
+            plain = to_plain(array.astype(object))
+            data = json.dumps(plain, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        dtype = "texts" if texts else array.dtype.str
+        parts += [f"{name!a} {dtype} {array.shape} {len(data)}\n".encode(), data]
+    return b"".join(parts)
+
+
+@final
+class Subjects:
+    """The keys of subjects: one file each, in a folder that only its owner reads."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._files = DiskFolder(str(folder))
+
+    def key(self, subject: str | None) -> bytes:
+        """The key of a subject, a new one where there is none; None is who is not named."""
+        name = _file_of(subject)
+        path = self._files.path(name)
+        while True:
+            try:
+                with open(path, "rb", buffering=0) as file:  # thrice as fast as the store
+                    key = file.read(KEY_BYTES + 1)
+            except FileNotFoundError:
+                self._files.create(name, secrets.token_bytes(KEY_BYTES))
+                continue
+            if len(key) != KEY_BYTES:
+                raise AuditError(f"{path} is damaged: the key of a subject has {KEY_BYTES} bytes")
+            return key
+
+    def forget(self, subject: str) -> str | None:
+        """Remove the key of a subject; returns its tag, or None where there was no key."""
+        name = _file_of(subject)
+        key = self._files.read(name)
+        self._files.remove(name)
+        return None if key is None else tag_of(key, subject)
+
+
+def tag_of(key: bytes, subject: str) -> str:
+    """By which the records of a subject are linked, for whoever has its key."""
+    return keyed_hash(key, "subject", _text(subject))
+
+
+def _text(subject: str) -> bytes:
+    return subject.encode("utf-8", "surrogatepass")
+
+
+def _file_of(subject: str | None) -> str:
+    found = "nobody" if subject is None else hashlib.sha256(_text(subject)).hexdigest()
+    return f"{found[:2]}/{found}"  # so that no folder gets too long
+
+
+Asked = tuple[
+    bytes, str | None, str | None
+]  # the key of the subject, the hash of the rows, the tag
+
+
+@final
+class Answers(Wrapper):
+    """A Model whose answers are recorded before the caller gets them; see `AuditLog.answers`."""
+
+    __slots__ = ("_outputs", "_record", "_several", "_subjects")
+
+    def __init__(self, model: Model, record: Record, subjects: Subjects, *, outputs: bool) -> None:
+        check_is_model(model, "AuditLog.answers")
+        if layer_of(model, Answers) is not None:
+            raise UsageError("the answers of this model are recorded already")
+        super().__init__(model)
+        self._record = record
+        self._subjects = subjects
+        self._outputs = outputs
+        self._several = has_several_versions(model)
+
+    @property
+    def unobserved(self) -> Model:
+        """The Model that answers without a record: the rows of an explanation are no calls."""
+        return self._inner.unobserved
+
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        asked = self._asked(X, call)
+        return self._recorded(asked, self._inner._call(X, outputs, call))
+
+    async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        asked = self._asked(X, call)
+        return self._recorded(asked, await self._inner._acall(X, outputs, call))
+
+    def _asked(self, X: object, call: Call) -> Asked:
+        key = self._subjects.key(call.key)
+        try:
+            # A Rollout coerces the rows by the signature of the version that it chooses.
+            found = keyed_hash(key, "input", canonical(self.signature.coerce(X)))
+        except SignatureError:  # as the call does, unless one of several versions takes them
+            found = None
+        return key, found, None if call.key is None else tag_of(key, call.key)
+
+    def _recorded(self, asked: Asked, answers: Outputs) -> Outputs:
+        if isinstance(answers, SignedAnswers):
+            served_by = answers.served_by
+        elif self._several:
+            raise AuditError(
+                "a layer between the audit log and the Rollout hides which version answered; put it "
+                "inside the Rollout, by wrap=, or return the answers as they come"
+            )
+        else:
+            served_by = identity_of(self._inner)
+        key, found, tag = asked
+        about: dict[str, Any] = {**served_by._asdict(), "input": found, "subject": tag}
+        if self._outputs:
+            about["outputs"] = answers
+        else:
+            about["output"] = keyed_hash(key, "output", canonical(answers))
+        self._record(about)
+        return answers
