@@ -29,7 +29,7 @@ def verify(written, capsys, *arguments):
 def test_what_nobody_changed_passes(written, capsys):
     asked = ("--key", "other.pub", "--key", "auditor.pub", "--checkpoint", "kept")
     status, out, _ = verify(written, capsys, *asked)
-    assert (status, out) == (0, "12 records of 2 logs: nothing was changed\n")
+    assert (status, out) == (0, "12 records of 2 logs: no change was found\n")
     status, out, _ = verify(written, capsys, "--json")
     found = json.loads(out)
     assert (status, found["problems"], found["records"], len(found["notes"])) == (0, [], 12, 2)
