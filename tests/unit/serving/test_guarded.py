@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -216,6 +217,48 @@ def test_a_batcher_is_not_asked(packaged, breast_cancer):
         with pytest.raises(AccessDenied):
             mk.Guarded(batcher, refuse).predict(breast_cancer[0][:1])
         assert batcher.stats().calls == 0
+
+
+def test_callers_at_once_leave_the_traces_of_those_who_may(packaged, breast_cancer):
+    """Threads and tasks of several principals through a Batcher, a Meter and a Rollout of two arms."""
+    rows = breast_cancer[0]
+    policy = mk.RolloutPolicy((mk.RolloutStage(0.5),), (mk.Guard("errors", floor=0.05),), tick=1e-6)
+    with mk.Batcher(packaged) as one, mk.Batcher(packaged) as other:
+        meter = mk.Meter(one)
+        rollout = mk.Rollout(meter, other, policy=policy, seed=0)
+        guarded = mk.Guarded(rollout, only_billing)
+        before = meter.totals().calls
+        names = ["billing", "eve", None, "billing"]
+
+        def call(number):
+            with mk.acting_as(names[number % 4]):
+                try:
+                    guarded.predict(rows[number : number + 1], key=str(number))
+                except AccessDenied:
+                    return False
+            return True
+
+        async def acall(number):
+            with mk.acting_as(names[number % 4]):
+                try:
+                    await guarded.apredict(rows[number : number + 1], key=str(number))
+                except AccessDenied:
+                    return False
+            return True
+
+        async def together():
+            return await asyncio.gather(*map(acall, range(200)))
+
+        with ThreadPoolExecutor(8) as pool, hearing(events.Denied) as heard:
+            found = [*pool.map(call, range(200)), *asyncio.run(together())]
+        expected = [name == "billing" for name in names] * 100
+        assert found == expected
+        assert len(heard) == 200
+        assert sum(rollout.status().calls) == 200
+        after = meter.totals().calls
+        metered = sum(after.values()) - sum(before.values())
+        assert metered + other.stats().calls == 200
+        assert one.stats().calls == metered
 
 
 def test_two_policies_both_have_to_allow_it():

@@ -135,7 +135,7 @@ def test_what_only_looks_asks_no_policy():
     assert book.asked == []
 
 
-@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([*BODIES])), max_size=20))
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from([*BODIES])), max_size=14))
 @settings(deadline=None, max_examples=20)
 def test_requests_at_once_ask_each_for_its_own_caller(calls):
     """On one event loop, with awaits between the steps of each, and with explanations in threads."""
