@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, final
 
+import numpy as np
+
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import IntegrityError, UntrustedError, UsageError, importing
@@ -314,7 +316,7 @@ def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
     if member.size < 0 or len(sealed) != member.size + count * TAG:
         raise _damaged(member)
     cipher, about = key.cipher(member.path)
-    plain = memoryview(bytearray(member.size))
+    plain = np.empty(member.size, np.uint8).data  # its pages come as they are written
 
     def open_chunk(nonce: bytes, box: memoryview, part: memoryview) -> None:
         cipher.decrypt_into(nonce, box, about, part)

@@ -25,7 +25,6 @@ from modelkit.package.keys import key_id, private_key, public_key, verifies
 from modelkit.package.source import Openable, Reference, open_bytes, read_verified
 from modelkit.package.write import write_file
 from modelkit.report import html
-from modelkit.store.folder import DiskFolder
 
 SCHEMA = "modelkit.signatures/1"
 CONTEXT = b"modelkit signature 1\0"  # no bytes that are signed for another purpose begin so
@@ -278,6 +277,8 @@ def signatures_of(source: Openable) -> tuple[PackageSignature, ...]:
         return read_signatures(source.signatures(), repr(source))
     if not isinstance(source, str | os.PathLike):
         return ()
+    from modelkit.store.folder import DiskFolder
+
     path = _beside(source)
     folder, name = os.path.split(path)
     try:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import http.server
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers.buckets import STORES, why_not
 from helpers.churn import VERSIONS, X, registry_at
 from helpers.processes import run
+from helpers.signers import key_pair
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError, UntrustedError
 
 pytest.importorskip("obstore")
 pytest.importorskip("moto")
@@ -55,6 +58,27 @@ def test_the_way_of_a_model(registry, churn_packages, tmp_path):
     with pytest.raises(NotFound):
         registry.load("churn", "2.0.0")
     assert [entry.reason for entry in registry.history("churn")] == ["first", "gate"]
+
+
+def test_signatures_are_kept_in_a_bucket(registry, churn_packages, tmp_path):
+    private, public = key_pair(tmp_path)
+    trusting = mk.Registry(registry.url, trust=mk.Trust([public]))
+    package = shutil.copy(churn_packages / "1.0.0.mk", tmp_path / "churn.mk")
+    with pytest.raises(UntrustedError):
+        trusting.load("churn", "1.0.0")
+    for hours in (1, 2):
+        mk.sign(package, private, expires=datetime.now(UTC) + timedelta(hours=hours))
+        registry.register(package)
+    trusting.load("churn", "1.0.0").close()
+    mk.load(pickle.loads(pickle.dumps(trusting.reference("churn", "1.0.0")))).close()
+    path = pickle.loads(pickle.dumps(trusting)).fetch("churn", "1.0.0", tmp_path / "here")
+    mk.load(path, trust=mk.Trust([public])).close()
+    with pytest.raises(UntrustedError):
+        trusting.load("churn", "1.1.0")
+    joblib = shutil.copy(churn_packages / "joblib.mk", tmp_path / "pickled.mk")
+    mk.sign(joblib, private)
+    trusting.register(joblib)
+    trusting.load("pickled", "1", allow={"joblib"}).close()
 
 
 def test_a_model_of_a_bucket_is_pickled_by_reference(registry, bucket):
