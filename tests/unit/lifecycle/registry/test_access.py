@@ -125,17 +125,29 @@ def test_a_rollout_that_decides_by_its_counts_acts_for_nobody(where):
         (mk.RolloutStage(0.5, seconds=1e-3),), (mk.Guard("errors", floor=0.5),), tick=1e-6
     )
     registry.start_rollout("m", "2", short, reason="try")
+    with mk.Rollout(registry, "m", poll=1e-6, threads=1) as rollout:
+        policy.allows = False
+        assert deciders(rollout) == {None}
+    assert [action for _, action, _ in policy.asked] == ["set_alias", "load"]
+    with (
+        mk.Registry(where).load("m", "1") as champion,
+        mk.Registry(where).load("m", "2") as candidate,
+        mk.Rollout(champion, candidate, policy=short) as rollout,
+    ):
+        assert deciders(rollout) == {None}
+
+
+def deciders(rollout):
+    """For whom a rollout acts when it decides, while a customer calls."""
     acted = []
     stop = mk.events.subscribe(lambda event: acted.append(principal()), events.Decided)
     try:
-        with mk.Rollout(registry, "m", poll=1e-6, threads=1) as rollout:
-            policy.allows = False
-            with mk.acting_as("customer"):
-                until(lambda: rollout.predict(np.eye(3)) is not None and acted)
+        with mk.acting_as("customer"):
+            until(lambda: rollout.predict(np.eye(3)) is not None and acted)
+            assert principal() == "customer"
     finally:
         stop()
-    assert set(acted) == {None}
-    assert [action for _, action, _ in policy.asked] == ["set_alias", "load"]
+    return {*acted}
 
 
 def test_who_promotes_or_rolls_back_by_hand_is_asked(where):
