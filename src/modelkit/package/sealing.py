@@ -127,8 +127,8 @@ def seal(
 
     `modelkit.json` stays readable: name, version, signature, digest, hashes and metadata. Sealing
     changes neither digest, so the signatures beside the package hold, and are put beside `out`. A
-    package that is sealed already gets other recipients: only `sealed.json` changes. Whoever could open the
-    old file still can, and that key opens the content of the new one.
+    package that is sealed already gets other recipients: only `sealed.json` changes. Whoever could
+    open the old file still can, and the data key in it opens the new one.
 
     Args:
         source: the package, as `load` takes it. It stays as it is; delete it where it must not be.
@@ -164,6 +164,7 @@ def seal(
             member.path: _encrypted(key, views[member.path], member) for member in manifest.files
         }
         members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b"", **sealed}
+    del views  # Windows replaces no file that is mapped
     wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
     members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
     signatures = [each for each in signatures_of(source) if each.digest == manifest.digest]
