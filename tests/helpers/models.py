@@ -176,6 +176,13 @@ def guarded(model, _):
     return mk.Guarded(model, allowed)
 
 
+def audited(get):
+    """A pipeline whose answers are recorded."""
+    subject = strings(get)
+    model = get("audit_log").answers(subject.model)
+    return Subject(model, subject.rows, subject.rtol, subject.atol)
+
+
 def layers(model, rows):
     many = pd.concat([rows] * 5)
     profile = mk.Profile.fit(many, reference=many)
@@ -206,6 +213,7 @@ MODELS = BARE | {
     "a Monitor": around(monitor, strings),
     "Replicas": around(replicas, arrays),
     "a Rollout": around(rollout, arrays),
+    "answers of an AuditLog": audited,
     "a Guarded": around(guarded, strings),
     "a Guarded Rollout": around(guarded, around(rollout, arrays)),
     "all layers": around(layers, arrays),

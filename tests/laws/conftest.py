@@ -3,6 +3,7 @@
 import pytest
 from helpers.models import BARE, LOADED, MODELS
 
+import modelkit as mk
 from modelkit.model.wrapper import layers_of
 
 
@@ -15,6 +16,13 @@ def of(table):
             layer.close()
 
     return subject
+
+
+@pytest.fixture(scope="module")
+def audit_log(tmp_path_factory):
+    """It hears of what others load as well, for as long as a file of tests lasts."""
+    with mk.AuditLog(tmp_path_factory.mktemp("audit")) as log:
+        yield log
 
 
 subject = of(MODELS)  # every Model

@@ -31,8 +31,8 @@ def marked(frame):
     return frame.assign(**{MARKED: np.float32(MARK) + np.arange(len(frame), dtype=np.float32)})
 
 
-def test_no_watcher_holds_a_row(boosting_mk, breast_cancer):
-    """Totals, the text for Prometheus, the report of drift, events and log records, of calls that fail too."""
+def test_no_watcher_holds_a_row(boosting_mk, breast_cancer, tmp_path):
+    """Totals, the text for Prometheus, the report of drift, events, log and audit records, of calls that fail too."""
     rows = marked(breast_cancer[0][:200])
     heard, records = [], []
     handler = logging.Handler()
@@ -41,18 +41,20 @@ def test_no_watcher_holds_a_row(boosting_mk, breast_cancer):
     logger.addHandler(handler)
     stop = mk.events.subscribe(heard.append)
     try:
-        with mk.load(boosting_mk) as model:
+        with mk.AuditLog(tmp_path / "audit") as audit, mk.load(boosting_mk) as model:
             watched = mk.Monitor(model, mk.Profile.fit(breast_cancer[0]))
-            served = mk.Meter(watched)
+            metered = mk.Meter(watched)
+            served = audit.answers(metered)
             served.predict(rows)
             with pytest.raises(SignatureError):
                 served.predict(rows.assign(**{MARKED: str(MARK)}))
             report = watched.detector.report()
             shown = [
-                repr(served.totals()),
-                Collector(served).text(),
+                repr(metered.totals()),
+                Collector(metered).text(),
                 report.to_json(),
                 report._repr_html_(),
+                *(path.read_text() for path in (tmp_path / "audit").glob("*.jsonl")),
             ]
     finally:
         stop()

@@ -31,7 +31,7 @@ def add_audit(verbs: Any) -> None:
 
 def run_verify(args: argparse.Namespace) -> Printed:
     """What a check of the folder finds."""
-    kept = [line for path in args.checkpoint for line in read_text(path).split("\n")[:-1] or [""]]
+    kept = [line for path in args.checkpoint for line in read_text(path).split() or [""]]
     report = mk.AuditLog.verify(args.folder, args.key, kept)
     lines, _ = printed(args, fields.write_object(report), str(report).splitlines())
     return lines, 1 if report.problems else 0

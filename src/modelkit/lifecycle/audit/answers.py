@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import to_plain
-from modelkit.errors import AuditError, SignatureError, UsageError
+from modelkit.errors import AuditError, RegistryError, SignatureError, UsageError
 from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
@@ -26,24 +26,26 @@ KEY_BYTES = 32
 Record = Callable[[Mapping[str, Any]], None]
 
 
-def keyed_hash(key: bytes, purpose: str, data: bytes) -> str:
+def keyed_hash(key: bytes, purpose: str, *parts: bytes) -> str:
     """The BLAKE2b of some data under a key, in hex; of each purpose another one."""
-    return hashlib.blake2b(data, digest_size=32, key=key, person=purpose.encode()).hexdigest()
+    found = hashlib.blake2b(digest_size=32, key=key, person=purpose.encode())
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
 
 
-def canonical(tensors: Mapping[str, Array]) -> bytes:
+def canonical(tensors: Mapping[str, Array]) -> Iterator[bytes]:
     """Tensors as bytes: the same for equal names, dtypes, shapes and values, and for no others."""
-    parts = []
     for name in sorted(tensors):
         array = tensors[name]
-        texts = array.dtype.kind in "OU"  # as JSON in UTF-8
+        dtype = array.dtype.str
         data = array.tobytes()
-        if texts:
+        if array.dtype.kind in "OU":  # texts, as JSON in UTF-8
+            dtype = "texts"
             plain = to_plain(array.astype(object))
             data = json.dumps(plain, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        dtype = "texts" if texts else array.dtype.str
-        parts += [f"{name!a} {dtype} {array.shape} {len(data)}\n".encode(), data]
-    return b"".join(parts)
+        yield f"{name!a} {dtype} {array.shape} {len(data)}\n".encode()
+        yield data
 
 
 @final
@@ -57,17 +59,14 @@ class Subjects:
     def key(self, subject: str | None) -> bytes:
         """The key of a subject, a new one where there is none; None is who is not named."""
         name = _file_of(subject)
-        path = self._files.path(name)
-        while True:
-            try:
-                with open(path, "rb", buffering=0) as file:  # thrice as fast as the store
-                    key = file.read(KEY_BYTES + 1)
-            except FileNotFoundError:
+        try:
+            while (key := self._files.read(name)) is None:
                 self._files.create(name, secrets.token_bytes(KEY_BYTES))
-                continue
-            if len(key) != KEY_BYTES:
-                raise AuditError(f"{path} is damaged: the key of a subject has {KEY_BYTES} bytes")
-            return key
+        except (OSError, RegistryError) as error:
+            raise AuditError(f"the key of a subject cannot be read: {error}") from error
+        if len(key) != KEY_BYTES:
+            raise AuditError(f"{self._files.path(name)} is damaged: a key has {KEY_BYTES} bytes")
+        return key
 
     def forget(self, subject: str) -> str | None:
         """Remove the key of a subject; returns its tag, or None where there was no key."""
@@ -91,9 +90,8 @@ def _file_of(subject: str | None) -> str:
     return f"{found[:2]}/{found}"  # so that no folder gets too long
 
 
-Asked = tuple[
-    bytes, str | None, str | None
-]  # the key of the subject, the hash of the rows, the tag
+# The key of the subject, the hash of the rows, and the tag of the subject.
+Asked = tuple[bytes, str | None, str | None]
 
 
 @final
@@ -129,7 +127,7 @@ class Answers(Wrapper):
         key = self._subjects.key(call.key)
         try:
             # A Rollout coerces the rows by the signature of the version that it chooses.
-            found = keyed_hash(key, "input", canonical(self.signature.coerce(X)))
+            found = keyed_hash(key, "input", *canonical(self.signature.coerce(X)))
         except SignatureError:  # as the call does, unless one of several versions takes them
             found = None
         return key, found, None if call.key is None else tag_of(key, call.key)
@@ -149,6 +147,6 @@ class Answers(Wrapper):
         if self._outputs:
             about["outputs"] = answers
         else:
-            about["output"] = keyed_hash(key, "output", canonical(answers))
+            about["output"] = keyed_hash(key, "output", *canonical(answers))
         self._record(about)
         return answers

@@ -111,11 +111,7 @@ class AuditLog:
         fsync_each: bool = False,
     ) -> None:
         self._folder = Path(folder).absolute()
-        self._key: Any = None
-        self._key_id = None
-        if key is not None:
-            self._key = private_key(key, "ed25519")
-            self._key_id = key_id(self._key.public_key())
+        self._key = None if key is None else private_key(key, "ed25519")
         self._checkpoint_every = checkpoint_every
         self._rotate_bytes = rotate_bytes
         self._fsync_each = fsync_each
@@ -161,7 +157,7 @@ class AuditLog:
         Each record has the name, version and digest of the model (of a Rollout: of the version that
         answered), keyed hashes of the rows as the signature coerces them, of the outputs, and of the
         subject: the `key=` of the call. Calls that raise are not answers. Put it directly inside
-        `Guarded`. It does no more than that in the thread, or event loop, that answers.
+        `Guarded`. The record is written by the thread, or event loop, that answers.
 
         Args:
             model: the Model.
@@ -177,9 +173,9 @@ class AuditLog:
     def forget(self, subject: str) -> bool:
         """Remove the key of a subject, the `key=` of its calls; returns whether there was one.
 
-        The files stay as they are, and pass `verify`. No hash of its records can be compared with a row, and no
-        record linked to the subject any more, by nobody. Copies of the key, as in a backup, are yours to
-        remove; outputs that were recorded themselves stay.
+        The files stay as they are, and pass `verify`, but nobody can link a record to the subject, or compare
+        its hashes with a row, any more. Copies of the key, as in a backup, are yours to remove; outputs that were
+        recorded themselves stay.
 
         Raises AuditError if the erasure cannot be recorded; the key is gone all the same.
         """
@@ -291,7 +287,8 @@ class AuditLog:
 
     def _mark(self, event: str) -> str:
         """Write a checkpoint; returns its line."""
-        values = {"log": self._tip.log, "key": self._key_id, "lost": self._lost}
+        key = None if self._key is None else key_id(self._key.public_key())
+        values = {"log": self._tip.log, "key": key, "lost": self._lost}
         line = self._write(_body(event, values, None), mark=True)
         self._marked = self._tip.number
         return line.decode().strip()
@@ -307,7 +304,7 @@ class AuditLog:
             raise OSError(errno.ESTALE, f"somebody removed or changed {file_name(*tip[:2])}")
         number = tip.number + 1
         numbered = f'{{"number":{number},'.encode() + body
-        sign = self._key.sign if mark and self._key is not None else None
+        sign = self._key.sign if mark and self._key else None
         line, own = linked(tip.hash, numbered, sign)
         self._torn = True
         if os.write(tip.file, line) < len(line):

@@ -40,7 +40,7 @@ class AuditReport:
     __repr__ = fields.brief
 
     def __str__(self) -> str:
-        found = f"{len(self.problems):,} problems" if self.problems else "nothing was changed"
+        found = f"{len(self.problems):,} problems" if self.problems else "no change was found"
         lines = [f"{self.records:,} records of {self.logs:,} logs: {found}"]
         lines += [f"problem: {problem}" for problem in self.problems]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])

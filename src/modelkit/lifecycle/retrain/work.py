@@ -10,7 +10,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import final
 
-from modelkit.errors import Conflict, PackageError, RegistryError, RetrainError, UsageError
+from modelkit.errors import (
+    Conflict,
+    PackageError,
+    RegistryError,
+    RetrainError,
+    UntrustedError,
+    UsageError,
+)
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.retrain.log import LEFT, STEPS, OpenRun, StepResults, trial_began
@@ -188,7 +195,7 @@ class RunWork:
     def _register(self) -> Done:
         self._have_package()
         parents = [self._training.champion.digest]
-        with self._failing("register", Conflict):
+        with self._failing("register", Conflict, UntrustedError):
             release = self._records.registry.register(
                 self._training.package, verdict=self._verdict(), parents=parents
             )

@@ -55,7 +55,7 @@ def test_what_happens_is_recorded_with_who_asked(folder, boosting_mk):
     assert began.at <= loaded.at <= alias.at <= closed.at
     report = verify(folder)
     assert (report.logs, report.records, report.problems, report.notes) == (1, 5, (), ())
-    assert str(report) == "5 records of 1 logs: nothing was changed"
+    assert str(report) == "5 records of 1 logs: no change was found"
 
 
 def test_a_gate_and_an_alias_are_recorded(folder, judged_place, judged_rows):

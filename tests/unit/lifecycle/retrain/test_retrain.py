@@ -19,11 +19,12 @@ from helpers.retrainings import (
     train,
     verdict,
 )
+from helpers.signers import key_pair
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 import modelkit as mk
 from modelkit.cli import main
-from modelkit.errors import Conflict, NotFound, RetrainError, UsageError
+from modelkit.errors import Conflict, NotFound, RetrainError, UntrustedError, UsageError
 from modelkit.lifecycle.gate.verdict import Verdict
 from modelkit.lifecycle.retrain.records import retrainings_of
 
@@ -41,6 +42,26 @@ def test_a_run_that_the_gate_promotes(registry, tmp_path):
     kept = Verdict.from_json(registry.kept("churn", run.version, "verdict.json").decode())
     assert kept.decision == "promote"
     assert registry.history("churn")[-1].reason == "retraining 1: asked for: the tests"
+
+
+def test_a_registry_that_trusts_keys_gets_what_the_training_signs(registry, tmp_path):
+    private, public = key_pair(tmp_path)
+    trusting = mk.Registry(registry.url, trust=mk.Trust([public]))
+    with pytest.raises(UntrustedError, match="no signature counts by"):
+        retrain(trusting, tmp_path / "unsigned")
+    (failed,) = retrainings_of(trusting, "churn")
+    assert (failed.state, failed.message) == ("failed", "UntrustedError in the step register")
+    version = registry.fetch("churn", "1.0.0", tmp_path / "here")
+    mk.sign(version, private)
+    registry.register(version)
+    run = retrain(
+        trusting,
+        tmp_path,
+        train=lambda t: train(t) or mk.sign(t.package, private),
+        clock=Clock(START + DAY),
+    )
+    assert run.state == "promoted"
+    trusting.load("churn").close()
 
 
 def test_what_a_training_is_told(registry, tmp_path):
