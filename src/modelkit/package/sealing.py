@@ -217,18 +217,20 @@ def lasting(unseal: Any) -> Any:
     in_environment = isinstance(unseal, str) and unseal.startswith(ENVIRONMENT)
     if unseal is None or callable(unseal) or in_environment:
         return unseal
-    return os.path.abspath(unseal) if isinstance(unseal, str | os.PathLike) else KeyInMemory()
+    return os.path.abspath(unseal) if isinstance(unseal, str | os.PathLike) else KeyInMemory(unseal)
 
 
 @final
 class KeyInMemory:
-    """Stands for a key that is not pickled."""
+    """Holds a key that is not pickled."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "the model of a sealed package is pickled with what opens it, and unseal= was a key in "
-            'memory, which is not written anywhere: load it with the path of the key, "env:NAME", or '
-            "a function of a module"
+            "what opens a sealed package is pickled with unseal=, and this was a key in memory, which "
+            'is not written anywhere: pass the path of the key, "env:NAME", or a function of a module'
         )
 
 
@@ -276,7 +278,7 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
 
 def _unwrapping(unseal: Any, seal_id: str, digest: str) -> Callable[[bytes, str], bytes | None]:
     """The function that unwraps a data key by a private key."""
-    key = private_key(unseal, "x25519")
+    key = private_key(unseal.key if isinstance(unseal, KeyInMemory) else unseal, "x25519")
     suite = _suite()
     from cryptography.exceptions import InvalidTag
 
@@ -317,28 +319,24 @@ def _encrypted(key: DataKey, plain: memoryview, member: Member) -> memoryview:
 def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
     from cryptography.exceptions import InvalidTag
 
-    count = _count(member.size)
-    if member.size < 0 or len(sealed) != member.size + count * TAG:
-        raise _damaged(member)
     cipher, about = key.cipher(member.path)
-    plain = np.empty(member.size, np.uint8).data  # its pages come as they are written
+    count = _count(member.size)
 
     def open_chunk(nonce: bytes, box: memoryview, part: memoryview) -> None:
         cipher.decrypt_into(nonce, box, about, part)
         release(sealed)  # else the ciphertext would be in memory beside the weights
 
     try:
+        if member.size < 0 or len(sealed) != member.size + count * TAG:
+            raise InvalidTag
+        plain = np.empty(member.size, np.uint8).data  # its pages come as they are written
         run_all(open_chunk, _chunks(sealed, plain), min(usable_cpus(), count) - 1)
     except InvalidTag:
-        raise _damaged(member) from None
+        raise IntegrityError(
+            f"member {member.path!r} of the sealed package was changed or damaged, or is of another one",
+            member=member.path,
+        ) from None
     return plain.toreadonly()
-
-
-def _damaged(member: Member) -> IntegrityError:
-    return IntegrityError(
-        f"member {member.path!r} of the sealed package was changed or damaged, or is of another one",
-        member=member.path,
-    )
 
 
 def _suite() -> Any:

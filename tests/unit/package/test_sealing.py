@@ -223,6 +223,20 @@ def test_a_key_in_memory_is_not_pickled(sealed, keys):
         assert "PRIVATE" not in f"{error.value}{model!r}{model.__reduce__()!r}"
 
 
+def test_a_scorer_takes_its_key_along(sealed, keys, rows, monkeypatch):
+    monkeypatch.chdir(keys["ada"][0].parent)
+    wanted = mk.load(sealed, unseal=unwrap).predict(rows)
+    for unseal in ("ada.pem", unwrap):
+        scorer = pickle.loads(pickle.dumps(mk.Scorer(sealed, unseal=unseal)))
+        assert np.array_equal(scorer({"x": rows})["y"], wanted)
+    in_memory = mk.Scorer(sealed, unseal=keys["ada"][0].read_bytes())
+    assert np.array_equal(in_memory({"x": rows})["y"], wanted)
+    with pytest.raises(TypeError, match="path of the key"):
+        pickle.dumps(in_memory)
+    with pytest.raises(UntrustedError, match="sealed for ada, ben, kms"):
+        mk.Scorer(sealed)({"x": rows})
+
+
 def test_no_message_holds_a_key(sealed, keys):
     secrets = []
 
