@@ -149,6 +149,7 @@ class Warden:
         self.environment = {
             **os.environ,
             "PYTHONPATH": str(Path(mk.__file__).parent.parent),
+            "PYTHONDONTWRITEBYTECODE": "1",  # of what is imported with the first seal or signature
             **environment,
         }
         self.process = None

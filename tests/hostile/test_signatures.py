@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from helpers.churn import file_of, registry_at
+from helpers.churn import X, file_of, registry_at
 from helpers.forge import forge
 from helpers.signers import key_pair, private_pem, public_pem
 from hypothesis import HealthCheck, given, settings
@@ -358,6 +358,27 @@ def test_19_a_package_that_is_planted_in_the_store(registry, tmp_path, churn_pac
     for use in (registry.load, registry.fetch, lambda *which: mk.load(registry.reference(*which))):
         with pytest.raises(IntegrityError):
             use("churn", "1.1.0")
+
+
+def test_19_a_rollout_does_not_follow_an_alias_to_what_nobody_signed(
+    registry, tmp_path, churn_packages
+):
+    """The champion goes on to answer, of graphs and of code."""
+    pickled = tmp_path / "pickled.mk"
+    pickled.write_bytes((churn_packages / "joblib.mk").read_bytes())
+    mk.sign(pickled, OURS)
+    registry.register(pickled)
+    registry.set_alias("pickled", "champion", "1", expected=None, reason="first")
+    with mk.Rollout(registry, "pickled", allow={"joblib"}) as rollout:
+        assert rollout.predict(X[:3]).shape == (3,)
+    attacker = mk.Registry(registry.url)
+    attacker.register(churn_packages / "2.0.0.mk")
+    with mk.Rollout(registry, "churn", threads=1) as rollout:
+        attacker.set_alias("churn", "champion", "2.0.0", expected="1.1.0", reason="by an attacker")
+        with pytest.raises(UntrustedError, match=r"no signature counts by ours$"):
+            rollout.refresh()
+        assert rollout.version == "1.1.0"
+        assert rollout.predict(X[:3]).shape == (3,)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])

@@ -40,6 +40,7 @@ from modelkit.runtimes.machine import release, usable_cpus
 CHUNK = 1 << 20
 TAG = 16  # bytes that AES-GCM adds to a chunk
 KEY_BYTES = 32
+MOST_RECIPIENTS = 1000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_+-]{0,63}")  # of a recipient
 HEX = re.compile("(?:[0-9a-f]{2})+")
 
@@ -54,6 +55,8 @@ class Seal:
     recipients: dict[str, str]
 
     def __post_init__(self) -> None:
+        if len(self.recipients) > MOST_RECIPIENTS:
+            raise ValueError(f"it has more than {MOST_RECIPIENTS} recipients")
         if not all(map(NAME.fullmatch, self.recipients)):
             raise ValueError(f"a recipient has another name than {NAME.pattern}")
         if not all(map(HEX.fullmatch, (self.id, self.mac, *self.recipients.values()))):
@@ -97,8 +100,10 @@ class DataKey:
             raise UsageError(f"the name of a recipient must match {NAME.pattern}, not {name!r:.80}")
         if not callable(recipient):
             key = public_key(recipient, "x25519")
-            wrapped = _suite().encrypt(self._secret, key, self.place(f"TO {name}"))
-            return str(wrapped.hex())
+            try:
+                return str(_suite().encrypt(self._secret, key, self.place(f"TO {name}")).hex())
+            except ValueError:  # of a point of low order, with which every secret is the same
+                raise UsageError(f"the key of recipient {name!r} hides nothing") from None
         wrapped = recipient(self._secret)
         if not isinstance(wrapped, bytes) or not wrapped or self._secret in wrapped:
             raise UsageError(
@@ -127,8 +132,8 @@ def seal(
 
     `modelkit.json` stays readable: name, version, signature, digest, hashes and metadata. Sealing
     changes neither digest, so the signatures beside the package hold, and are put beside `out`. A
-    package that is sealed already gets other recipients: only `sealed.json` changes. Whoever could open the
-    old file still can, and that key opens the content of the new one.
+    package that is sealed already gets other recipients: only `sealed.json` changes. Whoever could
+    open the old file still can, and the data key in it opens the new one.
 
     Args:
         source: the package, as `load` takes it. It stays as it is; delete it where it must not be.
@@ -143,16 +148,17 @@ def seal(
         The manifest, which equals the source's.
 
     Raises:
-        PackageError: if the source cannot be read, is damaged, or is sealed for others.
-        UsageError: without a recipient, for a name or key that cannot be used, for a sealed package
-            without `unseal`, and the other way round.
-        TypeError: for recipients that are not a mapping, and for a function that does not give bytes.
+        PackageError: if the source cannot be read, is damaged, is sealed and `unseal` does not open
+            it, or is not sealed and `unseal` was passed.
+        UsageError: for no recipient or more than 1,000, a name or key that cannot be used, and a
+            function that does not give bytes, or gives the data key as it is.
+        TypeError: for recipients that are not a mapping.
         MissingExtraError: if cryptography is not installed.
     """
     if not isinstance(recipients, Mapping):
         raise TypeError(f"recipients are keys by name, not {type(recipients).__name__}")
-    if not recipients:
-        raise UsageError("a package is sealed for at least one recipient, such as {'scoring': key}")
+    if not 0 < len(recipients) <= MOST_RECIPIENTS:
+        raise UsageError(f"a package is sealed for 1 to {MOST_RECIPIENTS} recipients")
     manifest, views = read_verified(open_bytes(source))
     members: container.Members
     if check_unseal(views, unseal):
@@ -164,6 +170,7 @@ def seal(
             member.path: _encrypted(key, views[member.path], member) for member in manifest.files
         }
         members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b"", **sealed}
+    del views  # Windows replaces no file that is mapped
     wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
     members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
     signatures = [each for each in signatures_of(source) if each.digest == manifest.digest]
@@ -207,23 +214,23 @@ def decrypted(
 
 def lasting(unseal: Any) -> Any:
     """An `unseal` as it is pickled with a Model: a key in memory is not."""
-    if unseal is None or callable(unseal):
+    in_environment = isinstance(unseal, str) and unseal.startswith(ENVIRONMENT)
+    if unseal is None or callable(unseal) or in_environment:
         return unseal
-    if not isinstance(unseal, str | os.PathLike):
-        return KeyInMemory()
-    text = os.fspath(unseal)
-    return text if text.startswith(ENVIRONMENT) else os.path.abspath(text)
+    return os.path.abspath(unseal) if isinstance(unseal, str | os.PathLike) else KeyInMemory(unseal)
 
 
 @final
 class KeyInMemory:
-    """Stands for a key that is not pickled."""
+    """Holds a key that is not pickled."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            "the model of a sealed package is pickled with what opens it, and unseal= was a key in "
-            'memory, which is not written anywhere: load it with the path of the key, "env:NAME", or '
-            "a function of a module"
+            "what opens a sealed package is pickled with unseal=, and this was a key in memory, which "
+            'is not written anywhere: pass the path of the key, "env:NAME", or a function of a module'
         )
 
 
@@ -271,7 +278,7 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
 
 def _unwrapping(unseal: Any, seal_id: str, digest: str) -> Callable[[bytes, str], bytes | None]:
     """The function that unwraps a data key by a private key."""
-    key = private_key(unseal, "x25519")
+    key = private_key(unseal.key if isinstance(unseal, KeyInMemory) else unseal, "x25519")
     suite = _suite()
     from cryptography.exceptions import InvalidTag
 
@@ -312,28 +319,24 @@ def _encrypted(key: DataKey, plain: memoryview, member: Member) -> memoryview:
 def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
     from cryptography.exceptions import InvalidTag
 
-    count = _count(member.size)
-    if member.size < 0 or len(sealed) != member.size + count * TAG:
-        raise _damaged(member)
     cipher, about = key.cipher(member.path)
-    plain = np.empty(member.size, np.uint8).data  # its pages come as they are written
+    count = _count(member.size)
 
     def open_chunk(nonce: bytes, box: memoryview, part: memoryview) -> None:
         cipher.decrypt_into(nonce, box, about, part)
         release(sealed)  # else the ciphertext would be in memory beside the weights
 
     try:
+        if member.size < 0 or len(sealed) != member.size + count * TAG:
+            raise InvalidTag
+        plain = np.empty(member.size, np.uint8).data  # its pages come as they are written
         run_all(open_chunk, _chunks(sealed, plain), min(usable_cpus(), count) - 1)
     except InvalidTag:
-        raise _damaged(member) from None
+        raise IntegrityError(
+            f"member {member.path!r} of the sealed package was changed or damaged, or is of another one",
+            member=member.path,
+        ) from None
     return plain.toreadonly()
-
-
-def _damaged(member: Member) -> IntegrityError:
-    return IntegrityError(
-        f"member {member.path!r} of the sealed package was changed or damaged, or is of another one",
-        member=member.path,
-    )
 
 
 def _suite() -> Any:

@@ -1,13 +1,18 @@
 """`modelkit seal`, and `--unseal` where commands open a package."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.sealed import key_files
 
 import modelkit as mk
 from modelkit.cli import main
+from modelkit.cli.serve import _opened
+from modelkit.cli.settings import Settings
+from modelkit.errors import UntrustedError
 
 
 @pytest.fixture
@@ -62,6 +67,20 @@ def test_other_recipients_need_the_key_of_one(sealed, keys, tmp_path, capsys):
     assert main(["doctor", sealed, "--unseal", keys["ada"][0]]) == 1
     assert "sealed for ben, and unseal= opens it for none" in capsys.readouterr().err
     assert main(["doctor", sealed, "--unseal", keys["ben"][0]]) == 0
+
+
+def test_a_server_opens_what_was_sealed(sealed, keys, breast_cancer, boosting_mk, tmp_path):
+    X, _ = breast_cancer
+    registry = mk.Registry(tmp_path / "models")
+    name = registry.register(sealed).name
+    registry.set_alias(name, "champion", "1.0.0", expected=None, reason="first")
+    wanted = mk.load(boosting_mk).predict(X[:5])
+    for asked in (Settings(sealed), Settings(name, registry=registry.url)):
+        with pytest.raises(UntrustedError, match="sealed for ada, ben"):
+            _opened(asked)
+        served = _opened(replace(asked, unseal=keys["ada"][0]))
+        with served if isinstance(served, mk.Model) else served.model as model:
+            assert np.array_equal(model.predict(X[:5]), wanted)
 
 
 def test_recipients_are_names_with_keys(boosting_mk, keys, tmp_path, capsys):

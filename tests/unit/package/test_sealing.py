@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from helpers.forge import MANIFEST, WEIGHTS, members_of, save_pair
@@ -31,6 +32,7 @@ from modelkit.package import sealing
 from modelkit.package.review import review
 
 RNG = np.random.default_rng(0)
+LOW_ORDER = X25519PublicKey.from_public_bytes(b"\x01" + bytes(31))
 OF_A_KMS = bytes(range(32))  # the key that never leaves it
 
 
@@ -167,7 +169,9 @@ def test_another_digest_is_refused_before_a_key_is_asked_for(sealed):
 def test_what_cannot_be_sealed_is_refused(toy, sealed, keys, tmp_path):
     out, public = tmp_path / "out.mk", keys["ada"][1]
     for source, recipients, options, error, words in (
-        (toy, {}, {}, UsageError, "at least one recipient"),
+        (toy, {}, {}, UsageError, "for 1 to 1000 recipients"),
+        (toy, dict.fromkeys(map(str, range(1001)), public), {}, UsageError, "for 1 to 1000"),
+        (toy, {"ada": LOW_ORDER}, {}, UsageError, "key of recipient 'ada' hides nothing"),
         (toy, [public], {}, TypeError, "keys by name, not list"),
         (toy, {"a\n": public}, {}, UsageError, "name of a recipient"),
         (toy, {3: public}, {}, UsageError, "name of a recipient"),
@@ -217,6 +221,20 @@ def test_a_key_in_memory_is_not_pickled(sealed, keys):
         with pytest.raises(TypeError, match="path of the key") as error:
             pickle.dumps(model)
         assert "PRIVATE" not in f"{error.value}{model!r}{model.__reduce__()!r}"
+
+
+def test_a_scorer_takes_its_key_along(sealed, keys, rows, monkeypatch):
+    monkeypatch.chdir(keys["ada"][0].parent)
+    wanted = mk.load(sealed, unseal=unwrap).predict(rows)
+    for unseal in ("ada.pem", unwrap):
+        scorer = pickle.loads(pickle.dumps(mk.Scorer(sealed, unseal=unseal)))
+        assert np.array_equal(scorer({"x": rows})["y"], wanted)
+    in_memory = mk.Scorer(sealed, unseal=keys["ada"][0].read_bytes())
+    assert np.array_equal(in_memory({"x": rows})["y"], wanted)
+    with pytest.raises(TypeError, match="path of the key"):
+        pickle.dumps(in_memory)
+    with pytest.raises(UntrustedError, match="sealed for ada, ben, kms"):
+        mk.Scorer(sealed)({"x": rows})
 
 
 def test_no_message_holds_a_key(sealed, keys):

@@ -12,6 +12,7 @@ STATUSES = {
     "DeadlineExceeded": 504,
     "ClosedError": 503,
     "MissingExtraError": 501,
+    "AccessDenied": 403,
 }
 
 

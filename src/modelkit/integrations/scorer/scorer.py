@@ -37,6 +37,7 @@ from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model, Outputs
 from modelkit.package import trust
 from modelkit.package.load import load
+from modelkit.package.sealing import lasting
 from modelkit.package.source import Openable, check_digest, inspect
 from modelkit.runtimes.devices import DeviceName, device_chain
 from modelkit.runtimes.threads import choose_threads
@@ -68,6 +69,7 @@ class Scorer:
         digest: the sha256 of the manifest; by default the digest of the package as it is now. A joblib
             package needs it from you.
         allow: as for `mk.load`.
+        unseal: as for `mk.load`; a Scorer with a key in memory is not pickled.
         device: as for `mk.load`.
         threads: CPU threads of each process; by default 1, since engines start one process a core,
             and "auto" for a joblib package, whose estimator decides by itself.
@@ -90,6 +92,7 @@ class Scorer:
         *,
         digest: str | None = None,
         allow: Collection[str] = (),
+        unseal: Any = None,
         device: DeviceName = "cpu",
         threads: int | str | None = None,
         outputs: Sequence[str] | None = None,
@@ -111,7 +114,9 @@ class Scorer:
             threads = "auto" if manifest.runtime == "joblib" else 1
         choose_threads(threads, 1)
         self._threads = threads
-        self._way = (self._device, threads, self._allow)  # in which one package has several Models
+        self._unseal = lasting(unseal)
+        # The way in which one package has several Models.
+        self._way = (self._device, threads, self._allow, self._unseal)
         check_digest(manifest, digest, shown_source(self._source))
         self._digest = manifest.digest
         self._names = _chosen(outputs, manifest.signature)
@@ -164,6 +169,7 @@ class Scorer:
             threads=self._threads,
             digest=self._digest,
             allow=self._allow,
+            unseal=self._unseal,
             extra="ignore",  # as a Scorer does not look at other columns
         )
         return open_nearby(self._source, self._digest, opened)

@@ -69,7 +69,8 @@ class Rollout(Model):
         keep: how many versions stay warm that answered before; 1 by default.
         poll: seconds after which a call looks for news; 5 by default.
         load_options: arguments of `mk.load`, for every version. With `digest`, a list of digests, no
-            version of another digest is followed; joblib packages need it, and `allow={"joblib"}`.
+            version of another digest is followed. Joblib packages need `allow={"joblib"}`, and digests
+            or a registry with a `Trust`.
 
     Raises:
         UsageError: if the candidate cannot answer in place of the champion, with every reason; or
@@ -78,7 +79,7 @@ class Rollout(Model):
             a seed of another type.
         NotFound: if the model has no champion.
         AccessDenied: if the policy of the registry does not let the caller load it.
-        UntrustedError: for a joblib package without `digest` and `allow`.
+        UntrustedError: for a joblib package without these, and for lacking signatures.
         PackageError, DeviceError: as `mk.load` does.
     """
 

@@ -200,3 +200,20 @@ def test_the_log_has_what_was_allowed_and_nothing_else(
         now = version
     assert open_one.version("m").version == now
     assert len(open_one.history("m")) == count
+
+
+def test_what_travels_asks_where_it_is_made_and_a_reference_before_it_leaves(where):
+    """A worker acts for nobody: a Rollout asks again there, and what a reference opens asks nobody."""
+    registry = mk.Registry(where, policy=by_role)
+    with mk.acting_as("reader"), mk.Rollout(registry, "m", threads=1) as rollout:
+        sent = pickle.dumps(rollout)
+        with pickle.loads(sent) as again:
+            assert again.predict(np.eye(3))[0] == 1
+    with pytest.raises(AccessDenied):
+        pickle.loads(sent)
+    with mk.acting_as("shipper"):
+        reference = pickle.dumps(registry.reference("m"))
+    with mk.load(pickle.loads(reference), threads=1) as model:
+        assert model.predict(np.eye(3))[0] == 1
+    scorer = mk.Scorer(pickle.loads(reference))
+    assert scorer({"x0": np.ones(2), "x1": np.zeros(2), "x2": np.zeros(2)})["prediction"][0] == 1

@@ -96,7 +96,7 @@ def test_a_rollback_that_could_not_be_written_is_written_when_it_closes(registry
         raise OSError(errno.ENOSPC, "of 4711")
 
     with monkeypatch.context() as patched:
-        patched.setattr(mk.Registry, "decide_rollout", full)
+        patched.setattr(mk.Registry, "_write", full)
         until(lambda: not rollout.status().under_way and "No space left" in rollout.last_failure)
         assert registry.state("m").rollout is not None
     rollout.close()
