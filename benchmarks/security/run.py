@@ -27,6 +27,7 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 import numpy as np
 from benchmarks.common.measure import command, judge, log, table
+from benchmarks.security.audit import records, tampering
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper, numpy_helper
 
@@ -482,7 +483,13 @@ def fresh(package: Path, *, skip: bool) -> float:
     )
 
 
-SECTIONS = {"attacks": attacks, "fuzz": fuzz, "opening": opening}
+SECTIONS = {
+    "attacks": attacks,
+    "fuzz": fuzz,
+    "opening": opening,
+    "records": records,
+    "tampering": tampering,
+}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["rival"]:
