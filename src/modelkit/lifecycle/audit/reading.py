@@ -137,7 +137,7 @@ def _notes(chain: Chain, keys: Mapping[str, Any]) -> Iterator[str]:
             "the end was cut, which a checkpoint kept elsewhere would show"
         )
     if keys and mark is not None and mark.number < chain.records:
-        yield f"no signature covers the last {chain.records - mark.number:,} records yet"
+        yield f"no signature covers what follows record {mark.number:,} yet"
     if fields.get("lost"):
         yield f"{fields['lost']} records could not be written, as on a full disk"
     if not keys:
