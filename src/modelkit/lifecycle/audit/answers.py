@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import to_plain
 from modelkit.errors import AuditError, RegistryError, SignatureError, UsageError
@@ -39,6 +41,8 @@ def canonical(tensors: Mapping[str, Array]) -> Iterator[bytes]:
     for name in sorted(tensors):
         array = tensors[name]
         dtype = array.dtype.str
+        if array.dtype.kind == "f" and np.isnan(array).any():  # of which there are many
+            array = np.where(np.isnan(array), np.nan, array)
         data = array.tobytes()
         if array.dtype.kind in "OU":  # texts, as JSON in UTF-8
             dtype = "texts"
