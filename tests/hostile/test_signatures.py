@@ -327,7 +327,9 @@ def test_19_an_old_version_under_an_alias(registry):
         registry.start_rollout(
             "churn", "1.0.0", mk.RolloutPolicy((mk.RolloutStage(0.5),)), reason="x"
         )
-    registry.set_alias("churn", "champion", "1.0.0", expected="1.1.0", reason="by an attacker")
+    mk.Registry(registry.url).set_alias(
+        "churn", "champion", "1.0.0", expected="1.1.0", reason="by an attacker"
+    )
     for use in (registry.load, registry.reference, registry.fetch):
         with pytest.raises(UntrustedError, match="the one by ours expired"):
             use("churn")

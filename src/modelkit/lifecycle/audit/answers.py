@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import to_plain
 from modelkit.errors import AuditError, RegistryError, SignatureError, UsageError
@@ -27,12 +29,9 @@ KEY_BYTES = 32
 Record = Callable[[Mapping[str, Any]], None]
 
 
-def keyed_hash(key: bytes, purpose: str, *parts: bytes) -> str:
+def keyed_hash(key: bytes, purpose: bytes, *parts: bytes) -> str:
     """The BLAKE2b of some data under a key, in hex; of each purpose another one."""
-    found = hashlib.blake2b(digest_size=32, key=key, person=purpose.encode())
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()
+    return hashlib.blake2b(b"".join(parts), digest_size=32, key=key, person=purpose).hexdigest()
 
 
 def canonical(tensors: Mapping[str, Array]) -> Iterator[bytes]:
@@ -40,6 +39,8 @@ def canonical(tensors: Mapping[str, Array]) -> Iterator[bytes]:
     for name in sorted(tensors):
         array = tensors[name]
         dtype = array.dtype.str
+        if array.dtype.kind == "f" and np.isnan(array).any():  # of which there are many
+            array = np.where(np.isnan(array), np.nan, array)
         data = array.tobytes()
         if array.dtype.kind in "OU":  # texts, as JSON in UTF-8
             dtype = "texts"
@@ -79,7 +80,7 @@ class Subjects:
 
 def tag_of(key: bytes, subject: str) -> str:
     """By which the records of a subject are linked, for whoever has its key."""
-    return keyed_hash(key, "subject", _text(subject))
+    return keyed_hash(key, b"subject", _text(subject))
 
 
 def _text(subject: str) -> bytes:
@@ -129,7 +130,7 @@ class Answers(Wrapper):
         key = self._subjects.key(call.key)
         try:
             # A Rollout coerces the rows by the signature of the version that it chooses.
-            found = keyed_hash(key, "input", *canonical(self.signature.coerce(X)))
+            found = keyed_hash(key, b"input", *canonical(self.signature.coerce(X)))
         except SignatureError:  # as the call does, unless one of several versions takes them
             found = None
         return key, found, None if call.key is None else tag_of(key, call.key)
@@ -149,6 +150,6 @@ class Answers(Wrapper):
         if self._outputs:
             about["outputs"] = answers
         else:
-            about["output"] = keyed_hash(key, "output", *canonical(answers))
+            about["output"] = keyed_hash(key, b"output", *canonical(answers))
         self._record(about)
         return answers

@@ -87,24 +87,20 @@ class Chain:
             to check no signature.
 
     Attributes:
-        records: how many records follow from each other, from the first.
+        last: the last record that follows from those before it; its number is 0 before the first.
         problem: why the next line does not follow; "" where all do.
         torn: whether a line without an end comes last, as of a process that was killed.
         marks: the lines of the marks.
-        last_mark: the last one, or None; records after it are not signed.
-        event: the event of the last record.
+        last_mark: the last one; no signature covers the records after it.
     """
 
     def __init__(self, log: str, keys: Mapping[str, bytes] = MappingProxyType({})) -> None:
         self.log = log
-        self.records = 0
+        self.last = self.last_mark = AuditRecord(log, 0, "", None, "", {}, START)
         self.problem = ""
         self.torn = False
         self.marks: set[bytes] = set()
-        self.last_mark: AuditRecord | None = None
-        self.event = ""
         self._keys = keys
-        self._hash = START
 
     def read(self, lines: Iterable[bytes]) -> Self:
         """Follow all lines of the log, each with its end."""
@@ -112,14 +108,14 @@ class Chain:
             for line in lines:
                 self._read(line)
         except NO_RECORD as error:
-            self.problem = f"record {self.records + 1} of the log {self.log}: {error}"
+            self.problem = f"record {self.last.number + 1} of the log {self.log}: {error}"
         return self
 
     def _read(self, line: bytes) -> None:
-        if self.torn or self.event == CLOSED:
+        if self.torn or self.last.event == CLOSED:
             raise ValueError("it comes after the end of the log")
         body, _, rest = line.rpartition(HASH)
-        own = _hash(self._hash, body)
+        own = _hash(self.last.hash, body)
         ending = f'{own}"}}\n'.encode()
         if rest != ending:
             if line.endswith(b"\n") or rest[:-1] == ending[:-1]:
@@ -130,13 +126,13 @@ class Chain:
             self.torn = True
             return
         record = read_line(self.log, line)
-        if record.number != self.records + 1 or (record.event == BEGAN) != (record.number == 1):
+        if record.number != self.last.number + 1 or (record.event == BEGAN) != (record.number == 1):
             raise ValueError(f"it says that it is record {record.number}, {record.event}")
         if record.event in MARKS:
             self._check_mark(record, body)
             self.marks.add(line)
             self.last_mark = record
-        self.records, self._hash, self.event = record.number, own, record.event
+        self.last = record
 
     def _check_mark(self, mark: AuditRecord, body: bytes) -> None:
         if mark.fields.get("log") != self.log:
@@ -149,6 +145,6 @@ class Chain:
                 f"it is signed with the key {name}, and the keys that you passed are "
                 f"{', '.join(self._keys)}"
             )
-        signed = DOMAIN + self._hash.encode() + body.rpartition(SIGNATURE)[0]
+        signed = DOMAIN + self.last.hash.encode() + body.rpartition(SIGNATURE)[0]
         if not verifies(self._keys[name], bytes.fromhex(str(mark.signature)), signed):
             raise ValueError(f"its signature is not by the key {name}")

@@ -238,7 +238,7 @@ class AuditLog:
             if self._writing and not must:
                 self._waiting.append(body)  # of a signal's handler, or a finalizer, in this thread
             else:
-                self._alone(partial(self._append, body))
+                self._alone(partial(self._write, body))
 
     def _alone(self, step: Callable[[], T]) -> T:
         """Do a step that writes, and then write what came meanwhile in this thread."""
@@ -255,7 +255,7 @@ class AuditLog:
                 self._make_ready()
                 result = step()
                 while self._waiting and not self._closed:
-                    self._append(self._waiting.popleft())
+                    self._write(self._waiting.popleft())
                 return result
             except OSError as error:
                 self._lost += 1
@@ -265,25 +265,22 @@ class AuditLog:
             finally:
                 self._writing = False
 
-    def _append(self, body: bytes) -> None:
-        if self._tip.number - self._marked >= self._checkpoint_every:
-            self._mark(CHECKPOINT)
-        self._write(body)
-
     def _make_ready(self) -> None:
-        """Have a log that has begun, and a file that takes more."""
-        if self._tip.size > self._rotate_bytes:
+        """Have a log that has begun, a file that takes more, and a checkpoint where one is due."""
+        tip = self._tip
+        if tip.size > self._rotate_bytes:
             self._mark(ROTATED)
-            ended = self._tip
-            self._tip = ended._replace(file=-1, size=0)
-            _close(ended.file)
-        log, part, file, *_ = self._tip
-        if file < 0:
-            file = os.open(self._folder / file_name(log, part + 1), APPEND, OWN)
-            self._tip = self._tip._replace(part=part + 1, file=file)
+            self._tip = self._tip._replace(file=-1, size=0)
+            _close(tip.file)
+        if self._tip.file < 0:
+            part = tip.part + 1
+            file = os.open(self._folder / file_name(tip.log, part), APPEND, OWN)
+            self._tip = self._tip._replace(part=part, file=file)
             flush_folder(self._folder)
-        if self._tip.number == 0:
+        if tip.number == 0:
             self._mark(BEGAN)
+        elif tip.number - self._marked >= self._checkpoint_every:
+            self._mark(CHECKPOINT)
 
     def _mark(self, event: str) -> str:
         """Write a checkpoint; returns its line."""

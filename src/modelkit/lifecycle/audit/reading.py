@@ -100,7 +100,7 @@ def verify_folder(
     if not logs:
         problems.append(f"{os.fspath(folder)!r} holds no audit log")
     notes = [f"{chain.log}: {note}" for chain in chains for note in _notes(chain, known)]
-    records = sum(chain.records for chain in chains)
+    records = sum(chain.last.number for chain in chains)
     return AuditReport(len(logs), records, tuple(problems), tuple(notes))
 
 
@@ -127,21 +127,20 @@ def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _notes(chain: Chain, keys: Mapping[str, Any]) -> Iterator[str]:
-    mark = chain.last_mark
-    fields = {} if mark is None else mark.fields
+    last, mark = chain.last, chain.last_mark
     if chain.torn:
         yield "the last line is torn, as of a process that was killed or is writing"
-    if chain.event != CLOSED:
+    if last.event != CLOSED:
         yield (
-            f"it was not closed after record {chain.records:,}: its process goes on or was killed, or "
-            "the end was cut, which a checkpoint kept elsewhere would show"
+            f"it was not closed after record {last.number:,}: its process goes on or was killed, or the "
+            "end was cut, which a checkpoint kept elsewhere would show"
         )
-    if keys and mark is not None and mark.number < chain.records:
+    if keys and mark.number < last.number:
         yield f"no signature covers what follows record {mark.number:,} yet"
-    if fields.get("lost"):
-        yield f"{fields['lost']} records could not be written, as on a full disk"
+    if mark.fields.get("lost"):
+        yield f"{mark.fields['lost']} records could not be written, as on a full disk"
     if not keys:
         yield (
-            f"no signature was checked, of the key {fields.get('key')}: whoever may write to the folder "
-            "could have rewritten all of it"
+            f"no signature was checked, of the key {mark.fields.get('key')}: whoever may write to the "
+            "folder could have rewritten all of it"
         )

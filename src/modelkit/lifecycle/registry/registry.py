@@ -217,14 +217,14 @@ class Registry:
         Raises:
             Conflict: if it names something else by now, with who set it; if it was set since the
                 verdict; or if the version was retired, or rolled back.
-            NotFound: for an unknown version.
+            NotFound, UntrustedError: for an unknown version; for one without signatures, as `trust` asks.
             UsageError: if the alias cannot be a name, the version is an alias, or the reason is empty.
-            UntrustedError: for a version without the signatures that the trust of this object asks for.
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
         check_pattern(rules.ALIAS_PATTERN, "alias", alias)
-        self._versions.reference(self._check_version(name, version))
+        self._check_version(name, version)
+        self._versions.reference(self.version(name, version))
         registered = self._versions.of(name)
 
         def fields(state: State) -> dict[str, Any]:
@@ -376,13 +376,12 @@ class Registry:
         alias = self.log(name).state().aliases.get(which)
         return check_pattern(VERSION_PATTERN, "version", which) if alias is None else alias.version
 
-    def _check_version(self, name: str, version: str) -> ModelVersion:
-        """The version. Raises NotFound for one that is not there, and UsageError for an alias."""
+    def _check_version(self, name: str, version: str) -> None:
+        """Raise NotFound for a version that is not there, and UsageError for an alias."""
         check_pattern(VERSION_PATTERN, "version", version)
         release = self._allowed("set_alias", name, version)
         if release.version != version:
             raise UsageError(f"{version!r} is an alias: pass {release.version!r}, which it names")
-        return release
 
     def _take_name(self, release: ModelVersion) -> None:
         """Write down that no alias gets the name of a version; raise an error if one has it."""

@@ -64,6 +64,21 @@ def test_what_is_there_without_signatures_stays_shut_until_it_is_registered_with
         use()
 
 
+def test_no_alias_names_what_is_not_signed(package, signer, tmp_path):
+    """A service that follows it could not be started again."""
+    private, public = signer
+    mk.Registry(tmp_path / "models").register(package)
+    registry = mk.Registry(tmp_path / "models", trust=mk.Trust([public]))
+    change = {"expected": None, "reason": "first"}
+    with pytest.raises(UntrustedError, match="no signature counts"):
+        registry.set_alias("churn", "champion", "1.0.0", **change)
+    assert not registry.aliases("churn")
+    mk.sign(package, private)
+    registry.register(package)
+    registry.set_alias("churn", "champion", "1.0.0", **change)
+    registry.load("churn").close()
+
+
 def test_several_sign_at_several_places(package, tmp_path):
     """Each registers with their own signature, and all of them are there."""
     pairs = {name: key_pair(tmp_path, name) for name in ("ann", "bob")}
