@@ -215,8 +215,7 @@ class Registry:
                 generation, so of several gates against one champion one wins.
 
         Raises:
-            Conflict: if it names something else by now, with who set it; if it was set since the
-                verdict; or if the version was retired, or rolled back.
+            Conflict: if it was set since you, or the verdict, saw it; if the version was retired or rolled back.
             NotFound, UntrustedError: for an unknown version; for one without signatures, as `trust` asks.
             UsageError: if the alias cannot be a name, the version is an alias, or the reason is empty.
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
