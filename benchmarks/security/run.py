@@ -28,7 +28,15 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 import numpy as np
 from benchmarks.common.measure import command, judge, log, table
 from benchmarks.security.audit import records, tampering
+from benchmarks.security.sealed import sealing
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "mlflow", "skops", "joblib", "hypothesis")
@@ -433,6 +441,7 @@ def opening() -> str:
             f"{trusting / tool:.2f}",
             *judge(trusting / tool, "at most", 1.3),
         ],
+        *openssf(big, tool),
         ["500 MB: `mk.inspect`", f"{seen * 1e3:.2f} ms", "", *judge(seen * 1e3, "at most", 5)],
     ]
     from benchmarks.common.cases import dense
@@ -456,6 +465,27 @@ def opening() -> str:
     )
     shutil.rmtree(folder)
     return table("| ms | ratio | target | reached", rows)
+
+
+def openssf(package: Path, tool: float) -> list[list[str]]:
+    """The same by model-signing of the OpenSSF, with a key."""
+    import model_signing
+
+    key, public = package.with_suffix(".pem"), package.with_suffix(".pub")
+    secret = generate_private_key(SECP256R1())
+    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(
+        secret.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    bundle = package.with_suffix(".bundle")
+    signer = model_signing.signing.Config().use_elliptic_key_signer(private_key=key)
+    verifier = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=public)
+    sign = best(lambda: signer.sign(package, bundle))
+    verify = best(lambda: verifier.verify(package, bundle))
+    return [
+        [f"500 MB: model-signing, {what}", f"{took * 1e3:.0f}", f"{took / tool:.2f}", "", ""]
+        for what, took in (("sign", sign), ("verify alone", verify))
+    ]
 
 
 def against(what: str, checked: float, unchecked: float) -> list[list[str]]:
@@ -487,6 +517,7 @@ SECTIONS = {
     "attacks": attacks,
     "fuzz": fuzz,
     "opening": opening,
+    "sealing": sealing,
     "records": records,
     "tampering": tampering,
 }

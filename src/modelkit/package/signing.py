@@ -30,6 +30,7 @@ SCHEMA = "modelkit.signatures/1"
 CONTEXT = b"modelkit signature 1\0"  # no bytes that are signed for another purpose begin so
 MOST_BYTES = 1 << 20  # of a file of signatures
 HEX = re.compile("[0-9a-f]*")
+UNSIGNED = "there is none; `modelkit sign` adds one, to a file that ends in .sig beside the package"
 
 
 @final
@@ -151,7 +152,7 @@ class Trust:
             raise UntrustedError(
                 f"package {digest:.16} is signed by {len(signed)} of the keys that you trust, and "
                 f"{self.required} must have signed it; no signature counts by {html.some(lacking)}"
-                f"{': ' if reasons else ''}{html.some(reasons)}",
+                f": {html.some(reasons or [UNSIGNED])}",
                 reasons=tuple(reasons),
             )
         return tuple(signed.values())

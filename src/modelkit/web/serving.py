@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import DeadlineExceeded, ExplainError
+from modelkit.lifecycle.audit.answers import Answers
 from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.rollout import Pinned, Rollout
 from modelkit.model.activation import Active
@@ -145,8 +146,9 @@ class Explainers:
 
 
 def _within(model: Model) -> Model:
-    """What a Guarded guards; of what stays with one version of a Rollout, this version."""
-    return next(layer for layer in layers_of(model) if not isinstance(layer, Guarded | Pinned))
+    """What policies guard and an audit log records; of one version of a Rollout, this version."""
+    kinds = Guarded | Answers | Pinned
+    return next(layer for layer in layers_of(model) if not isinstance(layer, kinds))
 
 
 def check_size(X: Any, numbers_per_row: int) -> None:

@@ -299,8 +299,15 @@ def two_versions(numbered_packages):
         yield rollout
 
 
-def test_a_version_in_the_path_is_the_champion_of_a_guarded_rollout(two_versions):
-    app = mk.App({"m": mk.Guarded(two_versions, Book(alice=["predict"]))}, auth=auth)
+@pytest.mark.parametrize("audited", [False, True])
+def test_a_version_in_the_path_is_the_champion_of_a_guarded_rollout(
+    two_versions, tmp_path, audited
+):
+    served = two_versions
+    if audited:
+        log = mk.AuditLog(tmp_path / "audit")
+        served = log.answers(served)
+    app = mk.App({"m": mk.Guarded(served, Book(alice=["predict"]))}, auth=auth)
     body = {"columns": {"x0": [0.0], "x1": [0.0], "x2": [1.0]}}
     path = "/v2/models/m/versions/1/infer"
     data = {"name": "X", "shape": [1, 3], "datatype": "FP64", "data": [0.0, 0.0, 1.0]}
@@ -314,9 +321,14 @@ def test_a_version_in_the_path_is_the_champion_of_a_guarded_rollout(two_versions
             answer = client.post("/models/m/predict", json=body, headers=named("alice"))
             versions.add(answer.headers["model-version"])
     assert versions == {"1", "2"}
+    if audited:
+        log.close()
+        events = [record.event for record in mk.AuditLog.read(tmp_path / "audit")]
+        assert events.count("audit.answer") == 20 + 40
 
 
-def test_explainers_are_kept_for_versions_and_permission_is_not(tmp_path):
+@pytest.mark.parametrize("audited", [False, True])
+def test_explainers_are_kept_for_versions_and_permission_is_not(tmp_path, audited):
     """Who may explain makes the Explainer, and another one who asks next is still denied."""
     from sklearn.linear_model import LogisticRegression
 
@@ -328,8 +340,10 @@ def test_explainers_are_kept_for_versions_and_permission_is_not(tmp_path):
         mk.save(fitted, path, example=X, name="m", version=version, background=X[:20])
         models.append(mk.load(path, threads=1))
     book = Book(alice=["explain"])
-    with mk.Rollout(*models, share=0.5, seed=0) as rollout:
-        app = mk.App({"m": mk.Guarded(rollout, book)}, auth=auth)
+    log = mk.AuditLog(tmp_path / "audit")
+    with log, mk.Rollout(*models, share=0.5, seed=0) as rollout:
+        served = log.answers(rollout) if audited else rollout
+        app = mk.App({"m": mk.Guarded(served, book)}, auth=auth)
         serving = app._edge.served["m"].active.now.value
         body = {"columns": {"x0": [0.5], "x1": [0.1]}}
         versions = set()

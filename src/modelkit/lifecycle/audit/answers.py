@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from modelkit._internal.arrays import Array
 from modelkit._internal.json import to_plain
 from modelkit.errors import AuditError, RegistryError, SignatureError, UsageError
@@ -20,18 +22,16 @@ from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
-from modelkit.store.folder import DiskFolder
+from modelkit.serving.guarded import check_outside
+from modelkit.store.folder import DiskFolder, flush_folder
 
 KEY_BYTES = 32
 Record = Callable[[Mapping[str, Any]], None]
 
 
-def keyed_hash(key: bytes, purpose: str, *parts: bytes) -> str:
+def keyed_hash(key: bytes, purpose: bytes, *parts: bytes) -> str:
     """The BLAKE2b of some data under a key, in hex; of each purpose another one."""
-    found = hashlib.blake2b(digest_size=32, key=key, person=purpose.encode())
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()
+    return hashlib.blake2b(b"".join(parts), digest_size=32, key=key, person=purpose).hexdigest()
 
 
 def canonical(tensors: Mapping[str, Array]) -> Iterator[bytes]:
@@ -39,6 +39,8 @@ def canonical(tensors: Mapping[str, Array]) -> Iterator[bytes]:
     for name in sorted(tensors):
         array = tensors[name]
         dtype = array.dtype.str
+        if array.dtype.kind == "f" and np.isnan(array).any():  # of which there are many
+            array = np.where(np.isnan(array), np.nan, array)
         data = array.tobytes()
         if array.dtype.kind in "OU":  # texts, as JSON in UTF-8
             dtype = "texts"
@@ -53,14 +55,15 @@ class Subjects:
     """The keys of subjects: one file each, in a folder that only its owner reads."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = folder
         self._files = DiskFolder(str(folder))
 
     def key(self, subject: str | None) -> bytes:
         """The key of a subject, a new one where there is none; None is who is not named."""
-        name = _file_of(subject)
+        name = "nobody" if subject is None else _file_of(subject)
         try:
             while (key := self._files.read(name)) is None:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
                 self._files.create(name, secrets.token_bytes(KEY_BYTES))
         except (OSError, RegistryError) as error:
             raise AuditError(f"the key of a subject cannot be read: {error}") from error
@@ -68,30 +71,20 @@ class Subjects:
             raise AuditError(f"{self._files.path(name)} is damaged: a key has {KEY_BYTES} bytes")
         return key
 
-    def forget(self, subject: str) -> str | None:
-        """Remove the key of a subject; returns its tag, or None where there was no key."""
-        name = _file_of(subject)
-        key = self._files.read(name)
-        self._files.remove(name)
-        return None if key is None else tag_of(key, subject)
+    def forget(self, subject: str) -> bool:
+        """Remove the key of a subject from the disk; returns whether there was one."""
+        file = self._folder / _file_of(subject)
+        try:
+            file.unlink()
+        except FileNotFoundError:
+            return False
+        flush_folder(file.parent)
+        return True
 
 
-def tag_of(key: bytes, subject: str) -> str:
-    """By which the records of a subject are linked, for whoever has its key."""
-    return keyed_hash(key, "subject", _text(subject))
-
-
-def _text(subject: str) -> bytes:
-    return subject.encode("utf-8", "surrogatepass")
-
-
-def _file_of(subject: str | None) -> str:
-    found = "nobody" if subject is None else hashlib.sha256(_text(subject)).hexdigest()
+def _file_of(subject: str) -> str:
+    found = hashlib.sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{found[:2]}/{found}"  # so that no folder gets too long
-
-
-# The key of the subject, the hash of the rows, and the tag of the subject.
-Asked = tuple[bytes, str | None, str | None]
 
 
 @final
@@ -104,6 +97,7 @@ class Answers(Wrapper):
         check_is_model(model, "AuditLog.answers")
         if layer_of(model, Answers) is not None:
             raise UsageError("the answers of this model are recorded already")
+        check_outside(model, "audit.answers")
         super().__init__(model)
         self._record = record
         self._subjects = subjects
@@ -115,24 +109,35 @@ class Answers(Wrapper):
         """The Model that answers without a record: the rows of an explanation are no calls."""
         return self._inner.unobserved
 
+    def _for_key(self, key: str | None) -> Model:
+        inner = self._inner._for_key(key)
+        if inner is self._inner:
+            return self
+        return Answers(inner, self._record, self._subjects, outputs=self._outputs)
+
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         asked = self._asked(X, call)
-        return self._recorded(asked, self._inner._call(X, outputs, call))
+        return self._recorded(*asked, self._inner._call(X, outputs, call))
 
     async def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
         asked = self._asked(X, call)
-        return self._recorded(asked, await self._inner._acall(X, outputs, call))
+        return self._recorded(*asked, await self._inner._acall(X, outputs, call))
 
-    def _asked(self, X: object, call: Call) -> Asked:
+    def _asked(self, X: object, call: Call) -> tuple[bytes, dict[str, Any]]:
+        """The key of the subject, and what is recorded of it and of the rows."""
         key = self._subjects.key(call.key)
+        # By this, who has the key finds the records of the subject.
+        about: dict[str, Any] = {
+            "subject": None if call.key is None else keyed_hash(key, b"subject")
+        }
         try:
             # A Rollout coerces the rows by the signature of the version that it chooses.
-            found = keyed_hash(key, "input", *canonical(self.signature.coerce(X)))
+            about["input"] = keyed_hash(key, b"input", *canonical(self.signature.coerce(X)))
         except SignatureError:  # as the call does, unless one of several versions takes them
-            found = None
-        return key, found, None if call.key is None else tag_of(key, call.key)
+            about["input"] = None
+        return key, about
 
-    def _recorded(self, asked: Asked, answers: Outputs) -> Outputs:
+    def _recorded(self, key: bytes, about: dict[str, Any], answers: Outputs) -> Outputs:
         if isinstance(answers, SignedAnswers):
             served_by = answers.served_by
         elif self._several:
@@ -142,11 +147,9 @@ class Answers(Wrapper):
             )
         else:
             served_by = identity_of(self._inner)
-        key, found, tag = asked
-        about: dict[str, Any] = {**served_by._asdict(), "input": found, "subject": tag}
         if self._outputs:
             about["outputs"] = answers
         else:
-            about["output"] = keyed_hash(key, "output", *canonical(answers))
-        self._record(about)
+            about["output"] = keyed_hash(key, b"output", *canonical(answers))
+        self._record({**served_by._asdict(), **about})
         return answers

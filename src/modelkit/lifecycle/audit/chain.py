@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Self, final
 
 from modelkit._internal.json import parse_json
@@ -61,15 +60,11 @@ def linked(
     previous: str, body: bytes, sign: Callable[[bytes], bytes] | None = None
 ) -> tuple[bytes, str]:
     """A line and its hash, from the hash before and the JSON of a record without its last brace."""
+    before = previous.encode()
     if sign is not None:
-        signature = sign(DOMAIN + previous.encode() + body).hex()
-        body += SIGNATURE + f'{signature}"'.encode()
-    own = _hash(previous, body)
+        body += SIGNATURE + sign(DOMAIN + before + body).hex().encode() + b'"'
+    own = hashlib.sha256(before + body).hexdigest()
     return body + HASH + f'{own}"}}\n'.encode(), own
-
-
-def _hash(previous: str, body: bytes) -> str:
-    return hashlib.sha256(previous.encode() + body).hexdigest()
 
 
 def read_line(log: str, line: bytes) -> AuditRecord:
@@ -83,28 +78,23 @@ class Chain:
 
     Args:
         log: the id of the log.
-        keys: the 32 bytes of public keys by id, one of which every mark must be signed with; none
+        keys: the 32 bytes of public keys by id, one of which every mark must be signed with; empty
             to check no signature.
 
     Attributes:
-        records: how many records follow from each other, from the first.
-        problem: why the next line does not follow; "" where all do.
+        last: the last record that follows; before the first one, of number 0.
+        mark: the last mark; records after it are not signed.
+        marks: the lines of all marks.
+        problem: why the line after `last` does not follow; "" where none is.
         torn: whether a line without an end comes last, as of a process that was killed.
-        marks: the lines of the marks.
-        last_mark: the last one, or None; records after it are not signed.
-        event: the event of the last record.
     """
 
-    def __init__(self, log: str, keys: Mapping[str, bytes] = MappingProxyType({})) -> None:
-        self.log = log
-        self.records = 0
+    def __init__(self, log: str, keys: Mapping[str, bytes]) -> None:
+        self.last = self.mark = AuditRecord(log, 0, "", None, "", {}, START)
+        self.marks: set[bytes] = set()
         self.problem = ""
         self.torn = False
-        self.marks: set[bytes] = set()
-        self.last_mark: AuditRecord | None = None
-        self.event = ""
         self._keys = keys
-        self._hash = START
 
     def read(self, lines: Iterable[bytes]) -> Self:
         """Follow all lines of the log, each with its end."""
@@ -112,43 +102,43 @@ class Chain:
             for line in lines:
                 self._read(line)
         except NO_RECORD as error:
-            self.problem = f"record {self.records + 1} of the log {self.log}: {error}"
+            self.problem = f"record {self.last.number + 1} of the log {self.last.log}: {error}"
         return self
 
     def _read(self, line: bytes) -> None:
-        if self.torn or self.event == CLOSED:
+        last = self.last
+        if self.torn or last.event == CLOSED:
             raise ValueError("it comes after the end of the log")
-        body, _, rest = line.rpartition(HASH)
-        own = _hash(self._hash, body)
-        ending = f'{own}"}}\n'.encode()
-        if rest != ending:
-            if line.endswith(b"\n") or rest[:-1] == ending[:-1]:
+        body, _, _ = line.rpartition(HASH)
+        expected, _ = linked(last.hash, body)
+        if line != expected:
+            if line.endswith(b"\n") or line[:-1] == expected[:-1]:
                 raise ValueError(
                     "it does not follow from those before: it was changed or moved, or records "
                     "before it were changed or removed"
                 )
             self.torn = True
             return
-        record = read_line(self.log, line)
-        if record.number != self.records + 1 or (record.event == BEGAN) != (record.number == 1):
+        record = read_line(last.log, line)
+        if record.number != last.number + 1 or (record.event == BEGAN) != (record.number == 1):
             raise ValueError(f"it says that it is record {record.number}, {record.event}")
         if record.event in MARKS:
             self._check_mark(record, body)
             self.marks.add(line)
-            self.last_mark = record
-        self.records, self._hash, self.event = record.number, own, record.event
+            self.mark = record
+        self.last = record
 
     def _check_mark(self, mark: AuditRecord, body: bytes) -> None:
-        if mark.fields.get("log") != self.log:
+        if mark.fields.get("log") != mark.log:
             raise ValueError(f"it is of the log {mark.fields.get('log')}")
+        name = str(mark.fields.get("key") or "none")
         if not self._keys:
             return
-        name = str(mark.fields.get("key") or "none")
         if name not in self._keys:
             raise ValueError(
                 f"it is signed with the key {name}, and the keys that you passed are "
                 f"{', '.join(self._keys)}"
             )
-        signed = DOMAIN + self._hash.encode() + body.rpartition(SIGNATURE)[0]
-        if not verifies(self._keys[name], bytes.fromhex(str(mark.signature)), signed):
+        signed = DOMAIN + self.last.hash.encode() + body.rpartition(SIGNATURE)[0]
+        if not verifies(self._keys[name], bytes.fromhex(mark.signature), signed):
             raise ValueError(f"its signature is not by the key {name}")

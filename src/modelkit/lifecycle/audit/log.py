@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import secrets
@@ -14,7 +13,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar, final
+from typing import Any, NoReturn, Self, TypeVar, final
 
 from modelkit import events
 from modelkit._internal.json import to_plain
@@ -39,29 +38,11 @@ RECORDED = (
     events.Retraining,
     events.Denied,
 )
+# Who may write to the folder cannot lead a file elsewhere, by a link of its name.
 APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+APPEND |= getattr(os, "O_NOFOLLOW", 0)
 ENCODER = json.JSONEncoder(allow_nan=False, default=to_plain, separators=(",", ":"))
 OWN = 0o600  # read and written by the owner alone
-
-
-class Tip(NamedTuple):
-    """Where a log ends.
-
-    Attributes:
-        log: its id.
-        part: the number of its file, from 1.
-        file: the handle of this file, or -1.
-        size: the bytes of whole records in it.
-        number: of the last record.
-        hash: of the last record.
-    """
-
-    log: str
-    part: int = 0
-    file: int = -1
-    size: int = 0
-    number: int = 0
-    hash: str = START
 
 
 @final
@@ -116,7 +97,7 @@ class AuditLog:
         self._rotate_bytes = rotate_bytes
         self._fsync_each = fsync_each
         self._closed = False
-        self._tip = Tip("")
+        self._file, self._size = -1, 0  # a handle, and the bytes of whole records in the file
         self.after_fork()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -130,15 +111,18 @@ class AuditLog:
 
     def after_fork(self) -> None:
         """Begin a log of this process, with its first record."""
-        _close(self._tip.file)
+        self._close_file()
         now = datetime.now(UTC)
-        self._tip = Tip(f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}-{secrets.token_hex(8)}")
+        self._log = f"{now:%Y%m%dT%H%M%SZ}-{os.getpid()}-{secrets.token_hex(8)}"
+        self._part = 0  # the number of the file
+        self._number = 0  # of the last record
+        self._hash = START  # of the last record
+        self._marked = 0  # the number of the last checkpoint
+        self._torn = False  # whether the file may end with a part of a record
+        self._lost = 0
         self._lock = threading.RLock()
         self._writing = False  # by the thread that has the lock
         self._waiting: deque[bytes] = deque()  # what came while this thread wrote
-        self._torn = False  # whether the file may end with a part of a record
-        self._marked = 0  # the number of the last checkpoint
-        self._lost = 0
 
     def record(self, event: Any) -> None:
         """Record an event, as of `mk.events`. This is a listener: `mk.events.subscribe(audit.record, kind)`.
@@ -177,12 +161,19 @@ class AuditLog:
         its hashes with a row, any more. Copies of the key, as in a backup, are yours to remove; outputs that were
         recorded themselves stay.
 
-        Raises AuditError if the erasure cannot be recorded; the key is gone all the same.
+        Raises:
+            AuditError: if the erasure cannot be recorded; the key is gone all the same.
+            OSError: if the key cannot be removed.
+            TypeError: for what is not a text.
         """
-        tag = self._subjects.forget(subject)
-        if tag is not None:
-            self._add("audit.forgotten", {"subject": tag}, must=True)
-        return tag is not None
+        if not isinstance(subject, str):
+            raise TypeError(
+                f"a subject is a text, the key= of its calls, not {type(subject).__name__}"
+            )
+        known = self._subjects.forget(subject)
+        if known:
+            self._add("audit.forgotten", {}, must=True)
+        return known
 
     def checkpoint(self) -> str:
         """Sign what was recorded until now, flush it to the disk, and give a line to keep elsewhere.
@@ -204,16 +195,11 @@ class AuditLog:
         self._stop()
         with self._lock:
             try:
-                if self._tip.number and not self._closed:
-                    self._alone(self._end)
+                if self._number and not self._closed:
+                    self._alone(partial(self._mark, CLOSED))
             finally:
                 self._closed = True
-                ended, self._tip = self._tip, Tip("")
-                _close(ended.file)
-
-    def _end(self) -> None:
-        self._mark(CLOSED)
-        self._closed = True
+                self._close_file()
 
     def __enter__(self) -> Self:
         return self
@@ -238,7 +224,7 @@ class AuditLog:
             if self._writing and not must:
                 self._waiting.append(body)  # of a signal's handler, or a finalizer, in this thread
             else:
-                self._alone(partial(self._append, body))
+                self._alone(partial(self._write, body))
 
     def _alone(self, step: Callable[[], T]) -> T:
         """Do a step that writes, and then write what came meanwhile in this thread."""
@@ -255,7 +241,7 @@ class AuditLog:
                 self._make_ready()
                 result = step()
                 while self._waiting and not self._closed:
-                    self._append(self._waiting.popleft())
+                    self._write(self._waiting.popleft())
                 return result
             except OSError as error:
                 self._lost += 1
@@ -265,55 +251,56 @@ class AuditLog:
             finally:
                 self._writing = False
 
-    def _append(self, body: bytes) -> None:
-        if self._tip.number - self._marked >= self._checkpoint_every:
-            self._mark(CHECKPOINT)
-        self._write(body)
-
     def _make_ready(self) -> None:
-        """Have a log that has begun, and a file that takes more."""
-        if self._tip.size > self._rotate_bytes:
+        """Have a log that has begun, a file that takes more, and a checkpoint where one is due."""
+        if self._size > self._rotate_bytes:
             self._mark(ROTATED)
-            ended = self._tip
-            self._tip = ended._replace(file=-1, size=0)
-            _close(ended.file)
-        log, part, file, *_ = self._tip
-        if file < 0:
-            file = os.open(self._folder / file_name(log, part + 1), APPEND, OWN)
-            self._tip = self._tip._replace(part=part + 1, file=file)
+            self._close_file()
+        if self._file < 0:
+            part = self._part + 1
+            path = self._folder / file_name(self._log, part)
+            self._part, self._file = part, os.open(path, APPEND, OWN)
             flush_folder(self._folder)
-        if self._tip.number == 0:
+        if self._number == 0:
             self._mark(BEGAN)
+        elif self._number - self._marked >= self._checkpoint_every:
+            self._mark(CHECKPOINT)
 
     def _mark(self, event: str) -> str:
         """Write a checkpoint; returns its line."""
         key = None if self._key is None else key_id(self._key.public_key())
-        values = {"log": self._tip.log, "key": key, "lost": self._lost}
+        values = {"log": self._log, "key": key, "lost": self._lost}
         line = self._write(_body(event, values, None), mark=True)
-        self._marked = self._tip.number
+        self._marked = self._number
+        self._closed |= event == CLOSED  # so that nothing comes after it
         return line.decode().strip()
 
     def _write(self, body: bytes, *, mark: bool = False) -> bytes:
         """Write a record. It stays whole or is cut away again, wherever this is interrupted."""
-        tip = self._tip
         if self._torn:
-            os.ftruncate(tip.file, tip.size)
+            os.ftruncate(self._file, self._size)
             self._torn = False
-        seen = os.fstat(tip.file)
-        if seen.st_nlink == 0 or seen.st_size != tip.size:
-            raise OSError(errno.ESTALE, f"somebody removed or changed {file_name(*tip[:2])}")
-        number = tip.number + 1
+        seen = os.fstat(self._file)
+        if seen.st_nlink == 0 or seen.st_size != self._size:
+            raise OSError(f"somebody removed or changed {file_name(self._log, self._part)}")
+        number = self._number + 1
         numbered = f'{{"number":{number},'.encode() + body
         sign = self._key.sign if mark and self._key else None
-        line, own = linked(tip.hash, numbered, sign)
+        line, own = linked(self._hash, numbered, sign)
         self._torn = True
-        if os.write(tip.file, line) < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if os.write(self._file, line) < len(line):
+            raise OSError("the disk took only a part of it")
         if mark or self._fsync_each:
-            os.fsync(tip.file)
-        self._tip = tip._replace(size=tip.size + len(line), number=number, hash=own)
-        self._torn = False
+            os.fsync(self._file)
+        size = self._size + len(line)
+        # In one statement, within which Python handles no signal.
+        self._size, self._number, self._hash, self._torn = size, number, own, False
         return line
+
+    def _close_file(self) -> None:
+        file, self._file, self._size = self._file, -1, 0
+        if file >= 0:
+            os.close(file)
 
 
 def _body(event: str, values: Mapping[str, Any], who: str | None) -> bytes:
@@ -321,8 +308,3 @@ def _body(event: str, values: Mapping[str, Any], who: str | None) -> bytes:
     at = datetime.now(UTC).isoformat(timespec="microseconds")
     record = {"at": at, "principal": who, "event": event, "fields": values}
     return ENCODER.encode(record)[1:-1].encode()
-
-
-def _close(file: int) -> None:
-    if file >= 0:
-        os.close(file)

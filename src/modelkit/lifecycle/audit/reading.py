@@ -6,7 +6,7 @@ import heapq
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -16,8 +16,9 @@ from modelkit._internal import fields
 from modelkit.lifecycle.audit.chain import CLOSED, AuditRecord, Chain, read_line
 from modelkit.package.keys import key_id, public_key
 
-FILE = re.compile(r"([0-9TZ]{16}-[0-9]+-[0-9a-f]{16})\.([0-9]{6,})\.jsonl")
+FILE = re.compile(r"([0-9TZ]{16}-[0-9]+-[0-9a-f]{16})\.[0-9]{6}\.jsonl")
 SUBJECTS = "subjects"  # the folder of their keys
+BLOCK = 1 << 16  # bytes of a log that are in memory at once
 
 
 @final
@@ -89,59 +90,68 @@ def verify_folder(
     opened = [public_key(key, "ed25519") for key in keys]
     known = {key_id(key): key.public_bytes_raw() for key in opened}
     logs, problems = _files(Path(folder))
+    if not logs:
+        problems.append(f"{os.fspath(folder)!r} holds no audit log")
     chains = [Chain(log, known).read(_lines(paths)) for log, paths in logs.items()]
     problems += [chain.problem for chain in chains if chain.problem]
     marks = {line for chain in chains for line in chain.marks}
     problems += [
         f"the checkpoint {text:.60}... is not there: records up to it were removed or replaced"
         for text in checkpoints
-        if f"{text.strip()}\n".encode() not in marks
+        if f"{text.strip()}\n".encode("ascii", "replace") not in marks
     ]
-    if not logs:
-        problems.append(f"{os.fspath(folder)!r} holds no audit log")
-    notes = [f"{chain.log}: {note}" for chain in chains for note in _notes(chain, known)]
-    records = sum(chain.records for chain in chains)
+    notes = [f"{chain.last.log}: {note}" for chain in chains for note in _notes(chain)]
+    if not known:
+        notes.append(
+            "no signature was checked: whoever may write to the folder could have rewritten all of it"
+        )
+    records = sum(chain.last.number for chain in chains)
     return AuditReport(len(logs), records, tuple(problems), tuple(notes))
 
 
 def _files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     """The files of each log in their order, and what is wrong with what is there."""
-    parts: dict[str, dict[int, Path]] = defaultdict(dict)
+    logs: dict[str, list[Path]] = defaultdict(list)
     problems = []
     for path in sorted(folder.iterdir()):
         named = FILE.fullmatch(path.name)
         if named and path.is_file():
-            parts[named[1]][int(named[2])] = path
+            logs[named[1]].append(path)
         elif path.name != SUBJECTS:
             problems.append(f"{path.name!r} is not of an audit log: give that a folder of its own")
-    for log, found in parts.items():
-        gone = sorted(set(range(1, max(found))) - set(found))
-        problems += [f"the file {file_name(log, part)} is gone" for part in gone]
-    return {log: [found[part] for part in sorted(found)] for log, found in parts.items()}, problems
+    for log, paths in logs.items():
+        if paths[-1].name != file_name(log, len(paths)):
+            problems.append(
+                f"a file of the log {log} is gone: there are {len(paths)}, up to {paths[-1].name}"
+            )
+    return logs, problems
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
+    """The lines of files, of which none stays open: a folder may hold a log for thousands of processes."""
     for path in paths:
-        with path.open("rb") as file:
-            yield from file
+        place = 0
+        lines = [b"\n"]
+        while lines and lines[-1].endswith(
+            b"\n"
+        ):  # what follows a torn line came while it was read
+            with path.open("rb") as file:
+                file.seek(place)
+                lines = file.readlines(BLOCK)
+                place = file.tell()
+            yield from lines
 
 
-def _notes(chain: Chain, keys: Mapping[str, Any]) -> Iterator[str]:
-    mark = chain.last_mark
-    fields = {} if mark is None else mark.fields
+def _notes(chain: Chain) -> Iterator[str]:
+    last, mark = chain.last, chain.mark
     if chain.torn:
         yield "the last line is torn, as of a process that was killed or is writing"
-    if chain.event != CLOSED:
+    if last.event != CLOSED:
         yield (
-            f"it was not closed after record {chain.records:,}: its process goes on or was killed, or "
+            f"it was not closed after record {last.number:,}: its process goes on or was killed, or "
             "the end was cut, which a checkpoint kept elsewhere would show"
         )
-    if keys and mark is not None and mark.number < chain.records:
-        yield f"no signature covers the last {chain.records - mark.number:,} records yet"
-    if fields.get("lost"):
-        yield f"{fields['lost']} records could not be written, as on a full disk"
-    if not keys:
-        yield (
-            f"no signature was checked, of the key {fields.get('key')}: whoever may write to the folder "
-            "could have rewritten all of it"
-        )
+    if mark.signature and mark.number < last.number:
+        yield f"no signature covers what follows record {mark.number:,} yet"
+    if mark.fields.get("lost"):
+        yield f"{mark.fields['lost']} records could not be written, as on a full disk"

@@ -74,10 +74,10 @@ def test_every_flip_of_a_bit_is_found():
 @pytest.mark.parametrize("length", range(1, 200, 7))
 def test_a_torn_end_is_no_tampering_and_is_seen(length):
     log, lines, _ = written([], None)
-    chain = Chain(log).read([*lines[:-1], lines[-1][:length]])
-    assert (chain.problem, chain.torn, chain.records) == ("", True, len(lines) - 1)
-    assert Chain(log).read([*lines[:-1], lines[-1][:length], lines[-1]]).problem
-    assert Chain(log).read([*lines, lines[-1][:length]]).problem  # nothing follows the end
+    chain = Chain(log, {}).read([*lines[:-1], lines[-1][:length]])
+    assert (chain.problem, chain.torn, chain.last.number) == ("", True, len(lines) - 1)
+    assert Chain(log, {}).read([*lines[:-1], lines[-1][:length], lines[-1]]).problem
+    assert Chain(log, {}).read([*lines, lines[-1][:length]]).problem  # nothing follows the end
 
 
 def rewritten(lines, change, sign=None):

@@ -158,18 +158,24 @@ def test_what_is_missing_or_does_not_belong_there_is_a_problem(folder, tmp_path)
         files[gone].unlink()
         assert words in verify(folder, checkpoint).problems[0]
         files[gone].write_bytes(data)
-    for name in ("notes.txt", files[0].name.replace(".000001.", ".1."), f"{files[0].name}.gz"):
+    first = files[0].name
+    others = [first.replace(".000001.", spelling) for spelling in (".1.", ".0000001.")]
+    for name in ("notes.txt", *others, f"{first}.gz"):
         (folder / name).write_bytes(b"")
         (problem,) = verify(folder).problems
         assert "is not of an audit log" in problem
         (folder / name).unlink()
+    before = folder / first.replace(".000001.", ".000000.")
+    before.write_bytes(b"")
+    assert "is gone" in verify(folder).problems[0]
+    before.unlink()
     renamed = files[0].name.replace("-", "-1", 1)
     (folder / renamed).write_bytes(files[0].read_bytes())
     assert "it is of the log" in verify(folder).problems[0]
     (folder / renamed).unlink()
     write_log(tmp_path / "another", [SET], KEY)
     assert "is not there" in verify(tmp_path / "another", checkpoint).problems[0]
-    for text in ("", "{}", checkpoint[:-1], files[1].read_text().splitlines()[0]):
+    for text in ("", "\ud800", "{}", checkpoint[:-1], files[1].read_text().splitlines()[0]):
         assert verify(folder, text).problems, text
     for path in files:
         path.unlink()
@@ -183,7 +189,7 @@ def test_what_a_check_did_not_show_is_noted(folder):
     audit.record(SET)
     open_log, unsigned = verify(folder).notes
     assert "was not closed after record 2" in open_log
-    assert "no signature covers the last 1 records" in unsigned
+    assert "no signature covers what follows record 1" in unsigned
     audit.close()
     (unchecked,) = verify(folder, keys=()).notes
     assert "no signature was checked" in unchecked
@@ -323,6 +329,41 @@ def test_a_file_that_somebody_took_away_takes_no_more_records(folder):
             audit.record(SET)
         os.truncate(path, path.stat().st_size - len(data))
     assert verify(folder, keys=()).problems == ()
+
+
+def test_a_link_does_not_lead_the_next_file_elsewhere(folder, tmp_path):
+    with mk.AuditLog(folder, KEY, rotate_bytes=0) as audit:
+        audit.record(SET)  # so that another file is due
+        log, part, _ = files_of(folder)[-1].name.split(".")
+        link = folder / f"{log}.{int(part) + 1:06d}.jsonl"
+        link.symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(AuditError, match="cannot be written"):
+            audit.record(SET)
+        link.unlink()
+        audit.record(SET)
+    assert not (tmp_path / "elsewhere").exists()
+    assert verify(folder).problems == ()
+
+
+def test_more_logs_are_read_than_files_may_be_open(folder):
+    resource = pytest.importorskip("resource")
+    for _ in range(64):
+        write_log(folder, [SET])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        here = stack.enter_context(open(os.devnull, "rb")).fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (here + 32, limits[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        assert recorded(folder) == ["aliasset"] * 64
+        assert verify(folder, keys=()).logs == 64
+
+
+def test_a_record_longer_than_what_is_read_at_once(folder):
+    long = events.AliasSet("x" * 200_000, "", "", "", "")
+    checkpoint = write_log(folder, [long, SET, long], KEY)
+    assert verify(folder, checkpoint).problems == ()
+    names = [r.fields["name"] for r in mk.AuditLog.read(folder) if r.event == "aliasset"]
+    assert names == [long.name, SET.name, long.name]
 
 
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
