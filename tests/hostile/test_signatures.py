@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import IntegrityError, PackageError, RegistryError, UntrustedError, UsageError
+from modelkit.errors import IntegrityError, PackageError, UntrustedError, UsageError
 from modelkit.package.keys import key_id
 
 OURS = Ed25519PrivateKey.generate()
@@ -397,11 +397,28 @@ def test_19_no_file_among_the_signatures(registry, kind):
     if kind == "huge":
         with path.open("wb") as file:
             file.truncate(1 << 30)
-        with pytest.raises(RegistryError, match=r"/0\.json has 1,073,741,824 bytes"):
+        with pytest.raises(UntrustedError, match=r"/0\.json has 1,073,741,824 bytes"):
             registry.load("churn")
         return
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
     registry.load("churn").close()  # it is none of the files
+
+
+def test_19_more_signatures_than_anybody_made(registry):
+    """Not each of a million files is read, nor large ones, whose signatures would all be checked."""
+    (kept,) = file_of(registry, f"signatures/{registry.version('churn').digest}/x").parent.iterdir()
+    for number in range(1000):
+        kept.with_name(f"{number}.json").write_bytes(kept.read_bytes())
+    with pytest.raises(UntrustedError, match="has 1,001 files, and at most 1,000 are read"):
+        registry.load("churn")
+    kept.with_name("0.json").unlink()
+    registry.load("churn").close()
+    plain = json.loads(kept.read_text())
+    kept.with_name("1.json").write_text(
+        json.dumps(plain | {"signatures": plain["signatures"] * 20})
+    )
+    with pytest.raises(UntrustedError, match=r"1\.json has .* bytes, which no record has"):
+        registry.load("churn")
 
 
 def test_18_a_key_is_told_from_its_name(signed, tmp_path):

@@ -26,11 +26,10 @@ def run_verify(args: argparse.Namespace) -> Printed:
         manifest = model.manifest
         difference = model.verify()
     assert manifest is not None
+    signers = check_signed(trust, manifest.digest, args.file)
+    signed = f"right, by {', '.join(signers)}"
     if trust is None:
-        count = len(signatures_of(args.file))
-        signed = f"{count} there, NOT checked: pass --key"
-    else:
-        signed = f"right, by {', '.join(check_signed(trust, manifest.digest, args.file))}"
+        signed = f"{len(signatures_of(args.file))} there, NOT checked: pass --key"
     return escaped(
         [
             f"{manifest.name} {manifest.version}, sha256:{manifest.digest}",
