@@ -117,7 +117,6 @@ class AuditLog:
         self._part = 0  # the number of the file
         self._number = 0  # of the last record
         self._hash = START  # of the last record
-        self._marked = 0  # the number of the last checkpoint
         self._torn = False  # whether the file may end with a part of a record
         self._lost = 0
         self._lock = threading.RLock()
@@ -129,10 +128,7 @@ class AuditLog:
 
         Raises AuditError if it cannot be written, and TypeError for fields that JSON has no form of.
         """
-        values = {field.name: getattr(event, field.name) for field in fields(event)}
-        for name, value in values.items():
-            if not isinstance(value, str):  # as most are, and `to_plain` takes a microsecond each
-                values[name] = to_plain(value)
+        values = {field.name: to_plain(getattr(event, field.name)) for field in fields(event)}
         self._add(type(event).__name__.lower(), values)
 
     def answers(self, model: Model, *, outputs: bool = False) -> Model:
@@ -263,7 +259,7 @@ class AuditLog:
             flush_folder(self._folder)
         if self._number == 0:
             self._mark(BEGAN)
-        elif self._number - self._marked >= self._checkpoint_every:
+        elif self._number % self._checkpoint_every == 0:
             self._mark(CHECKPOINT)
 
     def _mark(self, event: str) -> str:
@@ -271,7 +267,6 @@ class AuditLog:
         key = None if self._key is None else key_id(self._key.public_key())
         values = {"log": self._log, "key": key, "lost": self._lost}
         line = self._write(_body(event, values, None), mark=True)
-        self._marked = self._number
         self._closed |= event == CLOSED  # so that nothing comes after it
         return line.decode().strip()
 
