@@ -85,8 +85,6 @@ def to_json(value: Any) -> str:
 
 def to_plain(value: Any) -> Any:
     """Arrays, tuples, numbers and the values of this library as values that JSON has."""
-    if type(value) is str:  # as most are
-        return value
     if isinstance(value, np.ndarray):
         times = value.dtype.kind in "mM"
         return _plain_times(value) if times else to_plain(value.tolist())
