@@ -36,6 +36,12 @@ SHARED: dict[str, dict[str, Any]] = {
         "metavar": "KEY",
         "help": "what opens a sealed package: the file of a private key, or env:NAME",
     },
+    "--key": {
+        "action": "append",
+        "default": [],
+        "metavar": "PUB",
+        "help": "a public key of Ed25519, in a file of PEM or env:NAME; one of those given must have signed",
+    },
     "--html": {"help": "write it to this file too, as a page of its own"},
     "--json": {"action": "store_true", "help": "print it as one line of JSON"},
     "--reason": {"required": True, "help": "why, for the history"},

@@ -23,16 +23,12 @@ def add_seal(verbs: Any) -> None:
 
 def run_seal(args: argparse.Namespace) -> Printed:
     """Seal a package for recipients, or one that is sealed already for others."""
-    recipients = dict(_recipient(text) for text in args.to)
-    if len(recipients) < len(args.to):
-        raise UsageError("two recipients have one name")
+    recipients: dict[str, str] = {}
+    for text in args.to:
+        name, _, key = text.partition("=")
+        if not key or name in recipients:
+            raise UsageError(f"a recipient is written as NAME=KEY, each NAME once, not {text!r}")
+        recipients[name] = key
     manifest = mk.seal(args.file, recipients, out=args.out, unseal=args.unseal)
     named = f"{args.out}: {manifest.name} {manifest.version}, sealed for {', '.join(recipients)}"
     return escaped([named, f"  digest sha256:{manifest.digest}"]), 0
-
-
-def _recipient(text: str) -> tuple[str, str]:
-    name, _, key = text.partition("=")
-    if not key:
-        raise UsageError(f"a recipient is written as NAME=KEY, not {text!r}")
-    return name, key

@@ -38,7 +38,7 @@ FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one an
 def add_serve(verbs: Any) -> None:
     """The arguments of `modelkit serve`."""
     about = "answer HTTP requests for the model of a package"
-    parser = add_command(verbs, "serve", run_serve, about)
+    parser = add_command(verbs, "serve", run_serve, about, "--key")
     parser.add_argument(
         "file", nargs="?",
         help="a package, or a folder with one; with --registry, a name in it; else MODELKIT_PACKAGE",
@@ -228,20 +228,16 @@ def asked_locally(app: Any) -> Any:
 
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:
+    trust = mk.Trust(settings.keys) if settings.keys else None
+    consent: dict[str, Any] = {
+        "digest": settings.digest,
+        "allow": settings.allow,
+        "unseal": settings.unseal,
+    }
     if settings.registry is None:
-        loaded = mk.load(
-            settings.package, digest=settings.digest, allow=settings.allow, unseal=settings.unseal
-        )
-        return Opened(loaded, mk.layered)
-    return mk.Rollout(
-        mk.Registry(settings.registry),
-        settings.package,
-        wrap=mk.layered,
-        poll=settings.poll,
-        digest=settings.digest,
-        allow=settings.allow,
-        unseal=settings.unseal,
-    )
+        return Opened(mk.load(settings.package, trust=trust, **consent), mk.layered)
+    registry = mk.Registry(settings.registry, trust=trust)
+    return mk.Rollout(registry, settings.package, wrap=mk.layered, poll=settings.poll, **consent)
 
 
 def _allowed(posters: Collection[str], principal: str | None, action: str, _about: object) -> bool:

@@ -33,6 +33,7 @@ class Settings:
         name: what the model is called in paths; None for the name in the package.
         digest: the digests of which the package must have one, or None for any.
         allow: what the caller accepts beyond the default, as `load` takes it.
+        keys: public keys, of which one must have signed each package; none for any package.
         unseal: what opens sealed packages: the path of a private key, or "env:NAME", or None.
         host: the address to listen on.
         port: the port; 0 for any that is free.
@@ -52,6 +53,7 @@ class Settings:
     name: str | None = None
     digest: tuple[str, ...] | None = None
     allow: frozenset[str] = frozenset()
+    keys: tuple[str, ...] = ()
     unseal: str | None = None
     host: str = LOCAL
     port: int = PORT
@@ -83,6 +85,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
         name=args.name,
         digest=_digests(args.digest, variables),
         allow=check_allow(args.allow),
+        keys=tuple(args.key),
         unseal=args.unseal or variables.get("MODELKIT_UNSEAL"),
         host=args.host or variables.get("HOST", LOCAL),
         port=_number(args.port, variables, PORT, "PORT", "AIP_HTTP_PORT"),

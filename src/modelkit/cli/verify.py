@@ -13,11 +13,7 @@ from modelkit.package.signing import check_signed, signatures_of
 def add_verify(verbs: Any) -> None:
     """The arguments of `modelkit verify`."""
     about = "check the hashes, the golden rows and the signatures of a package"
-    parser = add_command(verbs, "verify", run_verify, about, "file")
-    parser.add_argument(
-        "--key", action="append", default=[], metavar="PUB",
-        help="a public key of Ed25519, in a file of PEM or env:NAME; one of those given must have signed",
-    )  # fmt: skip
+    parser = add_command(verbs, "verify", run_verify, about, "file", "--key")
     add_consent(parser)
 
 
@@ -30,11 +26,10 @@ def run_verify(args: argparse.Namespace) -> Printed:
         manifest = model.manifest
         difference = model.verify()
     assert manifest is not None
+    signers = check_signed(trust, manifest.digest, args.file)
+    signed = f"right, by {', '.join(signers)}"
     if trust is None:
-        count = len(signatures_of(args.file))
-        signed = f"{count} there, NOT checked: pass --key"
-    else:
-        signed = f"right, by {', '.join(check_signed(trust, manifest.digest, args.file))}"
+        signed = f"{len(signatures_of(args.file))} there, NOT checked: pass --key"
     return escaped(
         [
             f"{manifest.name} {manifest.version}, sha256:{manifest.digest}",

@@ -9,7 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, final
 
 from modelkit.errors import UsageError, importing
 
@@ -22,20 +22,12 @@ def private_key(given: Any, algorithm: Algorithm) -> Any:
 
     Raises UsageError for anything else: another algorithm, a public key, a key under a password.
     """
-    kind = getattr(_library(algorithm), f"{algorithm.title()}PrivateKey")
-    key = _parsed(given, "load_pem_private_key", password=None)
-    if not isinstance(key, kind):
-        raise _wrong(key, algorithm, "private")
-    return key
+    return _key(given, algorithm, "private")
 
 
 def public_key(given: Any, algorithm: Algorithm) -> Any:
     """The public key that a caller passed, in the forms that `private_key` takes."""
-    kind = getattr(_library(algorithm), f"{algorithm.title()}PublicKey")
-    key = _parsed(given, "load_pem_public_key")
-    if not isinstance(key, kind):
-        raise _wrong(key, algorithm, "public")
-    return key
+    return _key(given, algorithm, "public")
 
 
 def key_id(key: Any) -> str:
@@ -45,39 +37,78 @@ def key_id(key: Any) -> str:
 
 def verifies(public: bytes, signature: bytes, data: bytes) -> bool:
     """Whether an Ed25519 signature of some data is by the key whose 32 public bytes these are."""
+    key = _library("asymmetric.ed25519").Ed25519PublicKey.from_public_bytes(public)
     from cryptography.exceptions import InvalidSignature
 
     try:
-        _library("ed25519").Ed25519PublicKey.from_public_bytes(public).verify(signature, data)
+        key.verify(signature, data)
     except InvalidSignature:
         return False
     return True
+
+
+def lasting(given: Any) -> Any:
+    """What opens sealed packages, as it is kept by a value that may be pickled.
+
+    A function and "env:NAME" stay, a path becomes absolute, and a key in memory is not pickled.
+    Raises UsageError for the text of a key.
+    """
+    if isinstance(given, str | os.PathLike):
+        path = _path(given)
+        return path if path.startswith(ENVIRONMENT) else os.path.abspath(path)
+    stays = given is None or callable(given) or isinstance(given, KeyInMemory)
+    return given if stays else KeyInMemory(given)
+
+
+@final
+class KeyInMemory:
+    """Holds a key that is neither pickled nor shown."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "what opens a sealed package is pickled with unseal=, and this was a key in memory, which "
+            'is not written anywhere: pass the path of the key, "env:NAME", or a function of a module'
+        )
 
 
 def _library(module: str) -> ModuleType:
     from importlib import import_module
 
     with importing("cryptography", "a signed or sealed package", "trust"):
-        return import_module(f"cryptography.hazmat.primitives.asymmetric.{module}")
+        return import_module(f"cryptography.hazmat.primitives.{module}")
 
 
-def _parsed(given: Any, parse: str, **password: None) -> Any:
-    """What a PEM text holds; a key of the library is what it is."""
+def _key(given: Any, algorithm: Algorithm, part: Literal["private", "public"]) -> Any:
+    kind = getattr(_library(f"asymmetric.{algorithm}"), f"{algorithm.title()}{part.title()}Key")
+    given = given.key if isinstance(given, KeyInMemory) else given
+    if isinstance(given, str | os.PathLike | bytes):
+        given = _parsed(given, part)
+    if not isinstance(given, kind):
+        raise UsageError(
+            f"a {part} key of {algorithm.title()} is needed here, not {type(given).__name__}; `openssl "
+            f"genpkey -algorithm {algorithm}` makes a private key, and `openssl pkey -pubout` its public part"
+        )
+    return given
+
+
+def _parsed(given: str | os.PathLike[str] | bytes, part: str) -> Any:
+    """The key in a PEM text."""
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
 
-    if not isinstance(given, str | os.PathLike | bytes):
-        return given
+    parse = getattr(_library("serialization"), f"load_pem_{part}_key")
+    named = "the key" if isinstance(given, bytes) else repr(_path(given))
     try:
-        return getattr(serialization, parse)(_text(given), **password)
+        return parse(_text(given), None)  # a private key has no password
     except TypeError:  # what the library raises for a key under a password
         raise UsageError(
-            f"{_named(given)} is under a password: open it by cryptography's load_pem_private_key and "
+            f"{named} is under a password: open it by cryptography's load_pem_private_key and "
             "pass the key"
         ) from None
     except (ValueError, UnsupportedAlgorithm) as error:
-        kind = "private" if "private" in parse else "public"
-        raise UsageError(f"{_named(given)} is not a {kind} key in PEM: {error}") from None
+        raise UsageError(f"{named} is not a {part} key in PEM: {error}") from None
 
 
 def _text(given: str | os.PathLike[str] | bytes) -> bytes:
@@ -93,12 +124,9 @@ def _text(given: str | os.PathLike[str] | bytes) -> bytes:
     return Path(given).read_bytes()
 
 
-def _named(given: str | os.PathLike[str] | bytes) -> str:
-    return "the key" if isinstance(given, bytes) else repr(os.fspath(given))
-
-
-def _wrong(key: Any, algorithm: str, kind: str) -> UsageError:
-    return UsageError(
-        f"a {kind} key of {algorithm.title()} is needed here, not {type(key).__name__}; `openssl "
-        f"genpkey -algorithm {algorithm}` makes a private key, and `openssl pkey -pubout` its public part"
-    )
+def _path(given: str | os.PathLike[str]) -> str:
+    """A path, or "env:NAME". Raises UsageError for the text of a key, which would be shown and pickled as a path is."""
+    path = os.fspath(given)
+    if "-----BEGIN" in path:
+        raise UsageError("the text of a key was passed, as a path: pass its bytes, text.encode()")
+    return path

@@ -17,7 +17,7 @@ from typing import Any
 from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
-from modelkit.package import container, scan, sealing
+from modelkit.package import container, scan
 from modelkit.package.contents import (
     GRAPH,
     MANIFEST,
@@ -27,7 +27,9 @@ from modelkit.package.contents import (
     graph_model,
     weights_of,
 )
+from modelkit.package.keys import lasting
 from modelkit.package.scanned import Scan
+from modelkit.package.sealing import check_unseal, decrypted
 from modelkit.package.signing import Trust, check_signed
 from modelkit.package.source import (
     Openable,
@@ -98,25 +100,19 @@ def load(
     """
     start = time.perf_counter()
     allowed = check_allow(allow)
+    unseal = lasting(unseal)
     views = container.read_zip(open_bytes(source))
     stored, options = read_whole(views)
-    manifest = _read_by(extra, stored)
+    manifest = replace(stored, signature=replace(stored.signature, extra=extra))
     check_digest(manifest, digest, source)
-    if trust is not None:
-        check_signed(trust, manifest.digest, source)
+    check_signed(trust, manifest.digest, source)
     if manifest.runtime == "joblib":
         check_trusted(digest is not None or trust is not None, allowed)
-    sealed = sealing.check_unseal(views, unseal)
-    members = sealing.decrypted(views, manifest, unseal) if sealed else _hold(views)
+    sealed = check_unseal(views, unseal)
+    members = decrypted(views, manifest, unseal) if sealed else _hold(views)
     where = {"device": device, "threads": threads}
-    origin = _origin(
-        source,
-        **where,
-        digest=manifest.digest,
-        allow=allowed,
-        extra=extra,
-        unseal=sealing.lasting(unseal),
-    )
+    again = {**where, "digest": manifest.digest, "allow": allowed, "extra": extra, "unseal": unseal}
+    origin = _origin(source, again)
     keywords: dict[str, Any] = {
         **where,
         "packaged": Packaged(manifest, attachments(members, manifest), origin),
@@ -140,11 +136,6 @@ def _loaded(model: Model, manifest: Manifest, seconds: float) -> Loaded:
         seconds=seconds,
         at=time.time() if where is None else where.since,
     )
-
-
-def _read_by(extra: str, manifest: Manifest) -> Manifest:
-    """A manifest whose signature reads rows as the caller wants them read."""
-    return replace(manifest, signature=replace(manifest.signature, extra=extra))
 
 
 def _load_graph(
@@ -199,13 +190,11 @@ def _load_joblib(members: container.Members, manifest: Manifest, keywords: dict[
     return JoblibModel(members[NATIVE], manifest.signature, **keywords)
 
 
-def _origin(source: Openable, **keywords: Any) -> partial[Model] | None:
+def _origin(source: Openable, keywords: Mapping[str, Any]) -> partial[Model] | None:
     """What opens the same package again, in another process too; None where nothing does."""
-    if isinstance(source, Reference):
-        return partial(load, source, **keywords)
-    if not isinstance(source, str | os.PathLike):
-        return None
-    return partial(load, os.path.abspath(source), **keywords)
+    if isinstance(source, str | os.PathLike):
+        source = os.path.abspath(source)
+    return partial(load, source, **keywords) if isinstance(source, Reference | str) else None
 
 
 def _hold(views: Mapping[str, memoryview]) -> container.Members:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import Any, final
 
 import numpy as np
 
@@ -29,10 +29,10 @@ from modelkit.errors import IntegrityError, UntrustedError, UsageError, importin
 from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest, Member
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST, SEALED, is_sealed
-from modelkit.package.keys import ENVIRONMENT, private_key, public_key
-from modelkit.package.signing import signatures_of, write_signatures
+from modelkit.package.keys import lasting, private_key, public_key
+from modelkit.package.signing import copy_signatures
 from modelkit.package.source import Openable, open_bytes, read_verified
-from modelkit.package.write import replace_file, write_file
+from modelkit.package.write import replace_file
 from modelkit.report import html
 from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.machine import release, usable_cpus
@@ -54,13 +54,15 @@ class Seal:
     mac: str
     recipients: dict[str, str]
 
-    def __post_init__(self) -> None:
-        if len(self.recipients) > MOST_RECIPIENTS:
-            raise ValueError(f"it has more than {MOST_RECIPIENTS} recipients")
-        if not all(map(NAME.fullmatch, self.recipients)):
-            raise ValueError(f"a recipient has another name than {NAME.pattern}")
-        if not all(map(HEX.fullmatch, (self.id, self.mac, *self.recipients.values()))):
-            raise ValueError("the id, the mac or a wrapped key is not in hexadecimal digits")
+    @property
+    def fits(self) -> bool:
+        """Whether `seal` writes such recipients, and the rest in hexadecimal digits."""
+        digits = (self.id, self.mac, *self.recipients.values())
+        return (
+            len(self.recipients) <= MOST_RECIPIENTS
+            and all(map(NAME.fullmatch, self.recipients))
+            and all(map(HEX.fullmatch, digits))
+        )
 
     def to_json(self) -> bytes:
         """The one form that is read: no two texts say the same."""
@@ -159,24 +161,20 @@ def seal(
         raise TypeError(f"recipients are keys by name, not {type(recipients).__name__}")
     if not 0 < len(recipients) <= MOST_RECIPIENTS:
         raise UsageError(f"a package is sealed for 1 to {MOST_RECIPIENTS} recipients")
+    unseal = lasting(unseal)
     manifest, views = read_verified(open_bytes(source))
-    members: container.Members
+    members: container.Members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b""}
     if check_unseal(views, unseal):
         key = _open_key(views, manifest, unseal)
-        members = {path: bytes(view) for path, view in views.items()}
+        members |= {path: bytes(view) for path, view in views.items()}
     else:
         key = DataKey(os.urandom(KEY_BYTES), os.urandom(16).hex(), manifest.digest)
-        sealed = {
-            member.path: _encrypted(key, views[member.path], member) for member in manifest.files
-        }
-        members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b"", **sealed}
+        members |= {each.path: _encrypted(key, views[each.path], each) for each in manifest.files}
     del views  # Windows replaces no file that is mapped
     wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
     members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
-    signatures = [each for each in signatures_of(source) if each.digest == manifest.digest]
     replace_file(Path(out), members)
-    if signatures:
-        write_file(Path(f"{os.fspath(out)}.sig"), write_signatures(signatures))
+    copy_signatures(source, manifest.digest, out)
     return manifest
 
 
@@ -212,28 +210,6 @@ def decrypted(
     return {each.path: _decrypted(key, members[each.path], each) for each in manifest.files}
 
 
-def lasting(unseal: Any) -> Any:
-    """An `unseal` as it is pickled with a Model: a key in memory is not."""
-    in_environment = isinstance(unseal, str) and unseal.startswith(ENVIRONMENT)
-    if unseal is None or callable(unseal) or in_environment:
-        return unseal
-    return os.path.abspath(unseal) if isinstance(unseal, str | os.PathLike) else KeyInMemory(unseal)
-
-
-@final
-class KeyInMemory:
-    """Holds a key that is not pickled."""
-
-    def __init__(self, key: Any) -> None:
-        self.key = key
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "what opens a sealed package is pickled with unseal=, and this was a key in memory, which "
-            'is not written anywhere: pass the path of the key, "env:NAME", or a function of a module'
-        )
-
-
 def read_seal(members: Mapping[str, memoryview]) -> Seal:
     """What `sealed.json` holds. Raises IntegrityError for anything that `seal` does not write."""
     raw = bytes(members[SEALED][: MAX_MANIFEST_BYTES + 1])
@@ -241,7 +217,7 @@ def read_seal(members: Mapping[str, memoryview]) -> Seal:
         found = fields.read_object(Seal, parse_json(raw[:MAX_MANIFEST_BYTES].decode()), SEALED)
     except (RecursionError, ValueError) as error:
         raise IntegrityError(f"{SEALED} cannot be read: {error}", member=SEALED) from None
-    if found.to_json() != raw:
+    if not found.fits or found.to_json() != raw:
         raise IntegrityError(f"{SEALED} is not as modelkit writes it", member=SEALED)
     return found
 
@@ -263,12 +239,14 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
             f"the package is sealed for {_names(found)}, and unseal= opens it for none of them: pass "
             "the private key of one, or have it sealed for you too"
         )
-    if not isinstance(secret, bytes) or len(secret) != KEY_BYTES:
+    key = DataKey(secret, found.id, manifest.digest)
+    fits, given = isinstance(secret, bytes) and len(secret) == KEY_BYTES, type(secret).__name__
+    del secret  # who reports an error may report the variables of this function
+    if not fits:
         raise UsageError(
             f"the function unseal= gives the {KEY_BYTES} bytes of the data key, or None for a "
-            f"recipient that it is not; for {name!r} it gave {type(secret).__name__}"
+            f"recipient that it is not; for {name!r} it gave {given}"
         )
-    key = DataKey(secret, found.id, manifest.digest)
     if not hmac.compare_digest(key.mac(found.recipients), found.mac):
         raise IntegrityError(
             f"the recipients in {SEALED} were changed, or belong to another package", member=SEALED
@@ -278,7 +256,7 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
 
 def _unwrapping(unseal: Any, seal_id: str, digest: str) -> Callable[[bytes, str], bytes | None]:
     """The function that unwraps a data key by a private key."""
-    key = private_key(unseal.key if isinstance(unseal, KeyInMemory) else unseal, "x25519")
+    key = private_key(unseal, "x25519")
     suite = _suite()
     from cryptography.exceptions import InvalidTag
 

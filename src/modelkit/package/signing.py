@@ -30,6 +30,7 @@ SCHEMA = "modelkit.signatures/1"
 CONTEXT = b"modelkit signature 1\0"  # no bytes that are signed for another purpose begin so
 MOST_BYTES = 1 << 20  # of a file of signatures
 HEX = re.compile("[0-9a-f]*")
+UNSIGNED = "there is none; `modelkit sign` adds one, to a file that ends in .sig beside the package"
 
 
 @final
@@ -151,7 +152,7 @@ class Trust:
             raise UntrustedError(
                 f"package {digest:.16} is signed by {len(signed)} of the keys that you trust, and "
                 f"{self.required} must have signed it; no signature counts by {html.some(lacking)}"
-                f"{': ' if reasons else ''}{html.some(reasons)}",
+                f": {html.some(reasons or [UNSIGNED])}",
                 reasons=tuple(reasons),
             )
         return tuple(signed.values())
@@ -216,25 +217,23 @@ def sign(
             f"a package is signed where it lies, by its path, not {type(path).__name__}"
         )
     now = datetime.now(UTC)
-    until = _until(expires, now)
-    secret = private_key(key, "ed25519")
+    _check_expires(expires, now)
+    key = private_key(key, "ed25519")
     manifest, _ = read_verified(open_bytes(path))
-    author = key_id(secret.public_key())
-    unsigned = PackageSignature(manifest.digest, author, _text(now), until, "0" * 128)
-    signed = replace(unsigned, signature=secret.sign(_signed_bytes(unsigned)).hex())
-    others = [
-        each
-        for each in signatures_of(path)
-        if each.digest == signed.digest and each.key != signed.key
-    ]
+    author = key_id(key.public_key())
+    until = None if expires is None else expires.isoformat(timespec="seconds")
+    at = now.isoformat(timespec="seconds")
+    unsigned = PackageSignature(manifest.digest, author, at, until, "0" * 128)
+    signed = replace(unsigned, signature=key.sign(_signed_bytes(unsigned)).hex())
+    others = [each for each in signatures_of(path, manifest.digest) if each.key != author]
     write_file(Path(_beside(path)), write_signatures([*others, signed]))
     emit(Signed(manifest.name, manifest.version, manifest.digest, author))
     return signed
 
 
-def _until(expires: datetime | None, now: datetime) -> str | None:
+def _check_expires(expires: datetime | None, now: datetime) -> None:
     if expires is None:
-        return None
+        return
     if not isinstance(expires, datetime):
         raise TypeError(f"expires is a datetime, not {expires!r:.80}")
     if expires.tzinfo is None:
@@ -243,21 +242,18 @@ def _until(expires: datetime | None, now: datetime) -> str | None:
         )
     if expires <= now:
         raise UsageError(f"expires has passed: {expires}")
-    return _text(expires)
 
 
-def _text(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def check_signed(trust: object, digest: str, source: Openable) -> tuple[str, ...]:
-    """The names of the keys that signed a package, as `Trust.check` has them.
+def check_signed(trust: Trust | None, digest: str, source: Openable) -> tuple[str, ...]:
+    """The names of the keys that signed a package, as `Trust.check` has them; none where nobody is asked for.
 
     Raises:
         UntrustedError: as it does, and where the signatures cannot be read.
         UsageError: for a package in memory, beside which no file stands.
         TypeError: if `trust` is something else than a Trust.
     """
+    if trust is None:
+        return ()
     if not isinstance(trust, Trust):
         raise TypeError(f"trust is a mk.Trust of public keys, not {type(trust).__name__}")
     if not isinstance(source, str | os.PathLike | Reference):
@@ -268,24 +264,32 @@ def check_signed(trust: object, digest: str, source: Openable) -> tuple[str, ...
     return trust.check(digest, signatures_of(source), datetime.now(UTC))
 
 
-def signatures_of(source: Openable) -> tuple[PackageSignature, ...]:
-    """The signatures beside a package, or those that a Reference gives; none for bytes.
+def signatures_of(source: Openable, digest: str = "") -> tuple[PackageSignature, ...]:
+    """The signatures beside a package, or those that a Reference gives; of a digest alone where one is given.
 
-    Raises UntrustedError for a file that holds none that can be read.
+    Bytes have none. Raises UntrustedError for those that cannot be read.
     """
-    if isinstance(source, Reference):
-        return read_signatures(source.signatures(), repr(source))
-    if not isinstance(source, str | os.PathLike):
-        return ()
     from modelkit.store.folder import DiskFolder
 
-    path = _beside(source)
-    folder, name = os.path.split(path)
     try:
-        found = DiskFolder(folder).read(name, MOST_BYTES)
+        if isinstance(source, Reference):
+            found = read_signatures(source.signatures(), repr(source))
+        elif isinstance(source, str | os.PathLike):
+            path = _beside(source)
+            folder, name = os.path.split(path)
+            found = read_signatures(DiskFolder(folder).read(name, MOST_BYTES), path)
+        else:
+            return ()
     except NotAFile as error:
         raise UntrustedError(f"the signatures cannot be read: {error}") from None
-    return read_signatures(found, path)
+    return tuple(each for each in found if digest in ("", each.digest))
+
+
+def copy_signatures(source: Openable, digest: str, path: str | os.PathLike[str]) -> None:
+    """Put the signatures of a digest beside another copy of the package."""
+    found = signatures_of(source, digest)
+    if found:
+        write_file(Path(_beside(path)), write_signatures(found))
 
 
 def _beside(path: str | os.PathLike[str]) -> str:

@@ -64,13 +64,9 @@ def open_bytes(source: Openable) -> memoryview:
             raise ContainerError(f"{os.fspath(source)!r} is {_no_file(status)}")
         if status.st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
-        return _begun(memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ)), source)
+        data = memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
     finally:
         os.close(handle)
-
-
-def _begun(data: memoryview, source: str | os.PathLike[str]) -> memoryview:
-    """The bytes of a file that begins as a package. Raises ContainerError, with its path."""
     if data[:4] != container.LOCAL_MAGIC:
         raise ContainerError(
             f"{os.fspath(source)!r} is not a modelkit package, as mk.save writes one: a .mk file "

@@ -15,6 +15,7 @@ from helpers.certificates import authority, needs_openssl, signed
 from helpers.processes import run
 from helpers.rollouts import registry_of_numbers
 from helpers.servers import modelkit_serve, wait_until
+from helpers.signers import key_pair
 
 import modelkit as mk
 
@@ -197,6 +198,32 @@ def test_who_may_post_outcomes_has_the_word_for_it(numbered_packages, tmp_path):
                 got = served.post("/models/m/outcome", {"key": "k", "loss": 0.5}, token)
                 assert got[0] == status, got
             assert "'billing' lacks the permission 'outcome' for m 1" in told_of(served, tokens[0])
+
+
+@posix
+def test_what_answers_is_signed(numbered_packages, tmp_path):
+    """With one process and with two; an alias that somebody else sets leads to nothing unsigned."""
+    packages = shutil.copytree(numbered_packages, tmp_path / "packages")
+    private, public = key_pair(tmp_path)
+    mk.sign(packages / "1.mk", private)
+    registry = registry_of_numbers(packages, tmp_path / "models")
+    row = {"columns": {"x0": [0.0], "x1": [0.0], "x2": [1.0]}}
+    options = ("--key", public, "--poll", "0.01")
+    for workers in (1, 2):
+        with (
+            modelkit_serve(packages / "1.mk", *options, "--workers", workers) as alone,
+            modelkit_serve(
+                "m", "--registry", registry.url, *options, "--workers", workers
+            ) as served,
+        ):
+            assert alone.post("/models/m/predict", row)[1]["model_version"] == "1"
+            assert served.post("/models/m/predict", row)[1]["model_version"] == "1"
+            registry.set_alias("m", "champion", "2", expected="1", reason="by somebody else")
+            for _ in range(20):
+                assert served.post("/models/m/predict", row)[1]["model_version"] == "1"
+            assert "no signature counts" in served.process.stderr.readline()
+        assert "no signature counts" in fails("m", "--registry", registry.url, *options)
+        registry.set_alias("m", "champion", "1", expected="2", reason="back")
 
 
 def told_of(served, token):

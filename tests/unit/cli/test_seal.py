@@ -89,7 +89,7 @@ def test_recipients_are_names_with_keys(boosting_mk, keys, tmp_path, capsys):
     for recipients, words in (
         (["ada"], "NAME=KEY"),
         (["=x"], "name of a recipient"),
-        ([f"ada={public}", f"ada={public}"], "two recipients have one name"),
+        ([f"ada={public}", f"ada={public}"], "each NAME once"),
         ([f"ada={keys['ada'][0]}"], "not a public key"),
     ):
         asked = [part for each in recipients for part in ("--to", each)]

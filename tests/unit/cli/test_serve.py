@@ -5,6 +5,7 @@ import hashlib
 import pytest
 from helpers.apps import summed
 from helpers.client import Client
+from helpers.signers import key_pair
 
 import modelkit as mk
 from modelkit.cli import main
@@ -98,3 +99,13 @@ def test_certificates_that_cannot_be_read_are_named(serve, tmp_path, capsys):
         (tmp_path / "empty.pem").touch()
         assert serve("--ssl-certfile", str(tmp_path / name)) != 0
         assert name in capsys.readouterr().err
+
+
+def test_what_the_keys_did_not_sign_is_not_served(serve, tmp_path, capsys):
+    _, public = key_pair(tmp_path)
+    assert serve("--key", str(public)) == 1
+    told = capsys.readouterr().err
+    assert "no signature counts by" in told
+    assert "modelkit sign" in told
+    assert serve("--key", str(tmp_path / "release.pem")) == 2
+    assert "is not a public key" in capsys.readouterr().err

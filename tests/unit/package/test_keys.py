@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from modelkit.errors import UsageError
-from modelkit.package.keys import key_id, private_key, public_key
+from modelkit.package.keys import key_id, lasting, private_key, public_key
 
 PEM = serialization.Encoding.PEM
 PKCS8 = serialization.PrivateFormat.PKCS8
@@ -63,3 +63,12 @@ def test_what_is_no_such_key_is_refused(tmp_path):
             public_key(given, "ed25519")
     with pytest.raises(FileNotFoundError):
         private_key(tmp_path / "none.pem", "ed25519")
+
+
+def test_the_text_of_a_key_is_no_path():
+    """Its error would show it, and what is pickled with it would hold it."""
+    text = private_pem(X25519PrivateKey.generate()).decode()
+    for use in (lasting, lambda text: private_key(text, "x25519")):
+        with pytest.raises(UsageError, match="text of a key was passed") as error:
+            use(text)
+        assert text.splitlines()[1] not in f"{error.value!r}{error.value.__context__!r}"

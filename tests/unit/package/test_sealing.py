@@ -1,6 +1,7 @@
 """A sealed package opens for each of its recipients and for nobody else, and gives the same answers."""
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from helpers.forge import MANIFEST, WEIGHTS, members_of, save_pair
+from helpers.forge import MANIFEST, WEIGHTS, members_of, pack, save_pair
 from helpers.rollouts import until
 from helpers.sealed import key_files
 from helpers.signers import key_pair
@@ -223,6 +224,40 @@ def test_a_key_in_memory_is_not_pickled(sealed, keys):
         assert "PRIVATE" not in f"{error.value}{model!r}{model.__reduce__()!r}"
 
 
+def test_a_model_opened_by_a_key_in_memory_is_opened_again_here(sealed, keys):
+    pem = keys["ada"][0].read_bytes()
+    for model in (mk.load(sealed, unseal=pem), mk.Scorer(sealed, unseal=pem).model):
+        again = model
+        for _ in range(3):
+            origin, nothing = again.__reduce__()
+            again = origin(*nothing)
+        assert again.verify() == 0
+
+
+def test_no_variable_of_a_failed_call_holds_a_key(sealed, keys):
+    """Services that collect errors store the variables of each function beside them."""
+    secrets = [keys["ada"][0].read_bytes()]
+
+    def listening(wrapped, recipient):
+        secrets.append(unwrap(wrapped, recipient))
+        return secrets[-1]
+
+    mk.load(sealed, unseal=listening)
+    members = members_of(sealed.read_bytes())
+    block = json.loads(members["sealed.json"])
+    block["recipients"]["zoe"] = "00"  # whoever may write the file adds one
+    text = json.dumps(block, sort_keys=True, indent=1).encode() + b"\n"
+    changed = pack(members | {"sealed.json": text})
+    for unseal in (keys["ada"][0], secrets[0], unwrap):
+        with pytest.raises(IntegrityError, match=r"recipients in .* were changed") as error:
+            mk.load(changed, unseal=unseal)
+        frames = [each.frame for each in error.traceback]
+        ours = [each for each in frames if each.f_globals["__name__"].startswith("modelkit")]
+        held = [value for frame in ours for value in frame.f_locals.values()]
+        assert ours
+        assert not [each for each in held if isinstance(each, bytes) and each in secrets]
+
+
 def test_a_scorer_takes_its_key_along(sealed, keys, rows, monkeypatch):
     monkeypatch.chdir(keys["ada"][0].parent)
     wanted = mk.load(sealed, unseal=unwrap).predict(rows)
@@ -235,6 +270,23 @@ def test_a_scorer_takes_its_key_along(sealed, keys, rows, monkeypatch):
         pickle.dumps(in_memory)
     with pytest.raises(UntrustedError, match="sealed for ada, ben, kms"):
         mk.Scorer(sealed)({"x": rows})
+    with pytest.raises(UsageError, match="text of a key"):
+        mk.Scorer(sealed, unseal=keys["ada"][0].read_text())
+
+
+def test_a_copy_of_a_url_is_not_taken_for_one_that_is_sealed_otherwise(
+    sealed, wide_mk, keys, rows, monkeypatch, tmp_path
+):
+    """They have one digest, by which the copy on a machine is named."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    eve, key = tmp_path / "eve.mk", str(keys["eve"][0])
+    mk.seal(wide_mk, {"eve": keys["eve"][1]}, out=eve)
+    wanted = mk.load(wide_mk).predict(rows)
+    for path, unseal in ((sealed, unwrap), (eve, key), (wide_mk, None)):
+        scorer = mk.Scorer(f"file://{path}", unseal=unseal, threads=2)
+        assert np.array_equal(scorer({"x": rows})["y"], wanted)
+        (copy,) = (tmp_path / ".cache" / "modelkit").iterdir()
+        assert copy.read_bytes() == path.read_bytes()
 
 
 def test_no_message_holds_a_key(sealed, keys):
@@ -341,6 +393,18 @@ class TestRegistry:
         assert plain.fetch("dense", "1", tmp_path).read_bytes() == wide_mk.read_bytes()
         assert registry.fetch("dense", "1", tmp_path).read_bytes() == sealed.read_bytes()
 
+    def test_a_copy_that_is_sealed_for_others_is_not_taken_for_it(
+        self, registry, sealed, keys, tmp_path
+    ):
+        """Of one digest and one size, for as many recipients."""
+        others = dict.fromkeys(("ada", "ben"), keys["eve"][1]) | {"kms": wrap}
+        again = tmp_path / "again.mk"
+        mk.seal(sealed, others, out=again, unseal=unwrap)
+        other = mk.Registry(tmp_path / "other")
+        other.register(again)
+        for there, path in ((other, again), (registry, sealed), (other, again)):
+            assert there.fetch("dense", "1", tmp_path).read_bytes() == path.read_bytes()
+
     def test_damaged_ciphertext_is_found_without_a_key(self, registry, sealed, tmp_path):
         data = bytearray(sealed.read_bytes())
         for path in ("sealed.json", WEIGHTS):
@@ -368,6 +432,20 @@ class TestRegistry:
             assert rollout.predict(rows).shape == (3, 64)
             registry.set_alias("toy", "champion", "2", expected="1", reason="next")
             until(lambda: rollout.predict(rows) is not None and rollout.manifest.version == "2")
+
+    def test_a_rollout_is_pickled_with_its_key_but_for_one_in_memory(
+        self, registry, keys, rows, monkeypatch
+    ):
+        registry.set_alias("dense", "champion", "1", expected=None, reason="first")
+        monkeypatch.chdir(keys["ada"][0].parent)
+        with mk.Rollout(registry, "dense", unseal="ada.pem") as rollout:
+            monkeypatch.chdir("/")
+            with pickle.loads(pickle.dumps(rollout)) as again:
+                assert np.array_equal(again.predict(rows), rollout.predict(rows))
+        with mk.Rollout(registry, "dense", unseal=keys["ada"][0].read_bytes()) as rollout:
+            with pytest.raises(TypeError, match="path of the key"):
+                pickle.dumps(rollout)
+            assert "PRIVATE" not in repr(rollout.__reduce__())
 
     def test_a_gate_judges_by_a_sealed_champion(self, judged_pair, judged_rows, keys, tmp_path):
         candidate, champion = judged_pair

@@ -36,8 +36,8 @@ from modelkit.model.call import PLAIN
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model, Outputs
 from modelkit.package import trust
+from modelkit.package.keys import lasting
 from modelkit.package.load import load
-from modelkit.package.sealing import lasting
 from modelkit.package.source import Openable, check_digest, inspect
 from modelkit.runtimes.devices import DeviceName, device_chain
 from modelkit.runtimes.threads import choose_threads

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from modelkit.errors import ContainerError, IntegrityError, PackageError, importing
+from modelkit.errors import ContainerError, IntegrityError, PackageError, UntrustedError, importing
 from modelkit.package.source import Openable, Reference, check_digest, inspect
 from modelkit.package.write import write_file
 
@@ -48,8 +48,8 @@ def is_url(source: str) -> bool:
 def open_nearby(source: Whereabouts, digest: str, read: Callable[[Openable], T]) -> T:
     """What `read` makes of a source; one at a URL is copied once to a file named by its digest.
 
-    A copy that was damaged meanwhile is made again, and where none can be written the package is
-    read from memory.
+    A copy that was damaged meanwhile, or is sealed for others, is made again, and where none can be
+    written the package is read from memory.
 
     Raises:
         ContainerError: if the URL cannot be read.
@@ -62,8 +62,8 @@ def open_nearby(source: Whereabouts, digest: str, read: Callable[[Openable], T])
     if place is not None and _holds(place, digest):
         try:
             return read(place)
-        except IntegrityError:
-            pass  # its contents are not those that its own manifest names
+        except (IntegrityError, UntrustedError):
+            pass  # damaged, or sealed for others: the digest tells neither
     data = read_url(source)
     check_digest(inspect(data), digest, shown_source(source))
     return read(_copied(place, data))

@@ -22,6 +22,7 @@ from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
+from modelkit.serving.guarded import check_outside
 from modelkit.store.folder import DiskFolder, flush_folder
 
 KEY_BYTES = 32
@@ -96,6 +97,7 @@ class Answers(Wrapper):
         check_is_model(model, "AuditLog.answers")
         if layer_of(model, Answers) is not None:
             raise UsageError("the answers of this model are recorded already")
+        check_outside(model, "audit.answers")
         super().__init__(model)
         self._record = record
         self._subjects = subjects

@@ -151,6 +151,6 @@ def _notes(chain: Chain) -> Iterator[str]:
             "the end was cut, which a checkpoint kept elsewhere would show"
         )
     if mark.signature and mark.number < last.number:
-        yield f"no signature covers the last {last.number - mark.number:,} records yet"
+        yield f"no signature covers what follows record {mark.number:,} yet"
     if mark.fields.get("lost"):
         yield f"{mark.fields['lost']} records could not be written, as on a full disk"

@@ -52,7 +52,7 @@ class Registry:
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
             from the environment of the process that opens it.
-        trust: keys that must have signed what is registered, loaded, fetched or referred to.
+        trust: keys that must have signed what is registered, loaded, fetched, referred to or given an alias.
         policy: who may "load", "export" (`fetch`, `reference`) and "set_alias" (that, `start_rollout`,
             `decide_rollout`, `retire`), as `Guarded` takes it; others get AccessDenied. A Rollout that
             follows the registry asks once, when it is made.
@@ -215,15 +215,15 @@ class Registry:
                 generation, so of several gates against one champion one wins.
 
         Raises:
-            Conflict: if it names something else by now, with who set it; if it was set since the
-                verdict; or if the version was retired, or rolled back.
-            NotFound: for an unknown version.
+            Conflict: if it was set since you, or the verdict, saw it; if the version was retired or rolled back.
+            NotFound, UntrustedError: for an unknown version; for one without signatures, as `trust` asks.
             UsageError: if the alias cannot be a name, the version is an alias, or the reason is empty.
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
             TypeError: if `expected` is something else, such as a bool.
         """
         check_pattern(rules.ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
+        self._versions.reference(self.version(name, version))
         registered = self._versions.of(name)
 
         def fields(state: State) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from modelkit.errors import (
     NotFound,
     PackageError,
     RegistryError,
+    UntrustedError,
     UsageError,
 )
 from modelkit.lifecycle.registry.authors import author, time_now
@@ -29,10 +30,10 @@ from modelkit.package import container
 from modelkit.package.contents import is_sealed
 from modelkit.package.load import load
 from modelkit.package.signing import (
-    MOST_BYTES,
     PackageSignature,
     Trust,
     check_signed,
+    copy_signatures,
     read_signatures,
     signatures_of,
     write_signatures,
@@ -55,6 +56,8 @@ from modelkit.store.store import Store
 
 KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 VERDICT = "verdict.json"
+MOST_SIGNATURES = 1000  # of a package, each in a file of its own
+SIGNATURE_BYTES = 4096
 
 
 @final
@@ -116,11 +119,10 @@ class Versions:
         added = self._store.read(_kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
-    def signatures(self, package: Openable, digest: str) -> list[PackageSignature]:
+    def signatures(self, package: Openable, digest: str) -> tuple[PackageSignature, ...]:
         """The signatures that come with a package. Raises UntrustedError for too few, where it matters."""
-        if self.trust is not None:
-            check_signed(self.trust, digest, package)
-        return [each for each in signatures_of(package) if each.digest == digest]
+        check_signed(self.trust, digest, package)
+        return signatures_of(package, digest)
 
     def add(
         self,
@@ -136,7 +138,14 @@ class Versions:
         """
         if not self._store.create(_blob_name(release.digest), data):
             kept = BucketPackage(self._store.url, release).read()  # it is there, and whole
-            _check_form(memoryview(kept), memoryview(data), release)
+            if any(is_sealed(container.read_zip(memoryview(each))) for each in (kept, data)):
+                raise Conflict(
+                    f"{release.name} {release.version} is kept already, sealed otherwise or not at all, "
+                    "and what a registry keeps never changes: save the package under a new version, and "
+                    "seal it",
+                    name=release.name,
+                    release=release,
+                )
         for each in signatures:
             signed = write_signatures([each])
             name = f"{hashlib.sha256(signed).hexdigest()}.json"
@@ -159,8 +168,7 @@ class Versions:
     def reference(self, release: ModelVersion) -> Reference:
         """A picklable reference to a package. Raises UntrustedError for one without signatures."""
         package = BucketPackage(self._store.url, release)
-        if self.trust is not None:
-            check_signed(self.trust, release.digest, package)
+        check_signed(self.trust, release.digest, package)
         return package
 
     def open(self, release: ModelVersion, options: Mapping[str, Any]) -> Model:
@@ -180,10 +188,9 @@ class Versions:
                 expected=trusted,
                 got=release.digest,
             )
-        signed = options.pop("trust", None)
-        if signed is not None:
-            check_signed(signed, release.digest, package)
-        if signed is not None or self.trust is not None:
+        own = options.pop("trust", None)
+        check_signed(own, release.digest, package)
+        if own or self.trust:
             options["digest"] = trusted = release.digest
         path = self._store.path(_blob_name(release.digest))
         if path is None:
@@ -215,18 +222,9 @@ class Versions:
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
-        try:
-            data = open_bytes(target)
-            _check_package(data, release)
-            if len(data) != release.size:
-                raise PackageError(
-                    f"{target} has the package, but not as it is kept: sealed or plain"
-                )
-        except (FileNotFoundError, PackageError):
+        if not _holds(target, release):
             write_file(target, package.read())
-        signatures = package.signatures()
-        if signatures is not None:
-            write_file(Path(f"{target}.sig"), signatures)
+        copy_signatures(package, release.digest, target)
         return target
 
     def keep(self, release: ModelVersion, key: str, data: bytes) -> None:
@@ -289,10 +287,16 @@ class BucketPackage(Reference):
         """All signatures of the package that were registered. Raises UntrustedError."""
         store = open_store(self._url)
         folder = _signatures_name(self._release.digest)
+        names = store.names(folder)
+        if len(names) > MOST_SIGNATURES:
+            raise UntrustedError(
+                f"{self._url}/{folder} has {len(names):,} files, and at most {MOST_SIGNATURES:,} are "
+                "read; remove those that nobody needs"
+            )
         found: list[PackageSignature] = []
-        for name in store.names(folder):
+        for name in names:
             path = f"{folder}/{name}"
-            found += read_signatures(store.read(path, MOST_BYTES), f"{self._url}/{path}")
+            found += read_signatures(store.read(path, SIGNATURE_BYTES), f"{self._url}/{path}")
         return write_signatures(found) if found else None
 
 
@@ -350,17 +354,6 @@ def _check_same(there: ModelVersion, asked: ModelVersion) -> None:
             )
 
 
-def _check_form(kept: memoryview, data: memoryview, release: ModelVersion) -> None:
-    """Raise Conflict for other bytes with the digest of a package, if one of both is sealed."""
-    if any(is_sealed(container.read_zip(each)) for each in (kept, data)):
-        raise Conflict(
-            f"{release.name} {release.version} is kept already, sealed otherwise or not at all, and "
-            "what a registry keeps never changes: save the package under a new version, and seal it",
-            name=release.name,
-            release=release,
-        )
-
-
 def _signatures_name(digest: str) -> str:
     """The name of the folder of the signatures of a package."""
     return f"signatures/{digest}"
@@ -383,9 +376,19 @@ def _check_named(manifest: Manifest, release: ModelVersion) -> None:
         )
 
 
-def _check_package(data: memoryview, release: ModelVersion) -> None:
-    """Raise IntegrityError unless these are the bytes of the package."""
-    manifest, _ = read_verified(data)
+def _holds(path: Path, release: ModelVersion) -> bool:
+    """Whether a file is the package of a release, in clear: a sealed one may be for others."""
+    try:
+        data = open_bytes(path)
+        sealed = is_sealed(_check_package(data, release))
+    except (FileNotFoundError, PackageError):
+        return False
+    return not sealed and len(data) == release.size
+
+
+def _check_package(data: memoryview, release: ModelVersion) -> Mapping[str, memoryview]:
+    """The members of a package. Raises IntegrityError unless it is that of the release."""
+    manifest, members = read_verified(data)
     if manifest.digest != release.digest:
         raise IntegrityError(
             f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
@@ -394,3 +397,4 @@ def _check_package(data: memoryview, release: ModelVersion) -> None:
             got=manifest.digest,
         )
     _check_named(manifest, release)
+    return members

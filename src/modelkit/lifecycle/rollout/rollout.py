@@ -24,6 +24,7 @@ from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper
+from modelkit.package.keys import lasting
 from modelkit.signature.signature import Feeds, Signature
 
 
@@ -119,6 +120,7 @@ class Rollout(Model):
         self._source: Follower | TwoModels
         self._pickled: tuple[Any, ...] | None = None
         if isinstance(champion, Registry) and isinstance(candidate, str):
+            options["unseal"] = lasting(options.get("unseal"))
             self._source = Follower(champion, candidate, self._clock, **options)
             self._pickled = (partial(Rollout, **options), (champion, candidate))
         elif isinstance(champion, Model) and isinstance(candidate, Model):

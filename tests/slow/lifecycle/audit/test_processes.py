@@ -8,9 +8,11 @@ import sys
 import threading
 
 import pytest
+from helpers.apps import PREDICT, ROW
 from helpers.audits import KEY, files_of, pem, write_log
 from helpers.processes import forks, passes_in_a_child
 from helpers.programs import until
+from helpers.servers import other_server
 
 import modelkit as mk
 from modelkit import events
@@ -229,3 +231,19 @@ def test_a_process_that_ends_closes_its_log(folder, key):
     subprocess.run([sys.executable, "-c", code, str(folder), str(key)], check=True)
     assert verify(folder).notes == ()
     assert [record.event for record in mk.AuditLog.read(folder)][-1] == "audit.closed"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_closes_its_log_in_its_lifespan(folder, key, workers):
+    """uvicorn ends itself by the signal that it got, so nothing runs at the exit of the interpreter."""
+    environ = {"AUDITED": str(folder), "AUDIT_KEY": str(key)}
+    command = (sys.executable, "-m", "uvicorn", "audited_app:api", "--port", "PORT")
+    with other_server(*command, "--workers", workers, environ=environ) as served:
+        for _ in range(20):
+            assert served.post(PREDICT, ROW)[0] == 200
+        served.end()
+    report = verify(folder)
+    assert report.notes == ()
+    events = [record.event for record in mk.AuditLog.read(folder)]
+    assert (events.count("audit.answer"), events.count("audit.closed")) == (20, int(workers))

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.errors import AuditError, ClosedError, SignatureError, UsageError
+from modelkit.errors import AccessDenied, AuditError, ClosedError, SignatureError, UsageError
 from modelkit.lifecycle.audit.answers import canonical
 
 MIXED = mk.Signature(
@@ -393,3 +393,14 @@ def test_what_cannot_be_recorded_is_refused(audit, served):
         audit.answers(mk.Meter(served))
     with pytest.raises(TypeError, match="takes a Model"):
         audit.answers("churn.mk")
+
+
+def test_a_guarded_goes_around(audit, folder):
+    """Inside, whom it denies would have had a key made for each subject they name."""
+    guarded = mk.Guarded(mk.FunctionModel(echo, MIXED), lambda *_: False)
+    with pytest.raises(UsageError, match=r"Guarded\(audit\.answers\(\.\.\.\), policy\)"):
+        audit.answers(guarded)
+    outside = mk.Guarded(audit.answers(guarded.inner), lambda *_: False)
+    with pytest.raises(AccessDenied):
+        outside.predict([PERSON], key="a")
+    assert not (folder / "subjects").exists()

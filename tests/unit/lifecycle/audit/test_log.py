@@ -192,7 +192,7 @@ def test_what_a_check_did_not_show_is_noted(folder):
     audit.record(SET)
     open_log, unsigned = verify(folder).notes
     assert "was not closed after record 2" in open_log
-    assert "no signature covers the last 1 records" in unsigned
+    assert "no signature covers what follows record 1" in unsigned
     audit.close()
     (unchecked,) = verify(folder, keys=()).notes
     assert "no signature was checked" in unchecked

@@ -35,7 +35,9 @@ def uses(registry, folder):
 def test_only_signed_packages_are_kept(package, signer, tmp_path):
     private, public = signer
     registry = mk.Registry(tmp_path / "models", trust=mk.Trust([public]))
-    with pytest.raises(UntrustedError, match=r"no signature counts by .*release\.pub$"):
+    with pytest.raises(
+        UntrustedError, match=r"no signature counts by .*release\.pub: there is none"
+    ):
         registry.register(package)
     with pytest.raises(UsageError, match="trust= needs the path"):
         registry.register(package.read_bytes())
@@ -60,6 +62,21 @@ def test_what_is_there_without_signatures_stays_shut_until_it_is_registered_with
     mk.Registry(tmp_path / "models").register(package)
     for use in uses(registry, tmp_path / "here"):
         use()
+
+
+def test_no_alias_names_what_is_not_signed(package, signer, tmp_path):
+    """A service that follows it could not be started again."""
+    private, public = signer
+    mk.Registry(tmp_path / "models").register(package)
+    registry = mk.Registry(tmp_path / "models", trust=mk.Trust([public]))
+    change = {"expected": None, "reason": "first"}
+    with pytest.raises(UntrustedError, match="no signature counts"):
+        registry.set_alias("churn", "champion", "1.0.0", **change)
+    assert not registry.aliases("churn")
+    mk.sign(package, private)
+    registry.register(package)
+    registry.set_alias("churn", "champion", "1.0.0", **change)
+    registry.load("churn").close()
 
 
 def test_several_sign_at_several_places(package, tmp_path):
