@@ -20,7 +20,7 @@ from modelkit._internal.json import to_plain
 from modelkit._internal.process import watch_exit, watch_forks
 from modelkit.errors import AuditError, ClosedError, UsageError
 from modelkit.lifecycle.audit.answers import Answers, Subjects
-from modelkit.lifecycle.audit.chain import BEGAN, CHECKPOINT, CLOSED, ROTATED, START, linked
+from modelkit.lifecycle.audit.chain import CHECKPOINT, CLOSED, START, linked
 from modelkit.lifecycle.audit.reading import SUBJECTS, file_name, read_folder, verify_folder
 from modelkit.model.access import principal
 from modelkit.model.model import Model
@@ -78,7 +78,7 @@ class AuditLog:
             as the disk does.
 
     Raises:
-        UsageError: if the folder or the key cannot be used.
+        UsageError: if the folder or the key cannot be used, or checkpoints are due every 0 records.
         MissingExtraError: for a key, if cryptography is not installed.
     """
 
@@ -91,6 +91,8 @@ class AuditLog:
         rotate_bytes: int = 1 << 26,
         fsync_each: bool = False,
     ) -> None:
+        if checkpoint_every < 1:
+            raise UsageError(f"checkpoint_every is a number from 1, not {checkpoint_every!r}")
         self._folder = Path(folder).absolute()
         self._key = None if key is None else private_key(key, "ed25519")
         self._checkpoint_every = checkpoint_every
@@ -117,7 +119,6 @@ class AuditLog:
         self._part = 0  # the number of the file
         self._number = 0  # of the last record
         self._hash = START  # of the last record
-        self._marked = 0  # the number of the last checkpoint
         self._torn = False  # whether the file may end with a part of a record
         self._lost = 0
         self._lock = threading.RLock()
@@ -254,16 +255,14 @@ class AuditLog:
     def _make_ready(self) -> None:
         """Have a log that has begun, a file that takes more, and a checkpoint where one is due."""
         if self._size > self._rotate_bytes:
-            self._mark(ROTATED)
+            self._mark(CHECKPOINT)
             self._close_file()
         if self._file < 0:
             part = self._part + 1
             path = self._folder / file_name(self._log, part)
             self._part, self._file = part, os.open(path, APPEND, OWN)
             flush_folder(self._folder)
-        if self._number == 0:
-            self._mark(BEGAN)
-        elif self._number - self._marked >= self._checkpoint_every:
+        if self._number % self._checkpoint_every == 0:  # the first record is one
             self._mark(CHECKPOINT)
 
     def _mark(self, event: str) -> str:
@@ -271,7 +270,6 @@ class AuditLog:
         key = None if self._key is None else key_id(self._key.public_key())
         values = {"log": self._log, "key": key, "lost": self._lost}
         line = self._write(_body(event, values, None), mark=True)
-        self._marked = self._number
         self._closed |= event == CLOSED  # so that nothing comes after it
         return line.decode().strip()
 

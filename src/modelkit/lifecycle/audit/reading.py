@@ -14,7 +14,7 @@ from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit.lifecycle.audit.chain import CLOSED, AuditRecord, Chain, read_line
-from modelkit.package.keys import key_id, public_key
+from modelkit.package.keys import public_key
 
 FILE = re.compile(r"([0-9TZ]{16}-[0-9]+-[0-9a-f]{16})\.[0-9]{6}\.jsonl")
 SUBJECTS = "subjects"  # the folder of their keys
@@ -87,8 +87,7 @@ def verify_folder(
         OSError: if there is no folder.
         MissingExtraError: for keys, if cryptography is not installed.
     """
-    opened = [public_key(key, "ed25519") for key in keys]
-    known = {key_id(key): key.public_bytes_raw() for key in opened}
+    known = [public_key(key, "ed25519").public_bytes_raw() for key in keys]
     logs, problems = _files(Path(folder))
     if not logs:
         problems.append(f"{os.fspath(folder)!r} holds no audit log")
