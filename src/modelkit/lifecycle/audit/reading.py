@@ -131,9 +131,8 @@ def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
     for path in paths:
         place = 0
         lines = [b"\n"]
-        while lines and lines[-1].endswith(
-            b"\n"
-        ):  # what follows a torn line came while it was read
+        # What follows a torn line was written while it was read.
+        while lines and lines[-1].endswith(b"\n"):
             with path.open("rb") as file:
                 file.seek(place)
                 lines = file.readlines(BLOCK)
