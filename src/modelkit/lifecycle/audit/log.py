@@ -123,7 +123,7 @@ class AuditLog:
         self._lost = 0
         self._lock = threading.RLock()
         self._writing = False  # by the thread that has the lock
-        self._waiting: deque[bytes] = deque()  # what came while this thread wrote
+        self._waiting: deque[Callable[[], bytes]] = deque()  # what came while this thread wrote
 
     def record(self, event: Any) -> None:
         """Record an event, as of `mk.events`. This is a listener: `mk.events.subscribe(audit.record, kind)`.
@@ -220,12 +220,12 @@ class AuditLog:
 
     def _add(self, event: str, values: Mapping[str, Any], *, must: bool = False) -> None:
         """Add a record; `must` where it has to be written before this returns."""
-        body = _body(event, values, principal())
+        write = partial(self._write, event, values, principal())
         with self._lock:
             if self._writing and not must:
-                self._waiting.append(body)  # of a signal's handler, or a finalizer, in this thread
+                self._waiting.append(write)  # of a signal's handler, or a finalizer, in this thread
             else:
-                self._alone(partial(self._write, body))
+                self._alone(write)
 
     def _alone(self, step: Callable[[], T]) -> T:
         """Do a step that writes, and then write what came meanwhile in this thread."""
@@ -242,7 +242,7 @@ class AuditLog:
                 self._make_ready()
                 result = step()
                 while self._waiting and not self._closed:
-                    self._write(self._waiting.popleft())
+                    self._waiting.popleft()()
                 return result
             except OSError as error:
                 self._lost += 1
@@ -269,11 +269,13 @@ class AuditLog:
         """Write a checkpoint; returns its line."""
         key = None if self._key is None else key_id(self._key.public_key())
         values = {"log": self._log, "key": key, "lost": self._lost}
-        line = self._write(_body(event, values, None), mark=True)
+        line = self._write(event, values, None, mark=True)
         self._closed |= event == CLOSED  # so that nothing comes after it
         return line.decode().strip()
 
-    def _write(self, body: bytes, *, mark: bool = False) -> bytes:
+    def _write(
+        self, event: str, values: Mapping[str, Any], who: str | None, *, mark: bool = False
+    ) -> bytes:
         """Write a record. It stays whole or is cut away again, wherever this is interrupted."""
         if self._torn:
             os.ftruncate(self._file, self._size)
@@ -282,9 +284,10 @@ class AuditLog:
         if seen.st_nlink == 0 or seen.st_size != self._size:
             raise OSError(f"somebody removed or changed {file_name(self._log, self._part)}")
         number = self._number + 1
-        numbered = f'{{"number":{number},'.encode() + body
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        record = {"number": number, "at": at, "principal": who, "event": event, "fields": values}
         sign = self._key.sign if mark and self._key else None
-        line, own = linked(self._hash, numbered, sign)
+        line, own = linked(self._hash, ENCODER.encode(record)[:-1].encode(), sign)
         self._torn = True
         if os.write(self._file, line) < len(line):
             raise OSError("the disk took only a part of it")
@@ -299,10 +302,3 @@ class AuditLog:
         file, self._file, self._size = self._file, -1, 0
         if file >= 0:
             os.close(file)
-
-
-def _body(event: str, values: Mapping[str, Any], who: str | None) -> bytes:
-    """A record as JSON, without its number, its hash and its braces."""
-    at = datetime.now(UTC).isoformat(timespec="microseconds")
-    record = {"at": at, "principal": who, "event": event, "fields": values}
-    return ENCODER.encode(record)[1:-1].encode()
