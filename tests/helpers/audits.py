@@ -57,14 +57,12 @@ def log_in(folder):
 
 
 def keys_of(*keys):
-    from modelkit.package.keys import key_id
-
-    return {key_id(key.public_key()): key.public_key().public_bytes_raw() for key in keys}
+    return [key.public_key().public_bytes_raw() for key in keys]
 
 
 def problem_with(log, data, keys=None, checkpoint=None):
     """What is wrong with the bytes of a log; "" where nothing is."""
-    chain = Chain(log, keys or {}).read(io.BytesIO(data))
+    chain = Chain(log, keys or ()).read(io.BytesIO(data))
     if not chain.problem and checkpoint is not None and checkpoint not in chain.marks:
         return "the checkpoint is gone"
     return chain.problem

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
-from typing import NoReturn
 
 from modelkit.errors import AccessDenied, public_text
 from modelkit.events import Denied, emit
@@ -65,21 +64,18 @@ def check_access(policy: Policy, action: Action, about: Identity) -> None:
     policy gives, a text, is part of the message.
     """
     who = _principal.get()
+    cause: Exception | None = None
     found: object
     try:
         found = policy(who, action, about)
     except Exception as error:
-        _deny(who, action, about, f"the policy failed: {public_text(error)}", error)
+        found = f"the policy failed: {public_text(error)}"
+        cause = error
     if found is True:
         return
     if not isinstance(found, bool | str):
         found = f"the policy gave {type(found).__name__} in place of True, False or a reason"
-    _deny(who, action, about, found or "", None)
-
-
-def _deny(
-    who: str | None, action: Action, about: Identity, reason: str, cause: Exception | None
-) -> NoReturn:
+    reason = found or ""
     if not reason.isprintable():
         reason = repr(reason)  # a line break would look like another record of a log
     emit(Denied(about.name, about.version, action, who, reason))

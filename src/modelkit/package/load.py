@@ -77,7 +77,7 @@ def load(
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
             "com.example".
         trust: the keys of which some must have signed the package, as `mk.sign` does. The signatures
-            are in the file `<path>.sig` beside the package, or come with a `Reference`. A model that
+            are in the file `PATH.sig` beside the package, or come with a `Reference`. A model that
             is pickled is opened again by its digest.
         extra: "ignore" for callers whose rows have more columns than the model was trained with;
             with "refuse", such rows raise SignatureError. Columns that the model was trained with

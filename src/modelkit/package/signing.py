@@ -190,7 +190,7 @@ def _signed_bytes(plain: Mapping[str, Any]) -> bytes:
 def sign(
     path: str | os.PathLike[str], key: Any, *, expires: datetime | None = None
 ) -> PackageSignature:
-    """Sign a package: the signature is added to the file `<path>.sig` beside it.
+    """Sign a package: the signature is added to the file `PATH.sig` beside it.
 
         mk.sign("churn.mk", "release.pem")
         mk.load("churn.mk", trust=mk.Trust(["release.pub"]))
@@ -208,7 +208,7 @@ def sign(
         UsageError: for anything but a private key of Ed25519, and for a time that has passed or has
             no zone.
         PackageError: for anything but a package, and for a damaged one; its subclass UntrustedError if
-            `<path>.sig` cannot be read.
+            `PATH.sig` cannot be read.
         TypeError: for a package that is not given by its path.
         MissingExtraError: if cryptography is not installed.
     """

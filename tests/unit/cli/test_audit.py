@@ -1,6 +1,10 @@
 """`modelkit audit verify`: what it finds, and its exit status."""
 
 import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from helpers.audits import KEY, OTHER_KEY, files_of, pem, write_log
@@ -8,6 +12,8 @@ from helpers.commands import run
 
 from modelkit.events import AliasSet
 
+PAGES = Path(__file__).parents[3] / "docs"
+BASH = shutil.which("bash")
 SET = AliasSet("churn", "champion", "1.1.0", "1.0.0", "gate")
 
 
@@ -50,6 +56,22 @@ def test_what_somebody_changed_has_another_status(written, capsys):
         kept.write_text(text)
         status, out, _ = verify(written, capsys, "--checkpoint", "kept")
         assert (status, out.count("is not there")) == (1, 1)
+
+
+@pytest.mark.skipif(BASH is None, reason="no bash here")
+def test_the_signed_lines_of_all_processes_are_checkpoints(written, capsys):
+    """The line of the page collects them, an event with such words left out."""
+    tricky = AliasSet("churn", "champion", "1", "0", '"signature":')
+    write_log(written / "audit", [tricky], KEY)
+    (command,) = re.findall(r"`(grep -h .*kept\.txt)`", (PAGES / "security.md").read_text("utf-8"))
+    subprocess.run([BASH, "-ec", command], cwd=written, check=True)
+    lines = (written / "kept.txt").read_text().splitlines()
+    assert len(lines) == 9  # of each log that it began, a checkpoint, and that it was closed
+    asked = ("--key", "auditor.pub", "--checkpoint", "kept.txt")
+    assert verify(written, capsys, *asked)[0] == 0
+    files_of(written / "audit")[-1].unlink()
+    status, out, _ = verify(written, capsys, *asked)
+    assert (status, out.count("is not there")) == (1, 3)
 
 
 def test_what_cannot_be_checked_is_no_pass(written, capsys):

@@ -10,7 +10,7 @@ keys that evolve.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -21,12 +21,9 @@ START = "0" * 64  # the hash before the first line
 DOMAIN = b"modelkit audit 1\0"
 HASH = b',"hash":"'
 SIGNATURE = b',"signature":"'
-BEGAN = "audit.began"  # the events of marks; no class of events has a dot in its name
-CHECKPOINT = "audit.checkpoint"
-ROTATED = "audit.rotated"
+CHECKPOINT = "audit.checkpoint"  # the events of marks; no class of events has a dot in its name
 CLOSED = "audit.closed"
 NO_RECORD = (ValueError, TypeError, AttributeError, RecursionError)
-MARKS = (BEGAN, CHECKPOINT, ROTATED, CLOSED)
 
 
 @final
@@ -40,7 +37,7 @@ class AuditRecord:
         at: when it was made, in ISO 8601 and UTC, by the clock of its machine.
         principal: who asked, or None.
         event: the kind of event in small letters, "audit.answer" and "audit.forgotten"; those of
-            marks are "audit.began", "audit.checkpoint", "audit.rotated" and "audit.closed".
+            marks are "audit.checkpoint", of which one is the first record, and "audit.closed".
         fields: the fields of the event, as values of JSON.
         hash: of this record and all before it.
         signature: of a mark of a log that is signed.
@@ -78,8 +75,8 @@ class Chain:
 
     Args:
         log: the id of the log.
-        keys: the 32 bytes of public keys by id, one of which every mark must be signed with; empty
-            to check no signature.
+        keys: the 32 bytes of public keys, one of which must have signed every mark; empty to check
+            no signature.
 
     Attributes:
         last: the last record that follows; before the first one, of number 0.
@@ -89,7 +86,7 @@ class Chain:
         torn: whether a line without an end comes last, as of a process that was killed.
     """
 
-    def __init__(self, log: str, keys: Mapping[str, bytes]) -> None:
+    def __init__(self, log: str, keys: Collection[bytes]) -> None:
         self.last = self.mark = AuditRecord(log, 0, "", None, "", {}, START)
         self.marks: set[bytes] = set()
         self.problem = ""
@@ -120,9 +117,10 @@ class Chain:
             self.torn = True
             return
         record = read_line(last.log, line)
-        if record.number != last.number + 1 or (record.event == BEGAN) != (record.number == 1):
+        is_mark = record.event in (CHECKPOINT, CLOSED)
+        if record.number != last.number + 1 or not (is_mark or last.number):
             raise ValueError(f"it says that it is record {record.number}, {record.event}")
-        if record.event in MARKS:
+        if is_mark:
             self._check_mark(record, body)
             self.marks.add(line)
             self.mark = record
@@ -131,14 +129,10 @@ class Chain:
     def _check_mark(self, mark: AuditRecord, body: bytes) -> None:
         if mark.fields.get("log") != mark.log:
             raise ValueError(f"it is of the log {mark.fields.get('log')}")
-        name = str(mark.fields.get("key") or "none")
-        if not self._keys:
-            return
-        if name not in self._keys:
-            raise ValueError(
-                f"it is signed with the key {name}, and the keys that you passed are "
-                f"{', '.join(self._keys)}"
-            )
         signed = DOMAIN + self.last.hash.encode() + body.rpartition(SIGNATURE)[0]
-        if not verifies(self._keys[name], bytes.fromhex(mark.signature), signed):
-            raise ValueError(f"its signature is not by the key {name}")
+        signature = bytes.fromhex(mark.signature)
+        if self._keys and not any(verifies(key, signature, signed) for key in self._keys):
+            name = mark.fields.get("key")
+            raise ValueError(
+                f"it is signed by none of the keys that you passed; it names the key {name}"
+            )

@@ -20,7 +20,7 @@ from modelkit._internal.json import to_plain
 from modelkit._internal.process import watch_exit, watch_forks
 from modelkit.errors import AuditError, ClosedError, UsageError
 from modelkit.lifecycle.audit.answers import Answers, Subjects
-from modelkit.lifecycle.audit.chain import BEGAN, CHECKPOINT, CLOSED, ROTATED, START, linked
+from modelkit.lifecycle.audit.chain import CHECKPOINT, CLOSED, START, linked
 from modelkit.lifecycle.audit.reading import SUBJECTS, file_name, read_folder, verify_folder
 from modelkit.model.access import principal
 from modelkit.model.model import Model
@@ -78,7 +78,7 @@ class AuditLog:
             as the disk does.
 
     Raises:
-        UsageError: if the folder or the key cannot be used.
+        UsageError: if the folder or the key cannot be used, or checkpoints are due every 0 records.
         MissingExtraError: for a key, if cryptography is not installed.
     """
 
@@ -91,6 +91,8 @@ class AuditLog:
         rotate_bytes: int = 1 << 26,
         fsync_each: bool = False,
     ) -> None:
+        if checkpoint_every < 1:
+            raise UsageError(f"checkpoint_every is a number from 1, not {checkpoint_every!r}")
         self._folder = Path(folder).absolute()
         self._key = None if key is None else private_key(key, "ed25519")
         self._checkpoint_every = checkpoint_every
@@ -117,12 +119,11 @@ class AuditLog:
         self._part = 0  # the number of the file
         self._number = 0  # of the last record
         self._hash = START  # of the last record
-        self._marked = 0  # the number of the last checkpoint
         self._torn = False  # whether the file may end with a part of a record
         self._lost = 0
         self._lock = threading.RLock()
         self._writing = False  # by the thread that has the lock
-        self._waiting: deque[bytes] = deque()  # what came while this thread wrote
+        self._waiting: deque[Callable[[], bytes]] = deque()  # what came while this thread wrote
 
     def record(self, event: Any) -> None:
         """Record an event, as of `mk.events`. This is a listener: `mk.events.subscribe(audit.record, kind)`.
@@ -219,12 +220,12 @@ class AuditLog:
 
     def _add(self, event: str, values: Mapping[str, Any], *, must: bool = False) -> None:
         """Add a record; `must` where it has to be written before this returns."""
-        body = _body(event, values, principal())
+        write = partial(self._write, event, values, principal())
         with self._lock:
             if self._writing and not must:
-                self._waiting.append(body)  # of a signal's handler, or a finalizer, in this thread
+                self._waiting.append(write)  # of a signal's handler, or a finalizer, in this thread
             else:
-                self._alone(partial(self._write, body))
+                self._alone(write)
 
     def _alone(self, step: Callable[[], T]) -> T:
         """Do a step that writes, and then write what came meanwhile in this thread."""
@@ -241,7 +242,7 @@ class AuditLog:
                 self._make_ready()
                 result = step()
                 while self._waiting and not self._closed:
-                    self._write(self._waiting.popleft())
+                    self._waiting.popleft()()
                 return result
             except OSError as error:
                 self._lost += 1
@@ -254,28 +255,27 @@ class AuditLog:
     def _make_ready(self) -> None:
         """Have a log that has begun, a file that takes more, and a checkpoint where one is due."""
         if self._size > self._rotate_bytes:
-            self._mark(ROTATED)
+            self._mark(CHECKPOINT)
             self._close_file()
         if self._file < 0:
             part = self._part + 1
             path = self._folder / file_name(self._log, part)
             self._part, self._file = part, os.open(path, APPEND, OWN)
             flush_folder(self._folder)
-        if self._number == 0:
-            self._mark(BEGAN)
-        elif self._number - self._marked >= self._checkpoint_every:
+        if self._number % self._checkpoint_every == 0:  # the first record is one
             self._mark(CHECKPOINT)
 
     def _mark(self, event: str) -> str:
         """Write a checkpoint; returns its line."""
         key = None if self._key is None else key_id(self._key.public_key())
         values = {"log": self._log, "key": key, "lost": self._lost}
-        line = self._write(_body(event, values, None), mark=True)
-        self._marked = self._number
+        line = self._write(event, values, None, mark=True)
         self._closed |= event == CLOSED  # so that nothing comes after it
         return line.decode().strip()
 
-    def _write(self, body: bytes, *, mark: bool = False) -> bytes:
+    def _write(
+        self, event: str, values: Mapping[str, Any], who: str | None, *, mark: bool = False
+    ) -> bytes:
         """Write a record. It stays whole or is cut away again, wherever this is interrupted."""
         if self._torn:
             os.ftruncate(self._file, self._size)
@@ -284,9 +284,10 @@ class AuditLog:
         if seen.st_nlink == 0 or seen.st_size != self._size:
             raise OSError(f"somebody removed or changed {file_name(self._log, self._part)}")
         number = self._number + 1
-        numbered = f'{{"number":{number},'.encode() + body
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        record = {"number": number, "at": at, "principal": who, "event": event, "fields": values}
         sign = self._key.sign if mark and self._key else None
-        line, own = linked(self._hash, numbered, sign)
+        line, own = linked(self._hash, ENCODER.encode(record)[:-1].encode(), sign)
         self._torn = True
         if os.write(self._file, line) < len(line):
             raise OSError("the disk took only a part of it")
@@ -301,10 +302,3 @@ class AuditLog:
         file, self._file, self._size = self._file, -1, 0
         if file >= 0:
             os.close(file)
-
-
-def _body(event: str, values: Mapping[str, Any], who: str | None) -> bytes:
-    """A record as JSON, without its number, its hash and its braces."""
-    at = datetime.now(UTC).isoformat(timespec="microseconds")
-    record = {"at": at, "principal": who, "event": event, "fields": values}
-    return ENCODER.encode(record)[1:-1].encode()

@@ -14,7 +14,7 @@ from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit.lifecycle.audit.chain import CLOSED, AuditRecord, Chain, read_line
-from modelkit.package.keys import key_id, public_key
+from modelkit.package.keys import public_key
 
 FILE = re.compile(r"([0-9TZ]{16}-[0-9]+-[0-9a-f]{16})\.[0-9]{6}\.jsonl")
 SUBJECTS = "subjects"  # the folder of their keys
@@ -87,8 +87,7 @@ def verify_folder(
         OSError: if there is no folder.
         MissingExtraError: for keys, if cryptography is not installed.
     """
-    opened = [public_key(key, "ed25519") for key in keys]
-    known = {key_id(key): key.public_bytes_raw() for key in opened}
+    known = [public_key(key, "ed25519").public_bytes_raw() for key in keys]
     logs, problems = _files(Path(folder))
     if not logs:
         problems.append(f"{os.fspath(folder)!r} holds no audit log")
@@ -132,9 +131,8 @@ def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
     for path in paths:
         place = 0
         lines = [b"\n"]
-        while lines and lines[-1].endswith(
-            b"\n"
-        ):  # what follows a torn line came while it was read
+        # What follows a torn line was written while it was read.
+        while lines and lines[-1].endswith(b"\n"):
             with path.open("rb") as file:
                 file.seek(place)
                 lines = file.readlines(BLOCK)

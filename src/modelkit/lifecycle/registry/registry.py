@@ -83,7 +83,7 @@ class Registry:
     ) -> ModelVersion:
         """Keep a package under its name and version, for ever.
 
-        The signatures in the file `<path>.sig` are kept too. Registering the same package again adds
+        The signatures in the file `PATH.sig` are kept too. Registering the same package again adds
         newer ones, and a verdict where there was none.
 
         Args:

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.lifecycle.audit.chain import CLOSED, START, Chain, linked, read_line
+from modelkit.package.keys import key_id
 
 OPTIONS = st.fixed_dictionaries(
     {"checkpoint_every": st.integers(1, 4), "rotate_bytes": st.sampled_from([0, 900, 1 << 20])}
@@ -74,10 +75,10 @@ def test_every_flip_of_a_bit_is_found():
 @pytest.mark.parametrize("length", range(1, 200, 7))
 def test_a_torn_end_is_no_tampering_and_is_seen(length):
     log, lines, _ = written([], None)
-    chain = Chain(log, {}).read([*lines[:-1], lines[-1][:length]])
+    chain = Chain(log, ()).read([*lines[:-1], lines[-1][:length]])
     assert (chain.problem, chain.torn, chain.last.number) == ("", True, len(lines) - 1)
-    assert Chain(log, {}).read([*lines[:-1], lines[-1][:length], lines[-1]]).problem
-    assert Chain(log, {}).read([*lines, lines[-1][:length]]).problem  # nothing follows the end
+    assert Chain(log, ()).read([*lines[:-1], lines[-1][:length], lines[-1]]).problem
+    assert Chain(log, ()).read([*lines, lines[-1][:length]]).problem  # nothing follows the end
 
 
 def rewritten(lines, change, sign=None):
@@ -101,25 +102,28 @@ def test_a_log_that_is_rewritten_whole_needs_the_key():
 
     forged = b"".join(rewritten(lines, change))
     assert problem_with(log, forged) == ""  # as a chain alone cannot show
-    assert "signature is not by the key" in problem_with(log, forged, keys_of(KEY))
+    assert "none of the keys that you passed" in problem_with(log, forged, keys_of(KEY))
     forged = b"".join(rewritten(lines, change, OTHER_KEY.sign))
-    assert "signature is not by the key" in problem_with(log, forged, keys_of(KEY, OTHER_KEY))
+    assert "none of the keys that you passed" in problem_with(log, forged, keys_of(KEY))
 
     def change_key(plain):
-        plain["fields"]["key"] = next(iter(keys_of(OTHER_KEY)))
+        plain["fields"]["key"] = key_id(OTHER_KEY.public_key())
 
     forged = b"".join(rewritten(lines, change_key, OTHER_KEY.sign))
     assert problem_with(log, forged, keys_of(OTHER_KEY)) == ""
-    assert "the keys that you passed" in problem_with(log, forged, keys_of(KEY))
+    assert problem_with(log, forged, keys_of(KEY, OTHER_KEY)) == ""
+    assert f"names the key {key_id(OTHER_KEY.public_key())}" in problem_with(
+        log, forged, keys_of(KEY)
+    )
     forged = b"".join(rewritten(lines, lambda plain: plain["fields"].update(key=None)))
-    assert "with the key none" in problem_with(log, forged, keys_of(KEY))
+    assert "names the key None" in problem_with(log, forged, keys_of(KEY))
 
 
 @pytest.mark.parametrize(
     "change",
     [
         lambda plain: plain.update(number=plain["number"] + 1),
-        lambda plain: plain.update(event="audit.began"),
+        lambda plain: plain.update(event="audit.checkpoint", fields={}),
         lambda plain: plain.update(event="alarmed"),  # so that no first mark is there
         lambda plain: plain.update(event=CLOSED),
         lambda plain: plain.update(fields=[]),
@@ -153,5 +157,5 @@ def test_a_chain_of_anything_is_refused(body):
 def test_a_record_is_read_as_it_was_written():
     log, lines, _ = written([], KEY)
     record = read_line(log, lines[0])
-    assert (record.log, record.number, record.event) == (log, 1, "audit.began")
-    assert record.fields == {"log": log, "key": next(iter(keys_of(KEY))), "lost": 0}
+    assert (record.log, record.number, record.event) == (log, 1, "audit.checkpoint")
+    assert record.fields == {"log": log, "key": key_id(KEY.public_key()), "lost": 0}

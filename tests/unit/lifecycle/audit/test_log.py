@@ -1,6 +1,7 @@
 """The audit log: what is recorded, by whom, where, and what becomes of it when something goes wrong."""
 
 import contextlib
+import json
 import linecache
 import os
 import pickle
@@ -45,7 +46,7 @@ def test_what_happens_is_recorded_with_who_asked(folder, boosting_mk):
         events.emit(events.Advised("not of an audit log"))
     events.emit(SET)  # it was closed
     began, loaded, alias, denied, closed = mk.AuditLog.read(folder)
-    assert (began.event, closed.event) == ("audit.began", "audit.closed")
+    assert (began.event, closed.event) == ("audit.checkpoint", "audit.closed")
     assert (loaded.event, loaded.principal) == ("loaded", "billing")
     manifest = mk.inspect(boosting_mk)
     assert loaded.fields["digest"] == manifest.digest
@@ -124,9 +125,11 @@ def test_checkpoints_are_signed_every_so_often_and_files_end(folder):
         for _ in range(20):
             audit.record(SET)
     marks = [record.event for record in mk.AuditLog.read(folder) if record.signature]
-    assert {"audit.began", "audit.checkpoint", "audit.rotated", "audit.closed"} == {*marks}
+    assert {"audit.checkpoint", "audit.closed"} == {*marks}
     files = files_of(folder)
-    assert marks.count("audit.rotated") == len(files) - 1 > 2
+    assert len(files) > 3
+    for path in files:
+        assert json.loads(path.read_text().splitlines()[-1])["signature"]
     assert all(path.stat().st_size < 3000 for path in files)
     assert [record.number for record in mk.AuditLog.read(folder)] == [*range(1, 21 + len(marks))]
     assert recorded(folder) == ["aliasset"] * 20
@@ -371,6 +374,12 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path):
     for where in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UsageError, match="cannot hold an audit log"):
             mk.AuditLog(where)
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_checkpoints_that_are_never_due_are_refused(folder, every):
+    with pytest.raises(UsageError, match="a number from 1"):
+        mk.AuditLog(folder, checkpoint_every=every)
 
 
 def test_files_are_for_their_owner_alone(folder):

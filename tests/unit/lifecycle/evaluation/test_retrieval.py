@@ -28,7 +28,7 @@ def test_vectors_find_what_has_their_label():
         mk.evaluate(encoder, texts, list("abcde"))
     with pytest.raises(UsageError, match="has 6 values, and there are 5 rows"):
         mk.evaluate(encoder, texts, list("aabba"), slices={"half": np.arange(6) % 2})
-    with pytest.raises(UsageError, match="no train"):
+    with pytest.raises(UsageError, match="leave out train="):
         mk.evaluate(encoder, texts, list("aabbc"), train=(texts, list("aabbc")))
 
 
