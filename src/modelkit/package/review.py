@@ -41,20 +41,18 @@ class Review:
         """One line that says how to open the package."""
         if self.refused is not None:
             return f"it is refused: {self.refused}"
-        if not self.needs:
-            return "nothing: it opens with mk.load(path)"
         ways = []
         if "unseal" in self.needs:
             ways.append(
                 f"unseal=, the key of one of {', '.join(self.needs['unseal'])}: it is sealed"
             )
-        if self.manifest.runtime == "joblib":
+        if "digest" in self.needs:
             ways.append(
                 "digest= and allow={'joblib'}: opening it runs whatever code its author put into it"
             )
         elif "allow" in self.needs:
             ways.append(f"allow={set(self.needs['allow'])}: it uses operators of these domains")
-        return "; ".join(ways)
+        return "; ".join(ways) or "nothing: it opens with mk.load(path)"
 
     def to_json(self) -> str:
         """One JSON document in ASCII, with the fields of the manifest and of this class."""

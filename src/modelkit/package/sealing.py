@@ -56,12 +56,13 @@ class Seal:
 
     @property
     def fits(self) -> bool:
-        """Whether `seal` writes such recipients, and the rest in hexadecimal digits."""
+        """Whether it is written and read: it is small, and has some recipients with plain names."""
         digits = (self.id, self.mac, *self.recipients.values())
         return (
-            len(self.recipients) <= MOST_RECIPIENTS
+            0 < len(self.recipients) <= MOST_RECIPIENTS
             and all(map(NAME.fullmatch, self.recipients))
             and all(map(HEX.fullmatch, digits))
+            and len(self.to_json()) <= MAX_MANIFEST_BYTES
         )
 
     def to_json(self) -> bytes:
@@ -95,8 +96,6 @@ class DataKey:
 
     def wrapped_for(self, name: str, recipient: Any) -> str:
         """The data key in hex, as a recipient gets it: under its public key, or by its function."""
-        if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise UsageError(f"the name of a recipient must match {NAME.pattern}, not {name!r:.80}")
         if not callable(recipient):
             key = public_key(recipient, "x25519")
             try:
@@ -156,8 +155,6 @@ def seal(
     """
     if not isinstance(recipients, Mapping):
         raise TypeError(f"recipients are keys by name, not {type(recipients).__name__}")
-    if not 0 < len(recipients) <= MOST_RECIPIENTS:
-        raise UsageError(f"a package is sealed for 1 to {MOST_RECIPIENTS} recipients")
     unseal = lasting(unseal)
     manifest, views = read_verified(open_bytes(source))
     members: container.Members = {MANIFEST: bytes(views[MANIFEST]), SEALED: b""}
@@ -168,10 +165,14 @@ def seal(
         key = DataKey(os.urandom(KEY_BYTES), os.urandom(16).hex(), manifest.digest)
         members |= {each.path: _encrypted(key, views[each.path], each) for each in manifest.files}
     del views  # Windows replaces no file that is mapped
-    wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
-    members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
-    if len(members[SEALED]) > MAX_MANIFEST_BYTES:
-        raise UsageError("the wrapped keys take more than 1 MiB in hexadecimal digits")
+    wrapped = {str(name): key.wrapped_for(name, recipients[name]) for name in recipients}
+    made = Seal(key.id, key.mac(wrapped), wrapped)
+    if not made.fits:
+        raise UsageError(
+            f"a package is sealed for 1 to {MOST_RECIPIENTS} recipients, whose names match "
+            f"{NAME.pattern}, and whose wrapped keys take at most 1 MiB in hexadecimal digits"
+        )
+    members[SEALED] = made.to_json()
     replace_file(Path(out), members)
     copy_signatures(source, manifest.digest, out)
     return manifest

@@ -94,8 +94,8 @@ class Trust:
         required: how many different keys must have signed.
 
     Raises:
-        UsageError: for anything but public keys of Ed25519, for a key that is listed twice, and for
-            `required` below 1 or above the number of keys.
+        UsageError: for anything but public keys of Ed25519, and for `required` below 1 or above the
+            number of different keys.
         TypeError: for `keys` that are neither a sequence nor a mapping.
         MissingExtraError: if cryptography is not installed.
     """
@@ -113,12 +113,10 @@ class Trust:
         named = given.items() if isinstance(given, Mapping) else zip(repeat(""), given)
         keys = tuple(_trusted_key(name, key) for name, key in named)
         object.__setattr__(self, "keys", keys)
-        if len({key.id for key in keys}) < len(keys):
-            names = [key.name for key in keys]
-            raise UsageError(f"keys hold one key twice, which counts once: {html.some(names)}")
-        if not 1 <= self.required <= len(keys):
+        different = len({key.id for key in keys})
+        if not 1 <= self.required <= different:
             raise UsageError(
-                f"required is between 1 and the number of keys, {len(keys)}, not {self.required}"
+                f"required is between 1 and the number of different keys, {different}, not {self.required}"
             )
 
     def __repr__(self) -> str:

@@ -60,9 +60,10 @@ def check_trusted(pinned: bool, allowed: Collection[str]) -> None:
 def check_requires(requires: Mapping[str, str]) -> None:
     """Raise PackageError unless each library is installed in exactly the version needed."""
     here = installed(requires)
-    wrong = {library: (version, here.get(library)) for library, version in requires.items()}
     wrong = {
-        library: (needed, found) for library, (needed, found) in wrong.items() if needed != found
+        library: (needed, here.get(library))
+        for library, needed in requires.items()
+        if needed != here.get(library)
     }
     if wrong:
         lines = "".join(
@@ -72,7 +73,7 @@ def check_requires(requires: Mapping[str, str]) -> None:
         raise PackageError(
             "a pickled estimator is read by the versions that wrote it, and this one "
             f"needs:{lines}\n"
-            f"pip install {pins({library: needed for library, (needed, _) in wrong.items()})}",
+            f"pip install {pins({library: requires[library] for library in wrong})}",
             requires=wrong,
         )
 

@@ -88,7 +88,7 @@ def test_recipients_are_names_with_keys(boosting_mk, keys, tmp_path, capsys):
     public = keys["ada"][1]
     for recipients, words in (
         (["ada"], "NAME=KEY"),
-        (["=x"], "name of a recipient"),
+        ([f"={public}"], "whose names match"),
         ([f"ada={public}", f"ada={public}"], "each NAME once"),
         ([f"ada={keys['ada'][0]}"], "not a public key"),
     ):

@@ -173,11 +173,11 @@ def test_a_trust_is_a_value(tmp_path):
         (str(public), 1, TypeError, "a list of public keys"),
         (public.read_bytes(), 1, TypeError, "a list of public keys"),
         (key, 1, TypeError, "a list of public keys"),
-        ([], 1, UsageError, "number of keys, 0"),
+        ([], 1, UsageError, "number of different keys, 0"),
         ([key], 0, UsageError, "between 1"),
         ([key], 2, UsageError, "between 1"),
         ([key], "1", TypeError, "'<=' not supported"),
-        ({"a": key, "b": key}, 2, UsageError, "one key twice"),
+        ({"a": key, "b": key}, 2, UsageError, "number of different keys, 1, not 2"),
         ([None], 1, UsageError, "public key"),
     ):
         with pytest.raises(error, match=message):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from modelkit.errors import ContainerError, IntegrityError, PackageError, UntrustedError, importing
-from modelkit.package.source import Openable, Reference, check_digest, inspect
+from modelkit.package.source import Openable, Reference, check_digest, inspect, open_bytes
 from modelkit.package.write import write_file
 
 T = TypeVar("T")
@@ -23,21 +23,10 @@ def travelling(source: Openable) -> Whereabouts:
     """
     if isinstance(source, Reference | bytes):
         return source
-    if isinstance(source, bytearray | memoryview):
-        return bytes(source)
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         return path if is_url(path) else str(Path(path).absolute())
-    read = getattr(source, "read", None)
-    if read is None:
-        raise TypeError(
-            "a Scorer takes a path, a URL, bytes, a binary file object or what "
-            f"Registry.reference gives, not {type(source).__name__}"
-        )
-    data = read()
-    if not isinstance(data, bytes):
-        raise TypeError('a package is read from a file that is open in binary mode, as by "rb"')
-    return data
+    return bytes(open_bytes(source))
 
 
 def is_url(source: str) -> bool:

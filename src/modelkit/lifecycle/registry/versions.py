@@ -62,7 +62,7 @@ class Versions:
     """The packages of a store, by name and version. Aliases are not known here."""
 
     def __init__(self, store: Store, trust: Trust | None = None) -> None:
-        if trust is not None and not isinstance(trust, Trust):
+        if not isinstance(trust, Trust | None):
             raise TypeError(f"trust is a mk.Trust of public keys, not {type(trust).__name__}")
         self._store = store
         self.trust = trust

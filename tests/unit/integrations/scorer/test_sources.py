@@ -15,7 +15,10 @@ from modelkit.integrations.scorer import scorer as module
 
 
 def test_a_file_of_text_is_no_package(package):
-    with package.open(encoding="latin1") as file, pytest.raises(TypeError, match="binary mode"):
+    with (
+        package.open(encoding="latin1") as file,
+        pytest.raises(TypeError, match="binary file object"),
+    ):
         mk.Scorer(file)
 
 
