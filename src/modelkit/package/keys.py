@@ -37,7 +37,7 @@ def key_id(key: Any) -> str:
 
 def verifies(public: bytes, signature: bytes, data: bytes) -> bool:
     """Whether an Ed25519 signature of some data is by the key whose 32 public bytes these are."""
-    key = _library("asymmetric.ed25519").Ed25519PublicKey.from_public_bytes(public)
+    key = primitives("asymmetric.ed25519").Ed25519PublicKey.from_public_bytes(public)
     from cryptography.exceptions import InvalidSignature
 
     try:
@@ -74,7 +74,8 @@ class KeyInMemory:
         )
 
 
-def _library(module: str) -> ModuleType:
+def primitives(module: str) -> ModuleType:
+    """A module of the primitives of cryptography. Raises MissingExtraError."""
     from importlib import import_module
 
     with importing("cryptography", "a signed or sealed package", "trust"):
@@ -82,7 +83,7 @@ def _library(module: str) -> ModuleType:
 
 
 def _key(given: Any, algorithm: Algorithm, part: Literal["private", "public"]) -> Any:
-    kind = getattr(_library(f"asymmetric.{algorithm}"), f"{algorithm.title()}{part.title()}Key")
+    kind = getattr(primitives(f"asymmetric.{algorithm}"), f"{algorithm.title()}{part.title()}Key")
     given = given.key if isinstance(given, KeyInMemory) else given
     if isinstance(given, str | os.PathLike | bytes):
         given = _parsed(given, part)
@@ -98,7 +99,7 @@ def _parsed(given: str | os.PathLike[str] | bytes, part: str) -> Any:
     """The key in a PEM text."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    parse = getattr(_library("serialization"), f"load_pem_{part}_key")
+    parse = getattr(primitives("serialization"), f"load_pem_{part}_key")
     named = "the key" if isinstance(given, bytes) else repr(_path(given))
     try:
         return parse(_text(given), None)  # a private key has no password

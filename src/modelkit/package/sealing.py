@@ -25,11 +25,11 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
-from modelkit.errors import IntegrityError, UntrustedError, UsageError, importing
+from modelkit.errors import IntegrityError, UntrustedError, UsageError
 from modelkit.model.manifest import MAX_MANIFEST_BYTES, Manifest, Member
 from modelkit.package import container
 from modelkit.package.contents import MANIFEST, SEALED, is_sealed
-from modelkit.package.keys import lasting, private_key, public_key
+from modelkit.package.keys import lasting, primitives, private_key, public_key
 from modelkit.package.signing import copy_signatures
 from modelkit.package.source import Openable, open_bytes, read_verified
 from modelkit.package.write import replace_file
@@ -80,10 +80,9 @@ class DataKey:
 
     def derived(self, purpose: str) -> bytes:
         """The key for a purpose: the path of a member, or what no path can be."""
-        with importing("cryptography", "a sealed package", "trust"):
-            from cryptography.hazmat.primitives.hashes import SHA256
-            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-        return HKDF(SHA256(), KEY_BYTES, None, self.place(purpose)).derive(self._secret)
+        sha256 = primitives("hashes").SHA256()
+        hkdf = primitives("kdf.hkdf").HKDF(sha256, KEY_BYTES, None, self.place(purpose))
+        return bytes(hkdf.derive(self._secret))
 
     def mac(self, recipients: Mapping[str, str]) -> str:
         """The HMAC over the recipients, in hex."""
@@ -92,9 +91,7 @@ class DataKey:
 
     def cipher(self, path: str) -> tuple[Any, bytes]:
         """What encrypts a member, and the associated data of each of its chunks."""
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-        return AESGCM(self.derived(path)), self.place(path)
+        return primitives("ciphers.aead").AESGCM(self.derived(path)), self.place(path)
 
     def wrapped_for(self, name: str, recipient: Any) -> str:
         """The data key in hex, as a recipient gets it: under its public key, or by its function."""
@@ -153,7 +150,7 @@ def seal(
         PackageError: if the source cannot be read, is damaged, is sealed and `unseal` does not open
             it, or is not sealed and `unseal` was passed.
         UsageError: for no recipient or more than 1,000, a name or key that cannot be used, and a
-            function that does not give bytes, or gives the data key as it is.
+            function that does not give bytes, gives too many, or gives the data key as it is.
         TypeError: for recipients that are not a mapping.
         MissingExtraError: if cryptography is not installed.
     """
@@ -173,6 +170,8 @@ def seal(
     del views  # Windows replaces no file that is mapped
     wrapped = {name: key.wrapped_for(name, recipients[name]) for name in recipients}
     members[SEALED] = Seal(key.id, key.mac(wrapped), wrapped).to_json()
+    if len(members[SEALED]) > MAX_MANIFEST_BYTES:
+        raise UsageError("the wrapped keys take more than 1 MiB in hexadecimal digits")
     replace_file(Path(out), members)
     copy_signatures(source, manifest.digest, out)
     return manifest
@@ -318,6 +317,5 @@ def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
 
 
 def _suite() -> Any:
-    with importing("cryptography", "a sealed package", "trust"):
-        from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-    return Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+    hpke = primitives("hpke")
+    return hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
@@ -171,7 +171,9 @@ def _refusal(
     """Why a signature of a package does not count, or ""."""
     if key is None:
         return f"there is one in the name of key {signature.key:.16}, which you do not trust"
-    if not verifies(key.public, bytes.fromhex(signature.signature), _signed_bytes(signature)):
+    plain = asdict(signature)
+    made = bytes.fromhex(plain.pop("signature"))
+    if not verifies(key.public, made, _signed_bytes(plain)):
         return f"the one in the name of {key.name} is not by that key, or was changed"
     if signature.digest != digest:
         return f"{key.name} signed another package, {signature.digest:.16}"
@@ -180,10 +182,8 @@ def _refusal(
     return ""
 
 
-def _signed_bytes(signature: PackageSignature) -> bytes:
-    """What is signed: every field but the signature itself."""
-    plain = asdict(signature)
-    del plain["signature"]
+def _signed_bytes(plain: Mapping[str, Any]) -> bytes:
+    """What is signed: every field of a signature but the signature itself."""
     return CONTEXT + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -221,10 +221,13 @@ def sign(
     key = private_key(key, "ed25519")
     manifest, _ = read_verified(open_bytes(path))
     author = key_id(key.public_key())
-    until = None if expires is None else expires.isoformat(timespec="seconds")
-    at = now.isoformat(timespec="seconds")
-    unsigned = PackageSignature(manifest.digest, author, at, until, "0" * 128)
-    signed = replace(unsigned, signature=key.sign(_signed_bytes(unsigned)).hex())
+    plain: dict[str, Any] = {
+        "digest": manifest.digest,
+        "key": author,
+        "at": now.isoformat(timespec="seconds"),
+        "expires": None if expires is None else expires.isoformat(timespec="seconds"),
+    }
+    signed = PackageSignature(**plain, signature=key.sign(_signed_bytes(plain)).hex())
     others = [each for each in signatures_of(path, manifest.digest) if each.key != author]
     write_file(Path(_beside(path)), write_signatures([*others, signed]))
     emit(Signed(manifest.name, manifest.version, manifest.digest, author))

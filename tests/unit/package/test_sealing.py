@@ -181,6 +181,7 @@ def test_what_cannot_be_sealed_is_refused(toy, sealed, keys, tmp_path):
         (toy, {"kms": bytes}, {}, UsageError, "bytes that hide it"),
         (toy, {"kms": lambda key: b"<" + key}, {}, UsageError, "bytes that hide it"),
         (toy, {"kms": lambda key: "text"}, {}, UsageError, "it gave str"),
+        (toy, {"kms": lambda key: bytes(1 << 19)}, {}, UsageError, "more than 1 MiB"),
         (toy, {"ada": public}, {"unseal": keys["ada"][0]}, IntegrityError, "not sealed"),
         (toy[:-1], {"ada": public}, {}, PackageError, "truncated"),
         (sealed, {"ada": public}, {}, UntrustedError, "pass unseal="),

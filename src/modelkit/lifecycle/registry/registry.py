@@ -31,7 +31,7 @@ from modelkit.model.call import Action
 from modelkit.model.identity import Identity
 from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
-from modelkit.package.signing import Trust
+from modelkit.package.signing import Trust, check_signed, signatures_of
 from modelkit.package.source import Openable, Reference, open_bytes
 from modelkit.store import open_store
 from modelkit.store.log import Log
@@ -44,10 +44,9 @@ Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids i
 class Registry:
     """Keeps packages by name and version; aliases say which is current.
 
-    A version never changes. An alias changes by the next numbered entry of a log, which only one
-    writer can make, so nobody overwrites what they have not seen, and the log is the history. A
-    crash leaves the old or the new. Safe from any thread and process, and on several machines. A
-    registry is pickled as its URL, its trust and its policy.
+    A version never changes. An alias changes by the next numbered entry of a log, which only one writer can
+    make, so nobody overwrites what they have not seen, and the log is the history. A crash leaves the old or
+    the new. Safe from any thread and process, and on several machines. Pickled as URL, trust and policy.
 
     Args:
         where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
@@ -103,7 +102,8 @@ class Registry:
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
         record = b"" if verdict is None else verdict.to_json().encode()
         release = release_of(data, parents, record)
-        signatures = self._versions.signatures(package, release.digest)
+        check_signed(self._versions.trust, release.digest, package)
+        signatures = signatures_of(package, release.digest)
         if verdict is not None:
             rules.check_candidate(verdict, release)
         self._take_name(release)

@@ -35,17 +35,14 @@ from modelkit.package.signing import (
     check_signed,
     copy_signatures,
     read_signatures,
-    signatures_of,
     write_signatures,
 )
 from modelkit.package.source import (
-    Openable,
     Reference,
     check_digest,
     inspect,
     open_bytes,
     plain_digests,
-    read_manifest,
     read_verified,
 )
 from modelkit.package.write import write_file
@@ -119,11 +116,6 @@ class Versions:
         added = self._store.read(_kept_name(name, version, VERDICT))
         return release if added is None else replace(release, verdict=record_digest(added))
 
-    def signatures(self, package: Openable, digest: str) -> tuple[PackageSignature, ...]:
-        """The signatures that come with a package. Raises UntrustedError for too few, where it matters."""
-        check_signed(self.trust, digest, package)
-        return signatures_of(package, digest)
-
     def add(
         self,
         release: ModelVersion,
@@ -195,9 +187,8 @@ class Versions:
         path = self._store.path(_blob_name(release.digest))
         if path is None:
             return load(package, **options)
-        manifest = read_manifest(container.read_zip(open_bytes(path)))
-        check_digest(manifest, release.digest, path)
-        _check_named(manifest, release)
+        manifest = inspect(path)
+        _check_release(manifest, release, path)
         if manifest.runtime != "joblib" or trusted is not None:
             options["digest"] = release.digest
         return load(path, **options)
@@ -218,7 +209,7 @@ class Versions:
         package = self.reference(release)
         path = self._store.path(_blob_name(release.digest))
         if path is not None and folder is None:
-            _check_package(open_bytes(path), release)
+            _check_package(open_bytes(path), release, path)
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
@@ -280,7 +271,7 @@ class BucketPackage(Reference):
                 name=release.name,
                 which=release.version,
             )
-        _check_package(memoryview(data), release)
+        _check_package(memoryview(data), release, self)
         return data
 
     def signatures(self) -> bytes | None:
@@ -364,8 +355,9 @@ def _blob_name(digest: str) -> str:
     return f"blobs/sha256/{digest}.mk"
 
 
-def _check_named(manifest: Manifest, release: ModelVersion) -> None:
-    """Raise IntegrityError for a package of another name or version than its release."""
+def _check_release(manifest: Manifest, release: ModelVersion, source: object) -> None:
+    """Raise IntegrityError for a package of another digest, name or version than its release."""
+    check_digest(manifest, release.digest, source)
     if (manifest.name, manifest.version) != (release.name, release.version):
         raise IntegrityError(
             f"the release {release.name} {release.version} names the package of {manifest.name} "
@@ -380,21 +372,16 @@ def _holds(path: Path, release: ModelVersion) -> bool:
     """Whether a file is the package of a release, in clear: a sealed one may be for others."""
     try:
         data = open_bytes(path)
-        sealed = is_sealed(_check_package(data, release))
+        sealed = is_sealed(_check_package(data, release, path))
     except (FileNotFoundError, PackageError):
         return False
     return not sealed and len(data) == release.size
 
 
-def _check_package(data: memoryview, release: ModelVersion) -> Mapping[str, memoryview]:
+def _check_package(
+    data: memoryview, release: ModelVersion, source: object
+) -> Mapping[str, memoryview]:
     """The members of a package. Raises IntegrityError unless it is that of the release."""
     manifest, members = read_verified(data)
-    if manifest.digest != release.digest:
-        raise IntegrityError(
-            f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
-            f"was registered with {release.digest}",
-            expected=release.digest,
-            got=manifest.digest,
-        )
-    _check_named(manifest, release)
+    _check_release(manifest, release, source)
     return members

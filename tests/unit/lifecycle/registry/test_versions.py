@@ -93,7 +93,7 @@ def test_a_damaged_package_is_neither_taken_nor_given(registry, churn_packages):
     path.write_bytes((churn_packages / "1.1.0.mk").read_bytes())
     with pytest.raises(IntegrityError):
         registry.load("churn", "1.0.0")
-    with pytest.raises(IntegrityError, match="was registered with"):
+    with pytest.raises(IntegrityError, match="that was asked for"):
         registry.fetch("churn", "1.0.0")
 
 
