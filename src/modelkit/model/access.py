@@ -74,7 +74,7 @@ def check_access(policy: Policy, action: Action, about: Identity) -> None:
     if found is True:
         return
     if not isinstance(found, bool | str):
-        found = f"the policy gave {type(found).__name__} in place of True, False or a reason"
+        found = f"the policy gave {type(found)} in place of True, False or a reason"
     reason = found or ""
     if not reason.isprintable():
         reason = repr(reason)  # a line break would look like another record of a log

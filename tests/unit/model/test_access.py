@@ -5,6 +5,7 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from helpers.records import hearing
 from hypothesis import given
@@ -66,9 +67,11 @@ def test_what_an_async_policy_gives_is_no_permission():
         given_back.append(yes())
         return given_back[0]
 
-    with pytest.raises(AccessDenied, match="gave coroutine in place of True"):
+    with pytest.raises(AccessDenied, match="gave <class 'coroutine'> in place of True"):
         check_access(hidden, "predict", ABOUT)
     given_back[0].close()
+    with pytest.raises(AccessDenied, match=r"gave <class 'numpy\.bool_?'> in place of True"):
+        check_access(lambda *_: np.True_, "predict", ABOUT)
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,10 @@ def _files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
         elif path.name != SUBJECTS:
             problems.append(f"{path.name!r} is not of an audit log: give that a folder of its own")
     for log, paths in logs.items():
-        if paths[-1].name != file_name(log, len(paths)):
+        names = [path.name for path in paths]
+        if names != [file_name(log, part) for part in range(1, len(names) + 1)]:
             problems.append(
-                f"a file of the log {log} is gone: there are {len(paths)}, up to {paths[-1].name}"
+                f"a file of the log {log} is gone: there are {len(names)}, up to {names[-1]}"
             )
     return logs, problems
 

@@ -171,7 +171,9 @@ def test_what_is_missing_or_does_not_belong_there_is_a_problem(folder, tmp_path)
     before = folder / first.replace(".000001.", ".000000.")
     before.write_bytes(b"")
     assert "is gone" in verify(folder).problems[0]
-    before.unlink()
+    files[0].rename(before)
+    assert "is gone" in verify(folder).problems[0]
+    before.rename(files[0])
     renamed = files[0].name.replace("-", "-1", 1)
     (folder / renamed).write_bytes(files[0].read_bytes())
     assert "it is of the log" in verify(folder).problems[0]
