@@ -4,8 +4,8 @@ The container is the same: `modelkit.json` in clear, then `sealed.json`, then ea
 own path. A random data key gives a key for each member and one for the HMAC over the recipients, by
 HKDF-SHA256 (RFC 5869). A member is AES-256-GCM in chunks of 1 MiB; the nonce is the number of the
 chunk and whether it is the last, as in the payload of age (age-encryption.org/v1). The id of the
-seal, the digest of the package and the path go into the key and the associated data, so a chunk
-opens in its own place only. HPKE (RFC 9180) wraps the data key for a public key of X25519.
+seal, the digest of the package and the path go into the key, so a chunk opens in its own place
+only. HPKE (RFC 9180) wraps the data key for a public key of X25519.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ class DataKey:
         listed = json.dumps(recipients, sort_keys=True).encode()
         return hmac.new(self.derived("MAC"), listed, hashlib.sha256).hexdigest()
 
-    def cipher(self, path: str) -> tuple[Any, bytes]:
-        """What encrypts a member, and the associated data of each of its chunks."""
-        return primitives("ciphers.aead").AESGCM(self.derived(path)), self.place(path)
+    def cipher(self, path: str) -> Any:
+        """What encrypts a member."""
+        return primitives("ciphers.aead").AESGCM(self.derived(path))
 
     def wrapped_for(self, name: str, recipient: Any) -> str:
         """The data key in hex, as a recipient gets it: under its public key, or by its function."""
@@ -229,7 +229,10 @@ def _names(found: Seal) -> str:
 def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any) -> DataKey:
     """The data key, and the recipients were found to be those it was wrapped for."""
     found = read_seal(members)
-    unwrap = unseal if callable(unseal) else _unwrapping(unseal, found.id, manifest.digest)
+    unwrap = unseal
+    if not callable(unseal):
+        place = partial(_place, found.id, manifest.digest)
+        unwrap = partial(_unwrapped, private_key(unseal, "x25519"), place)
     for name, wrapped in found.recipients.items():
         secret = unwrap(bytes.fromhex(wrapped), name)
         if secret is not None:
@@ -254,19 +257,14 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
     return key
 
 
-def _unwrapping(unseal: Any, seal_id: str, digest: str) -> Callable[[bytes, str], bytes | None]:
-    """The function that unwraps a data key by a private key."""
-    key = private_key(unseal, "x25519")
-    suite = _suite()
+def _unwrapped(key: Any, place: Callable[[str], bytes], wrapped: bytes, name: str) -> bytes | None:
+    """A data key that was wrapped for a public key; None where that was another one."""
     from cryptography.exceptions import InvalidTag
 
-    def unwrap(wrapped: bytes, name: str) -> bytes | None:
-        try:
-            return bytes(suite.decrypt(wrapped, key, _place(seal_id, digest, f"TO {name}")))
-        except InvalidTag:  # it is for another recipient
-            return None
-
-    return unwrap
+    try:
+        return bytes(_suite().decrypt(wrapped, key, place(f"TO {name}")))
+    except InvalidTag:
+        return None
 
 
 def _chunks(
@@ -287,21 +285,21 @@ def _count(size: int) -> int:
 
 
 def _encrypted(key: DataKey, plain: memoryview, member: Member) -> memoryview:
-    cipher, about = key.cipher(member.path)
+    cipher = key.cipher(member.path)
     sealed = memoryview(bytearray(len(plain) + _count(len(plain)) * TAG))
     for nonce, box, part in _chunks(sealed, plain):
-        cipher.encrypt_into(nonce, part, about, box)
+        cipher.encrypt_into(nonce, part, None, box)
     return sealed
 
 
 def _decrypted(key: DataKey, sealed: memoryview, member: Member) -> memoryview:
     from cryptography.exceptions import InvalidTag
 
-    cipher, about = key.cipher(member.path)
+    cipher = key.cipher(member.path)
     count = _count(member.size)
 
     def open_chunk(nonce: bytes, box: memoryview, part: memoryview) -> None:
-        cipher.decrypt_into(nonce, box, about, part)
+        cipher.decrypt_into(nonce, box, None, part)
         release(sealed)  # else the ciphertext would be in memory beside the weights
 
     try:
