@@ -359,6 +359,18 @@ def test_explainers_are_kept_for_versions_and_permission_is_not(tmp_path, audite
         assert len(book.asked) == 40
 
 
+def test_requests_for_explanations_are_recorded_where_you_ask_for_it(tmp_path):
+    with mk.AuditLog(tmp_path / "audit") as audit:
+        stop = events.subscribe(audit.record, events.Handled)
+        served = mk.Guarded(audit.answers(explained()), Book(alice=["explain"]))
+        with Client(mk.App({"sum": served}, auth=auth)) as client:
+            assert client.post(EXPLAIN, json=ROW, headers=named("alice")).status == 200
+        stop()
+    (found,) = (r.fields for r in mk.AuditLog.read(tmp_path / "audit") if r.event == "handled")
+    assert (found["principal"], found["status"], found["model"]) == ("alice", 200, "sum")
+    assert "explain" in found["route"]
+
+
 def test_a_guarded_model_is_replaced_by_a_guarded_one(numbered_packages):
     path = numbered_packages / "1.mk"
     with mk.load(path, threads=1) as model:
