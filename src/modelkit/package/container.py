@@ -71,11 +71,6 @@ class _Entry(NamedTuple):
     is_plain: bool
 
 
-def _common(name: bytes, data: bytes | memoryview) -> _Common:
-    size = len(data)
-    return _Common(VERSION, UTF8, 0, 0, DATE, zlib.crc32(data), size, size, len(name))
-
-
 def write_zip(
     members: Members, aligned: frozenset[str] = frozenset()
 ) -> Iterator[bytes | memoryview]:
@@ -87,26 +82,23 @@ def write_zip(
     directory = []
     for path, data in members.items():
         name = path.encode()
-        common = _common(name, data)
+        size = len(data)
+        crc = zlib.crc32(data)
+        common = _Common(VERSION, UTF8, 0, 0, DATE, crc, size, size, len(name))
         extra = _padding(offset, name) if path in aligned else b""
         entry = CENTRAL.pack(CENTRAL_MAGIC, VERSION, *common, 0, 0, 0, 0, 0, offset)
         directory.append(entry + name)
         header = LOCAL.pack(LOCAL_MAGIC, *common, len(extra)) + name + extra
-        offset += len(header) + len(data)
+        offset += len(header) + size
         if offset > LIMIT - (1 << 20):
             raise ContainerError(
                 f"the package passes 4 GiB at member {path!r}; larger ones are not supported yet"
             )
         yield header
         yield data
-    yield _directory(directory, offset)
-
-
-def _directory(entries: list[bytes], offset: int) -> bytes:
-    """The directory of a package, which begins at `offset`, and the record that ends it."""
-    joined = b"".join(entries)
-    count = len(entries)
-    return joined + END.pack(END_MAGIC, 0, 0, count, count, len(joined), offset, 0)
+    joined = b"".join(directory)
+    count = len(directory)
+    yield joined + END.pack(END_MAGIC, 0, 0, count, count, len(joined), offset, 0)
 
 
 def _padding(offset: int, name: bytes) -> bytes:

@@ -37,7 +37,7 @@ from modelkit.package.source import (
     check_digest,
     check_hashes,
     open_bytes,
-    read_whole,
+    read_manifest,
 )
 from modelkit.package.trust import JOBLIB, check_allow, check_requires, check_trusted
 from modelkit.runtimes.devices import DeviceName
@@ -102,7 +102,7 @@ def load(
     allowed = check_allow(allow)
     unseal = lasting(unseal)
     views = container.read_zip(open_bytes(source))
-    stored, options = read_whole(views)
+    stored, options = read_manifest(views)
     manifest = replace(stored, signature=replace(stored.signature, extra=extra))
     check_digest(manifest, digest, source)
     check_signed(trust, manifest.digest, source)

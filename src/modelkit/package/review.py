@@ -74,7 +74,7 @@ def review(source: Openable) -> Review:
     Raises PackageError where it has no sound container or manifest.
     """
     members = container.read_zip(open_bytes(source))
-    manifest = read_manifest(members)
+    manifest, _ = read_manifest(members)
     here = installed_here(manifest)
     needs: dict[str, Any] = {}
     if is_sealed(members):

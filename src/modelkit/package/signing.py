@@ -29,7 +29,6 @@ from modelkit.report import html
 SCHEMA = "modelkit.signatures/1"
 CONTEXT = b"modelkit signature 1\0"  # no bytes that are signed for another purpose begin so
 MOST_BYTES = 1 << 20  # of a file of signatures
-HEX = re.compile("[0-9a-f]*")
 UNSIGNED = "there is none; `modelkit sign` adds one, to a file that ends in .sig beside the package"
 
 
@@ -56,7 +55,8 @@ class PackageSignature:
 
     def __post_init__(self) -> None:
         for name, letters in (("digest", 64), ("key", 64), ("signature", 128)):
-            if len(found := getattr(self, name)) != letters or not HEX.fullmatch(found):
+            found = getattr(self, name)
+            if not re.fullmatch(f"[0-9a-f]{{{letters}}}", found):
                 raise ValueError(f"{name} has {letters} hexadecimal digits, not {found!r:.80}")
         for time in (self.at, self.expires):
             if time is not None and datetime.fromisoformat(time).tzinfo is None:

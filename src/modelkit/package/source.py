@@ -44,7 +44,7 @@ def inspect(source: Openable) -> Manifest:
         PackageError: for anything but a package, and one whose manifest cannot be read.
         OSError: for a file that cannot be read.
     """
-    return read_manifest(container.read_zip(open_bytes(source)))
+    return read_manifest(container.read_zip(open_bytes(source)))[0]
 
 
 def open_bytes(source: Openable) -> memoryview:
@@ -102,13 +102,11 @@ def _read_all(file: Any) -> bytes:
     return b"".join(parts)
 
 
-def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
-    """The manifest of a package, which lists the members that are there. Raises PackageError."""
-    return read_whole(members)[0]
+def read_manifest(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Options]:
+    """The manifest of a package, which lists the members that are there, and its options as the runtime reads them.
 
-
-def read_whole(members: Mapping[str, bytes | memoryview]) -> tuple[Manifest, Options]:
-    """The manifest, and its options as the runtime reads them. Raises PackageError."""
+    Raises PackageError.
+    """
     paths = list(members)
     if not paths or paths[0] != MANIFEST:
         raise ContainerError(
@@ -131,7 +129,7 @@ def read_verified(data: memoryview) -> tuple[Manifest, dict[str, memoryview]]:
     Of a sealed package, the checksums of its ciphertext: the hashes are of what is within.
     """
     members = container.read_zip(data)
-    manifest = read_manifest(members)
+    manifest, _ = read_manifest(members)
     if is_sealed(members):
         container.read_zip(data, checked=container.MAX_MEMBERS)
     else:
@@ -160,9 +158,10 @@ def check_digest(
     `source` is where the package was read, for the message.
     """
     if digest is not None and manifest.digest not in plain_digests(digest):
-        one, *more = [digest] if isinstance(digest, str) else digest or [""]
-        asked = f"one of the {1 + len(more)} that were" if more else f"the {one} that was"
-        asked = asked if one else "one of none that were"
+        given = [digest] if isinstance(digest, str) else [*digest]
+        asked = (
+            f"the {given[0]} that was" if len(given) == 1 else f"one of the {len(given)} that were"
+        )
         raise IntegrityError(
             f"{_called(source)} has digest {manifest.digest}, not {asked} asked for: it was "
             f"changed, or is another one. It says that it is {manifest.name} "

@@ -64,7 +64,7 @@ def test_every_member_is_hashed(dense_mk):
 def test_what_keeps_a_member_from_being_hashed_keeps_the_package_shut(dense_mk):
     whole = members_of(dense_mk.read_bytes())
     gone = {name: memoryview(data) for name, data in whole.items()}
-    manifest = read_manifest(whole)
+    manifest, _ = read_manifest(whole)
     gone[manifest.files[0].path].release()
     finish = load._start_hash(gone, manifest.files)
     with pytest.raises(ValueError, match="released"):

@@ -49,7 +49,7 @@ def bomb(tmp_path):
 @pytest.mark.parametrize(
     ("digest", "error", "words"),
     [
-        ([], IntegrityError, "not one of none that were asked for"),
+        ([], IntegrityError, "not one of the 0 that were asked for"),
         (["0" * 64], IntegrityError, f"not the {'0' * 64} that was asked for"),
         (["0" * 64, "1" * 64], IntegrityError, "not one of the 2 that were asked for"),
         ([b"0" * 64], TypeError, "digest is a text of 64"),

@@ -250,7 +250,7 @@ class Versions:
 
 @final
 class BucketPackage(Reference):
-    """The package of a release in a bucket: a Model that was loaded from it is pickled as this."""
+    """The package of a release, in a bucket or a folder: a Model of a bucket is pickled as this."""
 
     def __init__(self, url: str, release: ModelVersion) -> None:
         self._url = url
