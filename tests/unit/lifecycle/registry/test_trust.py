@@ -115,6 +115,10 @@ def test_a_fetched_package_has_its_signatures_beside_it(package, signer, tmp_pat
     trust = mk.Trust([public])
     path = mk.Registry(tmp_path / "models").fetch("churn", "1.0.0", tmp_path / "here")
     mk.load(path, trust=trust).close()
+    in_place = mk.Registry(tmp_path / "models")
+    with pytest.raises(UntrustedError, match="no signature counts"):
+        mk.load(in_place.fetch("churn", "1.0.0"), trust=trust)
+    mk.load(in_place.reference("churn", "1.0.0"), trust=trust).close()
     again = mk.Registry(tmp_path / "more", trust=trust)
     again.register(path)
     again.register(mk.Registry(tmp_path / "models").reference("churn", "1.0.0"))
