@@ -16,7 +16,11 @@ class Kind(NamedTuple):
 
 def raw(path: str, headers: dict[str, str], body: bytes) -> str:
     """A whole HTTP request, as load.py takes it."""
-    told = {"host": "localhost", "content-type": "application/json", "content-length": str(len(body))}
+    told = {
+        "host": "localhost",
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+    }
     lines = [f"{name}: {value}" for name, value in (told | headers).items()]
     return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", body.decode("latin-1")])
 
