@@ -26,7 +26,7 @@ ALSO_gate := cells
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PRECIOUS: %/bin/pip
-.PHONY: help quickstart loop test test-slow test-engines check lint docs bench programs stress fuzz nightly clean
+.PHONY: help quickstart loop test test-slow test-engines test-deploy check lint docs bench programs stress fuzz nightly clean
 
 help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-ser
 	$(RUN_ENGINES) $(ENGINES)/bin/python -m pytest -q tests/engines docs/scale.md docs/ray.md docs/spark.md docs/mlflow.md
 	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py
 	$(VENV)-bench-serving/bin/python -m benchmarks.serving.run --only clients
+
+test-deploy: $(VENV)-deploy/.installed ## images, containers, orchestrators and clouds, by the programs of `make programs`
+	$(VENV)-deploy/bin/python -m pytest -q tests/deploy
 
 check: lint ## lint, and the tests of a room: make check ROOM=serving/batching
 	$(VENV)/bin/python -m pytest -q -n 2 tests/unit/$(ROOM)
@@ -75,7 +78,7 @@ fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each 
 	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/slow/test_fuzz.py --timeout 7200
 	for seed in 0 1; do $(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed $$seed || exit; done
 
-nightly: test test-slow test-engines stress fuzz ## everything, with the long searches for failures; two hours
+nightly: test test-slow test-engines test-deploy stress fuzz ## everything, with the long searches for failures; two hours
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

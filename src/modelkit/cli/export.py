@@ -8,6 +8,7 @@ from typing import Any
 
 from modelkit.cli.arguments import Printed, add_command
 from modelkit.errors import ModelkitError
+from modelkit.integrations.deploy import PLATFORMS, exported
 from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
 
@@ -17,7 +18,7 @@ def add_export(verbs: Any) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     about = "a dashboard for Grafana, and alert rules for Prometheus"
     kind = add_command(kinds, "grafana", run_export_grafana, about)
-    kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
+    _add_out(kind)
     kind.add_argument(
         "--errors",
         type=float,
@@ -35,6 +36,21 @@ def add_export(verbs: Any) -> None:
         default=Objectives.runbook,
         help="the URL where you publish docs/metrics.md, which alerts link to",
     )
+    for name, platform in PLATFORMS.items():
+        kind = add_command(kinds, name, run_export, platform.about, "file")
+        kind.set_defaults(kind=name)
+        _add_out(kind)
+        kind.add_argument(
+            "--image", metavar="NAME", help="the name of the image; else of the package"
+        )
+        kind.add_argument(
+            "--registry", metavar="WHERE",
+            help="a folder or URL, from which the package is fetched; else it is part of the image",
+        )  # fmt: skip
+
+
+def _add_out(kind: Any) -> None:
+    kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
     kind.add_argument(
         "--force", action="store_true", help="overwrite files that were changed since"
     )
@@ -44,22 +60,31 @@ def run_export_grafana(args: argparse.Namespace) -> Printed:
     """Write the dashboard and the alert rules."""
     objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {"dashboard.json": dashboard(), "alerts.yml": alert_rules(objectives)}
-    return _write(Path(args.out), texts, force=args.force), 0
+    files = {name: text.encode() for name, text in texts.items()}
+    return _write(Path(args.out), files, force=args.force), 0
 
 
-def _write(folder: Path, texts: dict[str, str], *, force: bool) -> list[str]:
+def run_export(args: argparse.Namespace) -> Printed:
+    """Write the files by which a platform runs a package."""
+    files = exported(args.kind, Path(args.file), args.image, args.registry)
+    return _write(Path(args.out), files, force=args.force), 0
+
+
+def _write(folder: Path, files: dict[str, bytes], *, force: bool) -> list[str]:
     """Write files into a folder, all or none of them; gives a line for each."""
     folder.mkdir(parents=True, exist_ok=True)
-    changed = [name for name, text in texts.items() if _differs(folder / name, text)]
+    changed = [name for name, data in files.items() if _differs(folder / name, data)]
     if changed and not force:
         raise ModelkitError(
             f"{', '.join(changed)} in {folder} would be overwritten, and would change; give "
             "another folder, or --force"
         )
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
-    return [str(folder / name) for name in texts]
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return [str(folder / name) for name in files]
 
 
-def _differs(path: Path, text: str) -> bool:
-    return path.exists() and path.read_bytes() != text.encode()
+def _differs(path: Path, data: bytes) -> bool:
+    return path.exists() and path.read_bytes() != data

@@ -1,0 +1,177 @@
+"""Files by which other programs run a package: the templates of this folder, filled for one package.
+
+A template is a file as its platform reads it, with holes such as `@name@`. A value that could end a
+quoted string or a line is refused, so a template may put a hole wherever a text in quotes may stand.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import final
+
+from modelkit.errors import UsageError
+from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
+from modelkit.model.manifest import Manifest
+from modelkit.package.review import Review, review
+from modelkit.package.trust import installed
+
+HOLE = re.compile(r"@([a-z]+)@")
+PLAIN = re.compile(r"[\w.:/+@=,?&%~-]*", re.ASCII)
+IMAGE = re.compile(r"[a-z0-9][\w.:/@-]*", re.ASCII)
+PORT = 8080  # what clouds ask by default
+
+
+@final
+@dataclass(frozen=True)
+class Platform:
+    """What one platform reads.
+
+    Attributes:
+        about: what is written, for the help of the command.
+        templates: the files, in the folder that has the name of the platform.
+        builds: whether an image is built from them, so that they need the package beside them.
+    """
+
+    about: str
+    templates: tuple[str, ...]
+    builds: bool = False
+
+
+PLATFORMS = {
+    "docker": Platform(
+        "what builds an image, and runs it by compose and Swarm",
+        ("Dockerfile", ".dockerignore", "compose.yaml", "stack.yaml", "prometheus.yml"),
+        builds=True,
+    )
+}
+
+
+def exported(
+    kind: str, package: Path, image: str | None = None, registry: str | None = None
+) -> dict[str, bytes]:
+    """The files of a platform for a package, by their paths.
+
+    Args:
+        kind: a name of PLATFORMS.
+        package: the path of the package.
+        image: the name of the image; None for one made of the name and the version of the package.
+        registry: where the model is fetched from at the start; None for an image with the package.
+
+    Raises:
+        UsageError: if a value cannot stand in these files, or the image needs what is not installed here.
+        PackageError: if the package cannot be read.
+    """
+    found = review(package)
+    holes = holes_of(found.manifest, image, registry)
+    folder = resources.files(__name__).joinpath(kind)
+    files = {
+        name: rendered(folder.joinpath(name).read_text(encoding="utf-8"), holes)
+        for name in PLATFORMS[kind].templates
+    }
+    encoded = {name: text.encode() for name, text in files.items()}
+    return encoded | _context(found, package, registry) if PLATFORMS[kind].builds else encoded
+
+
+def holes_of(manifest: Manifest, image: str | None, registry: str | None) -> dict[str, str]:
+    """What fills the holes of templates."""
+    label = _label(manifest.name)
+    tag = re.sub(r"[^\w.-]", "-", manifest.version)[:63].strip("._-")
+    image = image or f"{label}:{tag}"
+    if IMAGE.fullmatch(image) is None:
+        raise UsageError(
+            f"an image has a name such as registry.example/team/{label}:{tag}; got {image!r}"
+        )
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "digest": manifest.digest,
+        "label": label,  # a name as DNS has it
+        "tag": tag,  # a version as images and labels have it
+        "image": image,
+        "registry": registry or "",
+        "package": "/srv/model" if registry is None else manifest.name,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "port": str(PORT),
+    }
+
+
+def rendered(text: str, holes: Mapping[str, str]) -> str:
+    """A template whose holes are filled.
+
+    Raises UsageError for a value that could break the file.
+    """
+
+    def fill(hole: re.Match[str]) -> str:
+        name, value = hole[1], holes[hole[1]]
+        if PLAIN.fullmatch(value) is None:
+            raise UsageError(
+                f"the {name} {value!r} cannot stand in a file of settings: use letters, digits and "
+                "'.:/+@=,?&%~-'"
+            )
+        return value
+
+    return HOLE.sub(fill, text)
+
+
+def _label(name: str) -> str:
+    """A name as DNS has it: the names of packages may have dots and underscores."""
+    return re.sub(r"[^a-z0-9-]", "-", name)[:63].strip("-")
+
+
+def _context(found: Review, package: Path, registry: str | None) -> dict[str, bytes]:
+    """What an image is built from, beside templates."""
+    needed = libraries(found, registry)
+    files = {
+        "requirements.txt": pinned([*needed, "onnxruntime"]).encode(),
+        "dashboard.json": dashboard().encode(),
+        "alerts.yml": alert_rules(Objectives()).encode(),
+    }
+    if registry is None:
+        files[f"{found.manifest.name}.mk"] = package.read_bytes()
+    return files
+
+
+def libraries(found: Review, registry: str | None) -> list[str]:
+    """The libraries that serve a package, beside a runtime."""
+    manifest = found.manifest
+    attached = {attachment.name for attachment in manifest.attachments}
+    more = {
+        "tokenizers": manifest.runtime == "encoder",
+        "scipy": bool(attached & {"profile", "background"}),
+        "onnx": "background" in attached,
+        "cryptography": "unseal" in found.needs,
+        "obstore": "://" in (registry or ""),
+    }
+    always = ["modelkit-sdk", "numpy", "orjson", "prometheus-client", "uvicorn"]
+    return [*always, *manifest.requires, *(name for name, wanted in more.items() if wanted)]
+
+
+def pinned(names: list[str]) -> str:
+    """Libraries and all that they need, a line each, in the versions that are installed here.
+
+    Raises UsageError for what is not installed.
+    """
+    missing = sorted({*names} - {*installed(names)})
+    if missing:
+        raise UsageError(
+            "an image gets the versions that are installed here, and these are not: "
+            f"pip install {' '.join(missing)}"
+        )
+    found: dict[str, str] = {}
+    while new := installed({_normal(name) for name in names} - {*found}):
+        found |= new
+        needs = [line for name in new for line in metadata.requires(name) or ()]
+        names = [line for line in needs if "extra ==" not in line]
+    return "".join(f"{name}=={found[name]}\n" for name in sorted(found))
+
+
+def _normal(requirement: str) -> str:
+    """The name in a requirement, in the one form that all spellings share."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name is not None  # for the type checker: each begins with one
+    return re.sub("[-_.]+", "-", name[0]).lower()
