@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import final
 
@@ -33,7 +34,8 @@ class Platform:
 
     Attributes:
         about: what is written, for the help of the command.
-        templates: the files, in the folder that has the name of the platform.
+        templates: the files, in the folder that has the name of the platform; of those in its folder
+            `registry`, each takes the place of another one where the package comes from a bucket.
         builds: whether an image is built from them, so that they need the package beside them.
     """
 
@@ -47,7 +49,15 @@ PLATFORMS = {
         "what builds an image, and runs it by compose and Swarm",
         ("Dockerfile", ".dockerignore", "compose.yaml", "stack.yaml", "prometheus.yml"),
         builds=True,
-    )
+    ),
+    "kubernetes": Platform(
+        "a base of Kustomize, with KEDA, KServe and Seldon beside it",
+        (
+            *("deployment.yaml", "service.yaml", "hpa.yaml", "pdb.yaml", "networkpolicy.yaml"),
+            *("kustomization.yaml", "tokens/kustomization.yaml", "keda/kustomization.yaml"),
+            *("keda/scaledobject.yaml", "kserve.yaml", "seldon.yaml"),
+        ),
+    ),
 }
 
 
@@ -70,11 +80,16 @@ def exported(
     holes = holes_of(found.manifest, image, registry)
     folder = resources.files(__name__).joinpath(kind)
     files = {
-        name: rendered(folder.joinpath(name).read_text(encoding="utf-8"), holes)
+        name: rendered(_template(folder, name, registry).read_text(encoding="utf-8"), holes)
         for name in PLATFORMS[kind].templates
     }
     encoded = {name: text.encode() for name, text in files.items()}
     return encoded | _context(found, package, registry) if PLATFORMS[kind].builds else encoded
+
+
+def _template(folder: Traversable, name: str, registry: str | None) -> Traversable:
+    remote = folder.joinpath("registry", name)
+    return remote if "://" in (registry or "") and remote.is_file() else folder.joinpath(name)
 
 
 def holes_of(manifest: Manifest, image: str | None, registry: str | None) -> dict[str, str]:
