@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from modelkit.errors import SignatureError
+from modelkit.signature.cells import Parser, parse_record, parsers_of
 from modelkit.signature.frames import read_parquet
 from modelkit.signature.signature import Signature
-from modelkit.signature.spec import Column, TensorSpec
 
-Parse = Callable[[str], Any]
 PARQUET = (".parquet", ".pq")
 
 
@@ -45,14 +43,10 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
         raise SignatureError(f"{path} has more than one column {twice!r}")
     if not rows:
         raise SignatureError(f"{path} has no rows")
-    parsers = {
-        column.name: _parser_of(column, spec)
-        for spec in signature.inputs
-        for column in spec.columns
-    }
-    unknown = ("string", str)  # a column that the model does not know stays text
+    parsers = parsers_of(signature)
+    unknown: Parser = ("string", str)  # a column that the model does not know stays text
     in_order = [parsers.get(name, unknown) for name in header]
-    return [_parse_record(header, row, in_order, number) for number, row in enumerate(rows)]
+    return [parse_record(header, row, in_order, number) for number, row in enumerate(rows)]
 
 
 def known_columns(rows: Any, signature: Signature, more: Collection[str] = ()) -> Any:
@@ -80,58 +74,3 @@ def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
         raise SignatureError(
             f"{path} is not CSV in UTF-8: {error}; the name of a file of Parquet ends in {PARQUET[0]}"
         ) from error
-
-
-def _parse_record(
-    header: list[str], cells: list[str], parsers: list[tuple[str, Parse]], row: int
-) -> dict[str, Any]:
-    """One line with its cells parsed; an empty cell is a missing value."""
-    if len(cells) != len(header):
-        raise SignatureError(f"row {row} has {len(cells)} cells, and the header {len(header)}")
-    record: dict[str, Any] = {}
-    for name, cell, (dtype, parse) in zip(header, cells, parsers, strict=True):
-        try:
-            if "_" in cell and dtype != "string":  # Python takes 1_0 for 10
-                raise ValueError
-            record[name] = None if cell == "" else parse(cell)
-        except (ValueError, KeyError):
-            raise SignatureError(f"row {row}, column {name!r}: {cell!r} is not {dtype}") from None
-    return record
-
-
-def _parser_of(column: Column, spec: TensorSpec) -> tuple[str, Parse]:
-    """The dtype of a column, and what turns a cell into a value of it."""
-    kind = column.dtype.partition("[")[0].rstrip("0123456789")
-    if "int" in kind and spec.dtype.startswith("float"):
-        return column.dtype, _parse_number
-    return column.dtype, PARSERS[kind]
-
-
-def _parse_number(cell: str) -> float:
-    """An integer or a float: pandas writes 100.0 where a column of integers has gaps."""
-    try:
-        return int(cell)
-    except ValueError:
-        return float(cell)
-
-
-def _parse_truth(cell: str) -> bool:
-    """A boolean in the usual spellings. Raises KeyError for others."""
-    return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
-
-
-def _parse_span(cell: str) -> timedelta:
-    """A span of time, in seconds."""
-    return timedelta(seconds=float(cell))
-
-
-PARSERS: dict[str, Parse] = {
-    "float": float,
-    "int": int,
-    "uint": int,
-    "bool": _parse_truth,
-    "string": str,
-    "mixed": str,
-    "datetime": datetime.fromisoformat,
-    "timedelta": _parse_span,
-}

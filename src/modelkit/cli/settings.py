@@ -18,7 +18,11 @@ PORT = 8000
 DRAIN = 5.0  # seconds
 MOST_DIGITS = 9  # of a number in a variable
 LOCAL = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - Vertex AI asks for it, in a container
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - Vertex AI and SageMaker ask for it, in a container
+# The variables of these two that name a port; they know better than the image, which sets PORT.
+PORTS = ("SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT")
+PLACES = ("MODELKIT_PACKAGE", "AIP_STORAGE_URI", "AZUREML_MODEL_DIR")  # variables with a path
+SAGEMAKER = "/opt/ml/model"  # where SageMaker unpacks model.tar.gz
 
 
 @final
@@ -73,7 +77,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
     Raises UsageError for a setting that is missing or cannot be used.
     """
     variables = {name: value for name, value in environ.items() if value}  # an empty one is none
-    if "AIP_HTTP_PORT" in variables:  # of Vertex AI
+    if any(name in variables for name in PORTS):
         variables.setdefault("HOST", EVERYWHERE)
     registry = args.registry or variables.get("MODELKIT_REGISTRY")
     found = Settings(
@@ -88,7 +92,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
         keys=tuple(args.key),
         unseal=args.unseal or variables.get("MODELKIT_UNSEAL"),
         host=args.host or variables.get("HOST", LOCAL),
-        port=_number(args.port, variables, PORT, "PORT", "AIP_HTTP_PORT"),
+        port=_number(args.port, variables, PORT, *PORTS, "PORT"),
         workers=_number(args.workers, variables, 1, "WEB_CONCURRENCY"),
         drain=args.drain,
         tokens=args.tokens or variables.get("MODELKIT_TOKENS"),
@@ -110,8 +114,9 @@ def _digests(given: list[str], variables: Mapping[str, str]) -> tuple[str, ...] 
 
 
 def _package(file: str | None, variables: Mapping[str, str]) -> str:
-    """The path of the package: an argument, MODELKIT_PACKAGE, or what Vertex AI has put there."""
-    path = file or variables.get("MODELKIT_PACKAGE") or variables.get("AIP_STORAGE_URI")
+    """The path of the package: an argument, MODELKIT_PACKAGE, or where a cloud has put it."""
+    places = [file, *map(variables.get, PLACES), SAGEMAKER if Path(SAGEMAKER).is_dir() else None]
+    path = next(filter(None, places), None)
     if path is None:
         raise UsageError(
             "there is nothing to serve: give a package, or set MODELKIT_PACKAGE to its path"

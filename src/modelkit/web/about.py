@@ -19,6 +19,7 @@ from modelkit.web.serving import Served
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
 LIVE = Reply(200, [JSON], b'{"live":true}')
 READY = Reply(200, [JSON], b'{"ready":true,"live":true}')
+_PONG = Reply(200, [], b"")
 _UNREADY = Reply(
     503, [JSON, (b"retry-after", b"1")], b'{"ready":false,"live":true,"error":"not ready"}'
 )
@@ -45,7 +46,9 @@ def health(verb: Verb, *, ready: bool) -> Reply:
     """Whether the App answers at all, and whether requests should be sent to it."""
     if verb == "live":
         return LIVE
-    return READY if ready else _UNREADY
+    if not ready:
+        return _UNREADY
+    return READY if verb == "ready" else _PONG
 
 
 def of_model(verb: Verb, served: Served, *, ready: bool) -> Reply:

@@ -29,7 +29,7 @@ from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
-from modelkit.web import about, instances, outcomes, plain, v2
+from modelkit.web import about, instances, invocations, outcomes, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.json import LONG_BODY
 from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
@@ -54,8 +54,14 @@ _READERS = {
     "predict": plain.read,
     "explain": plain.read,
     "instances": instances.read,
+    "invocations": invocations.read,
 }
-_WRITERS = {"infer": v2.write, "predict": plain.write, "instances": instances.write}
+_WRITERS = {
+    "infer": v2.write,
+    "predict": plain.write,
+    "instances": instances.write,
+    "csv": invocations.write,
+}
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
@@ -182,6 +188,8 @@ class Edge:
             slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
             raise Refused(404, f"there is no path {path!r}; {hint}")
+        if route.verb == "invocations" and len(self.served) == 1:
+            route = route._replace(name=next(iter(self.served)))
         request.route = route
         if request.method not in route.methods:
             methods = ", ".join(route.methods)
@@ -210,6 +218,9 @@ class Edge:
 
     def _find(self, route: Route) -> Served:
         served = self.served.get(route.name)
+        if not route.name:
+            several = f"{len(self.served)} models; ask one at /models/{{model}}/predict"
+            raise Refused(404, f"{route.template} asks an App of one model; this one has {several}")
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
         if route.version is not None:
@@ -302,7 +313,7 @@ class Edge:
             if request.route.version is not None:
                 _check_version(request.route, request.version)
         request.check_time()
-        write = _WRITERS[request.route.verb]
+        write = _WRITERS[query.form or request.route.verb]
         return await request.in_turns(write(query, answers, name, request.version))
 
     def _refused(self, error: Exception, request: Request) -> Refused:

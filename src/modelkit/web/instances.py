@@ -28,6 +28,11 @@ def read(
     data = bytes(body)
     request = json.parse_object(data)
     yield
+    return query_in(request, data, signature, limits)
+
+
+def query_in(request: dict[str, Any], data: bytes, signature: Signature, limits: Limits) -> Query:
+    """What a request asks that was parsed. Raises Refused, as `plain.read`."""
     check_known(request, FIELDS, "a request")
     instances = request.get("instances")
     if type(instances) is not list:
@@ -44,11 +49,11 @@ def read(
     except Refused:
         json.check_integers(data)  # one beyond 64 bits was parsed as a float
         raise
-    _check_by_rows(query.outputs, signature)
+    check_by_rows(query.outputs, signature)
     return query
 
 
-def _check_by_rows(names: Collection[str], signature: Signature) -> None:
+def check_by_rows(names: Collection[str], signature: Signature) -> None:
     """Raise Refused, 400, for an output that has no value of its own for each instance."""
     for spec in signature.outputs:
         if spec.name in names and not has_rows(spec):

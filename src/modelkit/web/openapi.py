@@ -37,7 +37,7 @@ def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
     }
     filled: dict[str, Any] = _fill(_template()["document"], about)
     for name, operation in zip(models, _operations(models), strict=True):
-        filled["paths"] |= _paths_of(name, models[name], operation)
+        filled["paths"] |= _paths_of(name, models[name], operation, alone=len(models) == 1)
     return filled
 
 
@@ -56,8 +56,8 @@ def _operations(models: Iterable[str]) -> list[str]:
     return [f"model{at}" for at in range(len(names))]
 
 
-def _paths_of(name: str, model: Model, operation: str) -> dict[str, Any]:
-    """The paths of one model, those of its version too."""
+def _paths_of(name: str, model: Model, operation: str, *, alone: bool) -> dict[str, Any]:
+    """The paths of one model, those of its version too, and those of SageMaker where it is alone."""
     template = _template()
     signature = model.signature
     part = quote(name, safe="")
@@ -75,6 +75,8 @@ def _paths_of(name: str, model: Model, operation: str) -> dict[str, Any]:
         versioned = {"path": path, "operation": f"{operation}_version"}
         paths |= _fill(template["v2"], holes | versioned)
     paths |= _fill(template["model"], holes)
+    if alone:
+        paths |= _fill(template["only"], holes)
     if layer_of(model, Rollout) is not None:
         paths |= _fill(template["rollout"], holes)
     return paths

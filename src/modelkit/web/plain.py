@@ -48,6 +48,11 @@ def read(
     data = bytes(body)
     request = json.parse_object(data)
     yield
+    return query_in(request, data, signature, limits)
+
+
+def query_in(request: dict[str, Any], data: bytes, signature: Signature, limits: Limits) -> Query:
+    """What a request asks that was parsed. Raises Refused, as `read`."""
     X, keys = read_rows(request, data, signature, limits)
     json.check_keys(data, len(request) + keys)
     return with_options(X, request, signature)

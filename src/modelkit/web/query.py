@@ -68,6 +68,7 @@ class Query(NamedTuple):
         key: what a rollout routes by, or None.
         id: what the caller calls the request, or None.
         binary: the outputs that are wanted as bytes behind the JSON.
+        form: the form of the answer, where the path leaves that open.
     """
 
     X: Any
@@ -77,6 +78,7 @@ class Query(NamedTuple):
     key: str | None = None
     id: str | None = None
     binary: frozenset[str] = NONE
+    form: str = ""
 
 
 def query_of(

@@ -24,6 +24,7 @@ Pool = Literal["apart", "beside", "reading"]
 _NO_ROUTE = Route(UNMATCHED, "page", GET)
 # The headers that say by when an answer is of use, with the seconds of their unit.
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
+CSV = b"text/csv"  # which /invocations takes
 _USUAL_TYPES = (b"application/json", b"application/octet-stream")
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # how zlib names them
 _PLAIN = (b"", b"identity")
@@ -119,7 +120,7 @@ class Request:
         if content is None:
             _check_origin(headers, self.route.verb)
         elif content not in _USUAL_TYPES:
-            _check_type(content)
+            _check_type(content, self.route.verb)
         encoding = headers.get(b"content-encoding")
         if encoding is not None:
             _check_encoding(encoding)
@@ -263,16 +264,19 @@ def _check_origin(headers: Headers, verb: str) -> None:
         )
 
 
-def _check_type(content: bytes) -> None:
-    """Raise Refused, 415, for content that is said to be another than JSON in UTF-8 or bytes."""
+def _check_type(content: bytes, verb: str) -> None:
+    """Raise Refused, 415, for content that is said to be another than the path takes, in UTF-8."""
     kind, *options = [part.strip().lower() for part in content.split(b";")]
     is_json = kind in _USUAL_TYPES or (kind.startswith(b"application/") and kind.endswith(b"+json"))
+    is_known = is_json or (verb == "invocations" and kind == CSV)
     charsets = [part for part in options if part.startswith(b"charset=")]
-    if is_json and all(part.strip(b' "').endswith((b"utf-8", b"utf8")) for part in charsets):
+    if is_known and all(part.strip(b' "').endswith((b"utf-8", b"utf8")) for part in charsets):
         return
+    or_csv = ", or CSV, as text/csv" if verb == "invocations" else ""
     raise Refused(
         415,
-        f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: application/json",
+        f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: "
+        f"application/json{or_csv}",
     )
 
 

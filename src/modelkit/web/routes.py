@@ -21,11 +21,13 @@ Verb = Literal[
     "explain",
     "instances",
     "outcome",
+    "ping",
+    "invocations",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
 GET = ("GET", "HEAD")
 POST = ("POST",)  # to a model, which answers the body of the request
-HEALTH = ("live", "ready")  # probes, which need no permission and have no limit
+HEALTH = ("live", "ready", "ping")  # probes, which need no permission and have no limit
 TEMPLATES: dict[str, Verb] = {
     "/": "page",
     "/metrics": "metrics",
@@ -44,16 +46,18 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/explain": "explain",
     "/models/{model}/instances": "instances",
     "/models/{model}/outcome": "outcome",
+    "/ping": "ping",  # it and the next are SageMaker's
+    "/invocations": "invocations",
 }
 _NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
-_POSTED = ("infer", "predict", "explain", "instances", "outcome")
+_POSTED = ("infer", "predict", "explain", "instances", "outcome", "invocations")
 
 
 class Route(NamedTuple):
     """What a path is for.
 
     Attributes:
-        template: the path with `{model}` and `{version}` in place of names; one of 17 texts.
+        template: the path with `{model}` and `{version}` in place of names; one of 19 texts.
         verb: what is asked.
         methods: the methods that the path takes, GET or POST.
         name: of the model, as the path has it; empty where the path names none.

@@ -1,10 +1,12 @@
-"""The settings of `modelkit serve`: arguments, the environment, Vertex AI, and a name in a registry."""
+"""The settings of `modelkit serve`: arguments, the environment, clouds, and a name in a registry."""
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import modelkit.cli.settings
 from modelkit.cli.serve import add_serve
 from modelkit.cli.settings import Settings, settings_of
 from modelkit.errors import ModelkitError
@@ -72,6 +74,32 @@ def test_vertex_says_where(tmp_path):
     assert settings(MODELKIT_PACKAGE="b.mk", **remote).package == "b.mk"
     with pytest.raises(ModelkitError, match=r"'gs://bucket/model'.*opens local paths only"):
         settings(**remote)
+
+
+def test_sagemaker_and_azure_put_the_package_somewhere(tmp_path, monkeypatch):
+    """SageMaker unpacks model.tar.gz there; Azure ML has a folder of the model's name in it, too."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "churn").mkdir()
+    package = str(tmp_path / "churn" / "a.mk")
+    Path(package).touch()
+    assert settings(AZUREML_MODEL_DIR=str(tmp_path)).package == package
+    monkeypatch.setattr(modelkit.cli.settings, "SAGEMAKER", str(tmp_path))
+    assert settings().package == package
+    for known in ({"MODELKIT_PACKAGE": "b.mk"}, {"AZUREML_MODEL_DIR": "b.mk"}):
+        assert settings(**known).package == "b.mk"
+    monkeypatch.setattr(modelkit.cli.settings, "SAGEMAKER", str(tmp_path / "empty"))
+    assert settings(MODELKIT_PACKAGE="b.mk").package == "b.mk"
+    with pytest.raises(ModelkitError, match=r"empty' has 0 packages"):
+        settings()
+
+
+@pytest.mark.parametrize("name", ["AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"])
+def test_the_port_of_a_cloud_comes_before_the_image_s_own(name):
+    everywhere = "0.0.0.0"  # noqa: S104 - nothing listens there
+    assert settings("a.mk", PORT="80", **{name: "81"}) == Settings("a.mk", host=everywhere, port=81)
+    assert settings("a.mk", "--port", "82", HOST="::1", **{name: "81"}).port == 82
+    with pytest.raises(ModelkitError, match=f"{name} is a whole number"):
+        settings("a.mk", **{name: "x"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""Cells of CSV: each text becomes a value of its column, and an empty one a missing value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from modelkit.errors import SignatureError
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import Column, TensorSpec
+
+Parse = Callable[[str], Any]
+Parser = tuple[str, Parse]  # the dtype of a column, and what turns a cell into a value of it
+
+
+def parsers_of(signature: Signature) -> dict[str, Parser]:
+    """What parses the cells of each column."""
+    return {
+        column.name: _parser_of(column, spec)
+        for spec in signature.inputs
+        for column in spec.columns
+    }
+
+
+def parse_record(
+    names: Sequence[str], cells: Sequence[str], parsers: Sequence[Parser], row: int
+) -> dict[str, Any]:
+    """One line as a record. Raises SignatureError for a cell that does not parse, and for their number."""
+    if len(cells) != len(names):
+        raise SignatureError(f"row {row} has {len(cells)} cells, and {len(names)} are expected")
+    record: dict[str, Any] = {}
+    for name, cell, (dtype, parse) in zip(names, cells, parsers, strict=True):
+        try:
+            if "_" in cell and dtype != "string":  # Python takes 1_0 for 10
+                raise ValueError
+            record[name] = None if cell == "" else parse(cell)
+        except (ValueError, KeyError):
+            raise SignatureError(
+                f"row {row}, column {name!r}: {cell!r:.80} is not {dtype}"
+            ) from None
+    return record
+
+
+def _parser_of(column: Column, spec: TensorSpec) -> Parser:
+    kind = column.dtype.partition("[")[0].rstrip("0123456789")
+    if "int" in kind and spec.dtype.startswith("float"):
+        return column.dtype, _parse_number
+    return column.dtype, PARSERS[kind]
+
+
+def _parse_number(cell: str) -> float:
+    """An integer or a float: pandas writes 100.0 where a column of integers has gaps."""
+    try:
+        return int(cell)
+    except ValueError:
+        return float(cell)
+
+
+def _parse_truth(cell: str) -> bool:
+    """A boolean in the usual spellings. Raises KeyError for others."""
+    return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
+
+
+def _parse_span(cell: str) -> timedelta:
+    """A span of time, in seconds."""
+    return timedelta(seconds=float(cell))
+
+
+PARSERS: dict[str, Parse] = {
+    "float": float,
+    "int": int,
+    "uint": int,
+    "bool": _parse_truth,
+    "string": str,
+    "mixed": str,
+    "datetime": datetime.fromisoformat,
+    "timedelta": _parse_span,
+}
