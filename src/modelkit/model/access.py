@@ -6,10 +6,10 @@ you set it elsewhere by `acting_as`. What may be forbidden asks by `check_access
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
+from typing import final
 
 from modelkit.errors import AccessDenied, public_text
 from modelkit.events import Denied, emit
@@ -22,8 +22,8 @@ _principal: ContextVar[str | None] = ContextVar("modelkit_principal", default=No
 principal = _principal.get
 
 
-@contextmanager
-def acting_as(name: str | None) -> Iterator[None]:
+@final
+class acting_as:  # noqa: N801 - it reads as a statement, as `suppress` does
     """Let what is done within this block, in this thread or task, be done by a principal.
 
         with mk.acting_as("billing"):
@@ -34,13 +34,20 @@ def acting_as(name: str | None) -> Iterator[None]:
 
     Raises TypeError for anything else.
     """
-    if not (name is None or isinstance(name, str)):
-        raise TypeError(f"a principal is a text, or None for nobody; got {type(name).__name__}")
-    before = _principal.set(name)
-    try:
-        yield
-    finally:
-        _principal.reset(before)
+
+    __slots__ = ("_before", "_name")
+
+    def __init__(self, name: str | None) -> None:
+        if not (name is None or isinstance(name, str)):
+            kind = type(name).__name__
+            raise TypeError(f"a principal is a text, or None for nobody; got {kind}")
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._before = _principal.set(self._name)
+
+    def __exit__(self, *_error: object) -> None:
+        _principal.reset(self._before)
 
 
 def check_policy(policy: Policy) -> Policy:

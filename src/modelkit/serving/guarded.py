@@ -74,20 +74,17 @@ class Guarded(Wrapper):
     def __reduce__(self) -> tuple[Any, ...]:
         return Guarded, (self._inner, self._policy)
 
-    def _ask(self, action: Action) -> None:
-        check_access(self._policy, action, self._about or self._find_champion())
-
     def _check_access(self, action: Action) -> bool:
-        self._ask(action)
+        check_access(self._policy, action, self._about or self._find_champion())
         self._inner._check_access(action)
         return True
 
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        self._ask("predict")
+        check_access(self._policy, "predict", self._about or self._find_champion())
         return self._inner._call(X, outputs, call)
 
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        self._ask("predict")
+        check_access(self._policy, "predict", self._about or self._find_champion())
         return self._inner._acall(X, outputs, call)
 
 

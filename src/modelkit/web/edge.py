@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
@@ -65,6 +66,7 @@ _WRITERS = {
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
+_AS_THE_HOST: AbstractContextManager[None] = nullcontext()  # without auth, an App sets no principal
 
 
 @final
@@ -112,12 +114,15 @@ class Edge:
             if self.closed:
                 raise unavailable("the App is closed")
             self.requests.add(request)
-            if self._auth is None:
-                reply = await self._reply(route, request)
-            else:
+            acting = _AS_THE_HOST
+            if self._auth is not None:
                 await self._authenticate(request, self._auth)
-                with acting_as(request.principal):
-                    reply = await self._reply(route, request)
+                acting = acting_as(request.principal)
+            with acting:
+                if route.methods is POST:
+                    reply = await self._ask(self._find(route), request)
+                else:
+                    reply = await self._look(route, request)
             if len(reply.body) > PART:
                 request.moved(len(reply.body))
             return reply
@@ -127,11 +132,6 @@ class Edge:
             return written(request.cut_for)
         except Exception as error:  # the client gets it, and what is ours the log
             return written(self._refused(error, request))
-
-    async def _reply(self, route: Route, request: Request) -> Reply:
-        if route.methods is POST:
-            return await self._ask(self._find(route), request)
-        return await self._look(route, request)
 
     def headers(self, request: Request, reply: Reply) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
