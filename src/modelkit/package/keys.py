@@ -102,7 +102,7 @@ def _parsed(given: str | os.PathLike[str] | bytes, part: str) -> Any:
     parse = getattr(primitives("serialization"), f"load_pem_{part}_key")
     named = "the key" if isinstance(given, bytes) else repr(_path(given))
     try:
-        return parse(_text(given), None)  # a private key has no password
+        return parse(_text(given), None)  # None: a private key is without a password here
     except TypeError:  # what the library raises for a key under a password
         raise UsageError(
             f"{named} is under a password: open it by cryptography's load_pem_private_key and "

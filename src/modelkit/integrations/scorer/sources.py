@@ -52,7 +52,7 @@ def open_nearby(source: Whereabouts, digest: str, read: Callable[[Openable], T])
         try:
             return read(place)
         except (IntegrityError, UntrustedError):
-            pass  # damaged, or sealed for others: the digest tells neither
+            pass  # damaged, or sealed for others: the digest shows neither
     data = read_url(source)
     check_digest(inspect(data), digest, shown_source(source))
     return read(_copied(place, data))

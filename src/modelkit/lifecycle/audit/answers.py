@@ -106,7 +106,7 @@ class Answers(Wrapper):
 
     @property
     def unobserved(self) -> Model:
-        """The Model that answers without a record: the rows of an explanation are no calls."""
+        """The Model that answers without a record, since the rows that an explanation tries are not calls."""
         return self._inner.unobserved
 
     def _for_key(self, key: str | None) -> Model:

@@ -36,8 +36,8 @@ class AuditRecord:
         number: its place there, from 1.
         at: when it was made, in ISO 8601 and UTC, by the clock of its machine.
         principal: who asked, or None.
-        event: the kind of event in small letters, "audit.answer" and "audit.forgotten"; those of
-            marks are "audit.checkpoint", of which one is the first record, and "audit.closed".
+        event: the kind of event in small letters, "audit.answer" and "audit.forgotten". Marks
+            are "audit.checkpoint", of which one is the first record, and "audit.closed".
         fields: the fields of the event, as values of JSON.
         hash: of this record and all before it.
         signature: of a mark of a log that is signed.

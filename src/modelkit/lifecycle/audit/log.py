@@ -57,8 +57,8 @@ class AuditLog:
     others, `mk.events.subscribe(audit.record, kind)`. A record has the time, the principal (see
     `mk.acting_as`), the event and its fields, and no value of a row. Each process writes a log of its own,
     the child of a fork from its first record on, and all may share the folder. Safe from any thread,
-    from a handler of a signal and from a finalizer; a record waits for those of other threads, and no
-    longer. Without records nothing runs.
+    from a handler of a signal and from a finalizer; a record waits only while another thread
+    writes. Between records nothing runs.
 
     Each line holds a hash of all lines before it. Every so many records, where a file ends, and on closing,
     a checkpoint is signed and the file is flushed to the disk. A record is handed to the kernel at once:
@@ -71,7 +71,7 @@ class AuditLog:
     Args:
         folder: where the files are; nothing else may lie there.
         key: the private Ed25519 key that signs checkpoints: the path of a PEM file, "env:NAME", the bytes of
-            PEM, or a key. Without it, whoever may write to the folder can rewrite all of it.
+            PEM, or a key. Without it, anyone who may write to the folder can rewrite all of it.
         checkpoint_every: the number of records from one checkpoint to the next.
         rotate_bytes: the size from which a new file is begun; the chain goes on there.
         fsync_each: whether each record is flushed to the disk: it outlives a power cut, and takes as long
@@ -128,7 +128,7 @@ class AuditLog:
     def record(self, event: Any) -> None:
         """Record an event, as of `mk.events`. This is a listener: `mk.events.subscribe(audit.record, kind)`.
 
-        Raises AuditError if it cannot be written, and TypeError for fields that JSON has no form of.
+        Raises AuditError if it cannot be written, and TypeError for fields that JSON cannot express.
         """
         values = {field.name: getattr(event, field.name) for field in fields(event)}
         for name, value in values.items():

@@ -53,10 +53,10 @@ def file_name(log: str, part: int) -> str:
 
 
 def read_folder(folder: str | os.PathLike[str]) -> Iterator[AuditRecord]:
-    """The records of all processes, merged by their times; those of one process in their order.
+    """The records of all processes, merged by their times; each process's records stay in their order.
 
-    It checks nothing: see `verify`. Raises ValueError or TypeError for a line that is no record, and
-    OSError if there is no folder.
+    It checks nothing: see `verify`. Raises ValueError or TypeError for a line that is not a record, and
+    OSError if the folder is missing.
     """
     logs, _ = _files(Path(folder))
     return heapq.merge(*(_records(*each) for each in logs.items()), key=attrgetter("at"))
@@ -83,8 +83,8 @@ def verify_folder(
         checkpoints: lines that `checkpoint` gave.
 
     Raises:
-        UsageError: for what is no key.
-        OSError: if there is no folder.
+        UsageError: for anything but a public key of Ed25519.
+        OSError: if the folder is missing.
         MissingExtraError: for keys, if cryptography is not installed.
     """
     known = [public_key(key, "ed25519").public_bytes_raw() for key in keys]
@@ -102,7 +102,7 @@ def verify_folder(
     notes = [f"{chain.last.log}: {note}" for chain in chains for note in _notes(chain)]
     if not known:
         notes.append(
-            "no signature was checked: whoever may write to the folder could have rewritten all of it"
+            "no signature was checked: anyone who may write to the folder could have rewritten all of it"
         )
     records = sum(chain.last.number for chain in chains)
     return AuditReport(len(logs), records, tuple(problems), tuple(notes))

@@ -381,7 +381,7 @@ def _holds(path: Path, release: ModelVersion) -> bool:
 def _check_package(
     data: memoryview, release: ModelVersion, source: object
 ) -> Mapping[str, memoryview]:
-    """The members of a package. Raises IntegrityError unless it is that of the release."""
+    """The members of a package. Raises IntegrityError unless it is the package of the release."""
     manifest, members = read_verified(data)
     _check_release(manifest, release, source)
     return members
