@@ -35,8 +35,6 @@ class acting_as:  # noqa: N801 - it reads as a statement, as `suppress` does
     Raises TypeError for anything else.
     """
 
-    __slots__ = ("_before", "_name")
-
     def __init__(self, name: str | None) -> None:
         if not (name is None or isinstance(name, str)):
             kind = type(name).__name__

@@ -314,9 +314,8 @@ class Rollout(Model):
     @property
     def manifest(self) -> Manifest | None:
         """The manifest of the champion's package, or None."""
-        return (
-            self._active.now.value.champion.manifest
-        )  # without its layers: a Guarded asks for each call
+        # Without its layers, since a Guarded asks for each call.
+        return self._active.now.value.champion.manifest
 
     @property
     def attachments(self) -> Mapping[str, memoryview]:
