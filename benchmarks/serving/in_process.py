@@ -106,11 +106,13 @@ def small(case: Case) -> dict[str, float]:
     body, headers = requests(case.rows[:1])["JSON"]
     found = {}
     with mk.load(case.package) as model, mk.Batcher(model) as batcher:
-        for what, layers in (
-            ("over a model that has its answers", AtOnce(model, case.rows[:1])),
-            (f"over a Batcher, {TASKS} tasks", batcher),
+        known = AtOnce(model, case.rows[:1])
+        for what, layers, auth in (
+            ("over a model that has its answers", known, None),
+            ("the same with auth", known, lambda _headers: "a caller"),
+            (f"over a Batcher, {TASKS} tasks", batcher, None),
         ):
-            app = mk.App({MODEL: layers})
+            app = mk.App({MODEL: layers}, auth=auth)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 found[what] = min(runner.run(asked(app, body, headers)) for _ in range(ROUNDS))
             app.close()

@@ -160,6 +160,8 @@ def versions() -> str:
     """What is installed in the environments of the rivals."""
     told = []
     for home, library in NAMES.items():
+        if not home_of(home).exists():  # nor is it asked for, by --servers
+            continue
         code = f"from importlib.metadata import version; print(version({library!r}))"
         done = subprocess.run(
             [home_of(home) / "python", "-c", code], check=True, capture_output=True, text=True
@@ -194,8 +196,12 @@ def many_rows(args) -> str:
         ]
         for name, turns in found.items()
     ]
-    seen = table("server | CPU ms a request | p50 ms | p99 ms | not answered", rows)
-    return f"{seen}\n\n{in_process.report(case(), MANY)}"
+    return table("server | CPU ms a request | p50 ms | p99 ms | not answered", rows)
+
+
+def inside(_args) -> str:
+    """A request without a server"""
+    return in_process.report(case(), MANY)
 
 
 MANY_SERVERS = (FASTAPI, "KServe, best", "MLServer, best", OURS, SERVE)
@@ -250,7 +256,8 @@ def clients(_args) -> str:
 
 
 SECTIONS = {
-    section.__name__: section for section in (one_row, many_rows, restarts, bad_input, clients)
+    section.__name__: section
+    for section in (one_row, many_rows, inside, restarts, bad_input, clients)
 }
 
 
