@@ -141,7 +141,9 @@ def strict(schema):
 def test_a_prometheus_that_scrapes_a_pod_answers_keda(base, tumour_mk, tmp_path):
     """KEDA takes one number, and refuses a query that gives several."""
     triggers = yaml.safe_load((base / "keda" / "scaledobject.yaml").read_text())["spec"]["triggers"]
-    queue, latency = [each["metadata"]["query"] for each in triggers if each["type"] == "prometheus"]
+    queue, latency = [
+        each["metadata"]["query"] for each in triggers if each["type"] == "prometheus"
+    ]
     with modelkit_serve(tumour_mk) as served, prometheus(tmp_path, served.port) as url:
         until(lambda: numbers(url, queue) == [0], "a queue")
 

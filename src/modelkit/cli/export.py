@@ -6,16 +6,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modelkit.cli.arguments import Printed, add_command
-from modelkit.errors import ModelkitError
+from modelkit.cli.arguments import Printed, add_command, escaped
+from modelkit.errors import ModelkitError, UsageError
 from modelkit.integrations.deploy import PLATFORMS, exported
+from modelkit.integrations.deploy.check import checked
 from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
 
 def add_export(verbs: Any) -> None:
     """The arguments of `modelkit export`."""
-    parser = add_command(verbs, "export", None, "write files that other programs read")
-    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    about = "write files that other programs read, and check those that you have edited"
+    parser = add_command(verbs, "export", run_check, about)
+    parser.add_argument("--check", metavar="DIR", help="say whether the files of a folder fit")
+    kinds = parser.add_subparsers(metavar="KIND")
     about = "a dashboard for Grafana, and alert rules for Prometheus"
     kind = add_command(kinds, "grafana", run_export_grafana, about)
     _add_out(kind)
@@ -62,6 +65,18 @@ def run_export_grafana(args: argparse.Namespace) -> Printed:
     texts = {"dashboard.json": dashboard(), "alerts.yml": alert_rules(objectives)}
     files = {name: text.encode() for name, text in texts.items()}
     return _write(Path(args.out), files, force=args.force), 0
+
+
+def run_check(args: argparse.Namespace) -> Printed:
+    """Say whether the files of a folder fit one another."""
+    if args.check is None:
+        raise UsageError(
+            "name what to export, as `modelkit export --help` lists it, or --check DIR"
+        )
+    problems, commands = checked(Path(args.check))
+    if problems:
+        return escaped(problems), 1
+    return escaped([f"the files in {args.check} fit one another; see there, too:", *commands]), 0
 
 
 def run_export(args: argparse.Namespace) -> Printed:

@@ -93,3 +93,53 @@ def test_what_is_not_installed_here_is_named():
     with pytest.raises(UsageError, match=r"are not: pip install made-up other-one"):
         pinned(["numpy", "other-one", "made-up"])
     assert pinned(["typing_extensions"]) == pinned(["typing-extensions"])
+
+
+def test_files_fit_one_another_until_somebody_edits_them(penguins_mk, tmp_path, capsys):
+    for kind in PLATFORMS:
+        assert run(capsys, "export", kind, penguins_mk, "--out", tmp_path)[0] == 0
+    status, out, _ = run(capsys, "export", "--check", tmp_path)
+    assert (status, out.count("\n")) == (
+        0,
+        1 + sum(len(each.checks) for each in PLATFORMS.values()),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "before", "after", "said"),
+    [
+        ("docker", "stack.yaml", r'(MODELKIT_DIGEST: ")\w+', r"\g<1>" + "0" * 64, "penguins.mk"),
+        ("docker", "compose.yaml", r'"penguins:1.0.0"', "penguins:2", "penguins:2 in compose.yaml"),
+        ("kubernetes", "deployment.yaml", r"containerPort: \d+", "containerPort: 80", "the port"),
+        ("kubernetes", "kserve.yaml", r".*MODELKIT_DIGEST.*\n", "", "no digest in MODELKIT_DIGEST"),
+        ("kubernetes", "seldon.yaml", r":1.0.0", ":latest", "penguins:latest without a version"),
+        ("kubernetes", "deployment.yaml", r'"10"', '"45"', "after 45 s, and it drains for 45 s"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_told(
+    kind, file, before, after, said, penguins_mk, tmp_path, capsys
+):
+    assert run(capsys, "export", kind, penguins_mk, "--out", tmp_path)[0] == 0
+    text = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(re.sub(before, after, text))
+    assert (tmp_path / file).read_text() != text
+    status, out, _ = run(capsys, "export", "--check", tmp_path)
+    assert (status, said in out) == (1, True), out
+
+
+def test_an_environment_may_be_written_in_another_form(penguins_mk, tmp_path, capsys):
+    assert run(capsys, "export", "kubernetes", penguins_mk, "--out", tmp_path)[0] == 0
+    digest = mk.inspect(penguins_mk).digest
+    text = (tmp_path / "deployment.yaml").read_text()
+    flow = f'- {{name: MODELKIT_DIGEST, value: "{digest}"}}'
+    block = f"- name: MODELKIT_DIGEST\n              value: {digest} {'1' * 64}"
+    (tmp_path / "deployment.yaml").write_text(text.replace(flow, block))
+    _, out, _ = run(capsys, "export", "--check", tmp_path)
+    assert f"{digest} {'1' * 64} in deployment.yaml" in out
+
+
+def test_there_is_something_to_check_or_to_export(tmp_path, capsys):
+    status, _, err = run(capsys, "export", "--check", tmp_path)
+    assert (status, "has no file that `modelkit export` writes" in err) == (2, True)
+    status, _, err = run(capsys, "export")
+    assert (status, "or --check DIR" in err) == (2, True)

@@ -36,11 +36,13 @@ class Platform:
         about: what is written, for the help of the command.
         templates: the files, in the folder that has the name of the platform; of those in its folder
             `registry`, each takes the place of another one where the package comes from a bucket.
+        checks: commands that say in the folder whether its files are sound.
         builds: whether an image is built from them, so that they need the package beside them.
     """
 
     about: str
     templates: tuple[str, ...]
+    checks: tuple[str, ...]
     builds: bool = False
 
 
@@ -48,6 +50,12 @@ PLATFORMS = {
     "docker": Platform(
         "what builds an image, and runs it by compose and Swarm",
         ("Dockerfile", ".dockerignore", "compose.yaml", "stack.yaml", "prometheus.yml"),
+        (
+            "hadolint Dockerfile",
+            "docker compose config --quiet",
+            "docker stack config --compose-file stack.yaml",
+            "promtool check config prometheus.yml",
+        ),
         builds=True,
     ),
     "kubernetes": Platform(
@@ -56,6 +64,10 @@ PLATFORMS = {
             *("deployment.yaml", "service.yaml", "hpa.yaml", "pdb.yaml", "networkpolicy.yaml"),
             *("kustomization.yaml", "tokens/kustomization.yaml", "keda/kustomization.yaml"),
             *("keda/scaledobject.yaml", "kserve.yaml", "seldon.yaml"),
+        ),
+        (
+            "kubectl kustomize . > /tmp/all.yaml && kubernetes-validate --strict /tmp/all.yaml",
+            "kubectl apply --dry-run=server --kustomize .",
         ),
     ),
 }
