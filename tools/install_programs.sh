@@ -8,6 +8,7 @@ command -v prometheus > /dev/null && command -v promtool > /dev/null || packages
 command -v prometheus-alertmanager > /dev/null && command -v amtool > /dev/null || packages+=(prometheus-alertmanager)
 command -v chromium > /dev/null || packages+=(chromium)
 command -v java > /dev/null || packages+=(default-jre-headless)
+command -v kubectl > /dev/null || packages+=(kubernetes-client)
 [ ${#packages[@]} -eq 0 ] && exit
 
 not_installed() {
