@@ -38,9 +38,9 @@ def test_an_error_survives_pickling_and_copying(kind):
 
 
 def test_what_is_missing_is_told_with_what_to_type_anywhere():
-    said = str(MissingExtraError("saving it", "skl2onnx", "sklearn"))
+    said = str(MissingExtraError("saving it", "spox", "sklearn"))
     assert said == (
-        "saving it needs skl2onnx, which is not installed: pip install skl2onnx; or in a checkout of modelkit: "
+        "saving it needs spox, which is not installed: pip install spox; or in a checkout of modelkit: "
         'pip install -e ".[sklearn]"'
     )
     assert str(MissingExtraError("watching", "scipy")) == (

@@ -22,7 +22,7 @@ RUNTIME_WHEELS = (
     "onnxruntime-qnn",
 )
 SHOWN_LIBRARIES = (
-    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost",
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "spox", "xgboost",
     "xgboost-cpu", "lightgbm", "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
     "shap", "lime", "matplotlib",
 )  # fmt: skip

@@ -211,19 +211,17 @@ CONVERTERS = (
     Converter(
         owns=partial(_owned, "xgboost"),
         ways=_ways,
-        trained_with=("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
+        trained_with=("scikit-learn", "xgboost", "xgboost-cpu"),
     ),
     Converter(
         owns=partial(_owned, "lightgbm"),
         ways=_ways,
-        trained_with=("scikit-learn", "skl2onnx", "spox", "lightgbm"),
+        trained_with=("scikit-learn", "spox", "lightgbm"),
     ),
     Converter(
-        owns=partial(_owned, "catboost"),
-        ways=_ways,
-        trained_with=("scikit-learn", "skl2onnx", "catboost"),
+        owns=partial(_owned, "catboost"), ways=_ways, trained_with=("scikit-learn", "catboost")
     ),
-    Converter(owns=is_estimator, ways=_ways, trained_with=("scikit-learn", "skl2onnx", "spox")),
+    Converter(owns=is_estimator, ways=_ways, trained_with=("scikit-learn", "spox")),
 )
 
 

@@ -120,7 +120,7 @@ def test_metadata_is_kept_as_it_is(boosting, breast_cancer, tmp_path):
     )
     assert manifest.metadata == metadata
     assert mk.inspect(tmp_path / "m.mk").metadata == metadata
-    assert {"scikit-learn", "skl2onnx", "onnxruntime", "numpy", "python"} <= set(manifest.versions)
+    assert {"scikit-learn", "spox", "onnxruntime", "numpy", "python"} <= set(manifest.versions)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,12 @@ in float32.
 
 from __future__ import annotations
 
-import copy
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.convert.estimators.arithmetic import at_least, greater, minus, plus, product, times
-from modelkit.convert.estimators.leaf import converted_alone
 from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -23,6 +21,7 @@ from modelkit.convert.estimators.tensors import (
     doubles,
     flat,
     largest,
+    ml,
     op,
 )
 from modelkit.errors import ConversionError
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def classifier(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
@@ -48,13 +47,13 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     by_scores = estimator.break_ties and classes > 2
     return Answer(
         place=largest(decision if by_scores else votes),
-        probabilities=_likely(estimator, columns, at),
+        probabilities=_likely(estimator, columns),
         decision=decision,
     )
 
 
-def _likely(estimator: Any, columns: Columns, at: Converting) -> Var | None:
-    """Probabilities by the operator of ONNX, for classifiers that have some."""
+def _likely(estimator: Any, columns: Columns) -> Var | None:
+    """Probabilities by the operator of ONNX, (n, classes) in float32, for classifiers that have some."""
     if not hasattr(estimator, "predict_proba"):
         return None
     if estimator.kernel == "precomputed":
@@ -64,9 +63,20 @@ def _likely(estimator: Any, columns: Columns, at: Converting) -> Var | None:
             f"probability out, or put CalibratedClassifierCV around {name}",
             step=name,
         )
-    asked = copy.copy(estimator)
-    asked.break_ties = False  # of the label, which is not asked for here
-    return converted_alone(asked, columns, at).probabilities
+    classes = len(estimator.classes_)
+    _, likely = ml.svmclassifier(
+        columns.matrix(np.float64),
+        classlabels_ints=range(classes),
+        coefficients=dense(estimator._dual_coef_).ravel(),
+        kernel_params=[estimator._gamma, estimator.coef0, estimator.degree],
+        kernel_type=estimator.kernel.upper(),
+        prob_a=estimator.probA_,
+        prob_b=estimator.probB_,
+        rho=estimator._intercept_,
+        support_vectors=dense(estimator.support_vectors_).ravel(),
+        vectors_per_class=estimator.n_support_,
+    )
+    return op.reshape(likely, constant([-1, classes], np.int64))
 
 
 def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:

@@ -2,8 +2,7 @@
 
 A converter takes a fitted estimator, the columns it is given and the `Converting` it is part of,
 and gives an Answer. Estimators are found by where their class is defined, so that no library is
-imported to find out. One without a converter is converted alone by skl2onnx, and its graph becomes
-part of ours: what is composed is composed here.
+imported to find out.
 """
 
 from __future__ import annotations
@@ -61,7 +60,6 @@ from modelkit.convert.estimators import (
     xgboost,
 )
 from modelkit.convert.estimators.converting import Converting, TensorConverter
-from modelkit.convert.estimators.leaf import converted_alone
 from modelkit.convert.estimators.tensors import Answer, Columns
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.steps import overridden_verb, replaced_verb
@@ -125,7 +123,7 @@ def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorCon
     `converters` gives equivalent estimators for some classes.
 
     Raises ConversionError where an estimator does not answer by its class, or a pipeline not by its
-    steps: skl2onnx takes any pipeline for one of scikit-learn's own.
+    steps.
     """
     kind = type(estimator)
     if kind in converters:
@@ -140,7 +138,7 @@ def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorCon
             step=kind.__name__,
         )
     library = kind.__module__.partition(".")[0]
-    return TENSOR_CONVERTERS.get(f"{library}.{kind.__name__}", converted_alone)
+    return TENSOR_CONVERTERS.get(f"{library}.{kind.__name__}", refused.unknown)
 
 
 def _by_equivalent(

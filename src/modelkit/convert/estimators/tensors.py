@@ -225,11 +225,6 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
         node.output[:] = [renamed.get(name, name) for name in node.output]
 
 
-def inline(proto: onnx.ModelProto, inputs: list[Var]) -> list[Var]:
-    """The outputs of a whole graph over tensors of this one."""
-    return list(spox.inline(proto)(*inputs).values())
-
-
 def constant(value: Any, dtype: Any = None) -> Var:
     """A tensor that is always the same."""
     return op.const(np.asarray(value, dtype))
