@@ -68,7 +68,7 @@ docs: $(VENV)/.test ## run the blocks of the README and of docs/
 bench: $(call BENCH_ENV,$(NAME))/$(if $(wildcard benchmarks/$(NAME)/requirements.txt),.installed,.test) $(addsuffix /.installed,$(call RIVALS,$(NAME))) ## one benchmark beside its rivals, in environments of their own: make bench NAME=core
 	for part in run $(ALSO_$(NAME)); do $(if $(filter engines,$(NAME)),$(RUN_ENGINES)) $(call BENCH_ENV,$(NAME))/bin/python -m benchmarks.$(NAME).$$part || exit; done
 
-programs: ## install Java, Prometheus, Alertmanager and Chromium by apt-get, as root; the tests that start them skip without
+programs: ## install Java, Prometheus, Alertmanager, nginx, haproxy and Chromium by apt-get, as root; the tests that start them skip without
 	@tools/install_programs.sh
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes

@@ -7,6 +7,8 @@ packages=()
 command -v prometheus > /dev/null && command -v promtool > /dev/null || packages+=(prometheus)
 command -v prometheus-alertmanager > /dev/null && command -v amtool > /dev/null || packages+=(prometheus-alertmanager)
 command -v chromium > /dev/null || packages+=(chromium)
+command -v nginx > /dev/null || packages+=(nginx)
+command -v haproxy > /dev/null || packages+=(haproxy)
 command -v java > /dev/null || packages+=(default-jre-headless)
 command -v kubectl > /dev/null || packages+=(kubernetes-client)
 [ ${#packages[@]} -eq 0 ] && exit

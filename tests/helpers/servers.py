@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +52,11 @@ class Served:
 
 
 @contextmanager
-def started(command, environ=None):
+def started(command, environ=None, stdout=subprocess.PIPE):
     """A process that is ended when the block ends, at the latest, or when it lives too long."""
     process = subprocess.Popen(
         [*map(str, command)],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, **(environ or {})},
@@ -131,7 +131,7 @@ async def exchange(reader, writer, request):
     return int(head[9:12]), fields.get(b"connection") == b"close", body
 
 
-async def ask_on(ports, request, more, counts):
+async def ask_on(ports, request, more, counts, **tls):
     """Ask while `more()`, over connections that are kept, as a balancer of load does.
 
     It leaves a port that closes a connection and is not ready, and counts every answer, by status,
@@ -141,7 +141,7 @@ async def ask_on(ports, request, more, counts):
     while more():
         if writer is None:
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+                reader, writer = await asyncio.open_connection("127.0.0.1", ports[0], **tls)
             except ConnectionRefusedError:
                 ports.pop(0)
                 counts["refused"] += 1
@@ -155,14 +155,22 @@ async def ask_on(ports, request, more, counts):
             counts["dropped"] += 1
             closed = True
         if closed:
-            writer.close()
+            await leave(writer)
             writer = None
     if writer is not None:
-        writer.close()
+        await leave(writer)
 
 
-async def crowd(ports, request, more, clients=32):
-    """What `clients` at once saw."""
-    counts = Counter()
-    await asyncio.gather(*(ask_on(list(ports), request, more, counts) for _ in range(clients)))
+async def leave(writer):
+    """Close a connection; TLS takes a while for it."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+async def crowd(ports, request, more, clients=32, counts=None, **tls):
+    """What `clients` at once saw; `counts` shows it while they ask."""
+    counts = Counter() if counts is None else counts
+    each = (ask_on(list(ports), request, more, counts, **tls) for _ in range(clients))
+    await asyncio.gather(*each)
     return counts

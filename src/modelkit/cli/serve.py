@@ -251,7 +251,7 @@ def _auth_of(settings: Settings, tokens: Mapping[str, str]) -> Any:
     if tokens:
         ways.append(mk.bearer_tokens(tokens))
     if settings.ca_certs is not None:
-        from modelkit.cli.server import certified
+        from modelkit.cli.connections import certified
 
         ways.append(certified)
     if not ways:

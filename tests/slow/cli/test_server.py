@@ -13,8 +13,10 @@ import uvicorn
 from helpers.apps import ask, summed, uvicorn_of
 
 import modelkit as mk
+from modelkit.cli import connections as cli_connections
 from modelkit.cli import server as cli_server
-from modelkit.cli.server import DrainingServer, GuardedProtocol, bound, most_connections
+from modelkit.cli.connections import GuardedProtocol
+from modelkit.cli.server import DrainingServer, bound, most_connections
 
 
 def connected(port, data=b""):
@@ -120,7 +122,7 @@ def test_what_follows_a_body_says_nothing_of_who_asks():
 
 @pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nA: "])
 def test_a_head_that_does_not_come_ends_its_connection(head, monkeypatch):
-    monkeypatch.setattr(cli_server, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(cli_connections, "HEAD_SECONDS", 0.2)
     with guarded() as server:
         what_comes(connected(server.port, head))
 
