@@ -48,8 +48,8 @@ def main():
             for how, counts in found.items():
                 alarms[how] += chi2_contingency(counts).pvalue < ALPHA
         cells = []
-        for how in alarms:
-            measured, low, high = share(alarms[how], RUNS)
+        for count in alarms.values():
+            measured, low, high = share(count, RUNS)
             cells.append(f"{measured:.1%} ({low:.1%} to {high:.1%})")
         chance = np.sqrt(0.1 * 0.9 / rows)
         lines.append([f"{rows:,}", *cells, f"{np.median(off):.2%}", f"{chance:.2%}"])
