@@ -49,8 +49,9 @@ test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-ser
 	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py
 	$(VENV)-bench-serving/bin/python -m benchmarks.serving.run --only clients
 
-test-deploy: $(VENV)-deploy/.installed ## images, containers, orchestrators and clouds, by the programs of `make programs`
+test-deploy: $(VENV)-deploy/.installed $(VENV)-clouds/.installed ## images, containers, orchestrators and clouds, by the programs of `make programs`
 	$(VENV)-deploy/bin/python -m pytest -q tests/deploy
+	$(VENV)-clouds/bin/python -m pytest -q $(patsubst %,tests/deploy/clouds/test_%.py,sagemaker vertex azureml)
 
 check: lint ## lint, and the tests of a room: make check ROOM=serving/batching
 	$(VENV)/bin/python -m pytest -q -n 2 tests/unit/$(ROOM)

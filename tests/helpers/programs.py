@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 
@@ -20,6 +21,15 @@ def needs(*programs):
     return pytest.mark.skipif(
         bool(missing), reason=f"{', '.join(missing)} is not installed: make programs"
     )
+
+
+def needs_library(name, target="test-deploy"):
+    """Skips a test where a library is missing; to import it here would take seconds."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return pytest.mark.skip(reason=f"{name} is not installed: make {target}")
+    return pytest.mark.skipif(False, reason="it is installed")
 
 
 def until(found, what, seconds=PATIENCE):

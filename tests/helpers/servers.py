@@ -73,9 +73,13 @@ def started(command, environ=None, stdout=subprocess.PIPE):
 
 
 @contextmanager
-def modelkit_serve(*arguments, environ=None):
-    """`modelkit serve` at a free port, from the moment that it says where."""
-    command = [sys.executable, "-m", "modelkit", "serve", "--port", "0", *arguments]
+def modelkit_serve(*arguments, environ=None, port="0"):
+    """`modelkit serve` at a free port, from the moment that it says where.
+
+    With `port=None`, its environment says at which one.
+    """
+    ports = () if port is None else ("--port", port)
+    command = [sys.executable, "-m", "modelkit", "serve", *ports, *arguments]
     with started(command, environ) as process:
         line = process.stdout.readline()
         assert "://" in line, process.stderr.read()

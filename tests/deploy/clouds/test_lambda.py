@@ -15,14 +15,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from helpers.places import ROOT
+from helpers.programs import needs_library
 
 import modelkit as mk
-
-pytest.importorskip("awslambdaric", reason="awslambdaric is not installed: make test-deploy")
 
 RECIPE = ROOT / "docs" / "recipes" / "lambda_handler.py"
 API = "/2018-06-01/runtime"
 PATIENCE = 60
+pytestmark = [needs_library("awslambdaric"), needs_library("mangum")]
 
 
 class Lambda(ThreadingHTTPServer):
@@ -171,3 +171,20 @@ def test_another_package_ends_the_start(aws, function):
     assert path == "/init/error"
     assert error["errorType"] == "IntegrityError"
     assert process.wait(PATIENCE) != 0
+
+
+def test_a_cold_start_is_taken_apart(tumour_mk, rows):
+    environ = {
+        **os.environ,
+        "MODELKIT_PACKAGE": str(tumour_mk),
+        "MODELKIT_DIGEST": mk.inspect(tumour_mk).digest,
+    }
+    body = json.dumps({"instances": rows.tolist()})
+    command = [sys.executable, RECIPE.with_name("cold_start.py"), body, "1"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environ, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    parts = [float(line.split()[-1]) for line in done.stdout.splitlines()]
+    assert len(parts) == 6
+    assert parts[-1] == pytest.approx(sum(parts[:4]), abs=0.3)

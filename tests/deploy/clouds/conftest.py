@@ -1,5 +1,7 @@
 """A package that is made without pandas, which serving does not need either."""
 
+import json
+
 import pytest
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
@@ -7,6 +9,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
+
+ASK = """
+import sys
+from urllib.request import Request, urlopen
+headers = {"Content-Type": "application/json"}
+print(urlopen(Request("http://127.0.0.1:8000/invocations", sys.argv[1].encode(), headers)).read().decode())
+"""
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +41,9 @@ def expected(tumour_mk, rows):
     """What the package answers to them."""
     with mk.load(tumour_mk) as model:
         return {name: values.tolist() for name, values in model.run(rows).items()}
+
+
+@pytest.fixture(scope="session")
+def question(rows):
+    """Arguments for any Python that ask port 8000 of wherever it is for these rows."""
+    return ["-c", ASK, json.dumps({"inputs": {"X": rows.tolist()}})]
