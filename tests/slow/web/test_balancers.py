@@ -89,10 +89,12 @@ def balanced(request, certificate, tmp_path):
         log = tmp_path / "access.log"
         with log.open("w") as written, started(command, stdout=written) as process:
             edge = Edge(request.param, port, log, context, process)
-            wait_until(lambda: answers(edge), process)
-            yield edge
-            process.terminate()
-            process.wait(PATIENCE)
+            try:
+                wait_until(lambda: answers(edge), process)
+                yield edge
+            finally:  # killed, nginx would leave its workers behind
+                process.terminate()
+                process.wait(PATIENCE)
 
     return balanced
 
