@@ -106,7 +106,7 @@ def test_components_add_who_may_ask_and_put_keda_in_place_of_the_autoscaler(base
 def test_definitions_take_the_objects_of_other_platforms(name, base):
     path = DATA / DEFINITIONS[name]
     if not path.exists():
-        pytest.skip(f"{path.name} is not there: a definition that others publish")
+        pytest.skip(f"no {path}: a definition that others publish, for the folder MODELKIT_CRDS")
     found = yaml.safe_load((base / name).read_text())
     definition = yaml.load(gzip.decompress(path.read_bytes()), yaml.CSafeLoader)
     (schema,) = [
@@ -135,6 +135,23 @@ def strict(schema):
     if metadata == {"type": "object"}:
         metadata["properties"] = {}
     return made
+
+
+def test_a_server_answers_by_the_name_that_seldon_asks_for(tmp_path):
+    """Its executor asks for the node of its graph, and names of packages may have what no node has."""
+    X, y = load_breast_cancer(return_X_y=True)
+    package = tmp_path / "package.mk"
+    estimator = LogisticRegression().fit(X[:, :2], y)
+    mk.save(estimator, package, example=X[:, :2], name="tumour.of_two", version="1.0.0")
+    (predictor,) = yaml.safe_load(exported("kubernetes", package)["seldon.yaml"])["spec"][
+        "predictors"
+    ]
+    (container,) = predictor["componentSpecs"][0]["spec"]["containers"]
+    with modelkit_serve(package, *container["args"][1:]) as served:
+        name = predictor["graph"]["name"]
+        assert name == container["name"] == "tumour-of-two"
+        assert served.ask("GET", f"/v2/models/{name}/ready")[0] == 200
+        assert served.post(f"/v2/models/{name}/infer", V2)[1]["model_name"] == name
 
 
 @needs("prometheus")
