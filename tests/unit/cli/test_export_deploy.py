@@ -51,7 +51,8 @@ def test_a_value_that_could_end_a_text_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "label"), [("churn", "churn"), ("a.b_c", "a-b-c"), ("x" * 64, "x" * 63), ("a-.", "a")]
+    ("name", "label"),
+    [("churn", "churn"), ("a.b_c", "a-b-c"), ("x" * 64, "x" * 63), ("a-.", "a"), ("3d", "m-3d")],
 )
 def test_a_name_becomes_one_of_dns(name, label, penguins_mk, tmp_path):
     holes = holes_of(replace(mk.inspect(penguins_mk), name=name, version="1.0+gpu"), None, None)

@@ -146,8 +146,9 @@ def rendered(text: str, holes: Mapping[str, str]) -> str:
 
 
 def _label(name: str) -> str:
-    """A name as DNS has it: the names of packages may have dots and underscores."""
-    return re.sub(r"[^a-z0-9-]", "-", name)[:63].strip("-")
+    """A name as Services have it: those of packages may have dots, and begin with a digit."""
+    letter = name if name[0].isalpha() else f"m-{name}"
+    return re.sub(r"[^a-z0-9-]", "-", letter)[:63].strip("-")
 
 
 def _context(found: Review, package: Path, registry: str | None) -> dict[str, bytes]:
