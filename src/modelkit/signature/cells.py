@@ -35,7 +35,7 @@ def parse_record(
             if "_" in cell and dtype != "string":  # Python takes 1_0 for 10
                 raise ValueError
             record[name] = None if cell == "" else parse(cell)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OverflowError):
             raise SignatureError(
                 f"row {row}, column {name!r}: {cell!r:.80} is not {dtype}"
             ) from None

@@ -9,6 +9,7 @@ import pytest
 from helpers.apps import summed
 from helpers.client import Client
 from helpers.examples import examples
+from helpers.web_models import SIGNATURES, numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,9 @@ import modelkit as mk
 from modelkit import events
 from modelkit.signature.cast import MISSING
 from modelkit.types import Limits
-from modelkit.web import invocations
+from modelkit.web import invocations, plain
+from modelkit.web.examples import plain_example
+from modelkit.web.layout import layout_of
 from modelkit.web.query import Query
 from modelkit.web.request import at_once
 
@@ -249,9 +252,30 @@ def test_an_output_without_a_value_for_each_row_has_no_line(body):
 def test_others_have_a_turn_while_csv_is_read_and_written():
     signature = summed().signature
     headers = {b"content-type": b"text/csv"}
-    assert len([*invocations.read(b"1,2\n" * 1000, headers, signature, Limits())]) == 10
+    assert len([*invocations.read(b"1,2\n" * 9000, headers, signature, Limits())]) >= 4
+    lines = (b"1," * 999 + b"1\n") * 40
+    assert len([*invocations.read(lines, headers, numbers(1000), Limits())]) >= 10
     answers = {"y": np.zeros((1000, 100), np.float32)}
     assert len([*invocations.write(Query(None, ("y",)), answers, "m", "")]) >= 24
+
+
+IN_COLUMNS = [name for name, signature in SIGNATURES.items() if layout_of(signature).has_columns]
+
+
+@pytest.mark.parametrize("name", IN_COLUMNS)
+def test_a_line_is_read_as_the_same_row_in_json(name):
+    """Whatever a column holds: truths, whole numbers, categories, points in time, spans, texts."""
+    signature = SIGNATURES[name]
+    (record,) = plain_example(signature)["rows"]
+    asked = {"rows": [record]}
+    text = io.StringIO()
+    csv.writer(text).writerow(record[column] for column in signature.column_names)
+    headers = {b"content-type": b"text/csv"}
+    query = at_once(invocations.read(text.getvalue().encode(), headers, signature, Limits()))
+    other = at_once(plain.read(json.dumps(asked).encode(), {}, signature, Limits()))
+    feeds, same = signature.coerce(query.X), signature.coerce(other.X)
+    for spec in signature.inputs:
+        np.testing.assert_array_equal(feeds[spec.name], same[spec.name])
 
 
 values = st.floats(width=64) | st.none()

@@ -1,0 +1,57 @@
+"""Cells of CSV, each kind of column with what it takes and what it refuses."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import modelkit as mk
+from modelkit.errors import SignatureError
+from modelkit.signature.cells import parse_record, parsers_of
+
+
+def parsed(cell, dtype, tensor=None):
+    column = mk.Column("a", dtype)
+    spec = mk.TensorSpec("X", tensor or dtype, ("batch", 1), (column,))
+    parsers = parsers_of(mk.Signature((spec,), (mk.TensorSpec("y", "float64", ("batch",)),)))
+    return parse_record(["a"], [cell], [*parsers.values()], 7)["a"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype", "value"),
+    [
+        ("", "float64", None), ("", "string", None), (" 1.5 ", "float32", 1.5), ("-Infinity", "float64", -float("inf")),
+        ("12", "int64", 12), ("255", "uint8", 255), ("TRUE", "bool", True), ("0", "bool", False), (" ", "string", " "),
+        ("1_0", "string", "1_0"), ("2026-01-31", "datetime64[s]", datetime(2026, 1, 31)),  # noqa: DTZ001 - as it stands there
+        ("2026-01-31T12:00:00+00:00", "datetime64[s, UTC]", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("1.5", "timedelta64[ms]", timedelta(seconds=1.5)),
+    ],
+)  # fmt: skip
+def test_what_a_cell_is(cell, dtype, value):
+    assert parsed(cell, dtype) == value
+
+
+def test_a_whole_number_may_be_a_float_where_the_graph_computes_in_floats():
+    assert parsed("100.0", "int64", "float64") == 100.0
+    assert parsed(str(2**60 + 1), "int64", "float64") == 2**60 + 1
+    with pytest.raises(SignatureError, match=r"'100.0' is not int64"):
+        parsed("100.0", "int64")
+
+
+@pytest.mark.parametrize(
+    ("cell", "dtype"),
+    [
+        ("x", "float64"), ("1_0", "float64"), ("0x1", "int64"), ("nan", "int64"), ("9" * 5000, "int64"), ("yes", "bool"),
+        ("2026-13-01", "datetime64[s]"), ("1e308", "timedelta64[s]"), ("inf", "timedelta64[s]"),
+        ("nan", "timedelta64[s]"),
+    ],
+)  # fmt: skip
+def test_what_is_no_cell_of_a_column_is_named(cell, dtype):
+    """A span beyond a million years was an OverflowError, which no caller expects."""
+    with pytest.raises(SignatureError, match=r"row 7, column 'a': '.{1,80}'? is not ") as caught:
+        parsed(cell, dtype)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_line_has_a_cell_for_each_name():
+    with pytest.raises(SignatureError, match="row 2 has 1 cells, and 3 are expected"):
+        parse_record(["a", "b", "c"], ["1"], [("float64", float)] * 3, 2)
