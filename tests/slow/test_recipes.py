@@ -180,6 +180,22 @@ def test_jenkins(champion, place, good, status):
 
 
 @pytest.mark.skipif(SHELL is None, reason="there is no bash")
+def test_the_page_makes_a_first_release_and_says_what_goes_wrong(champion, place):
+    page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    first = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
+    models = str(place / "others")
+    gate = scripts_of_jenkins()[1]
+    assert shell(gate, MODELS=models) == 1  # there is no registry yet
+    assert shell(first, MODELS=models) == 0
+    registry = mk.Registry(models)
+    assert registry.aliases("tumour")["champion"].version == "1.0.0"
+    spoil(champion, place)
+    assert shell('modelkit registry "$MODELS" register candidate.mk', MODELS=models) == 0
+    spoil_version = 'python train.py 1.8.0 && modelkit registry "$MODELS" register candidate.mk'
+    assert shell(spoil_version, MODELS=models) == 3  # a version never changes
+
+
+@pytest.mark.skipif(SHELL is None, reason="there is no bash")
 def test_what_was_not_judged_is_not_registered(champion, place):
     """A verdict names the model by its digest, so no other package goes by it."""
     train, gate, register, _ = scripts_of_jenkins()

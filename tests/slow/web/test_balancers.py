@@ -294,10 +294,12 @@ def dying(asked):
 def test_a_loss_is_sent_once_and_a_prediction_again(balanced):
     asked = Counter()
     with dying(asked) as first, dying(asked) as second, balanced([first, second]) as edge:
-        for verb in ("predict", "outcome"):
-            assert edge.ask("POST", f"/models/sum/{verb}", b"{}")[0] >= 500
+        for path, body in (("predict", b"{}"), ("outcome", b"{}"), ("explain", b" " * 100_000)):
+            assert edge.ask("POST", f"/models/sum/{path}", body)[0] >= 500
     assert asked["/models/sum/outcome"] == 1
     assert asked["/models/sum/predict"] > 1
+    # What does not fit into a buffer of haproxy is sent once.
+    assert (asked["/models/sum/explain"] > 1) == (edge.kind == "nginx")
 
 
 def test_what_a_newcomer_sees(balanced, boosting_mk, body):
