@@ -9,6 +9,8 @@ command -v prometheus-alertmanager > /dev/null && command -v amtool > /dev/null 
 command -v chromium > /dev/null || packages+=(chromium)
 command -v nginx > /dev/null || packages+=(nginx)
 command -v haproxy > /dev/null || packages+=(haproxy)
+command -v systemd-analyze > /dev/null || packages+=(systemd)
+command -v ip > /dev/null || packages+=(iproute2)
 command -v java > /dev/null || packages+=(default-jre-headless)
 command -v kubectl > /dev/null || packages+=(kubernetes-client)
 [ ${#packages[@]} -eq 0 ] && exit

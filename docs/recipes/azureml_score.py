@@ -3,8 +3,8 @@
 The model of Azure ML is a folder with one package. MODELKIT_DIGEST, among the environment variables
 of the deployment, is the digest of that package: with another one the deployment fails.
 
-A body is plain JSON, has instances, or is CSV, as at /invocations of an App. Whatever is wrong with
-it has a status and words of its own; an exception of `run` would be a 500 for everything.
+A body is plain JSON, has instances, or is CSV, as at /invocations of an App. The client sees the status and the
+words of the App where a body is wrong; an exception of `run` would be a 500 without its reason.
 """
 
 import os
