@@ -25,7 +25,7 @@ def tumour_mk(once):
     labels = load_breast_cancer().target_names[y].astype(object)
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X[:, :3], labels)
     return once(
-        "tumour.mk",
+        "tumour-of-clouds.mk",  # others have one of that name
         lambda path: mk.save(estimator, path, example=X[:, :3], name="tumour", version="1.0.0"),
     )
 

@@ -41,7 +41,7 @@ def place(tmp_path, tumour_mk):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / "checkout" / name)
     (tmp_path / "there").mkdir()
-    shutil.copy(tumour_mk, tmp_path / "there")
+    shutil.copy(tumour_mk, tmp_path / "there" / "tumour.mk")
     return tmp_path
 
 
