@@ -11,6 +11,11 @@ command -v nginx > /dev/null || packages+=(nginx)
 command -v haproxy > /dev/null || packages+=(haproxy)
 command -v systemd-analyze > /dev/null || packages+=(systemd)
 command -v ip > /dev/null || packages+=(iproute2)
+for each in buildah catatonit docker-compose mmdebstrap runc; do
+    command -v "$each" > /dev/null || packages+=("$each")
+done
+command -v podman > /dev/null || packages+=(podman netavark aardvark-dns)
+command -v dockerd > /dev/null && command -v docker > /dev/null || packages+=(docker.io docker-cli)
 command -v java > /dev/null || packages+=(default-jre-headless)
 command -v kubectl > /dev/null || packages+=(kubernetes-client)
 [ ${#packages[@]} -eq 0 ] && exit

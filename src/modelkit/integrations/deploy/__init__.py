@@ -24,6 +24,7 @@ from modelkit.package.trust import installed
 HOLE = re.compile(r"@([a-z]+)@")
 PLAIN = re.compile(r"[\w.:/+@=,?&%~-]*", re.ASCII)
 IMAGE = re.compile(r"[a-z0-9][\w.:/@-]*", re.ASCII)
+RUNTIME = re.compile(r"^onnxruntime(?:-gpu)?==(.*)$", re.MULTILINE)
 PORT = 8080  # what clouds ask by default
 
 
@@ -153,9 +154,8 @@ def _label(name: str) -> str:
 
 def _context(found: Review, package: Path, registry: str | None) -> dict[str, bytes]:
     """What an image is built from, beside templates."""
-    needed = libraries(found, registry)
     files = {
-        "requirements.txt": pinned([*needed, "onnxruntime"]).encode(),
+        **requirements(pinned(libraries(found, registry))),
         "dashboard.json": dashboard().encode(),
         "alerts.yml": alert_rules(Objectives()).encode(),
     }
@@ -165,7 +165,7 @@ def _context(found: Review, package: Path, registry: str | None) -> dict[str, by
 
 
 def libraries(found: Review, registry: str | None) -> list[str]:
-    """The libraries that serve a package, beside a runtime."""
+    """The libraries that serve a package."""
     manifest = found.manifest
     attached = {attachment.name for attachment in manifest.attachments}
     more = {
@@ -175,8 +175,19 @@ def libraries(found: Review, registry: str | None) -> list[str]:
         "cryptography": "unseal" in found.needs,
         "obstore": "://" in (registry or ""),
     }
+    runtime = next(iter(installed(["onnxruntime-gpu"])), "onnxruntime")
     always = ["modelkit-sdk", "numpy", "orjson", "prometheus-client", "uvicorn"]
-    return [*always, *manifest.requires, *(name for name, wanted in more.items() if wanted)]
+    return [*always, runtime, *manifest.requires, *(name for name, wanted in more.items() if wanted)]
+
+
+def requirements(pins: str) -> dict[str, bytes]:
+    """The files of requirements, for a CPU and for a GPU.
+
+    Releases of onnxruntime-gpu come later, and not all of them do; its extras name its CUDA.
+    """
+    gpu = r"onnxruntime-gpu[cuda,cudnn]<=\1,!=1.26.0"
+    runtimes = {"requirements.txt": r"onnxruntime==\1", "requirements-gpu.txt": gpu}
+    return {name: RUNTIME.sub(line, pins).encode() for name, line in runtimes.items()}
 
 
 def pinned(names: list[str]) -> str:
