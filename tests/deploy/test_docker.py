@@ -7,7 +7,11 @@ import pytest
 import yaml
 from helpers.images import OFFLINE, Docker, needs_root, settled
 
-pytestmark = needs_root("dockerd", "docker", "docker-compose", "runc", "mmdebstrap", "prometheus")
+# The first run makes the base image.
+pytestmark = [
+    needs_root("dockerd", "docker", "docker-compose", "runc", "mmdebstrap", "prometheus"),
+    pytest.mark.timeout(400),
+]
 PROMETHEUS = "prom/prometheus:v3.5.0"
 # What a container asks another one, since this machine is not in their network.
 ASK = (

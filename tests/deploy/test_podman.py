@@ -12,7 +12,8 @@ from helpers.programs import until
 
 import modelkit as mk
 
-pytestmark = needs_root("podman", "buildah", "runc", "mmdebstrap")
+# The first run makes the base image.
+pytestmark = [needs_root("podman", "buildah", "runc", "mmdebstrap"), pytest.mark.timeout(400)]
 # No file of the image can be written, no capability is left, and no shell can be started.
 LOCKED = (
     *("--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL"),

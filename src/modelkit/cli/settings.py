@@ -88,7 +88,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
         poll=args.poll,
         name=args.name,
         digest=_digests(args.digest, variables),
-        allow=check_allow(args.allow),
+        allow=check_allow(args.allow or variables.get("MODELKIT_ALLOW", "").split()),
         keys=tuple(args.key),
         unseal=args.unseal or variables.get("MODELKIT_UNSEAL"),
         host=args.host or variables.get("HOST", LOCAL),

@@ -7,10 +7,19 @@ from importlib.metadata import version
 
 import pytest
 from helpers.commands import run
+from helpers.forge import forge
 
 import modelkit as mk
-from modelkit.errors import UsageError
-from modelkit.integrations.deploy import HOLE, PLATFORMS, exported, holes_of, pinned, rendered
+from modelkit.errors import PackageError, UsageError
+from modelkit.integrations.deploy import (
+    HOLE,
+    PLATFORMS,
+    exported,
+    holes_of,
+    pinned,
+    rendered,
+    requirements,
+)
 
 TEMPLATES = [(kind, name) for kind, platform in PLATFORMS.items() for name in platform.templates]
 
@@ -88,6 +97,27 @@ def test_requirements_are_what_serving_needs_in_the_versions_of_here(penguins_mk
     lines = exported("docker", joblib_mk)["requirements.txt"].decode()
     for name in ("scikit-learn", "joblib", "scipy", "onnx", "threadpoolctl"):
         assert f"{name}=={version(name)}" in lines
+
+
+def test_a_gpu_takes_a_runtime_that_exists_and_the_cuda_that_it_names(penguins_mk):
+    """The last releases of onnxruntime have no onnxruntime-gpu yet."""
+    files = exported("docker", penguins_mk)
+    cpu = {*files["requirements.txt"].decode().splitlines()}
+    gpu = {*files["requirements-gpu.txt"].decode().splitlines()}
+    release = version("onnxruntime")
+    assert cpu - gpu == {f"onnxruntime=={release}"}
+    assert gpu - cpu == {f"onnxruntime-gpu[cuda,cudnn]<={release},!=1.26.0"}
+    assert requirements("onnxruntime-gpu==1.31.1\n")["requirements.txt"] == b"onnxruntime==1.31.1\n"
+
+
+def test_other_versions_than_a_pickle_needs_are_refused(joblib_mk, tmp_path):
+    path = tmp_path / "other.mk"
+    changed = {"scikit-learn": "0.1"}
+    path.write_bytes(
+        forge(joblib_mk.read_bytes(), edit=lambda plain: plain["requires"].update(changed))
+    )
+    with pytest.raises(PackageError, match=r"pip install scikit-learn==0\.1"):
+        exported("docker", path)
 
 
 def test_what_is_not_installed_here_is_named():

@@ -25,13 +25,15 @@ def test_arguments_come_before_the_environment_and_that_before_the_defaults():
         "MODELKIT_DIGEST": "d",
         "MODELKIT_TOKENS": "t",
         "MODELKIT_UNSEAL": "k.pem",
+        "MODELKIT_ALLOW": "org.example joblib",
         "HOST": "0.0.0.0",  # noqa: S104 - nothing listens there
         "PORT": "81",
         "WEB_CONCURRENCY": "3",
     }
     told = Settings(
-        "b.mk", digest=("d",), unseal="k.pem", host=environ["HOST"], port=81, workers=3, tokens="t"
-    )
+        "b.mk", digest=("d",), unseal="k.pem", host=environ["HOST"], port=81, workers=3, tokens="t",
+        allow=frozenset(["org.example", "joblib"]),
+    )  # fmt: skip
     assert settings(**environ) == told
     asked = settings(
         "a.mk", "--digest", "e", "--tokens", "u", "--host", "::1", "--port", "82", "--workers", "1",

@@ -19,7 +19,7 @@ from modelkit.errors import UsageError
 from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 from modelkit.model.manifest import Manifest
 from modelkit.package.review import Review, review
-from modelkit.package.trust import installed
+from modelkit.package.trust import check_requires, installed
 
 HOLE = re.compile(r"@([a-z]+)@")
 PLAIN = re.compile(r"[\w.:/+@=,?&%~-]*", re.ASCII)
@@ -165,8 +165,12 @@ def _context(found: Review, package: Path, registry: str | None) -> dict[str, by
 
 
 def libraries(found: Review, registry: str | None) -> list[str]:
-    """The libraries that serve a package."""
+    """The libraries that serve a package.
+
+    Raises PackageError where a pickled estimator needs other versions than those of here.
+    """
     manifest = found.manifest
+    check_requires(manifest.requires)
     attached = {attachment.name for attachment in manifest.attachments}
     more = {
         "tokenizers": manifest.runtime == "encoder",
@@ -177,7 +181,12 @@ def libraries(found: Review, registry: str | None) -> list[str]:
     }
     runtime = next(iter(installed(["onnxruntime-gpu"])), "onnxruntime")
     always = ["modelkit-sdk", "numpy", "orjson", "prometheus-client", "uvicorn"]
-    return [*always, runtime, *manifest.requires, *(name for name, wanted in more.items() if wanted)]
+    return [
+        *always,
+        runtime,
+        *manifest.requires,
+        *(name for name, wanted in more.items() if wanted),
+    ]
 
 
 def requirements(pins: str) -> dict[str, bytes]:
