@@ -16,14 +16,11 @@ import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.errors import ConversionError, importing
+from modelkit.convert.estimators import elementary
+from modelkit.convert.estimators.traced import Traced, constant, ml, op, spox, traced
+from modelkit.errors import ConversionError
 from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
-
-with importing("spox", "saving an estimator", "sklearn"):
-    import spox
-    import spox.opset.ai.onnx.ml.v5 as ml
-    import spox.opset.ai.onnx.v19 as op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,11 +30,11 @@ if TYPE_CHECKING:
 
     from modelkit.signature.spec import TensorSpec
 
-Var = spox.Var
+Var: Any = Traced
 IR_VERSION = 10  # the oldest that has TreeEnsemble
 STRING = np.dtype(np.str_)
 
-__all__ = ["Answer", "Columns", "Var", "ml", "op"]
+__all__ = ["Answer", "Columns", "Var", "constant", "ml", "op"]
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,7 @@ class Answer:
 def argument(spec: TensorSpec) -> Var:
     """An input of the graph."""
     dtype = np.int64 if spec.dtype in TIMES else STRING if spec.dtype == "string" else spec.dtype
-    return spox.argument(spox.Tensor(np.dtype(dtype), spec.shape))
+    return traced(spox.argument(spox.Tensor(np.dtype(dtype), spec.shape)))
 
 
 def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:
@@ -223,11 +220,6 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-
-
-def constant(value: Any, dtype: Any = None) -> Var:
-    """A tensor that is always the same."""
-    return op.const(np.asarray(value, dtype))
 
 
 def doubles(value: Any) -> Var:
