@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.discriminants import differences
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.tensors import (
@@ -16,7 +16,6 @@ from modelkit.convert.estimators.tensors import (
     constant,
     doubles,
     largest,
-    one_column,
     op,
     width,
 )
@@ -29,8 +28,8 @@ def bernoulli(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """BernoulliNB: rows of 0 and 1, after its own threshold where it has one."""
     rows = columns.matrix(np.float64)
     if estimator.binarize is not None:
-        above = greater(rows, float(estimator.binarize))
-        rows = op.cast(above, to=np.float64)
+        above = rows > float(estimator.binarize)
+        rows = above.astype(np.float64)
     present = estimator.feature_log_prob_
     absent = np.log(1 - np.exp(present))
     shift = estimator.class_log_prior_ + absent.sum(axis=1)
@@ -53,7 +52,7 @@ def complement_of(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def categorical(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
-    codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
+    codes = columns.matrix(np.float64).astype(np.int64)  # cut off, as the source does
     counts = estimator.n_categories_.tolist()
     closed = [
         at.is_closed(column, range(count))
@@ -62,23 +61,22 @@ def categorical(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if not all(closed):
         least = constant(0, np.int64)
         most = constant([counts], np.int64)
-        unknown = op.or_(op.less(codes, least), op.greater_or_equal(codes, most))
+        unknown = (codes < least) | (codes >= most)
         at.refuse(unknown, "CategoricalNB does not know a code of this row")
-        codes = op.where(unknown, least, codes)
+        codes = np.where(unknown, least, codes)
     sizes = [0, *estimator.n_categories_[:-1].tolist()]
-    places = plus(codes, constant(np.cumsum(sizes)[None], np.int64))
+    places = codes + np.cumsum(sizes)[None]
     table = np.concatenate([known.T for known in estimator.feature_log_prob_])
     found = op.gather(doubles(table), places)
-    likelihoods = op.reduce_sum(found, constant([1], np.int64), keepdims=0)
-    return _answer(plus(likelihoods, estimator.class_log_prior_[None]))
+    likelihoods = np.sum(found, axis=1)
+    return _answer(likelihoods + estimator.class_log_prior_[None])
 
 
 def gaussian(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """GaussianNB: a normal distribution of each column in each class."""
     likelihoods = _gaussian_likelihoods(estimator, columns)
     return Answer(
-        place=largest(likelihoods),
-        probabilities=op.exp(minus(likelihoods, _log_of_sum(likelihoods))),
+        place=largest(likelihoods), probabilities=np.exp(likelihoods - _log_of_sum(likelihoods))
     )
 
 
@@ -86,13 +84,13 @@ def _gaussian_likelihoods(estimator: Any, columns: Columns) -> Var:
     """(n, classes): squared distances from the mean of each class over the variances, and priors."""
     variances = np.asarray(estimator.var_, np.float64)
     apart = differences(columns, np.asarray(estimator.theta_, np.float64))
-    squares = over(times(apart, apart), variances[:, None])
-    distances = op.reduce_sum(squares, constant([2], np.int64), keepdims=0)
+    squares = apart * apart / variances[:, None]
+    distances = np.sum(squares, axis=2)
     # Of variances in float32 the source adds up their logarithms in float32, and no more than that.
     sizes = -0.5 * np.log(2 * np.pi * estimator.var_).sum(axis=1)
     shift = np.log(estimator.class_prior_).astype(np.float64) + sizes.astype(np.float64)
-    halved = times(distances, -0.5)
-    return op.transpose(plus(halved, shift[:, None]), perm=[1, 0])
+    halved = distances * -0.5
+    return (halved + shift[:, None]).T
 
 
 def _log_of_sum(likelihoods: Var) -> Var:
@@ -104,12 +102,12 @@ def _log_of_sum(likelihoods: Var) -> Var:
     classes = width(likelihoods)
     axis = constant([1], np.int64)
     ordered, _ = op.top_k(likelihoods, constant([classes], np.int64), axis=1)
-    most = one_column(ordered, 0)
-    others = op.gather(ordered, constant(range(1, classes), np.int64), axis=1)
-    rest = op.reduce_sum(op.exp(minus(others, most)), axis, keepdims=1)
-    whole = plus(rest, 1.0)
-    lost = over(minus(minus(whole, 1.0), rest), whole)
-    return plus(minus(op.log(whole), lost), most)
+    most = ordered[:, [0]]
+    others = np.take(ordered, range(1, classes), axis=1)
+    rest = op.reduce_sum(np.exp(others - most), axis, keepdims=1)
+    whole = rest + 1.0
+    lost = (whole - 1.0 - rest) / whole
+    return np.log(whole) - lost + most
 
 
 def _answer(likelihoods: Var) -> Answer:

@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, equal, greater, over
 from modelkit.convert.estimators.pairs import scores_of_pairs
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
-    column,
     complement,
     constant,
-    dtype_of,
     flat,
     joined,
     largest,
-    one_column,
     op,
     upright,
 )
@@ -38,7 +33,7 @@ def score_of_two(each: Any, answer: Answer) -> Var:
     if hasattr(each, "decision_function"):
         decision: Var = answer.asked("decision")
         return decision
-    return column(answer.asked("probabilities"), 1)
+    return answer.asked("probabilities")[:, 1]
 
 
 def _bound(each: Any) -> float:
@@ -70,8 +65,8 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def _passed(scores: Var, like: Any) -> Var:
     """1 where a score passes the bound of classifiers like one of them."""
-    bound = constant(_bound(like), dtype_of(scores))
-    return cast(greater(scores, bound), np.int64)
+    bound = constant(_bound(like), scores.dtype)
+    return (scores > bound).astype(np.int64)
 
 
 def _takes_last(estimator: Any) -> bool:
@@ -85,14 +80,14 @@ def _takes_last(estimator: Any) -> bool:
 
 
 def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
-    likely = joined([one_column(answer.asked("probabilities"), 1) for answer in answers])
+    likely = joined([answer.asked("probabilities")[:, [1]] for answer in answers])
     if len(answers) == 1:
         likely = complement(likely)
     if estimator.multilabel_:
         return likely
-    whole = op.reduce_sum(likely, constant([1], np.int64), keepdims=1)
-    zero = constant(0.0, dtype_of(likely))
-    return choose(equal(whole, zero), likely, over(likely, whole))
+    whole = np.sum(likely, axis=1, keepdims=True)
+    zero = constant(0.0, likely.dtype)
+    return np.where(whole == zero, likely, likely / whole)
 
 
 def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -104,15 +99,15 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    scores = [cast(score_of_two(each, answer), np.float64) for each, answer in pairs]
+    scores = [score_of_two(each, answer).astype(np.float64) for each, answer in pairs]
     sure = joined([upright(score) for score in scores])
     second = joined([upright(answer.asked("place")) for answer in answers])
-    decision = scores_of_pairs(cast(second, np.float64), sure, len(estimator.classes_))
+    decision = scores_of_pairs(second.astype(np.float64), sure, len(estimator.classes_))
     if len(estimator.classes_) > 2:
         return Answer(place=largest(decision), decision=decision)
-    one = column(decision, 1)
-    above = greater(one, _bound(parts[0]))
-    return Answer(place=cast(above, np.int64), decision=one)
+    one = decision[:, 1]
+    above = one > _bound(parts[0])
+    return Answer(place=above.astype(np.int64), decision=one)
 
 
 ESTIMATORS = {

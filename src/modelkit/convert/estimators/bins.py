@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import at_least, equal
 from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, joined, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -19,13 +18,13 @@ def binned(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
     dtype = np.float32 if estimator.dtype == np.float32 else at.float_dtype(columns)
     rows = columns.matrix(dtype)
-    wide = op.unsqueeze(cast(rows, np.float64), constant([2], np.int64))
-    reached = at_least(wide, _edges(estimator, columns, at))
-    bins = op.reduce_sum(cast(reached, np.float64), constant([2], np.int64), keepdims=0)
+    wide = rows.astype(np.float64)[:, :, None]
+    reached = wide >= _edges(estimator, columns, at)
+    bins = np.sum(reached.astype(np.float64), axis=2)
     if estimator.encode == "ordinal":
-        return Answer(table=Columns((cast(bins, dtype),)))
+        return Answer(table=Columns((bins.astype(dtype),)))
     by_bin = _by_bin(bins, estimator.n_bins_.tolist())
-    return Answer(table=Columns((cast(by_bin, dtype),)))
+    return Answer(table=Columns((by_bin.astype(dtype),)))
 
 
 def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
@@ -49,9 +48,9 @@ def _by_bin(bins: Var, counts: list[int]) -> Var:
     """For each column a column of zeros and ones for each of its bins."""
     parts = []
     for place, count in enumerate(counts):
-        own = op.gather(bins, constant([place], np.int64), axis=1)
-        same = equal(own, [range(count)])
-        parts.append(cast(same, np.float64))
+        own = np.take(bins, [place], axis=1)
+        same = own == [range(count)]
+        parts.append(same.astype(np.float64))
     return joined(parts)
 
 

@@ -11,24 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import choose, greater, less, over, plus, product, times
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
     complement,
     constant,
     doubles,
-    dtype_of,
     flat,
     joined,
     largest,
     logistic,
-    one_column,
     op,
-    rank,
     shares,
     total,
     upright,
@@ -48,7 +43,7 @@ def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
     scores = [_response(each.estimator, at.answer(each.estimator, columns)) for each in folds]
     parts = _calibrated(folds, scores)
     likely = total(parts)
-    likely = over(likely, len(parts)) if len(parts) > 1 else likely
+    likely = likely / len(parts) if len(parts) > 1 else likely
     return Answer(place=largest(likely), probabilities=likely)
 
 
@@ -71,9 +66,9 @@ def _response(estimator: Any, inner: Answer) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
         decision: Var = inner.asked("decision")
-        return upright(decision) if rank(decision) == 1 else decision
+        return upright(decision) if decision.ndim == 1 else decision
     likely: Var = inner.asked("probabilities")
-    return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
+    return likely[:, [1]] if len(estimator.classes_) == 2 else likely
 
 
 def _by_temperature(each: Any, scores: Var) -> Var:
@@ -81,22 +76,22 @@ def _by_temperature(each: Any, scores: Var) -> Var:
     logits = scores
     if not hasattr(each.estimator, "decision_function"):
         likely = complement(scores) if width(scores) == 1 else scores
-        tiny = constant(NEXT_TO_NOTHING, dtype_of(likely))
-        logits = op.log(plus(likely, tiny))
+        tiny = constant(NEXT_TO_NOTHING, likely.dtype)
+        logits = np.log(likely + tiny)
     elif width(scores) == 1:
-        logits = times(scores, constant([[-1.0, 1.0]], dtype_of(scores)))
-    warmed = times(cast(logits, np.float64), float(each.calibrators[0].beta_))
+        logits = scores * constant([[-1.0, 1.0]], scores.dtype)
+    warmed = logits.astype(np.float64) * float(each.calibrators[0].beta_)
     return op.softmax(warmed, axis=1)
 
 
 def _by_sigmoids(each: Any, scores: Var) -> Var:
-    wide = cast(scores, np.float64)
+    wide = scores.astype(np.float64)
     steep = np.array([[mapping.a_ for mapping in each.calibrators]], np.float64)
     shift = np.array([[mapping.b_ for mapping in each.calibrators]], np.float64)
     if len(each.classes) == 2:
-        score = plus(times(wide, _beside_zero(-steep)), _beside_zero(-shift))
+        score = wide * _beside_zero(-steep) + _beside_zero(-shift)
         return op.softmax(score, axis=1)
-    mapped = logistic(op.neg(plus(times(wide, steep), shift)))
+    mapped = logistic(-(wide * steep + shift))
     return shares(_among_all(each, mapped))
 
 
@@ -106,14 +101,14 @@ def _beside_zero(number: Array) -> Array:
 
 def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
     mappings = [mapping for each in folds for mapping in each.calibrators]
-    mapped = risen(mappings, joined([cast(score, np.float64) for score in scores]))
+    mapped = risen(mappings, joined([score.astype(np.float64) for score in scores]))
     found = []
     start = 0
     for each in folds:
         end = start + len(each.calibrators)
-        own = op.gather(mapped, constant(range(start, end), np.int64), axis=1)
+        own = np.take(mapped, range(start, end), axis=1)
         if len(each.classes) == 2:
-            found.append(op.min([complement(own), doubles(1.0)]))
+            found.append(np.minimum(complement(own), 1.0))
         else:
             found.append(shares(_among_all(each, own)))
         start = end
@@ -127,7 +122,7 @@ def _among_all(each: Any, mapped: Var) -> Var:
         return mapped
     spread = np.zeros((len(places), len(each.classes)))
     spread[np.arange(len(places)), places] = 1.0
-    return product(mapped, spread)
+    return mapped @ spread
 
 
 def risen(mappings: list[Any], scores: Var) -> Var:
@@ -136,10 +131,10 @@ def risen(mappings: list[Any], scores: Var) -> Var:
     heights = [np.asarray(each.y_thresholds_, np.float64) for each in mappings]
     # In which the source takes numbers, and gives what it makes of them.
     dtype = mappings[0].X_thresholds_.dtype
-    given = cast(cast(scores, dtype), np.float64)
+    given = scores.astype(dtype).astype(np.float64)
     low = doubles([each[0] for each in places])
     high = doubles([each[-1] for each in places])
-    inside = op.max([op.min([given, high]), low])
+    inside = np.maximum(np.minimum(given, high), low)
     piece = located(inside, [each[1:-1] for each in places])
     table = [
         np.concatenate([_slopes(*each) for each in zip(places, heights, strict=True)]),
@@ -148,7 +143,7 @@ def risen(mappings: list[Any], scores: Var) -> Var:
     found = along(
         inside, piece, np.concatenate([_starts(each) for each in places]), np.stack(table)
     )
-    return cast(cast(found, dtype), np.float64)
+    return found.astype(dtype).astype(np.float64)
 
 
 def _starts(values: Array) -> Array:
@@ -171,9 +166,9 @@ def isotonic(estimator: Any, columns: Columns, _: Converting) -> Answer:
     score = columns.matrix(np.float64)
     found = risen([estimator], score)
     if estimator.out_of_bounds == "nan":
-        low = less(score, float(estimator.X_min_))
-        high = greater(score, float(estimator.X_max_))
-        found = choose(op.or_(low, high), np.nan, found)
+        low = score < float(estimator.X_min_)
+        high = score > float(estimator.X_max_)
+        found = np.where(low | high, np.nan, found)
     return Answer(prediction=flat(found), table=Columns((found,)))
 
 

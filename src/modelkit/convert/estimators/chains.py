@@ -13,13 +13,10 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     beside,
-    cast,
-    column,
     doubles,
     flat,
     joined,
     op,
-    rank,
     upright,
 )
 from modelkit.errors import ConversionError
@@ -61,8 +58,8 @@ def _passed_on(each: Any, answer: Answer, method: str) -> Var:
     if method == "decision_function":
         decision: Var = answer.asked("decision")
         return decision
-    found = column(answer.asked("probabilities"), 1)
-    return op.log(found) if method == "predict_log_proba" else found
+    found = answer.asked("probabilities")[:, 1]
+    return np.log(found) if method == "predict_log_proba" else found
 
 
 def _numbers(each: Any) -> Var:
@@ -71,7 +68,7 @@ def _numbers(each: Any) -> Var:
 
 def _side_by_side(vectors: list[Var]) -> Var:
     return joined(
-        [cast(vector if rank(vector) == 2 else upright(vector), np.float64) for vector in vectors]
+        [(vector if vector.ndim == 2 else upright(vector)).astype(np.float64) for vector in vectors]
     )
 
 
@@ -82,7 +79,7 @@ def _labels(models: list[Any], links: list[Answer]) -> Answer:
         labels.append(op.gather(_numbers(each), link.asked("place")))
     likely = None
     if all(link.probabilities is not None for link in links):
-        likely = _side_by_side([column(link.asked("probabilities"), 1) for link in links])
+        likely = _side_by_side([link.asked("probabilities")[:, 1] for link in links])
     decision = None
     if all(link.decision is not None for link in links):
         decision = _side_by_side([link.asked("decision") for link in links])
@@ -94,12 +91,12 @@ def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     said = []
     for each in estimator.estimators_:
         score = score_of_two(each, at.answer(each, columns))
-        said.append(upright(cast(score, np.float64)))
+        said.append(upright(score.astype(np.float64)))
     code = joined(said)
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
     apart = product(code, -2.0 * book.T, (book * book).sum(axis=1))
-    return Answer(place=op.arg_min(apart, axis=1, keepdims=0))
+    return Answer(place=np.argmin(apart, axis=1))
 
 
 def taught(estimator: Any, columns: Columns, at: Converting) -> Answer:

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_most, plus, product
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    constant,
-    doubles,
-    largest,
-    op,
-)
+from modelkit.convert.estimators.arithmetic import product
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, largest, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -33,8 +24,8 @@ def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     rows = _rows(columns, centers, at)
     apart = _without_own(rows, centers)
     if centers.dtype == np.float64:
-        squares = _from_zero(plus(apart, _own(rows)))
-        table = Columns((op.sqrt(squares),))
+        squares = _from_zero(apart + _own(rows))
+        table = Columns((np.sqrt(squares),))
     else:
         table = _distances(columns, centers)
     return Answer(label=_first(apart), table=table)
@@ -58,8 +49,8 @@ def _turned(estimator: Any, splits: list[Any], rows: Var) -> Var:
     middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
     left = np.array([each.left.center for each in splits]) + middle
     right = np.array([each.right.center for each in splits]) + middle
-    nearer = at_most(_without_own(rows, left), _without_own(rows, right))
-    return cast(nearer, np.float64)
+    nearer = _without_own(rows, left) <= _without_own(rows, right)
+    return nearer.astype(np.float64)
 
 
 def _splits(estimator: Any) -> tuple[list[Any], Array]:
@@ -90,7 +81,7 @@ def subclusters(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Birch: the cluster of the nearest subcluster."""
     squares = _squares(columns.matrix(np.float64), estimator.subcluster_centers_)
     labels = constant(estimator.subcluster_labels_, np.int64)
-    return Answer(label=op.gather(labels, _first(squares)), table=Columns((op.sqrt(squares),)))
+    return Answer(label=op.gather(labels, _first(squares)), table=Columns((np.sqrt(squares),)))
 
 
 def by_centers(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -124,7 +115,7 @@ def _without_own(rows: Var, centers: Array) -> Var:
 def _distances(columns: Columns, centers: Array) -> Columns:
     """The distance from each centre."""
     squares = _squares(columns.matrix(np.float64), centers)
-    return Columns((op.sqrt(squares),))
+    return Columns((np.sqrt(squares),))
 
 
 def _squares(rows: Var, centers: Array) -> Var:
@@ -132,8 +123,8 @@ def _squares(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     known = np.asarray(centers, np.float64)
-    products = product(rows, -2 * known.T)
-    squares = plus(plus(products, _own(rows)), row_norms(known, squared=True)[None])
+    products = rows @ (-2 * known.T)
+    squares = products + _own(rows) + row_norms(known, squared=True)[None]
     return _from_zero(squares)
 
 
@@ -144,12 +135,12 @@ def _own(rows: Var) -> Var:
 
 def _from_zero(squares: Var) -> Var:
     """Squares, of which rounding may have left some below 0."""
-    return op.max([squares, doubles(0.0)])
+    return np.maximum(squares, 0.0)
 
 
 def _first(squares: Var) -> Var:
     """The place of the smallest number of each row, of equals the first."""
-    return op.arg_min(squares, axis=1, keepdims=0)
+    return np.argmin(squares, axis=1)
 
 
 ESTIMATORS = {

@@ -20,14 +20,10 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     argument,
-    cast,
     constant,
-    dtype_of,
     joined,
     model_of,
     op,
-    picked,
-    rank,
     read_inputs,
     upright,
     width,
@@ -168,9 +164,9 @@ def _refused(masks: list[Var]) -> Var:
     """(n, masks) of float64: anything but 0 where a mask is true, or NaN, in a row."""
     found = []
     for mask in masks:
-        table = cast(mask, np.float64)
+        table = mask.astype(np.float64)
         if width(table) > 1:
-            table = op.reduce_max(table, constant([1], np.int64), keepdims=1)
+            table = np.max(table, axis=1, keepdims=True)
         found.append(table)
     return joined(found)
 
@@ -202,8 +198,8 @@ def _apart(given: Var, dtypes: Sequence[np.dtype[Any]], at: Converting) -> list[
     for _, run in groupby(range(len(dtypes)), kind_of):
         places = list(run)
         dtype = np.result_type(*(dtypes[place] for place in places))
-        part = picked(given, places) if len(places) < len(dtypes) else given
-        part = cast(part, dtype) if dtype == np.float32 else part
+        part = given[:, places] if len(places) < len(dtypes) else given
+        part = part.astype(dtype) if dtype == np.float32 else part
         at.note_dtype(part, dtype)
         parts.append(part)
     return parts
@@ -239,7 +235,7 @@ def _makes_columns(graph: onnx.GraphProto) -> bool:
 
 
 def _dtype(tensor: Var) -> str:
-    return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
+    return "string" if tensor.dtype == STRING else str(tensor.dtype)
 
 
 def _has(answer: Answer, role: Role) -> bool:
@@ -258,8 +254,8 @@ def _output(answer: Answer, role: Role, estimator: Any) -> Var:
         found = joined(table.parts) if role.strings else table.matrix(np.float64)
     else:
         found = answer.asked(FIELDS[role.verb])
-    if rank(found) != 1 + len(role.tail):
-        found = op.reshape(found, constant([-1, *role.tail], np.int64))
+    if found.ndim != 1 + len(role.tail):
+        found = found.reshape(-1, *role.tail)
     return found
 
 
@@ -282,7 +278,7 @@ def _named(answer: Answer, classes: Any) -> Var:
     place: Var = answer.asked("place")
     values = class_values(classes)
     if values.tolist() == [False, True] and values.dtype == bool:
-        return cast(place, np.bool_)
+        return place.astype(np.bool_)
     if values.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
         return place
     return op.gather(constant(values), place)

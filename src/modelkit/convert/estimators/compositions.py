@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import times
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    beside,
-    cast,
-    column,
-    constant,
-    dtype_of,
-    op,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, beside, constant
 from modelkit.convert.estimators.transforms import transformed
 
 if TYPE_CHECKING:
@@ -78,7 +68,7 @@ def _weighted(estimator: Any, name: str, table: Columns, at: Converting) -> Colu
     if weight is None:
         return table
     wide = np.result_type(at.float_dtype(table), weight)
-    return Columns((times(table.matrix(wide), constant(weight, wide)),), table.stored)
+    return Columns((table.matrix(wide) * constant(weight, wide),), table.stored)
 
 
 def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -96,15 +86,15 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
     inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
     yes = _positive_place(estimator)
     if _is_of_probabilities(estimator, inner):
-        score = column(inner.asked("probabilities"), yes)
+        score = inner.asked("probabilities")[:, yes]
         bound = _threshold_of(estimator, 0.5)
     else:
         decision = inner.asked("decision")
-        score = decision if yes else op.neg(decision)
+        score = decision if yes else -decision
         bound = _threshold_of(estimator, 0.0)
-    dtype = np.result_type(dtype_of(score), bound)  # a number of Python takes that of the scores
-    reached = op.greater_or_equal(cast(score, dtype), constant(bound, dtype))
-    place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
+    dtype = np.result_type(score.dtype, bound)  # a number of Python takes that of the scores
+    reached = score.astype(dtype) >= constant(bound, dtype)
+    place = np.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
     return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import plus, product
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.guards import (
     CONTAINERS,
     not_finite,
@@ -29,7 +29,6 @@ from modelkit.convert.estimators.tensors import (
     argument,
     constant,
     doubles,
-    dtype_of,
     in_dtypes,
     is_made_of,
     key_of,
@@ -170,7 +169,7 @@ class Converting:
             self.refuse(mask, f"{name} refuses {what}")
         first = 0
         for part in columns.parts:
-            made = dtype_of(part).kind == "f"
+            made = part.dtype.kind == "f"
             if made and is_made_of(part, self._reaching, self._checked):
                 masks, finite = not_finite(estimator, part, first, sum(columns.widths))
                 for mask in masks:
@@ -210,7 +209,7 @@ class Converting:
 
     def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
         """Remember the dtype that columns have in the source, if it is another than in the graph."""
-        if dtype_of(part) not in (dtype, STRING):
+        if part.dtype not in (dtype, STRING):
             self._dtypes.append((part, dtype))
 
     def is_single(self, columns: Columns) -> bool:
@@ -223,7 +222,7 @@ class Converting:
         found = []
         for part in columns.parts:
             noted = (dtype for other, dtype in self._dtypes if other is part)
-            found.append(next(noted, dtype_of(part)))
+            found.append(next(noted, part.dtype))
         return found
 
     def float_dtype(self, columns: Columns) -> Any:
@@ -261,7 +260,7 @@ class Converting:
         for part in table.parts:
             own = dtypes[first : first + width(part)]
             first += width(part)
-            if dtype_of(part) != np.float64 or any(part is given for given in columns.parts):
+            if part.dtype != np.float64 or any(part is given for given in columns.parts):
                 parts.append(part)
                 continue
             found = in_dtypes(part, own)
@@ -332,10 +331,10 @@ class Converting:
     def table_of(self, few: Few) -> Columns:
         """All columns, most of them zero; `product` reads those alone that are not."""
         rows = op.shape(few.terms, start=0, end=1)
-        shape = op.concat([rows, constant([few.width], np.int64)], axis=0)
+        shape = np.concatenate([rows, constant([few.width], np.int64)], axis=0)
         zeros = op.constant_of_shape(shape, value=np.zeros(1))
         table = op.scatter_elements(zeros, few.terms, few.numbers, axis=1, reduction="add")
-        table = op.reshape(table, constant([-1, few.width], np.int64))
+        table = table.reshape(-1, few.width)
         self._few.append((table, few))
         return Columns((table,))
 
@@ -382,7 +381,7 @@ class Converting:
         matrix = Columns(tuple(others)).matrix(np.float64)
         whole = product(matrix, np.concatenate(rows), shift)
         for added in products:
-            whole = plus(whole, added)
+            whole = whole + added
         return whole
 
     def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
@@ -398,9 +397,9 @@ class Converting:
         known = classes.astype(np.str_) if classes.dtype.kind in "OU" else classes.astype(np.int64)
         if np.array_equal(known, np.arange(len(known))):
             return label
-        rows = op.reshape(label, constant([-1, 1], np.int64))
-        same = op.equal(rows, constant(known[None]))
-        return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
+        rows = label.reshape(-1, 1)
+        same = rows == constant(known[None])
+        return np.argmax(same.astype(np.int32), axis=1)
 
 
 def _passes_on(estimator: Any) -> bool:
@@ -411,8 +410,8 @@ def _passes_on(estimator: Any) -> bool:
 def _product_of_few(few: Few, weights: Array) -> Var:
     """(n, k): the columns that are not zero times their weights alone."""
     taken = op.gather(doubles(weights), few.terms)
-    row = op.unsqueeze(few.numbers, constant([1], np.int64))
-    return op.squeeze(op.matmul(row, taken), constant([1], np.int64))
+    row = few.numbers[:, None]
+    return op.squeeze(row @ taken, constant([1], np.int64))
 
 
 def _products_of_one_hots(codes: list[OneHot], weights: Array) -> list[Var]:
@@ -425,5 +424,5 @@ def _products_of_one_hots(codes: list[OneHot], weights: Array) -> list[Var]:
         start += each.width
         table = doubles(np.vstack([own, np.zeros(count)]))
         taken = op.gather(table, each.places)
-        found.append(op.reshape(taken, constant([-1, count], np.int64)))
+        found.append(taken.reshape(-1, count))
     return found

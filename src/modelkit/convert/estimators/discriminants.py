@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import minus, over, plus, product, times
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, column, constant, largest, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, largest, op
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -27,17 +26,17 @@ def quadratic(estimator: Any, columns: Columns, _: Converting) -> Answer:
         for turned, scale in zip(estimator.rotations_, estimator.scalings_, strict=True)
     ]
     apart = differences(columns, means)
-    along = product(apart, _as_wide_as_each_other(axes))
+    along = apart @ _as_wide_as_each_other(axes)
     squares = op.reduce_sum_square(along, constant(LAST, np.int64), keepdims=0)
     sizes = [0.5 * np.log(scale).sum() for scale in estimator.scalings_]
     shift = np.log(estimator.priors_) - sizes
-    halved = times(squares, -0.5)
-    return _discriminated(plus(halved, shift[:, None]), len(means))
+    halved = squares * -0.5
+    return _discriminated(halved + shift[:, None], len(means))
 
 
 def differences(columns: Columns, means: Array) -> Var:
     """(classes, n, columns): how far each row is from each mean."""
-    return minus(columns.matrix(np.float64), means[:, None])
+    return columns.matrix(np.float64) - means[:, None]
 
 
 def _as_wide_as_each_other(axes: list[Array]) -> Array:
@@ -51,11 +50,11 @@ def _as_wide_as_each_other(axes: list[Array]) -> Array:
 
 def _discriminated(by_class: Var, classes: int) -> Answer:
     """Label, probabilities and decision from scores, (classes, n)."""
-    scores = op.transpose(by_class, perm=[1, 0])
+    scores = by_class.T
     return Answer(
         place=largest(scores),
         probabilities=op.softmax(scores, axis=1),
-        decision=minus(column(scores, 1), column(scores, 0)) if classes == 2 else scores,
+        decision=scores[:, 1] - scores[:, 0] if classes == 2 else scores,
     )
 
 
@@ -68,7 +67,7 @@ def nearest_centroid(estimator: Any, columns: Columns, _: Converting) -> Answer:
     place = scored.asked("place")
     if np.isclose(priors, 1 / len(priors)).all():
         apart = _sizes(estimator, differences(columns, centroids))
-        place = op.arg_min(apart, axis=0, keepdims=0)
+        place = np.argmin(apart, axis=0)
     if not hasattr(estimator, "predict_proba"):
         return Answer(place=place)
     return Answer(place=place, probabilities=scored.probabilities, decision=scored.decision)
@@ -78,14 +77,14 @@ def _scores_of_centroids(estimator: Any, columns: Columns, centroids: Array, pri
     """(classes, n): minus squared distances in units of the spread of each column, and log priors."""
     spread = np.asarray(estimator.within_class_std_dev_, np.float64)
     spread = np.where(spread == 0, 1.0, spread)
-    scaled = over(columns.matrix(np.float64), spread[None])
-    apart = minus(scaled, (centroids / spread)[:, None])
+    scaled = columns.matrix(np.float64) / spread[None]
+    apart = scaled - (centroids / spread)[:, None]
     sizes = _sizes(estimator, apart)
     if estimator.metric != "euclidean":
-        sizes = times(sizes, sizes)
+        sizes = sizes * sizes
     with np.errstate(divide="ignore"):
         shift = 2.0 * np.log(priors)
-    return minus(shift[:, None], sizes)
+    return shift[:, None] - sizes
 
 
 def _sizes(estimator: Any, apart: Var) -> Var:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, product, times
 from modelkit.convert.estimators.scaling import over_norm
-from modelkit.convert.estimators.tensors import Var, doubles, one_column, op
+from modelkit.convert.estimators.tensors import Var, doubles, op
 from modelkit.errors import ConversionError
 
 Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
@@ -26,8 +25,8 @@ def added_up(rows: Var, known: Array, term: Term) -> Var:
     """The sum of what a term gives for each column."""
     found: Var | None = None
     for place in range(known.shape[1]):
-        part = term(one_column(rows, place), doubles(known[None, :, place]))
-        found = part if found is None else plus(found, part)
+        part = term(rows[:, [place]], doubles(known[None, :, place]))
+        found = part if found is None else found + part
     assert found is not None  # there is a column, for the type checker
     return found
 
@@ -36,7 +35,7 @@ def _largest(rows: Var, known: Array, _: Any) -> Var:
     """The largest difference in a column: Chebyshev's distance."""
     parts = []
     for place in range(known.shape[1]):
-        own = one_column(rows, place)
+        own = rows[:, [place]]
         parts.append(_size(own, doubles(known[None, :, place])))
     return op.max(parts)
 
@@ -54,23 +53,23 @@ def _bray_curtis(rows: Var, known: Array, _: Any) -> Var:
 def _hamming(rows: Var, known: Array, _: Any) -> Var:
     """The share of the columns that differ."""
     found = added_up(rows, known, _difference)
-    return op.div(found, doubles(float(known.shape[1])))
+    return found / float(known.shape[1])
 
 
 def _difference(own: Var, other: Var) -> Var:
-    same = op.equal(own, other)
-    return op.where(same, doubles(0.0), doubles(1.0))
+    same = own == other
+    return np.where(same, 0.0, 1.0)
 
 
 def _sizes(own: Var, other: Var) -> Var:
-    return op.add(op.abs(own), op.abs(other))
+    return np.abs(own) + np.abs(other)
 
 
 def _share(part: Var, whole: Var) -> Var:
     """A part by a whole, 0 where the whole is 0."""
-    found = op.div(part, whole)
-    nothing = op.equal(whole, doubles(0.0))
-    return op.where(nothing, doubles(0.0), found)
+    found = part / whole
+    nothing = whole == 0.0
+    return np.where(nothing, 0.0, found)
 
 
 def squared(rows: Var, known: Array) -> Var:
@@ -79,12 +78,12 @@ def squared(rows: Var, known: Array) -> Var:
 
 
 def _square(own: Var, other: Var) -> Var:
-    apart = minus(own, other)
-    return times(apart, apart)
+    apart = own - other
+    return apart * apart
 
 
 def _size(own: Var, other: Var) -> Var:
-    return op.abs(minus(own, other))
+    return np.abs(own - other)
 
 
 def metric_of(estimator: Any) -> str:
@@ -120,7 +119,7 @@ def from_training(estimator: Any, rows: Var) -> Var:
 
 
 def _euclidean(rows: Var, known: Array, _: Any) -> Var:
-    return op.sqrt(squared(rows, known))
+    return np.sqrt(squared(rows, known))
 
 
 def _squared_euclidean(rows: Var, known: Array, _: Any) -> Var:
@@ -138,35 +137,35 @@ def _minkowski(rows: Var, known: Array, given: Any) -> Var:
     if weights is not None:
         stretched = np.asarray(weights, np.float64) ** (1.0 / power)
         known = known * stretched
-        rows = times(rows, stretched[None])
-    whole = added_up(rows, known, lambda own, other: op.pow(_size(own, other), doubles(power)))
-    return op.pow(whole, doubles(1.0 / power))
+        rows = rows * stretched[None]
+    whole = added_up(rows, known, lambda own, other: _size(own, other) ** power)
+    return whole ** (1.0 / power)
 
 
 def _standardized(rows: Var, known: Array, given: Any) -> Var:
     spread = np.sqrt(np.asarray(given["V"], np.float64))
-    return op.sqrt(squared(over(rows, spread[None]), known / spread))
+    return np.sqrt(squared(rows / spread[None], known / spread))
 
 
 def _cosine(rows: Var, known: Array, _: Any) -> Var:
     """1 minus the product of rows over their lengths; next to no length counts as 1."""
     from sklearn.preprocessing import normalize
 
-    apart = minus(1.0, product(over_norm(rows, "l2"), normalize(known).T))
-    return op.clip(apart, doubles(0.0), doubles(2.0))
+    apart = 1.0 - over_norm(rows, "l2") @ normalize(known).T
+    return np.clip(apart, 0.0, 2.0)
 
 
 def _with_gaps(rows: Var, known: Array, _: Any) -> Var:
     """The Euclidean distance of columns that both rows have, scaled up to all columns."""
-    there = op.cast(op.not_(op.isnan(rows)), to=np.float64)
-    both = op.matmul(there, doubles(~np.isnan(known).T))
+    there = (~np.isnan(rows)).astype(np.float64)
+    both = there @ ~np.isnan(known).T
     found = added_up(rows, known, _square_or_nothing)
-    return op.sqrt(times(over(found, both), known.shape[1]))
+    return np.sqrt(found / both * known.shape[1])
 
 
 def _square_or_nothing(own: Var, other: Var) -> Var:
     square = _square(own, other)
-    return choose(op.isnan(square), 0.0, square)
+    return np.where(np.isnan(square), 0.0, square)
 
 
 Metric = Callable[[Var, "Array", Any], Var]

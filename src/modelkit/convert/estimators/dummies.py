@@ -69,7 +69,7 @@ def constant_number(estimator: Any, columns: Columns, _: Converting) -> Answer:
 def _repeated(columns: Columns, value: Var, tail: tuple[int, ...]) -> Var:
     """The same value for each row."""
     rows = op.shape(columns.parts[0], start=0, end=1)
-    size = op.concat([rows, constant(tail, np.int64)], axis=0) if tail else rows
+    size = np.concatenate([rows, constant(tail, np.int64)], axis=0) if tail else rows
     return op.expand(value, size)
 
 

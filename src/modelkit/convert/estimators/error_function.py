@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, less, minus, over, plus, product, times
-from modelkit.convert.estimators.tensors import Var, constant, doubles, op
+from modelkit.convert.estimators.tensors import Var
 
 NEAR = 0.84375
 MIDDLE = 1.25
@@ -52,32 +51,32 @@ Ratio = tuple[Sequence[float], Sequence[float]]
 
 def error_function(numbers: Var) -> Var:
     """What erf is of each number of a matrix."""
-    size = op.abs(numbers)
-    near = _near(op.min([size, doubles(NEAR)]))
-    past_one = minus(op.min([size, doubles(MIDDLE)]), 1.0)
-    middle = plus(AT_ONE, _ratio(past_one, OF_MIDDLE))
-    far = minus(1.0, _beyond(op.max([size, doubles(MIDDLE)])))
-    found = choose(less(size, MIDDLE), middle, far)
-    found = choose(less(size, NEAR), near, found)
-    return times(found, op.sign(numbers))
+    size = np.abs(numbers)
+    near = _near(np.minimum(size, NEAR))
+    past_one = np.minimum(size, MIDDLE) - 1.0
+    middle = AT_ONE + _ratio(past_one, OF_MIDDLE)
+    far = 1.0 - _beyond(np.maximum(size, MIDDLE))
+    found = np.where(size < MIDDLE, middle, far)
+    found = np.where(size < NEAR, near, found)
+    return found * np.sign(numbers)
 
 
 def _beyond(size: Var) -> Var:
     """1 - erf of numbers above 1.25."""
-    far = _tail(op.min([size, doubles(FAR)]), OF_FAR)
-    farthest = _tail(op.min([size, doubles(6.0)]), OF_FARTHEST)
-    return choose(less(size, FAR), far, farthest)
+    far = _tail(np.minimum(size, FAR), OF_FAR)
+    farthest = _tail(np.minimum(size, 6.0), OF_FARTHEST)
+    return np.where(size < FAR, far, farthest)
 
 
 def _near(size: Var) -> Var:
-    return plus(size, times(size, _ratio(times(size, size), OF_NEAR)))
+    return size + size * _ratio(size * size, OF_NEAR)
 
 
 def _tail(size: Var, ratio: Ratio) -> Var:
     """1 - erf of numbers above 1.25."""
-    square = times(size, size)
-    found = minus(_ratio(over(1.0, square), ratio), plus(square, 0.5625))
-    return over(op.exp(found), size)
+    square = size * size
+    found = _ratio(1.0 / square, ratio) - (square + 0.5625)
+    return np.exp(found) / size
 
 
 def _ratio(numbers: Var, ratio: Ratio) -> Var:
@@ -87,8 +86,8 @@ def _ratio(numbers: Var, ratio: Ratio) -> Var:
     coefficients = np.zeros((terms, 2))
     coefficients[: len(above), 0] = above
     coefficients[: len(below), 1] = below
-    powers = op.pow(op.unsqueeze(numbers, constant([-1], np.int64)), doubles(range(terms)))
-    both = product(powers, coefficients)
-    top = op.gather(both, constant(0, np.int64), axis=-1)
-    bottom = op.gather(both, constant(1, np.int64), axis=-1)
-    return over(top, bottom)
+    powers = numbers[..., None] ** range(terms)
+    both = powers @ coefficients
+    top = np.take(both, 0, axis=-1)
+    bottom = np.take(both, 1, axis=-1)
+    return top / bottom

@@ -14,29 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    at_most,
-    choose,
-    equal,
-    greater,
-    less,
-    minus,
-    over,
-    plus,
-    product,
-    times,
-)
 from modelkit.convert.estimators.scaling import one_table
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    constant,
-    doubles,
-    one_column,
-    op,
-    width,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op, width
+from modelkit.convert.estimators.traced import traced
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -81,8 +61,8 @@ def in_batches(estimator: Any, columns: Columns, _: Converting) -> Answer:
 
     def body(_: Var, __: Var, weights: Var) -> list[Var]:
         better = update(weights)
-        change = over(_norm(minus(better, weights)), _norm(better))
-        settled = at_most(change, estimator.tol)
+        change = _norm(better - weights) / _norm(better)
+        settled = change <= estimator.tol
         return [_unless(settled, estimator), better]
 
     most = estimator._transform_max_iter  # no public way
@@ -93,7 +73,7 @@ def _unless(settled: Var, estimator: Any) -> Var:
     """Whether to go on: a tolerance of 0 never stops."""
     if estimator.tol <= 0:
         return constant([True])
-    return op.reshape(op.not_(settled), constant([1], np.int64))
+    return (~settled).reshape(1)
 
 
 def _iterated(most: int, start: list[Var], body: Callable[..., list[Var]]) -> Var:
@@ -101,14 +81,17 @@ def _iterated(most: int, start: list[Var], body: Callable[..., list[Var]]) -> Va
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spox, of the same
         weights, *_ = op.loop(
-            constant([most], np.int64), constant([True]), v_initial=start, body=body
+            constant([most], np.int64),
+            constant([True]),
+            v_initial=start,
+            body=lambda *state: body(*traced(state)),
         )
-    wide = op.reshape(weights, constant([-1, width(start[0])], np.int64))
-    return op.cast(wide, to=np.float64)
+    wide = weights.reshape(-1, width(start[0]))
+    return op.cast(wide, to=np.float64)  # for the scan, which knows nothing of a loop
 
 
 def _norm(numbers: Var) -> Var:
-    return op.sqrt(op.reduce_sum_square(numbers, keepdims=0))
+    return np.sqrt(op.reduce_sum_square(numbers, keepdims=0))
 
 
 def _sum(numbers: Var) -> Var:
@@ -120,19 +103,19 @@ def _by_coordinates(estimator: Any, rows: Var) -> Var:
     parts = np.asarray(estimator.components_, np.float64)
     penalties = _penalties(estimator)
     square = parts @ parts.T + penalties.square * np.eye(len(parts))
-    pulls = minus(product(rows, parts.T), penalties.flat)
-    pull = [one_column(pulls, place) for place in range(len(parts))]
+    pulls = rows @ parts.T - penalties.flat
+    pull = [pulls[:, [place]] for place in range(len(parts))]
 
     def body(number: Var, _: Var, weights: Var, first: Var) -> list[Var]:
         weights, violation = _one_after_the_other(weights, square, pull)
-        start = op.equal(number, constant(0, np.int64))
-        first = choose(start, violation, first)
-        settled = at_most(over(violation, first), estimator.tol)
-        settled = op.or_(equal(first, 0.0), settled)
-        go = op.reshape(op.not_(settled), constant([1], np.int64))
+        start = number == 0
+        first = np.where(start, violation, first)
+        settled = violation / first <= estimator.tol
+        settled = (first == 0.0) | settled
+        go = (~settled).reshape(1)
         return [go, weights, first]
 
-    nothing = product(rows, np.zeros((parts.shape[1], len(parts))))
+    nothing = rows @ np.zeros((parts.shape[1], len(parts)))
     return _iterated(estimator.max_iter, [nothing, doubles(0.0)], body)
 
 
@@ -140,34 +123,34 @@ def _one_after_the_other(weights: Var, square: Array, pull: list[Var]) -> tuple[
     """The weights after a step for each component, and how far the gradients were from 0 in all."""
     violation = doubles(0.0)
     for place in range(len(pull)):
-        gradient = minus(product(weights, square[:, [place]]), pull[place])
-        violation = plus(violation, _felt(weights, place, gradient))
+        gradient = weights @ square[:, [place]] - pull[place]
+        violation = violation + _felt(weights, place, gradient)
         if square[place, place]:
-            steps = over(gradient, square[place, place])
+            steps = gradient / square[place, place]
             weights = _moved(weights, place, steps)
     return weights, violation
 
 
 def _felt(weights: Var, place: int, gradient: Var) -> Var:
     """The sum of the sizes of gradients; a weight of 0 cannot fall."""
-    rising = op.min([gradient, doubles(0.0)])
-    free = choose(equal(one_column(weights, place), 0.0), rising, gradient)
-    return _sum(op.abs(free))
+    rising = np.minimum(gradient, 0.0)
+    free = np.where(weights[:, [place]] == 0.0, rising, gradient)
+    return _sum(np.abs(free))
 
 
 def _moved(weights: Var, place: int, steps: Var) -> Var:
     """The weights with those of one component less some steps, and none below 0."""
-    free = minus(one_column(weights, place), steps)
-    better = op.max([free, doubles(0.0)])
+    free = weights[:, [place]] - steps
+    better = np.maximum(free, 0.0)
     own = np.arange(width(weights))[None] == place
-    return choose(constant(own), better, weights)
+    return np.where(constant(own), better, weights)
 
 
 def _first_weights(estimator: Any, rows: Var) -> Var:
     """The same weight everywhere, by the mean of all numbers."""
     parts = estimator.components_
-    mean = op.sqrt(over(op.reduce_mean(rows, keepdims=0), len(parts)))
-    return plus(product(rows, np.zeros(parts.T.shape)), mean)
+    mean = np.sqrt(op.reduce_mean(rows, keepdims=0) / len(parts))
+    return rows @ np.zeros(parts.T.shape) + mean
 
 
 def _multiplied(estimator: Any, rows: Var) -> Callable[[Var], Var]:
@@ -185,24 +168,24 @@ def _multiplied(estimator: Any, rows: Var) -> Callable[[Var], Var]:
 
     def update(weights: Var) -> Var:
         if squares:
-            upper = product(rows, parts.T)
-            lower = product(weights, parts @ parts.T)
+            upper = rows @ parts.T
+            lower = weights @ (parts @ parts.T)
         else:
-            made = _not_tiny(product(weights, parts))
-            upper = product(over(rows, made), parts.T)
+            made = _not_tiny(weights @ parts)
+            upper = rows / made @ parts.T
             lower = doubles(parts.sum(axis=1)[None])
         if penalties.flat > 0:
-            lower = plus(lower, penalties.flat)
+            lower = lower + penalties.flat
         if penalties.square > 0:
-            lower = plus(lower, times(weights, penalties.square))
-        divisor = choose(equal(lower, 0.0), TINY, lower)
-        return times(weights, over(upper, divisor))
+            lower = lower + weights * penalties.square
+        divisor = np.where(lower == 0.0, TINY, lower)
+        return weights * (upper / divisor)
 
     return update
 
 
 def _not_tiny(numbers: Var) -> Var:
-    return op.max([numbers, doubles(TINY)])
+    return np.maximum(numbers, TINY)
 
 
 def _by_error(estimator: Any, rows: Var) -> Var:
@@ -212,8 +195,8 @@ def _by_error(estimator: Any, rows: Var) -> Var:
     squares = LOSSES[estimator.beta_loss] == 2
 
     def error(weights: Var) -> Var:
-        made = product(weights, parts)
-        return _norm(minus(rows, made)) if squares else _divergence(rows, weights, parts)
+        made = weights @ parts
+        return _norm(rows - made) if squares else _divergence(rows, weights, parts)
 
     start = _first_weights(estimator, rows)
     first = error(start)
@@ -222,24 +205,24 @@ def _by_error(estimator: Any, rows: Var) -> Var:
         better = update(weights)
         now = error(better)
         left = op.mod(number, constant(EVERY, np.int64))
-        looked = op.equal(left, constant(EVERY - 1, np.int64))
-        gain = over(minus(before, now), first)
-        settled = op.and_(looked, less(gain, estimator.tol))
-        return [_unless(settled, estimator), better, choose(looked, now, before)]
+        looked = left == EVERY - 1
+        gain = (before - now) / first
+        settled = looked & (gain < estimator.tol)
+        return [_unless(settled, estimator), better, np.where(looked, now, before)]
 
     return _iterated(estimator.max_iter, [start, first], body)
 
 
 def _divergence(rows: Var, weights: Var, parts: Array) -> Var:
     """The square root of twice the Kullback-Leibler divergence of what the weights make."""
-    counts = greater(rows, TINY)
-    made = _not_tiny(product(weights, parts))
-    usual = choose(counts, rows, 1.0)
-    logs = op.log(over(usual, made))
-    terms = choose(counts, minus(times(usual, logs), usual), 0.0)
-    whole = _sum(times(weights, parts.sum(axis=1)))
-    found = plus(_sum(terms), whole)
-    return op.sqrt(times(op.max([found, doubles(0.0)]), 2.0))
+    counts = rows > TINY
+    made = _not_tiny(weights @ parts)
+    usual = np.where(counts, rows, 1.0)
+    logs = np.log(usual / made)
+    terms = np.where(counts, usual * logs - usual, 0.0)
+    whole = _sum(weights * parts.sum(axis=1))
+    found = _sum(terms) + whole
+    return np.sqrt(np.maximum(found, 0.0) * 2.0)
 
 
 ESTIMATORS = {"sklearn.NMF": factorized, "sklearn.MiniBatchNMF": in_batches}

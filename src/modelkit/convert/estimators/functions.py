@@ -37,8 +37,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     argument,
-    cast,
-    dtype_of,
     joined,
     model_of,
     width,
@@ -73,7 +71,7 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.func is None or copied:
         return Answer(table=columns)
     received = columns.array() if estimator.validate else columns.rows()
-    if any(at.time_of(part) or dtype_of(part) == STRING for part in columns.parts):
+    if any(at.time_of(part) or part.dtype == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
     if received is None or _columns_in(received) != width(rows):
@@ -110,8 +108,8 @@ def _of_columns(estimator: Any, columns: Columns, received: Any, at: Converting)
         )
     parts = []
     for part in columns.parts:
-        as_it_is = at.time_of(part) or dtype_of(part) == STRING
-        parts.append(part if as_it_is else cast(part, np.float64))
+        as_it_is = at.time_of(part) or part.dtype == STRING
+        parts.append(part if as_it_is else part.astype(np.float64))
     found = followed(estimator.func, estimator.kw_args, parts, received, at)
     for part, kind in found:
         if isinstance(kind, np.dtype) and kind.kind in "mM":
@@ -151,7 +149,7 @@ def followed(
         if not (isinstance(received, np.ndarray) or is_pandas(received)):
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it is given {type(received).__name__} of {library}")
-        _prove(asked, given, [(dtype_of(part), width(part)) for part in parts], received)
+        _prove(asked, given, [(part.dtype, width(part)) for part in parts], received)
         found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:
         raise ConversionError(
@@ -212,7 +210,7 @@ def _followed(
 def _parts_of(found: Symbol) -> list[Part]:
     """Columns as tensors: neighbours of numbers in one, and each of times or texts by itself."""
     if not _others_in(found.like):
-        return [(cast(tensor(found), np.float64), None)]
+        return [(tensor(found).astype(np.float64), None)]
     parts: list[Part] = []
     for at, dtype in enumerate(found.like.dtypes):
         kind = kind_of_values(found.like.iloc[:, at])
@@ -220,9 +218,9 @@ def _parts_of(found: Symbol) -> list[Part]:
         if kind:
             parts.append((tensor_of(one.cells, np.str_ if kind == "O" else np.int64), dtype))
         elif parts and parts[-1][1] is None:
-            parts[-1] = (joined([parts[-1][0], cast(tensor(one), np.float64)]), None)
+            parts[-1] = (joined([parts[-1][0], tensor(one).astype(np.float64)]), None)
         else:
-            parts.append((cast(tensor(one), np.float64), None))
+            parts.append((tensor(one).astype(np.float64), None))
     return parts
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.convert.estimators.arithmetic import at_most, less
-from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, dtype_of, op, width
+from modelkit.convert.estimators.tensors import Columns, Var, constant, width
 from modelkit.convert.outputs import ask
 from modelkit.convert.steps import where_parts
 
@@ -48,13 +47,13 @@ def out_of_range(estimator: Any, columns: Columns) -> tuple[Var, str] | None:
     name = type(estimator).__name__
     kernel = getattr(estimator, "kernel", None)
     if name == "PowerTransformer" and estimator.method == "box-cox":
-        return at_most(columns.matrix(np.float64), 0.0), "0 or a negative number"
+        return columns.matrix(np.float64) <= 0.0, "0 or a negative number"
     if name == "SkewedChi2Sampler":
         bound = -estimator.skewedness
-        return at_most(columns.matrix(np.float64), bound), f"a number of {bound:g} or less"
+        return columns.matrix(np.float64) <= bound, f"a number of {bound:g} or less"
     chi2 = isinstance(kernel, str) and kernel in ("additive_chi2", "chi2")
     if chi2 or name in ("AdditiveChi2Sampler", "NMF"):
-        return less(columns.matrix(np.float64), 0.0), "a negative number"
+        return columns.matrix(np.float64) < 0.0, "a negative number"
     return None
 
 
@@ -70,15 +69,15 @@ def not_finite(estimator: Any, part: Var, first: int, count: int) -> tuple[list[
     for kinds, places in _refused_kinds(estimator, range(first, first + width(part)), count):
         chosen = Columns((part,)).take([place - first for place in places]).parts[0]
         if LARGE in kinds:
-            chosen = cast(chosen, np.float32)
+            chosen = chosen.astype(np.float32)
         if kinds.issuperset(KINDS[:2]):
             finite += len(places)
-            none = constant(np.zeros((len(places), 1)), dtype_of(chosen))
-            found.append(op.matmul(chosen, none))  # 0 times infinity is NaN
+            none = constant(np.zeros((len(places), 1)), chosen.dtype)
+            found.append(chosen @ none)  # 0 times infinity is NaN
         elif np.inf in kinds:
-            found.append(op.isinf(chosen))
+            found.append(np.isinf(chosen))
         else:
-            found.append(op.isnan(chosen))
+            found.append(np.isnan(chosen))
     return found, finite == width(part)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.converting import Converting, Fill
 from modelkit.convert.estimators.lookup import column_name, single_columns
 from modelkit.convert.estimators.tensors import (
@@ -16,11 +15,9 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
     constant,
     dtype_of,
     joined,
-    op,
     width,
 )
 from modelkit.errors import ConversionError
@@ -36,7 +33,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     first = 0
     for part in _by_kind(columns.take(kept), at.float_dtype(columns)):
         own = values[first : first + width(part)]
-        if dtype_of(part) == STRING:
+        if part.dtype == STRING:
             _check_texts(estimator, kept[first], own[0])
         parts.append(_filled(part, own, estimator.missing_values, at))
         first += len(own)
@@ -63,7 +60,7 @@ def with_indicators(imputer: Any, columns: Columns, parts: list[Var], at: Conver
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
     dtype = at.float_dtype(columns)
     behind = _indicators(columns.take(places), imputer.missing_values, at)
-    return Columns((*parts, *(cast(each, dtype) for each in behind)))
+    return Columns((*parts, *(each.astype(dtype) for each in behind)))
 
 
 def _indicators(columns: Columns, marker: Any, at: Converting) -> list[Var]:
@@ -75,24 +72,24 @@ def _indicators(columns: Columns, marker: Any, at: Converting) -> list[Var]:
 def _gaps(part: Var, marker: Any, at: Converting) -> Var:
     """Where a matrix is missing; None is a value like others to what looks for NaN."""
     if _is_nan(marker) and at.name_of(part) in at.nones:
-        return op.not_(equal(part, part))
+        return ~(part == part)
     return gaps(part, marker)
 
 
 def gaps(part: Var, marker: Any) -> Var:
     """Where a matrix is missing: where it equals a marker, or what a missing value arrives as."""
-    texts = dtype_of(part) == STRING
+    texts = part.dtype == STRING
     if is_missing(marker):
-        return op.equal(part, constant(MISSING)) if texts else op.isnan(part)
+        return part == constant(MISSING) if texts else np.isnan(part)
     if texts != isinstance(marker, str):  # a text among numbers, or the other way round
-        return op.not_(equal(part, part))
-    return op.equal(part, constant(marker, dtype_of(part)))
+        return ~(part == part)
+    return part == constant(marker, part.dtype)
 
 
 def _by_kind(columns: Columns, dtype: Any) -> list[Var]:
     """Numbers in matrices, and each column of texts by itself, as encoders take them."""
     found: list[Var] = []
-    cast_parts = [part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts]
+    cast_parts = [part if part.dtype == STRING else part.astype(dtype) for part in columns.parts]
     for kind, parts in groupby(cast_parts, dtype_of):
         alike = list(parts)
         if kind == STRING:
@@ -110,12 +107,12 @@ def _filled(part: Var, values: Array, marker: Any, at: Converting) -> Var:
     if _is_nan(marker) and at.name_of(part) in at.nones:
         return part
     gone = gaps(part, marker)
-    if dtype_of(part) != STRING:
+    if part.dtype != STRING:
         numbers = [np.nan if isinstance(value, str) else value for value in values]
-        return choose(gone, constant([numbers], dtype_of(part)), part)
+        return np.where(gone, constant([numbers], part.dtype), part)
     (value,) = values.tolist()
     text = MISSING if value is None else value
-    done = op.where(gone, constant(text), part)
+    done = np.where(gone, constant(text), part)
     mark = MISSING if is_missing(marker) else marker
     if isinstance(mark, str):
         at.fills.append((done, Fill(part, mark, text)))

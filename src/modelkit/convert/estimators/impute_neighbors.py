@@ -13,24 +13,12 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.equals import coarse
-from modelkit.convert.estimators.arithmetic import (
-    choose,
-    equal,
-    greater,
-    less,
-    minus,
-    over,
-    plus,
-    times,
-)
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.rounding import rounded_columns
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
-    column,
     constant,
     doubles,
     flat,
@@ -64,23 +52,23 @@ def _filled(estimator: Any, rows: Var, held: list[int]) -> Var:
     missing = gaps(some, estimator.missing_values)
     distances = _distances(estimator, some, missing)
     ranks = _rounded(estimator, distances)
-    begins = times(asked, constant(width(rows), np.int64))  # of each row, in memory
+    begins = asked * width(rows)  # of each row, in memory
     places = []
     means = []
     for place in held:
-        own = flat(op.non_zero(column(missing, place)))
+        own = flat(op.non_zero(missing[:, place]))
         begin = op.gather(begins, own)
-        places.append(plus(begin, constant(place, np.int64)))
+        places.append(begin + place)
         means.append(
             _mean_of_donors(estimator, place, op.gather(distances, own), op.gather(ranks, own))
         )
     done = op.scatter_elements(flat(rows), joined(places, axis=0), joined(means, axis=0))
-    return op.reshape(done, constant([-1, width(rows)], np.int64))
+    return done.reshape(-1, width(rows))
 
 
 def _rows_with_gaps(missing: Var) -> Var:
     """The places of the rows in which something is missing."""
-    found = op.reduce_max(cast(missing, np.int32), constant([1], np.int64), keepdims=0)
+    found = np.max(missing.astype(np.int32), axis=1)
     return flat(op.non_zero(found))
 
 
@@ -100,27 +88,27 @@ def _distances(estimator: Any, rows: Var, missing: Var) -> Var:
     gone = estimator._mask_fit_X  # no public way
     known = estimator._fit_X.astype(np.float64)  # in its order in memory
     known[gone] = 0.0
-    given = choose(missing, 0.0, rows)
-    squares = times(given, given)
+    given = np.where(missing, 0.0, rows)
+    squares = given * given
     found = _complete_distances(given, squares, known)
     if gone.any():
-        found = minus(found, op.matmul(squares, doubles(gone.T)))
-    without = op.matmul(cast(missing, np.float64), doubles((known * known).T))
-    found = op.max([minus(found, without), doubles(0.0)])
-    both = op.matmul(cast(op.not_(missing), np.float64), doubles(~gone.T))
-    mean = over(found, op.max([both, doubles(1.0)]))
-    found = op.sqrt(times(mean, known.shape[1]))
-    return choose(equal(both, 0.0), np.inf, found)
+        found = found - squares @ gone.T
+    without = missing.astype(np.float64) @ (known * known).T
+    found = np.maximum(found - without, 0.0)
+    both = (~missing).astype(np.float64) @ ~gone.T
+    mean = found / np.maximum(both, 1.0)
+    found = np.sqrt(mean * known.shape[1])
+    return np.where(both == 0.0, np.inf, found)
 
 
 def _complete_distances(given: Var, squares: Var, known: Array) -> Var:
     """Squared distances between rows in whose gaps are zeros."""
     lengths = np.einsum("ij,ij->i", known, known)
-    products = op.matmul(given, doubles(known.T))
-    found = times(-2.0, products)
-    found = plus(found, _sums(squares))
-    found = plus(found, lengths[None])
-    return op.max([found, doubles(0.0)])
+    products = given @ known.T
+    found = -2.0 * products
+    found = found + _sums(squares)
+    found = found + lengths[None]
+    return np.maximum(found, 0.0)
 
 
 def _sums(squares: Var) -> Var:
@@ -135,7 +123,7 @@ def _sums(squares: Var) -> Var:
     order = [*blocks.flat, *firsts[whole:]]
     even = [each[place] for place in order]
     odd = [each[place + 1] for place in order if place + 1 < count]
-    return plus(total(even), total(odd))
+    return total(even) + total(odd)
 
 
 def _rounded(estimator: Any, distances: Var) -> Var:
@@ -143,8 +131,8 @@ def _rounded(estimator: Any, distances: Var) -> Var:
     gone = estimator._mask_fit_X  # no public way
     known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)
     grid = doubles(coarse(known))
-    squares = times(distances, distances)
-    return minus(plus(squares, grid), grid)
+    squares = distances * distances
+    return squares + grid - grid
 
 
 def _mean_of_donors(estimator: Any, place: int, distances: Var, ranks: Var) -> Var:
@@ -153,11 +141,11 @@ def _mean_of_donors(estimator: Any, place: int, distances: Var, ranks: Var) -> V
     held = estimator._fit_X[:, place]
     if gone.any():
         without = np.where(gone, np.inf, 0.0)[None]
-        distances = plus(distances, without)
-        ranks = plus(ranks, without)
+        distances = distances + without
+        ranks = ranks + without
     count = min(estimator.n_neighbors, int((~gone).sum()))
     _, donors = op.top_k(ranks, constant([count], np.int64), axis=1, largest=0)
-    nearest = op.gather_elements(distances, donors, axis=1)
+    nearest = np.take_along_axis(distances, donors, axis=1)
     values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
     weights = _weights(estimator, nearest)
     overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
@@ -167,24 +155,24 @@ def _mean_of_donors(estimator: Any, place: int, distances: Var, ranks: Var) -> V
 def _weighted_mean(values: Var, weights: Var, otherwise: float) -> Var:
     axis = constant([1], np.int64)
     whole = op.reduce_sum(weights, axis, keepdims=0)
-    products = times(weights, values)
-    mean = over(op.reduce_sum(products, axis, keepdims=0), whole)
-    return choose(greater(whole, 0.0), mean, otherwise)
+    products = weights * values
+    mean = op.reduce_sum(products, axis, keepdims=0) / whole
+    return np.where(whole > 0.0, mean, otherwise)
 
 
 def _weights(estimator: Any, nearest: Var) -> Var:
     """The weights of the nearest rows; rows that share no column are infinitely far, and weigh 0."""
     if estimator.weights == "distance":
         return _inverse(nearest)
-    return cast(less(nearest, np.inf), np.float64)
+    return (nearest < np.inf).astype(np.float64)
 
 
 def _inverse(distances: Var) -> Var:
     """One over each distance; where some are 0, those weigh 1 and the others nothing."""
-    inverse = over(1.0, distances)
-    hits = cast(op.isinf(inverse), np.float64)
-    hit = op.reduce_max(hits, constant([1], np.int64), keepdims=1)
-    return choose(greater(hit, 0.0), hits, inverse)
+    inverse = 1.0 / distances
+    hits = np.isinf(inverse).astype(np.float64)
+    hit = np.max(hits, axis=1, keepdims=True)
+    return np.where(hit > 0.0, hits, inverse)
 
 
 def _without_empty(estimator: Any, table: Var, held: list[int]) -> Var:
@@ -193,9 +181,9 @@ def _without_empty(estimator: Any, table: Var, held: list[int]) -> Var:
     if len(held) == count:
         return table
     if not estimator.keep_empty_features:
-        return op.gather(table, constant(held, np.int64), axis=1)
+        return np.take(table, held, axis=1)
     empty: Array = ~estimator._valid_mask  # no public way
-    return choose(constant(empty[None]), 0.0, table)
+    return np.where(constant(empty[None]), 0.0, table)
 
 
 ESTIMATORS = {"sklearn.KNNImputer": filled}

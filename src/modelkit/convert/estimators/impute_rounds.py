@@ -6,20 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.rounding import rounded_columns
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    doubles,
-    joined,
-    op,
-    upright,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined, upright
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -42,8 +32,8 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
             continue
         others = [table[int(other)] for other in step.neighbor_feat_idx]
         said = at.answer(step.estimator, Columns((joined(others),)))
-        value = upright(cast(said.asked("prediction"), np.float64))
-        table[place] = choose(missing[place], _within(estimator, place, value), table[place])
+        value = upright(said.asked("prediction").astype(np.float64))
+        table[place] = np.where(missing[place], _within(estimator, place, value), table[place])
     if not any(rounded_columns(columns)):
         at.imputed += [pair for pair in zip(table, missing, strict=True) if pair[1] is not None]
     return Answer(table=with_indicators(estimator, columns, table, at))
@@ -61,7 +51,7 @@ def _missing(estimator: Any, columns: Columns) -> list[Any]:
     found: list[Any] = []
     for place, column in enumerate(single_columns(columns)):
         if not empty[place]:
-            found.append(gaps(cast(column, np.float64), estimator.missing_values))
+            found.append(gaps(column.astype(np.float64), estimator.missing_values))
         elif estimator.keep_empty_features:
             found.append(None)
     return found
@@ -72,9 +62,9 @@ def _within(estimator: Any, place: int, value: Var) -> Var:
     least = float(estimator._min_value[place])  # no public way
     most = float(estimator._max_value[place])
     if np.isfinite(least):
-        value = op.max([value, doubles(least)])
+        value = np.maximum(value, least)
     if np.isfinite(most):
-        value = op.min([value, doubles(most)])
+        value = np.minimum(value, most)
     return value
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import choose, minus, plus, times
-from modelkit.convert.estimators.tensors import Var, constant, doubles, op
+from modelkit.convert.estimators.tensors import Var, doubles, op
 from modelkit.convert.estimators.trees import ensemble, halves
 
 DEGREE = 8  # of the polynomials by which smooth functions are given
@@ -29,7 +28,7 @@ def searched(rows: Var, bounds: Sequence[Array]) -> Var:
         targets.append(np.full(count, place))
         weights.append(np.where(tree.leaf, tree.threshold, 0.0))
     found = ensemble(rows, trees, targets, weights, len(trees))
-    return op.cast(found, to=np.int64)
+    return found.astype(np.int64)
 
 
 def located(rows: Var, bounds: Sequence[Array]) -> Var:
@@ -37,7 +36,7 @@ def located(rows: Var, bounds: Sequence[Array]) -> Var:
     sizes = [len(its) + 1 for its in bounds]
     starts = np.cumsum([0, *sizes[:-1]])
     at = searched(rows, bounds)
-    return at if len(sizes) == 1 else plus(at, constant(starts, np.int64))
+    return at if len(sizes) == 1 else at + starts
 
 
 def along(rows: Var, at: Var, bases: Array, table: Array) -> Var:
@@ -53,13 +52,13 @@ def along(rows: Var, at: Var, bases: Array, table: Array) -> Var:
     Returns:
         (n, columns) or (n, columns, m).
     """
-    apart = minus(rows, op.gather(doubles(bases), at))
+    apart = rows - op.gather(doubles(bases), at)
     if table.ndim > 2:
-        apart = op.unsqueeze(apart, constant([2], np.int64))
+        apart = apart[:, :, None]
     first, *others = table
     found = op.gather(doubles(first), at)
     for each in others:
-        found = plus(times(found, apart), op.gather(doubles(each), at))
+        found = found * apart + op.gather(doubles(each), at)
     return found
 
 
@@ -79,8 +78,8 @@ def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
     padded = [np.pad(each, (0, DEGREE + 1 - len(each))) for each in to_power]
     by_power = np.stack(padded).T @ by_wave
     table = by_power / half ** np.arange(DEGREE + 1)[:, None]
-    piece = op.floor(times(numbers, PIECES))
-    inside = op.clip(plus(piece, count), doubles(0.0), doubles(2 * count - 1))
-    missing = op.isnan(numbers)
-    at = op.cast(choose(missing, 0.0, inside), to=np.int64)
+    piece = np.floor(numbers * PIECES)
+    inside = np.clip(piece + count, 0.0, 2 * count - 1)
+    missing = np.isnan(numbers)
+    at = np.where(missing, 0.0, inside).astype(np.int64)
     return along(numbers, at, middles, table[::-1])

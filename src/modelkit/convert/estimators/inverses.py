@@ -7,29 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import (
-    at_least,
-    choose,
-    minus,
-    over,
-    plus,
-    product,
-    times,
-)
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.functions import applied
 from modelkit.convert.estimators.quantiles import back_from_quantiles
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    doubles,
-    flat,
-    op,
-    rank,
-    upright,
-    width,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, flat, upright, width
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -40,8 +22,8 @@ if TYPE_CHECKING:
 def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TransformedTargetRegressor: what its regressor predicts, on the way back."""
     predicted = at.answer(estimator.regressor_, columns).asked("prediction")
-    rows = upright(predicted) if rank(predicted) == 1 else predicted
-    found = inverted(estimator.transformer_, op.cast(rows, to=np.float64), at)
+    rows = upright(predicted) if predicted.ndim == 1 else predicted
+    found = inverted(estimator.transformer_, rows.astype(np.float64), at)
     vector = estimator._training_dim == 1 and width(found) == 1  # no public way
     return Answer(prediction=flat(found) if vector else found)
 
@@ -76,9 +58,9 @@ def _through_function(transformer: Any, rows: Var, at: Converting) -> Var:
 
 def _unscaled(rows: Var, scale: Array | None, centre: Array | None) -> Var:
     if scale is not None:
-        rows = times(rows, scale)
+        rows = rows * scale
     if centre is not None:
-        rows = plus(rows, centre)
+        rows = rows + centre
     return rows
 
 
@@ -95,8 +77,8 @@ def _from_robust(transformer: Any, rows: Var) -> Var:
 
 
 def _from_range(transformer: Any, rows: Var) -> Var:
-    shifted = minus(rows, transformer.min_)
-    return over(shifted, transformer.scale_)
+    shifted = rows - transformer.min_
+    return shifted / transformer.scale_
 
 
 def _from_largest(transformer: Any, rows: Var) -> Var:
@@ -122,29 +104,29 @@ def _from_power(transformer: Any, rows: Var) -> Var:
 def _from_box_cox(rows: Var, powers: Array) -> Var:
     none = powers == 0
     divisors = np.where(none, 1.0, powers)
-    logs = over(log1p(times(rows, divisors)), divisors)
+    logs = log1p(rows * divisors) / divisors
     if none.any():
-        logs = choose(op.cast(doubles(none), to=np.bool_), rows, logs)
-    return op.exp(logs)
+        logs = np.where(doubles(none).astype(np.bool_), rows, logs)
+    return np.exp(logs)
 
 
 def _from_yeo_johnson(rows: Var, powers: Array) -> Var:
     """Of a number below 0 the negative of the way back from its size, with the power 2 - lambda."""
     eps = np.spacing(1.0)
     one = doubles(1.0)
-    upper = minus(_root(rows, powers, np.abs(powers) < eps), one)
+    upper = _root(rows, powers, np.abs(powers) < eps) - one
     mirrored = 2 - powers
-    lower = minus(one, _root(op.neg(rows), mirrored, np.abs(mirrored) <= eps))
-    return choose(at_least(rows, 0.0), upper, lower)
+    lower = one - _root(-rows, mirrored, np.abs(mirrored) <= eps)
+    return np.where(rows >= 0.0, upper, lower)
 
 
 def _root(sizes: Var, powers: Array, vanishing: Array) -> Var:
     """(1 + power x) to 1 / power; exp(x) where the power is as good as 0."""
     divisors = np.where(vanishing, 1.0, powers)
-    inner = plus(times(sizes, divisors), 1.0)
-    found = op.pow(inner, doubles(1.0 / divisors))
+    inner = sizes * divisors + 1.0
+    found = inner ** (1.0 / divisors)
     if vanishing.any():
-        found = choose(op.cast(doubles(vanishing), to=np.bool_), op.exp(sizes), found)
+        found = np.where(doubles(vanishing).astype(np.bool_), np.exp(sizes), found)
     return found
 
 

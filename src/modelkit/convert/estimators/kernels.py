@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, equal, minus, over, plus, product, times
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.distances import METRICS, added_up
 from modelkit.convert.estimators.scaling import centred_kernel, one_table, over_norm
 from modelkit.convert.estimators.tensors import (
@@ -15,7 +15,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
-    doubles,
     flat,
     joined,
     op,
@@ -35,7 +34,7 @@ def nystroem(estimator: Any, columns: Columns, _: Converting) -> Answer:
     options = estimator._get_kernel_params()  # no public way
     rows = columns.matrix(np.float64)
     found = kernel(estimator, rows, estimator.components_, options)
-    return one_table(product(found, estimator.normalization_.T))
+    return one_table(found @ estimator.normalization_.T)
 
 
 def kernel_principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -48,7 +47,7 @@ def kernel_principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
     weights = np.zeros_like(estimator.eigenvectors_)
     weights[:, known] = estimator.eigenvectors_[:, known] / np.sqrt(sizes[known])
     centred = centred_kernel(estimator._centerer, found)  # no public way
-    return one_table(product(centred, weights))
+    return one_table(centred @ weights)
 
 
 def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -57,7 +56,7 @@ def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
     rows = columns.matrix(np.float64)
     weights = np.asarray(estimator.dual_coef_, np.float64)
     found = kernel(estimator, rows, estimator.X_fit_, options)
-    sums = product(found, weights.reshape(len(weights), -1))
+    sums = found @ weights.reshape(len(weights), -1)
     return Answer(prediction=flat(sums) if weights.ndim == 1 else sums)
 
 
@@ -87,56 +86,56 @@ def kernel(estimator: Any, rows: Var, known: Any, options: Options) -> Var:
 
 
 def _linear(rows: Var, known: Array, options: Options) -> Var:
-    return product(rows, known.T)
+    return rows @ known.T
 
 
 def _shifted(rows: Var, known: Array, options: Options) -> Var:
-    scaled = times(product(rows, known.T), options["gamma"])
-    return plus(scaled, options["coef0"])
+    scaled = rows @ known.T * options["gamma"]
+    return scaled + options["coef0"]
 
 
 def _polynomial(rows: Var, known: Array, options: Options) -> Var:
-    return op.pow(_shifted(rows, known, options), doubles(options["degree"]))
+    return _shifted(rows, known, options) ** options["degree"]
 
 
 def _sigmoid(rows: Var, known: Array, options: Options) -> Var:
-    return op.tanh(_shifted(rows, known, options))
+    return np.tanh(_shifted(rows, known, options))
 
 
 def _radial(rows: Var, known: Array, options: Options) -> Var:
     """Squared distances as the source adds them up, with what it rounds away."""
     lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
-    products = product(rows, -2.0 * known.T)
-    squares = plus(plus(products, lengths), (known * known).sum(axis=1))
-    positive = op.max([squares, doubles(0.0)])
-    return op.exp(times(positive, -options["gamma"]))
+    products = rows @ (-2.0 * known.T)
+    squares = products + lengths + (known * known).sum(axis=1)
+    positive = np.maximum(squares, 0.0)
+    return np.exp(positive * -options["gamma"])
 
 
 def _cosine(rows: Var, known: Array, options: Options) -> Var:
     from sklearn.preprocessing import normalize
 
-    return product(over_norm(rows, "l2"), normalize(known).T)
+    return over_norm(rows, "l2") @ normalize(known).T
 
 
 def _laplacian(rows: Var, known: Array, options: Options) -> Var:
     sizes = METRICS["manhattan"](rows, known, options)
-    return op.exp(times(sizes, -options["gamma"]))
+    return np.exp(sizes * -options["gamma"])
 
 
 def _additive_chi2(rows: Var, known: Array, options: Options) -> Var:
-    return op.neg(added_up(rows, known, _share_of_square))
+    return -added_up(rows, known, _share_of_square)
 
 
 def _share_of_square(own: Var, other: Var) -> Var:
     """The square of a difference over the sum; 0 where both are 0."""
-    apart = minus(own, other)
-    both = plus(own, other)
-    share = over(times(apart, apart), both)
-    return choose(equal(both, 0.0), 0.0, share)
+    apart = own - other
+    both = own + other
+    share = apart * apart / both
+    return np.where(both == 0.0, 0.0, share)
 
 
 def _chi2(rows: Var, known: Array, options: Options) -> Var:
-    return op.exp(times(_additive_chi2(rows, known, options), options["gamma"]))
+    return np.exp(_additive_chi2(rows, known, options) * options["gamma"])
 
 
 def radial_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -147,14 +146,14 @@ def radial_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
 
 def skewed_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
-    rows = op.log(plus(columns.matrix(np.float64), estimator.skewedness))
+    rows = np.log(columns.matrix(np.float64) + estimator.skewedness)
     factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
     return one_table(_waves(estimator, rows, factor))
 
 
 def _waves(estimator: Any, rows: Var, factor: float) -> Var:
     angles = product(rows, estimator.random_weights_, estimator.random_offset_)
-    return times(op.cos(angles), factor)
+    return op.cos(angles) * factor
 
 
 def additive_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -163,16 +162,16 @@ def additive_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
     apart = estimator.sample_interval
     if apart is None:
         apart = {1: 0.8, 2: 0.5, 3: 0.4}[estimator.sample_steps]
-    nothing = equal(rows, 0.0)
-    parts = [op.sqrt(times(rows, apart))]
-    angle = times(apart, op.log(rows))
-    size = times(rows, 2 * apart)
+    nothing = rows == 0.0
+    parts = [np.sqrt(rows * apart)]
+    angle = apart * np.log(rows)
+    size = rows * (2 * apart)
     for step in range(1, estimator.sample_steps):
-        factor = op.sqrt(over(size, np.cosh(np.pi * step * apart)))
-        turned = times(angle, step)
+        factor = np.sqrt(size / np.cosh(np.pi * step * apart))
+        turned = angle * step
         for wave in (op.cos, op.sin):
-            each = times(factor, wave(turned))
-            parts.append(choose(nothing, 0.0, each))
+            each = factor * wave(turned)
+            parts.append(np.where(nothing, 0.0, each))
     return one_table(joined(parts))
 
 
@@ -182,7 +181,7 @@ def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
     The sketches are multiplied as their Fourier transforms, which are products with matrices; those
     of real numbers are told by their first half.
     """
-    rows = times(columns.matrix(np.float64), np.sqrt(estimator.gamma))
+    rows = columns.matrix(np.float64) * np.sqrt(estimator.gamma)
     size = estimator.n_components
     half = size // 2 + 1
     turns = np.outer(np.arange(size), np.arange(half)) % size
@@ -192,8 +191,8 @@ def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
         transforms.append(_sketch(estimator, rows, signs[:, None] * waves[places]))
     real, imaginary = transforms[0]
     for across, along in transforms[1:]:
-        turned = minus(times(real, across), times(imaginary, along))
-        imaginary = plus(times(real, along), times(imaginary, across))
+        turned = real * across - imaginary * along
+        imaginary = real * along + imaginary * across
         real = turned
     counts = np.full(half, 2.0)
     counts[0] = 1.0
@@ -201,7 +200,7 @@ def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
         counts[-1] = 1.0
     back = counts[:, None] * waves.conj().T / size
     pair = joined([real, imaginary])
-    return one_table(product(pair, np.concatenate([back.real, -back.imag])))
+    return one_table(pair @ np.concatenate([back.real, -back.imag]))
 
 
 def _sketch(estimator: Any, rows: Var, weights: Array) -> tuple[Var, Var]:

@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import greater, over, plus
 from modelkit.convert.estimators.projections import between_classes
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    column,
     complement,
-    doubles,
     flat,
     largest,
     logistic,
-    one_column,
     op,
     shares,
 )
@@ -49,7 +45,7 @@ def generalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if link == "IdentityLink":
         return Answer(prediction=scores)
     if link == "LogLink":
-        return Answer(prediction=op.exp(scores))
+        return Answer(prediction=np.exp(scores))
     name = type(estimator).__name__
     raise ConversionError(
         f"{name} with a {link} cannot be converted; use link='log' or link='identity'", step=name
@@ -75,7 +71,7 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
         shift = np.append(0.0, shift)
     scores = at.product(columns, weights.T, np.broadcast_to(shift, len(weights)))
     likely = _likely(estimator, scores, two=two)
-    decision = column(scores, 1) if two else scores
+    decision = scores[:, 1] if two else scores
     return Answer(place=largest(scores), probabilities=likely, decision=decision)
 
 
@@ -87,8 +83,8 @@ def ridge(estimator: Any, columns: Columns, at: Converting) -> Answer:
     weights = _coefficients(estimator)
     shift = np.broadcast_to(estimator.intercept_, len(weights))
     scores = at.product(columns, weights.T, shift)
-    above = greater(scores, 0.0)
-    return Answer(label=op.cast(above, to=np.int64), decision=scores)
+    above = scores > 0.0
+    return Answer(label=above.astype(np.int64), decision=scores)
 
 
 def discriminant(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -123,9 +119,9 @@ def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
 
 def _by_distance(scores: Var, *, two: bool) -> Var:
     """Scores from -1 to 1 as probabilities from 0 to 1."""
-    inside = op.clip(scores, doubles(-1.0), doubles(1.0))
-    share = over(plus(inside, 1.0), 2.0)
-    return complement(one_column(share, 1)) if two else shares(share)
+    inside = np.clip(scores, -1.0, 1.0)
+    share = (inside + 1.0) / 2.0
+    return complement(share[:, [1]]) if two else shares(share)
 
 
 def _rule_of(estimator: Any) -> str:

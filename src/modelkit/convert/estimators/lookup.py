@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, ml, width
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, ml, width
 from modelkit.errors import ConversionError
 from modelkit.signature.cast import MISSING, is_missing
 
@@ -45,7 +45,7 @@ def looked_up(
         keys = np.append(keys[others], fill.marker)
         table = np.append(table[others], filled if len(filled) else unknown)
     return ml.label_encoder(
-        column if dtype_of(column) == STRING else cast(column, np.float64),
+        column if column.dtype == STRING else column.astype(np.float64),
         keys_tensor=keys,
         values_tensor=table,
         default_tensor=unknown,
@@ -62,7 +62,7 @@ def refuse_unknown(encoder: Any, columns: Columns, at: Converting) -> None:
             beyond = looked_up(column, known, np.zeros(len(known), np.int64), 1, at)
             name = column_name(encoder, place)
             at.refuse(
-                cast(beyond, np.bool_),
+                beyond.astype(np.bool_),
                 f"{type(encoder).__name__} does not know the category that an earlier step gives "
                 f"this row in {name}",
             )
@@ -70,7 +70,7 @@ def refuse_unknown(encoder: Any, columns: Columns, at: Converting) -> None:
 
 def _keys(column: Var, categories: Sequence[Any]) -> Array:
     """The categories as they arrive in a graph, where a missing string is a marker."""
-    if dtype_of(column) == STRING:
+    if column.dtype == STRING:
         texts = [MISSING if is_missing(value) else str(value) for value in categories]
         return np.array(texts, np.str_)
     return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)

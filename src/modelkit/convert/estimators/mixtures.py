@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import minus, plus, times
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, largest, op
 
 if TYPE_CHECKING:
@@ -23,13 +22,11 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     # The source rounds rows that were float32 before.
     at.narrow |= estimator.means_.dtype == np.float32
     apart = APART[estimator.covariance_type](estimator, columns.matrix(np.float64))
-    half = times(apart, -0.5)
-    scores = plus(half, _constants(estimator)[None])
+    half = apart * -0.5
+    scores = half + _constants(estimator)[None]
     whole = op.reduce_log_sum_exp(scores, constant([1], np.int64), keepdims=1)
     return Answer(
-        label=largest(scores),
-        probabilities=op.exp(minus(scores, whole)),
-        score_samples=op.reshape(whole, constant([-1], np.int64)),
+        label=largest(scores), probabilities=np.exp(scores - whole), score_samples=whole.reshape(-1)
     )
 
 
@@ -70,17 +67,17 @@ def _full(estimator: Any, rows: Var) -> Var:
         [mean @ root for mean, root in zip(estimator.means_, roots, strict=True)]
     )
     moved = op.gemm(rows, doubles(weights), doubles(-shift))
-    by_component = op.reshape(moved, constant([-1, count, features], np.int64))
+    by_component = moved.reshape(-1, count, features)
     return op.reduce_sum_square(by_component, constant([2], np.int64), keepdims=0)
 
 
 def _tied(estimator: Any, rows: Var) -> Var:
     """(n, components): squared distances by the precisions that all components share."""
     root = estimator.precisions_cholesky_
-    moved = op.unsqueeze(op.matmul(rows, doubles(root)), constant([1], np.int64))
+    moved = (rows @ root)[:, None]
     # Mean by mean, as the source does, which rounds those of float32.
     shift = np.stack([mean @ root for mean in estimator.means_])
-    apart = minus(moved, doubles(shift))
+    apart = moved - shift
     return op.reduce_sum_square(apart, constant([2], np.int64), keepdims=0)
 
 
@@ -90,7 +87,7 @@ def _diagonal(estimator: Any, rows: Var) -> Var:
     means = estimator.means_
     own = (means**2 * precisions).sum(axis=1)
     moved = op.gemm(rows, doubles(-2.0 * (means * precisions).T), doubles(own))
-    return plus(moved, op.matmul(times(rows, rows), doubles(precisions.T)))
+    return moved + rows * rows @ precisions.T
 
 
 def _spherical(estimator: Any, rows: Var) -> Var:
@@ -98,10 +95,10 @@ def _spherical(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
-    products = times(op.matmul(rows, doubles(-2.0 * means.T)), doubles(precisions[None]))
+    products = rows @ (-2.0 * means.T) * precisions[None]
     squares = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
-    scaled = times(squares, doubles(precisions[None]))
-    return plus(plus(products, doubles(own[None])), scaled)
+    scaled = squares * precisions[None]
+    return products + own[None] + scaled
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}

@@ -54,8 +54,8 @@ def members_of(estimator: Any) -> list[Array]:
 
 
 def _elected(votes: Var) -> Answer:
-    whole = op.reduce_sum(votes, constant([1], np.int64), keepdims=1)
-    return Answer(place=largest(votes), probabilities=op.div(votes, whole))
+    whole = np.sum(votes, axis=1, keepdims=True)
+    return Answer(place=largest(votes), probabilities=votes / whole)
 
 
 def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -63,8 +63,8 @@ def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
     sums = _weighted(places, weights, targets)
-    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
-    means = op.div(sums, whole)
+    whole = np.sum(weights, axis=1, keepdims=True)
+    means = sums / whole
     return Answer(prediction=means if several else flat(means))
 
 
@@ -99,28 +99,28 @@ def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
     places, distances = closest(estimator, rows, estimator.n_neighbors)
     if by_distance:
         return places, _inverse(distances)
-    equal = op.greater_or_equal(distances, doubles(0.0))  # of an infinite distance as well
-    return places, op.cast(equal, to=np.float64)
+    equal = distances >= 0.0  # of an infinite distance as well
+    return places, equal.astype(np.float64)
 
 
 def closest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
     """The places of neighbours among the rows of fit, the nearest first, and their distances."""
     if is_known(estimator):
         places, squares = nearest(estimator, rows, count)
-        return places, op.sqrt(squares)
+        return places, np.sqrt(squares)
     distances = from_training(estimator, rows)
     shifted = distances
     if metric_of(estimator) == "cosine":  # which is off by rounding of numbers near 1
-        shifted = op.add(distances, doubles(1.0))
+        shifted = distances + 1.0
     places = _smallest(shifted, count)
-    return places, op.gather_elements(distances, places, axis=1)
+    return places, np.take_along_axis(distances, places, axis=1)
 
 
 def _smallest(distances: Var, count: int) -> Var:
     """The places of the smallest, of those that are equal but for rounding the first: `equals`."""
-    limited = op.min([distances, doubles(HIGHEST)])
-    large = op.mul(limited, doubles(SPLIT))
-    rounded = op.sub(large, op.sub(large, limited))
+    limited = np.minimum(distances, HIGHEST)
+    large = limited * SPLIT
+    rounded = large - (large - limited)
     _, places = op.top_k(rounded, constant([count], np.int64), axis=1, largest=0)
     return places
 
@@ -129,11 +129,11 @@ def nearest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
     """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
     known = np.asarray(estimator._fit_X, np.float64)  # no public way
     candidates = _candidates(rows, known, min(len(known), count + _spare(known, count)))
-    asked = op.unsqueeze(rows, constant([1], np.int64))
-    apart = op.sub(asked, op.gather(doubles(known), candidates))
-    squares = op.reduce_sum(op.mul(apart, apart), constant([2], np.int64), keepdims=0)
+    asked = rows[:, None]
+    apart = asked - op.gather(doubles(known), candidates)
+    squares = np.sum(apart * apart, axis=2)
     order = _smallest(squares, count)
-    return op.gather_elements(candidates, order, axis=1), op.gather_elements(squares, order, axis=1)
+    return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(squares, order, axis=1)
 
 
 def _spare(known: Array, count: int) -> int:
@@ -157,7 +157,7 @@ def _candidates(rows: Var, known: Any, count: int) -> Var:
     """The places of the rows of fit that are nearest but for rounding, lower places first."""
     middle = known.mean(axis=0)
     centred = known - middle
-    shifted = op.sub(rows, doubles(middle[None]))
+    shifted = rows - middle[None]
     lengths = doubles((centred * centred).sum(axis=1))
     distances = op.gemm(shifted, doubles(-2 * centred.T), lengths)
     _, found = op.top_k(distances, constant([count], np.int64), axis=1, largest=0)
@@ -167,35 +167,35 @@ def _candidates(rows: Var, known: Any, count: int) -> Var:
 
 def _inverse(distances: Var) -> Var:
     """One over each distance; where one is 0, neighbours at 0 weigh 1 and the others nothing."""
-    inverse = op.div(doubles(1.0), distances)
-    hits = op.cast(op.isinf(inverse), to=np.float64)
-    hit = op.reduce_max(hits, constant([1], np.int64), keepdims=1)
-    return op.where(op.greater(hit, doubles(0.0)), hits, inverse)
+    inverse = 1.0 / distances
+    hits = np.isinf(inverse).astype(np.float64)
+    hit = np.max(hits, axis=1, keepdims=True)
+    return np.where(hit > 0.0, hits, inverse)
 
 
 def _weighted(places: Var, weights: Var, values: Any) -> Var:
     """The sum of the values of the neighbours, (n, columns), each times its weight."""
     found = op.gather(doubles(values), places)
-    products = op.mul(op.unsqueeze(weights, constant([2], np.int64)), found)
-    return op.reduce_sum(products, constant([1], np.int64), keepdims=0)
+    products = weights[:, :, None] * found
+    return np.sum(products, axis=1)
 
 
 def classifier_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
     weights = _within(estimator, columns.matrix(np.float64))
-    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
-    alone = op.equal(whole, doubles(0.0))
+    whole = np.sum(weights, axis=1, keepdims=True)
+    alone = whole == 0.0
     several = estimator.outputs_2d_
     known = estimator.classes_ if several else [estimator.classes_]
     answers = []
     for number, members in enumerate(members_of(estimator)):
         said = _outlier_class(estimator.outlier_label_, known[number], number)
         likely = 0 * said if _leaves_outliers(estimator) else said
-        found = op.div(op.matmul(weights, doubles(members)), whole)
+        found = weights @ members / whole
         answers.append(
             Answer(
-                place=op.where(flat(alone), _number(said.argmax()), largest(found)),
-                probabilities=op.where(alone, doubles(likely[None]), found),
+                place=np.where(flat(alone), _number(said.argmax()), largest(found)),
+                probabilities=np.where(alone, likely[None], found),
             )
         )
     return Answer(several=tuple(answers)) if several else answers[0]
@@ -234,14 +234,14 @@ def regressor_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """
     weights = _within(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
-    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
-    means = op.div(op.matmul(weights, doubles(targets)), whole)
+    whole = np.sum(weights, axis=1, keepdims=True)
+    means = weights @ targets / whole
     held = np.asarray(estimator._y)  # no public way
     if held.dtype.kind != "f":
         with np.errstate(invalid="ignore"):
             nothing = np.full(1, np.nan).astype(held.dtype)
-        alone = op.equal(whole, doubles(0.0))
-        means = op.where(alone, doubles(nothing), means)
+        alone = whole == 0.0
+        means = np.where(alone, nothing, means)
     return Answer(prediction=means if several else flat(means))
 
 
@@ -255,10 +255,10 @@ def _within(estimator: Any, rows: Var) -> Var:
     """(n, rows of training): the weights of rows within the radius; 0 for all others."""
     by_distance = named_weights(estimator)
     distances = from_training(estimator, rows)
-    inside = op.less_or_equal(distances, doubles(reach_of(estimator)))
+    inside = distances <= reach_of(estimator)
     if not by_distance:
-        return op.cast(inside, to=np.float64)
-    return op.where(inside, _inverse(distances), doubles(0.0))
+        return inside.astype(np.float64)
+    return np.where(inside, _inverse(distances), 0.0)
 
 
 ESTIMATORS = {

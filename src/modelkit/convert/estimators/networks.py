@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import greater, product
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -34,7 +34,7 @@ def network_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answ
     likely = _layers(estimator, columns, at)
     if estimator.out_activation_ == "softmax":
         return Answer(place=largest(likely), probabilities=likely)
-    above = op.cast(greater(likely, 0.5), to=np.int64)
+    above = (likely > 0.5).astype(np.int64)
     if estimator.n_outputs_ > 1:
         return Answer(label=above, probabilities=likely)
     return Answer(place=flat(above), probabilities=complement(likely))
@@ -53,12 +53,12 @@ def _activated(scores: Var, name: str) -> Var:
     if name == "relu":
         return op.relu(scores)
     if name == "tanh":
-        return op.tanh(scores)
+        return np.tanh(scores)
     if name == "logistic":
         return logistic(scores)
     if name == "softmax":
         return op.softmax(scores, axis=1)
-    return op.exp(scores) if name == "exp" else scores
+    return np.exp(scores) if name == "exp" else scores
 
 
 def hidden_units(estimator: Any, columns: Columns, at: Converting) -> Answer:

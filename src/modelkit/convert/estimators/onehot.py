@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import equal
 from modelkit.convert.estimators.converting import Converting, OneHot
 from modelkit.convert.estimators.lookup import (
     check_one_missing,
@@ -15,18 +14,7 @@ from modelkit.convert.estimators.lookup import (
     refuse_unknown,
     single_columns,
 )
-from modelkit.convert.estimators.tensors import (
-    STRING,
-    Answer,
-    Columns,
-    Var,
-    cast,
-    constant,
-    dtype_of,
-    joined,
-    op,
-    width,
-)
+from modelkit.convert.estimators.tensors import STRING, Answer, Columns, Var, joined, width
 from modelkit.signature.cast import is_missing
 
 PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
@@ -43,7 +31,7 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
         same = _equal_values(estimator, columns)
     else:
         same = joined([_equal_codes(estimator, place, column, at) for place, column in each])
-    table = cast(same, dtype)
+    table = same.astype(dtype)
     if width(table) > PRODUCT_COLUMNS:
         at.note_one_hot(table, [_codes(estimator, place, column, at) for place, column in each])
     return Answer(table=Columns((table,)))
@@ -54,7 +42,7 @@ def _compares_values(estimator: Any, columns: Columns) -> bool:
     for place, categories in enumerate(estimator.categories_):
         if _grouped(estimator, place) is not None or any(map(is_missing, categories.tolist())):
             return False
-    return all(dtype_of(part) != STRING for part in columns.parts)
+    return all(part.dtype != STRING for part in columns.parts)
 
 
 def _equal_values(estimator: Any, columns: Columns) -> Var:
@@ -65,8 +53,8 @@ def _equal_values(estimator: Any, columns: Columns) -> Var:
         kept = categories[_kept_codes(estimator, place)].astype(np.float64)
         places += [place] * len(kept)
         values += kept.tolist()
-    repeated = op.gather(columns.matrix(np.float64), constant(places, np.int64), axis=1)
-    return equal(repeated, [values])
+    repeated = np.take(columns.matrix(np.float64), places, axis=1)
+    return repeated == [values]
 
 
 def _equal_codes(estimator: Any, place: int, column: Var, at: Converting) -> Var:
@@ -74,7 +62,7 @@ def _equal_codes(estimator: Any, place: int, column: Var, at: Converting) -> Var
     codes, unknown = _all_codes(estimator, place)
     known = estimator.categories_[place].tolist()
     found = looked_up(column, known, codes.astype(np.float64), unknown, at)
-    return equal(found, [_kept_codes(estimator, place)])
+    return found == [_kept_codes(estimator, place)]
 
 
 def _codes(estimator: Any, place: int, column: Var, at: Converting) -> OneHot:

@@ -13,16 +13,7 @@ from modelkit.convert.estimators.lookup import (
     refuse_unknown,
     single_columns,
 )
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    constant,
-    doubles,
-    joined,
-    op,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, joined, op
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -40,7 +31,7 @@ def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
         values = _codes(estimator, place).astype(estimator.dtype).astype(np.float64)
         known = estimator.categories_[place].tolist()
         parts.append(looked_up(column, known, values, unknown, at))
-    return Answer(table=Columns((cast(joined(parts), np.float32 if single else np.float64),)))
+    return Answer(table=Columns((joined(parts).astype(np.float32 if single else np.float64),)))
 
 
 def _codes(estimator: Any, place: int) -> Array:
@@ -85,7 +76,7 @@ def _means_by_class(estimator: Any, columns: Columns, at: Converting) -> Var:
         first = after
     found = op.gather(doubles(np.concatenate(tables)), joined(rows))
     count = len(rows) * len(estimator.classes_)
-    return op.reshape(found, constant([-1, count], np.int64))
+    return found.reshape(-1, count)
 
 
 def _table_of_means(estimator: Any, place: int) -> Array:

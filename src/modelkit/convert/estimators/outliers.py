@@ -12,7 +12,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.rounding import between_values
 from modelkit.convert.estimators.support import dense, kernels
@@ -32,9 +31,7 @@ def detected(estimator: Any, columns: Columns, at: Converting, scores: Var) -> A
     offset = float(np.ravel(estimator.offset_)[0])
     apart = between_values(offset, _own_scores(estimator, columns.table()))
     return Answer(
-        label=side(minus(scores, apart), least=True),
-        decision=minus(scores, offset),
-        score_samples=scores,
+        label=side(scores - apart, least=True), decision=scores - offset, score_samples=scores
     )
 
 
@@ -49,7 +46,7 @@ def _own_scores(estimator: Any, rows: Any) -> Array:
 def side(decision: Var, *, least: bool) -> Var:
     """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
     inside = (op.greater_or_equal if least else op.greater)(decision, doubles(0.0))
-    return op.where(inside, constant(1, np.int64), constant(-1, np.int64))
+    return np.where(inside, constant(1, np.int64), constant(-1, np.int64))
 
 
 def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -59,7 +56,7 @@ def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
     decision = flat(op.gemm(found, weights, doubles(estimator._intercept_)))
     offset = doubles(float(np.ravel(estimator.offset_)[0]))
     return Answer(
-        label=side(decision, least=False), decision=decision, score_samples=plus(decision, offset)
+        label=side(decision, least=False), decision=decision, score_samples=decision + offset
     )
 
 
@@ -67,22 +64,22 @@ def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SGDOneClassSVM: a product with coefficients."""
     weights = np.atleast_2d(estimator.coef_).T
     offset = np.ravel(estimator.offset_)
-    product = op.matmul(columns.matrix(np.float64), doubles(weights))
-    decision = flat(minus(product, offset))
+    product = columns.matrix(np.float64) @ weights
+    decision = flat(product - offset)
     return Answer(
         label=side(decision, least=True),
         decision=decision,
-        score_samples=plus(decision, float(offset[0])),
+        score_samples=decision + float(offset[0]),
     )
 
 
 def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
-    apart = minus(columns.matrix(np.float64), estimator.location_[None])
+    apart = columns.matrix(np.float64) - estimator.location_[None]
     precision = doubles(estimator.get_precision())
-    products = times(op.matmul(apart, precision), apart)
-    squares = op.reduce_sum(products, constant([1], np.int64), keepdims=0)
-    return detected(estimator, columns, at, op.neg(squares))
+    products = apart @ precision * apart
+    squares = np.sum(products, axis=1)
+    return detected(estimator, columns, at, -squares)
 
 
 def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -95,16 +92,16 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     count = estimator.n_neighbors_
     places, distances = closest(estimator, columns.matrix(np.float64), count)
     reach = estimator._distances_fit_X_[:, count - 1]
-    reached = op.max([distances, op.gather(doubles(reach), places)])
+    reached = np.maximum(distances, op.gather(doubles(reach), places))
     around = op.gather(doubles(estimator._lrd), places)
-    ratios = op.reduce_mean(over(around, _density(reached)), constant([1], np.int64), keepdims=0)
-    return detected(estimator, columns, at, op.neg(ratios))
+    ratios = np.mean(around / _density(reached), axis=1)
+    return detected(estimator, columns, at, -ratios)
 
 
 def _density(reached: Var) -> Var:
     """(n, 1): one over the mean of distances, which the source keeps off 0."""
-    mean = op.reduce_mean(reached, constant([1], np.int64), keepdims=1)
-    return over(1.0, plus(mean, 1e-10))
+    mean = np.mean(reached, axis=1, keepdims=True)
+    return 1.0 / (mean + 1e-10)
 
 
 ESTIMATORS = {

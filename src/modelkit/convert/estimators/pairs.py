@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import over, plus, product, times
-from modelkit.convert.estimators.tensors import Var, op
+from modelkit.convert.estimators.arithmetic import product
+from modelkit.convert.estimators.tensors import Var
 
 
 def votes_of_pairs(second: Var, classes: int) -> Var:
@@ -21,9 +21,9 @@ def votes_of_pairs(second: Var, classes: int) -> Var:
 def scores_of_pairs(second: Var, sure: Var, classes: int) -> Var:
     """(n, classes): votes, and less than half a vote for how `sure` pairs are of their second class."""
     votes = votes_of_pairs(second, classes)
-    sums = product(sure, _turned(classes))
-    divisor = times(plus(op.abs(sums), 1.0), 3.0)
-    return plus(votes, over(sums, divisor))
+    sums = sure @ _turned(classes)
+    divisor = (np.abs(sums) + 1.0) * 3.0
+    return votes + sums / divisor
 
 
 def _turned(classes: int) -> Array:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import times
-from modelkit.convert.estimators.tensors import Answer, Columns, constant, dtype_of, op
+from modelkit.convert.estimators.tensors import Answer, Columns, constant, op
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -18,12 +17,12 @@ def products(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
     rows = at.floats(columns)
     behind = constant([0, 0, 0, 1], np.int64)  # one column behind the others
-    with_one = op.pad(rows, behind, constant(1.0, dtype_of(rows)))
+    with_one = op.pad(rows, behind, constant(1.0, rows.dtype))
     first, *others = _factors(estimator.powers_)
-    product = op.gather(with_one, constant(first, np.int64), axis=1)
+    product = np.take(with_one, first, axis=1)
     for places in others:
-        factor = op.gather(with_one, constant(places, np.int64), axis=1)
-        product = times(product, factor)
+        factor = np.take(with_one, places, axis=1)
+        product = product * factor
     return Answer(table=Columns((product,)))
 
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_least, choose, minus, over, times
 from modelkit.convert.estimators.elementary import expm1, log1p
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles
 
 if TYPE_CHECKING:
     from modelkit._internal.arrays import Array
@@ -22,32 +21,32 @@ def power(estimator: Any, columns: Columns, _: Converting) -> Answer:
     transform = _box_cox if estimator.method == "box-cox" else _yeo_johnson
     table = transform(rows, powers)
     if estimator.standardize:
-        centred = minus(table, estimator._scaler.mean_[None])  # no public way
-        table = over(centred, estimator._scaler.scale_[None])
+        centred = table - estimator._scaler.mean_[None]  # no public way
+        table = centred / estimator._scaler.scale_[None]
     return Answer(table=Columns((table,)))
 
 
 def _yeo_johnson(rows: Var, powers: Array) -> Var:
     """Of a number below 0 the negative transform of its size, with the power 2 - lambda."""
     eps = np.finfo(np.float64).eps
-    above = at_least(rows, 0.0)
-    logs = log1p(op.abs(rows))
+    above = rows >= 0.0
+    logs = log1p(np.abs(rows))
     upper = _of_logs(logs, powers, np.abs(powers) < eps)
     mirrored = 2 - powers  # rounded as the source rounds it, where its powers are of float32
-    lower = op.neg(_of_logs(logs, mirrored, np.abs(mirrored) <= eps))
-    return choose(above, upper, lower)
+    lower = -_of_logs(logs, mirrored, np.abs(mirrored) <= eps)
+    return np.where(above, upper, lower)
 
 
 def _box_cox(rows: Var, powers: Array) -> Var:
-    return _of_logs(op.log(rows), powers, powers == 0)
+    return _of_logs(np.log(rows), powers, powers == 0)
 
 
 def _of_logs(logs: Var, powers: Array, vanishing: Array) -> Var:
     """(exp(power log) - 1) / power of each column; the log itself where the power is as good as 0."""
     divisors = np.where(vanishing, 1.0, powers).astype(np.float64)
-    found = over(expm1(times(logs, divisors)), divisors)
+    found = expm1(logs * divisors) / divisors
     if vanishing.any():
-        found = choose(op.cast(doubles(vanishing), to=np.bool_), logs, found)
+        found = np.where(doubles(vanishing).astype(np.bool_), logs, found)
     return found
 
 

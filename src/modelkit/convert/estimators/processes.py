@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.error_function import error_function
 from modelkit.convert.estimators.tensors import (
@@ -55,21 +55,21 @@ def process_of_two(estimator: Any, columns: Columns, _: Converting) -> Answer:
     rows = columns.matrix(np.float64)
     found = _whole(estimator, rows)
     pull = np.asarray(estimator.y_train_ - estimator.pi_, np.float64)[:, None]
-    mean = product(found, pull)
+    mean = found @ pull
     solved = np.linalg.solve(estimator.L_, np.diag(estimator.W_sr_))
-    known = op.reduce_sum_square(product(found, solved.T), constant([1], np.int64), keepdims=1)
-    variance = minus(_as_tensor(_own(estimator.kernel_, rows)), known)
-    above = greater(mean, 0.0)
+    known = op.reduce_sum_square(found @ solved.T, constant([1], np.int64), keepdims=1)
+    variance = _as_tensor(_own(estimator.kernel_, rows)) - known
+    above = mean > 0.0
     return Answer(
-        place=flat(op.cast(above, to=np.int64)), probabilities=complement(_averaged(mean, variance))
+        place=flat(above.astype(np.int64)), probabilities=complement(_averaged(mean, variance))
     )
 
 
 def _averaged(mean: Var, variance: Var) -> Var:
     """(n, 1): the mean of the sigmoid of a normal number, as a sum of error functions."""
-    precision = over(1.0, times(variance, 2.0))
-    share = over(precision, plus(precision, SCALES[None] ** 2))
-    places = times(times(mean, SCALES[None]), op.sqrt(share))
+    precision = 1.0 / (variance * 2.0)
+    share = precision / (precision + SCALES[None] ** 2)
+    places = mean * SCALES[None] * np.sqrt(share)
     halves = doubles(0.5 * SHARES[:, None])
     return op.gemm(error_function(places), halves, doubles(0.5 * SHARES.sum()))
 
@@ -79,7 +79,9 @@ def _whole(estimator: Any, rows: Var) -> Var:
     known = np.asarray(estimator.X_train_, np.float64)
     found = _kernel(estimator.kernel_, rows, known)
     if isinstance(found, float):
-        size = op.concat([op.shape(rows, start=0, end=1), constant([len(known)], np.int64)], axis=0)
+        size = np.concatenate(
+            [op.shape(rows, start=0, end=1), constant([len(known)], np.int64)], axis=0
+        )
         return op.expand(doubles(found), size)
     return found
 
@@ -99,7 +101,7 @@ def _joined(one: Kernel, other: Kernel, kind: str) -> Kernel:
 def _to_the_power(kernel: Kernel, exponent: float) -> Kernel:
     if isinstance(kernel, float):
         return float(kernel**exponent)
-    return op.pow(kernel, doubles(exponent))
+    return kernel**exponent
 
 
 def _kernel(kernel: Any, rows: Var, known: Array) -> Kernel:
@@ -137,57 +139,57 @@ def _own(kernel: Any, rows: Var) -> Kernel:
         return float(kernel.noise_level)
     if kind == "DotProduct":
         lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
-        return plus(lengths, float(kernel.sigma_0) ** 2)
+        return lengths + float(kernel.sigma_0) ** 2
     return 1.0
 
 
 def _scaled_squares(kernel: Any, rows: Var, known: Array) -> Var:
     """Squared distances in units of the length scale, one for all columns or one for each."""
     lengths = np.ravel(np.asarray(kernel.length_scale, np.float64))
-    return squared(over(rows, lengths[None]), known / lengths)
+    return squared(rows / lengths[None], known / lengths)
 
 
 def _radial(kernel: Any, rows: Var, known: Array) -> Var:
-    return op.exp(times(_scaled_squares(kernel, rows, known), -0.5))
+    return np.exp(_scaled_squares(kernel, rows, known) * -0.5)
 
 
 def _matern(kernel: Any, rows: Var, known: Array) -> Var:
     squares = _scaled_squares(kernel, rows, known)
     if kernel.nu == np.inf:
-        return op.exp(times(squares, -0.5))
+        return np.exp(squares * -0.5)
     if kernel.nu not in (0.5, 1.5, 2.5):
         raise ConversionError(
             f"a Gaussian process with Matern(nu={kernel.nu}) cannot be converted; use nu=0.5, 1.5, "
             "2.5 or inf, or format='joblib'",
             step="Matern",
         )
-    far = times(op.sqrt(squares), float(np.sqrt(2 * kernel.nu)))
-    near = op.exp(op.neg(far))
+    far = np.sqrt(squares) * float(np.sqrt(2 * kernel.nu))
+    near = np.exp(-far)
     if kernel.nu == 0.5:
         return near
-    factor = plus(far, 1.0)
+    factor = far + 1.0
     if kernel.nu == 2.5:
-        factor = plus(factor, over(times(far, far), 3.0))
-    return times(factor, near)
+        factor = factor + far * far / 3.0
+    return factor * near
 
 
 def _rational(kernel: Any, rows: Var, known: Array) -> Var:
     squares = squared(rows, known)
     divisor = 2 * kernel.alpha * kernel.length_scale**2
-    base = plus(over(squares, divisor), 1.0)
-    return op.pow(base, doubles(-float(kernel.alpha)))
+    base = squares / divisor + 1.0
+    return base ** (-float(kernel.alpha))
 
 
 def _periodic(kernel: Any, rows: Var, known: Array) -> Var:
-    distances = op.sqrt(squared(rows, known))
-    wave = op.sin(times(distances, np.pi / kernel.periodicity))
-    share = over(wave, float(kernel.length_scale))
-    return op.exp(times(times(share, share), -2.0))
+    distances = np.sqrt(squared(rows, known))
+    wave = op.sin(distances * (np.pi / kernel.periodicity))
+    share = wave / float(kernel.length_scale)
+    return np.exp(share * share * -2.0)
 
 
 def _product(kernel: Any, rows: Var, known: Array) -> Var:
-    products = product(rows, known.T)
-    return plus(products, float(kernel.sigma_0) ** 2)
+    products = rows @ known.T
+    return products + float(kernel.sigma_0) ** 2
 
 
 KERNELS: dict[str, Callable[[Any, Var, Array], Var]] = {

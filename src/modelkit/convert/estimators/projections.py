@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import minus, over, plus, product
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.scaling import one_table, shifted
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    column,
     constant,
     flat,
     joined,
@@ -47,14 +46,14 @@ def components(estimator: Any, columns: Columns, _: Converting) -> Answer:
     weights = estimator.components_
     if hasattr(weights, "toarray"):
         weights = weights.toarray()
-    return one_table(product(columns.matrix(np.float64), weights.T))
+    return one_table(columns.matrix(np.float64) @ weights.T)
 
 
 def independent(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """FastICA: on the components, the mean off where it whitens."""
     mean = estimator.mean_ if estimator.whiten else None
     rows = shifted(columns.matrix(np.float64), mean, None)
-    return one_table(product(rows, estimator.components_.T))
+    return one_table(rows @ estimator.components_.T)
 
 
 def factors(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -63,7 +62,7 @@ def factors(estimator: Any, columns: Columns, _: Converting) -> Answer:
     loadings = estimator.components_ / estimator.noise_variance_
     count = len(estimator.components_)
     covariance = np.linalg.inv(np.eye(count) + loadings @ estimator.components_.T)
-    return one_table(product(rows, loadings.T @ covariance))
+    return one_table(rows @ (loadings.T @ covariance))
 
 
 def between_classes(estimator: Any, rows: Var) -> Var:
@@ -71,15 +70,15 @@ def between_classes(estimator: Any, rows: Var) -> Var:
     axes = np.asarray(estimator.scalings_, np.float64)
     axes = axes[:, : estimator._max_components]  # no public way
     centre = estimator.xbar_ if estimator.solver == "svd" else None
-    return product(shifted(rows, centre, None), axes)
+    return shifted(rows, centre, None) @ axes
 
 
 def partial_squares(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PLSRegression, PLSCanonical, CCA: the scores of the rows, and the prediction."""
     given = columns.matrix(np.float64)
-    rows = minus(given, estimator._x_mean)  # no public way
+    rows = given - estimator._x_mean  # no public way
     deviations = estimator._x_std[:, None]
-    scores = product(rows, estimator.x_rotations_ / deviations)
+    scores = rows @ (estimator.x_rotations_ / deviations)
     found = product(rows, estimator.coef_.T, estimator.intercept_)
     one = estimator._predict_1d
     return Answer(table=Columns((scores,)), prediction=flat(found) if one else found)
@@ -87,9 +86,9 @@ def partial_squares(estimator: Any, columns: Columns, _: Converting) -> Answer:
 
 def covariant(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """PLSSVD: the scores of the rows."""
-    rows = minus(columns.matrix(np.float64), estimator._x_mean)
+    rows = columns.matrix(np.float64) - estimator._x_mean
     deviations = estimator._x_std[:, None]
-    return one_table(product(rows, estimator.x_weights_ / deviations))
+    return one_table(rows @ (estimator.x_weights_ / deviations))
 
 
 def agglomerated(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -99,8 +98,8 @@ def agglomerated(estimator: Any, columns: Columns, _: Converting) -> Answer:
     pooling = estimator.pooling_func
     if pooling is np.mean:
         member = labels[:, None] == np.unique(labels)
-        added = product(rows, member.astype(np.float64))
-        return one_table(over(added, member.sum(axis=0)))
+        added = rows @ member.astype(np.float64)
+        return one_table(added / member.sum(axis=0))
     if pooling not in POOLINGS:
         name = getattr(pooling, "__name__", str(pooling))
         raise ConversionError(
@@ -110,31 +109,31 @@ def agglomerated(estimator: Any, columns: Columns, _: Converting) -> Answer:
         )
     parts = []
     for group in np.unique(labels):
-        own = op.gather(rows, constant(np.flatnonzero(labels == group), np.int64), axis=1)
+        own = np.take(rows, np.flatnonzero(labels == group), axis=1)
         parts.append(POOLINGS[pooling](own))
     return one_table(joined(parts))
 
 
 def _largest(group: Var) -> Var:
-    return op.reduce_max(group, constant([1], np.int64), keepdims=1)
+    return np.max(group, axis=1, keepdims=True)
 
 
 def _smallest(group: Var) -> Var:
-    return op.reduce_min(group, constant([1], np.int64), keepdims=1)
+    return np.min(group, axis=1, keepdims=True)
 
 
 def _sum(group: Var) -> Var:
-    return op.reduce_sum(group, constant([1], np.int64), keepdims=1)
+    return np.sum(group, axis=1, keepdims=True)
 
 
 def _median(group: Var) -> Var:
     """(n, 1): the middle number of each row, or the mean of the two in the middle."""
     count = width(group)
     ordered, _ = op.top_k(group, constant([count // 2 + 1], np.int64), axis=1, largest=0)
-    upper = column(ordered, count // 2)
+    upper = ordered[:, count // 2]
     if count % 2 == 0:
-        both = plus(column(ordered, count // 2 - 1), upper)
-        upper = over(both, 2.0)
+        both = ordered[:, count // 2 - 1] + upper
+        upper = both / 2.0
     return upright(upper)
 
 

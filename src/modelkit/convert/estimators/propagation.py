@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import over, times
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.neighbors import nearest
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, largest, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, largest, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -29,17 +28,17 @@ def propagated(estimator: Any, columns: Columns, _: Converting) -> Answer:
         )
     if estimator.kernel == "knn":
         places, _distances = nearest(estimator.nn_fit, rows, estimator.n_neighbors)
-        found = op.reduce_sum(op.gather(spread, places), constant([1], np.int64), keepdims=0)
+        found = np.sum(op.gather(spread, places), axis=1)
     else:
-        found = op.matmul(_nearness(estimator, rows), spread)
-    whole = op.reduce_sum(found, constant([1], np.int64), keepdims=1)
-    likely = over(found, whole)
+        found = _nearness(estimator, rows) @ spread
+    whole = np.sum(found, axis=1, keepdims=True)
+    likely = found / whole
     return Answer(place=largest(likely), probabilities=likely)
 
 
 def _nearness(estimator: Any, rows: Var) -> Var:
     squares = squared(rows, np.asarray(estimator.X_, np.float64))
-    return op.exp(times(squares, -float(estimator.gamma)))
+    return np.exp(squares * -float(estimator.gamma))
 
 
 ESTIMATORS = {"sklearn.LabelPropagation": propagated, "sklearn.LabelSpreading": propagated}

@@ -8,20 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    at_least,
-    at_most,
-    choose,
-    greater,
-    less,
-    minus,
-    over,
-    plus,
-    times,
-)
 from modelkit.convert.estimators.interpolation import along, located, smooth
 from modelkit.convert.estimators.scaling import one_table, within
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -44,8 +33,8 @@ def quantile(estimator: Any, columns: Columns, _: Converting) -> Answer:
         # Of a number that several quantiles equal, the middle of their shares.
         mirrored = [-each[::-1] for each in quantiles.T]
         downward = [-shares[::-1]] * quantiles.shape[1]
-        lower = _linear(op.neg(rows), mirrored, downward)
-        found = times(minus(found, lower), 0.5)
+        lower = _linear(-rows, mirrored, downward)
+        found = (found - lower) * 0.5
     if estimator.output_distribution == "uniform":
         return one_table(_bounded(rows, found, quantiles, (0.0, 1.0)))
     return one_table(_normal(rows, found, quantiles))
@@ -75,25 +64,25 @@ def _linear(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -> Var
 
 def _bounded(rows: Var, found: Var, quantiles: Array, ends: tuple[Any, Any]) -> Var:
     """The first end up to the first quantile, and the second from the last one on."""
-    above = at_least(rows, quantiles[-1])
-    below = at_most(rows, quantiles[0])
-    found = choose(above, ends[1], found)
-    return choose(below, ends[0], found)
+    above = rows >= quantiles[-1]
+    below = rows <= quantiles[0]
+    found = np.where(above, ends[1], found)
+    return np.where(below, ends[0], found)
 
 
 def _normal(rows: Var, shares: Var, quantiles: Array) -> Var:
     """The numbers that have these shares of a normal distribution below them."""
     from scipy.special import expit, ndtri
 
-    logit = op.log(over(shares, minus(1.0, shares)))
+    logit = np.log(shares / (1.0 - shares))
     found = smooth(logit, lambda places: ndtri(expit(places)), FAR_OUT)
     ends = ndtri([NEXT_TO_BOUND - np.spacing(1), 1 - (NEXT_TO_BOUND - np.spacing(1))])
     low, high = ends.tolist()
     inside = within(found, low, high)
-    above = greater(plus(rows, NEXT_TO_BOUND), quantiles[-1])
-    below = less(minus(rows, NEXT_TO_BOUND), quantiles[0])
-    upper = choose(above, high, inside)
-    return choose(below, low, upper)
+    above = rows + NEXT_TO_BOUND > quantiles[-1]
+    below = rows - NEXT_TO_BOUND < quantiles[0]
+    upper = np.where(above, high, inside)
+    return np.where(below, low, upper)
 
 
 def back_from_quantiles(transformer: Any, rows: Var) -> Var:
@@ -109,10 +98,10 @@ def back_from_quantiles(transformer: Any, rows: Var) -> Var:
         rows = smooth(within(rows, -NO_SHARE, NO_SHARE), ndtr, NO_SHARE)
     count = quantiles.shape[1]
     found = _linear(rows, [shares] * count, list(quantiles.T))
-    above = at_least(plus(rows, bound), 1.0)
-    below = at_most(minus(rows, bound), 0.0)
-    upper = choose(above, quantiles[-1], found)
-    return choose(below, quantiles[0], upper)
+    above = rows + bound >= 1.0
+    below = rows - bound <= 0.0
+    upper = np.where(above, quantiles[-1], found)
+    return np.where(below, quantiles[0], upper)
 
 
 ESTIMATORS = {"sklearn.QuantileTransformer": quantile}

@@ -8,28 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import (
-    choose,
-    greater,
-    less,
-    minus,
-    over,
-    plus,
-    row_sums,
-    times,
-)
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    constant,
-    dtype_of,
-    op,
-    picked,
-    total,
-    width,
-)
+from modelkit.convert.estimators.arithmetic import minus, over, plus, row_sums, times
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, op, total, width
 
 if TYPE_CHECKING:
     from modelkit._internal.arrays import Array
@@ -49,7 +29,7 @@ def one_table(numbers: Var) -> Answer:
 def standard(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """StandardScaler: the mean off, over the standard deviation."""
     rows = at.floats(columns)
-    dtype = dtype_of(rows)
+    dtype = rows.dtype
     mean = estimator.mean_.astype(dtype) if estimator.with_mean else None
     scale = estimator.scale_.astype(dtype) if estimator.with_std else None
     if columns.stored is not None:
@@ -83,8 +63,8 @@ def shifted(rows: Var, centre: Array | None, scale: Array | None) -> Var:
 
 def in_place(compute: Callable[[Var, Var], Var], rows: Var, numbers: Array) -> Var:
     """As numpy computes in place: in the wider dtype, then rounded to the dtype of the rows."""
-    wide = np.result_type(dtype_of(rows), numbers)
-    return cast(compute(cast(rows, wide), constant(numbers, wide)), dtype_of(rows))
+    wide = np.result_type(rows.dtype, numbers)
+    return compute(rows.astype(wide), constant(numbers, wide)).astype(rows.dtype)
 
 
 def minmax(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -110,8 +90,8 @@ def maxabs(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def within(numbers: Var, low: Any, high: Any) -> Var:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
-    raised = op.max([numbers, constant(low, dtype_of(numbers))])
-    return op.min([raised, constant(high, dtype_of(numbers))])
+    raised = np.maximum(numbers, constant(low, numbers.dtype))
+    return np.minimum(raised, constant(high, numbers.dtype))
 
 
 def normalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -122,7 +102,7 @@ def normalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
     small = small if columns.stored is None else SMALLEST
     norm = None
     if at.jumps and estimator.norm == "l1":
-        norm = row_sums(op.abs(rows))
+        norm = row_sums(np.abs(rows))
     if at.jumps and estimator.norm == "l2":
         norm = _length(rows, columns.table())
     return one_table(over_norm(rows, estimator.norm, norm, small))
@@ -146,27 +126,27 @@ def _length(rows: Var, shown: Any) -> Var | None:
     for order in (lanes[: min(count, 2)], [range(count)]):
         sums = [reduce(np.add, [squares[place] for place in lane]) for lane in order]
         if np.array_equal(reduce(np.add, sums), np.einsum("ij,ij->i", known, known)):
-            own = times(rows, rows)
-            parts = [total([picked(own, [place]) for place in lane]) for lane in order]
-            return op.sqrt(total(parts))
+            own = rows * rows
+            parts = [total([own[:, [place]] for place in lane]) for lane in order]
+            return np.sqrt(total(parts))
     return None
 
 
 def over_norm(rows: Var, name: str, norm: Var | None = None, small: float = SMALL_NORM) -> Var:
     """Each row over its norm; one that is smaller than `small` counts as 1."""
     if norm is None:
-        sizes = op.abs(rows) if name == "max" else rows
+        sizes = np.abs(rows) if name == "max" else rows
         norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
-    dtype = dtype_of(rows)
-    divisor = choose(less(norm, constant(small, dtype)), constant(1.0, dtype), norm)
-    return over(rows, divisor)
+    dtype = rows.dtype
+    divisor = np.where(norm < constant(small, dtype), constant(1.0, dtype), norm)
+    return rows / divisor
 
 
 def binarized(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
     rows = at.floats(columns)
-    above = greater(rows, constant(estimator.threshold, dtype_of(rows)))
-    return one_table(cast(above, dtype_of(rows)))
+    above = rows > constant(estimator.threshold, rows.dtype)
+    return one_table(above.astype(rows.dtype))
 
 
 def centred(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -176,10 +156,10 @@ def centred(estimator: Any, columns: Columns, _: Converting) -> Answer:
 
 def centred_kernel(centerer: Any, kernel: Var) -> Var:
     """A kernel less its means over the rows of training, (n, rows of training)."""
-    added = op.reduce_sum(kernel, constant([1], np.int64), keepdims=1)
-    mean = over(added, len(centerer.K_fit_rows_))
-    shifted = minus(minus(kernel, centerer.K_fit_rows_), mean)
-    return plus(shifted, centerer.K_fit_all_)
+    added = np.sum(kernel, axis=1, keepdims=True)
+    mean = added / len(centerer.K_fit_rows_)
+    shifted = kernel - centerer.K_fit_rows_ - mean
+    return shifted + centerer.K_fit_all_
 
 
 ESTIMATORS = {

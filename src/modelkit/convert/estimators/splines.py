@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, times
 from modelkit.convert.estimators.elementary import remainder
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.scaling import one_table, within
@@ -77,11 +76,11 @@ def splines(estimator: Any, columns: Columns, _: Converting) -> Answer:
     at = located(inside, [part.bounds for part in parts])
     found = _at_pieces(inside, at, parts, include_bias=estimator.include_bias)
     if getattr(estimator, "handle_missing", "error") == "zeros":
-        gap = op.unsqueeze(op.isnan(rows), constant([2], np.int64))
-        found = choose(gap, 0.0, found)
+        gap = np.isnan(rows)[:, :, None]
+        found = np.where(gap, 0.0, found)
     count = parts[0].lines.shape[2] - (not estimator.include_bias)
     wide = len(parts) * count
-    return one_table(op.reshape(found, constant([-1, wide], np.int64)))
+    return one_table(found.reshape(-1, wide))
 
 
 def _at_pieces(rows: Var, at: Var, parts: list[Pieces], *, include_bias: bool) -> Var:
@@ -91,15 +90,15 @@ def _at_pieces(rows: Var, at: Var, parts: list[Pieces], *, include_bias: bool) -
     shares = _shares(rows, at, np.concatenate([part.knots for part in parts]))
     terms = [op.gather(doubles(each), at) for each in members]
     for place, share in enumerate(shares):
-        terms[place] = times(op.unsqueeze(share, constant([2], np.int64)), terms[place])
+        terms[place] = share[:, :, None] * terms[place]
     found = total(terms)
     straight = np.concatenate([part.straight for part in parts])
     if not straight.any():
         return found
     bases = np.concatenate([part.bases for part in parts])
     lines = np.concatenate([part.lines for part in parts], axis=1)[:, :, splines]
-    is_straight = op.unsqueeze(op.gather(constant(straight), at), constant([2], np.int64))
-    return choose(is_straight, along(rows, at, bases, lines), found)
+    is_straight = op.gather(constant(straight), at)[:, :, None]
+    return np.where(is_straight, along(rows, at, bases, lines), found)
 
 
 def _shares(rows: Var, at: Var, knots: Array) -> list[Var]:
@@ -117,9 +116,9 @@ def _shares(rows: Var, at: Var, knots: Array) -> list[Var]:
             before = after - order
             apart = knots[:, after] - knots[:, before]
             apart[apart == 0] = np.inf  # of which scipy leaves the share away
-            part = over(shares[place - 1], op.gather(doubles(apart), at))
-            raised[place - 1] = plus(raised[place - 1], times(part, minus(around[after], rows)))
-            raised[place] = times(part, minus(rows, around[before]))
+            part = shares[place - 1] / op.gather(doubles(apart), at)
+            raised[place - 1] = raised[place - 1] + part * (around[after] - rows)
+            raised[place] = part * (rows - around[before])
         shares = raised
     return shares if degree else []
 
@@ -135,11 +134,11 @@ def _in_first_period(estimator: Any, rows: Var) -> Var:
     start = np.array(starts)
     length = np.array(lengths)
     usual = np.where(length > 0, length, 1.0)
-    past = remainder(minus(rows, start), doubles(usual))
-    found = plus(start, past)
+    past = remainder(rows - start, doubles(usual))
+    found = start + past
     if (length > 0).all():
         return found
-    return choose(constant(length > 0), found, 0.0)
+    return np.where(constant(length > 0), found, 0.0)
 
 
 def _all_pieces(estimator: Any) -> list[Pieces]:

@@ -11,15 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    choose,
-    greater,
-    minus,
-    over,
-    plus,
-    row_sums,
-    times,
-)
+from modelkit.convert.estimators.arithmetic import row_sums
 from modelkit.convert.estimators.elementary import BINARY, COMPARING, LOGICAL, UNARY
 from modelkit.convert.estimators.stand_ins import (
     FUNCTIONS,
@@ -50,17 +42,7 @@ from modelkit.convert.estimators.stand_ins import (
     tensor,
     where,
 )
-from modelkit.convert.estimators.tensors import (
-    Var,
-    cast,
-    constant,
-    doubles,
-    dtype_of,
-    ml,
-    op,
-    rank,
-    width,
-)
+from modelkit.convert.estimators.tensors import Var, constant, doubles, ml, op, width
 
 # What moves columns, and leaves each row to itself.
 MOVING = (
@@ -99,7 +81,7 @@ def _ufunc(name: str) -> Callable[..., Var]:
     """What a ufunc of numpy or scipy writes down."""
 
     def make(*inputs: Var) -> Var:
-        truths = all(dtype_of(each) == np.bool_ for each in inputs)
+        truths = all(each.dtype == np.bool_ for each in inputs)
         if name in LOGICAL:
             if name.startswith(("bitwise", "invert")) and not truths:
                 stop(f"numpy.{name} of numbers")
@@ -107,7 +89,7 @@ def _ufunc(name: str) -> Callable[..., Var]:
         if truths and name in ("add", "multiply", "maximum", "minimum"):
             return LOGICAL["logical_or" if name in ("add", "maximum") else "logical_and"](*inputs)
         table = next(table for table in (UNARY, BINARY, COMPARING) if name in table)
-        return table[name](*(cast(each, np.float64) for each in inputs))
+        return table[name](*(each.astype(np.float64) for each in inputs))
 
     return make
 
@@ -117,11 +99,11 @@ for each in (*LOGICAL, *UNARY, *BINARY, *COMPARING):
 
 
 def _gap(numbers: Var) -> Var:
-    return op.isnan(cast(numbers, np.float64))
+    return np.isnan(numbers.astype(np.float64))
 
 
 def _first_known(numbers: Var, others: Var) -> Var:
-    return choose(op.isnan(numbers), others, numbers)
+    return np.where(np.isnan(numbers), others, numbers)
 
 
 UFUNCS["fmax"] = lambda left, right: BINARY["maximum"](
@@ -270,8 +252,8 @@ def _round(symbol: Any, decimals: Any = 0) -> Any:
 
     def make(numbers: Var) -> Var:
         if decimals < 0:
-            return times(op.round(over(numbers, factor)), factor)
-        return over(op.round(times(numbers, factor)), factor)
+            return np.rint(numbers / factor) * factor
+        return np.rint(numbers * factor) / factor
 
     if not floating(symbol.like):
         return elementwise(lambda rows: rows.round(decimals), make, symbol)
@@ -305,7 +287,7 @@ def _isna(symbol: Any) -> Any:
 
 @follows(methods="notna notnull")
 def _notna(symbol: Any) -> Any:
-    return elementwise(lambda rows: rows.notna(), lambda numbers: op.not_(_gap(numbers)), symbol)
+    return elementwise(lambda rows: rows.notna(), lambda numbers: ~_gap(numbers), symbol)
 
 
 @follows(methods="abs")
@@ -331,9 +313,9 @@ def _astype(symbol: Any, dtype: Any, **named: Any) -> Any:
         compared(symbol)
 
     def make(numbers: Var) -> Var:
-        if to.kind not in "iu" or dtype_of(numbers) == np.bool_:
+        if to.kind not in "iu" or numbers.dtype == np.bool_:
             return numbers
-        return _whole(cast(numbers, np.float64), to, gaps=is_pandas(symbol))
+        return _whole(numbers.astype(np.float64), to, gaps=is_pandas(symbol))
 
     if all(each.kind in "iu" for each in dtypes_of(symbol.like)):  # which wrap around
         return elementwise(lambda rows: rows.astype(dtype, **named), lambda same: same, symbol)
@@ -348,10 +330,10 @@ def _whole(numbers: Var, dtype: np.dtype[Any], *, gaps: bool) -> Var:
     """
     bits = 32 if dtype.itemsize < 4 or dtype == np.int32 else 64
     cut_off = UNARY["trunc"](numbers)
-    below = op.less(cut_off, doubles(2.0 ** (bits - 1)))
-    known = op.and_(below, op.greater_or_equal(cut_off, doubles(-(2.0 ** (bits - 1)))))
-    found = choose(known, cut_off, -(2.0 ** (bits - 1)))
-    return choose(UNARY["isfinite"](numbers), found, np.nan) if gaps else found
+    below = cut_off < 2.0 ** (bits - 1)
+    known = below & (cut_off >= -(2.0 ** (bits - 1)))
+    found = np.where(known, cut_off, -(2.0 ** (bits - 1)))
+    return np.where(UNARY["isfinite"](numbers), found, np.nan) if gaps else found
 
 
 @follows(methods="fillna")
@@ -397,16 +379,14 @@ def _looked_up(symbol: Any, table: dict[Any, Any], otherwise: Any) -> Any:
         np.float64
     )
     places = ml.label_encoder(
-        plus(cast(tensor(compared(symbol)), np.float64), 0.0),
+        tensor(compared(symbol)).astype(np.float64) + 0.0,
         keys_tensor=keys + 0.0,
         values_tensor=np.arange(len(keys)),
         default_tensor=np.array([-1]),
     )
     shape = by_row(symbol.like)
     dressed_as = np.zeros(np.shape(symbol.like))
-    known = made_of(
-        op.greater_or_equal(places, constant(0, np.int64)), dressed_as > 0, shape.shape[1]
-    )
+    known = made_of(places >= 0, dressed_as > 0, shape.shape[1])
     # A place of -1 takes the last value, which `where` leaves out.
     found = made_of(op.gather(doubles(values), places), dressed_as)
     return np.where(known, found, plain(otherwise) if isinstance(otherwise, Symbol) else otherwise)
@@ -425,12 +405,12 @@ def _isin(symbol: Any, values: Any, **named: Any) -> Any:
     if not known:
         return Symbol([0.0] * by_row(like).shape[1], like)
     inside = ml.label_encoder(
-        plus(cast(tensor(compared(symbol)), np.float64), 0.0),
+        tensor(compared(symbol)).astype(np.float64) + 0.0,
         keys_tensor=np.unique(known) + 0.0,
         values_tensor=np.ones(len(np.unique(known)), np.int64),
         default_tensor=np.array([0]),
     )
-    found = op.equal(inside, constant(int(not named.get("invert")), np.int64))
+    found = inside == int(not named.get("invert"))
     return made_of(found, like)
 
 
@@ -522,15 +502,15 @@ def _reduced(make: Callable[..., Var], symbol: Any, axis: Any) -> Var:
     """(n, others) of a function of the last axis, which keeps it."""
     numbers, others, size = _last_axis(symbol, axis)
     if others == 1:
-        return make(cast(numbers, np.float64), constant([1], np.int64))
-    cube = op.reshape(cast(numbers, np.float64), constant([-1, others, size], np.int64))
-    return op.reshape(make(cube, constant([2], np.int64)), constant([-1, others], np.int64))
+        return make(numbers.astype(np.float64), constant([1], np.int64))
+    cube = numbers.astype(np.float64).reshape(-1, others, size)
+    return make(cube, constant([2], np.int64)).reshape(-1, others)
 
 
 def _with_gaps(found: Var, numbers: Var, axes: Var) -> Var:
     """What was found, and a missing one where there is any."""
-    gap = op.reduce_max(cast(op.isnan(numbers), np.int32), axes, keepdims=1)
-    return choose(cast(gap, np.bool_), np.nan, found)
+    gap = op.reduce_max(np.isnan(numbers).astype(np.int32), axes, keepdims=1)
+    return np.where(gap.astype(np.bool_), np.nan, found)
 
 
 def _max(numbers: Var, axes: Var) -> Var:
@@ -542,7 +522,7 @@ def _min(numbers: Var, axes: Var) -> Var:
 
 
 def _sum(numbers: Var, axes: Var) -> Var:
-    return row_sums(numbers) if rank(numbers) == 2 else op.reduce_sum(numbers, axes, keepdims=1)
+    return row_sums(numbers) if numbers.ndim == 2 else op.reduce_sum(numbers, axes, keepdims=1)
 
 
 def _prod(numbers: Var, axes: Var) -> Var:
@@ -550,38 +530,42 @@ def _prod(numbers: Var, axes: Var) -> Var:
 
 
 def _mean(numbers: Var, axes: Var) -> Var:
-    if rank(numbers) == 2:
-        return over(row_sums(numbers), width(numbers))
+    if numbers.ndim == 2:
+        return row_sums(numbers) / width(numbers)
     return op.reduce_mean(numbers, axes, keepdims=1)
 
 
 def _any(numbers: Var, axes: Var) -> Var:
-    return cast(op.reduce_max(cast(cast(numbers, np.bool_), np.int32), axes, keepdims=1), np.bool_)
+    return op.reduce_max(numbers.astype(np.bool_).astype(np.int32), axes, keepdims=1).astype(
+        np.bool_
+    )
 
 
 def _all(numbers: Var, axes: Var) -> Var:
-    return cast(op.reduce_min(cast(cast(numbers, np.bool_), np.int32), axes, keepdims=1), np.bool_)
+    return op.reduce_min(numbers.astype(np.bool_).astype(np.int32), axes, keepdims=1).astype(
+        np.bool_
+    )
 
 
 def _variance(numbers: Var, axes: Var, ddof: float = 0) -> Var:
-    centred = minus(numbers, _mean(numbers, axes))
-    count = _sum(plus(times(centred, 0.0), 1.0), axes)
-    return over(_sum(times(centred, centred), axes), minus(count, float(ddof)))
+    centred = numbers - _mean(numbers, axes)
+    count = _sum(centred * 0.0 + 1.0, axes)
+    return _sum(centred * centred, axes) / (count - float(ddof))
 
 
 def _ptp(numbers: Var, axes: Var) -> Var:
-    return minus(_max(numbers, axes), _min(numbers, axes))
+    return _max(numbers, axes) - _min(numbers, axes)
 
 
 def _first_of(place: Callable[..., Var], mark: float) -> Callable[[Var, Var], Var]:
     """The place of the first largest or smallest: of a missing one where there is any."""
 
     def make(numbers: Var, _: Var) -> Var:
-        gaps = op.isnan(numbers)
-        found = place(choose(gaps, mark, numbers), axis=-1, keepdims=1)
-        gap = op.arg_max(cast(gaps, np.int32), axis=-1, keepdims=1)
-        any_gap = op.reduce_max(cast(gaps, np.int32), constant([-1], np.int64), keepdims=1)
-        return cast(op.where(cast(any_gap, np.bool_), gap, found), np.float64)
+        gaps = np.isnan(numbers)
+        found = place(np.where(gaps, mark, numbers), axis=-1, keepdims=1)
+        gap = op.arg_max(gaps.astype(np.int32), axis=-1, keepdims=1)
+        any_gap = np.max(gaps.astype(np.int32), axis=-1, keepdims=True)
+        return np.where(any_gap.astype(np.bool_), gap, found).astype(np.float64)
 
     return make
 
@@ -592,28 +576,28 @@ def _skipping(
     """A function of the numbers that are not missing."""
 
     def skip(numbers: Var, axes: Var) -> Var:
-        gaps = op.isnan(numbers)
-        found = make(choose(gaps, fill, numbers), axes)
+        gaps = np.isnan(numbers)
+        found = make(np.where(gaps, fill, numbers), axes)
         if empty is None:
             return found
-        known = op.reduce_max(cast(op.not_(gaps), np.int32), axes, keepdims=1)
-        return choose(cast(known, np.bool_), found, empty)
+        known = op.reduce_max((~gaps).astype(np.int32), axes, keepdims=1)
+        return np.where(known.astype(np.bool_), found, empty)
 
     return skip
 
 
 def _known_mean(numbers: Var, axes: Var) -> Var:
-    gaps = op.isnan(numbers)
-    count = _sum(cast(op.not_(gaps), np.float64), axes)
-    return over(_sum(choose(gaps, 0.0, numbers), axes), count)
+    gaps = np.isnan(numbers)
+    count = _sum((~gaps).astype(np.float64), axes)
+    return _sum(np.where(gaps, 0.0, numbers), axes) / count
 
 
 def _known_variance(numbers: Var, axes: Var, ddof: float = 0) -> Var:
-    gaps = op.isnan(numbers)
-    centred = choose(gaps, 0.0, minus(numbers, _known_mean(numbers, axes)))
-    count = minus(_sum(cast(op.not_(gaps), np.float64), axes), float(ddof))
-    found = over(_sum(times(centred, centred), axes), count)
-    return choose(greater(count, 0.0), found, np.nan)
+    gaps = np.isnan(numbers)
+    centred = np.where(gaps, 0.0, numbers - _known_mean(numbers, axes))
+    count = _sum((~gaps).astype(np.float64), axes) - float(ddof)
+    found = _sum(centred * centred, axes) / count
+    return np.where(count > 0.0, found, np.nan)
 
 
 EXACT = ("all", "any", "argmax", "argmin", "max", "min")
@@ -677,7 +661,7 @@ def _of_rows(name: str, function: Any = None, *, known: bool = False) -> Callabl
             like = getattr(symbol.like, name)(axis=axis, **named)
         else:
             like = function(symbol.like, axis=axis, **named)
-        return made_of(op.sqrt(found) if root else found, like)
+        return made_of(np.sqrt(found) if root else found, like)
 
     return followed
 
@@ -706,11 +690,8 @@ def _norm(symbol: Any, ord: Any = None, axis: Any = None, keepdims: Any = False)
 def _median(symbol: Any, axis: Any = None, keepdims: Any = False) -> Any:  # numpy's own form
     def middle(numbers: Var, axes: Var) -> Var:
         ordered = _ordered(numbers, size)
-        low, high = (
-            op.gather(ordered, constant([place], np.int64), axis=-1)
-            for place in ((size - 1) // 2, size // 2)
-        )
-        return _with_gaps(times(plus(low, high), 0.5), numbers, axes)
+        low, high = (np.take(ordered, [place], axis=-1) for place in ((size - 1) // 2, size // 2))
+        return _with_gaps((low + high) * 0.5, numbers, axes)
 
     _, _, size = _last_axis(symbol, axis)
     return made_of(
@@ -720,17 +701,17 @@ def _median(symbol: Any, axis: Any = None, keepdims: Any = False) -> Any:  # num
 
 def _ordered(numbers: Var, size: int) -> Var:
     """Numbers from the smallest to the largest, and missing ones behind these."""
-    filled = choose(op.isnan(numbers), np.inf, numbers)
+    filled = np.where(np.isnan(numbers), np.inf, numbers)
     ordered, _ = op.top_k(filled, constant([size], np.int64), axis=-1, largest=0)
-    gaps = op.reduce_sum(cast(op.isnan(numbers), np.float64), constant([-1], np.int64), keepdims=1)
-    return choose(op.less(doubles(np.arange(size)), minus(float(size), gaps)), ordered, np.nan)
+    gaps = np.sum(np.isnan(numbers).astype(np.float64), axis=-1, keepdims=True)
+    return np.where(np.arange(size) < float(size) - gaps, ordered, np.nan)
 
 
 @follows(np.sort)
 def _sort(symbol: Any, axis: Any = -1) -> Any:
     if symbol.like.ndim != 2 or axis not in (1, -1):
         stop("numbers of all rows together")
-    numbers = cast(tensor(symbol), np.float64)
+    numbers = tensor(symbol).astype(np.float64)
     return made_of(_ordered(numbers, symbol.like.shape[1]), np.sort(symbol.like, axis=axis))
 
 
@@ -780,9 +761,7 @@ def _dot(left: Any, right: Any) -> Any:
     like = left.like @ right
     if not floating(like):
         stop("a product of matrices of integers: write X.astype(float) @ weights")
-    found = op.matmul(
-        cast(tensor(rows), np.float64), doubles(weights if weights.ndim == 2 else weights[:, None])
-    )
+    found = tensor(rows).astype(np.float64) @ (weights if weights.ndim == 2 else weights[:, None])
     return made_of(found, like)
 
 
@@ -794,9 +773,9 @@ UFUNCS["matmul"] = lambda *_: stop("numpy.matmul: write X @ weights")
 
 def _counted(symbol: Any, bounds: Array, compare: Callable[[Var, Var], Var]) -> Var:
     """How many bounds a number is beyond, (n, columns) of float64; all, for a missing one."""
-    numbers = op.unsqueeze(cast(tensor(symbol), np.float64), constant([2], np.int64))
-    beyond = op.not_(compare(numbers, doubles(bounds)))
-    return op.reduce_sum(cast(beyond, np.float64), constant([2], np.int64), keepdims=0)
+    numbers = tensor(symbol).astype(np.float64)[:, :, None]
+    beyond = ~compare(numbers, doubles(bounds))
+    return np.sum(beyond.astype(np.float64), axis=2)
 
 
 def _bounds(values: Any) -> Array:
@@ -834,18 +813,16 @@ def _interp(
     xs, ys = _bounds(xp), numbers_of(fp).astype(np.float64)
     if len(xs) < 2 or (np.diff(xs) == 0).any():
         stop("numpy.interp over places that do not increase")
-    numbers = cast(tensor(symbol), np.float64)
-    piece = minus(_counted(symbol, xs, op.less), 1.0)
-    place = cast(op.min([op.max([piece, doubles(0.0)]), doubles(len(xs) - 2.0)]), np.int64)
+    numbers = tensor(symbol).astype(np.float64)
+    piece = _counted(symbol, xs, op.less) - 1.0
+    place = np.minimum(np.maximum(piece, 0.0), len(xs) - 2.0).astype(np.int64)
     slope, start, height = (
         op.gather(doubles(of), place) for of in (np.diff(ys) / np.diff(xs), xs[:-1], ys[:-1])
     )
-    found = plus(times(slope, minus(numbers, start)), height)
-    found = choose(op.less(numbers, doubles(xs[0])), ys[0] if left is None else float(left), found)
-    found = choose(op.equal(numbers, doubles(xs[-1])), ys[-1], found)
-    found = choose(
-        op.greater(numbers, doubles(xs[-1])), ys[-1] if right is None else float(right), found
-    )
+    found = slope * (numbers - start) + height
+    found = np.where(numbers < xs[0], ys[0] if left is None else float(left), found)
+    found = np.where(numbers == xs[-1], ys[-1], found)
+    found = np.where(numbers > xs[-1], ys[-1] if right is None else float(right), found)
     return made_of(found, np.interp(symbol.like, xp, fp, left, right))
 
 
@@ -862,12 +839,12 @@ def cut(
         stop("pandas.cut with other than bounds of bins and labels=False")
     bounds = _bounds(bins)
     place = _counted(compared(symbol), bounds, op.less_or_equal if right else op.less)
-    numbers = cast(tensor(symbol), np.float64)
+    numbers = tensor(symbol).astype(np.float64)
     if include_lowest and right:
-        place = choose(op.equal(numbers, doubles(bounds[0])), 1.0, place)
-    inside = op.and_(greater(place, 0.0), op.less(place, doubles(float(len(bounds)))))
-    known = op.and_(inside, op.not_(op.isnan(numbers)))
-    return made_of(choose(known, minus(place, 1.0), np.nan), cut_really(symbol.like))
+        place = np.where(numbers == bounds[0], 1.0, place)
+    inside = (place > 0.0) & (place < float(len(bounds)))
+    known = inside & ~np.isnan(numbers)
+    return made_of(np.where(known, place - 1.0, np.nan), cut_really(symbol.like))
 
 
 def _filled_like(function: Any) -> Callable[..., Any]:

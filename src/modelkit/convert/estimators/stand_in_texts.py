@@ -29,7 +29,7 @@ def _texts(symbol: Any) -> Var:
 
 
 def _gaps(symbol: Any) -> Var:
-    return op.equal(_texts(symbol), constant(MISSING, np.str_))
+    return _texts(symbol) == constant(MISSING, np.str_)
 
 
 def _operand(value: Any) -> Var:
@@ -51,8 +51,8 @@ def _ufunc(function: Any, *inputs: Any) -> Symbol:
     columns = [each for each in inputs if isinstance(each, Symbol)]
     same = op.equal(*map(_operand, inputs))
     for each in columns:
-        same = op.and_(same, op.not_(_gaps(each)))
-    return made_of(same if name == "equal" else op.not_(same), like)
+        same = same & ~_gaps(each)
+    return made_of(same if name == "equal" else ~same, like)
 
 
 def _isna(symbol: Any) -> Symbol:
@@ -60,12 +60,12 @@ def _isna(symbol: Any) -> Symbol:
 
 
 def _notna(symbol: Any) -> Symbol:
-    return made_of(op.not_(_gaps(symbol)), symbol.like.notna())
+    return made_of(~_gaps(symbol), symbol.like.notna())
 
 
 def _fillna(symbol: Any, value: Any) -> Symbol:
     like = symbol.like.fillna(value.like if isinstance(value, Symbol) else value)
-    return made_of(op.where(_gaps(symbol), _operand(value), _texts(symbol)), like)
+    return made_of(np.where(_gaps(symbol), _operand(value), _texts(symbol)), like)
 
 
 def _places(symbol: Any, known: list[str]) -> Var:
@@ -82,7 +82,7 @@ def _isin(symbol: Any, values: Any) -> Symbol:
     known = list(dict.fromkeys(values))
     if not known or not all(isinstance(value, str) for value in known):
         stop("isin of other than texts")
-    found = op.greater_or_equal(_places(symbol, known), constant(0, np.int64))
+    found = _places(symbol, known) >= 0
     return made_of(found, symbol.like.isin(values))
 
 
@@ -117,15 +117,15 @@ def _replace(symbol: Any, old: Any, *new: Any) -> Symbol:
         stop("replace by other than a dict of texts")
     places = _places(symbol, list(table))
     found = op.gather(constant([*table.values(), MISSING], np.str_), places)
-    kept = op.less(places, constant(0, np.int64))
-    return made_of(op.where(kept, _texts(symbol), found), symbol.like.replace(old, *new))
+    kept = places < 0
+    return made_of(np.where(kept, _texts(symbol), found), symbol.like.replace(old, *new))
 
 
 def _where(symbol: Any, condition: Any, other: Any) -> Symbol:
     """Texts where a condition holds, and another text elsewhere."""
     like = symbol.like.where(condition.like, other.like if isinstance(other, Symbol) else other)
     holds = tensor_of(condition.cells, np.bool_)
-    return made_of(op.where(holds, _texts(symbol), _operand(other)), like)
+    return made_of(np.where(holds, _texts(symbol), _operand(other)), like)
 
 
 def _mask(symbol: Any, condition: Any, other: Any) -> Symbol:

@@ -27,7 +27,7 @@ from modelkit.convert.estimators.stand_ins import (
     stop,
     tensor_of,
 )
-from modelkit.convert.estimators.tensors import Var, cast, constant, joined, op
+from modelkit.convert.estimators.tensors import Var, constant, joined, op
 from modelkit.signature.spec import UNITS
 
 NAT = int(np.iinfo(np.int64).min)
@@ -52,13 +52,13 @@ class Whole:
         self.tensor = tensor
 
     def __add__(self, other: Whole | int) -> Whole:
-        return Whole(op.add(self.tensor, _whole(other)))
+        return Whole(self.tensor + _whole(other))
 
     def __sub__(self, other: Whole | int) -> Whole:
-        return Whole(op.sub(self.tensor, _whole(other)))
+        return Whole(self.tensor - _whole(other))
 
     def __mul__(self, other: Whole | int) -> Whole:
-        return Whole(op.mul(self.tensor, _whole(other)))
+        return Whole(self.tensor * _whole(other))
 
     def __floordiv__(self, by: int) -> Whole:
         return self.divided(by)[0]
@@ -75,15 +75,15 @@ class Whole:
 
     def cut(self, by: int) -> Whole:
         """The quotient by a positive number, cut off."""
-        return Whole(op.div(self.tensor, _whole(by)))
+        return Whole(self.tensor / _whole(by))
 
     def is_below(self, other: int) -> Whole:
         """1 where it is less than another number, and 0 elsewhere."""
-        return Whole(cast(op.less(self.tensor, _whole(other)), np.int64))
+        return Whole((self.tensor < _whole(other)).astype(np.int64))
 
     def equals(self, other: Whole | int) -> Var:
         """Where it is equal to another number."""
-        return op.equal(self.tensor, _whole(other))
+        return self.tensor == _whole(other)
 
 
 def _whole(number: Whole | int) -> Var:
@@ -146,13 +146,13 @@ class Clock:
         """Whether its year has a leap day."""
         by_four = (self.year % 4).equals(0)
         by_century = (self.year % 100).equals(0)
-        return op.and_(by_four, op.or_(op.not_(by_century), (self.year % 400).equals(0)))
+        return by_four & (~by_century | (self.year % 400).equals(0))
 
     @cached_property
     def days_in_month(self) -> Whole:
         """How many days its month has."""
         common = op.gather(constant(COMMON_DAYS, np.int64), (self.month - 1).tensor)
-        return Whole(common) + Whole(cast(op.and_(self.is_leap, self.month.equals(2)), np.int64))
+        return Whole(common) + Whole((self.is_leap & self.month.equals(2)).astype(np.int64))
 
     def begins(self, *months: int) -> Var:
         """Whether it is the first day of one of these months, or of any."""
@@ -165,7 +165,7 @@ class Clock:
     def _in(self, condition: Var, months: tuple[int, ...]) -> Var:
         if not months:
             return condition
-        return op.and_(condition, reduce(op.or_, map(self.month.equals, months)))
+        return condition & reduce(op.or_, map(self.month.equals, months))
 
 
 # Columns, and constants beside them.
@@ -177,7 +177,7 @@ def _ticks(symbol: Any) -> Var:
 
 
 def _gaps(symbol: Any) -> Var:
-    return op.equal(_ticks(symbol), _whole(NAT))
+    return _ticks(symbol) == _whole(NAT)
 
 
 def _unit(dtype: Any) -> str:
@@ -192,7 +192,7 @@ def _clock(symbol: Any) -> Clock:
 
 def _numbers(symbol: Any, found: Var, like: Any) -> Symbol:
     """Numbers of each time, missing where it is."""
-    return made_of(op.where(_gaps(symbol), constant(np.nan), cast(found, np.float64)), like)
+    return made_of(np.where(_gaps(symbol), constant(np.nan), found.astype(np.float64)), like)
 
 
 def refuse_today(value: Any) -> None:
@@ -262,7 +262,7 @@ def _in_dtype(value: Any, dtype: Any, *, wraps: bool = False) -> Var:
     raised = Whole(_ticks(value)) * factor
     if wraps:
         return raised.tensor
-    return op.where(raised.cut(factor).equals(Whole(_ticks(value))), raised.tensor, _whole(NAT))
+    return np.where(raised.cut(factor).equals(Whole(_ticks(value))), raised.tensor, _whole(NAT))
 
 
 # Operators.
@@ -282,14 +282,12 @@ def _sum(name: str, like: Any, left: Any, right: Any) -> Symbol:
     if like.dtype.kind not in "mM":
         stop(f"numpy.{name} of times")
     first, second = _in_dtype(left, like.dtype), _in_dtype(right, like.dtype)
-    total = op.add(first, second) if name == "add" else op.sub(first, second)
-    is_negative = [op.less(each, _whole(0)) for each in (first, second, total)]
-    apart = op.xor(is_negative[0], is_negative[1])
-    beyond = op.and_(
-        op.xor(is_negative[0], is_negative[2]), op.not_(apart) if name == "add" else apart
-    )
-    gone = [op.equal(each, _whole(NAT)) for each in (first, second)]
-    return made_of(op.where(reduce(op.or_, [*gone, beyond]), _whole(NAT), total), like)
+    total = first + second if name == "add" else first - second
+    is_negative = [each < _whole(0) for each in (first, second, total)]
+    apart = is_negative[0] ^ is_negative[1]
+    beyond = (is_negative[0] ^ is_negative[2]) & (~apart if name == "add" else apart)
+    gone = [each == _whole(NAT) for each in (first, second)]
+    return made_of(np.where(reduce(op.or_, [*gone, beyond]), _whole(NAT), total), like)
 
 
 def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
@@ -301,22 +299,22 @@ def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
         return _compared(MIRRORED.get(name, name), like, right, left)
     if left.dtype.kind != right.dtype.kind:
         stop("times that are compared with spans of time")
-    known = op.not_(_gaps(left))
+    known = ~_gaps(left)
     upward = name in ("less", "greater_equal")  # where a bound between two ticks is the next one
     if not isinstance(right, Symbol):
         ticks, inexact = _in_unit(right, _unit(left.dtype))
         bound = Whole(_whole(NAT if inexact and name == "equal" else ticks + (inexact and upward)))
-        return made_of(op.and_(known, COMPARING[name](_ticks(left), bound.tensor)), like)
-    known = op.and_(known, op.not_(_gaps(right)))
+        return made_of(known & COMPARING[name](_ticks(left), bound.tensor), like)
+    known = known & ~_gaps(right)
     finer = UNITS[_unit(right.dtype)] // UNITS[_unit(left.dtype)]
     if not finer:
         return _compared(MIRRORED.get(name, name), like, right, left)
     bound, rest = Whole(_ticks(right)).divided(finer)
     if name == "equal":
-        known = op.and_(known, rest.equals(0))
+        known = known & rest.equals(0)
     if upward:
         bound = bound + 1 - rest.is_below(1)
-    return made_of(op.and_(known, COMPARING[name](_ticks(left), bound.tensor)), like)
+    return made_of(known & COMPARING[name](_ticks(left), bound.tensor), like)
 
 
 def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
@@ -326,21 +324,21 @@ def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
         stop(f"numpy.{name} of times")
     first, second = (_in_dtype(each, dtype, wraps=True) for each in (left, right))
     if name == "divide":
-        found = op.div(cast(first, np.float64), cast(second, np.float64))
+        found = first.astype(np.float64) / second.astype(np.float64)
     else:
         by = 0 if isinstance(right, Symbol) else _in_unit(right, _unit(dtype))[0]
         if by < 1:
             stop("numpy.floor_divide by anything but a constant above 0")
-        found = cast((Whole(first) // by).tensor, np.float64)
+        found = (Whole(first) // by).tensor.astype(np.float64)
     gaps = reduce(op.or_, [_gaps(each) for each in (left, right) if isinstance(each, Symbol)])
-    return made_of(op.where(gaps, constant(np.nan), found), like)
+    return made_of(np.where(gaps, constant(np.nan), found), like)
 
 
 def _changed(make: Callable[[Var], Var]) -> Callable[..., Symbol]:
     def operator(name: str, like: Any, span: Any) -> Symbol:
         if like.dtype.kind != "m":
             stop(f"numpy.{name} of times")
-        return made_of(op.where(_gaps(span), _whole(NAT), make(_ticks(span))), like)
+        return made_of(np.where(_gaps(span), _whole(NAT), make(_ticks(span))), like)
 
     return operator
 
@@ -365,13 +363,13 @@ def _isna(symbol: Any) -> Symbol:
 
 
 def _notna(symbol: Any) -> Symbol:
-    return made_of(op.not_(_gaps(symbol)), symbol.like.notna())
+    return made_of(~_gaps(symbol), symbol.like.notna())
 
 
 def _fillna(symbol: Any, value: Any) -> Symbol:
     other = _in_dtype(_operand(value, symbol), symbol.dtype)
     like = symbol.like.fillna(value.like if isinstance(value, Symbol) else value)
-    return made_of(op.where(_gaps(symbol), other, _ticks(symbol)), like)
+    return made_of(np.where(_gaps(symbol), other, _ticks(symbol)), like)
 
 
 def _isin(symbol: Any, values: Any) -> Symbol:
@@ -386,7 +384,7 @@ def _astype(symbol: Any, dtype: Any, **_: Any) -> Symbol:
     """Ticks as numbers, exact in float64 for a microsecond or more."""
     if np.dtype(dtype) != np.int64 or _unit(symbol.dtype) == "ns":
         stop(f"astype({dtype!r}) of times: write (column - pd.Timestamp(0)) / pd.Timedelta('1s')")
-    return made_of(cast(_ticks(symbol), np.float64), symbol.like.astype(dtype))
+    return made_of(_ticks(symbol).astype(np.float64), symbol.like.astype(dtype))
 
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -414,7 +412,7 @@ def _floor(symbol: Any, freq: Any = "D") -> Symbol:
     if rest or ticks < 1:
         stop(f"dt.floor({freq!r}) of times of {symbol.dtype}")
     return made_of(
-        op.where(_gaps(symbol), _whole(NAT), (Whole(_ticks(symbol)) // ticks * ticks).tensor), like
+        np.where(_gaps(symbol), _whole(NAT), (Whole(_ticks(symbol)) // ticks * ticks).tensor), like
     )
 
 
@@ -433,16 +431,16 @@ def _total_seconds(symbol: Any) -> Symbol:
     seconds, rest = Whole(_ticks(symbol)).divided(per_second)
     span = pandas().Series(np.array([-1], symbol.dtype))
     if span.dt.total_seconds()[0] == -1 / per_second:  # before pandas 3.1
-        found = op.div(cast(_ticks(symbol), np.float64), constant(float(per_second)))
+        found = _ticks(symbol).astype(np.float64) / constant(float(per_second))
         return _numbers(symbol, found, symbol.like.dt.total_seconds())
-    below = cast(seconds.tensor, np.float64)
-    found = op.add(below, op.div(cast(rest.tensor, np.float64), constant(float(per_second))))
+    below = seconds.tensor.astype(np.float64)
+    found = below + rest.tensor.astype(np.float64) / constant(float(per_second))
     # What lies between two seconds stays there: by the next number of float64.
-    inside = op.and_(op.not_(rest.equals(0)), op.less(op.abs(below), constant(2.0**52)))
-    step = op.mul(op.abs(found), constant(HALF_STEP))
-    raised = op.where(op.equal(found, below), op.add(found, step), found)
-    lowered = op.where(op.equal(found, op.add(below, constant(1.0))), op.sub(found, step), raised)
-    return _numbers(symbol, op.where(inside, lowered, found), symbol.like.dt.total_seconds())
+    inside = ~rest.equals(0) & (np.abs(below) < constant(2.0**52))
+    step = np.abs(found) * constant(HALF_STEP)
+    raised = np.where(found == below, found + step, found)
+    lowered = np.where(found == below + 1.0, found - step, raised)
+    return _numbers(symbol, np.where(inside, lowered, found), symbol.like.dt.total_seconds())
 
 
 class Fields:
@@ -463,7 +461,7 @@ class Fields:
         like = getattr(symbol.like.dt, name)
         if isinstance(found, Whole):
             return _numbers(symbol, found.tensor, like)
-        return made_of(op.and_(op.not_(_gaps(symbol)), found), like)
+        return made_of(~_gaps(symbol) & found, like)
 
 
 Field = Callable[[Clock], Whole | Var]

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from modelkit._internal.arrays import Array, is_a
-from modelkit.convert.estimators.arithmetic import choose, equal, minus, over, plus, times
-from modelkit.convert.estimators.tensors import Var, cast, constant, joined, key_of, op, picked
+from modelkit.convert.estimators.tensors import Var, constant, joined, key_of, op
 from modelkit.errors import ConversionError
 
 BIG = 65536.0  # a product of two integers of 32 bits is exact in float64 in two parts
@@ -514,11 +513,11 @@ def _run(cells: list[Cell], dtype: Any) -> Var:
     block = _block(cells[0])
     if block is None:
         rows = op.shape(_TRACE.get().rows.tensor, start=0, end=1)
-        shape = op.concat([rows, constant([len(cells)], np.int64)], axis=0)
+        shape = np.concatenate([rows, constant([len(cells)], np.int64)], axis=0)
         return op.expand(constant(np.array(cells)[None], dtype), shape)
     places = [cell[1] for cell in cells if isinstance(cell, tuple)]
-    whole = cast(block.tensor, dtype)
-    return whole if places == list(range(block.width)) else picked(whole, places)
+    whole = block.tensor.astype(dtype)
+    return whole if places == list(range(block.width)) else whole[:, places]
 
 
 def tensor(symbol: Symbol) -> Var:
@@ -569,7 +568,7 @@ def _of_integers(
     if dtype in (np.int32, np.uint32) and function in IN_PARTS:
         return IN_PARTS[function]
     if function in (np.floor_divide, np.remainder) and not pandas:
-        return lambda left, right: choose(equal(right, 0.0), 0.0, make(left, right))
+        return lambda left, right: np.where(right == 0.0, 0.0, make(left, right))
     return make
 
 
@@ -644,15 +643,15 @@ def _cells_beside(arg: Any, like: Any, *, upright: bool) -> list[Cell]:
 def kept(found: Var, dtype: np.dtype[Any]) -> Var:
     """Numbers in a dtype: few bits round, or wrap around."""
     if dtype.kind == "b":
-        return cast(found, np.bool_)
-    numbers = cast(found, np.float64)
+        return found.astype(np.bool_)
+    numbers = found.astype(np.float64)
     if not is_narrow(dtype):
         return numbers
     if dtype.kind == "f":
-        return cast(cast(numbers, dtype), np.float64)
+        return numbers.astype(dtype).astype(np.float64)
     size = 2.0 ** (8 * dtype.itemsize)
-    turns = op.floor(over(minus(numbers, float(np.iinfo(dtype).min)), size))
-    return choose(op.isinf(numbers), numbers, minus(numbers, times(turns, size)))
+    turns = np.floor((numbers - float(np.iinfo(dtype).min)) / size)
+    return np.where(np.isinf(numbers), numbers, numbers - turns * size)
 
 
 def as_dtype(symbol: Any, rows: Any) -> Any:
@@ -664,10 +663,10 @@ def as_dtype(symbol: Any, rows: Any) -> Any:
 
 def _in_parts(left: Var, right: Var) -> Var:
     """A product of integers of 32 bits, but for turns of it that are left out."""
-    high = op.floor(over(left, BIG))
-    low = minus(left, times(high, BIG))
-    upper = kept(times(high, right), np.dtype(np.uint32))
-    return plus(times(upper, BIG), times(low, right))
+    high = np.floor(left / BIG)
+    low = left - high * BIG
+    upper = kept(high * right, np.dtype(np.uint32))
+    return upper * BIG + low * right
 
 
 IN_PARTS: dict[Any, Callable[..., Var]] = {
@@ -751,7 +750,7 @@ def plain(symbol: Symbol) -> Symbol:
 
 def where(condition: Var, chosen: Var, other: Var) -> Var:
     """One or the other number."""
-    return choose(cast(condition, np.bool_), cast(chosen, np.float64), cast(other, np.float64))
+    return np.where(condition.astype(np.bool_), chosen.astype(np.float64), other.astype(np.float64))
 
 
 def pandas() -> Any:

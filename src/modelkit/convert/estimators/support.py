@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_least, greater, minus, plus, product, times
+from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -36,14 +36,14 @@ def classifier(estimator: Any, columns: Columns, _: Converting) -> Answer:
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
     # Of two classes, libsvm takes the first only where its score is above 0.
-    votes = votes_of_pairs(_true(at_least(pairs, 0.0)), classes)
+    votes = votes_of_pairs(_true(pairs >= 0.0), classes)
     decision = pairs
     if classes == 2:
         decision = flat(pairs)
     elif estimator.decision_function_shape == "ovr":
-        decision = scores_of_pairs(_true(greater(pairs, 0.0)), pairs, classes)
+        decision = scores_of_pairs(_true(pairs > 0.0), pairs, classes)
     else:
-        decision = op.neg(pairs)
+        decision = -pairs
     by_scores = estimator.break_ties and classes > 2
     return Answer(
         place=largest(decision if by_scores else votes),
@@ -76,7 +76,7 @@ def _likely(estimator: Any, columns: Columns) -> Var | None:
         support_vectors=dense(estimator.support_vectors_).ravel(),
         vectors_per_class=estimator.n_support_,
     )
-    return op.reshape(likely, constant([-1, classes], np.int64))
+    return likely.reshape(-1, classes)
 
 
 def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -104,7 +104,7 @@ def _decisions(estimator: Any, rows: Var) -> Var:
 
 def _true(condition: Var) -> Var:
     """1 where a condition holds, and 0 elsewhere."""
-    return op.cast(condition, to=np.float64)
+    return condition.astype(np.float64)
 
 
 def _summed(estimator: Any, rows: Var, weights: Array, shift: Array) -> Var:
@@ -134,25 +134,25 @@ def kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
     if estimator.kernel == "rbf":
         return _radial(rows, vectors, gamma)
     if estimator.kernel == "precomputed":
-        return op.gather(rows, constant(estimator.support_, np.int64), axis=1)
+        return np.take(rows, estimator.support_, axis=1)
     if estimator.kernel == "linear":
-        return product(rows, vectors.T)
+        return rows @ vectors.T
     shift = doubles(float(estimator.coef0))
     shifted = op.gemm(rows, doubles(gamma * vectors.T), shift)
     if estimator.kernel == "sigmoid":
-        return op.tanh(shifted)
-    return op.pow(shifted, doubles(float(estimator.degree)))
+        return np.tanh(shifted)
+    return shifted ** float(estimator.degree)
 
 
 def _radial(rows: Var, vectors: Array, gamma: float) -> Var:
     """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
     middle = vectors.mean(axis=0)
     centred = vectors - middle
-    shifted = minus(rows, middle[None])
+    shifted = rows - middle[None]
     lengths = op.reduce_sum_square(shifted, constant([1], np.int64), keepdims=1)
     known = doubles(-gamma * (centred * centred).sum(axis=1)[None])
     both = op.gemm(shifted, doubles(2 * gamma * centred.T), known)
-    return op.exp(plus(both, times(lengths, -gamma)))
+    return np.exp(both + lengths * -gamma)
 
 
 ESTIMATORS = {

@@ -16,11 +16,13 @@ import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.convert.estimators import elementary
-from modelkit.convert.estimators.traced import Traced, constant, ml, op, spox, traced
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.traced import Traced, constant, ml, op, traced
+from modelkit.errors import ConversionError, importing
 from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
+
+with importing("spox", "saving an estimator", "sklearn"):
+    import spox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 
     from modelkit.signature.spec import TensorSpec
 
-Var: Any = Traced
+    Var = Any  # numpy's types know nothing of it
+else:
+    Var = Traced
 IR_VERSION = 10  # the oldest that has TreeEnsemble
 STRING = np.dtype(np.str_)
 
@@ -227,9 +231,9 @@ def doubles(value: Any) -> Var:
     return constant(value, np.float64)
 
 
-def dtype_of(tensor: Var) -> np.dtype[Any]:
+def dtype_of(tensor: Var) -> Any:
     """The dtype of a tensor's elements."""
-    return tensor.unwrap_tensor().dtype
+    return tensor.dtype
 
 
 def key_of(tensor: Var) -> Any:

@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, equal, over, plus, times
 from modelkit.convert.estimators.converting import Few
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    constant,
-    doubles,
-    dtype_of,
-    op,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op
 from modelkit.convert.estimators.vectorizers import terms_of
 from modelkit.errors import ConversionError
 
@@ -29,7 +19,7 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
     terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
     if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
-        numbers = op.min([numbers, doubles(1.0)])
+        numbers = np.minimum(numbers, 1.0)
     found = Few(terms, numbers, len(vectorizer.vocabulary_))
     transformer = getattr(vectorizer, "_tfidf", None)
     if transformer is not None:
@@ -43,7 +33,7 @@ def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     if vectorizer.norm is not None:
         numbers = _over_norm(numbers, vectorizer.norm)
     if np.dtype(vectorizer.dtype) != np.float64:
-        numbers = cast(cast(numbers, np.float32), np.float64)
+        numbers = numbers.astype(np.float32).astype(np.float64)
     return Answer(table=at.table_of(Few(terms, numbers, vectorizer.n_features)))
 
 
@@ -82,7 +72,7 @@ def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
     """Counts of terms, (n, terms), as weights; `idf` are the weights of the same terms."""
     found = _sublinear(numbers) if transformer.sublinear_tf else numbers
     if idf is not None:
-        found = times(found, idf)
+        found = found * idf
     if transformer.norm is None:
         return found
     return _over_norm(found, transformer.norm)
@@ -90,18 +80,18 @@ def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
 
 def _sublinear(numbers: Var) -> Var:
     """1 + log(count) of the terms that are there."""
-    absent = equal(numbers, 0.0)
-    present = choose(absent, 1.0, numbers)
-    grown = plus(op.log(present), 1.0)
-    return choose(absent, 0.0, grown)
+    absent = numbers == 0.0
+    present = np.where(absent, 1.0, numbers)
+    grown = np.log(present) + 1.0
+    return np.where(absent, 0.0, grown)
 
 
 def _over_norm(numbers: Var, norm: str) -> Var:
     """Weights over the norm of their row, which counts as 1 where it is 0."""
     reduce = {"l1": op.reduce_l1, "l2": op.reduce_l2}[norm]
     size = reduce(numbers, constant([1], np.int64), keepdims=1)
-    empty = equal(size, 0.0)
-    return over(numbers, op.where(empty, constant(1.0, dtype_of(size)), size))
+    empty = size == 0.0
+    return numbers / np.where(empty, 1.0, size)
 
 
 ESTIMATORS = {

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.asking import allowed_to_fail, asking
-from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.rounding import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
-from modelkit.convert.estimators.tensors import Columns, Var, constant, dtype_of, op
+from modelkit.convert.estimators.tensors import Columns, Var, constant, op
 from modelkit.convert.outputs import ask
 from modelkit.convert.parity.rows import Table, rows_of
 from modelkit.convert.steps import does_nothing, found_by_search
@@ -129,7 +128,7 @@ def _stored(step: Any, columns: Columns, table: Columns, at: Converting) -> Colu
     ):
         return given
     if name == "PolynomialFeatures" and step.powers_.sum(axis=1).max() <= CSR_DEGREE:
-        present = op.not_(equal(given.matrix(np.float64), 0.0))
+        present = ~(given.matrix(np.float64) == 0.0)
         products: Columns = at.answer(step, Columns((present,))).asked("table")
         return products
     return name if name in OTHER_STORED else None
@@ -164,9 +163,9 @@ def _with_own_values(step: Any, columns: Columns, table: Columns, at: Converting
         (part,) = table.take([place]).parts
         if origin.rounded and source in known:
             number, answers = known[source]
-            own = op.gather(constant(np.append(answers[:, place], 0.0), dtype_of(part)), number)
-            other = op.equal(number, constant(len(answers), np.int64))
-            part = choose(other, part, own)
+            own = op.gather(constant(np.append(answers[:, place], 0.0), part.dtype), number)
+            other = number == len(answers)
+            part = np.where(other, part, own)
         parts.append(part)
     return replace(table, parts=tuple(parts))
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import equal, over, product, times
 from modelkit.convert.estimators.forests import is_tree, leaves_of, mean, tree_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -20,16 +19,12 @@ from modelkit.convert.estimators.tensors import (
     Var,
     alike,
     beside,
-    cast,
     constant,
     doubles,
-    dtype_of,
     flat,
     joined,
     largest,
-    one_column,
     op,
-    rank,
     total,
     upright,
 )
@@ -61,8 +56,8 @@ def _votes(estimator: Any, columns: Columns, at: Converting) -> Var:
     votes = []
     for number, each in enumerate(estimator.estimators_):
         place = at.place(each, columns, np.asarray(each.classes_))
-        vote = cast(equal(upright(place), numbers), np.float64)
-        votes.append(vote if weights is None else times(vote, float(weights[number])))
+        vote = (upright(place) == numbers).astype(np.float64)
+        votes.append(vote if weights is None else vote * float(weights[number]))
     return total(votes)
 
 
@@ -70,14 +65,12 @@ def _average(parts: list[Var], weights: Any) -> Var:
     """numpy.average over the parts: in float32 where all of them are and there are no weights."""
     same = alike(parts)
     if weights is None:
-        return over(total(same), constant(len(same), dtype_of(same[0])))
+        return total(same) / constant(len(same), same[0].dtype)
     given = np.asarray(weights)
-    wide = [cast(part, np.result_type(dtype_of(part), given.dtype)) for part in same]
-    dtype = dtype_of(wide[0])
-    weighed = [
-        times(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)
-    ]
-    return over(total(weighed), constant(given.sum(dtype=dtype), dtype))
+    wide = [part.astype(np.result_type(part.dtype, given.dtype)) for part in same]
+    dtype = wide[0].dtype
+    weighed = [part * constant(weight, dtype) for part, weight in zip(wide, given, strict=True)]
+    return total(weighed) / constant(given.sum(dtype=dtype), dtype)
 
 
 def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -86,7 +79,7 @@ def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
     for each, method in zip(estimator.estimators_, estimator.stack_method_, strict=True):
         said = _said(each, method, at.answer(each, columns))
         two = method == "predict_proba" and len(estimator.classes_) == 2
-        parts.append(one_column(said, 1) if two else said)
+        parts.append(said[:, [1]] if two else said)
     given = Columns(tuple(parts))
     if estimator.passthrough:
         given = beside([given, columns], sparse=columns.stored is not None)
@@ -109,7 +102,7 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
                 "labels that are not numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
         said = op.gather(doubles(classes), answer.asked("place"))
-    return said if rank(said) == 2 else upright(said)
+    return said if said.ndim == 2 else upright(said)
 
 
 def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -126,14 +119,14 @@ def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
             given = columns.take([int(place) for place in chosen])
             said.append(_bagged(each, given, classes, at))
         added = total(said)
-    middle = mean(cast(added, np.float64), estimator.n_estimators)
+    middle = mean(added.astype(np.float64), estimator.n_estimators)
     if classes:
         return Answer(
             place=largest(middle),
             probabilities=middle,
             decision=_mean_decision(estimator, columns, at),
         )
-    return Answer(prediction=flat(middle) if rank(middle) == 2 else middle)
+    return Answer(prediction=flat(middle) if middle.ndim == 2 else middle)
 
 
 def _mean_decision(estimator: Any, columns: Columns, at: Converting) -> Var | None:
@@ -148,7 +141,7 @@ def _mean_decision(estimator: Any, columns: Columns, at: Converting) -> Var | No
             return None
         given = columns.take([int(place) for place in chosen])
         said.append(at.answer(each, given).asked("decision"))
-    return mean(cast(total(said), np.float64), estimator.n_estimators)
+    return mean(total(said).astype(np.float64), estimator.n_estimators)
 
 
 def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
@@ -186,14 +179,14 @@ def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
     if len(own) == classes:
         return likely
     spread = _spread(np.eye(len(own)), own, classes)
-    return product(cast(likely, np.float64), spread)
+    return likely.astype(np.float64) @ spread
 
 
 def _vote(answer: Answer, own: Array, classes: int) -> Var:
     """(n, classes): 1 for the class that an estimator of its own classes says."""
     vote = op.gather(constant(own, np.int64), answer.asked("place"))
-    same = op.equal(upright(vote), constant([range(classes)], np.int64))
-    return cast(same, np.float64)
+    same = upright(vote) == [range(classes)]
+    return same.astype(np.float64)
 
 
 def several(estimator: Any, columns: Columns, at: Converting) -> Answer:
