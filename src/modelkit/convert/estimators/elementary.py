@@ -232,6 +232,11 @@ def remainder(numbers: Any, divisor: Any) -> Any:
     return np.where(turned, left + divisor, left)
 
 
+def _divide(numbers: Any, divisor: Any) -> Any:
+    dtype = np.result_type(numbers.dtype, np.float16)  # integers are no integers any more
+    return op.div(numbers.astype(dtype), divisor.astype(dtype))
+
+
 def _floor_divide(numbers: Any, divisor: Any) -> Any:
     whole = numbers - remainder(numbers, divisor)
     none = divisor == 0.0
@@ -330,7 +335,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": op.add,
     "arctan2": arctan2,
-    "divide": op.div,
+    "divide": _divide,
     "float_power": op.pow,
     "floor_divide": _floor_divide,
     "hypot": _hypot,

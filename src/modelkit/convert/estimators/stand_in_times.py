@@ -75,7 +75,7 @@ class Whole:
 
     def cut(self, by: int) -> Whole:
         """The quotient by a positive number, cut off."""
-        return Whole(self.tensor / _whole(by))
+        return Whole(op.div(self.tensor, _whole(by)))
 
     def is_below(self, other: int) -> Whole:
         """1 where it is less than another number, and 0 elsewhere."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
+from modelkit.convert.estimators import elementary  # noqa: F401 - it fills the table of ufuncs
 from modelkit.convert.estimators.traced import Traced, constant, ml, op, traced
 from modelkit.errors import ConversionError, importing
 from modelkit.signature.frames import whole_array
