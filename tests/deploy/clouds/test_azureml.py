@@ -38,6 +38,7 @@ def served(tumour_mk, tmp_path_factory):
     with azmlinfsrv(tumour_mk, folder, mk.inspect(tumour_mk).digest) as served:
         wait_until(lambda: is_up(served), served.process)
         yield served
+        served.end()  # by SIGTERM, which its worker hears of
 
 
 def is_up(served):
