@@ -14,13 +14,12 @@ import jsonschema
 import pytest
 import yaml
 from helpers.apps import ask
+from helpers.images import write
 from helpers.places import ROOT
 from helpers.programs import listening, needs, until
 from helpers.servers import modelkit_serve
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
 from modelkit.integrations.deploy import exported
@@ -43,24 +42,10 @@ OVERLAY = {
 }
 
 
-@pytest.fixture(scope="session")
-def tumour_mk(once):
-    X, y = load_breast_cancer(return_X_y=True)
-    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X[:, :2], y)
-    options = {"example": X[:, :2], "name": "tumour", "version": "1.0.0"}
-    return once("tumour.mk", lambda path: mk.save(estimator, path, **options))
-
-
 @pytest.fixture
-def base(tumour_mk, tmp_path):
+def folder(tumour_mk, tmp_path):
     write(tmp_path / "base", exported("kubernetes", tumour_mk))
     return tmp_path / "base"
-
-
-def write(folder, files):
-    for name, data in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
 
 
 def kustomized(folder):
@@ -71,12 +56,12 @@ def kustomized(folder):
 
 @needs("kubectl")
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_the_objects(version, base, tumour_mk):
-    objects = base / "all.yaml"
+def test_kubernetes_takes_the_objects(version, folder, tumour_mk):
+    objects = folder / "all.yaml"
     bucket = exported("kubernetes", tumour_mk, registry="s3://models/production")
     objects.write_bytes(bucket["networkpolicy.yaml"])
     assert " passed " in said_of(objects, version)
-    objects.write_text(kustomized(base))
+    objects.write_text(kustomized(folder))
     assert said_of(objects, version).count(" passed ") == 5
     objects.write_text(objects.read_text().replace("maxSurge", "maxsurge"))
     assert "maxsurge" in said_of(objects, version)
@@ -89,8 +74,8 @@ def said_of(path, version):
 
 
 @needs("kubectl")
-def test_components_add_who_may_ask_and_put_keda_in_place_of_the_autoscaler(base):
-    overlay = base.parent / "overlay"
+def test_components_add_who_may_ask_and_put_keda_in_place_of_the_autoscaler(folder):
+    overlay = folder.parent / "overlay"
     write(overlay, {"kustomization.yaml": yaml.safe_dump(OVERLAY).encode()})
     objects = {each["kind"]: each for each in yaml.safe_load_all(kustomized(overlay))}
     assert "HorizontalPodAutoscaler" not in objects
@@ -103,11 +88,11 @@ def test_components_add_who_may_ask_and_put_keda_in_place_of_the_autoscaler(base
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_definitions_take_the_objects_of_other_platforms(name, base):
+def test_definitions_take_the_objects_of_other_platforms(name, folder):
     path = DATA / DEFINITIONS[name]
     if not path.exists():
         pytest.skip(f"no {path}: a definition that others publish, for the folder MODELKIT_CRDS")
-    found = yaml.safe_load((base / name).read_text())
+    found = yaml.safe_load((folder / name).read_text())
     definition = yaml.load(gzip.decompress(path.read_bytes()), yaml.CSafeLoader)
     (schema,) = [
         each["schema"]["openAPIV3Schema"]
@@ -155,9 +140,11 @@ def test_a_server_answers_by_the_name_that_seldon_asks_for(tmp_path):
 
 
 @needs("prometheus")
-def test_a_prometheus_that_scrapes_a_pod_answers_keda(base, tumour_mk, tmp_path):
+def test_a_prometheus_that_scrapes_a_pod_answers_keda(folder, tumour_mk, tmp_path):
     """KEDA takes one number, and refuses a query that gives several."""
-    triggers = yaml.safe_load((base / "keda" / "scaledobject.yaml").read_text())["spec"]["triggers"]
+    triggers = yaml.safe_load((folder / "keda" / "scaledobject.yaml").read_text())["spec"][
+        "triggers"
+    ]
     queue, latency = [
         each["metadata"]["query"] for each in triggers if each["type"] == "prometheus"
     ]

@@ -127,9 +127,11 @@ def test_what_is_not_installed_here_is_named():
 
 
 def test_files_fit_one_another_until_somebody_edits_them(penguins_mk, tmp_path, capsys):
-    assert run(capsys, "export", "kubernetes", penguins_mk, "--out", tmp_path)[0] == 0
+    for kind in PLATFORMS:
+        assert run(capsys, "export", kind, penguins_mk, "--out", tmp_path)[0] == 0
     status, out, _ = run(capsys, "export", "--check", tmp_path)
-    assert (status, out.count("\n")) == (0, 1 + len(PLATFORMS["kubernetes"].checks))
+    commands = [command for platform in PLATFORMS.values() for command in platform.checks]
+    assert (status, out.splitlines()[1:]) == (0, commands)
 
 
 @pytest.mark.parametrize(

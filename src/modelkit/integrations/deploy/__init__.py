@@ -67,7 +67,7 @@ PLATFORMS = {
             *("keda/scaledobject.yaml", "kserve.yaml", "seldon.yaml"),
         ),
         (
-            "kubectl kustomize . > /tmp/all.yaml && kubernetes-validate --strict /tmp/all.yaml",
+            "kubectl kustomize . | kubernetes-validate --strict /dev/stdin",
             "kubectl apply --dry-run=server --kustomize .",
         ),
     ),
