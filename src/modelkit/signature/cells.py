@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from math import isinf
 from typing import Any
 
 from modelkit.errors import SignatureError
 from modelkit.signature.signature import Signature
-from modelkit.signature.spec import Column, TensorSpec
+from modelkit.signature.spec import ZONE, Column, TensorSpec
+from modelkit.signature.times import read_span, reader_of_times
 
 Parse = Callable[[str], Any]
 Parser = tuple[str, Parse]  # the dtype of a column, and what turns a cell into a value of it
@@ -32,8 +33,8 @@ def parse_record(
     record: dict[str, Any] = {}
     for name, cell, (dtype, parse) in zip(names, cells, parsers, strict=True):
         try:
-            if "_" in cell and dtype != "string":  # Python takes 1_0 for 10
-                raise ValueError
+            if parse is not str and ("_" in cell or not cell.isascii()):
+                raise ValueError  # Python takes 1_0 for 10, and digits of all scripts
             record[name] = None if cell == "" else parse(cell)
         except (ValueError, KeyError, OverflowError):
             raise SignatureError(
@@ -46,6 +47,8 @@ def _parser_of(column: Column, spec: TensorSpec) -> Parser:
     kind = column.dtype.partition("[")[0].rstrip("0123456789")
     if "int" in kind and spec.dtype.startswith("float"):
         return column.dtype, _parse_number
+    if kind == "datetime":
+        return column.dtype, reader_of_times(zoned=ZONE in column.dtype)
     return column.dtype, PARSERS[kind]
 
 
@@ -54,7 +57,15 @@ def _parse_number(cell: str) -> float:
     try:
         return int(cell)
     except ValueError:
-        return float(cell)
+        return _parse_float(cell)
+
+
+def _parse_float(cell: str) -> float:
+    """A float. Raises OverflowError for a number beyond its range, which Python takes for infinite."""
+    value = float(cell)
+    if isinf(value) and "n" not in cell.lower():
+        raise OverflowError
+    return value
 
 
 def _parse_truth(cell: str) -> bool:
@@ -62,18 +73,17 @@ def _parse_truth(cell: str) -> bool:
     return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
 
 
-def _parse_span(cell: str) -> timedelta:
+def _parse_span(cell: str) -> Any:
     """A span of time, in seconds."""
-    return timedelta(seconds=float(cell))
+    return read_span(_parse_number(cell))
 
 
 PARSERS: dict[str, Parse] = {
-    "float": float,
+    "float": _parse_float,
     "int": int,
     "uint": int,
     "bool": _parse_truth,
     "string": str,
     "mixed": str,
-    "datetime": datetime.fromisoformat,
     "timedelta": _parse_span,
 }

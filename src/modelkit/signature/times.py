@@ -1,12 +1,15 @@
-"""Cast a column of times, or of spans of time, to the dtype of its tensor.
+"""Cast a column of times, or of spans of time, to the dtype of its tensor; and read them in JSON and CSV.
 
 A point in time has a time zone or has none, as in training; where it has one, the tensor holds it
-in UTC. Nothing is rounded, and texts are not parsed.
+in UTC. Nothing is rounded, and a cast parses no texts.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,12 @@ from modelkit.signature.rule import CastError
 POINT = "M"  # the kind of dtype of points in time; the other is that of spans
 EXPECTED = {"M": "times", "m": "spans of time"}
 PARSERS = {"M": "pandas.to_datetime", "m": "pandas.to_timedelta"}
+DATE_TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?))?(Z|[+-]\d\d:?\d\d)?",
+    re.ASCII | re.IGNORECASE,
+)
+UNITS_OF_SPANS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+MOST_INTEGER = 1 << 63
 
 
 def to_times(values: Array, missing: Array, target: np.dtype[Any], *, zoned: bool) -> Array:
@@ -99,3 +108,51 @@ def _unlike(what: str, target: np.dtype[Any], *, zoned: bool = False) -> str:
     local = "" if zoned or target.kind != POINT else ", and drop a time zone with tz_localize(None)"
     parse = f"; make them of texts with {PARSERS[target.kind]}"
     return f"{what} where {EXPECTED[target.kind]}{zone} are expected{parse}{local}"
+
+
+# Read.
+
+
+def reader_of_times(*, zoned: bool) -> Callable[[Any], Any]:
+    """What reads points in time, with a time zone or without; in UTC where they have one.
+
+    It raises ValueError for anything else.
+    """
+
+    def read_time(text: Any) -> Any:
+        found = DATE_TIME.fullmatch(text) if isinstance(text, str) else None
+        if found is None or (found[3] is not None) != zoned:
+            raise ValueError(
+                f"not a time in the form of ISO 8601 {'with' if zoned else 'without'} a time zone, "
+                f"such as 2026-01-31T12:30:00{'+00:00' if zoned else ''}"
+            )
+        try:
+            local = np.datetime64(f"{found[1]}T{found[2]}" if found[2] else found[1])
+        except ValueError:
+            raise ValueError("a time that does not exist") from None
+        return local - _offset(found[3]) if zoned else local
+
+    return read_time
+
+
+def _offset(zone: str) -> Any:
+    """How far a time zone, such as +01:30 or Z, is from UTC."""
+    if zone in "Zz":
+        return np.timedelta64(0, "m")
+    minutes = 60 * int(zone[1:3]) + int(zone[-2:])
+    return np.timedelta64(-minutes if zone[0] == "-" else minutes, "m")
+
+
+def read_span(seconds: Any) -> Any:
+    """A span of time from its seconds, in the largest unit that holds it as it is written.
+
+    Raises ValueError for anything else.
+    """
+    if type(seconds) is float and isnan(seconds):
+        return np.timedelta64("NaT")
+    if type(seconds) in (int, float) and abs(seconds) < MOST_INTEGER:
+        for unit, scale in UNITS_OF_SPANS.items():
+            count = round(seconds * scale)
+            if count / scale == seconds and abs(count) < MOST_INTEGER:
+                return np.array(count, f"m8[{unit}]")[()]
+    raise ValueError("not a span of time: seconds, of at most nine decimal places")

@@ -14,7 +14,8 @@ from modelkit._internal.arrays import Array
 from modelkit.signature.rule import exact_bits
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
-from modelkit.web.values import ReadValue, read_mixed, read_span, read_values, reader_of_times
+from modelkit.signature.times import read_span, reader_of_times
+from modelkit.web.values import ReadValue, read_mixed, read_values
 
 Named = tuple[TensorSpec, tuple[Column, ...]]  # a tensor, and those of its columns that are meant
 
