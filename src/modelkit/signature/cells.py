@@ -8,7 +8,7 @@ from typing import Any
 
 from modelkit.errors import SignatureError
 from modelkit.signature.signature import Signature
-from modelkit.signature.spec import ZONE, Column, TensorSpec
+from modelkit.signature.spec import MIXED, ZONE, Column, TensorSpec
 from modelkit.signature.times import read_span, reader_of_times
 
 Parse = Callable[[str], Any]
@@ -33,10 +33,8 @@ def parse_record(
     record: dict[str, Any] = {}
     for name, cell, (dtype, parse) in zip(names, cells, parsers, strict=True):
         try:
-            if parse is not str and ("_" in cell or not cell.isascii()):
-                raise ValueError  # Python takes 1_0 for 10, and digits of all scripts
             record[name] = None if cell == "" else parse(cell)
-        except (ValueError, KeyError, OverflowError):
+        except (ValueError, KeyError):
             raise SignatureError(
                 f"row {row}, column {name!r}: {cell!r:.80} is not {dtype}"
             ) from None
@@ -49,23 +47,42 @@ def _parser_of(column: Column, spec: TensorSpec) -> Parser:
         return column.dtype, _parse_number
     if kind == "datetime":
         return column.dtype, reader_of_times(zoned=ZONE in column.dtype)
+    if kind == MIXED:
+        return "surely a text, and this column takes numbers, too: send JSON", _parse_text
     return column.dtype, PARSERS[kind]
+
+
+def _parse_int(cell: str) -> int:
+    """An integer. Raises ValueError for 1_0 and for digits of other scripts, too, which Python takes."""
+    if "_" in cell or not cell.isascii():
+        raise ValueError
+    return int(cell)
+
+
+def _parse_float(cell: str) -> float:
+    """A float, as `_parse_int`. Raises ValueError for 1e999, too, which Python takes for infinite."""
+    value = float(cell)
+    if "_" in cell or not cell.isascii() or (isinf(value) and "n" not in cell.lower()):
+        raise ValueError
+    return value
 
 
 def _parse_number(cell: str) -> float:
     """An integer or a float: pandas writes 100.0 where a column of integers has gaps."""
     try:
-        return int(cell)
+        return _parse_int(cell)
     except ValueError:
         return _parse_float(cell)
 
 
-def _parse_float(cell: str) -> float:
-    """A float. Raises OverflowError for a number beyond its range, which Python takes for infinite."""
-    value = float(cell)
-    if isinf(value) and "n" not in cell.lower():
-        raise OverflowError
-    return value
+def _parse_text(cell: str) -> str:
+    """A text of a column of anything. Raises ValueError for one that may be another value."""
+    try:
+        float(cell)
+    except ValueError:
+        if cell.lower() not in ("true", "false"):
+            return cell
+    raise ValueError
 
 
 def _parse_truth(cell: str) -> bool:
@@ -80,10 +97,9 @@ def _parse_span(cell: str) -> Any:
 
 PARSERS: dict[str, Parse] = {
     "float": _parse_float,
-    "int": int,
-    "uint": int,
+    "int": _parse_int,
+    "uint": _parse_int,
     "bool": _parse_truth,
     "string": str,
-    "mixed": str,
     "timedelta": _parse_span,
 }

@@ -63,3 +63,6 @@ def test_a_line_has_a_cell_for_each_name():
 
 def test_a_text_of_a_column_of_anything_may_have_any_letter():
     assert parsed("zürich_1", "mixed", "string") == "zürich_1"
+    for cell in ("1", " 1.5", "nan", "True"):
+        with pytest.raises(SignatureError, match=f"'{cell}' is not surely a text"):
+            parsed(cell, "mixed", "string")

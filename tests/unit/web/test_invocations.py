@@ -88,6 +88,7 @@ GOOD = [
     ('36,"Zü\nrich ""x""",0', '"Zü\nrich ""x""",36.0,0.0\n'),
     ("\ufeff36,Bern,1", "Bern,36.0,1.0\n"),  # as Excel writes it
     (",,1", ",nan,1.0\n"),
+    ("36,Züri_Ost,1", "Züri_Ost,36.0,1.0\n"),
     ("nan,NA,1", "NA,nan,1.0\n"),
     ("inf,Bern,1\n-Infinity,Bern,1", "Bern,inf,1.0\nBern,-inf,1.0\n"),
     ("36, Bern ,1", " Bern ,36.0,1.0\n"),
@@ -113,6 +114,7 @@ BAD = [
     ("," * 100_000, 422, "row 0 has 100001 cells"),
     ("old,Bern,1", 422, "row 0, column 'age': 'old' is not float64"),
     ("1_0,Bern,1", 422, "'1_0' is not float64"),
+    ("1e999,Bern,1", 422, "'1e999' is not float64"),  # JSON refuses it, too
     ("x" * 100_000 + ",Bern,1", 422, "column 'age': '" + 79 * "x" + " is not float64"),
     ("36,Bern,yes", 422, "column 'member': 'yes' is not bool"),
     ("36,Bern,", 422, "member"),
