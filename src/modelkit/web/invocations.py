@@ -1,4 +1,4 @@
-"""The bodies of SageMaker's /invocations: plain JSON, instances, or CSV without a header.
+"""The bodies of SageMaker's /invocations: plain JSON, instances, or CSV.
 
 The answer has the form of the request, unless its header Accept names the other one.
 """
@@ -6,6 +6,7 @@ The answer has the form of the request, unless its header Accept names the other
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from io import StringIO
 from itertools import chain
@@ -25,6 +26,7 @@ from modelkit.web.request import CSV, Turns
 
 CELLS_AT_ONCE = 1 << 10  # that are parsed at a time: about a millisecond
 ANY = (b"", b"*/*")
+QUALITY = re.compile(rb";\s*q=([01](?:\.\d*)?)")
 
 
 def read(
@@ -32,8 +34,9 @@ def read(
 ) -> Turns[Query]:
     """A request in any of the three forms. Raises Refused, as `plain.read`; 406 for another Accept."""
     data = bytes(body)
-    if _type_in(headers.get(b"content-type", b"")) == CSV:
-        X = yield from _read_csv(data, signature, limits)
+    content = headers.get(b"content-type", b"").lower()
+    if _type_in(content) == CSV:
+        X = yield from _read_csv(data, signature, limits, named=b"header=present" in content)
         query, form = Query(X, signature.output_names), "csv"
     else:
         request = json.parse_object(data)
@@ -54,33 +57,53 @@ def _type_in(header: bytes) -> bytes:
 
 
 def _form_of_answer(accept: bytes, form: str) -> str:
-    """The first that a client accepts, of those there are; `form` is that of its request."""
-    for kind in map(_type_in, accept.split(b",")):
+    """What a client likes best, of the forms there are; `form` is that of its request."""
+    accepted = filter(_quality, accept.lower().split(b","))
+    for kind in map(_type_in, sorted(accepted, key=_quality, reverse=True)):
         if kind in ANY:
             return form
-        if kind == CSV:
+        if kind in (CSV, b"text/*"):
             return "csv"
-        if kind == JSON[1]:
+        if kind in (JSON[1], b"application/*"):
             return "instances" if form == "csv" else form
     shown = accept[:80].decode("latin-1")
     raise Refused(406, f"the answer is application/json or text/csv, and Accept is {shown!r}")
 
 
-def _read_csv(data: bytes, signature: Signature, limits: Limits) -> Turns[list[dict[str, Any]]]:
-    """The records of lines without a header. Raises Refused; SignatureError for what does not parse."""
+def _quality(accepted: bytes) -> float:
+    """How much a client likes a type, from 0, for never, to 1."""
+    found = QUALITY.search(accepted)
+    return 1.0 if found is None else float(found[1])
+
+
+def _read_csv(
+    data: bytes, signature: Signature, limits: Limits, *, named: bool
+) -> Turns[list[dict[str, Any]]]:
+    """The records of lines, below a line of names where they are `named`.
+
+    Raises Refused; SignatureError for what does not parse.
+    """
     if not layout_of(signature).has_columns:
         raise Refused(415, "the inputs of this model are no columns, so it takes no CSV: send JSON")
     names = [*signature.column_names]
-    parsers = [*parsers_of(signature).values()]
+    parsers = parsers_of(signature)
     step = max(1, CELLS_AT_ONCE // len(names))
     records: list[dict[str, Any]] = []
     try:
         lines = csv.reader(StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        if named:
+            names = next(lines, [])
+            if sorted(names) != sorted(parsers):
+                raise Refused(400, f"the header is to name the columns {[*parsers]!s:.300}")
+        in_order = [parsers[name] for name in names]
         for row, cells in enumerate(lines):
-            if row == 0 and cells == names and len(names) > 1:
-                raise Refused(400, "row 0 has the names of the columns: leave out the header")
+            if row == 0 and sorted(cells) == sorted(names) and len(names) > 1:
+                raise Refused(
+                    400,
+                    "row 0 has the names of the columns: leave it out, or say text/csv; header=present",
+                )
             check_rows(row + 1, limits)
-            records.append(parse_record(names, cells, parsers, row))
+            records.append(parse_record(names, cells, in_order, row))
             if row % step == 0:
                 yield
     except (UnicodeDecodeError, csv.Error) as error:

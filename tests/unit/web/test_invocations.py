@@ -105,7 +105,8 @@ def test_lines_of_csv_are_rows_in_the_order_of_the_columns(client, body, answer)
 BAD = [
     ("", 400, "the body is empty"),
     ("\ufeff", 400, "the body is empty"),
-    ("age,town,member\n36,Bern,1", 400, "leave out the header"),
+    ("age,town,member\n36,Bern,1", 400, "row 0 has the names of the columns"),
+    ("town,member,age\n36,Bern,1", 400, "or say text/csv; header=present"),
     ("age\n", 422, "row 0 has 1 cells, and 3 are expected"),
     ("36,Bern", 422, "row 0 has 2 cells, and 3 are expected"),
     ("36,Bern,1\n36,Bern,1,\n", 422, "row 1 has 4 cells, and 3 are expected"),
@@ -137,6 +138,26 @@ def test_what_is_no_csv_of_the_model_is_refused(client, body, status, words):
     assert len(text) < 1000
 
 
+NAMED = "text/csv; header=present"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("age,town,member\n36,Bern,1\n", 200, "Bern,36.0,1.0\n"),
+        ("\ufeffmember,age,town\r\n1,36,Bern\r\n0,,Chur", 200, "Bern,36.0,1.0\nChur,nan,0.0\n"),
+        ("36,Bern,1\n", 400, "the header is to name the columns ['age', 'town', 'member']"),
+        ("age,town\n36,Bern\n", 400, "the header is to name"),
+        ("age,age,town,member\n36,36,Bern,1\n", 400, "the header is to name"),
+        ("", 400, "the header is to name"),
+        ("age,town,member\n", 400, "the body is empty"),
+    ],
+)
+def test_a_header_that_is_announced_says_the_order(client, body, status, words):
+    found, _, text = ask(client, body, NAMED)
+    assert (found, words in text) == (status, True), text
+
+
 ROW = '{"rows": [{"age": 36, "town": "Bern", "member": true}]}'
 INSTANCE = '{"instances": [[36, "Bern", true]]}'
 PREDICTION = '{"predictions":[{"town":"Bern","numbers":[36.0,1.0]}]}'
@@ -149,15 +170,18 @@ FORMS = [(ROW, JSON, OUTPUTS, OUTPUTS), (INSTANCE, JSON, PREDICTION, PREDICTION)
 
 
 @pytest.mark.parametrize(("body", "kind", "in_json", "as_it_came"), FORMS)
-def test_the_answer_has_the_form_that_accept_names_first(client, body, kind, in_json, as_it_came):
+def test_the_answer_has_the_form_that_accept_likes_best(client, body, kind, in_json, as_it_came):
     for accept in (None, "*/*", "application/x-image, */*;q=0.1"):
         assert ask(client, body, kind, accept)[1:] == (kind, as_it_came)
-    for accept in (JSON, "text/html, Application/JSON; q=0.9, text/csv"):
+    for accept in (JSON, "text/html, Application/JSON; q=0.9, text/csv;q=0.5"):
         assert ask(client, body, kind, accept)[1:] == (JSON, in_json)
     for accept in (CSV, "text/csv;header=absent, */*"):
         assert ask(client, body, kind, accept)[1:] == (CSV, LINE)
-    status, _, text = ask(client, body, kind, "application/x-npy")
-    assert (status, "Accept is 'application/x-npy'" in text) == (406, True)
+    for accept in ("application/json;q=0.2, text/csv;q=0.3", "application/json; q=0, text/*"):
+        assert ask(client, body, kind, accept)[1:] == (CSV, LINE)
+    for accept in ("application/x-npy", "text/csv;q=0, application/json; q=0.000"):
+        status, _, text = ask(client, body, kind, accept)
+        assert (status, f"Accept is '{accept}'" in text) == (406, True)
 
 
 @pytest.mark.parametrize(
