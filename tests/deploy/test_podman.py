@@ -96,19 +96,38 @@ def test_what_is_asked_when_it_is_stopped_is_answered(podman, image, port, rows)
     assert 503 in ready
 
 
+def test_a_registry_is_followed(podman, image, port, tumour_mk, tmp_path):
+    """With `--registry` an image has no package, and these variables."""
+    registry = mk.Registry(tmp_path / "registry")
+    registry.register(tumour_mk)
+    registry.set_alias("tumour", "champion", "1.0.0", expected=None, reason="first")
+    place = (f"--volume={tmp_path}/registry:/registry:ro", "--env=MODELKIT_REGISTRY=/registry")
+    variables = ("--env=MODELKIT_PACKAGE=tumour", *settings(port))
+    with podman.run(*LOCKED, *place, *variables, image):
+        status, answer = settled(lambda: asked(port, "/v2/models/tumour"))
+        assert (status, answer["versions"]) == (200, ["1.0.0"])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--env=MODELKIT_DIGEST=" + "0" * 64], "has digest"),
-        (["--env=MODELKIT_PACKAGE=/srv/other.mk"], "No such file"),
-        (["--volume=/dev/null:/srv/model/tumour.mk:ro"], "tumour.mk"),
+        ("--env=MODELKIT_DIGEST=" + "0" * 64, "has digest"),
+        ("--env=MODELKIT_PACKAGE=/srv/other.mk", "No such file"),
+        ("--volume=/etc/shadow:/srv/model/tumour.mk:ro", "Permission denied: '/srv/model/tumour"),
+        ("--env=WEB_CONCURRENCY=2", "No usable temporary directory"),
     ],
 )
 def test_what_cannot_be_served_ends_it(podman, image, port, options, said):
-    with podman.run(*LOCKED, *settings(port), *options, image) as name:
+    with podman.run(*LOCKED, *settings(port), options, image) as name:
         until(lambda: podman.state(name)["Status"] == "exited", "the container ends", 60)
         assert podman.state(name)["ExitCode"] == 1
         assert said in podman.logs(name)
+
+
+def test_too_little_memory_shows_in_its_state(podman, image, port):
+    with podman.run("--memory=24m", "--memory-swap=24m", *settings(port), image) as name:
+        until(lambda: podman.state(name)["Status"] == "exited", "the container ends", 60)
+        assert (podman.state(name)["OOMKilled"], podman.state(name)["ExitCode"]) == (True, 137)
 
 
 def test_a_port_that_is_taken_ends_it(podman, image):
@@ -117,6 +136,7 @@ def test_a_port_that_is_taken_ends_it(podman, image):
         with podman.run(*settings(port), image) as name:
             until(lambda: podman.state(name)["Status"] == "exited", "the container ends", 60)
             assert podman.state(name)["ExitCode"] == 1
+            assert f"cannot listen on 127.0.0.1, port {port}" in podman.logs(name)
 
 
 def test_doctor_shows_what_is_in_the_image(podman, image):

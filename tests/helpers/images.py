@@ -105,7 +105,9 @@ class Podman:
 
     def __call__(self, *arguments):
         # crun, which is the default, does not start where there are control groups of version 1.
-        return ran("podman", "--runtime", "runc", *arguments, env=self.environ)
+        # conmon writes a file where it was started, if memory runs out.
+        command = ("podman", "--runtime", "runc", *arguments)
+        return ran(*command, env=self.environ, cwd=self.folder)
 
     def build(self, base, folder, image):
         """Build an image of a context; Buildah has no BuildKit."""
