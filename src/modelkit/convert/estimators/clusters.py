@@ -5,52 +5,53 @@ Squares are added up as the sources add them, for rounding far from 0 decides be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import product
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, largest, op
+from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.rows import note_single, of_doubles
+from modelkit.convert.estimators.tensors import Answer, largest
+from modelkit.convert.estimators.traced import affine, rows_of, squares
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
 
-
-def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """KMeans and MiniBatchKMeans: of equally near centres the first."""
+def _means(estimator: Any, x: Any) -> Answer:
     centers = estimator.cluster_centers_
-    rows = _rows(columns, centers, at)
+    rows = _single(x, centers)
     apart = _without_own(rows, centers)
     if centers.dtype == np.float64:
-        squares = _from_zero(apart + _own(rows))
-        table = Columns((np.sqrt(squares),))
+        table = np.sqrt(np.maximum(apart + squares(rows, keepdims=True), 0.0))
     else:
-        table = _distances(columns, centers)
-    return Answer(label=_first(apart), table=table)
+        table = np.sqrt(_squares(x, centers))
+    return Answer(label=np.argmin(apart, axis=1), table=table)
 
 
-def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def means(estimator: Any, x: Any) -> Answer:
+    """KMeans and MiniBatchKMeans: of equally near centres the first."""
+    return _means(estimator, x)
+
+
+@of_doubles
+def bisecting(estimator: Any, x: Any) -> Answer:
     """BisectingKMeans: from the root to a leaf, each time to the nearer of two centres."""
     if estimator._bisecting_tree.left is None:  # no public way
-        return means(estimator, columns, at)
+        return _means(estimator, x)
     centers = estimator.cluster_centers_
     splits, paths = _splits(estimator)
-    turned = _turned(estimator, splits, _rows(columns, centers, at))
+    turned = _turned(estimator, splits, _single(x, centers))
     # All turns of the leaf that is reached are its own: its sum is 0, and that of others below.
     own = (paths > 0).sum(axis=0)
-    reached = product(turned, paths, -own)
-    return Answer(label=largest(reached), table=_distances(columns, centers))
+    return Answer(label=largest(affine(turned, paths, -own)), table=np.sqrt(_squares(x, centers)))
 
 
-def _turned(estimator: Any, splits: list[Any], rows: Var) -> Var:
+def _turned(estimator: Any, splits: list[Any], rows: Any) -> Any:
     """(n, nodes): 1 where a row is nearer to the left of both centres, or as near, and 0 elsewhere."""
     middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
     left = np.array([each.left.center for each in splits]) + middle
     right = np.array([each.right.center for each in splits]) + middle
-    nearer = _without_own(rows, left) <= _without_own(rows, right)
-    return nearer.astype(np.float64)
+    return (_without_own(rows, left) <= _without_own(rows, right)).astype(np.float64)
 
 
 def _splits(estimator: Any) -> tuple[list[Any], Array]:
@@ -77,14 +78,16 @@ def _splits(estimator: Any) -> tuple[list[Any], Array]:
     return splits, paths
 
 
-def subclusters(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def subclusters(estimator: Any, x: Any) -> Answer:
     """Birch: the cluster of the nearest subcluster."""
-    squares = _squares(columns.matrix(np.float64), estimator.subcluster_centers_)
-    labels = constant(estimator.subcluster_labels_, np.int64)
-    return Answer(label=op.gather(labels, _first(squares)), table=Columns((np.sqrt(squares),)))
+    apart = _squares(x, estimator.subcluster_centers_)
+    labels = estimator.subcluster_labels_.astype(np.int64)
+    return Answer(label=rows_of(labels, np.argmin(apart, axis=1)), table=np.sqrt(apart))
 
 
-def by_centers(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def by_centers(estimator: Any, x: Any) -> Answer:
     """MeanShift and AffinityPropagation: the nearest centre."""
     name = type(estimator).__name__
     centers = np.asarray(getattr(estimator, "cluster_centers_", ()))
@@ -94,53 +97,29 @@ def by_centers(estimator: Any, columns: Columns, at: Converting) -> Answer:
             "affinity='euclidean'",
             step=name,
         )
-    return Answer(label=_first(_squares(columns.matrix(np.float64), centers)))
+    return Answer(label=np.argmin(_squares(x, centers), axis=1))
 
 
-def _rows(columns: Columns, centers: Array, at: Converting) -> Var:
+def _single(x: Any, centers: Array) -> Any:
     """The rows in the precision of the centres, in which scikit-learn compares."""
-    if centers.dtype == np.float32:
-        at.narrow = True  # its sums are made in another order
-    return columns.matrix(centers.dtype)
+    note_single(x, centers)
+    return x if centers.dtype == np.float64 else x.astype(np.float32)
 
 
-def _without_own(rows: Var, centers: Array) -> Var:
+def _without_own(rows: Any, centers: Array) -> Any:
     """(n, centres): squared distances less the square of each row, which is the same for all centres."""
     from sklearn.utils.extmath import row_norms
 
-    squares = row_norms(centers, squared=True)
-    return op.gemm(rows, constant(-2 * centers.T), constant(squares))
+    return affine(rows, -2 * centers.T, row_norms(centers, squared=True))
 
 
-def _distances(columns: Columns, centers: Array) -> Columns:
-    """The distance from each centre."""
-    squares = _squares(columns.matrix(np.float64), centers)
-    return Columns((np.sqrt(squares),))
-
-
-def _squares(rows: Var, centers: Array) -> Var:
+def _squares(x: Any, centers: Array) -> Any:
     """(n, centres): squared distances, none below 0."""
     from sklearn.utils.extmath import row_norms
 
     known = np.asarray(centers, np.float64)
-    products = rows @ (-2 * known.T)
-    squares = products + _own(rows) + row_norms(known, squared=True)[None]
-    return _from_zero(squares)
-
-
-def _own(rows: Var) -> Var:
-    """(n, 1): the square of each row."""
-    return op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
-
-
-def _from_zero(squares: Var) -> Var:
-    """Squares, of which rounding may have left some below 0."""
-    return np.maximum(squares, 0.0)
-
-
-def _first(squares: Var) -> Var:
-    """The place of the smallest number of each row, of equals the first."""
-    return np.argmin(squares, axis=1)
+    products = x @ (-2 * known.T) + squares(x, keepdims=True)
+    return np.maximum(products + row_norms(known, squared=True), 0.0)
 
 
 ESTIMATORS = {

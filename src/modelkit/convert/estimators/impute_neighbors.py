@@ -22,7 +22,6 @@ from modelkit.convert.estimators.tensors import (
     constant,
     doubles,
     flat,
-    joined,
     op,
     total,
     width,
@@ -62,7 +61,9 @@ def _filled(estimator: Any, rows: Var, held: list[int]) -> Var:
         means.append(
             _mean_of_donors(estimator, place, op.gather(distances, own), op.gather(ranks, own))
         )
-    done = op.scatter_elements(flat(rows), joined(places, axis=0), joined(means, axis=0))
+    done = op.scatter_elements(
+        flat(rows), np.concatenate(places, axis=0), np.concatenate(means, axis=0)
+    )
     return done.reshape(-1, width(rows))
 
 

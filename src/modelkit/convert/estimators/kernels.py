@@ -3,71 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import product
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.distances import METRICS, added_up
-from modelkit.convert.estimators.scaling import centred_kernel, one_table, over_norm
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    constant,
-    flat,
-    joined,
-    op,
-    width,
-)
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.scaling import centred, over_norm
+from modelkit.convert.estimators.tensors import Answer, flat
+from modelkit.convert.estimators.traced import affine, cos, sin, squares
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
 
 Options = dict[str, Any]
 
 
-def nystroem(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def nystroem(estimator: Any, x: Any) -> Any:
     """Nystroem: the kernels with some rows of training, made orthogonal."""
     options = estimator._get_kernel_params()  # no public way
-    rows = columns.matrix(np.float64)
-    found = kernel(estimator, rows, estimator.components_, options)
-    return one_table(found @ estimator.normalization_.T)
+    return kernel(estimator, x, estimator.components_, options) @ estimator.normalization_.T
 
 
-def kernel_principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def kernel_principal(estimator: Any, x: Any) -> Any:
     """KernelPCA: the kernels with the rows of training, centred, on the components."""
     options = {"gamma": estimator.gamma_, "degree": estimator.degree, "coef0": estimator.coef0}
-    rows = columns.matrix(np.float64)
-    found = kernel(estimator, rows, estimator.X_fit_, options)
+    found = kernel(estimator, x, estimator.X_fit_, options)
     sizes = estimator.eigenvalues_
     known = np.flatnonzero(sizes)
     weights = np.zeros_like(estimator.eigenvectors_)
     weights[:, known] = estimator.eigenvectors_[:, known] / np.sqrt(sizes[known])
-    centred = centred_kernel(estimator._centerer, found)  # no public way
-    return one_table(centred @ weights)
+    return centred(estimator._centerer, found) @ weights  # no public way
 
 
-def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def ridge_of_kernels(estimator: Any, x: Any) -> Answer:
     """KernelRidge: the kernels with the rows of training, times weights."""
     options = {"gamma": estimator.gamma, "degree": estimator.degree, "coef0": estimator.coef0}
-    rows = columns.matrix(np.float64)
     weights = np.asarray(estimator.dual_coef_, np.float64)
-    found = kernel(estimator, rows, estimator.X_fit_, options)
+    found = kernel(estimator, x, estimator.X_fit_, options)
     sums = found @ weights.reshape(len(weights), -1)
     return Answer(prediction=flat(sums) if weights.ndim == 1 else sums)
 
 
-def kernel(estimator: Any, rows: Var, known: Any, options: Options) -> Var:
+def kernel(estimator: Any, x: Any, known: Any, options: Options) -> Any:
     """(n, rows of training): the kernel of each row with each row of training.
 
     Raises ConversionError for a kernel that is a function.
     """
     name = estimator.kernel
     if name == "precomputed":
-        return rows
+        return x
     step = type(estimator).__name__
     if callable(name):
         raise ConversionError(
@@ -82,113 +69,106 @@ def kernel(estimator: Any, rows: Var, known: Any, options: Options) -> Var:
     given = defaults | {key: value for key, value in options.items() if value is not None}
     if given["gamma"] is None:
         given["gamma"] = 1.0 if name == "chi2" else 1.0 / known.shape[1]
-    return KERNELS[name](rows, known, given)
+    return KERNELS[name](x, known, given)
 
 
-def _linear(rows: Var, known: Array, options: Options) -> Var:
-    return rows @ known.T
+def _linear(x: Any, known: Array, options: Options) -> Any:
+    return x @ known.T
 
 
-def _shifted(rows: Var, known: Array, options: Options) -> Var:
-    scaled = rows @ known.T * options["gamma"]
-    return scaled + options["coef0"]
+def _shifted(x: Any, known: Array, options: Options) -> Any:
+    return x @ known.T * options["gamma"] + options["coef0"]
 
 
-def _polynomial(rows: Var, known: Array, options: Options) -> Var:
-    return _shifted(rows, known, options) ** options["degree"]
+def _polynomial(x: Any, known: Array, options: Options) -> Any:
+    return _shifted(x, known, options) ** options["degree"]
 
 
-def _sigmoid(rows: Var, known: Array, options: Options) -> Var:
-    return np.tanh(_shifted(rows, known, options))
+def _sigmoid(x: Any, known: Array, options: Options) -> Any:
+    return np.tanh(_shifted(x, known, options))
 
 
-def _radial(rows: Var, known: Array, options: Options) -> Var:
+def _radial(x: Any, known: Array, options: Options) -> Any:
     """Squared distances as the source adds them up, with what it rounds away."""
-    lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
-    products = rows @ (-2.0 * known.T)
-    squares = products + lengths + (known * known).sum(axis=1)
-    positive = np.maximum(squares, 0.0)
-    return np.exp(positive * -options["gamma"])
+    apart = x @ (-2.0 * known.T) + squares(x, keepdims=True) + (known * known).sum(axis=1)
+    return np.exp(np.maximum(apart, 0.0) * -options["gamma"])
 
 
-def _cosine(rows: Var, known: Array, options: Options) -> Var:
+def _cosine(x: Any, known: Array, options: Options) -> Any:
     from sklearn.preprocessing import normalize
 
-    return over_norm(rows, "l2") @ normalize(known).T
+    return over_norm(x, "l2") @ normalize(known).T
 
 
-def _laplacian(rows: Var, known: Array, options: Options) -> Var:
-    sizes = METRICS["manhattan"](rows, known, options)
-    return np.exp(sizes * -options["gamma"])
+def _laplacian(x: Any, known: Array, options: Options) -> Any:
+    return np.exp(METRICS["manhattan"](x, known, options) * -options["gamma"])
 
 
-def _additive_chi2(rows: Var, known: Array, options: Options) -> Var:
-    return -added_up(rows, known, _share_of_square)
+def _additive_chi2(x: Any, known: Array, options: Options) -> Any:
+    return -added_up(x, known, _share_of_square)
 
 
-def _share_of_square(own: Var, other: Var) -> Var:
+def _share_of_square(own: Any, other: Any) -> Any:
     """The square of a difference over the sum; 0 where both are 0."""
     apart = own - other
     both = own + other
-    share = apart * apart / both
-    return np.where(both == 0.0, 0.0, share)
+    return np.where(both == 0.0, 0.0, apart * apart / both)
 
 
-def _chi2(rows: Var, known: Array, options: Options) -> Var:
-    return np.exp(_additive_chi2(rows, known, options) * options["gamma"])
+def _chi2(x: Any, known: Array, options: Options) -> Any:
+    return np.exp(_additive_chi2(x, known, options) * options["gamma"])
 
 
-def radial_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def radial_waves(estimator: Any, x: Any) -> Any:
     """RBFSampler: the cosine of products with random directions."""
-    factor = (2.0 / estimator.n_components) ** 0.5
-    return one_table(_waves(estimator, columns.matrix(np.float64), factor))
+    return _waves(estimator, x, (2.0 / estimator.n_components) ** 0.5)
 
 
-def skewed_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def skewed_waves(estimator: Any, x: Any) -> Any:
     """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
-    rows = np.log(columns.matrix(np.float64) + estimator.skewedness)
     factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
-    return one_table(_waves(estimator, rows, factor))
+    return _waves(estimator, np.log(x + estimator.skewedness), factor)
 
 
-def _waves(estimator: Any, rows: Var, factor: float) -> Var:
-    angles = product(rows, estimator.random_weights_, estimator.random_offset_)
-    return op.cos(angles) * factor
+def _waves(estimator: Any, x: Any, factor: float) -> Any:
+    return cos(affine(x, estimator.random_weights_, estimator.random_offset_)) * factor
 
 
-def additive_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def additive_waves(estimator: Any, x: Any) -> Any:
     """AdditiveChi2Sampler: waves of the logarithm of each number; a 0 stays 0."""
-    rows = columns.matrix(np.float64)
     apart = estimator.sample_interval
     if apart is None:
         apart = {1: 0.8, 2: 0.5, 3: 0.4}[estimator.sample_steps]
-    nothing = rows == 0.0
-    parts = [np.sqrt(rows * apart)]
-    angle = apart * np.log(rows)
-    size = rows * (2 * apart)
+    nothing = x == 0.0
+    parts = [np.sqrt(x * apart)]
+    angle = apart * np.log(x)
+    size = x * (2 * apart)
     for step in range(1, estimator.sample_steps):
         factor = np.sqrt(size / np.cosh(np.pi * step * apart))
         turned = angle * step
-        for wave in (op.cos, op.sin):
-            each = factor * wave(turned)
-            parts.append(np.where(nothing, 0.0, each))
-    return one_table(joined(parts))
+        parts += [np.where(nothing, 0.0, factor * wave(turned)) for wave in (cos, sin)]
+    return np.concatenate(parts, axis=1)
 
 
-def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def sketched(estimator: Any, x: Any) -> Any:
     """PolynomialCountSketch: the circular convolution of several sketches of each row.
 
     The sketches are multiplied as their Fourier transforms, which are products with matrices; those
     of real numbers are told by their first half.
     """
-    rows = columns.matrix(np.float64) * np.sqrt(estimator.gamma)
+    x = x * np.sqrt(estimator.gamma)
     size = estimator.n_components
     half = size // 2 + 1
     turns = np.outer(np.arange(size), np.arange(half)) % size
     waves = np.exp(-2j * np.pi * turns / size)
-    transforms = []
-    for places, signs in zip(estimator.indexHash_, estimator.bitHash_, strict=True):
-        transforms.append(_sketch(estimator, rows, signs[:, None] * waves[places]))
+    transforms = [
+        _sketch(estimator, x, signs[:, None] * waves[places])
+        for places, signs in zip(estimator.indexHash_, estimator.bitHash_, strict=True)
+    ]
     real, imaginary = transforms[0]
     for across, along in transforms[1:]:
         turned = real * across - imaginary * along
@@ -199,24 +179,21 @@ def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
     if size % 2 == 0:
         counts[-1] = 1.0
     back = counts[:, None] * waves.conj().T / size
-    pair = joined([real, imaginary])
-    return one_table(pair @ np.concatenate([back.real, -back.imag]))
+    pair = np.concatenate([real, imaginary], axis=1)
+    return pair @ np.concatenate([back.real, -back.imag])
 
 
-def _sketch(estimator: Any, rows: Var, weights: Array) -> tuple[Var, Var]:
+def _sketch(estimator: Any, x: Any, weights: Array) -> list[Any]:
     """The transform of a sketch; the last weight is that of a constant column, if there is one."""
-    inputs = width(rows)
-    found = []
-    for part in (weights.real, weights.imag):
-        shift = None
-        if len(part) > inputs:
-            shift = np.sqrt(estimator.coef0) * part[inputs]
-        found.append(product(rows, part[:inputs], shift))
-    return found[0], found[1]
+    inputs = x.shape[1]
+    shift = np.sqrt(estimator.coef0) * weights[inputs] if len(weights) > inputs else None
+    if shift is None:
+        return [x @ weights.real, x @ weights.imag]
+    weights = weights[:inputs]
+    return [affine(x, weights.real, shift.real), affine(x, weights.imag, shift.imag)]
 
 
-Kernel = Callable[[Var, "Array", Options], Var]
-KERNELS: dict[str, Kernel] = {
+KERNELS: dict[str, Callable[[Any, Array, Options], Any]] = {
     "additive_chi2": _additive_chi2,
     "chi2": _chi2,
     "cosine": _cosine,

@@ -13,43 +13,53 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.projections import between_classes
+from modelkit.convert.estimators.rows import of_doubles, sparse_affine
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
-    Var,
     complement,
     flat,
     largest,
     logistic,
-    op,
     shares,
 )
+from modelkit.convert.estimators.traced import softmax
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """Linear regression of any kind whose prediction is the score itself."""
+def _scores(estimator: Any, x: Any) -> Any:
     weights = _coefficients(estimator)
-    shift = np.broadcast_to(estimator.intercept_, len(weights))
-    scores = at.product(columns, weights.T, shift)
-    return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
+    return sparse_affine(x, weights.T, np.broadcast_to(estimator.intercept_, len(weights)))
 
 
-def generalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def _regressed(estimator: Any, x: Any) -> Any:
+    scores = _scores(estimator, x)
+    return flat(scores) if np.ndim(estimator.coef_) == 1 else scores
+
+
+@of_doubles
+def regressor(estimator: Any, x: Any) -> Answer:
+    """Linear regression of any kind whose prediction is the score itself."""
+    return Answer(prediction=_regressed(estimator, x))
+
+
+@of_doubles
+def generalized(estimator: Any, x: Any) -> Answer:
     """Generalized linear regression: the inverse of its link, which is a logarithm or nothing."""
-    scores: Var = regressor(estimator, columns, at).asked("prediction")
     link = type(estimator._base_loss.link).__name__  # "auto" as what it became
-    if link == "IdentityLink":
-        return Answer(prediction=scores)
-    if link == "LogLink":
-        return Answer(prediction=np.exp(scores))
-    name = type(estimator).__name__
-    raise ConversionError(
-        f"{name} with a {link} cannot be converted; use link='log' or link='identity'", step=name
-    )
+    if link not in LINKS:
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} with a {link} cannot be converted; use link='log' or link='identity'",
+            step=name,
+        )
+    return Answer(prediction=LINKS[link](_regressed(estimator, x)))
+
+
+LINKS: dict[str, Any] = {"IdentityLink": lambda scores: scores, "LogLink": np.exp}
 
 
 def consensus(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -57,8 +67,8 @@ def consensus(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return at.answer(estimator.estimator_, columns)
 
 
-def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """Linear classification: the largest score; of two classes the second above 0."""
+def _classified(estimator: Any, x: Any) -> Answer:
+    """The largest score; of two classes the second above 0."""
     weights = _coefficients(estimator)
     shift = np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
@@ -69,31 +79,34 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if two:
         weights = np.concatenate([0 * weights, weights])
         shift = np.append(0.0, shift)
-    scores = at.product(columns, weights.T, np.broadcast_to(shift, len(weights)))
-    likely = _likely(estimator, scores, two=two)
-    decision = scores[:, 1] if two else scores
-    return Answer(place=largest(scores), probabilities=likely, decision=decision)
+    scores = sparse_affine(x, weights.T, np.broadcast_to(shift, len(weights)))
+    return Answer(
+        place=largest(scores),
+        probabilities=_likely(estimator, scores, two=two),
+        decision=scores[:, 1] if two else scores,
+    )
 
 
-def ridge(estimator: Any, columns: Columns, at: Converting) -> Answer:
+classifier = of_doubles(_classified)
+
+
+@of_doubles
+def ridge(estimator: Any, x: Any) -> Answer:
     """RidgeClassifier: of several labels, each is there where its score is above 0."""
     binarizer = estimator._label_binarizer  # which its own predict asks
     if not binarizer.y_type_.startswith("multilabel"):
-        return classifier(estimator, columns, at)
-    weights = _coefficients(estimator)
-    shift = np.broadcast_to(estimator.intercept_, len(weights))
-    scores = at.product(columns, weights.T, shift)
-    above = scores > 0.0
-    return Answer(label=above.astype(np.int64), decision=scores)
+        return _classified(estimator, x)
+    scores = _scores(estimator, x)
+    return Answer(label=(scores > 0.0).astype(np.int64), decision=scores)
 
 
-def discriminant(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def discriminant(estimator: Any, x: Any) -> Answer:
     """LinearDiscriminantAnalysis: a linear classifier, and the directions that part its classes."""
-    answer = classifier(estimator, columns, at)
+    answer = _classified(estimator, x)
     if estimator.solver == "lsqr":
         return answer
-    table = between_classes(estimator, columns.matrix(np.float64))
-    return replace(answer, table=Columns((table,)))
+    return replace(answer, table=between_classes(estimator, x))
 
 
 def _coefficients(estimator: Any) -> Array:
@@ -102,7 +115,7 @@ def _coefficients(estimator: Any) -> Array:
     return np.atleast_2d(held.toarray() if hasattr(held, "toarray") else held)
 
 
-def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
+def _likely(estimator: Any, scores: Any, *, two: bool) -> Any:
     if not hasattr(estimator, "predict_proba"):
         return None
     loss = getattr(estimator, "loss", "")
@@ -112,15 +125,12 @@ def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
         getattr(estimator, "multi_class", ""),
         _rule_of(estimator),
     )
-    if two or not against_rest:
-        return op.softmax(scores, axis=1)
-    return shares(logistic(scores))
+    return softmax(scores) if two or not against_rest else shares(logistic(scores))
 
 
-def _by_distance(scores: Var, *, two: bool) -> Var:
+def _by_distance(scores: Any, *, two: bool) -> Any:
     """Scores from -1 to 1 as probabilities from 0 to 1."""
-    inside = np.clip(scores, -1.0, 1.0)
-    share = (inside + 1.0) / 2.0
+    share = (np.clip(scores, -1.0, 1.0) + 1.0) / 2.0
     return complement(share[:, [1]]) if two else shares(share)
 
 

@@ -6,27 +6,24 @@ What was fitted on float32 is rounded where the source rounds it: rows and all t
 from __future__ import annotations
 
 from math import log, pi
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, largest, op
+from modelkit.convert.estimators.rows import note_single, of_doubles
+from modelkit.convert.estimators.tensors import Answer, flat, largest
+from modelkit.convert.estimators.traced import affine, log_sum_exp, squares
 
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
-
-def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def mixture(estimator: Any, x: Any) -> Answer:
     """GaussianMixture and BayesianGaussianMixture: the share of each component, and the log-likelihood of a row."""
-    # The source rounds rows that were float32 before.
-    at.narrow |= estimator.means_.dtype == np.float32
-    apart = APART[estimator.covariance_type](estimator, columns.matrix(np.float64))
-    half = apart * -0.5
-    scores = half + _constants(estimator)[None]
-    whole = op.reduce_log_sum_exp(scores, constant([1], np.int64), keepdims=1)
+    note_single(x, estimator.means_)  # the source rounds rows that were float32 before
+    scores = APART[estimator.covariance_type](estimator, x) * -0.5 + _constants(estimator)
+    whole = log_sum_exp(scores)
     return Answer(
-        label=largest(scores), probabilities=np.exp(scores - whole), score_samples=whole.reshape(-1)
+        label=largest(scores), probabilities=np.exp(scores - whole), score_samples=flat(whole)
     )
 
 
@@ -58,47 +55,39 @@ def _of_freedom(estimator: Any, features: int) -> Array:
     return found
 
 
-def _full(estimator: Any, rows: Var) -> Var:
+def _full(estimator: Any, x: Any) -> Any:
     """(n, components): squared distances, each component by its own precisions."""
     roots = estimator.precisions_cholesky_
     count, features, _ = roots.shape
     weights = roots.transpose(1, 0, 2).reshape(features, -1)
-    shift = np.concatenate(
-        [mean @ root for mean, root in zip(estimator.means_, roots, strict=True)]
-    )
-    moved = op.gemm(rows, doubles(weights), doubles(-shift))
-    by_component = moved.reshape(-1, count, features)
-    return op.reduce_sum_square(by_component, constant([2], np.int64), keepdims=0)
+    shift = [mean @ root for mean, root in zip(estimator.means_, roots, strict=True)]
+    moved = affine(x, weights, -np.concatenate(shift))
+    return squares(moved.reshape(-1, count, features), 2)
 
 
-def _tied(estimator: Any, rows: Var) -> Var:
+def _tied(estimator: Any, x: Any) -> Any:
     """(n, components): squared distances by the precisions that all components share."""
     root = estimator.precisions_cholesky_
-    moved = (rows @ root)[:, None]
     # Mean by mean, as the source does, which rounds those of float32.
     shift = np.stack([mean @ root for mean in estimator.means_])
-    apart = moved - shift
-    return op.reduce_sum_square(apart, constant([2], np.int64), keepdims=0)
+    return squares((x @ root)[:, None] - shift, 2)
 
 
-def _diagonal(estimator: Any, rows: Var) -> Var:
+def _diagonal(estimator: Any, x: Any) -> Any:
     """(n, components): squared distances by a precision for each component and column."""
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2 * precisions).sum(axis=1)
-    moved = op.gemm(rows, doubles(-2.0 * (means * precisions).T), doubles(own))
-    return moved + rows * rows @ precisions.T
+    return affine(x, -2.0 * (means * precisions).T, own) + x * x @ precisions.T
 
 
-def _spherical(estimator: Any, rows: Var) -> Var:
+def _spherical(estimator: Any, x: Any) -> Any:
     """(n, components): squared distances by one precision for each component."""
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
-    products = rows @ (-2.0 * means.T) * precisions[None]
-    squares = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
-    scaled = squares * precisions[None]
-    return products + own[None] + scaled
+    products = x @ (-2.0 * means.T) * precisions
+    return products + own + squares(x, keepdims=True) * precisions
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}

@@ -8,40 +8,32 @@ nearer: parity/ties.py has the source choose so as well.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.equals import HIGHEST, NEGLIGIBLE, SPLIT, near_equal
+from modelkit._internal.arrays import Array
+from modelkit.convert.equals import NEGLIGIBLE, near_equal
 from modelkit.convert.estimators.distances import from_training, metric_of
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    constant,
-    doubles,
-    flat,
-    largest,
-    op,
-)
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.tensors import Answer, flat, largest
+from modelkit.convert.estimators.traced import affine, rows_of, smallest
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
 MEASURED = 256  # rows of fit, at most, of which it is measured how many others are equally far
 MOST = 10**8  # numbers that are compared for that
 
 
-def classifier(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def classifier(estimator: Any, x: Any) -> Answer:
     """KNeighborsClassifier: the share of each class in the weights of the neighbours."""
-    places, weights = _neighbors(estimator, columns.matrix(np.float64))
-    answers = []
-    for members in members_of(estimator):
-        votes = _weighted(places, weights, members)
-        answers.append(_elected(votes))
+    places, weights = _neighbors(estimator, x)
+    votes = [_weighted(places, weights, members) for members in members_of(estimator)]
+    answers = [
+        Answer(place=largest(each), probabilities=each / np.sum(each, axis=1, keepdims=True))
+        for each in votes
+    ]
     return Answer(several=tuple(answers)) if estimator.outputs_2d_ else answers[0]
 
 
@@ -53,18 +45,12 @@ def members_of(estimator: Any) -> list[Array]:
     return [np.eye(len(classes))[held[:, place]] for place, classes in enumerate(known)]
 
 
-def _elected(votes: Var) -> Answer:
-    whole = np.sum(votes, axis=1, keepdims=True)
-    return Answer(place=largest(votes), probabilities=votes / whole)
-
-
-def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def regressor(estimator: Any, x: Any) -> Answer:
     """KNeighborsRegressor: the weighted mean of the neighbours' targets."""
-    places, weights = _neighbors(estimator, columns.matrix(np.float64))
+    places, weights = _neighbors(estimator, x)
     targets, several = targets_of(estimator)
-    sums = _weighted(places, weights, targets)
-    whole = np.sum(weights, axis=1, keepdims=True)
-    means = sums / whole
+    means = _weighted(places, weights, targets) / np.sum(weights, axis=1, keepdims=True)
     return Answer(prediction=means if several else flat(means))
 
 
@@ -93,46 +79,33 @@ def named_weights(estimator: Any) -> bool:
     return bool(weights == "distance")
 
 
-def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
+def _neighbors(estimator: Any, x: Any) -> tuple[Any, Any]:
     """The places of the neighbours among the rows of training, and their weights, (n, k) each."""
     by_distance = named_weights(estimator)
-    places, distances = closest(estimator, rows, estimator.n_neighbors)
-    if by_distance:
-        return places, _inverse(distances)
-    equal = distances >= 0.0  # of an infinite distance as well
-    return places, equal.astype(np.float64)
+    places, distances = closest(estimator, x, estimator.n_neighbors)
+    # Of an infinite distance as well.
+    return places, _inverse(distances) if by_distance else (distances >= 0.0).astype(np.float64)
 
 
-def closest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
+def closest(estimator: Any, x: Any, count: int) -> tuple[Any, Any]:
     """The places of neighbours among the rows of fit, the nearest first, and their distances."""
     if is_known(estimator):
-        places, squares = nearest(estimator, rows, count)
+        places, squares = nearest(estimator, x, count)
         return places, np.sqrt(squares)
-    distances = from_training(estimator, rows)
-    shifted = distances
-    if metric_of(estimator) == "cosine":  # which is off by rounding of numbers near 1
-        shifted = distances + 1.0
-    places = _smallest(shifted, count)
+    distances = from_training(estimator, x)
+    # Cosines are off by rounding of numbers near 1.
+    shifted = distances + 1.0 if metric_of(estimator) == "cosine" else distances
+    places = smallest(near_equal(shifted), count)
     return places, np.take_along_axis(distances, places, axis=1)
 
 
-def _smallest(distances: Var, count: int) -> Var:
-    """The places of the smallest, of those that are equal but for rounding the first: `equals`."""
-    limited = np.minimum(distances, HIGHEST)
-    large = limited * SPLIT
-    rounded = large - (large - limited)
-    _, places = op.top_k(rounded, constant([count], np.int64), axis=1, largest=0)
-    return places
-
-
-def nearest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
+def nearest(estimator: Any, x: Any, count: int) -> tuple[Any, Any]:
     """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
     known = np.asarray(estimator._fit_X, np.float64)  # no public way
-    candidates = _candidates(rows, known, min(len(known), count + _spare(known, count)))
-    asked = rows[:, None]
-    apart = asked - op.gather(doubles(known), candidates)
+    candidates = _candidates(x, known, min(len(known), count + _spare(known, count)))
+    apart = x[:, None] - rows_of(known, candidates)
     squares = np.sum(apart * apart, axis=2)
-    order = _smallest(squares, count)
+    order = smallest(near_equal(squares), count)
     return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(squares, order, axis=1)
 
 
@@ -153,36 +126,30 @@ def _spare(known: Array, count: int) -> int:
     return SPARE + 2 * most
 
 
-def _candidates(rows: Var, known: Any, count: int) -> Var:
+def _candidates(x: Any, known: Array, count: int) -> Any:
     """The places of the rows of fit that are nearest but for rounding, lower places first."""
     middle = known.mean(axis=0)
     centred = known - middle
-    shifted = rows - middle[None]
-    lengths = doubles((centred * centred).sum(axis=1))
-    distances = op.gemm(shifted, doubles(-2 * centred.T), lengths)
-    _, found = op.top_k(distances, constant([count], np.int64), axis=1, largest=0)
-    ordered, _ = op.top_k(found, constant([count], np.int64), axis=1, largest=0)
-    return ordered
+    distances = affine(x - middle, -2 * centred.T, (centred * centred).sum(axis=1))
+    return np.sort(smallest(distances, count), axis=1)
 
 
-def _inverse(distances: Var) -> Var:
+def _inverse(distances: Any) -> Any:
     """One over each distance; where one is 0, neighbours at 0 weigh 1 and the others nothing."""
     inverse = 1.0 / distances
     hits = np.isinf(inverse).astype(np.float64)
-    hit = np.max(hits, axis=1, keepdims=True)
-    return np.where(hit > 0.0, hits, inverse)
+    return np.where(np.max(hits, axis=1, keepdims=True) > 0.0, hits, inverse)
 
 
-def _weighted(places: Var, weights: Var, values: Any) -> Var:
+def _weighted(places: Any, weights: Any, values: Any) -> Any:
     """The sum of the values of the neighbours, (n, columns), each times its weight."""
-    found = op.gather(doubles(values), places)
-    products = weights[:, :, None] * found
-    return np.sum(products, axis=1)
+    return np.sum(weights[:, :, None] * rows_of(values, places), axis=1)
 
 
-def classifier_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def classifier_within(estimator: Any, x: Any) -> Answer:
     """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
-    weights = _within(estimator, columns.matrix(np.float64))
+    weights = _within(estimator, x)
     whole = np.sum(weights, axis=1, keepdims=True)
     alone = whole == 0.0
     several = estimator.outputs_2d_
@@ -194,15 +161,11 @@ def classifier_within(estimator: Any, columns: Columns, _: Converting) -> Answer
         found = weights @ members / whole
         answers.append(
             Answer(
-                place=np.where(flat(alone), _number(said.argmax()), largest(found)),
-                probabilities=np.where(alone, likely[None], found),
+                place=np.where(flat(alone), said.argmax(), largest(found)),
+                probabilities=np.where(alone, likely, found),
             )
         )
     return Answer(several=tuple(answers)) if several else answers[0]
-
-
-def _number(value: Any) -> Var:
-    return constant(value, np.int64)
 
 
 def _leaves_outliers(estimator: Any) -> bool:
@@ -227,12 +190,13 @@ def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
     return np.asarray(classes == said, np.float64)
 
 
-def regressor_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def regressor_within(estimator: Any, x: Any) -> Answer:
     """RadiusNeighborsRegressor: the weighted mean of rows within a radius.
 
     Where there is none it is NaN, or what numpy makes of NaN in the dtype of the targets.
     """
-    weights = _within(estimator, columns.matrix(np.float64))
+    weights = _within(estimator, x)
     targets, several = targets_of(estimator)
     whole = np.sum(weights, axis=1, keepdims=True)
     means = weights @ targets / whole
@@ -240,8 +204,7 @@ def regressor_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
     if held.dtype.kind != "f":
         with np.errstate(invalid="ignore"):
             nothing = np.full(1, np.nan).astype(held.dtype)
-        alone = whole == 0.0
-        means = np.where(alone, nothing, means)
+        means = np.where(whole == 0.0, nothing.astype(np.float64), means)
     return Answer(prediction=means if several else flat(means))
 
 
@@ -251,14 +214,12 @@ def reach_of(estimator: Any) -> float:
     return radius * (1.0 + NEGLIGIBLE) if metric_of(estimator) == "euclidean" else radius
 
 
-def _within(estimator: Any, rows: Var) -> Var:
+def _within(estimator: Any, x: Any) -> Any:
     """(n, rows of training): the weights of rows within the radius; 0 for all others."""
     by_distance = named_weights(estimator)
-    distances = from_training(estimator, rows)
+    distances = from_training(estimator, x)
     inside = distances <= reach_of(estimator)
-    if not by_distance:
-        return inside.astype(np.float64)
-    return np.where(inside, _inverse(distances), 0.0)
+    return np.where(inside, _inverse(distances) if by_distance else 1.0, 0.0)
 
 
 ESTIMATORS = {

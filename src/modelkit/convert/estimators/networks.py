@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import product
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    complement,
-    doubles,
-    flat,
-    largest,
-    logistic,
-    op,
-)
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.rows import note_single, of_doubles, sparse_affine
+from modelkit.convert.estimators.tensors import Answer, complement, flat, largest, logistic
+from modelkit.convert.estimators.traced import affine, relu, softmax
 
 
-def network(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def network(estimator: Any, x: Any) -> Answer:
     """MLPRegressor: layer after layer."""
-    found = _layers(estimator, columns, at)
+    found = _layers(estimator, x)
     return Answer(prediction=flat(found) if estimator.n_outputs_ == 1 else found)
 
 
-def network_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def network_of_classes(estimator: Any, x: Any) -> Answer:
     """MLPClassifier: the likeliest class; of two the second, and of several labels all, above 0.5."""
-    likely = _layers(estimator, columns, at)
+    likely = _layers(estimator, x)
     if estimator.out_activation_ == "softmax":
         return Answer(place=largest(likely), probabilities=likely)
     above = (likely > 0.5).astype(np.int64)
@@ -40,36 +30,29 @@ def network_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answ
     return Answer(place=flat(above), probabilities=complement(likely))
 
 
-def _layers(estimator: Any, columns: Columns, at: Converting) -> Var:
+def _layers(estimator: Any, x: Any) -> Any:
     first, *others = zip(estimator.coefs_, estimator.intercepts_, strict=True)
-    found = at.product(columns, *first)
-    for weights, shift in others:
-        hidden = _activated(found, estimator.activation)
-        found = product(hidden, weights, shift)
-    return _activated(found, estimator.out_activation_)
+    found = sparse_affine(x, *first)
+    for layer in others:
+        found = affine(ACTIVATIONS[estimator.activation](found), *layer)
+    return ACTIVATIONS[estimator.out_activation_](found)
 
 
-def _activated(scores: Var, name: str) -> Var:
-    if name == "relu":
-        return op.relu(scores)
-    if name == "tanh":
-        return np.tanh(scores)
-    if name == "logistic":
-        return logistic(scores)
-    if name == "softmax":
-        return op.softmax(scores, axis=1)
-    return np.exp(scores) if name == "exp" else scores
+ACTIVATIONS: dict[str, Any] = {
+    "exp": np.exp,
+    "identity": lambda x: x,
+    "logistic": logistic,
+    "relu": relu,
+    "softmax": softmax,
+    "tanh": np.tanh,
+}
 
 
-def hidden_units(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def hidden_units(estimator: Any, x: Any) -> Any:
     """BernoulliRBM: the probability of each hidden unit."""
-    at.narrow |= estimator.components_.dtype == np.float32  # the source rounds rows of float32
-    scores = op.gemm(
-        columns.matrix(np.float64),
-        doubles(estimator.components_.T),
-        doubles(estimator.intercept_hidden_),
-    )
-    return Answer(table=Columns((logistic(scores),)))
+    note_single(x, estimator.components_)  # the source rounds rows of float32
+    return logistic(affine(x, estimator.components_.T, estimator.intercept_hidden_))
 
 
 ESTIMATORS = {

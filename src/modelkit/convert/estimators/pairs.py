@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import product
-from modelkit.convert.estimators.tensors import Var
+from modelkit.convert.estimators.traced import affine
 
 
-def votes_of_pairs(second: Var, classes: int) -> Var:
+def votes_of_pairs(second: Any, classes: int) -> Any:
     """(n, classes): how many pairs each class wins; `second` is 1 where a pair says its second."""
     turned = _turned(classes)
     before = (turned < 0).sum(axis=0)  # each pair votes for its first class, until it is turned
-    return product(second, turned, before)
+    return affine(second, turned, before)
 
 
-def scores_of_pairs(second: Var, sure: Var, classes: int) -> Var:
+def scores_of_pairs(second: Any, sure: Any, classes: int) -> Any:
     """(n, classes): votes, and less than half a vote for how `sure` pairs are of their second class."""
     votes = votes_of_pairs(second, classes)
     sums = sure @ _turned(classes)
-    divisor = (np.abs(sums) + 1.0) * 3.0
-    return votes + sums / divisor
+    return votes + sums / ((np.abs(sums) + 1.0) * 3.0)
 
 
 def _turned(classes: int) -> Array:

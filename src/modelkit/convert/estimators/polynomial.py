@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Answer, Columns, constant, op
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.rows import of_floats
 
 
-def products(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def products(estimator: Any, x: Any) -> Any:
     """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
-    rows = at.floats(columns)
-    behind = constant([0, 0, 0, 1], np.int64)  # one column behind the others
-    with_one = op.pad(rows, behind, constant(1.0, rows.dtype))
-    first, *others = _factors(estimator.powers_)
-    product = np.take(with_one, first, axis=1)
-    for places in others:
-        factor = np.take(with_one, places, axis=1)
-        product = product * factor
-    return Answer(table=Columns((product,)))
+    with_one = np.pad(x, ((0, 0), (0, 1)), constant_values=1.0)
+    factors = [np.take(with_one, places, axis=1) for places in _factors(estimator.powers_)]
+    return reduce(np.multiply, factors)
 
 
 def _factors(powers: Array) -> Array:

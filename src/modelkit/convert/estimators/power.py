@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.elementary import expm1, log1p
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles
-
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
+from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.rows import of_doubles
 
 
-def power(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def power(estimator: Any, x: Any) -> Any:
     """PowerTransformer: a power of each column, and its scaler."""
-    rows = columns.matrix(np.float64)
-    powers = np.asarray(estimator.lambdas_)[None]
     transform = _box_cox if estimator.method == "box-cox" else _yeo_johnson
-    table = transform(rows, powers)
+    table = transform(x, np.asarray(estimator.lambdas_))
     if estimator.standardize:
-        centred = table - estimator._scaler.mean_[None]  # no public way
-        table = centred / estimator._scaler.scale_[None]
-    return Answer(table=Columns((table,)))
+        table = (table - estimator._scaler.mean_) / estimator._scaler.scale_  # no public way
+    return table
 
 
-def _yeo_johnson(rows: Var, powers: Array) -> Var:
+def _yeo_johnson(x: Any, powers: Array) -> Any:
     """Of a number below 0 the negative transform of its size, with the power 2 - lambda."""
     eps = np.finfo(np.float64).eps
-    above = rows >= 0.0
-    logs = log1p(np.abs(rows))
-    upper = _of_logs(logs, powers, np.abs(powers) < eps)
+    logs = np.log1p(np.abs(x))
     mirrored = 2 - powers  # rounded as the source rounds it, where its powers are of float32
-    lower = -_of_logs(logs, mirrored, np.abs(mirrored) <= eps)
-    return np.where(above, upper, lower)
+    upper = _of_logs(logs, powers, np.abs(powers) < eps)
+    return np.where(x >= 0.0, upper, -_of_logs(logs, mirrored, np.abs(mirrored) <= eps))
 
 
-def _box_cox(rows: Var, powers: Array) -> Var:
-    return _of_logs(np.log(rows), powers, powers == 0)
+def _box_cox(x: Any, powers: Array) -> Any:
+    return _of_logs(np.log(x), powers, powers == 0)
 
 
-def _of_logs(logs: Var, powers: Array, vanishing: Array) -> Var:
+def _of_logs(logs: Any, powers: Array, vanishing: Array) -> Any:
     """(exp(power log) - 1) / power of each column; the log itself where the power is as good as 0."""
     divisors = np.where(vanishing, 1.0, powers).astype(np.float64)
-    found = expm1(logs * divisors) / divisors
-    if vanishing.any():
-        found = np.where(doubles(vanishing).astype(np.bool_), logs, found)
-    return found
+    found = np.expm1(logs * divisors) / divisors
+    return np.where(vanishing, logs, found) if vanishing.any() else found
 
 
 ESTIMATORS = {"sklearn.PowerTransformer": power}

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import minus, over, plus, row_sums, times
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, op, total, width
-
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.arithmetic import row_sums
+from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, total
+from modelkit.convert.estimators.traced import norms
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one
 SMALLEST = float(np.nextafter(0, 1))  # of a sparse table none but 0
-NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
 def one_table(numbers: Var) -> Answer:
@@ -26,94 +22,78 @@ def one_table(numbers: Var) -> Answer:
     return Answer(table=Columns((numbers,)))
 
 
-def standard(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def standard(estimator: Any, x: Any) -> Any:
     """StandardScaler: the mean off, over the standard deviation."""
-    rows = at.floats(columns)
-    dtype = rows.dtype
-    mean = estimator.mean_.astype(dtype) if estimator.with_mean else None
-    scale = estimator.scale_.astype(dtype) if estimator.with_std else None
-    if columns.stored is not None:
-        return _of_sparse(rows, estimator.scale_ if estimator.with_std else None)
-    return one_table(shifted(rows, mean, scale))
+    mean = estimator.mean_.astype(x.dtype) if estimator.with_mean else None
+    if is_sparse(x) or not estimator.with_std:
+        return shifted(x, mean, estimator.scale_)
+    return shifted(x, mean, estimator.scale_.astype(x.dtype))
 
 
-def robust(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def robust(estimator: Any, x: Any) -> Any:
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
-    scale = estimator.scale_ if estimator.with_scaling else None
-    rows = at.floats(columns)
-    if columns.stored is not None:
-        return _of_sparse(rows, scale)
-    return one_table(shifted(rows, centre, scale))
+    return shifted(x, centre, estimator.scale_ if estimator.with_scaling else None)
 
 
-def _of_sparse(rows: Var, scale: Array | None) -> Answer:
-    """Rows of a sparse table over a scale: the source multiplies these by its inverse."""
-    return one_table(rows if scale is None else in_place(times, rows, 1 / scale))
+def shifted(x: Any, centre: Any, scale: Any) -> Any:
+    """Each column less its centre, over its scale, as numpy computes in place; None leaves a step out.
 
-
-def shifted(rows: Var, centre: Array | None, scale: Array | None) -> Var:
-    """Each column less its centre, over its scale; None leaves a step out."""
+    A sparse matrix is multiplied by the inverse of its scale.
+    """
+    dtype = x.dtype
+    sparse = is_sparse(x)
     if centre is not None:
-        rows = in_place(minus, rows, centre)
-    if scale is not None:
-        rows = in_place(over, rows, scale)
-    return rows
+        x = (x - centre).astype(dtype)
+    if scale is None:
+        return x
+    return (x * (1 / scale) if sparse else x / scale).astype(dtype)
 
 
-def in_place(compute: Callable[[Var, Var], Var], rows: Var, numbers: Array) -> Var:
-    """As numpy computes in place: in the wider dtype, then rounded to the dtype of the rows."""
-    wide = np.result_type(rows.dtype, numbers)
-    return compute(rows.astype(wide), constant(numbers, wide)).astype(rows.dtype)
-
-
-def minmax(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def minmax(estimator: Any, x: Any) -> Any:
     """MinMaxScaler: times a scale, plus what takes the smallest to the lower end of the range."""
-    rows = at.floats(columns)
-    scaled = in_place(plus, in_place(times, rows, estimator.scale_), estimator.min_)
-    if estimator.clip:
-        scaled = within(scaled, *estimator.feature_range)
-    return one_table(scaled)
+    scaled = (x * estimator.scale_).astype(x.dtype)
+    scaled = (scaled + estimator.min_).astype(x.dtype)
+    return within(scaled, *estimator.feature_range) if estimator.clip else scaled
 
 
-def maxabs(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def maxabs(estimator: Any, x: Any) -> Any:
     """MaxAbsScaler: over the largest size."""
-    rows = at.floats(columns)
-    if columns.stored is None:
-        scaled = in_place(over, rows, estimator.scale_)
-    else:
-        scaled = in_place(times, rows, 1 / estimator.scale_)
-    if getattr(estimator, "clip", False):
-        scaled = within(scaled, -1.0, 1.0)
-    return one_table(scaled)
+    scaled = shifted(x, None, estimator.scale_)
+    return within(scaled, -1.0, 1.0) if getattr(estimator, "clip", False) else scaled
 
 
-def within(numbers: Var, low: Any, high: Any) -> Var:
+def within(x: Any, low: float, high: float) -> Any:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
-    raised = np.maximum(numbers, constant(low, numbers.dtype))
-    return np.minimum(raised, constant(high, numbers.dtype))
+    return np.minimum(np.maximum(x, low), high)
 
 
-def normalized(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def normalized(estimator: Any, x: Any) -> Any:
     """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
-    largest = estimator.norm == "max"  # sums of float32 have other last digits
-    rows = at.floats(columns) if largest else columns.matrix(np.float64)
-    small = 10 * float(np.finfo(at.float_dtype(columns)).eps)
-    small = small if columns.stored is None else SMALLEST
+    small = SMALLEST if is_sparse(x) else 10 * float(np.finfo(x.dtype).eps)
+    jumps = isinstance(x, Rows) and x.at.jumps
+    shown = x.columns.table() if jumps else None
+    if estimator.norm != "max":  # sums of float32 have other last digits
+        x = x.astype(np.float64)
     norm = None
-    if at.jumps and estimator.norm == "l1":
-        norm = row_sums(np.abs(rows))
-    if at.jumps and estimator.norm == "l2":
-        norm = _length(rows, columns.table())
-    return one_table(over_norm(rows, estimator.norm, norm, small))
+    if jumps and estimator.norm == "l1":
+        norm = row_sums(np.abs(x))
+    if jumps and estimator.norm == "l2":
+        norm = _length(x, shown)
+    return over_norm(x, estimator.norm, norm, small)
 
 
-def _length(rows: Var, shown: Any) -> Var | None:
+def _length(x: Any, shown: Any) -> Any:
     """(n, 1): the length of each row, its squares added in the order in which numpy does it here.
 
     That is one after the other, or in two lanes, as rows lie in memory; None where it is neither.
     """
-    count = width(rows)
+    count = x.shape[1]
     if shown is None or count > MOST_ADDED:
         return None
     known = np.asarray(shown, np.float64)
@@ -126,40 +106,28 @@ def _length(rows: Var, shown: Any) -> Var | None:
     for order in (lanes[: min(count, 2)], [range(count)]):
         sums = [reduce(np.add, [squares[place] for place in lane]) for lane in order]
         if np.array_equal(reduce(np.add, sums), np.einsum("ij,ij->i", known, known)):
-            own = rows * rows
+            own = x * x
             parts = [total([own[:, [place]] for place in lane]) for lane in order]
             return np.sqrt(total(parts))
     return None
 
 
-def over_norm(rows: Var, name: str, norm: Var | None = None, small: float = SMALL_NORM) -> Var:
+def over_norm(x: Any, name: str, norm: Any = None, small: float = SMALL_NORM) -> Any:
     """Each row over its norm; one that is smaller than `small` counts as 1."""
-    if norm is None:
-        sizes = np.abs(rows) if name == "max" else rows
-        norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
-    dtype = rows.dtype
-    divisor = np.where(norm < constant(small, dtype), constant(1.0, dtype), norm)
-    return rows / divisor
+    norm = norms(x, name) if norm is None else norm
+    return x / np.where(norm < small, 1.0, norm)
 
 
-def binarized(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_floats
+def binarized(estimator: Any, x: Any) -> Any:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
-    rows = at.floats(columns)
-    above = rows > constant(estimator.threshold, rows.dtype)
-    return one_table(above.astype(rows.dtype))
+    return (x > float(estimator.threshold)).astype(x.dtype)
 
 
-def centred(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def centred(centerer: Any, x: Any) -> Any:
     """KernelCenterer: kernels with the rows of training, as if their features had no mean."""
-    return one_table(centred_kernel(estimator, columns.matrix(np.float64)))
-
-
-def centred_kernel(centerer: Any, kernel: Var) -> Var:
-    """A kernel less its means over the rows of training, (n, rows of training)."""
-    added = np.sum(kernel, axis=1, keepdims=True)
-    mean = added / len(centerer.K_fit_rows_)
-    shifted = kernel - centerer.K_fit_rows_ - mean
-    return shifted + centerer.K_fit_all_
+    mean = np.sum(x, axis=1, keepdims=True) / len(centerer.K_fit_rows_)
+    return x - centerer.K_fit_rows_ - mean + centerer.K_fit_all_
 
 
 ESTIMATORS = {
@@ -169,5 +137,5 @@ ESTIMATORS = {
     "sklearn.MaxAbsScaler": maxabs,
     "sklearn.Normalizer": normalized,
     "sklearn.Binarizer": binarized,
-    "sklearn.KernelCenterer": centred,
+    "sklearn.KernelCenterer": of_doubles(centred),
 }

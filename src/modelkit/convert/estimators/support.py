@@ -7,52 +7,40 @@ in float32.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import product
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    constant,
-    doubles,
-    flat,
-    largest,
-    ml,
-    op,
-)
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.tensors import Answer, flat, largest, ml
+from modelkit.convert.estimators.traced import affine, squares
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit._internal.arrays import Array
-    from modelkit.convert.estimators.converting import Converting
 
-
-def classifier(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def classifier(estimator: Any, x: Any) -> Answer:
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
-    pairs = _decisions(estimator, columns.matrix(np.float64))
+    pairs = _decisions(estimator, x)
     classes = len(estimator.classes_)
     # Of two classes, libsvm takes the first only where its score is above 0.
-    votes = votes_of_pairs(_true(pairs >= 0.0), classes)
-    decision = pairs
+    votes = votes_of_pairs((pairs >= 0.0).astype(np.float64), classes)
     if classes == 2:
         decision = flat(pairs)
     elif estimator.decision_function_shape == "ovr":
-        decision = scores_of_pairs(_true(pairs > 0.0), pairs, classes)
+        decision = scores_of_pairs((pairs > 0.0).astype(np.float64), pairs, classes)
     else:
         decision = -pairs
     by_scores = estimator.break_ties and classes > 2
     return Answer(
         place=largest(decision if by_scores else votes),
-        probabilities=_likely(estimator, columns),
+        probabilities=_likely(estimator, x),
         decision=decision,
     )
 
 
-def _likely(estimator: Any, columns: Columns) -> Var | None:
+def _likely(estimator: Any, x: Any) -> Any:
     """Probabilities by the operator of ONNX, (n, classes) in float32, for classifiers that have some."""
     if not hasattr(estimator, "predict_proba"):
         return None
@@ -65,7 +53,7 @@ def _likely(estimator: Any, columns: Columns) -> Var | None:
         )
     classes = len(estimator.classes_)
     _, likely = ml.svmclassifier(
-        columns.matrix(np.float64),
+        x,
         classlabels_ints=range(classes),
         coefficients=dense(estimator._dual_coef_).ravel(),
         kernel_params=[estimator._gamma, estimator.coef0, estimator.degree],
@@ -79,15 +67,14 @@ def _likely(estimator: Any, columns: Columns) -> Var | None:
     return likely.reshape(-1, classes)
 
 
-def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def regressor(estimator: Any, x: Any) -> Answer:
     """SVR and NuSVR: a sum of kernels."""
-    sums = _summed(
-        estimator, columns.matrix(np.float64), dense(estimator._dual_coef_).T, estimator._intercept_
-    )
+    sums = _summed(estimator, x, dense(estimator._dual_coef_).T, estimator._intercept_)
     return Answer(prediction=flat(sums))
 
 
-def _decisions(estimator: Any, rows: Var) -> Var:
+def _decisions(estimator: Any, x: Any) -> Any:
     """The score of each pair of classes, (n, pairs), above 0 for the second of both: a sum of kernels."""
     bounds = np.cumsum([0, *estimator.n_support_])
     coefficients = dense(estimator._dual_coef_)
@@ -99,20 +86,15 @@ def _decisions(estimator: Any, rows: Var) -> Var:
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
     # The source has them above 0 for the first.
-    return _summed(estimator, rows, -weights, -estimator._intercept_)
+    return _summed(estimator, x, -weights, -estimator._intercept_)
 
 
-def _true(condition: Var) -> Var:
-    """1 where a condition holds, and 0 elsewhere."""
-    return condition.astype(np.float64)
-
-
-def _summed(estimator: Any, rows: Var, weights: Array, shift: Array) -> Var:
+def _summed(estimator: Any, x: Any, weights: Array, shift: Array) -> Any:
     """Kernels of each row and each support vector times weights, and a shift."""
     vectors = dense(estimator.support_vectors_)
     if estimator.kernel == "linear":
-        return product(rows, vectors.T @ weights, shift)
-    return product(kernels(estimator, rows, vectors), weights, shift)
+        return affine(x, vectors.T @ weights, shift)
+    return affine(kernels(estimator, x, vectors), weights, shift)
 
 
 def dense(matrix: Any) -> Array:
@@ -121,7 +103,7 @@ def dense(matrix: Any) -> Array:
     return np.asarray(found, np.float64)
 
 
-def kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
+def kernels(estimator: Any, x: Any, vectors: Array) -> Any:
     """The kernel of each row and each support vector, (n, vectors)."""
     if callable(estimator.kernel):
         name = type(estimator).__name__
@@ -132,27 +114,22 @@ def kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
         )
     gamma = float(estimator._gamma)  # "scale" as a number, no public way
     if estimator.kernel == "rbf":
-        return _radial(rows, vectors, gamma)
+        return _radial(x, vectors, gamma)
     if estimator.kernel == "precomputed":
-        return np.take(rows, estimator.support_, axis=1)
+        return np.take(x, estimator.support_, axis=1)
     if estimator.kernel == "linear":
-        return rows @ vectors.T
-    shift = doubles(float(estimator.coef0))
-    shifted = op.gemm(rows, doubles(gamma * vectors.T), shift)
-    if estimator.kernel == "sigmoid":
-        return np.tanh(shifted)
-    return shifted ** float(estimator.degree)
+        return x @ vectors.T
+    shifted = affine(x, gamma * vectors.T, float(estimator.coef0))
+    return np.tanh(shifted) if estimator.kernel == "sigmoid" else shifted ** float(estimator.degree)
 
 
-def _radial(rows: Var, vectors: Array, gamma: float) -> Var:
+def _radial(x: Any, vectors: Array, gamma: float) -> Any:
     """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
     middle = vectors.mean(axis=0)
-    centred = vectors - middle
-    shifted = rows - middle[None]
-    lengths = op.reduce_sum_square(shifted, constant([1], np.int64), keepdims=1)
-    known = doubles(-gamma * (centred * centred).sum(axis=1)[None])
-    both = op.gemm(shifted, doubles(2 * gamma * centred.T), known)
-    return np.exp(both + lengths * -gamma)
+    vectors = vectors - middle
+    x = x - middle
+    both = affine(x, 2 * gamma * vectors.T, -gamma * (vectors * vectors).sum(axis=1))
+    return np.exp(both + squares(x, keepdims=True) * -gamma)
 
 
 ESTIMATORS = {

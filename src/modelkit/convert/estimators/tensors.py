@@ -17,7 +17,7 @@ import numpy as np
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators import elementary  # noqa: F401 - it fills the table of ufuncs
-from modelkit.convert.estimators.traced import Traced, constant, ml, op, traced
+from modelkit.convert.estimators.traced import Traced, constant, ml, op, total, traced
 from modelkit.errors import ConversionError, importing
 from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
@@ -39,7 +39,7 @@ else:
 IR_VERSION = 10  # the oldest that has TreeEnsemble
 STRING = np.dtype(np.str_)
 
-__all__ = ["Answer", "Columns", "Var", "constant", "ml", "op"]
+__all__ = ["Answer", "Columns", "Var", "constant", "ml", "op", "total"]
 
 
 @dataclass(frozen=True)
@@ -307,20 +307,15 @@ def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
     return parts
 
 
-def joined(tensors: Sequence[Var], axis: int = 1) -> Var:
+def joined(tensors: Sequence[Var]) -> Var:
     """Tensors side by side."""
-    return tensors[0] if len(tensors) == 1 else op.concat(tensors, axis=axis)
+    return np.concatenate(tensors, axis=1)
 
 
 def alike(tensors: Sequence[Var]) -> list[Var]:
     """Tensors of numbers in the one dtype that holds them all, as numpy would choose it."""
     wide = np.result_type(*(dtype_of(tensor) for tensor in tensors))
     return [cast(tensor, wide) for tensor in tensors]
-
-
-def total(tensors: Sequence[Var]) -> Var:
-    """Their sum, added in their order."""
-    return tensors[0] if len(tensors) == 1 else op.sum(tensors)
 
 
 def column(matrix: Var, at: int) -> Var:
@@ -343,32 +338,30 @@ def picked(matrix: Var, places: Sequence[int]) -> Var:
 
 def upright(vector: Var) -> Var:
     """A vector as a matrix of one column."""
-    return op.reshape(vector, constant([-1, 1], np.int64))
+    return np.reshape(vector, (-1, 1))
 
 
 def flat(matrix: Var) -> Var:
     """A matrix of one column as a vector."""
-    return op.reshape(matrix, constant([-1], np.int64))
+    return np.reshape(matrix, -1)
 
 
 def logistic(scores: Var) -> Var:
     """1 / (1 + exp(-x)) of float64; onnxruntime's Sigmoid gives 0 below -37."""
-    one = constant(1.0, dtype_of(scores))
-    return op.div(one, op.add(one, op.exp(op.neg(scores))))
+    return 1.0 / (1.0 + np.exp(-scores))
 
 
 def largest(scores: Var) -> Var:
     """The place of the largest number of each row, of equals the first."""
-    return op.arg_max(scores, axis=1, keepdims=0)
+    return np.argmax(scores, axis=1)
 
 
 def complement(likely: Var) -> Var:
     """(n, 2) from the probability of the second class, (n, 1)."""
-    return op.concat([op.sub(constant(1.0, dtype_of(likely)), likely), likely], axis=1)
+    return np.concatenate([1.0 - likely, likely], axis=1)
 
 
 def shares(scores: Var) -> Var:
     """Scores of each row over their sum; equal shares where that is 0."""
-    whole = op.reduce_sum(scores, constant([1], np.int64), keepdims=1)
-    share = op.div(scores, whole)
-    return op.where(op.equal(whole, doubles(0.0)), doubles(1 / width(scores)), share)
+    whole = np.sum(scores, axis=1, keepdims=True)
+    return np.where(whole == 0.0, 1 / scores.shape[1], scores / whole)

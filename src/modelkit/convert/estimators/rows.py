@@ -1,0 +1,89 @@
+"""Converters that are functions of numpy: given rows they compute what an estimator answers.
+
+Given the `Rows` of a conversion, they write its graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property, wraps
+from typing import Any
+
+import numpy as np
+
+from modelkit.convert.estimators.converting import Converting, TensorConverter
+from modelkit.convert.estimators.tensors import Answer, Columns, Var
+from modelkit.convert.estimators.traced import Traced, affine
+
+
+class Rows(Traced):
+    """The matrix of the columns that an estimator is given, written where something reads it."""
+
+    def __init__(self, columns: Columns, at: Converting, dtype: Any) -> None:
+        self.columns = columns
+        self.at = at
+        self._dtype = dtype
+
+    @cached_property
+    def matrix(self) -> Var:
+        """The matrix itself."""
+        return self.columns.matrix(self._dtype)
+
+    @cached_property
+    def _var_info(self) -> Any:  # type: ignore[override]
+        return self.matrix._var_info
+
+    @cached_property
+    def _value(self) -> Any:  # type: ignore[override]
+        return self.matrix._value
+
+    def astype(self, dtype: Any) -> Any:
+        """The matrix in another dtype, of columns that may have it."""
+        return self if self._dtype == dtype else self.columns.matrix(dtype)
+
+
+Formula = Callable[[Any, Any], Any]  # of an estimator and rows: an Answer, or what is a table
+
+
+def of_doubles(formula: Formula) -> TensorConverter:
+    """The converter by a formula of rows of float64."""
+    return _converter(formula, lambda *_: np.float64)
+
+
+def of_floats(formula: Formula) -> TensorConverter:
+    """The converter by a formula of rows in the dtype that scikit-learn computes in."""
+    return _converter(formula, Converting.float_dtype)
+
+
+def _converter(formula: Formula, dtype_of: Callable[..., Any]) -> TensorConverter:
+    @wraps(formula)
+    def convert(estimator: Any, columns: Columns, at: Converting) -> Answer:
+        found = formula(estimator, Rows(columns, at, dtype_of(at, columns)))
+        answer = found if isinstance(found, Answer) else Answer(table=found)
+        table: Any = answer.table
+        if not isinstance(table, Traced):
+            return answer
+        return replace(answer, table=Columns((getattr(table, "matrix", table),)))
+
+    return convert
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether rows are a sparse matrix in the source."""
+    return x.columns.stored is not None if isinstance(x, Rows) else hasattr(x, "toarray")
+
+
+def note_single(x: Any, fitted: Any) -> None:
+    """Note that a source computes in float32, in another order, with what it was fitted to."""
+    if isinstance(x, Rows):
+        x.at.narrow |= fitted.dtype == np.float32
+
+
+def sparse_affine(x: Any, weights: Any, shift: Any) -> Any:
+    """The same as `affine`; of columns most of which are zero it reads the others alone."""
+    return (
+        x.at.product(x.columns, weights, shift)
+        if isinstance(x, Rows)
+        else affine(x, weights, shift)
+    )
