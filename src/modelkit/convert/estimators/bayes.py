@@ -10,7 +10,7 @@ from modelkit.convert.estimators.discriminants import differences
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.rows import of_doubles, sparse_affine
 from modelkit.convert.estimators.tensors import Answer, Columns, largest
-from modelkit.convert.estimators.traced import affine, rows_of, softmax
+from modelkit.convert.estimators.traced import affine, gathered, softmax
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -56,7 +56,7 @@ def categorical(estimator: Any, columns: Columns, at: Converting) -> Answer:
         codes = np.where(unknown, 0, codes)
     places = codes + np.cumsum([0, *counts[:-1]])
     table = np.concatenate([known.T for known in estimator.feature_log_prob_])
-    return _answer(np.sum(rows_of(table, places), axis=1) + estimator.class_log_prior_)
+    return _answer(np.sum(gathered(table, places), axis=1) + estimator.class_log_prior_)
 
 
 @of_doubles

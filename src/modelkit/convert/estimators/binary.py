@@ -13,7 +13,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     complement,
-    constant,
     flat,
     joined,
     largest,
@@ -65,8 +64,7 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def _passed(scores: Var, like: Any) -> Var:
     """1 where a score passes the bound of classifiers like one of them."""
-    bound = constant(_bound(like), scores.dtype)
-    return (scores > bound).astype(np.int64)
+    return (scores > _bound(like)).astype(np.int64)
 
 
 def _takes_last(estimator: Any) -> bool:
@@ -86,8 +84,7 @@ def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
     if estimator.multilabel_:
         return likely
     whole = np.sum(likely, axis=1, keepdims=True)
-    zero = constant(0.0, likely.dtype)
-    return np.where(whole == zero, likely, likely / whole)
+    return np.where(whole == 0.0, likely, likely / whole)
 
 
 def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:

@@ -46,12 +46,8 @@ def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
 
 def _by_bin(bins: Var, counts: list[int]) -> Var:
     """For each column a column of zeros and ones for each of its bins."""
-    parts = []
-    for place, count in enumerate(counts):
-        own = np.take(bins, [place], axis=1)
-        same = own == [range(count)]
-        parts.append(same.astype(np.float64))
-    return joined(parts)
+    parts = [np.take(bins, [at], axis=1) == [range(count)] for at, count in enumerate(counts)]
+    return joined(parts).astype(np.float64)
 
 
 ESTIMATORS = {"sklearn.KBinsDiscretizer": binned}

@@ -12,23 +12,22 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.interpolation import along, located
+from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     complement,
-    constant,
-    doubles,
     flat,
     joined,
     largest,
     logistic,
-    op,
     shares,
     total,
     upright,
     width,
 )
+from modelkit.convert.estimators.traced import softmax
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -76,27 +75,22 @@ def _by_temperature(each: Any, scores: Var) -> Var:
     logits = scores
     if not hasattr(each.estimator, "decision_function"):
         likely = complement(scores) if width(scores) == 1 else scores
-        tiny = constant(NEXT_TO_NOTHING, likely.dtype)
-        logits = np.log(likely + tiny)
+        logits = np.log(likely + NEXT_TO_NOTHING)
     elif width(scores) == 1:
-        logits = scores * constant([[-1.0, 1.0]], scores.dtype)
+        logits = scores * np.array([-1.0, 1.0], scores.dtype)
     warmed = logits.astype(np.float64) * float(each.calibrators[0].beta_)
-    return op.softmax(warmed, axis=1)
+    return softmax(warmed)
 
 
 def _by_sigmoids(each: Any, scores: Var) -> Var:
     wide = scores.astype(np.float64)
-    steep = np.array([[mapping.a_ for mapping in each.calibrators]], np.float64)
-    shift = np.array([[mapping.b_ for mapping in each.calibrators]], np.float64)
+    steep = np.array([mapping.a_ for mapping in each.calibrators], np.float64)
+    shift = np.array([mapping.b_ for mapping in each.calibrators], np.float64)
     if len(each.classes) == 2:
-        score = wide * _beside_zero(-steep) + _beside_zero(-shift)
-        return op.softmax(score, axis=1)
+        score = wide * np.append(0.0, -steep) + np.append(0.0, -shift)
+        return softmax(score)
     mapped = logistic(-(wide * steep + shift))
     return shares(_among_all(each, mapped))
-
-
-def _beside_zero(number: Array) -> Array:
-    return np.append(np.zeros((1, 1)), number, axis=1)
 
 
 def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
@@ -106,7 +100,7 @@ def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
     start = 0
     for each in folds:
         end = start + len(each.calibrators)
-        own = np.take(mapped, range(start, end), axis=1)
+        own = mapped[:, start:end]
         if len(each.classes) == 2:
             found.append(np.minimum(complement(own), 1.0))
         else:
@@ -132,9 +126,8 @@ def risen(mappings: list[Any], scores: Var) -> Var:
     # In which the source takes numbers, and gives what it makes of them.
     dtype = mappings[0].X_thresholds_.dtype
     given = scores.astype(dtype).astype(np.float64)
-    low = doubles([each[0] for each in places])
-    high = doubles([each[-1] for each in places])
-    inside = np.maximum(np.minimum(given, high), low)
+    inside = np.minimum(given, [each[-1] for each in places])
+    inside = np.maximum(inside, [each[0] for each in places])
     piece = located(inside, [each[1:-1] for each in places])
     table = [
         np.concatenate([_slopes(*each) for each in zip(places, heights, strict=True)]),
@@ -155,7 +148,8 @@ def _slopes(places: Array, heights: Array) -> Array:
     return np.diff(heights) / np.diff(places) if len(places) > 1 else np.zeros(1)
 
 
-def isotonic(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def isotonic(estimator: Any, x: Any) -> Answer:
     """IsotonicRegression: lines between its steps."""
     if estimator.out_of_bounds == "raise":
         raise ConversionError(
@@ -163,13 +157,11 @@ def isotonic(estimator: Any, columns: Columns, _: Converting) -> Answer:
             "errors; set out_of_bounds to 'clip' or 'nan'",
             step="IsotonicRegression",
         )
-    score = columns.matrix(np.float64)
-    found = risen([estimator], score)
+    found = risen([estimator], x)
     if estimator.out_of_bounds == "nan":
-        low = score < float(estimator.X_min_)
-        high = score > float(estimator.X_max_)
-        found = np.where(low | high, np.nan, found)
-    return Answer(prediction=flat(found), table=Columns((found,)))
+        beyond = (x < float(estimator.X_min_)) | (x > float(estimator.X_max_))
+        found = np.where(beyond, np.nan, found)
+    return Answer(prediction=flat(found), table=found)
 
 
 ESTIMATORS = {"sklearn.CalibratedClassifierCV": calibrated, "sklearn.IsotonicRegression": isotonic}

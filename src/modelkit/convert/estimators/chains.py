@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.binary import score_of_two
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    beside,
-    doubles,
-    flat,
-    joined,
-    op,
-    upright,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, beside, flat, joined, upright
+from modelkit.convert.estimators.traced import affine, gathered
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -48,7 +38,7 @@ def _passed_on(each: Any, answer: Answer, method: str) -> Var:
     if answer.prediction is not None:
         return flat(answer.prediction)
     if method == "predict":
-        return op.gather(_numbers(each), answer.asked("place"))
+        return gathered(_numbers(each), answer.asked("place"))
     if len(each.classes_) != 2:
         raise ConversionError(
             "a ClassifierChain with a target of one class or of more than two cannot be converted; "
@@ -62,8 +52,8 @@ def _passed_on(each: Any, answer: Answer, method: str) -> Var:
     return np.log(found) if method == "predict_log_proba" else found
 
 
-def _numbers(each: Any) -> Var:
-    return doubles(np.asarray(each.classes_, np.float64))
+def _numbers(each: Any) -> Any:
+    return np.asarray(each.classes_, np.float64)
 
 
 def _side_by_side(vectors: list[Var]) -> Var:
@@ -76,7 +66,7 @@ def _labels(models: list[Any], links: list[Answer]) -> Answer:
     """What a chain of classifiers answers; the labels are numbers, as float64."""
     labels = []
     for each, link in zip(models, links, strict=True):
-        labels.append(op.gather(_numbers(each), link.asked("place")))
+        labels.append(gathered(_numbers(each), link.asked("place")))
     likely = None
     if all(link.probabilities is not None for link in links):
         likely = _side_by_side([link.asked("probabilities")[:, 1] for link in links])
@@ -95,7 +85,7 @@ def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     code = joined(said)
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
-    apart = product(code, -2.0 * book.T, (book * book).sum(axis=1))
+    apart = affine(code, -2.0 * book.T, (book * book).sum(axis=1))
     return Answer(place=np.argmin(apart, axis=1))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import note_single, of_doubles
 from modelkit.convert.estimators.tensors import Answer, largest
-from modelkit.convert.estimators.traced import affine, rows_of, squares
+from modelkit.convert.estimators.traced import affine, gathered, squares
 from modelkit.errors import ConversionError
 
 
@@ -83,7 +83,7 @@ def subclusters(estimator: Any, x: Any) -> Answer:
     """Birch: the cluster of the nearest subcluster."""
     apart = _squares(x, estimator.subcluster_centers_)
     labels = estimator.subcluster_labels_.astype(np.int64)
-    return Answer(label=rows_of(labels, np.argmin(apart, axis=1)), table=np.sqrt(apart))
+    return Answer(label=gathered(labels, np.argmin(apart, axis=1)), table=np.sqrt(apart))
 
 
 @of_doubles

@@ -94,7 +94,7 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
         bound = _threshold_of(estimator, 0.0)
     dtype = np.result_type(score.dtype, bound)  # a number of Python takes that of the scores
     reached = score.astype(dtype) >= constant(bound, dtype)
-    place = np.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
+    place = np.where(reached, yes, 1 - yes)
     return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
 
 

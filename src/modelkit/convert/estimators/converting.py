@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import product
 from modelkit.convert.estimators.guards import (
     CONTAINERS,
     not_finite,
@@ -37,6 +36,7 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
+from modelkit.convert.estimators.traced import affine, gathered
 from modelkit.convert.parity.rows import Table, rows_of
 from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import jumps, with_parts
@@ -379,7 +379,7 @@ class Converting:
         if not others:
             return total([*products, doubles(shift)])
         matrix = Columns(tuple(others)).matrix(np.float64)
-        whole = product(matrix, np.concatenate(rows), shift)
+        whole = affine(matrix, np.concatenate(rows), shift)
         for added in products:
             whole = whole + added
         return whole
@@ -389,7 +389,7 @@ class Converting:
         said: Var = self.answer(estimator, columns).asked("place")
         if np.array_equal(places, np.arange(len(places))):
             return said
-        return op.gather(constant(places, np.int64), said)
+        return gathered(np.asarray(places), said)
 
     @staticmethod
     def place_of(label: Var, classes: Any) -> Var:
@@ -398,7 +398,7 @@ class Converting:
         if np.array_equal(known, np.arange(len(known))):
             return label
         rows = label.reshape(-1, 1)
-        same = rows == constant(known[None])
+        same = rows == known[None]
         return np.argmax(same.astype(np.int32), axis=1)
 
 
@@ -409,7 +409,7 @@ def _passes_on(estimator: Any) -> bool:
 
 def _product_of_few(few: Few, weights: Array) -> Var:
     """(n, k): the columns that are not zero times their weights alone."""
-    taken = op.gather(doubles(weights), few.terms)
+    taken = gathered(weights, few.terms)
     row = few.numbers[:, None]
     return op.squeeze(row @ taken, constant([1], np.int64))
 
@@ -422,7 +422,6 @@ def _products_of_one_hots(codes: list[OneHot], weights: Array) -> list[Var]:
     for each in codes:
         own = weights[start : start + each.width]
         start += each.width
-        table = doubles(np.vstack([own, np.zeros(count)]))
-        taken = op.gather(table, each.places)
+        taken = gathered(np.vstack([own, np.zeros(count)]), each.places)
         found.append(taken.reshape(-1, count))
     return found

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op
+from modelkit.convert.estimators.tensors import Answer, Columns
+from modelkit.convert.estimators.traced import repeated
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def _constant(strategy: str, columns: Columns, known: Array, prior: Any, said: A
 
 def _same(columns: Columns, place: int, likely: Array) -> Answer:
     return Answer(
-        place=_repeated(columns, constant(place, np.int64), ()),
-        probabilities=_repeated(columns, doubles(likely[None]), (len(likely),)),
+        place=repeated(place, columns.parts[0]), probabilities=repeated(likely, columns.parts[0])
     )
 
 
@@ -53,24 +53,14 @@ def the_same_for_all(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """The classifier of a class that all rows of training have, or that none has."""
     said = float(estimator.y_[0])
     likely = np.array([1.0 - said, said])
-    return replace(
-        _same(columns, int(said), likely), decision=_repeated(columns, doubles(said), ())
-    )
+    return replace(_same(columns, int(said), likely), decision=repeated(said, columns.parts[0]))
 
 
 def constant_number(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """DummyRegressor: the mean, the median, a quantile or a constant."""
     values = np.ravel(estimator.constant_).astype(np.float64)
-    if len(values) == 1:
-        return Answer(prediction=_repeated(columns, doubles(values[0]), ()))
-    return Answer(prediction=_repeated(columns, doubles(values[None]), (len(values),)))
-
-
-def _repeated(columns: Columns, value: Var, tail: tuple[int, ...]) -> Var:
-    """The same value for each row."""
-    rows = op.shape(columns.parts[0], start=0, end=1)
-    size = np.concatenate([rows, constant(tail, np.int64)], axis=0) if tail else rows
-    return op.expand(value, size)
+    value = values if len(values) > 1 else values[0]
+    return Answer(prediction=repeated(value, columns.parts[0]))
 
 
 ESTIMATORS = {

@@ -7,10 +7,9 @@ within one unit in the last place.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-
-from modelkit.convert.estimators.tensors import Var
 
 NEAR = 0.84375
 MIDDLE = 1.25
@@ -49,7 +48,7 @@ OF_FARTHEST = (
 Ratio = tuple[Sequence[float], Sequence[float]]
 
 
-def error_function(numbers: Var) -> Var:
+def error_function(numbers: Any) -> Any:
     """What erf is of each number of a matrix."""
     size = np.abs(numbers)
     near = _near(np.minimum(size, NEAR))
@@ -61,33 +60,30 @@ def error_function(numbers: Var) -> Var:
     return found * np.sign(numbers)
 
 
-def _beyond(size: Var) -> Var:
+def _beyond(size: Any) -> Any:
     """1 - erf of numbers above 1.25."""
     far = _tail(np.minimum(size, FAR), OF_FAR)
     farthest = _tail(np.minimum(size, 6.0), OF_FARTHEST)
     return np.where(size < FAR, far, farthest)
 
 
-def _near(size: Var) -> Var:
+def _near(size: Any) -> Any:
     return size + size * _ratio(size * size, OF_NEAR)
 
 
-def _tail(size: Var, ratio: Ratio) -> Var:
+def _tail(size: Any, ratio: Ratio) -> Any:
     """1 - erf of numbers above 1.25."""
     square = size * size
     found = _ratio(1.0 / square, ratio) - (square + 0.5625)
     return np.exp(found) / size
 
 
-def _ratio(numbers: Var, ratio: Ratio) -> Var:
+def _ratio(numbers: Any, ratio: Ratio) -> Any:
     """A polynomial over another: both are products of powers with coefficients."""
     above, below = ratio
     terms = max(len(above), len(below))
     coefficients = np.zeros((terms, 2))
     coefficients[: len(above), 0] = above
     coefficients[: len(below), 1] = below
-    powers = numbers[..., None] ** range(terms)
-    both = powers @ coefficients
-    top = np.take(both, 0, axis=-1)
-    bottom = np.take(both, 1, axis=-1)
-    return top / bottom
+    both = numbers[..., None] ** np.arange(float(terms)) @ coefficients
+    return both[..., 0] / both[..., 1]

@@ -15,17 +15,8 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.rounding import rounded_columns
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    constant,
-    doubles,
-    flat,
-    op,
-    total,
-    width,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, op, total, width
+from modelkit.convert.estimators.traced import gathered, smallest
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -131,7 +122,7 @@ def _rounded(estimator: Any, distances: Var) -> Var:
     """Squared distances without what is rounding of products of rows."""
     gone = estimator._mask_fit_X  # no public way
     known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)
-    grid = doubles(coarse(known))
+    grid = coarse(known)
     squares = distances * distances
     return squares + grid - grid
 
@@ -145,20 +136,17 @@ def _mean_of_donors(estimator: Any, place: int, distances: Var, ranks: Var) -> V
         distances = distances + without
         ranks = ranks + without
     count = min(estimator.n_neighbors, int((~gone).sum()))
-    _, donors = op.top_k(ranks, constant([count], np.int64), axis=1, largest=0)
+    donors = smallest(ranks, count)
     nearest = np.take_along_axis(distances, donors, axis=1)
-    values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
+    values = gathered(np.where(gone, 0.0, held), donors)
     weights = _weights(estimator, nearest)
     overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
     return _weighted_mean(values, weights, overall)
 
 
 def _weighted_mean(values: Var, weights: Var, otherwise: float) -> Var:
-    axis = constant([1], np.int64)
-    whole = op.reduce_sum(weights, axis, keepdims=0)
-    products = weights * values
-    mean = op.reduce_sum(products, axis, keepdims=0) / whole
-    return np.where(whole > 0.0, mean, otherwise)
+    whole = np.sum(weights, axis=1)
+    return np.where(whole > 0.0, np.sum(weights * values, axis=1) / whole, otherwise)
 
 
 def _weights(estimator: Any, nearest: Var) -> Var:
@@ -184,7 +172,7 @@ def _without_empty(estimator: Any, table: Var, held: list[int]) -> Var:
     if not estimator.keep_empty_features:
         return np.take(table, held, axis=1)
     empty: Array = ~estimator._valid_mask  # no public way
-    return np.where(constant(empty[None]), 0.0, table)
+    return np.where(empty, 0.0, table)
 
 
 ESTIMATORS = {"sklearn.KNNImputer": filled}

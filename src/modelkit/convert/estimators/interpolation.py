@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Var, doubles, op
+from modelkit.convert.estimators.tensors import Var
+from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.trees import ensemble, halves
 
 DEGREE = 8  # of the polynomials by which smooth functions are given
@@ -52,13 +53,13 @@ def along(rows: Var, at: Var, bases: Array, table: Array) -> Var:
     Returns:
         (n, columns) or (n, columns, m).
     """
-    apart = rows - op.gather(doubles(bases), at)
+    apart = rows - gathered(bases, at)
     if table.ndim > 2:
         apart = apart[:, :, None]
     first, *others = table
-    found = op.gather(doubles(first), at)
+    found = gathered(first, at)
     for each in others:
-        found = found * apart + op.gather(doubles(each), at)
+        found = found * apart + gathered(each, at)
     return found
 
 

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import product
-from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.functions import applied
 from modelkit.convert.estimators.quantiles import back_from_quantiles
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, flat, upright, width
+from modelkit.convert.estimators.tensors import Answer, Columns, flat, upright, width
+from modelkit.convert.estimators.traced import affine
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(prediction=flat(found) if vector else found)
 
 
-def inverted(transformer: Any, rows: Var, at: Converting) -> Var:
+def inverted(transformer: Any, rows: Any, at: Converting) -> Any:
     """What `inverse_transform` gives for a matrix. Raises ConversionError."""
     name = type(transformer).__name__
     known = type(transformer).__module__.startswith("sklearn.")
@@ -43,20 +42,20 @@ def inverted(transformer: Any, rows: Var, at: Converting) -> Var:
     return INVERSES[name](transformer, rows)
 
 
-def _through_pipeline(transformer: Any, rows: Var, at: Converting) -> Var:
+def _through_pipeline(transformer: Any, rows: Any, at: Converting) -> Any:
     for _, step in reversed(transformer.steps):
         if step not in ("passthrough", None):
             rows = inverted(step, rows, at)
     return rows
 
 
-def _through_function(transformer: Any, rows: Var, at: Converting) -> Var:
+def _through_function(transformer: Any, rows: Any, at: Converting) -> Any:
     if transformer.inverse_func is None:
         return rows
     return applied(transformer.inverse_func, transformer.inv_kw_args, rows, at)
 
 
-def _unscaled(rows: Var, scale: Array | None, centre: Array | None) -> Var:
+def _unscaled(rows: Any, scale: Array | None, centre: Array | None) -> Any:
     if scale is not None:
         rows = rows * scale
     if centre is not None:
@@ -64,35 +63,35 @@ def _unscaled(rows: Var, scale: Array | None, centre: Array | None) -> Var:
     return rows
 
 
-def _from_standard(transformer: Any, rows: Var) -> Var:
+def _from_standard(transformer: Any, rows: Any) -> Any:
     scale = transformer.scale_ if transformer.with_std else None
     mean = transformer.mean_ if transformer.with_mean else None
     return _unscaled(rows, scale, mean)
 
 
-def _from_robust(transformer: Any, rows: Var) -> Var:
+def _from_robust(transformer: Any, rows: Any) -> Any:
     scale = transformer.scale_ if transformer.with_scaling else None
     centre = transformer.center_ if transformer.with_centering else None
     return _unscaled(rows, scale, centre)
 
 
-def _from_range(transformer: Any, rows: Var) -> Var:
+def _from_range(transformer: Any, rows: Any) -> Any:
     shifted = rows - transformer.min_
     return shifted / transformer.scale_
 
 
-def _from_largest(transformer: Any, rows: Var) -> Var:
+def _from_largest(transformer: Any, rows: Any) -> Any:
     return _unscaled(rows, transformer.scale_, None)
 
 
-def _from_components(transformer: Any, rows: Var) -> Var:
+def _from_components(transformer: Any, rows: Any) -> Any:
     parts = np.asarray(transformer.components_, np.float64)
     if transformer.whiten:
         parts = np.sqrt(transformer.explained_variance_)[:, None] * parts
-    return product(rows, parts, transformer.mean_)
+    return affine(rows, parts, transformer.mean_)
 
 
-def _from_power(transformer: Any, rows: Var) -> Var:
+def _from_power(transformer: Any, rows: Any) -> Any:
     if transformer.standardize:
         rows = _from_standard(transformer._scaler, rows)  # no public way
     powers = np.asarray(transformer.lambdas_, np.float64)
@@ -101,36 +100,35 @@ def _from_power(transformer: Any, rows: Var) -> Var:
     return _from_yeo_johnson(rows, powers)
 
 
-def _from_box_cox(rows: Var, powers: Array) -> Var:
+def _from_box_cox(rows: Any, powers: Array) -> Any:
     none = powers == 0
     divisors = np.where(none, 1.0, powers)
-    logs = log1p(rows * divisors) / divisors
+    logs = np.log1p(rows * divisors) / divisors
     if none.any():
-        logs = np.where(doubles(none).astype(np.bool_), rows, logs)
+        logs = np.where(none, rows, logs)
     return np.exp(logs)
 
 
-def _from_yeo_johnson(rows: Var, powers: Array) -> Var:
+def _from_yeo_johnson(rows: Any, powers: Array) -> Any:
     """Of a number below 0 the negative of the way back from its size, with the power 2 - lambda."""
     eps = np.spacing(1.0)
-    one = doubles(1.0)
-    upper = _root(rows, powers, np.abs(powers) < eps) - one
+    upper = _root(rows, powers, np.abs(powers) < eps) - 1.0
     mirrored = 2 - powers
-    lower = one - _root(-rows, mirrored, np.abs(mirrored) <= eps)
+    lower = 1.0 - _root(-rows, mirrored, np.abs(mirrored) <= eps)
     return np.where(rows >= 0.0, upper, lower)
 
 
-def _root(sizes: Var, powers: Array, vanishing: Array) -> Var:
+def _root(sizes: Any, powers: Array, vanishing: Array) -> Any:
     """(1 + power x) to 1 / power; exp(x) where the power is as good as 0."""
     divisors = np.where(vanishing, 1.0, powers)
     inner = sizes * divisors + 1.0
     found = inner ** (1.0 / divisors)
     if vanishing.any():
-        found = np.where(doubles(vanishing).astype(np.bool_), np.exp(sizes), found)
+        found = np.where(vanishing, np.exp(sizes), found)
     return found
 
 
-INVERSES: dict[str, Callable[[Any, Var], Var]] = {
+INVERSES: dict[str, Callable[[Any, Any], Any]] = {
     "MaxAbsScaler": _from_largest,
     "MinMaxScaler": _from_range,
     "PCA": _from_components,
@@ -139,7 +137,7 @@ INVERSES: dict[str, Callable[[Any, Var], Var]] = {
     "RobustScaler": _from_robust,
     "StandardScaler": _from_standard,
 }
-THROUGH: dict[str, Callable[[Any, Var, Converting], Var]] = {
+THROUGH: dict[str, Callable[[Any, Any, Converting], Any]] = {
     "FunctionTransformer": _through_function,
     "Pipeline": _through_pipeline,
 }

@@ -17,7 +17,7 @@ from modelkit.convert.equals import NEGLIGIBLE, near_equal
 from modelkit.convert.estimators.distances import from_training, metric_of
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import Answer, flat, largest
-from modelkit.convert.estimators.traced import affine, rows_of, smallest
+from modelkit.convert.estimators.traced import affine, gathered, smallest
 from modelkit.errors import ConversionError
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
@@ -103,7 +103,7 @@ def nearest(estimator: Any, x: Any, count: int) -> tuple[Any, Any]:
     """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
     known = np.asarray(estimator._fit_X, np.float64)  # no public way
     candidates = _candidates(x, known, min(len(known), count + _spare(known, count)))
-    apart = x[:, None] - rows_of(known, candidates)
+    apart = x[:, None] - gathered(known, candidates)
     squares = np.sum(apart * apart, axis=2)
     order = smallest(near_equal(squares), count)
     return np.take_along_axis(candidates, order, axis=1), np.take_along_axis(squares, order, axis=1)
@@ -143,7 +143,7 @@ def _inverse(distances: Any) -> Any:
 
 def _weighted(places: Any, weights: Any, values: Any) -> Any:
     """The sum of the values of the neighbours, (n, columns), each times its weight."""
-    return np.sum(weights[:, :, None] * rows_of(values, places), axis=1)
+    return np.sum(weights[:, :, None] * gathered(values, places), axis=1)
 
 
 @of_doubles

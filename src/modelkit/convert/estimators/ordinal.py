@@ -13,7 +13,8 @@ from modelkit.convert.estimators.lookup import (
     refuse_unknown,
     single_columns,
 )
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, joined, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined
+from modelkit.convert.estimators.traced import gathered
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -74,7 +75,7 @@ def _means_by_class(estimator: Any, columns: Columns, at: Converting) -> Var:
         rows.append(looked_up(column, known, numbers, after - 1, at))
         tables.append(table)
         first = after
-    found = op.gather(doubles(np.concatenate(tables)), joined(rows))
+    found = gathered(np.concatenate(tables), joined(rows))
     count = len(rows) * len(estimator.classes_)
     return found.reshape(-1, count)
 

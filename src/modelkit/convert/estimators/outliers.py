@@ -14,8 +14,10 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.rounding import between_values
+from modelkit.convert.estimators.rows import of_doubles, shown
 from modelkit.convert.estimators.support import dense, kernels
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, flat, op
+from modelkit.convert.estimators.tensors import Answer, Columns, flat
+from modelkit.convert.estimators.traced import affine, gathered
 from modelkit.convert.outputs import ask
 from modelkit.errors import ConversionError
 
@@ -23,13 +25,18 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-def detected(estimator: Any, columns: Columns, at: Converting, scores: Var) -> Answer:
+def detected(estimator: Any, columns: Columns, at: Converting, scores: Any) -> Answer:
+    """What a detector of these columns answers by its scores."""
+    return _detected(estimator, columns.table(), scores)
+
+
+def _detected(estimator: Any, rows: Any, scores: Any) -> Answer:
     """What a detector answers by its scores, which are those of rows inside from its offset on.
 
     The offset is often the score of many rows of training.
     """
     offset = float(np.ravel(estimator.offset_)[0])
-    apart = between_values(offset, _own_scores(estimator, columns.table()))
+    apart = between_values(offset, _own_scores(estimator, rows))
     return Answer(
         label=side(scores - apart, least=True), decision=scores - offset, score_samples=scores
     )
@@ -43,29 +50,28 @@ def _own_scores(estimator: Any, rows: Any) -> Array:
     return np.zeros(0)
 
 
-def side(decision: Var, *, least: bool) -> Var:
+def side(decision: Any, *, least: bool) -> Any:
     """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
-    inside = (op.greater_or_equal if least else op.greater)(decision, doubles(0.0))
-    return np.where(inside, constant(1, np.int64), constant(-1, np.int64))
+    return np.where(decision >= 0.0 if least else decision > 0.0, 1, -1)
 
 
-def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def support_vectors(estimator: Any, x: Any) -> Answer:
     """OneClassSVM: a sum of kernels; a row at the very edge is outside."""
-    found = kernels(estimator, columns.matrix(np.float64), dense(estimator.support_vectors_))
-    weights = doubles(dense(estimator._dual_coef_).T)
-    decision = flat(op.gemm(found, weights, doubles(estimator._intercept_)))
-    offset = doubles(float(np.ravel(estimator.offset_)[0]))
+    found = kernels(estimator, x, dense(estimator.support_vectors_))
+    decision = flat(affine(found, dense(estimator._dual_coef_).T, estimator._intercept_))
     return Answer(
-        label=side(decision, least=False), decision=decision, score_samples=decision + offset
+        label=side(decision, least=False),
+        decision=decision,
+        score_samples=decision + float(np.ravel(estimator.offset_)[0]),
     )
 
 
-def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def linear(estimator: Any, x: Any) -> Answer:
     """SGDOneClassSVM: a product with coefficients."""
-    weights = np.atleast_2d(estimator.coef_).T
     offset = np.ravel(estimator.offset_)
-    product = columns.matrix(np.float64) @ weights
-    decision = flat(product - offset)
+    decision = flat(x @ np.atleast_2d(estimator.coef_).T - offset)
     return Answer(
         label=side(decision, least=True),
         decision=decision,
@@ -73,16 +79,16 @@ def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
 
 
-def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def envelope(estimator: Any, x: Any) -> Answer:
     """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
-    apart = columns.matrix(np.float64) - estimator.location_[None]
-    precision = doubles(estimator.get_precision())
-    products = apart @ precision * apart
-    squares = np.sum(products, axis=1)
-    return detected(estimator, columns, at, -squares)
+    apart = x - estimator.location_
+    squares = np.sum(apart @ estimator.get_precision() * apart, axis=1)
+    return _detected(estimator, shown(x), -squares)
 
 
-def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
+@of_doubles
+def local_factor(estimator: Any, x: Any) -> Answer:
     """LocalOutlierFactor of new rows: how much denser it is around the neighbours than around the row."""
     if not estimator.novelty:
         raise ConversionError(
@@ -90,18 +96,16 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             step="LocalOutlierFactor",
         )
     count = estimator.n_neighbors_
-    places, distances = closest(estimator, columns.matrix(np.float64), count)
+    places, distances = closest(estimator, x, count)
     reach = estimator._distances_fit_X_[:, count - 1]
-    reached = np.maximum(distances, op.gather(doubles(reach), places))
-    around = op.gather(doubles(estimator._lrd), places)
-    ratios = np.mean(around / _density(reached), axis=1)
-    return detected(estimator, columns, at, -ratios)
+    reached = np.maximum(distances, gathered(reach, places))
+    ratios = np.mean(gathered(estimator._lrd, places) / _density(reached), axis=1)
+    return _detected(estimator, shown(x), -ratios)
 
 
-def _density(reached: Var) -> Var:
+def _density(reached: Any) -> Any:
     """(n, 1): one over the mean of distances, which the source keeps off 0."""
-    mean = np.mean(reached, axis=1, keepdims=True)
-    return 1.0 / (mean + 1e-10)
+    return 1.0 / (np.mean(reached, axis=1, keepdims=True) + 1e-10)
 
 
 ESTIMATORS = {

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.neighbors import nearest
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, largest, op
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.tensors import Answer, largest
+from modelkit.convert.estimators.traced import gathered
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
-
-def propagated(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def propagated(estimator: Any, x: Any) -> Answer:
     """The labels that rows of training came to have, times a kernel, or those of the nearest."""
-    rows = columns.matrix(np.float64)
-    spread = doubles(estimator.label_distributions_)
+    spread = estimator.label_distributions_
     if callable(estimator.kernel):
         name = type(estimator).__name__
         raise ConversionError(
@@ -27,18 +26,13 @@ def propagated(estimator: Any, columns: Columns, _: Converting) -> Answer:
             step=name,
         )
     if estimator.kernel == "knn":
-        places, _distances = nearest(estimator.nn_fit, rows, estimator.n_neighbors)
-        found = np.sum(op.gather(spread, places), axis=1)
+        places, _ = nearest(estimator.nn_fit, x, estimator.n_neighbors)
+        found = np.sum(gathered(spread, places), axis=1)
     else:
-        found = _nearness(estimator, rows) @ spread
-    whole = np.sum(found, axis=1, keepdims=True)
-    likely = found / whole
+        apart = squared(x, np.asarray(estimator.X_, np.float64))
+        found = np.exp(apart * -float(estimator.gamma)) @ spread
+    likely = found / np.sum(found, axis=1, keepdims=True)
     return Answer(place=largest(likely), probabilities=likely)
-
-
-def _nearness(estimator: Any, rows: Var) -> Var:
-    squares = squared(rows, np.asarray(estimator.X_, np.float64))
-    return np.exp(squares * -float(estimator.gamma))
 
 
 ESTIMATORS = {"sklearn.LabelPropagation": propagated, "sklearn.LabelSpreading": propagated}

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.interpolation import along, located, smooth
-from modelkit.convert.estimators.scaling import one_table, within
-from modelkit.convert.estimators.tensors import Answer, Columns, Var
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.scaling import within
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 NEXT_TO_BOUND = 1e-7  # scikit-learn's BOUNDS_THRESHOLD
 FAR_OUT = 16.5  # the logit of a share next to a bound is not as large
 NO_SHARE = 6.5  # of the normal distribution is less than NEXT_TO_BOUND beyond this
 
 
-def quantile(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def quantile(estimator: Any, x: Any) -> Any:
     """QuantileTransformer: the share of the rows of training below each number."""
-    rows = columns.matrix(np.float64)
     quantiles = np.asarray(estimator.quantiles_, np.float64)
     _check(quantiles)
     shares = np.asarray(estimator.references_, np.float64)
     heights = [shares] * quantiles.shape[1]
-    found = _linear(rows, list(quantiles.T), heights)
+    found = _linear(x, list(quantiles.T), heights)
     if (np.diff(quantiles, axis=0) == 0).any():
         # Of a number that several quantiles equal, the middle of their shares.
         mirrored = [-each[::-1] for each in quantiles.T]
         downward = [-shares[::-1]] * quantiles.shape[1]
-        lower = _linear(-rows, mirrored, downward)
+        lower = _linear(-x, mirrored, downward)
         found = (found - lower) * 0.5
     if estimator.output_distribution == "uniform":
-        return one_table(_bounded(rows, found, quantiles, (0.0, 1.0)))
-    return one_table(_normal(rows, found, quantiles))
+        return _bounded(x, found, quantiles, (0.0, 1.0))
+    return _normal(x, found, quantiles)
 
 
 def _check(quantiles: Array) -> None:
@@ -49,7 +46,7 @@ def _check(quantiles: Array) -> None:
         )
 
 
-def _linear(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -> Var:
+def _linear(rows: Any, places: Sequence[Array], heights: Sequence[Array]) -> Any:
     """Each column between its places, as numpy.interp has it; of equals the last one counts."""
     at = located(rows, [each[1:-1] for each in places])
     slopes = []
@@ -62,15 +59,13 @@ def _linear(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -> Var
     return along(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
 
 
-def _bounded(rows: Var, found: Var, quantiles: Array, ends: tuple[Any, Any]) -> Var:
+def _bounded(rows: Any, found: Any, quantiles: Array, ends: tuple[Any, Any]) -> Any:
     """The first end up to the first quantile, and the second from the last one on."""
-    above = rows >= quantiles[-1]
-    below = rows <= quantiles[0]
-    found = np.where(above, ends[1], found)
-    return np.where(below, ends[0], found)
+    found = np.where(rows >= quantiles[-1], ends[1], found)
+    return np.where(rows <= quantiles[0], ends[0], found)
 
 
-def _normal(rows: Var, shares: Var, quantiles: Array) -> Var:
+def _normal(rows: Any, shares: Any, quantiles: Array) -> Any:
     """The numbers that have these shares of a normal distribution below them."""
     from scipy.special import expit, ndtri
 
@@ -78,14 +73,11 @@ def _normal(rows: Var, shares: Var, quantiles: Array) -> Var:
     found = smooth(logit, lambda places: ndtri(expit(places)), FAR_OUT)
     ends = ndtri([NEXT_TO_BOUND - np.spacing(1), 1 - (NEXT_TO_BOUND - np.spacing(1))])
     low, high = ends.tolist()
-    inside = within(found, low, high)
-    above = rows + NEXT_TO_BOUND > quantiles[-1]
-    below = rows - NEXT_TO_BOUND < quantiles[0]
-    upper = np.where(above, high, inside)
-    return np.where(below, low, upper)
+    found = np.where(rows + NEXT_TO_BOUND > quantiles[-1], high, within(found, low, high))
+    return np.where(rows - NEXT_TO_BOUND < quantiles[0], low, found)
 
 
-def back_from_quantiles(transformer: Any, rows: Var) -> Var:
+def back_from_quantiles(transformer: Any, rows: Any) -> Any:
     """What `inverse_transform` gives: the number that has a share of the rows below it."""
     quantiles = np.asarray(transformer.quantiles_, np.float64)
     _check(quantiles)
@@ -98,10 +90,8 @@ def back_from_quantiles(transformer: Any, rows: Var) -> Var:
         rows = smooth(within(rows, -NO_SHARE, NO_SHARE), ndtr, NO_SHARE)
     count = quantiles.shape[1]
     found = _linear(rows, [shares] * count, list(quantiles.T))
-    above = rows + bound >= 1.0
-    below = rows - bound <= 0.0
-    upper = np.where(above, quantiles[-1], found)
-    return np.where(below, quantiles[0], upper)
+    found = np.where(rows + bound >= 1.0, quantiles[-1], found)
+    return np.where(rows - bound <= 0.0, quantiles[0], found)
 
 
 ESTIMATORS = {"sklearn.QuantileTransformer": quantile}

@@ -74,6 +74,11 @@ def is_sparse(x: Any) -> bool:
     return x.columns.stored is not None if isinstance(x, Rows) else hasattr(x, "toarray")
 
 
+def shown(x: Any) -> Any:
+    """The rows of the example as the source has them; None if not known."""
+    return x.columns.table() if isinstance(x, Rows) else x
+
+
 def note_single(x: Any, fitted: Any) -> None:
     """Note that a source computes in float32, in another order, with what it was fitted to."""
     if isinstance(x, Rows):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.convert.estimators.arithmetic import row_sums
-from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats
+from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats, shown
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, total
 from modelkit.convert.estimators.traced import norms
 
@@ -77,26 +77,26 @@ def normalized(estimator: Any, x: Any) -> Any:
     """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
     small = SMALLEST if is_sparse(x) else 10 * float(np.finfo(x.dtype).eps)
     jumps = isinstance(x, Rows) and x.at.jumps
-    shown = x.columns.table() if jumps else None
+    known = shown(x) if jumps else None
     if estimator.norm != "max":  # sums of float32 have other last digits
         x = x.astype(np.float64)
     norm = None
     if jumps and estimator.norm == "l1":
         norm = row_sums(np.abs(x))
     if jumps and estimator.norm == "l2":
-        norm = _length(x, shown)
+        norm = _length(x, known)
     return over_norm(x, estimator.norm, norm, small)
 
 
-def _length(x: Any, shown: Any) -> Any:
+def _length(x: Any, rows: Any) -> Any:
     """(n, 1): the length of each row, its squares added in the order in which numpy does it here.
 
     That is one after the other, or in two lanes, as rows lie in memory; None where it is neither.
     """
     count = x.shape[1]
-    if shown is None or count > MOST_ADDED:
+    if rows is None or count > MOST_ADDED:
         return None
-    known = np.asarray(shown, np.float64)
+    known = np.asarray(rows, np.float64)
     squares = list((known * known).T)
     whole = count // 8 * 8
     blocks = [start + place for start in range(0, whole, 8) for place in (6, 4, 2, 0)]

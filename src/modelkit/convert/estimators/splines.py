@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.elementary import remainder
 from modelkit.convert.estimators.interpolation import along, located
-from modelkit.convert.estimators.scaling import one_table, within
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op, total
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.scaling import within
+from modelkit.convert.estimators.tensors import Var, total
+from modelkit.convert.estimators.traced import gathered
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 FURTHEST = 1e300  # times a slope of 0 it is 0, as infinity is not
 
@@ -58,7 +56,8 @@ class Pieces:
         )
 
 
-def splines(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def splines(estimator: Any, x: Any) -> Any:
     """SplineTransformer: the values of the splines at each number, column after column."""
     if estimator.extrapolation == "error":
         raise ConversionError(
@@ -66,21 +65,18 @@ def splines(estimator: Any, columns: Columns, _: Converting) -> Answer:
             "refuse a number; use extrapolation='constant'",
             step="SplineTransformer",
         )
-    rows = columns.matrix(np.float64)
-    inside = rows
+    inside = x
     if estimator.extrapolation == "constant":  # beyond the knots, to infinity
-        inside = within(rows, -FURTHEST, FURTHEST)
+        inside = within(x, -FURTHEST, FURTHEST)
     if estimator.extrapolation == "periodic":
-        inside = _in_first_period(estimator, rows)
+        inside = _in_first_period(estimator, x)
     parts = _all_pieces(estimator)
     at = located(inside, [part.bounds for part in parts])
     found = _at_pieces(inside, at, parts, include_bias=estimator.include_bias)
     if getattr(estimator, "handle_missing", "error") == "zeros":
-        gap = np.isnan(rows)[:, :, None]
-        found = np.where(gap, 0.0, found)
+        found = np.where(np.isnan(x)[:, :, None], 0.0, found)
     count = parts[0].lines.shape[2] - (not estimator.include_bias)
-    wide = len(parts) * count
-    return one_table(found.reshape(-1, wide))
+    return found.reshape(-1, len(parts) * count)
 
 
 def _at_pieces(rows: Var, at: Var, parts: list[Pieces], *, include_bias: bool) -> Var:
@@ -88,7 +84,7 @@ def _at_pieces(rows: Var, at: Var, parts: list[Pieces], *, include_bias: bool) -
     splines = slice(None if include_bias else -1)
     members = np.concatenate([part.members for part in parts], axis=1)[:, :, splines]
     shares = _shares(rows, at, np.concatenate([part.knots for part in parts]))
-    terms = [op.gather(doubles(each), at) for each in members]
+    terms = [gathered(each, at) for each in members]
     for place, share in enumerate(shares):
         terms[place] = share[:, :, None] * terms[place]
     found = total(terms)
@@ -97,7 +93,7 @@ def _at_pieces(rows: Var, at: Var, parts: list[Pieces], *, include_bias: bool) -
         return found
     bases = np.concatenate([part.bases for part in parts])
     lines = np.concatenate([part.lines for part in parts], axis=1)[:, :, splines]
-    is_straight = op.gather(constant(straight), at)[:, :, None]
+    is_straight = gathered(straight, at)[:, :, None]
     return np.where(is_straight, along(rows, at, bases, lines), found)
 
 
@@ -107,7 +103,7 @@ def _shares(rows: Var, at: Var, knots: Array) -> list[Var]:
     There are none for a degree of 0, of which the only one is 1.
     """
     degree = knots.shape[1] // 2
-    around = [op.gather(doubles(each), at) for each in knots.T]
+    around = [gathered(each, at) for each in knots.T]
     shares: list[Any] = [1.0]
     for order in range(1, degree + 1):
         raised: list[Any] = [0.0] * (order + 1)
@@ -116,7 +112,7 @@ def _shares(rows: Var, at: Var, knots: Array) -> list[Var]:
             before = after - order
             apart = knots[:, after] - knots[:, before]
             apart[apart == 0] = np.inf  # of which scipy leaves the share away
-            part = shares[place - 1] / op.gather(doubles(apart), at)
+            part = shares[place - 1] / gathered(apart, at)
             raised[place - 1] = raised[place - 1] + part * (around[after] - rows)
             raised[place] = part * (rows - around[before])
         shares = raised
@@ -134,11 +130,11 @@ def _in_first_period(estimator: Any, rows: Var) -> Var:
     start = np.array(starts)
     length = np.array(lengths)
     usual = np.where(length > 0, length, 1.0)
-    past = remainder(rows - start, doubles(usual))
+    past = (rows - start) % usual
     found = start + past
     if (length > 0).all():
         return found
-    return np.where(constant(length > 0), found, 0.0)
+    return np.where(length > 0, found, 0.0)
 
 
 def _all_pieces(estimator: Any) -> list[Pieces]:

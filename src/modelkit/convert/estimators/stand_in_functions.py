@@ -43,6 +43,7 @@ from modelkit.convert.estimators.stand_ins import (
     where,
 )
 from modelkit.convert.estimators.tensors import Var, constant, doubles, ml, op, width
+from modelkit.convert.estimators.traced import gathered
 
 # What moves columns, and leaves each row to itself.
 MOVING = (
@@ -388,7 +389,7 @@ def _looked_up(symbol: Any, table: dict[Any, Any], otherwise: Any) -> Any:
     dressed_as = np.zeros(np.shape(symbol.like))
     known = made_of(places >= 0, dressed_as > 0, shape.shape[1])
     # A place of -1 takes the last value, which `where` leaves out.
-    found = made_of(op.gather(doubles(values), places), dressed_as)
+    found = made_of(gathered(np.asarray(values, np.float64), places), dressed_as)
     return np.where(known, found, plain(otherwise) if isinstance(otherwise, Symbol) else otherwise)
 
 
@@ -817,7 +818,7 @@ def _interp(
     piece = _counted(symbol, xs, op.less) - 1.0
     place = np.minimum(np.maximum(piece, 0.0), len(xs) - 2.0).astype(np.int64)
     slope, start, height = (
-        op.gather(doubles(of), place) for of in (np.diff(ys) / np.diff(xs), xs[:-1], ys[:-1])
+        gathered(of, place) for of in (np.diff(ys) / np.diff(xs), xs[:-1], ys[:-1])
     )
     found = slope * (numbers - start) + height
     found = np.where(numbers < xs[0], ys[0] if left is None else float(left), found)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.converting import Few
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, op
+from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.vectorizers import terms_of
 from modelkit.errors import ConversionError
 
@@ -57,14 +58,14 @@ def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
         return Answer(table=at.table_of(_weighed(transformer, few)))
     numbers = columns.matrix(np.float64)
     idf = np.ravel(transformer.idf_) if transformer.use_idf else None
-    found = _weigh(transformer, numbers, None if idf is None else doubles(idf))
+    found = _weigh(transformer, numbers, idf)
     return Answer(table=Columns((found,)))
 
 
 def _weighed(transformer: Any, few: Few) -> Few:
     idf = None
     if transformer.use_idf:
-        idf = op.gather(doubles(np.ravel(transformer.idf_)), few.terms)
+        idf = gathered(np.ravel(transformer.idf_), few.terms)
     return Few(few.terms, _weigh(transformer, few.numbers, idf), few.width)
 
 

@@ -238,12 +238,21 @@ def smallest(x: Any, count: int) -> Any:
     return np.argsort(x, axis=1, kind="stable")[:, :count]
 
 
-def rows_of(table: Any, places: Any) -> Any:
+def gathered(table: Any, places: Any) -> Any:
     """The rows of a table of numbers at some places."""
     if not isinstance(places, Traced):
         return np.asarray(table)[places]
     array = np.asarray(table)
     return op.gather(constant(array, np.float64 if array.dtype.kind == "f" else None), places)
+
+
+def repeated(value: Any, like: Any) -> Any:
+    """The same numbers for each row of another array."""
+    value = np.asarray(value)
+    if not isinstance(like, Traced):
+        return np.broadcast_to(value, (len(like), *value.shape))
+    size = [op.shape(like, start=0, end=1), *([constant(value.shape)] if value.ndim else [])]
+    return op.expand(constant(value), np.concatenate(size, axis=0))
 
 
 def total(parts: Sequence[Any]) -> Any:

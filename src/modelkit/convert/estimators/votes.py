@@ -19,15 +19,13 @@ from modelkit.convert.estimators.tensors import (
     Var,
     alike,
     beside,
-    constant,
-    doubles,
     flat,
     joined,
     largest,
-    op,
     total,
     upright,
 )
+from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.trees import sum_of_leaves
 from modelkit.errors import ConversionError
 
@@ -52,11 +50,10 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _votes(estimator: Any, columns: Columns, at: Converting) -> Var:
     """(n, classes): the weights of the estimators that say each class."""
     weights = estimator._weights_not_none  # as above
-    numbers = constant([range(len(estimator.classes_))], np.int64)
     votes = []
     for number, each in enumerate(estimator.estimators_):
         place = at.place(each, columns, np.asarray(each.classes_))
-        vote = (upright(place) == numbers).astype(np.float64)
+        vote = (upright(place) == [range(len(estimator.classes_))]).astype(np.float64)
         votes.append(vote if weights is None else vote * float(weights[number]))
     return total(votes)
 
@@ -65,12 +62,12 @@ def _average(parts: list[Var], weights: Any) -> Var:
     """numpy.average over the parts: in float32 where all of them are and there are no weights."""
     same = alike(parts)
     if weights is None:
-        return total(same) / constant(len(same), same[0].dtype)
+        return total(same) / float(len(same))
     given = np.asarray(weights)
     wide = [part.astype(np.result_type(part.dtype, given.dtype)) for part in same]
     dtype = wide[0].dtype
-    weighed = [part * constant(weight, dtype) for part, weight in zip(wide, given, strict=True)]
-    return total(weighed) / constant(given.sum(dtype=dtype), dtype)
+    weighed = [part * weight.astype(dtype) for part, weight in zip(wide, given, strict=True)]
+    return total(weighed) / given.sum(dtype=dtype)
 
 
 def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -101,7 +98,7 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
             raise ConversionError(
                 "labels that are not numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
-        said = op.gather(doubles(classes), answer.asked("place"))
+        said = gathered(classes.astype(np.float64), answer.asked("place"))
     return said if said.ndim == 2 else upright(said)
 
 
@@ -184,7 +181,7 @@ def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
 
 def _vote(answer: Answer, own: Array, classes: int) -> Var:
     """(n, classes): 1 for the class that an estimator of its own classes says."""
-    vote = op.gather(constant(own, np.int64), answer.asked("place"))
+    vote = gathered(own, answer.asked("place"))
     same = upright(vote) == [range(classes)]
     return same.astype(np.float64)
 
