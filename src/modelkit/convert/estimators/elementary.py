@@ -32,7 +32,7 @@ def log1p(numbers: Any) -> Any:
     return np.where(tiny | infinite, numbers, mended)
 
 
-def expm1(numbers: Any) -> Any:
+def _expm1(numbers: Any) -> Any:
     """exp(x) - 1."""
     grown = np.exp(numbers)
     kept = grown - 1.0
@@ -42,18 +42,6 @@ def expm1(numbers: Any) -> Any:
     small = np.where(tiny, numbers, np.where(near, mended, kept))
     lost = numbers < ALL_LOST
     return np.where(lost, -1.0, small)
-
-
-def _log2(numbers: Any) -> Any:
-    return np.log(numbers) / np.log(2.0)
-
-
-def _log10(numbers: Any) -> Any:
-    return np.log(numbers) / np.log(10.0)
-
-
-def _exp2(numbers: Any) -> Any:
-    return 2.0**numbers
 
 
 def _cbrt(numbers: Any) -> Any:
@@ -67,30 +55,9 @@ def _cbrt(numbers: Any) -> Any:
     return np.sign(numbers) * np.where(ends, near, better)
 
 
-def _square(numbers: Any) -> Any:
-    return numbers * numbers
-
-
 def _rounded_square(numbers: Any) -> Any:
     """A square, of which `rounding` sees that other libraries round what is made of it otherwise."""
     return numbers**2.0
-
-
-def _trunc(numbers: Any) -> Any:
-    below = numbers < 0.0
-    return np.where(below, np.ceil(numbers), np.floor(numbers))
-
-
-def _isfinite(numbers: Any) -> Any:
-    return ~(np.isnan(numbers) | np.isinf(numbers))
-
-
-def _sin(numbers: Any) -> Any:
-    return _wave(numbers, 0)
-
-
-def _cos(numbers: Any) -> Any:
-    return _wave(numbers, 1)
 
 
 def _wave(numbers: Any, quarters: int) -> Any:
@@ -108,28 +75,19 @@ def _wave(numbers: Any, quarters: int) -> Any:
     lost = rest - angle + lost
     sine = op.sin(angle) + lost * op.cos(angle)
     cosine = op.cos(angle) - lost * op.sin(angle)
-    quarter = remainder(turned + float(quarters), 4.0)
+    quarter = (turned + float(quarters)) % 4.0
     size = np.where(op.mod(quarter, constant(2.0), fmod=1) == 1.0, cosine, sine)
     found = np.where(quarter > 1.5, -size, size)
     whole = (op.sin, op.cos)[quarters](numbers)
     return np.where(np.abs(numbers) < FAR_ROUND, found, whole)
 
 
-def _tan(numbers: Any) -> Any:
-    return _sin(numbers) / _cos(numbers)
-
-
 def _sinh(numbers: Any) -> Any:
-    grown = expm1(np.abs(numbers))
+    grown = np.expm1(np.abs(numbers))
     share = grown / (grown + 1.0)
     infinite = np.isinf(grown)
     half = (grown + np.where(infinite, 1.0, share)) * 0.5
     return np.sign(numbers) * half
-
-
-def _cosh(numbers: Any) -> Any:
-    both = np.exp(numbers) + np.exp(-numbers)
-    return both * 0.5
 
 
 def _arcsinh(numbers: Any) -> Any:
@@ -140,7 +98,7 @@ def _arcsinh(numbers: Any) -> Any:
     square = usual * usual
     root = np.sqrt(square + 1.0)
     share = square / (root + 1.0)
-    small = log1p(usual + share)
+    small = np.log1p(usual + share)
     found = np.where(large, np.log(size) + np.log(2.0), small)
     return np.sign(numbers) * found
 
@@ -149,21 +107,15 @@ def _arccosh(numbers: Any) -> Any:
     above = numbers - 1.0
     excess = np.where(above < 0.0, np.nan, above)
     square = excess * (excess + 2.0)
-    return log1p(excess + np.sqrt(square))
+    return np.log1p(excess + np.sqrt(square))
 
 
-def _arctanh(numbers: Any) -> Any:
-    twice = 2.0 * numbers
-    ratio = twice / (1.0 - numbers)
-    return log1p(ratio) * 0.5
-
-
-# arctan(x) / x - 1 by powers of x squared, where x is at most tan(pi / 16): the series itself.
+# np.arctan(x) / x - 1 by powers of x squared, where x is at most tan(pi / 16): the series itself.
 ARCTAN = [(-1) ** k / (2 * k + 1) for k in range(1, 13)]
 HALVED = 2  # times that the angle is halved, to get there
 
 
-def arctan(numbers: Any) -> Any:
+def _arctan(numbers: Any) -> Any:
     """The angle of a tangent: of the inverse where it is above 1, halved until its series is short."""
     size = np.abs(numbers)
     steep = size > 1.0
@@ -180,11 +132,11 @@ def arctan(numbers: Any) -> Any:
     return np.sign(numbers) * np.where(steep, turned, angle)
 
 
-def arctan2(numbers: Any, others: Any) -> Any:
+def _arctan2(numbers: Any, others: Any) -> Any:
     """The angle of a point, by its second coordinate and its first."""
     endless = np.isinf(numbers) & np.isinf(others)
     ratio = np.where(endless, np.sign(numbers) * np.sign(others), numbers / others)
-    angle = np.where(_both_zero(numbers, others), 0.0, arctan(ratio))
+    angle = np.where(_both_zero(numbers, others), 0.0, np.arctan(ratio))
     behind = _is_negative(others)
     turn = np.where(_is_negative(numbers), -np.pi, np.pi)
     return np.where(behind, angle + turn, angle)
@@ -199,37 +151,16 @@ def _is_negative(numbers: Any) -> Any:
     return (numbers < 0.0) | (1.0 / numbers < 0.0)
 
 
-def _arcsin(numbers: Any) -> Any:
-    below = (1.0 - numbers) * (numbers + 1.0)
-    return arctan2(numbers, np.sqrt(below))
-
-
-def _arccos(numbers: Any) -> Any:
-    return arctan2(np.sqrt(1.0 - numbers), np.sqrt(numbers + 1.0)) * 2.0
-
-
-def _degrees(numbers: Any) -> Any:
-    return numbers * (180.0 / np.pi)
-
-
-def _radians(numbers: Any) -> Any:
-    return numbers * (np.pi / 180.0)
-
-
-def _logit(numbers: Any) -> Any:
-    return np.log(numbers / (1.0 - numbers))
-
-
-def _same(numbers: Any) -> Any:
-    return numbers
-
-
-def remainder(numbers: Any, divisor: Any) -> Any:
+def _remainder(numbers: Any, divisor: Any) -> Any:
     """What a division leaves, with the sign of the divisor."""
     left = op.mod(*alike([numbers, divisor]), fmod=1)
     other = (left < 0.0) ^ (divisor < 0.0)
     turned = ~(left == 0.0) & other
     return np.where(turned, left + divisor, left)
+
+
+def _first_known(numbers: Any, others: Any) -> Any:
+    return np.where(np.isnan(numbers), others, numbers)
 
 
 def _divide(numbers: Any, divisor: Any) -> Any:
@@ -238,21 +169,12 @@ def _divide(numbers: Any, divisor: Any) -> Any:
 
 
 def _floor_divide(numbers: Any, divisor: Any) -> Any:
-    whole = numbers - remainder(numbers, divisor)
+    whole = numbers - numbers % divisor
     none = divisor == 0.0
     found = np.where(none, numbers / divisor, np.rint(whole / divisor))
-    endless = np.isinf(divisor) & _isfinite(numbers)
+    endless = np.isinf(divisor) & np.isfinite(numbers)
     signs = np.sign(numbers) * np.sign(divisor)
     return np.where(endless, np.floor(signs * 0.5), found)
-
-
-def _larger(numbers: Any, others: Any) -> Any:
-    """The larger of two, and a missing one where either is."""
-    return op.max([numbers, others])
-
-
-def _smaller(numbers: Any, others: Any) -> Any:
-    return op.min([numbers, others])
 
 
 def _hypot(numbers: Any, others: Any) -> Any:
@@ -264,104 +186,80 @@ def _hypot(numbers: Any, others: Any) -> Any:
     return np.where(endless, np.inf, np.sqrt(squares) / scale)
 
 
-def _unequal(numbers: Any, others: Any) -> Any:
-    return ~(numbers == others)
+def _of_truths(make: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *inputs: make(*(each.astype(np.bool_) for each in inputs))
 
 
-def _both(numbers: Any, others: Any) -> Any:
-    return op.and_(truth_of(numbers), truth_of(others))
-
-
-def _either(numbers: Any, others: Any) -> Any:
-    return op.or_(truth_of(numbers), truth_of(others))
-
-
-def _one_of(numbers: Any, others: Any) -> Any:
-    return op.xor(truth_of(numbers), truth_of(others))
-
-
-def _neither(numbers: Any) -> Any:
-    return op.not_(truth_of(numbers))
-
-
-def truth_of(numbers: Any) -> Any:
-    """Whether numbers are something else than 0."""
-    return numbers.astype(np.bool_)
-
-
-UNARY: dict[str, Callable[[Any], Any]] = {
+_both, _either, _neither = map(_of_truths, (op.and_, op.or_, op.not_))
+_one_of = _of_truths(op.xor)
+UFUNCS |= {
     "absolute": op.abs,
-    "arccos": _arccos,
-    "arccosh": _arccosh,
-    "arcsin": _arcsin,
-    "arcsinh": _arcsinh,
-    "arctan": arctan,
-    "arctanh": _arctanh,
-    "cbrt": _cbrt,
-    "ceil": op.ceil,
-    "cos": _cos,
-    "cosh": _cosh,
-    "deg2rad": _radians,
-    "degrees": _degrees,
-    "exp": op.exp,
-    "exp2": _exp2,
-    "expit": op.sigmoid,
-    "expm1": expm1,
-    "fabs": op.abs,
-    "floor": op.floor,
-    "isfinite": _isfinite,
-    "isinf": op.isinf,
-    "isnan": op.isnan,
-    "log": op.log,
-    "log10": _log10,
-    "log1p": log1p,
-    "log2": _log2,
-    "logit": _logit,
-    "negative": op.neg,
-    "positive": _same,
-    "rad2deg": _degrees,
-    "radians": _radians,
-    "reciprocal": op.reciprocal,
-    "rint": op.round,
-    "sign": op.sign,
-    "sin": _sin,
-    "sinh": _sinh,
-    "sqrt": op.sqrt,
-    "square": _square,
-    "tan": _tan,
-    "tanh": op.tanh,
-    "trunc": _trunc,
-}
-BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": op.add,
-    "arctan2": arctan2,
-    "divide": _divide,
-    "float_power": op.pow,
-    "floor_divide": _floor_divide,
-    "hypot": _hypot,
-    "maximum": _larger,
-    "minimum": _smaller,
-    "multiply": op.mul,
-    "power": op.pow,
-    "remainder": remainder,
-    "subtract": op.sub,
-}
-COMPARING: dict[str, Callable[[Any, Any], Any]] = {
-    "equal": op.equal,
-    "greater": op.greater,
-    "greater_equal": op.greater_or_equal,
-    "less": op.less,
-    "less_equal": op.less_or_equal,
-    "not_equal": _unequal,
-}
-LOGICAL: dict[str, Callable[..., Any]] = {
+    "arccos": lambda x: np.arctan2(np.sqrt(1.0 - x), np.sqrt(x + 1.0)) * 2.0,
+    "arccosh": _arccosh,
+    "arcsin": lambda x: np.arctan2(x, np.sqrt((1.0 - x) * (x + 1.0))),
+    "arcsinh": _arcsinh,
+    "arctan": _arctan,
+    "arctan2": _arctan2,
+    "arctanh": lambda x: np.log1p(2.0 * x / (1.0 - x)) * 0.5,
     "bitwise_and": _both,
     "bitwise_or": _either,
     "bitwise_xor": _one_of,
+    "cbrt": _cbrt,
+    "ceil": op.ceil,
+    "cos": lambda x: _wave(x, 1),
+    "cosh": lambda x: (np.exp(x) + np.exp(-x)) * 0.5,
+    "deg2rad": lambda x: x * (np.pi / 180.0),
+    "degrees": lambda x: x * (180.0 / np.pi),
+    "divide": _divide,
+    "equal": op.equal,
+    "exp": op.exp,
+    "exp2": lambda x: 2.0**x,
+    "expit": op.sigmoid,
+    "expm1": _expm1,
+    "fabs": op.abs,
+    "float_power": op.pow,
+    "floor": op.floor,
+    "floor_divide": _floor_divide,
+    "fmax": lambda x, y: np.maximum(_first_known(x, y), _first_known(y, x)),
+    "fmin": lambda x, y: np.minimum(_first_known(x, y), _first_known(y, x)),
+    "greater": op.greater,
+    "greater_equal": op.greater_or_equal,
+    "hypot": _hypot,
     "invert": _neither,
+    "isfinite": lambda x: ~(np.isnan(x) | np.isinf(x)),
+    "isinf": op.isinf,
+    "isnan": op.isnan,
+    "less": op.less,
+    "less_equal": op.less_or_equal,
+    "log": op.log,
+    "log10": lambda x: np.log(x) / np.log(10.0),
+    "log1p": log1p,
+    "log2": lambda x: np.log(x) / np.log(2.0),
     "logical_and": _both,
     "logical_not": _neither,
     "logical_or": _either,
     "logical_xor": _one_of,
+    "logit": lambda x: np.log(x / (1.0 - x)),
+    "maximum": lambda x, y: op.max([x, y]),  # missing where either is
+    "minimum": lambda x, y: op.min([x, y]),
+    "multiply": op.mul,
+    "negative": op.neg,
+    "not_equal": lambda x, y: ~(x == y),
+    "positive": lambda x: x,
+    "power": op.pow,
+    "rad2deg": lambda x: x * (180.0 / np.pi),
+    "radians": lambda x: x * (np.pi / 180.0),
+    "reciprocal": op.reciprocal,
+    "remainder": _remainder,
+    "rint": op.round,
+    "sign": op.sign,
+    "sin": lambda x: _wave(x, 0),
+    "sinh": _sinh,
+    "sqrt": op.sqrt,
+    "square": lambda x: x * x,
+    "subtract": op.sub,
+    "tan": lambda x: np.sin(x) / np.cos(x),
+    "tanh": op.tanh,
+    "trunc": lambda x: np.where(x < 0.0, np.ceil(x), np.floor(x)),
 }
-UFUNCS |= UNARY | BINARY | COMPARING | LOGICAL

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import Var
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.traced import Traced, gathered
 from modelkit.convert.estimators.trees import ensemble, halves
 
 DEGREE = 8  # of the polynomials by which smooth functions are given
@@ -36,7 +36,14 @@ def located(rows: Var, bounds: Sequence[Array]) -> Var:
     """(n, columns): the piece of each number, counted through the pieces of all columns."""
     sizes = [len(its) + 1 for its in bounds]
     starts = np.cumsum([0, *sizes[:-1]])
-    at = searched(rows, bounds)
+    if isinstance(rows, Traced):
+        at = searched(rows, bounds)
+    else:
+        places = [
+            np.searchsorted(its, column, "right")
+            for its, column in zip(bounds, rows.T, strict=True)
+        ]
+        at = np.stack(places, axis=1)
     return at if len(sizes) == 1 else at + starts
 
 
@@ -81,6 +88,5 @@ def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
     table = by_power / half ** np.arange(DEGREE + 1)[:, None]
     piece = np.floor(numbers * PIECES)
     inside = np.clip(piece + count, 0.0, 2 * count - 1)
-    missing = np.isnan(numbers)
-    at = np.where(missing, 0.0, inside).astype(np.int64)
+    at = np.where(np.isnan(numbers), 0.0, inside).astype(np.int64)
     return along(numbers, at, middles, table[::-1])

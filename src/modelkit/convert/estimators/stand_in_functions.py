@@ -12,7 +12,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import row_sums
-from modelkit.convert.estimators.elementary import BINARY, COMPARING, LOGICAL, UNARY
 from modelkit.convert.estimators.stand_ins import (
     FUNCTIONS,
     METHODS,
@@ -42,7 +41,8 @@ from modelkit.convert.estimators.stand_ins import (
     tensor,
     where,
 )
-from modelkit.convert.estimators.tensors import Var, constant, doubles, ml, op, width
+from modelkit.convert.estimators.tensors import Var, ml, width
+from modelkit.convert.estimators.traced import UFUNCS as WRITTEN
 from modelkit.convert.estimators.traced import gathered
 
 # What moves columns, and leaves each row to itself.
@@ -62,6 +62,13 @@ OPERATORS = {
     "pow": np.power, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal,
 }  # fmt: skip
+# What functions of numbers are of truth values.
+OF_TRUTHS = {
+    "add": "logical_or",
+    "maximum": "logical_or",
+    "minimum": "logical_and",
+    "multiply": "logical_and",
+}
 BOUNDS = {
     "a_min": "low",
     "min": "low",
@@ -83,36 +90,23 @@ def _ufunc(name: str) -> Callable[..., Var]:
 
     def make(*inputs: Var) -> Var:
         truths = all(each.dtype == np.bool_ for each in inputs)
-        if name in LOGICAL:
-            if name.startswith(("bitwise", "invert")) and not truths:
+        if name.startswith(("bitwise", "invert", "logical")):
+            if not truths and not name.startswith("logical"):
                 stop(f"numpy.{name} of numbers")
-            return LOGICAL[name](*inputs)
-        if truths and name in ("add", "multiply", "maximum", "minimum"):
-            return LOGICAL["logical_or" if name in ("add", "maximum") else "logical_and"](*inputs)
-        table = next(table for table in (UNARY, BINARY, COMPARING) if name in table)
-        return table[name](*(each.astype(np.float64) for each in inputs))
+            return WRITTEN[name](*inputs)
+        if truths and name in OF_TRUTHS:
+            return WRITTEN[OF_TRUTHS[name]](*inputs)
+        return WRITTEN[name](*(each.astype(np.float64) for each in inputs))
 
     return make
 
 
-for each in (*LOGICAL, *UNARY, *BINARY, *COMPARING):
+for each in WRITTEN:
     UFUNCS[each] = _ufunc(each)
 
 
 def _gap(numbers: Var) -> Var:
     return np.isnan(numbers.astype(np.float64))
-
-
-def _first_known(numbers: Var, others: Var) -> Var:
-    return np.where(np.isnan(numbers), others, numbers)
-
-
-UFUNCS["fmax"] = lambda left, right: BINARY["maximum"](
-    _first_known(left, right), _first_known(right, left)
-)
-UFUNCS["fmin"] = lambda left, right: BINARY["minimum"](
-    _first_known(left, right), _first_known(right, left)
-)
 
 
 def follows(*functions: Any, methods: str = "") -> Callable[..., Any]:
@@ -330,11 +324,11 @@ def _whole(numbers: Var, dtype: np.dtype[Any], *, gaps: bool) -> Var:
     With `gaps`, what is missing or infinite stays so: pandas raises there.
     """
     bits = 32 if dtype.itemsize < 4 or dtype == np.int32 else 64
-    cut_off = UNARY["trunc"](numbers)
+    cut_off = np.trunc(numbers)
     below = cut_off < 2.0 ** (bits - 1)
     known = below & (cut_off >= -(2.0 ** (bits - 1)))
     found = np.where(known, cut_off, -(2.0 ** (bits - 1)))
-    return np.where(UNARY["isfinite"](numbers), found, np.nan) if gaps else found
+    return np.where(np.isfinite(numbers), found, np.nan) if gaps else found
 
 
 @follows(methods="fillna")
@@ -499,119 +493,102 @@ def _last_axis(symbol: Any, axis: Any) -> tuple[Var, int, int]:
     return tensor(moved), others, size
 
 
-def _reduced(make: Callable[..., Var], symbol: Any, axis: Any) -> Var:
+def _reduced(make: Callable[[Any], Any], symbol: Any, axis: Any) -> Any:
     """(n, others) of a function of the last axis, which keeps it."""
     numbers, others, size = _last_axis(symbol, axis)
-    if others == 1:
-        return make(numbers.astype(np.float64), constant([1], np.int64))
-    cube = numbers.astype(np.float64).reshape(-1, others, size)
-    return make(cube, constant([2], np.int64)).reshape(-1, others)
+    x = numbers.astype(np.float64)
+    return make(x) if others == 1 else make(x.reshape(-1, others, size)).reshape(-1, others)
 
 
-def _with_gaps(found: Var, numbers: Var, axes: Var) -> Var:
+LAST: dict[str, Any] = {"axis": -1, "keepdims": True}
+
+
+def _with_gaps(found: Any, x: Any) -> Any:
     """What was found, and a missing one where there is any."""
-    gap = op.reduce_max(np.isnan(numbers).astype(np.int32), axes, keepdims=1)
-    return np.where(gap.astype(np.bool_), np.nan, found)
+    return np.where(np.any(np.isnan(x), **LAST), np.nan, found)
 
 
-def _max(numbers: Var, axes: Var) -> Var:
-    return _with_gaps(op.reduce_max(numbers, axes, keepdims=1), numbers, axes)
+def _max(x: Any) -> Any:
+    return _with_gaps(np.max(x, **LAST), x)
 
 
-def _min(numbers: Var, axes: Var) -> Var:
-    return _with_gaps(op.reduce_min(numbers, axes, keepdims=1), numbers, axes)
+def _min(x: Any) -> Any:
+    return _with_gaps(np.min(x, **LAST), x)
 
 
-def _sum(numbers: Var, axes: Var) -> Var:
-    return row_sums(numbers) if numbers.ndim == 2 else op.reduce_sum(numbers, axes, keepdims=1)
+def _sum(x: Any) -> Any:
+    return row_sums(x) if x.ndim == 2 else np.sum(x, **LAST)
 
 
-def _prod(numbers: Var, axes: Var) -> Var:
-    return op.reduce_prod(numbers, axes, keepdims=1)
+def _prod(x: Any) -> Any:
+    return np.prod(x, **LAST)
 
 
-def _mean(numbers: Var, axes: Var) -> Var:
-    if numbers.ndim == 2:
-        return row_sums(numbers) / width(numbers)
-    return op.reduce_mean(numbers, axes, keepdims=1)
+def _mean(x: Any) -> Any:
+    return row_sums(x) / width(x) if x.ndim == 2 else np.mean(x, **LAST)
 
 
-def _any(numbers: Var, axes: Var) -> Var:
-    return op.reduce_max(numbers.astype(np.bool_).astype(np.int32), axes, keepdims=1).astype(
-        np.bool_
-    )
+def _any(x: Any) -> Any:
+    return np.any(x.astype(np.bool_), **LAST)
 
 
-def _all(numbers: Var, axes: Var) -> Var:
-    return op.reduce_min(numbers.astype(np.bool_).astype(np.int32), axes, keepdims=1).astype(
-        np.bool_
-    )
+def _all(x: Any) -> Any:
+    return np.all(x.astype(np.bool_), **LAST)
 
 
-def _variance(numbers: Var, axes: Var, ddof: float = 0) -> Var:
-    centred = numbers - _mean(numbers, axes)
-    count = _sum(centred * 0.0 + 1.0, axes)
-    return _sum(centred * centred, axes) / (count - float(ddof))
+def _variance(x: Any, ddof: float = 0) -> Any:
+    centred = x - _mean(x)
+    return _sum(centred * centred) / (_sum(centred * 0.0 + 1.0) - float(ddof))
 
 
-def _ptp(numbers: Var, axes: Var) -> Var:
-    return _max(numbers, axes) - _min(numbers, axes)
-
-
-def _first_of(place: Callable[..., Var], mark: float) -> Callable[[Var, Var], Var]:
+def _first_of(place: Any, mark: float) -> Callable[[Any], Any]:
     """The place of the first largest or smallest: of a missing one where there is any."""
 
-    def make(numbers: Var, _: Var) -> Var:
-        gaps = np.isnan(numbers)
-        found = place(np.where(gaps, mark, numbers), axis=-1, keepdims=1)
-        gap = op.arg_max(gaps.astype(np.int32), axis=-1, keepdims=1)
-        any_gap = np.max(gaps.astype(np.int32), axis=-1, keepdims=True)
-        return np.where(any_gap.astype(np.bool_), gap, found).astype(np.float64)
+    def make(x: Any) -> Any:
+        gaps = np.isnan(x)
+        found = place(np.where(gaps, mark, x), **LAST)
+        gap = np.argmax(gaps.astype(np.int32), **LAST)
+        return np.where(np.any(gaps, **LAST), gap, found).astype(np.float64)
 
     return make
 
 
 def _skipping(
-    fill: float, make: Callable[[Var, Var], Var], *, empty: float | None
-) -> Callable[[Var, Var], Var]:
+    fill: float, make: Callable[[Any], Any], *, empty: float | None
+) -> Callable[[Any], Any]:
     """A function of the numbers that are not missing."""
 
-    def skip(numbers: Var, axes: Var) -> Var:
-        gaps = np.isnan(numbers)
-        found = make(np.where(gaps, fill, numbers), axes)
-        if empty is None:
-            return found
-        known = op.reduce_max((~gaps).astype(np.int32), axes, keepdims=1)
-        return np.where(known.astype(np.bool_), found, empty)
+    def skip(x: Any) -> Any:
+        gaps = np.isnan(x)
+        found = make(np.where(gaps, fill, x))
+        return found if empty is None else np.where(np.any(~gaps, **LAST), found, empty)
 
     return skip
 
 
-def _known_mean(numbers: Var, axes: Var) -> Var:
-    gaps = np.isnan(numbers)
-    count = _sum((~gaps).astype(np.float64), axes)
-    return _sum(np.where(gaps, 0.0, numbers), axes) / count
+def _known_mean(x: Any) -> Any:
+    gaps = np.isnan(x)
+    return _sum(np.where(gaps, 0.0, x)) / _sum((~gaps).astype(np.float64))
 
 
-def _known_variance(numbers: Var, axes: Var, ddof: float = 0) -> Var:
-    gaps = np.isnan(numbers)
-    centred = np.where(gaps, 0.0, numbers - _known_mean(numbers, axes))
-    count = _sum((~gaps).astype(np.float64), axes) - float(ddof)
-    found = _sum(centred * centred, axes) / count
-    return np.where(count > 0.0, found, np.nan)
+def _known_variance(x: Any, ddof: float = 0) -> Any:
+    gaps = np.isnan(x)
+    centred = np.where(gaps, 0.0, x - _known_mean(x))
+    count = _sum((~gaps).astype(np.float64)) - float(ddof)
+    return np.where(count > 0.0, _sum(centred * centred) / count, np.nan)
 
 
 EXACT = ("all", "any", "argmax", "argmin", "max", "min")
 OF_ROWS: dict[str, Callable[..., Var]] = {
     "all": _all,
     "any": _any,
-    "argmax": _first_of(op.arg_max, -np.inf),
-    "argmin": _first_of(op.arg_min, np.inf),
+    "argmax": _first_of(np.argmax, -np.inf),
+    "argmin": _first_of(np.argmin, np.inf),
     "max": _max,
     "mean": _mean,
     "min": _min,
     "prod": _prod,
-    "ptp": _ptp,
+    "ptp": lambda x: _max(x) - _min(x),
     "sum": _sum,
     "var": _variance,
 }
@@ -689,23 +666,22 @@ def _norm(symbol: Any, ord: Any = None, axis: Any = None, keepdims: Any = False)
 
 @follows(np.median)
 def _median(symbol: Any, axis: Any = None, keepdims: Any = False) -> Any:  # numpy's own form
-    def middle(numbers: Var, axes: Var) -> Var:
-        ordered = _ordered(numbers, size)
-        low, high = (np.take(ordered, [place], axis=-1) for place in ((size - 1) // 2, size // 2))
-        return _with_gaps((low + high) * 0.5, numbers, axes)
+    def middle(x: Any) -> Any:
+        size = x.shape[-1]
+        ordered = _ordered(x)
+        low, high = (ordered[..., [place]] for place in ((size - 1) // 2, size // 2))
+        return _with_gaps((low + high) * 0.5, x)
 
-    _, _, size = _last_axis(symbol, axis)
     return made_of(
         _reduced(middle, symbol, axis), np.median(symbol.like, axis=axis, keepdims=keepdims)
     )
 
 
-def _ordered(numbers: Var, size: int) -> Var:
+def _ordered(x: Any) -> Any:
     """Numbers from the smallest to the largest, and missing ones behind these."""
-    filled = np.where(np.isnan(numbers), np.inf, numbers)
-    ordered, _ = op.top_k(filled, constant([size], np.int64), axis=-1, largest=0)
-    gaps = np.sum(np.isnan(numbers).astype(np.float64), axis=-1, keepdims=True)
-    return np.where(np.arange(size) < float(size) - gaps, ordered, np.nan)
+    ordered = np.sort(np.where(np.isnan(x), np.inf, x), axis=-1)
+    known = np.sum((~np.isnan(x)).astype(np.float64), **LAST)
+    return np.where(np.arange(x.shape[-1]) < known, ordered, np.nan)
 
 
 @follows(np.sort)
@@ -713,7 +689,7 @@ def _sort(symbol: Any, axis: Any = -1) -> Any:
     if symbol.like.ndim != 2 or axis not in (1, -1):
         stop("numbers of all rows together")
     numbers = tensor(symbol).astype(np.float64)
-    return made_of(_ordered(numbers, symbol.like.shape[1]), np.sort(symbol.like, axis=axis))
+    return made_of(_ordered(numbers), np.sort(symbol.like, axis=axis))
 
 
 def _running(name: str) -> Callable[..., Any]:
@@ -772,11 +748,10 @@ UFUNCS["matmul"] = lambda *_: stop("numpy.matmul: write X @ weights")
 # Tables of numbers.
 
 
-def _counted(symbol: Any, bounds: Array, compare: Callable[[Var, Var], Var]) -> Var:
+def _counted(symbol: Any, bounds: Array, compare: Any) -> Any:
     """How many bounds a number is beyond, (n, columns) of float64; all, for a missing one."""
     numbers = tensor(symbol).astype(np.float64)[:, :, None]
-    beyond = ~compare(numbers, doubles(bounds))
-    return np.sum(beyond.astype(np.float64), axis=2)
+    return np.sum((~compare(numbers, bounds)).astype(np.float64), axis=2)
 
 
 def _bounds(values: Any) -> Array:
@@ -790,7 +765,7 @@ def _bounds(values: Any) -> Array:
 def _searchsorted(bounds: Any, symbol: Any, side: Any = "left", sorter: Any = None) -> Any:
     if isinstance(bounds, Symbol) or sorter is not None:
         stop("numpy.searchsorted in the rows themselves")
-    compare = op.less_or_equal if side == "left" else op.less
+    compare = np.less_equal if side == "left" else np.less
     return made_of(
         _counted(compared(symbol), _bounds(bounds), compare),
         np.searchsorted(bounds, symbol.like, side),
@@ -799,7 +774,7 @@ def _searchsorted(bounds: Any, symbol: Any, side: Any = "left", sorter: Any = No
 
 @follows(np.digitize)
 def _digitize(symbol: Any, bins: Any, right: Any = False) -> Any:  # numpy's own form
-    compare = op.less_or_equal if right else op.less
+    compare = np.less_equal if right else np.less
     return made_of(
         _counted(compared(symbol), _bounds(bins), compare), np.digitize(symbol.like, bins, right)
     )
@@ -815,7 +790,7 @@ def _interp(
     if len(xs) < 2 or (np.diff(xs) == 0).any():
         stop("numpy.interp over places that do not increase")
     numbers = tensor(symbol).astype(np.float64)
-    piece = _counted(symbol, xs, op.less) - 1.0
+    piece = _counted(symbol, xs, np.less) - 1.0
     place = np.minimum(np.maximum(piece, 0.0), len(xs) - 2.0).astype(np.int64)
     slope, start, height = (
         gathered(of, place) for of in (np.diff(ys) / np.diff(xs), xs[:-1], ys[:-1])
@@ -839,7 +814,7 @@ def cut(
     if named != {"labels": False} or isinstance(bins, int):
         stop("pandas.cut with other than bounds of bins and labels=False")
     bounds = _bounds(bins)
-    place = _counted(compared(symbol), bounds, op.less_or_equal if right else op.less)
+    place = _counted(compared(symbol), bounds, np.less_equal if right else np.less)
     numbers = tensor(symbol).astype(np.float64)
     if include_lowest and right:
         place = np.where(numbers == bounds[0], 1.0, place)

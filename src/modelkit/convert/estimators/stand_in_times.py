@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.elementary import COMPARING
 from modelkit.convert.estimators.stand_ins import (
     BY_KIND,
+    COMPARING,
     PROPERTIES,
     Symbol,
     kept_once,
@@ -304,7 +304,7 @@ def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
     if not isinstance(right, Symbol):
         ticks, inexact = _in_unit(right, _unit(left.dtype))
         bound = Whole(_whole(NAT if inexact and name == "equal" else ticks + (inexact and upward)))
-        return made_of(known & COMPARING[name](_ticks(left), bound.tensor), like)
+        return made_of(known & getattr(np, name)(_ticks(left), bound.tensor), like)
     known = known & ~_gaps(right)
     finer = UNITS[_unit(right.dtype)] // UNITS[_unit(left.dtype)]
     if not finer:
@@ -314,7 +314,7 @@ def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
         known = known & rest.equals(0)
     if upward:
         bound = bound + 1 - rest.is_below(1)
-    return made_of(known & COMPARING[name](_ticks(left), bound.tensor), like)
+    return made_of(known & getattr(np, name)(_ticks(left), bound.tensor), like)
 
 
 def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:

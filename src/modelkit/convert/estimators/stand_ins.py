@@ -250,19 +250,13 @@ class Symbol(NDArrayOperatorsMixin):
         return (self[place] for place in range(len(self.like)))
 
 
+COMPARING = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 # Functions of numpy that jump at some value.
 JUMPING = (
+    *COMPARING,
     *(
-        "equal",
-        "not_equal",
-        "less",
-        "less_equal",
-        "greater",
-        "greater_equal",
         "logical_and",
         "logical_or",
-    ),
-    *(
         "logical_not",
         "logical_xor",
         "ceil",

@@ -17,13 +17,10 @@ import numpy as np
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators import elementary  # noqa: F401 - it fills the table of ufuncs
-from modelkit.convert.estimators.traced import Traced, constant, ml, op, total, traced
-from modelkit.errors import ConversionError, importing
+from modelkit.convert.estimators.traced import Traced, build, constant, ml, op, total, variable
+from modelkit.errors import ConversionError
 from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
-
-with importing("spox", "saving an estimator", "sklearn"):
-    import spox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -182,12 +179,12 @@ class Answer:
 def argument(spec: TensorSpec) -> Var:
     """An input of the graph."""
     dtype = np.int64 if spec.dtype in TIMES else STRING if spec.dtype == "string" else spec.dtype
-    return traced(spox.argument(spox.Tensor(np.dtype(dtype), spec.shape)))
+    return variable(dtype, spec.shape)
 
 
 def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:
     """The graph from inputs to outputs."""
-    proto = spox.build(inputs, outputs)
+    proto = build(inputs, outputs)
     proto.ir_version = IR_VERSION
     _name_outputs(proto.graph)
     nodes = []
@@ -205,7 +202,7 @@ def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto
 
 def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
     """The names of the inputs that outputs depend on."""
-    proto = spox.build(inputs, outputs, drop_unused_inputs=True)
+    proto = build(inputs, outputs, drop_unused_inputs=True)
     return {value.name for value in proto.graph.input}
 
 

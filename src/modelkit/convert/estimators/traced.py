@@ -107,6 +107,14 @@ op: Any = _Operators(spox.opset.ai.onnx.v19)
 ml: Any = _Operators(spox.opset.ai.onnx.ml.v5)
 
 
+build = spox.build
+
+
+def variable(dtype: Any, shape: Any) -> Any:
+    """An input of a graph."""
+    return traced(spox.argument(spox.Tensor(np.dtype(dtype), shape)))
+
+
 def constant(value: Any, dtype: Any = None) -> Any:
     """A tensor that is always the same."""
     return op.const(np.asarray(value, dtype))
@@ -126,14 +134,21 @@ def alike(values: Sequence[Any]) -> list[Any]:
 
 def _reduced(name: str) -> Callable[..., Any]:
     def reduce(x: Any, axis: Any, *, keepdims: bool = False) -> Any:
-        axes = constant(np.atleast_1d(axis), np.int64)
+        axes = constant(np.atleast_1d(axis) % x.ndim, np.int64)
         return getattr(op, name)(x, axes, keepdims=int(keepdims))
 
     return reduce
 
 
 def _placed(name: str) -> Callable[..., Any]:
-    return lambda x, axis: getattr(op, name)(x, axis=axis, keepdims=0)
+    def place(x: Any, axis: int, *, keepdims: bool = False) -> Any:
+        return getattr(op, name)(x, axis=axis, keepdims=int(keepdims))
+
+    return place
+
+
+def _of_truths(function: Any) -> Callable[..., Any]:
+    return lambda x, **named: function(x.astype(np.int32), **named).astype(np.bool_)
 
 
 def _concatenated(parts: Sequence[Any], axis: int) -> Any:
@@ -169,6 +184,8 @@ def _where(condition: Any, *chosen: Any) -> Any:
 # By the name of a ufunc, of numpy or scipy: see `elementary`.
 UFUNCS: dict[str, Callable[..., Any]] = {"matmul": op.matmul}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    np.all: _of_truths(np.min),
+    np.any: _of_truths(np.max),
     np.argmax: _placed("arg_max"),
     np.argmin: _placed("arg_min"),
     np.clip: lambda x, low, high: op.clip(x, constant(low, x.dtype), constant(high, x.dtype)),

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from modelkit.convert.estimators import elementary
+from modelkit.convert.estimators import traced
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.errors import ConversionError
 
@@ -553,7 +553,7 @@ def test_columns_with_gaps_of_pandas_own_dtypes(tmp_path):
 
 def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
     """A wrong table would be found out before any package is written."""
-    monkeypatch.setitem(elementary.UNARY, "sin", elementary.UNARY["cos"])
+    monkeypatch.setitem(traced.UFUNCS, "sin", traced.UFUNCS["cos"])
     with pytest.raises(ConversionError, match="other values than the function itself"):
         opened(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
 
