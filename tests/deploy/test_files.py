@@ -2,13 +2,20 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from helpers.images import write
+from helpers.places import GOLDEN
+from helpers.sealed import key_files
+from helpers.servers import other_server
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import RandomForestClassifier
 
+import modelkit as mk
 from modelkit.integrations.deploy import exported
 
 PROGRAMS = Path(sys.executable).parent
@@ -54,3 +61,43 @@ def test_cyclonedx_makes_a_bill_of_materials(folder):
     found = json.loads((folder / "sbom.json").read_text())["components"]
     lines = (folder / "requirements.txt").read_text().splitlines()
     assert {f"{each['name']}=={each['version']}" for each in found} == {*lines}
+
+
+def of_kind(kind, package, rows, folder):
+    """A package of a kind, and the variables that open it."""
+    path = folder / f"{kind}.mk"
+    about = {"example": rows, "name": kind, "version": "1"}
+    variables = {}
+    if kind == "watched and explained":
+        shutil.copy(package, path)
+        mk.attach(path, profile=mk.Profile.fit(rows[::2], reference=rows[1::2]), background=rows)
+    elif kind == "encoder":
+        shutil.copy(GOLDEN / "encoder1.mk", path)
+    elif kind == "sealed":
+        private, public = key_files(folder, "serving")
+        mk.seal(package, {"serving": public}, out=path)
+        variables["MODELKIT_UNSEAL"] = str(private)
+    else:
+        forest = RandomForestClassifier(5).fit(rows, load_breast_cancer().target)
+        mk.save(forest, path, format="joblib", **about)
+        variables["MODELKIT_ALLOW"] = "joblib"
+    return path, variables | {"MODELKIT_DIGEST": mk.inspect(path).digest}
+
+
+@pytest.mark.parametrize("kind", ["watched and explained", "encoder", "sealed", "joblib"])
+def test_the_requirements_serve_each_kind_of_package(kind, tumour_mk, rows, wheel, tmp_path):
+    path, variables = of_kind(kind, tumour_mk, rows, tmp_path)
+    write(tmp_path, exported("docker", path))
+    ran("uv", "venv", "--quiet", f"--python={sys.executable}", "venv", cwd=tmp_path)
+    options = ("--quiet", "--python=venv", f"--find-links={wheel.parent}")
+    ran("uv", "pip", "install", *options, "-r", "requirements.txt", cwd=tmp_path)
+    command = (tmp_path / "venv" / "bin" / "modelkit", "serve", path, "--port", "PORT")
+    variables["PYTHONPATH"] = ""
+    with other_server(*command, "--name", "m", "--drain=0", environ=variables) as served:
+        texts, numbers = [{"text": "a good film"}], rows[:1].to_dict("records")
+        asked = {"rows": texts if kind == "encoder" else numbers}
+        assert served.post("/models/m/predict", asked)[0] == 200
+        if "explained" in kind:
+            assert served.post("/models/m/explain", asked)[0] == 200
+            assert "modelkit_monitored_rows_total" in served.ask("GET", "/metrics")[2].decode()
+        assert served.end() == 0
