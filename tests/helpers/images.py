@@ -67,6 +67,7 @@ def context(package, base, wheel, folder, **how):
     """What an image is built from without an index: what is exported, and every wheel that it needs."""
     (folder / "wheels").mkdir(parents=True)
     write(folder, exported("docker", package, **how))
+    (folder / "other.mk").write_bytes(b"a package that stands beside it stays out of the image")
     machine = platform.machine()
     systems = [f"manylinux_2_{n}_{machine}" for n in (17, 27, 28)] + [f"manylinux2014_{machine}"]
     shutil.copy(wheel, folder / "wheels")

@@ -86,8 +86,9 @@ def run_export(args: argparse.Namespace) -> Printed:
 
 
 def _write(folder: Path, files: dict[str, bytes], *, force: bool) -> list[str]:
-    """Write files into a folder, all or none of them; gives a line for each."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write files into a folder, after whatever may forbid one of them; gives a line for each."""
+    for parent in {(folder / name).parent for name in files}:
+        parent.mkdir(parents=True, exist_ok=True)
     changed = [name for name, data in files.items() if _differs(folder / name, data)]
     if changed and not force:
         raise ModelkitError(
@@ -95,9 +96,7 @@ def _write(folder: Path, files: dict[str, bytes], *, force: bool) -> list[str]:
             "another folder, or --force"
         )
     for name, data in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        (folder / name).write_bytes(data)
     return [str(folder / name) for name in files]
 
 

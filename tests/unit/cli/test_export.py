@@ -1,6 +1,7 @@
 """`modelkit export grafana`: it writes files, and overwrites none that was changed."""
 
 import pytest
+from helpers.commands import run
 
 from modelkit import cli
 from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
@@ -62,3 +63,10 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert export(tmp_path / "file") == 1
     assert "file" in capsys.readouterr().err
+
+
+def test_where_one_file_cannot_stand_none_is_written(penguins_mk, tmp_path, capsys):
+    (tmp_path / "tokens").write_text("a file, where a folder has to be")
+    status, _, err = run(capsys, "export", "kubernetes", penguins_mk, "--out", tmp_path)
+    assert (status, "tokens" in err) == (1, True)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".yaml"]

@@ -72,10 +72,19 @@ def test_an_image_has_the_name_that_you_give(penguins_mk, tmp_path, capsys):
     image = "registry.example:5000/team/penguins:2@sha256:" + "0" * 64
     files = exported("docker", penguins_mk, image)
     assert f'image: "{image}"'.encode() in files["compose.yaml"]
-    status, _, err = run(
-        capsys, "export", "docker", penguins_mk, "--out", tmp_path, "--image", "A b"
-    )
-    assert (status, "an image has a name such as" in err) == (2, True)
+    for wrong in (
+        "A b",
+        "team/Penguins",
+        "penguins:",
+        "penguins:1:2",
+        "a//b",
+        "penguins@1",
+        "-p:1",
+    ):
+        status, _, err = run(
+            capsys, "export", "docker", penguins_mk, "--out", tmp_path, f"--image={wrong}"
+        )
+        assert (status, "an image has a name such as" in err) == (2, True), wrong
 
 
 def test_with_a_registry_the_image_has_no_package(penguins_mk):
@@ -143,6 +152,47 @@ def test_files_fit_one_another_until_somebody_edits_them(penguins_mk, tmp_path, 
         ("kubernetes", "kserve.yaml", r".*MODELKIT_DIGEST.*\n", "", "no digest in MODELKIT_DIGEST"),
         ("kubernetes", "seldon.yaml", r":1.0.0", ":latest", "penguins:latest without a version"),
         ("kubernetes", "deployment.yaml", r'"10"', '"45"', "after 45 s, and it drains for 45 s"),
+        ("docker", "stack.yaml", "period: 45s", "period: 5s", "after 5 s, and it drains for 5 s"),
+        ("docker", "prometheus.yml", "port: 8080", "port: 8000", "8000 in prometheus.yml"),
+        ("docker", "compose.yaml", "1:8080:8080", "1:8080:80", "80 in compose.yaml"),
+        (
+            "docker",
+            "compose.yaml",
+            "(MODELKIT_DIGEST: .*)",
+            r'\1\n      PORT: "81"',
+            "81 in compose.yaml",
+        ),
+        # The digest in the comment is right, and the one that counts is not.
+        (
+            "docker",
+            "compose.yaml",
+            r'( *MODELKIT_DIGEST: ")(\w+)',
+            r"# \1\2\n\g<1>" + "0" * 64,
+            "refuses penguins.mk",
+        ),
+        # The first service has the right one, and the second has not.
+        (
+            "docker",
+            "stack.yaml",
+            r"\Z",
+            f'  b:\n    image: b:1\n    environment: ["MODELKIT_DIGEST=sha256:{"1" * 64}"]\n',
+            f"{'1' * 64} in stack.yaml",
+        ),
+        (
+            "kubernetes",
+            "deployment.yaml",
+            "args: .*",
+            f'args: [serve, --digest, "{"2" * 64}"]',
+            f"{'2' * 64} in deployment.yaml",
+        ),
+        ("kubernetes", "kserve.yaml", "ready, port: 8080", "ready, port: 80", "80 in kserve.yaml"),
+        (
+            "kubernetes",
+            "seldon.yaml",
+            "image: .*",
+            "image: caf\udce9:1",
+            "the image is not the same",
+        ),
     ],
 )
 def test_an_edit_that_does_not_fit_is_told(
@@ -150,10 +200,32 @@ def test_an_edit_that_does_not_fit_is_told(
 ):
     assert run(capsys, "export", kind, penguins_mk, "--out", tmp_path)[0] == 0
     text = (tmp_path / file).read_text()
-    (tmp_path / file).write_text(re.sub(before, after, text))
-    assert (tmp_path / file).read_text() != text
+    edited = re.sub(before, after, text)
+    (tmp_path / file).write_bytes(edited.encode(errors="surrogateescape"))
+    assert edited != text
     status, out, _ = run(capsys, "export", "--check", tmp_path)
     assert (status, said in out) == (1, True), out
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("compose.yaml", r"\n", "\r\n"),
+        ("compose.yaml", r'(MODELKIT_DIGEST: ")', r"\1sha256:"),
+        ("compose.yaml", r'image: "(penguins:1.0.0)"', r"image: '\1' # not penguins:2"),
+        ("compose.yaml", "grafana/grafana:12.1.0", "grafana/grafana:12.2.0"),
+        ("stack.yaml", "period: 45s", "period: 1m"),
+        ("Dockerfile", "EXPOSE", "# EXPOSE 80\nEXPOSE"),
+    ],
+)
+def test_an_edit_that_fits_is_let_pass(file, before, after, penguins_mk, tmp_path, capsys):
+    assert run(capsys, "export", "docker", penguins_mk, "--out", tmp_path)[0] == 0
+    (tmp_path / "other.mk").write_bytes(b"it does not come into the image")
+    text = (tmp_path / file).read_text()
+    edited = re.sub(before, after, text)
+    (tmp_path / file).write_bytes(edited.encode())
+    status, out, _ = run(capsys, "export", "--check", tmp_path)
+    assert (status, edited != text) == (0, True), out
 
 
 def test_an_environment_may_be_written_in_another_form(penguins_mk, tmp_path, capsys):

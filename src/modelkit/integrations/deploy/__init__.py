@@ -23,7 +23,11 @@ from modelkit.package.trust import check_requires, installed
 
 HOLE = re.compile(r"@([a-z]+)@")
 PLAIN = re.compile(r"[\w.:/+@=,?&%~-]*", re.ASCII)
-IMAGE = re.compile(r"[a-z0-9][\w.:/@-]*", re.ASCII)
+PART = "[a-z0-9]+(?:[._-]+[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?:[\w.-]+(?::\d+)?/)?{PART}(?:/{PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?",
+    re.ASCII,
+)
 RUNTIME = re.compile(r"^onnxruntime(?:-gpu)?==(.*)$", re.MULTILINE)
 PORT = 8080  # what clouds ask by default
 

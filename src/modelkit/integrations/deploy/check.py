@@ -13,15 +13,21 @@ from modelkit.errors import UsageError
 from modelkit.integrations.deploy import PLATFORMS
 from modelkit.package.review import review
 
-# What has one value in all files. The first of a file is the model's.
+COMMENT = re.compile(r"(?:^|\s)#.*", re.MULTILINE)
+# What has one value in all files.
 SHARED = {
-    "digest": re.compile(r"MODELKIT_DIGEST\W+(?:value\W+)?([0-9a-f]{64}(?: [0-9a-f]{64})*)"),
-    "image": re.compile(r'\bimage: *"?([^\s"]+)'),
-    "port": re.compile(r"(?:\bcontainerPort: *|\bPORT=)(\d+)"),
+    "digest": re.compile(
+        r"(?:MODELKIT_DIGEST|--digest)\W+(?:value\W+)?((?:(?:sha256:)?[0-9a-fA-F]{64} ?)+)"
+    ),
+    "image": re.compile(r"\bimage: *[\"']?([^\s\"',}]+)"),
+    "port": re.compile(
+        r"(?:\bcontainerPort: *|\bEXPOSE |(?:\bPORT|--port)\W+(?:value\W+)?|\.io/port: *\"|"
+        r"\bhttpGet: .*port: *|\btype: A, port: *|\bports: \[\"(?:[\d.]+:)?\d+:)(\d+)"
+    ),
 }
 PINNED = re.compile(r".+(?:@sha256:[0-9a-f]{64}|:(?!latest$)[\w.-]+)")
 DRAIN = re.compile(r"--drain\W+(\d+)")
-GRACE = re.compile(r"\b(?:terminationGracePeriodSeconds|stop_grace_period): *(\d+)")
+GRACE = re.compile(r"\b(?:terminationGracePeriodSeconds|stop_grace_period): *(\d+)(m?)")
 
 
 def checked(folder: Path) -> tuple[list[str], list[str]]:
@@ -33,29 +39,45 @@ def checked(folder: Path) -> tuple[list[str], list[str]]:
     commands: list[str] = []
     for platform in PLATFORMS.values():
         there = [name for name in platform.templates if (folder / name).is_file()]
-        texts |= {name: (folder / name).read_text(encoding="utf-8") for name in there}
+        texts |= {name: _text(folder / name) for name in there}
         commands += platform.checks if there else ()
     if not texts:
         raise UsageError(f"{folder} has no file that `modelkit export` writes for a platform")
     shared = {
-        what: {name: match[1] for name, text in texts.items() if (match := pattern.search(text))}
-        for what, pattern in SHARED.items()
+        what: {name: values for name, text in texts.items() if (values := _values(what, text))}
+        for what in SHARED
     }
     problems = [
         f"the {what} is not the same in all files: "
-        + ", ".join(f"{value} in {name}" for name, value in found.items())
+        + ", ".join(f"{value} in {name}" for name, values in found.items() for value in values)
         for what, found in shared.items()
-        if len({*found.values()}) > 1
+        if len({value for values in found.values() for value in values}) > 1
     ]
     for package in folder.glob("*.mk"):
+        if f'"{package.name}*"' not in texts.get("Dockerfile", ""):
+            continue  # it does not come into the image
         digest = review(package).manifest.digest
         problems += [
             f"{name} refuses {package.name}, which has the digest {digest}"
-            for name, pinned in shared["digest"].items()
-            if digest not in pinned
+            for name, values in shared["digest"].items()
+            if not all(digest in value for value in values)
         ]
     problems += [problem for name, text in texts.items() for problem in _problems(name, text)]
     return problems, commands
+
+
+def _text(path: Path) -> str:
+    """A file without its comments."""
+    return COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _values(what: str, text: str) -> list[str]:
+    """The values of one file: all its digests, and the image and the ports of its first service, the model's."""
+    if what == "digest":
+        found = [value.lower().replace("sha256:", "") for value in SHARED[what].findall(text)]
+    else:
+        found = SHARED[what].findall("image:".join(text.split("image:")[:2]))
+    return [*dict.fromkeys(map(str.strip, found))]
 
 
 def _problems(name: str, text: str) -> Iterator[str]:
@@ -67,5 +89,6 @@ def _problems(name: str, text: str) -> Iterator[str]:
         if not PINNED.fullmatch(image):
             yield f"{name} has the image {image} without a version: what runs could change"
     drain, grace = DRAIN.search(text), GRACE.search(text)
-    if drain and grace and int(grace[1]) <= int(drain[1]):
-        yield f"{name} ends a server after {grace[1]} s, and it drains for {drain[1]} s"
+    seconds = int(drain[1]) if drain else 5  # as `modelkit serve` does
+    if grace and (ends := int(grace[1]) * (60 if grace[2] else 1)) <= seconds:
+        yield f"{name} ends a server after {ends} s, and it drains for {seconds} s"
