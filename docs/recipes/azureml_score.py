@@ -18,7 +18,7 @@ import modelkit as mk
 
 def init():
     global app
-    (package,) = Path(os.environ["AZUREML_MODEL_DIR"]).rglob("*.mk")
+    (package,) = Path(os.environ["AZUREML_MODEL_DIR"]).rglob("[!.]*.mk")
     model = mk.load(package, digest=os.environ["MODELKIT_DIGEST"])
     app = mk.App({"model": model}).wsgi
 

@@ -145,18 +145,22 @@ def _followed(file: str | None, variables: Mapping[str, str]) -> str:
 
 
 def package_in(path: str) -> str:
-    """A path; of a folder, as object stores are mounted, the one package in it."""
+    """A path; of a folder, as clouds and volumes are mounted, the one package in it.
+
+    Hidden ones do not count: macOS packs a `._NAME` beside each file, and Kubernetes mounts each twice.
+    """
     folder = Path(path)
     if not folder.is_dir():
         return path
-    found = sorted(folder.rglob("*.mk"))
+    inside = sorted(path.relative_to(folder) for path in folder.rglob("*.mk"))
+    found = [path for path in inside if not any(part.startswith(".") for part in path.parts)]
     if len(found) != 1:
-        names = ", ".join(str(each.relative_to(folder)) for each in found[:5]) or "none"
+        names = ", ".join(map(str, found[:5])) or "none"
         raise UsageError(
             f"the folder {path!r} has {len(found)} packages ({names}), and one is served: "
             "give the path of the package"
         )
-    return str(found[0])
+    return str(folder / found[0])
 
 
 def _number(given: int | None, variables: Mapping[str, str], default: int, *names: str) -> int:

@@ -313,7 +313,8 @@ def test_what_a_newcomer_sees(balanced, boosting_mk, body):
                 assert edge.ask("POST", path, b"{}")[0] == 404  # there is no such model
             for path in ("/models/m//outcome", "/models/m/outcome/", "//models/m/outcome"):
                 assert edge.ask("POST", path, b"{}", source="127.0.0.2")[0] in (403, 404)
-            assert edge.ask("GET", "/metrics")[0] == 404
+            for path in ("/metrics", "/%6detrics", "/metrics?a=b", "/./metrics", "//metrics"):
+                assert edge.ask("GET", path)[0] == 404
             status, _, text = edge.ask("POST", predict, b" " * (3 << 20))
             assert (status, "bytes" in json.loads(text)["error"]) == (413, True)
             assert edge.ask("POST", predict, b" " * (9 << 20))[0] == 413

@@ -134,6 +134,17 @@ def test_a_folder_has_one_package(tmp_path):
         settings(str(tmp_path))
 
 
+def test_what_is_hidden_is_no_second_package(tmp_path):
+    """`tar` of macOS packs `._a.mk` beside a.mk; a volume of Kubernetes has a.mk -> ..data/a.mk -> ..2026_01/a.mk."""
+    package = tmp_path / "a.mk"
+    (tmp_path / "..2026_01").mkdir()
+    (tmp_path / "..2026_01" / "a.mk").touch()
+    (tmp_path / "..data").symlink_to("..2026_01")
+    package.symlink_to("..data/a.mk")
+    (tmp_path / "._a.mk").touch()
+    assert settings(str(tmp_path)).package == str(package)
+
+
 # A name in a registry.
 
 
