@@ -44,10 +44,10 @@ def add_export(verbs: Any) -> None:
         kind.set_defaults(kind=name)
         _add_out(kind)
         kind.add_argument(
-            "--image", metavar="NAME", help="the name of the image; else of the package"
+            "--image", default="", metavar="NAME", help="the name of the image; else of the package"
         )
         kind.add_argument(
-            "--registry", metavar="WHERE",
+            "--registry", default="", metavar="WHERE",
             help="a folder or URL, from which the package is fetched; else it is part of the image",
         )  # fmt: skip
 

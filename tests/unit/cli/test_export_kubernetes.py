@@ -99,7 +99,7 @@ def test_seldon_asks_by_the_name_of_its_container(documents):
 
 @pytest.mark.parametrize(
     ("registry", "ports"),
-    [(None, set()), ("/models", set()), ("s3://models/production", {53, 443, 80, 988})],
+    [("", set()), ("/models", set()), ("s3://models/production", {53, 443, 80, 988})],
 )
 def test_a_pod_reaches_others_for_a_bucket_only(registry, ports, penguins_mk):
     policy = read(exported("kubernetes", penguins_mk, registry=registry))["networkpolicy.yaml"]

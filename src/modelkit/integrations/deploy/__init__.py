@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata, resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import final
 
@@ -78,16 +77,14 @@ PLATFORMS = {
 }
 
 
-def exported(
-    kind: str, package: Path, image: str | None = None, registry: str | None = None
-) -> dict[str, bytes]:
+def exported(kind: str, package: Path, image: str = "", registry: str = "") -> dict[str, bytes]:
     """The files of a platform for a package, by their paths.
 
     Args:
         kind: a name of PLATFORMS.
         package: the path of the package.
-        image: the name of the image; None for one made of the name and the version of the package.
-        registry: where the model is fetched from at the start; None for an image with the package.
+        image: the name of the image; where it is empty, it is made of the name and the version of the package.
+        registry: where the model is fetched from at the start; where it is empty, the image has the package.
 
     Raises:
         UsageError: if a value cannot stand in these files, or the image needs what is not installed here.
@@ -96,20 +93,19 @@ def exported(
     found = review(package)
     holes = holes_of(found.manifest, image, registry)
     folder = resources.files(__name__).joinpath(kind)
-    files = {
-        name: rendered(_template(folder, name, registry).read_text(encoding="utf-8"), holes)
-        for name in PLATFORMS[kind].templates
-    }
-    encoded = {name: text.encode() for name, text in files.items()}
-    return encoded | _context(found, package, registry) if PLATFORMS[kind].builds else encoded
+    files = {}
+    for name in PLATFORMS[kind].templates:
+        remote = folder.joinpath("registry", name)
+        template = remote if _is_bucket(registry) and remote.is_file() else folder.joinpath(name)
+        files[name] = rendered(template.read_text(encoding="utf-8"), holes).encode()
+    return files | _context(found, package, registry) if PLATFORMS[kind].builds else files
 
 
-def _template(folder: Traversable, name: str, registry: str | None) -> Traversable:
-    remote = folder.joinpath("registry", name)
-    return remote if "://" in (registry or "") and remote.is_file() else folder.joinpath(name)
+def _is_bucket(registry: str) -> bool:
+    return "://" in registry
 
 
-def holes_of(manifest: Manifest, image: str | None, registry: str | None) -> dict[str, str]:
+def holes_of(manifest: Manifest, image: str, registry: str) -> dict[str, str]:
     """What fills the holes of templates."""
     label = _label(manifest.name)
     tag = re.sub(r"[^\w.-]", "-", manifest.version)[:63].strip("._-")
@@ -123,10 +119,9 @@ def holes_of(manifest: Manifest, image: str | None, registry: str | None) -> dic
         "version": manifest.version,
         "digest": manifest.digest,
         "label": label,  # a name as DNS has it
-        "tag": tag,  # a version as images and labels have it
         "image": image,
-        "registry": registry or "",
-        "package": "/srv/model" if registry is None else manifest.name,
+        "registry": registry,
+        "package": manifest.name if registry else "/srv/model",
         "python": ".".join(platform.python_version_tuple()[:2]),
         "port": str(PORT),
     }
@@ -156,19 +151,19 @@ def _label(name: str) -> str:
     return re.sub(r"[^a-z0-9-]", "-", letter)[:63].strip("-")
 
 
-def _context(found: Review, package: Path, registry: str | None) -> dict[str, bytes]:
+def _context(found: Review, package: Path, registry: str) -> dict[str, bytes]:
     """What an image is built from, beside templates."""
     files = {
         **requirements(pinned(libraries(found, registry))),
         "dashboard.json": dashboard().encode(),
         "alerts.yml": alert_rules(Objectives()).encode(),
     }
-    if registry is None:
+    if not registry:
         files[f"{found.manifest.name}.mk"] = package.read_bytes()
     return files
 
 
-def libraries(found: Review, registry: str | None) -> list[str]:
+def libraries(found: Review, registry: str) -> list[str]:
     """The libraries that serve a package.
 
     Raises PackageError where a pickled estimator needs other versions than those of here.
@@ -181,7 +176,7 @@ def libraries(found: Review, registry: str | None) -> list[str]:
         "scipy": bool(attached & {"profile", "background"}),
         "onnx": "background" in attached,
         "cryptography": "unseal" in found.needs,
-        "obstore": "://" in (registry or ""),
+        "obstore": _is_bucket(registry),
     }
     runtime = next(iter(installed(["onnxruntime-gpu"])), "onnxruntime")
     always = ["modelkit-sdk", "numpy", "orjson", "prometheus-client", "uvicorn"]
