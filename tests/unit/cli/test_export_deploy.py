@@ -94,7 +94,9 @@ def test_with_a_registry_the_image_has_no_package(penguins_mk):
     assert 'MODELKIT_REGISTRY="s3://models/production"' in text
     assert 'MODELKIT_PACKAGE="penguins"' in text
     assert b"obstore==" in files["requirements.txt"]
-    without = exported("docker", penguins_mk, registry="")  # a variable of the shell that is not set
+    without = exported(
+        "docker", penguins_mk, registry=""
+    )  # a variable of the shell that is not set
     assert without["penguins.mk"] == penguins_mk.read_bytes()
 
 
@@ -162,6 +164,13 @@ def test_files_fit_one_another_until_somebody_edits_them(penguins_mk, tmp_path, 
             "(MODELKIT_DIGEST: .*)",
             r'\1\n      PORT: "81"',
             "81 in compose.yaml",
+        ),
+        (
+            "docker",
+            "Dockerfile",
+            r'MODELKIT_DIGEST="\w+"',
+            f'MODELKIT_DIGEST="{"3" * 64}"',
+            "Dockerfile refuses",
         ),
         # The digest in the comment is right, and the one that counts is not.
         (

@@ -54,7 +54,7 @@ def checked(folder: Path) -> tuple[list[str], list[str]]:
         if len({value for values in found.values() for value in values}) > 1
     ]
     for package in folder.glob("*.mk"):
-        if f'"{package.name}*"' not in texts.get("Dockerfile", ""):
+        if package.name not in texts.get("Dockerfile", ""):
             continue  # it does not come into the image
         digest = review(package).manifest.digest
         problems += [
