@@ -44,6 +44,7 @@ from typing import Any
 
 # The modules of distributions that have another name.
 MODULES = {
+    "protobuf": "google",
     "opentelemetry-api": "opentelemetry",
     "opentelemetry-sdk": "opentelemetry",
     "scikit-learn": "sklearn",

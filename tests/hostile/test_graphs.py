@@ -1,11 +1,22 @@
-"""Attacks 27 to 32 of the table in docs/security.md: what a graph may do."""
+"""Attacks 27 to 32, and 34, of the table in docs/security.md: what a graph may do."""
 
 import json
 
 import numpy as np
 import pytest
-from helpers.forge import GRAPH, WEIGHTS, Warden, forest, forge, members_of, varint, with_graph
-from onnx import TensorProto, helper, numpy_helper
+from helpers.forge import (
+    GRAPH,
+    WEIGHTS,
+    Warden,
+    digest_of,
+    forest,
+    forge,
+    members_of,
+    varint,
+    with_graph,
+)
+from helpers.graphs import external
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import modelkit as mk
 from modelkit.package import scan
@@ -59,6 +70,50 @@ def test_28_session_options_in_the_package(toy, refused, folder, canary):
     path.write_bytes(toy)
     assert "unset ORT_LOAD_CONFIG_FROM_MODEL" in told.open(path, then="verify")["message"]
     told.close()
+
+
+def length_of(data):
+    return varint(len(data))
+
+
+def field(number, data):
+    return varint(number << 3 | 2) + length_of(data) + data
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        field(7, field(5, external("../secret").SerializeToString())),
+        field(7, field(1, NodeProto(op_type="EPContext", output=["e"]).SerializeToString())),
+        field(14, field(1, b"key") + field(1, b"ort_config")),
+        field(7, field(5, b"\x08\x01\x08\x80\x80\x80\x80\x40" + field(8, b"w"))),
+    ],
+)
+def test_34_what_is_added_to_a_graph_behind_its_end(toy, refused, more):
+    """Parsers join a message that stands twice: what is checked is what they join."""
+    refused(forge(toy, graph=members_of(toy)[GRAPH] + more), "GraphError")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        field(1000, field(7, external("../secret").SerializeToString())),
+        b"\x3b" + field(5, external("../secret").SerializeToString()) + b"\x3c",
+        b"\x38\x01\xc0\x3e\x01",
+        field(7, b"\x28\x01" + field(99, b"?")),
+        field(7, b"\x92\x80\x00\x03toy"),
+    ],
+)
+def test_34_what_one_parser_reads_and_another_does_not(toy, folder, warden, more):
+    """It is in the file, whose hash holds, and not in what the runtime is given."""
+    path = folder / "more.mk"
+    path.write_bytes(forge(toy, graph=members_of(toy)[GRAPH] + more))
+    assert warden.open(path, then="verify") | {"events": []} == {
+        "error": None, "loaded": True, "answer": 0.0, "events": [], "joblib": False
+    }  # fmt: skip
+    assert mk.inspect(path).digest != digest_of(toy)
+    with mk.load(path) as model:
+        assert model.graph[0] == members_of(toy)[GRAPH]
 
 
 def shaped(operator, values, *more, **attributes):
@@ -161,10 +216,6 @@ def test_29_constants_that_grow_are_not_computed_at_load(toy, warden, folder):
     path.write_bytes(with_graph(toy, double))
     assert warden.open(path)["error"] is None
     assert "alloc" in warden.open(path, then="predict")["message"]
-
-
-def length_of(data):
-    return varint(len(data))
 
 
 def nested(depth):

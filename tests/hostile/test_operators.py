@@ -143,6 +143,10 @@ def test_a_quantised_product_that_is_scaled_by_another_shape(toy, warden):
         assert told(warden, product(sound), then="predict")["error"] is None
     for odd in ([0.5, 1], np.ones((2, 2, 2))):
         assert "scales input 1" in told(warden, product(odd))["message"]
+    for given in ([], ["relu"], ["relu", "w8"]):
+        made = node("DynamicQuantizeMatMul", given, ["made"], domain="com.microsoft")
+        data = with_graph(toy, beside([made], [ONES], "com.microsoft"))
+        assert "scales input 1" in told(warden, data)["message"]
 
 
 def test_a_setting_from_the_arguments_of_a_function(toy, warden):

@@ -207,6 +207,21 @@ def test_without_a_runtime_both_install_lines_are_shown(boosting_mk):
     )
 
 
+def test_protobuf_may_be_written_in_python(boosting_mk):
+    run(
+        """
+        import sys
+        import numpy as np, modelkit as mk
+        from google.protobuf.internal import api_implementation
+        assert api_implementation.Type() == "python"
+        with mk.load(sys.argv[1]) as model:
+            assert model.verify() == 0.0
+        """,
+        boosting_mk,
+        PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python",
+    )
+
+
 def test_an_idle_model_has_no_thread_of_ours(boosting_mk):
     run(
         """

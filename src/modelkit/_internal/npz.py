@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from math import prod
 from typing import IO
@@ -34,6 +33,8 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, Array]:
     Raises ValueError where the arrays are compressed, larger than the bytes they lie in (a zip bomb),
     or of a shape that is not that of their bytes; and whatever numpy raises where they are damaged.
     """
+    import zipfile  # a process that only loads does without
+
     if bytes(memoryview(data)[:2]) != b"PK":  # numpy would propose to unpickle them
         raise ValueError("the bytes are not an npz file")
     with zipfile.ZipFile(io.BytesIO(data)) as file:

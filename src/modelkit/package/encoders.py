@@ -42,9 +42,9 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
         )
     graph, weights = inner.graph
     size = None if weights is None else len(weights)
-    scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
+    found = scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
     recipe, parity = proof(model, example)
-    members: container.Members = {GRAPH: bytes(graph)}
+    members: container.Members = {GRAPH: found.graph}
     if weights is not None:
         members[WEIGHTS_MEMBER] = weights
     members[TOKENIZER] = model.tokenizer

@@ -168,7 +168,7 @@ def _checked(source: Source, golden: object, domains: Collection[str]) -> Proven
     raw = serialize(source.proto)
     size = len(weights) if weights else None
     found = scan.check_graph(raw, WEIGHTS_REF, size, domains=domains)
-    graph = ProvenGraph(source, raw, weights, found.folding.limit)
+    graph = ProvenGraph(source, found.graph, weights, found.folding.limit)
     if source.truth is not None:
         return graph
     if source.rows is None:

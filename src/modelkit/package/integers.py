@@ -11,7 +11,7 @@ is all that converters and exporters write.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from math import inf
 
@@ -77,7 +77,7 @@ def is_safe(kind: int, numbers: Sequence[float]) -> bool:
 def check_divisions(
     nodes: Sequence[Node],
     constants: Mapping[bytes, Constants],
-    declare: Callable[[], Mapping[bytes, AbstractSet[int]]],
+    declared: Mapping[bytes, AbstractSet[int]],
     functions: AbstractSet[bytes],
 ) -> None:
     """Raise GraphError where a division may trap.
@@ -85,8 +85,8 @@ def check_divisions(
     Args:
         nodes: of the graph, its subgraphs and its functions, in any order.
         constants: data type and numbers of the initializers of each name.
-        declare: gives the data types of inputs and other values, by name, as the graph declares
-            them; onnxruntime refuses one that declares another than it infers.
+        declared: the data types of inputs and other values by name, as the graph declares them;
+            onnxruntime refuses one that declares another than it infers.
         functions: the names of those of the graph.
     """
     divisions = [node for node in nodes if node.name == b"Div" and len(node.inputs) == 2]
@@ -100,7 +100,7 @@ def check_divisions(
     doubtful = [node for node in divisions if not _divides_safely(node, known)]
     if not doubtful:
         return
-    fixed = _fixed_levels(known, declare(), made)
+    fixed = _fixed_levels(known, declared, made)
     found = _spread_levels(nodes, fixed, functions)
     for node in doubtful:
         _check_division(node, found)

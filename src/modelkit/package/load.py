@@ -158,13 +158,15 @@ def _load_graph(
     wait_for_others = _start_hash(members, [*others.values()])
     try:
         # Imported beside the hashes: the runtime takes a tenth of a second.
-        from modelkit.runtimes import onnx  # noqa: F401
         from modelkit.runtimes.machine import release
+        from modelkit.runtimes.sessions import ort
 
+        ort()
         wait_for_others()
         found = scan_graph(members, allowed - {JOBLIB})
         keywords |= {"endless": found.endless, "folded": found.folding.limit}
-        model = graph_model(members, manifest, options, keywords)
+        checked = {**members, GRAPH: found.graph}
+        model = graph_model(checked, manifest, options, keywords)
     finally:
         wait_for_weights()
     release(weights)

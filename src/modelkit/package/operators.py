@@ -152,7 +152,7 @@ class Setting(NamedTuple):
         numbers: those it holds; of a long list the beginning.
         kind: their data type.
         text: its text, empty where it has none.
-        size: in bytes.
+        elements: of its lists and tensors.
         borrowed: whether it has the value of an argument of a function instead.
         nests: whether it holds a graph.
     """
@@ -161,7 +161,7 @@ class Setting(NamedTuple):
     numbers: list[float]
     kind: int
     text: bytes
-    size: int
+    elements: float
     borrowed: bool
     nests: bool
 
@@ -248,9 +248,10 @@ def _outputs(nodes: Iterable[Node]) -> tuple[set[bytes], set[bytes]]:
 def _check_scales(
     node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]
 ) -> None:
+    inputs = (*node.inputs, b"", b"", b"", b"")  # those that are left out have no name
     for matrix, scale in SCALES.get(node.name, ()):
-        name = node.inputs[scale] if scale < len(node.inputs) else b""
-        columns = (constants.get(node.inputs[matrix]) or (1,))[-1:]
+        name = inputs[scale]
+        columns = (constants.get(inputs[matrix]) or (1,))[-1:]
         if name not in numbers and constants.get(name) not in ((), (1,), columns):
             raise _refused_operator(
                 node,

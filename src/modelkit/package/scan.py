@@ -1,4 +1,4 @@
-"""Refuse a serialised ONNX model that a package may not hold, before any runtime parses it."""
+"""Refuse an ONNX model that a package may not hold, and give a runtime what was checked, written anew."""
 
 from __future__ import annotations
 
@@ -7,24 +7,11 @@ from collections.abc import Collection
 
 from modelkit.errors import GraphError
 from modelkit.package import integers, operators, sizes
-from modelkit.package.messages import CHECKS, MAIN_DEPTH, MAX_NODES
 from modelkit.package.scanned import DOMAINS, OpCall, Scan, decoded
-from modelkit.package.walk import MAX_DEPTH, walk_message
+from modelkit.package.walk import MAX_NODES, walk
+from modelkit.runtimes import schema
 
-MAX_GRAPH = (1 << 31) - 1  # bytes that protobuf can parse
-
-
-def scan(graph: bytes | memoryview) -> Scan:
-    """Walk every graph, subgraph, function and tensor of a serialised ModelProto.
-
-    Raises GraphError.
-    """
-    if len(graph) > MAX_GRAPH:
-        raise GraphError(f"the graph has {len(graph)} bytes; at most {MAX_GRAPH} are read")
-    found = Scan()
-    data = bytes(graph)
-    walk_message(data, (0, len(data)), "model", 0, CHECKS, found)
-    return found
+MAX_CALLS = 32  # of functions in each other
 
 
 def check_graph(
@@ -43,9 +30,10 @@ def check_graph(
         domains: of operators that the caller accepts besides those of ONNX and onnxruntime; None
             for all.
 
-    Raises GraphError.
+    Raises GraphError, and MissingExtraError where protobuf is not installed.
     """
-    found = scan(graph)
+    model = schema.parse(graph)
+    found = walk(model)
     if "ort_config" in found.metadata:
         raise GraphError(
             "the graph carries session options (metadata ort_config), which a package may not"
@@ -60,9 +48,7 @@ def check_graph(
     shapes = {name: held.shape for name, held in found.held.items()}
     operators.check_scales(found.nodes, shapes)
     functions = {name for _, name, _ in found.functions}
-    integers.check_divisions(
-        found.nodes, found.constants, lambda: _declared_types(found), functions
-    )
+    integers.check_divisions(found.nodes, found.constants, found.types, functions)
     found.folding = sizes.choose_folding(
         found.nodes,
         found.held,
@@ -71,21 +57,8 @@ def check_graph(
         unknown=found.open - found.closed,
         functions=bool(found.functions),
     )
+    found.graph = schema.write(model)
     return found
-
-
-def _declared_types(found: Scan) -> dict[bytes, set[int]]:
-    """The data types that the graph declares by name.
-
-    Few graphs need them, and reading all takes its time.
-    """
-    types: dict[bytes, set[int]] = {}
-    for told in found.inputs:
-        types.setdefault(told.name, set()).add(told.kind)
-    for raw in found.declared:
-        told = walk_message(bytes(raw), (0, len(raw)), "value", MAIN_DEPTH, CHECKS, found)
-        types.setdefault(told.name, set()).add(told.kind)
-    return types
 
 
 def _strange_domains(found: Scan, strange: list[str]) -> str:
@@ -126,9 +99,9 @@ def _check_expanded(found: Scan) -> None:
     expanded: dict[OpCall, int] = {}
 
     def count(calls: Counter[OpCall], depth: int) -> int:
-        if depth > MAX_DEPTH:
+        if depth > MAX_CALLS:
             raise GraphError(
-                f"the functions of the graph call each other more than {MAX_DEPTH} deep"
+                f"the functions of the graph call each other more than {MAX_CALLS} deep"
             )
         total = 0
         for call, times in calls.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 from modelkit.package import operators, sizes
 
@@ -14,43 +13,19 @@ LOOPS = frozenset({b"Loop", b"Scan"})
 
 OpCall = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
-# What a value is to the graph that holds it.
-CONSTANT = "constant"
-OPEN = "input of open shape"
-CLOSED = "input of fixed shape"
-INNER = "other"
-
-
-class Told(NamedTuple):
-    """What a tensor or another value told.
-
-    `held` is its size, `values` its numbers where they are few, and `kind` its data type.
-    """
-
-    name: bytes
-    held: sizes.Held
-    values: list[float]
-    kind: int
-    role: str
-
-
-NOTHING = sizes.Held(0, 0)
-SUBGRAPH = Told(b"", NOTHING, [], 0, INNER)  # what a graph tells the attribute that holds it
-
 
 @dataclass
 class Scan:
     """What a walk through a graph found.
 
     Attributes:
+        metadata: the keys of the model's metadata.
         domains: those of operators and functions; an operator set that is declared and not used
             tells nothing.
         external: location, offset and length of each tensor outside the graph.
-        metadata: the keys of the model's metadata.
         numbers: the numbers of small tensors by name.
         constants: data types and numbers of initializers by name.
-        inputs: those of all graphs.
-        declared: the messages that say of what type other values are.
+        types: the data types that the graph declares of inputs and other values, by name.
         held: the sizes of initializers by name.
         open: the inputs of the model whose shape is not fixed.
         closed: all other inputs.
@@ -59,15 +34,15 @@ class Scan:
         calls: the operators of the graph.
         functions: the operators of each function of the model.
         folding: what of the constants is computed at load.
+        graph: the model, written anew from what was checked: what a runtime is given.
     """
 
+    metadata: set[str]
     domains: set[str] = field(default_factory=set)
     external: list[tuple[str, int, int]] = field(default_factory=list)
-    metadata: set[str] = field(default_factory=set)
     numbers: dict[bytes, list[list[float]]] = field(default_factory=dict)
     constants: dict[bytes, list[tuple[int, list[float]]]] = field(default_factory=dict)
-    inputs: list[Told] = field(default_factory=list)
-    declared: list[memoryview] = field(default_factory=list)
+    types: dict[bytes, set[int]] = field(default_factory=dict)
     held: dict[bytes, sizes.Held] = field(default_factory=dict)
     open: set[bytes] = field(default_factory=set)
     closed: set[bytes] = field(default_factory=set)
@@ -76,6 +51,12 @@ class Scan:
     calls: list[OpCall] = field(default_factory=list)
     functions: dict[OpCall, Counter[OpCall]] = field(default_factory=dict)
     folding: sizes.Folding = field(default_factory=lambda: sizes.Folding(0, costly=False))
+    graph: bytes = b""
+
+    def hold(self, name: bytes, kind: int, held: sizes.Held, numbers: list[float]) -> None:
+        """Note a constant: its data type, its size and its numbers."""
+        self.held[name] = sizes.larger(held, self.held.get(name))
+        self.constants.setdefault(name, []).append((kind, numbers))
 
     @property
     def endless(self) -> bool:

@@ -317,8 +317,8 @@ def _plain_result(node: Node, inputs: list[Held]) -> Held | None:
     if name in (b"Shape", b"Size"):
         return Held(RANK, ITEM)
     if name == b"Constant":
-        # Twice the elements of numbers, which are packed.
-        return Held(sum(setting.size for setting in node.settings) / 4, ITEM)
+        width = max((WIDTHS.get(setting.kind, ITEM) for setting in node.settings), default=ITEM)
+        return Held(sum(setting.elements for setting in node.settings), max(width, ITEM))
     if name in ALIKE:
         shape = inputs[0].shape if name in SHAPELY and len(inputs) == 1 else None
         return Held(max(elements, default=1), _width(node, inputs), shape)

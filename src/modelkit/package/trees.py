@@ -22,6 +22,7 @@ from modelkit.errors import GraphError
 # branch for each.
 MAX_LEVELS = 2000
 MAX_NUMBER = (1 << 31) - 1  # onnxruntime keeps 32 bits of a number
+MODES = frozenset(b"LEAF BRANCH_LEQ BRANCH_LT BRANCH_GTE BRANCH_GT BRANCH_EQ BRANCH_NEQ".split())
 LEAF_LETTERS = 4  # of the mode of a leaf; every other mode has more
 NONE = -1
 BRANCHES_AT_ONCE = 1 << 13  # new memory costs more than all that is done in it

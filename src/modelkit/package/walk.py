@@ -1,244 +1,268 @@
-"""Walk a serialised ONNX model, message by message, and keep the fields that are checked."""
+"""Walk a parsed ONNX model: refuse what none of its parts may hold, and keep what is checked of the whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import islice
+import re
+from collections import Counter
+from math import inf, prod
 from struct import calcsize, unpack_from
 from typing import Any
 
+import numpy as np
+
+from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
-from modelkit.package.sizes import FEW_NUMBERS
-from modelkit.package.wire import RUN, integers, read_message, signed, tags_of
+from modelkit.package import grams, operators, sizes, trees
+from modelkit.package.integers import INT64
+from modelkit.package.scanned import Scan, decoded
 
-MAX_DEPTH = 32  # of messages: eight subgraphs within each other
-# onnx.proto, the release of IR version 13. What is called texts or text and is a message there
-# holds no tensor, no operator and no graph, so it is passed over.
-ONNX_FIELDS = {
-    "model": {
-        1: "int",
-        2: "text",
-        3: "text",
-        4: "text",
-        5: "int",
-        6: "text",
-        7: "graph",
-        8: "opset*",
-        14: "property*",
-        20: "training*",
-        25: "function*",
-        26: "texts",
-    },
-    "training": {1: "graph", 2: "graph", 3: "texts", 4: "texts"},
-    "graph": {
-        1: "node*",
-        2: "text",
-        5: "tensor*",
-        10: "text",
-        11: "input*",
-        12: "texts",
-        13: "texts",
-        14: "texts",
-        15: "sparse*",
-        16: "texts",
-    },
-    "function": {
-        1: "text",
-        4: "texts",
-        5: "texts",
-        6: "texts",
-        7: "node*",
-        8: "text",
-        9: "opset*",
-        10: "text",
-        11: "attribute*",
-        12: "texts",
-        13: "text",
-        14: "texts",
-    },
-    "node": {
-        1: "texts",
-        2: "texts",
-        3: "text",
-        4: "text",
-        5: "attribute*",
-        6: "text",
-        7: "text",
-        8: "text",
-        9: "texts",
-        10: "texts",
-    },
-    "attribute": {
-        1: "text",
-        2: "float",
-        3: "int",
-        4: "text",
-        5: "tensor",
-        6: "graph",
-        7: "floats",
-        8: "ints",
-        9: "texts",
-        10: "tensor*",
-        11: "graph*",
-        13: "text",
-        14: "text",
-        15: "texts",
-        20: "int",
-        21: "text",
-        22: "sparse",
-        23: "sparse*",
-    },
-    "tensor": {
-        1: "ints",
-        2: "int",
-        3: "text",
-        4: "floats",
-        5: "ints",
-        6: "texts",
-        7: "ints",
-        8: "text",
-        9: "blob",
-        10: "doubles",
-        11: "ints",
-        12: "text",
-        13: "external*",
-        14: "int",
-        16: "texts",
-    },
-    "sparse": {1: "tensor", 2: "tensor", 3: "ints"},
-    "input": {1: "text", 2: "type", 3: "text", 4: "texts"},
-    "value": {1: "text", 2: "type", 3: "text", 4: "texts"},
-    "type": {1: "typed", 4: "text", 5: "text", 6: "text", 7: "text", 8: "text", 9: "text"},
-    "typed": {1: "int", 2: "shape"},
-    "shape": {1: "dim*"},
-    "dim": {1: "int", 2: "text", 3: "text"},
-    "opset": {1: "text", 2: "int"},
-    "property": {1: "text", 2: "text"},
-    "external": {1: "text", 2: "text"},
-}
-TABLES = {name: tags_of(fields) for name, fields in ONNX_FIELDS.items()}
-# How a field is kept: as it is, as it is where it holds few numbers, as a view of data of any length
-# that is not copied, and by its number alone.
-WHOLE = "whole"
-FEW = "few"
-VIEW = "view"
-COUNT = "count"
-# Of an attribute of an operator in a function, which then has the value of an argument.
-REFERENCE = 21
-FIELDS_KEPT = {  # of each kind of message, and how: those that are checked
-    "function": dict.fromkeys((1, 10, 13), WHOLE),
-    "node": dict.fromkeys((1, 2, 4, 7, 8), WHOLE),
-    "attribute": {
-        **dict.fromkeys((1, 2, 3, 4, REFERENCE), WHOLE),
-        **dict.fromkeys((7, 8), VIEW),
-        9: COUNT,
-    },
-    "graph": {13: VIEW},
-    "tensor": {**dict.fromkeys((1, 2, 8, 14), WHOLE), **dict.fromkeys((4, 5, 7, 9, 10), FEW)},
-    "sparse": {3: WHOLE},
-    "input": {1: WHOLE},
-    "value": {1: WHOLE},
-    "typed": {1: WHOLE},
-    "dim": {1: WHOLE},
-    "property": {1: WHOLE},
-    "external": dict.fromkeys((1, 2), WHOLE),
-}
-FEW_BYTES = 10 * FEW_NUMBERS
+MAX_LEVELS = 8  # of graphs in the operators of each other
+MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
+# These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
+BLOBS = frozenset({b"EPContext", b"Snpe"})
+EXTERNAL = 1  # as a tensor's data_location
+EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
+DIGITS = re.compile("[0-9]{1,18}")
+FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
+MOST = sizes.FEW_NUMBERS + 1  # of the numbers of a list that are kept: more are no shape
 
 
-class Message:
-    """A message that was read.
+def walk(model: Any) -> Scan:
+    """What is in every graph, subgraph, function and tensor of a model. Raises GraphError."""
+    found = Scan({decoded(entry.key) for entry in model.metadata_props})
+    _see_graph(model.graph, found, 0)
+    for training in model.training_info:
+        _see_graph(training.initialization, found, 1)
+        _see_graph(training.algorithm, found, 1)
+    for function in model.functions:
+        _see_function(function, found)
+    return found
 
-    Attributes:
-        size: in bytes.
-        depth: the number of messages around it.
-        first: the number of operators that had been found before it.
-        kept: the fields that are checked, by number.
-        told: what its own messages told.
-        counted: the number of texts in its list of texts.
+
+def _see_graph(graph: Any, found: Scan, level: int) -> None:
+    """Note constants, those of a name together, inputs and operators; `level` graphs are around it."""
+    if level > MAX_LEVELS:
+        raise GraphError(f"the graph nests deeper than {MAX_LEVELS} levels")
+    for tensor in graph.initializer:
+        # Runtimes resolve external data at other places by other rules.
+        held, numbers = _see_tensor(tensor, found, external=level == 0)
+        found.hold(tensor.name, tensor.data_type, held, numbers)
+    for sparse in graph.sparse_initializer:
+        held = _see_sparse(sparse, found)
+        found.hold(sparse.values.name, sparse.values.data_type, held, [inf])
+    for value in graph.input:
+        is_open = level == 0 and not _has_sizes(value.type.tensor_type)
+        (found.open if is_open else found.closed).add(value.name)
+    for value in [*graph.input, *graph.value_info]:
+        found.types.setdefault(value.name, set()).add(value.type.tensor_type.elem_type)
+    for node in graph.node:
+        _see_node(node, found, level)
+
+
+def _has_sizes(tensor: Any) -> bool:
+    """Whether the type of a tensor fixes the size of every dimension."""
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
+def _see_function(function: Any, found: Scan) -> None:
+    first = len(found.calls)
+    found.domains.add(decoded(function.domain))
+    for attribute in function.attribute_proto:
+        _see_attribute(attribute, found, 0)
+    for node in function.node:
+        _see_node(node, found, 0)
+    call = (_same_domain(function.domain), function.name, function.overload)
+    if call in found.functions:
+        raise GraphError(f"the graph has two functions {decoded(function.name)!r}")
+    found.functions[call] = Counter(found.calls[first:])
+    del found.calls[first:]
+
+
+def _see_sparse(sparse: Any, found: Scan) -> sizes.Held:
+    """The size of a sparse tensor once it is dense."""
+    shape = sparse.dims[:MOST]
+    sizes.check_bound("a sparse tensor", shape)
+    elements = prod(max(size, 1) for size in shape)
+    found.sparse += sizes.ITEM * elements
+    if found.sparse > sizes.SPARSE_BYTES:
+        raise GraphError(
+            f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, "
+            f"as they are at load; at most {sizes.SPARSE_BYTES} are accepted"
+        )
+    for tensor in (sparse.values, sparse.indices):
+        _see_tensor(tensor, found)
+    return sizes.Held(elements, sizes.ITEM)
+
+
+def _see_tensor(
+    tensor: Any, found: Scan, *, external: bool = False
+) -> tuple[sizes.Held, list[float]]:
+    """The size of a tensor, and its numbers where they are few.
+
+    Raises GraphError for data that lie outside the graph, unless they may by `external`, and for a
+    shape that has more elements than there are data.
     """
-
-    __slots__ = ("counted", "depth", "first", "kept", "size", "told")
-
-    def __init__(self, size: int, depth: int, first: int) -> None:
-        self.size = size
-        self.depth = depth
-        self.first = first
-        self.kept: dict[int, list[Any]] = {}
-        self.told: list[Any] = []
-        self.counted = 0
-
-    def text(self, number: int) -> bytes:
-        """A text, empty where it is absent."""
-        found: bytes = self.kept[number][0] if number in self.kept else b""
-        return found
-
-    def integer(self, number: int) -> int:
-        """An int32 or an enum, 0 where it is absent; like every parser, without bits above 32."""
-        found: int = self.kept[number][0] & 0xFFFFFFFF if number in self.kept else 0
-        return found
-
-    def integers(self, number: int) -> list[int]:
-        """A list of int64, packed or not; of a long one the beginning, more than FEW_NUMBERS."""
-        values: list[int] = []
-        for value in self.kept.get(number, ()):
-            if isinstance(value, int):
-                values.append(signed(value))
-            else:
-                values += integers(value, 0, len(value), FEW_NUMBERS + 1)
-            if len(values) > FEW_NUMBERS:
-                break
-        return values
-
-    def numbers(self, number: int, code: str) -> tuple[float, ...]:
-        """A list of numbers of the `struct` code, packed or not; of a long one the beginning."""
-        item = calcsize(code)
-        most = (FEW_NUMBERS + 1) * item
-        pieces = islice(self.kept.get(number, ()), FEW_NUMBERS + 1)
-        raw = b"".join(piece[:most] for piece in pieces)[:most]
-        return unpack_from(f"<{len(raw) // item}{code}", raw)
+    name = decoded(tensor.name)
+    shape = tuple(tensor.dims[:MOST])
+    if len(shape) == MOST or any(size < 0 for size in shape):
+        raise GraphError(f"tensor {name!r} has the shape {list(shape[: sizes.FEW_NUMBERS])}")
+    elements = prod(shape)
+    held = sizes.Held(elements, sizes.WIDTHS.get(tensor.data_type, sizes.ITEM), shape)
+    if tensor.data_location or tensor.external_data:
+        found.external.append(_external(name, tensor, allowed=external))
+        return held, [inf]
+    lists = [tensor.float_data, tensor.double_data, tensor.int32_data, tensor.int64_data]
+    data = len(tensor.raw_data) + sum(map(len, [*lists, tensor.uint64_data, tensor.string_data]))
+    if elements > 4 * data:  # two bits are the smallest element
+        raise GraphError(
+            f"tensor {name!r} has the shape {list(shape)}, and only {data} bytes or numbers"
+        )
+    # More numbers than a shape has are as good as endless.
+    numbers = _numbers(tensor, lists) if elements <= sizes.FEW_NUMBERS else [inf]
+    if numbers and tensor.name:
+        found.numbers.setdefault(tensor.name, []).append(numbers)
+    return held, numbers
 
 
-def walk_message(
-    data: bytes,
-    span: tuple[int, int],
-    kind: str,
-    depth: int,
-    checks: Mapping[str, Callable[[Message, Any], Any]],
-    found: Any,
-) -> Any:
-    """Read the message in data[start:stop], its own messages first, and give what its check tells.
+def _numbers(tensor: Any, lists: list[Any]) -> list[float]:
+    """The numbers of a small tensor, of the types that shapes have."""
+    code = FORMATS.get(tensor.data_type)
+    if code is None:
+        return []
+    raw = tensor.raw_data[: MOST * calcsize(code)]
+    listed = [number for one in lists for number in one[:MOST]]
+    return [*unpack_from(f"<{len(raw) // calcsize(code)}{code}", raw), *listed]
 
-    Args:
-        data: the serialised model.
-        span: start and stop.
-        kind: a key of TABLES.
-        depth: the number of messages around it.
-        checks: by kind of message; each is given the message and `found`.
-        found: what the checks fill in; its `calls` are the operators so far.
 
-    Raises GraphError.
-    """
-    if depth > MAX_DEPTH:
-        raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
-    message = Message(span[1] - span[0], depth, len(found.calls))
-    kept = message.kept
-    fields_kept = FIELDS_KEPT.get(kind, {})
-    for number, part, start, stop in read_message(data, *span, TABLES[kind]):
-        if part in TABLES:
-            told = walk_message(data, (start, stop), part, depth + 1, checks, found)
-            if told is not None:
-                message.told.append(told)
-            continue
-        how = VIEW if part == RUN else fields_kept.get(number)
-        if how is None or (how is FEW and stop - start > FEW_BYTES):
-            continue
-        if how is COUNT:
-            message.counted += 1
-            continue
-        value: Any = start
-        if stop >= 0:
-            value = memoryview(data)[start:stop] if how is VIEW else data[start:stop]
-        kept.setdefault(number, []).append(value)
-    check = checks.get(kind)
-    return None if check is None else check(message, found)
+def _external(name: str, tensor: Any, *, allowed: bool) -> tuple[str, int, int]:
+    """Location, offset and length of external data."""
+    entries = [(decoded(entry.key), decoded(entry.value)) for entry in tensor.external_data]
+    if tensor.data_location != EXTERNAL or not entries:
+        raise GraphError(
+            f"tensor {name!r} says that its data is at location {tensor.data_location}, by the keys "
+            f"{entries}"
+        )
+    if not allowed:
+        raise GraphError(
+            f"tensor {name!r} inside an operator reads {entries}; only initializers may"
+        )
+    entry = dict(entries)
+    keys = sorted(key for key, _ in entries)
+    needed = {"location", "offset", "length"}
+    if len(keys) > len(entry) or not needed <= set(keys) <= EXTERNAL_KEYS:
+        raise GraphError(f"tensor {name!r} refers to external data by the keys {keys}")
+    offset = entry["offset"]
+    length = entry["length"]
+    if not (DIGITS.fullmatch(offset) and DIGITS.fullmatch(length)):
+        raise GraphError(
+            f"tensor {name!r} refers to external data at {offset!r:.40}, length {length!r:.40}"
+        )
+    return entry["location"], int(offset), int(length)
+
+
+def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting:
+    """What an attribute holds, without the tail of a long list; its tensors and graphs are seen."""
+    integers = _all(attribute, "i", "ints", MOST)
+    floats = _all(attribute, "f", "floats", MOST)
+    if integers and floats:
+        raise GraphError("an attribute of the graph has both integers and floats; it has one kind")
+    numbers: list[float] = integers or floats
+    kinds = []
+    elements: float = sum(map(len, (attribute.ints, attribute.floats, attribute.strings)))
+    for tensor in _all(attribute, "t", "tensors"):
+        held, values = _see_tensor(tensor, found)
+        elements += held.elements
+        numbers += values
+        kinds.append(tensor.data_type)
+    for sparse in _all(attribute, "sparse_tensor", "sparse_tensors"):
+        elements += _see_sparse(sparse, found).elements
+        numbers.append(inf)
+        kinds.append(sparse.values.data_type)
+    graphs = _all(attribute, "g", "graphs")
+    for graph in graphs:
+        _see_graph(graph, found, level + 1)
+    return operators.Setting(
+        name=attribute.name,
+        numbers=numbers,
+        kind=next(filter(None, kinds), INT64 if integers else 0),
+        text=attribute.s,
+        elements=max(elements, 1),
+        borrowed=attribute.HasField("ref_attr_name"),
+        nests=bool(graphs),
+    )
+
+
+def _all(message: Any, one: str, several: str, most: int | None = None) -> list[Any]:
+    """What a message holds in a field of one value and in one of several."""
+    first = [getattr(message, one)] if message.HasField(one) else []
+    return [*first, *getattr(message, several)[:most]]
+
+
+def _see_node(node: Any, found: Scan, level: int) -> None:
+    name = node.op_type
+    domain = _same_domain(node.domain)
+    found.domains.add(decoded(node.domain))
+    if name in BLOBS:
+        raise GraphError(
+            f"the graph has an operator {decoded(name)}, which hands what it holds to a vendor's "
+            "compiler"
+        )
+    if len(found.nodes) >= MAX_NODES:
+        raise GraphError(f"the graph has more than {MAX_NODES} nodes")
+    found.calls.append((domain, name, node.overload))
+    settings = [_see_attribute(attribute, found, level) for attribute in node.attribute]
+    seen = operators.Node(domain, name, tuple(node.input), tuple(node.output), settings)
+    operators.check_operator(seen)
+    found.nodes.append(seen)
+    if name == b"Constant":
+        numbers = [setting.numbers for setting in settings if setting.numbers]
+        if numbers:
+            first = seen.outputs[0] if seen.outputs else b""
+            found.numbers.setdefault(first, []).extend(numbers)
+    wanted = _lists_of(domain, decoded(name))
+    if wanted:
+        _check_lists(node, wanted)
+
+
+def _same_domain(domain: bytes) -> bytes:
+    """The domain of ONNX has two names, of which one is used here: the empty one."""
+    return b"" if domain == b"ai.onnx" else domain
+
+
+def _lists_of(domain: bytes, operator: str) -> set[str]:
+    """The attributes of an operator that are lists to be checked."""
+    if operator == grams.OPERATOR:
+        return {*grams.INTEGER_LISTS, grams.POOL_STRINGS}
+    groups = trees.LIST_GROUPS.get(operator, ()) if domain == b"ai.onnx.ml" else ()
+    return {name for group in groups for name in group}
+
+
+def _check_lists(node: Any, wanted: set[str]) -> None:
+    """Check an ensemble of trees or a vectorizer, whose lists must stand in its own attributes."""
+    operator = decoded(node.op_type)
+    lists: dict[str, Array] = {}
+    try:
+        for attribute in node.attribute:
+            name = decoded(attribute.name)
+            if name in lists or attribute.HasField("ref_attr_name"):
+                raise GraphError(f"it has {name!r} twice, or from the arguments of a function")
+            if name in wanted:
+                lists[name] = _list(name, attribute)
+        if operator == grams.OPERATOR:
+            grams.check_grams(lists)
+        else:
+            trees.check_trees(operator, lists)
+    except GraphError as error:
+        output = decoded((node.output or [b""])[0])
+        raise GraphError(f"operator {operator} of {output!r} is refused: {error}") from None
+
+
+def _list(name: str, attribute: Any) -> Array:
+    """A list of an operator: the letters of branch modes, and zeros where only its length counts."""
+    if name == "nodes_modes":
+        return np.array([len(mode) for mode in attribute.strings if mode in trees.MODES])
+    if name == grams.POOL_STRINGS:
+        return np.broadcast_to(0, len(attribute.strings))
+    if name in trees.LENGTHS_ONLY:
+        return np.broadcast_to(0, len(attribute.ints) + len(attribute.floats))
+    return np.array(attribute.ints, np.int64)

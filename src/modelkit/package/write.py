@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-import uuid
 from errno import ENOENT
 from pathlib import Path
 
@@ -40,6 +38,8 @@ def replace_file(path: Path, members: container.Members) -> None:
     A reader sees the old file or the new one. A symbolic link stays, and the file that it names is
     the target. Raises PackageError for a file that nobody may write, as in a registry.
     """
+    import tempfile  # a process that only loads does without
+
     check_target(path)
     path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -66,7 +66,7 @@ def replace_file(path: Path, members: container.Members) -> None:
 def write_file(target: Path, data: bytes) -> None:
     """Write a copy in one step: whoever opens it sees all of it or nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary = target.parent / f".{os.urandom(16).hex()}.tmp"
     try:
         temporary.write_bytes(data)
         temporary.replace(target)

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import ConversionError, importing
+from modelkit.runtimes import schema
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec, numpy_dtype
 
@@ -22,7 +23,6 @@ with importing("onnx", "reading an ONNX graph", "save"):
 # otherwise sit between the large ones and keep their pages in memory.
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
-PACKED_ITEMS = 64
 TREES = "TreeEnsemble"
 # What exporters write for a dimension without a name; TensorFlow's and PaddlePaddle's count them.
 MADE_UP = re.compile(r"|\?|-1|None|unk__\d+|p2o\.DynamicDimension\.\d+")
@@ -230,68 +230,22 @@ def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
 
 
 def serialize(proto: onnx.ModelProto) -> bytes:
-    """Serialise a model with its long numeric attributes packed.
-
-    onnx.proto declares the lists of AttributeProto unpacked, a tag before every number, though
-    every protobuf parser reads both forms. Packed, the attributes of a forest are a quarter smaller
-    and can be skipped at once.
-    """
-    nodes = b"".join(_field(1, _pack_node(node)) for node in proto.graph.node)
-    rest = onnx.ModelProto()
-    rest.CopyFrom(proto)
-    rest.graph.ClearField("node")
-    graph = _serialized(rest.graph)
-    rest.ClearField("graph")
-    return _serialized(rest) + _field(7, graph + nodes)
+    """Serialise a model as a runtime will be given it, without attributes of trees that have no effect."""
+    model = schema.parse(proto.SerializeToString())
+    for node in model.graph.node:
+        for at in reversed(range(len(node.attribute))):
+            if _is_idle(node.attribute[at]):
+                del node.attribute[at]
+    return schema.write(model)
 
 
-def _pack_node(node: onnx.NodeProto) -> bytes:
-    slim = onnx.NodeProto()
-    slim.CopyFrom(node)
-    slim.ClearField("attribute")
-    return _serialized(slim) + b"".join(
-        _field(5, _pack(attribute)) for attribute in node.attribute if not _is_idle(attribute)
-    )
-
-
-def _is_idle(attribute: onnx.AttributeProto) -> bool:
+def _is_idle(attribute: Any) -> bool:
     """Whether an attribute of trees has no effect.
 
     These are the hit counts of the nodes, and the branch of missing values where all of them take
     the default one: two of the thirteen lists of a forest, with one number a node each, which a
     runtime would parse and copy.
     """
-    if attribute.name == "nodes_missing_value_tracks_true":
+    if attribute.name == b"nodes_missing_value_tracks_true":
         return not any(attribute.ints)
-    return bool(attribute.name == "nodes_hitrates")
-
-
-def _pack(attribute: onnx.AttributeProto) -> bytes:
-    if len(attribute.floats) + len(attribute.ints) < PACKED_ITEMS:
-        return _serialized(attribute)
-    slim = onnx.AttributeProto()
-    slim.CopyFrom(attribute)
-    slim.ClearField("floats")
-    slim.ClearField("ints")
-    packed = _serialized(slim)
-    # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7,
-    # ints are 8.
-    if attribute.floats:
-        packed += b"\x3a" + _serialized(TensorProto(float_data=attribute.floats))[1:]
-    if attribute.ints:
-        packed += b"\x42" + _serialized(TensorProto(int64_data=attribute.ints))[1:]
-    return packed
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field; its number is below 16, so that the tag is one byte."""
-    size = bytearray()
-    rest = len(payload)
-    while rest > 127:
-        size.append(rest & 127 | 128)
-        rest >>= 7
-    return bytes([number << 3 | 2, *size, rest]) + payload
-
-
-def _serialized(message: Any) -> bytes:
-    return bytes(message.SerializeToString(deterministic=True))
+    return bool(attribute.name == b"nodes_hitrates")

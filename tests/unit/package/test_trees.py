@@ -5,14 +5,13 @@ import contextlib
 import numpy as np
 import pytest
 from helpers.examples import examples
-from helpers.forge import varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 import modelkit as mk
 from modelkit.errors import GraphError
-from modelkit.package import trees, wire
+from modelkit.package import trees
 
 SEEDS = st.integers(0, 1 << 32)
 LEAF, BRANCH = 4, 10  # letters
@@ -212,37 +211,3 @@ def test_forests_of_scikit_learn_are_accepted(tmp_path_factory, kind, seed, coun
     mk.save(fitted, path, example=X, name="forest", version="1")
     with mk.load(path) as model:
         assert len(model.predict(X)) == 60
-
-
-INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(0, 300)
-
-
-@settings(max_examples=examples(300), deadline=None)
-@given(numbers=st.lists(INTEGERS))
-def test_long_lists_are_read_as_they_were_written(numbers):
-    packed = memoryview(b"".join(map(varint, numbers)))
-    assert wire.array([packed]).tolist() == numbers
-    assert wire.array([number & (1 << 64) - 1 for number in numbers]).tolist() == numbers
-    assert wire.integers(packed, 0, len(packed), len(numbers) + 1) == numbers
-    assert wire.amount([packed]) == wire.amount(numbers) == len(numbers)
-
-
-@settings(max_examples=examples(500), deadline=None)
-@given(raw=st.lists(st.sampled_from([0, 1, 2, 127, 128, 129, 255]), max_size=14).map(bytes))
-def test_long_lists_are_read_as_strictly_as_short_ones(raw):
-    read = []
-    for way in (
-        lambda: wire.array([memoryview(raw)]).tolist(),
-        lambda: wire.integers(raw, 0, len(raw), len(raw)),
-    ):
-        try:
-            read.append(way())
-        except GraphError:
-            read.append(None)
-    assert read[0] == read[1]
-
-
-def test_a_list_in_several_pieces_is_refused():
-    for pieces in ([memoryview(b"\1"), 1], [memoryview(b"\1"), memoryview(b"\1")]):
-        with pytest.raises(GraphError, match="several pieces"):
-            wire.array(pieces)
