@@ -114,6 +114,7 @@ def test_34_what_one_parser_reads_and_another_does_not(toy, folder, warden, more
     assert mk.inspect(path).digest != digest_of(toy)
     with mk.load(path) as model:
         assert model.graph[0] == members_of(toy)[GRAPH]
+        assert model.stored == members_of(path.read_bytes())[GRAPH]
 
 
 def shaped(operator, values, *more, **attributes):

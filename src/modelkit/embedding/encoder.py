@@ -244,11 +244,11 @@ class TextEncoder(Model):
             )
         if self._identity is not None:
             return self._identity
-        graph, weights = self.token_model.graph
+        _, weights = self.token_model.graph
         parts = [
             self.recipe.canonical(),
             self.tokenizer,
-            graph,
+            self.token_model.stored,
             b"" if weights is None else weights,
         ]
         digests = [hashlib.sha256(part).digest() for part in parts]

@@ -40,11 +40,12 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
             f"only an encoder of an ONNX graph can be saved, and this one runs {type(inner).__name__}; make "
             "it of the ONNX file of its model"
         )
-    graph, weights = inner.graph
+    graph = inner.stored
+    _, weights = inner.graph
     size = None if weights is None else len(weights)
-    found = scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
+    scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
     recipe, parity = proof(model, example)
-    members: container.Members = {GRAPH: found.graph}
+    members: container.Members = {GRAPH: bytes(graph)}
     if weights is not None:
         members[WEIGHTS_MEMBER] = weights
     members[TOKENIZER] = model.tokenizer

@@ -165,8 +165,10 @@ def _load_graph(
         wait_for_others()
         found = scan_graph(members, allowed - {JOBLIB})
         keywords |= {"endless": found.endless, "folded": found.folding.limit}
-        checked = {**members, GRAPH: found.graph}
-        model = graph_model(checked, manifest, options, keywords)
+        if found.graph != members[GRAPH]:
+            keywords["stored"] = members[GRAPH]
+            members = {**members, GRAPH: found.graph}
+        model = graph_model(members, manifest, options, keywords)
     finally:
         wait_for_weights()
     release(weights)

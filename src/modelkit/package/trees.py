@@ -117,7 +117,7 @@ def _indexed(lists: Mapping[str, Array]) -> Array:
     count = len(lists["nodes_featureids"])
     leaves = len(lists["leaf_targetids"])
     pairs = [lists["nodes_truenodeids"], lists["nodes_falsenodeids"]]
-    child = np.stack(pairs).astype(np.int64)
+    child = np.stack(pairs)
     ends = np.stack([lists["nodes_trueleafs"], lists["nodes_falseleafs"]])
     _check_range("columns", lists["nodes_featureids"])
     _check_range("marks of leaves", ends, 2)
@@ -142,7 +142,7 @@ def _addressed(lists: Mapping[str, Array]) -> Array:
     count = len(node)
     _check_range("trees", tree)
     _check_range("nodes", node, count)
-    keys = tree.astype(np.int64) * count + node
+    keys = tree * count + node
     if not (keys[1:] > keys[:-1]).all():
         order = np.argsort(keys)
         if not np.diff(keys[order]).all():
@@ -156,7 +156,7 @@ def _addressed(lists: Mapping[str, Array]) -> Array:
     for start in range(0, len(at), BRANCHES_AT_ONCE):
         part = at[start : start + BRANCHES_AT_ONCE]
         pairs = [lists["nodes_truenodeids"][part], lists["nodes_falsenodeids"][part]]
-        child = np.stack(pairs).astype(np.int64)
+        child = np.stack(pairs)
         _check_range("branches", child, count)
         places = _find(keys, part, child - node[part])
         children[:, start : start + BRANCHES_AT_ONCE] = number[places]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import chain
 from math import inf, prod
 from struct import calcsize, unpack_from
 from typing import Any
@@ -53,7 +54,7 @@ def _see_graph(graph: Any, found: Scan, level: int) -> None:
     for value in graph.input:
         is_open = level == 0 and not _has_sizes(value.type.tensor_type)
         (found.open if is_open else found.closed).add(value.name)
-    for value in [*graph.input, *graph.value_info]:
+    for value in chain(graph.input, graph.value_info):
         found.types.setdefault(value.name, set()).add(value.type.tensor_type.elem_type)
     for node in graph.node:
         _see_node(node, found, level)
@@ -260,7 +261,8 @@ def _check_lists(node: Any, wanted: set[str]) -> None:
 def _list(name: str, attribute: Any) -> Array:
     """A list of an operator: the letters of branch modes, and zeros where only its length counts."""
     if name == "nodes_modes":
-        return np.array([len(mode) for mode in attribute.strings if mode in trees.MODES])
+        known = (len(mode) for mode in attribute.strings if mode in trees.MODES)
+        return np.fromiter(known, np.int64)
     if name == grams.POOL_STRINGS:
         return np.broadcast_to(0, len(attribute.strings))
     if name in trees.LENGTHS_ONLY:

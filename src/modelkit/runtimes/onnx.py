@@ -62,6 +62,7 @@ class OnnxModel(Model):
         folded: the most bytes of a result that is computed at load because it depends on constants
             only; 0 for none.
         side_by_side: whether each thread of the CPU has a run of its own, however large the model.
+        stored: the graph as it lies in its package, where it is written in another way there.
         packaged: the package this model was loaded from.
     """
 
@@ -85,6 +86,7 @@ class OnnxModel(Model):
         "manifest",
         "placement",
         "signature",
+        "stored",
     )
 
     attachments: Mapping[str, memoryview]
@@ -93,6 +95,7 @@ class OnnxModel(Model):
     manifest: Manifest | None
     placement: Placement
     signature: Signature
+    stored: bytes | memoryview
 
     def __init__(
         self,
@@ -106,9 +109,11 @@ class OnnxModel(Model):
         endless: bool = False,
         folded: int = FOLDED_BYTES,
         side_by_side: bool = False,
+        stored: bytes | memoryview | None = None,
         packaged: Packaged = NOT_PACKAGED,
     ) -> None:
         self._graph = Graph(graph, weights, folded)
+        self.stored = graph if stored is None else stored
         session, self.placement = place(self._graph, device, threads, side_by_side=side_by_side)
         check_ends(session, signature)
         release(weights)

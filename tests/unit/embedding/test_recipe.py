@@ -155,8 +155,12 @@ def test_whatever_makes_another_vector_makes_another_identity(tmp_path):
         assert one.identity == same.identity  # neither makes a difference to a vector
 
 
-def test_a_package_of_an_encoder_opens_for_ever():
+def test_a_package_of_an_encoder_opens_for_ever(tmp_path):
+    """Its vectors keep their identity, although its graph is written in another way now; saved again too."""
     with mk.load(GOLDEN / "encoder1.mk") as encoder:
+        mk.save(encoder, tmp_path / "again.mk", name="again", version="2")
+        with mk.load(tmp_path / "again.mk") as again:
+            assert again.identity == IDENTITY
         assert (encoder.manifest.format, encoder.manifest.runtime) == (1, "encoder")
         assert encoder.identity == IDENTITY
         assert encoder.verify() <= 1e-5

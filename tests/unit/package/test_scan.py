@@ -7,7 +7,7 @@ import onnx
 import pytest
 from google.protobuf.message import DecodeError
 from helpers.examples import examples
-from helpers.forge import varint
+from helpers.forge import GRAPH, members_of, varint
 from helpers.graphs import external, plus_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -276,3 +276,11 @@ def test_save_refuses_what_load_would_refuse(tmp_path):
     with pytest.raises(GraphError, match="evil"):
         mk.save(proto, tmp_path / "m.mk", name="m", version="1")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_save_stores_what_load_gives_the_runtime(boosting_mk, penguins_mk):
+    for path in (boosting_mk, penguins_mk):
+        graph = members_of(path.read_bytes())[GRAPH]
+        assert scan.check_graph(graph, "model.onnx.data", None).graph == graph
+        with mk.load(path) as model:
+            assert model.graph[0] == graph
