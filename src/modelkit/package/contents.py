@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from modelkit._internal import fields
-from modelkit.embedding.recipe import Recipe
 from modelkit.errors import IntegrityError, ManifestError, PackageError, SignatureError
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Model
 from modelkit.package import container
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged
-from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder
+    from modelkit.embedding.recipe import Recipe
+    from modelkit.runtimes.terms.vectorizer import Texts
 
 MANIFEST = "modelkit.json"
 SEALED = "sealed.json"  # the second member of a sealed package, whose others are ciphertext
@@ -26,8 +26,8 @@ NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
 L2_BYTES = 2 << 20
-Kind = TypeVar("Kind", Recipe, Texts)
-Options = Recipe | Texts | None  # None of a runtime that takes none
+Kind = TypeVar("Kind", "Recipe", "Texts")
+Options: TypeAlias = "Recipe | Texts | None"  # None of a runtime that takes none
 # The members that a runtime cannot do without.
 NEEDED = {
     "onnx": {GRAPH},
@@ -73,6 +73,8 @@ def read_options(manifest: Manifest) -> Options:
     options, where = manifest.options, "modelkit.json: options"
     try:
         if manifest.runtime == "encoder":
+            from modelkit.embedding.recipe import Recipe
+
             recipe = _read_exactly(Recipe, options, where)
             if manifest.signature == recipe.signature:
                 return recipe
@@ -80,6 +82,8 @@ def read_options(manifest: Manifest) -> Options:
                 f"a text encoder runs a graph and has the signature {recipe.signature}"
             )
         if manifest.runtime == "texts":
+            from modelkit.runtimes.terms.vectorizer import Texts
+
             texts = _read_exactly(Texts, options, where)
             texts.graph(manifest.signature)
             return texts
@@ -108,21 +112,20 @@ def graph_model(
     members: container.Members, manifest: Manifest, options: Options, keywords: dict[str, Any]
 ) -> Model:
     """The Model of a graph that was checked; `keywords` are those of OnnxModel that `load` chose."""
-    from modelkit.runtimes.onnx import OnnxModel
+    if options is None:
+        from modelkit.runtimes.onnx import OnnxModel
 
-    if isinstance(options, Recipe):
-        encoder = open_encoder(members, options, **keywords)
-        encoder.signature = manifest.signature
-        return encoder
-    if options is not None:
+        weights, chunk = weights_of(members), chunk_rows(manifest)
+        return OnnxModel(
+            members[GRAPH], manifest.signature, weights=weights, chunk=chunk, **keywords
+        )
+    from modelkit.embedding.recipe import Recipe
+
+    if not isinstance(options, Recipe):
         return open_texts(members, manifest.signature, options, **keywords)
-    return OnnxModel(
-        members[GRAPH],
-        manifest.signature,
-        weights=weights_of(members),
-        chunk=chunk_rows(manifest),
-        **keywords,
-    )
+    encoder = open_encoder(members, options, **keywords)
+    encoder.signature = manifest.signature
+    return encoder
 
 
 def weights_of(members: container.Members) -> memoryview | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from math import inf, prod
 from typing import NamedTuple
 
@@ -108,8 +107,7 @@ class Made(NamedTuple):
     product: float
 
 
-@dataclass(frozen=True)
-class Folding:
+class Folding(NamedTuple):
     """Which results of constants are computed at load.
 
     `limit` is the size in bytes up to which a result is kept, 0 where none is computed. `costly`
