@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.traced import UFUNCS, alike, constant, op
+from modelkit.convert.estimators.traced import UFUNCS, op
 
 QUARTER_REST = 6.123233995736766e-17  # pi / 2 less the number nearest to it
 ALL_LOST = -36.0  # below this exponent, exp(x) - 1 rounds to -1
@@ -76,7 +76,7 @@ def _wave(numbers: Any, quarters: int) -> Any:
     sine = op.sin(angle) + lost * op.cos(angle)
     cosine = op.cos(angle) - lost * op.sin(angle)
     quarter = (turned + float(quarters)) % 4.0
-    size = np.where(op.mod(quarter, constant(2.0), fmod=1) == 1.0, cosine, sine)
+    size = np.where(np.fmod(quarter, 2.0) == 1.0, cosine, sine)
     found = np.where(quarter > 1.5, -size, size)
     whole = (op.sin, op.cos)[quarters](numbers)
     return np.where(np.abs(numbers) < FAR_ROUND, found, whole)
@@ -153,7 +153,9 @@ def _is_negative(numbers: Any) -> Any:
 
 def _remainder(numbers: Any, divisor: Any) -> Any:
     """What a division leaves, with the sign of the divisor."""
-    left = op.mod(*alike([numbers, divisor]), fmod=1)
+    if numbers.dtype.kind == "i":
+        return op.mod(numbers, divisor)
+    left = np.fmod(numbers, divisor)
     other = (left < 0.0) ^ (divisor < 0.0)
     turned = ~(left == 0.0) & other
     return np.where(turned, left + divisor, left)
@@ -169,6 +171,10 @@ def _divide(numbers: Any, divisor: Any) -> Any:
 
 
 def _floor_divide(numbers: Any, divisor: Any) -> Any:
+    if numbers.dtype.kind == "i":
+        cut = op.div(numbers, divisor)
+        rest = numbers - cut * divisor
+        return cut - ((rest != 0) & ((rest < 0) ^ (divisor < 0))).astype(cut.dtype)
     whole = numbers - numbers % divisor
     none = divisor == 0.0
     found = np.where(none, numbers / divisor, np.rint(whole / divisor))
@@ -222,6 +228,7 @@ UFUNCS |= {
     "floor": op.floor,
     "floor_divide": _floor_divide,
     "fmax": lambda x, y: np.maximum(_first_known(x, y), _first_known(y, x)),
+    "fmod": lambda x, y: op.mod(x, y, fmod=1),
     "fmin": lambda x, y: np.minimum(_first_known(x, y), _first_known(y, x)),
     "greater": op.greater,
     "greater_equal": op.greater_or_equal,

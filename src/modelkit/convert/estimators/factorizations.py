@@ -9,18 +9,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.scaling import one_table
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op, width
-from modelkit.convert.estimators.traced import traced
+from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.traced import Traced, constant, op, traced
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 TINY = float(np.finfo(np.float32).eps)  # scikit-learn divides by this instead of 0
 EVERY = 10  # iterations the error is looked at once
@@ -40,120 +36,104 @@ def _penalties(estimator: Any) -> Penalties:
     return Penalties(strength * estimator.l1_ratio, strength * (1.0 - estimator.l1_ratio))
 
 
-def factorized(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def factorized(estimator: Any, x: Any) -> Any:
     """NMF: the weights of its components, by coordinates or by multiplication."""
-    rows = columns.matrix(np.float64)
     if estimator.solver == "mu":
-        return one_table(_by_error(estimator, rows))
+        return _by_error(estimator, x)
     if estimator.shuffle:
         raise ConversionError(
             "NMF(shuffle=True) cannot be converted, for its answers are left to chance; use "
             "shuffle=False",
             step="NMF",
         )
-    return one_table(_by_coordinates(estimator, rows))
+    return _by_coordinates(estimator, x)
 
 
-def in_batches(estimator: Any, columns: Columns, _: Converting) -> Answer:
+@of_doubles
+def in_batches(estimator: Any, x: Any) -> Any:
     """MiniBatchNMF: by multiplication, until the weights stay as they are."""
-    rows = columns.matrix(np.float64)
-    update = _multiplied(estimator, rows)
+    update = _multiplied(estimator, x)
 
-    def body(_: Var, __: Var, weights: Var) -> list[Var]:
+    def body(_: Any, weights: Any) -> list[Any]:
         better = update(weights)
-        change = _norm(better - weights) / _norm(better)
-        settled = change <= estimator.tol
-        return [_unless(settled, estimator), better]
+        change = np.linalg.norm(better - weights) / np.linalg.norm(better)
+        return [_go_on(change <= estimator.tol, estimator), better]
 
     most = estimator._transform_max_iter  # no public way
-    return one_table(_iterated(most, [_first_weights(estimator, rows)], body))
+    return _iterated(most, [_first_weights(estimator, x)], body)
 
 
-def _unless(settled: Var, estimator: Any) -> Var:
+def _go_on(settled: Any, estimator: Any) -> Any:
     """Whether to go on: a tolerance of 0 never stops."""
-    if estimator.tol <= 0:
-        return constant([True])
-    return (~settled).reshape(1)
+    return ~settled | (estimator.tol <= 0)
 
 
-def _iterated(most: int, start: list[Var], body: Callable[..., list[Var]]) -> Var:
-    """The weights after a loop, its first state: the loop itself does not say what they are."""
+def _iterated(most: int, state: list[Any], body: Callable[..., list[Any]]) -> Any:
+    """The weights, which come first in a state, after steps that end where one says not to go on."""
+    if isinstance(state[0], Traced):
+        return _loop(most, state, body)
+    for number in range(most):
+        go, *state = body(number, *state)
+        if not go:
+            break
+    return state[0]
+
+
+def _loop(most: int, state: list[Any], body: Callable[..., list[Any]]) -> Any:
+    def step(number: Any, _: Any, *state: Any) -> list[Any]:
+        go, *after = body(traced(number), *traced(state))
+        return [go.reshape(1), *after]
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spox, of the same
         weights, *_ = op.loop(
-            constant([most], np.int64),
-            constant([True]),
-            v_initial=start,
-            body=lambda *state: body(*traced(state)),
+            constant([most], np.int64), constant([True]), v_initial=state, body=step
         )
-    wide = weights.reshape(-1, width(start[0]))
-    return op.cast(wide, to=np.float64)  # for the scan, which knows nothing of a loop
+    # The loop itself does not say what they are.
+    return op.cast(weights.reshape(-1, state[0].shape[1]), to=np.float64)
 
 
-def _norm(numbers: Var) -> Var:
-    return np.sqrt(op.reduce_sum_square(numbers, keepdims=0))
-
-
-def _sum(numbers: Var) -> Var:
-    return op.reduce_sum(numbers, keepdims=0)
-
-
-def _by_coordinates(estimator: Any, rows: Var) -> Var:
+def _by_coordinates(estimator: Any, x: Any) -> Any:
     """One component after the other, until the gradients are small beside those of the first time."""
     parts = np.asarray(estimator.components_, np.float64)
     penalties = _penalties(estimator)
     square = parts @ parts.T + penalties.square * np.eye(len(parts))
-    pulls = rows @ parts.T - penalties.flat
+    pulls = x @ parts.T - penalties.flat
     pull = [pulls[:, [place]] for place in range(len(parts))]
 
-    def body(number: Var, _: Var, weights: Var, first: Var) -> list[Var]:
+    def body(number: Any, weights: Any, first: Any) -> list[Any]:
         weights, violation = _one_after_the_other(weights, square, pull)
-        start = number == 0
-        first = np.where(start, violation, first)
-        settled = violation / first <= estimator.tol
-        settled = (first == 0.0) | settled
-        go = (~settled).reshape(1)
-        return [go, weights, first]
+        first = np.where(number == 0, violation, first)
+        settled = (first == 0.0) | (violation / first <= estimator.tol)
+        return [~settled, weights, first]
 
-    nothing = rows @ np.zeros((parts.shape[1], len(parts)))
-    return _iterated(estimator.max_iter, [nothing, doubles(0.0)], body)
+    nothing = x @ np.zeros((parts.shape[1], len(parts)))
+    return _iterated(estimator.max_iter, [nothing, np.sum(nothing)], body)
 
 
-def _one_after_the_other(weights: Var, square: Array, pull: list[Var]) -> tuple[Var, Var]:
+def _one_after_the_other(weights: Any, square: Array, pull: list[Any]) -> tuple[Any, Any]:
     """The weights after a step for each component, and how far the gradients were from 0 in all."""
-    violation = doubles(0.0)
+    violation = 0.0
     for place in range(len(pull)):
         gradient = weights @ square[:, [place]] - pull[place]
-        violation = violation + _felt(weights, place, gradient)
+        own = weights[:, [place]]
+        # A weight of 0 cannot fall.
+        free = np.where(own == 0.0, np.minimum(gradient, 0.0), gradient)
+        violation = violation + np.sum(np.abs(free))
         if square[place, place]:
-            steps = gradient / square[place, place]
-            weights = _moved(weights, place, steps)
+            better = np.maximum(own - gradient / square[place, place], 0.0)
+            weights = np.where(np.arange(len(pull)) == place, better, weights)
     return weights, violation
 
 
-def _felt(weights: Var, place: int, gradient: Var) -> Var:
-    """The sum of the sizes of gradients; a weight of 0 cannot fall."""
-    rising = np.minimum(gradient, 0.0)
-    free = np.where(weights[:, [place]] == 0.0, rising, gradient)
-    return _sum(np.abs(free))
-
-
-def _moved(weights: Var, place: int, steps: Var) -> Var:
-    """The weights with those of one component less some steps, and none below 0."""
-    free = weights[:, [place]] - steps
-    better = np.maximum(free, 0.0)
-    own = np.arange(width(weights))[None] == place
-    return np.where(constant(own), better, weights)
-
-
-def _first_weights(estimator: Any, rows: Var) -> Var:
+def _first_weights(estimator: Any, x: Any) -> Any:
     """The same weight everywhere, by the mean of all numbers."""
     parts = estimator.components_
-    mean = np.sqrt(op.reduce_mean(rows, keepdims=0) / len(parts))
-    return rows @ np.zeros(parts.T.shape) + mean
+    return x @ np.zeros(parts.T.shape) + np.sqrt(np.mean(x) / len(parts))
 
 
-def _multiplied(estimator: Any, rows: Var) -> Callable[[Var], Var]:
+def _multiplied(estimator: Any, x: Any) -> Callable[[Any], Any]:
     """The update of the weights by multiplication, which keeps them from falling below 0."""
     name = type(estimator).__name__
     if estimator.beta_loss not in LOSSES:
@@ -166,62 +146,51 @@ def _multiplied(estimator: Any, rows: Var) -> Callable[[Var], Var]:
     penalties = _penalties(estimator)
     squares = LOSSES[estimator.beta_loss] == 2
 
-    def update(weights: Var) -> Var:
+    def update(weights: Any) -> Any:
         if squares:
-            upper = rows @ parts.T
+            upper = x @ parts.T
             lower = weights @ (parts @ parts.T)
         else:
-            made = _not_tiny(weights @ parts)
-            upper = rows / made @ parts.T
-            lower = doubles(parts.sum(axis=1)[None])
+            upper = x / np.maximum(weights @ parts, TINY) @ parts.T
+            lower = parts.sum(axis=1)
         if penalties.flat > 0:
             lower = lower + penalties.flat
         if penalties.square > 0:
             lower = lower + weights * penalties.square
-        divisor = np.where(lower == 0.0, TINY, lower)
-        return weights * (upper / divisor)
+        return weights * (upper / np.where(lower == 0.0, TINY, lower))
 
     return update
 
 
-def _not_tiny(numbers: Var) -> Var:
-    return np.maximum(numbers, TINY)
-
-
-def _by_error(estimator: Any, rows: Var) -> Var:
+def _by_error(estimator: Any, x: Any) -> Any:
     """By multiplication, until the error stays as it is."""
-    update = _multiplied(estimator, rows)
+    update = _multiplied(estimator, x)
     parts = np.asarray(estimator.components_, np.float64)
     squares = LOSSES[estimator.beta_loss] == 2
 
-    def error(weights: Var) -> Var:
-        made = weights @ parts
-        return _norm(rows - made) if squares else _divergence(rows, weights, parts)
+    def error(weights: Any) -> Any:
+        return np.linalg.norm(x - weights @ parts) if squares else _divergence(x, weights, parts)
 
-    start = _first_weights(estimator, rows)
+    start = _first_weights(estimator, x)
     first = error(start)
 
-    def body(number: Var, _: Var, weights: Var, before: Var) -> list[Var]:
+    def body(number: Any, weights: Any, before: Any) -> list[Any]:
         better = update(weights)
         now = error(better)
-        left = op.mod(number, constant(EVERY, np.int64))
-        looked = left == EVERY - 1
-        gain = (before - now) / first
-        settled = looked & (gain < estimator.tol)
-        return [_unless(settled, estimator), better, np.where(looked, now, before)]
+        looked = number % EVERY == EVERY - 1
+        settled = looked & ((before - now) / first < estimator.tol)
+        return [_go_on(settled, estimator), better, np.where(looked, now, before)]
 
     return _iterated(estimator.max_iter, [start, first], body)
 
 
-def _divergence(rows: Var, weights: Var, parts: Array) -> Var:
+def _divergence(x: Any, weights: Any, parts: Array) -> Any:
     """The square root of twice the Kullback-Leibler divergence of what the weights make."""
-    counts = rows > TINY
-    made = _not_tiny(weights @ parts)
-    usual = np.where(counts, rows, 1.0)
-    logs = np.log(usual / made)
+    counts = x > TINY
+    usual = np.where(counts, x, 1.0)
+    logs = np.log(usual / np.maximum(weights @ parts, TINY))
     terms = np.where(counts, usual * logs - usual, 0.0)
-    whole = _sum(weights * parts.sum(axis=1))
-    found = _sum(terms) + whole
+    found = np.sum(terms) + np.sum(weights * parts.sum(axis=1))
     return np.sqrt(np.maximum(found, 0.0) * 2.0)
 
 

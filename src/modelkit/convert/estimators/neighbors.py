@@ -219,7 +219,9 @@ def _within(estimator: Any, x: Any) -> Any:
     by_distance = named_weights(estimator)
     distances = from_training(estimator, x)
     inside = distances <= reach_of(estimator)
-    return np.where(inside, _inverse(distances) if by_distance else 1.0, 0.0)
+    if not by_distance:
+        return inside.astype(np.float64)
+    return np.where(inside, _inverse(distances), 0.0)
 
 
 ESTIMATORS = {

@@ -28,6 +28,7 @@ from modelkit.convert.estimators.stand_ins import (
     tensor_of,
 )
 from modelkit.convert.estimators.tensors import Var, constant, joined, op
+from modelkit.convert.estimators.traced import gathered
 from modelkit.signature.spec import UNITS
 
 NAT = int(np.iinfo(np.int64).min)
@@ -45,127 +46,93 @@ MIRRORED = {
 }
 
 
-class Whole:
-    """Whole numbers of int64, (n,), with the operators of Python."""
-
-    def __init__(self, tensor: Var) -> None:
-        self.tensor = tensor
-
-    def __add__(self, other: Whole | int) -> Whole:
-        return Whole(self.tensor + _whole(other))
-
-    def __sub__(self, other: Whole | int) -> Whole:
-        return Whole(self.tensor - _whole(other))
-
-    def __mul__(self, other: Whole | int) -> Whole:
-        return Whole(self.tensor * _whole(other))
-
-    def __floordiv__(self, by: int) -> Whole:
-        return self.divided(by)[0]
-
-    def __mod__(self, by: int) -> Whole:
-        return self.divided(by)[1]
-
-    def divided(self, by: int) -> tuple[Whole, Whole]:
-        """The quotient by a positive number, rounded down, and the rest; neither runs over."""
-        cut = self.cut(by)
-        rest = self - cut * by
-        below = rest.is_below(0)
-        return cut - below, rest + below * by
-
-    def cut(self, by: int) -> Whole:
-        """The quotient by a positive number, cut off."""
-        return Whole(op.div(self.tensor, _whole(by)))
-
-    def is_below(self, other: int) -> Whole:
-        """1 where it is less than another number, and 0 elsewhere."""
-        return Whole((self.tensor < _whole(other)).astype(np.int64))
-
-    def equals(self, other: Whole | int) -> Var:
-        """Where it is equal to another number."""
-        return self.tensor == _whole(other)
+def _cut(x: Any, by: int) -> Any:
+    """The quotient by a positive number, cut off."""
+    return op.div(x, constant(by))
 
 
-def _whole(number: Whole | int) -> Var:
-    return number.tensor if isinstance(number, Whole) else constant(number, np.int64)
+def _divided(x: Any, by: int) -> tuple[Any, Any]:
+    """The quotient by a positive number, rounded down, and the rest; neither runs over."""
+    quotient = x // by
+    return quotient, x - quotient * by
 
 
 class Clock:
     """The day and the time of it that times are, in the Gregorian calendar."""
 
-    def __init__(self, ticks: Whole, unit: str) -> None:
+    def __init__(self, ticks: Any, unit: str) -> None:
         self.per_second = UNITS[unit]
-        self.day_number, self.ticks = ticks.divided(DAY * self.per_second)
+        self.day_number, self.ticks = _divided(ticks, DAY * self.per_second)
 
     @cached_property
-    def seconds(self) -> Whole:
+    def seconds(self) -> Any:
         """Of the day."""
-        return self.ticks.cut(self.per_second)
+        return _cut(self.ticks, self.per_second)
 
     @cached_property
-    def weekday(self) -> Whole:
+    def weekday(self) -> Any:
         """From 0 for Monday."""
         return (self.day_number + 3) % 7
 
     @cached_property
-    def _from_march(self) -> tuple[Whole, Whole, Whole]:
+    def _from_march(self) -> tuple[Any, Any, Any]:
         """The year that begins in March, so that a leap day is its last; its month and its day, from 0."""
-        cycle, day = (self.day_number + 719_468).divided(CYCLE)
-        leap_days = day.cut(1460) - day.cut(36_524) + day.cut(CYCLE - 1)
-        year = (day - leap_days).cut(365)
-        day = day - (year * 365 + year.cut(4) - year.cut(100))
-        return year + cycle * 400, (day * 5 + 2).cut(153), day
+        cycle, day = _divided(self.day_number + 719_468, CYCLE)
+        leap_days = _cut(day, 1460) - _cut(day, 36_524) + _cut(day, CYCLE - 1)
+        year = _cut(day - leap_days, 365)
+        day = day - (year * 365 + _cut(year, 4) - _cut(year, 100))
+        return year + cycle * 400, _cut(day * 5 + 2, 153), day
 
     @cached_property
-    def year(self) -> Whole:
+    def year(self) -> Any:
         """From January on."""
         year, month, _ = self._from_march
-        return year + 1 - month.is_below(10)
+        return year + 1 - (month < 10).astype(np.int64)
 
     @cached_property
-    def month(self) -> Whole:
+    def month(self) -> Any:
         """From 1 for January."""
         _, month, _ = self._from_march
-        return month - 9 + month.is_below(10) * 12
+        return month - 9 + (month < 10).astype(np.int64) * 12
 
     @cached_property
-    def day(self) -> Whole:
+    def day(self) -> Any:
         """Of the month, from 1 on."""
         _, month, day = self._from_march
-        return day - (month * 153 + 2).cut(5) + 1
+        return day - _cut(month * 153 + 2, 5) + 1
 
     @cached_property
-    def day_of_year(self) -> Whole:
+    def day_of_year(self) -> Any:
         """From 1 on."""
         before = self.year - 1
         first = before * 365 + before // 4 - before // 100 + before // 400
         return self.day_number + 719_163 - first
 
     @cached_property
-    def is_leap(self) -> Var:
+    def is_leap(self) -> Any:
         """Whether its year has a leap day."""
-        by_four = (self.year % 4).equals(0)
-        by_century = (self.year % 100).equals(0)
-        return by_four & (~by_century | (self.year % 400).equals(0))
+        by_four = self.year % 4 == 0
+        by_century = self.year % 100 == 0
+        return by_four & (~by_century | (self.year % 400 == 0))
 
     @cached_property
-    def days_in_month(self) -> Whole:
+    def days_in_month(self) -> Any:
         """How many days its month has."""
-        common = op.gather(constant(COMMON_DAYS, np.int64), (self.month - 1).tensor)
-        return Whole(common) + Whole((self.is_leap & self.month.equals(2)).astype(np.int64))
+        common = gathered(COMMON_DAYS, self.month - 1)
+        return common + (self.is_leap & (self.month == 2)).astype(np.int64)
 
-    def begins(self, *months: int) -> Var:
+    def begins(self, *months: int) -> Any:
         """Whether it is the first day of one of these months, or of any."""
-        return self._in(self.day.equals(1), months)
+        return self._in(self.day == 1, months)
 
-    def ends(self, *months: int) -> Var:
+    def ends(self, *months: int) -> Any:
         """Whether it is the last day of one of these months, or of any."""
-        return self._in(self.day.equals(self.days_in_month), months)
+        return self._in(self.day == self.days_in_month, months)
 
-    def _in(self, condition: Var, months: tuple[int, ...]) -> Var:
+    def _in(self, condition: Any, months: tuple[int, ...]) -> Any:
         if not months:
             return condition
-        return condition & reduce(op.or_, map(self.month.equals, months))
+        return condition & np.any(self.month == [months], axis=1, keepdims=True)
 
 
 # Columns, and constants beside them.
@@ -177,7 +144,7 @@ def _ticks(symbol: Any) -> Var:
 
 
 def _gaps(symbol: Any) -> Var:
-    return _ticks(symbol) == _whole(NAT)
+    return _ticks(symbol) == NAT
 
 
 def _unit(dtype: Any) -> str:
@@ -186,13 +153,13 @@ def _unit(dtype: Any) -> str:
 
 def _clock(symbol: Any) -> Clock:
     """The calendar of a column, which is written down once."""
-    found: Clock = kept_once(symbol, lambda: Clock(Whole(_ticks(symbol)), _unit(symbol.dtype)))
+    found: Clock = kept_once(symbol, lambda: Clock(_ticks(symbol), _unit(symbol.dtype)))
     return found
 
 
 def _numbers(symbol: Any, found: Var, like: Any) -> Symbol:
     """Numbers of each time, missing where it is."""
-    return made_of(np.where(_gaps(symbol), constant(np.nan), found.astype(np.float64)), like)
+    return made_of(np.where(_gaps(symbol), np.nan, found.astype(np.float64)), like)
 
 
 def refuse_today(value: Any) -> None:
@@ -252,17 +219,15 @@ def _in_dtype(value: Any, dtype: Any, *, wraps: bool = False) -> Var:
         return (
             stop(f"{value}, which is finer than the unit of a column of {dtype}")
             if rest
-            else _whole(ticks)
+            else constant(ticks)
         )
     factor = UNITS[unit] // UNITS[_unit(value.dtype)]
     if factor == 0:
         stop(f"columns of {dtype} and of {value.dtype} together: give both one unit before fit")
     if factor == 1:
         return _ticks(value)
-    raised = Whole(_ticks(value)) * factor
-    if wraps:
-        return raised.tensor
-    return np.where(raised.cut(factor).equals(Whole(_ticks(value))), raised.tensor, _whole(NAT))
+    raised = _ticks(value) * factor
+    return raised if wraps else np.where(_cut(raised, factor) == _ticks(value), raised, NAT)
 
 
 # Operators.
@@ -283,11 +248,11 @@ def _sum(name: str, like: Any, left: Any, right: Any) -> Symbol:
         stop(f"numpy.{name} of times")
     first, second = _in_dtype(left, like.dtype), _in_dtype(right, like.dtype)
     total = first + second if name == "add" else first - second
-    is_negative = [each < _whole(0) for each in (first, second, total)]
+    is_negative = [each < 0 for each in (first, second, total)]
     apart = is_negative[0] ^ is_negative[1]
     beyond = (is_negative[0] ^ is_negative[2]) & (~apart if name == "add" else apart)
-    gone = [each == _whole(NAT) for each in (first, second)]
-    return made_of(np.where(reduce(op.or_, [*gone, beyond]), _whole(NAT), total), like)
+    gone = [each == NAT for each in (first, second)]
+    return made_of(np.where(reduce(op.or_, [*gone, beyond]), NAT, total), like)
 
 
 def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
@@ -303,18 +268,18 @@ def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
     upward = name in ("less", "greater_equal")  # where a bound between two ticks is the next one
     if not isinstance(right, Symbol):
         ticks, inexact = _in_unit(right, _unit(left.dtype))
-        bound = Whole(_whole(NAT if inexact and name == "equal" else ticks + (inexact and upward)))
-        return made_of(known & getattr(np, name)(_ticks(left), bound.tensor), like)
+        bound = NAT if inexact and name == "equal" else ticks + (inexact and upward)
+        return made_of(known & getattr(np, name)(_ticks(left), bound), like)
     known = known & ~_gaps(right)
     finer = UNITS[_unit(right.dtype)] // UNITS[_unit(left.dtype)]
     if not finer:
         return _compared(MIRRORED.get(name, name), like, right, left)
-    bound, rest = Whole(_ticks(right)).divided(finer)
+    bound, rest = _divided(_ticks(right), finer)
     if name == "equal":
-        known = known & rest.equals(0)
+        known = known & (rest == 0)
     if upward:
-        bound = bound + 1 - rest.is_below(1)
-    return made_of(known & getattr(np, name)(_ticks(left), bound.tensor), like)
+        bound = bound + (rest > 0).astype(np.int64)
+    return made_of(known & getattr(np, name)(_ticks(left), bound), like)
 
 
 def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
@@ -329,16 +294,16 @@ def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
         by = 0 if isinstance(right, Symbol) else _in_unit(right, _unit(dtype))[0]
         if by < 1:
             stop("numpy.floor_divide by anything but a constant above 0")
-        found = (Whole(first) // by).tensor.astype(np.float64)
+        found = (first // by).astype(np.float64)
     gaps = reduce(op.or_, [_gaps(each) for each in (left, right) if isinstance(each, Symbol)])
-    return made_of(np.where(gaps, constant(np.nan), found), like)
+    return made_of(np.where(gaps, np.nan, found), like)
 
 
 def _changed(make: Callable[[Var], Var]) -> Callable[..., Symbol]:
     def operator(name: str, like: Any, span: Any) -> Symbol:
         if like.dtype.kind != "m":
             stop(f"numpy.{name} of times")
-        return made_of(np.where(_gaps(span), _whole(NAT), make(_ticks(span))), like)
+        return made_of(np.where(_gaps(span), NAT, make(_ticks(span))), like)
 
     return operator
 
@@ -411,33 +376,31 @@ def _floor(symbol: Any, freq: Any = "D") -> Symbol:
     ticks, rest = _in_unit(step.to_timedelta64(), _unit(symbol.dtype))
     if rest or ticks < 1:
         stop(f"dt.floor({freq!r}) of times of {symbol.dtype}")
-    return made_of(
-        np.where(_gaps(symbol), _whole(NAT), (Whole(_ticks(symbol)) // ticks * ticks).tensor), like
-    )
+    return made_of(np.where(_gaps(symbol), NAT, _ticks(symbol) // ticks * ticks), like)
 
 
 def _isocalendar(symbol: Any) -> Symbol:
     """The week of ISO 8601, its year, and its day."""
     clock = _clock(symbol)
     to_thursday = (clock.weekday * -1 + 3) * (DAY * clock.per_second)
-    thursday = Clock(Whole(_ticks(symbol)) + to_thursday, _unit(symbol.dtype))
-    parts = (thursday.year, (thursday.day_of_year + 6).cut(7), clock.weekday + 1)
-    return _numbers(symbol, joined([part.tensor for part in parts]), symbol.like.dt.isocalendar())
+    thursday = Clock(_ticks(symbol) + to_thursday, _unit(symbol.dtype))
+    parts = [thursday.year, _cut(thursday.day_of_year + 6, 7), clock.weekday + 1]
+    return _numbers(symbol, joined(parts), symbol.like.dt.isocalendar())
 
 
 def _total_seconds(symbol: Any) -> Symbol:
     """Spans in seconds, as the pandas at hand rounds them."""
     per_second = UNITS[_unit(symbol.dtype)]
-    seconds, rest = Whole(_ticks(symbol)).divided(per_second)
+    seconds, rest = _divided(_ticks(symbol), per_second)
     span = pandas().Series(np.array([-1], symbol.dtype))
     if span.dt.total_seconds()[0] == -1 / per_second:  # before pandas 3.1
-        found = _ticks(symbol).astype(np.float64) / constant(float(per_second))
+        found = _ticks(symbol).astype(np.float64) / float(per_second)
         return _numbers(symbol, found, symbol.like.dt.total_seconds())
-    below = seconds.tensor.astype(np.float64)
-    found = below + rest.tensor.astype(np.float64) / constant(float(per_second))
+    below = seconds.astype(np.float64)
+    found = below + rest.astype(np.float64) / float(per_second)
     # What lies between two seconds stays there: by the next number of float64.
-    inside = ~rest.equals(0) & (np.abs(below) < constant(2.0**52))
-    step = np.abs(found) * constant(HALF_STEP)
+    inside = (rest != 0) & (np.abs(below) < 2.0**52)
+    step = np.abs(found) * HALF_STEP
     raised = np.where(found == below, found + step, found)
     lowered = np.where(found == below + 1.0, found - step, raised)
     return _numbers(symbol, np.where(inside, lowered, found), symbol.like.dt.total_seconds())
@@ -459,27 +422,27 @@ class Fields:
             stop(f"dt.{name}; there are {', '.join(fields)}")
         found = fields[name](_clock(symbol))
         like = getattr(symbol.like.dt, name)
-        if isinstance(found, Whole):
-            return _numbers(symbol, found.tensor, like)
-        return made_of(~_gaps(symbol) & found, like)
+        if found.dtype == np.bool_:
+            return made_of(~_gaps(symbol) & found, like)
+        return _numbers(symbol, found, like)
 
 
-Field = Callable[[Clock], Whole | Var]
+Field = Callable[[Clock], Any]
 SPANS: dict[str, Field] = {
     "days": lambda clock: clock.day_number,
     "seconds": lambda clock: clock.seconds,
-    "microseconds": lambda clock: (clock.ticks % clock.per_second * 10**6).cut(clock.per_second),
+    "microseconds": lambda clock: _cut(clock.ticks % clock.per_second * 10**6, clock.per_second),
     "nanoseconds": lambda clock: (
-        (clock.ticks % clock.per_second * 10**9).cut(clock.per_second) % 1000
+        _cut(clock.ticks % clock.per_second * 10**9, clock.per_second) % 1000
     ),
 }
 POINTS: dict[str, Field] = {
     "year": lambda clock: clock.year,
-    "quarter": lambda clock: (clock.month + 2).cut(3),
+    "quarter": lambda clock: _cut(clock.month + 2, 3),
     "month": lambda clock: clock.month,
     "day": lambda clock: clock.day,
-    "hour": lambda clock: clock.seconds.cut(3600),
-    "minute": lambda clock: clock.seconds.cut(60) % 60,
+    "hour": lambda clock: _cut(clock.seconds, 3600),
+    "minute": lambda clock: _cut(clock.seconds, 60) % 60,
     "second": lambda clock: clock.seconds % 60,
     "microsecond": SPANS["microseconds"],
     "nanosecond": SPANS["nanoseconds"],

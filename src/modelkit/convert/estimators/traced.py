@@ -133,8 +133,8 @@ def alike(values: Sequence[Any]) -> list[Any]:
 
 
 def _reduced(name: str) -> Callable[..., Any]:
-    def reduce(x: Any, axis: Any, *, keepdims: bool = False) -> Any:
-        axes = constant(np.atleast_1d(axis) % x.ndim, np.int64)
+    def reduce(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+        axes = None if axis is None else constant(np.atleast_1d(axis) % x.ndim, np.int64)
         return getattr(op, name)(x, axes, keepdims=int(keepdims))
 
     return reduce
@@ -190,6 +190,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.argmin: _placed("arg_min"),
     np.clip: lambda x, low, high: op.clip(x, constant(low, x.dtype), constant(high, x.dtype)),
     np.concatenate: _concatenated,
+    np.linalg.norm: lambda x: np.sqrt(op.reduce_sum_square(x, keepdims=0)),
     np.max: _reduced("reduce_max"),
     np.mean: _reduced("reduce_mean"),
     np.min: _reduced("reduce_min"),
