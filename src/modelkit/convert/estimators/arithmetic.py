@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.tensors import Var, doubles, op, total, width
+from modelkit.convert.estimators.tensors import Var, total, width
 
 # Columns from which on numpy adds a row up in an order that its place in memory decides.
 PAIRWISE = 8
@@ -22,13 +22,6 @@ at_least, at_most, equal, greater, less = (
 )
 minus, over, plus, times = operator.sub, operator.truediv, operator.add, operator.mul
 choose: Any = np.where
-
-
-def product(rows: Var, weights: Any, shift: Any = None) -> Var:
-    """(n, outputs): rows times weights of (columns, outputs), and a shift of each output."""
-    if shift is None:
-        return rows @ weights
-    return op.gemm(rows, doubles(weights), doubles(shift))
 
 
 def row_sums(matrix: Var) -> Var:

@@ -13,7 +13,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
-from modelkit.convert.estimators.tensors import Columns, Var, constant, width
+from modelkit.convert.estimators.tensors import Columns, Var, width
 from modelkit.convert.outputs import ask
 from modelkit.convert.steps import where_parts
 
@@ -72,8 +72,9 @@ def not_finite(estimator: Any, part: Var, first: int, count: int) -> tuple[list[
             chosen = chosen.astype(np.float32)
         if kinds.issuperset(KINDS[:2]):
             finite += len(places)
-            none = constant(np.zeros((len(places), 1)), chosen.dtype)
-            found.append(chosen @ none)  # 0 times infinity is NaN
+            found.append(
+                chosen @ np.zeros((len(places), 1), chosen.dtype)
+            )  # 0 times infinity is NaN
         elif np.inf in kinds:
             found.append(np.isinf(chosen))
         else:

@@ -14,6 +14,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
+from modelkit.convert.estimators.neighbors import inverse
 from modelkit.convert.estimators.rounding import rounded_columns
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, op, total, width
 from modelkit.convert.estimators.traced import gathered, smallest
@@ -52,9 +53,7 @@ def _filled(estimator: Any, rows: Var, held: list[int]) -> Var:
         means.append(
             _mean_of_donors(estimator, place, op.gather(distances, own), op.gather(ranks, own))
         )
-    done = op.scatter_elements(
-        flat(rows), np.concatenate(places, axis=0), np.concatenate(means, axis=0)
-    )
+    done = op.scatter_elements(flat(rows), *(np.concatenate(each) for each in (places, means)))
     return done.reshape(-1, width(rows))
 
 
@@ -86,21 +85,16 @@ def _distances(estimator: Any, rows: Var, missing: Var) -> Var:
     if gone.any():
         found = found - squares @ gone.T
     without = missing.astype(np.float64) @ (known * known).T
-    found = np.maximum(found - without, 0.0)
     both = (~missing).astype(np.float64) @ ~gone.T
-    mean = found / np.maximum(both, 1.0)
-    found = np.sqrt(mean * known.shape[1])
-    return np.where(both == 0.0, np.inf, found)
+    mean = np.maximum(found - without, 0.0) / np.maximum(both, 1.0)
+    return np.where(both == 0.0, np.inf, np.sqrt(mean * known.shape[1]))
 
 
 def _complete_distances(given: Var, squares: Var, known: Array) -> Var:
     """Squared distances between rows in whose gaps are zeros."""
     lengths = np.einsum("ij,ij->i", known, known)
     products = given @ known.T
-    found = -2.0 * products
-    found = found + _sums(squares)
-    found = found + lengths[None]
-    return np.maximum(found, 0.0)
+    return np.maximum(-2.0 * products + _sums(squares) + lengths, 0.0)
 
 
 def _sums(squares: Var) -> Var:
@@ -152,16 +146,8 @@ def _weighted_mean(values: Var, weights: Var, otherwise: float) -> Var:
 def _weights(estimator: Any, nearest: Var) -> Var:
     """The weights of the nearest rows; rows that share no column are infinitely far, and weigh 0."""
     if estimator.weights == "distance":
-        return _inverse(nearest)
+        return inverse(nearest)
     return (nearest < np.inf).astype(np.float64)
-
-
-def _inverse(distances: Var) -> Var:
-    """One over each distance; where some are 0, those weigh 1 and the others nothing."""
-    inverse = 1.0 / distances
-    hits = np.isinf(inverse).astype(np.float64)
-    hit = np.max(hits, axis=1, keepdims=True)
-    return np.where(hit > 0.0, hits, inverse)
 
 
 def _without_empty(estimator: Any, table: Var, held: list[int]) -> Var:

@@ -84,7 +84,7 @@ def _neighbors(estimator: Any, x: Any) -> tuple[Any, Any]:
     by_distance = named_weights(estimator)
     places, distances = closest(estimator, x, estimator.n_neighbors)
     # Of an infinite distance as well.
-    return places, _inverse(distances) if by_distance else (distances >= 0.0).astype(np.float64)
+    return places, inverse(distances) if by_distance else (distances >= 0.0).astype(np.float64)
 
 
 def closest(estimator: Any, x: Any, count: int) -> tuple[Any, Any]:
@@ -134,11 +134,11 @@ def _candidates(x: Any, known: Array, count: int) -> Any:
     return np.sort(smallest(distances, count), axis=1)
 
 
-def _inverse(distances: Any) -> Any:
+def inverse(distances: Any) -> Any:
     """One over each distance; where one is 0, neighbours at 0 weigh 1 and the others nothing."""
-    inverse = 1.0 / distances
-    hits = np.isinf(inverse).astype(np.float64)
-    return np.where(np.max(hits, axis=1, keepdims=True) > 0.0, hits, inverse)
+    found = 1.0 / distances
+    hits = np.isinf(found).astype(np.float64)
+    return np.where(np.max(hits, axis=1, keepdims=True) > 0.0, hits, found)
 
 
 def _weighted(places: Any, weights: Any, values: Any) -> Any:
@@ -221,7 +221,7 @@ def _within(estimator: Any, x: Any) -> Any:
     inside = distances <= reach_of(estimator)
     if not by_distance:
         return inside.astype(np.float64)
-    return np.where(inside, _inverse(distances), 0.0)
+    return np.where(inside, inverse(distances), 0.0)
 
 
 ESTIMATORS = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.converting import Few
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, op
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.tensors import Answer, Columns, Var
+from modelkit.convert.estimators.traced import gathered, norms
 from modelkit.convert.estimators.vectorizers import terms_of
 from modelkit.errors import ConversionError
 
@@ -56,16 +56,12 @@ def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
     few = at.few_of(columns)
     if few is not None:
         return Answer(table=at.table_of(_weighed(transformer, few)))
-    numbers = columns.matrix(np.float64)
     idf = np.ravel(transformer.idf_) if transformer.use_idf else None
-    found = _weigh(transformer, numbers, idf)
-    return Answer(table=Columns((found,)))
+    return Answer(table=Columns((_weigh(transformer, columns.matrix(np.float64), idf),)))
 
 
 def _weighed(transformer: Any, few: Few) -> Few:
-    idf = None
-    if transformer.use_idf:
-        idf = gathered(np.ravel(transformer.idf_), few.terms)
+    idf = gathered(np.ravel(transformer.idf_), few.terms) if transformer.use_idf else None
     return Few(few.terms, _weigh(transformer, few.numbers, idf), few.width)
 
 
@@ -74,25 +70,19 @@ def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
     found = _sublinear(numbers) if transformer.sublinear_tf else numbers
     if idf is not None:
         found = found * idf
-    if transformer.norm is None:
-        return found
-    return _over_norm(found, transformer.norm)
+    return found if transformer.norm is None else _over_norm(found, transformer.norm)
 
 
 def _sublinear(numbers: Var) -> Var:
     """1 + log(count) of the terms that are there."""
     absent = numbers == 0.0
-    present = np.where(absent, 1.0, numbers)
-    grown = np.log(present) + 1.0
-    return np.where(absent, 0.0, grown)
+    return np.where(absent, 0.0, np.log(np.where(absent, 1.0, numbers)) + 1.0)
 
 
 def _over_norm(numbers: Var, norm: str) -> Var:
     """Weights over the norm of their row, which counts as 1 where it is 0."""
-    reduce = {"l1": op.reduce_l1, "l2": op.reduce_l2}[norm]
-    size = reduce(numbers, constant([1], np.int64), keepdims=1)
-    empty = size == 0.0
-    return numbers / np.where(empty, 1.0, size)
+    size = norms(numbers, norm)
+    return numbers / np.where(size == 0.0, 1.0, size)
 
 
 ESTIMATORS = {

@@ -151,7 +151,7 @@ def _of_truths(function: Any) -> Callable[..., Any]:
     return lambda x, **named: function(x.astype(np.int32), **named).astype(np.bool_)
 
 
-def _concatenated(parts: Sequence[Any], axis: int) -> Any:
+def _concatenated(parts: Sequence[Any], axis: int = 0) -> Any:
     return parts[0] if len(parts) == 1 else op.concat(alike(parts), axis=axis)
 
 
