@@ -49,8 +49,8 @@ test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-ser
 	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py
 	$(VENV)-bench-serving/bin/python -m benchmarks.serving.run --only clients
 
-test-deploy: $(VENV)-deploy/.installed $(VENV)-clouds/.installed ## images, containers, orchestrators and clouds, by the programs of `make programs`
-	$(VENV)-deploy/bin/python -m pytest -q tests/deploy
+test-deploy: $(VENV)-deploy/.installed $(VENV)-clouds/.installed ## images, containers, orchestrators and clouds, by the programs of `make programs`; WITHOUT=docker leaves out test_docker.py
+	$(VENV)-deploy/bin/python -m pytest -q tests/deploy $(patsubst %,--ignore=tests/deploy/test_%.py,$(WITHOUT))
 	$(VENV)-clouds/bin/python -m pytest -q $(patsubst %,tests/deploy/clouds/test_%.py,sagemaker vertex azureml)
 
 check: lint ## lint, and the tests of a room: make check ROOM=serving/batching
@@ -69,7 +69,7 @@ docs: $(VENV)/.test ## run the blocks of the README and of docs/
 bench: $(call BENCH_ENV,$(NAME))/$(if $(wildcard benchmarks/$(NAME)/requirements.txt),.installed,.test) $(addsuffix /.installed,$(call RIVALS,$(NAME))) ## one benchmark beside its rivals, in environments of their own: make bench NAME=core
 	for part in run $(ALSO_$(NAME)); do $(if $(filter engines,$(NAME)),$(RUN_ENGINES)) $(call BENCH_ENV,$(NAME))/bin/python -m benchmarks.$(NAME).$$part || exit; done
 
-programs: ## install Java, Prometheus, Alertmanager, nginx, haproxy and Chromium by apt-get, as root; the tests that start them skip without
+programs: ## install what some tests start (Java, Prometheus, Chromium, nginx, Podman, Docker ...) by apt-get, as root; they skip without
 	@tools/install_programs.sh
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
