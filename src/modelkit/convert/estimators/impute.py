@@ -80,7 +80,7 @@ def gaps(part: Var, marker: Any) -> Var:
     """Where a matrix is missing: where it equals a marker, or what a missing value arrives as."""
     texts = part.dtype == STRING
     if is_missing(marker):
-        return part == constant(MISSING) if texts else np.isnan(part)
+        return part == MISSING if texts else np.isnan(part)
     if texts != isinstance(marker, str):  # a text among numbers, or the other way round
         return ~(part == part)
     return part == constant(marker, part.dtype)
@@ -112,7 +112,7 @@ def _filled(part: Var, values: Array, marker: Any, at: Converting) -> Var:
         return np.where(gone, constant([numbers], part.dtype), part)
     (value,) = values.tolist()
     text = MISSING if value is None else value
-    done = np.where(gone, constant(text), part)
+    done = np.where(gone, text, part)
     mark = MISSING if is_missing(marker) else marker
     if isinstance(mark, str):
         at.fills.append((done, Fill(part, mark, text)))

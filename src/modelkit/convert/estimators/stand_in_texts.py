@@ -19,7 +19,8 @@ from modelkit.convert.estimators.stand_ins import (
     stop,
     tensor_of,
 )
-from modelkit.convert.estimators.tensors import Var, constant, doubles, ml, op
+from modelkit.convert.estimators.tensors import Var, ml
+from modelkit.convert.estimators.traced import gathered
 from modelkit.signature.rule import MISSING
 
 
@@ -29,17 +30,15 @@ def _texts(symbol: Any) -> Var:
 
 
 def _gaps(symbol: Any) -> Var:
-    return _texts(symbol) == constant(MISSING, np.str_)
+    return _texts(symbol) == MISSING
 
 
-def _operand(value: Any) -> Var:
+def _operand(value: Any) -> Any:
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value[()]
     if isinstance(value, Symbol):
         return _texts(value)
-    return (
-        constant(value, np.str_) if isinstance(value, str) else stop(f"{value!r:.40} beside texts")
-    )
+    return value if isinstance(value, str) else stop(f"{value!r:.40} beside texts")
 
 
 def _ufunc(function: Any, *inputs: Any) -> Symbol:
@@ -49,7 +48,7 @@ def _ufunc(function: Any, *inputs: Any) -> Symbol:
         stop(f"numpy.{name} of texts: only == and != can be followed")
     like = function(*(each.like if isinstance(each, Symbol) else each for each in inputs))
     columns = [each for each in inputs if isinstance(each, Symbol)]
-    same = op.equal(*map(_operand, inputs))
+    same = np.equal(*map(_operand, inputs))
     for each in columns:
         same = same & ~_gaps(each)
     return made_of(same if name == "equal" else ~same, like)
@@ -99,10 +98,10 @@ def _map(symbol: Any, table: Any, **named: Any) -> Symbol:
     values = list(table.values())
     places = _places(symbol, list(table))  # -1 takes the last, which is put behind the others
     if all(isinstance(value, str) for value in values):
-        return made_of(op.gather(constant([*values, MISSING], np.str_), places), like)
+        return made_of(gathered([*values, MISSING], places), like)
     if not all(isinstance(value, int | float | np.number) for value in values):
         stop("map by a dict of other than numbers or texts")
-    return made_of(op.gather(doubles([*values, np.nan]), places), like)
+    return made_of(gathered([*values, np.nan], places), like)
 
 
 def _replace(symbol: Any, old: Any, *new: Any) -> Symbol:
@@ -116,7 +115,7 @@ def _replace(symbol: Any, old: Any, *new: Any) -> Symbol:
     if not table or not all(isinstance(text, str) for pair in table.items() for text in pair):
         stop("replace by other than a dict of texts")
     places = _places(symbol, list(table))
-    found = op.gather(constant([*table.values(), MISSING], np.str_), places)
+    found = gathered([*table.values(), MISSING], places)
     kept = places < 0
     return made_of(np.where(kept, _texts(symbol), found), symbol.like.replace(old, *new))
 
