@@ -5,7 +5,7 @@ The library itself is not imported. It compares in float32 and adds up leaves in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,14 @@ from modelkit.convert.estimators.tensors import (
     op,
     upright,
 )
-from modelkit.convert.estimators.trees import Tree, ensemble, stump, sum_of_vectors
+from modelkit.convert.estimators.trees import (
+    Forest,
+    joined_forests,
+    of_branches,
+    single_leaf,
+    sum_from,
+    sum_of_vectors,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -111,49 +118,27 @@ def _read(estimator: Any, columns: Columns, said: dict[str, Any], at: Converting
 def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
     """(n, outputs): the sum of the leaves, and behind it a first value that is added last."""
     scale, bias = said["scale_and_bias"]
-    outputs = len(bias)
-    found = list(_trees(said, read, outputs))
-    trees = [tree for tree, _ in found]
-    values = [leaves * scale for _, leaves in found]
-    if any(bias):
-        trees.append(stump())
-        values.append(np.array([bias], np.float64))
-    if outputs > 1:
-        return sum_of_vectors(read.rows, trees, values)
-    none = [np.zeros(len(tree.left), np.int64) for tree in trees]
-    return ensemble(
-        cast(read.rows, np.float64), trees, none, [leaves[:, 0] for leaves in values], 1
-    )
-
-
-def _trees(said: dict[str, Any], read: Read, outputs: int) -> Iterator[tuple[Tree, Array]]:
-    """Each tree, and what its nodes add, (nodes, outputs)."""
-    if not said.get("oblivious_trees", said.get("trees")):
+    symmetric = "oblivious_trees" in said
+    written = said["oblivious_trees" if symmetric else "trees"]
+    if not written:
         raise ConversionError("it has no tree; train it for at least one iteration")
-    if "oblivious_trees" in said:
-        whole = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
-    else:
-        whole = [_any_tree(tree, outputs) for tree in said["trees"]]
-    for tree, leaves in whole:
-        yield _placed(tree, read), leaves
+    tree = _symmetric if symmetric else _any_tree
+    forest = joined_forests([tree(each, len(bias)) for each in written])
+    split = np.where(forest.is_leaf, -1, forest.column)
+    column, missing = (np.append(each, 0)[split] for each in (read.columns, read.missing_left))
+    forest = replace(forest, column=column, missing=missing, value=forest.value * scale)
+    if any(bias):
+        forest = joined_forests([forest, single_leaf(bias)])
+    if len(bias) > 1:
+        return sum_of_vectors(read.rows, forest)
+    return sum_from(cast(read.rows, np.float64), np.zeros(1), forest)
 
 
-def _placed(tree: Tree, read: Read) -> Tree:
-    """A tree over the columns that its splits ask."""
-    inner = ~tree.leaf
-    split = tree.column[inner]
-    column = np.zeros(len(inner), np.int64)
-    column[inner] = read.columns[split]
-    missing = np.zeros(len(inner), bool)
-    missing[inner] = read.missing_left[split]
-    return Tree(column, tree.threshold, missing, tree.left, tree.right)
-
-
-def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
+def _symmetric(tree: dict[str, Any], outputs: int) -> Forest:
     """A tree with one split a level: a heap, whose root asks for the last split.
 
     The first split decides the lowest bit of a leaf's number, so that the leaves stand in their
-    order.
+    order. A column is the number of a split of the model.
     """
     splits = list(reversed(tree.get("splits") or []))
     repeats = 2 ** np.arange(len(splits))
@@ -161,58 +146,22 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
     border = np.repeat([threshold_of(split) for split in splits], repeats)
     children = 2 * np.arange(len(border)) + 1
     leaves = np.array(tree["leaf_values"], np.float64).reshape(-1, outputs)
-    return _with_leaves(asked, border, children, children + 1, leaves)
+    return of_branches(children, children + 1, asked.astype(int), border, border > 0, leaves)
 
 
-def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
+def _any_tree(tree: dict[str, Any], outputs: int) -> Forest:
     """A tree of nested nodes."""
-    nodes = list(_walk(tree))
-    splits = [node for node in nodes if "split" in node]
-    ends = [node for node in nodes if "split" not in node]
-    number = {id(node): at for at, node in enumerate([*splits, *ends])}
-    asked = [node["split"] for node in splits]
-    leaves = [node["value"] for node in ends]
-    return _with_leaves(
-        np.array([split["split_index"] for split in asked]),
-        np.array([threshold_of(split) for split in asked]),
-        np.array([number[id(node["left"])] for node in splits]),
-        np.array([number[id(node["right"])] for node in splits]),
-        np.array(leaves, np.float64).reshape(-1, outputs),
-    )
-
-
-def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    todo = [tree]
-    while todo:
-        node = todo.pop()
-        yield node
+    nodes = [tree]
+    rows = []
+    for node in nodes:
         if "split" in node:
-            todo += [node["left"], node["right"]]
-
-
-def _with_leaves(
-    asked: Array, border: Array, left: Array, right: Array, leaves: Array
-) -> tuple[Tree, Array]:
-    """A tree whose leaves are numbered behind its splits, and what each of its nodes adds.
-
-    A column is the number of a split of the model.
-    """
-    splits = len(asked)
-    every = splits + len(leaves)
-    tree = Tree(
-        np.zeros(every, np.int64),
-        np.zeros(every, np.float32),
-        np.zeros(every, bool),
-        np.full(every, -1),
-        np.full(every, -1),
-    )
-    tree.column[:splits] = asked
-    tree.threshold[:splits] = border
-    tree.left[:splits] = left
-    tree.right[:splits] = right
-    held = np.zeros((every, leaves.shape[1]))
-    held[splits:] = leaves
-    return tree, held
+            asked = node["split"]
+            rows.append((asked["split_index"], threshold_of(asked), len(nodes), [0.0] * outputs))
+            nodes += [node["left"], node["right"]]
+        else:
+            rows.append((0, 0.0, -2, np.ravel(node["value"]).tolist()))
+    column, threshold, left, value = map(np.array, zip(*rows, strict=True))
+    return Forest(left, left + 1, column, threshold, column < 0, value, np.array([len(nodes)]))
 
 
 def _with_variance(value: Var) -> Var:

@@ -1,106 +1,101 @@
-"""Splits by sets of categories, as columns of zeros and ones in front of the trees.
+"""Splits by sets of categories, as columns of zeros and ones behind those of numbers.
 
 The operator knows sets of at most 30 whole numbers from 1 on, or long chains of equalities. A table
-has a row for each code, and one for all else; a column of it belongs to one set, and is 0 where the
-split goes left. So a row looks up one row of the table for each column of categories, and a tree
-asks `<= 0.5`.
+has a row for each code that a split lists, one for all other codes, and one for what is no code; a
+column of it belongs to one set, and is 0 where the split goes left. So a row looks up one row of
+the table for each column of categories, and a tree asks `<= 0.5`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Var, constant, joined, op
-from modelkit.convert.estimators.trees import Tree
+from modelkit.convert.estimators.lookup import looked_up
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, dtype_of, joined, op
+from modelkit.convert.estimators.trees import Forest
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
 
 HALF = 0.5
 
 
 class Sets:
-    """The sets of codes that splits of one column ask for, each once.
+    """The sets of codes that splits ask for, each once for each feature."""
 
-    Args:
-        codes: how many codes there are, 0 and up.
-    """
+    def __init__(self) -> None:
+        self.known: dict[int, dict[Any, int]] = defaultdict(dict)
 
-    def __init__(self, codes: int) -> None:
-        self.codes = codes
-        self._found: dict[tuple[bytes, bool], int] = {}
+    def ask(
+        self, node: int, column: Array, threshold: Array, codes: Any, *, left: bool, other_left: Any
+    ) -> None:
+        """Make a node of a forest ask for a set: the side of its codes, and that of what is no code.
 
-    def number(self, left: Array, *, other_left: bool) -> int:
-        """The number of a set: (codes,) whether each goes left, and whether all other values do."""
-        key = (np.packbits(left).tobytes(), other_left)
-        return self._found.setdefault(key, len(self._found))
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def table(self) -> Array:
-        """(codes + 1, sets), 0 where a code goes left; the last row is for all that is no code."""
-        rows = []
-        for packed, other_left in self._found:
-            left = np.unpackbits(np.frombuffer(packed, np.uint8), count=self.codes).astype(bool)
-            rows.append(np.append(left, other_left))
-        return 1.0 - np.array(rows, np.float64).T
-
-    def columns(self, codes: Var, dtype: Any) -> Var:
-        """(n, sets) for (n, 1) codes of int64, whose last one stands for all that is none."""
-        table = self.table()
-        return op.reshape(
-            op.gather(constant(table, dtype), codes), constant([-1, table.shape[1]], np.int64)
-        )
-
-
-class Beside:
-    """Columns side by side, as trees read them: of each feature one of numbers, or those of its sets.
-
-    `home` is the place of each feature that is a number, and `starts` that of the first set of each
-    other one.
-
-    Args:
-        dtype: that of the rows, float32 or float64.
-    """
-
-    def __init__(self, dtype: Any) -> None:
-        self.home: dict[int, int] = {}
-        self.starts: dict[int, int] = {}
-        self._dtype = dtype
-        self._parts: list[Var] = []
-        self._width = 0
-
-    @property
-    def rows(self) -> Var:
-        """(n, columns) of all that was added."""
-        return joined(self._parts)
-
-    def add_numbers(self, features: Iterable[int], matrix: Var) -> None:
-        """Add columns of numbers, one a feature."""
-        for feature in features:
-            self.home[feature] = self._width
-            self._width += 1
-        self._parts.append(matrix)
-
-    def add_sets(self, feature: int, sets: Sets, codes: Var) -> None:
-        """Add a column for each set of a feature, whose codes are (n, 1)."""
-        self.starts[feature] = self._width
-        self._width += len(sets)
-        self._parts.append(sets.columns(codes, self._dtype))
-
-    def placed(self, tree: Tree) -> Tree:
-        """A tree of features over the columns where these are.
-
-        A split by a set of a feature has the column -1 - feature, and the number of the set as its
-        threshold.
+        Its column becomes -1 - feature, and its threshold the number of the set.
         """
-        by_set = ~tree.leaf & (tree.column < 0)
-        by_number = ~tree.leaf & ~by_set
-        column = np.zeros(len(tree.column), np.int64)
-        column[by_number] = [self.home[feature] for feature in tree.column[by_number].tolist()]
-        starts = [self.starts[-1 - asked] for asked in tree.column[by_set].tolist()]
-        column[by_set] = np.array(starts, np.int64) + tree.threshold[by_set].astype(np.int64)
-        return replace(tree, column=column, threshold=np.where(by_set, HALF, tree.threshold))
+        known = self.known[int(column[node])]
+        column[node] = -1 - column[node]
+        threshold[node] = known.setdefault((tuple(codes), left, bool(other_left)), len(known))
+
+    def table(self, feature: int) -> Array:
+        """(codes, sets): of the last two rows, one is for other codes, and one for what is no code."""
+        known = self.known[feature]
+        largest = max((code for codes, *_ in known for code in codes), default=-1)
+        found = np.zeros((largest + 3, len(known)))
+        for (codes, left, other_left), number in known.items():
+            found[:, number] = left
+            found[list(codes), number] = not left
+            found[-1, number] = not other_left
+        return found
+
+
+def read_by(
+    forest: Forest,
+    sets: Sets,
+    columns: Columns,
+    numbers: Callable[[Columns], Var],
+    codes: Callable[[Columns, int, int], Var],
+) -> tuple[Var, Forest, dict[int, int]]:
+    """The columns that trees read, a forest over these, and which of them is which feature.
+
+    In the forest that is given a column is a feature. Features have the place of a column of
+    numbers, and for -1 - feature that of their first set.
+
+    Args:
+        forest: trees over features.
+        sets: those that the forest asks for.
+        columns: the features.
+        numbers: gives columns of numbers as the trees read them.
+        codes: gives the codes, (n, 1) of int64, in the column of a feature: up to the number that
+            stands for all codes that no split lists, and one more for what is no code.
+    """
+    by_set = forest.column < 0
+    asked: Sequence[int] = np.unique(forest.column[~(forest.is_leaf | by_set)]).tolist()
+    if not sets.known and all(dtype_of(part) != STRING for part in columns.parts):
+        asked = range(sum(columns.widths))
+    place = {feature: number for number, feature in enumerate(asked)}
+    parts = [numbers(columns.take(asked))] if asked else []
+    end = len(asked)
+    for feature in sorted(sets.known):
+        table = sets.table(feature)
+        own = codes(columns.take([feature]), feature, len(table) - 2)
+        split = op.gather(constant(table, forest.threshold.dtype), own)
+        parts.append(op.reshape(split, constant([-1, table.shape[1]], np.int64)))
+        place[-1 - feature] = end
+        end += table.shape[1]
+    first = np.array([place.get(each, 0) for each in forest.column.tolist()])
+    number = np.where(by_set, forest.threshold, 0).astype(np.int64)
+    threshold = np.where(by_set, HALF, forest.threshold)
+    return joined(parts), replace(forest, column=first + number, threshold=threshold), place
+
+
+def codes_of(column: Columns, known: Sequence[Any], other: int, at: Converting) -> Var:
+    """The codes of known categories in a column, as `read_by` asks for them."""
+    places = np.minimum(np.arange(len(known)), other)
+    return looked_up(column.parts[0], known, places, other + 1, at)

@@ -1,4 +1,4 @@
-"""Converters of scikit-learn's trees, forests and AdaBoost: float32 rows, float64 leaves.
+"""Converters of scikit-learn's trees, and of forests and AdaBoost: float32 rows, float64 leaves.
 
 Leaves are added in the order in which scikit-learn adds them, from the same first value, so that
 sums are equal to the last bit, and so are the ties that labels depend on.
@@ -7,12 +7,23 @@ sums are equal to the last bit, and so are the ties that labels depend on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import at_least, choose, greater, over, plus, times
+from modelkit.convert.estimators.arithmetic import (
+    at_least,
+    choose,
+    greater,
+    minus,
+    over,
+    plus,
+    times,
+)
+from modelkit.convert.estimators.outliers import detected, side
+from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -27,26 +38,44 @@ from modelkit.convert.estimators.tensors import (
     op,
     upright,
 )
-from modelkit.convert.estimators.trees import Tree, ensemble, rounded_down, sum_of_leaves
+from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
+Shares = list[
+    tuple[float, float]
+]  # the weight of each estimator, and what it adds to other classes
 
-def tree_of(fitted: Any, features: Array | None = None) -> Tree:
-    """The nodes of a fitted tree; `features` are the columns it was trained on, if not all."""
-    nodes = fitted.tree_
-    chosen = np.asarray(nodes.feature, np.int64)
+
+def forest_of(fitted: Sequence[Any], values: Sequence[Array], features: Any = None) -> Forest:
+    """The nodes of fitted trees, with what each adds.
+
+    `features` are the columns that each tree was trained on, if not all.
+    """
+    nodes = [each.tree_ for each in fitted]
+
+    def every(name: str) -> Array:
+        return np.concatenate([getattr(each, name) for each in nodes])
+
+    columns = every("feature")
     if features is not None:
-        read = np.where(nodes.children_left < 0, 0, chosen)  # a leaf reads column -2
-        chosen = np.asarray(features)[read]
-    return Tree(
-        column=chosen,
-        threshold=rounded_down(nodes.threshold),
-        missing=np.asarray(nodes.missing_go_to_left, bool),
-        left=np.asarray(nodes.children_left),
-        right=np.asarray(nodes.children_right),
+        own = zip(features, nodes, strict=False)
+        columns = np.concatenate([np.take(those, each.feature, mode="clip") for those, each in own])
+    thresholds = every("threshold")
+    with np.errstate(over="ignore"):
+        near = thresholds.astype(np.float32)
+    # The largest float32 up to each threshold: `x <= t` holds for the same rows of float32.
+    below = np.nextafter(near, np.float32(-np.inf))
+    return Forest(
+        every("children_left"),
+        every("children_right"),
+        columns,
+        np.where(near > thresholds, below, near),
+        every("missing_go_to_left"),
+        np.concatenate(values),
+        np.array([each.node_count for each in nodes]),
     )
 
 
@@ -64,29 +93,11 @@ def is_tree(estimator: Any) -> bool:
     return type(estimator).__module__.startswith("sklearn.tree.") and hasattr(estimator, "tree_")
 
 
-def tree(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """DecisionTree and ExtraTree."""
-    rows = columns.matrix(np.float32)
-    return _voted(estimator, sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]))
-
-
 def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """RandomForest and ExtraTrees: the mean of what the trees say."""
-    trees = estimator.estimators_
-    rows = columns.matrix(np.float32)
-    added = sum_of_leaves(
-        rows, [tree_of(each) for each in trees], [leaves_of(each) for each in trees]
-    )
-    return _voted(estimator, mean(added, len(trees)))
-
-
-def mean(added: Var, count: int) -> Var:
-    """A sum over its number of terms."""
-    return added if count == 1 else over(added, count)
-
-
-def _voted(estimator: Any, values: Var) -> Answer:
-    """What a classifier or regressor answers, from what its trees give on average."""
+    """Trees, RandomForest and ExtraTrees: the mean of what the trees say."""
+    trees = [estimator] if is_tree(estimator) else estimator.estimators_
+    added = sum_of_leaves(columns.matrix(np.float32), forest_of(trees, [*map(leaves_of, trees)]))
+    values = mean(added, len(trees))
     outputs = estimator.n_outputs_
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(values) if outputs == 1 else values)
@@ -100,29 +111,30 @@ def _voted(estimator: Any, values: Var) -> Answer:
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
 
 
+def mean(added: Var, count: int) -> Var:
+    """A sum over its number of terms."""
+    return added if count == 1 else over(added, count)
+
+
 def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostClassifier: each estimator adds its weight to its class, and takes from others."""
-    classes = len(estimator.classes_)
-    if classes == 1:
+    count = len(estimator.classes_)
+    if count == 1:
         raise ConversionError(
             "an AdaBoostClassifier of one class cannot be converted; fit it on rows of several",
             step="AdaBoostClassifier",
         )
-    weights, others = _shares_of_weights(estimator)
-    of_trees = all(map(is_tree, estimator.estimators_))
-    said = (_said_by_trees if of_trees else _said_by_any)(estimator, columns, at, weights, others)
-    added = over(said, float(estimator.estimator_weights_.sum()))
-    if classes == 2:
+    parts = estimator.estimators_
+    weights = estimator.estimator_weights_
+    shares = [(weight, -1 / (count - 1) * weight) for weight in weights[: len(parts)]]
+    said = (_said_by_trees if all(map(is_tree, parts)) else _said_by_any)(
+        estimator, columns, at, shares
+    )
+    added = over(said, float(weights.sum()))
+    if count == 2:
         return _decided_by_two(added)
-    scores = op.softmax(over(added, classes - 1), axis=1)
+    scores = op.softmax(over(added, count - 1), axis=1)
     return Answer(place=largest(added), probabilities=scores, decision=added)
-
-
-def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """The weight of each estimator, and what it takes off each other class."""
-    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
-    share = -1 / (len(estimator.classes_) - 1)
-    return weights, [share * weight for weight in weights]
 
 
 def _decided_by_two(added: Var) -> Answer:
@@ -133,31 +145,17 @@ def _decided_by_two(added: Var) -> Answer:
     return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
 
 
-def _said_by_trees(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-    weights: Sequence[float],
-    others: Sequence[float],
-) -> Var:
+def _said_by_trees(estimator: Any, columns: Columns, at: Converting, shares: Shares) -> Var:
     values = []
-    for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
+    for each, (weight, other) in zip(estimator.estimators_, shares, strict=True):
         said = each.classes_[leaves_of(each).argmax(axis=1)]
         values.append(np.where(said[:, None] == estimator.classes_, weight, other))
-    return sum_of_leaves(
-        columns.matrix(np.float32), [tree_of(each) for each in estimator.estimators_], values
-    )
+    return sum_of_leaves(columns.matrix(np.float32), forest_of(estimator.estimators_, values))
 
 
-def _said_by_any(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-    weights: Sequence[float],
-    others: Sequence[float],
-) -> Var:
+def _said_by_any(estimator: Any, columns: Columns, at: Converting, shares: Shares) -> Var:
     terms = []
-    for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
+    for each, (weight, other) in zip(estimator.estimators_, shares, strict=True):
         known = np.searchsorted(estimator.classes_, each.classes_)
         said = op.equal(
             upright(at.place(each, columns, known)),
@@ -190,24 +188,81 @@ def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> 
     if not all(map(is_tree, parts)):
         said = [at.answer(each, columns).asked("prediction") for each in parts]
         return joined([upright(prediction) for prediction in said])
-    trees = [tree_of(each) for each in parts]
-    targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
-    weights = [leaves_of(each)[:, 0] for each in parts]
-    rows = cast(columns.matrix(np.float32), np.float64)
-    return ensemble(rows, trees, targets, weights, len(parts))
+    forest = forest_of(parts, [*map(leaves_of, parts)])
+    return by_tree(cast(columns.matrix(np.float32), np.float64), forest, forest.leaves[:, 0])
+
+
+def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """RandomTreesEmbedding: which leaf a row ends in, for each tree."""
+    trees = estimator.estimators_
+    known = estimator.one_hot_encoder_.categories_
+    seen = [
+        np.isin(range(each.tree_.node_count), own) for each, own in zip(trees, known, strict=True)
+    ]
+    forest = forest_of(trees, seen)
+    met = forest.leaves
+    count = int(met.sum())
+    # Of those that no row of fit ended in, a zero is added.
+    target = np.minimum(np.cumsum(met) - met, count - 1)
+    found = ensemble(columns.matrix(np.float32), forest, met, target, count)
+    return one_table(cast(found, np.float64))
+
+
+def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """IsolationForest: a power of the sum of how deep the trees isolate a row."""
+    added = flat(sum_of_leaves(columns.matrix(np.float32), _isolating(estimator)))
+    every = _depth_of_all(estimator)
+    share = over(added, every) if every else plus(times(added, 0.0), 1.0)
+    score = op.neg(op.pow(doubles(2.0), op.neg(share)))
+    found = detected(estimator, columns, at, score)
+    if not every:
+        return found
+    # Sums are equal to the last bit, and scores are not.
+    least = _least_sum(every, float(estimator.offset_))
+    return replace(found, label=side(minus(added, least), least=True))
+
+
+def _least_sum(every: float, offset: float) -> float:
+    """The least sum of depths whose score comes to the offset in the source."""
+    low = 0
+    high = int(np.array(np.inf).view(np.int64))
+    while low < high:
+        middle = (low + high) // 2
+        depth = np.array([middle]).view(np.float64)
+        if (-(2.0 ** -(depth / every)) - offset >= 0).all():
+            high = middle
+        else:
+            low = middle + 1
+    return float(np.array(low).view(np.float64))
+
+
+def _isolating(estimator: Any) -> Forest:
+    """The trees, and how deep each node is, and a row that ends there on average."""
+    trees = estimator.estimators_  # of which some may have been taken off
+    paths = estimator._decision_path_lengths  # no public way
+    averages = estimator._average_path_length_per_tree
+    depths = [
+        (own + more - 1.0)[:, None] for _, own, more in zip(trees, paths, averages, strict=False)
+    ]
+    some = estimator._max_features != estimator.n_features_in_  # max_features as a number
+    return forest_of(trees, depths, estimator.estimators_features_ if some else None)
+
+
+def _depth_of_all(estimator: Any) -> float:
+    """The depth of a row in all trees together, on average."""
+    from sklearn.ensemble._iforest import _average_path_length
+
+    one = _average_path_length([estimator._max_samples])[0]  # no public way
+    return len(estimator.estimators_) * float(one)
 
 
 ESTIMATORS = {
-    "sklearn.DecisionTreeClassifier": tree,
-    "sklearn.DecisionTreeRegressor": tree,
-    "sklearn.ExtraTreeClassifier": tree,
-    "sklearn.ExtraTreeRegressor": tree,
-    "sklearn.RandomForestClassifier": forest,
-    "sklearn.RandomForestRegressor": forest,
-    "imblearn.BalancedRandomForestClassifier": forest,
-    "sklearn.ExtraTreesClassifier": forest,
-    "sklearn.ExtraTreesRegressor": forest,
     "sklearn.AdaBoostClassifier": adaptive,
     "sklearn.AdaBoostRegressor": median,
     "imblearn.RUSBoostClassifier": adaptive,
+    "sklearn.IsolationForest": isolation,
+    "sklearn.RandomTreesEmbedding": embedding,
+    "imblearn.BalancedRandomForestClassifier": forest,
 }
+for kind in ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees"):
+    ESTIMATORS |= {f"sklearn.{kind}Classifier": forest, f"sklearn.{kind}Regressor": forest}

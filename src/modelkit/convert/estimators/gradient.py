@@ -9,21 +9,23 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus, times
-from modelkit.convert.estimators.forests import tree_of
-from modelkit.convert.estimators.stages import Stage, by_scores, from_start
+from modelkit.convert.estimators.forests import forest_of
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     cast,
+    column,
     constant,
     doubles,
     flat,
+    largest,
     one_column,
     op,
     rank,
     upright,
 )
+from modelkit.convert.estimators.trees import Forest, sum_from
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -52,24 +54,20 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _boosted(estimator: Any, columns: Columns, at: Converting, skip: int) -> Var:
     """(n, skip + outputs): the raw scores, after as many zeros as `skip` says."""
     outputs = estimator.n_trees_per_iteration_
-    stages = _boosting_stages(estimator)
+    forest = _boosting_forest(estimator)
     rows = cast(columns.matrix(np.float32), np.float64)
     if not _has_own_start(estimator):
-        return from_start(rows, _first_values(estimator), stages, outputs, skip)
+        return sum_from(rows, _first_values(estimator), forest, skip)
     first = _own_start(estimator, columns, at)
     if skip:
         first = times(first, [[0.0, 1.0]])
-    return plus(first, from_start(rows, np.zeros(outputs), stages, outputs, skip))
+    return plus(first, sum_from(rows, np.zeros(outputs), forest, skip))
 
 
-def _boosting_stages(estimator: Any) -> list[Stage]:
-    """Output, tree and leaves of each stage."""
-    stages: list[Stage] = []
-    for row in estimator.estimators_:
-        for k, each in enumerate(row):
-            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
-            stages.append((k, tree_of(each), leaves))
-    return stages
+def _boosting_forest(estimator: Any) -> Forest:
+    """The trees of all stages, each of which has one for each output."""
+    trees = estimator.estimators_.ravel()
+    return forest_of(trees, [estimator.learning_rate * each.tree_.value[:, 0] for each in trees])
 
 
 def _first_values(estimator: Any) -> Array:
@@ -121,6 +119,18 @@ def _check_computes_in_float64(estimator: Any) -> None:
 
 def _inside(likely: Var) -> Var:
     return op.clip(likely, doubles(LEAST), doubles(1 - LEAST))
+
+
+def by_scores(raw: Var, *, two: bool) -> Answer:
+    """Label, probabilities and decision from the scores of classes.
+
+    The one score of `two` classes stands beside zeros: the softmax of both is its sigmoid.
+    """
+    return Answer(
+        place=largest(raw),
+        probabilities=op.softmax(raw, axis=1),
+        decision=column(raw, 1) if two else raw,
+    )
 
 
 ESTIMATORS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import Var
 from modelkit.convert.estimators.traced import Traced, gathered
-from modelkit.convert.estimators.trees import ensemble, halves
+from modelkit.convert.estimators.trees import bisection, by_tree, joined_forests
 
 DEGREE = 8  # of the polynomials by which smooth functions are given
 PIECES = 8  # of such a function, for each unit
@@ -19,17 +18,12 @@ PIECES = 8  # of such a function, for each unit
 
 def searched(rows: Var, bounds: Sequence[Array]) -> Var:
     """(n, columns) of int64: how many bounds of its column are at most as large as each number."""
-    trees = []
-    targets = []
-    weights = []
-    for place, its in enumerate(bounds):
-        tree = halves(np.nextafter(np.asarray(its, np.float64), -np.inf))
-        count = len(tree.left)
-        trees.append(replace(tree, column=np.full(count, place)))
-        targets.append(np.full(count, place))
-        weights.append(np.where(tree.leaf, tree.threshold, 0.0))
-    found = ensemble(rows, trees, targets, weights, len(trees))
-    return found.astype(np.int64)
+    trees = [
+        bisection(np.nextafter(np.asarray(its, np.float64), -np.inf), place)
+        for place, its in enumerate(bounds)
+    ]
+    forest = joined_forests(trees)
+    return by_tree(rows, forest, forest.leaves[:, 0]).astype(np.int64)
 
 
 def located(rows: Var, bounds: Sequence[Array]) -> Var:

@@ -1,41 +1,49 @@
-"""Converter of LightGBM's estimators in float64, from what `dump_model` tells.
+"""Converter of LightGBM's estimators in float64, from the text that a Booster writes.
 
 The library itself is not imported.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_most, choose, minus, times
-from modelkit.convert.estimators.categories import Beside
+from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.arithmetic import (
+    at_most,
+    choose,
+    equal,
+    greater,
+    less,
+    minus,
+    plus,
+    times,
+)
+from modelkit.convert.estimators.categories import Sets, codes_of, read_by
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.forests import mean
-from modelkit.convert.estimators.lightgbm_rows import read_by
-from modelkit.convert.estimators.lightgbm_trees import (
-    Dumped,
-    LinearLeaves,
-    has_linear_leaves,
-    missing_types,
-    nodes_of,
-    splits_of,
-    tree_of_nodes,
-)
+from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.scaling import within
 from modelkit.convert.estimators.tensors import (
+    STRING,
     Answer,
     Columns,
     Var,
+    cast,
     column,
+    constant,
+    doubles,
+    dtype_of,
     flat,
+    key_of,
     largest,
     one_column,
     op,
     width,
 )
-from modelkit.convert.estimators.trees import ensemble
+from modelkit.convert.estimators.trees import Forest, by_tree, joined_forests, of_branches, sum_from
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -60,93 +68,64 @@ EXPONENTIAL = ("poisson", "gamma", "tweedie")
 PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
 
 
+ENDLESS = 1e300
+BY_SET = 1  # a bit of what kind a split is; the next one is whether a missing value goes left
+ZERO_MISSING = 1  # what the bits behind say; 0 is for none
+FLOATS = ("threshold", "leaf_value", "leaf_const", "leaf_coeff")
+WHOLE = (
+    "split_feature",
+    "decision_type",
+    "left_child",
+    "right_child",
+    "cat_boundaries",
+    "cat_threshold",
+    "num_features",
+    "leaf_features",
+)
+Written = dict[str, Array]  # a tree by the names that the library writes
+
+
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """LGBMClassifier, LGBMRegressor and LGBMRanker."""
-    said = estimator.booster_.dump_model()
-    outputs = said["num_tree_per_iteration"]
-    nodes = [nodes_of(tree["tree_structure"]) for tree in said["tree_info"]]
-    read = read_by(columns, nodes, estimator, at)
-    link = Link(said.get("objective", "custom").split(), outputs)
-    added = _sum(read, nodes, outputs, link, estimator)
-    averaged = added
-    if said.get("average_output"):
-        averaged = mean(added, len(nodes) // outputs)
-    answer = link.after(averaged, estimator)
+    said, trees = _model_and_trees(estimator.booster_)
+    outputs = int(said["num_tree_per_iteration"])
+    objective = said.get("objective", "custom").split()
+    # Where two classes have one score, it stands beside zeros: their softmax is its sigmoid.
+    pair = outputs == 1 and objective[0] in ("binary", "cross_entropy")
+    added = _sum(trees, outputs, columns, estimator, at, pair=pair)
+    averaged = mean(added, len(trees) // outputs) if "average_output" in said else added
+    answer = _linked(averaged, objective, estimator, pair=pair)
     if not hasattr(estimator, "classes_"):
+        answer = one_column(answer, 1) if pair else answer
         return Answer(prediction=answer if outputs > 1 else flat(answer))
+    if objective[0] not in PROBABLE:
+        raise _refused(f"objective={objective[0]!r} of a classifier", estimator)
     # Raw scores of a forest are not averaged in the source.
-    return _classified(answer, added, link, estimator)
+    decision = column(added, 1) if pair else added
+    return Answer(place=largest(answer), probabilities=answer, decision=decision)
 
 
-def _classified(likely: Var, added: Var, link: Link, estimator: Any) -> Answer:
-    """What a classifier answers, from its probabilities and the sum of its leaves."""
-    if link.kind not in PROBABLE:
-        raise _refused(f"objective={link.kind!r} of a classifier", estimator)
-    return Answer(
-        place=largest(likely),
-        probabilities=likely,
-        decision=column(added, 1) if link.pair else added,
-    )
-
-
-def _sum(read: Beside, nodes: list[list[Dumped]], outputs: int, link: Link, estimator: Any) -> Var:
-    """The sum of the leaves for each output, beside zeros where the link has a pair."""
-    rows = _without_zeros(read, nodes, estimator)
-    trees = [read.placed(tree_of_nodes(each)) for each in nodes]
-    if has_linear_leaves(nodes):
-        lines = LinearLeaves(nodes, read.home)
-        return _paired(lines.sums(rows, trees, outputs), link)
-    targets = []
-    weights = []
-    for number, each in enumerate(nodes):
-        targets.append(np.full(len(each), number % outputs + link.pair))
-        weights.append(np.array([node.get("leaf_value", 0.0) for node in each]))
-    return ensemble(rows, trees, targets, weights, outputs + link.pair)
-
-
-def _paired(added: Var, link: Link) -> Var:
-    """A sum beside zeros, where the link has a pair: finite, for an infinite row has a sigmoid too."""
-    if not link.pair:
-        return added
-    bounded = within(added, -FURTHEST, FURTHEST)
-    return op.concat([minus(bounded, bounded), bounded], axis=1)
-
-
-class Link:
-    """What an objective makes of the scores.
-
-    Where two classes have one score, it stands beside zeros (`pair`): the softmax of both is its
-    sigmoid.
-    """
-
-    def __init__(self, objective: list[str], outputs: int) -> None:
-        self.kind = objective[0]
-        self.options = dict(word.partition(":")[::2] for word in objective[1:])
-        self.pair = outputs == 1 and self.kind in ("binary", "cross_entropy")
-
-    def after(self, raw: Var, estimator: Any) -> Var:
-        """(n, outputs) of what is predicted; for a classifier of two classes, (n, 2)."""
-        if self.pair:
-            likely = op.softmax(self._steep(raw), axis=1)
-            return likely if hasattr(estimator, "classes_") else one_column(likely, 1)
-        if self.kind == "multiclass":
-            return op.softmax(raw, axis=1)
-        if self.kind == "multiclassova":
-            return op.sigmoid(self._steep(raw))
-        if self.kind == "regression" and "sqrt" in self.options:
-            return times(times(raw, raw), op.sign(raw))
-        if self.kind in EXPONENTIAL:
-            return op.exp(raw)
-        if self.kind == "cross_entropy_lambda":
-            return log1p(op.exp(raw))
-        if self.kind not in IDENTITY:
-            raise _refused(f"objective={self.kind!r}", estimator)
-        return raw
-
-    def _steep(self, raw: Var) -> Var:
-        """The scores times the slope of the sigmoid."""
-        slope = float(self.options.get("sigmoid", 1.0))
-        return raw if slope == 1.0 else times(raw, slope)
+def _linked(raw: Var, objective: list[str], estimator: Any, *, pair: bool) -> Var:
+    """What an objective makes of the scores: (n, outputs) of what is predicted, (n, 2) of a pair."""
+    kind, *words = objective
+    options = dict(word.partition(":")[::2] for word in words)
+    slope = float(options.get("sigmoid", 1.0))
+    steep = raw if slope == 1.0 else times(raw, slope)
+    if pair:
+        return op.softmax(steep, axis=1)
+    if kind == "multiclass":
+        return op.softmax(raw, axis=1)
+    if kind == "multiclassova":
+        return op.sigmoid(steep)
+    if kind == "regression" and "sqrt" in options:
+        return times(times(raw, raw), op.sign(raw))
+    if kind in EXPONENTIAL:
+        return op.exp(raw)
+    if kind == "cross_entropy_lambda":
+        return log1p(op.exp(raw))
+    if kind not in IDENTITY:
+        raise _refused(f"objective={kind!r}", estimator)
+    return raw
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:
@@ -156,26 +135,178 @@ def _refused(what: str, estimator: Any) -> ConversionError:
     )
 
 
-def _zeros_missing(nodes: list[list[Dumped]], estimator: Any) -> list[int]:
-    """The features whose zeros count as missing. Raises ConversionError where only some trees say so."""
-    kinds = missing_types(splits_of(nodes))
-    zeros = [feature for feature, kind in kinds.items() if "Zero" in kind]
-    if any(len(kinds[feature]) > 1 for feature in zeros):
+def _sum(
+    trees: list[Written],
+    outputs: int,
+    columns: Columns,
+    estimator: Any,
+    at: Converting,
+    *,
+    pair: bool,
+) -> Var:
+    """The sum of the leaves for each output, beside zeros for a pair."""
+    sets = Sets()
+    forest = joined_forests([_forest_of(tree, sets) for tree in trees])
+    known = _known_categories(columns, estimator, at)
+
+    def numbers(asked: Columns) -> Var:
+        parts = []
+        for part in asked.parts:
+            values = known.get(key_of(part))
+            order = np.arange(len(values or ()), dtype=np.float64)
+            parts.append(looked_up(part, values, order, np.nan, at) if values else part)
+        return Columns(tuple(parts)).matrix(np.float64)
+
+    def codes(column: Columns, _: int, other: int) -> Var:
+        values = known.get(key_of(column.parts[0]))
+        return codes_of(column, values, other, at) if values else _whole(column, other)
+
+    rows, forest, place = read_by(forest, sets, columns, numbers, codes)
+    rows = _without_zeros(rows, place, trees, estimator)
+    if not _has_linear_leaves(trees):
+        return sum_from(rows, np.zeros(outputs), forest, skip=int(pair))
+    added = _linear_sums(rows, forest, trees, place, outputs)
+    if not pair:
+        return added
+    bounded = within(added, -FURTHEST, FURTHEST)  # as an infinite row has a sigmoid too
+    return op.concat([minus(bounded, bounded), bounded], axis=1)
+
+
+def _known_categories(columns: Columns, estimator: Any, at: Converting) -> dict[Any, list[Any]]:
+    """The values of each column of pandas categories, in the order of their codes, by its key."""
+    parts = [part for part in columns.parts if dtype_of(part) == STRING or at.categories_of(part)]
+    known = estimator.booster_.pandas_categorical or []
+    if len(parts) != len(known):
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} was fitted on {len(known)} columns of pandas categories, "
+            f"and is given {len(parts)}; pass an example with the dtypes that fit was given",
+            step=name,
+        )
+    return dict(zip(map(key_of, parts), known, strict=True))
+
+
+def _whole(column: Columns, other: int) -> Var:
+    """Codes as LightGBM reads them: cut off towards zero; below -1, missing and beyond is none."""
+    part = column.matrix(np.float64)
+    held = choose(greater(part, -1.0), op.abs(part), other)
+    return op.cast(choose(less(held, other), held, other), to=np.int64)
+
+
+def _without_zeros(rows: Var, place: dict[int, int], trees: list[Written], estimator: Any) -> Var:
+    """Rows whose zeros are missing in the columns for which LightGBM was told so.
+
+    Raises ConversionError where only some trees say so.
+    """
+    feature, kind = (
+        np.concatenate([tree[name] for tree in trees])
+        for name in ("split_feature", "decision_type")
+    )
+    by_number = kind & BY_SET == 0
+    is_zero = kind >> 2 == ZERO_MISSING
+    zeros = np.unique(feature[by_number & is_zero])
+    if not len(zeros):
+        return rows
+    if np.isin(feature[by_number & ~is_zero], zeros).any():
         raise _refused("zero_as_missing in some of its trees", estimator)
-    if zeros and has_linear_leaves(nodes):
+    if _has_linear_leaves(trees):
         raise _refused("linear_tree and zero_as_missing", estimator)
-    return zeros
+    bound = np.full((1, width(rows)), -1.0)
+    bound[0, [place[each] for each in zeros.tolist()]] = ZERO
+    return choose(at_most(op.abs(rows), bound), np.nan, rows)
 
 
-def _without_zeros(read: Beside, nodes: list[list[Dumped]], estimator: Any) -> Var:
-    """Rows whose zeros are missing in the columns for which LightGBM was told so."""
-    zeros = _zeros_missing(nodes, estimator)
-    if not zeros:
-        return read.rows
-    bound = np.full((1, width(read.rows)), -1.0)
-    bound[0, [read.home[feature] for feature in zeros]] = ZERO
-    small = at_most(op.abs(read.rows), bound)
-    return choose(small, np.nan, read.rows)
+def _model_and_trees(booster: Any) -> tuple[dict[str, str], list[Written]]:
+    """What a Booster writes of itself, and of each tree."""
+    text = booster.model_to_string().partition("\nend of trees")[0]
+    whole, *parts = (
+        dict(line.partition("=")[::2] for line in part.split("\n"))
+        for part in text.split("\nTree=")
+    )
+    dtypes = dict.fromkeys(FLOATS, float) | dict.fromkeys(WHOLE, int)
+    trees = [
+        {name: np.array(part.get(name, "").split(), dtype) for name, dtype in dtypes.items()}
+        for part in parts
+    ]
+    return whole, trees
+
+
+def _forest_of(tree: Written, sets: Sets) -> Forest:
+    """A tree over features, as `read_by` takes it."""
+    kind = tree["decision_type"]
+    column = tree["split_feature"].copy()
+    threshold = tree["threshold"].copy()
+    huge = np.abs(threshold) >= ENDLESS  # which stands for an infinity
+    threshold[huge] = np.copysign(np.inf, threshold[huge])
+    # A missing value is zero where the column had none in training.
+    missing = np.where(kind >> 2, kind & 2, threshold >= 0) * (kind & BY_SET == 0)
+    words = tree["cat_threshold"][:, None] >> np.arange(32) & 1
+    starts = tree["cat_boundaries"]
+    for split in np.flatnonzero(kind & BY_SET).tolist():
+        place = int(threshold[split])
+        codes = np.flatnonzero(words[starts[place] : starts[place + 1]]).tolist()
+        sets.ask(split, column, threshold, codes, left=True, other_left=False)
+    left, right = (
+        np.where(child < 0, len(column) + ~child, child)
+        for child in (tree["left_child"], tree["right_child"])
+    )
+    leaves = tree["leaf_value"][:, None]
+    return of_branches(left, right, column, threshold, missing > 0, leaves)
+
+
+def _has_linear_leaves(trees: Sequence[Written]) -> bool:
+    """Whether any leaf has a formula."""
+    return any(len(tree["leaf_const"]) for tree in trees)
+
+
+def _linear_sums(
+    rows: Var, forest: Forest, trees: Sequence[Written], place: Mapping[int, int], outputs: int
+) -> Var:
+    """(n, outputs): the sum of the trees in turn, of which every one belongs to an output.
+
+    Each leaf has a formula of some columns, of which `place` has those of features. Where one of
+    these columns is missing, a leaf counts with its value.
+    """
+    values, constants, places, slopes = _formulas(trees, place)
+    widest = places.shape[1]
+    number = cast(by_tree(rows, forest, np.arange(len(values))), np.int64)  # (n, trees)
+    value = op.gather(doubles(constants), number)
+    if widest:
+        every = constant([-1, len(trees) * widest], np.int64)
+        read = op.gather_elements(
+            rows, op.reshape(op.gather(constant(places), number), every), axis=1
+        )
+        given = op.reshape(read, constant([-1, len(trees), widest], np.int64))
+        slope = op.gather(doubles(slopes), number)
+        used = op.not_(equal(slope, 0.0))
+        last = constant([2], np.int64)
+        part = choose(used, times(given, slope), 0.0)
+        sloped = plus(value, op.reduce_sum(part, last, keepdims=0))
+        gone = cast(op.and_(used, op.isnan(given)), np.float64)
+        held = op.gather(doubles(values), number)
+        value = choose(greater(op.reduce_sum(gone, last, keepdims=0), 0.0), held, sloped)
+    by_output = op.reshape(value, constant([-1, len(trees) // outputs, outputs], np.int64))
+    return op.reduce_sum(by_output, constant([1], np.int64), keepdims=0)
+
+
+def _formulas(trees: Sequence[Written], place: Mapping[int, int]) -> tuple[Array, ...]:
+    """Of all leaves the values, and the constants, the columns and the slopes of their formulas."""
+    features, coefficients, values = (
+        np.concatenate([tree[name] for tree in trees])
+        for name in ("leaf_features", "leaf_coeff", "leaf_value")
+    )
+    # A tree of one leaf has no formulas.
+    constants = [tree["leaf_const" if len(tree["leaf_const"]) else "leaf_value"] for tree in trees]
+    counts = [
+        np.resize(np.append(tree["num_features"], 0), len(tree["leaf_value"])) for tree in trees
+    ]
+    count = np.concatenate(counts)[:, None]
+    used = np.arange(count.max()) < count
+    places = np.zeros(used.shape, np.int64)
+    slopes = np.zeros(used.shape)
+    places[used] = [place[feature] for feature in features.tolist()]
+    slopes[used] = coefficients
+    return values, np.concatenate(constants), places, slopes
 
 
 ESTIMATORS = {

@@ -1,6 +1,6 @@
 """Converters of outlier detectors: -1 for rows outside and 1 for those inside, by a score and its offset.
 
-IsolationForest is in isolation.py.
+IsolationForest is in forests.py.
 """
 
 from __future__ import annotations

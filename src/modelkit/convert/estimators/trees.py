@@ -1,7 +1,7 @@
-"""Ensembles of trees as TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
+"""Trees of all libraries in one table, and the sums of their leaves as TreeEnsemble of ai.onnx.ml 5.
 
-A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is
-turned into a column of zeros and ones first.
+A branch compares in the dtype of the rows. What is not compared so (categories) is turned into a
+column of zeros and ones first.
 
 A leaf of the operator adds to one output. Leaves that add a vector are written in one of two ways.
 Where each adds to one place of the vector (a tree whose leaves hold one class each), that place is
@@ -13,7 +13,7 @@ another order, and the last bit decides ties.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,6 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, joined, ml, op
 
-LEQ = 0
-LESS = 1
 SUM = 1
 NUMBERS_AT_ONCE = 1024  # of a row, that are looked up in tables of leaves
 LEAST_GROUP = 16  # trees that are looked up together, however many numbers each gives
@@ -30,208 +28,170 @@ LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A binary tree by node, its root first.
+class Forest:
+    """Trees in one table of nodes, one tree behind the other, its root first.
 
-    `x[column] <= threshold` leads to `left`; a leaf has -1 in `left` and `right`.
-
-    `missing` is whether a missing value goes left. `mode` is how each branch compares, where not
-    all do so.
+    `x[column] <= threshold` (`<` in a `strict` forest) leads to `left`, as a missing x does where
+    `missing` says so, and all else to `right`. Children are numbered within their tree, and those of
+    a leaf are below 0. `value`, (nodes, m), is what a row adds that ends in a node, and `sizes` are
+    the numbers of nodes of the trees.
     """
 
+    left: Array
+    right: Array
     column: Array
     threshold: Array
     missing: Array
-    left: Array
-    right: Array
-    mode: Array | None = None
+    value: Array
+    sizes: Array
+    strict: bool = False
 
     @property
-    def modes(self) -> Array:
-        """How each branch compares, as the operator numbers it."""
-        return np.full(len(self.left), LEQ, np.uint8) if self.mode is None else self.mode
-
-    @property
-    def leaf(self) -> Array:
+    def is_leaf(self) -> Array:
         """Whether each node is a leaf."""
         return self.left < 0
 
+    @property
+    def leaves(self) -> Array:
+        """(leaves, m): what the leaves add."""
+        return self.value[self.is_leaf]
 
-def stump(mode: int = LEQ) -> Tree:
-    """A tree of one leaf, with the mode of those beside it: the runtime is faster if all are one."""
-    none = np.array([-1])
-    return Tree(
-        np.zeros(1, np.int64),
-        np.zeros(1),
-        np.zeros(1, bool),
-        none,
-        none,
-        np.full(1, mode, np.uint8),
+    @property
+    def tree(self) -> Array:
+        """The tree that each leaf is in."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)[self.is_leaf]
+
+
+def joined_forests(forests: Sequence[Forest]) -> Forest:
+    """All trees in one forest, which compares as the last one does."""
+    names = [field.name for field in fields(Forest)[:-1]]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(each, name) for each in forests]) for name in names
+    }
+    return replace(forests[-1], **arrays)
+
+
+def single_leaf(value: Any) -> Forest:
+    """A tree of one leaf, which adds a vector."""
+    none = np.zeros(0, np.int64)
+    return of_branches(none, none, none, none, none, np.atleast_2d(value))
+
+
+def of_branches(
+    left: Array, right: Array, column: Array, threshold: Array, missing: Array, leaves: Array
+) -> Forest:
+    """A tree whose leaves, (leaves, m), are numbered behind its branches."""
+
+    def padded(values: Array, end: int = 0) -> Array:
+        return np.append(values, np.full(len(leaves), end, values.dtype))
+
+    return Forest(
+        padded(left, -1),
+        padded(right, -1),
+        padded(column),
+        padded(threshold),
+        padded(missing),
+        np.pad(leaves, ((len(left), 0), (0, 0))),
+        np.array([len(left) + len(leaves)]),
     )
 
 
-def halves(bounds: Array) -> Tree:
-    """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
-    leaf = (0.0, -1, -1)
-    nodes: list[tuple[float, int, int]] = [leaf]
-    todo = [(0, 0, len(bounds))]
-    while todo:
-        node, low, high = todo.pop()
-        if low == high:
-            nodes[node] = (float(low), -1, -1)
-            continue
+def bisection(bounds: Array, column: int) -> Forest:
+    """A balanced tree whose leaves tell how many of the sorted bounds are below a value."""
+    spans = [(0, len(bounds))]
+    left = []
+    for low, high in spans:
+        left.append(len(spans) if low < high else -2)
         middle = (low + high) // 2
-        left = len(nodes)
-        right = left + 1
-        nodes[node] = (float(bounds[middle]), left, right)
-        todo += [(left, low, middle), (right, middle + 1, high)]
-        nodes += [leaf, leaf]
-    threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
-    none = np.zeros(len(nodes), np.int64)
-    return Tree(none, threshold, none.astype(bool), left_of, right_of)
+        spans += [(low, middle), (middle + 1, high)] * (low < high)
+    low, high = np.array(spans).T
+    asked = np.append(bounds, 0.0)[(low + high) // 2]
+    same = np.full(len(left), column)
+    children = np.array(left)
+    sizes = np.array([len(left)])
+    return Forest(children, children + 1, same, asked, same < 0, low[:, None], sizes)
 
 
-def rounded_down(thresholds: Array) -> Array:
-    """The largest float32 up to each threshold: `x <= t` holds for the same rows of float32."""
-    with np.errstate(over="ignore"):
-        near = np.asarray(thresholds, np.float64).astype(np.float32)
-    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
-
-
-def ensemble(
-    rows: Var,
-    trees: Sequence[Tree],
-    targets: Sequence[Array],
-    weights: Sequence[Array],
-    outputs: int,
-) -> Var:
+def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: int) -> Var:
     """(n, outputs) sums over the trees, added in their order, in the dtype of `rows`.
 
-    Args:
-        rows: (n, columns) of float32 or float64.
-        trees: at least one.
-        targets: for each tree the output that each of its nodes adds to; those of branches do not
-            count.
-        weights: what each node adds.
-        outputs: the number of outputs.
+    Each leaf adds its weight to the output that is its target. The operator numbers branches apart
+    from leaves. A tree of one leaf is a branch with that leaf on both sides.
     """
     dtype = dtype_of(rows).type
-    lists: dict[str, Any] = dict(lists_of(trees, targets))
-    splits = [at_branches(tree, tree.threshold) for tree in trees]
-    modes = [tree.modes if len(tree.left) == 1 else tree.modes[~tree.leaf] for tree in trees]
-    ending = [weight[tree.leaf] for tree, weight in zip(trees, weights, strict=True)]
+    first = np.cumsum(forest.sizes) - forest.sizes
+    root = np.repeat(first, forest.sizes)
+    leaf = forest.is_leaf
+    branch = ~leaf
+    branch[first] = True
+    number = np.where(leaf, np.cumsum(leaf), np.cumsum(branch)) - 1
+    lists = {
+        "tree_roots": np.cumsum(branch)[first] - 1,
+        "nodes_featureids": np.where(leaf, 0, forest.column)[branch],
+        "nodes_missing_value_tracks_true": np.where(leaf, 0, forest.missing)[branch],
+        "leaf_targetids": target,
+    }
+    for side, child in (("true", forest.left), ("false", forest.right)):
+        to = (root + np.where(leaf, 0, child))[branch]
+        lists[f"nodes_{side}nodeids"] = number[to]
+        lists[f"nodes_{side}leafs"] = leaf[to]
+    numbers: dict[str, Any] = {name: each.astype(int).tolist() for name, each in lists.items()}
     return ml.tree_ensemble(
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
-        nodes_splits=np.concatenate(splits).astype(dtype),
-        nodes_modes=np.concatenate(modes).astype(np.uint8),
-        leaf_weights=np.concatenate(ending).astype(dtype),
-        **lists,
+        nodes_splits=np.where(leaf, 0, forest.threshold)[branch].astype(dtype),
+        nodes_modes=np.full(branch.sum(), forest.strict, np.uint8),
+        leaf_weights=weight.astype(dtype),
+        **numbers,
     )
 
 
-def at_branches(tree: Tree, values: Array) -> Array:
-    """The values of the branches of a tree; a single leaf counts as a branch with 0."""
-    return values[~tree.leaf] if len(values) > 1 else np.zeros(1, values.dtype)
+def by_tree(rows: Var, forest: Forest, weight: Array) -> Var:
+    """(n, trees): the weight of the leaf that each tree leads to."""
+    return ensemble(rows, forest, weight, forest.tree, len(forest.sizes))
 
 
-def lists_of(trees: Sequence[Tree], targets: Sequence[Array]) -> dict[str, list[int]]:
-    """The attributes of the operator that are lists of whole numbers."""
-    branches = 0
-    leaves = 0
-    roots: list[int] = []
-    parts: dict[str, list[Array]] = {}
-    for tree, target in zip(trees, targets, strict=True):
-        roots.append(branches)
-        for name, values in _attributes(tree, target, branches, leaves).items():
-            parts.setdefault(name, []).append(values)
-        ends = int(tree.leaf.sum())
-        branches += max(len(tree.left) - ends, 1)
-        leaves += ends
-    lists = {name: _whole_numbers(arrays) for name, arrays in parts.items()}
-    return {"tree_roots": roots} | lists
-
-
-def _whole_numbers(arrays: list[Array]) -> list[int]:
-    found: list[int] = np.concatenate(arrays).astype(np.int64).tolist()
-    return found
-
-
-def _attributes(tree: Tree, target: Array, branches: int, leaves: int) -> dict[str, Array]:
-    """The attributes of one tree, after trees that have `branches` and `leaves` in all."""
-    inner = np.flatnonzero(~tree.leaf)
-    number = _numbers(tree, branches, leaves)
-    found = {
-        "nodes_featureids": at_branches(tree, tree.column),
-        "leaf_targetids": target[tree.leaf],
-        "nodes_missing_value_tracks_true": at_branches(tree, tree.missing),
-    }
-    for side, child in (("true", tree.left), ("false", tree.right)):
-        to = child[inner] if len(inner) else np.zeros(1, np.int64)
-        found[f"nodes_{side}nodeids"] = number[to]
-        found[f"nodes_{side}leafs"] = tree.leaf[to]
-    return found
-
-
-def _numbers(tree: Tree, branches: int, leaves: int) -> Array:
-    """The number of each node among all branches, or among all leaves."""
-    number = np.empty(len(tree.left), np.int64)
-    for chosen, first in ((~tree.leaf, branches), (tree.leaf, leaves)):
-        number[chosen] = first + np.arange(int(chosen.sum()))
-    return number
-
-
-def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
-    """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees.
-
-    Args:
-        rows: (n, columns) of float32 or float64; thresholds are those of its dtype.
-        trees: at least one.
-        values: for each tree (nodes, m), of which those of leaves count.
-    """
-    wide = values[0].shape[1]
-    held = _held_by_leaves(values, trees)
-    if ((held != 0).sum(axis=1) > 1).any():
-        return sum_of_vectors(rows, trees, values)
-    # Sums of small whole numbers are exact in float32.
-    exact = rows if _small_whole(held) else cast(rows, np.float64)
-    targets = [value.astype(bool).argmax(axis=1) for value in values]
-    weights = []
-    for value, target in zip(values, targets, strict=True):
-        weights.append(value[np.arange(len(value)), target])
-    return cast(ensemble(exact, trees, targets, weights, wide), np.float64)
-
-
-def _held_by_leaves(values: Sequence[Array], trees: Sequence[Tree]) -> Array:
-    """(leaves, m): what the leaves of all trees hold."""
-    return np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
-
-
-def _small_whole(held: Array) -> bool:
-    whole = held == np.rint(held)
-    return bool(whole.all() and np.abs(held).max(initial=0) <= 1)
-
-
-def sum_of_vectors(
-    rows: Var, trees: Sequence[Tree], values: Sequence[Array], dtype: Any = np.float64
+def sum_from(
+    rows: Var, start: Array, forest: Forest, skip: int = 0, output: Array | None = None
 ) -> Var:
+    """(n, skip + outputs): the first value of each output, and its trees in their order.
+
+    `output` is the one that each tree adds to; trees take turns where it is not given. The first
+    value is a tree of one leaf: it comes first in the sum, as it does in the source.
+    """
+    if output is None:
+        output = np.arange(len(forest.sizes)) % len(start)
+    begun = np.flatnonzero(start)
+    whole = joined_forests([*map(single_leaf, start[begun]), forest])
+    target = np.concatenate([begun, output])[whole.tree] + skip
+    return ensemble(rows, whole, whole.leaves[:, 0], target, skip + len(start))
+
+
+def sum_of_leaves(rows: Var, forest: Forest) -> Var:
+    """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees."""
+    value = forest.leaves
+    if (np.count_nonzero(value, axis=1) > 1).any():
+        return sum_of_vectors(rows, forest)
+    # Sums of small whole numbers are exact in float32.
+    small = (value == np.rint(value)) & (np.abs(value) <= 1)
+    exact = rows if small.all() else cast(rows, np.float64)
+    target = (value != 0).argmax(axis=1)
+    weight = value[np.arange(len(value)), target]
+    return cast(ensemble(exact, forest, weight, target, value.shape[1]), np.float64)
+
+
+def sum_of_vectors(rows: Var, forest: Forest, dtype: Any = np.float64) -> Var:
     """The sum of leaves that hold vectors: each tree gives the number of a row in a table.
 
     The rows of the table are added in the order of the trees, in a dtype of floats.
     """
-    held = _held_by_leaves(values, trees)
-    table, place = np.unique(held, axis=0, return_inverse=True)
-    ends = np.cumsum([int(tree.leaf.sum()) for tree in trees])
-    numbers = np.split(place, ends[:-1])
-    weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
+    table, place = np.unique(forest.leaves, axis=0, return_inverse=True)
     exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
-    targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
-    found = ensemble(exact, trees, targets, weights, len(trees))
     return _added_up(
         constant(table, dtype),
-        op.cast(found, to=np.int32),
-        len(trees),
+        op.cast(by_tree(exact, forest, place), to=np.int32),
+        len(forest.sizes),
         max(LEAST_GROUP, NUMBERS_AT_ONCE // table.shape[1]),
     )
 
@@ -259,10 +219,3 @@ def _added_up(table: Var, numbers: Var, trees: int, group: int) -> Var:
         first = 0 if each is groups[0] else [0]  # which leaves a place for further groups
         added = [op.gather(sums, constant(first, np.int64), axis=1)]
     return added[0]
-
-
-def _at_leaves(tree: Tree, values: Array) -> Array:
-    """Values of the leaves by node; those of branches are 0."""
-    found = np.zeros(len(tree.left))
-    found[tree.leaf] = values
-    return found

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.forests import is_tree, leaves_of, mean, tree_of
+from modelkit.convert.estimators.forests import forest_of, is_tree, leaves_of, mean
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -143,17 +143,15 @@ def _mean_decision(estimator: Any, columns: Columns, at: Converting) -> Var | No
 
 def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
     """The sum of what trees say, each of which may see some of the columns."""
-    trees = []
-    values = []
     parts = estimator.estimators_
-    features = estimator.estimators_features_[: len(parts)]
-    for each, chosen in zip(parts, features, strict=True):
-        leaves = leaves_of(each)
-        if classes:
-            leaves = _spread(leaves, np.asarray(each.classes_, np.int64), classes)
-        trees.append(tree_of(each, chosen))
-        values.append(leaves)
-    return sum_of_leaves(columns.matrix(np.float32), trees, values)
+    values = [leaves_of(each) for each in parts]
+    if classes:
+        values = [
+            _spread(leaves, np.asarray(each.classes_, np.int64), classes)
+            for each, leaves in zip(parts, values, strict=True)
+        ]
+    forest = forest_of(parts, values, estimator.estimators_features_)
+    return sum_of_leaves(columns.matrix(np.float32), forest)
 
 
 def _spread(leaves: Array, own: Array, classes: int) -> Array:

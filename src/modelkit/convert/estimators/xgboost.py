@@ -8,13 +8,15 @@ refused. All is computed in float32, as the library does.
 from __future__ import annotations
 
 import json
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import minus, over, plus
-from modelkit.convert.estimators.stages import from_start
+from modelkit.convert.estimators.arithmetic import equal, minus, over, plus
+from modelkit.convert.estimators.categories import Sets, codes_of, read_by
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -26,41 +28,39 @@ from modelkit.convert.estimators.tensors import (
     largest,
     op,
 )
-from modelkit.convert.estimators.trees import LESS, Tree, stump, sum_of_vectors
-from modelkit.convert.estimators.xgboost_rows import beside_sets, given_numbers, names_of
-from modelkit.convert.estimators.xgboost_trees import Codes, tree_and_leaves
+from modelkit.convert.estimators.trees import (
+    Forest,
+    joined_forests,
+    single_leaf,
+    sum_from,
+    sum_of_vectors,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
-IDENTITY = "identity"
-SIGMOID = "sigmoid"
-EXP = "exp"
-STEP = "step"
-SOFTMAX = "softmax"
-LARGEST_CLASS = "largest"
 LINKS = {
-    "reg:squarederror": IDENTITY,
-    "reg:linear": IDENTITY,
-    "reg:squaredlogerror": IDENTITY,
-    "reg:pseudohubererror": IDENTITY,
-    "reg:absoluteerror": IDENTITY,
-    "reg:quantileerror": IDENTITY,
-    "reg:logistic": SIGMOID,
-    "reg:gamma": EXP,
-    "reg:tweedie": EXP,
-    "count:poisson": EXP,
-    "survival:cox": EXP,
-    "survival:aft": EXP,
-    "binary:logistic": SIGMOID,
-    "binary:logitraw": IDENTITY,
-    "binary:hinge": STEP,
-    "multi:softprob": SOFTMAX,
-    "multi:softmax": LARGEST_CLASS,
-    "rank:pairwise": IDENTITY,
-    "rank:ndcg": IDENTITY,
-    "rank:map": IDENTITY,
+    "reg:squarederror": "identity",
+    "reg:linear": "identity",
+    "reg:squaredlogerror": "identity",
+    "reg:pseudohubererror": "identity",
+    "reg:absoluteerror": "identity",
+    "reg:quantileerror": "identity",
+    "reg:logistic": "sigmoid",
+    "reg:gamma": "exp",
+    "reg:tweedie": "exp",
+    "count:poisson": "exp",
+    "survival:cox": "exp",
+    "survival:aft": "exp",
+    "binary:logistic": "sigmoid",
+    "binary:logitraw": "identity",
+    "binary:hinge": "step",
+    "multi:softprob": "softmax",
+    "multi:softmax": "largest",
+    "rank:pairwise": "identity",
+    "rank:ndcg": "identity",
+    "rank:map": "identity",
 }
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
 
@@ -71,18 +71,14 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     link = _link_of(learner, type(estimator).__name__)
     base = _intercept(learner)
     if learner["gradient_booster"]["name"] == "gblinear":
-        margin = _linear(given_numbers(columns, estimator), learner, base)
+        margin = _linear(_numbers(columns, estimator), learner, base)
     else:
         margin = _trees(estimator, columns, learner, base, at)
     if hasattr(estimator, "n_classes_"):
         return _classified(estimator, margin, link, len(base))
     answer = _linked(margin, link)
-    return Answer(prediction=flat(answer) if _is_single(link, base) else answer)
-
-
-def _is_single(link: str, base: Array) -> bool:
-    """Whether there is one number a row."""
-    return len(base) == 1 or link == LARGEST_CLASS
+    single = len(base) == 1 or link == "largest"
+    return Answer(prediction=flat(answer) if single else answer)
 
 
 def _link_of(learner: dict[str, Any], step: str) -> str:
@@ -107,7 +103,7 @@ def _intercept(learner: dict[str, Any]) -> Array:
     one = np.float32(1)
     if objective in LOGITS:
         return -_log(one / base - one)
-    return _log(base) if LINKS[objective] == EXP else base
+    return _log(base) if LINKS[objective] == "exp" else base
 
 
 def _log(numbers: Array) -> Array:
@@ -130,30 +126,25 @@ def _trees(
     estimator: Any, columns: Columns, learner: dict[str, Any], base: Array, at: Converting
 ) -> Var:
     """The margin of a sum of trees, which are added in their order."""
-    used = _used(learner)
-    codes = Codes([tree for tree, _, _ in used])
-    read = [tree_and_leaves(tree, codes) for tree, _, _ in used]
-    weights = [np.float32(weight) for _, _, weight in used]
-    weighed = [leaves * weight for (_, leaves), weight in zip(read, weights, strict=True)]
-    beside = beside_sets(
-        estimator, columns, [tree for tree, _ in read], codes, names_of(learner), at
+    trees, outputs, weights = zip(*_used(learner), strict=True)
+    sets = Sets()
+    forest = joined_forests(
+        [_forest_of(tree, weight, sets) for tree, weight in zip(trees, weights, strict=True)]
     )
-    trees = [beside.placed(tree) for tree, _ in read]
-    outputs = [output for _, output, _ in used]
-    return _added(beside.rows, trees, weighed, outputs, base)
+    names = _names_of(learner)
 
+    def codes(column: Columns, feature: int, other: int) -> Var:
+        known = names.get(feature) or at.categories_of(column.parts[0])
+        if known:
+            return codes_of(column, known, other, at)
+        return _whole_codes(column, other, estimator)
 
-def _added(
-    rows: Var, trees: list[Tree], leaves: list[Array], outputs: list[int], base: Array
-) -> Var:
-    """The first margin, and on it what the trees add: to one output each, or to all."""
-    if leaves[0].shape[1] > 1:
-        start = np.asarray(base, np.float32)[None]
-        return sum_of_vectors(rows, [stump(LESS), *trees], [start, *leaves], np.float32)
-    stages = []
-    for output, tree, values in zip(outputs, trees, leaves, strict=True):
-        stages.append((output, tree, values[:, 0]))
-    return from_start(rows, base, stages, len(base))
+    numbers = partial(_numbers, estimator=estimator)
+    rows, forest, _ = read_by(forest, sets, columns, numbers, codes)
+    if forest.value.shape[1] == 1:
+        return sum_from(rows, base, forest, output=np.array(outputs))
+    whole = joined_forests([single_leaf(base), forest])
+    return sum_of_vectors(rows, whole, np.float32)
 
 
 def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
@@ -176,18 +167,111 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     return used
 
 
+def _forest_of(tree: dict[str, Any], weight: float, sets: Sets) -> Forest:
+    """A tree over features, as `read_by` takes it; its leaves count with a weight."""
+    left = np.array(tree["left_children"])
+    right = np.array(tree["right_children"])
+    column = np.array(tree["split_indices"], np.int64)
+    threshold = np.array(tree["split_conditions"], np.float32)
+    missing = np.array(tree["default_left"], bool)
+    value = threshold[:, None] * np.float32(weight)
+    outputs = int(tree["tree_param"]["size_leaf_vector"])
+    if outputs > 1:
+        value = _vectors(tree, outputs)[np.where(left < 0, right, 0)] * np.float32(weight)
+    by_set = (tree[f"categories_{name}"] for name in ("nodes", "segments", "sizes"))
+    for node, start, size in zip(*by_set, strict=True):
+        codes = tree["categories"][start : start + size]
+        sets.ask(node, column, threshold, codes, left=False, other_left=missing[node])
+    right = np.where(left < 0, -1, right)
+    used = np.unique(np.concatenate([[-1, 0], left, right]))  # nothing leads to what was pruned
+    kept = used[1:]
+    return Forest(
+        np.searchsorted(used, left[kept]) - 1,
+        np.searchsorted(used, right[kept]) - 1,
+        column[kept],
+        threshold[kept],
+        missing[kept],
+        value[kept],
+        np.array([len(kept)]),
+        strict=True,
+    )
+
+
+def _vectors(tree: dict[str, Any], outputs: int) -> Any:
+    """(leaves, outputs): what each leaf adds."""
+    if "leaf_weights" not in tree:
+        raise ConversionError(
+            "trees with several outputs each are converted from XGBoost 3.2 on; train it with that, or save "
+            "the model with format='joblib'"
+        )
+    return np.array(tree["leaf_weights"], np.float32).reshape(-1, outputs)
+
+
+def _numbers(columns: Columns, estimator: Any) -> Var:
+    """Numbers in float32, with NaN for a missing value.
+
+    Missing is the number that stands for it, and in sparse rows what is not stored. Raises
+    ConversionError where a step stores zeros by no rule.
+    """
+    rows = columns.matrix(np.float32)
+    stored = columns.stored
+    if isinstance(stored, str):
+        raise ConversionError(
+            f"XGBoost takes what a sparse matrix does not store for missing, and {stored} stores some "
+            "zeros and others not; make its rows dense, as sparse_output=False or "
+            "ColumnTransformer(sparse_threshold=0) do, and fit again"
+        )
+    gone = []
+    if stored is not None:
+        gone.append(equal(stored.matrix(np.float64), 0.0))
+    missing = estimator.missing
+    if missing is not None and not np.isnan(missing):
+        gone.append(op.equal(rows, constant(missing, np.float32)))
+    for each in gone:
+        rows = op.where(each, constant(np.nan, np.float32), rows)
+    return rows
+
+
+def _names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
+    """The categories of each column that was one of pandas categories, as the model writes them.
+
+    Those with letters beyond ASCII are left out: XGBoost counts their letters where it cuts bytes.
+    """
+    booster = learner["gradient_booster"]
+    model = booster.get("gbtree", booster)["model"]
+    found: dict[int, list[Any]] = {}
+    for column, known in enumerate(model.get("cats", {}).get("enc", [])):
+        if "type" in known:
+            found[column] = known["values"]
+            continue
+        text = bytes(value % 256 for value in known["values"])
+        names = [text[start:end] for start, end in pairwise(known["offsets"])]
+        if names and text.isascii():
+            found[column] = [name.decode() for name in names]
+    return found
+
+
+def _whole_codes(column: Columns, other: int, estimator: Any) -> Var:
+    """The codes in a column that holds them as numbers, as `read_by` asks for them."""
+    number = _numbers(column, estimator)
+    beyond = constant(other, np.float32)
+    held = op.where(op.less(number, constant(0.0, np.float32)), beyond, op.min([number, beyond]))
+    told = op.where(op.isnan(number), constant(other + 1, np.float32), held)
+    return op.cast(told, to=np.int64)
+
+
 def _linked(margin: Var, link: str) -> Var:
     """What the library answers for a margin."""
-    if link == SOFTMAX:
+    if link == "softmax":
         return _softmax(margin)
-    if link == LARGEST_CLASS:
+    if link == "largest":
         return cast(largest(margin), np.float32)
-    if link == STEP:
+    if link == "step":
         return cast(op.greater(margin, constant(0.0, np.float32)), np.float32)
-    if link == SIGMOID:
+    if link == "sigmoid":
         below = plus(_exp(op.neg(margin)), constant(1.0, np.float32))
         return over(constant(1.0, np.float32), below)
-    return _exp(margin) if link == EXP else margin
+    return _exp(margin) if link == "exp" else margin
 
 
 def _exp(margin: Var) -> Var:
@@ -205,7 +289,7 @@ def _softmax(margin: Var) -> Var:
 
 def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
     """Label and probabilities as XGBClassifier makes them from the margin."""
-    if link == LARGEST_CLASS:
+    if link == "largest":
         return Answer(place=largest(margin), probabilities=_softmax(margin))
     likely = _linked(margin, link)
     if estimator.n_classes_ > 2:

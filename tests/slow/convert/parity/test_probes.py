@@ -5,11 +5,11 @@ import pytest
 from helpers.packages import saved
 from onnx.numpy_helper import from_array, to_array
 
-from modelkit.convert.estimators.trees import LEQ, LESS
 from modelkit.convert.parity.check import prove_parity
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
 from modelkit.errors import ParityError
+from modelkit.explain.nodes import Branch
 from modelkit.runtimes.onnx import OnnxModel
 
 
@@ -32,7 +32,7 @@ def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
         for attribute in node.attribute:
             if attribute.name == "nodes_modes":
                 modes = to_array(attribute.t)
-                less = np.where(modes == LESS, LEQ, modes)
+                less = np.where(modes == Branch.LT, Branch.LEQ, modes)
                 attribute.t.CopyFrom(from_array(less.astype(np.uint8)))
     swapped = Source(**{**source.__dict__, "proto": wrong})
     with pytest.raises(ParityError, match="disagrees with XGBoost"):

@@ -2,6 +2,8 @@
 
 import warnings
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,16 +174,13 @@ def test_large_numbers_keep_their_last_digits(tmp_path):
 def test_thresholds_and_their_neighbours_are_asked_in_double(tmp_path, monkeypatch):
     """A threshold that is the next number is what the parity check has to find."""
     from modelkit.convert.estimators import histogram
-    from modelkit.convert.estimators.trees import Tree
 
-    def moved(predictor, sets):
-        tree = right(predictor, sets)
-        return Tree(
-            tree.column, np.nextafter(tree.threshold, np.inf), tree.missing, tree.left, tree.right
-        )
+    def moved(estimator):
+        forest, *others = right(estimator)
+        return replace(forest, threshold=np.nextafter(forest.threshold, np.inf)), *others
 
-    right = histogram._tree
-    monkeypatch.setattr(histogram, "_tree", moved)
+    right = histogram._forest
+    monkeypatch.setattr(histogram, "_forest", moved)
     X = np.random.default_rng(0).normal(size=(300, 3))
     model = HistGradientBoostingRegressor(max_iter=10).fit(X, X[:, 0])
     with pytest.raises(ParityError, match="equal to a threshold of its trees, or next to one"):
