@@ -6,22 +6,18 @@ The library itself is not imported. It compares in float32 and adds up leaves in
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import greater, times
 from modelkit.convert.estimators.catboost_categories import GAPS_RIGHT, Lookups, saved, threshold_of
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
-    column,
     complement,
     flat,
-    joined,
     largest,
     op,
     upright,
@@ -54,13 +50,12 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     said = saved(estimator)
     info = said["model_info"]
     loss = info["params"]["loss_function"]["type"]
-    read = _read(estimator, columns, said, at)
-    value = _sum_of_trees(read, said)
+    value = _sum_of_trees(*_read(estimator, columns, said, at), said)
     if name == "CatBoostClassifier":
         threshold = float(info.get("binclass_probability_threshold", 0.5))
         return _classified(value, loss, threshold)
     if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
-        value = op.exp(value)
+        value = np.exp(value)
     if name == "CatBoostRegressor" and loss == UNCERTAIN:
         return Answer(prediction=_with_variance(value))
     outputs = len(said["scale_and_bias"][1])
@@ -78,44 +73,32 @@ def _check(estimator: Any) -> None:
         )
 
 
-class Read(NamedTuple):
+def _read(
+    estimator: Any, columns: Columns, said: dict[str, Any], at: Converting
+) -> tuple[Var, Array, Array]:
     """What trees read: rows of float32, and for each split of the model the column that it asks.
 
-    `missing_left` is whether a missing value goes left there.
-    """
-
-    rows: Var
-    columns: Array
-    missing_left: Array
-
-
-def _read(estimator: Any, columns: Columns, said: dict[str, Any], at: Converting) -> Read:
-    """Columns of numbers as float32, and behind them what is looked up for categories.
-
-    Splits are numbered by the columns and borders of numbers, the categories that are asked for by
-    equality, and the borders of statistics.
+    The third is whether a missing value goes left there. Columns of numbers are followed by what is
+    looked up for categories. Splits are numbered by the columns and borders of numbers, the
+    categories that are asked for by equality, and the borders of statistics.
     """
     features = said["features_info"]
     numbers = features.get("float_features") or []
     borders = [len(feature["borders"] or ()) for feature in numbers]
     gaps_left = [feature["nan_value_treatment"] != GAPS_RIGHT for feature in numbers]
-    missing_left = np.repeat(np.array(gaps_left, bool), borders)
+    missing = np.repeat(np.array(gaps_left, bool), borders)
     places = [feature["flat_feature_index"] for feature in numbers]
     if not features.get("categorical_features"):
-        return Read(columns.matrix(np.float32), np.repeat(places, borders), missing_left)
-    parts = []
-    if places:
-        parts.append(columns.take(places).matrix(np.float32))
-    lookups = Lookups(estimator, columns, at, said, parts[0] if parts else None)
+        return columns.matrix(np.float32), np.repeat(places, borders), missing
+    parts = [columns.take(places).matrix(np.float32)] if places else []
+    lookups = Lookups(estimator, columns, at, said, *parts)
     own = np.repeat(np.arange(len(numbers)), borders)
-    return Read(
-        joined([*parts, *lookups.parts()]),
-        np.concatenate([own, lookups.columns]).astype(np.int64),
-        np.concatenate([missing_left, np.ones(len(lookups.columns), bool)]),
-    )
+    asked = np.concatenate([own, lookups.columns]).astype(np.int64)
+    missing = np.append(missing, np.ones(len(lookups.columns), bool))
+    return np.concatenate([*parts, *lookups.parts()], axis=1), asked, missing
 
 
-def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
+def _sum_of_trees(rows: Var, columns: Array, missing: Array, said: dict[str, Any]) -> Var:
     """(n, outputs): the sum of the leaves, and behind it a first value that is added last."""
     scale, bias = said["scale_and_bias"]
     symmetric = "oblivious_trees" in said
@@ -125,13 +108,13 @@ def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
     tree = _symmetric if symmetric else _any_tree
     forest = joined_forests([tree(each, len(bias)) for each in written])
     split = np.where(forest.is_leaf, -1, forest.column)
-    column, missing = (np.append(each, 0)[split] for each in (read.columns, read.missing_left))
-    forest = replace(forest, column=column, missing=missing, value=forest.value * scale)
+    column, gaps = (np.append(each, 0)[split] for each in (columns, missing))
+    forest = replace(forest, column=column, missing=gaps, value=forest.value * scale)
     if any(bias):
         forest = joined_forests([forest, single_leaf(bias)])
     if len(bias) > 1:
-        return sum_of_vectors(read.rows, forest)
-    return sum_from(cast(read.rows, np.float64), np.zeros(1), forest)
+        return sum_of_vectors(rows, forest)
+    return sum_from(rows.astype(np.float64), np.zeros(1), forest)
 
 
 def _symmetric(tree: dict[str, Any], outputs: int) -> Forest:
@@ -166,8 +149,8 @@ def _any_tree(tree: dict[str, Any], outputs: int) -> Forest:
 
 def _with_variance(value: Var) -> Var:
     """(n, 2): a mean as it is, and the square of what the second number is the logarithm of."""
-    variance = op.exp(times(column(value, 1), 2.0))
-    return op.concat([upright(column(value, 0)), upright(variance)], axis=1)
+    variance = np.exp(value[:, 1] * 2.0)
+    return np.concatenate([upright(value[:, 0]), upright(variance)], axis=1)
 
 
 def _classified(value: Var, loss: str, threshold: float) -> Answer:
@@ -178,7 +161,7 @@ def _classified(value: Var, loss: str, threshold: float) -> Answer:
     if loss == "MultiClassOneVsAll":
         return Answer(place=largest(value), probabilities=likely)
     limit = float(np.log(threshold) - np.log1p(-threshold))
-    above = cast(greater(value, limit), np.int64)
+    above = (value > limit).astype(np.int64)
     if loss in SEVERAL_AT_ONCE:
         return Answer(label=above, probabilities=likely)
     return Answer(place=flat(above), probabilities=complement(likely))

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import plus, times
 from modelkit.convert.estimators.categories import HALF
 from modelkit.convert.estimators.lookup import looked_up
-from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, ml, one_column, op
+from modelkit.convert.estimators.tensors import Columns, Var, constant, ml, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Lookups:
         columns: Columns,
         at: Converting,
         said: dict[str, Any],
-        numbers: Var | None,
+        numbers: Var = None,
     ) -> None:
         self._step = type(estimator).__name__
         self._names = estimator.feature_names_
@@ -220,8 +219,7 @@ class Lookups:
                 values_tensor=place[asked],
                 default_tensor=np.array([other]),
             )
-        shape = constant([-1, table.shape[1]], np.int64)
-        return op.reshape(op.gather(constant(table, np.float32), code), shape)
+        return op.gather(constant(table, np.float32), code).reshape(-1, table.shape[1])
 
     def _code(self, elements: list[Element]) -> Var:
         """(n, 1) of int64: the number of the combination of each row."""
@@ -231,7 +229,7 @@ class Lookups:
             if number is None:
                 number = code
                 continue
-            number = plus(times(number, constant(size, np.int64)), code)
+            number = number * constant(size, np.int64) + code
         assert number is not None  # for the type checker: a statistic is one of something
         return number
 
@@ -239,7 +237,7 @@ class Lookups:
         """How many values an element has, and the number of each row's, (n, 1)."""
         kind = element["combination_element"]
         if kind == SIDE:
-            return 2, cast(self._side(element), np.int64)
+            return 2, self._side(element).astype(np.int64)
         coded = self._coded[element["cat_feature_index"]]
         if kind == CATEGORY:
             return coded.size, coded.codes
@@ -250,11 +248,11 @@ class Lookups:
         """Whether a number is above a border."""
         place = element["float_feature_index"]
         assert self._numbers is not None  # for the type checker: it is one of them
-        number = one_column(self._numbers, place)
-        above = op.greater(number, constant(element["border"], np.float32))
+        number = self._numbers[:, [place]]
+        above = number > np.float32(element["border"])
         feature = self._features["float_features"][place]
         if feature["nan_value_treatment"] == GAPS_RIGHT:
-            return op.or_(above, op.isnan(number))
+            return above | np.isnan(number)
         return above
 
 

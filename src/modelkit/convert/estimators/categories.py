@@ -17,7 +17,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.lookup import looked_up
-from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, dtype_of, joined, op
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, op
 from modelkit.convert.estimators.trees import Forest
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def read_by(
     """
     by_set = forest.column < 0
     asked: Sequence[int] = np.unique(forest.column[~(forest.is_leaf | by_set)]).tolist()
-    if not sets.known and all(dtype_of(part) != STRING for part in columns.parts):
+    if not sets.known and all(part.dtype != STRING for part in columns.parts):
         asked = range(sum(columns.widths))
     place = {feature: number for number, feature in enumerate(asked)}
     parts = [numbers(columns.take(asked))] if asked else []
@@ -86,13 +86,14 @@ def read_by(
         table = sets.table(feature)
         own = codes(columns.take([feature]), feature, len(table) - 2)
         split = op.gather(constant(table, forest.threshold.dtype), own)
-        parts.append(op.reshape(split, constant([-1, table.shape[1]], np.int64)))
+        parts.append(split.reshape(-1, table.shape[1]))
         place[-1 - feature] = end
         end += table.shape[1]
     first = np.array([place.get(each, 0) for each in forest.column.tolist()])
     number = np.where(by_set, forest.threshold, 0).astype(np.int64)
     threshold = np.where(by_set, HALF, forest.threshold)
-    return joined(parts), replace(forest, column=first + number, threshold=threshold), place
+    rows = np.concatenate(parts, axis=1)
+    return rows, replace(forest, column=first + number, threshold=threshold), place
 
 
 def codes_of(column: Columns, known: Sequence[Any], other: int, at: Converting) -> Var:

@@ -8,32 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    at_least,
-    choose,
-    greater,
-    minus,
-    over,
-    plus,
-    times,
-)
 from modelkit.convert.estimators.outliers import detected, side
 from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
-    column,
     constant,
     doubles,
     flat,
-    joined,
     largest,
     op,
     upright,
@@ -104,16 +93,13 @@ def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if outputs == 1:
         return Answer(place=largest(values), probabilities=values)
     starts = np.cumsum([0, *estimator.n_classes_])
-    parts = [
-        op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1)
-        for k in range(outputs)
-    ]
+    parts = [np.take(values, range(*ends), axis=1) for ends in pairwise(starts)]
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
 
 
 def mean(added: Var, count: int) -> Var:
     """A sum over its number of terms."""
-    return added if count == 1 else over(added, count)
+    return added if count == 1 else added / count
 
 
 def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -130,18 +116,18 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     said = (_said_by_trees if all(map(is_tree, parts)) else _said_by_any)(
         estimator, columns, at, shares
     )
-    added = over(said, float(weights.sum()))
+    added = said / float(weights.sum())
     if count == 2:
         return _decided_by_two(added)
-    scores = op.softmax(over(added, count - 1), axis=1)
+    scores = op.softmax(added / (count - 1), axis=1)
     return Answer(place=largest(added), probabilities=scores, decision=added)
 
 
 def _decided_by_two(added: Var) -> Answer:
     """What an AdaBoostClassifier of two classes answers, from what was added to each, (n, 2)."""
-    decision = plus(op.neg(column(added, 0)), column(added, 1))
-    pair = times(times(upright(decision), [[-1.0, 1.0]]), 0.5)
-    place = op.cast(greater(decision, 0.0), to=np.int64)
+    decision = -added[:, 0] + added[:, 1]
+    pair = upright(decision) * [[-1.0, 1.0]] * 0.5
+    place = (decision > 0.0).astype(np.int64)
     return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
 
 
@@ -157,11 +143,8 @@ def _said_by_any(estimator: Any, columns: Columns, at: Converting, shares: Share
     terms = []
     for each, (weight, other) in zip(estimator.estimators_, shares, strict=True):
         known = np.searchsorted(estimator.classes_, each.classes_)
-        said = op.equal(
-            upright(at.place(each, columns, known)),
-            constant([range(len(estimator.classes_))], np.int64),
-        )
-        terms.append(choose(said, weight, other))
+        said = upright(at.place(each, columns, known)) == [range(len(estimator.classes_))]
+        terms.append(np.where(said, weight, other))
     return op.sum(terms)
 
 
@@ -172,14 +155,14 @@ def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     ordered, order = op.top_k(said, constant([count], np.int64), axis=1, largest=0)
     weights = op.gather(doubles(estimator.estimator_weights_[:count]), order)
     first = _middle(weights)
-    return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))
+    return Answer(prediction=flat(np.take_along_axis(ordered, first, axis=1)))
 
 
 def _middle(weights: Var) -> Var:
     """(n, 1): the first place at which the weights of a row come to half of their sum."""
     share = op.cumsum(weights, constant(1, np.int64))
-    half = times(op.gather(share, constant([-1], np.int64), axis=1), 0.5)
-    reached = op.cast(at_least(share, half), to=np.int32)
+    half = np.take(share, [-1], axis=1) * 0.5
+    reached = (share >= half).astype(np.int32)
     return op.arg_max(reached, axis=1, keepdims=1)
 
 
@@ -187,9 +170,9 @@ def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> 
     """(n, estimators): what each of the estimators predicts."""
     if not all(map(is_tree, parts)):
         said = [at.answer(each, columns).asked("prediction") for each in parts]
-        return joined([upright(prediction) for prediction in said])
+        return np.concatenate([upright(prediction) for prediction in said], axis=1)
     forest = forest_of(parts, [*map(leaves_of, parts)])
-    return by_tree(cast(columns.matrix(np.float32), np.float64), forest, forest.leaves[:, 0])
+    return by_tree(columns.matrix(np.float32).astype(np.float64), forest, forest.leaves[:, 0])
 
 
 def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -205,21 +188,21 @@ def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
     # Of those that no row of fit ended in, a zero is added.
     target = np.minimum(np.cumsum(met) - met, count - 1)
     found = ensemble(columns.matrix(np.float32), forest, met, target, count)
-    return one_table(cast(found, np.float64))
+    return one_table(found.astype(np.float64))
 
 
 def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
     added = flat(sum_of_leaves(columns.matrix(np.float32), _isolating(estimator)))
     every = _depth_of_all(estimator)
-    share = over(added, every) if every else plus(times(added, 0.0), 1.0)
-    score = op.neg(op.pow(doubles(2.0), op.neg(share)))
+    share = added / every if every else added * 0.0 + 1.0
+    score = -op.pow(doubles(2.0), -share)
     found = detected(estimator, columns, at, score)
     if not every:
         return found
     # Sums are equal to the last bit, and scores are not.
     least = _least_sum(every, float(estimator.offset_))
-    return replace(found, label=side(minus(added, least), least=True))
+    return replace(found, label=side(added - least, least=True))
 
 
 def _least_sum(every: float, offset: float) -> float:

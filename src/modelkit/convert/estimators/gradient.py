@@ -8,24 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.forests import forest_of
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    column,
-    constant,
-    doubles,
-    flat,
-    largest,
-    one_column,
-    op,
-    rank,
-    upright,
-)
-from modelkit.convert.estimators.trees import Forest, sum_from
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, largest, op, upright
+from modelkit.convert.estimators.trees import sum_from
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -45,7 +30,7 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if not two:
         return answer
     if estimator.loss == "exponential":
-        answer = replace(answer, probabilities=op.softmax(times(raw, 2.0), axis=1))
+        answer = replace(answer, probabilities=op.softmax(raw * 2.0, axis=1))
     # A score of 0 is the second class.
     place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     return replace(answer, place=place)
@@ -54,20 +39,16 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _boosted(estimator: Any, columns: Columns, at: Converting, skip: int) -> Var:
     """(n, skip + outputs): the raw scores, after as many zeros as `skip` says."""
     outputs = estimator.n_trees_per_iteration_
-    forest = _boosting_forest(estimator)
-    rows = cast(columns.matrix(np.float32), np.float64)
+    trees = estimator.estimators_.ravel()  # of each round one for each output
+    leaves = [estimator.learning_rate * each.tree_.value[:, 0] for each in trees]
+    forest = forest_of(trees, leaves)
+    rows = columns.matrix(np.float32).astype(np.float64)
     if not _has_own_start(estimator):
         return sum_from(rows, _first_values(estimator), forest, skip)
     first = _own_start(estimator, columns, at)
     if skip:
-        first = times(first, [[0.0, 1.0]])
-    return plus(first, sum_from(rows, np.zeros(outputs), forest, skip))
-
-
-def _boosting_forest(estimator: Any) -> Forest:
-    """The trees of all stages, each of which has one for each output."""
-    trees = estimator.estimators_.ravel()
-    return forest_of(trees, [estimator.learning_rate * each.tree_.value[:, 0] for each in trees])
+        first = first * [[0.0, 1.0]]
+    return first + sum_from(rows, np.zeros(outputs), forest, skip)
 
 
 def _first_values(estimator: Any) -> Array:
@@ -88,18 +69,18 @@ def _own_start(estimator: Any, columns: Columns, at: Converting) -> Var:
     Raises ConversionError for a model that computes in float32 since it was fitted on such rows.
     """
     _check_computes_in_float64(estimator)
-    rounded = cast(columns.matrix(np.float32), np.float64)
+    rounded = columns.matrix(np.float32).astype(np.float64)
     answer = at.answer(estimator.init_, Columns((rounded,)))
     if not hasattr(estimator, "classes_"):
-        said = cast(answer.asked("prediction"), np.float64)
-        return said if rank(said) == 2 else upright(said)
-    likely = _inside(cast(answer.asked("probabilities"), np.float64))
+        said = answer.asked("prediction").astype(np.float64)
+        return said if said.ndim == 2 else upright(said)
+    likely = np.clip(answer.asked("probabilities").astype(np.float64), LEAST, 1 - LEAST)
     if estimator.n_trees_per_iteration_ > 1:
-        logs = op.log(likely)
-        return minus(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
-    second = one_column(likely, 1)
-    score = op.log(over(second, minus(1.0, second)))
-    return times(score, 0.5) if estimator.loss == "exponential" else score
+        logs = np.log(likely)
+        return logs - np.mean(logs, axis=1, keepdims=True)
+    second = likely[:, [1]]
+    score = np.log(second / (1.0 - second))
+    return score * 0.5 if estimator.loss == "exponential" else score
 
 
 def _check_computes_in_float64(estimator: Any) -> None:
@@ -117,10 +98,6 @@ def _check_computes_in_float64(estimator: Any) -> None:
     )
 
 
-def _inside(likely: Var) -> Var:
-    return op.clip(likely, doubles(LEAST), doubles(1 - LEAST))
-
-
 def by_scores(raw: Var, *, two: bool) -> Answer:
     """Label, probabilities and decision from the scores of classes.
 
@@ -129,7 +106,7 @@ def by_scores(raw: Var, *, two: bool) -> Answer:
     return Answer(
         place=largest(raw),
         probabilities=op.softmax(raw, axis=1),
-        decision=column(raw, 1) if two else raw,
+        decision=raw[:, 1] if two else raw,
     )
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import choose, minus
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
 from modelkit.convert.estimators.gradient import by_scores
 from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
-from modelkit.convert.estimators.tensors import Answer, Columns, flat, op, width
+from modelkit.convert.estimators.tensors import Answer, Columns, flat, width
 from modelkit.convert.estimators.trees import Forest, sum_from
 from modelkit.signature.cast import is_missing
 
@@ -44,7 +43,7 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if hasattr(estimator, "classes_"):
         return by_scores(raw, two=two)
     if estimator.loss in EXPONENTIAL:
-        raw = op.exp(raw)
+        raw = np.exp(raw)
     return Answer(prediction=flat(raw))
 
 
@@ -107,7 +106,7 @@ def _lowered(columns: Columns, raised: dict[int, dict[float, float]], at: Conver
         missing = next((mask for made, mask in at.imputed if made is part), None)
         if missing is not None:
             by = [_least_raise(raised.pop(place, {})) for place in places]
-            parts.append(choose(missing, minus(part, np.array([by])), part))
+            parts.append(np.where(missing, part - np.array([by]), part))
         else:
             parts.append(part)
     return replace(columns, parts=tuple(parts))

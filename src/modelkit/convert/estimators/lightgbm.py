@@ -11,18 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import (
-    at_most,
-    choose,
-    equal,
-    greater,
-    less,
-    minus,
-    plus,
-    times,
-)
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
-from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.forests import mean
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.scaling import within
@@ -31,15 +20,11 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    cast,
-    column,
     constant,
     doubles,
-    dtype_of,
     flat,
     key_of,
     largest,
-    one_column,
     op,
     width,
 )
@@ -96,12 +81,12 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     averaged = mean(added, len(trees) // outputs) if "average_output" in said else added
     answer = _linked(averaged, objective, estimator, pair=pair)
     if not hasattr(estimator, "classes_"):
-        answer = one_column(answer, 1) if pair else answer
+        answer = answer[:, [1]] if pair else answer
         return Answer(prediction=answer if outputs > 1 else flat(answer))
     if objective[0] not in PROBABLE:
         raise _refused(f"objective={objective[0]!r} of a classifier", estimator)
     # Raw scores of a forest are not averaged in the source.
-    decision = column(added, 1) if pair else added
+    decision = added[:, 1] if pair else added
     return Answer(place=largest(answer), probabilities=answer, decision=decision)
 
 
@@ -110,7 +95,7 @@ def _linked(raw: Var, objective: list[str], estimator: Any, *, pair: bool) -> Va
     kind, *words = objective
     options = dict(word.partition(":")[::2] for word in words)
     slope = float(options.get("sigmoid", 1.0))
-    steep = raw if slope == 1.0 else times(raw, slope)
+    steep = raw if slope == 1.0 else raw * slope
     if pair:
         return op.softmax(steep, axis=1)
     if kind == "multiclass":
@@ -118,11 +103,11 @@ def _linked(raw: Var, objective: list[str], estimator: Any, *, pair: bool) -> Va
     if kind == "multiclassova":
         return op.sigmoid(steep)
     if kind == "regression" and "sqrt" in options:
-        return times(times(raw, raw), op.sign(raw))
+        return raw * raw * op.sign(raw)
     if kind in EXPONENTIAL:
-        return op.exp(raw)
+        return np.exp(raw)
     if kind == "cross_entropy_lambda":
-        return log1p(op.exp(raw))
+        return np.log1p(np.exp(raw))
     if kind not in IDENTITY:
         raise _refused(f"objective={kind!r}", estimator)
     return raw
@@ -169,12 +154,12 @@ def _sum(
     if not pair:
         return added
     bounded = within(added, -FURTHEST, FURTHEST)  # as an infinite row has a sigmoid too
-    return op.concat([minus(bounded, bounded), bounded], axis=1)
+    return np.concatenate([bounded - bounded, bounded], axis=1)
 
 
 def _known_categories(columns: Columns, estimator: Any, at: Converting) -> dict[Any, list[Any]]:
     """The values of each column of pandas categories, in the order of their codes, by its key."""
-    parts = [part for part in columns.parts if dtype_of(part) == STRING or at.categories_of(part)]
+    parts = [part for part in columns.parts if part.dtype == STRING or at.categories_of(part)]
     known = estimator.booster_.pandas_categorical or []
     if len(parts) != len(known):
         name = type(estimator).__name__
@@ -189,8 +174,8 @@ def _known_categories(columns: Columns, estimator: Any, at: Converting) -> dict[
 def _whole(column: Columns, other: int) -> Var:
     """Codes as LightGBM reads them: cut off towards zero; below -1, missing and beyond is none."""
     part = column.matrix(np.float64)
-    held = choose(greater(part, -1.0), op.abs(part), other)
-    return op.cast(choose(less(held, other), held, other), to=np.int64)
+    held = np.where(part > -1.0, np.abs(part), float(other))
+    return np.where(held < other, held, float(other)).astype(np.int64)
 
 
 def _without_zeros(rows: Var, place: dict[int, int], trees: list[Written], estimator: Any) -> Var:
@@ -213,7 +198,7 @@ def _without_zeros(rows: Var, place: dict[int, int], trees: list[Written], estim
         raise _refused("linear_tree and zero_as_missing", estimator)
     bound = np.full((1, width(rows)), -1.0)
     bound[0, [place[each] for each in zeros.tolist()]] = ZERO
-    return choose(at_most(op.abs(rows), bound), np.nan, rows)
+    return np.where(np.abs(rows) <= bound, np.nan, rows)
 
 
 def _model_and_trees(booster: Any) -> tuple[dict[str, str], list[Written]]:
@@ -269,24 +254,17 @@ def _linear_sums(
     """
     values, constants, places, slopes = _formulas(trees, place)
     widest = places.shape[1]
-    number = cast(by_tree(rows, forest, np.arange(len(values))), np.int64)  # (n, trees)
+    number = by_tree(rows, forest, np.arange(len(values))).astype(np.int64)  # (n, trees)
     value = op.gather(doubles(constants), number)
     if widest:
-        every = constant([-1, len(trees) * widest], np.int64)
-        read = op.gather_elements(
-            rows, op.reshape(op.gather(constant(places), number), every), axis=1
-        )
-        given = op.reshape(read, constant([-1, len(trees), widest], np.int64))
+        read = op.gather(constant(places), number).reshape(-1, len(trees) * widest)
+        given = np.take_along_axis(rows, read, axis=1).reshape(-1, len(trees), widest)
         slope = op.gather(doubles(slopes), number)
-        used = op.not_(equal(slope, 0.0))
-        last = constant([2], np.int64)
-        part = choose(used, times(given, slope), 0.0)
-        sloped = plus(value, op.reduce_sum(part, last, keepdims=0))
-        gone = cast(op.and_(used, op.isnan(given)), np.float64)
-        held = op.gather(doubles(values), number)
-        value = choose(greater(op.reduce_sum(gone, last, keepdims=0), 0.0), held, sloped)
-    by_output = op.reshape(value, constant([-1, len(trees) // outputs, outputs], np.int64))
-    return op.reduce_sum(by_output, constant([1], np.int64), keepdims=0)
+        used = ~(slope == 0.0)
+        sloped = value + np.sum(np.where(used, given * slope, 0.0), axis=2)
+        gone = np.sum((used & np.isnan(given)).astype(np.float64), axis=2)
+        value = np.where(gone > 0.0, op.gather(doubles(values), number), sloped)
+    return np.sum(value.reshape(-1, len(trees) // outputs, outputs), axis=1)
 
 
 def _formulas(trees: Sequence[Written], place: Mapping[int, int]) -> tuple[Array, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, joined, ml, op
+from modelkit.convert.estimators.tensors import Var, constant, ml, op
 
 SUM = 1
 NUMBERS_AT_ONCE = 1024  # of a row, that are looked up in tables of leaves
@@ -118,7 +118,6 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
     Each leaf adds its weight to the output that is its target. The operator numbers branches apart
     from leaves. A tree of one leaf is a branch with that leaf on both sides.
     """
-    dtype = dtype_of(rows).type
     first = np.cumsum(forest.sizes) - forest.sizes
     root = np.repeat(first, forest.sizes)
     leaf = forest.is_leaf
@@ -140,9 +139,9 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
-        nodes_splits=np.where(leaf, 0, forest.threshold)[branch].astype(dtype),
+        nodes_splits=np.where(leaf, 0, forest.threshold)[branch].astype(rows.dtype),
         nodes_modes=np.full(branch.sum(), forest.strict, np.uint8),
-        leaf_weights=weight.astype(dtype),
+        leaf_weights=weight.astype(rows.dtype),
         **numbers,
     )
 
@@ -175,10 +174,10 @@ def sum_of_leaves(rows: Var, forest: Forest) -> Var:
         return sum_of_vectors(rows, forest)
     # Sums of small whole numbers are exact in float32.
     small = (value == np.rint(value)) & (np.abs(value) <= 1)
-    exact = rows if small.all() else cast(rows, np.float64)
+    exact = rows if small.all() else rows.astype(np.float64)
     target = (value != 0).argmax(axis=1)
     weight = value[np.arange(len(value)), target]
-    return cast(ensemble(exact, forest, weight, target, value.shape[1]), np.float64)
+    return ensemble(exact, forest, weight, target, value.shape[1]).astype(np.float64)
 
 
 def sum_of_vectors(rows: Var, forest: Forest, dtype: Any = np.float64) -> Var:
@@ -187,10 +186,10 @@ def sum_of_vectors(rows: Var, forest: Forest, dtype: Any = np.float64) -> Var:
     The rows of the table are added in the order of the trees, in a dtype of floats.
     """
     table, place = np.unique(forest.leaves, axis=0, return_inverse=True)
-    exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
+    exact = rows if len(table) <= LARGEST_EXACT else rows.astype(np.float64)
     return _added_up(
         constant(table, dtype),
-        op.cast(by_tree(exact, forest, place), to=np.int32),
+        by_tree(exact, forest, place).astype(np.int32),
         len(forest.sizes),
         max(LEAST_GROUP, NUMBERS_AT_ONCE // table.shape[1]),
     )
@@ -203,19 +202,21 @@ def _added_up(table: Var, numbers: Var, trees: int, group: int) -> Var:
     at once they would take gigabytes. explain/ending.py reads both forms.
     """
     if trees == 1:
-        return op.gather(op.gather(table, numbers), constant(-1, np.int64), axis=1)
+        return np.take(op.gather(table, numbers), -1, axis=1)
     if trees <= group:
         sums = op.cumsum(op.gather(table, numbers), constant(1, np.int64))
-        return op.gather(sums, constant(-1, np.int64), axis=1)
+        return np.take(sums, -1, axis=1)
     # Of the two things that are joined, onnxruntime makes the second first. So that stands the sum
     # of those before, and trees are added from the last to the first; the other way round, the
     # runtime would hold all groups at once.
-    backwards = op.gather(numbers, constant(range(trees)[::-1], np.int64), axis=1)
+    backwards = np.take(numbers, range(trees)[::-1], axis=1)
     groups = op.split(backwards, num_outputs=-(-trees // group), axis=1)
     added: list[Var] = []
     for each in reversed(groups):
-        parts = joined([op.gather(table, each), *added])  # (n, trees of the group, m)
+        parts = np.concatenate(
+            [op.gather(table, each), *added], axis=1
+        )  # (n, trees of the group, m)
         sums = op.cumsum(parts, constant(1, np.int64), reverse=1)
         first = 0 if each is groups[0] else [0]  # which leaves a place for further groups
-        added = [op.gather(sums, constant(first, np.int64), axis=1)]
+        added = [np.take(sums, first, axis=1)]
     return added[0]

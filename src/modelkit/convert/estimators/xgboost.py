@@ -15,19 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import equal, minus, over, plus
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    Var,
-    cast,
-    complement,
-    constant,
-    flat,
-    largest,
-    op,
-)
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, complement, flat, largest
 from modelkit.convert.estimators.trees import (
     Forest,
     joined_forests,
@@ -117,9 +106,8 @@ def _linear(rows: Var, learner: dict[str, Any], base: Array) -> Var:
     weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
         -1, len(base)
     )
-    filled = op.where(op.isnan(rows), constant(0.0, np.float32), rows)
-    product = op.matmul(filled, constant(weights[:-1]))
-    return plus(product, constant(weights[-1] + base[0]))
+    filled = np.where(np.isnan(rows), np.float32(0), rows)
+    return filled @ weights[:-1] + (weights[-1] + base[0])
 
 
 def _trees(
@@ -221,15 +209,14 @@ def _numbers(columns: Columns, estimator: Any) -> Var:
             "zeros and others not; make its rows dense, as sparse_output=False or "
             "ColumnTransformer(sparse_threshold=0) do, and fit again"
         )
-    gone = []
+    nan = np.float32(np.nan)
+    numbers = rows
     if stored is not None:
-        gone.append(equal(stored.matrix(np.float64), 0.0))
+        numbers = np.where(stored.matrix(np.float64) == 0.0, nan, rows)
     missing = estimator.missing
     if missing is not None and not np.isnan(missing):
-        gone.append(op.equal(rows, constant(missing, np.float32)))
-    for each in gone:
-        rows = op.where(each, constant(np.nan, np.float32), rows)
-    return rows
+        numbers = np.where(rows == np.float32(missing), nan, numbers)
+    return numbers
 
 
 def _names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
@@ -254,10 +241,8 @@ def _names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
 def _whole_codes(column: Columns, other: int, estimator: Any) -> Var:
     """The codes in a column that holds them as numbers, as `read_by` asks for them."""
     number = _numbers(column, estimator)
-    beyond = constant(other, np.float32)
-    held = op.where(op.less(number, constant(0.0, np.float32)), beyond, op.min([number, beyond]))
-    told = op.where(op.isnan(number), constant(other + 1, np.float32), held)
-    return op.cast(told, to=np.int64)
+    held = np.where(number < 0, np.float32(other), np.minimum(number, np.float32(other)))
+    return np.where(np.isnan(number), np.float32(other + 1), held).astype(np.int64)
 
 
 def _linked(margin: Var, link: str) -> Var:
@@ -265,26 +250,24 @@ def _linked(margin: Var, link: str) -> Var:
     if link == "softmax":
         return _softmax(margin)
     if link == "largest":
-        return cast(largest(margin), np.float32)
+        return largest(margin).astype(np.float32)
     if link == "step":
-        return cast(op.greater(margin, constant(0.0, np.float32)), np.float32)
+        return (margin > 0).astype(np.float32)
     if link == "sigmoid":
-        below = plus(_exp(op.neg(margin)), constant(1.0, np.float32))
-        return over(constant(1.0, np.float32), below)
+        return 1 / (_exp(-margin) + 1)
     return _exp(margin) if link == "exp" else margin
 
 
 def _exp(margin: Var) -> Var:
     """The float32 next to an exponential, as the library's is: the operator is off by one or two."""
-    return cast(op.exp(cast(margin, np.float64)), np.float32)
+    return np.exp(margin.astype(np.float64)).astype(np.float32)
 
 
 def _softmax(margin: Var) -> Var:
     """Shares of exponentials, whose sum alone is made in float64."""
-    shifted = minus(margin, op.reduce_max(margin, constant([1], np.int64), keepdims=1))
-    grown = _exp(shifted)
-    whole = op.reduce_sum(cast(grown, np.float64), constant([1], np.int64), keepdims=1)
-    return over(grown, cast(whole, np.float32))
+    grown = _exp(margin - np.max(margin, axis=1, keepdims=True))
+    whole = np.sum(grown.astype(np.float64), axis=1, keepdims=True)
+    return grown / whole.astype(np.float32)
 
 
 def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
@@ -294,8 +277,7 @@ def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
     likely = _linked(margin, link)
     if estimator.n_classes_ > 2:
         return Answer(place=largest(likely), probabilities=likely)
-    above = op.greater(likely, constant(0.5, np.float32))
-    label = cast(above, np.int64)
+    label = (likely > 0.5).astype(np.int64)
     if outputs > 1:
         return Answer(label=label, probabilities=likely)
     return Answer(place=flat(label), probabilities=complement(likely))
