@@ -9,7 +9,7 @@ the table for each column of categories, and a tree asks `<= 0.5`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +75,8 @@ def read_by(
         codes: gives the codes, (n, 1) of int64, in the column of a feature: up to the number that
             stands for all codes that no split lists, and one more for what is no code.
     """
-    by_set = forest.column < 0
-    asked: Sequence[int] = np.unique(forest.column[~(forest.is_leaf | by_set)]).tolist()
+    by_number = ~forest.is_leaf & (forest.column >= 0)
+    asked: Sequence[int] = np.unique(forest.column[by_number]).tolist()
     if not sets.known and all(part.dtype != STRING for part in columns.parts):
         asked = range(sum(columns.widths))
     place = {feature: number for number, feature in enumerate(asked)}
@@ -89,11 +89,16 @@ def read_by(
         parts.append(split.reshape(-1, table.shape[1]))
         place[-1 - feature] = end
         end += table.shape[1]
+    return np.concatenate(parts, axis=1), _over_columns(forest, place), place
+
+
+def _over_columns(forest: Forest, place: Mapping[int, int]) -> Forest:
+    """A forest over the columns where its features, and their sets, are."""
+    by_set = forest.column < 0
     first = np.array([place.get(each, 0) for each in forest.column.tolist()])
     number = np.where(by_set, forest.threshold, 0).astype(np.int64)
     threshold = np.where(by_set, HALF, forest.threshold)
-    rows = np.concatenate(parts, axis=1)
-    return rows, replace(forest, column=first + number, threshold=threshold), place
+    return replace(forest, column=first + number, threshold=threshold)
 
 
 def codes_of(column: Columns, known: Sequence[Any], other: int, at: Converting) -> Var:

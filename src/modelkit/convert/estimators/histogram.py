@@ -26,7 +26,8 @@ SIDES = ("left", "right")
 def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     start = np.ravel(estimator._baseline_prediction)  # no public way to the trees
-    forest, sets, known = _forest(estimator)
+    known = _known_categories(estimator)
+    forest, sets = _forest(estimator)
     raised = _raised(estimator, columns, at)
     if not known:
         columns = _lowered(columns, raised, at)
@@ -47,14 +48,21 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(prediction=flat(raw))
 
 
-def _forest(estimator: Any) -> tuple[Forest, Sets, dict[int, list[Any]]]:
-    """The trees over columns, the sets that they ask for, and the categories of columns by code."""
+def _known_categories(estimator: Any) -> dict[int, list[Any]]:
+    """The categories of each column of categories, in the order of their codes."""
+    if estimator.is_categorical_ is None:
+        return {}
+    encoder = estimator._preprocessor.named_transformers_["encoder"]  # no public way
+    known = zip(_order(estimator).tolist(), encoder.categories_, strict=False)
+    return {
+        place: [value for value in values.tolist() if not is_missing(value)]
+        for place, values in known
+    }
+
+
+def _forest(estimator: Any) -> tuple[Forest, Sets]:
+    """The trees over columns, and the sets that they ask for."""
     order = _order(estimator)
-    known = {}
-    if estimator.is_categorical_ is not None:
-        encoder = estimator._preprocessor.named_transformers_["encoder"]  # no public way
-        for place, values in zip(order.tolist(), encoder.categories_, strict=False):
-            known[place] = [value for value in values.tolist() if not is_missing(value)]
     trees = [tree for stage in estimator._predictors for tree in stage]  # no public way
     nodes = np.concatenate([tree.nodes for tree in trees])
     column = order[nodes["feature_idx"]]
@@ -70,7 +78,7 @@ def _forest(estimator: Any) -> tuple[Forest, Sets, dict[int, list[Any]]]:
         sets.ask(node, column, threshold, codes, left=True, other_left=missing[node])
     sizes = np.array([len(tree.nodes) for tree in trees])
     value = nodes["value"][:, None]
-    return Forest(left, right, column, threshold, missing, value, sizes), sets, known
+    return Forest(left, right, column, threshold, missing, value, sizes), sets
 
 
 def _order(estimator: Any) -> Array:

@@ -67,7 +67,7 @@ WHOLE = (
     "num_features",
     "leaf_features",
 )
-Written = dict[str, Array]  # a tree by the names that the library writes
+Arrays = dict[str, Array]  # a tree by the names that the library writes
 
 
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -121,7 +121,7 @@ def _refused(what: str, estimator: Any) -> ConversionError:
 
 
 def _sum(
-    trees: list[Written],
+    trees: list[Arrays],
     outputs: int,
     columns: Columns,
     estimator: Any,
@@ -132,6 +132,21 @@ def _sum(
     """The sum of the leaves for each output, beside zeros for a pair."""
     sets = Sets()
     forest = joined_forests([_forest_of(tree, sets) for tree in trees])
+    rows, forest, place = _read(forest, sets, columns, estimator, at)
+    rows = _without_zeros(rows, place, trees, estimator)
+    if not _has_linear_leaves(trees):
+        return sum_from(rows, np.zeros(outputs), forest, skip=int(pair))
+    added = _linear_sums(rows, forest, trees, place, outputs)
+    if not pair:
+        return added
+    bounded = within(added, -FURTHEST, FURTHEST)  # as an infinite row has a sigmoid too
+    return np.concatenate([bounded - bounded, bounded], axis=1)
+
+
+def _read(
+    forest: Forest, sets: Sets, columns: Columns, estimator: Any, at: Converting
+) -> tuple[Var, Forest, dict[int, int]]:
+    """What `read_by` gives, for columns of numbers and of categories."""
     known = _known_categories(columns, estimator, at)
 
     def numbers(asked: Columns) -> Var:
@@ -146,15 +161,7 @@ def _sum(
         values = known.get(key_of(column.parts[0]))
         return codes_of(column, values, other, at) if values else _whole(column, other)
 
-    rows, forest, place = read_by(forest, sets, columns, numbers, codes)
-    rows = _without_zeros(rows, place, trees, estimator)
-    if not _has_linear_leaves(trees):
-        return sum_from(rows, np.zeros(outputs), forest, skip=int(pair))
-    added = _linear_sums(rows, forest, trees, place, outputs)
-    if not pair:
-        return added
-    bounded = within(added, -FURTHEST, FURTHEST)  # as an infinite row has a sigmoid too
-    return np.concatenate([bounded - bounded, bounded], axis=1)
+    return read_by(forest, sets, columns, numbers, codes)
 
 
 def _known_categories(columns: Columns, estimator: Any, at: Converting) -> dict[Any, list[Any]]:
@@ -178,7 +185,7 @@ def _whole(column: Columns, other: int) -> Var:
     return np.where(held < other, held, float(other)).astype(np.int64)
 
 
-def _without_zeros(rows: Var, place: dict[int, int], trees: list[Written], estimator: Any) -> Var:
+def _without_zeros(rows: Var, place: dict[int, int], trees: list[Arrays], estimator: Any) -> Var:
     """Rows whose zeros are missing in the columns for which LightGBM was told so.
 
     Raises ConversionError where only some trees say so.
@@ -201,7 +208,7 @@ def _without_zeros(rows: Var, place: dict[int, int], trees: list[Written], estim
     return np.where(np.abs(rows) <= bound, np.nan, rows)
 
 
-def _model_and_trees(booster: Any) -> tuple[dict[str, str], list[Written]]:
+def _model_and_trees(booster: Any) -> tuple[dict[str, str], list[Arrays]]:
     """What a Booster writes of itself, and of each tree."""
     text = booster.model_to_string().partition("\nend of trees")[0]
     whole, *parts = (
@@ -216,7 +223,7 @@ def _model_and_trees(booster: Any) -> tuple[dict[str, str], list[Written]]:
     return whole, trees
 
 
-def _forest_of(tree: Written, sets: Sets) -> Forest:
+def _forest_of(tree: Arrays, sets: Sets) -> Forest:
     """A tree over features, as `read_by` takes it."""
     kind = tree["decision_type"]
     column = tree["split_feature"].copy()
@@ -239,13 +246,13 @@ def _forest_of(tree: Written, sets: Sets) -> Forest:
     return of_branches(left, right, column, threshold, missing > 0, leaves)
 
 
-def _has_linear_leaves(trees: Sequence[Written]) -> bool:
+def _has_linear_leaves(trees: Sequence[Arrays]) -> bool:
     """Whether any leaf has a formula."""
     return any(len(tree["leaf_const"]) for tree in trees)
 
 
 def _linear_sums(
-    rows: Var, forest: Forest, trees: Sequence[Written], place: Mapping[int, int], outputs: int
+    rows: Var, forest: Forest, trees: Sequence[Arrays], place: Mapping[int, int], outputs: int
 ) -> Var:
     """(n, outputs): the sum of the trees in turn, of which every one belongs to an output.
 
@@ -267,7 +274,7 @@ def _linear_sums(
     return np.sum(value.reshape(-1, len(trees) // outputs, outputs), axis=1)
 
 
-def _formulas(trees: Sequence[Written], place: Mapping[int, int]) -> tuple[Array, ...]:
+def _formulas(trees: Sequence[Arrays], place: Mapping[int, int]) -> tuple[Array, ...]:
     """Of all leaves the values, and the constants, the columns and the slopes of their formulas."""
     features, coefficients, values = (
         np.concatenate([tree[name] for tree in trees])

@@ -124,10 +124,14 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
     branch = ~leaf
     branch[first] = True
     number = np.where(leaf, np.cumsum(leaf), np.cumsum(branch)) - 1
+    column, threshold, missing = (
+        np.where(leaf, 0, each)[branch]
+        for each in (forest.column, forest.threshold, forest.missing)
+    )
     lists = {
         "tree_roots": np.cumsum(branch)[first] - 1,
-        "nodes_featureids": np.where(leaf, 0, forest.column)[branch],
-        "nodes_missing_value_tracks_true": np.where(leaf, 0, forest.missing)[branch],
+        "nodes_featureids": column,
+        "nodes_missing_value_tracks_true": missing,
         "leaf_targetids": target,
     }
     for side, child in (("true", forest.left), ("false", forest.right)):
@@ -139,8 +143,8 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
-        nodes_splits=np.where(leaf, 0, forest.threshold)[branch].astype(rows.dtype),
-        nodes_modes=np.full(branch.sum(), forest.strict, np.uint8),
+        nodes_splits=threshold.astype(rows.dtype),
+        nodes_modes=np.full(len(column), forest.strict, np.uint8),
         leaf_weights=weight.astype(rows.dtype),
         **numbers,
     )

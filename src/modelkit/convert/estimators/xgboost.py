@@ -162,10 +162,7 @@ def _forest_of(tree: dict[str, Any], weight: float, sets: Sets) -> Forest:
     column = np.array(tree["split_indices"], np.int64)
     threshold = np.array(tree["split_conditions"], np.float32)
     missing = np.array(tree["default_left"], bool)
-    value = threshold[:, None] * np.float32(weight)
-    outputs = int(tree["tree_param"]["size_leaf_vector"])
-    if outputs > 1:
-        value = _vectors(tree, outputs)[np.where(left < 0, right, 0)] * np.float32(weight)
+    value = _values(tree, left < 0) * np.float32(weight)
     by_set = (tree[f"categories_{name}"] for name in ("nodes", "segments", "sizes"))
     for node, start, size in zip(*by_set, strict=True):
         codes = tree["categories"][start : start + size]
@@ -185,14 +182,18 @@ def _forest_of(tree: dict[str, Any], weight: float, sets: Sets) -> Forest:
     )
 
 
-def _vectors(tree: dict[str, Any], outputs: int) -> Any:
-    """(leaves, outputs): what each leaf adds."""
+def _values(tree: dict[str, Any], leaf: Array) -> Array:
+    """(nodes, outputs): what each node adds, if it is a leaf."""
+    outputs = int(tree["tree_param"]["size_leaf_vector"])
+    if outputs <= 1:
+        return np.array(tree["split_conditions"], np.float32)[:, None]
     if "leaf_weights" not in tree:
         raise ConversionError(
             "trees with several outputs each are converted from XGBoost 3.2 on; train it with that, or save "
             "the model with format='joblib'"
         )
-    return np.array(tree["leaf_weights"], np.float32).reshape(-1, outputs)
+    vectors = np.array(tree["leaf_weights"], np.float32).reshape(-1, outputs)
+    return vectors[np.where(leaf, tree["right_children"], 0)]
 
 
 def _numbers(columns: Columns, estimator: Any) -> Var:
