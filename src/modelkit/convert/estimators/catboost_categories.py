@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,25 +46,14 @@ def saved(estimator: Any, pool: Any = None) -> dict[str, Any]:
     return said
 
 
-@dataclass
-class _Coded:
-    """A column of categories: the place of each row's among the known ones, and their hashes."""
+class _Categories(NamedTuple):
+    """A column of categories: the place of each row's among the known ones, and their hashes.
+
+    One more place is for all that is not known.
+    """
 
     codes: Var
     hashes: Array
-
-    @property
-    def size(self) -> int:
-        """How many codes there are; the last is for all that is not known."""
-        return len(self.hashes) + 1
-
-
-@dataclass
-class _Group:
-    """Columns that are looked up together, by one combination of elements."""
-
-    elements: list[Element]
-    tables: list[Array] = field(default_factory=list)
 
 
 class Lookups:
@@ -91,22 +80,23 @@ class Lookups:
         self._features = said["features_info"]
         self._numbers = numbers
         self._coded = _coded(estimator, columns, at, self._features)
-        self._groups: dict[str, _Group] = {}
+        # Tables that are looked up together, by one combination of elements, written as JSON.
+        self._groups: dict[str, list[Array]] = defaultdict(list)
         places = self._one_hot() + self._statistics(said.get("ctr_data", {}))
         starts = self._starts()
         self.columns = [starts[name] + place for name, place in places]
 
     def parts(self) -> list[Var]:
         """The columns, group by group, as matrices of float32."""
-        return [self._looked_up(group) for group in self._groups.values()]
+        return [self._looked_up(json.loads(name), its) for name, its in self._groups.items()]
 
     def _starts(self) -> dict[str, int]:
         """The first column of each group, behind the columns of numbers."""
         found = {}
         end = len(self._features.get("float_features", []))
-        for name, group in self._groups.items():
+        for name, tables in self._groups.items():
             found[name] = end
-            end += len(group.tables)
+            end += len(tables)
         return found
 
     def _one_hot(self) -> list[tuple[str, int]]:
@@ -138,9 +128,8 @@ class Lookups:
     def _added(self, elements: list[Element], table: Array) -> tuple[str, int]:
         """Add a column to the group of some elements, and tell where it is."""
         name = json.dumps(elements, sort_keys=True)
-        group = self._groups.setdefault(name, _Group(elements))
-        group.tables.append(table)
-        return name, len(group.tables) - 1
+        self._groups[name].append(table)
+        return name, len(self._groups[name]) - 1
 
     def _values(self, statistic: dict[str, Any], written: dict[str, Any]) -> Array:
         """(combinations,) of float32: a statistic, as the library computes it."""
@@ -204,10 +193,10 @@ class Lookups:
             step=self._step,
         )
 
-    def _looked_up(self, group: _Group) -> Var:
-        """(n, columns of the group) of float32."""
-        table = np.stack(group.tables, axis=1)
-        code = self._code(group.elements)
+    def _looked_up(self, elements: list[Element], tables: list[Array]) -> Var:
+        """(n, tables) of float32."""
+        table = np.stack(tables, axis=1)
+        code = self._code(elements)
         if len(table) > LARGEST_DENSE:
             table, place = np.unique(table, axis=0, return_inverse=True)
             place = place.ravel()
@@ -240,7 +229,7 @@ class Lookups:
             return 2, self._side(element).astype(np.int64)
         coded = self._coded[element["cat_feature_index"]]
         if kind == CATEGORY:
-            return coded.size, coded.codes
+            return len(coded.hashes) + 1, coded.codes
         same = np.append(coded.hashes == _extended([element["value"]]), False)
         return 2, op.gather(constant(same, np.int64), coded.codes)
 
@@ -263,7 +252,7 @@ def threshold_of(split: dict[str, Any]) -> float:
 
 def _coded(
     estimator: Any, columns: Columns, at: Converting, features: dict[str, Any]
-) -> dict[int, _Coded]:
+) -> dict[int, _Categories]:
     """Each column of categories, by its number among these."""
     parts = {}
     known: dict[int, Sequence[Any]] = {}
@@ -285,7 +274,7 @@ def _coded(
     found = {}
     for (place, part), told in zip(parts.items(), known.values(), strict=True):
         codes = looked_up(part, told, np.arange(len(told)), len(told), at)
-        found[place] = _Coded(codes, _extended([hashes[_text(value)] for value in told]))
+        found[place] = _Categories(codes, _extended([hashes[_text(value)] for value in told]))
     return found
 
 

@@ -141,15 +141,11 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     Raises ConversionError if there is no tree.
     """
     booster = learner["gradient_booster"]
-    dart = booster["name"] == "dart"
-    model = booster["gbtree"]["model"] if dart else booster["model"]
-    weights = booster["weight_drop"] if dart else [1.0] * len(model["trees"])
-    last = len(model["trees"])
+    model = booster.get("gbtree", booster)["model"]
+    weights = booster.get("weight_drop") or [1.0] * len(model["trees"])  # of DART
     best = learner.get("attributes", {}).get("best_iteration")
-    if best is not None:
-        last = model["iteration_indptr"][int(best) + 1]
-    found = zip(model["trees"], model["tree_info"], weights, strict=True)
-    used = list(found)[:last]
+    last = None if best is None else model["iteration_indptr"][int(best) + 1]
+    used = list(zip(model["trees"], model["tree_info"], weights, strict=True))[:last]
     if not used:
         raise ConversionError("it has no tree; train it for at least one round")
     return used
