@@ -124,8 +124,9 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
     branch = ~leaf
     branch[first] = True
     number = np.where(leaf, np.cumsum(leaf), np.cumsum(branch)) - 1
+    at = np.flatnonzero(branch)
     column, threshold, missing = (
-        np.where(leaf, 0, each)[branch]
+        np.where(leaf[at], 0, each[at])
         for each in (forest.column, forest.threshold, forest.missing)
     )
     lists = {
@@ -135,7 +136,7 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         "leaf_targetids": target,
     }
     for side, child in (("true", forest.left), ("false", forest.right)):
-        to = (root + np.where(leaf, 0, child))[branch]
+        to = root[at] + np.where(leaf[at], 0, child[at])
         lists[f"nodes_{side}nodeids"] = number[to]
         lists[f"nodes_{side}leafs"] = leaf[to]
     numbers: dict[str, Any] = {name: each.astype(int).tolist() for name, each in lists.items()}

@@ -1,7 +1,6 @@
 """Trees whose thresholds are doubles: rows that lie between a threshold and its rounding go where the source sends them."""
 
 import warnings
-
 from dataclasses import replace
 
 import numpy as np
