@@ -76,7 +76,9 @@ def run_check(args: argparse.Namespace) -> Printed:
     problems, commands = checked(Path(args.check))
     if problems:
         return escaped(problems), 1
-    return escaped([f"the files in {args.check} fit one another; see there, too:", *commands]), 0
+    return escaped(
+        [f"the files in {args.check} fit one another; in that folder, run also:", *commands]
+    ), 0
 
 
 def run_export(args: argparse.Namespace) -> Printed:
@@ -92,8 +94,8 @@ def _write(folder: Path, files: dict[str, bytes], *, force: bool) -> list[str]:
     changed = [name for name, data in files.items() if _differs(folder / name, data)]
     if changed and not force:
         raise ModelkitError(
-            f"{', '.join(changed)} in {folder} would be overwritten, and would change; give "
-            "another folder, or --force"
+            f"{', '.join(changed)} in {folder} would change: you have edited it, or the "
+            "package is another one; give another folder, or overwrite with --force"
         )
     for name, data in files.items():
         (folder / name).write_bytes(data)
