@@ -91,9 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = [option for option in options if hasattr(args, option.split()[0][2:])]
         hint = f"\non the command line: {', '.join(known)}" if known else ""
         return _fail(
-            printable(f"{error}{hint}"), CONFLICT if isinstance(error, Conflict) else wrong
+            printable(f"{_told(error)}{hint}"), CONFLICT if isinstance(error, Conflict) else wrong
         )
     return status
+
+
+def _told(error: Exception) -> str:
+    """What went wrong; of a file, without the number that the system gives it."""
+    if isinstance(error, OSError) and error.filename is not None and error.filename2 is None:
+        return f"{error.filename!r}: {error.strerror}"
+    return str(error)
 
 
 def _print(lines: Iterable[str]) -> None:
