@@ -58,5 +58,5 @@ def test_what_a_file_says_cannot_drive_the_terminal():
 
 def test_a_file_that_is_not_there_is_named(capsys, tmp_path):
     path = tmp_path / "nothing.mk"
-    assert main(["inspect", str(path)]) == 1
+    assert cli.main(["inspect", str(path)]) == 1
     assert capsys.readouterr().err == f"modelkit: {str(path)!r}: No such file or directory\n"
