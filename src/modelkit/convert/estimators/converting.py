@@ -27,7 +27,6 @@ from modelkit.convert.estimators.tensors import (
     Var,
     argument,
     constant,
-    doubles,
     in_dtypes,
     is_made_of,
     key_of,
@@ -377,7 +376,7 @@ class Converting:
                 others.append(part)
                 rows.append(own)
         if not others:
-            return total([*products, doubles(shift)])
+            return total([*products, constant(shift, np.float64)])
         matrix = Columns(tuple(others)).matrix(np.float64)
         whole = affine(matrix, np.concatenate(rows), shift)
         for added in products:

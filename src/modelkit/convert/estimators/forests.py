@@ -21,12 +21,12 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
-    doubles,
     flat,
     largest,
     op,
     upright,
 )
+from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
 from modelkit.errors import ConversionError
 
@@ -153,7 +153,7 @@ def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     count = len(estimator.estimators_)
     said = _each_prediction(estimator.estimators_, columns, at)
     ordered, order = op.top_k(said, constant([count], np.int64), axis=1, largest=0)
-    weights = op.gather(doubles(estimator.estimator_weights_[:count]), order)
+    weights = gathered(estimator.estimator_weights_[:count], order)
     first = _middle(weights)
     return Answer(prediction=flat(np.take_along_axis(ordered, first, axis=1)))
 
@@ -196,13 +196,12 @@ def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     added = flat(sum_of_leaves(columns.matrix(np.float32), _isolating(estimator)))
     every = _depth_of_all(estimator)
     share = added / every if every else added * 0.0 + 1.0
-    score = -op.pow(doubles(2.0), -share)
-    found = detected(estimator, columns, at, score)
+    found = detected(estimator, columns.table(), -(2.0**-share))
     if not every:
         return found
     # Sums are equal to the last bit, and scores are not.
     least = _least_sum(every, float(estimator.offset_))
-    return replace(found, label=side(added - least, least=True))
+    return replace(found, label=side(added - least >= 0.0))
 
 
 def _least_sum(every: float, offset: float) -> float:

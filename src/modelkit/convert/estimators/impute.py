@@ -16,7 +16,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
-    dtype_of,
     joined,
     width,
 )
@@ -90,7 +89,7 @@ def _by_kind(columns: Columns, dtype: Any) -> list[Var]:
     """Numbers in matrices, and each column of texts by itself, as encoders take them."""
     found: list[Var] = []
     cast_parts = [part if part.dtype == STRING else part.astype(dtype) for part in columns.parts]
-    for kind, parts in groupby(cast_parts, dtype_of):
+    for kind, parts in groupby(cast_parts, lambda part: part.dtype):
         alike = list(parts)
         if kind == STRING:
             found += single_columns(Columns(tuple(alike)))

@@ -21,13 +21,13 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
-    doubles,
     flat,
     key_of,
     largest,
     op,
     width,
 )
+from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.trees import Forest, by_tree, joined_forests, of_branches, sum_from
 from modelkit.errors import ConversionError
 
@@ -262,15 +262,15 @@ def _linear_sums(
     values, constants, places, slopes = _formulas(trees, place)
     widest = places.shape[1]
     number = by_tree(rows, forest, np.arange(len(values))).astype(np.int64)  # (n, trees)
-    value = op.gather(doubles(constants), number)
+    value = gathered(constants, number)
     if widest:
         read = op.gather(constant(places), number).reshape(-1, len(trees) * widest)
         given = np.take_along_axis(rows, read, axis=1).reshape(-1, len(trees), widest)
-        slope = op.gather(doubles(slopes), number)
+        slope = gathered(slopes, number)
         used = ~(slope == 0.0)
         sloped = value + np.sum(np.where(used, given * slope, 0.0), axis=2)
         gone = np.sum((used & np.isnan(given)).astype(np.float64), axis=2)
-        value = np.where(gone > 0.0, op.gather(doubles(values), number), sloped)
+        value = np.where(gone > 0.0, gathered(values, number), sloped)
     return np.sum(value.reshape(-1, len(trees) // outputs, outputs), axis=1)
 
 

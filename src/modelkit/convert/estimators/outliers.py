@@ -6,7 +6,7 @@ IsolationForest is in forests.py.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,30 +16,20 @@ from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.rounding import between_values
 from modelkit.convert.estimators.rows import of_doubles, shown
 from modelkit.convert.estimators.support import dense, kernels
-from modelkit.convert.estimators.tensors import Answer, Columns, flat
+from modelkit.convert.estimators.tensors import Answer, flat
 from modelkit.convert.estimators.traced import affine, gathered
 from modelkit.convert.outputs import ask
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
-
-def detected(estimator: Any, columns: Columns, at: Converting, scores: Any) -> Answer:
-    """What a detector of these columns answers by its scores."""
-    return _detected(estimator, columns.table(), scores)
-
-
-def _detected(estimator: Any, rows: Any, scores: Any) -> Answer:
+def detected(estimator: Any, rows: Any, scores: Any) -> Answer:
     """What a detector answers by its scores, which are those of rows inside from its offset on.
 
     The offset is often the score of many rows of training.
     """
     offset = float(np.ravel(estimator.offset_)[0])
     apart = between_values(offset, _own_scores(estimator, rows))
-    return Answer(
-        label=side(scores - apart, least=True), decision=scores - offset, score_samples=scores
-    )
+    return Answer(label=side(scores - apart >= 0.0), decision=scores - offset, score_samples=scores)
 
 
 def _own_scores(estimator: Any, rows: Any) -> Array:
@@ -50,9 +40,9 @@ def _own_scores(estimator: Any, rows: Any) -> Array:
     return np.zeros(0)
 
 
-def side(decision: Any, *, least: bool) -> Any:
-    """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
-    return np.where(decision >= 0.0 if least else decision > 0.0, 1, -1)
+def side(inside: Any) -> Any:
+    """1 for rows inside, and -1 for those outside."""
+    return np.where(inside, 1, -1)
 
 
 @of_doubles
@@ -61,7 +51,7 @@ def support_vectors(estimator: Any, x: Any) -> Answer:
     found = kernels(estimator, x, dense(estimator.support_vectors_))
     decision = flat(affine(found, dense(estimator._dual_coef_).T, estimator._intercept_))
     return Answer(
-        label=side(decision, least=False),
+        label=side(decision > 0.0),
         decision=decision,
         score_samples=decision + float(np.ravel(estimator.offset_)[0]),
     )
@@ -73,9 +63,7 @@ def linear(estimator: Any, x: Any) -> Answer:
     offset = np.ravel(estimator.offset_)
     decision = flat(x @ np.atleast_2d(estimator.coef_).T - offset)
     return Answer(
-        label=side(decision, least=True),
-        decision=decision,
-        score_samples=decision + float(offset[0]),
+        label=side(decision >= 0.0), decision=decision, score_samples=decision + float(offset[0])
     )
 
 
@@ -84,7 +72,7 @@ def envelope(estimator: Any, x: Any) -> Answer:
     """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
     apart = x - estimator.location_
     squares = np.sum(apart @ estimator.get_precision() * apart, axis=1)
-    return _detected(estimator, shown(x), -squares)
+    return detected(estimator, shown(x), -squares)
 
 
 @of_doubles
@@ -100,7 +88,7 @@ def local_factor(estimator: Any, x: Any) -> Answer:
     reach = estimator._distances_fit_X_[:, count - 1]
     reached = np.maximum(distances, gathered(reach, places))
     ratios = np.mean(gathered(estimator._lrd, places) / _density(reached), axis=1)
-    return _detected(estimator, shown(x), -ratios)
+    return detected(estimator, shown(x), -ratios)
 
 
 def _density(reached: Any) -> Any:

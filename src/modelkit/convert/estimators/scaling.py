@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import row_sums
 from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats, shown
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, total
-from modelkit.convert.estimators.traced import norms
+from modelkit.convert.estimators.traced import norms, row_sums
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.arithmetic import row_sums
 from modelkit.convert.estimators.stand_ins import (
     FUNCTIONS,
     METHODS,
@@ -43,7 +42,7 @@ from modelkit.convert.estimators.stand_ins import (
 )
 from modelkit.convert.estimators.tensors import Var, ml, width
 from modelkit.convert.estimators.traced import UFUNCS as WRITTEN
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.traced import gathered, row_sums
 
 # What moves columns, and leaves each row to itself.
 MOVING = (

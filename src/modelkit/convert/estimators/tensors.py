@@ -103,7 +103,7 @@ class Columns:
         whole = self.parts[part]
         if chosen == list(range(width(whole))):
             return whole
-        return picked(whole, chosen)
+        return whole[:, chosen]
 
     def matrix(self, dtype: Any) -> Var:
         """All columns as one matrix of numbers.
@@ -115,17 +115,17 @@ class Columns:
                 "a step gives no columns, as a MissingIndicator does that met no gap, or a ColumnTransformer "
                 "that drops all; leave it out"
             )
-        if any(dtype_of(part) == STRING for part in self.parts):
+        if any(part.dtype == STRING for part in self.parts):
             raise ConversionError(
                 "it takes numbers, and is given columns of strings; put OneHotEncoder or OrdinalEncoder before it"
             )
-        return joined([cast(part, dtype) for part in self.parts])
+        return joined([part.astype(dtype) for part in self.parts])
 
     def merged(self) -> Columns:
         """The columns with neighbours of one dtype in one matrix."""
         found: list[list[Var]] = []
         for part in self.parts:
-            if found and dtype_of(found[-1][0]) == dtype_of(part):
+            if found and found[-1][0].dtype == part.dtype:
                 found[-1].append(part)
             else:
                 found.append([part])
@@ -224,16 +224,6 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
         node.output[:] = [renamed.get(name, name) for name in node.output]
 
 
-def doubles(value: Any) -> Var:
-    """A tensor of float64 that is always the same."""
-    return constant(value, np.float64)
-
-
-def dtype_of(tensor: Var) -> Any:
-    """The dtype of a tensor's elements."""
-    return tensor.dtype
-
-
 def key_of(tensor: Var) -> Any:
     """The identity of a tensor: Vars with one key are one tensor."""
     return tensor._var_info  # no public way
@@ -274,11 +264,6 @@ def origin(key: Any, place: int, inputs: Mapping[Any, str]) -> tuple[str, int] |
     return origin(parts[0], place, inputs) if kind == "Cast" else None
 
 
-def rank(tensor: Var) -> int:
-    """The number of axes of a tensor."""
-    return len(tensor.unwrap_tensor().shape or ())
-
-
 def width(tensor: Var) -> int:
     """How many columns a matrix has. Raises ConversionError where that is not known."""
     shape = tensor.unwrap_tensor().shape
@@ -290,47 +275,18 @@ def width(tensor: Var) -> int:
     return shape[1]
 
 
-def cast(tensor: Var, dtype: Any) -> Var:
-    """The same numbers in another dtype."""
-    return tensor if dtype_of(tensor) == dtype else op.cast(tensor, to=dtype)
-
-
 def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
     """A matrix as matrices side by side: its columns of float32, and the others."""
     parts = []
     for single, run in groupby(range(len(dtypes)), lambda place: dtypes[place] == np.float32):
         (part,) = Columns((matrix,)).take(list(run)).parts
-        parts.append(cast(part, np.float32 if single else dtype_of(matrix)))
+        parts.append(part.astype(np.float32 if single else matrix.dtype))
     return parts
 
 
 def joined(tensors: Sequence[Var]) -> Var:
     """Tensors side by side."""
     return np.concatenate(tensors, axis=1)
-
-
-def alike(tensors: Sequence[Var]) -> list[Var]:
-    """Tensors of numbers in the one dtype that holds them all, as numpy would choose it."""
-    wide = np.result_type(*(dtype_of(tensor) for tensor in tensors))
-    return [cast(tensor, wide) for tensor in tensors]
-
-
-def column(matrix: Var, at: int) -> Var:
-    """One column, as (n,)."""
-    return op.gather(matrix, constant(at, np.int64), axis=1)
-
-
-def one_column(matrix: Var, at: int) -> Var:
-    """One column, as (n, 1)."""
-    return picked(matrix, [at])
-
-
-def picked(matrix: Var, places: Sequence[int]) -> Var:
-    """Some columns of a matrix: of many rows in a seventh of the time that Gather takes."""
-    at = constant(places, np.int64)
-    if dtype_of(matrix) == np.bool_:
-        return op.gather(matrix, at, axis=1)
-    return ml.array_feature_extractor(matrix, at)
 
 
 def upright(vector: Var) -> Var:

@@ -17,7 +17,6 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
-    alike,
     beside,
     flat,
     joined,
@@ -25,7 +24,7 @@ from modelkit.convert.estimators.tensors import (
     total,
     upright,
 )
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.traced import alike, gathered
 from modelkit.convert.estimators.trees import sum_of_leaves
 from modelkit.errors import ConversionError
 
