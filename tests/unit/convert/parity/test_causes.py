@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from modelkit.convert.estimators import table
-from modelkit.convert.estimators.tensors import Answer, Columns, doubles, op
+from modelkit.convert.estimators.tensors import Answer, Columns
 from modelkit.errors import ParityError
 
 X, Y = (array[::3] for array in load_iris(return_X_y=True))
@@ -27,7 +27,7 @@ def widening(estimator, columns, at):
 def test_gaps_are_blamed_where_the_two_agree_without_them(tmp_path, monkeypatch):
     def zeros(estimator, columns, at):
         rows = columns.matrix(np.float64)
-        return Answer(table=Columns((op.where(op.isnan(rows), doubles(0.0), rows),)))
+        return Answer(table=Columns((np.where(np.isnan(rows), 0.0, rows),)))
 
     monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.SimpleImputer", zeros)
     with pytest.raises(ParityError, match="agree on the rows of the example without") as caught:

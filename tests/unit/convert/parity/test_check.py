@@ -14,7 +14,6 @@ from sklearn.preprocessing import KBinsDiscretizer, MaxAbsScaler, MinMaxScaler, 
 
 import modelkit as mk
 from modelkit.convert.estimators import table
-from modelkit.convert.estimators.arithmetic import times
 from modelkit.convert.estimators.table import TENSOR_CONVERTERS
 from modelkit.convert.estimators.tensors import Answer, Columns
 from modelkit.errors import ParityError
@@ -73,7 +72,7 @@ def test_a_graph_that_parts_names_the_first_step_that_does(rows, words, tmp_path
 
 def test_the_step_before_a_jump_is_named(tmp_path, monkeypatch):
     def nudged(estimator, columns, at):
-        return Answer(table=Columns((times(columns.matrix(np.float64), 1 - 2.0**-52),)))
+        return Answer(table=Columns((columns.matrix(np.float64) * (1 - 2.0**-52),)))
 
     monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.MaxAbsScaler", nudged)
     same = MaxAbsScaler().fit(np.ones((2, X.shape[1])))
