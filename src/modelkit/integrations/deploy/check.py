@@ -33,7 +33,7 @@ GRACE = re.compile(r"\b(?:terminationGracePeriodSeconds|stop_grace_period): *(\d
 def checked(folder: Path) -> tuple[list[str], list[str]]:
     """What does not fit in the files of a folder, a sentence each, and the commands that say more.
 
-    Raises UsageError if `modelkit export` has written none of them.
+    Raises UsageError where there is nothing to compare.
     """
     texts: dict[str, str] = {}
     commands: list[str] = []
@@ -41,12 +41,15 @@ def checked(folder: Path) -> tuple[list[str], list[str]]:
         there = [name for name in platform.templates if (folder / name).is_file()]
         texts |= {name: _text(folder / name) for name in there}
         commands += platform.checks if there else ()
-    if not texts:
-        raise UsageError(f"{folder} has no file that `modelkit export` writes for a platform")
     shared = {
         what: {name: values for name, text in texts.items() if (values := _values(what, text))}
         for what in SHARED
     }
+    if not any(shared.values()):
+        raise UsageError(
+            f"{folder} has no file that `modelkit export` writes for a platform with an image, a digest or "
+            "a port: give the folder that was exported, not an overlay of it"
+        )
     problems = [
         f"the {what} is not the same in all files: "
         + ", ".join(f"{value} in {name}" for name, values in found.items() for value in values)
