@@ -6,6 +6,7 @@ in float32.
 
 from __future__ import annotations
 
+import warnings
 from itertools import combinations
 from typing import Any
 
@@ -52,18 +53,20 @@ def _likely(estimator: Any, x: Any) -> Any:
             step=name,
         )
     classes = len(estimator.classes_)
-    _, likely = ml.svmclassifier(
-        x,
-        classlabels_ints=range(classes),
-        coefficients=dense(estimator._dual_coef_).ravel(),
-        kernel_params=[estimator._gamma, estimator.coef0, estimator.degree],
-        kernel_type=estimator.kernel.upper(),
-        prob_a=estimator._probA,
-        prob_b=estimator._probB,
-        rho=estimator._intercept_,
-        support_vectors=dense(estimator.support_vectors_).ravel(),
-        vectors_per_class=estimator.n_support_,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # spox does not know how many labels there are
+        _, likely = ml.svmclassifier(
+            x,
+            classlabels_ints=range(classes),
+            coefficients=dense(estimator._dual_coef_).ravel(),
+            kernel_params=[estimator._gamma, estimator.coef0, estimator.degree],
+            kernel_type=estimator.kernel.upper(),
+            prob_a=estimator._probA,
+            prob_b=estimator._probB,
+            rho=estimator._intercept_,
+            support_vectors=dense(estimator.support_vectors_).ravel(),
+            vectors_per_class=estimator.n_support_,
+        )
     return likely.reshape(-1, classes)
 
 

@@ -31,6 +31,18 @@ def test_labels_of_support_vectors_are_those_of_the_source(kind, classes, kernel
     np.testing.assert_array_equal(model.predict(rows), fitted.predict(rows))
 
 
+@pytest.mark.filterwarnings("ignore:The `probability`:FutureWarning")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_of_support_vectors_are_those_of_the_source(classes, tmp_path):
+    """No library warns meanwhile: scikit-learn did of its attributes, and spox of a shape."""
+    X = normal(120)
+    fitted = SVC(probability=True, random_state=0)
+    fitted.fit(X, np.argsort(np.argsort(X.sum(axis=1))) * classes // len(X))
+    _, model = saved(fitted, X, tmp_path)
+    rows = normal(500)
+    np.testing.assert_allclose(model.predict_proba(rows), fitted.predict_proba(rows), atol=1e-6)
+
+
 def test_support_vectors_of_large_columns_are_told_apart(tmp_path):
     """Squares of such columns leave nothing of their differences in float32: 57 % of labels differed, as ties."""
     rng = np.random.default_rng(0)
