@@ -113,7 +113,7 @@ def test_a_registry_is_followed(podman, image, port, tumour_mk, tmp_path):
     [
         ("--env=MODELKIT_DIGEST=" + "0" * 64, "has digest"),
         ("--env=MODELKIT_PACKAGE=/srv/other.mk", "No such file"),
-        ("--volume=/etc/shadow:/srv/model/tumour.mk:ro", "Permission denied: '/srv/model/tumour"),
+        ("--volume=/etc/shadow:/srv/model/tumour.mk:ro", "tumour.mk': Permission denied"),
         ("--env=WEB_CONCURRENCY=2", "No usable temporary directory"),
     ],
 )
