@@ -178,7 +178,7 @@ def test_a_file_that_is_sorted_by_its_losses_promotes_nothing(registry, order):
     rollout = registry.start_rollout("m", "2", POLICY, reason="try")
     with mk.Rollout(registry, "m", threads=1, poll=3600) as served:
         arms = {f"k{i}": served.predict(X[:1], key=f"k{i}")[0] > 1.5 for i in range(2000)}
-    outcomes = [(key, float(rng.random() < (0.25 if arm else 0.1))) for key, arm in arms.items()]
+    outcomes = [(key, float(rng.random() < (0.5 if arm else 0.1))) for key, arm in arms.items()]
     post_outcomes(registry, "m", sorted(outcomes, key=lambda outcome: order(outcome[1])))
     shared = ledger_on(registry.rollout_folder("m", rollout), "reader")
     evidence = LossEvidence(LOSS[0], Keys(), 0.01, (HALF,))
