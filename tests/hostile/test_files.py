@@ -42,7 +42,7 @@ def test_10_a_member_that_is_a_link(toy, refused):
             _directory(toy, 1, external=mode << 16),
             "ContainerError",
             GRAPH,
-            "not a plain stored member",
+            "not as mk.save writes it",
         )
 
 

@@ -1,11 +1,9 @@
 """The single-file container: a zip of stored members in fixed order.
 
-Equal content gives equal bytes.
-
-Written and read here rather than with `zipfile`, because the reader must refuse everything a writer
-of packages does not do: compression, encryption, data descriptors, comments, gaps, overlaps,
-prefixes and second entries of a name. Any zip tool can open the result. Layout: APPNOTE.TXT of the
-.ZIP file format, sections 4.3.7 to 4.3.16.
+Equal content gives equal bytes, and the reader takes those bytes only: it writes again what stands
+around the members, and compares. So it refuses compression, encryption, data descriptors, comments,
+gaps, overlaps, prefixes and whatever else a zip may have. Any zip tool can open the result. Layout:
+APPNOTE.TXT of the .ZIP file format, sections 4.3.7 to 4.3.16.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from os.path import commonprefix
 
 from modelkit.errors import ContainerError
 
@@ -32,43 +30,8 @@ DATE = 0x21  # 1980-01-01, the earliest that zip can say
 PAD = 0xD935
 PAGE = 4096
 LIMIT = (1 << 32) - 1
-MAX_MEMBERS = 1000
 
 Members = dict[str, bytes | memoryview]
-
-
-class _Common(NamedTuple):
-    """The fields that a member has in its local header and in its directory entry alike."""
-
-    version: int
-    flags: int
-    method: int
-    time: int
-    date: int
-    crc: int
-    packed: int
-    size: int
-    name: int  # the bytes of the name
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether these are the fields that `write_zip` writes."""
-        head = (self.version, self.flags, self.method, self.time, self.date)
-        return head == (VERSION, UTF8, 0, 0, DATE) and self.packed == self.size
-
-
-class _Entry(NamedTuple):
-    """A member's entry in the directory.
-
-    `offset` is where the entry says that the local header is, `end` where the next entry begins,
-    and `is_plain` whether all other fields are as `write_zip` writes them.
-    """
-
-    common: _Common
-    name: bytes
-    offset: int
-    end: int
-    is_plain: bool
 
 
 def write_zip(
@@ -79,32 +42,36 @@ def write_zip(
     Raises ContainerError where a package would pass 4 GiB.
     """
     offset = 0
-    directory = []
+    directory = b""
     for path, data in members.items():
-        name = path.encode()
-        size = len(data)
         crc = zlib.crc32(data)
-        common = _Common(VERSION, UTF8, 0, 0, DATE, crc, size, size, len(name))
-        extra = _padding(offset, name) if path in aligned else b""
-        entry = CENTRAL.pack(CENTRAL_MAGIC, VERSION, *common, 0, 0, 0, 0, 0, offset)
-        directory.append(entry + name)
-        header = LOCAL.pack(LOCAL_MAGIC, *common, len(extra)) + name + extra
-        offset += len(header) + size
+        header, entry = _headers(path, crc, len(data), offset, pads=path in aligned)
+        directory += entry
+        offset += len(header) + len(data)
         if offset > LIMIT - (1 << 20):
             raise ContainerError(
                 f"the package passes 4 GiB at member {path!r}; larger ones are not supported yet"
             )
         yield header
         yield data
-    joined = b"".join(directory)
-    count = len(directory)
-    yield joined + END.pack(END_MAGIC, 0, 0, count, count, len(joined), offset, 0)
+    yield directory + _end(len(members), len(directory), offset)
 
 
-def _padding(offset: int, name: bytes) -> bytes:
-    """The extra field that lets a member begin on a page boundary."""
-    gap = -(offset + LOCAL.size + len(name) + EXTRA.size) % PAGE
-    return EXTRA.pack(PAD, gap) + bytes(gap)
+def _headers(path: str, crc: int, size: int, offset: int, *, pads: bool) -> tuple[bytes, bytes]:
+    """The header in front of a member, which begins at `offset`, and its entry in the directory."""
+    name = path.encode()
+    common = (VERSION, UTF8, 0, 0, DATE, crc, size, size, len(name))
+    extra = b""
+    if pads:
+        gap = -(offset + LOCAL.size + len(name) + EXTRA.size) % PAGE
+        extra = EXTRA.pack(PAD, gap) + bytes(gap)
+    entry = CENTRAL.pack(CENTRAL_MAGIC, VERSION, *common, 0, 0, 0, 0, 0, offset)
+    return LOCAL.pack(LOCAL_MAGIC, *common, len(extra)) + name + extra, entry + name
+
+
+def _end(count: int, size: int, start: int) -> bytes:
+    """What stands behind the directory: how many members it has, its size, and where it begins."""
+    return END.pack(END_MAGIC, 0, 0, count, count, size, start, 0)
 
 
 def read_zip(data: memoryview, checked: int = 1) -> dict[str, memoryview]:
@@ -112,97 +79,54 @@ def read_zip(data: memoryview, checked: int = 1) -> dict[str, memoryview]:
 
     The checksums of the first `checked` are checked: the manifest holds no hash of itself.
 
-    Raises ContainerError, naming the member, for anything that `write_zip` would not have written.
+    Raises ContainerError, naming byte and member, for anything that `write_zip` would not have written.
     """
     if len(data) < END.size or bytes(data[:4]) != LOCAL_MAGIC:
         raise ContainerError("this is not a modelkit package: a .mk file starts with a zip member")
-    count, size, start = _read_end(data)
+    end = bytes(data[-END.size :])
+    magic, _, _, count, _, _, start, _ = END.unpack(end)
     members: dict[str, memoryview] = {}
-    at = start
-    body = 0
-    for _ in range(count):
-        at, body = _read_member(data, at, body, start, members, checked)
-    if at != start + size or body != start:
-        raise ContainerError("the directory of the package does not cover its content")
-    return members
-
-
-def _read_end(data: memoryview) -> tuple[int, int, int]:
-    """The number of members, and the size and the offset of the directory."""
-    magic, disk, first, here, count, size, start, comment = END.unpack(data[-END.size :])
-    odd = disk or first or comment or here != count
-    if magic != END_MAGIC or odd or start + size + END.size != len(data):
+    at, body = start, 0  # of the next entry and the next header
+    for _ in range(count if magic == END_MAGIC else 0):
+        if at + CENTRAL.size > len(data) or body + LOCAL.size > start:
+            break
+        entry = CENTRAL.unpack_from(data, at)
+        crc, size, length = entry[7], entry[9], entry[10]
+        path = _check_path(bytes(data[at + CENTRAL.size :][:length]))
+        if path in members:
+            raise ContainerError(f"member {path!r} appears twice", member=path)
+        *_, extra = LOCAL.unpack_from(data, body)
+        header, written = _headers(path, crc, size, body, pads=extra > 0)
+        _check_written(data, body, header, path)
+        _check_written(data, at, written, path)
+        begin = body + len(header)
+        at, body = at + len(written), begin + size
+        members[path] = data[begin:body]
+        cut = len(members[path]) < size
+        if cut or (len(members) <= checked and zlib.crc32(members[path]) != crc):
+            raise ContainerError(
+                f"member {path!r} is damaged: its size or its checksum differs", member=path
+            )
+    if at + END.size != len(data) or end != _end(len(members), at - start, body):
         raise ContainerError(
             "the file is truncated, or has bytes before, after or between the parts of a package"
         )
-    if count > MAX_MEMBERS:
-        raise ContainerError(f"the package has {count} members; at most {MAX_MEMBERS} are read")
-    return count, size, start
+    return members
 
 
-def _read_member(
-    data: memoryview, at: int, body: int, start: int, members: dict[str, memoryview], checked: int
-) -> tuple[int, int]:
-    """Add the member whose directory entry is at `at` and whose local header is at `body`.
-
-    The directory begins at `start`. Returns where the next entry and the next header begin.
-    """
-    if at + CENTRAL.size > len(data) or body + LOCAL.size > start:
-        raise ContainerError("the directory of the package is truncated")
-    entry = _read_entry(data, at)
-    common = entry.common
-    path = check_path(entry.name)
-    magic, *local, extra = LOCAL.unpack_from(data, body)
-    name_at = body + LOCAL.size
-    padding_at = name_at + common.name
-    content = padding_at + extra
-    end = content + common.size
-    is_header = magic == LOCAL_MAGIC and tuple(local) == common
-    is_named = bytes(data[name_at:padding_at]) == entry.name
-    is_here = entry.offset == body and end <= start
-    if not (entry.is_plain and is_header and is_named and is_here):
+def _check_written(data: memoryview, at: int, written: bytes, path: str) -> None:
+    """Raise ContainerError unless what `write_zip` writes for a member is what is there."""
+    found = bytes(data[at : at + len(written)])
+    if found != written:
+        byte = at + len(commonprefix([found, written]))
         raise ContainerError(
-            f"member {path!r} is not a plain stored member that its directory entry describes",
+            f"byte {byte} of the package is not as mk.save writes it: it describes member {path!r}, "
+            "which another program wrote, or which was changed",
             member=path,
         )
-    _check_padding(bytes(data[padding_at:content]), path)
-    if path in members:
-        raise ContainerError(f"member {path!r} appears twice", member=path)
-    members[path] = data[content:end]
-    if len(members) <= checked and zlib.crc32(members[path]) != common.crc:
-        raise ContainerError(f"member {path!r} is damaged: its checksum differs", member=path)
-    return entry.end, end
 
 
-def _read_entry(data: memoryview, at: int) -> _Entry:
-    """The entry of the directory that is at `at`."""
-    magic, made_by, *fields = CENTRAL.unpack_from(data, at)
-    common = _Common(*fields[:9])
-    *rest, offset = fields[9:]
-    name_at = at + CENTRAL.size
-    end = name_at + common.name
-    return _Entry(
-        common,
-        name=bytes(data[name_at:end]),
-        offset=offset,
-        end=end,
-        is_plain=magic == CENTRAL_MAGIC
-        and made_by == VERSION
-        and not any(rest)
-        and common.is_stored,
-    )
-
-
-def _check_padding(padding: bytes, path: str) -> None:
-    """Raise ContainerError unless an extra field is empty or zeros of our own kind."""
-    if not padding:
-        return
-    gap = len(padding) - EXTRA.size
-    if gap < 0 or padding != EXTRA.pack(PAD, gap) + bytes(gap):
-        raise ContainerError(f"member {path!r} hides bytes in its extra field", member=path)
-
-
-def check_path(raw: bytes) -> str:
+def _check_path(raw: bytes) -> str:
     """The path of a member. Raises ContainerError unless it is plain.
 
     A plain path is relative, of lower-case ASCII letters, digits and '._-', without empty or dot
