@@ -8,10 +8,11 @@ APPNOTE.TXT of the .ZIP file format, sections 4.3.7 to 4.3.16.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import struct
 import zlib
 from collections.abc import Iterator
-from os.path import commonprefix
 
 from modelkit.errors import ContainerError
 
@@ -118,7 +119,8 @@ def _check_written(data: memoryview, at: int, written: bytes, path: str) -> None
     """Raise ContainerError unless what `write_zip` writes for a member is what is there."""
     found = bytes(data[at : at + len(written)])
     if found != written:
-        byte = at + len(commonprefix([found, written]))
+        differ = map(operator.ne, found, written)
+        byte = at + next(itertools.compress(itertools.count(), differ), len(found))
         raise ContainerError(
             f"byte {byte} of the package is not as mk.save writes it: it describes member {path!r}, "
             "which another program wrote, or which was changed",
