@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
+from modelkit.convert.estimators.origins import rounded_columns
+from modelkit.convert.estimators.rounding import beyond_rounding
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined
 
 if TYPE_CHECKING:

@@ -111,6 +111,7 @@ def composed(
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
     times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+    names = [column.name for spec in inputs for column in spec.columns]
     some_jump = any(map(jumps, with_parts(estimator)))
     at = Converting(
         find,
@@ -118,7 +119,7 @@ def composed(
         categories,
         nones,
         times=times,
-        closed=_by_place(inputs, closed),
+        closed={place: closed[name] for place, name in enumerate(names) if name in closed},
         jumps=some_jump,
     )
     columns = replace(_columns(inputs, dtypes_of(rows), at), ask=lambda: rows)
@@ -146,18 +147,6 @@ def _finished(
         _set_shape(value, spec)
     reasons = tuple(reason for _, reason in at.refusals)
     return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons)
-
-
-def _by_place(
-    inputs: list[TensorSpec], closed: Mapping[str, Collection[Any]]
-) -> dict[tuple[str, int], Collection[Any]]:
-    """The values of closed columns, by input and place in it."""
-    return {
-        (spec.name, place): closed[column.name]
-        for spec in inputs
-        for place, column in enumerate(spec.columns)
-        if column.name in closed
-    }
 
 
 def _refused(masks: list[Var]) -> Var:

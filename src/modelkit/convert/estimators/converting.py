@@ -18,6 +18,7 @@ from modelkit.convert.estimators.guards import (
     out_of_range,
     reaches_infinity,
 )
+from modelkit.convert.estimators.origins import origins
 from modelkit.convert.estimators.rounding import dtypes_if_rounded_once
 from modelkit.convert.estimators.selection import is_selector
 from modelkit.convert.estimators.tensors import (
@@ -31,7 +32,6 @@ from modelkit.convert.estimators.tensors import (
     is_made_of,
     key_of,
     op,
-    origin,
     total,
     width,
 )
@@ -93,7 +93,7 @@ class Converting:
         categories: those of inputs that are columns of pandas categories, by name.
         nones: the inputs of texts whose missing values are None, and not NaN.
         times: the dtypes of inputs of times, by name.
-        closed: the values beside which columns of inputs take no others, by input and place in it.
+        closed: the values beside which columns of inputs take no others, by the place of the column.
         jumps: whether anything in the model compares with thresholds.
     """
 
@@ -105,7 +105,7 @@ class Converting:
         nones: Collection[str] = (),
         *,
         times: Mapping[str, str] = MappingProxyType({}),
-        closed: Mapping[tuple[str, int], Collection[Any]] = MappingProxyType({}),
+        closed: Mapping[int, Collection[Any]] = MappingProxyType({}),
         jumps: bool = False,
     ) -> None:
         self._converter_of = converter_of
@@ -188,14 +188,13 @@ class Converting:
 
     def is_closed(self, column: Var, known: Collection[Any]) -> bool:
         """Whether a column holds the known values alone: an input whose others are refused before."""
-        inputs = {key_of(tensor): name for name, tensor in self.arguments.items()}
         fill = self.fill_of(column)
         if fill is not None:
             column = fill.column
             known = {*known, fill.marker}
-        found = origin(key_of(column), 0, inputs)
-        held = None if found is None else self._closed.get(found)
-        return held is not None and set(known).issuperset(held)
+        (origin,) = origins(Columns((column,)), Columns(tuple(self.arguments.values())))
+        held = [self._closed.get(place) for place in origin.columns if origin.same]
+        return any(each is not None and set(known).issuperset(each) for each in held)
 
     def note_time(self, column: Var, dtype: str) -> Var:
         """Remember that a column, (n, 1) of int64, holds times."""

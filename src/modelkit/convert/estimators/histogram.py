@@ -10,7 +10,8 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
 from modelkit.convert.estimators.gradient import by_scores
-from modelkit.convert.estimators.rounding import beyond_rounding, rounded_columns
+from modelkit.convert.estimators.origins import rounded_columns
+from modelkit.convert.estimators.rounding import beyond_rounding
 from modelkit.convert.estimators.tensors import Answer, Columns, flat, width
 from modelkit.convert.estimators.trees import Forest, sum_from
 from modelkit.signature.cast import is_missing

@@ -15,7 +15,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.neighbors import inverse
-from modelkit.convert.estimators.rounding import rounded_columns
+from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, op, total, width
 from modelkit.convert.estimators.traced import gathered, smallest
 from modelkit.errors import ConversionError

@@ -8,7 +8,7 @@ import numpy as np
 
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.lookup import single_columns
-from modelkit.convert.estimators.rounding import rounded_columns
+from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined, upright
 from modelkit.errors import ConversionError
 

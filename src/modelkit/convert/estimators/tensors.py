@@ -23,7 +23,7 @@ from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
     import onnx
@@ -240,28 +240,6 @@ def is_made_of(tensor: Var, marked: AbstractSet[Any], left_out: AbstractSet[Any]
         todo += new
         seen.update(new)
     return False
-
-
-def origin(key: Any, place: int, inputs: Mapping[Any, str]) -> tuple[str, int] | None:
-    """The input, and the place in it, that a column of a matrix is; None for one that was made.
-
-    The matrix and the inputs are given by their keys.
-    """
-    if key in inputs:
-        return inputs[key], place
-    maker = key._op  # no public way
-    parts = list(maker.dependencies)
-    kind = maker.op_type.identifier
-    if kind == "ArrayFeatureExtractor":
-        chosen = parts[1]._op.attrs.value.value
-        return origin(parts[0], int(chosen[place]), inputs)
-    if kind == "Concat":
-        for part in parts:
-            count = part.unwrap_tensor().shape[1]
-            if place < count:
-                return origin(part, place, inputs)
-            place -= count
-    return origin(parts[0], place, inputs) if kind == "Cast" else None
 
 
 def width(tensor: Var) -> int:

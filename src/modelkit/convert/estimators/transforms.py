@@ -15,7 +15,7 @@ import numpy as np
 
 from modelkit.convert.asking import allowed_to_fail, asking
 from modelkit.convert.estimators.lookup import looked_up
-from modelkit.convert.estimators.rounding import origins, rounded_columns
+from modelkit.convert.estimators.origins import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
 from modelkit.convert.estimators.tensors import Columns, Var, constant, op
 from modelkit.convert.outputs import ask
