@@ -1,6 +1,5 @@
 """Which expressions may cut a text into terms: those that come to an end on every text."""
 
-
 import pytest
 from helpers.examples import examples
 from hypothesis import assume, given, settings
