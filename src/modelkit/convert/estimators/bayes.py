@@ -9,14 +9,21 @@ import numpy as np
 from modelkit.convert.estimators.discriminants import differences
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.rows import of_doubles, sparse_affine
-from modelkit.convert.estimators.tensors import Answer, Columns, largest
-from modelkit.convert.estimators.traced import affine, gathered, softmax
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    affine,
+    converts,
+    gathered,
+    largest,
+    softmax,
+)
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
-@of_doubles
+@of_doubles("BernoulliNB")
 def bernoulli(estimator: Any, x: Any) -> Answer:
     """BernoulliNB: rows of 0 and 1, after its own threshold where it has one."""
     if estimator.binarize is not None:
@@ -27,13 +34,13 @@ def bernoulli(estimator: Any, x: Any) -> Answer:
     return _answer(affine(x, (present - absent).T, shift))
 
 
-@of_doubles
+@of_doubles("MultinomialNB")
 def multinomial(estimator: Any, x: Any) -> Answer:
     """MultinomialNB: counts times the log probabilities of the columns."""
     return _answer(sparse_affine(x, estimator.feature_log_prob_.T, estimator.class_log_prior_))
 
 
-@of_doubles
+@of_doubles("ComplementNB")
 def complement_of(estimator: Any, x: Any) -> Answer:
     """ComplementNB: counts times the weights of all other classes."""
     shift = np.zeros(len(estimator.classes_))
@@ -42,6 +49,7 @@ def complement_of(estimator: Any, x: Any) -> Answer:
     return _answer(sparse_affine(x, estimator.feature_log_prob_.T, shift))
 
 
+@converts("CategoricalNB")
 def categorical(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
     codes = columns.matrix(np.float64).astype(np.int64)  # cut off, as the source does
@@ -59,7 +67,7 @@ def categorical(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return _answer(np.sum(gathered(table, places), axis=1) + estimator.class_log_prior_)
 
 
-@of_doubles
+@of_doubles("GaussianNB")
 def gaussian(estimator: Any, x: Any) -> Answer:
     """GaussianNB: a normal distribution of each column in each class.
 
@@ -92,12 +100,3 @@ def _log_of_sum(likelihoods: Any) -> Any:
 def _answer(likelihoods: Any) -> Answer:
     """Labels and probabilities from log likelihoods, (n, classes)."""
     return Answer(place=largest(likelihoods), probabilities=softmax(likelihoods))
-
-
-ESTIMATORS = {
-    "sklearn.BernoulliNB": bernoulli,
-    "sklearn.MultinomialNB": multinomial,
-    "sklearn.ComplementNB": complement_of,
-    "sklearn.CategoricalNB": categorical,
-    "sklearn.GaussianNB": gaussian,
-}

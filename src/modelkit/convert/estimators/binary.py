@@ -13,6 +13,7 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     complement,
+    converts,
     flat,
     joined,
     largest,
@@ -40,6 +41,7 @@ def _bound(each: Any) -> float:
     return 0.0 if hasattr(each, "decision_function") else 0.5
 
 
+@converts("OneVsRestClassifier")
 def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
     if len(estimator.classes_) == 1:
@@ -87,6 +89,7 @@ def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
     return np.where(whole == 0.0, likely, likely / whole)
 
 
+@converts("OneVsOneClassifier")
 def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
     if estimator.pairwise_indices_ is not None:
@@ -105,9 +108,3 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     one = decision[:, 1]
     above = one > _bound(parts[0])
     return Answer(place=above.astype(np.int64), decision=one)
-
-
-ESTIMATORS = {
-    "sklearn.OneVsRestClassifier": against_rest,
-    "sklearn.OneVsOneClassifier": against_one,
-}

@@ -9,12 +9,13 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.rounding import beyond_rounding
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, joined
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("KBinsDiscretizer")
 def binned(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
     dtype = np.float32 if estimator.dtype == np.float32 else at.float_dtype(columns)
@@ -49,6 +50,3 @@ def _by_bin(bins: Var, counts: list[int]) -> Var:
     """For each column a column of zeros and ones for each of its bins."""
     parts = [np.take(bins, [at], axis=1) == [range(count)] for at, count in enumerate(counts)]
     return joined(parts).astype(np.float64)
-
-
-ESTIMATORS = {"sklearn.KBinsDiscretizer": binned}

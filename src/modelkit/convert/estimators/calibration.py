@@ -18,16 +18,17 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     complement,
+    converts,
     flat,
     joined,
     largest,
     logistic,
     shares,
+    softmax,
     total,
     upright,
     width,
 )
-from modelkit.convert.estimators.traced import softmax
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 NEXT_TO_NOTHING = 1e-12  # what scikit-learn adds to probabilities before it takes logarithms
 
 
+@converts("CalibratedClassifierCV")
 def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
     folds = estimator.calibrated_classifiers_
@@ -148,7 +150,7 @@ def _slopes(places: Array, heights: Array) -> Array:
     return np.diff(heights) / np.diff(places) if len(places) > 1 else np.zeros(1)
 
 
-@of_doubles
+@of_doubles("IsotonicRegression")
 def isotonic(estimator: Any, x: Any) -> Answer:
     """IsotonicRegression: lines between its steps."""
     if estimator.out_of_bounds == "raise":
@@ -162,6 +164,3 @@ def isotonic(estimator: Any, x: Any) -> Answer:
         beyond = (x < float(estimator.X_min_)) | (x > float(estimator.X_max_))
         found = np.where(beyond, np.nan, found)
     return Answer(prediction=flat(found), table=found)
-
-
-ESTIMATORS = {"sklearn.CalibratedClassifierCV": calibrated, "sklearn.IsotonicRegression": isotonic}

@@ -17,6 +17,7 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     complement,
+    converts,
     flat,
     largest,
     op,
@@ -43,6 +44,12 @@ EXPONENTIAL = (
 UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a deviation
 
 
+@converts(
+    "catboost.CatBoostClassifier",
+    "catboost.CatBoostRegressor",
+    "catboost.CatBoostRanker",
+    "catboost.CatBoost",
+)
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CatBoostClassifier, CatBoostRegressor, CatBoostRanker and CatBoost."""
     name = type(estimator).__name__
@@ -165,9 +172,3 @@ def _classified(value: Var, loss: str, threshold: float) -> Answer:
     if loss in SEVERAL_AT_ONCE:
         return Answer(label=above, probabilities=likely)
     return Answer(place=flat(above), probabilities=complement(likely))
-
-
-ESTIMATORS = {
-    f"catboost.{name}": boosted
-    for name in ("CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker", "CatBoost")
-}

@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.binary import score_of_two
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, beside, flat, joined, upright
-from modelkit.convert.estimators.traced import affine, gathered
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    affine,
+    beside,
+    converts,
+    flat,
+    gathered,
+    joined,
+    upright,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("ClassifierChain", "RegressorChain")
 def chain(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """ClassifierChain and RegressorChain: each model reads the columns and what those before said."""
     method = getattr(estimator, "chain_method_", "predict")
@@ -76,6 +87,7 @@ def _labels(models: list[Any], links: list[Answer]) -> Answer:
     return Answer(label=_side_by_side(labels), probabilities=likely, decision=decision)
 
 
+@converts("OutputCodeClassifier")
 def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OutputCodeClassifier: the class whose code is nearest to what the classifiers say."""
     said = []
@@ -89,14 +101,7 @@ def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(place=np.argmin(apart, axis=1))
 
 
+@converts("SelfTrainingClassifier")
 def taught(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SelfTrainingClassifier: the classifier that was fitted last."""
     return at.answer(estimator.estimator_, columns)
-
-
-ESTIMATORS = {
-    "sklearn.ClassifierChain": chain,
-    "sklearn.RegressorChain": chain,
-    "sklearn.OutputCodeClassifier": coded,
-    "sklearn.SelfTrainingClassifier": taught,
-}

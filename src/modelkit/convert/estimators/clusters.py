@@ -11,8 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import note_single, of_doubles
-from modelkit.convert.estimators.tensors import Answer, largest
-from modelkit.convert.estimators.traced import affine, gathered, squares
+from modelkit.convert.estimators.tensors import Answer, affine, gathered, largest, squares
 from modelkit.errors import ConversionError
 
 
@@ -27,13 +26,13 @@ def _means(estimator: Any, x: Any) -> Answer:
     return Answer(label=np.argmin(apart, axis=1), table=table)
 
 
-@of_doubles
+@of_doubles("KMeans", "MiniBatchKMeans")
 def means(estimator: Any, x: Any) -> Answer:
     """KMeans and MiniBatchKMeans: of equally near centres the first."""
     return _means(estimator, x)
 
 
-@of_doubles
+@of_doubles("BisectingKMeans")
 def bisecting(estimator: Any, x: Any) -> Answer:
     """BisectingKMeans: from the root to a leaf, each time to the nearer of two centres."""
     if estimator._bisecting_tree.left is None:  # no public way
@@ -78,7 +77,7 @@ def _splits(estimator: Any) -> tuple[list[Any], Array]:
     return splits, paths
 
 
-@of_doubles
+@of_doubles("Birch")
 def subclusters(estimator: Any, x: Any) -> Answer:
     """Birch: the cluster of the nearest subcluster."""
     apart = _squares(x, estimator.subcluster_centers_)
@@ -86,7 +85,7 @@ def subclusters(estimator: Any, x: Any) -> Answer:
     return Answer(label=gathered(labels, np.argmin(apart, axis=1)), table=np.sqrt(apart))
 
 
-@of_doubles
+@of_doubles("MeanShift", "AffinityPropagation")
 def by_centers(estimator: Any, x: Any) -> Answer:
     """MeanShift and AffinityPropagation: the nearest centre."""
     name = type(estimator).__name__
@@ -120,13 +119,3 @@ def _squares(x: Any, centers: Array) -> Any:
     known = np.asarray(centers, np.float64)
     products = x @ (-2 * known.T) + squares(x, keepdims=True)
     return np.maximum(products + row_norms(known, squared=True), 0.0)
-
-
-ESTIMATORS = {
-    "sklearn.KMeans": means,
-    "sklearn.MiniBatchKMeans": means,
-    "sklearn.BisectingKMeans": bisecting,
-    "sklearn.Birch": subclusters,
-    "sklearn.MeanShift": by_centers,
-    "sklearn.AffinityPropagation": by_centers,
-}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.tensors import Answer, Columns, beside, constant
+from modelkit.convert.estimators.tensors import Answer, Columns, beside, constant, converts
 from modelkit.convert.estimators.transforms import transformed
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ DROPPED = ("drop", None)
 KEPT = ("passthrough",)
 
 
+@converts("Pipeline", "imblearn.Pipeline")
 def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
@@ -28,6 +29,7 @@ def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return at.answer(last, columns)
 
 
+@converts("ColumnTransformer")
 def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # no public way
@@ -52,6 +54,7 @@ def _vector(columns: Columns, place: int) -> Any:
     return None if rows is None else _safe_indexing(rows, place, axis=1)
 
 
+@converts("FeatureUnion")
 def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FeatureUnion: parts over all columns, side by side."""
     tables: list[Columns] = []
@@ -71,16 +74,19 @@ def _weighted(estimator: Any, name: str, table: Columns, at: Converting) -> Colu
     return Columns((table.matrix(wide) * constant(weight, wide),), table.stored)
 
 
+@converts("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV")
 def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """A search: its best estimator, fitted on all rows."""
     return at.answer(estimator.best_estimator_, columns)
 
 
+@converts("FrozenEstimator")
 def wrapped(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FrozenEstimator: the estimator inside."""
     return at.answer(estimator.estimator, columns)
 
 
+@converts("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """A classifier whose label is the positive class where its score reaches a threshold."""
     inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
@@ -120,18 +126,3 @@ def _positive_place(estimator: Any) -> int:
     else:
         positive = estimator.pos_label
     return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
-
-
-ESTIMATORS = {
-    "sklearn.Pipeline": pipeline,
-    "imblearn.Pipeline": pipeline,
-    "sklearn.ColumnTransformer": columns,
-    "sklearn.FeatureUnion": union,
-    "sklearn.GridSearchCV": best,
-    "sklearn.RandomizedSearchCV": best,
-    "sklearn.HalvingGridSearchCV": best,
-    "sklearn.HalvingRandomSearchCV": best,
-    "sklearn.FrozenEstimator": wrapped,
-    "sklearn.FixedThresholdClassifier": threshold,
-    "sklearn.TunedThresholdClassifierCV": threshold,
-}

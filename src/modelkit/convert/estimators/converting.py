@@ -26,8 +26,10 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    affine,
     argument,
     constant,
+    gathered,
     in_dtypes,
     is_made_of,
     key_of,
@@ -35,7 +37,6 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
-from modelkit.convert.estimators.traced import affine, gathered
 from modelkit.convert.parity.rows import Table, rows_of
 from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import jumps, with_parts

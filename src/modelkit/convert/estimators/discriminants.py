@@ -11,11 +11,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, largest
-from modelkit.convert.estimators.traced import softmax, squares
+from modelkit.convert.estimators.tensors import Answer, largest, softmax, squares
 
 
-@of_doubles
+@of_doubles("QuadraticDiscriminantAnalysis")
 def quadratic(estimator: Any, x: Any) -> Answer:
     """QuadraticDiscriminantAnalysis: distances along the axes of each class."""
     axes = [
@@ -50,7 +49,7 @@ def _discriminated(by_class: Any) -> Answer:
     )
 
 
-@of_doubles
+@of_doubles("NearestCentroid")
 def nearest_centroid(estimator: Any, x: Any) -> Answer:
     """NearestCentroid: the class with the nearest centroid, or the largest score where priors differ."""
     centroids = np.asarray(estimator.centroids_, np.float64)
@@ -79,9 +78,3 @@ def _scores_of_centroids(estimator: Any, x: Any, centroids: Array, priors: Array
 def _sizes(estimator: Any, apart: Any) -> Any:
     """(classes, n): squared distances where they are Euclidean, and sums of sizes where not."""
     return squares(apart, 2) if estimator.metric == "euclidean" else np.sum(np.abs(apart), axis=2)
-
-
-ESTIMATORS = {
-    "sklearn.QuadraticDiscriminantAnalysis": quadratic,
-    "sklearn.NearestCentroid": nearest_centroid,
-}

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Answer, Columns
-from modelkit.convert.estimators.traced import repeated
+from modelkit.convert.estimators.tensors import Answer, Columns, converts, repeated
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("DummyClassifier")
 def constant_class(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """DummyClassifier: the most frequent class, or a constant one."""
     strategy = estimator.strategy
@@ -49,6 +49,7 @@ def _same(columns: Columns, place: int, likely: Array) -> Answer:
     )
 
 
+@converts("_ConstantPredictor")
 def the_same_for_all(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """The classifier of a class that all rows of training have, or that none has."""
     said = float(estimator.y_[0])
@@ -56,15 +57,9 @@ def the_same_for_all(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return replace(_same(columns, int(said), likely), decision=repeated(said, columns.parts[0]))
 
 
+@converts("DummyRegressor")
 def constant_number(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """DummyRegressor: the mean, the median, a quantile or a constant."""
     values = np.ravel(estimator.constant_).astype(np.float64)
     value = values if len(values) > 1 else values[0]
     return Answer(prediction=repeated(value, columns.parts[0]))
-
-
-ESTIMATORS = {
-    "sklearn.DummyClassifier": constant_class,
-    "sklearn.DummyRegressor": constant_number,
-    "sklearn._ConstantPredictor": the_same_for_all,
-}

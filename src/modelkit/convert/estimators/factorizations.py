@@ -15,7 +15,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.traced import Traced, constant, op, traced
+from modelkit.convert.estimators.tensors import Traced, constant, op, traced
 from modelkit.errors import ConversionError
 
 TINY = float(np.finfo(np.float32).eps)  # scikit-learn divides by this instead of 0
@@ -36,7 +36,7 @@ def _penalties(estimator: Any) -> Penalties:
     return Penalties(strength * estimator.l1_ratio, strength * (1.0 - estimator.l1_ratio))
 
 
-@of_doubles
+@of_doubles("NMF")
 def factorized(estimator: Any, x: Any) -> Any:
     """NMF: the weights of its components, by coordinates or by multiplication."""
     if estimator.solver == "mu":
@@ -50,7 +50,7 @@ def factorized(estimator: Any, x: Any) -> Any:
     return _by_coordinates(estimator, x)
 
 
-@of_doubles
+@of_doubles("MiniBatchNMF")
 def in_batches(estimator: Any, x: Any) -> Any:
     """MiniBatchNMF: by multiplication, until the weights stay as they are."""
     update = _multiplied(estimator, x)
@@ -192,6 +192,3 @@ def _divergence(x: Any, weights: Any, parts: Array) -> Any:
     terms = np.where(counts, usual * logs - usual, 0.0)
     found = np.sum(terms) + np.sum(weights * parts.sum(axis=1))
     return np.sqrt(np.maximum(found, 0.0) * 2.0)
-
-
-ESTIMATORS = {"sklearn.NMF": factorized, "sklearn.MiniBatchNMF": in_batches}

@@ -21,12 +21,13 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
+    converts,
     flat,
+    gathered,
     largest,
     op,
     upright,
 )
-from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
 from modelkit.errors import ConversionError
 
@@ -82,6 +83,17 @@ def is_tree(estimator: Any) -> bool:
     return type(estimator).__module__.startswith("sklearn.tree.") and hasattr(estimator, "tree_")
 
 
+@converts(
+    "DecisionTreeClassifier",
+    "DecisionTreeRegressor",
+    "ExtraTreeClassifier",
+    "ExtraTreeRegressor",
+    "RandomForestClassifier",
+    "RandomForestRegressor",
+    "ExtraTreesClassifier",
+    "ExtraTreesRegressor",
+    "imblearn.BalancedRandomForestClassifier",
+)
 def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Trees, RandomForest and ExtraTrees: the mean of what the trees say."""
     trees = [estimator] if is_tree(estimator) else estimator.estimators_
@@ -102,6 +114,7 @@ def mean(added: Var, count: int) -> Var:
     return added if count == 1 else added / count
 
 
+@converts("AdaBoostClassifier", "imblearn.RUSBoostClassifier")
 def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostClassifier: each estimator adds its weight to its class, and takes from others."""
     count = len(estimator.classes_)
@@ -148,6 +161,7 @@ def _said_by_any(estimator: Any, columns: Columns, at: Converting, shares: Share
     return op.sum(terms)
 
 
+@converts("AdaBoostRegressor")
 def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostRegressor: the weighted median of what its estimators say."""
     count = len(estimator.estimators_)
@@ -175,6 +189,7 @@ def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> 
     return by_tree(columns.matrix(np.float32).astype(np.float64), forest, forest.leaves[:, 0])
 
 
+@converts("RandomTreesEmbedding")
 def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RandomTreesEmbedding: which leaf a row ends in, for each tree."""
     trees = estimator.estimators_
@@ -191,6 +206,7 @@ def embedding(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return one_table(found.astype(np.float64))
 
 
+@converts("IsolationForest")
 def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
     added = flat(sum_of_leaves(columns.matrix(np.float32), _isolating(estimator)))
@@ -236,15 +252,3 @@ def _depth_of_all(estimator: Any) -> float:
 
     one = _average_path_length([estimator._max_samples])[0]  # no public way
     return len(estimator.estimators_) * float(one)
-
-
-ESTIMATORS = {
-    "sklearn.AdaBoostClassifier": adaptive,
-    "sklearn.AdaBoostRegressor": median,
-    "imblearn.RUSBoostClassifier": adaptive,
-    "sklearn.IsolationForest": isolation,
-    "sklearn.RandomTreesEmbedding": embedding,
-    "imblearn.BalancedRandomForestClassifier": forest,
-}
-for kind in ("DecisionTree", "ExtraTree", "RandomForest", "ExtraTrees"):
-    ESTIMATORS |= {f"sklearn.{kind}Classifier": forest, f"sklearn.{kind}Regressor": forest}

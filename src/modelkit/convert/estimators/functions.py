@@ -37,6 +37,7 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     argument,
+    converts,
     joined,
     model_of,
     width,
@@ -65,6 +66,7 @@ ADVICE = (
 )
 
 
+@converts("FunctionTransformer")
 def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FunctionTransformer: its function, of all columns at once."""
     copied = estimator.func in COPIES and not estimator.kw_args
@@ -506,6 +508,3 @@ def _numbers(count: int) -> list[Array]:
     whole = np.rint(usual * 3)
     wide = usual * 10.0 ** rng.integers(-12, 12, usual.shape)
     return [usual, np.abs(usual), rng.uniform(size=usual.shape), whole, wide, strange]
-
-
-ESTIMATORS = {"sklearn.FunctionTransformer": function}

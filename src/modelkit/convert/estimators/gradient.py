@@ -9,7 +9,16 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.forests import forest_of
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, largest, op, upright
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    converts,
+    flat,
+    largest,
+    op,
+    upright,
+)
 from modelkit.convert.estimators.trees import sum_from
 from modelkit.errors import ConversionError
 
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 LEAST = float(np.finfo(np.float64).eps)  # from what probability on a logarithm is taken
 
 
+@converts("GradientBoostingClassifier", "GradientBoostingRegressor")
 def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
@@ -108,9 +118,3 @@ def by_scores(raw: Var, *, two: bool) -> Answer:
         probabilities=op.softmax(raw, axis=1),
         decision=raw[:, 1] if two else raw,
     )
-
-
-ESTIMATORS = {
-    "sklearn.GradientBoostingClassifier": boosting,
-    "sklearn.GradientBoostingRegressor": boosting,
-}

@@ -12,7 +12,7 @@ from modelkit.convert.estimators.categories import Sets, codes_of, read_by
 from modelkit.convert.estimators.gradient import by_scores
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.rounding import beyond_rounding
-from modelkit.convert.estimators.tensors import Answer, Columns, flat, width
+from modelkit.convert.estimators.tensors import Answer, Columns, converts, flat, width
 from modelkit.convert.estimators.trees import Forest, sum_from
 from modelkit.signature.cast import is_missing
 
@@ -24,6 +24,7 @@ EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
 SIDES = ("left", "right")
 
 
+@converts("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     start = np.ravel(estimator._baseline_prediction)  # no public way to the trees
@@ -134,9 +135,3 @@ def _with_thresholds(forest: Forest, raised: dict[int, dict[float, float]]) -> F
     asked = zip(forest.column.tolist(), forest.threshold.tolist(), strict=True)
     moved = [raised.get(feature, {}).get(threshold, threshold) for feature, threshold in asked]
     return replace(forest, threshold=np.array(moved))
-
-
-ESTIMATORS = {
-    "sklearn.HistGradientBoostingClassifier": histogram,
-    "sklearn.HistGradientBoostingRegressor": histogram,
-}

@@ -16,6 +16,7 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
+    converts,
     joined,
     width,
 )
@@ -23,6 +24,7 @@ from modelkit.errors import ConversionError
 from modelkit.signature.cast import MISSING, is_missing
 
 
+@converts("SimpleImputer")
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
     kept = _kept(estimator)
@@ -47,6 +49,7 @@ def _kept(estimator: Any) -> list[int]:
     return [place for place, value in enumerate(statistics) if not _is_nan(value)]
 
 
+@converts("MissingIndicator")
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     places = estimator.features_.tolist()
@@ -131,6 +134,3 @@ def _check_texts(estimator: Any, place: int, value: Any) -> None:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float | np.floating) and bool(np.isnan(value))
-
-
-ESTIMATORS = {"sklearn.SimpleImputer": filled, "sklearn.MissingIndicator": indicators}

@@ -16,14 +16,25 @@ from modelkit.convert.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.neighbors import inverse
 from modelkit.convert.estimators.origins import rounded_columns
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, op, total, width
-from modelkit.convert.estimators.traced import gathered, smallest
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    converts,
+    flat,
+    gathered,
+    op,
+    smallest,
+    total,
+    width,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("KNNImputer")
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNNImputer: only rows with a gap are compared with those of fit."""
     _check_options(estimator)
@@ -159,6 +170,3 @@ def _without_empty(estimator: Any, table: Var, held: list[int]) -> Var:
         return np.take(table, held, axis=1)
     empty: Array = ~estimator._valid_mask  # no public way
     return np.where(empty, 0.0, table)
-
-
-ESTIMATORS = {"sklearn.KNNImputer": filled}

@@ -9,13 +9,14 @@ import numpy as np
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.origins import rounded_columns
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined, upright
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, joined, upright
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("IterativeImputer")
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IterativeImputer: the first values, then what the estimators of fit say, one by one."""
     if estimator.sample_posterior:
@@ -66,6 +67,3 @@ def _within(estimator: Any, place: int, value: Var) -> Var:
     if np.isfinite(most):
         value = np.minimum(value, most)
     return value
-
-
-ESTIMATORS = {"sklearn.IterativeImputer": filled}

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Var
-from modelkit.convert.estimators.traced import Traced, gathered
+from modelkit.convert.estimators.tensors import Traced, Var, gathered
 from modelkit.convert.estimators.trees import bisection, by_tree, joined_forests
 
 DEGREE = 8  # of the polynomials by which smooth functions are given

@@ -9,8 +9,15 @@ import numpy as np
 
 from modelkit.convert.estimators.functions import applied
 from modelkit.convert.estimators.quantiles import back_from_quantiles
-from modelkit.convert.estimators.tensors import Answer, Columns, flat, upright, width
-from modelkit.convert.estimators.traced import affine
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    affine,
+    converts,
+    flat,
+    upright,
+    width,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("TransformedTargetRegressor")
 def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TransformedTargetRegressor: what its regressor predicts, on the way back."""
     predicted = at.answer(estimator.regressor_, columns).asked("prediction")
@@ -141,4 +149,3 @@ THROUGH: dict[str, Callable[[Any, Any, Converting], Any]] = {
     "FunctionTransformer": _through_function,
     "Pipeline": _through_pipeline,
 }
-ESTIMATORS = {"sklearn.TransformedTargetRegressor": target}

@@ -11,21 +11,20 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.distances import METRICS, added_up
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import centred, over_norm
-from modelkit.convert.estimators.tensors import Answer, flat
-from modelkit.convert.estimators.traced import affine, cos, sin, squares
+from modelkit.convert.estimators.tensors import Answer, affine, cos, flat, sin, squares
 from modelkit.errors import ConversionError
 
 Options = dict[str, Any]
 
 
-@of_doubles
+@of_doubles("Nystroem")
 def nystroem(estimator: Any, x: Any) -> Any:
     """Nystroem: the kernels with some rows of training, made orthogonal."""
     options = estimator._get_kernel_params()  # no public way
     return kernel(estimator, x, estimator.components_, options) @ estimator.normalization_.T
 
 
-@of_doubles
+@of_doubles("KernelPCA")
 def kernel_principal(estimator: Any, x: Any) -> Any:
     """KernelPCA: the kernels with the rows of training, centred, on the components."""
     options = {"gamma": estimator.gamma_, "degree": estimator.degree, "coef0": estimator.coef0}
@@ -37,7 +36,7 @@ def kernel_principal(estimator: Any, x: Any) -> Any:
     return centred(estimator._centerer, found) @ weights  # no public way
 
 
-@of_doubles
+@of_doubles("KernelRidge")
 def ridge_of_kernels(estimator: Any, x: Any) -> Answer:
     """KernelRidge: the kernels with the rows of training, times weights."""
     options = {"gamma": estimator.gamma, "degree": estimator.degree, "coef0": estimator.coef0}
@@ -119,13 +118,13 @@ def _chi2(x: Any, known: Array, options: Options) -> Any:
     return np.exp(_additive_chi2(x, known, options) * options["gamma"])
 
 
-@of_doubles
+@of_doubles("RBFSampler")
 def radial_waves(estimator: Any, x: Any) -> Any:
     """RBFSampler: the cosine of products with random directions."""
     return _waves(estimator, x, (2.0 / estimator.n_components) ** 0.5)
 
 
-@of_doubles
+@of_doubles("SkewedChi2Sampler")
 def skewed_waves(estimator: Any, x: Any) -> Any:
     """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
     factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
@@ -136,7 +135,7 @@ def _waves(estimator: Any, x: Any, factor: float) -> Any:
     return cos(affine(x, estimator.random_weights_, estimator.random_offset_)) * factor
 
 
-@of_doubles
+@of_doubles("AdditiveChi2Sampler")
 def additive_waves(estimator: Any, x: Any) -> Any:
     """AdditiveChi2Sampler: waves of the logarithm of each number; a 0 stays 0."""
     apart = estimator.sample_interval
@@ -153,7 +152,7 @@ def additive_waves(estimator: Any, x: Any) -> Any:
     return np.concatenate(parts, axis=1)
 
 
-@of_doubles
+@of_doubles("PolynomialCountSketch")
 def sketched(estimator: Any, x: Any) -> Any:
     """PolynomialCountSketch: the circular convolution of several sketches of each row.
 
@@ -203,13 +202,4 @@ KERNELS: dict[str, Callable[[Any, Array, Options], Any]] = {
     "polynomial": _polynomial,
     "rbf": _radial,
     "sigmoid": _sigmoid,
-}
-ESTIMATORS = {
-    "sklearn.KernelRidge": ridge_of_kernels,
-    "sklearn.Nystroem": nystroem,
-    "sklearn.KernelPCA": kernel_principal,
-    "sklearn.RBFSampler": radial_waves,
-    "sklearn.SkewedChi2Sampler": skewed_waves,
-    "sklearn.AdditiveChi2Sampler": additive_waves,
-    "sklearn.PolynomialCountSketch": sketched,
 }

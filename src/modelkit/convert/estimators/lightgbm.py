@@ -21,13 +21,14 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     constant,
+    converts,
     flat,
+    gathered,
     key_of,
     largest,
     op,
     width,
 )
-from modelkit.convert.estimators.traced import gathered
 from modelkit.convert.estimators.trees import Forest, by_tree, joined_forests, of_branches, sum_from
 from modelkit.errors import ConversionError
 
@@ -70,6 +71,7 @@ WHOLE = (
 Arrays = dict[str, Array]  # a tree by the names that the library writes
 
 
+@converts("lightgbm.LGBMClassifier", "lightgbm.LGBMRegressor", "lightgbm.LGBMRanker")
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """LGBMClassifier, LGBMRegressor and LGBMRanker."""
     said, trees = _model_and_trees(estimator.booster_)
@@ -292,10 +294,3 @@ def _formulas(trees: Sequence[Arrays], place: Mapping[int, int]) -> tuple[Array,
     places[used] = [place[feature] for feature in features.tolist()]
     slopes[used] = coefficients
     return values, np.concatenate(constants), places, slopes
-
-
-ESTIMATORS = {
-    "lightgbm.LGBMClassifier": boosted,
-    "lightgbm.LGBMRegressor": boosted,
-    "lightgbm.LGBMRanker": boosted,
-}

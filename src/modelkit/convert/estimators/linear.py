@@ -18,12 +18,13 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     complement,
+    converts,
     flat,
     largest,
     logistic,
     shares,
+    softmax,
 )
-from modelkit.convert.estimators.traced import softmax
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -40,13 +41,40 @@ def _regressed(estimator: Any, x: Any) -> Any:
     return flat(scores) if np.ndim(estimator.coef_) == 1 else scores
 
 
-@of_doubles
+@of_doubles(
+    "LinearRegression",
+    "Ridge",
+    "RidgeCV",
+    "Lasso",
+    "LassoCV",
+    "ElasticNet",
+    "ElasticNetCV",
+    "MultiTaskLasso",
+    "MultiTaskLassoCV",
+    "MultiTaskElasticNet",
+    "MultiTaskElasticNetCV",
+    "Lars",
+    "LarsCV",
+    "LassoLars",
+    "LassoLarsCV",
+    "LassoLarsIC",
+    "OrthogonalMatchingPursuit",
+    "OrthogonalMatchingPursuitCV",
+    "BayesianRidge",
+    "ARDRegression",
+    "HuberRegressor",
+    "TheilSenRegressor",
+    "QuantileRegressor",
+    "PassiveAggressiveRegressor",
+    "LinearSVR",
+    "SGDRegressor",
+)
 def regressor(estimator: Any, x: Any) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
     return Answer(prediction=_regressed(estimator, x))
 
 
-@of_doubles
+@of_doubles("PoissonRegressor", "GammaRegressor", "TweedieRegressor")
 def generalized(estimator: Any, x: Any) -> Answer:
     """Generalized linear regression: the inverse of its link, which is a logarithm or nothing."""
     link = type(estimator._base_loss.link).__name__  # "auto" as what it became
@@ -62,12 +90,21 @@ def generalized(estimator: Any, x: Any) -> Answer:
 LINKS: dict[str, Any] = {"IdentityLink": lambda scores: scores, "LogLink": np.exp}
 
 
+@converts("RANSACRegressor")
 def consensus(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RANSACRegressor: the regressor that was fitted on the rows that agree."""
     return at.answer(estimator.estimator_, columns)
 
 
-def _classified(estimator: Any, x: Any) -> Answer:
+@of_doubles(
+    "LogisticRegression",
+    "LogisticRegressionCV",
+    "SGDClassifier",
+    "Perceptron",
+    "PassiveAggressiveClassifier",
+    "LinearSVC",
+)
+def classifier(estimator: Any, x: Any) -> Answer:
     """The largest score; of two classes the second above 0."""
     weights = _coefficients(estimator)
     shift = np.atleast_1d(estimator.intercept_)
@@ -87,23 +124,20 @@ def _classified(estimator: Any, x: Any) -> Answer:
     )
 
 
-classifier = of_doubles(_classified)
-
-
-@of_doubles
+@of_doubles("RidgeClassifier", "RidgeClassifierCV")
 def ridge(estimator: Any, x: Any) -> Answer:
     """RidgeClassifier: of several labels, each is there where its score is above 0."""
     binarizer = estimator._label_binarizer  # which its own predict asks
     if not binarizer.y_type_.startswith("multilabel"):
-        return _classified(estimator, x)
+        return classifier(estimator, x)
     scores = _scores(estimator, x)
     return Answer(label=(scores > 0.0).astype(np.int64), decision=scores)
 
 
-@of_doubles
+@of_doubles("LinearDiscriminantAnalysis")
 def discriminant(estimator: Any, x: Any) -> Answer:
     """LinearDiscriminantAnalysis: a linear classifier, and the directions that part its classes."""
-    answer = _classified(estimator, x)
+    answer = classifier(estimator, x)
     if estimator.solver == "lsqr":
         return answer
     return replace(answer, table=between_classes(estimator, x))
@@ -136,46 +170,3 @@ def _by_distance(scores: Any, *, two: bool) -> Any:
 
 def _rule_of(estimator: Any) -> str:
     return "ovr" if getattr(estimator, "solver", "") == "liblinear" else ""
-
-
-ESTIMATORS = {
-    "sklearn.LogisticRegression": classifier,
-    "sklearn.LogisticRegressionCV": classifier,
-    "sklearn.RidgeClassifier": ridge,
-    "sklearn.RidgeClassifierCV": ridge,
-    "sklearn.SGDClassifier": classifier,
-    "sklearn.Perceptron": classifier,
-    "sklearn.PassiveAggressiveClassifier": classifier,
-    "sklearn.LinearSVC": classifier,
-    "sklearn.LinearDiscriminantAnalysis": discriminant,
-    "sklearn.LinearRegression": regressor,
-    "sklearn.Ridge": regressor,
-    "sklearn.RidgeCV": regressor,
-    "sklearn.Lasso": regressor,
-    "sklearn.LassoCV": regressor,
-    "sklearn.ElasticNet": regressor,
-    "sklearn.ElasticNetCV": regressor,
-    "sklearn.MultiTaskLasso": regressor,
-    "sklearn.MultiTaskLassoCV": regressor,
-    "sklearn.MultiTaskElasticNet": regressor,
-    "sklearn.MultiTaskElasticNetCV": regressor,
-    "sklearn.Lars": regressor,
-    "sklearn.LarsCV": regressor,
-    "sklearn.LassoLars": regressor,
-    "sklearn.LassoLarsCV": regressor,
-    "sklearn.LassoLarsIC": regressor,
-    "sklearn.OrthogonalMatchingPursuit": regressor,
-    "sklearn.OrthogonalMatchingPursuitCV": regressor,
-    "sklearn.BayesianRidge": regressor,
-    "sklearn.ARDRegression": regressor,
-    "sklearn.HuberRegressor": regressor,
-    "sklearn.TheilSenRegressor": regressor,
-    "sklearn.QuantileRegressor": regressor,
-    "sklearn.PassiveAggressiveRegressor": regressor,
-    "sklearn.LinearSVR": regressor,
-    "sklearn.SGDRegressor": regressor,
-    "sklearn.PoissonRegressor": generalized,
-    "sklearn.GammaRegressor": generalized,
-    "sklearn.TweedieRegressor": generalized,
-    "sklearn.RANSACRegressor": consensus,
-}

@@ -12,11 +12,10 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import note_single, of_doubles
-from modelkit.convert.estimators.tensors import Answer, flat, largest
-from modelkit.convert.estimators.traced import affine, log_sum_exp, squares
+from modelkit.convert.estimators.tensors import Answer, affine, flat, largest, log_sum_exp, squares
 
 
-@of_doubles
+@of_doubles("GaussianMixture", "BayesianGaussianMixture")
 def mixture(estimator: Any, x: Any) -> Answer:
     """GaussianMixture and BayesianGaussianMixture: the share of each component, and the log-likelihood of a row."""
     note_single(x, estimator.means_)  # the source rounds rows that were float32 before
@@ -91,4 +90,3 @@ def _spherical(estimator: Any, x: Any) -> Any:
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}
-ESTIMATORS = {"sklearn.GaussianMixture": mixture, "sklearn.BayesianGaussianMixture": mixture}

@@ -16,8 +16,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, near_equal
 from modelkit.convert.estimators.distances import from_training, metric_of
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, flat, largest
-from modelkit.convert.estimators.traced import affine, gathered, smallest
+from modelkit.convert.estimators.tensors import Answer, affine, flat, gathered, largest, smallest
 from modelkit.errors import ConversionError
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
@@ -25,7 +24,7 @@ MEASURED = 256  # rows of fit, at most, of which it is measured how many others 
 MOST = 10**8  # numbers that are compared for that
 
 
-@of_doubles
+@of_doubles("KNeighborsClassifier")
 def classifier(estimator: Any, x: Any) -> Answer:
     """KNeighborsClassifier: the share of each class in the weights of the neighbours."""
     places, weights = _neighbors(estimator, x)
@@ -45,7 +44,7 @@ def members_of(estimator: Any) -> list[Array]:
     return [np.eye(len(classes))[held[:, place]] for place, classes in enumerate(known)]
 
 
-@of_doubles
+@of_doubles("KNeighborsRegressor")
 def regressor(estimator: Any, x: Any) -> Answer:
     """KNeighborsRegressor: the weighted mean of the neighbours' targets."""
     places, weights = _neighbors(estimator, x)
@@ -146,7 +145,7 @@ def _weighted(places: Any, weights: Any, values: Any) -> Any:
     return np.sum(weights[:, :, None] * gathered(values, places), axis=1)
 
 
-@of_doubles
+@of_doubles("RadiusNeighborsClassifier")
 def classifier_within(estimator: Any, x: Any) -> Answer:
     """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
     weights = _within(estimator, x)
@@ -190,7 +189,7 @@ def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
     return np.asarray(classes == said, np.float64)
 
 
-@of_doubles
+@of_doubles("RadiusNeighborsRegressor")
 def regressor_within(estimator: Any, x: Any) -> Answer:
     """RadiusNeighborsRegressor: the weighted mean of rows within a radius.
 
@@ -222,11 +221,3 @@ def _within(estimator: Any, x: Any) -> Any:
     if not by_distance:
         return inside.astype(np.float64)
     return np.where(inside, inverse(distances), 0.0)
-
-
-ESTIMATORS = {
-    "sklearn.KNeighborsClassifier": classifier,
-    "sklearn.KNeighborsRegressor": regressor,
-    "sklearn.RadiusNeighborsClassifier": classifier_within,
-    "sklearn.RadiusNeighborsRegressor": regressor_within,
-}

@@ -7,18 +7,26 @@ from typing import Any
 import numpy as np
 
 from modelkit.convert.estimators.rows import note_single, of_doubles, sparse_affine
-from modelkit.convert.estimators.tensors import Answer, complement, flat, largest, logistic
-from modelkit.convert.estimators.traced import affine, relu, softmax
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    affine,
+    complement,
+    flat,
+    largest,
+    logistic,
+    relu,
+    softmax,
+)
 
 
-@of_doubles
+@of_doubles("MLPRegressor")
 def network(estimator: Any, x: Any) -> Answer:
     """MLPRegressor: layer after layer."""
     found = _layers(estimator, x)
     return Answer(prediction=flat(found) if estimator.n_outputs_ == 1 else found)
 
 
-@of_doubles
+@of_doubles("MLPClassifier")
 def network_of_classes(estimator: Any, x: Any) -> Answer:
     """MLPClassifier: the likeliest class; of two the second, and of several labels all, above 0.5."""
     likely = _layers(estimator, x)
@@ -48,15 +56,8 @@ ACTIVATIONS: dict[str, Any] = {
 }
 
 
-@of_doubles
+@of_doubles("BernoulliRBM")
 def hidden_units(estimator: Any, x: Any) -> Any:
     """BernoulliRBM: the probability of each hidden unit."""
     note_single(x, estimator.components_)  # the source rounds rows of float32
     return logistic(affine(x, estimator.components_.T, estimator.intercept_hidden_))
-
-
-ESTIMATORS = {
-    "sklearn.BernoulliRBM": hidden_units,
-    "sklearn.MLPClassifier": network_of_classes,
-    "sklearn.MLPRegressor": network,
-}

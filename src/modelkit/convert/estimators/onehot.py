@@ -14,13 +14,22 @@ from modelkit.convert.estimators.lookup import (
     refuse_unknown,
     single_columns,
 )
-from modelkit.convert.estimators.tensors import STRING, Answer, Columns, Var, joined, width
+from modelkit.convert.estimators.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    converts,
+    joined,
+    width,
+)
 from modelkit.signature.cast import is_missing
 
 PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
 NO_CODE = -1  # of values that are no category: their columns are all 0
 
 
+@converts("OneHotEncoder")
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneHotEncoder: every code of a column that is not dropped has a column of its own."""
     check_one_missing(estimator, columns, at)
@@ -103,6 +112,3 @@ def _kept_codes(estimator: Any, place: int) -> list[int]:
     if dropped is not None and dropped[place] is not None:
         codes.remove(int(dropped[place]))
     return codes
-
-
-ESTIMATORS = {"sklearn.OneHotEncoder": indicators}

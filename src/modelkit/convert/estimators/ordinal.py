@@ -13,13 +13,13 @@ from modelkit.convert.estimators.lookup import (
     refuse_unknown,
     single_columns,
 )
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, joined
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, gathered, joined
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("OrdinalEncoder")
 def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OrdinalEncoder: the place of each category, rare ones together behind the others."""
     check_one_missing(estimator, columns, at)
@@ -49,6 +49,7 @@ def _codes(estimator: Any, place: int) -> Array:
     return found
 
 
+@converts("TargetEncoder")
 def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TargetEncoder: the mean of the target in each category, and that of all rows elsewhere."""
     check_one_missing(estimator, columns, at)
@@ -86,6 +87,3 @@ def _table_of_means(estimator: Any, place: int) -> Array:
     first = place * classes
     means = np.stack(estimator.encodings_[first : first + classes], axis=1)
     return np.vstack([means, estimator.target_mean_])
-
-
-ESTIMATORS = {"sklearn.OrdinalEncoder": codes, "sklearn.TargetEncoder": target_means}

@@ -16,8 +16,7 @@ from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.rounding import between_values
 from modelkit.convert.estimators.rows import of_doubles, shown
 from modelkit.convert.estimators.support import dense, kernels
-from modelkit.convert.estimators.tensors import Answer, flat
-from modelkit.convert.estimators.traced import affine, gathered
+from modelkit.convert.estimators.tensors import Answer, affine, flat, gathered
 from modelkit.convert.outputs import ask
 from modelkit.errors import ConversionError
 
@@ -45,7 +44,7 @@ def side(inside: Any) -> Any:
     return np.where(inside, 1, -1)
 
 
-@of_doubles
+@of_doubles("OneClassSVM")
 def support_vectors(estimator: Any, x: Any) -> Answer:
     """OneClassSVM: a sum of kernels; a row at the very edge is outside."""
     found = kernels(estimator, x, dense(estimator.support_vectors_))
@@ -57,7 +56,7 @@ def support_vectors(estimator: Any, x: Any) -> Answer:
     )
 
 
-@of_doubles
+@of_doubles("SGDOneClassSVM")
 def linear(estimator: Any, x: Any) -> Answer:
     """SGDOneClassSVM: a product with coefficients."""
     offset = np.ravel(estimator.offset_)
@@ -67,7 +66,7 @@ def linear(estimator: Any, x: Any) -> Answer:
     )
 
 
-@of_doubles
+@of_doubles("EllipticEnvelope")
 def envelope(estimator: Any, x: Any) -> Answer:
     """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
     apart = x - estimator.location_
@@ -75,7 +74,7 @@ def envelope(estimator: Any, x: Any) -> Answer:
     return detected(estimator, shown(x), -squares)
 
 
-@of_doubles
+@of_doubles("LocalOutlierFactor")
 def local_factor(estimator: Any, x: Any) -> Answer:
     """LocalOutlierFactor of new rows: how much denser it is around the neighbours than around the row."""
     if not estimator.novelty:
@@ -94,11 +93,3 @@ def local_factor(estimator: Any, x: Any) -> Answer:
 def _density(reached: Any) -> Any:
     """(n, 1): one over the mean of distances, which the source keeps off 0."""
     return 1.0 / (np.mean(reached, axis=1, keepdims=True) + 1e-10)
-
-
-ESTIMATORS = {
-    "sklearn.OneClassSVM": support_vectors,
-    "sklearn.SGDOneClassSVM": linear,
-    "sklearn.EllipticEnvelope": envelope,
-    "sklearn.LocalOutlierFactor": local_factor,
-}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.traced import affine
+from modelkit.convert.estimators.tensors import affine
 
 
 def votes_of_pairs(second: Any, classes: int) -> Any:

@@ -11,7 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import of_floats
 
 
-@of_floats
+@of_floats("PolynomialFeatures")
 def products(estimator: Any, x: Any) -> Any:
     """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
     with_one = np.pad(x, ((0, 0), (0, 1)), constant_values=1.0)
@@ -28,6 +28,3 @@ def _factors(powers: Array) -> Array:
         places = [place for place, count in enumerate(exponents) for _ in range(count)]
         found[: len(places), product] = places[::-1]
     return found
-
-
-ESTIMATORS = {"sklearn.PolynomialFeatures": products}

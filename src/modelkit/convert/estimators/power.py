@@ -10,7 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import of_doubles
 
 
-@of_doubles
+@of_doubles("PowerTransformer")
 def power(estimator: Any, x: Any) -> Any:
     """PowerTransformer: a power of each column, and its scaler."""
     transform = _box_cox if estimator.method == "box-cox" else _yeo_johnson
@@ -38,6 +38,3 @@ def _of_logs(logs: Any, powers: Array, vanishing: Array) -> Any:
     divisors = np.where(vanishing, 1.0, powers).astype(np.float64)
     found = np.expm1(logs * divisors) / divisors
     return np.where(vanishing, logs, found) if vanishing.any() else found
-
-
-ESTIMATORS = {"sklearn.PowerTransformer": power}

@@ -11,8 +11,17 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.error_function import error_function
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, Columns, complement, flat
-from modelkit.convert.estimators.traced import affine, repeated, sin, squares
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    affine,
+    complement,
+    converts,
+    flat,
+    repeated,
+    sin,
+    squares,
+)
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -23,7 +32,7 @@ SCALES = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 SHARES = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
 
 
-@of_doubles
+@of_doubles("GaussianProcessRegressor")
 def process(estimator: Any, x: Any) -> Answer:
     """GaussianProcessRegressor: the mean at each row."""
     weights = np.asarray(estimator.alpha_, np.float64)
@@ -35,12 +44,13 @@ def process(estimator: Any, x: Any) -> Answer:
     return Answer(prediction=flat(means) if one else means)
 
 
+@converts("GaussianProcessClassifier")
 def process_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GaussianProcessClassifier: one process for two classes, and several for more."""
     return at.answer(estimator.base_estimator_, columns)
 
 
-@of_doubles
+@of_doubles("_BinaryGaussianProcessClassifierLaplace")
 def process_of_two(estimator: Any, x: Any) -> Answer:
     """The process of two classes: an average of sigmoids over what is likely at each row."""
     found = _whole(estimator, x)
@@ -163,9 +173,4 @@ KERNELS: dict[str, Callable[[Any, Any, Array], Any]] = {
     "Matern": _matern,
     "RBF": _radial,
     "RationalQuadratic": _rational,
-}
-ESTIMATORS = {
-    "sklearn.GaussianProcessRegressor": process,
-    "sklearn.GaussianProcessClassifier": process_of_classes,
-    "sklearn._BinaryGaussianProcessClassifierLaplace": process_of_two,
 }

@@ -8,12 +8,11 @@ import numpy as np
 
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import shifted
-from modelkit.convert.estimators.tensors import Answer, flat
-from modelkit.convert.estimators.traced import affine
+from modelkit.convert.estimators.tensors import Answer, affine, flat
 from modelkit.errors import ConversionError
 
 
-@of_doubles
+@of_doubles("PCA", "IncrementalPCA")
 def principal(estimator: Any, x: Any) -> Any:
     """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked.
 
@@ -29,20 +28,25 @@ def principal(estimator: Any, x: Any) -> Any:
     return affine(x, weights, shift)
 
 
-@of_doubles
+@of_doubles(
+    "TruncatedSVD",
+    "GaussianRandomProjection",
+    "SparseRandomProjection",
+    "NeighborhoodComponentsAnalysis",
+)
 def components(estimator: Any, x: Any) -> Any:
     """TruncatedSVD, random projections, neighbourhood components: on the components."""
     weights = estimator.components_
     return x @ (weights.toarray() if hasattr(weights, "toarray") else weights).T
 
 
-@of_doubles
+@of_doubles("FastICA")
 def independent(estimator: Any, x: Any) -> Any:
     """FastICA: on the components, the mean off where it whitens."""
     return shifted(x, estimator.mean_ if estimator.whiten else None, None) @ estimator.components_.T
 
 
-@of_doubles
+@of_doubles("FactorAnalysis")
 def factors(estimator: Any, x: Any) -> Any:
     """FactorAnalysis: the mean of the latent variables, given a row."""
     loadings = estimator.components_ / estimator.noise_variance_
@@ -58,7 +62,7 @@ def between_classes(estimator: Any, x: Any) -> Any:
     return shifted(x, centre, None) @ axes[:, : estimator._max_components]  # no public way
 
 
-@of_doubles
+@of_doubles("PLSRegression", "PLSCanonical", "CCA")
 def partial_squares(estimator: Any, x: Any) -> Any:
     """PLSRegression, PLSCanonical, CCA: the scores of the rows, and the prediction."""
     x = x - estimator._x_mean  # no public way
@@ -69,13 +73,13 @@ def partial_squares(estimator: Any, x: Any) -> Any:
     )
 
 
-@of_doubles
+@of_doubles("PLSSVD")
 def covariant(estimator: Any, x: Any) -> Any:
     """PLSSVD: the scores of the rows."""
     return (x - estimator._x_mean) @ (estimator.x_weights_ / estimator._x_std[:, None])
 
 
-@of_doubles
+@of_doubles("FeatureAgglomeration")
 def agglomerated(estimator: Any, x: Any) -> Any:
     """FeatureAgglomeration: the mean, largest, smallest or sum of the columns of each group."""
     labels = np.asarray(estimator.labels_)
@@ -104,18 +108,3 @@ def _median(group: Any, axis: int) -> Any:
 
 
 POOLINGS: dict[Any, Any] = {np.max: np.max, np.min: np.min, np.sum: np.sum, np.median: _median}
-ESTIMATORS = {
-    "sklearn.PCA": principal,
-    "sklearn.IncrementalPCA": principal,
-    "sklearn.TruncatedSVD": components,
-    "sklearn.GaussianRandomProjection": components,
-    "sklearn.SparseRandomProjection": components,
-    "sklearn.NeighborhoodComponentsAnalysis": components,
-    "sklearn.FastICA": independent,
-    "sklearn.FactorAnalysis": factors,
-    "sklearn.PLSRegression": partial_squares,
-    "sklearn.PLSCanonical": partial_squares,
-    "sklearn.CCA": partial_squares,
-    "sklearn.PLSSVD": covariant,
-    "sklearn.FeatureAgglomeration": agglomerated,
-}

@@ -9,12 +9,11 @@ import numpy as np
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.neighbors import nearest
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, largest
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.tensors import Answer, gathered, largest
 from modelkit.errors import ConversionError
 
 
-@of_doubles
+@of_doubles("LabelPropagation", "LabelSpreading")
 def propagated(estimator: Any, x: Any) -> Answer:
     """The labels that rows of training came to have, times a kernel, or those of the nearest."""
     spread = estimator.label_distributions_
@@ -33,6 +32,3 @@ def propagated(estimator: Any, x: Any) -> Answer:
         found = np.exp(apart * -float(estimator.gamma)) @ spread
     likely = found / np.sum(found, axis=1, keepdims=True)
     return Answer(place=largest(likely), probabilities=likely)
-
-
-ESTIMATORS = {"sklearn.LabelPropagation": propagated, "sklearn.LabelSpreading": propagated}

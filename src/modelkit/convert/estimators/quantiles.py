@@ -18,7 +18,7 @@ FAR_OUT = 16.5  # the logit of a share next to a bound is not as large
 NO_SHARE = 6.5  # of the normal distribution is less than NEXT_TO_BOUND beyond this
 
 
-@of_doubles
+@of_doubles("QuantileTransformer")
 def quantile(estimator: Any, x: Any) -> Any:
     """QuantileTransformer: the share of the rows of training below each number."""
     quantiles = np.asarray(estimator.quantiles_, np.float64)
@@ -92,6 +92,3 @@ def back_from_quantiles(transformer: Any, rows: Any) -> Any:
     found = _linear(rows, [shares] * count, list(quantiles.T))
     found = np.where(rows + bound >= 1.0, quantiles[-1], found)
     return np.where(rows - bound <= 0.0, quantiles[0], found)
-
-
-ESTIMATORS = {"sklearn.QuantileTransformer": quantile}

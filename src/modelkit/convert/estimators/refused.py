@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from modelkit.convert.estimators.tensors import Columns
+from modelkit.convert.estimators.tensors import Columns, converts
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ OTHER_LIBRARIES = {
 LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost")
 
 
+@converts(*REASONS)
 def refused(estimator: Any, columns: Columns, at: Converting) -> NoReturn:
     """Raise ConversionError with the reason."""
     name = type(estimator).__name__
@@ -120,6 +121,3 @@ def _is_of_library(base: type) -> bool:
     library = base.__module__.partition(".")[0]
     mixin = base.__name__.endswith("Mixin") or base.__name__.startswith(("Base", "_"))
     return library in LIBRARIES and not mixin
-
-
-ESTIMATORS = {f"sklearn.{name}": refused for name in REASONS}

@@ -5,16 +5,23 @@ Given the `Rows` of a conversion, they write its graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.converting import Converting, TensorConverter
-from modelkit.convert.estimators.tensors import Answer, Columns, Var
-from modelkit.convert.estimators.traced import Traced, affine
+from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Function,
+    Traced,
+    Var,
+    affine,
+    converts,
+)
 
 
 class Rows(Traced):
@@ -43,20 +50,18 @@ class Rows(Traced):
         return self if self._dtype == dtype else self.columns.matrix(dtype)
 
 
-Formula = Callable[[Any, Any], Any]  # of an estimator and rows: an Answer, or what is a table
+def of_doubles(*classes: str) -> Callable[[Function], Function]:
+    """Convert classes by a function of an estimator and rows of float64, that gives an Answer or a table."""
+    return partial(_converted, classes, lambda *_: np.float64)
 
 
-def of_doubles(formula: Formula) -> TensorConverter:
-    """The converter by a formula of rows of float64."""
-    return _converter(formula, lambda *_: np.float64)
+def of_floats(*classes: str) -> Callable[[Function], Function]:
+    """The same, of rows in the dtype that scikit-learn computes in."""
+    return partial(_converted, classes, Converting.float_dtype)
 
 
-def of_floats(formula: Formula) -> TensorConverter:
-    """The converter by a formula of rows in the dtype that scikit-learn computes in."""
-    return _converter(formula, Converting.float_dtype)
-
-
-def _converter(formula: Formula, dtype_of: Callable[..., Any]) -> TensorConverter:
+def _converted(classes: Sequence[str], dtype_of: Callable[..., Any], formula: Function) -> Function:
+    @converts(*classes)
     @wraps(formula)
     def convert(estimator: Any, columns: Columns, at: Converting) -> Answer:
         found = formula(estimator, Rows(columns, at, dtype_of(at, columns)))
@@ -66,7 +71,7 @@ def _converter(formula: Formula, dtype_of: Callable[..., Any]) -> TensorConverte
             return answer
         return replace(answer, table=Columns((getattr(table, "matrix", table),)))
 
-    return convert
+    return formula
 
 
 def is_sparse(x: Any) -> bool:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats, shown
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, total
-from modelkit.convert.estimators.traced import norms, row_sums
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, norms, row_sums, total
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one
@@ -21,7 +20,7 @@ def one_table(numbers: Var) -> Answer:
     return Answer(table=Columns((numbers,)))
 
 
-@of_floats
+@of_floats("StandardScaler")
 def standard(estimator: Any, x: Any) -> Any:
     """StandardScaler: the mean off, over the standard deviation."""
     mean = estimator.mean_.astype(x.dtype) if estimator.with_mean else None
@@ -30,7 +29,7 @@ def standard(estimator: Any, x: Any) -> Any:
     return shifted(x, mean, estimator.scale_.astype(x.dtype))
 
 
-@of_floats
+@of_floats("RobustScaler")
 def robust(estimator: Any, x: Any) -> Any:
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
@@ -51,7 +50,7 @@ def shifted(x: Any, centre: Any, scale: Any) -> Any:
     return (x * (1 / scale) if sparse else x / scale).astype(dtype)
 
 
-@of_floats
+@of_floats("MinMaxScaler")
 def minmax(estimator: Any, x: Any) -> Any:
     """MinMaxScaler: times a scale, plus what takes the smallest to the lower end of the range."""
     scaled = (x * estimator.scale_).astype(x.dtype)
@@ -59,7 +58,7 @@ def minmax(estimator: Any, x: Any) -> Any:
     return within(scaled, *estimator.feature_range) if estimator.clip else scaled
 
 
-@of_floats
+@of_floats("MaxAbsScaler")
 def maxabs(estimator: Any, x: Any) -> Any:
     """MaxAbsScaler: over the largest size."""
     scaled = shifted(x, None, estimator.scale_)
@@ -71,7 +70,7 @@ def within(x: Any, low: float, high: float) -> Any:
     return np.minimum(np.maximum(x, low), high)
 
 
-@of_floats
+@of_floats("Normalizer")
 def normalized(estimator: Any, x: Any) -> Any:
     """Normalizer: each row over its norm, which where thresholds follow is its own to the last bit."""
     small = SMALLEST if is_sparse(x) else 10 * float(np.finfo(x.dtype).eps)
@@ -117,24 +116,14 @@ def over_norm(x: Any, name: str, norm: Any = None, small: float = SMALL_NORM) ->
     return x / np.where(norm < small, 1.0, norm)
 
 
-@of_floats
+@of_floats("Binarizer")
 def binarized(estimator: Any, x: Any) -> Any:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
     return (x > float(estimator.threshold)).astype(x.dtype)
 
 
+@of_doubles("KernelCenterer")
 def centred(centerer: Any, x: Any) -> Any:
     """KernelCenterer: kernels with the rows of training, as if their features had no mean."""
     mean = np.sum(x, axis=1, keepdims=True) / len(centerer.K_fit_rows_)
     return x - centerer.K_fit_rows_ - mean + centerer.K_fit_all_
-
-
-ESTIMATORS = {
-    "sklearn.StandardScaler": standard,
-    "sklearn.RobustScaler": robust,
-    "sklearn.MinMaxScaler": minmax,
-    "sklearn.MaxAbsScaler": maxabs,
-    "sklearn.Normalizer": normalized,
-    "sklearn.Binarizer": binarized,
-    "sklearn.KernelCenterer": of_doubles(centred),
-}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelkit.convert.estimators.tensors import Answer, Columns
+from modelkit.convert.estimators.tensors import TENSOR_CONVERTERS, Answer, Columns, converts
 from modelkit.errors import ConversionError
 
 
 def is_selector(estimator: Any) -> bool:
     """Whether a transformer of scikit-learn passes on some columns and nothing else."""
     kind = type(estimator)
-    ours = f"sklearn.{kind.__name__}" in ESTIMATORS
+    ours = f"sklearn.{kind.__name__}" in TENSOR_CONVERTERS
     return ours and kind.__module__.startswith("sklearn.feature_selection.")
 
 
@@ -27,27 +27,24 @@ def kept(estimator: Any, columns: Columns) -> Columns:
     return columns.take(places)
 
 
+@converts(
+    "GenericUnivariateSelect",
+    "SelectFdr",
+    "SelectFpr",
+    "SelectFromModel",
+    "SelectFwe",
+    "SelectKBest",
+    "SelectPercentile",
+    "SequentialFeatureSelector",
+    "VarianceThreshold",
+)
 def selected(estimator: Any, columns: Columns, _: Any) -> Answer:
     """A selector that only transforms."""
     return Answer(table=kept(estimator, columns))
 
 
+@converts("RFE", "RFECV")
 def eliminated(estimator: Any, columns: Columns, at: Any) -> Answer:
     """RFE as the last step: what its estimator says of the columns that it kept."""
     answer: Answer = at.answer(estimator.estimator_, kept(estimator, columns))
     return answer
-
-
-ESTIMATORS = {
-    "sklearn.GenericUnivariateSelect": selected,
-    "sklearn.SelectFdr": selected,
-    "sklearn.SelectFpr": selected,
-    "sklearn.SelectFromModel": selected,
-    "sklearn.SelectFwe": selected,
-    "sklearn.SelectKBest": selected,
-    "sklearn.SelectPercentile": selected,
-    "sklearn.SequentialFeatureSelector": selected,
-    "sklearn.VarianceThreshold": selected,
-    "sklearn.RFE": eliminated,
-    "sklearn.RFECV": eliminated,
-}

@@ -11,8 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import within
-from modelkit.convert.estimators.tensors import Var, total
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.tensors import Var, gathered, total
 from modelkit.errors import ConversionError
 
 FURTHEST = 1e300  # times a slope of 0 it is 0, as infinity is not
@@ -56,7 +55,7 @@ class Pieces:
         )
 
 
-@of_doubles
+@of_doubles("SplineTransformer")
 def splines(estimator: Any, x: Any) -> Any:
     """SplineTransformer: the values of the splines at each number, column after column."""
     if estimator.extrapolation == "error":
@@ -198,6 +197,3 @@ def _straight(spline: Any, pieces: Pieces, degree: int, reach: int) -> Pieces:
     above[-1, -reach:] = spline(high)[-reach:]
     above[-2, -reach:] = spline(high, nu=1)[-reach:]
     return pieces.with_ends((low, below), (high, above))
-
-
-ESTIMATORS = {"sklearn.SplineTransformer": splines}

@@ -15,12 +15,11 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, flat, largest, ml
-from modelkit.convert.estimators.traced import affine, squares
+from modelkit.convert.estimators.tensors import Answer, affine, flat, largest, ml, squares
 from modelkit.errors import ConversionError
 
 
-@of_doubles
+@of_doubles("SVC", "NuSVC")
 def classifier(estimator: Any, x: Any) -> Answer:
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
     pairs = _decisions(estimator, x)
@@ -70,7 +69,7 @@ def _likely(estimator: Any, x: Any) -> Any:
     return likely.reshape(-1, classes)
 
 
-@of_doubles
+@of_doubles("SVR", "NuSVR")
 def regressor(estimator: Any, x: Any) -> Answer:
     """SVR and NuSVR: a sum of kernels."""
     sums = _summed(estimator, x, dense(estimator._dual_coef_).T, estimator._intercept_)
@@ -133,11 +132,3 @@ def _radial(x: Any, vectors: Array, gamma: float) -> Any:
     x = x - middle
     both = affine(x, 2 * gamma * vectors.T, -gamma * (vectors * vectors).sum(axis=1))
     return np.exp(both + squares(x, keepdims=True) * -gamma)
-
-
-ESTIMATORS = {
-    "sklearn.SVC": classifier,
-    "sklearn.NuSVC": classifier,
-    "sklearn.SVR": regressor,
-    "sklearn.NuSVR": regressor,
-}

@@ -1,8 +1,6 @@
 """Which converter turns which estimator into tensors, and what happens to those that have none.
 
-A converter takes a fitted estimator, the columns it is given and the `Converting` it is part of,
-and gives an Answer. Estimators are found by where their class is defined, so that no library is
-imported to find out.
+Estimators are found by where their class is defined, so that no library is imported to find out.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from typing import Any
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import check_fitted
-from modelkit.convert.estimators import (
+from modelkit.convert.estimators import (  # noqa: F401 - each registers its converters
     bayes,
     binary,
     bins,
@@ -58,59 +56,10 @@ from modelkit.convert.estimators import (
     xgboost,
 )
 from modelkit.convert.estimators.converting import Converting, TensorConverter
-from modelkit.convert.estimators.tensors import Answer, Columns
+from modelkit.convert.estimators.tensors import TENSOR_CONVERTERS, Answer, Columns
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.steps import overridden_verb, replaced_verb
 from modelkit.errors import ConversionError
-
-MODULES = (
-    bayes,
-    binary,
-    bins,
-    calibration,
-    catboost,
-    chains,
-    clusters,
-    compositions,
-    discriminants,
-    dummies,
-    factorizations,
-    forests,
-    functions,
-    gradient,
-    histogram,
-    impute,
-    impute_neighbors,
-    impute_rounds,
-    inverses,
-    kernels,
-    lightgbm,
-    linear,
-    mixtures,
-    neighbors,
-    networks,
-    onehot,
-    ordinal,
-    outliers,
-    polynomial,
-    power,
-    processes,
-    projections,
-    propagation,
-    quantiles,
-    refused,
-    scaling,
-    selection,
-    splines,
-    support,
-    texts,
-    votes,
-    xgboost,
-)
-# The converter of each class, by its library and name, such as "sklearn.Ridge".
-TENSOR_CONVERTERS: dict[str, TensorConverter] = {
-    name: converter for module in MODULES for name, converter in module.ESTIMATORS.items()
-}
 
 
 def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorConverter:

@@ -6,24 +6,47 @@ that imports it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.estimators import elementary  # noqa: F401 - it fills the table of ufuncs
-from modelkit.convert.estimators.traced import Traced, build, constant, ml, op, total, variable
+from modelkit.convert.estimators.traced import (
+    Traced,
+    affine,
+    alike,
+    build,
+    constant,
+    cos,
+    gathered,
+    log_sum_exp,
+    ml,
+    norms,
+    op,
+    relu,
+    repeated,
+    row_sums,
+    sin,
+    smallest,
+    softmax,
+    squares,
+    total,
+    traced,
+    variable,
+)
 from modelkit.errors import ConversionError
 from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
     import onnx
@@ -36,7 +59,45 @@ else:
 IR_VERSION = 10  # the oldest that has TreeEnsemble
 STRING = np.dtype(np.str_)
 
-__all__ = ["Answer", "Columns", "Var", "constant", "ml", "op", "total"]
+__all__ = [
+    "Traced",
+    "Var",
+    "affine",
+    "alike",
+    "constant",
+    "cos",
+    "gathered",
+    "log_sum_exp",
+    "ml",
+    "norms",
+    "op",
+    "relu",
+    "repeated",
+    "row_sums",
+    "sin",
+    "smallest",
+    "softmax",
+    "squares",
+    "total",
+    "traced",
+]
+
+# The converter of each class, by its library and name, such as "sklearn.Ridge".
+TENSOR_CONVERTERS: dict[str, Callable[..., Any]] = {}
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def converts(*classes: str) -> Callable[[Function], Function]:
+    """Make a function the converter of classes; a name without a library is of scikit-learn."""
+
+    def register(converter: Function) -> Function:
+        for name in classes:
+            key = name if "." in name else f"sklearn.{name}"
+            assert key not in TENSOR_CONVERTERS, key
+            TENSOR_CONVERTERS[key] = converter
+        return converter
+
+    return register
 
 
 @dataclass(frozen=True)

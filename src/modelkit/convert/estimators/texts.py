@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.converting import Few
-from modelkit.convert.estimators.tensors import Answer, Columns, Var
-from modelkit.convert.estimators.traced import gathered, norms
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, gathered, norms
 from modelkit.convert.estimators.vectorizers import terms_of
 from modelkit.errors import ConversionError
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("CountVectorizer", "TfidfVectorizer")
 def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
     terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
@@ -28,6 +28,7 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=at.table_of(found))
 
 
+@converts("HashingVectorizer")
 def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     """HashingVectorizer: what Python sums up in the columns that hashes of terms choose."""
     terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
@@ -51,6 +52,7 @@ def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
     return column
 
 
+@converts("TfidfTransformer")
 def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
     """TfidfTransformer: counts as it weighs them."""
     few = at.few_of(columns)
@@ -83,11 +85,3 @@ def _over_norm(numbers: Var, norm: str) -> Var:
     """Weights over the norm of their row, which counts as 1 where it is 0."""
     size = norms(numbers, norm)
     return numbers / np.where(size == 0.0, 1.0, size)
-
-
-ESTIMATORS = {
-    "sklearn.CountVectorizer": counts,
-    "sklearn.TfidfVectorizer": counts,
-    "sklearn.HashingVectorizer": hashes,
-    "sklearn.TfidfTransformer": weights,
-}

@@ -17,14 +17,16 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    alike,
     beside,
+    converts,
     flat,
+    gathered,
     joined,
     largest,
     total,
     upright,
 )
-from modelkit.convert.estimators.traced import alike, gathered
 from modelkit.convert.estimators.trees import sum_of_leaves
 from modelkit.errors import ConversionError
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 
+@converts("VotingClassifier", "VotingRegressor")
 def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """VotingClassifier and VotingRegressor."""
     weights = estimator._weights_not_none  # those of estimators that were not dropped
@@ -69,6 +72,7 @@ def _average(parts: list[Var], weights: Any) -> Var:
     return total(weighed) / given.sum(dtype=dtype)
 
 
+@converts("StackingClassifier", "StackingRegressor")
 def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """StackingClassifier and StackingRegressor: the last estimator reads what the others say."""
     parts: list[Var] = []
@@ -101,6 +105,12 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
     return said if said.ndim == 2 else upright(said)
 
 
+@converts(
+    "BaggingClassifier",
+    "BaggingRegressor",
+    "imblearn.BalancedBaggingClassifier",
+    "imblearn.EasyEnsembleClassifier",
+)
 def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
     columns = replace(columns, ask=columns.array)
@@ -183,23 +193,10 @@ def _vote(answer: Answer, own: Array, classes: int) -> Var:
     return same.astype(np.float64)
 
 
+@converts("MultiOutputClassifier", "MultiOutputRegressor")
 def several(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MultiOutputClassifier and MultiOutputRegressor: an estimator for each target."""
     answers = [at.answer(each, columns) for each in estimator.estimators_]
     if answers[0].prediction is None:
         return Answer(several=tuple(answers))
     return Answer(prediction=joined([upright(answer.asked("prediction")) for answer in answers]))
-
-
-ESTIMATORS = {
-    "sklearn.VotingClassifier": voting,
-    "sklearn.VotingRegressor": voting,
-    "sklearn.StackingClassifier": stacking,
-    "sklearn.StackingRegressor": stacking,
-    "sklearn.BaggingClassifier": bagging,
-    "sklearn.BaggingRegressor": bagging,
-    "imblearn.BalancedBaggingClassifier": bagging,
-    "imblearn.EasyEnsembleClassifier": bagging,
-    "sklearn.MultiOutputClassifier": several,
-    "sklearn.MultiOutputRegressor": several,
-}

@@ -16,7 +16,15 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import Sets, codes_of, read_by
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, complement, flat, largest
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    complement,
+    converts,
+    flat,
+    largest,
+)
 from modelkit.convert.estimators.trees import (
     Forest,
     joined_forests,
@@ -54,6 +62,13 @@ LINKS = {
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
 
 
+@converts(
+    "xgboost.XGBClassifier",
+    "xgboost.XGBRegressor",
+    "xgboost.XGBRanker",
+    "xgboost.XGBRFClassifier",
+    "xgboost.XGBRFRegressor",
+)
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """XGBClassifier, XGBRegressor, XGBRanker, and the forests of the library."""
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
@@ -278,9 +293,3 @@ def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
     if outputs > 1:
         return Answer(label=label, probabilities=likely)
     return Answer(place=flat(label), probabilities=complement(likely))
-
-
-ESTIMATORS = {
-    f"xgboost.{name}": boosted
-    for name in ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
-}
