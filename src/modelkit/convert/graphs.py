@@ -11,16 +11,14 @@ from typing import Any
 import onnx
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, as_classes
-from modelkit.convert.images import image_input, with_preprocess
+from modelkit.convert.classes import as_classes
 from modelkit.convert.maps import without_maps
 from modelkit.convert.notes import Notes, with_columns_of
-from modelkit.convert.roles import add_label, rename_outputs, with_both_shares
+from modelkit.convert.roles import rename_outputs, with_classes, with_images
 from modelkit.convert.source import Converter, Source
-from modelkit.errors import ConversionError
 from modelkit.runtimes.proto import read_proto, signature_of
 from modelkit.signature.signature import Feeds, Signature
-from modelkit.signature.spec import TensorSpec, check_dims
+from modelkit.signature.spec import check_dims
 
 FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
 
@@ -50,45 +48,19 @@ def noted(proto: onnx.ModelProto, signature: Signature, notes: Notes, example: A
 
     Raises ConversionError.
     """
-    roles = notes.outputs or {}
-    rename_outputs(proto.graph, roles)
-    renamed = {old: new for new, old in roles.items()}
-    outputs = []
-    for spec in signature.outputs:
-        name = renamed.get(spec.name, spec.name)
-        outputs.append(replace(spec, name=name))
-    inputs = list(signature.inputs)
+    inputs, outputs = list(signature.inputs), list(signature.outputs)
+    classes = None if notes.classes is None else as_classes(notes.classes)
+    if notes.outputs or notes.preprocess or classes:
+        roles = notes.outputs or {}
+        rename_outputs(proto.graph, roles)
+        renamed = {old: new for new, old in roles.items()}
+        outputs = [replace(spec, name=renamed.get(spec.name, spec.name)) for spec in outputs]
     if notes.preprocess is not None:
-        images = image_input(inputs)
-        at = inputs.index(images)
-        inputs[at] = with_preprocess(proto, images, notes.preprocess)
-    classes = None
-    if notes.classes is not None:
-        classes = as_classes(notes.classes)
-        outputs = _classifying(proto.graph, outputs, classes)
+        inputs = with_images(proto, inputs, notes.preprocess)
+    if classes is not None:
+        outputs = with_classes(proto.graph, outputs, classes)
     given = Signature(tuple(inputs), tuple(outputs), classes=classes)
     return with_columns_of(given, notes, example)
-
-
-def _classifying(
-    graph: onnx.GraphProto, outputs: list[TensorSpec], classes: tuple[Any, ...]
-) -> list[TensorSpec]:
-    """The outputs of a graph that gives a label and the probability of each class.
-
-    Raises ConversionError.
-    """
-    names = [spec.name for spec in outputs]
-    if PROBABILITIES not in names:
-        raise ConversionError(
-            f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
-            f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
-        )
-    at = names.index(PROBABILITIES)
-    if len(classes) == 2 and outputs[at].shape[1:] in ((), (1,)):
-        outputs[at] = with_both_shares(graph, outputs[at])
-    if LABEL_OUTPUT not in names:
-        outputs.insert(0, add_label(graph, outputs[at], classes))
-    return outputs
 
 
 def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:

@@ -1,172 +1,127 @@
-"""Write a Preprocess in front of a graph, in operators that every set from 11 on has.
+"""What a Preprocess does to images: a function of numpy, which on traced rows writes the graph.
 
 Images are resized by two products with matrices, one an axis, whose rows are the weights of the
 pixels that a new pixel is made of. The matrices are computed from the size of the image in float64.
 That is the definition of what PIL and torch do; onnxruntime's Resize differs from it by up to 20 of
 255 near the edges where it antialiases, and rounds its coordinates to float32 where it does not.
+Sums of their rows are products too: ReduceSum has other inputs in old sets of operators.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
+from modelkit.convert.estimators.tensors import constant, op
+from modelkit.convert.estimators.traced import Traced
 from modelkit.convert.preprocess import Preprocess, numbers, sides
-from modelkit.convert.roles import rename_values
-from modelkit.convert.weights import Writer, weights_along
 from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec
 
-OLDEST = 11  # the operator set that Range and the inputs of Clip came with
-CHANNELS_LAST = [0, 2, 3, 1]
-CHANNELS_FIRST = [0, 3, 1, 2]
+CHANNELS_LAST = (0, 2, 3, 1)
+CHANNELS_FIRST = (0, 3, 1, 2)
+CUBIC = -0.5  # the coefficient that PIL has, and torch where it antialiases
+NEAR = (CUBIC + 2, -(CUBIC + 3), 0.0, 1.0)  # of the cubic below a distance of 1
+FAR = (CUBIC, -5 * CUBIC, 8 * CUBIC, -4 * CUBIC)  # and from there to 2
 
 
-def image_input(inputs: Sequence[TensorSpec]) -> TensorSpec:
-    """The one input of images: floats of four dimensions. Raises ConversionError."""
-    found = [spec for spec in inputs if len(spec.shape) == 4 and "float" in spec.dtype]
-    if len(found) != 1:
-        told = "; ".join(map(str, inputs))
-        raise ConversionError(
-            f"preprocess= needs one input of floats of four dimensions, and the inputs are {told}"
-        )
-    return found[0]
+def image_spec(inputs: Sequence[TensorSpec], steps: Preprocess) -> tuple[int, TensorSpec]:
+    """The place of the input that is images, and the input of bytes that takes its place.
 
-
-def with_preprocess(proto: onnx.ModelProto, spec: TensorSpec, steps: Preprocess) -> TensorSpec:
-    """Write the steps in front of an input of a graph; gives the input that it has then.
-
-    Raises ConversionError where they do not fit the input.
+    Raises ConversionError where the steps fit no input.
     """
-    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
-    if versions and min(versions) < OLDEST:
+    found = [at for at, each in enumerate(inputs) if len(each.shape) == 4 and "float" in each.dtype]
+    if len(found) != 1:
         raise ConversionError(
-            f"preprocess= is written in operators of set {OLDEST}, and the graph has set "
-            f"{min(versions)}; export it again with a newer one"
+            "preprocess= needs one input of floats of four dimensions, and the inputs are "
+            + "; ".join(map(str, inputs))
         )
-    taken = _image_spec(spec, steps)
-    inner = f"{spec.name}_prepared"
-    rename_values(proto.graph, {spec.name: inner})
-    writer = Writer()
-    _write(writer, spec, steps)
-    writer.nodes[-1].output[0] = inner
-    nodes = [*writer.nodes, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(writer.constants)
-    for value in proto.graph.input:
-        if value.name == inner:
-            given = helper.make_tensor_value_info(taken.name, TensorProto.UINT8, taken.shape)
-            value.CopyFrom(given)
-    return taken
-
-
-def _image_spec(spec: TensorSpec, steps: Preprocess) -> TensorSpec:
-    """The input of images of integers. Raises ConversionError where the network takes no such ones."""
+    spec = inputs[found[0]]
     rows_layout, model_layout = steps.layout.split("->")
     sizes = dict(zip(model_layout, spec.shape, strict=True))
-    _check_target(spec, sizes, steps)
-    for name, value in (("mean", steps.mean), ("std", steps.std)):
-        count = len(numbers(value))
+    for axis, side in zip("HW", steps.target or (), strict=False):
+        if isinstance(sizes[axis], int) and sizes[axis] != side:
+            raise ConversionError(
+                f"preprocess= makes images of {' x '.join(map(str, steps.target or ()))}, and the "
+                f"network takes {spec}"
+            )
+    for name in ("mean", "std"):
+        count = len(numbers(getattr(steps, name)))
         if count not in (1, sizes["C"]):
             raise ConversionError(
                 f"{name} has {count} numbers, and {spec} has {sizes['C']} channels in the layout "
                 f"{steps.layout}"
             )
     if steps.size is not None:
-        sizes["H"] = "height"
-        sizes["W"] = "width"
-    shape = tuple(sizes[axis] for axis in rows_layout)
-    return TensorSpec(spec.name, "uint8", shape)
+        sizes |= {"H": "height", "W": "width"}
+    return found[0], TensorSpec(spec.name, "uint8", tuple(sizes[axis] for axis in rows_layout))
 
 
-def _check_target(spec: TensorSpec, sizes: Mapping[str, int | str], steps: Preprocess) -> None:
-    """Raise ConversionError where a network takes images of another size than the steps make."""
-    if steps.target is None:
-        return
-    height, width = steps.target
-    for axis, side in (("H", height), ("W", width)):
-        if isinstance(sizes[axis], int) and sizes[axis] != side:
-            raise ConversionError(
-                f"preprocess= makes images of {height} x {width}, and the network takes {spec}"
-            )
-
-
-def _write(writer: Writer, spec: TensorSpec, steps: Preprocess) -> None:
-    """Write all steps; the last node gives the result."""
+def prepared(images: Any, steps: Preprocess) -> Any:
+    """Images of integers, an array or traced, as the network takes them, of float32."""
     rows_layout, model_layout = steps.layout.split("->")
-    images = spec.name
-    if rows_layout == "NHWC":
-        images = writer.op("Transpose", images, perm=CHANNELS_FIRST)
-    pixels = writer.cast(images, np.float32)
+    pixels = np.transpose(images, CHANNELS_FIRST) if rows_layout == "NHWC" else images
+    pixels = pixels.astype(np.float32)
     if steps.size is not None:
-        pixels = _resized(writer, pixels, steps)
-    pixels = _standardised(writer, pixels, steps)
-    if model_layout == "NHWC":
-        pixels = writer.op("Transpose", pixels, perm=CHANNELS_LAST)
-    if spec.dtype != "float32":
-        writer.cast(pixels, spec.dtype)
+        pixels = _resized(pixels, steps, steps.size)
+    scale, mean, std = (
+        np.array(numbers(each), np.float32).reshape(-1, 1, 1)
+        for each in (steps.scale, steps.mean, steps.std)
+    )
+    pixels = (pixels * scale - mean) / std
+    return np.transpose(pixels, CHANNELS_LAST) if model_layout == "NHWC" else pixels
 
 
-def _standardised(writer: Writer, pixels: str, steps: Preprocess) -> str:
-    """(pixels * scale - mean) / std, of each channel."""
-    scale = writer.held(steps.scale, np.float32)
-    pixels = writer.op("Mul", pixels, scale)
-    if numbers(steps.mean) != [0.0]:
-        pixels = writer.op("Sub", pixels, _by_channel(writer, steps.mean))
-    if numbers(steps.std) != [1.0]:
-        pixels = writer.op("Div", pixels, _by_channel(writer, steps.std))
-    return pixels
+def _resized(pixels: Any, steps: Preprocess, size: int | tuple[int, int]) -> Any:
+    """Images of (n, channels, height, width) in a size: along the width and then along the height."""
+    shape = op.shape(pixels) if isinstance(pixels, Traced) else np.array(pixels.shape)
+    old = [shape.astype(np.float64)[axis] for axis in (2, 3)]
+    new: Sequence[Any] = sides(size)
+    if isinstance(size, int):  # of the shorter side: the other is rounded down, as torchvision does
+        new = [np.floor(side * float(size) / np.minimum(*old)) for side in old]
+    kept = new if steps.crop is None else sides(steps.crop)
+    rows, columns = (_weights(*each, steps) for each in zip(old, new, kept, strict=True))
+    return _clipped(rows @ _clipped(pixels @ columns.T, steps), steps)
 
 
-def _by_channel(writer: Writer, value: float | Sequence[float]) -> str:
-    """One number, or one for each channel, as (channels, 1, 1)."""
-    listed = np.array(numbers(value), np.float32)
-    return writer.held(listed.reshape(-1, 1, 1), np.float32)
-
-
-def _resized(writer: Writer, pixels: str, steps: Preprocess) -> str:
-    """Images of (n, channels, height, width) in the size that the steps ask for."""
-    shape = writer.op("Shape", pixels)
-    height = writer.op("Gather", shape, writer.whole(2))
-    width = writer.op("Gather", shape, writer.whole(3))
-    new_height, new_width = _wanted(writer, [height, width], steps)
-    kept_height = None
-    kept_width = None
-    if steps.crop is not None:
-        kept_height, kept_width = map(writer.whole, sides(steps.crop))
-    rows = weights_along(writer, height, new_height, kept_height, steps)
-    columns = weights_along(writer, width, new_width, kept_width, steps)
-    turned = writer.op("Transpose", columns, perm=[1, 0])
-    pixels = writer.op("MatMul", pixels, turned)
-    pixels = _clipped(writer, pixels, steps)
-    pixels = writer.op("MatMul", rows, pixels)
-    return _clipped(writer, pixels, steps)
-
-
-def _clipped(writer: Writer, pixels: str, steps: Preprocess) -> str:
+def _clipped(pixels: Any, steps: Preprocess) -> Any:
     """Pixels from 0 to 255, beyond which a cubic goes; PIL clips them after each axis."""
-    if steps.interpolation != "bicubic":
-        return pixels
-    least = writer.held(0, np.float32)
-    most = writer.held(255, np.float32)
-    return writer.op("Clip", pixels, least, most)
+    return np.clip(pixels, 0, 255) if steps.interpolation == "bicubic" else pixels
 
 
-def _wanted(writer: Writer, given: Sequence[str], steps: Preprocess) -> list[str]:
-    """Height and width to resize to, of int64."""
-    assert steps.size is not None  # for the type checker: else nothing is resized
-    if not isinstance(steps.size, int):
-        return [writer.whole(side) for side in steps.size]
-    lengths = [writer.cast(length, np.float64) for length in given]
-    shorter = writer.op("Min", *lengths)
-    size = writer.double(steps.size)
-    found = []
-    for length in lengths:  # whole pixels, rounded down, as torchvision does
-        product = writer.op("Mul", length, size)
-        longer = writer.op("Div", product, shorter)
-        found.append(writer.cast(longer, np.int64))
-    return found
+def _weights(old: Any, new: Any, kept: Any, steps: Preprocess) -> Any:
+    """(kept, old) of float32: the weights of the pixels along an axis for each new pixel.
+
+    `old` and `new` are the numbers of pixels, and `kept` is how many in the centre are asked for.
+    """
+    ratio = old / new
+    centre = (_centres(kept) + np.rint((new - kept) * 0.5)) * ratio
+    if steps.antialias:
+        spread = np.maximum(ratio, 1.0)
+    else:  # the first and the last pixel go on beyond their centres
+        spread = 1.0
+        centre = np.minimum(np.maximum(centre, 0.5), old - 0.5)
+    given = _centres(old).reshape(1, -1)
+    apart = np.abs((given - centre.reshape(-1, 1)) / spread)
+    if steps.interpolation == "bilinear":
+        weights = np.maximum(1.0 - apart, 0.0)
+    else:  # Keys' cubic
+        far = np.where(apart < 2.0, _polynomial(apart, FAR), 0.0)
+        weights = np.where(apart < 1.0, _polynomial(apart, NEAR), far)
+    ones = given.T**0.0
+    return (weights / (weights @ ones)).astype(np.float32)
+
+
+def _centres(count: Any) -> Any:
+    """Of pixels: 0.5, 1.5, 2.5 and so on."""
+    if isinstance(count, Traced):
+        return op.range(constant(0.5), count, constant(1.0))
+    return np.arange(0.5, count)
+
+
+def _polynomial(x: Any, coefficients: Sequence[float]) -> Any:
+    """By Horner's rule, the coefficient of the highest power first."""
+    return reduce(lambda value, coefficient: value * x + coefficient, coefficients)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from modelkit.convert.roles import written
 from modelkit.signature.refusing import REFUSED
 
 FX_NODE = "pkg.torch.onnx.fx_node"  # what the exporter notes of each node: the call it comes from
 LOOKED_UP = re.compile(r"aten\.(embedding|embedding_bag|index_select|gather)\.")
 Shapes = dict[str, list[Any]]  # of tensors: sizes, and names of open dimensions
-Step = tuple[str, list[str], str, dict[str, Any]]  # of a graph: kind, inputs, output, options
 
 
 def refuse_beyond(graph: onnx.GraphProto, batch: str) -> tuple[str, ...]:
@@ -67,29 +68,20 @@ def _limited(graph: onnx.GraphProto, node: onnx.NodeProto, size: int, rows: str,
 
     Gives (rows, 1) of float64: how far those of each row lie beyond, in sum.
     """
-    flattened: list[Step] = [
-        ("Shape", [rows], "count", {"start": 0, "end": 1}),
-        ("Concat", [f"{name}.count", f"{name}.rest"], "shape", {"axis": 0}),
-    ]
-    for what, dims, values in (
-        ("least", [], [0]),
-        ("most", [], [size - 1]),
-        *([("shape", [2], [0, -1])] if rows == node.input[1] else [("rest", [1], [-1])]),
-        ("axis", [1], [1]),
-    ):
-        tensor = helper.make_tensor(f"{name}.{what}", TensorProto.INT64, dims, values)
-        graph.initializer.append(tensor)
+    from modelkit.convert.estimators.tensors import constant, op
+    from modelkit.convert.estimators.traced import norms, variable
+
+    # Nodes alone are kept of these: the indices may be of int32, and have more dimensions.
+    given = {each: variable(np.int64, (None,)) for each in (rows, node.input[1])}
+    whole = op.cast(given[node.input[1]], to=np.int64)
+    within = np.clip(whole, 0, size - 1)
+    shape = np.concatenate([op.shape(given[rows], start=0, end=1), constant([-1])])
+    apart = op.reshape((whole - within).astype(np.float64), shape)
+    found = {f"{name}.within": within, f"{name}.sum": norms(apart, "l1")}
+    made = written(name, given, found)
+    graph.initializer.extend(made.initializer)
     at = list(graph.node).index(node)
-    steps: list[Step] = [
-        ("Cast", [node.input[1]], "whole", {"to": TensorProto.INT64}),
-        ("Clip", [f"{name}.whole", f"{name}.least", f"{name}.most"], "within", {}),
-        ("Sub", [f"{name}.whole", f"{name}.within"], "apart", {}),
-        ("Cast", [f"{name}.apart"], "wide", {"to": TensorProto.DOUBLE}),
-        *([] if rows == node.input[1] else flattened),
-        ("Reshape", [f"{name}.wide", f"{name}.shape"], "matrix", {}),
-        ("ReduceL1", [f"{name}.matrix", f"{name}.axis"], "sum", {"keepdims": 1}),
-    ]
-    for kind, given, made, options in reversed(steps):
-        graph.node.insert(at, helper.make_node(kind, given, [f"{name}.{made}"], **options))
-    graph.node[at + len(steps)].input[1] = f"{name}.within"
+    for each in reversed(made.node):
+        graph.node.insert(at, each)
+    graph.node[at + len(made.node)].input[1] = f"{name}.within"
     return f"{name}.sum"

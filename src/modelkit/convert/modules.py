@@ -13,7 +13,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.notes import is_table
-from modelkit.convert.pixels import prepared
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
 from modelkit.signature.frames import as_column, read_frame
@@ -69,12 +68,14 @@ class AskedModule:
         places = (tensor.device for tensor in self.module.parameters())
         device = next(places, torch.device("cpu"))
         found = {}
-        for name, array in rows.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(array))
+        for name, given in rows.items():
+            array = given
             if name == self.images and self.steps is not None:
-                tensor = prepared(tensor, self.steps)
-                tensor = tensor.to(self.dtype)
-            elif self.dtype == torch.bfloat16 and tensor.is_floating_point():
+                from modelkit.convert.images import prepared  # it imports spox
+
+                array = prepared(given, self.steps)
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            if name == self.images or (self.dtype == torch.bfloat16 and tensor.is_floating_point()):
                 tensor = tensor.to(self.dtype)
             found[name] = tensor.to(device)
         return found

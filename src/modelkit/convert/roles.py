@@ -1,30 +1,33 @@
-"""Names for the outputs of a graph, and a label where it gives probabilities alone."""
+"""What is written into a graph that came as it is: names of its outputs, images in front, a label behind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx.compose import add_prefix_graph
+from onnx.defs import get_schema
 
-from modelkit._internal.arrays import Array
-from modelkit.convert.classes import LABEL_OUTPUT
+from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES
 from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec
 
-# Labels in a graph and in a signature, by the kind of their dtype in numpy.
-ELEMENTS = {"U": TensorProto.STRING, "b": TensorProto.BOOL, "i": TensorProto.INT64}
-DTYPES_BY_KIND = {"U": "string", "b": "bool", "i": "int64"}
-KNOWN = "label_classes"  # the tensors inside that give a label
-PLACE = "label_place"
-SECOND = "probability_of_second"
+if TYPE_CHECKING:
+    from modelkit.convert.preprocess import Preprocess
+
+INSIDE = "given/"  # before the names of the tensors that a graph came with
+OLDEST = 11  # the operator set that Range and the inputs of Clip came with
+WRITTEN = 19  # the one that a traced array writes
 
 
 def rename_outputs(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:
-    """Give outputs of a graph other names, from new to old. Raises ConversionError."""
+    """Give outputs of a graph other names, from new to old, and a prefix to all tensors inside.
+
+    So nothing that is added later has the name of one. Raises ConversionError.
+    """
     given = [value.name for value in graph.output]
     strange = sorted(set(roles.values()) - set(given))
     if strange:
@@ -35,124 +38,133 @@ def rename_outputs(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:
         raise ConversionError(
             f"outputs= is from a new name to an output, each once; it would make {after} of {given}"
         )
-    _check_own(graph, [name for name in renamed if name != renamed[name]])
-    rename_values(graph, renamed)
-
-
-def _check_own(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
-    """Raise ConversionError for an output that is an input or a constant as well."""
-    fixed = {value.name for value in [*graph.input, *graph.initializer]}
-    for value in graph.output:
-        if value.name in fixed.intersection(outputs):
+    inputs = {value.name for value in graph.input}
+    for old, new in renamed.items():
+        if old != new and inputs & {old, new}:
             raise ConversionError(
-                f"output {value.name!r} is an input of the graph as it is, and keeps its name"
+                f"outputs= makes {new!r} of {old!r}, and one of them is an input of the graph: "
+                "an input keeps its name; choose another"
             )
+    _rename(graph, renamed, INSIDE)
 
 
-def rename_values(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
-    """Rename tensors of a graph and of the graphs inside it; one that has a new name gives way."""
-    names = _all_names(graph)
-    swapped = dict(renamed)
-    for new in renamed.values():
-        if new in names and new not in renamed:
-            other = f"{new}_inside"
-            while other in names:
-                other += "_"
-            swapped[new] = other
-    _replace_names(graph, swapped)
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str], prefix: str) -> None:
+    """Rename inputs and outputs, here and in the graphs inside, and put a prefix before all other names."""
+    settings = {"rename_inputs": False, "rename_outputs": False, "rename_value_infos": False}
+    add_prefix_graph(graph, prefix, inplace=True, name_map=dict(names), **settings)
 
 
-def _all_names(graph: onnx.GraphProto) -> set[str]:
-    held = [*graph.input, *graph.output, *graph.initializer]
-    found = {value.name for value in held}
-    for node in graph.node:
-        found.update(node.input, node.output)
-        for inner in _graphs_in(node):
-            found |= _all_names(inner)
-    return found
+def written(what: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> onnx.GraphProto:
+    """What was computed with traced arrays, as nodes that any set of operators from 11 on has.
 
-
-def _replace_names(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    held = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
-    for value in held:
-        value.name = names.get(value.name, value.name)
-    for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        for inner in _graphs_in(node):
-            _replace_names(inner, names)
-
-
-def _graphs_in(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    found = []
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            found.append(attribute.g)
-        found += attribute.graphs
-    return found
-
-
-def with_both_shares(graph: onnx.GraphProto, shares: TensorSpec) -> TensorSpec:
-    """The probabilities of two classes, (n, 2), of a graph that gives that of the second alone."""
-    rename_values(graph, {shares.name: SECOND})
-    one = f"{SECOND}_one"
-    shape = f"{SECOND}_shape"
-    column = f"{SECOND}_column"
-    rest = f"{SECOND}_rest"
-    _add_constant(graph, one, np.ones(1, shares.dtype))
-    _add_constant(graph, shape, np.array([-1, 1]))
-    nodes = [
-        helper.make_node("Reshape", [SECOND, shape], [column]),
-        helper.make_node("Sub", [one, column], [rest]),
-        helper.make_node("Concat", [rest, column], [shares.name], axis=1),
-    ]
-    graph.node.extend(nodes)
-    both = replace(shares, shape=(shares.shape[0], 2))
-    (value,) = (value for value in graph.output if value.name == SECOND)
-    kind = value.type.tensor_type.elem_type
-    stated = helper.make_tensor_value_info(both.name, kind, both.shape)
-    value.CopyFrom(stated)
-    return both
-
-
-def _add_constant(graph: onnx.GraphProto, name: str, array: Array) -> None:
-    graph.initializer.append(numpy_helper.from_array(array, name))
-
-
-def add_label(graph: onnx.GraphProto, shares: TensorSpec, classes: Sequence[Any]) -> TensorSpec:
-    """Give a graph the output `label`: of each row, the class whose probability is the largest.
-
-    `shares` are the probabilities, and classes of equal ones go to the first. Raises
-    ConversionError.
+    What a later set added to an operator is a setting, whose default changes nothing. `what` is
+    before the names of the tensors in between.
     """
-    free = f"{shares.name}.1"
-    if len(shares.shape) != 2 or shares.shape[1] not in (len(classes), free):
+    from modelkit.convert.estimators.tensors import model_of
+
+    made = model_of(inputs, outputs).graph
+    _rename(made, {}, f"{what}/")
+    for node in made.node:
+        known = get_schema(node.op_type, WRITTEN).attributes
+        kept = [each for each in node.attribute if each != known[each.name].default_value]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    return made
+
+
+def with_images(
+    proto: onnx.ModelProto, specs: list[TensorSpec], steps: Preprocess
+) -> list[TensorSpec]:
+    """Let a graph take images of bytes in place of one of its inputs; gives the inputs that it has then.
+
+    Raises ConversionError.
+    """
+    from modelkit.convert.estimators.tensors import argument
+    from modelkit.convert.images import image_spec, prepared
+
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    if min(versions, default=OLDEST) < OLDEST:
         raise ConversionError(
-            f"there are {len(classes)} classes, and the probabilities are {shares}: they have one "
+            f"preprocess= is written in operators of set {OLDEST}, and the graph has set "
+            f"{min(versions)}; export it again with a newer one"
+        )
+    graph = proto.graph
+    at, taken = image_spec(specs, steps)
+    images = argument(taken)
+    inner = INSIDE + taken.name
+    _rename(graph, {taken.name: inner}, "")
+    found = prepared(images, steps).astype(specs[at].dtype)
+    made = written("images", {taken.name: images}, {inner: found})
+    made.node.extend(graph.node)
+    del graph.node[:]
+    graph.node.extend(made.node)
+    graph.initializer.extend(made.initializer)
+    next(value for value in graph.input if value.name == inner).CopyFrom(made.input[0])
+    return [*specs[:at], taken, *specs[at + 1 :]]
+
+
+def classify(answers: dict[str, Any], classes: tuple[Any, ...]) -> None:
+    """Give answers, arrays or traced, the probabilities of both of two classes, and a label.
+
+    It is the class whose probability is the largest, of equal ones the first.
+    """
+    from modelkit.convert.estimators.tensors import complement, largest
+    from modelkit.convert.estimators.traced import gathered
+
+    shares = answers[PROBABILITIES]
+    if len(classes) == 2 and shares.shape[1:] in ((), (1,)):
+        shares = answers[PROBABILITIES] = complement(np.reshape(shares, (-1, 1)))
+    if LABEL_OUTPUT not in answers:
+        answers[LABEL_OUTPUT] = gathered(classes, largest(shares))
+
+
+def with_classes(
+    graph: onnx.GraphProto, specs: list[TensorSpec], classes: tuple[Any, ...]
+) -> list[TensorSpec]:
+    """Let a graph give a label and the probability of each class; gives the outputs that it has then.
+
+    Raises ConversionError.
+    """
+    from modelkit.convert.estimators.tensors import argument
+
+    names = [spec.name for spec in specs]
+    if PROBABILITIES not in names:
+        raise ConversionError(
+            f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
+            f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
+        )
+    at = names.index(PROBABILITIES)
+    spec = specs[at]
+    rows, *widths = spec.shape
+    one = len(classes) == 2 and widths in ([], [1])  # of the second class alone
+    open_ = len(widths) == 1 and isinstance(widths[0], str)
+    if not (one or open_ or widths == [len(classes)]):
+        raise ConversionError(
+            f"there are {len(classes)} classes, and the probabilities are {spec}: they have one "
             "column for each class"
         )
-    _push_aside(graph)
-    known = np.asarray(list(classes))
-    kind = known.dtype.kind
-    if kind == "U":
-        known = known.astype(object)
-    _add_constant(graph, KNOWN, known)
-    nodes = [
-        helper.make_node("ArgMax", [shares.name], [PLACE], axis=1, keepdims=0),
-        helper.make_node("Gather", [KNOWN, PLACE], [LABEL_OUTPUT]),
-    ]
-    graph.node.extend(nodes)
-    rows = shares.shape[:1]
-    stated = helper.make_tensor_value_info(LABEL_OUTPUT, ELEMENTS[kind], rows)
-    graph.output.insert(0, stated)
-    return TensorSpec(LABEL_OUTPUT, DTYPES_BY_KIND[kind], rows)
-
-
-def _push_aside(graph: onnx.GraphProto) -> None:
-    """Rename what has a name inside that a label needs. Raises ConversionError for an input."""
-    inputs = {value.name for value in graph.input}
-    taken = sorted({LABEL_OUTPUT, PLACE, KNOWN} & _all_names(graph))
-    for name in taken:
-        if name in inputs:
-            raise ConversionError(f"the graph has an input {name!r}: rename it there")
-        rename_values(graph, {name: f"{name}_inside"})
+    labelled = LABEL_OUTPUT in names
+    if not labelled and any(value.name == LABEL_OUTPUT for value in graph.input):
+        raise ConversionError(f"the graph has an input {LABEL_OUTPUT!r}: rename it there")
+    given = argument(spec)
+    answers = {name: given for name in (PROBABILITIES, LABEL_OUTPUT) if name in names}
+    classify(answers, classes)
+    found = {name: each for name, each in answers.items() if each is not given}
+    if not found:
+        return specs
+    inner = INSIDE + PROBABILITIES if one else PROBABILITIES
+    _rename(graph, {PROBABILITIES: inner}, "")
+    made = written("classes", {inner: given}, found)
+    graph.node.extend(made.node)
+    graph.initializer.extend(made.initializer)
+    stated = {value.name: value for value in made.output}
+    if one:
+        specs[at] = replace(spec, shape=(rows, 2))
+        graph.output[at].CopyFrom(stated[PROBABILITIES])
+    if not labelled:
+        kind = np.asarray(classes).dtype
+        specs.insert(
+            0, TensorSpec(LABEL_OUTPUT, "string" if kind.kind == "U" else str(kind), (rows,))
+        )
+        graph.output.insert(0, stated[LABEL_OUTPUT])
+    return specs

@@ -11,15 +11,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modelkit._internal.arrays import Array
 from modelkit.convert.axes import Axes, free_axes
-from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
+from modelkit.convert.classes import check_classes
 from modelkit.convert.graphs import noted
 from modelkit.convert.indices import refuse_beyond
 from modelkit.convert.modules import AskedModule, asked, is_module, unwrapped, without_gradients
 from modelkit.convert.notes import Notes
+from modelkit.convert.roles import classify
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.proto import tensor_spec
@@ -101,21 +100,10 @@ def _truth(
         found = module.answers(rows)
         answers = {renamed.get(name, name): array for name, array in found.items()}
         if classes is not None:
-            _classify(answers, classes)
+            classify(answers, classes)
         return {name: answers[name] for name in signature.output_names}
 
     return truth
-
-
-def _classify(answers: dict[str, Array], classes: tuple[Any, ...]) -> None:
-    """Give answers the probabilities of both of two classes, and a label, as the graph has them."""
-    shares = answers[PROBABILITIES]
-    if len(classes) == 2 and shares.shape[1:] in ((), (1,)):
-        second = shares.reshape(-1)
-        answers[PROBABILITIES] = np.stack([1 - second, second], axis=1)
-    if LABEL_OUTPUT not in answers:
-        held = np.asarray(classes, object if isinstance(classes[0], str) else None)
-        answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
 
 
 def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelProto:

@@ -7,6 +7,7 @@ from helpers.graphs import model_of, tensor
 from helpers.packages import kept
 
 import modelkit as mk
+from modelkit.convert.images import prepared
 from modelkit.errors import ConversionError, SignatureError, UsageError
 
 Image = pytest.importorskip("PIL.Image")
@@ -91,6 +92,16 @@ def test_the_shorter_side_is_resized_and_the_centre_kept(tmp_path):
         shares = (np.array(expected) / 255 - CHANNELS["mean"]) / CHANNELS["std"]
         got = model.predict(rows).transpose(0, 2, 3, 1)
         assert np.abs(got - shares).max() <= 1.01 / 255 / 0.224
+
+
+@pytest.mark.parametrize("size", [(24, 32), 29])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_the_graph_gives_what_its_function_gives_for_arrays(size, interpolation, tmp_path):
+    steps = mk.Preprocess(size=size, interpolation=interpolation, mean=0.5, std=0.2)
+    model = kept(identity("h", "w"), tmp_path, preprocess=steps, example=photos(30, 50))
+    for shape in ((30, 50), (100, 31), (3, 7)):
+        rows = photos(*shape)
+        np.testing.assert_allclose(model.predict(rows), prepared(rows, steps), atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["NHWC->NCHW", "NCHW->NCHW", "NHWC->NHWC", "NCHW->NHWC"])

@@ -83,6 +83,7 @@ def test_one_probability_is_that_of_the_second_of_two_classes(width, tmp_path):
         ({"outputs": {"a": "output_2"}}, "the outputs are"),
         ({"outputs": {"output_1": "output_0"}}, "each once"),
         ({"outputs": {"a": "output_0", "b": "output_0"}}, "each once"),
+        ({"outputs": {"x": "output_0"}}, "an input of the graph"),
         ({"names": ["a", "b"]}, "2 names are given"),
         ({"names": {"y": ["a"]}}, "the inputs are"),
         ({"names": "abcd"}, "a list of the names"),
@@ -152,3 +153,24 @@ def test_an_output_of_a_branch_is_renamed_where_it_is_read(tmp_path):
     model = kept(proto, tmp_path, outputs={"positive": "y"}, example=ROWS)
     found = model.run(ROWS)
     np.testing.assert_array_equal(found["z"], -found["positive"])
+
+
+def test_a_graph_written_as_ours_are_keeps_its_tensors_apart_from_those_added(tmp_path):
+    """The added nodes are called as spox calls them, and so may be those of the graph."""
+    weights = RNG.normal(size=(4, 2)).astype(np.float32)
+    proto = model_of(
+        [
+            ("MatMul", ["x", "Constant_0_output"], ["label"], {}),
+            ("Softmax", ["label"], ["classes/ArgMax_0_reduced"], {"axis": 1}),
+            ("Identity", ["classes/ArgMax_0_reduced"], ["share"], {}),
+        ],
+        [tensor("x", "n", 4)],
+        [tensor("share", "n", -1)],
+        {"Constant_0_output": weights},
+    )
+    (shares,) = session(proto).run(None, {"x": ROWS})
+    model = kept(
+        proto, tmp_path, classes=["a", "b"], outputs={"probabilities": "share"}, example=ROWS
+    )
+    np.testing.assert_array_equal(model.predict_proba(ROWS), shares)
+    assert set(zip(model.predict(ROWS), shares.argmax(axis=1), strict=True)) <= {("a", 0), ("b", 1)}

@@ -16,7 +16,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from modelkit.errors import importing
 
-with importing("spox", "saving an estimator", "sklearn"):
+with importing("spox", "writing a graph", "save"):
     import spox
     import spox.opset.ai.onnx.ml.v5
     import spox.opset.ai.onnx.v19
