@@ -14,9 +14,8 @@ from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
-from modelkit.convert.steps import with_parts
+from modelkit.convert.steps import closed_categories, read_columns, with_parts
 from modelkit.convert.tables import ASKED, answers_alike, as_table, dense_table
-from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
 from modelkit.signature.frames import blank_column
 from modelkit.signature.spec import Column
@@ -32,12 +31,10 @@ class Example:
     """Example rows, and how a fitted estimator is asked about rows like them.
 
     `given` are the rows as `fit` was given them; `rows` are those of their columns that the
-    estimator reads, in the order of `columns`, and `ignored` are the names of the others. `reader`
-    is the estimator, told that there are no others.
+    estimator reads, in the order of `columns`, and `ignored` are the names of the others.
     """
 
     estimator: Any
-    reader: Any
     given: Any
     rows: Any
     columns: list[Column]
@@ -74,16 +71,22 @@ class Example:
 
     def without(self, unread: Collection[str]) -> Example:
         """The example without columns that nothing reads; itself where its answers depend on them."""
-        kept = [at for at, column in enumerate(self.columns) if column.name not in unread]
-        if not 0 < len(kept) < len(self.columns):
+        names = [str(name) for name in getattr(self.rows, "columns", [])]
+        kept = [at for at, name in enumerate(names) if name not in unread]
+        if not 0 < len(kept) < len(names):
             return self
         few = replace(
             self,
             rows=self.rows.iloc[:, kept],
-            columns=[self.columns[at] for at in kept],
+            columns=[column for column in self.columns if column.name not in unread],
             ignored=(*self.ignored, *unread),
         )
         return few if _answers_alike(few) else self
+
+    def closed_categories(self) -> dict[str, tuple[Any, ...]]:
+        """The values that encoders are bound to, by column."""
+        names = [str(name) for name in getattr(self.given, "columns", [])]
+        return closed_categories(self.estimator, names or [column.name for column in self.columns])
 
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
@@ -106,7 +109,7 @@ def read_example(estimator: Any, example: Any, *, native: bool = False) -> Examp
     if texts is not None:
         name = str(getattr(example, "name", None) or UNNAMED_TEXT)
         columns = [Column(name, "string")]
-        return Example(estimator, estimator, texts, texts, columns, texts=True)
+        return Example(estimator, texts, texts, columns, texts=True)
     rows = as_table(estimator, example)
     if not native:
         rows = dense_table(estimator, rows)
@@ -119,7 +122,8 @@ def read_example(estimator: Any, example: Any, *, native: bool = False) -> Examp
     if not len(rows):
         raise ConversionError("example has no rows; pass some, such as example=X_train[:500]")
     _check_distinct_names(given)
-    shown = _without_unread(Example(estimator, estimator, rows, rows, []))
+    read = read_columns(estimator, [(name,) for name in given])
+    shown = Example(estimator, rows, rows, []).without([name for name in given if name not in read])
     return replace(shown, columns=columns_of(shown.rows, native=native))
 
 
@@ -138,25 +142,6 @@ def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
         "example has its columns in another order than fit was given them: pass "
         f"example[model.feature_names_in_], which begins with {trained_on[:5]}"
     )
-
-
-def _without_unread(example: Example) -> Example:
-    """The example without the columns that its estimator was seen not to read."""
-    rows = example.given
-    if not is_a(rows, "pandas", "DataFrame"):
-        return example
-    places = list(range(rows.shape[1]))
-    kept = read_places(example.estimator, places)
-    if not kept or len(kept) == len(places):
-        return example
-    names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
-    few = replace(
-        example,
-        reader=narrowed(example.estimator, places, kept),
-        rows=rows.iloc[:, sorted(kept)],
-        ignored=tuple(names),
-    )
-    return few if _answers_alike(few) else example
 
 
 def _answers_alike(example: Example) -> bool:

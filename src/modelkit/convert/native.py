@@ -22,7 +22,7 @@ from modelkit.convert.parity.columns import signature_columns, with_columns
 from modelkit.convert.parity.rows import NONES, FrameRows, Rows, Table, rows_of
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
-from modelkit.convert.steps import closed_categories, last_step
+from modelkit.convert.steps import last_step
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT
@@ -76,8 +76,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
 
 def _known_values(shown: Example) -> dict[str, tuple[Any, ...]]:
     """The values that columns are bound to, by encoders or by their own categories."""
-    names = [column.name for column in shown.columns]
-    told = closed_categories(shown.reader, names)
+    told = shown.closed_categories()
     told |= _categories(getattr(shown.rows, "dtypes", None))
     for column in shown.columns:  # no signature lists what these are bound to
         if column.dtype in (MIXED, *TIMES):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from modelkit.convert.steps import parts_of
 from modelkit.errors import ConversionError
 
 BETWEEN = " > "
@@ -22,26 +23,8 @@ def place_of_last(path: Sequence[Any]) -> str:
 
 def _place(whole: Any, part: Any) -> str:
     """Where a part stands in what it is a part of: its name there, or else the kind of the whole."""
-    steps = getattr(whole, "steps", [])
-    for number, (name, step) in enumerate(steps, 1):
-        if step is part:
-            return f"step {name!r} (pipeline step {number} of {len(steps)})"
-    kind = type(whole).__name__
-    for what, name, known in _named_parts(whole):
-        if known is part:
-            return f"{what} {name!r} of the {kind}"
-    return f"the {type(part).__name__} inside the {kind}"
-
-
-def _named_parts(whole: Any) -> Iterator[tuple[str, str, Any]]:
-    """What each part of an estimator that has a name there is called, its name, and the part."""
-    for name, part, *_ in getattr(whole, "transformers_", []):
-        yield "transformer", name, part
-    for name, part in getattr(whole, "transformer_list", []):
-        yield "transformer", name, part
-    named = getattr(whole, "named_estimators_", {})
-    for name, part in named.items():
-        yield "estimator", name, part
+    named = (each.place for each in parts_of(whole, []) if each.estimator is part and each.place)
+    return next(named, f"the {type(part).__name__} inside the {type(whole).__name__}")
 
 
 def placed(error: Exception, path: Sequence[Any]) -> ConversionError:

@@ -22,7 +22,6 @@ from modelkit.convert.parity.ties import choosing, with_ties
 from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
-    closed_categories,
     does_nothing,
     found_by_search,
     holds_trees,
@@ -94,9 +93,9 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.roles(few)
     told = _told_categories(shown, coded)
-    asked = rows_of(rows).spread(EXAMPLE_ROWS).raw
+    asked = rows_of(shown.given).spread(EXAMPLE_ROWS).raw
     graph = composed(
-        shown.reader,
+        estimator,
         inputs,
         roles,
         asked[:, 0] if shown.texts else asked,
@@ -174,8 +173,7 @@ def _told_categories(
     shown: Example, coded: dict[str, tuple[Any, ...]]
 ) -> dict[str, tuple[Any, ...]]:
     """The values that encoders and columns of categories are bound to, by column."""
-    names = [column.name for column in shown.columns]
-    told = closed_categories(shown.reader, names)
+    told = shown.closed_categories()
     for name, values in coded.items():
         if bool not in map(type, values):
             told[name] = values

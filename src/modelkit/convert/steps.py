@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -46,6 +47,22 @@ PARTS = {
     "VotingRegressor": "estimators_",
     "_CalibratedClassifier": "estimator",
 }
+# Those that read some columns each, or more than these.
+READING = (
+    "AdaBoostClassifier",
+    "AdaBoostRegressor",
+    "BaggingClassifier",
+    "BaggingRegressor",
+    "ClassifierChain",
+    "OneVsOneClassifier",
+    "OutputCodeClassifier",
+    "RANSACRegressor",
+    "RegressorChain",
+    "SelfTrainingClassifier",
+)
+UNREAD = ("drop", None)
+# Columns by name, each with the markers of missing values that imputers on the way filled.
+Named = list[tuple[Any, ...]]
 TREES = (
     "sklearn.tree.",
     "sklearn.ensemble._forest.",
@@ -157,24 +174,78 @@ def jumps(estimator: Any) -> bool:
     return name.startswith(JUMPING) or any(map(jumps, inner_parts(estimator)))
 
 
-def with_parts(estimator: Any) -> list[Any]:
-    """An estimator and everything inside it, depth first."""
-    inner = []
-    for attribute in ("steps", "transformers_", "transformer_list"):
-        inner += [entry[1] for entry in getattr(estimator, attribute, [])]
-    inner += inner_parts(estimator)
-    inner.append(getattr(estimator, "final_estimator_", None))
-    found = [estimator]
-    for step in inner:
-        if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier":
-            found += with_parts(step)
+@dataclass(frozen=True)
+class Part:
+    """A part of an estimator.
+
+    `place` is what it is called there, empty for a part without a name; `columns` are those of the
+    whole that it reads, none where it reads others.
+    """
+
+    place: str
+    estimator: Any
+    columns: Named
+
+
+def parts_of(whole: Any, columns: Named) -> list[Part]:
+    """The parts that an estimator asks, some of which are words; those in them are theirs."""
+    kind = type(whole).__name__
+    found = []
+    passed = columns
+    steps = getattr(whole, "steps", [])
+    for number, (name, step) in enumerate(steps, 1):
+        if not does_nothing(step):
+            place = f"step {name!r} (pipeline step {number} of {len(steps)})"
+            found.append(Part(place, step, passed))
+            passed = _passed_on(step, passed)
+    united = [(name, part, columns) for name, part in getattr(whole, "transformer_list", [])]
+    places = getattr(whole, "_transformer_to_input_indices", {})  # no public way
+    for name, part, _ in getattr(whole, "transformers_", []):
+        united.append((name, part, _taken(columns, places.get(name, ()))))
+    for name, part, its in united:
+        if part not in UNREAD:
+            found.append(Part(f"transformer {name!r} of the {kind}", part, its))
+    names = {id(part): name for name, part in getattr(whole, "named_estimators_", {}).items()}
+    subsets = getattr(whole, "estimators_features_", repeat(None))
+    for part, chosen in zip(inner_parts(whole), subsets, strict=False):
+        its = columns if chosen is None else _taken(columns, chosen)
+        place = f"estimator {names[id(part)]!r} of the {kind}" if id(part) in names else ""
+        found.append(Part(place, part, its))
+    if hasattr(whole, "final_estimator_"):
+        found.append(Part("", whole.final_estimator_, []))
     return found
 
 
-def places_of_parts(transformer: Any) -> dict[str, list[int]]:
-    """The places of the columns of each part of a column transformer."""
-    indices = transformer._transformer_to_input_indices  # no public way
-    return {name: list(map(int, found)) for name, found in indices.items()}
+def _taken(columns: Named, places: Iterable[int]) -> Named:
+    return [columns[int(place)] for place in places] if columns else []
+
+
+def _walk(whole: Any, columns: Named) -> Iterator[tuple[Any, Named]]:
+    """An estimator and everything inside it, depth first, each with the columns that it reads."""
+    yield whole, columns
+    for part in parts_of(whole, columns):
+        yield from _walk(part.estimator, part.columns)
+
+
+def with_parts(estimator: Any) -> list[Any]:
+    """An estimator and everything inside it, depth first."""
+    return [part for part, _ in _walk(estimator, []) if not isinstance(part, str)]
+
+
+def read_columns(estimator: Any, columns: Named) -> set[str]:
+    """The names of those columns that an estimator reads, as a ColumnTransformer drops some.
+
+    This is told from what passes columns on as they are; any other reads all it is given.
+    """
+    kind = type(estimator)
+    known = kind.__module__.startswith(("sklearn.", "imblearn.pipeline"))
+    # The last estimator of a stacking that passes columns through reads them.
+    if not known or kind.__name__ in READING or getattr(estimator, "passthrough", False):
+        return {name for name, *_ in columns}
+    found = set[str]()
+    for part in parts_of(estimator, columns):
+        found |= read_columns(part.estimator, part.columns)
+    return found or {name for name, *_ in columns}
 
 
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
@@ -184,102 +255,52 @@ def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, 
     """
     known: dict[str, tuple[Any, ...]] = {}
     refusing: dict[str, tuple[Any, ...]] = {}
-    _find_categories(estimator, names, known, _categories)
-    _find_categories(estimator, names, refusing, _only_values)
+    for step, columns in _walk(estimator, [(name,) for name in names]):
+        values = _values(step)
+        if len(values) != len(columns):
+            continue
+        refuses = hasattr(step, "n_categories_") or getattr(step, "handle_unknown", "") == "error"
+        for (name, *markers), each in zip(columns, values, strict=True):
+            texts = any(isinstance(value, str) for value in each)
+            filled = [mark for mark in markers if isinstance(mark, str) == texts]
+            closed = tuple(
+                value for value in dict.fromkeys([*each, *filled]) if not is_missing(value)
+            )
+            known.setdefault(name, closed)
+            if refuses:
+                refusing.setdefault(name, closed)
     return known | refusing
 
 
-def _find_categories(
-    step: Any,
-    columns: list[str],
-    found: dict[str, tuple[Any, ...]],
-    read: Callable[[Any], list[tuple[Any, ...]]],
-) -> None:
-    """Add the categories of the encoders in a step that reads these columns."""
-    _find_in_steps(step, columns, found, read)
-    for _, part, *_ in getattr(step, "transformer_list", []):
-        _find_categories(part, columns, found, read)
-    for name, part, _ in getattr(step, "transformers_", []):
-        places = places_of_parts(step)[name]
-        its = [columns[place] for place in places]
-        _find_categories(part, its, found, read)
-    of_parts = getattr(step, "estimators_features_", repeat(range(len(columns))))
-    for part, places in zip(inner_parts(step), of_parts, strict=False):
-        _find_categories(part, [columns[place] for place in places], found, read)
-    known = read(step)
-    if len(known) == len(columns):
-        found |= dict(zip(columns, known, strict=True)) | found
-
-
-def _find_in_steps(
-    step: Any,
-    columns: list[str],
-    found: dict[str, tuple[Any, ...]],
-    read: Callable[[Any], list[tuple[Any, ...]]],
-) -> None:
-    """Add the categories of the encoders in a pipeline, as far as its steps pass columns on."""
-    passed: list[str] | None = columns
-    markers: list[Any] = []  # of missing values, which imputers take beside the categories
-    for _, inner in getattr(step, "steps", []):
-        if passed is None:
-            return  # what follows sees other columns, or other values in them
-        told: dict[str, tuple[Any, ...]] = {}
-        _find_categories(inner, passed, told, read)
-        marked = {name: _with_markers(values, markers) for name, values in told.items()}
-        found |= marked | found
-        passed = _passed_on(inner, passed)
-        markers.append(getattr(inner, "missing_values", None))
-
-
-def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...]:
-    """The values of a column, and the markers among them that stand for a missing one."""
-    texts = any(isinstance(value, str) for value in values)
-    added = [mark for mark in markers if not is_missing(mark) and isinstance(mark, str) == texts]
-    return tuple(dict.fromkeys([*values, *added]))
-
-
-def _only_values(step: Any) -> list[tuple[Any, ...]]:
-    """The values, by column, beside which an estimator takes no others; empty where it does."""
+def _values(step: Any) -> list[list[Any]]:
+    """The values that an encoder knows, by column; none for any other estimator."""
     if hasattr(step, "n_categories_"):  # of CategoricalNB, whose codes are the numbers from 0 on
-        return [tuple(range(int(size))) for size in step.n_categories_]
-    return _categories(step) if getattr(step, "handle_unknown", "") == "error" else []
+        return [[*range(int(size))] for size in step.n_categories_]
+    return [
+        [int(value) if isinstance(value, bool) else value for value in values.tolist()]
+        for values in getattr(step, "categories_", [])
+    ]
 
 
-def _categories(step: Any) -> list[tuple[Any, ...]]:
-    """The categories of an encoder, by column; empty for any other estimator."""
-    found = []
-    for values in getattr(step, "categories_", []):
-        plain = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
-        found.append(tuple(value for value in plain if not is_missing(value)))
-    return found
-
-
-def _passed_on(step: Any, columns: list[str]) -> list[str] | None:
+def _passed_on(step: Any, columns: Named) -> Named:
     """The columns that a step of a pipeline passes on with all values but missing ones.
 
     None where it passes on others. Of a transformer of somebody's own nothing is known.
     """
-    if does_nothing(step):
-        return columns
     kind = f"{type(step).__module__.partition('.')[0]}.{type(step).__name__}"
+    if not columns or (kind == "sklearn.FunctionTransformer" and step.func is None):
+        return columns
     if kind in ("sklearn.Pipeline", "imblearn.Pipeline"):
-        passed: list[str] | None = columns
         for _, inner in step.steps:
-            passed = None if passed is None else _passed_on(inner, passed)
-        return passed
-    if kind == "sklearn.FunctionTransformer":
-        return columns if step.func is None else None
-    if kind == "sklearn.SimpleImputer":
-        return _passed_by_imputer(step, columns)
-    return None
-
-
-def _passed_by_imputer(imputer: Any, columns: list[str]) -> list[str]:
-    """The columns that an imputer keeps; behind them its indicators, which are no such columns."""
-    indicators = len(imputer.indicator_.features_) if imputer.add_indicator else 0
+            columns = columns if does_nothing(inner) else _passed_on(inner, columns)
+        return columns
+    if kind != "sklearn.SimpleImputer":
+        return []
+    # Behind what an imputer keeps are its indicators, which are no such columns.
+    indicators = len(step.indicator_.features_) if step.add_indicator else 0
     kept = [
-        name
-        for name, value in zip(columns, imputer.statistics_.tolist(), strict=True)
-        if imputer.keep_empty_features or value == value  # NaN, of an empty column
+        (*column, step.missing_values)
+        for column, value in zip(columns, step.statistics_.tolist(), strict=True)
+        if step.keep_empty_features or value == value  # NaN, of an empty column
     ]
-    return [*kept, *[MISSING] * indicators]
+    return [*kept, *[(MISSING,)] * indicators]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from modelkit.convert.estimators.tensors import (
     upright,
     width,
 )
+from modelkit.convert.estimators.traced import variable
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
@@ -122,7 +123,7 @@ def composed(
         closed={place: closed[name] for place, name in enumerate(names) if name in closed},
         jumps=some_jump,
     )
-    columns = replace(_columns(inputs, dtypes_of(rows), at), ask=lambda: rows)
+    columns = replace(_columns(inputs, rows, at), ask=lambda: rows)
     answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
@@ -160,8 +161,14 @@ def _refused(masks: list[Var]) -> Var:
     return joined(found)
 
 
-def _columns(inputs: list[TensorSpec], dtypes: Sequence[np.dtype[Any]], at: Converting) -> Columns:
-    """The columns of all inputs; an input of columns of float32 and others is taken apart."""
+def _columns(inputs: list[TensorSpec], rows: Any, at: Converting) -> Columns:
+    """The columns of rows; an input of columns of float32 and others is taken apart.
+
+    In place of those that nobody reads, which are no inputs, is what no graph can be made of.
+    """
+    read = {column.name for spec in inputs for column in spec.columns}
+    names = [str(name) for name in getattr(rows, "columns", read)]
+    dtypes = [dtype for name, dtype in zip(names, dtypes_of(rows), strict=True) if name in read]
     parts: list[Var] = []
     first = 0
     for spec in inputs:
@@ -173,7 +180,14 @@ def _columns(inputs: list[TensorSpec], dtypes: Sequence[np.dtype[Any]], at: Conv
         else:
             at.note_dtype(given, np.result_type(*own))
             parts.append(given)
-    return Columns(tuple(parts))
+    whole = Columns(tuple(parts))
+    unread = variable(np.bool_, ("n", 1))
+    places = iter(range(len(read)))
+    found: list[Var] = []
+    for is_read, run in groupby(names, read.__contains__):
+        count = len(list(run))
+        found += whole.take([*islice(places, count)]).parts if is_read else [unread] * count
+    return Columns(tuple(found))
 
 
 def _apart(given: Var, dtypes: Sequence[np.dtype[Any]], at: Converting) -> list[Var]:
