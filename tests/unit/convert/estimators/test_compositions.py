@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
     HistGradientBoostingRegressor,
+    RandomForestClassifier,
     StackingRegressor,
     VotingClassifier,
     VotingRegressor,
@@ -143,3 +144,19 @@ def test_samplers_of_imbalanced_learn_are_left_out(tmp_path):
             np.testing.assert_allclose(
                 package.predict_proba(rows), model.predict_proba(rows), atol=1e-9
             )
+
+
+def test_columns_that_nobody_reads_lie_between_others(tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(200, 6)), columns=list("abcdef"))
+    X = X.assign(b=[[each] for each in X["b"]], e=X["e"] > 0).astype({"c": "float32", "d": "int8"})
+    y = (X["a"] + X["c"] + X["f"] > 0).astype(int)
+    columns = make_column_transformer(
+        (StandardScaler(), ["f", "c"]), ("passthrough", ["a", "d"]), ("drop", ["e"])
+    )
+    model = make_pipeline(columns, RandomForestClassifier(5, random_state=0)).fit(X, y)
+    mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1")
+    with mk.load(tmp_path / "m.mk") as package:
+        assert package.signature.ignored == ("b", "e")
+        for rows in (X, X[["a", "c", "d", "f"]]):
+            np.testing.assert_array_equal(package.predict_proba(rows), model.predict_proba(X))
