@@ -218,8 +218,6 @@ def _steps() -> list[Kind]:
         Kind("projections", "FactorAnalysis", lambda: decomposition.FactorAnalysis(3, **SEED), wine),
         Kind("projections", "FastICA", lambda: decomposition.FastICA(3, **SEED), wine),
         Kind("projections", "IncrementalPCA", lambda: decomposition.IncrementalPCA(3), wine),
-        Kind("projections", "NMF", lambda: decomposition.NMF(3, **SEED), positive),
-        Kind("projections", "MiniBatchNMF", lambda: decomposition.MiniBatchNMF(3, **SEED), positive),
         Kind("projections", "FeatureAgglomeration", lambda: cluster.FeatureAgglomeration(3), wine),
         Kind("projections", "RandomTreesEmbedding", lambda: before(ensemble.RandomTreesEmbedding(5, **SEED)), wine, missing=True),
         Kind("projections", "GaussianRandomProjection", lambda: random_projection.GaussianRandomProjection(3, **SEED), wine),

@@ -52,7 +52,7 @@ def out_of_range(estimator: Any, columns: Columns) -> tuple[Var, str] | None:
         bound = -estimator.skewedness
         return columns.matrix(np.float64) <= bound, f"a number of {bound:g} or less"
     chi2 = isinstance(kernel, str) and kernel in ("additive_chi2", "chi2")
-    if chi2 or name in ("AdditiveChi2Sampler", "NMF"):
+    if chi2 or name == "AdditiveChi2Sampler":
         return columns.matrix(np.float64) < 0.0, "a negative number"
     return None
 

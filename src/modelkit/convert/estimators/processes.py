@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.distances import squared
-from modelkit.convert.estimators.error_function import error_function
+from modelkit.convert.estimators.interpolation import smooth
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -19,7 +18,6 @@ from modelkit.convert.estimators.tensors import (
     converts,
     flat,
     repeated,
-    sin,
     squares,
 )
 from modelkit.errors import ConversionError
@@ -30,18 +28,16 @@ if TYPE_CHECKING:
 # How scikit-learn approximates a sigmoid by error functions (Williams and Barber, 1998).
 SCALES = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
 SHARES = np.array([-1854.8214151, 3516.89893646, 221.29346712, 128.12323805, -2010.49422654])
+ERF_IS_ONE = 6.0  # from here on, in float64
 
 
 @of_doubles("GaussianProcessRegressor")
 def process(estimator: Any, x: Any) -> Answer:
     """GaussianProcessRegressor: the mean at each row."""
-    weights = np.asarray(estimator.alpha_, np.float64)
-    one = weights.ndim == 1 or weights.shape[1] == 1
-    weights = weights.reshape(len(weights), -1)
-    spread = np.broadcast_to(estimator._y_train_std, weights.shape[1])  # no public way
-    middle = np.broadcast_to(estimator._y_train_mean, weights.shape[1])
-    means = affine(_whole(estimator, x), weights * spread, middle)
-    return Answer(prediction=flat(means) if one else means)
+    weights = np.asarray(estimator.alpha_).reshape(len(estimator.alpha_), -1)
+    shift = np.broadcast_to(estimator._y_train_mean, weights.shape[1])  # no public way
+    means = affine(_to_training(estimator, x), weights * estimator._y_train_std, shift)
+    return Answer(prediction=flat(means) if weights.shape[1] == 1 else means)
 
 
 @converts("GaussianProcessClassifier")
@@ -52,125 +48,62 @@ def process_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answ
 
 @of_doubles("_BinaryGaussianProcessClassifierLaplace")
 def process_of_two(estimator: Any, x: Any) -> Answer:
-    """The process of two classes: an average of sigmoids over what is likely at each row."""
-    found = _whole(estimator, x)
-    pull = np.asarray(estimator.y_train_ - estimator.pi_, np.float64)[:, None]
-    mean = found @ pull
+    """The process of two classes: the mean of the sigmoid of a normal number, by error functions."""
+    from scipy.special import erf
+
+    found = _to_training(estimator, x)
+    mean = found @ (estimator.y_train_ - estimator.pi_)[:, None]
     solved = np.linalg.solve(estimator.L_, np.diag(estimator.W_sr_))
-    variance = _own(estimator.kernel_, x) - squares(found @ solved.T, keepdims=True)
-    return Answer(
-        place=flat((mean > 0.0).astype(np.int64)),
-        probabilities=complement(_averaged(mean, variance)),
-    )
-
-
-def _averaged(mean: Any, variance: Any) -> Any:
-    """(n, 1): the mean of the sigmoid of a normal number, as a sum of error functions."""
+    variance = _kernel(estimator.kernel_, x) - squares(found @ solved.T, keepdims=True)
     precision = 1.0 / (variance * 2.0)
-    share = precision / (precision + SCALES**2)
-    places = mean * SCALES * np.sqrt(share)
-    return affine(error_function(places), 0.5 * SHARES[:, None], 0.5 * SHARES.sum())
+    places = mean * SCALES * np.sqrt(precision / (precision + SCALES**2))
+    inside = np.clip(places, -ERF_IS_ONE, ERF_IS_ONE)
+    # Over the number, for all digits of small ones: far from the rows of fit they decide the label.
+    errors = smooth(inside, lambda number: erf(number) / number, ERF_IS_ONE)
+    likely = affine(inside * errors, 0.5 * SHARES[:, None], 0.5 * SHARES.sum())
+    return Answer(place=flat((mean > 0.0).astype(np.int64)), probabilities=complement(likely))
 
 
-def _whole(estimator: Any, x: Any) -> Any:
+def _to_training(estimator: Any, x: Any) -> Any:
     """(n, rows of training): the kernel of each row with each row of training."""
     known = np.asarray(estimator.X_train_, np.float64)
     found = _kernel(estimator.kernel_, x, known)
     return repeated(np.full(len(known), found), x) if isinstance(found, float) else found
 
 
-def _kernel(kernel: Any, x: Any, known: Array) -> Any:
-    """(n, rows of training), or one number for all."""
+def _kernel(kernel: Any, x: Any, known: Any = None) -> Any:
+    """The kernel of each row with rows of training, or with itself, (n, 1); or one number for all."""
     kind = type(kernel).__name__
     if kind in COMBINED:
-        return COMBINED[kind](kernel, lambda part: _kernel(part, x, known))
+        return COMBINED[kind](_kernel(kernel.k1, x, known), _kernel(kernel.k2, x, known))
     if kind == "ConstantKernel":
         return float(kernel.constant_value)
-    if kind == "WhiteKernel":
-        return 0.0  # noise is of a row with itself
-    if kind not in KERNELS or not type(kernel).__module__.startswith("sklearn."):
+    if kind == "WhiteKernel":  # noise is of a row with itself
+        return float(kernel.noise_level) if known is None else 0.0
+    if kind == "DotProduct":
+        products = squares(x, keepdims=True) if known is None else x @ known.T
+        return products + float(kernel.sigma_0) ** 2
+    nu = np.inf if kind == "RBF" else getattr(kernel, "nu", None)
+    if nu not in (0.5, np.inf, *MATERN):
         raise ConversionError(
-            f"a Gaussian process with the kernel {kind} cannot be converted; use kernels of "
-            f"{', '.join(sorted(KERNELS))}, ConstantKernel and WhiteKernel, or format='joblib'",
+            f"a Gaussian process with the kernel {kernel} cannot be converted; use sums and products of RBF, "
+            "Matern(nu=0.5, 1.5 or 2.5), DotProduct, ConstantKernel and WhiteKernel, or format='joblib'",
             step=kind,
         )
-    return KERNELS[kind](kernel, x, known)
+    if known is None:
+        return 1.0
+    apart = squared(x / kernel.length_scale, known / kernel.length_scale)
+    if nu == np.inf:
+        return np.exp(apart * -0.5)
+    if nu == 0.5:
+        return np.exp(-np.sqrt(apart))
+    far = np.sqrt(apart) * float(np.sqrt(2 * nu))
+    return MATERN[nu](far) * np.exp(-far)
 
 
-COMBINED: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
-    "Exponentiation": lambda kernel, of: of(kernel.kernel) ** float(kernel.exponent),
-    "Product": lambda kernel, of: of(kernel.k1) * of(kernel.k2),
-    "Sum": lambda kernel, of: of(kernel.k1) + of(kernel.k2),
-}
-
-
-def _own(kernel: Any, x: Any) -> Any:
-    """(n, 1), or one number for all: the kernel of each row with itself."""
-    kind = type(kernel).__name__
-    if kind in COMBINED:
-        return COMBINED[kind](kernel, lambda part: _own(part, x))
-    if kind == "ConstantKernel":
-        return float(kernel.constant_value)
-    if kind == "WhiteKernel":
-        return float(kernel.noise_level)
-    if kind == "DotProduct":
-        return squares(x, keepdims=True) + float(kernel.sigma_0) ** 2
-    return 1.0
-
-
-def _scaled_squares(kernel: Any, x: Any, known: Array) -> Any:
-    """Squared distances in units of the length scale, one for all columns or one for each."""
-    lengths = np.ravel(np.asarray(kernel.length_scale, np.float64))
-    return squared(x / lengths, known / lengths)
-
-
-def _radial(kernel: Any, x: Any, known: Array) -> Any:
-    return np.exp(_scaled_squares(kernel, x, known) * -0.5)
-
-
-def _matern(kernel: Any, x: Any, known: Array) -> Any:
-    squares = _scaled_squares(kernel, x, known)
-    if kernel.nu == np.inf:
-        return np.exp(squares * -0.5)
-    if kernel.nu not in (0.5, 1.5, 2.5):
-        raise ConversionError(
-            f"a Gaussian process with Matern(nu={kernel.nu}) cannot be converted; use nu=0.5, 1.5, "
-            "2.5 or inf, or format='joblib'",
-            step="Matern",
-        )
-    far = np.sqrt(squares) * float(np.sqrt(2 * kernel.nu))
-    near = np.exp(-far)
-    if kernel.nu == 0.5:
-        return near
-    factor = far + 1.0
-    if kernel.nu == 2.5:
-        factor = factor + far * far / 3.0
-    return factor * near
-
-
-def _rational(kernel: Any, x: Any, known: Array) -> Any:
-    squares = squared(x, known)
-    divisor = 2 * kernel.alpha * kernel.length_scale**2
-    base = squares / divisor + 1.0
-    return base ** (-float(kernel.alpha))
-
-
-def _periodic(kernel: Any, x: Any, known: Array) -> Any:
-    distances = np.sqrt(squared(x, known))
-    wave = sin(distances * (np.pi / kernel.periodicity))
-    share = wave / float(kernel.length_scale)
-    return np.exp(share * share * -2.0)
-
-
-def _product(kernel: Any, x: Any, known: Array) -> Any:
-    products = x @ known.T
-    return products + float(kernel.sigma_0) ** 2
-
-
-KERNELS: dict[str, Callable[[Any, Any, Array], Any]] = {
-    "DotProduct": _product,
-    "ExpSineSquared": _periodic,
-    "Matern": _matern,
-    "RBF": _radial,
-    "RationalQuadratic": _rational,
+COMBINED: dict[str, Callable[[Any, Any], Any]] = {"Product": np.multiply, "Sum": np.add}
+# The factor before exp(-far), by the smoothness.
+MATERN: dict[float, Callable[[Any], Any]] = {
+    1.5: lambda far: far + 1.0,
+    2.5: lambda far: far + 1.0 + far * far / 3.0,
 }

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 VECTOR = (
     "its answer to one row alone has another shape than that to several; use PCA or TruncatedSVD"
 )
-SEARCH = "it searches for the answer to each row; use PCA, NMF or KernelPCA, or format='joblib'"
+SEARCH = "it searches for the answer to each row; use PCA or KernelPCA, or format='joblib'"
 NEAR = "it solves a problem of its own for each row; use PCA or KernelPCA, or format='joblib'"
-TOPICS = (
-    "it repeats an estimate of its own for each text; use NMF or TruncatedSVD, or format='joblib'"
+TOPICS = "it repeats an estimate of its own for each text; use TruncatedSVD, or format='joblib'"
+BATCH = (
+    "it searches until all rows of a batch have settled, so that the answer to a row changes with the others; "
+    "use TruncatedSVD or PCA, or format='joblib'"
 )
 SMALL = "the sums of its tree are rounding where a density is small; use GaussianMixture, or format='joblib'"
 REASONS = {
@@ -26,7 +28,9 @@ REASONS = {
     "LatentDirichletAllocation": TOPICS,
     "LocallyLinearEmbedding": NEAR,
     "MiniBatchDictionaryLearning": SEARCH,
+    "MiniBatchNMF": BATCH,
     "MiniBatchSparsePCA": VECTOR,
+    "NMF": BATCH,
     "SparseCoder": SEARCH,
     "SparsePCA": VECTOR,
 }

@@ -22,7 +22,6 @@ from modelkit.convert.estimators import (  # noqa: F401 - each registers its con
     compositions,
     discriminants,
     dummies,
-    factorizations,
     forests,
     functions,
     gradient,

@@ -10,7 +10,6 @@ from helpers.examples import some
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
-from sklearn.decomposition import NMF
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     RandomForestClassifier,
@@ -240,7 +239,6 @@ REFUSING = {
     "rate, stack": (numbers("passthrough"), rates, [(1e9, 1.0, 1)]),
     "cube, tree": (numbers(PolynomialFeatures(3)), DecisionTreeClassifier(max_depth=3), [(1e30, 1.0, 1)]),
     "box-cox": (numbers(PowerTransformer("box-cox")), LogisticRegression(), [ZERO_PAY, NEGATIVE]),
-    "parts": (numbers(NMF(2, max_iter=50)), LogisticRegression(), [NEGATIVE]),
     "chi2": (numbers(AdditiveChi2Sampler()), LogisticRegression(), [NEGATIVE]),
     "code": (zones(VarianceThreshold(), OrdinalEncoder()), LogisticRegression(), [UNKNOWN_ZONE]),
     "code, column": (zones(FunctionTransformer(np.round), OneHotEncoder()), hard, [UNKNOWN_ZONE]),

@@ -10,8 +10,7 @@ PROCESSES = {
     "matern 0.5": kernels.Matern(nu=0.5) + kernels.WhiteKernel(),
     "matern 1.5": kernels.Matern(nu=1.5),
     "matern 2.5": kernels.Matern(nu=2.5) * 2,
-    "rational": kernels.RationalQuadratic() + kernels.WhiteKernel(),
-    "products": (kernels.DotProduct() + kernels.WhiteKernel()) ** 2,
+    "products": (kernels.DotProduct() + kernels.WhiteKernel()) * kernels.DotProduct(2),
 }
 
 

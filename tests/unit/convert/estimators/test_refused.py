@@ -201,7 +201,7 @@ CASES = {
     "a kernel of ridge": Case(KernelRidge(kernel=columns_apart), "KernelRidge", "kernel of your own"),
     "a kernel of propagation": Case(LabelPropagation(kernel=kernel_of), "LabelPropagation", "kernel='rbf'"),
     "a kernel of a process": Case(
-        GaussianProcessRegressor(PairwiseKernel(metric="cosine")), "PairwiseKernel", "the kernel PairwiseKernel.*use kernels of"
+        GaussianProcessRegressor(PairwiseKernel(metric="cosine")), "PairwiseKernel", "the kernel PairwiseKernel.*use sums and products of"
     ),
     "a tokenizer": Case(
         in_steps(("count", CountVectorizer(tokenizer=words_of, token_pattern=None)), CLASSIFIER), "CountVectorizer", r"tokenizer=\.\.\.",
@@ -244,13 +244,12 @@ CASES = {
         VotingClassifier([("guess", DummyClassifier(strategy="uniform")), CLASSIFIER]), "DummyClassifier", "strategy='uniform'.*use 'prior'",
         "estimator 'guess' of the VotingClassifier",
     ),
-    "NMF in any order": Case(make_pipeline(NMF(2, shuffle=True), LogisticRegression()), "NMF", "use shuffle=False", "step 'nmf' (pipeline step 1 of 2)"),
-    "NMF of another loss": Case(NMF(2, solver="mu", beta_loss="itakura-saito", init="nndsvda"), "NMF", "beta_loss='itakura-saito'.*use 'frobenius'"),
+    "NMF": Case(make_pipeline(NMF(2, max_iter=500), LogisticRegression()), "NMF", "changes with the others; use TruncatedSVD", "step 'nmf' (pipeline step 1 of 2)"),
     "splines that refuse": Case(beside("num", SplineTransformer(extrapolation="error")), "SplineTransformer", "extrapolation='constant'", IN_PREP, FRAME),
     "isotonic that refuses": Case(IsotonicRegression(out_of_bounds="raise"), "IsotonicRegression", "'clip' or 'nan'", rows=X[:, :1]),
     "one quantile": Case(QuantileTransformer(n_quantiles=1), "QuantileTransformer", "n_quantiles of 2 or more"),
     "no column selected": Case(beside("num", SelectFpr(alpha=0)), "SelectFpr", "no column at all", IN_PREP, FRAME),
-    "a smoothness": Case(GaussianProcessRegressor(Matern(nu=2.2)), "Matern", r"nu=2\.2.*use nu=0\.5"),
+    "a smoothness": Case(GaussianProcessRegressor(Matern(nu=2.2)), "Matern", r"nu=2\.2.*Matern\(nu=0\.5"),
     "a precomputed kernel": Case(OneVsOneClassifier(SVC(kernel="precomputed")), "OneVsOneClassifier", "precomputed kernel", rows=SQUARE),
     "a precomputed kernel with probabilities": Case(SVC(kernel="precomputed", probability=True), "SVC", "leave probability out", rows=SQUARE),
     "a first model of float32": Case(GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()), "GradientBoostingClassifier", "leave init out"),
@@ -281,7 +280,7 @@ CASES = {
     # kinds that no graph answers
     "sparse components": Case(SparsePCA(2), "SparsePCA", "use PCA or TruncatedSVD"),
     "topics": Case(
-        make_pipeline(CountVectorizer(), LatentDirichletAllocation(2)), "LatentDirichletAllocation", "use NMF or TruncatedSVD",
+        make_pipeline(CountVectorizer(), LatentDirichletAllocation(2)), "LatentDirichletAllocation", "use TruncatedSVD",
         "step 'latentdirichletallocation' (pipeline step 2 of 2)", TEXTS, LABELS,
     ),
     "a map": Case(Isomap(), "Isomap", "use PCA or KernelPCA"),
@@ -530,7 +529,7 @@ OPTIONS_REFUSED = {
     "own weights": (neighbors.KNeighborsClassifier(weights=lambda d: 1 / (1 + d)), "weights='distance'"),
     "no outlier label": (neighbors.RadiusNeighborsClassifier(30.0), "outlier_label='most_frequent'"),
     "own kernel": (svm.SVC(kernel=lambda a, b: a @ b.T), "with a kernel of your own"),
-    "matern": (GaussianProcessClassifier(kernels.Matern(nu=0.7), optimizer=None), "use nu=0.5"),
+    "matern": (GaussianProcessClassifier(kernels.Matern(nu=0.7), optimizer=None), r"Matern\(nu=0\.5"),
     "pairwise": (GaussianProcessClassifier(kernels.PairwiseKernel(), optimizer=None), "kernel PairwiseKernel"),
     "propagation": (LabelSpreading(rbf_kernel), "use kernel='rbf' or 'knn'"),
 }  # fmt: skip
