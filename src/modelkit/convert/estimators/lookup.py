@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import STRING, Columns, Var, ml, width
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, ml
 from modelkit.errors import ConversionError
 from modelkit.signature.cast import MISSING, is_missing
 
@@ -16,14 +18,13 @@ if TYPE_CHECKING:
 
     from modelkit.convert.estimators.converting import Converting
 
+Lookup = Callable[[Any, Any], Any]  # of the value of each category, and another for all else
+
 
 def single_columns(columns: Columns) -> list[Var]:
     """Each column as (n, 1)."""
-    found = []
-    for part in columns.parts:
-        whole = Columns((part,))
-        found += [whole.take([place]).parts[0] for place in range(width(part))]
-    return found
+    count = sum(columns.widths)
+    return [columns.take([place]).parts[0] for place in range(count)]
 
 
 def looked_up(
@@ -52,20 +53,26 @@ def looked_up(
     )
 
 
-def refuse_unknown(encoder: Any, columns: Columns, at: Converting) -> None:
-    """Refuse rows with values that are no categories, where an encoder does and no signature."""
-    if encoder.handle_unknown != "error":
-        return
+def lookups(encoder: Any, columns: Columns, at: Converting) -> list[Lookup]:
+    """For each column of an encoder, the function that looks up values of its categories, and one for all else.
+
+    Rows with other categories are refused where the encoder refuses them, and no signature does.
+    """
+    found: list[Lookup] = []
     for place, column in enumerate(single_columns(columns)):
         known = encoder.categories_[place].tolist()
-        if not at.is_closed(column, known):
-            beyond = looked_up(column, known, np.zeros(len(known), np.int64), 1, at)
-            name = column_name(encoder, place)
+        _check_one_missing(encoder, place, column, at)
+        look = partial(looked_up, column, known, at=at)
+        found.append(look)
+        refuses = getattr(encoder, "handle_unknown", None) == "error"
+        if refuses and not at.is_closed(column, known):
+            beyond = look(np.zeros(len(known), np.int64), 1)
             at.refuse(
                 beyond.astype(np.bool_),
                 f"{type(encoder).__name__} does not know the category that an earlier step gives "
-                f"this row in {name}",
+                f"this row in {column_name(encoder, place)}",
             )
+    return found
 
 
 def _keys(column: Var, categories: Sequence[Any]) -> Array:
@@ -76,24 +83,24 @@ def _keys(column: Var, categories: Sequence[Any]) -> Array:
     return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
 
 
-def check_one_missing(encoder: Any, columns: Columns, at: Converting) -> None:
+def _check_one_missing(encoder: Any, place: int, column: Var, at: Converting) -> None:
     """Raise ConversionError where an encoder tells None from NaN, which a package does not.
 
     None is a category of its own, also behind an imputer that fills what is NaN.
     """
-    for place, column in enumerate(single_columns(columns)):
-        missing = [value for value in encoder.categories_[place].tolist() if is_missing(value)]
-        fill = at.fill_of(column)
-        imputed = fill is not None and MISSING == fill.marker != fill.text
-        if len(missing) + imputed > 1:
-            name = type(encoder).__name__
-            given = at.name_of(column if fill is None else fill.column)
-            where = column_name(encoder, place) if given is None else f"column {given!r}"
-            raise ConversionError(
-                f"{name} has None as a category of {where}, beside NaN, and a package has one "
-                "missing value; give fit and example X.fillna(np.nan)",
-                step=name,
-            )
+    missing = sum(map(is_missing, encoder.categories_[place].tolist()))
+    fill = at.fill_of(column)
+    if fill is not None and MISSING == fill.marker != fill.text:
+        missing += 1
+    if missing > 1:
+        name = type(encoder).__name__
+        given = at.name_of(column if fill is None else fill.column)
+        where = column_name(encoder, place) if given is None else f"column {given!r}"
+        raise ConversionError(
+            f"{name} has None as a category of {where}, beside NaN, and a package has one "
+            "missing value; give fit and example X.fillna(np.nan)",
+            step=name,
+        )
 
 
 def column_name(estimator: Any, place: int) -> str:

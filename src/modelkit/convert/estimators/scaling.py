@@ -65,7 +65,7 @@ def maxabs(estimator: Any, x: Any) -> Any:
     return within(scaled, -1.0, 1.0) if getattr(estimator, "clip", False) else scaled
 
 
-def within(x: Any, low: float, high: float) -> Any:
+def within(x: Any, low: Any, high: Any) -> Any:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
     return np.minimum(np.maximum(x, low), high)
 
