@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from modelkit.convert.estimators.rows import Rows, is_sparse, of_doubles, of_floats, shown
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, norms, row_sums, total
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, flat, norms, row_sums, total
 
 SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 MOST_ADDED = 32  # columns whose squares are added up one by one
@@ -95,19 +95,24 @@ def _length(x: Any, rows: Any) -> Any:
     if rows is None or count > MOST_ADDED:
         return None
     known = np.asarray(rows, np.float64)
-    squares = list((known * known).T)
-    whole = count // 8 * 8
-    blocks = [start + place for start in range(0, whole, 8) for place in (6, 4, 2, 0)]
-    lanes = [
-        [*(place + lane for place in blocks), *range(whole + lane, count, 2)] for lane in (0, 1)
-    ]
-    for order in (lanes[: min(count, 2)], [range(count)]):
-        sums = [reduce(np.add, [squares[place] for place in lane]) for lane in order]
-        if np.array_equal(reduce(np.add, sums), np.einsum("ij,ij->i", known, known)):
-            own = x * x
-            parts = [total([own[:, [place]] for place in lane]) for lane in order]
-            return np.sqrt(total(parts))
+    sums = np.einsum("ij,ij->i", known, known)
+    for orders in (lanes(count), [range(count)]):
+        if np.array_equal(flat(added_in(known * known, orders)), sums):
+            return np.sqrt(added_in(x * x, orders))
     return None
+
+
+def lanes(count: int) -> list[list[int]]:
+    """The order in which numpy.einsum adds up columns: in two lanes, and of eight the last two first."""
+    whole = count // 8 * 8
+    pairs = [start + place for start in range(0, whole, 8) for place in (6, 4, 2, 0)]
+    both = ([*(place + lane for place in pairs), *range(whole + lane, count, 2)] for lane in (0, 1))
+    return [lane for lane in both if lane]
+
+
+def added_in(x: Any, orders: Sequence[Sequence[int]]) -> Any:
+    """(n, 1): the sum of each row, by one order of columns and then the others, and these together."""
+    return total([total([x[:, [place]] for place in order]) for order in orders])
 
 
 def over_norm(x: Any, name: str, norm: Any = None, small: float = SMALL_NORM) -> Any:

@@ -47,14 +47,14 @@ def splines(estimator: Any, x: Any) -> Any:
 def _ends(estimator: Any) -> Any:
     """Of each column, the outer knots and the slopes of the splines below and above them.
 
-    Of a degree of 1, scikit-learn counts the degree up with the first column, and starts at another
-    knot from the second column on.
+    Of lines and a degree of 1, scikit-learn counts the degree up with the first column, and starts at
+    another knot from the second column on.
     """
     degree = estimator.degree
     for spline in estimator.bsplines_:
         low = spline.t[degree]
         high = spline.t[-degree - 1]
-        degree = max(degree, 2)
+        degree = max(degree, 2) if estimator.extrapolation == "linear" else degree
         below = spline(low, nu=1)
         above = spline(high, nu=1)
         below[degree:] = 0.0
