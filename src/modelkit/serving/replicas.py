@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, final
 
 from modelkit._internal.process import watch_forks
@@ -33,7 +34,6 @@ LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
 UNANSWERED = (DeadlineExceeded, Overloaded)  # errors that tell of neither
 FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
 LONGEST_WAIT = 60.0
-NEVER = float("inf")
 
 
 @final
@@ -56,46 +56,70 @@ class Replica:
     aside: bool
 
 
+@dataclass(slots=True)
 class _Place:
     """A replica and its counts, guarded by the lock of the Replicas."""
 
-    __slots__ = ("calls", "failures", "model", "outstanding", "retry", "wait")
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.outstanding = 0
-        self.calls = 0
-        self.failures = 0
-        self.wait = FIRST_WAIT
-        self.retry = -NEVER  # the time from which it may be asked; -inf where all is well
-
-    def after_fork(self) -> _Place:
-        """The same place in the child of a fork, where nothing works on it."""
-        place = _Place(self.model)
-        place.calls = self.calls
-        place.failures = self.failures
-        place.wait = self.wait
-        place.retry = self.retry
-        return place
+    model: Model
+    outstanding: int = 0
+    calls: int = 0
+    failures: int = 0
+    wait: float = FIRST_WAIT
+    retry: float = 0.0  # the time from which it may be asked; 0 where all is well
 
 
-def least_busy(outstanding: Sequence[int], retry: Sequence[float], now: float) -> int:
-    """The place of the replica that is asked next.
+def least_busy(places: Sequence[_Place], now: float) -> _Place:
+    """The replica that is asked next.
 
-    Args:
-        outstanding: the rows that each is working on.
-        retry: the time from which each may be asked.
-        now: the time.
-
-    Returns:
-        That with the least work of those that may be asked, the first of equals; where none may be,
-        the one whose time comes first.
+    That with the least work of those that may be asked now, the first of equals; where none may be,
+    the one whose time comes first.
     """
-    places = range(len(outstanding))
-    ready = [place for place in places if retry[place] <= now]
+    ready = [place for place in places if place.retry <= now]
     if not ready:
-        return min(places, key=retry.__getitem__)
-    return min(ready, key=outstanding.__getitem__)
+        return min(places, key=attrgetter("retry"))
+    return min(ready, key=attrgetter("outstanding"))
+
+
+class _Work:
+    """A run, counted as work of the replica that it is on: the context of each attempt at it.
+
+    Where the first replica is lost, its error goes no further, and another one may be tried.
+    """
+
+    def __init__(self, replicas: Replicas, feeds: Feeds) -> None:
+        self._replicas = replicas
+        self._rows = next((len(feed) for feed in feeds.values() if feed.ndim), 1)
+        self._place: _Place | None = None
+
+    def __enter__(self) -> Model:
+        replicas = self._replicas
+        with replicas._lock:
+            now = replicas._clock()
+            others = [place for place in replicas._places if place is not self._place]
+            self._retries = self._place is None and len(others) > 1
+            self._place = place = least_busy(others, now)
+            if place.retry:
+                # It failed before: until this run tells, the others go elsewhere.
+                place.retry = now + place.wait
+            place.outstanding += self._rows
+            return place.model
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        place = self._place
+        assert place is not None
+        with self._replicas._lock:
+            place.outstanding -= self._rows
+            place.calls += error is None
+            if isinstance(error, LOST):
+                place.failures += 1
+                place.retry = self._replicas._clock() + place.wait
+                place.wait = min(2 * place.wait, LONGEST_WAIT)
+                return self._retries
+            if isinstance(error, Exception | None) and not isinstance(error, UNANSWERED):
+                # An error of the rows was found by a replica that works.
+                place.retry = 0.0
+                place.wait = FIRST_WAIT
+        return False
 
 
 @final
@@ -175,13 +199,9 @@ class Replicas(Model):
             )
 
     @property
-    def _first(self) -> Model:
-        return self._places[0].model
-
-    @property
     def placement(self) -> Placement | None:
         """Where the first runs."""
-        return self._first.placement
+        return self._places[0].model.placement
 
     @property
     def closed(self) -> bool:
@@ -208,98 +228,32 @@ class Replicas(Model):
             place.model._use_threads(threads)
 
     def _why_not_batchable(self) -> str:
-        models = [place.model for place in self._places]
-        refused = [model for model in models if not model.batchable]
-        return (refused or models)[0]._why_not_batchable()
+        refused = [place.model for place in self._places if not place.model.batchable]
+        return refused[0]._why_not_batchable()
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
-        return self._first._prepare(feeds)
+        return self._places[0].model._prepare(feeds)
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        rows = _rows(feeds)
-        place = self._take(rows)
-        try:
-            return self._run_on(place, rows, feeds, outputs, call)
-        except LOST:
-            if len(self._places) == 1:
-                raise
-        other = self._take(rows, but=place)
-        return self._run_on(other, rows, feeds, outputs, call)
-
-    def _run_on(
-        self, place: _Place, rows: int, feeds: Feeds, outputs: tuple[str, ...], call: Call
-    ) -> Outputs:
-        error: BaseException | None = None
-        try:
-            return place.model._run(feeds, outputs, call)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._give_back(place, rows, error)
-            error = None
+        work = _Work(self, feeds)
+        while True:
+            with work as model:
+                return model._run(feeds, outputs, call)
 
     async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._in_threads:
             # Such a run goes on where its caller gives up, and keeps the replica busy.
             return await super()._arun(feeds, outputs, call)
-        rows = _rows(feeds)
-        place = self._take(rows)
-        try:
-            return await self._arun_on(place, rows, feeds, outputs, call)
-        except LOST:
-            if len(self._places) == 1:
-                raise
-        other = self._take(rows, but=place)
-        return await self._arun_on(other, rows, feeds, outputs, call)
-
-    async def _arun_on(
-        self, place: _Place, rows: int, feeds: Feeds, outputs: tuple[str, ...], call: Call
-    ) -> Outputs:
-        error: BaseException | None = None
-        try:
-            return await place.model._arun(feeds, outputs, call)
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            self._give_back(place, rows, error)
-            error = None
-
-    def _take(self, rows: int, but: _Place | None = None) -> _Place:
-        """The replica that a run goes to; it is counted as working on it."""
-        with self._lock:
-            now = self._clock()
-            places = [place for place in self._places if place is not but]
-            outstanding = [place.outstanding for place in places]
-            retry = [place.retry for place in places]
-            taken = places[least_busy(outstanding, retry, now)]
-            if taken.retry > -NEVER:
-                # It failed before: until this run tells, the others go elsewhere.
-                taken.retry = now + taken.wait
-            taken.outstanding += rows
-            return taken
-
-    def _give_back(self, place: _Place, rows: int, error: BaseException | None) -> None:
-        with self._lock:
-            place.outstanding -= rows
-            place.calls += error is None
-            if isinstance(error, LOST):
-                place.failures += 1
-                place.retry = self._clock() + place.wait
-                place.wait = min(2 * place.wait, LONGEST_WAIT)
-            elif error is None or (
-                isinstance(error, Exception) and not isinstance(error, UNANSWERED)
-            ):
-                # An error of the rows was found by a replica that works.
-                place.retry = -NEVER
-                place.wait = FIRST_WAIT
+        work = _Work(self, feeds)
+        while True:
+            with work as model:
+                return await model._arun(feeds, outputs, call)
 
     def after_fork(self) -> None:
         """In the child of a fork, no run is under way, and no thread holds the lock."""
         self._lock = threading.RLock()
         # Anew, since a run that forked gives back to the place that it took.
-        self._places = [place.after_fork() for place in self._places]
+        self._places = [replace(place, outstanding=0) for place in self._places]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Replicas, ([place.model for place in self._places],)
@@ -315,17 +269,14 @@ class Replicas(Model):
 
 
 def _check_equal(first: Model, other: Model, place: int) -> None:
-    if other.signature != first.signature:
-        raise SignatureError(
-            f"replicas are equal Models, and number {place} has another signature than the first: "
-            f"{other.signature}, not {first.signature}"
-        )
-    digests = [None if m.manifest is None else m.manifest.digest for m in (first, other)]
-    if digests[0] != digests[1]:
-        raise SignatureError(
-            f"replicas are equal Models, and number {place} has another digest than the first: "
-            f"{digests[1]}, not {digests[0]}"
-        )
+    digests = [model.manifest and model.manifest.digest for model in (first, other)]
+    signatures = [first.signature, other.signature]
+    for what, (ours, theirs) in {"signature": signatures, "digest": digests}.items():
+        if theirs != ours:
+            raise SignatureError(
+                f"replicas are equal Models, and number {place} has another {what} than the first: "
+                f"{theirs}, not {ours}"
+            )
 
 
 def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
@@ -348,10 +299,3 @@ def _runs_in_thread(model: Model) -> bool:
     """Whether a Model has no way of its own to run on an event loop."""
     own = (layer for layer in layers_of(model) if type(layer)._arun is not Wrapper._arun)
     return type(next(own))._arun is Model._arun
-
-
-def _rows(feeds: Feeds) -> int:
-    """The size of a run: the rows of its first tensor."""
-    for feed in feeds.values():
-        return len(feed) if feed.ndim else 1
-    return 1

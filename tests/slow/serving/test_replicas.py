@@ -7,6 +7,7 @@ from helpers.processes import bounded, forks, passes_in_a_child
 from helpers.sums import SIGNATURE, summed
 
 import modelkit as mk
+from modelkit.serving.replicas import _Work
 
 ROWS = np.arange(10.0).reshape(5, 2)
 SUMS = ROWS.sum(axis=1)
@@ -19,10 +20,8 @@ def test_a_child_of_a_fork_has_no_work_of_its_parent():
         assert replicas.replicas[0].outstanding == 0
         assert (replicas.predict(ROWS) == SUMS).all()
 
-    place = replicas._take(3)
-    with replicas._lock:
+    with _Work(replicas, {"x": ROWS}), replicas._lock:
         assert passes_in_a_child(check)
-    replicas._give_back(place, 3, None)
 
 
 @forks

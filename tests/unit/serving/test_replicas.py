@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 import modelkit as mk
 from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, SignatureError
 from modelkit.serving.batching.policy import make_plan
-from modelkit.serving.replicas import FIRST_WAIT, LONGEST_WAIT, least_busy
+from modelkit.serving.replicas import FIRST_WAIT, LONGEST_WAIT, _Place, least_busy
 from modelkit.testing import check_model
 
 ROWS = np.arange(10.0).reshape(5, 2)
@@ -93,7 +93,10 @@ def test_unequal_models_are_refused(package, tmp_path):
     ],
 )
 def test_the_least_busy_is_asked_first(outstanding, retry, expected):
-    assert least_busy(outstanding, retry, now=5) == expected
+    places = [
+        _Place(model_of(), rows, retry=time) for rows, time in zip(outstanding, retry, strict=True)
+    ]
+    assert least_busy(places, now=5) is places[expected]
 
 
 @pytest.mark.parametrize("error", [DeviceError("lost"), ClosedError("closed")])
