@@ -269,13 +269,14 @@ class Replicas(Model):
 
 
 def _check_equal(first: Model, other: Model, place: int) -> None:
-    digests = [model.manifest and model.manifest.digest for model in (first, other)]
-    signatures = [first.signature, other.signature]
-    for what, (ours, theirs) in {"signature": signatures, "digest": digests}.items():
-        if theirs != ours:
+    ours, theirs = (
+        (model.signature, model.manifest and model.manifest.digest) for model in (first, other)
+    )
+    for what, own, given in zip(("signature", "digest"), ours, theirs, strict=True):
+        if given != own:
             raise SignatureError(
                 f"replicas are equal Models, and number {place} has another {what} than the first: "
-                f"{theirs}, not {ours}"
+                f"{given}, not {own}"
             )
 
 
