@@ -13,7 +13,6 @@ from modelkit._internal import fields
 from modelkit._internal.progress import counted_off
 from modelkit.errors import ExplainError, SignatureError, UsageError
 from modelkit.explain.explanation import Explanation, kind_in_words
-from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
 from modelkit.explain.subject import Subject, is_text, make_subject
 from modelkit.explain.time_limit import current_call, explaining
@@ -276,7 +275,7 @@ def _check_integer(what: str, number: Any, least: int) -> None:
 def _text_background(model: Model, method: str, background: Any) -> Any:
     """The background of a model of texts: LIME compares a text with itself without some words."""
     if method == "lime":
-        return NO_TEXT
+        return np.array([[""]], object)
     if background is None and BACKGROUND not in model.attachments:
         raise ExplainError(
             "the words of a text are explained by method='lime'; it needs no background"

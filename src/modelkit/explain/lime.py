@@ -9,10 +9,12 @@ regression.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,12 +22,13 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import ExplainError
 from modelkit.explain.bins import QuartileBins, ValueBins
 from modelkit.explain.fidelity import Fidelity, samples_of
-from modelkit.explain.lime_text import TextLime
 from modelkit.explain.method import Attribution, ExplainRequest, Method, gap_between
 from modelkit.explain.subject import Subject, is_text
 from modelkit.signature.signature import Feeds
 
 ROOT_WIDTH = 0.75  # of the kernel, for each square root of a column
+TEXT_WIDTH = 25.0  # of the kernel for texts, over a hundred times the cosine distance
+TEXTS_AT_ONCE = 256  # an encoder of texts takes far more memory a row than a table does
 RIDGE = 1.0
 # Multiplications in one product of matrices up to which OpenBLAS uses the thread that calls it.
 SERIAL = 1 << 18
@@ -33,7 +36,7 @@ TILE = 64
 
 
 def make_lime(request: ExplainRequest) -> Method:
-    """LIME for tables or for texts. Raises ExplainError or MissingExtraError."""
+    """LIME for tables or for texts. Raises ExplainError."""
     kind = TextLime if is_text(request.subject.signature) else TableLime
     return kind(request.subject, request.budget, request.seed)
 
@@ -106,27 +109,8 @@ class TableLime:
         """The linear model around each row. The model itself is asked for the pool alone."""
         pool = self._pool()
         bins = self._bins_of(feeds)
-        n, k = served.shape
-        values = np.zeros((n, bins.shape[1], k))
-        base = np.zeros((n, k))
-        r2 = np.zeros((n, k))
-        ess = np.zeros(n)
-        for i in rows:
-            fit = self._fit(pool, bins[i], served[i])
-            values[i] = fit.values
-            base[i] = fit.base
-            r2[i] = fit.r2
-            ess[i] = fit.ess
-        gap = gap_between(values, base, served)
-        fidelity = Fidelity(r2, gap, ess, self._samples, self._width)
-        return Attribution(
-            values,
-            base,
-            gap,
-            evaluations=n,
-            fidelity=fidelity.to_dict(),
-            warnings=fidelity.warnings(pool.spread),
-        )
+        fits = (_fit(pool, bins[i], served[i], self._weights) for i in rows)
+        return _attribution(fits, served, pool, self._width, evaluations=len(served))
 
     def _bins_of(self, feeds: Feeds) -> Array:
         """The bins (n, d) of rows."""
@@ -144,15 +128,7 @@ class TableLime:
 
     def _draw(self) -> _Pool:
         drawn, feeds = self._drawn_rows()
-        answers = self._subject.ask_in_chunks(feeds)
-        finite = np.isfinite(answers).all(axis=1)
-        if not finite.all():
-            raise ExplainError(
-                f"the model answers {np.count_nonzero(~finite)} of {self._samples} drawn rows with "
-                "no finite number"
-            )
-        mean = answers.mean(axis=0)
-        return _Pool(drawn, answers - mean, mean, np.ptp(answers, axis=0))
+        return _pool(drawn, self._subject.ask_in_chunks(feeds))
 
     def _drawn_rows(self) -> tuple[Array, Feeds]:
         """The bins (d, samples) of drawn rows, and the rows."""
@@ -167,32 +143,140 @@ class TableLime:
             feeds[tensor][:, at] = bins.fill(drawn[i], rng)
         return drawn, feeds
 
-    def _fit(self, pool: _Pool, bins: Array, served: Array) -> _Fit:
-        """Fit the linear model around one row with the given bins (d,) and answer (k,).
 
-        A is 1 where a pool row is in the bin of the explained one, w its weight; the explained row
-        itself counts as one more, as it does in the library. All sums of products of A, 1 and y
-        come from one Gram matrix; about their weighted means the coefficients are (A'wA + I)^-1
-        A'wy.
+class TextLime:
+    """LIME for texts: values are of the words of one text, each wherever it occurs.
+
+    It draws as the `lime` library does: of each shortened text first how many words are left out, and
+    then which.
+
+    Args:
+        subject: a model whose one input is a column of strings.
+        budget: the number of shortened texts that the model is asked about for each text, by
+            default 5,000.
+        seed: of which words are left out.
+
+    The features of the Explanation are the words, its data counts how often each occurs, and its
+    fidelity is that of LIME for tables.
+
+    Raises ExplainError if the budget is below 100 texts.
+    """
+
+    kind = "lime"
+    exact = False
+
+    def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
+        self.space = subject.space
+        self.output_names = subject.names
+        self._subject = subject
+        self._seed = seed % 2**32
+        self._samples = samples_of(budget, 0)
+        self.rows_per_row = self._samples + 1
+        self.reason = (
+            "the input is a text: the model is asked about it without some of its words, "
+            f"{self._samples} times"
+        )
+
+    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
+        """What each word of one text adds.
+
+        Raises ExplainError for several texts, and for one without words.
         """
-        d = len(bins)
-        same = pool.bins == bins[:, None]
-        weights = self._weights[d - np.count_nonzero(same, axis=0)]
-        own = np.ones(d + 1 + len(served))
-        own[d + 1 :] = served - pool.mean
-        drawn = _weighted(same, pool.answers, weights)
-        gram = _gram(drawn) + np.outer(own, own)
-        total = gram[d, d]
-        means = gram[d] / total
-        centred = gram - total * np.outer(means, means)
-        inner = centred[:d, :d]
-        cross = centred[:d, d + 1 :]
-        values = np.linalg.solve(inner + RIDGE * np.eye(d), cross)
-        base = pool.mean + means[d + 1 :] - means[:d] @ values
-        spread = np.diagonal(centred)[d + 1 :]
-        squares = 1 + (weights**2).sum()
-        ess = float(total**2 / squares)
-        return _Fit(values, base, _explained_share(values, inner, cross, spread), ess)
+        ((tensor, column),) = feeds.items()
+        if len(column) != 1:
+            raise ExplainError(
+                f"texts are explained one at a time, as each has words of its own; got {len(column)}"
+            )
+        parts = re.split(r"(\W+)", column[0, 0])
+        counts = Counter(filter(None, parts[::2]))
+        if not counts:
+            raise ExplainError(f"there are no words in the text {column[0, 0]!r}")
+        kept = _drawn_words(len(counts), self._samples, self._seed)
+        texts = []
+        for mask in kept.T:
+            gone = {word for word, keeps in zip(counts, mask, strict=True) if not keeps}
+            texts.append("".join(part for part in parts if part not in gone))
+        answers = self._subject.ask_in_chunks(
+            {tensor: np.array(texts, object)[:, None]}, TEXTS_AT_ONCE
+        )
+        # The cosine distance of a text to one of which some words are left.
+        apart = 100 * (1 - np.sqrt(np.arange(len(counts), -1, -1) / len(counts)))
+        kernel = np.sqrt(np.exp(-((apart / TEXT_WIDTH) ** 2)))
+        pool = _pool(kept, answers)
+        found = _fit(pool, np.ones(len(counts), bool), served[0], kernel)
+        return _attribution(
+            [found],
+            served,
+            pool,
+            TEXT_WIDTH,
+            evaluations=self.rows_per_row,
+            feature_names=tuple(counts),
+            data=np.array([[float(count) for count in counts.values()]]),
+        )
+
+
+def _drawn_words(count: int, samples: int, seed: int) -> Array:
+    """Which words are kept in each shortened text, (count, samples) of bool."""
+    rng = np.random.RandomState(seed)  # the generator of the library
+    kept = np.ones((count, samples), bool)
+    for at, size in enumerate(rng.randint(1, count + 1, samples)):
+        kept[rng.choice(count, size, replace=False), at] = False
+    return kept
+
+
+def _pool(bins: Array, answers: Array) -> _Pool:
+    """Raises ExplainError for answers that are no finite numbers."""
+    finite = np.isfinite(answers).all(axis=1)
+    if not finite.all():
+        raise ExplainError(
+            f"the model answers {np.count_nonzero(~finite)} of {len(answers)} drawn rows with "
+            "no finite number"
+        )
+    mean = answers.mean(axis=0)
+    return _Pool(bins, answers - mean, mean, np.ptp(answers, axis=0))
+
+
+def _attribution(
+    fits: Iterable[_Fit], served: Array, pool: _Pool, width: float, **more: Any
+) -> Attribution:
+    n, k = served.shape
+    values = np.zeros((n, len(pool.bins), k))
+    base, r2 = np.zeros((2, n, k))
+    ess = np.zeros(n)
+    for i, fit in enumerate(fits):
+        values[i], base[i], r2[i], ess[i] = fit
+    gap = gap_between(values, base, served)
+    fidelity = Fidelity(r2, gap, ess, pool.bins.shape[1], width)
+    warnings = fidelity.warnings(pool.spread)
+    return Attribution(values, base, gap, fidelity=fidelity.to_dict(), warnings=warnings, **more)
+
+
+def _fit(pool: _Pool, bins: Array, served: Array, kernel: Array) -> _Fit:
+    """Fit the linear model around one row with the given bins (d,) and answer (k,).
+
+    A is 1 where a pool row is in the bin of the explained one, w its weight; the explained row
+    itself counts as one more, as it does in the library. All sums of products of A, 1 and y
+    come from one Gram matrix; about their weighted means the coefficients are (A'wA + I)^-1
+    A'wy.
+    """
+    d = len(bins)
+    same = pool.bins == bins[:, None]
+    weights = kernel[d - np.count_nonzero(same, axis=0)]
+    own = np.ones(d + 1 + len(served))
+    own[d + 1 :] = served - pool.mean
+    drawn = _weighted(same, pool.answers, weights)
+    gram = _gram(drawn) + np.outer(own, own)
+    total = gram[d, d]
+    means = gram[d] / total
+    centred = gram - total * np.outer(means, means)
+    inner = centred[:d, :d]
+    cross = centred[:d, d + 1 :]
+    values = np.linalg.solve(inner + RIDGE * np.eye(d), cross)
+    base = pool.mean + means[d + 1 :] - means[:d] @ values
+    spread = np.diagonal(centred)[d + 1 :]
+    squares = 1 + (weights**2).sum()
+    ess = float(total**2 / squares)
+    return _Fit(values, base, _explained_share(values, inner, cross, spread), ess)
 
 
 def _explained_share(values: Array, inner: Array, cross: Array, spread: Array) -> Array:
