@@ -17,6 +17,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.scaling import one_table
+from modelkit.convert.estimators.stand_in_cells import tensor, tensor_of
 from modelkit.convert.estimators.stand_in_texts import texts_like
 from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
 from modelkit.convert.estimators.stand_ins import (
@@ -27,8 +28,6 @@ from modelkit.convert.estimators.stand_ins import (
     is_frame,
     is_pandas,
     kind_of_values,
-    tensor,
-    tensor_of,
     tracing,
 )
 from modelkit.convert.estimators.tensors import (

@@ -7,6 +7,7 @@ range of int64, for which pandas raises an error, is a missing one.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,22 +17,21 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.stand_in_cells import NAT, gap, made_of, tensor
+from modelkit.convert.estimators.stand_in_functions import COMPARING, by_steps
 from modelkit.convert.estimators.stand_ins import (
-    BY_KIND,
-    COMPARING,
+    FOLLOWED,
     PROPERTIES,
     Symbol,
-    kept_once,
-    made_of,
     pandas,
+    real,
     stop,
-    tensor_of,
+    tracing_now,
 )
 from modelkit.convert.estimators.tensors import Var, constant, joined, op
 from modelkit.convert.estimators.traced import gathered
 from modelkit.signature.spec import UNITS
 
-NAT = int(np.iinfo(np.int64).min)
 DAY = 86_400  # seconds
 CYCLE = 146_097  # days of 400 years
 COMMON_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -138,28 +138,23 @@ class Clock:
 # Columns, and constants beside them.
 
 
-def _ticks(symbol: Any) -> Var:
-    """(n, 1) of int64."""
-    return tensor_of(symbol.cells, np.int64)
-
-
-def _gaps(symbol: Any) -> Var:
-    return _ticks(symbol) == NAT
-
-
 def _unit(dtype: Any) -> str:
     return np.datetime_data(dtype)[0]
 
 
 def _clock(symbol: Any) -> Clock:
     """The calendar of a column, which is written down once."""
-    found: Clock = kept_once(symbol, lambda: Clock(_ticks(symbol), _unit(symbol.dtype)))
+    made = tracing_now().made
+    (cell,) = symbol.cells
+    if cell not in made:
+        made[cell] = Clock(tensor(symbol), _unit(symbol.dtype))
+    found: Clock = made[cell]
     return found
 
 
 def _numbers(symbol: Any, found: Var, like: Any) -> Symbol:
     """Numbers of each time, missing where it is."""
-    return made_of(np.where(_gaps(symbol), np.nan, found.astype(np.float64)), like)
+    return made_of(np.where(gap(tensor(symbol)), np.nan, found.astype(np.float64)), like)
 
 
 def refuse_today(value: Any) -> None:
@@ -225,9 +220,9 @@ def _in_dtype(value: Any, dtype: Any, *, wraps: bool = False) -> Var:
     if factor == 0:
         stop(f"columns of {dtype} and of {value.dtype} together: give both one unit before fit")
     if factor == 1:
-        return _ticks(value)
-    raised = _ticks(value) * factor
-    return raised if wraps else np.where(_cut(raised, factor) == _ticks(value), raised, NAT)
+        return tensor(value)
+    raised = tensor(value) * factor
+    return raised if wraps else np.where(_cut(raised, factor) == tensor(value), raised, NAT)
 
 
 # Operators.
@@ -239,8 +234,8 @@ def _ufunc(function: Any, *inputs: Any) -> Symbol:
     times = next(each for each in inputs if isinstance(each, Symbol))
     if name not in OPERATORS or times.like.ndim != 1:
         stop(f"numpy.{name} of times: take numbers of them, such as .dt.hour")
-    real = [each.like if isinstance(each, Symbol) else each for each in inputs]
-    return OPERATORS[name](name, function(*real), *(_operand(each, times) for each in inputs))
+    like = function(*real(inputs))
+    return OPERATORS[name](name, like, *(_operand(each, times) for each in inputs))
 
 
 def _sum(name: str, like: Any, left: Any, right: Any) -> Symbol:
@@ -264,22 +259,22 @@ def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
         return _compared(MIRRORED.get(name, name), like, right, left)
     if left.dtype.kind != right.dtype.kind:
         stop("times that are compared with spans of time")
-    known = ~_gaps(left)
+    known = ~gap(tensor(left))
     upward = name in ("less", "greater_equal")  # where a bound between two ticks is the next one
     if not isinstance(right, Symbol):
         ticks, inexact = _in_unit(right, _unit(left.dtype))
         bound = NAT if inexact and name == "equal" else ticks + (inexact and upward)
-        return made_of(known & getattr(np, name)(_ticks(left), bound), like)
-    known = known & ~_gaps(right)
+        return made_of(known & getattr(np, name)(tensor(left), bound), like)
+    known = known & ~gap(tensor(right))
     finer = UNITS[_unit(right.dtype)] // UNITS[_unit(left.dtype)]
     if not finer:
         return _compared(MIRRORED.get(name, name), like, right, left)
-    bound, rest = _divided(_ticks(right), finer)
+    bound, rest = _divided(tensor(right), finer)
     if name == "equal":
         known = known & (rest == 0)
     if upward:
         bound = bound + (rest > 0).astype(np.int64)
-    return made_of(known & getattr(np, name)(_ticks(left), bound), like)
+    return made_of(known & getattr(np, name)(tensor(left), bound), like)
 
 
 def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
@@ -295,7 +290,7 @@ def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:
         if by < 1:
             stop("numpy.floor_divide by anything but a constant above 0")
         found = (first // by).astype(np.float64)
-    gaps = reduce(op.or_, [_gaps(each) for each in (left, right) if isinstance(each, Symbol)])
+    gaps = reduce(op.or_, [gap(tensor(each)) for each in (left, right) if isinstance(each, Symbol)])
     return made_of(np.where(gaps, np.nan, found), like)
 
 
@@ -303,7 +298,7 @@ def _changed(make: Callable[[Var], Var]) -> Callable[..., Symbol]:
     def operator(name: str, like: Any, span: Any) -> Symbol:
         if like.dtype.kind != "m":
             stop(f"numpy.{name} of times")
-        return made_of(np.where(_gaps(span), NAT, make(_ticks(span))), like)
+        return made_of(np.where(gap(tensor(span)), NAT, make(tensor(span))), like)
 
     return operator
 
@@ -313,7 +308,7 @@ OPERATORS: dict[str, Callable[..., Symbol]] = {
     "add": _sum,
     "divide": _quotient,
     "floor_divide": _quotient,
-    "isnat": lambda _, like, times: made_of(_gaps(times), like),
+    "isnat": lambda _, like, times: made_of(gap(tensor(times)), like),
     "negative": _changed(op.neg),
     "subtract": _sum,
     **dict.fromkeys(COMPARING, _compared),
@@ -323,44 +318,18 @@ OPERATORS: dict[str, Callable[..., Symbol]] = {
 # Methods.
 
 
-def _isna(symbol: Any) -> Symbol:
-    return made_of(_gaps(symbol), symbol.like.isna())
-
-
-def _notna(symbol: Any) -> Symbol:
-    return made_of(~_gaps(symbol), symbol.like.notna())
-
-
-def _fillna(symbol: Any, value: Any) -> Symbol:
-    other = _in_dtype(_operand(value, symbol), symbol.dtype)
-    like = symbol.like.fillna(value.like if isinstance(value, Symbol) else value)
-    return made_of(np.where(_gaps(symbol), other, _ticks(symbol)), like)
-
-
 def _isin(symbol: Any, values: Any) -> Symbol:
-    like = symbol.like.isin(values)
     if not len(values) or any(isinstance(value, str) for value in values):
         stop("isin of texts beside times: pass timestamps")
-    found = [_compared("equal", like, symbol, _operand(value, symbol)) for value in values]
-    return reduce(lambda left, right: left | right, found)
+    same: Symbol = reduce(operator.or_, [symbol == value for value in values])
+    return same
 
 
 def _astype(symbol: Any, dtype: Any, **_: Any) -> Symbol:
     """Ticks as numbers, exact in float64 for a microsecond or more."""
     if np.dtype(dtype) != np.int64 or _unit(symbol.dtype) == "ns":
         stop(f"astype({dtype!r}) of times: write (column - pd.Timestamp(0)) / pd.Timedelta('1s')")
-    return made_of(_ticks(symbol).astype(np.float64), symbol.like.astype(dtype))
-
-
-METHODS: dict[str, Callable[..., Any]] = {
-    "isna": _isna,
-    "isnull": _isna,
-    "notna": _notna,
-    "notnull": _notna,
-    "fillna": _fillna,
-    "isin": _isin,
-}
-BY_KIND["M"] = BY_KIND["m"] = {"ufunc": _ufunc, "astype": _astype, **METHODS}
+    return made_of(tensor(symbol).astype(np.float64), symbol.like.astype(dtype))
 
 
 # Fields.
@@ -376,14 +345,14 @@ def _floor(symbol: Any, freq: Any = "D") -> Symbol:
     ticks, rest = _in_unit(step.to_timedelta64(), _unit(symbol.dtype))
     if rest or ticks < 1:
         stop(f"dt.floor({freq!r}) of times of {symbol.dtype}")
-    return made_of(np.where(_gaps(symbol), NAT, _ticks(symbol) // ticks * ticks), like)
+    return made_of(np.where(gap(tensor(symbol)), NAT, tensor(symbol) // ticks * ticks), like)
 
 
 def _isocalendar(symbol: Any) -> Symbol:
     """The week of ISO 8601, its year, and its day."""
     clock = _clock(symbol)
     to_thursday = (clock.weekday * -1 + 3) * (DAY * clock.per_second)
-    thursday = Clock(_ticks(symbol) + to_thursday, _unit(symbol.dtype))
+    thursday = Clock(tensor(symbol) + to_thursday, _unit(symbol.dtype))
     parts = [thursday.year, _cut(thursday.day_of_year + 6, 7), clock.weekday + 1]
     return _numbers(symbol, joined(parts), symbol.like.dt.isocalendar())
 
@@ -391,10 +360,10 @@ def _isocalendar(symbol: Any) -> Symbol:
 def _total_seconds(symbol: Any) -> Symbol:
     """Spans in seconds, as the pandas at hand rounds them."""
     per_second = UNITS[_unit(symbol.dtype)]
-    seconds, rest = _divided(_ticks(symbol), per_second)
+    seconds, rest = _divided(tensor(symbol), per_second)
     span = pandas().Series(np.array([-1], symbol.dtype))
     if span.dt.total_seconds()[0] == -1 / per_second:  # before pandas 3.1
-        found = _ticks(symbol).astype(np.float64) / float(per_second)
+        found = tensor(symbol).astype(np.float64) / float(per_second)
         return _numbers(symbol, found, symbol.like.dt.total_seconds())
     below = seconds.astype(np.float64)
     found = below + rest.astype(np.float64) / float(per_second)
@@ -423,7 +392,7 @@ class Fields:
         found = fields[name](_clock(symbol))
         like = getattr(symbol.like.dt, name)
         if found.dtype == np.bool_:
-            return made_of(~_gaps(symbol) & found, like)
+            return made_of(~gap(tensor(symbol)) & found, like)
         return _numbers(symbol, found, like)
 
 
@@ -482,13 +451,20 @@ def _each(symbol: Any, function: Callable[[Any], Any]) -> Symbol:
     found = function(Moment(symbol))
     if not isinstance(found, Symbol):
         stop("a function of each time that gives other than its fields")
-    return Symbol(found.cells, symbol.like.map(function))
+    return by_steps(symbol.like.map(function), lambda: found)
 
 
 SPAN_METHODS: dict[str, Callable[..., Symbol]] = {"total_seconds": _total_seconds}
 PROPERTIES["dt"] = Fields
-for kind in "Mm":
-    BY_KIND[kind] |= {"apply": _each, "map": _each}
+OF_TIMES = {
+    "apply": _each,
+    "astype": _astype,
+    "isin": _isin,
+    "map": _each,
+    "operand": lambda value, like: _in_dtype(_operand(value, like), like.dtype),
+    "ufunc": _ufunc,
+}
+FOLLOWED |= {kind + name: made for kind in "mM" for name, made in OF_TIMES.items()}
 
 
 def usual_times(dtype: np.dtype[Any], count: int, rng: np.random.Generator) -> Array:

@@ -30,15 +30,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from modelkit.convert.estimators.stand_in_functions import always, cut
+from modelkit.convert.estimators.stand_in_cells import always, rearranged
+from modelkit.convert.estimators.stand_in_rows import cut
 from modelkit.convert.estimators.stand_in_times import refuse_today
 from modelkit.convert.estimators.stand_ins import (
     Symbol,
     is_pandas,
     kind_of_values,
-    rearranged,
-    replaced,
     stop,
+    symbols_in,
 )
 
 CHANGING = (time, random, secrets, uuid, np.random)
@@ -105,15 +105,9 @@ class Beside:
 
     def __getitem__(self, key: Any) -> Any:
         parts = key if type(key) is tuple else (key,)
-        if not _symbols_in(parts):
+        if not symbols_in(parts):
             return self._of[key]
         return rearranged(lambda inner: self._of[tuple(inner)], list(parts))
-
-
-def _symbols_in(value: Any) -> list[Symbol]:
-    found: list[Symbol] = []
-    replaced(value, found.append)
-    return found
 
 
 ARRAYS = (np.array, np.asarray, np.asanyarray, np.ascontiguousarray)
@@ -139,7 +133,7 @@ def _moved(function: Any) -> Callable[..., Any]:
 
     def followed(first: Any = None, *args: Any, **named: Any) -> Any:
         first = list(first) if type(first) is types.GeneratorType else first
-        if not _symbols_in(first):
+        if not symbols_in(first):
             return function(first, *args, **named)
         dtype = named.pop("dtype", None)
         if args and dtype is None and function in ARRAYS:

@@ -453,6 +453,8 @@ REASONS = {
     "stand_in_times.py",
     "stand_in_functions.py",
     "stand_ins.py",
+    "stand_in_cells.py",
+    "stand_in_rows.py",
     "user_code.py",
     "older.py",
 }
