@@ -29,7 +29,7 @@ from modelkit.convert.estimators.stand_ins import (
     symbols_in,
     tracing_now,
 )
-from modelkit.convert.estimators.tensors import Var, constant, joined, op
+from modelkit.convert.estimators.tensors import Traced, Var, constant, joined, op
 from modelkit.signature.rule import MISSING
 
 CODED = 2.0**52  # from here to twice this a number says where another comes from
@@ -173,7 +173,8 @@ def _masked(
     mask, old = plain(first), plain(target)
     mask = mask[:, None] if mask.ndim < old.ndim else mask
     new = plain(value) if isinstance(value, Symbol) else value
-    return Symbol(np.where(mask, new, old).cells, target.like)
+    written: Any = np.where(mask, new, old)
+    return Symbol(written.cells, target.like)
 
 
 class Places:
@@ -323,7 +324,7 @@ def _column_of(arg: Any, like: Any, at: int) -> Any:
 def _computed_in(args: Any) -> np.dtype[Any]:
     """The dtype that numpy brings numbers to before it computes with them."""
     symbols = [arg for arg in args if isinstance(arg, Symbol) and not kind_of_values(arg.like)]
-    others = [arg for arg in args if not isinstance(arg, Symbol | Var | None)]
+    others = [arg for arg in args if not isinstance(arg, Symbol | Traced | None)]
     try:
         return np.result_type(*(dtypes_of(symbol.like)[0] for symbol in symbols), *others)
     except (OverflowError, TypeError, ValueError):
@@ -333,7 +334,7 @@ def _computed_in(args: Any) -> np.dtype[Any]:
 def _operand(arg: Any, like: Any, dtype: np.dtype[Any]) -> tuple[Any, int]:
     """A tensor beside the tensors of `like`, and its width: 1 for one number a row."""
     kind = kind_of_values(like)
-    if arg is None or isinstance(arg, Var):
+    if arg is None or isinstance(arg, Traced):
         return arg, 1
     if isinstance(arg, Symbol) and (kind in ("", "O") or not kind_of_values(arg.like)):
         cells = _cells_beside(arg, like)

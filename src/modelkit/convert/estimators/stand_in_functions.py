@@ -24,8 +24,8 @@ from modelkit.convert.estimators.stand_ins import (
     real,
     stop,
 )
-from modelkit.convert.estimators.tensors import STRING, Var, ml
-from modelkit.convert.estimators.traced import UFUNCS, gathered
+from modelkit.convert.estimators.tensors import STRING, Var, gathered, ml
+from modelkit.convert.estimators.traced import UFUNCS
 from modelkit.signature.rule import MISSING
 
 COMPARING = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
@@ -177,7 +177,7 @@ follows("where", way=elementwise)(lambda x, cond, other=np.nan: _one_of(cond, x,
 follows("mask", way=elementwise)(lambda x, cond, other=np.nan: _one_of(cond, other, x))
 follows("isna", "isnull", way=elementwise)(gap)
 follows("notna", "notnull", way=elementwise)(lambda x: ~gap(x))
-follows("abs", way=by_steps)(lambda x: np.absolute(x))
+follows("abs", way=elementwise)(lambda x: np.abs(x.astype(np.float64)))
 
 
 @follows("fillna")
@@ -313,8 +313,8 @@ def _replace(x: Any, old: Any, *new: Any, like: Any = None) -> Any:
     keys, values = _keys_of(table), _values_of(list(table.values()))
 
     def make(x: Var) -> Var:
-        if (x.dtype == STRING) != isinstance(keys[0], str):
-            return x
+        if (x.dtype == STRING) != isinstance(keys[0], str) or x.dtype == np.bool_:
+            return x  # in which there is none
         among, found = _looked_up(x, keys, values)
         return _one_of(among, found, x)
 
@@ -391,7 +391,7 @@ def _filled_like(function: Any) -> Callable[..., Any]:
     return lambda x, *args, **named: always(function(x.like, *args, **named))
 
 
-FOLLOWED |= {
+OTHERS: dict[Any, Callable[..., Any]] = {
     "assign": _assign,
     "insert": _insert,
     "items": lambda x: ((name, x[name]) for name in x.columns),
@@ -409,3 +409,4 @@ FOLLOWED |= {
     np.size: lambda x, axis=None: np.size(x.like, axis),
     **{each: _filled_like(each) for each in (np.zeros_like, np.ones_like, np.full_like)},
 }
+FOLLOWED |= OTHERS

@@ -30,8 +30,7 @@ from modelkit.convert.estimators.stand_ins import (
     pandas,
     stop,
 )
-from modelkit.convert.estimators.tensors import Var
-from modelkit.convert.estimators.traced import gathered, row_sums
+from modelkit.convert.estimators.tensors import Var, gathered, row_sums
 
 OF_ALL = "numbers of all rows together"
 LAST: dict[str, Any] = {"axis": -1, "keepdims": True}
@@ -145,7 +144,7 @@ for name in ("max", "mean", "min", "prod", "std", "sum", "var"):
 
 @follows(np.linalg.norm, way=by_steps)
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) -> Any:  # noqa: A002 - numpy's own form
-    sizes = np.abs(plain(x))
+    sizes = np.abs(plain(x) * 1.0)  # of integers as numbers
     if ord in (None, 2):
         return np.sqrt(np.sum(sizes * sizes, axis=axis, keepdims=keepdims))
     if ord not in (1, np.inf):
@@ -164,7 +163,7 @@ def _middle(x: Var) -> Var:
     size = x.shape[-1]
     ordered = _ordered(x)
     low, high = (ordered[..., [place]] for place in ((size - 1) // 2, size // 2))
-    return np.where(_any(np.isnan(x)), np.nan, (low + high) * 0.5)
+    return np.where(_any(np.isnan(x)), np.nan, low if size % 2 else (low + high) * 0.5)
 
 
 @follows(np.median)
@@ -229,7 +228,7 @@ def _dot(x: Any, weights: Any, *, like: Any = None) -> Any:
 
 
 def _bounds(values: Any) -> Array:
-    bounds = numbers_of(values).astype(np.float64)
+    bounds: Array = numbers_of(values).astype(np.float64)
     if bounds.ndim != 1 or not len(bounds) or (np.diff(bounds) < 0).any() or np.isnan(bounds).any():
         stop("bounds that do not increase")
     return bounds
@@ -293,7 +292,7 @@ def cut(x: Any, bins: Any, **named: Any) -> Any:
     return by_steps(really(x.like, bins, **named), lambda: np.where(inside, place - 1.0, np.nan))
 
 
-FOLLOWED |= {
+OTHERS: dict[Any, Callable[..., Any]] = {
     np.amax: FOLLOWED[np.max],
     np.amin: FOLLOWED[np.min],
     np.average: lambda x, axis=None, weights=None: (
@@ -305,3 +304,4 @@ FOLLOWED |= {
     np.ptp: lambda x, axis=None, **named: np.max(x, axis, **named) - np.min(x, axis, **named),
     "product": FOLLOWED["prod"],
 }
+FOLLOWED |= OTHERS

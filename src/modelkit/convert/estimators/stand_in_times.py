@@ -28,8 +28,7 @@ from modelkit.convert.estimators.stand_ins import (
     stop,
     tracing_now,
 )
-from modelkit.convert.estimators.tensors import Var, constant, joined, op
-from modelkit.convert.estimators.traced import gathered
+from modelkit.convert.estimators.tensors import Var, constant, gathered, joined, op
 from modelkit.signature.spec import UNITS
 
 DAY = 86_400  # seconds
@@ -456,7 +455,7 @@ def _each(symbol: Any, function: Callable[[Any], Any]) -> Symbol:
 
 SPAN_METHODS: dict[str, Callable[..., Symbol]] = {"total_seconds": _total_seconds}
 PROPERTIES["dt"] = Fields
-OF_TIMES = {
+OF_TIMES: dict[str, Callable[..., Any]] = {
     "apply": _each,
     "astype": _astype,
     "isin": _isin,
