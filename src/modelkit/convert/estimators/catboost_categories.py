@@ -79,7 +79,7 @@ class Lookups:
         self._names = estimator.feature_names_
         self._features = said["features_info"]
         self._numbers = numbers
-        self._coded = _coded(estimator, columns, at, self._features)
+        self._coded = _coded(estimator, columns, self._features)
         # Tables that are looked up together, by one combination of elements, written as JSON.
         self._groups: dict[str, list[Array]] = defaultdict(list)
         places = self._one_hot() + self._statistics(said.get("ctr_data", {}))
@@ -250,15 +250,13 @@ def threshold_of(split: dict[str, Any]) -> float:
     return HALF if split["split_type"] == "OneHotFeature" else float(split["border"])
 
 
-def _coded(
-    estimator: Any, columns: Columns, at: Converting, features: dict[str, Any]
-) -> dict[int, _Categories]:
+def _coded(estimator: Any, columns: Columns, features: dict[str, Any]) -> dict[int, _Categories]:
     """Each column of categories, by its number among these."""
     parts = {}
     known: dict[int, Sequence[Any]] = {}
     for feature in features["categorical_features"]:
         (part,) = columns.take([feature["flat_feature_index"]]).parts
-        values = at.categories_of(part)
+        values = part.categories
         if not values:
             name = type(estimator).__name__
             column = estimator.feature_names_[feature["flat_feature_index"]]
@@ -273,7 +271,7 @@ def _coded(
     hashes = _hashes(estimator, known)
     found = {}
     for (place, part), told in zip(parts.items(), known.values(), strict=True):
-        codes = looked_up(part, told, np.arange(len(told)), len(told), at)
+        codes = looked_up(part, told, np.arange(len(told)), len(told))
         found[place] = _Categories(codes, _extended([hashes[_text(value)] for value in told]))
     return found
 

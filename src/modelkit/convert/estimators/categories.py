@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, op
 from modelkit.convert.estimators.trees import Forest
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 HALF = 0.5
 
@@ -101,7 +98,7 @@ def _over_columns(forest: Forest, place: Mapping[int, int]) -> Forest:
     return replace(forest, column=first + number, threshold=threshold)
 
 
-def codes_of(column: Columns, known: Sequence[Any], other: int, at: Converting) -> Var:
+def codes_of(column: Columns, known: Sequence[Any], other: int) -> Var:
     """The codes of known categories in a column, as `read_by` asks for them."""
     places = np.minimum(np.arange(len(known)), other)
-    return looked_up(column.parts[0], known, places, other + 1, at)
+    return looked_up(column.parts[0], known, places, other + 1)

@@ -35,7 +35,7 @@ from modelkit.convert.steps import jumps, with_parts
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.refusing import REFUSED
-from modelkit.signature.spec import TIMES, TensorSpec
+from modelkit.signature.spec import TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -111,19 +111,18 @@ def composed(
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
     find = partial(converter_of_estimator, converters=converters)
-    times = {spec.name: spec.dtype for spec in inputs if spec.dtype in TIMES}
+    for name, given in arguments.items():
+        given.categories = categories.get(name, ())
+        given.marks_none = name in nones
     names = [column.name for spec in inputs for column in spec.columns]
     some_jump = any(map(jumps, with_parts(estimator)))
     at = Converting(
         find,
         arguments,
-        categories,
-        nones,
-        times=times,
         closed={place: closed[name] for place, name in enumerate(names) if name in closed},
         jumps=some_jump,
     )
-    columns = replace(_columns(inputs, rows, at), ask=lambda: rows)
+    columns = replace(_columns(inputs, rows, arguments), ask=lambda: rows)
     answer = at.answer(estimator, columns)
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
@@ -161,7 +160,7 @@ def _refused(masks: list[Var]) -> Var:
     return joined(found)
 
 
-def _columns(inputs: list[TensorSpec], rows: Any, at: Converting) -> Columns:
+def _columns(inputs: list[TensorSpec], rows: Any, arguments: dict[str, Var]) -> Columns:
     """The columns of rows; an input of columns of float32 and others is taken apart.
 
     In place of those that nobody reads, which are no inputs, is what no graph can be made of.
@@ -172,13 +171,13 @@ def _columns(inputs: list[TensorSpec], rows: Any, at: Converting) -> Columns:
     parts: list[Var] = []
     first = 0
     for spec in inputs:
-        given = at.arguments[spec.name]
+        given = arguments[spec.name]
         own = dtypes[first : first + len(spec.columns)]
         first += len(own)
         if np.float32 in own and spec.dtype == "float64":
-            parts += _apart(given, own, at)
+            parts += _apart(given, own)
         else:
-            at.note_dtype(given, np.result_type(*own))
+            given.source_dtype = None if given.dtype == STRING else np.result_type(*own)
             parts.append(given)
     whole = Columns(tuple(parts))
     unread = variable(np.bool_, ("n", 1))
@@ -190,7 +189,7 @@ def _columns(inputs: list[TensorSpec], rows: Any, at: Converting) -> Columns:
     return Columns(tuple(found))
 
 
-def _apart(given: Var, dtypes: Sequence[np.dtype[Any]], at: Converting) -> list[Var]:
+def _apart(given: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
     """Columns of float32 as such, beside others; each of fewer bits alone, for `take` to find."""
 
     def kind_of(place: int) -> Any:
@@ -203,7 +202,7 @@ def _apart(given: Var, dtypes: Sequence[np.dtype[Any]], at: Converting) -> list[
         dtype = np.result_type(*(dtypes[place] for place in places))
         part = given[:, places] if len(places) < len(dtypes) else given
         part = part.astype(dtype) if dtype == np.float32 else part
-        at.note_dtype(part, dtype)
+        part.source_dtype = dtype
         parts.append(part)
     return parts
 

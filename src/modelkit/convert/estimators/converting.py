@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,15 +84,12 @@ class Converting:
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts. `fills` are the columns of texts that imputers filled. `refusals` are the rows that a
-    part refuses, as masks, (n, k) of booleans or numbers, each with the reason.
+    counts. `refusals` are the rows that a part refuses, as masks, (n, k) of booleans or numbers, each
+    with the reason.
 
     Args:
         converter_of: the converter of an estimator.
         arguments: the inputs of the graph, by name.
-        categories: those of inputs that are columns of pandas categories, by name.
-        nones: the inputs of texts whose missing values are None, and not NaN.
-        times: the dtypes of inputs of times, by name.
         closed: the values beside which columns of inputs take no others, by the place of the column.
         jumps: whether anything in the model compares with thresholds.
     """
@@ -102,34 +98,21 @@ class Converting:
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
-        categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
-        nones: Collection[str] = (),
+        closed: Mapping[int, Collection[Any]],
         *,
-        times: Mapping[str, str] = MappingProxyType({}),
-        closed: Mapping[int, Collection[Any]] = MappingProxyType({}),
-        jumps: bool = False,
+        jumps: bool,
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
-        self._categories = categories
-        self.nones = nones
         self.jumps = jumps
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
-        self.fills: list[tuple[Var, Fill]] = []
-        self.imputed: list[
-            tuple[Var, Var]
-        ] = []  # float64 that is rounded otherwise where a mask says
         self.refusals: list[tuple[Var, str]] = []
         self._closed = closed
         self._reaching: set[Any] = set()  # what may not be finite, by key
         self._checked: set[Any] = set()  # what is finite in all rows but those refused, by key
         self._path: list[Any] = []  # of estimators, each of which is part of the one before it
-        self._few: list[tuple[Var, Few]] = []
-        self._codes: list[tuple[Var, list[OneHot]]] = []
-        self._times = [(arguments[name], dtype) for name, dtype in times.items()]
-        self._dtypes: list[tuple[Var, np.dtype[Any]]] = []
         self._rounded: list[tuple[Var, str]] = []  # and the step that gives it
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
@@ -139,7 +122,7 @@ class Converting:
                 self.check_exact(columns)
             convert = self._converter_of(estimator)
             asks_another = isinstance(convert, partial)  # as converters= says
-            if any(map(self.time_of, columns.parts)) and not (
+            if any(part.times for part in columns.parts) and not (
                 asks_another or _passes_on(estimator)
             ):
                 raise ConversionError(
@@ -189,27 +172,12 @@ class Converting:
 
     def is_closed(self, column: Var, known: Collection[Any]) -> bool:
         """Whether a column holds the known values alone: an input whose others are refused before."""
-        fill = self.fill_of(column)
-        if fill is not None:
-            column = fill.column
-            known = {*known, fill.marker}
+        if column.fill is not None:
+            known = {*known, column.fill.marker}
+            column = column.fill.column
         (origin,) = origins(Columns((column,)), Columns(tuple(self.arguments.values())))
         held = [self._closed.get(place) for place in origin.columns if origin.same]
         return any(each is not None and set(known).issuperset(each) for each in held)
-
-    def note_time(self, column: Var, dtype: str) -> Var:
-        """Remember that a column, (n, 1) of int64, holds times."""
-        self._times.append((column, dtype))
-        return column
-
-    def time_of(self, column: Var) -> str | None:
-        """The dtype of a column of times, as numpy writes it; None for any other."""
-        return next((dtype for part, dtype in self._times if part is column), None)
-
-    def note_dtype(self, part: Var, dtype: np.dtype[Any]) -> None:
-        """Remember the dtype that columns have in the source, if it is another than in the graph."""
-        if part.dtype not in (dtype, STRING):
-            self._dtypes.append((part, dtype))
 
     def is_single(self, columns: Columns) -> bool:
         """Whether scikit-learn makes one array of float32 of columns, and computes in that."""
@@ -218,11 +186,8 @@ class Converting:
 
     def dtypes(self, columns: Columns) -> list[np.dtype[Any]]:
         """The dtype of each part of columns in the source."""
-        found = []
-        for part in columns.parts:
-            noted = (dtype for other, dtype in self._dtypes if other is part)
-            found.append(next(noted, part.dtype))
-        return found
+        known = [(part.source_dtype, part.dtype) for part in columns.parts]
+        return [dtype if source is None else source for source, dtype in known]
 
     def float_dtype(self, columns: Columns) -> Any:
         """The dtype that scikit-learn computes in with columns."""
@@ -308,15 +273,6 @@ class Converting:
         table = None if rows is None else rows_of(rows)
         return table.numbers(place) if isinstance(table, Table) else None
 
-    def name_of(self, tensor: Var) -> str | None:
-        """The name of the input that a tensor is; None for a tensor that was made."""
-        return next((name for name, given in self.arguments.items() if given is tensor), None)
-
-    def categories_of(self, tensor: Var) -> tuple[Any, ...]:
-        """The categories of an input that is a column of pandas categories; () for any other."""
-        name = self.name_of(tensor)
-        return () if name is None else self._categories.get(name, ())
-
     def counted(self, terms: Terms) -> list[Var]:
         """The two inputs that are filled with what a vectorizer counts: its terms, and how often.
 
@@ -334,28 +290,8 @@ class Converting:
         zeros = op.constant_of_shape(shape, value=np.zeros(1))
         table = op.scatter_elements(zeros, few.terms, few.numbers, axis=1, reduction="add")
         table = table.reshape(-1, few.width)
-        self._few.append((table, few))
+        table.few = few
         return Columns((table,))
-
-    def few_of(self, columns: Columns) -> Few | None:
-        """The columns that are not zero, of a table that `table_of` made; None for any other."""
-        if len(columns.parts) != 1:
-            return None
-        return self._few_in(columns.parts[0])
-
-    def _few_in(self, part: Var) -> Few | None:
-        return next((few for table, few in self._few if table is part), None)
-
-    def fill_of(self, column: Var) -> Fill | None:
-        """What an imputer did to a column of texts; None where none filled it."""
-        return next((fill for done, fill in self.fills if done is column), None)
-
-    def note_one_hot(self, table: Var, codes: list[OneHot]) -> None:
-        """Remember that a table is one of codes, side by side: `product` looks their weights up."""
-        self._codes.append((table, codes))
-
-    def _one_hots_in(self, part: Var) -> list[OneHot]:
-        return next((codes for table, codes in self._codes if table is part), [])
 
     def product(self, columns: Columns, weights: Array, shift: Array) -> Var:
         """(n, k) of float64: the columns times `weights`, (columns, k), plus `shift`, (k,)."""
@@ -364,14 +300,12 @@ class Converting:
         rows: list[Array] = []
         start = 0
         for part in columns.parts:
-            few = self._few_in(part)
-            codes = self._one_hots_in(part)
             own = weights[start : start + width(part)]
             start += width(part)
-            if few is not None:
-                products.append(_product_of_few(few, own))
-            elif codes:
-                products += _products_of_one_hots(codes, own)
+            if part.few is not None:
+                products.append(_product_of_few(part.few, own))
+            elif part.one_hots:
+                products += _products_of_one_hots(part.one_hots, own)
             else:
                 others.append(part)
                 rows.append(own)

@@ -72,7 +72,7 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.func is None or copied:
         return Answer(table=columns)
     received = columns.array() if estimator.validate else columns.rows()
-    if any(at.time_of(part) or part.dtype == STRING for part in columns.parts):
+    if any(part.times or part.dtype == STRING for part in columns.parts):
         return Answer(table=_of_columns(estimator, columns, received, at))
     rows = columns.matrix(np.float64)
     if received is None or _columns_in(received) != width(rows):
@@ -109,12 +109,12 @@ def _of_columns(estimator: Any, columns: Columns, received: Any, at: Converting)
         )
     parts = []
     for part in columns.parts:
-        as_it_is = at.time_of(part) or part.dtype == STRING
+        as_it_is = part.times or part.dtype == STRING
         parts.append(part if as_it_is else part.astype(np.float64))
     found = followed(estimator.func, estimator.kw_args, parts, received, at)
     for part, kind in found:
         if isinstance(kind, np.dtype) and kind.kind in "mM":
-            at.note_time(part, str(kind))
+            part.times = str(kind)
     return Columns(tuple(part for part, _ in found))
 
 

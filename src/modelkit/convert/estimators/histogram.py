@@ -32,14 +32,14 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     forest, sets = _forest(estimator)
     raised = _raised(estimator, columns, at)
     if not known:
-        columns = _lowered(columns, raised, at)
+        columns = _lowered(columns, raised)
     forest = _with_thresholds(forest, raised)
     rows, forest, _ = read_by(
         forest,
         sets,
         columns,
         lambda numbers: numbers.matrix(np.float64),
-        lambda column, place, other: codes_of(column, known[place], other, at),
+        lambda column, place, other: codes_of(column, known[place], other),
     )
     two = hasattr(estimator, "classes_") and len(start) == 1
     raw = sum_from(rows, start, forest, skip=int(two))
@@ -106,17 +106,16 @@ def _raised(estimator: Any, columns: Columns, at: Converting) -> dict[int, dict[
     return found
 
 
-def _lowered(columns: Columns, raised: dict[int, dict[float, float]], at: Converting) -> Columns:
+def _lowered(columns: Columns, raised: dict[int, dict[float, float]]) -> Columns:
     """Columns whose imputed values are lowered, in place of `raised` thresholds: the others are the source's."""
     parts = []
     first = 0
     for part in columns.parts:
         places = range(first, first + width(part))
         first += width(part)
-        missing = next((mask for made, mask in at.imputed if made is part), None)
-        if missing is not None:
+        if part.imputed is not None:
             by = [_least_raise(raised.pop(place, {})) for place in places]
-            parts.append(np.where(missing, part - np.array([by]), part))
+            parts.append(np.where(part.imputed, part - np.array([by]), part))
         else:
             parts.append(part)
     return replace(columns, parts=tuple(parts))

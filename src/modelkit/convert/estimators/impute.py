@@ -36,7 +36,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         own = values[first : first + width(part)]
         if part.dtype == STRING:
             _check_texts(estimator, kept[first], own[0])
-        parts.append(_filled(part, own, estimator.missing_values, at))
+        parts.append(_filled(part, own, estimator.missing_values))
         first += len(own)
     return Answer(table=with_indicators(estimator, columns, parts, at))
 
@@ -53,7 +53,7 @@ def _kept(estimator: Any) -> list[int]:
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     places = estimator.features_.tolist()
-    found = _indicators(columns.take(places), estimator.missing_values, at)
+    found = _indicators(columns.take(places), estimator.missing_values)
     return Answer(table=Columns(tuple(found)))
 
 
@@ -61,19 +61,19 @@ def with_indicators(imputer: Any, columns: Columns, parts: list[Var], at: Conver
     """What an imputer made of columns, and behind it the indicators that it may add."""
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
     dtype = at.float_dtype(columns)
-    behind = _indicators(columns.take(places), imputer.missing_values, at)
+    behind = _indicators(columns.take(places), imputer.missing_values)
     return Columns((*parts, *(each.astype(dtype) for each in behind)))
 
 
-def _indicators(columns: Columns, marker: Any, at: Converting) -> list[Var]:
+def _indicators(columns: Columns, marker: Any) -> list[Var]:
     """Truth values for each column, in one matrix if there are any."""
-    found = [_gaps(part, marker, at) for part in _by_kind(columns, np.float64)]
+    found = [_gaps(part, marker) for part in _by_kind(columns, np.float64)]
     return [joined(found)] if found else []
 
 
-def _gaps(part: Var, marker: Any, at: Converting) -> Var:
+def _gaps(part: Var, marker: Any) -> Var:
     """Where a matrix is missing; None is a value like others to what looks for NaN."""
-    if _is_nan(marker) and at.name_of(part) in at.nones:
+    if _is_nan(marker) and part.marks_none:
         return ~(part == part)
     return gaps(part, marker)
 
@@ -101,12 +101,12 @@ def _by_kind(columns: Columns, dtype: Any) -> list[Var]:
     return found
 
 
-def _filled(part: Var, values: Array, marker: Any, at: Converting) -> Var:
+def _filled(part: Var, values: Array, marker: Any) -> Var:
     """A matrix with values in its gaps.
 
     A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
     """
-    if _is_nan(marker) and at.name_of(part) in at.nones:
+    if _is_nan(marker) and part.marks_none:
         return part
     gone = gaps(part, marker)
     if part.dtype != STRING:
@@ -114,10 +114,10 @@ def _filled(part: Var, values: Array, marker: Any, at: Converting) -> Var:
         return np.where(gone, constant([numbers], part.dtype), part)
     (value,) = values.tolist()
     text = MISSING if value is None else value
-    done = np.where(gone, text, part)
+    done: Var = np.where(gone, text, part)
     mark = MISSING if is_missing(marker) else marker
     if isinstance(mark, str):
-        at.fills.append((done, Fill(part, mark, text)))
+        done.fill = Fill(part, mark, text)
     return done
 
 

@@ -52,7 +52,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         kept = estimator.keep_empty_features
         table = np.where(held, table, 0.0) if kept else table[:, np.flatnonzero(held)]
     elif not any(rounded_columns(columns)):
-        at.imputed.append((table, gaps(rows, estimator.missing_values)))
+        table.imputed = gaps(rows, estimator.missing_values)
     return Answer(table=with_indicators(estimator, columns, [table], at))
 
 

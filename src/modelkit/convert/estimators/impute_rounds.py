@@ -36,7 +36,8 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         value = upright(said.asked("prediction").astype(np.float64))
         table[place] = np.where(missing[place], _within(estimator, place, value), table[place])
     if not any(rounded_columns(columns)):
-        at.imputed += [pair for pair in zip(table, missing, strict=True) if pair[1] is not None]
+        for part, mask in zip(table, missing, strict=True):
+            part.imputed = mask
     return Answer(table=with_indicators(estimator, columns, table, at))
 
 

@@ -149,26 +149,26 @@ def _read(
     forest: Forest, sets: Sets, columns: Columns, estimator: Any, at: Converting
 ) -> tuple[Var, Forest, dict[int, int]]:
     """What `read_by` gives, for columns of numbers and of categories."""
-    known = _known_categories(columns, estimator, at)
+    known = _known_categories(columns, estimator)
 
     def numbers(asked: Columns) -> Var:
         parts = []
         for part in asked.parts:
             values = known.get(key_of(part))
             order = np.arange(len(values or ()), dtype=np.float64)
-            parts.append(looked_up(part, values, order, np.nan, at) if values else part)
+            parts.append(looked_up(part, values, order, np.nan) if values else part)
         return Columns(tuple(parts)).matrix(np.float64)
 
     def codes(column: Columns, _: int, other: int) -> Var:
         values = known.get(key_of(column.parts[0]))
-        return codes_of(column, values, other, at) if values else _whole(column, other)
+        return codes_of(column, values, other) if values else _whole(column, other)
 
     return read_by(forest, sets, columns, numbers, codes)
 
 
-def _known_categories(columns: Columns, estimator: Any, at: Converting) -> dict[Any, list[Any]]:
+def _known_categories(columns: Columns, estimator: Any) -> dict[Any, list[Any]]:
     """The values of each column of pandas categories, in the order of their codes, by its key."""
-    parts = [part for part in columns.parts if part.dtype == STRING or at.categories_of(part)]
+    parts = [part for part in columns.parts if part.dtype == STRING or part.categories]
     known = estimator.booster_.pandas_categorical or []
     if len(parts) != len(known):
         name = type(estimator).__name__

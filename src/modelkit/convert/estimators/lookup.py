@@ -27,9 +27,7 @@ def single_columns(columns: Columns) -> list[Var]:
     return [columns.take([place]).parts[0] for place in range(count)]
 
 
-def looked_up(
-    column: Var, categories: Sequence[Any], values: Any, otherwise: Any, at: Converting
-) -> Var:
+def looked_up(column: Var, categories: Sequence[Any], values: Any, otherwise: Any) -> Var:
     """The value that each category of a column stands for, (n, 1), and another for all else.
 
     A missing category is what is missing in the column, whether None or NaN. A text that an imputer
@@ -38,7 +36,7 @@ def looked_up(
     keys = _keys(column, categories)
     table = np.asarray(values)
     unknown = np.array([otherwise], table.dtype)
-    fill = at.fill_of(column)
+    fill = column.fill
     if fill is not None:
         filled = table[keys == fill.text]
         others = keys != fill.marker
@@ -61,8 +59,8 @@ def lookups(encoder: Any, columns: Columns, at: Converting) -> list[Lookup]:
     found: list[Lookup] = []
     for place, column in enumerate(single_columns(columns)):
         known = encoder.categories_[place].tolist()
-        _check_one_missing(encoder, place, column, at)
-        look = partial(looked_up, column, known, at=at)
+        _check_one_missing(encoder, place, column)
+        look = partial(looked_up, column, known)
         found.append(look)
         refuses = getattr(encoder, "handle_unknown", None) == "error"
         if refuses and not at.is_closed(column, known):
@@ -83,18 +81,18 @@ def _keys(column: Var, categories: Sequence[Any]) -> Array:
     return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
 
 
-def _check_one_missing(encoder: Any, place: int, column: Var, at: Converting) -> None:
+def _check_one_missing(encoder: Any, place: int, column: Var) -> None:
     """Raise ConversionError where an encoder tells None from NaN, which a package does not.
 
     None is a category of its own, also behind an imputer that fills what is NaN.
     """
     missing = sum(map(is_missing, encoder.categories_[place].tolist()))
-    fill = at.fill_of(column)
+    fill = column.fill
     if fill is not None and MISSING == fill.marker != fill.text:
         missing += 1
     if missing > 1:
         name = type(encoder).__name__
-        given = at.name_of(column if fill is None else fill.column)
+        given = (column if fill is None else fill.column).input
         where = column_name(encoder, place) if given is None else f"column {given!r}"
         raise ConversionError(
             f"{name} has None as a category of {where}, beside NaN, and a package has one "

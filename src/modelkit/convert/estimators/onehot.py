@@ -21,7 +21,7 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
     table = joined([each.places == [range(each.width)] for each in codes]).astype(dtype)
     if width(table) > PRODUCT_COLUMNS:
-        at.note_one_hot(table, codes)
+        table.one_hots = codes
     return Answer(table=Columns((table,)))
 
 

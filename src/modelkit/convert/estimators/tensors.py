@@ -239,8 +239,12 @@ class Answer:
 
 def argument(spec: TensorSpec) -> Var:
     """An input of the graph."""
-    dtype = np.int64 if spec.dtype in TIMES else STRING if spec.dtype == "string" else spec.dtype
-    return variable(dtype, spec.shape)
+    times = spec.dtype in TIMES
+    dtype = np.int64 if times else STRING if spec.dtype == "string" else spec.dtype
+    made = variable(dtype, spec.shape)
+    made.input = spec.name
+    made.times = spec.dtype if times else None
+    return made
 
 
 def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:

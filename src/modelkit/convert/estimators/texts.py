@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @converts("CountVectorizer", "TfidfVectorizer")
 def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
-    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
+    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
     if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
         numbers = np.minimum(numbers, 1.0)
     found = Few(terms, numbers, len(vectorizer.vocabulary_))
@@ -31,7 +31,7 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
 @converts("HashingVectorizer")
 def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     """HashingVectorizer: what Python sums up in the columns that hashes of terms choose."""
-    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
+    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
     if vectorizer.norm is not None:
         numbers = _over_norm(numbers, vectorizer.norm)
     if np.dtype(vectorizer.dtype) != np.float64:
@@ -39,9 +39,9 @@ def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=at.table_of(Few(terms, numbers, vectorizer.n_features)))
 
 
-def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
+def _column_of(vectorizer: Any, columns: Columns) -> str:
     """The input of texts that a vectorizer reads. Raises ConversionError."""
-    column = at.name_of(columns.parts[0]) if len(columns.parts) == 1 else None
+    column: str | None = columns.parts[0].input if len(columns.parts) == 1 else None
     if column is None:
         name = type(vectorizer).__name__
         raise ConversionError(
@@ -55,7 +55,7 @@ def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
 @converts("TfidfTransformer")
 def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
     """TfidfTransformer: counts as it weighs them."""
-    few = at.few_of(columns)
+    few = columns.parts[0].few if len(columns.parts) == 1 else None
     if few is not None:
         return Answer(table=at.table_of(_weighed(transformer, few)))
     idf = np.ravel(transformer.idf_) if transformer.use_idf else None

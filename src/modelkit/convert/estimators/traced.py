@@ -31,6 +31,17 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
 
     __hash__ = object.__hash__
 
+    # What converters remember of it. What an operator makes of it is another array.
+    input: str | None = None  # the name of the input that it is
+    categories: tuple[Any, ...] = ()  # those of an input that is a column of pandas categories
+    marks_none = False  # whether an input of texts has None for what is missing, and not NaN
+    times: str | None = None  # the dtype of the times that it holds, as numpy writes it
+    source_dtype: np.dtype[Any] | None = None  # if the source has it in another
+    imputed: Any = None  # a mask: where it is rounded otherwise
+    fill: Any = None  # of a column of texts that an imputer filled
+    few: Any = None  # the columns that are not zero, of a table that is one of zeros else
+    one_hots: Any = ()  # those that it is, side by side: `product` looks their weights up
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of its elements."""

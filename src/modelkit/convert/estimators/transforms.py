@@ -155,7 +155,7 @@ def _with_own_values(step: Any, columns: Columns, table: Columns, at: Converting
         for source, origin in zip(single, made, strict=True)
         if source >= 0 and origin.rounded and not rounded[source]
     }
-    known = _own_values(step, columns, wanted, at) if 0 < len(wanted) <= MOST_TABLES else {}
+    known = _own_values(step, columns, wanted) if 0 < len(wanted) <= MOST_TABLES else {}
     if not known:
         return table
     parts: list[Var] = []
@@ -170,9 +170,7 @@ def _with_own_values(step: Any, columns: Columns, table: Columns, at: Converting
     return replace(table, parts=tuple(parts))
 
 
-def _own_values(
-    step: Any, columns: Columns, wanted: set[int], at: Converting
-) -> dict[int, tuple[Var, Array]]:
+def _own_values(step: Any, columns: Columns, wanted: set[int]) -> dict[int, tuple[Var, Array]]:
     """By column: the number of each row's value, and what the source makes of each, (values, columns).
 
     A value without a number gets their count. Columns with too many values are left out, and
@@ -201,7 +199,7 @@ def _own_values(
     found = {}
     for source, each in values.items():
         (part,) = columns.take([source]).parts
-        number = looked_up(part, each.tolist(), np.arange(len(each)), len(each), at)
+        number = looked_up(part, each.tolist(), np.arange(len(each)), len(each))
         found[source] = number, answers[: len(each)]
     return found
 

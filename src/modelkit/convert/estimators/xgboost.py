@@ -77,7 +77,7 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if learner["gradient_booster"]["name"] == "gblinear":
         margin = _linear(_numbers(columns, estimator), learner, base)
     else:
-        margin = _trees(estimator, columns, learner, base, at)
+        margin = _trees(estimator, columns, learner, base)
     if hasattr(estimator, "n_classes_"):
         return _classified(estimator, margin, link, len(base))
     answer = _linked(margin, link)
@@ -125,9 +125,7 @@ def _linear(rows: Var, learner: dict[str, Any], base: Array) -> Var:
     return filled @ weights[:-1] + (weights[-1] + base[0])
 
 
-def _trees(
-    estimator: Any, columns: Columns, learner: dict[str, Any], base: Array, at: Converting
-) -> Var:
+def _trees(estimator: Any, columns: Columns, learner: dict[str, Any], base: Array) -> Var:
     """The margin of a sum of trees, which are added in their order."""
     trees, outputs, weights = zip(*_used(learner), strict=True)
     sets = Sets()
@@ -137,9 +135,9 @@ def _trees(
     names = _names_of(learner)
 
     def codes(column: Columns, feature: int, other: int) -> Var:
-        known = names.get(feature) or at.categories_of(column.parts[0])
+        known = names.get(feature) or column.parts[0].categories
         if known:
-            return codes_of(column, known, other, at)
+            return codes_of(column, known, other)
         return _whole_codes(column, other, estimator)
 
     numbers = partial(_numbers, estimator=estimator)
