@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelkit._internal.arrays import is_a
+from modelkit.convert.dtypes import categories_of
 from modelkit.convert.steps import with_parts
 
 LIBRARIES = ("xgboost", "lightgbm")
@@ -115,13 +116,11 @@ def catboost_values(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
     by_category = any(part.get_cat_feature_indices() for part in parts)
     if not by_category or not is_a(rows, "pandas", "DataFrame"):
         return {}
-    found = {}
-    for name, column in rows.items():
-        kind = getattr(column.dtype, "kind", "O")
-        if kind != "f":
-            present = column.dropna()
-            found[str(name)] = tuple(present.unique().tolist())
-    return found
+    return {
+        str(name): tuple(column.dropna().unique().tolist())
+        for name, column in rows.items()
+        if getattr(column.dtype, "kind", "O") != "f"
+    }
 
 
 def miscoded(model: Any, known: Mapping[str, tuple[Any, ...]]) -> frozenset[str]:
@@ -129,26 +128,17 @@ def miscoded(model: Any, known: Mapping[str, tuple[Any, ...]]) -> frozenset[str]
 
     It counts letters where it cuts bytes, so that its answers to other categories are chance.
     """
-    found = set()
+    beyond = {name for name, values in known.items() if not "".join(map(str, values)).isascii()}
+    found = set[str]()
     for part in with_parts(model):
         if is_a(part, "xgboost", "XGBModel"):
             booster = part.get_booster()
-            types = booster.feature_types or []
-            named = zip(booster.feature_names or [], types, strict=False)
-            found |= {name for name, kind in named if kind == "c"}
-    return frozenset(
-        name for name in found.intersection(known) if not "".join(map(str, known[name])).isascii()
-    )
+            kinds = zip(booster.feature_names or [], booster.feature_types or [], strict=False)
+            found |= {name for name, kind in kinds if kind == "c"}
+    return frozenset(beyond & found)
 
 
 def categories(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
     """The categories of the columns that a model takes as pandas categories, by column."""
     libraries = {type(part).__module__.partition(".")[0] for part in with_parts(model)}
-    if not libraries.intersection(LIBRARIES) or not is_a(rows, "pandas", "DataFrame"):
-        return {}
-    found = {}
-    for name, dtype in rows.dtypes.items():
-        known = getattr(dtype, "categories", None)
-        if known is not None:
-            found[str(name)] = tuple(known.tolist())
-    return found
+    return categories_of(rows) if libraries.intersection(LIBRARIES) else {}

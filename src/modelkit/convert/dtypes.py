@@ -55,6 +55,15 @@ def dtypes_of(example: Any) -> list[np.dtype[Any]]:
     return [dtype if isinstance(dtype, np.dtype) else wide for dtype in example.dtypes]
 
 
+def categories_of(rows: Any) -> dict[str, tuple[Any, ...]]:
+    """The categories of the columns of a frame that have some, by column; none of an array."""
+    return {
+        str(name): tuple(dtype.categories.tolist())
+        for name, dtype in getattr(rows, "dtypes", {}).items()
+        if hasattr(dtype, "categories")
+    }
+
+
 def _column_dtype(name: str, column: Any, *, native: bool) -> str:
     """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
     dtype = column.dtype

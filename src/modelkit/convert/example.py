@@ -15,7 +15,7 @@ from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
 from modelkit.convert.steps import closed_categories, read_columns, with_parts
-from modelkit.convert.tables import ASKED, answers_alike, as_table, dense_table
+from modelkit.convert.tables import answers_alike, as_table, dense_table
 from modelkit.errors import ConversionError
 from modelkit.signature.frames import blank_column
 from modelkit.signature.spec import Column
@@ -24,6 +24,7 @@ FEW_ROWS = 256  # that an estimator is asked about to see which columns it reads
 Ask = Callable[[Any, Any], Any]
 UNNAMED_TEXT = "text"  # the column of a model over strings whose example has no name
 READS_DICTS = ("DictVectorizer", "FeatureHasher")
+SERIES = (("pandas", "Series"), ("polars", "Series"), ("pyarrow", "Array"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +54,16 @@ class Example:
         try:
             return self.answer(read_roles, few)  # type: ignore[no-any-return]  # what read_roles gives
         except ConversionError as error:
-            if not self._answers_all():
-                raise
+            try:
+                self.answer(read_roles, self.rows)
+            except ConversionError:
+                raise error from error.__cause__
             raise ConversionError(
                 f"the model answers the whole example, and fails on {len(few)} rows of it: its answer to a row "
                 "depends on the rows beside it, as shift, rolling and bfill make it, or has a dtype that does, "
                 "as .dt.year is of floats beside a gap alone; make such columns before the pipeline, or give "
                 "them a dtype with astype(float), and fit and save the model on them"
             ) from error
-
-    def _answers_all(self) -> bool:
-        try:
-            self.answer(read_roles, self.rows)
-        except ConversionError:
-            return False
-        return True
 
     def without(self, unread: Collection[str]) -> Example:
         """The example without columns that nothing reads; itself where its answers depend on them."""
@@ -81,7 +77,9 @@ class Example:
             columns=[column for column in self.columns if column.name not in unread],
             ignored=(*self.ignored, *unread),
         )
-        return few if _answers_alike(few) else self
+        blank = with_blanks(few.given, few.rows.iloc[:FEW_ROWS], few.ignored)
+        alike = answers_alike(few.estimator, few.given.iloc[:FEW_ROWS], blank)
+        return few if alike else self
 
     def closed_categories(self) -> dict[str, tuple[Any, ...]]:
         """The values that encoders are bound to, by column."""
@@ -144,16 +142,6 @@ def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
     )
 
 
-def _answers_alike(example: Example) -> bool:
-    """Whether an estimator says the same where the columns that it does not read are blank."""
-    verb = next((verb for verb in ASKED if hasattr(example.estimator, verb)), None)
-    if verb is None:
-        return False
-    given = example.given.iloc[:FEW_ROWS]
-    blank = with_blanks(example.given, example.rows.iloc[:FEW_ROWS], example.ignored)
-    return answers_alike(example.estimator, given, blank)
-
-
 def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     """A frame with the columns of another, of which some are blank and the others those of `rows`."""
     pandas = sys.modules["pandas"]
@@ -189,9 +177,12 @@ def _check_form(estimator: Any, example: Any) -> None:
     array = isinstance(example, np.ndarray)
     if array and example.ndim == 2 and example.dtype.kind in "biuf":
         return
+    kind = type(example).__name__
+    if array:
+        kind = f"an array of {example.dtype} of {example.ndim} dimensions"
     raise ConversionError(
         "example is what fit was given: a 2-D numeric array, a frame, records, or a list of "
-        f"texts; not {_kind_of(example)}{_instead(estimator, example)}"
+        f"texts; not {kind}{_instead(estimator, example)}"
     )
 
 
@@ -207,13 +198,6 @@ def _instead(estimator: Any, example: Any) -> str:
     return "; pass X.toarray()"
 
 
-def _kind_of(example: Any) -> str:
-    """What an example is that cannot be read."""
-    if isinstance(example, np.ndarray):
-        return f"an array of {example.dtype} of {example.ndim} dimensions"
-    return type(example).__name__
-
-
 def _check_distinct_names(names: list[str]) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
@@ -225,12 +209,9 @@ def _check_distinct_names(names: list[str]) -> None:
 
 def _texts(example: Any) -> Array | None:
     """One column of texts as an (n, 1) array of objects; None for anything else."""
-    if is_a(example, "pandas", "Series"):
-        example = example.to_numpy(object)
-    if is_a(example, "polars", "Series") or is_a(example, "pyarrow", "Array"):
-        example = example.to_pylist() if hasattr(example, "to_pylist") else example.to_list()
-    if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
-        example = example.tolist()
+    series = any(is_a(example, *kind) for kind in SERIES)
+    if series or (isinstance(example, np.ndarray) and example.ndim == 1):
+        example = np.asarray(example, object).tolist()
     if not isinstance(example, list | tuple) or not example:
         return None
     if not all(isinstance(text, str) for text in example):

@@ -16,6 +16,7 @@ import onnx
 from modelkit._internal.arrays import Array
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
+from modelkit.convert.dtypes import categories_of
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.outputs import truth
 from modelkit.convert.parity.columns import signature_columns, with_columns
@@ -77,7 +78,8 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
 def _known_values(shown: Example) -> dict[str, tuple[Any, ...]]:
     """The values that columns are bound to, by encoders or by their own categories."""
     told = shown.closed_categories()
-    told |= _categories(getattr(shown.rows, "dtypes", None))
+    for name, values in categories_of(shown.rows).items():
+        told[name] = tuple(int(each) if isinstance(each, bool) else each for each in values)
     for column in shown.columns:  # no signature lists what these are bound to
         if column.dtype in (MIXED, *TIMES):
             told.pop(column.name, None)
@@ -201,21 +203,6 @@ def _output(name: str, array: Array) -> TensorSpec:
             "turn what fit is given into these"
         )
     return TensorSpec(name, dtype, ("batch", *array.shape[1:]))
-
-
-def _categories(dtypes: Any) -> dict[str, tuple[Any, ...]]:
-    """The categories of the columns of a frame that have some; `dtypes` is None for an array."""
-    found: dict[str, tuple[Any, ...]] = {}
-    if dtypes is None:
-        return found
-    for name, dtype in dtypes.items():
-        if not hasattr(dtype, "categories"):
-            continue
-        values = dtype.categories.tolist()
-        if dtype.categories.dtype == bool:
-            values = [int(value) for value in values]
-        found[str(name)] = tuple(values)
-    return found
 
 
 def shared_values(source: Source, signature: Signature) -> Signature:

@@ -149,7 +149,7 @@ def dense_table(estimator: Any, rows: Any) -> Any:
 
 def answers_alike(estimator: Any, rows: Any, others: Any) -> bool:
     """Whether an estimator answers two tables of rows, and equally."""
-    verb = next(verb for verb in ASKED if hasattr(estimator, verb))
+    verb = next((verb for verb in ASKED if hasattr(estimator, verb)), "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
