@@ -62,7 +62,8 @@ def written(what: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> onnx.
     """
     from modelkit.convert.estimators.tensors import model_of
 
-    made = model_of(inputs, outputs).graph
+    proto, _ = model_of(inputs, outputs)
+    made = proto.graph
     _rename(made, {}, f"{what}/")
     for node in made.node:
         known = get_schema(node.op_type, WRITTEN).attributes

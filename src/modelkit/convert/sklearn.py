@@ -124,6 +124,7 @@ def from_sklearn(
         closed=boosting.miscoded(estimator, coded),
         by_dtype=any(map(boosting.is_catboost, with_parts(estimator))),
         rounds=graph.narrow,
+        structures=graph.structures,
         texts=graph.texts,
         terms=graph.terms,
         prefixes=_prefixes(estimator, example, numbers, converters),

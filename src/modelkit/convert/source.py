@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.notes import Notes
+from modelkit.model.structure import Structure
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.signature import Signature
@@ -51,7 +52,8 @@ class Source:
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
     reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
     float16 or bfloat16, if it does. `named` is whether the caller named the classes. `prefixes` are
-    the steps of a pipeline, in their order, to find the first where source and graph part. `proto`
+    the steps of a pipeline, in their order, to find the first where source and graph part.
+    `structures` say what sum is behind an output. `proto`
     is empty for an estimator that is packaged as it is.
     """
 
@@ -72,6 +74,7 @@ class Source:
     narrow: str | None = None
     named: bool = False
     prefixes: tuple[Prefix, ...] = ()
+    structures: Mapping[str, Structure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.explain.links import OutputLink
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.subject import CONTRIBUTIONS, Subject
 from modelkit.explain.sums import Sum, SumMethod
@@ -33,7 +32,7 @@ def make_declared(request: ExplainRequest) -> SumMethod:
         for link, margin in _margins(subject).items():
             if link != "identity" and request.space in ("probability", "value"):
                 continue
-            method = _with_link(subject, OutputLink(link), margin)
+            method = _with_link(subject, link, margin)
             if method is not None:
                 return method
     raise NoFitError(f"the output {CONTRIBUTIONS!r} and no one base add up to what is served")
@@ -56,7 +55,7 @@ def _margins(subject: Subject) -> dict[str, Array]:
     return margins
 
 
-def _with_link(subject: Subject, link: OutputLink, margin: Array) -> SumMethod | None:
+def _with_link(subject: Subject, link: str, margin: Array) -> SumMethod | None:
     """The method if the contributions add up to this raw score (m, k) of the background."""
     parts = _contributions(subject, subject.background)
     if parts.shape[2] != margin.shape[1]:

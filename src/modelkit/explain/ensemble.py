@@ -23,8 +23,7 @@ class Leaves:
 
     Its output is `base` (outputs,) and the sum of `values` (leaves, outputs) of the leaves whose
     conditions hold. Leaf i asks for the conditions `path[starts[i] : starts[i + 1]]`, at most one
-    for each column and in the order of the columns. `link` comes after the sum, and `dtype` is that
-    in which a column is compared.
+    for each column and in the order of the columns. `dtype` is that in which a column is compared.
     """
 
     values: Array
@@ -32,7 +31,6 @@ class Leaves:
     path: Array
     starts: Array
     base: Array
-    link: str
     dtype: Any
 
 
@@ -58,7 +56,7 @@ def decode_ensemble(node: onnx.NodeProto, dtype: Any, table: Array | None = None
     stops = np.cumsum(ends.sizes)
     starts = np.concatenate([[0], stops])
     values = ends.values * scale
-    return Leaves(values, conditions, ends.path, starts, found.base, found.link, dtype)
+    return Leaves(values, conditions, ends.path, starts, found.base, dtype)
 
 
 def _walk_trees(nodes: TreeNodes, dtype: Any) -> tuple[_Ends, Conditions]:

@@ -6,23 +6,32 @@ changes alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import GraphError
-from modelkit.explain.graph import cut, whole_proto
+from modelkit.errors import AdditivityError, GraphError
+from modelkit.explain.ensemble import decode_ensemble
+from modelkit.explain.graph import GraphIndex, cut, whole_proto
+from modelkit.explain.links import log_odds
 from modelkit.explain.method import ExplainRequest, NoFitError
-from modelkit.explain.structure import NoStructureError, Structure, read_structure
+from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError
+from modelkit.explain.structure import NoStructureError, structure_of
 from modelkit.explain.subject import ROWS_AT_ONCE, Player, Subject
 from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.explain.time_limit import current_call
+from modelkit.model.structure import Structure
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
 
 CHECKED_ROWS = 64  # background rows that an exact method is tried on when it is made
 
@@ -36,144 +45,153 @@ def make_exact(request: ExplainRequest) -> SumMethod:
     if graph is None:
         raise NoFitError("the model has no graph to read")
     try:
-        found = read_structure(whole_proto(*graph), subject.signature, subject.served)
-        _check_wanted(found, request)
-        method = SumMethod(subject, _sum(subject, found), exact=True)
-    except (NoStructureError, TooDeepError, GraphError) as error:
+        index = GraphIndex(whole_proto(*graph))
+        found = _sum(request, index, structure_of(index, subject))
+        method = SumMethod(subject, found, exact=True)
+        missed = method.misses(CHECKED_ROWS)
+    except (
+        AdditivityError, GraphError, NoStructureError, NotDecodableError, TooDeepError
+    ) as error:  # fmt: skip
         raise NoFitError(str(error)) from error
-    missed = method.misses(CHECKED_ROWS)
     if missed is not None:
         raise NoFitError(f"its values do not add up to what is served: {missed}") from missed
     return method
 
 
-def _check_wanted(found: Structure, request: ExplainRequest) -> None:
-    """Raise NoStructureError if a structure is not the one that was asked for."""
-    link = found.link
-    if request.method not in ("auto", found.kind):
-        raise NoStructureError(f"the graph has the structure for {found.kind!r}")
-    if link.name == "exp" and link.scale <= 0:
-        raise NoStructureError("an exponential is followed by a factor that is not positive")
-    if link.name != "identity" and request.space in ("probability", "value"):
+def _sum(request: ExplainRequest, graph: GraphIndex, found: Structure) -> Sum:
+    node = graph.maker(found.tensor)
+    if node is None:
+        raise NoStructureError("the output is an input or a constant")
+    kind = "trees" if node.op_type in TREE_OPERATORS else "additive"
+    if request.method not in ("auto", kind):
+        raise NoStructureError(f"the graph has the structure for {kind!r}")
+    if found.link != "identity" and request.space in ("probability", "value"):
         raise NoStructureError(
-            f"the {request.space} comes after a {link.name}, and values are exact before it alone"
+            f"the {request.space} comes after a {found.link}, and values are exact before it alone"
         )
+    if kind == "trees":
+        run = _run_trees(request.subject, graph, found, node)
+        return Sum(kind, run, found.link, 1, "the graph is a sum of trees")
+    run = _run_additive(request.subject, graph, found)
+    cost = len(request.subject.players) + 1
+    return Sum(kind, run, found.link, cost, "the graph is a sum over columns")
 
 
-def _sum(subject: Subject, found: Structure) -> Sum:
-    if found.kind == "trees":
-        run = _run_trees(subject, found)
-        return Sum("trees", run, found.link, 1, "the graph is a sum of trees")
-    run = _run_additive(subject, found)
-    cost = len(subject.players) + 1
-    return Sum("additive", run, found.link, cost, "the graph is a sum over columns")
-
-
-def _run_trees(subject: Subject, found: Structure) -> RunParts:
-    assert found.leaves is not None  # for the type checker
-    assert found.groups is not None
-    encode = _encoder(subject, found, found.leaves.dtype)
-    _check_groups(subject, found, encode)
+def _run_trees(
+    subject: Subject, graph: GraphIndex, found: Structure, node: onnx.NodeProto
+) -> RunParts:
+    encode = _encoder(subject, graph, node.input[0])
     background = encode(subject.background)
-    table = LeafTable(found.leaves, found.groups, background)
+    groups = np.array(found.groups, np.intp)
     d = len(subject.players)
+    if groups.shape != background.shape[1:] or not np.isin(groups, range(d)).all():
+        raise NoStructureError(
+            "it is not known which raw column each column of the trees is made of"
+        )
+    check = _check_of_groups(subject, encode, groups)
+    few = subject.head(CHECKED_ROWS)
+    check(few, _taken(few, np.roll(np.arange(len(background))[:CHECKED_ROWS], 1)))
+    # Whole numbers are compared as floats.
+    dtype = np.float64 if background.dtype == np.float64 else np.float32
+    leaves = decode_ensemble(node, dtype, graph.constant(found.table))
+    leaves = replace(leaves, values=leaves.values * found.factor, base=leaves.base * found.factor)
+    table = LeafTable(leaves, groups, background.astype(dtype))
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
-        values = table.explain(encode(feeds))
+        encoded = encode(feeds).astype(dtype)
+        check(feeds, _taken(subject.background, np.arange(len(encoded)) % subject.count))
+        values = table.explain(encoded)
         if values.shape[1] < d:
             missing = d - values.shape[1]
             values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
-        return found.link.log_odds(values, table.base)
+        return log_odds(found.link, values, table.base)
 
     return run
 
 
-def _check_groups(subject: Subject, found: Structure, encode: Encode) -> None:
-    """Move each raw column by itself, and see that only the columns that depend on it move.
+def _check_of_groups(
+    subject: Subject, encode: Encode, groups: Array
+) -> Callable[[Feeds, Feeds], None]:
+    """What sees in rows and others, as many, that each raw column moves the columns of its group alone.
 
-    Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
-    Raises NoStructureError.
+    Leaf tables add up under any grouping, so that the additivity check would not notice a wrong one.
+    Rows are mixed so that any two raw columns come from different sides once at least.
     """
-    if found.tensor in subject.background or found.groups is None:
-        return
-    few = subject.head(CHECKED_ROWS)
-    before = encode(few)
-    for number, player in enumerate(subject.players):
-        after = encode(_moved(few, player))
-        others = found.groups != number
-        if not np.array_equal(before[:, others], after[:, others], equal_nan=True):
-            raise NoStructureError(f"column {player.name!r} moves what should not depend on it")
+    number = np.arange(len(subject.players))
+
+    def check(rows: Feeds, others: Feeds) -> None:
+        for bit in range((len(number) - 1).bit_length()):
+            chosen = (number >> bit) % 2 == 1
+            got = encode(_mixed(others, rows, compress(subject.players, chosen)))
+            right = np.where(chosen[groups], encode(rows), encode(others))
+            if not np.array_equal(got, right, equal_nan=True):
+                raise AdditivityError(
+                    "a raw column moves what should not depend on it, so that the package says of "
+                    "itself what is not so; use method='sampling', and report this model",
+                    gap=float("inf"),
+                )
+
+    return check
 
 
-def _moved(feeds: Feeds, player: Player) -> Feeds:
-    """Copies of rows, in which each has one column of the row before it."""
-    moved = {name: feed.copy() for name, feed in feeds.items()}
-    tensor = moved[player.tensor]
-    tensor[:, player.column] = np.roll(tensor[:, player.column], 1)
-    return moved
+def _taken(feeds: Feeds, places: Array) -> Feeds:
+    return {name: feed[places] for name, feed in feeds.items()}
 
 
-def _run_additive(subject: Subject, found: Structure) -> RunParts:
+def _mixed(feeds: Feeds, others: Feeds, players: Iterable[Player]) -> Feeds:
+    """Copies of rows, or of one for all, with some columns of others."""
+    count = len(next(iter(others.values())))
+    mixed = {name: np.resize(feed, (count, *feed.shape[1:])) for name, feed in feeds.items()}
+    for player in players:
+        mixed[player.tensor][:, player.column] = others[player.tensor][:, player.column]
+    return mixed
+
+
+def _run_additive(subject: Subject, graph: GraphIndex, found: Structure) -> RunParts:
     """A sum of functions of one column each: a column adds what changes where it alone does."""
-    encode = _encoder(subject, found, np.float64)
+    encode = _encoder(subject, graph, found.tensor)
     reference = subject.head(1)
-    at_reference = encode(reference)[0]
+    at_reference = encode(reference)[0].astype(np.float64)
 
     def alone(feeds: Feeds, player: Player) -> Array:
-        return encode(_with_one_column(reference, feeds, player))
+        return encode(_mixed(reference, feeds, [player])).astype(np.float64)
 
-    means = []
-    for player in subject.players:
-        at_background = alone(subject.background, player)
-        means.append(at_background.mean(axis=0))
-    mean = np.stack(means)
+    mean = np.stack([alone(subject.background, each).mean(axis=0) for each in subject.players])
     base = at_reference + (mean - at_reference).sum(axis=0)
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
         columns = [alone(feeds, player) for player in subject.players]
         values = np.stack(columns, axis=1) - mean
-        return found.link.log_odds(values, base)
+        return log_odds(found.link, values, base)
 
     return run
 
 
-def _with_one_column(reference: Feeds, feeds: Feeds, player: Player) -> Feeds:
-    """Copies of the reference row, with one column of `feeds`."""
-    column = feeds[player.tensor][:, player.column]
-    mixed = {}
-    for name, feed in reference.items():
-        mixed[name] = np.repeat(feed, len(column), axis=0)
-    mixed[player.tensor][:, player.column] = column
-    return mixed
-
-
-def _encoder(subject: Subject, found: Structure, dtype: Any) -> Encode:
+def _encoder(subject: Subject, graph: GraphIndex, tensor: str) -> Encode:
     """What turns feeds into the tensor that an exact method starts from: the graph, cut there."""
-    if found.tensor in subject.background:
-        return lambda feeds: feeds[found.tensor].astype(dtype, copy=False)
-    part = _cut_model(subject, found, dtype)
+    if tensor in subject.background:
+        return lambda feeds: feeds[tensor]
+    part = _cut_model(subject, graph, tensor)
 
     def encode(feeds: Feeds) -> Array:
-        got = part._run(feeds, (found.tensor,), current_call())[found.tensor]
-        count = len(next(iter(feeds.values())))
-        return got.reshape(count, -1).astype(dtype, copy=False)
+        got = part._run(feeds, (tensor,), current_call())[tensor]
+        return got.reshape(len(got), -1)
 
     return encode
 
 
-def _cut_model(subject: Subject, found: Structure, dtype: Any) -> OnnxModel:
-    """The part of the graph before a tensor, whose type may not be `dtype`: both are tried.
+def _cut_model(subject: Subject, graph: GraphIndex, tensor: str) -> OnnxModel:
+    """The part of the graph before a tensor, whose type is not known: both are tried.
 
     Raises GraphError if neither runs.
     """
-    name = np.dtype(dtype).name
     failure: GraphError | None = None
-    for kind in dict.fromkeys((name, "float32", "float64")):
-        spec = TensorSpec(found.tensor, kind, ("batch", "width"))
+    for dtype in ("float64", "float32"):
+        spec = TensorSpec(tensor, dtype, ("batch", "width"))
         signature = Signature(subject.signature.inputs, (spec,))
-        graph = cut(found.proto, found.tensor, kind).SerializeToString()
+        part = cut(graph.proto, tensor, dtype).SerializeToString()
         try:
-            return OnnxModel(graph, signature, threads=1, chunk=ROWS_AT_ONCE)
+            return OnnxModel(part, signature, threads=1, chunk=ROWS_AT_ONCE)
         except GraphError as error:
             failure = error
     assert failure is not None  # for the type checker

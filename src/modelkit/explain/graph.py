@@ -36,13 +36,6 @@ class GraphIndex:
         """The value of a constant; None for any other tensor."""
         return self.constants.get(name)
 
-    def number(self, name: str) -> float | None:
-        """The value of a constant that is one number; None for any other tensor."""
-        value = self.constants.get(name)
-        if value is None or value.size != 1:
-            return None
-        return float(value.reshape(-1)[0])
-
 
 def option(node: onnx.NodeProto, name: str, otherwise: Any = None) -> Any:
     """The value of an attribute of a node, or `otherwise` if it has none of this name."""
@@ -67,7 +60,10 @@ def whole_proto(graph: bytes | memoryview, weights: memoryview | None) -> onnx.M
 
 
 def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
-    """The part of a graph that makes one tensor, which becomes its output of the given dtype."""
+    """The part of a graph that makes one tensor, which becomes its output of the given dtype.
+
+    The operator that makes it has no link of its own there.
+    """
     whole = proto.graph
     # Put together anew, since a copy of the whole would take the ensemble along.
     part = onnx.ModelProto(
@@ -84,6 +80,10 @@ def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
     )
     for number in _needed_for(tensor, whole.node):
         part.graph.node.append(whole.node[number])
+    last = part.graph.node[-1].attribute
+    kept = [attribute for attribute in last if attribute.name != "post_transform"]
+    del last[:]
+    last.extend(kept)
     element = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
     output = helper.make_tensor_value_info(tensor, element, ["batch", None])
     part.graph.output.append(output)

@@ -14,6 +14,8 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import importing
+from modelkit.explain.graph import option
+from modelkit.model.structure import Link
 
 with importing("onnx", "explaining a model", "explain"):
     import onnx
@@ -24,7 +26,7 @@ NO_BRANCH = -1  # the mode of a leaf
 MOST_SET_MEMBERS = 30  # beyond, onnxruntime refuses a set or takes fractions for its members
 NUMBERS_AT_ONCE = 1 << 14  # of an attribute
 POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-LINK_OF = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
+LINK_OF: dict[str, Link] = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
 
 Given = dict[str, Any]  # the attributes of an ensemble by name, long ones as arrays
 
@@ -76,23 +78,11 @@ class TreeNodes:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The nodes of an ensemble, the bases (outputs,), the link, and whether trees are averaged."""
+    """The nodes of an ensemble, the bases (outputs,), and whether trees are averaged."""
 
     nodes: TreeNodes
     base: Array
-    link: str
     is_average: bool
-
-
-def compared_dtype(node: onnx.NodeProto, otherwise: Any) -> Any:
-    """The dtype in which an ensemble compares.
-
-    TreeEnsemble (5) says so; the older operators go by the dtype they read, `otherwise`.
-    """
-    for attribute in node.attribute:
-        if attribute.name == "nodes_splits":
-            return np.float64 if attribute.t.data_type == onnx.TensorProto.DOUBLE else np.float32
-    return otherwise
 
 
 def read_ensemble(node: onnx.NodeProto, table: Array | None) -> Ensemble:
@@ -108,9 +98,8 @@ def read_ensemble(node: onnx.NodeProto, table: Array | None) -> Ensemble:
     aggregate = _aggregate(given, new=new)
     if aggregate == Aggregate.OTHER:
         raise NotDecodableError("the trees are not summed but their least or largest is taken")
-    link = _link_name(given, new=new)
     base = _bases(given, nodes.values.shape[1])
-    return Ensemble(nodes, base, link, aggregate == Aggregate.AVERAGE)
+    return Ensemble(nodes, base, aggregate == Aggregate.AVERAGE)
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:
@@ -136,11 +125,12 @@ def _aggregate(given: Given, *, new: bool) -> Aggregate:
     return {"AVERAGE": Aggregate.AVERAGE, "SUM": Aggregate.SUM}.get(name, Aggregate.OTHER)
 
 
-def _link_name(given: Given, *, new: bool) -> str:
-    transform = given.get("post_transform", 0 if new else b"NONE")
-    name = POST_TRANSFORMS[int(transform)] if new else transform.decode()
+def link_of(node: onnx.NodeProto) -> Link:
+    """The link that an operator applies itself. Raises NotDecodableError for an unusual one."""
+    transform = option(node, "post_transform", b"NONE")
+    name = POST_TRANSFORMS[transform] if isinstance(transform, int) else transform.decode()
     if name not in LINK_OF:
-        raise NotDecodableError(f"the ensemble ends in {name}")
+        raise NotDecodableError(f"the graph ends in {name}")
     return LINK_OF[name]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import AdditivityError
-from modelkit.explain.links import OutputLink
+from modelkit.explain.links import serve
 from modelkit.explain.method import Attribution, check_gap
 from modelkit.explain.subject import Subject
 from modelkit.signature.signature import Feeds
@@ -25,7 +25,7 @@ class Sum:
 
     kind: str
     run: RunParts
-    link: OutputLink
+    link: str
     rows_per_row: int
     reason: str
 
@@ -44,10 +44,13 @@ class SumMethod:
         self.exact = exact
         self.rows_per_row = found.rows_per_row
         self.reason = found.reason
-        self.space, self.output_names = _explained(subject, found.link)
         self._run = found.run
         self._link = found.link
         self._subject = subject
+        self.space, self.output_names = subject.space, subject.names
+        if found.link != "identity":  # before it, one of two classes is explained by the other
+            _, base = found.run(subject.head(1))
+            self.space, self.output_names = "raw_score", subject.names[-len(base) :]
 
     def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
         """Explain all rows at once."""
@@ -70,13 +73,12 @@ class SumMethod:
             return self._no_rows()
         outputs = served.shape[1]
         values, base = self._run(feeds)
-        if self._link.name == "identity":
-            values, base = self._scaled(values, base, outputs)
+        if self._link == "identity" and (values.shape[2], outputs) == (1, 2):
+            # Two probabilities of which one column holds the second.
+            values = np.concatenate([-values, values], axis=2)
+            base = np.concatenate([1 - base, base])
         margin = base + values.sum(axis=1)
-        after = self._link.serve(margin, outputs)
-        gap = _gap(margin, after, served)
-        if self._link.name == "exp":  # its factor is a term before it
-            base = base + np.log(self._link.scale)
+        gap = _gap(margin, serve(self._link, margin, outputs), served)
         base = np.broadcast_to(base, margin.shape).copy()
         return Attribution(values, base, gap, self.rows_per_row * len(served))
 
@@ -85,15 +87,6 @@ class SumMethod:
         row = self._subject.head(1)
         found = self._parts(row, self._subject.at_background[:1])
         return Attribution(found.values[:0], found.base[:0], found.gap[:0], 0)
-
-    def _scaled(self, values: Array, base: Array, outputs: int) -> tuple[Array, Array]:
-        """Parts of the served output, in both columns if they are two probabilities."""
-        values = values * self._link.scale
-        base = base * self._link.scale
-        if (values.shape[2], outputs) == (1, 2):
-            values = np.concatenate([-values, values], axis=2)
-            base = np.concatenate([1 - base, base])
-        return values, base
 
 
 def _gap(margin: Array, after: Array, served: Array) -> Array:
@@ -105,13 +98,3 @@ def _gap(margin: Array, after: Array, served: Array) -> Array:
     if margin.shape[1] == 1:
         gap = gap.max(axis=1, keepdims=True, initial=0)
     return np.asarray(gap)
-
-
-def _explained(subject: Subject, link: OutputLink) -> tuple[str, tuple[str, ...]]:
-    """The output space and the names of the outputs that are explained."""
-    if link.name == "identity":
-        return subject.space, subject.names
-    of_classes = link.name in ("logistic", "softmax", "share")
-    if of_classes and len(subject.names) == 2:
-        return "raw_score", subject.names[1:]
-    return "raw_score", subject.names

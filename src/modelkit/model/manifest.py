@@ -17,6 +17,7 @@ from typing import Any
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import ManifestError, UsageError
+from modelkit.model.structure import Structure
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
@@ -183,6 +184,7 @@ class Manifest:
         requires: for "joblib", the exact version of each library that the estimator needs.
         options: JSON values that the runtime reads, such as the pooling of an encoder; what was
             measured is under "measured".
+        structures: by output, the sum behind it, where explanations start from.
         about: what the runtime makes of its options, in words for people.
         digest: the sha256 of the manifest in hex, which identifies the whole package.
     """
@@ -201,6 +203,7 @@ class Manifest:
     runtime: str = "onnx"
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    structures: dict[str, Structure] = dataclasses.field(default_factory=dict)
     about: str = dataclasses.field(default="", compare=False)
     digest: str = dataclasses.field(default="", compare=False)
 

@@ -250,6 +250,7 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
         "requires": proven.requires,
         "runtime": proven.runtime,
         "options": proven.options,
+        "structures": dict(proven.source.structures),
     }
 
 

@@ -32,6 +32,7 @@ STRUCTURED = {  # what must be explained by structure, and by which
         "linear: HuberRegressor", "linear: PoissonRegressor", "linear: GammaRegressor",
         "linear: SGDClassifier",  # of three classes, each against the rest
         "combinations: GridSearchCV", "calibrated: FixedThresholdClassifier", "several outputs: MultiOutputRegressor",
+        "combinations: OneVsRestClassifier", "several outputs: OneVsRestClassifier, multi-label",
         "support vectors: LinearSVR",
     ],
     "trees": [
@@ -44,8 +45,8 @@ STRUCTURED = {  # what must be explained by structure, and by which
 }  # fmt: skip
 BOOSTED = [kind.id for kind in KINDS if kind.library != "sklearn"]
 ANY = [  # by whatever method, but right
-    "combinations: OneVsRestClassifier", "combinations: BaggingClassifier", "boosting: AdaBoostRegressor",
-    "calibrated: CalibratedClassifierCV, sigmoid", "several outputs: OneVsRestClassifier, multi-label",
+    "combinations: BaggingClassifier", "boosting: AdaBoostRegressor",
+    "calibrated: CalibratedClassifierCV, sigmoid",
     "several outputs: DecisionTreeClassifier", "combinations: VotingRegressor",
     "discriminants: LinearDiscriminantAnalysis", "naive Bayes: GaussianNB",
     "networks: MLPClassifier", "outliers: IsolationForest",

@@ -17,6 +17,7 @@ from modelkit.convert.estimators.tensors import (
     flat,
     joined,
     largest,
+    linked,
     op,
     upright,
 )
@@ -53,7 +54,12 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
     scores = joined([upright(score_of_two(each, answer)) for each, answer in pairs])
-    likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
+    likely = None
+    if hasattr(estimator, "predict_proba"):
+        likely = _against_rest(estimator, answers)
+        if all(_by_decision(answer) for answer in answers):
+            link = "logistic" if estimator.multilabel_ else "share"
+            likely = linked(likely, scores, link)
     if estimator.label_binarizer_.y_type_ == "multiclass":
         last = int(_takes_last(estimator))
         place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
@@ -77,6 +83,14 @@ def _takes_last(estimator: Any) -> bool:
     asked = copy.copy(estimator)
     asked.estimators_ = [even] * len(estimator.estimators_)
     return bool(asked.predict(np.zeros((1, 1)))[0] != estimator.classes_[0])
+
+
+def _by_decision(answer: Answer) -> bool:
+    """Whether the probabilities of a classifier of two classes are the sigmoid of its decision."""
+    likely = answer.asked("probabilities")
+    return (
+        answer.decision is not None and likely.margin is not None and likely.margin[1] == "softmax"
+    )
 
 
 def _against_rest(estimator: Any, answers: list[Answer]) -> Var:

@@ -20,7 +20,8 @@ from modelkit.convert.estimators.tensors import (
     converts,
     flat,
     largest,
-    op,
+    sigmoid,
+    softmax,
     upright,
 )
 from modelkit.convert.estimators.trees import (
@@ -163,8 +164,8 @@ def _with_variance(value: Var) -> Var:
 def _classified(value: Var, loss: str, threshold: float) -> Answer:
     """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
     if loss == "MultiClass":
-        return Answer(place=largest(value), probabilities=op.softmax(value, axis=1))
-    likely = op.sigmoid(value)
+        return Answer(place=largest(value), probabilities=softmax(value))
+    likely = sigmoid(value)
     if loss == "MultiClassOneVsAll":
         return Answer(place=largest(value), probabilities=likely)
     limit = float(np.log(threshold) - np.log1p(-threshold))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +14,7 @@ import numpy as np
 
 from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.origins import origins
 from modelkit.convert.estimators.table import converter_of_estimator
 from modelkit.convert.estimators.tensors import (
     STRING,
@@ -32,6 +34,7 @@ from modelkit.convert.estimators.traced import variable
 from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
+from modelkit.model.structure import Link, Structure
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.refusing import REFUSED
@@ -53,7 +56,8 @@ class Composed:
 
     `narrow` is whether a part of it computes in float32 what its source computes in float64;
     `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
-    `refusals` are the reasons for which it refuses rows.
+    `refusals` are the reasons for which it refuses rows, and `structures` say of outputs what sum
+    is behind them.
     """
 
     proto: onnx.ModelProto
@@ -62,6 +66,7 @@ class Composed:
     texts: Texts | None
     terms: tuple[Terms, ...]
     refusals: tuple[str, ...]
+    structures: dict[str, Structure]
 
     def unread(self) -> set[str]:
         """The inputs that no node reads."""
@@ -72,14 +77,20 @@ class Composed:
         """The same without some of these inputs."""
         proto = type(self.proto)()
         proto.CopyFrom(self.proto)
-        kept = [value for value in self.proto.graph.input if value.name not in unread]
+        given = self.proto.graph.input
+        kept = [value for value in given if value.name not in unread]
+        gone = [place for place, value in enumerate(given) if value.name in unread]
         del proto.graph.input[:]
         proto.graph.input.extend(kept)
+        structures = {
+            name: replace(each, groups=tuple(place - bisect(gone, place) for place in each.groups))
+            for name, each in self.structures.items()
+        }
         texts = self.texts
         if texts is not None:
             passed = tuple(name for name in texts.passed if name not in unread)
             texts = replace(texts, passed=passed)
-        return replace(self, proto=proto, texts=texts)
+        return replace(self, proto=proto, texts=texts, structures=structures)
 
 
 def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
@@ -139,14 +150,49 @@ def _finished(
     texts = _texts(at, outputs)
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
-    proto = model_of(arguments | at.filled, outputs)
+    ends = [] if texts else [role.name for role in roles if outputs[role.name].dtype.kind == "f"]
+    proto, structures = _structured(arguments | at.filled, outputs, ends)
     if texts is not None:
         texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = tuple(_spec_of(role, outputs[role.name]) for role in roles)
     for value, spec in zip(proto.graph.output, specs, strict=False):  # refusals come last
         _set_shape(value, spec)
     reasons = tuple(reason for _, reason in at.refusals)
-    return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons)
+    return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons, structures)
+
+
+def _structured(
+    inputs: dict[str, Var], outputs: dict[str, Var], ends: Sequence[str]
+) -> tuple[onnx.ModelProto, dict[str, Structure]]:
+    """The graph of outputs, and the sums that some of them are made of, where they are such."""
+    given = Columns(tuple(inputs.values()))
+    sums = {name: found for name in ends if (found := _sum_behind(outputs[name], given))}
+    proto, names = model_of(
+        inputs, outputs, [each for _, tensors in sums.values() for each in tensors]
+    )
+    structures = {}
+    for name, (structure, tensors) in sums.items():
+        tensor, *table = (names.pop(0) for _ in tensors)
+        structures[name] = replace(structure, tensor=tensor, table="".join(table))
+    return proto, structures
+
+
+def _sum_behind(end: Var, given: Columns) -> tuple[Structure, list[Var]] | None:
+    """What is known of the sum that an output is made of, and its tensor, and the table of its trees."""
+    identity: Link = "identity"
+    margin, link = end.margin or (end, identity)
+    if margin.trees is None:
+        columns = margin if margin.ndim == 2 else upright(margin)
+        if not isinstance(columns.shape[1], int):
+            return None
+        additive = all(origin.additive for origin in origins(Columns((columns,)), given))
+        return (Structure("", link), [margin]) if additive else None
+    rows, factor, *tensors = margin.trees
+    read = [origin.columns for origin in origins(Columns((rows,)), given)]
+    if any(len(columns) > 1 for columns in read):
+        return None
+    groups = tuple(next(iter(columns), 0) for columns in read)
+    return Structure("", link, factor, groups=groups), tensors
 
 
 def _refused(masks: list[Var]) -> Var:

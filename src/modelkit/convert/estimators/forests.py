@@ -26,6 +26,7 @@ from modelkit.convert.estimators.tensors import (
     gathered,
     largest,
     op,
+    softmax,
     upright,
 )
 from modelkit.convert.estimators.trees import Forest, by_tree, ensemble, sum_of_leaves
@@ -132,7 +133,7 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     added = said / float(weights.sum())
     if count == 2:
         return _decided_by_two(added)
-    scores = op.softmax(added / (count - 1), axis=1)
+    scores = softmax(added / (count - 1))
     return Answer(place=largest(added), probabilities=scores, decision=added)
 
 
@@ -141,7 +142,7 @@ def _decided_by_two(added: Var) -> Answer:
     decision = -added[:, 0] + added[:, 1]
     pair = upright(decision) * [[-1.0, 1.0]] * 0.5
     place = (decision > 0.0).astype(np.int64)
-    return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
+    return Answer(place=place, probabilities=softmax(pair), decision=decision)
 
 
 def _said_by_trees(estimator: Any, columns: Columns, at: Converting, shares: Shares) -> Var:

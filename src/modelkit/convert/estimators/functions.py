@@ -276,7 +276,7 @@ def _prove(
             TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
         )
     found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
-    proto = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
+    proto, _ = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
     floats = [
         dtype
         for rows in (received, like)

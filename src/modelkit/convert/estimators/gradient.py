@@ -17,6 +17,7 @@ from modelkit.convert.estimators.tensors import (
     flat,
     largest,
     op,
+    softmax,
     upright,
 )
 from modelkit.convert.estimators.trees import sum_from
@@ -40,7 +41,7 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if not two:
         return answer
     if estimator.loss == "exponential":
-        answer = replace(answer, probabilities=op.softmax(raw * 2.0, axis=1))
+        answer = replace(answer, probabilities=softmax(raw * 2.0))
     # A score of 0 is the second class.
     place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     return replace(answer, place=place)
@@ -114,7 +115,5 @@ def by_scores(raw: Var, *, two: bool) -> Answer:
     The one score of `two` classes stands beside zeros: the softmax of both is its sigmoid.
     """
     return Answer(
-        place=largest(raw),
-        probabilities=op.softmax(raw, axis=1),
-        decision=raw[:, 1] if two else raw,
+        place=largest(raw), probabilities=softmax(raw), decision=raw[:, 1] if two else raw
     )

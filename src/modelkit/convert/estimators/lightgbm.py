@@ -27,6 +27,8 @@ from modelkit.convert.estimators.tensors import (
     key_of,
     largest,
     op,
+    sigmoid,
+    softmax,
     width,
 )
 from modelkit.convert.estimators.trees import Forest, by_tree, joined_forests, of_branches, sum_from
@@ -99,11 +101,11 @@ def _linked(raw: Var, objective: list[str], estimator: Any, *, pair: bool) -> Va
     slope = float(options.get("sigmoid", 1.0))
     steep = raw if slope == 1.0 else raw * slope
     if pair:
-        return op.softmax(steep, axis=1)
+        return softmax(steep)
     if kind == "multiclass":
-        return op.softmax(raw, axis=1)
+        return softmax(raw)
     if kind == "multiclassova":
-        return op.sigmoid(steep)
+        return sigmoid(steep)
     if kind == "regression" and "sqrt" in options:
         return raw * raw * op.sign(raw)
     if kind in EXPONENTIAL:

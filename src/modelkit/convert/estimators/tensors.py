@@ -26,6 +26,7 @@ from modelkit.convert.estimators.traced import (
     constant,
     cos,
     gathered,
+    linked,
     log_sum_exp,
     ml,
     norms,
@@ -33,6 +34,7 @@ from modelkit.convert.estimators.traced import (
     relu,
     repeated,
     row_sums,
+    sigmoid,
     sin,
     smallest,
     softmax,
@@ -67,6 +69,7 @@ __all__ = [
     "constant",
     "cos",
     "gathered",
+    "linked",
     "log_sum_exp",
     "ml",
     "norms",
@@ -74,6 +77,7 @@ __all__ = [
     "relu",
     "repeated",
     "row_sums",
+    "sigmoid",
     "sin",
     "smallest",
     "softmax",
@@ -247,14 +251,21 @@ def argument(spec: TensorSpec) -> Var:
     return made
 
 
-def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:
-    """The graph from inputs to outputs."""
-    proto = build(inputs, outputs)
+def model_of(
+    inputs: dict[str, Var], outputs: dict[str, Var], inner: Sequence[Var] = ()
+) -> tuple[onnx.ModelProto, list[str]]:
+    """The graph from inputs to outputs, and the names that tensors inside have there."""
+    marks = [f"inner/{place}" for place in range(len(inner))]
+    proto = build(inputs, outputs | dict(zip(marks, inner, strict=True)))
     proto.ir_version = IR_VERSION
+    del proto.graph.output[len(outputs) :]
     _name_outputs(proto.graph)
     nodes = []
+    names = dict.fromkeys(marks, "")
     for node in proto.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+        if node.output[0] in names:
+            names[node.output[0]] = node.input[0]
+        elif node.op_type == "Constant" and node.attribute[0].HasField("t"):
             tensor = proto.graph.initializer.add()
             tensor.CopyFrom(node.attribute[0].t)
             tensor.name = node.output[0]
@@ -262,7 +273,7 @@ def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto
             nodes.append(node)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    return proto
+    return proto, list(names.values())
 
 
 def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
@@ -344,7 +355,7 @@ def flat(matrix: Var) -> Var:
 
 def logistic(scores: Var) -> Var:
     """1 / (1 + exp(-x)) of float64; onnxruntime's Sigmoid gives 0 below -37."""
-    return 1.0 / (1.0 + np.exp(-scores))
+    return linked(1.0 / (1.0 + np.exp(-scores)), scores, "logistic")
 
 
 def largest(scores: Var) -> Var:
@@ -354,10 +365,14 @@ def largest(scores: Var) -> Var:
 
 def complement(likely: Var) -> Var:
     """(n, 2) from the probability of the second class, (n, 1)."""
-    return np.concatenate([1.0 - likely, likely], axis=1)
+    pair = np.concatenate([1.0 - likely, likely], axis=1)
+    margin = getattr(likely, "margin", None)
+    return linked(pair, *margin) if margin else pair
 
 
 def shares(scores: Var) -> Var:
     """Scores of each row over their sum; equal shares where that is 0."""
     whole = np.sum(scores, axis=1, keepdims=True)
-    return np.where(whole == 0.0, 1 / scores.shape[1], scores / whole)
+    found = np.where(whole == 0.0, 1 / scores.shape[1], scores / whole)
+    margin, link = getattr(scores, "margin", None) or (scores, "")
+    return linked(found, margin, "share") if link == "logistic" else found

@@ -22,14 +22,22 @@ with importing("spox", "writing a graph", "save"):
     import spox.opset.ai.onnx.v19
 
 
+SCALING = (np.multiply, np.divide)
 # Columns from which on numpy adds a row up in an order that its place in memory decides.
 PAIRWISE = 8
 
 
 class Traced(NDArrayOperatorsMixin, spox.Var):
-    """A tensor of the graph, with the operators and functions of numpy."""
+    """A tensor of the graph, with the operators and functions of numpy.
+
+    It remembers what explanations start from: `margin` is the tensor before a link that made it, and
+    the link by name; `trees` of a sum of trees the rows that they read, a factor, the output of their
+    operator, and the table whose rows it numbers, if there is one.
+    """
 
     __hash__ = object.__hash__
+    margin: tuple[Any, Any] | None = None
+    trees: tuple[Any, ...] | None = None
 
     # What converters remember of it. What an operator makes of it is another array.
     input: str | None = None  # the name of the input that it is
@@ -64,11 +72,16 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
 
     def astype(self, dtype: Any) -> Any:
         """The same numbers in another dtype."""
-        return self if self.dtype == dtype else op.cast(self, to=dtype)
+        return self if self.dtype == dtype else self._in_form(op.cast(self, to=dtype))
 
     def reshape(self, *shape: int) -> Any:
         """The same numbers in another shape."""
-        return op.reshape(self, constant(shape, np.int64))
+        return self._in_form(op.reshape(self, constant(shape, np.int64)))
+
+    def _in_form(self, same: Any) -> Any:
+        """The same numbers in another form, which remembers what this tensor does."""
+        same.margin, same.trees = self.margin, self.trees
+        return same
 
     def __getitem__(self, key: Any) -> Any:
         """`x[:, places]`, `x[:, 1:3]`, `x[:, 0]`, `x[:, None]`, `x[..., None]`: along one axis."""
@@ -88,7 +101,14 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
         if method != "__call__" or named or ufunc.__name__ not in UFUNCS:
             raise TypeError(f"a graph has no numpy.{ufunc.__name__}")
-        return UFUNCS[ufunc.__name__](*alike(inputs))
+        made = UFUNCS[ufunc.__name__](*alike(inputs))
+        of, *others = inputs
+        if ufunc is np.exp:
+            return linked(made, of, "exp")
+        if ufunc in SCALING and getattr(of, "trees", None) and np.ndim(others[0]) == 0:
+            rows, factor, *sums = of.trees
+            made.trees = (rows, float(ufunc(factor, *others)), *sums)
+        return made
 
     def __array_function__(self, function: Any, types: Any, args: Any, named: Any) -> Any:
         if function not in FUNCTIONS:
@@ -98,6 +118,13 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
 
 def _takes_all(key: Any) -> bool:
     return key is Ellipsis or (isinstance(key, slice) and key == slice(None))
+
+
+def linked(made: Any, margin: Any, link: str) -> Any:
+    """What a link, "exp", "logistic", "softmax" or "share", made of a margin, which it remembers."""
+    if isinstance(made, Traced):
+        made.margin = (margin, link)
+    return made
 
 
 class _Operators:
@@ -235,6 +262,11 @@ def _by_operator(operator: Callable[..., Any], function: Callable[..., Any]) -> 
     return lambda x: operator(x) if isinstance(x, Traced) else function(x)
 
 
+def sigmoid(x: Any) -> Any:
+    """The operator, which gives 0 below -37."""
+    return linked(op.sigmoid(x), x, "logistic")
+
+
 relu = _by_operator(op.relu, lambda x: np.maximum(x, 0.0))
 # Exact for angles of few turns, unlike those of `elementary`, and five times as fast.
 cos = _by_operator(op.cos, np.cos)
@@ -244,7 +276,7 @@ sin = _by_operator(op.sin, np.sin)
 def softmax(x: Any) -> Any:
     """Of each row."""
     if isinstance(x, Traced):
-        return op.softmax(x, axis=1)
+        return linked(op.softmax(x, axis=1), x, "softmax")
     grown = np.exp(x - np.max(x, axis=1, keepdims=True))
     return grown / np.sum(grown, axis=1, keepdims=True)
 

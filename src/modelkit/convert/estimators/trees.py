@@ -140,7 +140,7 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         lists[f"nodes_{side}nodeids"] = number[to]
         lists[f"nodes_{side}leafs"] = leaf[to]
     numbers: dict[str, Any] = {name: each.astype(int).tolist() for name, each in lists.items()}
-    return ml.tree_ensemble(
+    sums = ml.tree_ensemble(
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
@@ -149,6 +149,8 @@ def ensemble(rows: Var, forest: Forest, weight: Array, target: Array, outputs: i
         leaf_weights=weight.astype(rows.dtype),
         **numbers,
     )
+    sums.trees = (rows, 1.0, sums)
+    return sums
 
 
 def by_tree(rows: Var, forest: Forest, weight: Array) -> Var:
@@ -192,19 +194,19 @@ def sum_of_vectors(rows: Var, forest: Forest, dtype: Any = np.float64) -> Var:
     """
     table, place = np.unique(forest.leaves, axis=0, return_inverse=True)
     exact = rows if len(table) <= LARGEST_EXACT else rows.astype(np.float64)
-    return _added_up(
-        constant(table, dtype),
-        by_tree(exact, forest, place).astype(np.int32),
-        len(forest.sizes),
-        max(LEAST_GROUP, NUMBERS_AT_ONCE // table.shape[1]),
-    )
+    held = constant(table, dtype)
+    number = by_tree(exact, forest, place)
+    group = max(LEAST_GROUP, NUMBERS_AT_ONCE // table.shape[1])
+    sums = _added_up(held, number.astype(np.int32), len(forest.sizes), group)
+    sums.trees = (exact, 1.0, number, held)
+    return sums
 
 
 def _added_up(table: Var, numbers: Var, trees: int, group: int) -> Var:
     """(n, m): the sum of the rows of a table that are numbered, (n, trees), in their order.
 
     They are looked up for a group of trees at a time, and added to the sum of those before: for all
-    at once they would take gigabytes. explain/ending.py reads both forms.
+    at once they would take gigabytes.
     """
     if trees == 1:
         return np.take(op.gather(table, numbers), -1, axis=1)

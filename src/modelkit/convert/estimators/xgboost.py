@@ -24,6 +24,7 @@ from modelkit.convert.estimators.tensors import (
     converts,
     flat,
     largest,
+    linked,
 )
 from modelkit.convert.estimators.trees import (
     Forest,
@@ -264,8 +265,8 @@ def _linked(margin: Var, link: str) -> Var:
     if link == "step":
         return (margin > 0).astype(np.float32)
     if link == "sigmoid":
-        return 1 / (_exp(-margin) + 1)
-    return _exp(margin) if link == "exp" else margin
+        return linked(1 / (_exp(-margin) + 1), margin, "logistic")
+    return linked(_exp(margin), margin, "exp") if link == "exp" else margin
 
 
 def _exp(margin: Var) -> Var:
@@ -277,7 +278,7 @@ def _softmax(margin: Var) -> Var:
     """Shares of exponentials, whose sum alone is made in float64."""
     grown = _exp(margin - np.max(margin, axis=1, keepdims=True))
     whole = np.sum(grown.astype(np.float64), axis=1, keepdims=True)
-    return grown / whole.astype(np.float32)
+    return linked(grown / whole.astype(np.float32), margin, "softmax")
 
 
 def _classified(estimator: Any, margin: Var, link: str, outputs: int) -> Answer:
