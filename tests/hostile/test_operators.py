@@ -1,7 +1,6 @@
 """Operators that would end the process, by their settings, their inputs or their numbers."""
 
 import numpy as np
-import onnx
 import pytest
 from helpers.forge import with_graph
 from helpers.graphs import beside, constant, folding, node, told
@@ -149,22 +148,6 @@ def test_a_quantised_product_that_is_scaled_by_another_shape(toy, warden):
         assert "scales input 1" in told(warden, data)["message"]
 
 
-def test_a_setting_from_the_arguments_of_a_function(toy, warden):
-    cast = node("Cast", ["a"], ["b"], to=TensorProto.INT64)
-    cast.attribute.add(name="saturate", type=onnx.AttributeProto.INT, ref_attr_name="s")
-    opsets = [helper.make_opsetid("", 21)]
-
-    def change(proto):
-        proto.functions.append(
-            helper.make_function("ai.onnx.ml", "F", ["a"], ["b"], [cast], opsets, ["s"])
-        )
-        beside([node("F", ["relu"], ["made"], domain="ai.onnx.ml", s=3)])(proto)
-        proto.opset_import.add(domain="ai.onnx.ml", version=3)
-
-    answer = told(warden, with_graph(toy, change, 21))
-    assert "an argument of a function" in answer["message"], answer
-
-
 def test_a_range_of_two_inputs(toy, warden):
     made = node("Range", ["order", "order"], ["made"])
     assert "GraphError" in told(warden, with_graph(toy, beside([made], [ORDER])))["error"]
@@ -190,6 +173,43 @@ DIVISIONS = {
     "of sizes": ([*SIZE, division("size", "shape")], True),
     "of floats": ([node("ReduceSum", ["relu", "one"], ["sum"]), division("sum", "relu")], True),
     "through a branch": ([], False),
+    # Each of these ended the process once.
+    "by a large constant cast to 32 bits": (
+        [
+            node("Cast", ["large"], ["small"], to=TensorProto.INT32),
+            node("Neg", ["small"], ["negated"]),
+            division("small", "negated"),
+        ],
+        False,
+    ),
+    "by a clip whose largest is below its least": (
+        [SIZE[0], node("Clip", ["shape", "zero", "minus"], ["clipped"]), division("clipped")],
+        False,
+    ),
+    "by a scattered product": (
+        [
+            node("ScatterElements", ["one", "twice", "factors"], ["scattered"], reduction="mul"),
+            division("scattered"),
+        ],
+        False,
+    ),
+    "of the largest of nothing": (
+        [
+            node("Shape", ["zero"], ["nothing"]),
+            node("ReduceMax", ["nothing"], ["largest"]),
+            node("Add", ["less", "none"], ["minus one"]),
+            division("minus one", "largest"),
+        ],
+        False,
+    ),
+    "by a count of words": (
+        [
+            node("StringSplit", ["words"], ["split", "count"], delimiter=" "),
+            node("Neg", ["count"], ["negated"]),
+            division("negated"),
+        ],
+        False,
+    ),
 }
 
 
@@ -235,13 +255,57 @@ def test_divisions_that_may_trap(toy, warden, what):
         branch = helper.make_graph([node("Identity", ["less"], ["o"])], "b", [], [value])
         choice = node("If", ["yes"], ["branched"], then_branch=branch, else_branch=branch)
         nodes = [choice, division("branched")]
-    constants = [LEAST, LESS, constant("one", [1]), constant("yes", True)]
-    answer = told(warden, with_graph(toy, beside(nodes, constants)), then="predict")
+    constants = [
+        LEAST, LESS, constant("one", [1]), constant("yes", True), constant("large", [(1 << 32) - 1]),
+        constant("zero", 0), constant("minus", -1), constant("twice", [0, 0]), constant("none", [0]),
+        constant("factors", [1, -1]), constant("words", ["a"], object),
+    ]  # fmt: skip
+    answer = told(warden, with_graph(toy, beside(nodes, constants), 20), then="predict")
     if sound:
         assert answer["error"] is None, answer
     else:
         assert "GraphError" in answer["error"], answer
         assert "operator Div of 'made' is refused" in answer["message"]
+
+
+def test_a_constant_of_the_name_of_what_a_loop_holds(toy, warden):
+    """A division in the body of a loop, by -1, while the graph has a constant 2 of the same name."""
+    kinds = {"i": 7, "c": 9, "held": 7, "c2": 9, "held2": 7, "made": 7}
+    values = {
+        name: helper.make_tensor_value_info(name, kind, [] if kind == 9 or name == "i" else [1])
+        for name, kind in kinds.items()
+    }
+    nodes = [
+        node("Identity", ["c"], ["c2"]), node("Identity", ["held"], ["held2"]), division("held", "sum"),
+    ]  # fmt: skip
+    body = helper.make_graph(
+        nodes, "b", [values[name] for name in ("i", "c", "held")], [values[name] for name in ("c2", "held2", "made")]
+    )  # fmt: skip
+    looped = [
+        node("Add", ["least", "none"], ["sum"]),
+        node("Loop", ["once", "yes", "less"], ["left", "all made"], body=body),
+    ]
+    constants = [
+        LEAST, LESS, constant("none", [0]), constant("once", 1), constant("yes", True), constant("held", [2])
+    ]  # fmt: skip
+    answer = told(warden, with_graph(toy, beside(looped, constants)), then="predict")
+    assert "operator Div of 'made' is refused" in answer["message"], answer
+
+
+def test_a_type_that_a_branch_declares_of_a_value_of_the_graph(toy, warden):
+    """onnxruntime does not compare it with anything."""
+    branch = helper.make_graph(
+        [node("Identity", ["relu"], ["o"])], "b", [], [helper.make_tensor_value_info("o", 1, None)],
+        value_info=[helper.make_tensor_value_info("sum", 1, [1])],
+    )  # fmt: skip
+    nodes = [
+        node("Add", ["less", "none"], ["sum"]),
+        node("If", ["yes"], ["branched"], then_branch=branch, else_branch=branch),
+        division("sum"),
+    ]
+    constants = [LEAST, LESS, constant("none", [0]), constant("yes", True)]
+    answer = told(warden, with_graph(toy, beside(nodes, constants)), then="predict")
+    assert "operator Div of 'made' is refused" in answer["message"], answer
 
 
 def test_declared_types_clear_a_division_behind_a_branch(toy):

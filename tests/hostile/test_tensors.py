@@ -61,10 +61,6 @@ def in_function(proto):
     )
 
 
-def in_training(proto):
-    proto.training_info.add().algorithm.initializer.append(external("secret", "t"))
-
-
 def in_attribute_list(proto):
     attribute = proto.graph.node[0].attribute.add(name="all", type=9)
     attribute.tensors.append(external("secret", "t"))
@@ -81,10 +77,29 @@ def in_branch(proto):
 
 
 @pytest.mark.parametrize(
-    "place", [in_constant, in_sparse, in_function, in_training, in_attribute_list]
+    ("place", "word"),
+    [
+        (in_constant, "inside an operator"),
+        (in_attribute_list, "inside an operator"),
+        (in_sparse, "sparse tensors"),
+        (in_function, "functions of its own"),
+    ],
 )
-def test_22_external_data_inside_an_operator(toy, refused, place):
-    refused(with_graph(toy, place), "GraphError", "inside an operator", "secret")
+def test_22_external_data_inside_an_operator(toy, refused, place, word):
+    refused(with_graph(toy, place), "GraphError", word)
+
+
+def test_22_external_data_in_a_graph_of_a_training(toy, folder, warden):
+    """A run needs none, so the runtime is not given one."""
+
+    def train(proto):
+        proto.training_info.add().algorithm.initializer.append(external("secret", "t"))
+
+    path = folder / "training.mk"
+    path.write_bytes(with_graph(toy, train))
+    answer = warden.open(path, then="verify")
+    assert answer["error"] is None
+    assert answer["events"] == [["open", str(path)]]
 
 
 def test_23_external_data_in_a_subgraph(toy, refused):

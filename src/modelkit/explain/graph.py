@@ -66,15 +66,12 @@ def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
     """
     whole = proto.graph
     # Put together anew, since a copy of the whole would take the ensemble along.
-    part = onnx.ModelProto(
-        ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
-    )
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
     part.graph.MergeFrom(
         onnx.GraphProto(
             name=whole.name,
             input=whole.input,
             initializer=whole.initializer,
-            sparse_initializer=whole.sparse_initializer,
             value_info=whole.value_info,
         )
     )

@@ -9,8 +9,7 @@ bytes, since that is how they lie in a graph; tests compare the tables with the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from modelkit.errors import GraphError
@@ -144,6 +143,19 @@ NUMBERS = dict.fromkeys(
 }
 
 
+class Constant(NamedTuple):
+    """A constant: its data type, its numbers, its shape if that is known, its elements and its bytes.
+
+    A number more than a shape has, which may be infinity, stands for more of them than are kept.
+    """
+
+    kind: int
+    numbers: list[float]
+    shape: tuple[int, ...] | None
+    elements: float
+    size: float
+
+
 class Setting(NamedTuple):
     """An attribute of an operator.
 
@@ -153,7 +165,6 @@ class Setting(NamedTuple):
         kind: their data type.
         text: its text, empty where it has none.
         elements: of its lists and tensors.
-        borrowed: whether it has the value of an argument of a function instead.
         nests: whether it holds a graph.
     """
 
@@ -162,7 +173,6 @@ class Setting(NamedTuple):
     kind: int
     text: bytes
     elements: float
-    borrowed: bool
     nests: bool
 
 
@@ -175,12 +185,14 @@ class Node(NamedTuple):
     outputs: tuple[bytes, ...]
     settings: list[Setting]
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is ONNX's Constant, whose outputs are taken for what they hold."""
+        return self.name == b"Constant" and not self.domain
+
     def numbers(self, name: bytes) -> list[float]:
-        """What an attribute holds; where it stands twice, the last."""
-        for setting in reversed(self.settings):
-            if setting.name == name:
-                return setting.numbers
-        return []
+        """What an attribute holds."""
+        return next((each.numbers for each in self.settings if each.name == name), [])
 
 
 def is_rare(node: Node) -> bool:
@@ -197,97 +209,63 @@ def check_operator(node: Node) -> None:
         low = (node.numbers(b"low") or [0.0])[0]
         high = (node.numbers(b"high") or [1.0])[0]
         if not -LARGEST_FLOAT / 2 <= low <= high <= LARGEST_FLOAT / 2:
-            raise _refused_operator(node, f"draws numbers between {low} and {high}")
+            raise refused(node, f"draws numbers between {low} and {high}")
 
 
 def _check_inputs(node: Node) -> None:
     if node.name in VARIADIC and not all(node.inputs):
-        raise _refused_operator(node, "has an input without a name")
+        raise refused(node, "has an input without a name")
     if node.name in NAMED_LAST and node.inputs and not node.inputs[-1]:
-        raise _refused_operator(node, "has a last input without a name")
+        raise refused(node, "has a last input without a name")
     if node.name == b"Attention" and not node.domain and any(node.inputs[PAST:]):
-        raise _refused_operator(node, "takes keys and values of a past")
+        raise refused(node, "takes keys and values of a past")
     least = LEAST_INPUTS.get(node.name, 0)
     if len(node.inputs) < least or not all(node.inputs[:least]):
-        raise _refused_operator(node, f"has fewer than {least} inputs")
+        raise refused(node, f"has fewer than {least} inputs")
 
 
-def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] | None]) -> None:
+def check_scales(
+    nodes: Sequence[Node], known: Mapping[bytes, Constant], sources: Mapping[bytes, int]
+) -> None:
     """Raise GraphError where the scales of a quantised operator have another shape, or none.
 
-    `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
+    `known` are the constants, and `sources` how many values there are, of each name. What a
+    DynamicQuantizeLinear gives is one number.
     """
-    checked = SCALES.keys() | NUMBERS.keys() | RECURRENT
-    asked = [node for node in nodes if node.name in checked]
-    if not asked:
-        return
-    numbers, others = _outputs(nodes)
-    made = numbers | others
-    constants = {name: shape for name, shape in shapes.items() if name not in made}
-    for node in asked:
-        _check_scales(node, constants, numbers - others)
-        _check_quantised(node, constants)
-        empty = any(0 in (constants.get(name) or ()) for name in node.inputs)
-        if node.name in RECURRENT and empty:
-            raise _refused_operator(node, "has an input that is empty")
-
-
-def _outputs(nodes: Iterable[Node]) -> tuple[set[bytes], set[bytes]]:
-    """The values that operators give: those that are one number, and all others."""
-    numbers: set[bytes] = set()
-    others: set[bytes] = set()
+    shapes = {name: constant.shape for name, constant in known.items()}
     for node in nodes:
         if node.name == b"DynamicQuantizeLinear" and not node.domain:
-            others.update(node.outputs[:1])
-            numbers.update(node.outputs[1:])
-        else:
-            others.update(node.outputs)
-    return numbers, others
-
-
-def _check_scales(
-    node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]
-) -> None:
-    inputs = (*node.inputs, b"", b"", b"", b"")  # those that are left out have no name
-    for matrix, scale in SCALES.get(node.name, ()):
-        name = inputs[scale]
-        columns = (constants.get(inputs[matrix]) or (1,))[-1:]
-        if name not in numbers and constants.get(name) not in ((), (1,), columns):
-            raise _refused_operator(
-                node,
-                f"scales input {matrix} by {name!r:.40}, which is not one number for each column",
-            )
-
-
-def _check_quantised(node: Node, constants: Mapping[bytes, tuple[int, ...] | None]) -> None:
-    for at in NUMBERS.get(node.name, ()):
-        if at >= len(node.inputs):
-            return
-        shape = constants.get(node.inputs[at])
-        if node.inputs[at] and (shape is None or 0 in shape):
-            raise _refused_operator(
-                node, f"has an input {at} that is not a constant, or an empty one"
-            )
+            shapes |= {name: () for name in node.outputs[1:] if sources[name] == 1}
+    for node in nodes:
+        found = [shapes.get(name) for name in node.inputs] + [None] * 4
+        for matrix, scale in SCALES.get(node.name, ()):
+            if found[scale] not in ((), (1,), (found[matrix] or (1,))[-1:]):
+                raise refused(
+                    node, f"scales input {matrix} by a value that is not one number for each column"
+                )
+        for at in NUMBERS.get(node.name, ()):
+            shape = found[at] if node.inputs[at : at + 1] > (b"",) else ()
+            if shape is None or 0 in shape:
+                raise refused(node, f"has an input {at} that is not a constant, or an empty one")
+        if node.name in RECURRENT and any(0 in shape for shape in found if shape):
+            raise refused(node, "has an input that is empty")
 
 
 def _check_setting(node: Node, setting: Setting) -> None:
     if (node.name, setting.name) == (b"Unique", b"axis"):
-        raise _refused_operator(
+        raise refused(
             node, "looks along an axis, which ends the process where another one is empty"
         )
-    sound = _is_sound(node, setting)
-    if sound is None or (sound and not setting.borrowed):
-        return
-    text = setting.text.decode("utf-8", "backslashreplace")
-    value = "an argument of a function" if setting.borrowed else text or setting.numbers[:4]
-    name = setting.name.decode("utf-8", "backslashreplace")
-    raise _refused_operator(
-        node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define"
-    )
+    if not _is_sound(node, setting):
+        value = decoded(setting.text) or setting.numbers[:4]
+        raise refused(
+            node,
+            f"has the attribute {decoded(setting.name)!r:.40} of {value!r:.80}, which ONNX does not define",
+        )
 
 
-def _is_sound(node: Node, setting: Setting) -> bool | None:
-    """Whether an attribute holds what ONNX defines for it; None for one that is not checked."""
+def _is_sound(node: Node, setting: Setting) -> bool:
+    """Whether an attribute holds what ONNX defines for it, as far as that is checked."""
     key = (node.name, setting.name)
     if setting.name in FLAGS:
         return all(number in (0, 1) for number in setting.numbers)
@@ -296,12 +274,15 @@ def _is_sound(node: Node, setting: Setting) -> bool | None:
     if key in RANGES:
         least, most = RANGES[key]
         return all(least <= number <= most for number in setting.numbers or [0])
-    if key == (b"Einsum", b"equation"):
-        return EQUATION.fullmatch(setting.text) is not None
-    return None
+    return key != (b"Einsum", b"equation") or EQUATION.fullmatch(setting.text) is not None
 
 
-def _refused_operator(node: Node, what: str) -> GraphError:
-    name = node.name.decode("utf-8", "backslashreplace")
-    first = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
-    return GraphError(f"operator {name} of {first!r} is refused: it {what}")
+def decoded(text: bytes) -> str:
+    """A text of the graph, whatever bytes it holds."""
+    return text.decode("utf-8", "backslashreplace")
+
+
+def refused(node: Node, what: str) -> GraphError:
+    """The error of an operator, `what` of which is refused."""
+    first = decoded((node.outputs or (b"",))[0])
+    return GraphError(f"operator {decoded(node.name)} of {first!r} is refused: it {what}")

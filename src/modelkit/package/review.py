@@ -13,7 +13,8 @@ from modelkit.model.manifest import Manifest
 from modelkit.package import container, trust
 from modelkit.package.contents import is_sealed
 from modelkit.package.load import scan_graph
-from modelkit.package.scanned import Scan, decoded
+from modelkit.package.operators import decoded
+from modelkit.package.scanned import Scan
 from modelkit.package.sealing import read_seal
 from modelkit.package.source import Openable, open_bytes, read_manifest
 
@@ -98,11 +99,8 @@ def installed_here(manifest: Manifest) -> dict[str, str]:
 
 
 def count_operators(found: Scan) -> dict[str, dict[str, int]]:
-    """How often each operator of a graph occurs, by domain; subgraphs and functions count too."""
-    calls = sum(found.functions.values(), Counter(found.calls))
+    """How often each operator of a graph occurs, by domain; subgraphs count too."""
     by_domain: dict[str, dict[str, int]] = {}
-    for (domain, operator, _), count in sorted(calls.items()):
-        names = by_domain.setdefault(decoded(domain) or "ai.onnx", {})
-        name = decoded(operator)
-        names[name] = names.get(name, 0) + count
+    for (domain, name), count in sorted(Counter(node[:2] for node in found.nodes).items()):
+        by_domain.setdefault(decoded(domain) or "ai.onnx", {})[decoded(name)] = count
     return by_domain

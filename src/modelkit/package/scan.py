@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 
 from modelkit.errors import GraphError
 from modelkit.package import integers, operators, sizes
-from modelkit.package.scanned import DOMAINS, OpCall, Scan, decoded
-from modelkit.package.walk import MAX_NODES, walk
+from modelkit.package.scanned import DOMAINS, Scan
+from modelkit.package.walk import walk
 from modelkit.runtimes import schema
-
-MAX_CALLS = 32  # of functions in each other
 
 
 def check_graph(
@@ -42,20 +39,16 @@ def check_graph(
     if strange:
         raise GraphError(_strange_domains(found, strange))
     _check_external(found.external, weights, weights_size)
-    stated = {name: sizes.state(several) for name, several in found.numbers.items()}
-    sizes.check_stated(found.nodes, stated)
-    _check_expanded(found)
-    shapes = {name: held.shape for name, held in found.held.items()}
-    operators.check_scales(found.nodes, shapes)
-    functions = {name for _, name, _ in found.functions}
-    integers.check_divisions(found.nodes, found.constants, found.types, functions)
+    stated = sizes.check_stated(found.nodes, found.constants)
+    operators.check_scales(found.nodes, found.known, found.sources)
+    integers.check_divisions(found.nodes, found.known, found.types, found.sources)
     found.folding = sizes.choose_folding(
         found.nodes,
-        found.held,
+        found.constants,
+        found.sources,
+        found.inputs,
         stated,
         len(graph) + (weights_size or 0),
-        unknown=found.open - found.closed,
-        functions=bool(found.functions),
     )
     found.graph = schema.write(model)
     return found
@@ -63,7 +56,9 @@ def check_graph(
 
 def _strange_domains(found: Scan, strange: list[str]) -> str:
     if strange == [operators.MICROSOFT]:
-        rare = sorted({decoded(node.name) for node in found.nodes if operators.is_rare(node)})
+        rare = sorted(
+            {operators.decoded(node.name) for node in found.nodes if operators.is_rare(node)}
+        )
         return (
             "the graph uses operators of onnxruntime's own that nothing writes into graphs, "
             f"{rare}; if you trust them, pass allow={{{operators.MICROSOFT!r}}} to save and to load"
@@ -90,28 +85,3 @@ def _check_external(
             last = offset + length
             continue
         raise GraphError(problem, location=location)
-
-
-def _check_expanded(found: Scan) -> None:
-    """Raise GraphError where functions that call functions make too many nodes, or never end."""
-    if not found.functions:
-        return
-    expanded: dict[OpCall, int] = {}
-
-    def count(calls: Counter[OpCall], depth: int) -> int:
-        if depth > MAX_CALLS:
-            raise GraphError(
-                f"the functions of the graph call each other more than {MAX_CALLS} deep"
-            )
-        total = 0
-        for call, times in calls.items():
-            if call in found.functions and call not in expanded:
-                expanded[call] = count(found.functions[call], depth + 1)
-            total += times * (1 + expanded.get(call, 0))
-        return total
-
-    for calls in (Counter(found.calls), *found.functions.values()):
-        if count(calls, 0) > MAX_NODES:
-            raise GraphError(
-                f"the graph has more than {MAX_NODES} nodes when its functions are expanded"
-            )

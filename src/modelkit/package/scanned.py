@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from modelkit.package import operators, sizes
+from modelkit.package.operators import Constant
 
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+DOMAINS = frozenset({"", "ai.onnx.ml", "com.microsoft"})
 LOOPS = frozenset({b"Loop", b"Scan"})
-
-OpCall = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
 
 @dataclass
@@ -20,19 +19,12 @@ class Scan:
 
     Attributes:
         metadata: the keys of the model's metadata.
-        domains: those of operators and functions; an operator set that is declared and not used
-            tells nothing.
+        domains: those of operators; an operator set that is declared and not used tells nothing.
         external: location, offset and length of each tensor outside the graph.
-        numbers: the numbers of small tensors by name.
-        constants: data types and numbers of initializers by name.
-        types: the data types that the graph declares of inputs and other values, by name.
-        held: the sizes of initializers by name.
-        open: the inputs of the model whose shape is not fixed.
-        closed: all other inputs.
-        sparse: the bytes of sparse tensors once they are dense.
+        constants: initializers, and what operators of the name Constant give, by name.
+        types: the data types by name that a graph declares of its own values.
+        inputs: of the graph and its subgraphs, and whether its shape is known to vary.
         nodes: all operators.
-        calls: the operators of the graph.
-        functions: the operators of each function of the model.
         folding: what of the constants is computed at load.
         graph: the model, written anew from what was checked: what a runtime is given.
     """
@@ -40,23 +32,27 @@ class Scan:
     metadata: set[str]
     domains: set[str] = field(default_factory=set)
     external: list[tuple[str, int, int]] = field(default_factory=list)
-    numbers: dict[bytes, list[list[float]]] = field(default_factory=dict)
-    constants: dict[bytes, list[tuple[int, list[float]]]] = field(default_factory=dict)
+    constants: dict[bytes, list[Constant]] = field(default_factory=lambda: defaultdict(list))
     types: dict[bytes, set[int]] = field(default_factory=dict)
-    held: dict[bytes, sizes.Held] = field(default_factory=dict)
-    open: set[bytes] = field(default_factory=set)
-    closed: set[bytes] = field(default_factory=set)
-    sparse: float = 0.0
+    inputs: dict[bytes, bool] = field(default_factory=dict)
     nodes: list[operators.Node] = field(default_factory=list)
-    calls: list[OpCall] = field(default_factory=list)
-    functions: dict[OpCall, Counter[OpCall]] = field(default_factory=dict)
-    folding: sizes.Folding = field(default_factory=lambda: sizes.Folding(0, costly=False))
+    folding: sizes.Folding = sizes.Folding(0, costly=False)  # noqa: RUF009
     graph: bytes = b""
 
-    def hold(self, name: bytes, kind: int, held: sizes.Held, numbers: list[float]) -> None:
-        """Note a constant: its data type, its size and its numbers."""
-        self.held[name] = sizes.larger(held, self.held.get(name))
-        self.constants.setdefault(name, []).append((kind, numbers))
+    @cached_property
+    def sources(self) -> Counter[bytes]:
+        """How many values there are of a name: several where subgraphs have names of their own."""
+        found = Counter(
+            name for node in self.nodes if not node.is_constant for name in node.outputs
+        )
+        found.update({name: len(several) for name, several in self.constants.items()})
+        found.update(self.inputs.keys())
+        return found
+
+    @cached_property
+    def known(self) -> dict[bytes, Constant]:
+        """The constants whose name nothing else has."""
+        return {name: each[0] for name, each in self.constants.items() if self.sources[name] == 1}
 
     @property
     def endless(self) -> bool:
@@ -70,8 +66,3 @@ class Scan:
         if any(map(operators.is_rare, self.nodes)):
             strange.add(operators.MICROSOFT)
         return sorted(strange)
-
-
-def decoded(text: bytes) -> str:
-    """A text of the graph, whatever bytes it holds."""
-    return text.decode("utf-8", "backslashreplace")

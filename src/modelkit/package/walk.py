@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from itertools import chain
 from math import inf, prod
 from struct import calcsize, unpack_from
@@ -15,10 +14,11 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import GraphError
 from modelkit.package import grams, operators, sizes, trees
 from modelkit.package.integers import INT64
-from modelkit.package.scanned import Scan, decoded
+from modelkit.package.operators import Constant, decoded
+from modelkit.package.scanned import Scan
 
 MAX_LEVELS = 8  # of graphs in the operators of each other
-MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
+MAX_NODES = 200_000
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
 EXTERNAL = 1  # as a tensor's data_location
@@ -29,35 +29,38 @@ MOST = sizes.FEW_NUMBERS + 1  # of the numbers of a list that are kept: more are
 
 
 def walk(model: Any) -> Scan:
-    """What is in every graph, subgraph, function and tensor of a model. Raises GraphError."""
+    """What is in every graph, subgraph and tensor of a model. Raises GraphError."""
+    if model.functions:
+        raise GraphError(
+            "the graph has functions of its own, which mk.save writes out, operator by operator: "
+            "save the model again"
+        )
     found = Scan({decoded(entry.key) for entry in model.metadata_props})
     _see_graph(model.graph, found, 0)
-    for training in model.training_info:
-        _see_graph(training.initialization, found, 1)
-        _see_graph(training.algorithm, found, 1)
-    for function in model.functions:
-        _see_function(function, found)
     return found
 
 
 def _see_graph(graph: Any, found: Scan, level: int) -> None:
-    """Note constants, those of a name together, inputs and operators; `level` graphs are around it."""
+    """Note constants, inputs, declared types and operators; `level` graphs are around it."""
     if level > MAX_LEVELS:
         raise GraphError(f"the graph nests deeper than {MAX_LEVELS} levels")
+    _refuse_sparse(graph.sparse_initializer)
     for tensor in graph.initializer:
         # Runtimes resolve external data at other places by other rules.
-        held, numbers = _see_tensor(tensor, found, external=level == 0)
-        found.hold(tensor.name, tensor.data_type, held, numbers)
-    for sparse in graph.sparse_initializer:
-        held = _see_sparse(sparse, found)
-        found.hold(sparse.values.name, sparse.values.data_type, held, [inf])
+        found.constants[tensor.name].append(_see_tensor(tensor, found, external=level == 0))
     for value in graph.input:
+        if level == 0 and value.name in found.constants:  # which is the value that it has
+            continue
         is_open = level == 0 and not _has_sizes(value.type.tensor_type)
-        (found.open if is_open else found.closed).add(value.name)
-    for value in chain(graph.input, graph.value_info):
-        found.types.setdefault(value.name, set()).add(value.type.tensor_type.elem_type)
+        found.inputs[value.name] = is_open or found.inputs.get(value.name, False)
     for node in graph.node:
         _see_node(node, found, level)
+    # What it declares of the values of another graph, nobody checks.
+    own = {name for node in graph.node for name in node.output}
+    own.update(value.name for value in graph.input)
+    for value in chain(graph.input, graph.output, graph.value_info):
+        if value.name in own:
+            found.types.setdefault(value.name, set()).add(value.type.tensor_type.elem_type)
 
 
 def _has_sizes(tensor: Any) -> bool:
@@ -65,40 +68,15 @@ def _has_sizes(tensor: Any) -> bool:
     return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
 
 
-def _see_function(function: Any, found: Scan) -> None:
-    first = len(found.calls)
-    found.domains.add(decoded(function.domain))
-    for attribute in function.attribute_proto:
-        _see_attribute(attribute, found, 0)
-    for node in function.node:
-        _see_node(node, found, 0)
-    call = (_same_domain(function.domain), function.name, function.overload)
-    if call in found.functions:
-        raise GraphError(f"the graph has two functions {decoded(function.name)!r}")
-    found.functions[call] = Counter(found.calls[first:])
-    del found.calls[first:]
-
-
-def _see_sparse(sparse: Any, found: Scan) -> sizes.Held:
-    """The size of a sparse tensor once it is dense."""
-    shape = sparse.dims[:MOST]
-    sizes.check_bound("a sparse tensor", shape)
-    elements = prod(max(size, 1) for size in shape)
-    found.sparse += sizes.ITEM * elements
-    if found.sparse > sizes.SPARSE_BYTES:
+def _refuse_sparse(tensors: Any) -> None:
+    if tensors:
         raise GraphError(
-            f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, "
-            f"as they are at load; at most {sizes.SPARSE_BYTES} are accepted"
+            "the graph has sparse tensors, which no package has; write them as dense ones"
         )
-    for tensor in (sparse.values, sparse.indices):
-        _see_tensor(tensor, found)
-    return sizes.Held(elements, sizes.ITEM)
 
 
-def _see_tensor(
-    tensor: Any, found: Scan, *, external: bool = False
-) -> tuple[sizes.Held, list[float]]:
-    """The size of a tensor, and its numbers where they are few.
+def _see_tensor(tensor: Any, found: Scan, *, external: bool = False) -> Constant:
+    """A tensor, with its numbers where they are few.
 
     Raises GraphError for data that lie outside the graph, unless they may by `external`, and for a
     shape that has more elements than there are data.
@@ -108,10 +86,11 @@ def _see_tensor(
     if len(shape) == MOST or any(size < 0 for size in shape):
         raise GraphError(f"tensor {name!r} has the shape {list(shape[: sizes.FEW_NUMBERS])}")
     elements = prod(shape)
-    held = sizes.Held(elements, sizes.WIDTHS.get(tensor.data_type, sizes.ITEM), shape)
+    kind = tensor.data_type
     if tensor.data_location or tensor.external_data:
-        found.external.append(_external(name, tensor, allowed=external))
-        return held, [inf]
+        entry = _external(name, tensor, allowed=external)
+        found.external.append(entry)
+        return Constant(kind, [inf], shape, elements, entry[2])
     lists = [tensor.float_data, tensor.double_data, tensor.int32_data, tensor.int64_data]
     data = len(tensor.raw_data) + sum(map(len, [*lists, tensor.uint64_data, tensor.string_data]))
     if elements > 4 * data:  # two bits are the smallest element
@@ -120,9 +99,9 @@ def _see_tensor(
         )
     # More numbers than a shape has are as good as endless.
     numbers = _numbers(tensor, lists) if elements <= sizes.FEW_NUMBERS else [inf]
-    if numbers and tensor.name:
-        found.numbers.setdefault(tensor.name, []).append(numbers)
-    return held, numbers
+    width = sizes.STRING_BYTES if kind == sizes.STRING else sizes.ITEM
+    size = len(tensor.raw_data) or width * elements
+    return Constant(kind, numbers, shape, elements, size)
 
 
 def _numbers(tensor: Any, lists: list[Any]) -> list[float]:
@@ -167,28 +146,18 @@ def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting
     floats = _all(attribute, "f", "floats", MOST)
     if integers and floats:
         raise GraphError("an attribute of the graph has both integers and floats; it has one kind")
-    numbers: list[float] = integers or floats
-    kinds = []
-    elements: float = sum(map(len, (attribute.ints, attribute.floats, attribute.strings)))
-    for tensor in _all(attribute, "t", "tensors"):
-        held, values = _see_tensor(tensor, found)
-        elements += held.elements
-        numbers += values
-        kinds.append(tensor.data_type)
-    for sparse in _all(attribute, "sparse_tensor", "sparse_tensors"):
-        elements += _see_sparse(sparse, found).elements
-        numbers.append(inf)
-        kinds.append(sparse.values.data_type)
+    _refuse_sparse(attribute.sparse_tensor or attribute.sparse_tensors)
+    tensors = [_see_tensor(tensor, found) for tensor in _all(attribute, "t", "tensors")]
     graphs = _all(attribute, "g", "graphs")
     for graph in graphs:
         _see_graph(graph, found, level + 1)
+    lists = (attribute.ints, attribute.floats, attribute.strings)
     return operators.Setting(
         name=attribute.name,
-        numbers=numbers,
-        kind=next(filter(None, kinds), INT64 if integers else 0),
+        numbers=sum((tensor.numbers for tensor in tensors), integers or floats),
+        kind=next((tensor.kind for tensor in tensors if tensor.kind), INT64 if integers else 0),
         text=attribute.s,
-        elements=max(elements, 1),
-        borrowed=attribute.HasField("ref_attr_name"),
+        elements=max(1, sum(map(len, lists)) + sum(tensor.elements for tensor in tensors)),
         nests=bool(graphs),
     )
 
@@ -201,8 +170,9 @@ def _all(message: Any, one: str, several: str, most: int | None = None) -> list[
 
 def _see_node(node: Any, found: Scan, level: int) -> None:
     name = node.op_type
-    domain = _same_domain(node.domain)
-    found.domains.add(decoded(node.domain))
+    # The domain of ONNX has two names, of which one is used here: the empty one.
+    domain = b"" if node.domain == b"ai.onnx" else node.domain
+    found.domains.add(decoded(domain))
     if name in BLOBS:
         raise GraphError(
             f"the graph has an operator {decoded(name)}, which hands what it holds to a vendor's "
@@ -210,24 +180,25 @@ def _see_node(node: Any, found: Scan, level: int) -> None:
         )
     if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
-    found.calls.append((domain, name, node.overload))
     settings = [_see_attribute(attribute, found, level) for attribute in node.attribute]
+    if len({setting.name for setting in settings}) < len(settings):
+        raise GraphError(f"the graph has an operator {decoded(name)} with an attribute twice")
     seen = operators.Node(domain, name, tuple(node.input), tuple(node.output), settings)
     operators.check_operator(seen)
     found.nodes.append(seen)
-    if name == b"Constant":
-        numbers = [setting.numbers for setting in settings if setting.numbers]
-        if numbers:
-            first = seen.outputs[0] if seen.outputs else b""
-            found.numbers.setdefault(first, []).extend(numbers)
+    if seen.is_constant:
+        for output in node.output:
+            found.constants[output] += map(_constant, settings)
     wanted = _lists_of(domain, decoded(name))
     if wanted:
         _check_lists(node, wanted)
 
 
-def _same_domain(domain: bytes) -> bytes:
-    """The domain of ONNX has two names, of which one is used here: the empty one."""
-    return b"" if domain == b"ai.onnx" else domain
+def _constant(setting: operators.Setting) -> Constant:
+    """What an attribute of a Constant makes of it."""
+    texts = setting.kind == sizes.STRING or not setting.numbers
+    size = setting.elements * (sizes.STRING_BYTES if texts else sizes.ITEM)
+    return Constant(setting.kind, setting.numbers, None, setting.elements, size)
 
 
 def _lists_of(domain: bytes, operator: str) -> set[str]:
@@ -245,8 +216,6 @@ def _check_lists(node: Any, wanted: set[str]) -> None:
     try:
         for attribute in node.attribute:
             name = decoded(attribute.name)
-            if name in lists or attribute.HasField("ref_attr_name"):
-                raise GraphError(f"it has {name!r} twice, or from the arguments of a function")
             if name in wanted:
                 lists[name] = _list(name, attribute)
         if operator == grams.OPERATOR:

@@ -17,7 +17,7 @@ from modelkit.signature.spec import TensorSpec, numpy_dtype
 
 with importing("onnx", "reading an ONNX graph", "save"):
     import onnx
-    from onnx import TensorProto, helper, numpy_helper, shape_inference
+    from onnx import TensorProto, helper, inliner, numpy_helper, shape_inference
 
 # Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would
 # otherwise sit between the large ones and keep their pages in memory.
@@ -37,23 +37,27 @@ ELEMENT_DTYPES: dict[int, str] = {
 
 
 def read_proto(source: object) -> onnx.ModelProto | None:
-    """A private copy of an ONNX model given as path, bytes or proto; None for anything else."""
-    if isinstance(source, onnx.ModelProto):
-        proto = onnx.ModelProto()
-        proto.CopyFrom(source)
-        return proto
+    """A private copy of an ONNX model given as path, bytes or proto; None for anything else.
+
+    Calls of functions of the model's own are written out, operator by operator.
+    """
+    proto = onnx.ModelProto()
     try:
-        if isinstance(source, bytes | bytearray | memoryview):
-            return onnx.load_from_string(bytes(source))
-        if isinstance(source, str | os.PathLike):
-            return onnx.load(source)
+        if isinstance(source, onnx.ModelProto):
+            proto.CopyFrom(source)
+        elif isinstance(source, bytes | bytearray | memoryview):
+            proto = onnx.load_from_string(bytes(source))
+        elif isinstance(source, str | os.PathLike):
+            proto = onnx.load(source)
+        else:
+            return None
+        return inliner.inline_local_functions(proto) if proto.functions else proto
     except OSError:
         raise
     except Exception as error:
         raise ConversionError(
             f"{_given(source)} is not a readable ONNX model: pass the path or the bytes of one"
         ) from error
-    return None
 
 
 def _given(source: object) -> str:
@@ -79,8 +83,6 @@ def inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
     stated = onnx.ModelProto()
     stated.CopyFrom(proto)
     _state_ensembles(stated.graph)
-    for function in stated.functions:
-        _rename_ensembles(function.node)
     return shape_inference.infer_shapes(stated).graph
 
 

@@ -15,27 +15,20 @@ from modelkit.errors import GraphError, importing
 MAX_GRAPH = (1 << 31) - 1  # bytes that protobuf can parse
 # The fields of onnx.proto, the release of IR version 13, by number, name and type: * is a list, and of
 # those with ? a message has one. Where it differs: texts are bytes, since those of a hostile graph may be
-# no UTF-8, and so are types of types, which would nest as deep as a graph says: nobody here looks into them.
+# no UTF-8, and so are types of types, which would nest as deep as a graph says, functions and sparse
+# tensors: nobody here looks into them. What a run does not need is left out: graphs of a training, and
+# attributes that are arguments of a function.
 MESSAGES = {
     "Model": (
         "1 ir_version int64, 2 producer_name bytes, 3 producer_version bytes, 4 domain bytes, "
         "5 model_version int64, 6 doc_string bytes, 7 graph Graph, 8 opset_import Opset*, "
-        "14 metadata_props Entry*, 20 training_info Training*, 25 functions Function*, "
+        "14 metadata_props Entry*, 25 functions bytes*, "
         "26 configuration Devices*"
-    ),
-    "Training": (
-        "1 initialization Graph, 2 algorithm Graph, 3 initialization_binding Entry*, "
-        "4 update_binding Entry*"
     ),
     "Graph": (
         "1 node Node*, 2 name bytes, 5 initializer Tensor*, 10 doc_string bytes, 11 input Value*, "
         "12 output Value*, 13 value_info Value*, 14 quantization_annotation Annotation*, "
-        "15 sparse_initializer Sparse*, 16 metadata_props Entry*"
-    ),
-    "Function": (
-        "1 name bytes, 4 input bytes*, 5 output bytes*, 6 attribute bytes*, 7 node Node*, "
-        "8 doc_string bytes, 9 opset_import Opset*, 10 domain bytes, 11 attribute_proto Attribute*, "
-        "12 value_info Value*, 13 overload bytes, 14 metadata_props Entry*"
+        "15 sparse_initializer bytes*, 16 metadata_props Entry*"
     ),
     "Node": (
         "1 input bytes*, 2 output bytes*, 3 name bytes, 4 op_type bytes, 5 attribute Attribute*, "
@@ -45,8 +38,8 @@ MESSAGES = {
     "Attribute": (
         "1 name bytes, 2 f float, 3 i int64, 4 s bytes, 5 t Tensor, 6 g Graph, 7 floats float*, "
         "8 ints int64*, 9 strings bytes*, 10 tensors Tensor*, 11 graphs Graph*, 13 doc_string bytes, "
-        "14 tp Type, 15 type_protos Type*, 20 type int32, 21 ref_attr_name bytes, "
-        "22 sparse_tensor Sparse, 23 sparse_tensors Sparse*"
+        "14 tp Type, 15 type_protos Type*, 20 type int32, "
+        "22 sparse_tensor bytes, 23 sparse_tensors bytes*"
     ),
     "Tensor": (
         "1 dims int64*, 2 data_type int32, 3 segment Segment, 4 float_data float*, "
@@ -55,7 +48,6 @@ MESSAGES = {
         "13 external_data Entry*, 14 data_location int32, 16 metadata_props Entry*"
     ),
     "Segment": "1 begin int64, 2 end int64",
-    "Sparse": "1 values Tensor, 2 indices Tensor, 3 dims int64*",
     "Value": "1 name bytes, 2 type Type, 3 doc_string bytes, 4 metadata_props Entry*",
     "Type": (
         "1 tensor_type TensorType?, 4 sequence_type bytes?, 5 map_type bytes?, 6 denotation bytes, "

@@ -3,7 +3,7 @@
 import onnx
 from onnx import helper
 
-from modelkit.package import operators
+from modelkit.package import integers, operators
 
 # The tables, beside those of the onnx library
 
@@ -69,3 +69,47 @@ def test_operators_of_any_number_of_inputs_are_known():
         )
     }
     assert variadic - {b"Loop", b"Scan", b"SequenceMap"} <= operators.VARIADIC
+
+
+WHOLE = {"tensor(int32)", "tensor(int64)"}
+
+
+def schemas():
+    from onnx import defs
+
+    found = defs.get_all_schemas_with_history()
+    return [schema for schema in found if schema.domain in ("", "ai.onnx.ml")]
+
+
+def test_operators_that_give_no_whole_numbers():
+    seen = set()
+    for schema in schemas():
+        if schema.name.encode() in integers.FLOATING:
+            seen.add(schema.name.encode())
+            for output in schema.outputs:
+                assert not WHOLE & set(output.types), (schema.name, output.name)
+    assert integers.FLOATING - seen <= {b"RMSNormalization", b"Swish"}  # which older releases lack
+
+
+def test_operators_that_give_the_type_of_what_they_take():
+    seen = set()
+    tables = integers.ALIKE | integers.MOVING | integers.LAST
+    for schema in schemas():
+        name = schema.name.encode()
+        if name in tables:
+            seen.add(name)
+            at = -1 if name in integers.LAST else 0
+            kind = schema.inputs[at].type_str
+            outputs = schema.outputs if name in integers.MOVING else schema.outputs[:1]
+            assert all(output.type_str == kind for output in outputs), name
+    assert tables - seen <= {b"FusedGemm", b"TensorScatter"}  # onnxruntime's, and a late one
+
+
+def test_operators_of_onnxruntime_that_give_no_whole_numbers():
+    from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+
+    for schema in get_all_operator_schema():
+        name = schema.name.encode()
+        if schema.domain == "com.microsoft" and name in operators.CONTRIB - integers.WHOLE:
+            for output in schema.outputs:
+                assert not WHOLE & set(output.types), (schema.name, output.name)

@@ -232,33 +232,42 @@ def test_what_allow_may_hold(penguins_mk, allow, error, message):
 def test_domains_of_operators_are_allowed_by_name(tmp_path):
     from onnx import TensorProto, helper
 
-    twice = helper.make_function(
-        "com.example",
-        "Twice",
-        ["a"],
-        ["b"],
-        [helper.make_node("Add", ["a", "a"], ["b"])],
-        [helper.make_opsetid("", 18)],
-    )
+    domain = "com.microsoft"
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xy")
     graph = helper.make_graph(
-        [helper.make_node("Twice", ["x"], ["y"], domain="com.example")], "g", [x], [y]
+        [helper.make_node("SampleOp", ["x"], ["y"], domain=domain)], "g", [x], [y]
     )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)]
-    proto = helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=9)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(domain, 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     path = tmp_path / "m.mk"
-    with pytest.raises(GraphError, match=r"com\.example"):
+    with pytest.raises(GraphError, match=r"com\.microsoft"):
         mk.save(proto, path, name="m", version="1")
-    mk.save(proto, path, name="m", version="1", allow={"com.example"})
+    mk.save(proto, path, name="m", version="1", allow={domain})
     for allow in ((), {"joblib"}, {"com.other"}):
-        with pytest.raises(GraphError, match=r"com\.example"):
+        with pytest.raises(GraphError, match=r"com\.microsoft"):
             mk.load(path, allow=allow)
-    with mk.load(path, allow={"com.example"}) as model:
-        np.testing.assert_array_equal(
-            model.predict(np.ones((2, 2), np.float32)), 2 * np.ones((2, 2))
-        )
+    with mk.load(path, allow={domain}) as model:
+        np.testing.assert_array_equal(model.predict(np.ones((2, 2), np.float32)), np.ones((2, 2)))
         again = pickle.loads(pickle.dumps(model))
         assert again.manifest == model.manifest
+
+
+def test_functions_of_a_graph_are_written_out(tmp_path):
+    """Operator by operator, so that a package has the operators of ONNX alone."""
+    from onnx import TensorProto, helper
+
+    opset = helper.make_opsetid("", 18)
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    twice = helper.make_function("com.example", "Twice", ["a"], ["b"], body, [opset])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xy")
+    call = helper.make_node("Twice", ["x"], ["y"], domain="com.example")
+    graph = helper.make_graph([call], "g", [x], [y])
+    opsets = [opset, helper.make_opsetid("com.example", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=9)
+    path = tmp_path / "m.mk"
+    mk.save(proto, path, name="m", version="1")
+    rows = np.ones((2, 2), np.float32)
+    np.testing.assert_array_equal(mk.load(path).predict(rows), 2 * rows)
 
 
 # --- Saving.
