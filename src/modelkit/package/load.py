@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelkit.events import Loaded, emit
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
@@ -25,12 +25,10 @@ from modelkit.package.contents import (
     WEIGHTS_MEMBER,
     Options,
     graph_model,
+    is_sealed,
     weights_of,
 )
-from modelkit.package.keys import lasting
 from modelkit.package.scanned import Scan
-from modelkit.package.sealing import check_unseal, decrypted
-from modelkit.package.signing import Trust, check_signed
 from modelkit.package.source import (
     Openable,
     Reference,
@@ -42,6 +40,9 @@ from modelkit.package.source import (
 from modelkit.package.trust import JOBLIB, check_allow, check_requires, check_trusted
 from modelkit.runtimes.devices import DeviceName
 from modelkit.runtimes.packaged import Packaged
+
+if TYPE_CHECKING:
+    from modelkit.package.signing import Trust
 
 HELD_BYTES = 4 << 20
 
@@ -100,16 +101,26 @@ def load(
     """
     start = time.perf_counter()
     allowed = check_allow(allow)
-    unseal = lasting(unseal)
+    if unseal is not None:
+        from modelkit.package.keys import lasting
+
+        unseal = lasting(unseal)
     views = container.read_zip(open_bytes(source))
     stored, options = read_manifest(views)
     manifest = replace(stored, signature=replace(stored.signature, extra=extra))
     check_digest(manifest, digest, source)
-    check_signed(trust, manifest.digest, source)
+    if trust is not None:
+        from modelkit.package.signing import check_signed
+
+        check_signed(trust, manifest.digest, source)
     if manifest.runtime == "joblib":
         check_trusted(digest is not None or trust is not None, allowed)
-    sealed = check_unseal(views, unseal)
-    members = decrypted(views, manifest, unseal) if sealed else _hold(views)
+    if unseal is None and not is_sealed(views):
+        members = _hold(views)
+    else:
+        from modelkit.package.sealing import unsealed
+
+        members = unsealed(views, manifest, unseal)
     where = {"device": device, "threads": threads}
     again = {**where, "digest": manifest.digest, "allow": allowed, "extra": extra, "unseal": unseal}
     origin = _origin(source, again)

@@ -198,14 +198,15 @@ def check_unseal(members: Mapping[str, memoryview], unseal: Any) -> bool:
     return sealed
 
 
-def decrypted(
+def unsealed(
     members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
 ) -> container.Members:
     """The members of a sealed package in memory. Their hashes are not checked here.
 
-    Raises UntrustedError for a key of nobody whom it is sealed for, and IntegrityError for anything
-    that was changed.
+    Raises what `check_unseal` does, UntrustedError for a key of nobody whom it is sealed for, and
+    IntegrityError for anything that was changed.
     """
+    check_unseal(members, unseal)
     key = _open_key(members, manifest, unseal)
     return {each.path: _decrypted(key, members[each.path], each) for each in manifest.files}
 

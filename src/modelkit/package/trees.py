@@ -57,12 +57,7 @@ def check_trees(operator: str, lists: Mapping[str, Array]) -> None:
     """
     for group in LIST_GROUPS[operator]:
         _check_lengths(group, lists)
-    if operator == "TreeEnsemble":
-        children = _indexed(lists)
-    elif _in_order(lists):
-        return
-    else:
-        children = _addressed(lists)
+    children = _indexed(lists) if operator == "TreeEnsemble" else _addressed(lists)
     if children.size:
         _check_levels(children)
 
@@ -75,41 +70,6 @@ def _check_lengths(group: tuple[str, ...], lists: Mapping[str, Array]) -> None:
             sizes[name] = size
     if len(set(sizes.values())) > 1 or not all(sizes.values()):
         raise GraphError(f"its lists are empty or of several lengths: {sizes}")
-
-
-def _in_order(lists: Mapping[str, Array]) -> bool:
-    """Whether each tree numbers its nodes from 0, parents before children, and has few branches.
-
-    This is how converters write, and can be told without following a branch, in a third of the
-    time.
-    """
-    node = lists["nodes_nodeids"]
-    first = np.flatnonzero(node == 0)
-    if not len(first) or first[0] or not _trees_ascend(lists["nodes_treeids"], first):
-        return False
-    sizes = np.diff(first, append=len(node)).astype(np.int32)
-    number = np.arange(len(node), dtype=np.int32)
-    number -= np.repeat(first.astype(np.int32), sizes)
-    tree = lists["nodes_treeids"]
-    begins = tree[1:] != tree[:-1]
-    if not (node == number).all() or not (begins == (number[1:] == 0)).all():
-        return False
-    leaf = lists["nodes_modes"] == LEAF_LETTERS
-    limit = np.repeat(sizes, sizes)
-    columns = lists["nodes_featureids"]
-    sound = leaf | ((columns >= 0) & (columns < MAX_NUMBER))
-    for child in (lists["nodes_truenodeids"], lists["nodes_falsenodeids"]):
-        sound &= leaf | ((child > number) & (child < limit))
-    # A tree has no more levels than branches.
-    branches = np.add.reduceat(~leaf, first, dtype=np.int32)
-    return bool(sound.all() and branches.max() <= MAX_LEVELS)
-
-
-def _trees_ascend(tree: Array, first: Array) -> bool:
-    """Whether the trees whose first nodes these are have ascending numbers within bounds."""
-    if tree[0] < 0 or tree[-1] >= MAX_NUMBER:
-        return False
-    return bool((tree[first[1:]] > tree[first[:-1]]).all())
 
 
 def _indexed(lists: Mapping[str, Array]) -> Array:

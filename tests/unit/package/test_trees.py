@@ -105,18 +105,6 @@ def test_random_forests_are_accepted(seeds, seed):
 
 
 @settings(max_examples=examples(300), deadline=None)
-@given(seeds=st.lists(SEEDS, min_size=1, max_size=3), seed=SEEDS, many=st.integers(0, 3))
-def test_what_is_accepted_at_a_glance_is_accepted_step_by_step(seeds, seed, many):
-    lists, rng = addressed(seeds), np.random.default_rng(seed)
-    for name in rng.choice(trees.ADDRESSED, many):
-        at, new = rng.integers(len(lists[name]), size=2)
-        lists[name][at] = new if rng.random() < 0.7 else rng.choice([-1, 4, 10, 1 << 31, 1 << 40])
-    if trees._in_order(lists):
-        trees._check_levels(trees._addressed(lists))
-    assert many or trees._in_order(lists)
-
-
-@settings(max_examples=examples(300), deadline=None)
 @given(seeds=st.lists(SEEDS, min_size=1, max_size=5), seed=SEEDS, shuffled=st.booleans())
 def test_a_branch_that_leads_back_is_refused(seeds, seed, shuffled):
     """In whatever tree, from whatever node to itself or one above it."""
