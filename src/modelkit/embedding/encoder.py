@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.embedding.chunks import RunCosts
 from modelkit.embedding.directory import limit_beside, read_folder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import Pipeline
-from modelkit.embedding.pooling import unit
-from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
-from modelkit.embedding.tokens import Tokens
-from modelkit.embedding.verbs import check_texts, cut_to, embed, one_by_one, prefixed
+from modelkit.embedding.recipe import EMBEDDING, TEXT, Measurements, Recipe
+from modelkit.embedding.tokens import Tokens, windows
+from modelkit.embedding.verbs import embed, prefixed
 from modelkit.errors import SignatureError
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -28,7 +25,6 @@ from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.signature.signature import Feeds, Signature
 
-STREAM_TEXTS = 2048  # of a stream that are taken at a time
 TOKENS = "tokens"  # the tensor of texts that were prepared
 PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
 
@@ -76,6 +72,7 @@ class TextEncoder(Model):
         "attachments",
         "manifest",
         "pipeline",
+        "recipe",
         "signature",
         "token_model",
     )
@@ -85,6 +82,7 @@ class TextEncoder(Model):
     signature: Signature
     _identity: str | None
     pipeline: Pipeline  # what makes the vectors
+    recipe: Recipe  # what is done around the graph
     # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
     token_model: Model
 
@@ -118,17 +116,27 @@ class TextEncoder(Model):
             max_tokens=tokens.max_tokens,
             on_long=on_long,
             stable=stable,
-            roles=_checked_roles(roles),
+            roles=dict(roles or {}),
         )
-        probed = Pipeline(inner, tokens, recipe)
-        size = probed.probe()
-        probed.check_longest(positions)
+        pipeline = Pipeline(inner, tokens, recipe)
+        size = pipeline.probe()
         recipe = replace(recipe, dims=(size,) if dims is None else tuple(dims))
         if recipe.dims[0] > size:  # a graph may leave open how many there are
             raise SignatureError(
                 f"dims={recipe.dims} go beyond the {size} numbers of the graph's vectors"
             )
-        self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
+        pipeline.recipe = recipe
+        pipeline.check_longest(positions)
+        if not stable:
+            try:
+                alone, _ = pipeline.prove(made_up(PROVEN_TEXTS, tokens.max_tokens))
+            except Exception as error:
+                raise SignatureError(
+                    f"the graph does not run on {PROVEN_TEXTS} texts at once; make the encoder with "
+                    f"stable=True, which runs every text alone: {error}"
+                ) from error
+            pipeline.recipe = replace(recipe, measured=Measurements(alone))
+        self._assemble(pipeline, owned=inner is not onnx)
 
     @classmethod
     def from_directory(cls, folder: Any, *, file: str | None = None, **options: Any) -> TextEncoder:
@@ -156,25 +164,20 @@ class TextEncoder(Model):
         """The encoder of a package, which closes `inner`."""
         encoder = cls.__new__(cls)
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
-        pipeline = Pipeline(inner, tokens, recipe)
         packaged = Packaged(inner.manifest, inner.attachments, origin)
-        encoder._assemble(inner, pipeline, owned=True, packaged=packaged)
+        encoder._assemble(Pipeline(inner, tokens, recipe), owned=True, packaged=packaged)
         return encoder
 
     def _assemble(
-        self, inner: Model, pipeline: Pipeline, *, owned: bool, packaged: Packaged = NOT_PACKAGED
+        self, pipeline: Pipeline, *, owned: bool, packaged: Packaged = NOT_PACKAGED
     ) -> None:
-        self.token_model = inner
+        self.token_model = pipeline.model
         self.pipeline = pipeline
-        self.signature = pipeline.recipe.signature
+        self.recipe = pipeline.recipe
+        self.signature = self.recipe.signature
         self._owned = owned
         self.manifest, self.attachments, self._origin = packaged
         self._identity = None
-
-    @property
-    def recipe(self) -> Recipe:
-        """What is done around the graph."""
-        return self.pipeline.recipe
 
     @property
     def placement(self) -> Placement | None:
@@ -198,12 +201,11 @@ class TextEncoder(Model):
 
     def _use_threads(self, threads: int) -> None:
         self.token_model._use_threads(threads)
-        self.pipeline.threads = self.token_model.runs_at_once
 
     def _why_not_batchable(self) -> str:
         return (
             "its vectors depend on the texts beside them, down to a cosine of "
-            f"{self.recipe.alone}; make the encoder with stable=True, which runs every text alone"
+            f"{self.recipe.measured.alone}; make the encoder with stable=True, which runs every text alone"
         )
 
     @property
@@ -214,20 +216,12 @@ class TextEncoder(Model):
     @property
     def truncated(self) -> int:
         """The number of texts that were cut to `max_tokens` so far."""
-        return self.pipeline.tokens.truncated
+        return self.pipeline.truncated
 
     @property
     def batchable(self) -> bool:
-        """Whether a vector does not depend on the texts beside it.
-
-        This is measured now, on 16 texts, unless the package says it.
-        """
-        pipeline = self.pipeline
-        if pipeline.recipe.independent is None:
-            alone, _ = pipeline.prove(made_up(PROVEN_TEXTS, pipeline.recipe.max_tokens))
-            measured = replace(pipeline.recipe.measured, alone=alone)
-            pipeline.recipe = replace(pipeline.recipe, measured=measured)
-        return bool(pipeline.recipe.independent)
+        """Whether a vector was shown not to depend on the texts beside it."""
+        return self.recipe.independent
 
     @property
     def identity(self) -> str:
@@ -261,55 +255,9 @@ class TextEncoder(Model):
         """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
         return embed(self, texts, role=role, dims=dims)
 
-    async def aembed(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
-    ) -> Array:
-        """As `embed`, with the same arguments, without blocking the event loop."""
-        recipe = self.recipe
-        feeds, size = prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
-        return cut_to(await self.apredict(feeds), size, recipe)
-
-    def stream(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
-    ) -> Iterator[Array]:
-        """The vector of each text, float32 (dims,), for more texts than fit in memory."""
-        rest = one_by_one(texts)
-        start = 0
-        while block := list(islice(rest, STREAM_TEXTS)):
-            try:
-                vectors = self.embed(block, role=role, dims=dims)
-            except SignatureError as error:
-                rows = tuple(start + row for row in error.rows)
-                raise SignatureError(
-                    f"among the texts from {start} on: {error}", rows=rows
-                ) from error
-            yield from vectors
-            start += len(block)
-
     def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
         """The number of tokens of each whole text, with the special ones, int64 (n,)."""
-        prefix = self.recipe.prefix(role)
-        return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
-
-    def similarity(self, left: Array, right: Array) -> Array:
-        """The cosine of each pair of vectors, float32 (n, m), from (n, d) and (m, d).
-
-        Raises SignatureError.
-        """
-        ours = np.asarray(left)
-        theirs = np.asarray(right)
-        if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1]:
-            raise SignatureError(
-                f"vectors of shapes (n, d) and (m, d) are compared; got {ours.shape} and "
-                f"{theirs.shape}"
-            )
-        if ours.dtype.kind not in "fiu" or theirs.dtype.kind not in "fiu":
-            raise SignatureError(
-                f"vectors of numbers are compared; got {ours.dtype} and {theirs.dtype}"
-            )
-        left_units = unit(ours.astype(np.float64)).astype(np.float32)
-        right_units = unit(theirs.astype(np.float64)).astype(np.float32)
-        return np.asarray(left_units @ right_units.T)
+        return self.pipeline.tokens.counts(prefixed(texts, self.recipe.prefix(role)))
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
         """The token ids of each text, an object array (n,) of arrays, and their number in all."""
@@ -323,19 +271,15 @@ class TextEncoder(Model):
         return {TOKENS: tokens}, sum(map(len, tokens))
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        tokens = feeds.get(TOKENS)
-        if tokens is not None:
-            return {EMBEDDING: self.pipeline.vectors_of(tokens.tolist(), call)}
-        texts = feeds[TEXT][:, 0]
-        return {EMBEDDING: self.pipeline.vectors(texts.tolist(), call)}
+        if TOKENS in feeds:
+            tokens = feeds[TOKENS].tolist()
+            parts = ((rows, tokens[rows.start : rows.stop]) for rows in windows(tokens))
+            return {EMBEDDING: self.pipeline.vectors(len(tokens), parts, call)}
+        texts = feeds[TEXT][:, 0].tolist()
+        return {EMBEDDING: self.pipeline.vectors(len(texts), self.pipeline.tokenized(texts), call)}
 
     def _facts(self) -> list[tuple[str, str]]:
-        costs = self.pipeline.costs or RunCosts()
-        how = "to be measured by the first large call"
-        if self.pipeline.costs is not None:
-            how = "measured here"
-        runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f} ({how})"
-        return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", runs)]
+        return [*super()._facts(), ("encoder", str(self.recipe))]
 
     def close(self) -> None:
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
@@ -344,18 +288,3 @@ class TextEncoder(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self.closed)
-
-
-def _checked_roles(roles: Mapping[str, str] | None) -> dict[str, str]:
-    for name, prefix in (roles or {}).items():
-        if not isinstance(name, str) or not isinstance(prefix, str):
-            raise SignatureError(
-                f"roles are prefixes by name, both strings; got {name!r}: {prefix!r}"
-            )
-        try:
-            (name + prefix).encode()
-        except UnicodeEncodeError as error:
-            raise SignatureError(
-                f"the role {name!r} with the prefix {prefix!r} is not valid Unicode"
-            ) from error
-    return dict(roles or {})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.signature.spec import TensorSpec
 
 
 def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
@@ -48,22 +49,21 @@ def unit(vectors: Array) -> Array:
 
 
 def pad(
-    rows: Sequence[Array], names: Sequence[str], dtypes: Sequence[str], padding: int
+    rows: Sequence[Array], inputs: Sequence[TensorSpec], padding: int
 ) -> tuple[dict[str, Array], Array]:
     """The tensors of one run by name, each (texts, tokens), and the tokens of each text."""
     lengths = np.array([len(row) for row in rows])
     positions = np.arange(lengths.max())
     held = positions < lengths[:, None]
     feeds = {}
-    for name, dtype in zip(names, dtypes, strict=True):
-        if name == "input_ids":
-            tensor = np.full(held.shape, padding, dtype)
+    for spec in inputs:
+        tensor = np.zeros(held.shape, spec.dtype)  # token_type_ids: one text is one segment
+        if spec.name == "input_ids":
+            tensor[:] = padding
             tensor[held] = np.concatenate(rows)
-        elif name == "attention_mask":
-            tensor = held.astype(dtype)
-        elif name == "position_ids":
-            tensor = np.broadcast_to(positions.astype(dtype), held.shape).copy()
-        else:  # token_type_ids: one text is one segment
-            tensor = np.zeros(held.shape, dtype)
-        feeds[name] = tensor
+        elif spec.name == "attention_mask":
+            tensor[:] = held
+        elif spec.name == "position_ids":
+            tensor[:] = positions
+        feeds[spec.name] = tensor
     return feeds, lengths

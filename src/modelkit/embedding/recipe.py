@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral
 
-from modelkit._internal.fields import freeze
+from modelkit._internal.fields import SURROGATE, freeze
 from modelkit.errors import SignatureError
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import Column, TensorSpec
@@ -64,6 +64,15 @@ class Recipe:
         for name, flag in (("normalize", self.normalize), ("stable", self.stable)):
             if type(flag) is not bool:
                 raise SignatureError(f"{name} is True or False, not {flag!r}")
+        for role, prefix in self.roles.items():
+            if not isinstance(role, str) or not isinstance(prefix, str):
+                raise SignatureError(
+                    f"roles are prefixes by name, both strings; got {role!r}: {prefix!r}"
+                )
+            if SURROGATE.search(role + prefix):
+                raise SignatureError(
+                    f"the role {role!r} with the prefix {prefix!r} is not valid Unicode"
+                )
         _check_tokens(self.graph)
         if self.output not in self.graph.output_names:
             raise SignatureError(
@@ -85,21 +94,10 @@ class Recipe:
         )
 
     @property
-    def alone(self) -> float | None:
-        """The least cosine between the vector of a text alone and in a batch, where it was measured."""
-        return self.measured.alone
-
-    @property
-    def reference(self) -> float | None:
-        """The least cosine to the reference vectors, where there were some."""
-        return self.measured.reference
-
-    @property
-    def independent(self) -> bool | None:
-        """Whether a vector does not depend on the texts it is made with; None if not measured."""
-        if self.stable:
-            return True
-        return None if self.alone is None else self.alone >= INDEPENDENT
+    def independent(self) -> bool:
+        """Whether a vector was shown not to depend on the texts it is made with."""
+        alone = self.measured.alone
+        return self.stable or (alone is not None and alone >= INDEPENDENT)
 
     def cut(self, dims: int | None) -> int:
         """The length of the vectors that are asked for.
@@ -152,11 +150,12 @@ class Recipe:
             parts.append(f"roles {roles}")
         if self.stable:
             parts.append("every text is run alone")
-        if self.alone is not None:
-            same = "do not depend" if self.alone >= INDEPENDENT else "DEPEND"
-            parts.append(f"vectors {same} on the texts beside them (least cosine {self.alone:.7f})")
-        if self.reference is not None:
-            parts.append(f"least cosine to reference vectors {self.reference:.5f}")
+        alone, reference = self.measured.alone, self.measured.reference
+        if alone is not None:
+            same = "do not depend" if alone >= INDEPENDENT else "DEPEND"
+            parts.append(f"vectors {same} on the texts beside them (least cosine {alone:.7f})")
+        if reference is not None:
+            parts.append(f"least cosine to reference vectors {reference:.5f}")
         return "; ".join(parts)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,6 @@ WINDOW_TEXTS = 512
 WINDOW_LETTERS = 1 << 20
 
 
-class Tokenized(NamedTuple):
-    """The token ids of a text, int32, and whether it had more than are left."""
-
-    ids: Array
-    cut: bool
-
-
 class Tokens:
     """A tokenizer that any thread may use: it is set up here, once, and only read from then on.
 
@@ -43,17 +35,7 @@ class Tokens:
     cannot keep to.
     """
 
-    __slots__ = (
-        "_lock",
-        "_most",
-        "_specials",
-        "_tokenizer",
-        "data",
-        "max_tokens",
-        "on_long",
-        "padding",
-        "truncated",
-    )
+    __slots__ = ("_most", "_specials", "_tokenizer", "data", "max_tokens", "on_long", "padding")
 
     def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
         self.data = _tokenizer_bytes(source)
@@ -76,35 +58,28 @@ class Tokens:
         self.on_long = on_long
         cuts = side == "right" and on_long == "truncate"
         self._most = LETTERS_A_TOKEN * (max_tokens + SPARE) if cuts else sys.maxsize
-        self._lock = threading.Lock()
-        self.truncated = 0
 
     def ids(self, texts: Sequence[str]) -> list[Array]:
-        """The token ids of each text, cut to `max_tokens` whatever `on_long` says."""
-        return [found.ids for found in self.read(texts, quiet=True)]
+        """The token ids of each text, int32, cut to `max_tokens` whatever `on_long` says."""
+        return _ids_of(self._encode_beginnings(texts, range(len(texts))))
 
-    def read(
-        self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False
-    ) -> list[Tokenized]:
-        """The token ids of each text, cut to `max_tokens`.
+    def read(self, texts: Sequence[str], rows: Sequence[int]) -> tuple[list[Array], int]:
+        """The token ids of each text, int32, and how many texts were cut to `max_tokens`.
 
-        Raises SignatureError for a text that is longer where `on_long` says so, unless `quiet`, and
-        for one that is no valid Unicode, by the caller's number for it in `rows`.
+        Raises SignatureError for a text that is longer where `on_long` says so, and for one that is
+        no valid Unicode, by the caller's number for it in `rows`.
         """
-        rows = range(len(texts)) if rows is None else rows
         encodings = self._encode_beginnings(texts, rows)
         # Few texts are longer, and only those may have an overflow, which is built when it is asked
         # for.
-        cut = [len(found) == self.max_tokens and bool(found.overflowing) for found in encodings]
-        if self.on_long == "error" and any(cut) and not quiet:
-            self._refuse([i for i, its in enumerate(cut) if its], encodings, rows)
-        try:
-            ids = [np.array(found.ids, np.int32) for found in encodings]
-        except OverflowError as error:
-            raise ModelkitError(
-                f"the tokenizer gives a token that is not an int32: {error}"
-            ) from error
-        return list(map(Tokenized, ids, cut))
+        cut = [
+            i
+            for i, found in enumerate(encodings)
+            if len(found) == self.max_tokens and found.overflowing
+        ]
+        if cut and self.on_long == "error":
+            self._refuse(cut, encodings, rows)
+        return _ids_of(encodings), len(cut)
 
     def _encode_beginnings(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
         """Encode each text, or its beginning if that has enough tokens."""
@@ -122,13 +97,6 @@ class Tokens:
             rows=tuple(rows[i] for i in long),
         )
 
-    def tally(self, found: Sequence[Tokenized]) -> None:
-        """Add the texts that were cut to `truncated`."""
-        cut = sum(its.cut for its in found)
-        if cut:
-            with self._lock:
-                self.truncated += cut
-
     def counts(self, texts: Sequence[str]) -> Array:
         """The number of tokens of each whole text, with the special ones, int64 (texts,)."""
         counts = np.empty(len(texts), np.int64)
@@ -136,10 +104,6 @@ class Tokens:
             found = self._encode([texts[i] for i in rows], rows)
             counts[rows.start : rows.stop] = [self._count(its) for its in found]
         return counts
-
-    def after_fork(self) -> None:
-        """Begin anew in the child of a fork."""
-        self._lock = threading.Lock()
 
     def _count(self, found: Any) -> int:
         return len(found) + sum(len(more) - self._specials for more in found.overflowing)
@@ -153,6 +117,13 @@ class Tokens:
                 raise _why_failed(texts, rows, error) from error
             raise
         return found
+
+
+def _ids_of(encodings: list[Any]) -> list[Array]:
+    try:
+        return [np.array(found.ids, np.int32) for found in encodings]
+    except OverflowError as error:
+        raise ModelkitError(f"the tokenizer gives a token that is not an int32: {error}") from error
 
 
 def _padding_of(tokenizer: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -44,19 +44,15 @@ def embed(
         TypeError: for a model without an encoder.
         ClosedError: if it was closed.
     """
-    recipe = recipe_of(model)
-    feeds = prefixed(texts, recipe.prefix(role))
+    if not is_encoder(model):
+        raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
+    recipe: Recipe = model.base.recipe  # type: ignore[attr-defined]
+    feeds = {TEXT: np.array(prefixed(texts, recipe.prefix(role)), object)}
     size = recipe.cut(dims)
     vectors = model.predict(feeds, deadline=deadline, priority=priority, key=key)
-    return cut_to(vectors, size, recipe)
-
-
-def recipe_of(model: Model) -> Recipe:
-    """The recipe of the encoder inside whatever wraps it. Raises TypeError."""
-    recipe = getattr(model.base, "recipe", None)
-    if not isinstance(recipe, Recipe):
-        raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
-    return recipe
+    if size == recipe.dims[0]:
+        return vectors
+    return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]
 
 
 def is_encoder(model: Model) -> bool:
@@ -64,20 +60,23 @@ def is_encoder(model: Model) -> bool:
     return isinstance(getattr(model.base, "recipe", None), Recipe)
 
 
-def check_texts(texts: Iterable[str]) -> list[str]:
-    """Any number of strings as a list. Raises SignatureError."""
-    found = list(one_by_one(texts))
-    for row, text in enumerate(found):
+def prefixed(texts: Iterable[str], prefix: str) -> list[str]:
+    """A batch of texts after the prefix of a role.
+
+    Raises SignatureError for one text, table or mapping, and for what is no string.
+    """
+    found = []
+    for row, text in enumerate(_each(texts)):
         if not isinstance(text, str):
             raise SignatureError(
                 f"text {row} is {text!r:.60}, of type {type(text).__name__} and no string",
                 rows=(row,),
             )
+        found.append(prefix + text if prefix else text)
     return found
 
 
-def one_by_one(texts: Iterable[str]) -> Iterator[str]:
-    """An iterator over a batch of texts. Raises SignatureError for one text, table or mapping."""
+def _each(texts: Iterable[str]) -> Iterable[str]:
     # To go through a frame gives the names of its columns.
     table = hasattr(texts, "columns")
     if not table and not isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset):
@@ -91,18 +90,3 @@ def one_by_one(texts: Iterable[str]) -> Iterator[str]:
     elif table:
         fix = "the column with the texts"
     raise SignatureError(f"texts are always a batch: pass {fix}, not {type(texts).__name__}")
-
-
-def prefixed(texts: Iterable[str], prefix: str) -> dict[str, Array]:
-    """Texts after the prefix of a role, as feeds. Raises SignatureError."""
-    found = check_texts(texts)
-    column = np.empty(len(found), object)
-    column[:] = [prefix + text for text in found] if prefix else found
-    return {TEXT: column}
-
-
-def cut_to(vectors: Array, size: int, recipe: Recipe) -> Array:
-    """The first numbers of vectors, of length 1 again where the recipe says so."""
-    if size == vectors.shape[1]:
-        return vectors
-    return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]

@@ -5,6 +5,7 @@ from helpers.examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import modelkit as mk
 from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.recipe import POOLINGS, TOKEN_INPUTS
 
@@ -49,7 +50,8 @@ def test_pooling_is_what_a_plain_loop_gives_whatever_the_padding_holds(
 )
 def test_padding_gives_every_tensor_of_a_run(rows, dtype, padding):
     arrays = [np.array(row, np.int32) for row in rows]
-    feeds, lengths = pad(arrays, TOKEN_INPUTS, (dtype,) * 4, padding)
+    inputs = [mk.TensorSpec(name, dtype, ("batch", "tokens")) for name in TOKEN_INPUTS]
+    feeds, lengths = pad(arrays, inputs, padding)
     width = max(map(len, rows))
     assert lengths.tolist() == [len(row) for row in rows]
     assert {(feed.dtype, feed.shape) for feed in feeds.values()} == {

@@ -35,6 +35,7 @@ from modelkit.errors import (
     ModelkitError,
     PackageError,
     ParityError,
+    SignatureError,
 )
 from modelkit.model.manifest import FORMAT
 from modelkit.testing import check_model
@@ -78,7 +79,7 @@ def test_vectors_that_count_as_the_same_pass_verification_in_any_company(tmp_pat
         mk.save(encoder, tmp_path / "e.mk", name="e", version="1", golden=texts)
     for threads in (1, 2):
         with mk.load(tmp_path / "e.mk", threads=threads) as loaded:
-            assert 0.9999 <= loaded.recipe.alone < 1
+            assert 0.9999 <= loaded.recipe.measured.alone < 1
             loaded.verify()
             loaded.embed(["the river"] * 256)
             loaded.verify()
@@ -458,7 +459,7 @@ def test_stable_vectors_have_the_same_bits_beside_any_others(
     assert encoder.batchable
     save(encoder, tmp_path / "stable.mk")
     with mk.load(tmp_path / "stable.mk") as loaded:
-        assert loaded.recipe.alone == 1
+        assert loaded.recipe.measured.alone == 1
         assert "every text is run alone" in str(loaded.recipe)
         assert loaded.identity != unstable.identity
         for seed in range(3):
@@ -466,6 +467,21 @@ def test_stable_vectors_have_the_same_bits_beside_any_others(
             np.testing.assert_array_equal(loaded.embed([found[i] for i in order]), alone[order])
         with mk.Batcher(loaded) as batcher:
             np.testing.assert_array_equal(mk.embed(batcher, found), alone)
+
+
+def test_a_graph_that_takes_one_text_alone_needs_a_stable_encoder():
+    inner = model_over_tokens()
+
+    def one(feeds):
+        assert len(feeds["input_ids"]) == 1
+        return inner._run(feeds, ("last_hidden_state",), None)
+
+    model = mk.FunctionModel(one, inner.signature)
+    with pytest.raises(SignatureError, match=r"does not run on 16 texts at once.*stable=True"):
+        tiny(model)
+    with tiny(model, stable=True) as encoder, tiny(inner) as other:
+        found = sentences(5, seed=1)
+        np.testing.assert_allclose(encoder.embed(found), other.embed(found), atol=1e-6)
 
 
 def test_a_function_that_mixes_its_rows_is_found_out():

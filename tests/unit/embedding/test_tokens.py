@@ -174,7 +174,7 @@ def test_an_encoder_around_a_loaded_model_does_not_pass_its_package_for_its_own(
     ],
 )
 def test_what_has_no_order_or_other_items_than_texts_is_no_batch(static, texts):
-    for verb in (static.embed, static.token_count, lambda found: list(static.stream(found))):
+    for verb in (static.embed, static.token_count):
         with pytest.raises(SignatureError, match="texts are always a batch: pass"):
             verb(texts)
 
@@ -191,18 +191,6 @@ def test_roles_are_names_that_can_be_written(static):
         tiny(roles={"q": "\ud800"})
     with pytest.raises(SignatureError, match="it has"):
         static.embed(["a"], role=["q"])
-
-
-def test_similarity_is_of_directions_and_of_numbers(static):
-    vectors = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
-    expected = static.similarity(vectors, vectors)
-    for scale in (1e20, 1e-24, 3):
-        np.testing.assert_allclose(
-            static.similarity(vectors * np.float32(scale), vectors), expected, atol=1e-6
-        )
-    for odd in (vectors.astype(str), vectors.astype(complex), vectors > 0):
-        with pytest.raises(SignatureError, match="vectors of numbers"):
-            static.similarity(odd, vectors)
 
 
 def test_a_batcher_gives_up_a_large_call_at_its_deadline(static):

@@ -54,15 +54,6 @@ def test_threads_through_a_batcher_get_the_vectors_of_their_own_texts(static):
         assert batcher.stats().failed == 0
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"role": "query"}, {"dims": 64}, {"role": "query", "dims": 64}]
-)
-def test_a_task_gets_the_vectors_that_a_thread_gets(static, options):
-    found = sentences(3, seed=8)
-    got = asyncio.run(static.aembed(found, **options))
-    np.testing.assert_allclose(got, static.embed(found, **options), atol=1e-5)
-
-
 @pytest.mark.parametrize("wrap", ["bare", "batched", "watched"])
 def test_tasks_get_the_vectors_of_their_own_texts(static, wrap):
     found = sentences(200, seed=8)
@@ -225,7 +216,7 @@ def test_a_closed_encoder_says_so(tiny_mk):
         encoder.embed(["a"])
         encoder.close()
         encoder.close()
-        for ask in (encoder.embed, lambda texts, e=encoder: asyncio.run(e.aembed(texts))):
+        for ask in (encoder.embed, lambda texts, e=encoder: asyncio.run(e.apredict(texts))):
             with pytest.raises(ClosedError, match="the model was closed"):
                 ask(["a"])
         with pytest.raises(ClosedError):
