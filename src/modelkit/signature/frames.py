@@ -7,7 +7,7 @@ No frame library is imported to find out what an object is: if it is one of thei
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from math import isnan
 from operator import itemgetter
@@ -69,10 +69,8 @@ def is_one_column(X: Any) -> bool:
     return arrow or is_a(X, "polars", "Series") or (hasattr(X, "isna") and hasattr(X, "dtype"))
 
 
-def array_of_rows(rows: Any, exact: int) -> Array:
+def array_of_rows(rows: Sequence[Sequence[Any]], exact: int) -> Array:
     """Rows that are lists as an array, of objects where their values are to be judged one by one.
-
-    Numbers stay as numpy reads them where all are below `exact`, up to which floats hold integers.
 
     Raises SignatureError for rows of several lengths.
     """
@@ -81,14 +79,18 @@ def array_of_rows(rows: Any, exact: int) -> Array:
         fix = f"rows of several lengths, {sorted([width, *others])}"
         raise SignatureError(f"every row needs a value for each column; got {fix}", problems=(fix,))
     values = [*chain.from_iterable(rows)]
+    array = numbers(values, exact)
+    return (_from_list(values) if array is None else array).reshape(len(rows), width)
+
+
+def numbers(values: list[Any], exact: int) -> Array | None:
+    """Numbers as numpy reads them, if all are below `exact`, up to which floats hold integers."""
     try:
         array = np.asarray(values)
     except ValueError:  # some of the values are lists
-        array = np.empty(0)
-    is_flat = array.shape == (len(values),)
-    if not is_flat or array.dtype.kind not in "if" or (np.abs(array) >= exact).any():
-        array = _from_list(values)
-    return array.reshape(len(rows), width)
+        return None
+    plain = array.shape == (len(values),) and array.dtype.kind in "if"
+    return array if plain and not (np.abs(array) >= exact).any() else None
 
 
 def read_frame(X: object) -> NamedColumns:

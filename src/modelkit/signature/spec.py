@@ -136,12 +136,6 @@ class TensorSpec:
                 f"tensor {self.name!r} is finite; only a tensor of floats without columns can be"
             )
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it has no columns, and no free size twice."""
-        free = [size for size in self.shape if isinstance(size, str)]
-        return not self.columns and len(set(free)) == len(free)
-
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape has the rank and the fixed sizes of the tensor."""
         return len(shape) == len(self.shape) and all(

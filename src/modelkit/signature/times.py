@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.signature.rule import CastError
+from modelkit.signature.cast import CastError
 
 POINT = "M"  # the kind of dtype of points in time; the other is that of spans
 EXPECTED = {"M": "times", "m": "spans of time"}

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.signature.rule import exact_bits
+from modelkit.signature.cast import exact_bits
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
 from modelkit.signature.times import read_span, reader_of_times

@@ -18,7 +18,7 @@ import numpy as np
 from numpy import vdot
 
 from modelkit._internal.arrays import Array
-from modelkit.signature.cast import VDOT_ITEMS
+from modelkit.signature.rule import VDOT_ITEMS
 from modelkit.signature.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
 from modelkit.web.replies import Refused

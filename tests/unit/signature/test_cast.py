@@ -285,3 +285,16 @@ def test_a_column_without_any_value_is_missing_whatever_its_dtype(blank):
     for column in (TEXT, NUMBER, INTEGER, BOOLEAN):
         with pytest.raises(SignatureError, match="missing value"):
             tensor_per_column(column).coerce({"n": BLANK[blank]})
+
+
+def test_what_a_masked_array_of_objects_holds_is_judged():
+    """A number among the texts reached the graph."""
+    given = np.ma.MaskedArray(np.array(["u", 1, None], object), mask=[True, False, False])
+    with pytest.raises(SignatureError, match="1 in row 1 is of type int, a string is expected"):
+        tensor_per_column(MAYBE_TEXT).coerce({"n": given})
+    given[1] = "v"
+    assert tensor_per_column(MAYBE_TEXT).coerce({"n": given})["n"].tolist() == [
+        [MISSING],
+        ["v"],
+        [MISSING],
+    ]

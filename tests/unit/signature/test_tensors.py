@@ -238,7 +238,7 @@ def test_texts_are_a_tensor_of_one_dimension():
 def test_lists_of_floats_are_not_judged_one_by_one(value, monkeypatch):
     """A list with one NaN took thirty times as long: no integer can hide where all others are small."""
     signature = Signature((TensorSpec("x", "float32", ("batch", 2)),), (Y,))
-    monkeypatch.setattr("modelkit.signature.cast._from_objects", None)
+    monkeypatch.setattr("modelkit.signature.rule.Rule._judge", None)
     for X in ([[1.0, value]], {"x": [[1.0, value]]}):
         np.testing.assert_array_equal(signature.coerce(X)["x"], [[1.0, value]])
     with pytest.raises(TypeError):  # that it was replaced

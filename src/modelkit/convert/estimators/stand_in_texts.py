@@ -12,8 +12,7 @@ import numpy as np
 from modelkit.convert.estimators.stand_in_cells import elementwise, gap
 from modelkit.convert.estimators.stand_ins import FOLLOWED, PROPERTIES, Symbol, pandas, real, stop
 from modelkit.convert.estimators.tensors import Var, constant
-from modelkit.signature.cast import is_missing
-from modelkit.signature.rule import MISSING
+from modelkit.signature.cast import MISSING, is_missing
 
 
 def _operand(value: Any, _: Any = None) -> Any:

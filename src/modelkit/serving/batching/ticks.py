@@ -24,7 +24,6 @@ from modelkit.serving.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
 from modelkit.serving.batching.queue import overloaded
 from modelkit.serving.batching.requests import Key, Request, Turn, clock, joint_call, too_late
 from modelkit.serving.batching.workers import Workers
-from modelkit.signature.cast import quick_cast
 from modelkit.signature.signature import Feeds, Signature
 
 
@@ -188,7 +187,7 @@ class Tick:
                 return False
             name, _, rule = self._block
             block = np.concatenate(rows)
-            if quick_cast(block, rule) is None:
+            if rule.quick_cast(block) is None:
                 self._lane.give_back(turn)
                 return False
             answers = self._workers.run({name: block}, batch.outputs)
