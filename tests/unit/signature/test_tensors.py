@@ -268,3 +268,15 @@ def test_many_small_numbers_of_a_wider_column_are_cast_without_a_warning():
     signature = Signature(inputs, (TensorSpec("y", "float64", ("n", 1)),))
     rows = np.ones((2000, 30), np.float32)
     assert signature.coerce(rows)["x"].dtype == np.float64
+
+
+def test_a_masked_tensor_is_one_with_missing_values():
+    """The graph got what lay under the mask."""
+    masked = np.ma.MaskedArray([[1, 2], [3, 4]], [[False, True], [False, False]])
+    whole = Signature((TensorSpec("x", "int64", ("batch", "width")),), (Y,))
+    with pytest.raises(SignatureError, match="missing value in row 0; int64 has none"):
+        whole.coerce(masked)
+    floats = Signature((TensorSpec("x", "float64", ("batch", "width")),), (Y,))
+    given = floats.coerce(masked.astype(np.float64))["x"]
+    assert type(given) is np.ndarray
+    np.testing.assert_array_equal(given, [[1, np.nan], [3, 4]])
