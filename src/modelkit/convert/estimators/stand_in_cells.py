@@ -30,7 +30,7 @@ from modelkit.convert.estimators.stand_ins import (
     tracing_now,
 )
 from modelkit.convert.estimators.tensors import Traced, Var, constant, joined, op
-from modelkit.signature.rule import MISSING
+from modelkit.signature.cast import MISSING
 
 CODED = 2.0**52  # from here to twice this a number says where another comes from
 NAT = int(np.iinfo(np.int64).min)  # a missing time

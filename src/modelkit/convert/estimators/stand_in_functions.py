@@ -26,7 +26,7 @@ from modelkit.convert.estimators.stand_ins import (
 )
 from modelkit.convert.estimators.tensors import STRING, Var, gathered, ml
 from modelkit.convert.estimators.traced import UFUNCS
-from modelkit.signature.rule import MISSING
+from modelkit.signature.cast import MISSING
 
 COMPARING = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 # Functions of numpy that jump at some value.
