@@ -24,7 +24,6 @@ from modelkit.convert.estimators.stand_ins import (
     Block,
     Symbol,
     Trace,
-    dtypes_of,
     is_frame,
     is_pandas,
     kind_of_values,
@@ -210,7 +209,7 @@ def _followed(
 
 def _parts_of(found: Symbol) -> list[Part]:
     """Columns as tensors: neighbours of numbers in one, and each of times or texts by itself."""
-    if not _others_in(found.like):
+    if not kind_of_values(found.like):
         return [(tensor(found).astype(np.float64), None)]
     parts: list[Part] = []
     for at, dtype in enumerate(found.like.dtypes):
@@ -223,13 +222,6 @@ def _parts_of(found: Symbol) -> list[Part]:
         else:
             parts.append((tensor(one).astype(np.float64), None))
     return parts
-
-
-def _others_in(rows: Any) -> list[int]:
-    """The positions of the columns of times and texts."""
-    if is_frame(rows):
-        return [at for at in range(rows.shape[1]) if kind_of_values(rows.iloc[:, at])]
-    return [0] if kind_of_values(rows) else []
 
 
 def _check_rows(found: Any, count: int) -> None:
@@ -277,13 +269,12 @@ def _prove(
         )
     found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
     proto, _ = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
+    dtypes = [column.dtype for rows in (received, like) for column in _columns(rows)]
     floats = [
-        dtype
-        for rows in (received, like)
-        for dtype in dtypes_of(_numbers_of(rows))
-        if dtype.kind == "f"
+        np.dtype(np.float64),
+        *(dtype for dtype in dtypes if dtype in (np.float32, np.float16)),
     ]
-    eps = float(max((np.finfo(dtype).eps for dtype in floats), default=np.finfo(np.float64).eps))
+    eps = float(max(np.finfo(dtype).eps for dtype in floats))
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
         counted = (_repeated(received, count) for count in world.counts())
         for rows in chain(_batches(received, sorted(world.numbers)), counted):
@@ -291,172 +282,134 @@ def _prove(
                 truth, failure = _attempt(asked, rows.copy(), options)
             if failure is not None:  # as integers do that are asked about what is missing
                 continue
-            got = model.run(_feeds(rows, kinds))
-            different = _difference(
-                list(got.values()), [dtype for _, dtype in found], truth, rows, eps
-            )
+            given = iter(map(_encoded, _columns(rows)))
+            feeds = {
+                name: np.column_stack([next(given) for _ in range(kinds[at][1])])
+                for at, name in enumerate(inputs)
+            }
+            got = [column for part in model.run(feeds).values() for column in part.T]
+            different = _difference(got, truth, rows, eps)
             if different:
                 raise ConversionError(
                     f"its graph gives other values than the function itself{different}"
                 )
 
 
-def _feeds(rows: Any, kinds: list[tuple[np.dtype[Any], int]]) -> dict[str, Array]:
-    """Rows as the graph of a proof takes them."""
-    if not _others_in(rows):
-        return {"x0": _matrix(rows)}
-    frame = _framed(rows)
-    feeds = {}
-    start = 0
-    for at, (dtype, columns) in enumerate(kinds):
-        part = frame.iloc[:, start : start + columns]
-        start += columns
-        feeds[f"x{at}"] = _matrix(part) if dtype.kind == "f" else _encoded(part.iloc[:, 0])[:, None]
-    return feeds
+def _columns(rows: Any) -> list[Any]:
+    """The columns of an array, of a column or of a frame."""
+    if is_frame(rows):
+        return [rows.iloc[:, at] for at in range(rows.shape[1])]
+    if is_pandas(rows):
+        return [rows]
+    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
+    return [*values.reshape(len(values), -1).T]
 
 
 def _encoded(column: Any) -> Array:
-    """Times or texts as a graph has them."""
-    if column.dtype.kind in "mM":
-        return np.asarray(column.to_numpy().view(np.int64))
-    return np.asarray(np.where(column.isna(), None, column.to_numpy(object)))
+    """Numbers, times or texts as a graph has them."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "mM":
+        return np.asarray(column).view(np.int64)
+    if kind_of_values(column):
+        return np.asarray(np.where(column.isna(), None, column.to_numpy(object)))
+    if is_pandas(column):
+        return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
+    return np.asarray(column, np.float64)
 
 
-def _framed(rows: Any) -> Any:
-    """Rows as a frame, if they are a column of one."""
-    return rows if is_frame(rows) else rows.to_frame()
+def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
+    """Where a graph gives other values than the function; nothing if it does not.
 
-
-def _numbers_of(rows: Any) -> Any:
-    """The columns of numbers."""
-    times = _others_in(rows)
-    if not times:
-        return rows
-    frame = _framed(rows)
-    return frame.iloc[:, [at for at in range(frame.shape[1]) if at not in times]]
-
-
-def _matrix(rows: Any) -> Array:
-    """Rows as an array of float64."""
-    if is_frame(rows):
-        return np.asarray(rows.to_numpy(np.float64, na_value=np.nan))
-    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows, np.float64)
-    return values.reshape(len(values), -1)
-
-
-def _difference(got: list[Array], dtypes: list[Any], truth: Any, rows: Any, eps: float) -> str:
-    """Where a graph gives other values than the function; nothing if it does not."""
-    others = [part for part, dtype in zip(got, dtypes, strict=True) if dtype is not None]
-    for part, place in zip(others, _others_in(truth), strict=False):
-        if not np.array_equal(part[:, 0], _encoded(truth.iloc[:, place])):
-            return f", of the column {truth.columns[place]!r}"
-    numbers = [part for part, dtype in zip(got, dtypes, strict=True) if dtype is None]
+    Numbers may differ in the last digits of the largest of all.
+    """
+    columns = _columns(truth)
+    known = list(map(_encoded, columns))
+    if [part.shape for part in got] != [part.shape for part in known]:
+        return f", which gives the shape {np.shape(truth)} for {len(rows)} rows"
+    numbers = [at for at, each in enumerate(known) if each.dtype == np.float64]
+    for at, each in enumerate(known):
+        if at not in numbers and not np.array_equal(got[at], each):
+            return f", in the column {at}"
     if not numbers:
         return ""
-    return _difference_of_numbers(np.concatenate(numbers, axis=1), _numbers_of(truth), rows, eps)
-
-
-def _difference_of_numbers(got: Array, truth: Any, rows: Any, eps: float) -> str:
-    known = _matrix(truth)
-    if got.shape != known.shape:
-        return f", which gives the shape {known.shape} for {len(rows)} rows"
-    finite = known[np.isfinite(known)]
-    size = np.abs(finite).max(initial=0) * eps * LAST_DIGITS
-    near = max(NEAR_ENOUGH, eps * LAST_DIGITS)
-    alike = np.isclose(got, known, rtol=near, atol=size, equal_nan=True)
-    whole = any(dtype.kind in "iu" for dtype in dtypes_of(truth))
-    if whole:  # which say nothing of what is missing or infinite
-        alike |= ~np.isfinite(_matrix(_numbers_of(rows))).all(axis=1, keepdims=True)
+    one, other = (np.column_stack([each[at] for at in numbers]) for each in (got, known))
+    size = np.abs(other[np.isfinite(other)]).max(initial=0) * eps * LAST_DIGITS
+    alike = np.isclose(one, other, max(NEAR_ENOUGH, eps * LAST_DIGITS), size, equal_nan=True)
+    if any(getattr(column.dtype, "kind", "O") in "iu" for column in columns):
+        given = [each for each in map(_encoded, _columns(rows)) if each.dtype == np.float64]
+        sound = np.isfinite([np.zeros(len(rows)), *given]).all(axis=0)
+        alike |= ~sound[:, None]  # integers say nothing of what is missing or infinite
     if alike.all():
         return ""
     row, column = np.argwhere(~alike)[0]
-    shown = np.asarray(rows)[row] if is_pandas(rows) else rows[row]
-    return f": for {shown!s:.100} {got[row, column]} and not {known[row, column]}"
+    shown = np.asarray(rows)[row]
+    return f": for {shown!s:.100} {one[row, column]} and not {other[row, column]}"
 
 
 def _batches(received: Any, constants: list[float]) -> Iterator[Any]:
-    """Rows to prove a function on: of numbers, beside times and texts of every kind."""
-    others = _others_in(received)
-    if not others:
-        yield from _batches_of_numbers(received, constants)
-        return
-    yield received
-    yield received[:1]
-    frame = _framed(received)
-    numbers = _numbers_of(received)
-    rng = np.random.default_rng(0)
-    for batch in _batches_of_numbers(numbers, constants) if numbers.shape[1] else [numbers]:
-        places = np.arange(max(len(batch), OTHERS)) % len(batch)
-        for extreme in (False, True):
-            drawn = {
-                at: _drawn(frame.iloc[:, at], len(places), rng, extreme=extreme) for at in others
-            }
-            of_numbers = iter([batch.iloc[places, at].to_numpy() for at in range(numbers.shape[1])])
-            made = [drawn[at] if at in drawn else next(of_numbers) for at in range(frame.shape[1])]
-            rows = (
-                sys.modules["pandas"]
-                .DataFrame(dict(enumerate(made)))
-                .set_axis(frame.columns, axis=1)
-            )
-            yield rows if is_frame(received) else rows.iloc[:, 0]
-
-
-def _drawn(column: Any, count: int, rng: np.random.Generator, *, extreme: bool) -> Any:
-    """Usual times or texts; or those at the ends of their range, and missing ones."""
-    if column.dtype.kind in "mM":
-        return (extreme_times if extreme else usual_times)(column.dtype, count, rng)
-    return texts_like(column, count, rng, gaps=extreme)
-
-
-def _batches_of_numbers(received: Any, constants: list[float]) -> Iterator[Any]:
     """Rows to prove a function on, in the dtypes of those that it is given.
 
     They are those themselves, one of them alone, numbers of every kind, the numbers that stand in
-    its code and those next to them, and the largest and smallest of each dtype.
+    its code and those next to them, and the largest and smallest of each dtype; beside them times and
+    texts of every kind.
     """
-    own = _matrix(received)
     yield received
     yield received[:1]
+    columns = _columns(received)
+    others = any(map(kind_of_values, columns))
     rng = np.random.default_rng(0)
-    count = own.shape[1]
-    near = [
-        each
-        for value in constants
-        for each in (
-            value,
-            np.nextafter(value, -np.inf),
-            np.nextafter(value, np.inf),
-            value - 1,
-            value + 1,
-        )
-    ]
-    shape = (4 * ROWS, count)
-    for numbers in _numbers(count):
-        yield _in_dtypes(numbers, received)
-    if near:
-        mixed = np.where(
-            rng.random(shape) < HALF,
-            rng.choice(near, shape),
-            own[rng.integers(len(own), size=shape[0])],
-        )
-        yield _in_dtypes(mixed, received)
-    dtypes = dtypes_of(received)
-    ends = np.column_stack(
-        [
-            rng.choice(_ends(dtypes[place % len(dtypes)], own[:, place]), shape[0])
-            for place in range(count)
+    near = [each for value in constants for each in _beside(value)]
+    shape = (OTHERS, len(columns))
+    batches = _numbers(len(columns))
+    if not all(map(kind_of_values, columns)):
+        own = [np.zeros(1) if kind_of_values(column) else _encoded(column) for column in columns]
+        drawn = np.column_stack([rng.choice(each, OTHERS) for each in own])
+        if near:
+            batches.append(np.where(rng.random(shape) < HALF, rng.choice(near, shape), drawn))
+        ends = [
+            rng.choice(_ends(column.dtype, each), OTHERS)
+            for column, each in zip(columns, own, strict=True)
         ]
-    )
-    yield _in_dtypes(ends, received)
+        batches.append(np.column_stack(ends))
+    for numbers in batches:
+        for extreme in (False, True) if others else (False,):
+            made = [
+                _drawn(column, numbers[:, at], rng, extreme=extreme)
+                for at, column in enumerate(columns)
+            ]
+            yield _in_form(made, received)
 
 
-def _ends(dtype: np.dtype[Any], own: Array) -> Array:
+def _beside(value: float) -> list[float]:
+    """A number and those next to it, among all and among whole ones."""
+    return [value, np.nextafter(value, -np.inf), np.nextafter(value, np.inf), value - 1, value + 1]
+
+
+def _drawn(column: Any, numbers: Array, rng: np.random.Generator, *, extreme: bool) -> Any:
+    """Numbers in the dtype of a column; or usual times or texts, or those at the ends of their range."""
+    kind = kind_of_values(column)
+    if kind == "O":
+        return texts_like(column, len(numbers), rng, gaps=extreme)
+    if kind:
+        return (extreme_times if extreme else usual_times)(column.dtype, len(numbers), rng)
+    return _in_dtype(numbers, column.dtype)
+
+
+def _in_form(columns: list[Any], received: Any) -> Any:
+    """Columns as rows like others."""
+    if not is_pandas(received):
+        return columns[0] if received.ndim == 1 else np.column_stack(columns)
+    made = sys.modules["pandas"].DataFrame(dict(enumerate(columns)))
+    if not is_frame(received):
+        return made.iloc[:, 0].rename(received.name)
+    return made.set_axis(received.columns, axis=1)
+
+
+def _ends(dtype: Any, own: Array) -> Array:
     """The ends of a dtype and of the numbers that were seen, and what lies between."""
     usual = np.append(own, [0.0, 1.0, -1.0])
-    if dtype.kind == "f":
+    dtype = getattr(dtype, "numpy_dtype", dtype)
+    if dtype.kind not in "iu":
         return np.concatenate([usual, usual * 10, -usual])
-    if dtype.kind == "b":
-        return np.array([0.0, 1.0])
     low, high = _range_of(dtype)
     between = np.rint(np.linspace(low, high, 16))
     return np.concatenate([np.clip(usual, low, high), [low, low + 1, high - 1, high], between])
@@ -466,20 +419,6 @@ def _range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
     """The integers that a function is tried on: of 64 bits, those whose products do not wrap around."""
     low, high = (float(end) for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
     return (max(low, -SAFE), SAFE) if dtype.itemsize == SIZE_OF_LONG else (low, high)
-
-
-def _in_dtypes(numbers: Array, received: Any) -> Any:
-    """Numbers in rows like others."""
-    if not is_pandas(received):
-        found = np.column_stack([_in_dtype(column, received.dtype) for column in numbers.T])
-        return found.reshape(-1) if received.ndim == 1 else found
-    frame = _framed(received)
-    columns = [
-        _in_dtype(column, dtype) for column, dtype in zip(numbers.T, frame.dtypes, strict=True)
-    ]
-    made = sys.modules["pandas"].DataFrame(dict(enumerate(columns)))
-    made.columns = frame.columns
-    return made if is_frame(received) else made.iloc[:, 0]
 
 
 def _in_dtype(numbers: Array, dtype: Any) -> Any:

@@ -46,10 +46,13 @@ def answers(body, rows):
         found, *_ = functions._followed(body, {}, [given], rows)
     proto = model_of({"x0": given}, {f"y{at}": part for at, (part, _) in enumerate(found)})
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
-        got = model.run({"x0": functions._matrix(rows)})
-    if found[0][1] is not None:
-        return got["y0"].astype(object), functions._encoded(truth.iloc[:, 0])[:, None]
-    return np.concatenate(list(got.values()), axis=1), functions._matrix(truth)
+        got = model.run({"x0": matrix(rows)})
+    return np.concatenate(list(got.values()), axis=1), matrix(truth)
+
+
+def matrix(rows):
+    """Rows as an array of float64."""
+    return np.column_stack(list(map(functions._encoded, functions._columns(rows))))
 
 
 def filled(rows):
