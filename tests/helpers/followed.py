@@ -1,11 +1,14 @@
 """What functions of users are followed, as the tables of the source have it, for docs/converting.md."""
 
 import numpy as np
+import pandas as pd
 import scipy.special
 
+from modelkit.convert.estimators import functions  # noqa: F401 - it fills the tables
 from modelkit.convert.estimators.stand_in_functions import UFUNCS
 from modelkit.convert.estimators.stand_in_times import POINT_METHODS, POINTS, SPAN_METHODS, SPANS
 from modelkit.convert.estimators.stand_ins import FOLLOWED, PLAIN, PROPERTIES
+from modelkit.convert.estimators.user_code import ARRAYS, FILLED, known_of_pandas
 
 KINDS = {"M": "times", "O": "texts"}
 OWN = ("operand", "ufunc")  # which are no methods
@@ -25,8 +28,7 @@ def _name(function):
 def table():
     """The table of docs/converting.md."""
     methods = [key for key in FOLLOWED if isinstance(key, str) and key.isidentifier()]
-    own = {kind: [key[1:] for key in methods if key[0] == kind] for kind in KINDS}
-    common = [key for key in methods if key[0].islower() and not key.endswith("ufunc")]
+    functions_of_numpy = [key for key in FOLLOWED if callable(key)]
     lines = [
         "| of | names |",
         "| --- | --- |",
@@ -35,16 +37,20 @@ def table():
             "scipy.special",
             [name for name in UFUNCS if not hasattr(np, name) and hasattr(scipy.special, name)],
         ),
-        _row("numpy", [_name(key) for key in FOLLOWED if not isinstance(key, str)]),
-        _row("methods of arrays, columns and frames", common),
+        _row("numpy", map(_name, functions_of_numpy)),
+        _row("numpy, whose answers hold the rows", [*map(_name, (*ARRAYS, *FILLED)), "c_", "r_"]),
+        _row(
+            "pandas",
+            [name for name in map(_name, dict(known_of_pandas(pd, None))) if name != "get_dummies"],
+        ),
+        _row("methods of arrays, columns and frames", methods),
         _row("attributes", [*PROPERTIES, *PLAIN]),
         _row("`.dt` of times", [*POINTS, *POINT_METHODS]),
         _row("`.dt` of spans of time", [*SPANS, *SPAN_METHODS]),
     ]
     for kind, what in KINDS.items():
-        lines.append(
-            _row(f"columns of {what} beside these", [key for key in own[kind] if key not in OWN])
-        )
+        own = [key[1] for key in FOLLOWED if isinstance(key, tuple) and key[0] == kind]
+        lines.append(_row(f"methods of {what} alone", [name for name in own if name not in OWN]))
     return "\n".join(lines)
 
 

@@ -336,7 +336,7 @@ def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
     alike = np.isclose(one, other, max(NEAR_ENOUGH, eps * LAST_DIGITS), size, equal_nan=True)
     if any(getattr(column.dtype, "kind", "O") in "iu" for column in columns):
         given = [each for each in map(_encoded, _columns(rows)) if each.dtype == np.float64]
-        sound = np.isfinite([np.zeros(len(rows)), *given]).all(axis=0)
+        sound: Array = np.isfinite(np.stack([np.zeros(len(rows)), *given])).min(axis=0)
         alike |= ~sound[:, None]  # integers say nothing of what is missing or infinite
     if alike.all():
         return ""

@@ -342,7 +342,7 @@ def _operand(arg: Any, like: Any, dtype: np.dtype[Any]) -> tuple[Any, int]:
             cells = cells[:1]
         return tensor_of(cells, _dtype_of_tensor(arg.like)), len(cells)
     if kind:
-        return FOLLOWED[f"{kind}operand"](arg, like), 1
+        return FOLLOWED[kind, "operand"](arg, like), 1
     if is_pandas(arg):
         if not is_frame(like) or is_frame(arg):
             stop("a column of numbers that are always the same, which pandas matches with the rows")

@@ -136,8 +136,8 @@ def _in_dtype(function: Any, dtype: Any, *inputs: Var) -> Var:
     return function(*(each.astype(dtype) for each in inputs))
 
 
-FOLLOWED["ufunc"] = _ufunc
-FOLLOWED["mixedufunc"] = lambda function, *_: stop(
+FOLLOWED["", "ufunc"] = _ufunc
+FOLLOWED["mixed", "ufunc"] = lambda function, *_: stop(
     f"numpy.{function.__name__} of a frame of several kinds of columns"
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
@@ -222,6 +223,20 @@ def _dot(x: Any, weights: Any, *, like: Any = None) -> Any:
     factors = numbers_of(weights).astype(np.float64)
     factors = factors if factors.ndim == 2 else factors[:, None]
     return made_of(tensor(plain(x)).astype(np.float64) @ factors, x.like @ weights)
+
+
+@follows(np.einsum)
+def _einsum(subscripts: str, *operands: Any, like: Any = None) -> Any:
+    if not re.fullmatch(r"(\w)(\w),\2(\w?)->\1\3", subscripts.replace(" ", "")):
+        stop(f"numpy.einsum({subscripts!r}): write it with X @ weights and numpy.sum")
+    return by_steps(like, np.dot, *operands)
+
+
+@follows(np.vander)
+def _vander(x: Any, N: int, increasing: bool = False, *, like: Any = None) -> Any:
+    x = plain(x).astype(like.dtype)
+    powers = [np.ones_like(x), *accumulate([x] * (N - 1), np.multiply)]
+    return by_steps(like, np.column_stack, powers if increasing else powers[::-1])
 
 
 # Tables of numbers.

@@ -64,5 +64,5 @@ def texts_like(column: Any, count: int, rng: np.random.Generator, *, gaps: bool)
     return texts.mask(rng.random(count) < 1 / 4) if gaps else texts
 
 
-FOLLOWED |= {"Oastype": _astype, "Ooperand": _operand, "Oufunc": _ufunc}
+FOLLOWED |= {("O", "astype"): _astype, ("O", "operand"): _operand, ("O", "ufunc"): _ufunc}
 PROPERTIES["str"] = Letters

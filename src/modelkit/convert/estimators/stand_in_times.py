@@ -463,7 +463,7 @@ OF_TIMES: dict[str, Callable[..., Any]] = {
     "operand": lambda value, like: _in_dtype(_operand(value, like), like.dtype),
     "ufunc": _ufunc,
 }
-FOLLOWED |= {kind + name: made for kind in "mM" for name, made in OF_TIMES.items()}
+FOLLOWED |= {(kind, name): made for kind in "mM" for name, made in OF_TIMES.items()}
 
 
 def usual_times(dtype: np.dtype[Any], count: int, rng: np.random.Generator) -> Array:

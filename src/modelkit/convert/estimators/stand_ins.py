@@ -98,9 +98,9 @@ def _line_of(codes: Collection[Any]) -> str:
     return f"in line {line}{f', `{shown:.80}`' if shown else ''}, "
 
 
-# What is followed, by a function of numpy or the name of a method. What times "M", spans "m" and
-# texts "O" have of their own stands under their kind and the name; "[]" and "[]=" are brackets,
-# and "ufunc" are ufuncs.
+# What is followed, by a function of numpy or the name of a method; "[]" and "[]=" are brackets. What
+# times "M", spans "m" and texts "O" have of their own stands under their kind and the name; so do
+# the "ufunc" of each kind, and an "operand" beside it.
 FOLLOWED: dict[Any, Callable[..., Any]] = {}
 PROPERTIES: dict[str, Callable[..., Any]] = {}
 PLAIN = ("columns", "dtype", "dtypes", "empty", "index", "name", "ndim", "shape", "size")
@@ -140,7 +140,7 @@ class Symbol(NDArrayOperatorsMixin):
             return getattr(self.like, name)
         if name in PROPERTIES:
             return PROPERTIES[name](self)
-        made = FOLLOWED.get(kind_of_values(self.like) + name, FOLLOWED.get(name))
+        made = FOLLOWED.get((kind_of_values(self.like), name), FOLLOWED.get(name))
         if made is not None:
             return partial(self._called, made)
         if name in getattr(self.like, "columns", ()):
@@ -185,7 +185,7 @@ class Symbol(NDArrayOperatorsMixin):
         if method != "__call__" or named or len(inputs) > function.nin:
             stop(f"numpy.{name}.{method} with options")
         kinds = {kind_of_values(each.like) for each in inputs if isinstance(each, Symbol)}
-        found = FOLLOWED[f"{max(kinds, default='')}ufunc"](function, *inputs)
+        found = FOLLOWED[max(kinds, default=""), "ufunc"](function, *inputs)
         if where is not True:
             if out[0] is None:
                 stop(f"numpy.{name}(where=) without out=")

@@ -183,7 +183,8 @@ def _times_of(pandas: Any) -> tuple[Any, ...]:
     return (pandas.Timestamp, pandas.to_datetime, pandas.Period, pandas.DatetimeIndex, *ranges)
 
 
-def _known_of_pandas(pandas: Any, world: World) -> list[tuple[Any, Any]]:
+def known_of_pandas(pandas: Any, world: World) -> list[tuple[Any, Any]]:
+    """What a followed function finds in place of functions and classes of pandas."""
     if pandas is None:
         return []
     tests = (pandas.isna, pandas.isnull, pandas.notna, pandas.notnull)
@@ -241,7 +242,7 @@ class World:
             (builtins.type, Class(builtins.type, self._type)),
             *KNOWN,
         ]
-        self._known += _known_of_pandas(sys.modules.get("pandas"), self)
+        self._known += known_of_pandas(sys.modules.get("pandas"), self)
 
     def _type(self, *args: Any) -> Any:
         if len(args) == 1 and isinstance(args[0], Symbol):
