@@ -30,16 +30,14 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
     list of classes: a label that is counted, as clusters are, may mean anything. What is called
     probabilities are scores in some graphs, which `answers` show.
     """
-    if LABEL_OUTPUT not in answers or answers[LABEL_OUTPUT].ndim != 1:
+    label = answers.get(LABEL_OUTPUT)
+    if label is None or label.ndim != 1:
         return None
-    label = answers[LABEL_OUTPUT]
     classes = _in_dtype_of(label, _listed(proto.graph))
-    known = set(classes)
-    if not classes or len(known) < len(classes):
+    shares = answers.get(PROBABILITIES)
+    if not classes or len(set(classes)) < len(classes) or set(label.tolist()).difference(classes):
         return None
-    if not known.issuperset(label.tolist()):
-        return None
-    if PROBABILITIES in answers and not _are_probabilities(answers[PROBABILITIES], len(classes)):
+    if shares is not None and not _are_probabilities(shares, len(classes)):
         return None
     return tuple(classes)
 
@@ -95,30 +93,25 @@ def _listed(graph: onnx.GraphProto) -> list[Any]:
     if node is None or node.output[0] != name:
         return []
     if node.op_type in CLASSIFIERS:
-        found = _in_attributes(node)
-    elif node.op_type in ("ArrayFeatureExtractor", "Gather"):
-        found = _in_constant(graph, node.input[0])
-    else:
+        return listed_classes(node)
+    if node.op_type not in ("ArrayFeatureExtractor", "Gather"):
         return []
-    return [value.decode() if isinstance(value, bytes) else value for value in found]
+    for tensor in graph.initializer:  # none where it is no constant, or lies outside the graph
+        if tensor.name == node.input[0] and tensor.data_location != TensorProto.EXTERNAL:
+            return _texts(numpy_helper.to_array(tensor).reshape(-1).tolist())
+    return []
 
 
-def _in_attributes(node: onnx.NodeProto) -> list[Any]:
-    """The classes that a classifier of ONNX-ML lists."""
-    found: list[Any] = []
-    for given in node.attribute:
-        if given.name in CLASS_LISTS:
-            found += helper.get_attribute_value(given)
-    return found
+def listed_classes(node: onnx.NodeProto) -> list[Any]:
+    """The classes that an operator of ONNX-ML lists."""
+    lists = [
+        helper.get_attribute_value(each) for each in node.attribute if each.name in CLASS_LISTS
+    ]
+    return _texts(value for values in lists for value in values)
 
 
-def _in_constant(graph: onnx.GraphProto, name: str) -> list[Any]:
-    """The values of a constant; none where it is no constant, or lies outside the graph."""
-    found: list[Any] = []
-    for tensor in graph.initializer:
-        if tensor.name == name and tensor.data_location != TensorProto.EXTERNAL:
-            found += numpy_helper.to_array(tensor).reshape(-1).tolist()
-    return found
+def _texts(values: Iterable[Any]) -> list[Any]:
+    return [value.decode() if isinstance(value, bytes) else value for value in values]
 
 
 def _are_probabilities(array: Array, classes: int) -> bool:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import onnx
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.classes import as_classes
-from modelkit.convert.maps import without_maps
+from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, as_classes, listed_classes
 from modelkit.convert.notes import Notes, with_columns_of
 from modelkit.convert.roles import rename_outputs, with_classes, with_images
-from modelkit.convert.source import Converter, Source
+from modelkit.convert.source import Source
 from modelkit.runtimes.proto import read_proto, signature_of
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import check_dims
@@ -37,10 +35,31 @@ def from_onnx(model: object, rows: Any, notes: Notes) -> Source:
     return Source(proto, signature, rows, named=notes.classes is not None)
 
 
-CONVERTER = Converter(
-    owns=lambda model: isinstance(model, FORMS),
-    ways=lambda model, example, notes: [partial(from_onnx, model, example, notes)],
-)
+def without_maps(proto: onnx.ModelProto) -> list[Any] | None:
+    """Let a graph give the probabilities that ZipMap would make dicts of; gives their classes.
+
+    The output is then called probabilities, and the only other one label. None where the graph has
+    no such output, or several, which are left as they are.
+    """
+    graph = proto.graph
+    names = [value.name for value in graph.output]
+    found = [node for node in graph.node if node.op_type == "ZipMap" and node.output[0] in names]
+    if len(found) != 1 or found[0].input[0] in names:
+        return None
+    (zipmap,) = found
+    classes = listed_classes(zipmap)
+    shares = zipmap.input[0]
+    at = names.index(zipmap.output[0])
+    graph.node.remove(zipmap)
+    matrix = onnx.helper.make_tensor_value_info(
+        shares, onnx.TensorProto.FLOAT, [None, len(classes)]
+    )
+    graph.output[at].CopyFrom(matrix)
+    roles = {PROBABILITIES: shares}
+    if len(names) == 2:
+        roles[LABEL_OUTPUT] = names[1 - at]
+    rename_outputs(graph, roles)
+    return classes
 
 
 def noted(proto: onnx.ModelProto, signature: Signature, notes: Notes, example: Any) -> Signature:
@@ -69,22 +88,17 @@ def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array
     A graph may state sizes that it does not give, and an unnamed leading dimension need not be that
     of the rows.
     """
-    shapes = {spec.name: list(spec.shape) for spec in signature.outputs}
+    outputs = list(signature.outputs)
     for feeds, answers in runs:
         sizes = check_dims(signature.inputs, feeds)
-        for name, shape in shapes.items():
-            given = answers[name].shape
-            own_names = [f"{name}.{axis}" for axis in range(len(given))]
-            if len(given) != len(shape):
-                shape[:] = own_names
-            for axis, size in enumerate(given):
-                stated = shape[axis]
-                if isinstance(stated, str):
-                    stated = sizes.get(stated, size)
-                if size != stated:
-                    shape[axis] = own_names[axis]
-    outputs = []
-    for spec in signature.outputs:
-        found = tuple(shapes[spec.name])
-        outputs.append(replace(spec, shape=found))
+        for at, spec in enumerate(outputs):
+            given = answers[spec.name].shape
+            stated = spec.shape if len(given) == len(spec.shape) else (-1,) * len(given)
+            shape = tuple(
+                dim
+                if size == (sizes.get(dim, size) if isinstance(dim, str) else dim)
+                else f"{spec.name}.{axis}"
+                for axis, (size, dim) in enumerate(zip(given, stated, strict=True))
+            )
+            outputs[at] = replace(spec, shape=shape)
     return replace(signature, outputs=tuple(outputs))

@@ -58,8 +58,11 @@ class AskedModule:
         """What the module gives for rows by argument, by output name. Raises ConversionError."""
         given = self.tensors({name: rows[name] for name in self.rows})
         with without_gradients():
-            answers = _by_name(self._answer(given))
-        return {name: array_of(tensor) for name, tensor in answers.items()}
+            try:
+                answer = self.module(**given)
+            except Exception as error:
+                raise _refused_rows(self.name, given, error) from error
+            return {name: array_of(tensor) for name, tensor in _by_name(answer).items()}
 
     def tensors(self, rows: Mapping[str, Array]) -> TorchTensors:
         """Rows as forward takes them, on the device of the module."""
@@ -79,13 +82,6 @@ class AskedModule:
                 tensor = tensor.to(self.dtype)
             found[name] = tensor.to(device)
         return found
-
-    def _answer(self, given: TorchTensors) -> Any:
-        """What forward answers. Raises ConversionError for rows that it refuses."""
-        try:
-            return self.module(**given)
-        except Exception as error:
-            raise _refused_rows(self.name, given, error) from error
 
     def takes(self, given: TorchTensors) -> bool:
         """Whether forward answers these tensors."""

@@ -58,45 +58,34 @@ def with_columns_of(signature: Signature, notes: Notes, example: Any) -> Signatu
     Raises ConversionError.
     """
     given = signature.inputs
-    named = _asked_names(signature, notes.names)
-    if not named and len(given) == 1:
+    names = notes.names
+    if isinstance(names, Mapping):
+        known = [spec.name for spec in given]
+        if strange := sorted(set(names) - set(known)):
+            raise ConversionError(f"names= has {strange}, and the inputs are {known}")
+        named = {name: _listed_names(columns) for name, columns in names.items()}
+    elif names is not None and len(given) > 1:
+        raise ConversionError(
+            f"there are {len(given)} inputs: pass names= as a dict, {{{given[0].name!r}: [...], ...}}"
+        )
+    elif names is not None:
+        named = {given[0].name: _listed_names(names)}
+    elif len(given) == 1:
         named = _names_of_example(given[0], example)
-    elif not named and all(map(_is_one_column, given)):
+    elif all(spec.shape[1:] == (1,) and isinstance(spec.shape[0], str) for spec in given):
         named = {spec.name: [spec.name] for spec in given}
-    inputs = []
-    for spec in given:
-        names = named.get(spec.name)
-        inputs.append(_with_columns(spec, names))
+    else:
+        named = {}
+    inputs = tuple(_with_columns(spec, named.get(spec.name)) for spec in given)
     try:
-        return replace(signature, inputs=tuple(inputs))
+        return replace(signature, inputs=inputs)
     except SignatureError as error:
         raise ConversionError(f"the columns cannot be named so: {error}") from None
 
 
-def _asked_names(signature: Signature, names: Any) -> dict[str, list[str]]:
-    """The columns by input, as `names=` has them."""
-    if names is None:
-        return {}
-    inputs = [spec.name for spec in signature.inputs]
-    if isinstance(names, Mapping):
-        strange = sorted(set(names) - set(inputs))
-        if strange:
-            raise ConversionError(f"names= has {strange}, and the inputs are {inputs}")
-        found = {}
-        for name, columns in names.items():
-            found[name] = _listed_names(columns)
-        return found
-    if len(inputs) > 1:
-        raise ConversionError(
-            f"there are {len(inputs)} inputs: pass names= as a dict, {{{inputs[0]!r}: [...], ...}}"
-        )
-    return {inputs[0]: _listed_names(names)}
-
-
 def _listed_names(names: Any) -> list[str]:
     found = [] if isinstance(names, str) else list(names)
-    sound = all(isinstance(name, str) and name for name in found)
-    if not found or not sound:
+    if not found or not all(isinstance(name, str) and name for name in found):
         raise ConversionError(f"names= is a list of the names of columns, not {names!r:.80}")
     return found
 
@@ -107,8 +96,7 @@ def _names_of_example(spec: TensorSpec, example: Any) -> dict[str, list[str]]:
         return {}
     if isinstance(example, Mapping) and set(example) == {spec.name}:
         return {}
-    found, *_ = read_frame(example)
-    names = [str(name) for name in found]
+    names = [str(name) for name in read_frame(example)[0]]
     width = spec.shape[1]
     if isinstance(width, int) and len(names) != width:
         raise ConversionError(f"the example has {len(names)} columns, and {spec} takes {width}")
@@ -123,10 +111,6 @@ def is_table(example: Any) -> bool:
         return True
     records = isinstance(example, list | tuple) and len(example) > 0
     return records and all(isinstance(row, Mapping) for row in example)
-
-
-def _is_one_column(spec: TensorSpec) -> bool:
-    return spec.shape[1:] == (1,) and isinstance(spec.shape[0], str)
 
 
 def _with_columns(spec: TensorSpec, names: list[str] | None) -> TensorSpec:

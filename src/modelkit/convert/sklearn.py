@@ -20,7 +20,7 @@ from modelkit.convert.outputs import Role, truth
 from modelkit.convert.parity.rows import Rows, Table, rows_of
 from modelkit.convert.parity.ties import choosing, with_ties
 from modelkit.convert.places import place_of_last
-from modelkit.convert.source import Converter, Prefix, Source
+from modelkit.convert.source import Prefix, Source
 from modelkit.convert.steps import (
     does_nothing,
     found_by_search,
@@ -57,6 +57,11 @@ TAKEN = (
 def is_estimator(source: object) -> bool:
     """Whether `source` has scikit-learn's interface, without importing a library to find out."""
     return is_a(source, "sklearn.base", "BaseEstimator") or boosting.is_catboost(source)
+
+
+def is_known(model: object) -> bool:
+    """Whether a model is an estimator, or a Booster that becomes one."""
+    return is_estimator(model) or boosting.is_booster(model)
 
 
 def number_dtypes(estimator: Any) -> tuple[str, ...]:
@@ -191,37 +196,14 @@ def _truth_of(shown: Example, roles: tuple[Role, ...]) -> Callable[[Any], dict[s
     return with_ties(answers, partial(replace(shown, estimator=chooser).answer, ask))
 
 
-def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
+def conversions(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
+    """By each dtype of numbers. Raises ConversionError for notes that are of graphs."""
     notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
         partial(from_sklearn, estimator, example, numbers, notes.converters or {})
         for numbers in number_dtypes(estimator)
     ]
-
-
-def _owned(library: str, model: object) -> bool:
-    """Whether a model has scikit-learn's interface and its last step is a library's."""
-    known = is_estimator(model) or boosting.is_booster(model)
-    return known and package_of(model) == library
-
-
-CONVERTERS = (
-    Converter(
-        owns=partial(_owned, "xgboost"),
-        ways=_ways,
-        trained_with=("scikit-learn", "xgboost", "xgboost-cpu"),
-    ),
-    Converter(
-        owns=partial(_owned, "lightgbm"),
-        ways=_ways,
-        trained_with=("scikit-learn", "spox", "lightgbm"),
-    ),
-    Converter(
-        owns=partial(_owned, "catboost"), ways=_ways, trained_with=("scikit-learn", "catboost")
-    ),
-    Converter(owns=is_estimator, ways=_ways, trained_with=("scikit-learn", "spox")),
-)
 
 
 def library_of(estimator: Any) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.notes import Notes
 from modelkit.model.structure import Structure
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts
@@ -75,18 +74,3 @@ class Source:
     named: bool = False
     prefixes: tuple[Prefix, ...] = ()
     structures: Mapping[str, Structure] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Converter:
-    """How the models of one library are converted to graphs.
-
-    `owns` says whether a model is one of them, and imports no library to find out. `ways` gives
-    the conversions of a model, its example and what else was said of it, in the order to try them:
-    each gives a Source, or raises ConversionError. `trained_with` are the distributions whose
-    versions a package records.
-    """
-
-    owns: Callable[[object], bool]
-    ways: Callable[[Any, Any, Notes], Sequence[Callable[[], Source]]]
-    trained_with: tuple[str, ...] = ()

@@ -12,14 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.axes import Axes, free_axes
 from modelkit.convert.classes import check_classes
 from modelkit.convert.graphs import noted
-from modelkit.convert.indices import refuse_beyond
-from modelkit.convert.modules import AskedModule, asked, is_module, unwrapped, without_gradients
+from modelkit.convert.modules import AskedModule, TorchTensors, asked, unwrapped, without_gradients
 from modelkit.convert.notes import Notes
-from modelkit.convert.roles import classify
-from modelkit.convert.source import Converter, Source
+from modelkit.convert.roles import classify, refuse_beyond
+from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.proto import tensor_spec
 from modelkit.signature.signature import Signature
@@ -34,6 +32,9 @@ BATCH = "batch"
 EXPORT_ROWS = 2  # the fewest that are no special case to the exporter
 LACKED = re.compile(r"No ONNX function found for <OpOverload\(op='([\w.]+)'")
 LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+
+Axes = dict[str, list[int]]  # of inputs, those whose size is free
+Place = tuple[str, int]  # an input, and one of its axes
 
 
 def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> Source:
@@ -77,16 +78,13 @@ def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> S
     )
 
 
-def _ways(module: Any, example: Any, notes: Notes) -> Sequence[Callable[[], Source]]:
+def conversions(module: Any, example: Any, notes: Notes) -> Sequence[Callable[[], Source]]:
     """With the sizes free that the module takes otherwise; and with that of the rows alone."""
     source = asked(unwrapped(module), example, notes.preprocess)
     source.answers(source.rows)
-    found = free_axes(source, _few(source))
+    found = _free_axes(source, _few(source))
     tried = [found, {}] if any(found.values()) else [{}]
     return [partial(from_torch, source, example, notes, free) for free in tried]
-
-
-CONVERTER = Converter(owns=is_module, ways=_ways, trained_with=("torch", "onnxscript"))
 
 
 def _truth(
@@ -221,3 +219,50 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _free_axes(source: AskedModule, rows: Mapping[str, Array]) -> Axes:
+    """The axes whose size may change, alone or together with others of the same size.
+
+    The first axis counts rows. The columns of a matrix of floats are fixed, for another number of
+    them is a mistake, whatever the module would make of it, unless they go with another input, as a
+    mask does; and so are the sizes of images that are all resized to one. An axis of size 1 may
+    stand for any other.
+    """
+    given = source.tensors(rows)
+    resized = source.steps is not None and source.steps.target is not None
+    places = {
+        (name, axis): size
+        for name, tensor in given.items()
+        for axis, size in enumerate(tensor.shape)
+        if axis and size > 1 and not (resized and name == source.images)
+    }
+    found: Axes = {name: [] for name in given}
+    for place, size in places.items():
+        alike = [other for other in places if places[other] == size]
+        groups = [
+            group
+            for group in ([place], alike)
+            if not all(_is_matrix_of_floats(given[name]) for name, _ in group)
+        ]
+        if any(_takes_other(source, given, group, size) for group in groups):
+            found[place[0]].append(place[1])
+    return found
+
+
+def _is_matrix_of_floats(tensor: Any) -> bool:
+    return bool(tensor.ndim == 2 and tensor.is_floating_point())
+
+
+def _takes_other(source: AskedModule, given: TorchTensors, places: list[Place], size: int) -> bool:
+    """Whether the module answers where axes of one size have another, twice it or one more."""
+    import torch
+
+    for other in (2 * size, size + 1):
+        changed = dict(given)
+        for name, axis in places:
+            repeated = torch.arange(other, device=changed[name].device) % size
+            changed[name] = changed[name].index_select(axis, repeated)
+        if source.takes(changed):
+            return True
+    return False

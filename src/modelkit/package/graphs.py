@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit.convert.classes import check_classes, read_classes
-from modelkit.convert.converters import converter_of
+from modelkit.convert.converters import conversions
 from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
 from modelkit.convert.parity.causes import BATCH, RANDOM
@@ -80,10 +80,10 @@ def prove_graph(
 
     Raises the parity check's error if one way came that far: it says most about the model.
     """
-    converter = converter_of(model)
+    ways, trained_with = conversions(model, example, notes)
     refused: list[Exception] = []
     disagreed: list[Exception] = []
-    for convert in converter.ways(model, example, notes):
+    for convert in ways:
         try:
             source = convert()
             graph = _checked(source, golden, domains)
@@ -111,7 +111,7 @@ def prove_graph(
                 parity,
                 runtime="onnx" if texts is None else "texts",
                 options={} if texts is None else fields.write_object(texts, defaults=False),
-                trained_with=converter.trained_with,
+                trained_with=trained_with,
                 example=example_of(graph.source),
             )
     raise (disagreed or refused)[0]
