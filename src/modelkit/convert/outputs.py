@@ -67,13 +67,16 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | N
     raise _nothing_to_serve(last_step(estimator))
 
 
+def _refusal(estimator: Any, message: str) -> ConversionError:
+    return ConversionError(message, step=type(last_step(estimator)).__name__)
+
+
 def _transformed(estimator: Any, rows: Any) -> Role:
     """The output of a transformer: numbers or strings.
 
     Raises ConversionError for one that gives both.
     """
-    answer = ask(estimator, "transform", rows)
-    array = np.asarray(answer)
+    array = np.asarray(ask(estimator, "transform", rows))
     if array.ndim != 2:
         name = type(estimator).__name__
         raise ConversionError(
@@ -81,20 +84,19 @@ def _transformed(estimator: Any, rows: Any) -> Role:
             "add reshape(-1, 1)",
             step=name,
         )
-    times = array.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in array[:1].flat)
-    if times:
-        raise ConversionError(
+    if array.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in array[:1].flat):
+        raise _refusal(
+            estimator,
             "a transformer that gives columns of times cannot be saved; take numbers of them, such as "
             "Series.dt.hour, or leave them out",
-            step=type(last_step(estimator)).__name__,
         )
     texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
     if texts and len(texts) < array.shape[1]:
-        raise ConversionError(
+        raise _refusal(
+            estimator,
             "a transformer that gives columns of numbers and of strings cannot be saved, for an "
             f"output holds one of both; encode its columns {texts[:5]}, or save one transformer for "
             "the numbers and one for the strings",
-            step=type(last_step(estimator)).__name__,
         )
     return Role("transformed", "transform", array.shape[1:], strings=bool(texts))
 
@@ -119,9 +121,9 @@ def _nothing_to_serve(last: Any) -> ConversionError:
         fix = "it places the rows it was fitted on alone; use one that transforms new rows, such as PCA"
     else:
         fix = "put it into a pipeline that ends in a step that has one of them"
-    return ConversionError(
+    return _refusal(
+        last,
         f"{name} has neither predict nor transform for new rows, so there is nothing to serve: {fix}",
-        step=name,
     )
 
 
@@ -152,50 +154,49 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of a classifier and its classes, which are None if it has several labels."""
     width = _tail(estimator, "predict", rows)
-    _check_labels(last_step(found_by_search(estimator)))
-    scores = _scores(estimator, rows)
-    if width not in ((), (1,)) or isinstance(estimator.classes_, list):
-        label = Role("label", "predict", width)
-        if not _answers(estimator, "predict_proba", rows):
-            return (label, *scores), None
-        likely = ask(estimator, "predict_proba", rows)
-        return (label, *_by_target(likely)), None
-    labels = tuple(class_values(estimator.classes_).tolist())
-    if not _answers(estimator, "predict_proba", rows):
-        return (LABEL, *scores), labels
-    tail = _tail(estimator, "predict_proba", rows)
-    if tail != (len(labels),):
-        raise ConversionError(
-            f"a classifier of {len(labels)} class{'es' if len(labels) > 1 else ''} gives {tail[-1]} "
-            "probabilities a row, so they cannot be distinguished; fit it on rows of several classes",
-            step=type(last_step(estimator)).__name__,
-        )
-    return (LABEL, Role("probabilities", "predict_proba", tail)), labels
-
-
-def _check_labels(last: Any) -> None:
-    """Raise ConversionError for a classifier that answers neither labels nor probabilities."""
+    last = last_step(found_by_search(estimator))
     if is_a(last, "lightgbm", "LGBMClassifier") and callable(last.objective_):
-        raise ConversionError(
+        raise _refusal(
+            last,
             "LGBMClassifier with an objective of your own answers raw scores in place of labels and "
             "probabilities; save its booster_, whose prediction is this score, or fit it with "
             "objective='binary' or 'multiclass'",
-            step="LGBMClassifier",
         )
+    scores = _answer(estimator, "decision_function", rows)
+    likely = _answer(estimator, "predict_proba", rows)
+    several = width not in ((), (1,)) or isinstance(estimator.classes_, list)
+    label = Role("label", "predict", width) if several else LABEL
+    labels = None if several else tuple(class_values(estimator.classes_).tolist())
+    if likely is None and scores is None:
+        return (label,), labels
+    if likely is None:
+        tail = np.shape(scores)[1:]
+        return (label, Role("scores", "decision_function", tail, optional=True)), labels
+    if isinstance(likely, list):
+        parts = [
+            Role(f"probabilities_{i}", "predict_proba", np.shape(part)[1:], part=i)
+            for i, part in enumerate(likely)
+        ]
+        return (label, *parts), labels
+    tail = likely.shape[1:]
+    if labels is not None and tail != (len(labels),):
+        raise _refusal(
+            estimator,
+            f"a classifier of {len(labels)} class{'es' if len(labels) > 1 else ''} gives {tail[-1]} "
+            "probabilities a row, so they cannot be distinguished; fit it on rows of several classes",
+        )
+    return (label, Role("probabilities", "predict_proba", tail)), labels
 
 
-def _answers(estimator: Any, verb: str, rows: Any) -> bool:
-    """Whether an estimator that predicts these rows answers them by another verb as well.
+def _answer(estimator: Any, verb: str, rows: Any) -> Any:
+    """The answer by a verb, or None for an estimator that has none.
 
     Some have a verb that fails on all rows, such as GaussianProcessClassifier(multi_class="one_vs_one").
     """
-    if not hasattr(estimator, verb):
-        return False
-    try:
-        ask(estimator, verb, rows)
-    except ConversionError:
-        return False
-    return True
+    if hasattr(estimator, verb):
+        with suppress(ConversionError):
+            return ask(estimator, verb, rows)
+    return None
 
 
 def class_values(classes: Any) -> Array:
@@ -223,24 +224,6 @@ def _kept_as(values: Array) -> Any:
         if all(isinstance(value, types) for value in held):
             return kept
     return None
-
-
-def _scores(estimator: Any, rows: Any) -> list[Role]:
-    """What a classifier decides by."""
-    if not _answers(estimator, "decision_function", rows):
-        return []
-    tail = _tail(estimator, "decision_function", rows)
-    return [Role("scores", "decision_function", tail, optional=True)]
-
-
-def _by_target(probabilities: Any) -> list[Role]:
-    """The probabilities of a classifier with several labels a row: one output a target, or one."""
-    if not isinstance(probabilities, list):
-        return [Role("probabilities", "predict_proba", probabilities.shape[1:])]
-    return [
-        Role(f"probabilities_{i}", "predict_proba", np.shape(part)[1:], part=i)
-        for i, part in enumerate(probabilities)
-    ]
 
 
 def ask(estimator: Any, verb: str, rows: Any) -> Any:
@@ -272,7 +255,8 @@ def truth(estimator: Any, rows: Any, roles: tuple[Role, ...]) -> dict[str, Array
         return found
     if "scores" in found:
         found[DECISION] = found["scores"]
-    elif "label" in found and hasattr(estimator, "decision_function"):
-        with suppress(ConversionError):  # of one that has the verb, and fails on all rows
-            found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
+    elif "label" in found:
+        scores = _answer(estimator, "decision_function", rows)
+        if scores is not None:
+            found[DECISION] = np.asarray(scores)
     return found

@@ -180,8 +180,9 @@ def with_classes(
 def refuse_beyond(graph: onnx.GraphProto, batch: str) -> tuple[str, ...]:
     """Let a graph say in which rows it looks up an index that a table lacks; gives the reasons.
 
-    torch takes no index below 0 for an Embedding, and ONNX counts such from the end. The graph looks up the nearest one there is. `batch` is the dimension of the rows: indices that belong
-    to no row are left as they are.
+    torch takes no index below 0 for an Embedding, and ONNX counts such from the end. The graph looks
+    up the nearest one there is. `batch` is the dimension of the rows: indices that belong to no row
+    are left as they are.
     """
     shapes: Shapes = {tensor.name: [*tensor.dims] for tensor in graph.initializer}
     for value in [*graph.input, *graph.value_info]:
