@@ -271,12 +271,13 @@ class TextEncoder(Model):
         return {TOKENS: tokens}, sum(map(len, tokens))
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        if TOKENS in feeds:
-            tokens = feeds[TOKENS].tolist()
-            parts = ((rows, tokens[rows.start : rows.stop]) for rows in windows(tokens))
-            return {EMBEDDING: self.pipeline.vectors(len(tokens), parts, call)}
-        texts = feeds[TEXT][:, 0].tolist()
-        return {EMBEDDING: self.pipeline.vectors(len(texts), self.pipeline.tokenized(texts), call)}
+        if TOKENS not in feeds:
+            found = feeds[TEXT][:, 0].tolist()
+            parts = self.pipeline.tokenized(found)
+        else:
+            found = feeds[TOKENS].tolist()
+            parts = ((rows, found[rows.start : rows.stop]) for rows in windows(found))
+        return {EMBEDDING: self.pipeline.vectors(len(found), parts, call)}
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*super()._facts(), ("encoder", str(self.recipe))]

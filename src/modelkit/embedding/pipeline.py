@@ -26,17 +26,6 @@ class Pipeline:
     `truncated` is the number of texts that were cut so far.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_costs",
-        "_lock",
-        "_running",
-        "model",
-        "recipe",
-        "tokens",
-        "truncated",
-    )
-
     def __init__(self, model: Model, tokens: Tokens, recipe: Recipe) -> None:
         self.model = model
         self.tokens = tokens
@@ -89,28 +78,30 @@ class Pipeline:
     def pooled(self, rows: Sequence[Array], call: Call = PLAIN) -> Array:
         """The vectors of texts that are run together, from their tokens."""
         recipe = self.recipe
-        feeds, lengths = pad(rows, recipe.graph.inputs, self.tokens.padding)
-        hidden = self.model._run(feeds, (recipe.output,), call)[recipe.output]
-        vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
+        vectors = pool(*self._hidden(rows, call), recipe.pooling)[:, : recipe.dims[0]]
         return unit(vectors) if recipe.normalize else vectors
+
+    def _hidden(self, rows: Sequence[Array], call: Call = PLAIN) -> tuple[Array, Array]:
+        """A vector for each token, (texts, tokens, d), and the number of tokens of each text."""
+        output = self.recipe.output
+        feeds, lengths = pad(rows, self.recipe.graph.inputs, self.tokens.padding)
+        return self.model._run(feeds, (output,), call)[output], lengths
 
     def probe(self) -> int:
         """The length of the graph's vectors.
 
         Raises SignatureError for a graph that does not give one a token.
         """
-        output = self.recipe.output
         (ids,) = self.tokens.ids(["a text"])
-        feeds, _ = pad([ids], self.recipe.graph.inputs, self.tokens.padding)
         try:
-            shape = self.model._run(feeds, (output,), PLAIN)[output].shape
+            shape = self._hidden([ids])[0].shape
         except Exception as error:
             raise SignatureError(
                 f"the graph does not run on the tokens of a text: {error}"
             ) from error
         if len(shape) != 3 or shape[:2] != (1, len(ids)):
             raise SignatureError(
-                f"output {output!r} has shape {shape} for {len(ids)} tokens, not a vector for each"
+                f"output {self.recipe.output!r} has shape {shape} for {len(ids)} tokens, not a vector for each"
             )
         return int(shape[2])
 

@@ -65,13 +65,11 @@ class Recipe:
             if type(flag) is not bool:
                 raise SignatureError(f"{name} is True or False, not {flag!r}")
         for role, prefix in self.roles.items():
-            if not isinstance(role, str) or not isinstance(prefix, str):
+            strings = isinstance(role, str) and isinstance(prefix, str)
+            if not strings or SURROGATE.search(role + prefix):
                 raise SignatureError(
-                    f"roles are prefixes by name, both strings; got {role!r}: {prefix!r}"
-                )
-            if SURROGATE.search(role + prefix):
-                raise SignatureError(
-                    f"the role {role!r} with the prefix {prefix!r} is not valid Unicode"
+                    "roles are prefixes by name, both strings of valid Unicode; got "
+                    f"{role!r}: {prefix!r}"
                 )
         _check_tokens(self.graph)
         if self.output not in self.graph.output_names:

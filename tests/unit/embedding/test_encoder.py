@@ -10,6 +10,7 @@ from helpers.encoders import (
     TOKENS,
     WIDTH,
     WORDS,
+    model_over_tokens,
     sentences,
     static_parts,
     tiny,
@@ -133,6 +134,52 @@ def test_more_texts_than_a_window_come_back_in_order(static):
     some = random.Random(0).sample(range(len(found)), 50)
     np.testing.assert_allclose(vectors[some], static.embed([found[i] for i in some]), atol=1e-6)
     assert "256 or 128 or 64 dimensions" in static._repr_html_()
+
+
+class Counting(mk.Wrapper):
+    """A Model over tokens on a device, which remembers the tokens of each of its runs."""
+
+    def __init__(self, device):
+        super().__init__(model_over_tokens())
+        self.device = device
+        self.runs = []
+
+    @property
+    def placement(self):
+        return mk.types.Placement("a provider", self.device, 1, split=False)
+
+    def _call(self, X, outputs, call):
+        return self._run(self.signature.coerce(X), outputs, call)
+
+    async def _acall(self, X, outputs, call):
+        return self._call(X, outputs, call)
+
+    def _run(self, feeds, outputs, call):
+        self.runs.append(feeds["input_ids"].size)
+        return self.inner._run(feeds, outputs, call)
+
+    async def _arun(self, feeds, outputs, call):
+        return self._run(feeds, outputs, call)
+
+
+def test_its_properties_run_nothing():
+    counting = Counting("cpu")
+    with tiny(counting) as encoder:
+        made = len(counting.runs)
+        assert encoder.batchable
+        assert "do not depend" in encoder._repr_html_()
+        assert (encoder.truncated, encoder.closed, encoder.endless) == (0, False, False)
+        assert len(counting.runs) == made
+
+
+@pytest.mark.parametrize(("device", "least", "most"), [("cpu", 200, 256), ("cuda", 500, 16384)])
+def test_a_device_gets_larger_runs(device, least, most, encoder):
+    counting = Counting(device)
+    with tiny(counting) as other:
+        counting.runs.clear()
+        found = sentences(150, seed=3)
+        np.testing.assert_allclose(other.embed(found), encoder.embed(found), atol=1e-5)
+        assert least <= max(counting.runs) <= most
 
 
 def test_no_texts_have_no_vectors(encoder):

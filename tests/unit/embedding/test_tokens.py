@@ -187,8 +187,9 @@ def test_a_flag_is_true_or_false(name, flag):
 
 
 def test_roles_are_names_that_can_be_written(static):
-    with pytest.raises(SignatureError, match="not valid Unicode"):
-        tiny(roles={"q": "\ud800"})
+    for odd in ({"q": "\ud800"}, {"\udfff": "q"}, {"q": 1}, {1: "q"}):
+        with pytest.raises(SignatureError, match="both strings of valid Unicode"):
+            tiny(roles=odd)
     with pytest.raises(SignatureError, match="it has"):
         static.embed(["a"], role=["q"])
 
