@@ -19,7 +19,6 @@ from modelkit.convert.estimators.tensors import (
     largest,
     linked,
     op,
-    upright,
 )
 from modelkit.errors import ConversionError
 
@@ -37,9 +36,9 @@ def score_of_two(each: Any, answer: Answer) -> Var:
     return answer.asked("probabilities")[:, 1]
 
 
-def _bound(each: Any) -> float:
-    """Above which score a classifier of two classes says the second."""
-    return 0.0 if hasattr(each, "decision_function") else 0.5
+def _passed(each: Any, scores: Var) -> Var:
+    """1 where the scores of classifiers of two classes say the second."""
+    return (scores > (0.0 if hasattr(each, "decision_function") else 0.5)).astype(np.int64)
 
 
 @converts("OneVsRestClassifier")
@@ -53,7 +52,7 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    scores = joined([upright(score_of_two(each, answer)) for each, answer in pairs])
+    scores = joined([score_of_two(each, answer) for each, answer in pairs])
     likely = None
     if hasattr(estimator, "predict_proba"):
         likely = _against_rest(estimator, answers)
@@ -64,15 +63,10 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
         last = int(_takes_last(estimator))
         place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
         return Answer(place=place, probabilities=likely, decision=scores)
-    passed = _passed(scores, parts[0])
+    passed = _passed(parts[0], scores)
     if not estimator.multilabel_:
         return Answer(place=flat(passed), probabilities=likely, decision=flat(scores))
     return Answer(label=passed, probabilities=likely, decision=scores)
-
-
-def _passed(scores: Var, like: Any) -> Var:
-    """1 where a score passes the bound of classifiers like one of them."""
-    return (scores > _bound(like)).astype(np.int64)
 
 
 def _takes_last(estimator: Any) -> bool:
@@ -113,12 +107,10 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    scores = [score_of_two(each, answer).astype(np.float64) for each, answer in pairs]
-    sure = joined([upright(score) for score in scores])
-    second = joined([upright(answer.asked("place")) for answer in answers])
+    sure = joined([score_of_two(each, answer).astype(np.float64) for each, answer in pairs])
+    second = joined([answer.asked("place") for answer in answers])
     decision = scores_of_pairs(second.astype(np.float64), sure, len(estimator.classes_))
     if len(estimator.classes_) > 2:
         return Answer(place=largest(decision), decision=decision)
     one = decision[:, 1]
-    above = one > _bound(parts[0])
-    return Answer(place=above.astype(np.int64), decision=one)
+    return Answer(place=_passed(parts[0], one), decision=one)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.interpolation import along, located
+from modelkit.convert.estimators.interpolation import interpolated
 from modelkit.convert.estimators.rows import of_doubles
+from modelkit.convert.estimators.scaling import within
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -26,7 +26,6 @@ from modelkit.convert.estimators.tensors import (
     shares,
     softmax,
     total,
-    upright,
     width,
 )
 from modelkit.errors import ConversionError
@@ -40,34 +39,25 @@ NEXT_TO_NOTHING = 1e-12  # what scikit-learn adds to probabilities before it tak
 @converts("CalibratedClassifierCV")
 def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
-    folds = estimator.calibrated_classifiers_
-    scores = [_response(each.estimator, at.answer(each.estimator, columns)) for each in folds]
-    parts = _calibrated(folds, scores)
+    if estimator.method not in WAYS:
+        raise ConversionError(
+            f"CalibratedClassifierCV(method={estimator.method!r}) cannot be converted; use 'sigmoid', "
+            "'isotonic' or 'temperature'",
+            step="CalibratedClassifierCV",
+        )
+    parts = []
+    for each in estimator.calibrated_classifiers_:
+        score = _response(each.estimator, at.answer(each.estimator, columns))
+        parts.append(WAYS[estimator.method](each, score))
     likely = total(parts)
     likely = likely / len(parts) if len(parts) > 1 else likely
     return Answer(place=largest(likely), probabilities=likely)
 
 
-def _calibrated(folds: list[Any], scores: list[Var]) -> list[Var]:
-    """(n, classes) each: what the classifiers say once calibrated."""
-    method = folds[0].method
-    if method == "isotonic":
-        return _by_steps(folds, scores)
-    ways = {"sigmoid": _by_sigmoids, "temperature": _by_temperature}
-    if method not in ways:
-        raise ConversionError(
-            f"CalibratedClassifierCV(method={method!r}) cannot be converted; use 'sigmoid', "
-            "'isotonic' or 'temperature'",
-            step="CalibratedClassifierCV",
-        )
-    return [ways[method](each, score) for each, score in zip(folds, scores, strict=True)]
-
-
 def _response(estimator: Any, inner: Answer) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
-        decision: Var = inner.asked("decision")
-        return upright(decision) if decision.ndim == 1 else decision
+        return joined([inner.asked("decision")])
     likely: Var = inner.asked("probabilities")
     return likely[:, [1]] if len(estimator.classes_) == 2 else likely
 
@@ -89,26 +79,15 @@ def _by_sigmoids(each: Any, scores: Var) -> Var:
     steep = np.array([mapping.a_ for mapping in each.calibrators], np.float64)
     shift = np.array([mapping.b_ for mapping in each.calibrators], np.float64)
     if len(each.classes) == 2:
-        score = wide * np.append(0.0, -steep) + np.append(0.0, -shift)
-        return softmax(score)
-    mapped = logistic(-(wide * steep + shift))
+        return softmax(wide * np.append(0.0, -steep) + np.append(0.0, -shift))
+    return shares(_among_all(each, logistic(-(wide * steep + shift))))
+
+
+def _by_steps(each: Any, scores: Var) -> Var:
+    mapped = by_steps(each.calibrators, scores.astype(np.float64))
+    if len(each.classes) == 2:
+        return np.minimum(complement(mapped), 1.0)
     return shares(_among_all(each, mapped))
-
-
-def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
-    mappings = [mapping for each in folds for mapping in each.calibrators]
-    mapped = risen(mappings, joined([score.astype(np.float64) for score in scores]))
-    found = []
-    start = 0
-    for each in folds:
-        end = start + len(each.calibrators)
-        own = mapped[:, start:end]
-        if len(each.classes) == 2:
-            found.append(np.minimum(complement(own), 1.0))
-        else:
-            found.append(shares(_among_all(each, own)))
-        start = end
-    return found
 
 
 def _among_all(each: Any, mapped: Var) -> Var:
@@ -121,33 +100,18 @@ def _among_all(each: Any, mapped: Var) -> Var:
     return mapped @ spread
 
 
-def risen(mappings: list[Any], scores: Var) -> Var:
+WAYS = {"isotonic": _by_steps, "sigmoid": _by_sigmoids, "temperature": _by_temperature}
+
+
+def by_steps(mappings: list[Any], scores: Var) -> Var:
     """(n, mappings) of float64: each column as an IsotonicRegression maps it, clipped to its ends."""
-    places = [np.asarray(each.X_thresholds_, np.float64) for each in mappings]
-    heights = [np.asarray(each.y_thresholds_, np.float64) for each in mappings]
+    places = [each.X_thresholds_.astype(np.float64) for each in mappings]
+    heights = [each.y_thresholds_.astype(np.float64) for each in mappings]
     # In which the source takes numbers, and gives what it makes of them.
     dtype = mappings[0].X_thresholds_.dtype
     given = scores.astype(dtype).astype(np.float64)
-    inside = np.minimum(given, [each[-1] for each in places])
-    inside = np.maximum(inside, [each[0] for each in places])
-    piece = located(inside, [each[1:-1] for each in places])
-    table = [
-        np.concatenate([_slopes(*each) for each in zip(places, heights, strict=True)]),
-        np.concatenate([_starts(each) for each in heights]),
-    ]
-    found = along(
-        inside, piece, np.concatenate([_starts(each) for each in places]), np.stack(table)
-    )
-    return found.astype(dtype).astype(np.float64)
-
-
-def _starts(values: Array) -> Array:
-    """Those at which a piece starts: all but the last, unless it is alone."""
-    return values[:-1] if len(values) > 1 else values
-
-
-def _slopes(places: Array, heights: Array) -> Array:
-    return np.diff(heights) / np.diff(places) if len(places) > 1 else np.zeros(1)
+    inside = within(given, [each[0] for each in places], [each[-1] for each in places])
+    return interpolated(inside, places, heights).astype(dtype).astype(np.float64)
 
 
 @of_doubles("IsotonicRegression")
@@ -159,7 +123,7 @@ def isotonic(estimator: Any, x: Any) -> Answer:
             "errors; set out_of_bounds to 'clip' or 'nan'",
             step="IsotonicRegression",
         )
-    found = risen([estimator], x)
+    found = by_steps([estimator], x)
     if estimator.out_of_bounds == "nan":
         beyond = (x < float(estimator.X_min_)) | (x > float(estimator.X_max_))
         found = np.where(beyond, np.nan, found)

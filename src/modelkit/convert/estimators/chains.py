@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from modelkit.convert.estimators.tensors import (
     flat,
     gathered,
     joined,
-    upright,
 )
 from modelkit.errors import ConversionError
 
@@ -27,29 +27,43 @@ if TYPE_CHECKING:
 
 @converts("ClassifierChain", "RegressorChain")
 def chain(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """ClassifierChain and RegressorChain: each model reads the columns and what those before said."""
+    """ClassifierChain and RegressorChain: each model reads the columns and what those before said.
+
+    The labels of a chain of classifiers are numbers, as float64.
+    """
     method = getattr(estimator, "chain_method_", "predict")
     links: list[Answer] = []
-    features: list[Var] = []
+    said: list[Var] = []
     for each in estimator.estimators_:
-        said = Columns(tuple(features))
-        answer = at.answer(each, beside([columns, said], sparse=columns.stored is not None))
-        links.append(answer)
-        features.append(upright(_passed_on(each, answer, method)))
-    back = np.argsort(estimator.order_)
-    ordered = [links[place] for place in back]
-    if ordered[0].prediction is not None:
-        return Answer(prediction=_side_by_side([link.asked("prediction") for link in ordered]))
-    models = [estimator.estimators_[place] for place in back]
-    return _labels(models, ordered)
+        before = Columns(tuple(said))
+        link = at.answer(each, beside([columns, before], sparse=columns.stored is not None))
+        if link.prediction is None:
+            link = replace(link, label=gathered(np.asarray(each.classes_, float), link.place))
+        links.append(link)
+        said.append(joined([_passed_on(each, link, method)]))
+
+    def ordered(field: str) -> Any:
+        found = [getattr(links[place], field) for place in np.argsort(estimator.order_)]
+        if any(each is None for each in found):
+            return None
+        second = field == "probabilities"
+        columns = [each[:, 1] if second else each for each in found]
+        return joined([each.astype(np.float64) for each in columns])
+
+    return Answer(
+        prediction=ordered("prediction"),
+        label=ordered("label"),
+        probabilities=ordered("probabilities"),
+        decision=ordered("decision"),
+    )
 
 
-def _passed_on(each: Any, answer: Answer, method: str) -> Var:
-    """(n,): what a model says to those after it."""
-    if answer.prediction is not None:
-        return flat(answer.prediction)
+def _passed_on(each: Any, link: Answer, method: str) -> Var:
+    """What a model says to those after it."""
+    if link.prediction is not None:
+        return flat(link.prediction)
     if method == "predict":
-        return gathered(_numbers(each), answer.asked("place"))
+        return link.label
     if len(each.classes_) != 2:
         raise ConversionError(
             "a ClassifierChain with a target of one class or of more than two cannot be converted; "
@@ -57,44 +71,16 @@ def _passed_on(each: Any, answer: Answer, method: str) -> Var:
             step="ClassifierChain",
         )
     if method == "decision_function":
-        decision: Var = answer.asked("decision")
-        return decision
-    found = answer.asked("probabilities")[:, 1]
+        return link.asked("decision")
+    found = link.asked("probabilities")[:, 1]
     return np.log(found) if method == "predict_log_proba" else found
-
-
-def _numbers(each: Any) -> Any:
-    return np.asarray(each.classes_, np.float64)
-
-
-def _side_by_side(vectors: list[Var]) -> Var:
-    return joined(
-        [(vector if vector.ndim == 2 else upright(vector)).astype(np.float64) for vector in vectors]
-    )
-
-
-def _labels(models: list[Any], links: list[Answer]) -> Answer:
-    """What a chain of classifiers answers; the labels are numbers, as float64."""
-    labels = []
-    for each, link in zip(models, links, strict=True):
-        labels.append(gathered(_numbers(each), link.asked("place")))
-    likely = None
-    if all(link.probabilities is not None for link in links):
-        likely = _side_by_side([link.asked("probabilities")[:, 1] for link in links])
-    decision = None
-    if all(link.decision is not None for link in links):
-        decision = _side_by_side([link.asked("decision") for link in links])
-    return Answer(label=_side_by_side(labels), probabilities=likely, decision=decision)
 
 
 @converts("OutputCodeClassifier")
 def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OutputCodeClassifier: the class whose code is nearest to what the classifiers say."""
-    said = []
-    for each in estimator.estimators_:
-        score = score_of_two(each, at.answer(each, columns))
-        said.append(upright(score.astype(np.float64)))
-    code = joined(said)
+    said = [score_of_two(each, at.answer(each, columns)) for each in estimator.estimators_]
+    code = joined([score.astype(np.float64) for score in said])
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
     apart = affine(code, -2.0 * book.T, (book * book).sum(axis=1))

@@ -63,6 +63,22 @@ def along(rows: Var, at: Var, bases: Array, table: Array) -> Var:
     return found
 
 
+def interpolated(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -> Var:
+    """Each column between its places, as numpy.interp has it; of equal places the last one counts."""
+    # One place alone stands for two.
+    places = [np.resize(each, max(2, len(each))) for each in places]
+    heights = [np.resize(each, max(2, len(each))) for each in heights]
+    slopes = []
+    for its, high in zip(places, heights, strict=True):
+        rise = np.diff(high)
+        apart = np.diff(its)
+        slopes.append(np.divide(rise, apart, out=np.zeros_like(rise), where=apart > 0))
+    bases = np.concatenate([each[:-1] for each in places])
+    starts = np.concatenate([each[:-1] for each in heights])
+    at = located(rows, [each[1:-1] for each in places])
+    return along(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
+
+
 def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
     """A smooth function of numbers between -end and end, to 1e-16 of its size.
 

@@ -15,7 +15,7 @@ from modelkit.convert.estimators.tensors import (
     affine,
     converts,
     flat,
-    upright,
+    joined,
     width,
 )
 from modelkit.errors import ConversionError
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TransformedTargetRegressor: what its regressor predicts, on the way back."""
     predicted = at.answer(estimator.regressor_, columns).asked("prediction")
-    rows = upright(predicted) if predicted.ndim == 1 else predicted
-    found = inverted(estimator.transformer_, rows.astype(np.float64), at)
+    found = inverted(estimator.transformer_, joined([predicted]).astype(np.float64), at)
     vector = estimator._training_dim == 1 and width(found) == 1  # no public way
     return Answer(prediction=flat(found) if vector else found)
 
@@ -38,16 +37,13 @@ def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def inverted(transformer: Any, rows: Any, at: Converting) -> Any:
     """What `inverse_transform` gives for a matrix. Raises ConversionError."""
     name = type(transformer).__name__
-    known = type(transformer).__module__.startswith("sklearn.")
-    if not known or name not in {*INVERSES, *THROUGH}:
+    if not type(transformer).__module__.startswith("sklearn.") or name not in INVERSES:
         raise ConversionError(
             f"TransformedTargetRegressor(transformer={name}) cannot be converted; use one of "
-            f"{', '.join(sorted({*INVERSES, *THROUGH}))}, func and inverse_func, or format='joblib'",
+            f"{', '.join(INVERSES)}, func and inverse_func, or format='joblib'",
             step="TransformedTargetRegressor",
         )
-    if name in THROUGH:
-        return THROUGH[name](transformer, rows, at)
-    return INVERSES[name](transformer, rows)
+    return INVERSES[name](transformer, rows, at)
 
 
 def _through_pipeline(transformer: Any, rows: Any, at: Converting) -> Any:
@@ -71,37 +67,20 @@ def _unscaled(rows: Any, scale: Array | None, centre: Array | None) -> Any:
     return rows
 
 
-def _from_standard(transformer: Any, rows: Any) -> Any:
-    scale = transformer.scale_ if transformer.with_std else None
-    mean = transformer.mean_ if transformer.with_mean else None
-    return _unscaled(rows, scale, mean)
+def _from_standard(transformer: Any, rows: Any, _: Any) -> Any:
+    return _unscaled(rows, transformer.scale_, transformer.mean_ if transformer.with_mean else None)
 
 
-def _from_robust(transformer: Any, rows: Any) -> Any:
-    scale = transformer.scale_ if transformer.with_scaling else None
-    centre = transformer.center_ if transformer.with_centering else None
-    return _unscaled(rows, scale, centre)
-
-
-def _from_range(transformer: Any, rows: Any) -> Any:
-    shifted = rows - transformer.min_
-    return shifted / transformer.scale_
-
-
-def _from_largest(transformer: Any, rows: Any) -> Any:
-    return _unscaled(rows, transformer.scale_, None)
-
-
-def _from_components(transformer: Any, rows: Any) -> Any:
+def _from_components(transformer: Any, rows: Any, _: Any) -> Any:
     parts = np.asarray(transformer.components_, np.float64)
     if transformer.whiten:
         parts = np.sqrt(transformer.explained_variance_)[:, None] * parts
     return affine(rows, parts, transformer.mean_)
 
 
-def _from_power(transformer: Any, rows: Any) -> Any:
+def _from_power(transformer: Any, rows: Any, at: Any) -> Any:
     if transformer.standardize:
-        rows = _from_standard(transformer._scaler, rows)  # no public way
+        rows = _from_standard(transformer._scaler, rows, at)  # no public way
     powers = np.asarray(transformer.lambdas_, np.float64)
     if transformer.method == "box-cox":
         return _from_box_cox(rows, powers)
@@ -136,16 +115,14 @@ def _root(sizes: Any, powers: Array, vanishing: Array) -> Any:
     return found
 
 
-INVERSES: dict[str, Callable[[Any, Any], Any]] = {
-    "MaxAbsScaler": _from_largest,
-    "MinMaxScaler": _from_range,
-    "PCA": _from_components,
-    "PowerTransformer": _from_power,
-    "QuantileTransformer": back_from_quantiles,
-    "RobustScaler": _from_robust,
-    "StandardScaler": _from_standard,
-}
-THROUGH: dict[str, Callable[[Any, Any, Converting], Any]] = {
+INVERSES: dict[str, Callable[[Any, Any, Converting], Any]] = {
     "FunctionTransformer": _through_function,
+    "MaxAbsScaler": lambda scaler, rows, _: rows * scaler.scale_,
+    "MinMaxScaler": lambda scaler, rows, _: (rows - scaler.min_) / scaler.scale_,
+    "PCA": _from_components,
     "Pipeline": _through_pipeline,
+    "PowerTransformer": _from_power,
+    "QuantileTransformer": lambda transformer, rows, _: back_from_quantiles(transformer, rows),
+    "RobustScaler": lambda scaler, rows, _: _unscaled(rows, scaler.scale_, scaler.center_),
+    "StandardScaler": _from_standard,
 }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.interpolation import along, located, smooth
+from modelkit.convert.estimators.interpolation import interpolated, smooth
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import within
 from modelkit.errors import ConversionError
@@ -25,12 +24,12 @@ def quantile(estimator: Any, x: Any) -> Any:
     _check(quantiles)
     shares = np.asarray(estimator.references_, np.float64)
     heights = [shares] * quantiles.shape[1]
-    found = _linear(x, list(quantiles.T), heights)
+    found = interpolated(x, list(quantiles.T), heights)
     if (np.diff(quantiles, axis=0) == 0).any():
         # Of a number that several quantiles equal, the middle of their shares.
         mirrored = [-each[::-1] for each in quantiles.T]
         downward = [-shares[::-1]] * quantiles.shape[1]
-        lower = _linear(-x, mirrored, downward)
+        lower = interpolated(-x, mirrored, downward)
         found = (found - lower) * 0.5
     if estimator.output_distribution == "uniform":
         return _bounded(x, found, quantiles, (0.0, 1.0))
@@ -44,19 +43,6 @@ def _check(quantiles: Array) -> None:
             "or more",
             step="QuantileTransformer",
         )
-
-
-def _linear(rows: Any, places: Sequence[Array], heights: Sequence[Array]) -> Any:
-    """Each column between its places, as numpy.interp has it; of equals the last one counts."""
-    at = located(rows, [each[1:-1] for each in places])
-    slopes = []
-    for its, high in zip(places, heights, strict=True):
-        apart = np.diff(its)
-        rise = np.diff(high)
-        slopes.append(np.divide(rise, apart, out=np.zeros_like(rise), where=apart > 0))
-    bases = np.concatenate([each[:-1] for each in places])
-    starts = np.concatenate([each[:-1] for each in heights])
-    return along(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
 
 
 def _bounded(rows: Any, found: Any, quantiles: Array, ends: tuple[Any, Any]) -> Any:
@@ -89,6 +75,6 @@ def back_from_quantiles(transformer: Any, rows: Any) -> Any:
         bound = NEXT_TO_BOUND
         rows = smooth(within(rows, -NO_SHARE, NO_SHARE), ndtr, NO_SHARE)
     count = quantiles.shape[1]
-    found = _linear(rows, [shares] * count, list(quantiles.T))
+    found = interpolated(rows, [shares] * count, list(quantiles.T))
     found = np.where(rows + bound >= 1.0, quantiles[-1], found)
     return np.where(rows - bound <= 0.0, quantiles[0], found)

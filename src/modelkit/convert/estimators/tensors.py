@@ -339,8 +339,8 @@ def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
 
 
 def joined(tensors: Sequence[Var]) -> Var:
-    """Tensors side by side."""
-    return np.concatenate(tensors, axis=1)
+    """Tensors side by side, of which a vector is one column."""
+    return np.concatenate([upright(each) if each.ndim == 1 else each for each in tensors], axis=1)
 
 
 def upright(vector: Var) -> Var:

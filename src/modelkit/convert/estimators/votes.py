@@ -39,25 +39,22 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """VotingClassifier and VotingRegressor."""
     weights = estimator._weights_not_none  # those of estimators that were not dropped
     parts = estimator.estimators_
+    answers = [at.answer(each, columns) for each in parts]
     if not hasattr(estimator, "voting"):
-        said = [at.answer(each, columns).asked("prediction") for each in parts]
-        return Answer(prediction=_average(said, weights))
+        return Answer(prediction=_average([each.asked("prediction") for each in answers], weights))
     if estimator.voting == "soft":
-        said = [at.answer(each, columns).asked("probabilities") for each in parts]
-        likely = _average(said, weights)
+        likely = _average([each.asked("probabilities") for each in answers], weights)
         return Answer(place=largest(likely), probabilities=likely)
-    return Answer(place=largest(_votes(estimator, columns, at)))
+    votes = [_vote(each, answer, estimator) for each, answer in zip(parts, answers, strict=True)]
+    if weights is not None:
+        votes = [vote * float(weight) for vote, weight in zip(votes, weights, strict=True)]
+    return Answer(place=largest(total(votes)))
 
 
-def _votes(estimator: Any, columns: Columns, at: Converting) -> Var:
-    """(n, classes): the weights of the estimators that say each class."""
-    weights = estimator._weights_not_none  # as above
-    votes = []
-    for number, each in enumerate(estimator.estimators_):
-        place = at.place(each, columns, np.asarray(each.classes_))
-        vote = (upright(place) == [range(len(estimator.classes_))]).astype(np.float64)
-        votes.append(vote if weights is None else vote * float(weights[number]))
-    return total(votes)
+def _vote(each: Any, answer: Answer, whole: Any) -> Var:
+    """(n, classes): 1 for the class of the whole that an estimator of its own classes says."""
+    place = gathered(np.asarray(each.classes_, np.int64), answer.asked("place"))
+    return (upright(place) == [range(len(whole.classes_))]).astype(np.float64)
 
 
 def _average(parts: list[Var], weights: Any) -> Var:
@@ -88,21 +85,18 @@ def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def _said(each: Any, method: str, answer: Answer) -> Var:
     """What one estimator says, as a matrix."""
-    if method == "predict_proba":
-        likely: Var = answer.asked("probabilities")
-        return likely
-    if method == "decision_function":
-        said: Var = answer.asked("decision")
+    if method != "predict":
+        found = answer.asked("probabilities" if method == "predict_proba" else "decision")
     elif answer.prediction is not None:
-        said = answer.prediction
+        found = answer.prediction
     else:
         classes = np.asarray(each.classes_)
         if classes.dtype.kind not in "biuf":
             raise ConversionError(
                 "labels that are not numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
-        said = gathered(classes.astype(np.float64), answer.asked("place"))
-    return said if said.ndim == 2 else upright(said)
+        found = gathered(classes.astype(np.float64), answer.asked("place"))
+    return joined([found])
 
 
 @converts(
@@ -115,39 +109,26 @@ def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
     columns = replace(columns, ask=columns.array)
     parts = estimator.estimators_
-    features = estimator.estimators_features_[: len(parts)]
-    classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 0
+    count = estimator.n_estimators
+    classes = len(getattr(estimator, "classes_", ()))
+    decision = None
     if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
         added = _bagged_trees(estimator, columns, classes)
     else:
-        said = []
-        for each, chosen in zip(parts, features, strict=True):
-            given = columns.take([int(place) for place in chosen])
-            said.append(_bagged(each, given, classes, at))
-        added = total(said)
-    middle = mean(added.astype(np.float64), estimator.n_estimators)
+        chosen = estimator.estimators_features_[: len(parts)]
+        answers = [
+            at.answer(each, columns.take(list(map(int, places))))
+            for each, places in zip(parts, chosen, strict=True)
+        ]
+        added = total([_bagged(*pair, estimator) for pair in zip(parts, answers, strict=True)])
+        every = classes and all(len(each.classes_) == classes for each in parts)
+        if every and hasattr(parts[0], "decision_function"):
+            said = total([each.asked("decision") for each in answers])
+            decision = mean(said.astype(np.float64), count)
+    middle = mean(added.astype(np.float64), count)
     if classes:
-        return Answer(
-            place=largest(middle),
-            probabilities=middle,
-            decision=_mean_decision(estimator, columns, at),
-        )
+        return Answer(place=largest(middle), probabilities=middle, decision=decision)
     return Answer(prediction=flat(middle) if middle.ndim == 2 else middle)
-
-
-def _mean_decision(estimator: Any, columns: Columns, at: Converting) -> Var | None:
-    """The mean of the decisions of estimators that have some and saw all classes."""
-    parts = estimator.estimators_
-    if not hasattr(parts[0], "decision_function"):
-        return None
-    said = []
-    features = estimator.estimators_features_[: len(parts)]
-    for each, chosen in zip(parts, features, strict=True):
-        if len(each.classes_) < len(estimator.classes_):
-            return None
-        given = columns.take([int(place) for place in chosen])
-        said.append(at.answer(each, given).asked("decision"))
-    return mean(total(said).astype(np.float64), estimator.n_estimators)
 
 
 def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
@@ -170,27 +151,18 @@ def _spread(leaves: Array, own: Array, classes: int) -> Array:
     return whole
 
 
-def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
+def _bagged(each: Any, answer: Answer, whole: Any) -> Var:
     """What one estimator adds: its prediction, probabilities, or a vote where it has none."""
-    answer = at.answer(each, columns)
-    if not classes:
-        prediction: Var = answer.asked("prediction")
-        return prediction
-    own = np.asarray(each.classes_, np.int64)
+    if answer.prediction is not None:
+        return answer.prediction
     if not hasattr(each, "predict_proba"):
-        return _vote(answer, own, classes)
+        return _vote(each, answer, whole)
     likely: Var = answer.asked("probabilities")
-    if len(own) == classes:
+    classes = len(whole.classes_)
+    if len(each.classes_) == classes:
         return likely
-    spread = _spread(np.eye(len(own)), own, classes)
-    return likely.astype(np.float64) @ spread
-
-
-def _vote(answer: Answer, own: Array, classes: int) -> Var:
-    """(n, classes): 1 for the class that an estimator of its own classes says."""
-    vote = gathered(own, answer.asked("place"))
-    same = upright(vote) == [range(classes)]
-    return same.astype(np.float64)
+    own = np.asarray(each.classes_, np.int64)
+    return likely.astype(np.float64) @ _spread(np.eye(len(own)), own, classes)
 
 
 @converts("MultiOutputClassifier", "MultiOutputRegressor")
@@ -199,4 +171,4 @@ def several(estimator: Any, columns: Columns, at: Converting) -> Answer:
     answers = [at.answer(each, columns) for each in estimator.estimators_]
     if answers[0].prediction is None:
         return Answer(several=tuple(answers))
-    return Answer(prediction=joined([upright(answer.asked("prediction")) for answer in answers]))
+    return Answer(prediction=joined([answer.asked("prediction") for answer in answers]))
