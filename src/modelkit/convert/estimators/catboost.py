@@ -103,7 +103,7 @@ def _read(
     own = np.repeat(np.arange(len(numbers)), borders)
     asked = np.concatenate([own, lookups.columns]).astype(np.int64)
     missing = np.append(missing, np.ones(len(lookups.columns), bool))
-    return np.concatenate([*parts, *lookups.parts()], axis=1), asked, missing
+    return np.concatenate([*parts, *lookups.parts], axis=1), asked, missing
 
 
 def _sum_of_trees(rows: Var, columns: Array, missing: Array, said: dict[str, Any]) -> Var:
