@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.tensors import constant, op
-from modelkit.convert.estimators.traced import Traced
+from modelkit.convert.estimators.tensors import Traced, constant, op
 from modelkit.convert.preprocess import Preprocess, numbers, sides
 from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec

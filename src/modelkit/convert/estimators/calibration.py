@@ -23,12 +23,12 @@ from modelkit.convert.estimators.tensors import (
     joined,
     largest,
     logistic,
+    refuse,
     shares,
     softmax,
     total,
     width,
 )
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -40,10 +40,10 @@ NEXT_TO_NOTHING = 1e-12  # what scikit-learn adds to probabilities before it tak
 def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
     if estimator.method not in WAYS:
-        raise ConversionError(
-            f"CalibratedClassifierCV(method={estimator.method!r}) cannot be converted; use 'sigmoid', "
+        refuse(
+            estimator,
+            f"(method={estimator.method!r}) cannot be converted; use 'sigmoid', "
             "'isotonic' or 'temperature'",
-            step="CalibratedClassifierCV",
         )
     parts = []
     for each in estimator.calibrated_classifiers_:
@@ -118,10 +118,10 @@ def by_steps(mappings: list[Any], scores: Var) -> Var:
 def isotonic(estimator: Any, x: Any) -> Answer:
     """IsotonicRegression: lines between its steps."""
     if estimator.out_of_bounds == "raise":
-        raise ConversionError(
-            "IsotonicRegression(out_of_bounds='raise') cannot be converted, since a graph raises no "
+        refuse(
+            estimator,
+            "(out_of_bounds='raise') cannot be converted, since a graph raises no "
             "errors; set out_of_bounds to 'clip' or 'nan'",
-            step="IsotonicRegression",
         )
     found = by_steps([estimator], x)
     if estimator.out_of_bounds == "nan":

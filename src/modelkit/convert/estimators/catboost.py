@@ -20,6 +20,7 @@ from modelkit.convert.estimators.tensors import (
     converts,
     flat,
     largest,
+    refuse,
     sigmoid,
     softmax,
     upright,
@@ -51,14 +52,14 @@ UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a d
     "catboost.CatBoostRanker",
     "catboost.CatBoost",
 )
-def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def boosted(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """CatBoostClassifier, CatBoostRegressor, CatBoostRanker and CatBoost."""
     name = type(estimator).__name__
     _check(estimator)
     said = saved(estimator)
     info = said["model_info"]
     loss = info["params"]["loss_function"]["type"]
-    value = _sum_of_trees(*_read(estimator, columns, said, at), said)
+    value = _sum_of_trees(*_read(estimator, columns, said), said)
     if name == "CatBoostClassifier":
         threshold = float(info.get("binclass_probability_threshold", 0.5))
         return _classified(value, loss, threshold)
@@ -73,17 +74,14 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _check(estimator: Any) -> None:
     """Raise ConversionError for a model of texts or embeddings."""
     if estimator.get_text_feature_indices() or estimator.get_embedding_feature_indices():
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} with text_features or embedding_features cannot be converted; make numbers of "
+        refuse(
+            estimator,
+            " with text_features or embedding_features cannot be converted; make numbers of "
             "these columns before the model, or use format='joblib'",
-            step=name,
         )
 
 
-def _read(
-    estimator: Any, columns: Columns, said: dict[str, Any], at: Converting
-) -> tuple[Var, Array, Array]:
+def _read(estimator: Any, columns: Columns, said: dict[str, Any]) -> tuple[Var, Array, Array]:
     """What trees read: rows of float32, and for each split of the model the column that it asks.
 
     The third is whether a missing value goes left there. Columns of numbers are followed by what is
@@ -99,7 +97,7 @@ def _read(
     if not features.get("categorical_features"):
         return columns.matrix(np.float32), np.repeat(places, borders), missing
     parts = [columns.take(places).matrix(np.float32)] if places else []
-    lookups = Lookups(estimator, columns, at, said, *parts)
+    lookups = Lookups(estimator, columns, said, *parts)
     own = np.repeat(np.arange(len(numbers)), borders)
     asked = np.concatenate([own, lookups.columns]).astype(np.int64)
     missing = np.append(missing, np.ones(len(lookups.columns), bool))

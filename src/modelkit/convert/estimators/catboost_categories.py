@@ -14,18 +14,15 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.categories import HALF
 from modelkit.convert.estimators.lookup import looked_up
-from modelkit.convert.estimators.tensors import Columns, Var, constant, gathered, ml, op
+from modelkit.convert.estimators.tensors import Columns, Var, constant, gathered, ml, op, refuse
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 FACTOR = np.uint64(0x4906BA494954CB65)  # of a hash made of two
 NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)  # the hash of a free place in a table
@@ -56,18 +53,12 @@ class Lookups:
     Args:
         estimator: a model with categories.
         columns: what it reads.
-        at: the conversion.
         said: what the model writes of itself.
         numbers: (n, numbers) of float32, its columns of numbers in their order.
     """
 
     def __init__(
-        self,
-        estimator: Any,
-        columns: Columns,
-        at: Converting,
-        said: dict[str, Any],
-        numbers: Var = None,
+        self, estimator: Any, columns: Columns, said: dict[str, Any], numbers: Var = None
     ) -> None:
         self._step = type(estimator).__name__
         self._names = estimator.feature_names_
@@ -206,12 +197,11 @@ def _coded(
         place = feature["flat_feature_index"]
         known[place] = columns.take([place]).parts[0].categories
         if not known[place]:
-            name = type(estimator).__name__
-            raise ConversionError(
-                f"{name} reads categories in {estimator.feature_names_[place]!r}, which is not a column of "
+            refuse(
+                estimator,
+                f" reads categories in {estimator.feature_names_[place]!r}, which is not a column of "
                 "the example, or of no frame; give fit and example a frame, and the model its columns of "
                 "categories as they are",
-                step=name,
             )
     hashes = _hashes(estimator, known)
     found = {}

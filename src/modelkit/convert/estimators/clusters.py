@@ -11,8 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.rows import note_single, of_doubles
-from modelkit.convert.estimators.tensors import Answer, affine, gathered, largest, squares
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import Answer, affine, gathered, largest, refuse, squares
 
 
 def _means(estimator: Any, x: Any) -> Answer:
@@ -88,13 +87,12 @@ def subclusters(estimator: Any, x: Any) -> Answer:
 @of_doubles("MeanShift", "AffinityPropagation")
 def by_centers(estimator: Any, x: Any) -> Answer:
     """MeanShift and AffinityPropagation: the nearest centre."""
-    name = type(estimator).__name__
     centers = np.asarray(getattr(estimator, "cluster_centers_", ()))
     if not len(centers):
-        raise ConversionError(
-            f"{name} found no centres, so that it answers no new rows; fit it until it converges, and with "
+        refuse(
+            estimator,
+            " found no centres, so that it answers no new rows; fit it until it converges, and with "
             "affinity='euclidean'",
-            step=name,
         )
     return Answer(label=np.argmin(_squares(x, centers), axis=1))
 

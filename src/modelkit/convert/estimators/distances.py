@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.scaling import over_norm
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import refuse
 
 Term = Callable[[Any, Any], Any]  # of one column: of rows, (n, 1), and of training, (1, rows)
 # Other names of metrics.
@@ -77,11 +77,10 @@ def metric_of(estimator: Any) -> str:
         metric = SAME.get(metric, metric)
     if not isinstance(metric, str) or metric not in METRICS:
         named = repr(metric) if isinstance(metric, str) else "a function of your own"
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name}(metric={named}) cannot be converted; use one of {', '.join(sorted(METRICS))}, "
+        refuse(
+            estimator,
+            f"(metric={named}) cannot be converted; use one of {', '.join(sorted(METRICS))}, "
             "or format='joblib'",
-            step=name,
         )
     return metric
 
@@ -91,12 +90,11 @@ def from_training(estimator: Any, x: Any) -> Any:
     metric = metric_of(estimator)
     held = estimator._fit_X  # no public way
     if hasattr(held, "toarray"):
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} that was fitted on a sparse matrix, such as of texts, cannot be converted: a "
+        refuse(
+            estimator,
+            " that was fitted on a sparse matrix, such as of texts, cannot be converted: a "
             "row of zeros is equally far from many others, and which of them scikit-learn takes is "
             "chance; put TruncatedSVD before it, or use format='joblib'",
-            step=name,
         )
     known = np.asarray(held, np.float64)
     return METRICS[metric](x, known, estimator.effective_metric_params_ or {})

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import Answer, Columns, converts, repeated
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import Answer, Columns, converts, refuse, repeated
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -20,10 +19,10 @@ def constant_class(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """DummyClassifier: the most frequent class, or a constant one."""
     strategy = estimator.strategy
     if strategy in ("stratified", "uniform"):
-        raise ConversionError(
-            f"DummyClassifier(strategy={strategy!r}) answers at random and cannot be converted; use "
+        refuse(
+            estimator,
+            f"(strategy={strategy!r}) answers at random and cannot be converted; use "
             "'prior', 'most_frequent' or 'constant'",
-            step="DummyClassifier",
         )
     if estimator.n_outputs_ == 1:
         said = np.ravel(estimator.constant)[0] if strategy == "constant" else None

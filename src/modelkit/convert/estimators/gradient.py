@@ -17,11 +17,11 @@ from modelkit.convert.estimators.tensors import (
     flat,
     largest,
     op,
+    refuse,
     softmax,
     upright,
 )
 from modelkit.convert.estimators.trees import sum_from
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -100,12 +100,11 @@ def _check_computes_in_float64(estimator: Any) -> None:
     ask = first.predict_proba if hasattr(estimator, "classes_") else first.predict
     if np.asarray(ask(row)).dtype == np.float64:
         return
-    name = type(estimator).__name__
-    raise ConversionError(
-        f"{name}(init={type(first).__name__}) cannot be converted, since the first model computes in "
+    refuse(
+        estimator,
+        f"(init={type(first).__name__}) cannot be converted, since the first model computes in "
         "float32, which a graph does not repeat; leave init out, give a tree, a forest or a "
         "support vector machine, or use format='joblib'",
-        step=name,
     )
 
 

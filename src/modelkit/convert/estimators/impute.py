@@ -18,9 +18,9 @@ from modelkit.convert.estimators.tensors import (
     constant,
     converts,
     joined,
+    refuse,
     width,
 )
-from modelkit.errors import ConversionError
 from modelkit.signature.cast import MISSING, is_missing
 
 
@@ -125,10 +125,10 @@ def _check_texts(estimator: Any, place: int, value: Any) -> None:
     """Raise ConversionError where a column of texts is filled with a number."""
     if value is None or isinstance(value, str):
         return
-    raise ConversionError(
-        f"SimpleImputer puts {value!r} into {column_name(estimator, place)}, which holds strings; "
+    refuse(
+        estimator,
+        f" puts {value!r} into {column_name(estimator, place)}, which holds strings; "
         "give it a fill_value that is a string",
-        step="SimpleImputer",
     )
 
 

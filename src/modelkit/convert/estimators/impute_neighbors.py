@@ -24,10 +24,10 @@ from modelkit.convert.estimators.tensors import (
     flat,
     gathered,
     op,
+    refuse,
     smallest,
     width,
 )
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -40,10 +40,10 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNNImputer: only rows with a gap are compared with those of fit."""
     for option, usual in USUAL.items():
         if callable(getattr(estimator, option)):
-            raise ConversionError(
-                f"KNNImputer({option}=...) with a function of yours cannot be converted; use {usual}, or "
+            refuse(
+                estimator,
+                f"({option}=...) with a function of yours cannot be converted; use {usual}, or "
                 "format='joblib'",
-                step="KNNImputer",
             )
     rows = columns.matrix(np.float64)
     held = estimator._valid_mask  # of columns that fit had values of, no public way

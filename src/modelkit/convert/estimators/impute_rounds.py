@@ -9,8 +9,15 @@ import numpy as np
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.origins import rounded_columns
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, joined, upright
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    converts,
+    joined,
+    refuse,
+    upright,
+)
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -20,10 +27,10 @@ if TYPE_CHECKING:
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IterativeImputer: the first values, then what the estimators of fit say, one by one."""
     if estimator.sample_posterior:
-        raise ConversionError(
-            "IterativeImputer(sample_posterior=True) draws at random, and gives the same rows "
+        refuse(
+            estimator,
+            "(sample_posterior=True) draws at random, and gives the same rows "
             "another answer each time; use sample_posterior=False",
-            step="IterativeImputer",
         )
     table = single_columns(_first(estimator, columns, at))
     missing = _missing(estimator, columns)

@@ -27,6 +27,7 @@ from modelkit.convert.estimators.tensors import (
     key_of,
     largest,
     op,
+    refuse,
     sigmoid,
     softmax,
     width,
@@ -173,11 +174,10 @@ def _known_categories(columns: Columns, estimator: Any) -> dict[Any, list[Any]]:
     parts = [part for part in columns.parts if part.dtype == STRING or part.categories]
     known = estimator.booster_.pandas_categorical or []
     if len(parts) != len(known):
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} was fitted on {len(known)} columns of pandas categories, "
+        refuse(
+            estimator,
+            f" was fitted on {len(known)} columns of pandas categories, "
             f"and is given {len(parts)}; pass an example with the dtypes that fit was given",
-            step=name,
         )
     return dict(zip(map(key_of, parts), known, strict=True))
 

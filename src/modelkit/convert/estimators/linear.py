@@ -22,10 +22,10 @@ from modelkit.convert.estimators.tensors import (
     flat,
     largest,
     logistic,
+    refuse,
     shares,
     softmax,
 )
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -79,11 +79,7 @@ def generalized(estimator: Any, x: Any) -> Answer:
     """Generalized linear regression: the inverse of its link, which is a logarithm or nothing."""
     link = type(estimator._base_loss.link).__name__  # "auto" as what it became
     if link not in LINKS:
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} with a {link} cannot be converted; use link='log' or link='identity'",
-            step=name,
-        )
+        refuse(estimator, f" with a {link} cannot be converted; use link='log' or link='identity'")
     return Answer(prediction=LINKS[link](_regressed(estimator, x)))
 
 

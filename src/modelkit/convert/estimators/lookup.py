@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.tensors import STRING, Columns, Var, ml
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, ml, refuse
 from modelkit.signature.cast import MISSING, is_missing
 
 if TYPE_CHECKING:
@@ -91,13 +90,12 @@ def _check_one_missing(encoder: Any, place: int, column: Var) -> None:
     if fill is not None and MISSING == fill.marker != fill.text:
         missing += 1
     if missing > 1:
-        name = type(encoder).__name__
         given = (column if fill is None else fill.column).input
         where = column_name(encoder, place) if given is None else f"column {given!r}"
-        raise ConversionError(
-            f"{name} has None as a category of {where}, beside NaN, and a package has one "
+        refuse(
+            encoder,
+            f" has None as a category of {where}, beside NaN, and a package has one "
             "missing value; give fit and example X.fillna(np.nan)",
-            step=name,
         )
 
 

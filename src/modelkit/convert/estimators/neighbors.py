@@ -16,8 +16,15 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, near_equal
 from modelkit.convert.estimators.distances import from_training, metric_of
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, affine, flat, gathered, largest, smallest
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    affine,
+    flat,
+    gathered,
+    largest,
+    refuse,
+    smallest,
+)
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
 MEASURED = 256  # rows of fit, at most, of which it is measured how many others are equally far
@@ -69,11 +76,10 @@ def named_weights(estimator: Any) -> bool:
     """Whether neighbours weigh by distance. Raises ConversionError for a function of somebody's own."""
     weights = estimator.weights
     if callable(weights):
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} with weights by a function of your own cannot be converted; use "
-            "weights='distance' or 'uniform', or format='joblib'",
-            step=name,
+        refuse(
+            estimator,
+            " with weights by a function of your own cannot be converted; use weights='distance' or "
+            "'uniform', or format='joblib'",
         )
     return bool(weights == "distance")
 
@@ -151,11 +157,9 @@ def classifier_within(estimator: Any, x: Any) -> Answer:
     weights = _within(estimator, x)
     whole = np.sum(weights, axis=1, keepdims=True)
     alone = whole == 0.0
-    several = estimator.outputs_2d_
-    known = estimator.classes_ if several else [estimator.classes_]
     answers = []
     for number, members in enumerate(members_of(estimator)):
-        said = _outlier_class(estimator.outlier_label_, known[number], number)
+        said = _outlier_class(estimator, number)
         likely = 0 * said if _leaves_outliers(estimator) else said
         found = weights @ members / whole
         answers.append(
@@ -164,7 +168,7 @@ def classifier_within(estimator: Any, x: Any) -> Answer:
                 probabilities=np.where(alone, likely, found),
             )
         )
-    return Answer(several=tuple(answers)) if several else answers[0]
+    return Answer(several=tuple(answers)) if estimator.outputs_2d_ else answers[0]
 
 
 def _leaves_outliers(estimator: Any) -> bool:
@@ -177,14 +181,16 @@ def _leaves_outliers(estimator: Any) -> bool:
     return bool(plain and fast and estimator.outlier_label == "most_frequent")
 
 
-def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
+def _outlier_class(estimator: Any, place: int) -> Array:
     """1 for the class of rows without a neighbour. Raises ConversionError where there is none."""
+    labels = estimator.outlier_label_
     said = None if labels is None else labels[place]
+    classes = estimator.classes_[place] if estimator.outputs_2d_ else estimator.classes_
     if said not in classes.tolist():
-        raise ConversionError(
-            f"RadiusNeighborsClassifier with the outlier label {said!r} cannot be converted, since "
-            "it is not a class; use outlier_label='most_frequent', or one of the classes",
-            step="RadiusNeighborsClassifier",
+        refuse(
+            estimator,
+            f" with the outlier label {said!r} cannot be converted, since it is not a class; use "
+            "outlier_label='most_frequent', or one of the classes",
         )
     return np.asarray(classes == said, np.float64)
 

@@ -16,7 +16,7 @@ from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.rounding import between_values
 from modelkit.convert.estimators.rows import of_doubles, shown
 from modelkit.convert.estimators.support import dense, kernels
-from modelkit.convert.estimators.tensors import Answer, affine, flat, gathered
+from modelkit.convert.estimators.tensors import Answer, affine, flat, gathered, refuse
 from modelkit.convert.outputs import ask
 from modelkit.errors import ConversionError
 
@@ -78,10 +78,7 @@ def envelope(estimator: Any, x: Any) -> Answer:
 def local_factor(estimator: Any, x: Any) -> Answer:
     """LocalOutlierFactor of new rows: how much denser it is around the neighbours than around the row."""
     if not estimator.novelty:
-        raise ConversionError(
-            "LocalOutlierFactor answers new rows with novelty=True alone; fit it so",
-            step="LocalOutlierFactor",
-        )
+        refuse(estimator, " answers new rows with novelty=True alone; fit it so")
     count = estimator.n_neighbors_
     places, distances = closest(estimator, x, count)
     reach = estimator._distances_fit_X_[:, count - 1]

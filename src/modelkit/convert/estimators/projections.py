@@ -8,8 +8,7 @@ import numpy as np
 
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import shifted
-from modelkit.convert.estimators.tensors import Answer, affine, flat
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import Answer, affine, flat, refuse
 
 
 @of_doubles("PCA", "IncrementalPCA")
@@ -89,10 +88,10 @@ def agglomerated(estimator: Any, x: Any) -> Any:
         return x @ member.astype(np.float64) / member.sum(axis=0)
     if pooling not in POOLINGS:
         name = getattr(pooling, "__name__", str(pooling))
-        raise ConversionError(
-            f"FeatureAgglomeration(pooling_func={name}) cannot be converted; use numpy.mean, "
+        refuse(
+            estimator,
+            f"(pooling_func={name}) cannot be converted; use numpy.mean, "
             "numpy.max, numpy.min, numpy.sum or numpy.median, or format='joblib'",
-            step="FeatureAgglomeration",
         )
     groups = [np.flatnonzero(labels == group) for group in np.unique(labels)]
     pooled = [POOLINGS[pooling](np.take(x, group, axis=1), axis=1)[:, None] for group in groups]

@@ -9,8 +9,7 @@ import numpy as np
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.neighbors import nearest
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, gathered, largest
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import Answer, gathered, largest, refuse
 
 
 @of_doubles("LabelPropagation", "LabelSpreading")
@@ -18,11 +17,10 @@ def propagated(estimator: Any, x: Any) -> Answer:
     """The labels that rows of training came to have, times a kernel, or those of the nearest."""
     spread = estimator.label_distributions_
     if callable(estimator.kernel):
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} with a kernel of your own cannot be converted; use kernel='rbf' or 'knn', or "
+        refuse(
+            estimator,
+            " with a kernel of your own cannot be converted; use kernel='rbf' or 'knn', or "
             "format='joblib'",
-            step=name,
         )
     if estimator.kernel == "knn":
         places, _ = nearest(estimator.nn_fit, x, estimator.n_neighbors)

@@ -10,7 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.interpolation import interpolated, smooth
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import within
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import refuse
 
 NEXT_TO_BOUND = 1e-7  # scikit-learn's BOUNDS_THRESHOLD
 FAR_OUT = 16.5  # the logit of a share next to a bound is not as large
@@ -20,8 +20,7 @@ NO_SHARE = 6.5  # of the normal distribution is less than NEXT_TO_BOUND beyond t
 @of_doubles("QuantileTransformer")
 def quantile(estimator: Any, x: Any) -> Any:
     """QuantileTransformer: the share of the rows of training below each number."""
-    quantiles = np.asarray(estimator.quantiles_, np.float64)
-    _check(quantiles)
+    quantiles = _quantiles(estimator)
     shares = np.asarray(estimator.references_, np.float64)
     heights = [shares] * quantiles.shape[1]
     found = interpolated(x, list(quantiles.T), heights)
@@ -36,13 +35,13 @@ def quantile(estimator: Any, x: Any) -> Any:
     return _normal(x, found, quantiles)
 
 
-def _check(quantiles: Array) -> None:
-    if len(quantiles) < 2:
-        raise ConversionError(
-            "QuantileTransformer with a single quantile cannot be converted; use n_quantiles of 2 "
-            "or more",
-            step="QuantileTransformer",
+def _quantiles(transformer: Any) -> Array:
+    """(quantiles, columns) of float64. Raises ConversionError for one alone."""
+    if len(transformer.quantiles_) < 2:
+        refuse(
+            transformer, " with a single quantile cannot be converted; use n_quantiles of 2 or more"
         )
+    return np.asarray(transformer.quantiles_, np.float64)
 
 
 def _bounded(rows: Any, found: Any, quantiles: Array, ends: tuple[Any, Any]) -> Any:
@@ -65,8 +64,7 @@ def _normal(rows: Any, shares: Any, quantiles: Array) -> Any:
 
 def back_from_quantiles(transformer: Any, rows: Any) -> Any:
     """What `inverse_transform` gives: the number that has a share of the rows below it."""
-    quantiles = np.asarray(transformer.quantiles_, np.float64)
-    _check(quantiles)
+    quantiles = _quantiles(transformer)
     shares = np.asarray(transformer.references_, np.float64)
     bound = 0.0
     if transformer.output_distribution == "normal":

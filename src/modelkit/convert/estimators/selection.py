@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelkit.convert.estimators.tensors import TENSOR_CONVERTERS, Answer, Columns, converts
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import TENSOR_CONVERTERS, Answer, Columns, converts, refuse
 
 
 def is_selector(estimator: Any) -> bool:
@@ -17,12 +16,11 @@ def is_selector(estimator: Any) -> bool:
 
 def kept(estimator: Any, columns: Columns) -> Columns:
     """The columns that a selector passes on, in their order. Raises ConversionError for none."""
-    name = type(estimator).__name__
     places = estimator.get_support(indices=True).tolist()
     if not places:
-        raise ConversionError(
-            f"{name} passes on no column at all; choose a less strict test, or leave the step out",
-            step=name,
+        refuse(
+            estimator,
+            " passes on no column at all; choose a less strict test, or leave the step out",
         )
     return columns.take(places)
 

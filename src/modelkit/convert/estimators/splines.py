@@ -10,8 +10,7 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.interpolation import located
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import within
-from modelkit.convert.estimators.tensors import gathered, total
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import gathered, refuse, total
 
 
 @of_doubles("SplineTransformer")
@@ -24,10 +23,7 @@ def splines(estimator: Any, x: Any) -> Any:
     if way == "error" or estimator.degree == 0:
         option = "extrapolation='error'" if way == "error" else "degree=0"
         instead = "extrapolation='constant'" if way == "error" else "KBinsDiscretizer"
-        raise ConversionError(
-            f"SplineTransformer({option}) cannot be converted; use {instead}, or format='joblib'",
-            step="SplineTransformer",
-        )
+        refuse(estimator, f"({option}) cannot be converted; use {instead}, or format='joblib'")
     kept = slice(None if estimator.include_bias else -1)
     inside = x
     if way == "periodic":

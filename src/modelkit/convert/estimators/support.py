@@ -15,8 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import Answer, affine, flat, largest, ml, squares
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import Answer, affine, flat, largest, ml, refuse, squares
 
 
 @of_doubles("SVC", "NuSVC")
@@ -46,10 +45,10 @@ def _likely(estimator: Any, x: Any) -> Any:
         return None
     if estimator.kernel == "precomputed":
         name = type(estimator).__name__
-        raise ConversionError(
-            f"{name}(kernel='precomputed', probability=True) cannot be converted; leave "
+        refuse(
+            estimator,
+            f"(kernel='precomputed', probability=True) cannot be converted; leave "
             f"probability out, or put CalibratedClassifierCV around {name}",
-            step=name,
         )
     classes = len(estimator.classes_)
     with warnings.catch_warnings():
@@ -108,11 +107,10 @@ def dense(matrix: Any) -> Array:
 def kernels(estimator: Any, x: Any, vectors: Array) -> Any:
     """The kernel of each row and each support vector, (n, vectors)."""
     if callable(estimator.kernel):
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} with a kernel of your own cannot be converted; use kernel='rbf', 'poly', 'sigmoid' or "
+        refuse(
+            estimator,
+            " with a kernel of your own cannot be converted; use kernel='rbf', 'poly', 'sigmoid' or "
             "'linear', or format='joblib'",
-            step=name,
         )
     gamma = float(estimator._gamma)  # "scale" as a number, no public way
     if estimator.kernel == "rbf":

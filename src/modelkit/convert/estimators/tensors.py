@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -102,6 +102,12 @@ def converts(*classes: str) -> Callable[[Function], Function]:
         return converter
 
     return register
+
+
+def refuse(estimator: Any, why: str) -> NoReturn:
+    """Raise ConversionError for an estimator, with what its class is followed by in the message."""
+    name = type(estimator).__name__
+    raise ConversionError(f"{name}{why}", step=name)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.converting import Few
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, gathered, norms
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    converts,
+    gathered,
+    norms,
+    refuse,
+)
 from modelkit.convert.estimators.vectorizers import terms_of
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -43,11 +50,10 @@ def _column_of(vectorizer: Any, columns: Columns) -> str:
     """The input of texts that a vectorizer reads. Raises ConversionError."""
     column: str | None = columns.parts[0].input if len(columns.parts) == 1 else None
     if column is None:
-        name = type(vectorizer).__name__
-        raise ConversionError(
-            f"{name} must read a column as it is; apply the step before it to the texts before "
+        refuse(
+            vectorizer,
+            " must read a column as it is; apply the step before it to the texts before "
             "the model, or save the model with format='joblib'",
-            step=name,
         )
     return column
 

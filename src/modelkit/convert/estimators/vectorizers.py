@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit.convert.estimators.tensors import refuse
 from modelkit.errors import ConversionError, SignatureError
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Vectorizer
@@ -19,16 +20,15 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
     Raises ConversionError for what is code, and no data.
     """
     _check_vectorizer(vectorizer)
-    name = type(vectorizer).__name__
     places: dict[str, int] = getattr(vectorizer, "vocabulary_", {})
     vocabulary = sorted(places, key=places.__getitem__)
     words = vectorizer.analyzer == "word"
     stop_words = sorted(vectorizer.get_stop_words() or ()) if words else []
     for term in (*vocabulary, *stop_words):
         if not isinstance(term, str) or not _is_unicode(term):
-            raise ConversionError(
-                f"{name} has the term {term!r}, which is not valid text; save the model with format='joblib'",
-                step=name,
+            refuse(
+                vectorizer,
+                f" has the term {term!r}, which is not valid text; save the model with format='joblib'",
             )
     return Terms(
         _described(vectorizer, column),
@@ -66,24 +66,22 @@ def _described(vectorizer: Any, column: str) -> Vectorizer:
 
 def _check_vectorizer(vectorizer: Any) -> None:
     """Raise ConversionError for a vectorizer with functions, of files, or of few bits."""
-    name = type(vectorizer).__name__
     given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
     if given:
-        raise ConversionError(
-            f"{name}({given[0]}=...) is a function of yours, and a package holds no code; apply it "
+        refuse(
+            vectorizer,
+            f"({given[0]}=...) is a function of yours, and a package holds no code; apply it "
             "to the texts before the model, or save the model with format='joblib'",
-            step=name,
         )
     if vectorizer.input != "content":
-        raise ConversionError(
-            f"{name}(input={vectorizer.input!r}) reads files; fit it with input='content' on the texts",
-            step=name,
+        refuse(
+            vectorizer,
+            f"(input={vectorizer.input!r}) reads files; fit it with input='content' on the texts",
         )
     dtype = np.dtype(vectorizer.dtype)
     if dtype.kind != "b" and dtype.itemsize < 4:
-        raise ConversionError(
-            f"{name}(dtype={dtype}) counts in few bits, which the graph does not; use float64",
-            step=name,
+        refuse(
+            vectorizer, f"(dtype={dtype}) counts in few bits, which the graph does not; use float64"
         )
 
 
