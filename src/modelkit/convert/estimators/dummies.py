@@ -24,22 +24,17 @@ def constant_class(estimator: Any, columns: Columns, _: Converting) -> Answer:
             f"(strategy={strategy!r}) answers at random and cannot be converted; use "
             "'prior', 'most_frequent' or 'constant'",
         )
-    if estimator.n_outputs_ == 1:
-        said = np.ravel(estimator.constant)[0] if strategy == "constant" else None
-        return _constant(strategy, columns, estimator.classes_, estimator.class_prior_, said)
+    several = estimator.n_outputs_ > 1
+    known = estimator.classes_ if several else [estimator.classes_]
+    priors = estimator.class_prior_ if several else [estimator.class_prior_]
     answers = []
-    for place, known in enumerate(estimator.classes_):
-        said = np.ravel(estimator.constant)[place] if strategy == "constant" else None
-        prior = estimator.class_prior_[place]
-        answers.append(_constant(strategy, columns, known, prior, said))
-    return Answer(several=tuple(answers))
-
-
-def _constant(strategy: str, columns: Columns, known: Array, prior: Any, said: Any) -> Answer:
-    """The most frequent class of one target, or the constant that was said."""
-    chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
-    likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
-    return _same(columns, int(chosen), np.asarray(likely, np.float64))
+    for place, (classes, prior) in enumerate(zip(known, priors, strict=True)):
+        chosen = int(np.argmax(prior))
+        if strategy == "constant":
+            chosen = classes.tolist().index(np.ravel(estimator.constant)[place])
+        likely = prior if strategy == "prior" else np.eye(len(classes))[chosen]
+        answers.append(_same(columns, chosen, np.asarray(likely, np.float64)))
+    return Answer(several=tuple(answers)) if several else answers[0]
 
 
 def _same(columns: Columns, place: int, likely: Array) -> Answer:

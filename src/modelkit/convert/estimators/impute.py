@@ -43,32 +43,25 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def _kept(estimator: Any) -> list[int]:
     """The places of the columns that are not dropped."""
-    statistics = estimator.statistics_.tolist()
-    if estimator.keep_empty_features:
-        return list(range(len(statistics)))
-    return [place for place, value in enumerate(statistics) if not _is_nan(value)]
+    every = estimator.keep_empty_features
+    statistics = enumerate(estimator.statistics_.tolist())
+    return [place for place, value in statistics if every or not _is_nan(value)]
 
 
 @converts("MissingIndicator")
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
-    places = estimator.features_.tolist()
-    found = _indicators(columns.take(places), estimator.missing_values)
-    return Answer(table=Columns(tuple(found)))
+    chosen = columns.take(estimator.features_.tolist())
+    found = [_gaps(part, estimator.missing_values) for part in _by_kind(chosen, np.float64)]
+    return Answer(table=Columns((joined(found),) if found else ()))
 
 
 def with_indicators(imputer: Any, columns: Columns, parts: list[Var], at: Converting) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
-    places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
-    dtype = at.float_dtype(columns)
-    behind = _indicators(columns.take(places), imputer.missing_values)
-    return Columns((*parts, *(each.astype(dtype) for each in behind)))
-
-
-def _indicators(columns: Columns, marker: Any) -> list[Var]:
-    """Truth values for each column, in one matrix if there are any."""
-    found = [_gaps(part, marker) for part in _by_kind(columns, np.float64)]
-    return [joined(found)] if found else []
+    if imputer.add_indicator:
+        added = indicators(imputer.indicator_, columns, at).asked("table").parts
+        parts = [*parts, *(each.astype(at.float_dtype(columns)) for each in added)]
+    return Columns(tuple(parts))
 
 
 def _gaps(part: Var, marker: Any) -> Var:

@@ -152,46 +152,6 @@ def additive_waves(estimator: Any, x: Any) -> Any:
     return np.concatenate(parts, axis=1)
 
 
-@of_doubles("PolynomialCountSketch")
-def sketched(estimator: Any, x: Any) -> Any:
-    """PolynomialCountSketch: the circular convolution of several sketches of each row.
-
-    The sketches are multiplied as their Fourier transforms, which are products with matrices; those
-    of real numbers are told by their first half.
-    """
-    x = x * np.sqrt(estimator.gamma)
-    size = estimator.n_components
-    half = size // 2 + 1
-    turns = np.outer(np.arange(size), np.arange(half)) % size
-    waves = np.exp(-2j * np.pi * turns / size)
-    transforms = [
-        _sketch(estimator, x, signs[:, None] * waves[places])
-        for places, signs in zip(estimator.indexHash_, estimator.bitHash_, strict=True)
-    ]
-    real, imaginary = transforms[0]
-    for across, along in transforms[1:]:
-        turned = real * across - imaginary * along
-        imaginary = real * along + imaginary * across
-        real = turned
-    counts = np.full(half, 2.0)
-    counts[0] = 1.0
-    if size % 2 == 0:
-        counts[-1] = 1.0
-    back = counts[:, None] * waves.conj().T / size
-    pair = np.concatenate([real, imaginary], axis=1)
-    return pair @ np.concatenate([back.real, -back.imag])
-
-
-def _sketch(estimator: Any, x: Any, weights: Array) -> list[Any]:
-    """The transform of a sketch; the last weight is that of a constant column, if there is one."""
-    inputs = x.shape[1]
-    shift = np.sqrt(estimator.coef0) * weights[inputs] if len(weights) > inputs else None
-    if shift is None:
-        return [x @ weights.real, x @ weights.imag]
-    weights = weights[:inputs]
-    return [affine(x, weights.real, shift.real), affine(x, weights.imag, shift.imag)]
-
-
 KERNELS: dict[str, Callable[[Any, Array, Options], Any]] = {
     "additive_chi2": _additive_chi2,
     "chi2": _chi2,

@@ -14,11 +14,14 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, near_equal
+from modelkit.convert.estimators.converting import Converting, Few
 from modelkit.convert.estimators.distances import from_training, metric_of
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import (
     Answer,
+    Columns,
     affine,
+    converts,
     flat,
     gathered,
     largest,
@@ -227,3 +230,21 @@ def _within(estimator: Any, x: Any) -> Any:
     if not by_distance:
         return inside.astype(np.float64)
     return np.where(inside, inverse(distances), 0.0)
+
+
+@converts("KNeighborsTransformer")
+def neighbor_columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """KNeighborsTransformer: a column for each row of fit, of distances or 1 for the neighbours."""
+    apart = estimator.mode == "distance"
+    x = columns.matrix(np.float64)
+    places, distances = closest(estimator, x, estimator.n_neighbors + apart)
+    numbers = distances if apart else (distances >= 0.0).astype(np.float64)
+    return Answer(table=at.table_of(Few(places, numbers, len(estimator._fit_X))))
+
+
+@of_doubles("RadiusNeighborsTransformer")
+def columns_within(estimator: Any, x: Any) -> Any:
+    """RadiusNeighborsTransformer: the same for the rows of fit within a radius."""
+    distances = from_training(estimator, x)
+    numbers = distances if estimator.mode == "distance" else 1.0
+    return np.where(distances <= reach_of(estimator), numbers, 0.0)

@@ -78,6 +78,28 @@ def covariant(estimator: Any, x: Any) -> Any:
     return (x - estimator._x_mean) @ (estimator.x_weights_ / estimator._x_std[:, None])
 
 
+@of_doubles("DictionaryLearning", "MiniBatchDictionaryLearning", "SparseCoder")
+def sparse_code(estimator: Any, x: Any) -> Any:
+    """DictionaryLearning and SparseCoder by threshold: products with the atoms, shrunk towards 0."""
+    if estimator.transform_algorithm != "threshold":
+        refuse(
+            estimator,
+            " cannot be converted, for it searches for the answer to each row; use "
+            "transform_algorithm='threshold', PCA or KernelPCA, or format='joblib'",
+        )
+    atoms = getattr(estimator, "components_", None)
+    products = x @ (estimator.dictionary if atoms is None else atoms).T
+    least = estimator.transform_alpha
+    if least is None:
+        least = getattr(estimator, "alpha", 1.0)
+    found = np.sign(products) * np.maximum(np.abs(products) - least, 0.0)
+    if estimator.positive_code:
+        found = np.maximum(found, 0.0)
+    if estimator.split_sign:
+        return np.concatenate([np.maximum(found, 0.0), -np.minimum(found, 0.0)], axis=1)
+    return found
+
+
 @of_doubles("FeatureAgglomeration")
 def agglomerated(estimator: Any, x: Any) -> Any:
     """FeatureAgglomeration: the mean, largest, smallest or sum of the columns of each group."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 VECTOR = (
     "its answer to one row alone has another shape than that to several; use PCA or TruncatedSVD"
 )
-SEARCH = "it searches for the answer to each row; use PCA or KernelPCA, or format='joblib'"
+RARE = "nobody asked for its sketches until now; use Nystroem(kernel='poly'), or format='joblib'"
 NEAR = "it solves a problem of its own for each row; use PCA or KernelPCA, or format='joblib'"
 TOPICS = "it repeats an estimate of its own for each text; use TruncatedSVD, or format='joblib'"
 BATCH = (
@@ -22,16 +22,14 @@ BATCH = (
 )
 SMALL = "the sums of its tree are rounding where a density is small; use GaussianMixture, or format='joblib'"
 REASONS = {
-    "DictionaryLearning": SEARCH,
     "Isomap": NEAR,
     "KernelDensity": SMALL,
     "LatentDirichletAllocation": TOPICS,
     "LocallyLinearEmbedding": NEAR,
-    "MiniBatchDictionaryLearning": SEARCH,
     "MiniBatchNMF": BATCH,
     "MiniBatchSparsePCA": VECTOR,
     "NMF": BATCH,
-    "SparseCoder": SEARCH,
+    "PolynomialCountSketch": RARE,
     "SparsePCA": VECTOR,
 }
 GRADIENT = "HistGradientBoosting"

@@ -34,13 +34,17 @@ MOST_NUMBERS = 2**25  # of the example behind a step, which of texts may have mi
 SPARSE = ("CountVectorizer", "HashingVectorizer", "TfidfVectorizer")
 SPARSE_WHERE = {
     "KBinsDiscretizer": ("encode", "onehot"),
+    "KNeighborsTransformer": ("mode", "connectivity"),
     "MissingIndicator": ("sparse", True),
     "OneHotEncoder": ("sparse_output", True),
+    "RadiusNeighborsTransformer": ("mode", "connectivity"),
     "RandomTreesEmbedding": ("sparse_output", True),
 }
 # Steps that store some zeros, by no rule that a graph follows.
 STORES_ZEROS = {
     "HashingVectorizer": ("alternate_sign", True),
+    "KNeighborsTransformer": ("mode", "distance"),
+    "RadiusNeighborsTransformer": ("mode", "distance"),
     "SplineTransformer": ("sparse_output", True),
 }
 # Steps that make of a sparse table one of what is not 0, of the same numbers, or of others.

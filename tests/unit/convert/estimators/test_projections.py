@@ -23,7 +23,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import (
     AdditiveChi2Sampler,
     Nystroem,
-    PolynomialCountSketch,
     RBFSampler,
     SkewedChi2Sampler,
 )
@@ -71,8 +70,6 @@ PROJECTIONS = {
     "skewed waves": SkewedChi2Sampler(n_components=20, **SEED),
     "additive waves": AdditiveChi2Sampler(sample_steps=3),
     "additive waves, apart": AdditiveChi2Sampler(sample_steps=2, sample_interval=0.3),
-    "sketch": PolynomialCountSketch(degree=3, n_components=16, **SEED),
-    "sketch, odd, shifted": PolynomialCountSketch(degree=2, gamma=0.5, coef0=2, n_components=15, **SEED),
 }  # fmt: skip
 NYSTROEM = {
     "linear": {},

@@ -471,7 +471,10 @@ def sites():
     for folder in ("convert", "package"):
         for path in sorted((SOURCE / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (*RAISED, "refuse"):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                    *RAISED,
+                    "refuse",
+                ):
                     yield path, node
 
 
