@@ -462,7 +462,7 @@ REASONS = {
 OURS = {
     "notes.py",
     "save.py",
-    "vectorizers.py",
+    "texts.py",
 }  # which quote what a signature or a vectorizer says here
 
 
