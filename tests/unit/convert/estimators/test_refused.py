@@ -459,11 +459,7 @@ REASONS = {
     "older.py",
 }
 # What is said of an option of `save` is what it must be.
-OURS = {
-    "notes.py",
-    "save.py",
-    "texts.py",
-}  # which quote what a signature or a vectorizer says here
+OURS = {"notes.py", "save.py", "texts.py"}  # which quote what a signature or a vectorizer says here
 
 
 def sites():
