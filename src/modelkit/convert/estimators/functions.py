@@ -10,14 +10,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.scaling import one_table
-from modelkit.convert.estimators.stand_in_cells import tensor, tensor_of
+from modelkit.convert.estimators.stand_in_cells import tensor
 from modelkit.convert.estimators.stand_in_texts import texts_like
 from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
 from modelkit.convert.estimators.stand_ins import (
@@ -36,7 +35,6 @@ from modelkit.convert.estimators.tensors import (
     Var,
     argument,
     converts,
-    joined,
     model_of,
     width,
 )
@@ -58,7 +56,6 @@ HALF = 0.5
 SIZE_OF_LONG = 8
 SAFE = 1e6  # integers of 64 bits up to here have products that do not wrap around
 OF_MODULE = "keep it in a module, and save the model with format='joblib'"
-Part = tuple[Var, Any]  # a tensor, and the dtype of its times or texts; None for numbers
 ADVICE = (
     f'write it with what docs/converting.md lists under "Functions of your own", or {OF_MODULE}'
 )
@@ -71,17 +68,22 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.func is None or copied:
         return Answer(table=columns)
     received = columns.array() if estimator.validate else columns.rows()
-    if any(part.times or part.dtype == STRING for part in columns.parts):
-        return Answer(table=_of_columns(estimator, columns, received, at))
-    rows = columns.matrix(np.float64)
-    if received is None or _columns_in(received) != width(rows):
-        received = _usual_rows(estimator, width(rows))
-    return one_table(applied(estimator.func, estimator.kw_args, rows, at, received))
+    others = any(part.times or part.dtype == STRING for part in columns.parts)
+    parts = [columns.matrix(np.float64)] if not others else [*map(_as_given, columns.parts)]
+    count = sum(map(width, parts))
+    if received is None or len(_columns(received)) != count:
+        if others:
+            raise ConversionError(
+                "FunctionTransformer is given columns of times or texts, and does not answer the example; "
+                "leave them out",
+                step="FunctionTransformer",
+            )
+        received = _usual_rows(estimator, count)
+    return Answer(table=followed(estimator.func, estimator.kw_args, parts, received, at))
 
 
-def _columns_in(rows: Any) -> int:
-    """How many columns rows have: a vector is one."""
-    return 1 if np.ndim(rows) == 1 else int(np.shape(rows)[1])
+def _as_given(part: Var) -> Var:
+    return part if part.times or part.dtype == STRING else part.astype(np.float64)
 
 
 def _usual_rows(estimator: Any, count: int) -> Any:
@@ -98,42 +100,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _of_columns(estimator: Any, columns: Columns, received: Any, at: Converting) -> Columns:
-    """What a function gives for columns of which some are times or texts."""
-    widths = sum(columns.widths)
-    if received is None or _columns_in(received) != widths:
-        raise ConversionError(
-            "FunctionTransformer is given columns of times or texts, and does not answer the example; leave them out",
-            step="FunctionTransformer",
-        )
-    parts = []
-    for part in columns.parts:
-        as_it_is = part.times or part.dtype == STRING
-        parts.append(part if as_it_is else part.astype(np.float64))
-    found = followed(estimator.func, estimator.kw_args, parts, received, at)
-    for part, kind in found:
-        if isinstance(kind, np.dtype) and kind.kind in "mM":
-            part.times = str(kind)
-    return Columns(tuple(part for part, _ in found))
-
-
-def applied(
-    asked: Callable[..., Any],
-    options: dict[str, Any] | None,
-    rows: Var,
-    at: Converting,
-    received: Any = None,
-) -> Var:
-    """What a function of rows gives for a matrix, as a matrix of float64.
-
-    `received` are rows as it is given them: an array of float64 if that is not known.
-
-    Raises ConversionError, with the reason, for a function that cannot be followed.
-    """
-    if received is None:
-        received = _numbers(width(rows))[0]
-    ((found, _),) = followed(asked, options, [rows], received, at)
-    return found
+def applied(asked: Any, options: dict[str, Any] | None, rows: Var, at: Converting) -> Var:
+    """What a function of an array of float64 gives, as a matrix. Raises ConversionError."""
+    return followed(asked, options, [rows], _numbers(width(rows))[0], at).matrix(np.float64)
 
 
 def followed(
@@ -142,8 +111,11 @@ def followed(
     parts: list[Var],
     received: Any,
     at: Converting,
-) -> list[Part]:
-    """What a function gives for columns of times and of numbers, as such parts."""
+) -> Columns:
+    """What a function gives for columns, of which it is given rows such as `received`.
+
+    Raises ConversionError, with the reason, for a function that cannot be followed.
+    """
     given = options or {}
     try:
         if not (isinstance(received, np.ndarray) or is_pandas(received)):
@@ -157,7 +129,7 @@ def followed(
             step="FunctionTransformer",
         ) from error
     at.check_exact(Columns(tuple(compared)))
-    return found
+    return Columns(tuple(found))
 
 
 def _name_of(asked: Any) -> str:
@@ -167,7 +139,7 @@ def _name_of(asked: Any) -> str:
 
 def _followed(
     asked: Callable[..., Any], options: dict[str, Any], parts: list[Var], received: Any
-) -> tuple[list[Part], Any, World, list[Var]]:
+) -> tuple[list[Var], Any, World, list[Var]]:
     """What a function writes down when it is given a stand-in, and what it gives for real rows.
 
     Last come the tensors that it compares with something. Raises ConversionError.
@@ -207,20 +179,19 @@ def _followed(
         return _parts_of(found), found.like, world, list(trace.compared.values())
 
 
-def _parts_of(found: Symbol) -> list[Part]:
+def _parts_of(found: Symbol) -> list[Var]:
     """Columns as tensors: neighbours of numbers in one, and each of times or texts by itself."""
     if not kind_of_values(found.like):
-        return [(tensor(found).astype(np.float64), None)]
-    parts: list[Part] = []
-    for at, dtype in enumerate(found.like.dtypes):
-        kind = kind_of_values(found.like.iloc[:, at])
-        one = Symbol(found.cells[at : at + 1], found.like.iloc[:, [at]])
-        if kind:
-            parts.append((tensor_of(one.cells, np.str_ if kind == "O" else np.int64), dtype))
-        elif parts and parts[-1][1] is None:
-            parts[-1] = (joined([parts[-1][0], tensor(one).astype(np.float64)]), None)
-        else:
-            parts.append((tensor(one).astype(np.float64), None))
+        return [tensor(found).astype(np.float64)]
+    parts: list[Var] = []
+    kinds = [kind_of_values(column) for column in _columns(found.like)]
+    for kind, run in groupby(range(len(kinds)), lambda at: kinds[at]):
+        places = list(run)
+        for group in [[at] for at in places] if kind else [places]:
+            column = found.iloc[:, group[0] if kind else group]
+            parts.append(tensor(column) if kind else tensor(column).astype(np.float64))
+            if kind in ("M", "m"):
+                parts[-1].times = str(column.dtype)
     return parts
 
 
@@ -268,7 +239,7 @@ def _prove(
             TensorSpec(f"x{at}", "string" if dtype == STRING else str(dtype), ("batch", columns))
         )
     found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
-    proto, _ = model_of(inputs, {f"y{at}": part for at, (part, _) in enumerate(found)})
+    proto, _ = model_of(inputs, {f"y{at}": part for at, part in enumerate(found)})
     dtypes = [column.dtype for rows in (received, like) for column in _columns(rows)]
     floats = [
         np.dtype(np.float64),

@@ -264,16 +264,12 @@ def _compared(name: str, like: Any, left: Any, right: Any) -> Symbol:
         ticks, inexact = _in_unit(right, _unit(left.dtype))
         bound = NAT if inexact and name == "equal" else ticks + (inexact and upward)
         return made_of(known & getattr(np, name)(tensor(left), bound), like)
+    if left.dtype != right.dtype:
+        stop(
+            f"columns of {left.dtype} and of {right.dtype} together: give both one unit before fit"
+        )
     known = known & ~gap(tensor(right))
-    finer = UNITS[_unit(right.dtype)] // UNITS[_unit(left.dtype)]
-    if not finer:
-        return _compared(MIRRORED.get(name, name), like, right, left)
-    bound, rest = _divided(tensor(right), finer)
-    if name == "equal":
-        known = known & (rest == 0)
-    if upward:
-        bound = bound + (rest > 0).astype(np.int64)
-    return made_of(known & getattr(np, name)(tensor(left), bound), like)
+    return made_of(known & getattr(np, name)(tensor(left), tensor(right)), like)
 
 
 def _quotient(name: str, like: Any, left: Any, right: Any) -> Symbol:

@@ -47,7 +47,7 @@ def answers(body, rows):
         warnings.simplefilter("ignore")
         truth = body(rows.copy())
         found, *_ = functions._followed(body, {}, [given], rows)
-    proto, _ = model_of({"x0": given}, {f"y{at}": part for at, (part, _) in enumerate(found)})
+    proto, _ = model_of({"x0": given}, {f"y{at}": part for at, part in enumerate(found)})
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
         got = model.run({"x0": matrix(rows)})
     return np.concatenate(list(got.values()), axis=1), matrix(truth)
