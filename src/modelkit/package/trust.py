@@ -6,7 +6,6 @@ These are pure checks, which read no environment.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from modelkit.errors import PackageError, UntrustedError, UsageError
@@ -80,6 +79,8 @@ def check_requires(requires: Mapping[str, str]) -> None:
 
 def pins(requires: Mapping[str, str]) -> str:
     """Libraries in exact versions, as pip takes them on a command line."""
+    import shlex  # where something is missing alone
+
     return " ".join(shlex.quote(f"{library}=={version}") for library, version in requires.items())
 
 

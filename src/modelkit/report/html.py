@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from html import escape as _escape
 
 from modelkit.report.sheet import BLUE, LINE, RED, SHEET
 
@@ -51,10 +50,12 @@ def is_controlling(text: str) -> bool:
 
 def escape(text: str) -> str:
     """Text for HTML and SVG; a character that neither has becomes a replacement character."""
+    from html import escape as escaped  # with all names of characters, which a load does not need
+
     if not text.isprintable():  # nearly every text is
         known = [c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text]
         text = "".join(known)
-    return _escape(text)
+    return escaped(text)
 
 
 class Markup(str):

@@ -6,12 +6,12 @@ No frame library is imported to find out what an object is: if it is one of thei
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from math import isnan
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -331,7 +331,7 @@ def read_parquet(path: str, named: Collection[str | None]) -> Any:
     with importing("pyarrow", "reading Parquet", "frames"):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    Path(path).stat()  # Arrow's own error is the bare path
+    os.stat(path)  # Arrow's own error is the bare path
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:
