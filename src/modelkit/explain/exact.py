@@ -6,9 +6,8 @@ changes alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from modelkit.explain.links import log_odds
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError
 from modelkit.explain.structure import NoStructureError, structure_of
-from modelkit.explain.subject import ROWS_AT_ONCE, Player, Subject
+from modelkit.explain.subject import ROWS_AT_ONCE, Subject
 from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.explain.time_limit import current_call
@@ -88,9 +87,9 @@ def _run_trees(
         raise NoStructureError(
             "it is not known which raw column each column of the trees is made of"
         )
-    check = _check_of_groups(subject, encode, groups)
-    few = subject.head(CHECKED_ROWS)
-    check(few, _taken(few, np.roll(np.arange(len(background))[:CHECKED_ROWS], 1)))
+    check = _check_of_groups(subject, encode, groups, background)
+    few = background[:CHECKED_ROWS]
+    check(subject.head(CHECKED_ROWS), few, np.roll(np.arange(len(few)), 1))
     # Whole numbers are compared as floats.
     dtype = np.float64 if background.dtype == np.float64 else np.float32
     leaves = decode_ensemble(node, dtype, graph.constant(found.table))
@@ -98,9 +97,9 @@ def _run_trees(
     table = LeafTable(leaves, groups, background.astype(dtype))
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
-        encoded = encode(feeds).astype(dtype)
-        check(feeds, _taken(subject.background, np.arange(len(encoded)) % subject.count))
-        values = table.explain(encoded)
+        encoded = encode(feeds)
+        check(feeds, encoded, np.arange(len(encoded)) % subject.count)
+        values = table.explain(encoded.astype(dtype, copy=False))
         if values.shape[1] < d:
             missing = d - values.shape[1]
             values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
@@ -110,20 +109,21 @@ def _run_trees(
 
 
 def _check_of_groups(
-    subject: Subject, encode: Encode, groups: Array
-) -> Callable[[Feeds, Feeds], None]:
-    """What sees in rows and others, as many, that each raw column moves the columns of its group alone.
+    subject: Subject, encode: Encode, groups: Array, background: Array
+) -> Callable[[Feeds, Array, Array], None]:
+    """What sees in rows and as many of the background that a raw column moves those of its group alone.
 
     Leaf tables add up under any grouping, so that the additivity check would not notice a wrong one.
     Rows are mixed so that any two raw columns come from different sides once at least.
     """
     number = np.arange(len(subject.players))
+    halves = [(number >> bit) % 2 == 1 for bit in range((len(number) - 1).bit_length())]
 
-    def check(rows: Feeds, others: Feeds) -> None:
-        for bit in range((len(number) - 1).bit_length()):
-            chosen = (number >> bit) % 2 == 1
-            got = encode(_mixed(others, rows, compress(subject.players, chosen)))
-            right = np.where(chosen[groups], encode(rows), encode(others))
+    def check(feeds: Feeds, encoded: Array, places: Array) -> None:
+        others = {name: feed[places] for name, feed in subject.background.items()}
+        for chosen in halves:
+            got = encode(_mixed(feeds, others, chosen))
+            right = np.where(chosen[groups], encoded, background[places])
             if not np.array_equal(got, right, equal_nan=True):
                 raise AdditivityError(
                     "a raw column moves what should not depend on it, so that the package says of "
@@ -134,16 +134,14 @@ def _check_of_groups(
     return check
 
 
-def _taken(feeds: Feeds, places: Array) -> Feeds:
-    return {name: feed[places] for name, feed in feeds.items()}
-
-
-def _mixed(feeds: Feeds, others: Feeds, players: Iterable[Player]) -> Feeds:
-    """Copies of rows, or of one for all, with some columns of others."""
-    count = len(next(iter(others.values())))
-    mixed = {name: np.resize(feed, (count, *feed.shape[1:])) for name, feed in feeds.items()}
-    for player in players:
-        mixed[player.tensor][:, player.column] = others[player.tensor][:, player.column]
+def _mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
+    """Rows with the chosen raw columns, and those of other rows, or of one, in all other places."""
+    mixed = {}
+    at = 0
+    for name, feed in others.items():
+        mask = chosen[at : at + feed.shape[1]]
+        mixed[name] = np.where(mask, feeds[name], feed)
+        at += feed.shape[1]
     return mixed
 
 
@@ -153,15 +151,15 @@ def _run_additive(subject: Subject, graph: GraphIndex, found: Structure) -> RunP
     reference = subject.head(1)
     at_reference = encode(reference)[0].astype(np.float64)
 
-    def alone(feeds: Feeds, player: Player) -> Array:
-        return encode(_mixed(reference, feeds, [player])).astype(np.float64)
+    def alone(feeds: Feeds) -> list[Array]:
+        masks = np.eye(len(subject.players), dtype=bool)
+        return [encode(_mixed(feeds, reference, mask)).astype(np.float64) for mask in masks]
 
-    mean = np.stack([alone(subject.background, each).mean(axis=0) for each in subject.players])
+    mean = np.stack([values.mean(axis=0) for values in alone(subject.background)])
     base = at_reference + (mean - at_reference).sum(axis=0)
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
-        columns = [alone(feeds, player) for player in subject.players]
-        values = np.stack(columns, axis=1) - mean
+        values = np.stack(alone(feeds), axis=1) - mean
         return log_odds(found.link, values, base)
 
     return run
