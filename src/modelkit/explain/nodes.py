@@ -279,6 +279,11 @@ def _new_values(given: Given, table: Array | None) -> Array:
     if outputs != len(given["tree_roots"]):
         raise NotDecodableError("not every tree has an output of its own, a row of the table")
     rows = np.asarray(weights).astype(np.intp)
+    known = table.ndim == 2 and table.dtype.kind == "f" and rows.min() >= 0
+    if not known or rows.max() >= len(table):
+        raise NotDecodableError(
+            "the trees do not number rows of the table that is said to be theirs"
+        )
     return np.asarray(table[rows], np.float64)
 
 
