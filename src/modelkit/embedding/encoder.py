@@ -11,12 +11,12 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.embedding import verbs
 from modelkit.embedding.directory import limit_beside, read_folder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.recipe import EMBEDDING, TEXT, Measurements, Recipe
 from modelkit.embedding.tokens import Tokens, windows
-from modelkit.embedding.verbs import embed, prefixed
 from modelkit.errors import SignatureError
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
@@ -85,6 +85,8 @@ class TextEncoder(Model):
     recipe: Recipe  # what is done around the graph
     # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
     token_model: Model
+
+    embed = verbs.embed
 
     def __init__(
         self,
@@ -249,25 +251,16 @@ class TextEncoder(Model):
         self._identity = f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
         return self._identity
 
-    def embed(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
-    ) -> Array:
-        """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
-        return embed(self, texts, role=role, dims=dims)
-
     def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
         """The number of tokens of each whole text, with the special ones, int64 (n,)."""
-        return self.pipeline.tokens.counts(prefixed(texts, self.recipe.prefix(role)))
+        return self.pipeline.tokens.counts(verbs.prefixed(texts, self.recipe.prefix(role)))
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
         """The token ids of each text, an object array (n,) of arrays, and their number in all."""
         tokens = feeds.get(TOKENS)
         if tokens is None:
-            texts = feeds[TEXT][:, 0].tolist()
-            tokens = np.empty(len(texts), object)
-            for rows, ids in self.pipeline.tokenized(texts):
-                for row, its in zip(rows, ids, strict=True):
-                    tokens[row] = its
+            parts = self.pipeline.tokenized(feeds[TEXT][:, 0].tolist())
+            tokens = np.fromiter((its for _, ids in parts for its in ids), object)
         return {TOKENS: tokens}, sum(map(len, tokens))
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:

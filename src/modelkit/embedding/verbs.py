@@ -25,6 +25,7 @@ def embed(
 ) -> Array:
     """The vectors of texts, float32 (n, dims), in their order, through whatever wraps the encoder.
 
+        encoder.embed(["a text", "another one"])
         mk.embed(mk.Batcher(encoder), ["a text", "another one"], role="query")
 
     Args:

@@ -204,6 +204,7 @@ def test_embed_refuses_what_holds_no_encoder(boosting_mk):
 def test_deadlines_and_priorities_go_with_a_call(static):
     with mk.Batcher(static) as batcher:
         assert mk.embed(batcher, ["a"], deadline=60.0, priority=-1, key="k").shape == (1, 256)
+        assert static.embed(["a"], deadline=60.0, priority=-1, key="k").shape == (1, 256)
         with pytest.raises(ValueError, match="deadline"):
             mk.embed(batcher, ["a"], deadline=-1.0)
 
