@@ -126,27 +126,26 @@ def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
             "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
         )
     arguments = list(inspect.signature(module.forward).parameters)
-    by_name = _by_argument(arguments, example, dtype)
-    strange = sorted(set(by_name) - set(arguments))
-    if strange:
+    if isinstance(example, Mapping):
+        given: dict[str, Any] = dict(example)
+    elif is_table(example):
+        given = {arguments[0]: _matrix(example, dtype)}
+    else:  # one that is too many has its place for a name
+        parts = example if isinstance(example, tuple) else (example,)
+        beyond = [f"argument {at}" for at in range(len(arguments), len(parts))]
+        given = dict(zip([*arguments, *beyond], parts, strict=False))
+    if strange := sorted(set(given) - set(arguments)):
         raise ConversionError(
             f"example has {strange}, which are not arguments of forward; pass some of {arguments}"
         )
-    rows = {name: array_of(by_name[name]) for name in arguments if name in by_name}
-    _check_sizes(rows)
+    rows = {name: array_of(given[name]) for name in arguments if name in given}
+    sizes = {len(array) if array.ndim else -1 for array in rows.values()}
+    if len(sizes) != 1 or min(sizes) < 2:
+        shapes = {name: array.shape for name, array in rows.items()}
+        raise ConversionError(
+            f"example needs at least two rows in every input, as many in each; got {shapes}: pass more"
+        )
     return rows
-
-
-def _by_argument(arguments: list[str], example: Any, dtype: Any) -> dict[str, Any]:
-    """What an example has for each argument; one that is too many has its place for a name."""
-    if isinstance(example, Mapping):
-        return dict(example)
-    if is_table(example):
-        return {arguments[0]: _matrix(example, dtype)}
-    if not isinstance(example, tuple):
-        return {arguments[0]: example}
-    beyond = [f"argument {at}" for at in range(len(arguments), len(example))]
-    return dict(zip([*arguments, *beyond], example, strict=False))
 
 
 def _matrix(example: Any, dtype: Any) -> Array:
@@ -154,12 +153,10 @@ def _matrix(example: Any, dtype: Any) -> Array:
     import torch
 
     kind = array_of(torch.zeros(1, dtype=dtype)).dtype
-    names, columns = read_frame(example)
     found = []
-    for name, values in zip(names, columns, strict=True):
+    for name, values in zip(*read_frame(example)[:2], strict=True):
         try:
-            column = as_column(values)
-            found.append(np.ma.filled(column.astype(kind), np.nan))
+            found.append(np.ma.filled(as_column(values).astype(kind), np.nan))
         except (SignatureError, TypeError, ValueError) as error:
             raise ConversionError(
                 f"column {name!r} of the example is not numbers; turn it into some"
@@ -188,16 +185,6 @@ def _images(rows: Mapping[str, Array]) -> str:
             f"dimensions; got {shapes}"
         )
     return found[0]
-
-
-def _check_sizes(rows: Mapping[str, Array]) -> None:
-    """Raise ConversionError unless all inputs have the same number of rows, at least two."""
-    sizes = {len(array) if array.ndim else -1 for array in rows.values()}
-    if len(sizes) != 1 or min(sizes) < 2:
-        shapes = {name: array.shape for name, array in rows.items()}
-        raise ConversionError(
-            f"example needs at least two rows in every input, as many in each; got {shapes}: pass more"
-        )
 
 
 def _refused_rows(name: str, given: TorchTensors, error: Exception) -> ConversionError:

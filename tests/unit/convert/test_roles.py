@@ -174,3 +174,18 @@ def test_a_graph_written_as_ours_are_keeps_its_tensors_apart_from_those_added(tm
     )
     np.testing.assert_array_equal(model.predict_proba(ROWS), shares)
     assert set(zip(model.predict(ROWS), shares.argmax(axis=1), strict=True)) <= {("a", 0), ("b", 1)}
+
+
+def test_constants_among_the_inputs_and_an_input_among_the_outputs(tmp_path):
+    """Graphs of old versions list their constants as inputs; and what goes in may come out as it is."""
+    proto = model_of(
+        [("MatMul", ["x", "label"], ["sum"], {}), ("Softmax", ["sum"], ["share"], {"axis": 1})],
+        [tensor("x", "n", 4), tensor("label", 4, 3)],
+        [tensor("share", "n", 3), tensor("x", "n", 4)],
+        {"label": RNG.normal(size=(4, 3)).astype(np.float32)},
+    )
+    shares, _ = session(proto).run(None, {"x": ROWS})
+    model = kept(proto, tmp_path, outputs={"probabilities": "share"}, example=ROWS)
+    found = model.run(ROWS)
+    np.testing.assert_array_equal(found["probabilities"], shares)
+    np.testing.assert_array_equal(found["x"], ROWS)
