@@ -12,14 +12,13 @@ import numpy as np
 
 from modelkit._internal.arrays import Array, is_a
 from modelkit.convert import boosting
-from modelkit.convert.asking import check_fitted
+from modelkit.convert.asking import check_fitted, place_of_last
 from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.notes import Equivalents, Notes
 from modelkit.convert.outputs import Role, truth
 from modelkit.convert.parity.rows import Rows, Table, rows_of
 from modelkit.convert.parity.ties import choosing, with_ties
-from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Prefix, Source
 from modelkit.convert.steps import (
     does_nothing,

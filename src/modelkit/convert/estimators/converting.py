@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.asking import place_of_last, placed
 from modelkit.convert.estimators.guards import (
     CONTAINERS,
     not_finite,
@@ -37,7 +38,6 @@ from modelkit.convert.estimators.tensors import (
     width,
 )
 from modelkit.convert.parity.rows import Table, rows_of
-from modelkit.convert.places import place_of_last, placed
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.terms.terms import Terms
