@@ -327,3 +327,20 @@ def test_declared_types_clear_a_division_behind_a_branch(toy):
         )
 
     assert folding(with_graph(toy, declared)).limit
+
+
+def test_the_declared_type_of_a_quotient_clears_it(toy):
+    """It is that of both sides."""
+    value = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    branch = helper.make_graph([node("Identity", ["relu"], ["o"])], "b", [], [value])
+    nodes = [
+        node("If", ["yes"], ["branched"], then_branch=branch, else_branch=branch),
+        node("Div", ["branched", "branched"], ["made"]),
+    ]
+
+    def declared(proto):
+        beside(nodes, [constant("yes", True)])(proto)
+        quotient = helper.make_tensor_value_info("made", TensorProto.FLOAT, None)
+        proto.graph.value_info.append(quotient)
+
+    assert folding(with_graph(toy, declared)).limit

@@ -82,7 +82,8 @@ def check_divisions(
             levels.setdefault(name, NO)
     for node in nodes:
         found = [levels.get(name, ANY) if name else NO for name in node.inputs]
-        if node.name == b"Div" and found[:2] == [ANY, ANY]:
+        declares = NO in map(levels.get, filter(None, node.outputs))
+        if node.name == b"Div" and found[:2] == [ANY, ANY] and not declares:
             _check_divisor(node, known.get(node.inputs[1]))
         elif node.name == b"STFT":
             _check_frames(node, known)
