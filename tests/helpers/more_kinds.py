@@ -234,8 +234,6 @@ def _steps() -> list[Kind]:
         Kind("projections", "SparseCoder, threshold", lambda: decomposition.SparseCoder(np.eye(4)[:3], transform_algorithm="threshold", transform_alpha=0.1, positive_code=True), iris),
         Kind("kernels", "Nystroem", lambda: scaled(kernel_approximation.Nystroem(n_components=20, **SEED)), wine),
         Kind("kernels", "RBFSampler", lambda: scaled(kernel_approximation.RBFSampler(**SEED)), wine),
-        Kind("kernels", "SkewedChi2Sampler", lambda: kernel_approximation.SkewedChi2Sampler(n_components=20, **SEED), positive),
-        Kind("kernels", "AdditiveChi2Sampler", kernel_approximation.AdditiveChi2Sampler, positive),
         Kind("selection", "GenericUnivariateSelect", chosen.GenericUnivariateSelect, wine),
         Kind("selection", "SelectPercentile", chosen.SelectPercentile, wine),
         Kind("selection", "SelectFpr", chosen.SelectFpr, wine),

@@ -85,9 +85,3 @@ def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
     apart = affine(code, -2.0 * book.T, (book * book).sum(axis=1))
     return Answer(place=np.argmin(apart, axis=1))
-
-
-@converts("SelfTrainingClassifier")
-def taught(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """SelfTrainingClassifier: the classifier that was fitted last."""
-    return at.answer(estimator.estimator_, columns)

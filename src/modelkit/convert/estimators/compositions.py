@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 DROPPED = ("drop", None)
 KEPT = ("passthrough",)
+# What holds an estimator that answers for it, and where.
+HELD = {
+    "FrozenEstimator": "estimator",
+    "GaussianProcessClassifier": "base_estimator_",
+    "GridSearchCV": "best_estimator_",
+    "HalvingGridSearchCV": "best_estimator_",
+    "HalvingRandomSearchCV": "best_estimator_",
+    "RANSACRegressor": "estimator_",
+    "RandomizedSearchCV": "best_estimator_",
+    "SelfTrainingClassifier": "estimator_",
+}
 
 
 @converts("Pipeline", "imblearn.Pipeline")
@@ -74,55 +85,30 @@ def _weighted(estimator: Any, name: str, table: Columns, at: Converting) -> Colu
     return Columns((table.matrix(wide) * constant(weight, wide),), table.stored)
 
 
-@converts("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV")
-def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """A search: its best estimator, fitted on all rows."""
-    return at.answer(estimator.best_estimator_, columns)
-
-
-@converts("FrozenEstimator")
-def wrapped(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """FrozenEstimator: the estimator inside."""
-    return at.answer(estimator.estimator, columns)
+@converts(*HELD)
+def held(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """An estimator that hands its rows on to one that it holds."""
+    return at.answer(getattr(estimator, HELD[type(estimator).__name__]), columns)
 
 
 @converts("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """A classifier whose label is the positive class where its score reaches a threshold."""
     inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
-    yes = _positive_place(estimator)
-    if _is_of_probabilities(estimator, inner):
+    tuned = hasattr(estimator, "best_threshold_")
+    # No public way to that of a tuned one.
+    named = estimator._curve_scorer._get_pos_label() if tuned else estimator.pos_label
+    yes = 1 if named is None else estimator.classes_.tolist().index(named)
+    method = estimator.response_method
+    bound = estimator.best_threshold_ if tuned else estimator.threshold
+    if method == "predict_proba" or (method == "auto" and inner.probabilities is not None):
         score = inner.asked("probabilities")[:, yes]
-        bound = _threshold_of(estimator, 0.5)
+        bound = 0.5 if isinstance(bound, str) else bound
     else:
         decision = inner.asked("decision")
         score = decision if yes else -decision
-        bound = _threshold_of(estimator, 0.0)
+        bound = 0.0 if isinstance(bound, str) else bound
     dtype = np.result_type(score.dtype, bound)  # a number of Python takes that of the scores
     reached = score.astype(dtype) >= constant(bound, dtype)
     place = np.where(reached, yes, 1 - yes)
     return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
-
-
-def _is_of_probabilities(estimator: Any, inner: Answer) -> bool:
-    """Whether the threshold is one of probabilities, and not of decisions."""
-    method = estimator.response_method
-    return method == "predict_proba" or (
-        method != "decision_function" and inner.probabilities is not None
-    )
-
-
-def _threshold_of(estimator: Any, automatic: float) -> Any:
-    """The threshold that was tuned or given, as a number of Python or numpy."""
-    if hasattr(estimator, "best_threshold_"):
-        return estimator.best_threshold_
-    return automatic if estimator.threshold == "auto" else estimator.threshold
-
-
-def _positive_place(estimator: Any) -> int:
-    """The place of the positive class: the second, unless one was named."""
-    if hasattr(estimator, "best_threshold_"):
-        positive = estimator._curve_scorer._get_pos_label()  # no other way
-    else:
-        positive = estimator.pos_label
-    return 1 if positive is None else int(estimator.classes_.tolist().index(positive))

@@ -22,14 +22,12 @@ LARGE = 1e39  # infinite in float32, in which trees compare
 KINDS = (np.nan, np.inf, LARGE)
 # Those that make numbers which are not finite, or vast, of ordinary ones; that no row is near, too.
 REACHING = (
-    "AdditiveChi2Sampler",
     "FunctionTransformer",
     "GammaRegressor",
     "PoissonRegressor",
     "PolynomialFeatures",
     "PowerTransformer",
     "RadiusNeighborsRegressor",
-    "SkewedChi2Sampler",
     "TransformedTargetRegressor",
     "TweedieRegressor",
 )
@@ -44,16 +42,8 @@ def reaches_infinity(estimator: Any) -> bool:
 
 def out_of_range(estimator: Any, columns: Columns) -> tuple[Var, str] | None:
     """Where an estimator refuses finite numbers, and what these are; None where it takes them all."""
-    name = type(estimator).__name__
-    kernel = getattr(estimator, "kernel", None)
-    if name == "PowerTransformer" and estimator.method == "box-cox":
+    if type(estimator).__name__ == "PowerTransformer" and estimator.method == "box-cox":
         return columns.matrix(np.float64) <= 0.0, "0 or a negative number"
-    if name == "SkewedChi2Sampler":
-        bound = -estimator.skewedness
-        return columns.matrix(np.float64) <= bound, f"a number of {bound:g} or less"
-    chi2 = isinstance(kernel, str) and kernel in ("additive_chi2", "chi2")
-    if chi2 or name == "AdditiveChi2Sampler":
-        return columns.matrix(np.float64) < 0.0, "a negative number"
     return None
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.distances import METRICS, added_up
+from modelkit.convert.estimators.distances import METRICS
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import centred, over_norm
-from modelkit.convert.estimators.tensors import Answer, affine, cos, flat, sin, squares
-from modelkit.errors import ConversionError
+from modelkit.convert.estimators.tensors import Answer, affine, cos, flat, refuse, squares
 
 Options = dict[str, Any]
 
@@ -54,12 +53,12 @@ def kernel(estimator: Any, x: Any, known: Any, options: Options) -> Any:
     name = estimator.kernel
     if name == "precomputed":
         return x
-    step = type(estimator).__name__
-    if callable(name):
-        raise ConversionError(
-            f"{step} with a kernel of your own cannot be converted; use one of "
-            f"{', '.join(sorted(KERNELS))}, or format='joblib'",
-            step=step,
+    if name not in KERNELS:
+        named = "of your own" if callable(name) else repr(name)
+        refuse(
+            estimator,
+            f" with a kernel {named} cannot be converted; use one of {', '.join(KERNELS)}, or "
+            "format='joblib'",
         )
     if hasattr(known, "toarray"):
         known = known.toarray()
@@ -67,7 +66,7 @@ def kernel(estimator: Any, x: Any, known: Any, options: Options) -> Any:
     defaults = {"gamma": None, "degree": 3, "coef0": 1.0}
     given = defaults | {key: value for key, value in options.items() if value is not None}
     if given["gamma"] is None:
-        given["gamma"] = 1.0 if name == "chi2" else 1.0 / known.shape[1]
+        given["gamma"] = 1.0 / known.shape[1]
     return KERNELS[name](x, known, given)
 
 
@@ -103,58 +102,14 @@ def _laplacian(x: Any, known: Array, options: Options) -> Any:
     return np.exp(METRICS["manhattan"](x, known, options) * -options["gamma"])
 
 
-def _additive_chi2(x: Any, known: Array, options: Options) -> Any:
-    return -added_up(x, known, _share_of_square)
-
-
-def _share_of_square(own: Any, other: Any) -> Any:
-    """The square of a difference over the sum; 0 where both are 0."""
-    apart = own - other
-    both = own + other
-    return np.where(both == 0.0, 0.0, apart * apart / both)
-
-
-def _chi2(x: Any, known: Array, options: Options) -> Any:
-    return np.exp(_additive_chi2(x, known, options) * options["gamma"])
-
-
 @of_doubles("RBFSampler")
 def radial_waves(estimator: Any, x: Any) -> Any:
     """RBFSampler: the cosine of products with random directions."""
-    return _waves(estimator, x, (2.0 / estimator.n_components) ** 0.5)
-
-
-@of_doubles("SkewedChi2Sampler")
-def skewed_waves(estimator: Any, x: Any) -> Any:
-    """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
-    factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
-    return _waves(estimator, np.log(x + estimator.skewedness), factor)
-
-
-def _waves(estimator: Any, x: Any, factor: float) -> Any:
-    return cos(affine(x, estimator.random_weights_, estimator.random_offset_)) * factor
-
-
-@of_doubles("AdditiveChi2Sampler")
-def additive_waves(estimator: Any, x: Any) -> Any:
-    """AdditiveChi2Sampler: waves of the logarithm of each number; a 0 stays 0."""
-    apart = estimator.sample_interval
-    if apart is None:
-        apart = {1: 0.8, 2: 0.5, 3: 0.4}[estimator.sample_steps]
-    nothing = x == 0.0
-    parts = [np.sqrt(x * apart)]
-    angle = apart * np.log(x)
-    size = x * (2 * apart)
-    for step in range(1, estimator.sample_steps):
-        factor = np.sqrt(size / np.cosh(np.pi * step * apart))
-        turned = angle * step
-        parts += [np.where(nothing, 0.0, factor * wave(turned)) for wave in (cos, sin)]
-    return np.concatenate(parts, axis=1)
+    waves = cos(affine(x, estimator.random_weights_, estimator.random_offset_))
+    return waves * (2.0 / estimator.n_components) ** 0.5
 
 
 KERNELS: dict[str, Callable[[Any, Array, Options], Any]] = {
-    "additive_chi2": _additive_chi2,
-    "chi2": _chi2,
     "cosine": _cosine,
     "laplacian": _laplacian,
     "linear": _linear,

@@ -7,7 +7,7 @@ operator less, and smaller probabilities than a sigmoid keeps; the larger of bot
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,7 @@ from modelkit.convert.estimators.projections import between_classes
 from modelkit.convert.estimators.rows import of_doubles, sparse_affine
 from modelkit.convert.estimators.tensors import (
     Answer,
-    Columns,
     complement,
-    converts,
     flat,
     largest,
     logistic,
@@ -26,9 +24,6 @@ from modelkit.convert.estimators.tensors import (
     shares,
     softmax,
 )
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 
 def _scores(estimator: Any, x: Any) -> Any:
@@ -84,12 +79,6 @@ def generalized(estimator: Any, x: Any) -> Answer:
 
 
 LINKS: dict[str, Any] = {"IdentityLink": lambda scores: scores, "LogLink": np.exp}
-
-
-@converts("RANSACRegressor")
-def consensus(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """RANSACRegressor: the regressor that was fitted on the rows that agree."""
-    return at.answer(estimator.estimator_, columns)
 
 
 @of_doubles(

@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.interpolation import smooth
 from modelkit.convert.estimators.rows import of_doubles
-from modelkit.convert.estimators.tensors import (
-    Answer,
-    Columns,
-    affine,
-    complement,
-    converts,
-    flat,
-    repeated,
-    squares,
-)
+from modelkit.convert.estimators.tensors import Answer, affine, complement, flat, repeated, squares
 from modelkit.errors import ConversionError
-
-if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
 
 # How scikit-learn approximates a sigmoid by error functions (Williams and Barber, 1998).
 SCALES = np.array([0.41, 0.4, 0.37, 0.44, 0.39])
@@ -38,12 +26,6 @@ def process(estimator: Any, x: Any) -> Answer:
     shift = np.broadcast_to(estimator._y_train_mean, weights.shape[1])  # no public way
     means = affine(_to_training(estimator, x), weights * estimator._y_train_std, shift)
     return Answer(prediction=flat(means) if weights.shape[1] == 1 else means)
-
-
-@converts("GaussianProcessClassifier")
-def process_of_classes(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """GaussianProcessClassifier: one process for two classes, and several for more."""
-    return at.answer(estimator.base_estimator_, columns)
 
 
 @of_doubles("_BinaryGaussianProcessClassifierLaplace")

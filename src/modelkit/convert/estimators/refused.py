@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 VECTOR = (
     "its answer to one row alone has another shape than that to several; use PCA or TruncatedSVD"
 )
-RARE = "nobody asked for its sketches until now; use Nystroem(kernel='poly'), or format='joblib'"
+RARE = "it is too rare to have a graph; use RBFSampler or Nystroem, or format='joblib'"
 NEAR = "it solves a problem of its own for each row; use PCA or KernelPCA, or format='joblib'"
 TOPICS = "it repeats an estimate of its own for each text; use TruncatedSVD, or format='joblib'"
 BATCH = (
@@ -22,6 +22,7 @@ BATCH = (
 )
 SMALL = "the sums of its tree are rounding where a density is small; use GaussianMixture, or format='joblib'"
 REASONS = {
+    "AdditiveChi2Sampler": RARE,
     "Isomap": NEAR,
     "KernelDensity": SMALL,
     "LatentDirichletAllocation": TOPICS,
@@ -30,6 +31,7 @@ REASONS = {
     "MiniBatchSparsePCA": VECTOR,
     "NMF": BATCH,
     "PolynomialCountSketch": RARE,
+    "SkewedChi2Sampler": RARE,
     "SparsePCA": VECTOR,
 }
 GRADIENT = "HistGradientBoosting"

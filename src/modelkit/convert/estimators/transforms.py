@@ -51,7 +51,6 @@ STORES_ZEROS = {
 SPARSE_OF_SPARSE = ("Binarizer", "MissingIndicator")
 SAME_STORED = ("MaxAbsScaler", "Normalizer", "RobustScaler", "StandardScaler", "TfidfTransformer")
 OTHER_STORED = (
-    "AdditiveChi2Sampler",
     "FunctionTransformer",
     "PolynomialFeatures",
     "QuantileTransformer",

@@ -20,7 +20,6 @@ from sklearn.ensemble import (
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import SimpleImputer
-from sklearn.kernel_approximation import AdditiveChi2Sampler
 from sklearn.linear_model import LogisticRegression, PoissonRegressor, RidgeClassifier
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
@@ -239,7 +238,6 @@ REFUSING = {
     "rate, stack": (numbers("passthrough"), rates, [(1e9, 1.0, 1)]),
     "cube, tree": (numbers(PolynomialFeatures(3)), DecisionTreeClassifier(max_depth=3), [(1e30, 1.0, 1)]),
     "box-cox": (numbers(PowerTransformer("box-cox")), LogisticRegression(), [ZERO_PAY, NEGATIVE]),
-    "chi2": (numbers(AdditiveChi2Sampler()), LogisticRegression(), [NEGATIVE]),
     "code": (zones(VarianceThreshold(), OrdinalEncoder()), LogisticRegression(), [UNKNOWN_ZONE]),
     "code, column": (zones(FunctionTransformer(np.round), OneHotEncoder()), hard, [UNKNOWN_ZONE]),
     "code, gap": (zones(VarianceThreshold(), gaps), LogisticRegression(), [UNKNOWN_ZONE]),

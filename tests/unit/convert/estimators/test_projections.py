@@ -20,12 +20,7 @@ from sklearn.decomposition import (
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectKBest, SelectPercentile
 from sklearn.impute import SimpleImputer
-from sklearn.kernel_approximation import (
-    AdditiveChi2Sampler,
-    Nystroem,
-    RBFSampler,
-    SkewedChi2Sampler,
-)
+from sklearn.kernel_approximation import Nystroem, RBFSampler
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import make_pipeline, make_union
@@ -67,16 +62,11 @@ PROJECTIONS = {
     "kernel, sigmoid": KernelPCA(3, kernel="sigmoid", gamma=0.5),
     "kernel, cosine": KernelPCA(3, kernel="cosine"),
     "radial waves": RBFSampler(n_components=20, gamma=0.01, **SEED),
-    "skewed waves": SkewedChi2Sampler(n_components=20, **SEED),
-    "additive waves": AdditiveChi2Sampler(sample_steps=3),
-    "additive waves, apart": AdditiveChi2Sampler(sample_steps=2, sample_interval=0.3),
 }  # fmt: skip
 NYSTROEM = {
     "linear": {},
     "rbf": {"gamma": 1e-3},
     "laplacian": {"gamma": 1e-3},
-    "chi2": {"gamma": 1e-3},
-    "additive_chi2": {},
     "cosine": {},
     "sigmoid": {"gamma": 1e-5, "coef0": 0.5},
     "poly": {"gamma": 1e-3, "degree": 3, "coef0": 1},
