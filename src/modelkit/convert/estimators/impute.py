@@ -1,4 +1,4 @@
-"""Converters of imputers that put one value into a column, and of indicators of what was missing."""
+"""Converters of SimpleImputer, MissingIndicator and IterativeImputer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.converting import Converting, Fill
 from modelkit.convert.estimators.lookup import column_name, single_columns
+from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.tensors import (
     STRING,
     Answer,
@@ -19,6 +20,7 @@ from modelkit.convert.estimators.tensors import (
     converts,
     joined,
     refuse,
+    upright,
     width,
 )
 from modelkit.signature.cast import MISSING, is_missing
@@ -127,3 +129,57 @@ def _check_texts(estimator: Any, place: int, value: Any) -> None:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+@converts("IterativeImputer")
+def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """IterativeImputer: the first values, then what the estimators of fit say, one by one."""
+    if estimator.sample_posterior:
+        refuse(
+            estimator,
+            "(sample_posterior=True) draws at random, and gives the same rows "
+            "another answer each time; use sample_posterior=False",
+        )
+    table = single_columns(_first(estimator, columns, at))
+    missing = _missing(estimator, columns)
+    for step in estimator.imputation_sequence_ if estimator.n_iter_ else ():
+        place = int(step.feat_idx)
+        if missing[place] is None:
+            continue
+        others = [table[int(other)] for other in step.neighbor_feat_idx]
+        said = at.answer(step.estimator, Columns((joined(others),)))
+        value = upright(said.asked("prediction").astype(np.float64))
+        table[place] = np.where(missing[place], _within(estimator, place, value), table[place])
+    if not any(rounded_columns(columns)):
+        for part, mask in zip(table, missing, strict=True):
+            part.imputed = mask
+    return Answer(table=with_indicators(estimator, columns, table, at))
+
+
+def _first(estimator: Any, columns: Columns, at: Converting) -> Columns:
+    """What stands in the gaps before the first round."""
+    table = at.answer(estimator.initial_imputer_, columns).asked("table")
+    return Columns((table.matrix(np.float64),))
+
+
+def _missing(estimator: Any, columns: Columns) -> list[Any]:
+    """Where each column that is kept is missing; None for those that fit had no value of."""
+    empty = estimator._is_empty_feature.tolist()  # no public way
+    found: list[Any] = []
+    for place, column in enumerate(single_columns(columns)):
+        if not empty[place]:
+            found.append(gaps(column.astype(np.float64), estimator.missing_values))
+        elif estimator.keep_empty_features:
+            found.append(None)
+    return found
+
+
+def _within(estimator: Any, place: int, value: Var) -> Var:
+    """A value within the limits of its column."""
+    least = float(estimator._min_value[place])  # no public way
+    most = float(estimator._max_value[place])
+    if np.isfinite(least):
+        value = np.maximum(value, least)
+    if np.isfinite(most):
+        value = np.minimum(value, most)
+    return value

@@ -1,4 +1,4 @@
-"""Converters of nearest neighbours, in float64.
+"""Converters of nearest neighbours, and of labels that spread to them, in float64.
 
 For Euclidean distances, a product of matrices finds a few more candidates than neighbours; the
 differences themselves, which a product rounds away near 0, decide among the candidates and give the
@@ -15,7 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, near_equal
 from modelkit.convert.estimators.converting import Converting, Few
-from modelkit.convert.estimators.distances import from_training, metric_of
+from modelkit.convert.estimators.distances import from_training, metric_of, squared
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -248,3 +248,23 @@ def columns_within(estimator: Any, x: Any) -> Any:
     distances = from_training(estimator, x)
     numbers = distances if estimator.mode == "distance" else 1.0
     return np.where(distances <= reach_of(estimator), numbers, 0.0)
+
+
+@of_doubles("LabelPropagation", "LabelSpreading")
+def propagated(estimator: Any, x: Any) -> Answer:
+    """The labels that rows of training came to have, times a kernel, or those of the nearest."""
+    spread = estimator.label_distributions_
+    if callable(estimator.kernel):
+        refuse(
+            estimator,
+            " with a kernel of your own cannot be converted; use kernel='rbf' or 'knn', or "
+            "format='joblib'",
+        )
+    if estimator.kernel == "knn":
+        places, _ = nearest(estimator.nn_fit, x, estimator.n_neighbors)
+        found = np.sum(gathered(spread, places), axis=1)
+    else:
+        apart = squared(x, np.asarray(estimator.X_, np.float64))
+        found = np.exp(apart * -float(estimator.gamma)) @ spread
+    likely = found / np.sum(found, axis=1, keepdims=True)
+    return Answer(place=largest(likely), probabilities=likely)
