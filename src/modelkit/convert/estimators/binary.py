@@ -1,20 +1,25 @@
-"""Converters of classifiers made of classifiers of two classes: each class against the rest, or each pair."""
+"""Converters of classifiers made of others of two classes: against the rest, in pairs, by codes and in chains."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.pairs import scores_of_pairs
+from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    affine,
+    beside,
     complement,
     converts,
     flat,
+    gathered,
     joined,
     largest,
     linked,
@@ -114,3 +119,89 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
         return Answer(place=largest(decision), decision=decision)
     one = decision[:, 1]
     return Answer(place=_passed(parts[0], one), decision=one)
+
+
+def votes_of_pairs(second: Any, classes: int) -> Any:
+    """(n, classes): how many pairs each class wins; `second` is 1 where a pair says its second."""
+    turned = _turned(classes)
+    before = (turned < 0).sum(axis=0)  # each pair votes for its first class, until it is turned
+    return affine(second, turned, before)
+
+
+def scores_of_pairs(second: Any, sure: Any, classes: int) -> Any:
+    """(n, classes): votes, and less than half a vote for how `sure` pairs are of their second class."""
+    votes = votes_of_pairs(second, classes)
+    sums = sure @ _turned(classes)
+    return votes + sums / ((np.abs(sums) + 1.0) * 3.0)
+
+
+def _turned(classes: int) -> Array:
+    """(pairs, classes): what a vote for the second class of a pair changes."""
+    pairs = list(combinations(range(classes), 2))
+    found = np.zeros((len(pairs), classes))
+    for number, (first, second) in enumerate(pairs):
+        found[number, first] = -1.0
+        found[number, second] = 1.0
+    return found
+
+
+@converts("ClassifierChain", "RegressorChain")
+def chain(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """ClassifierChain and RegressorChain: each model reads the columns and what those before said.
+
+    The labels of a chain of classifiers are numbers, as float64.
+    """
+    method = getattr(estimator, "chain_method_", "predict")
+    links: list[Answer] = []
+    said: list[Var] = []
+    for each in estimator.estimators_:
+        before = Columns(tuple(said))
+        link = at.answer(each, beside([columns, before], sparse=columns.stored is not None))
+        if link.prediction is None:
+            link = replace(link, label=gathered(np.asarray(each.classes_, float), link.place))
+        links.append(link)
+        said.append(joined([_passed_on(each, link, method)]))
+
+    def ordered(field: str) -> Any:
+        found = [getattr(links[place], field) for place in np.argsort(estimator.order_)]
+        if any(each is None for each in found):
+            return None
+        second = field == "probabilities"
+        columns = [each[:, 1] if second else each for each in found]
+        return joined([each.astype(np.float64) for each in columns])
+
+    return Answer(
+        prediction=ordered("prediction"),
+        label=ordered("label"),
+        probabilities=ordered("probabilities"),
+        decision=ordered("decision"),
+    )
+
+
+def _passed_on(each: Any, link: Answer, method: str) -> Var:
+    """What a model says to those after it."""
+    if link.prediction is not None:
+        return flat(link.prediction)
+    if method == "predict":
+        return link.label
+    if len(each.classes_) != 2:
+        raise ConversionError(
+            "a ClassifierChain with a target of one class or of more than two cannot be converted; "
+            "use MultiOutputClassifier, or format='joblib'",
+            step="ClassifierChain",
+        )
+    if method == "decision_function":
+        return link.asked("decision")
+    found = link.asked("probabilities")[:, 1]
+    return np.log(found) if method == "predict_log_proba" else found
+
+
+@converts("OutputCodeClassifier")
+def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """OutputCodeClassifier: the class whose code is nearest to what the classifiers say."""
+    said = [score_of_two(each, at.answer(each, columns)) for each in estimator.estimators_]
+    code = joined([score.astype(np.float64) for score in said])
+    book = np.asarray(estimator.code_book_, np.float64)
+    # Of |x - c|^2 the part |x|^2 is the same for all classes.
+    apart = affine(code, -2.0 * book.T, (book * book).sum(axis=1))
+    return Answer(place=np.argmin(apart, axis=1))

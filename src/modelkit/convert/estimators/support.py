@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
+from modelkit.convert.estimators.binary import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import Answer, affine, flat, largest, ml, refuse, squares
 

@@ -27,7 +27,7 @@ ANSWERS = {
 
 def near(found, known):
     """To 9 digits, and to a root of what rounding leaves of 0."""
-    known = np.reshape(known, found.shape)
+    known = np.reshape(known.toarray() if hasattr(known, "toarray") else known, found.shape)
     np.testing.assert_allclose(found, known, rtol=1e-9, atol=1e-6)
 
 
