@@ -15,32 +15,20 @@ DEGREE = 8  # of the polynomials by which smooth functions are given
 PIECES = 8  # of such a function, for each unit
 
 
-def searched(rows: Var, bounds: Sequence[Array]) -> Var:
-    """(n, columns) of int64: how many bounds of its column are at most as large as each number."""
-    trees = [
-        bisection(np.nextafter(np.asarray(its, np.float64), -np.inf), place)
-        for place, its in enumerate(bounds)
-    ]
-    forest = joined_forests(trees)
-    return by_tree(rows, forest, forest.leaves[:, 0]).astype(np.int64)
-
-
-def located(rows: Var, bounds: Sequence[Array]) -> Var:
-    """(n, columns): the piece of each number, counted through the pieces of all columns."""
-    sizes = [len(its) + 1 for its in bounds]
-    starts = np.cumsum([0, *sizes[:-1]])
+def searchsorted(rows: Var, bounds: Sequence[Array]) -> Var:
+    """(n, columns): the piece of each number, between bounds, counted through those of all columns."""
+    starts = np.cumsum([0, *(len(its) + 1 for its in bounds[:-1])])
     if isinstance(rows, Traced):
-        at = searched(rows, bounds)
+        below = (np.nextafter(np.asarray(its, np.float64), -np.inf) for its in bounds)
+        forest = joined_forests([bisection(its, place) for place, its in enumerate(below)])
+        at = by_tree(rows, forest, forest.leaves[:, 0]).astype(np.int64)
     else:
-        places = [
-            np.searchsorted(its, column, "right")
-            for its, column in zip(bounds, rows.T, strict=True)
-        ]
-        at = np.stack(places, axis=1)
-    return at if len(sizes) == 1 else at + starts
+        pairs = zip(bounds, rows.T, strict=True)
+        at = np.stack([np.searchsorted(*pair, "right") for pair in pairs], axis=1)
+    return at if len(bounds) == 1 else at + starts
 
 
-def along(rows: Var, at: Var, bases: Array, table: Array) -> Var:
+def horner(rows: Var, at: Var, bases: Array, table: Array) -> Var:
     """The polynomials of pieces, by Horner's rule.
 
     Args:
@@ -75,8 +63,8 @@ def interpolated(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -
         slopes.append(np.divide(rise, apart, out=np.zeros_like(rise), where=apart > 0))
     bases = np.concatenate([each[:-1] for each in places])
     starts = np.concatenate([each[:-1] for each in heights])
-    at = located(rows, [each[1:-1] for each in places])
-    return along(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
+    at = searchsorted(rows, [each[1:-1] for each in places])
+    return horner(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
 
 
 def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
@@ -98,4 +86,4 @@ def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
     piece = np.floor(numbers * PIECES)
     inside = np.clip(piece + count, 0.0, 2 * count - 1)
     at = np.where(np.isnan(numbers), 0.0, inside).astype(np.int64)
-    return along(numbers, at, middles, table[::-1])
+    return horner(numbers, at, middles, table[::-1])

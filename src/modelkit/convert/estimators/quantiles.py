@@ -31,7 +31,9 @@ def quantile(estimator: Any, x: Any) -> Any:
         lower = interpolated(-x, mirrored, downward)
         found = (found - lower) * 0.5
     if estimator.output_distribution == "uniform":
-        return _bounded(x, found, quantiles, (0.0, 1.0))
+        # Up to the first quantile, and from the last one on.
+        found = np.where(x >= quantiles[-1], 1.0, found)
+        return np.where(x <= quantiles[0], 0.0, found)
     return _normal(x, found, quantiles)
 
 
@@ -42,12 +44,6 @@ def _quantiles(transformer: Any) -> Array:
             transformer, " with a single quantile cannot be converted; use n_quantiles of 2 or more"
         )
     return np.asarray(transformer.quantiles_, np.float64)
-
-
-def _bounded(rows: Any, found: Any, quantiles: Array, ends: tuple[Any, Any]) -> Any:
-    """The first end up to the first quantile, and the second from the last one on."""
-    found = np.where(rows >= quantiles[-1], ends[1], found)
-    return np.where(rows <= quantiles[0], ends[0], found)
 
 
 def _normal(rows: Any, shares: Any, quantiles: Array) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.estimators.interpolation import located
+from modelkit.convert.estimators.interpolation import searchsorted
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.scaling import within
 from modelkit.convert.estimators.tensors import gathered, refuse, total
@@ -68,7 +68,7 @@ def _in_first_period(estimator: Any, x: Any) -> Any:
 def _inside(estimator: Any, x: Any, kept: slice) -> Any:
     """(n, columns, splines): the sum of the members of each piece, each times its share there."""
     bounds, knots, members = zip(*map(_pieces, estimator.bsplines_), strict=True)
-    at = located(x, bounds)
+    at = searchsorted(x, bounds)
     shares = _shares(x, at, np.concatenate(knots))
     tables = np.concatenate(members, axis=1)[:, :, kept]
     pairs = zip(shares, tables, strict=True)
