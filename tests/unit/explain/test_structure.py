@@ -211,3 +211,63 @@ def test_softmax_that_is_divided_by_its_sum_is_additive(tmp_path):
     np.testing.assert_allclose(
         shares / shares.sum(axis=1, keepdims=True), model.predict_proba(X[50:60]), atol=1e-5
     )
+
+
+def exported():
+    """The last operators of graphs as other converters write them, and what stands before them."""
+    node, ml, f32 = helper.make_node, {"domain": "ai.onnx.ml"}, np.float32
+    tree = [tree_of(0), tree_of(1, 0.5, -1.0, 2.0), tree_of(2, -0.5, 3.0, -1.0)]
+    x3, y = {"x": (f32, 3)}, {"y": (f32, 1)}
+    three = {"coefficients": [1.0, 2, -1, -1, -2, 1, 0, 1, 0], "intercepts": [0.0, 0.5, 0.0]}
+    yield "trees", "trees behind an imputer and a scaler", graph(
+        [node("Imputer", ["x"], ["i"], imputed_value_floats=[0.5], replaced_value_float=-2.0, **ml),
+         node("Scaler", ["i"], ["t"], offset=[0.5, 0.0, 0.1], scale=[2.0, 1.0, 0.5], **ml),
+         old_node(tree, 1, f32, tracks=False, inputs="t")], inputs=x3, outputs=y)  # fmt: skip
+    yield "trees", "trees behind inputs side by side", graph(
+        [node("Cast", ["b"], ["c"], to=TensorProto.FLOAT), node("Concat", ["c", "a"], ["t"], axis=1),
+         old_node(tree, 1, f32, tracks=False, inputs="t")],
+        inputs={"a": (f32, 2), "b": (f32, 1)}, outputs=y)  # fmt: skip
+    for post in ("SOFTMAX", "LOGISTIC"):
+        yield "additive", f"a linear classifier of {post} over its sum", graph(
+            [node("LinearClassifier", ["x"], ["label", "s"], classlabels_ints=[0, 1, 2], post_transform=post,
+                  **three, **ml), node("Normalizer", ["s"], ["y"], norm="L1", **ml)],
+            inputs=x3, outputs={"y": (f32, 3)})  # fmt: skip
+    yield "additive", "a product and a shift", graph(
+        [node("MatMul", ["x", "w"], ["p"]), node("Add", ["p", "b"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]]), "b": f32([0.5])})  # fmt: skip
+    yield "enumeration", "a product and what is no shift", graph(
+        [node("MatMul", ["x", "w"], ["p"]), node("Abs", ["p"], ["q"]), node("Add", ["p", "q"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]])})  # fmt: skip
+    yield "enumeration", "trees and a shift", graph(
+        [old_node(tree, 1, f32, tracks=False, outputs=("t",)), node("Add", ["t", "b"], ["y"])],
+        inputs=x3, outputs=y, constants={"b": f32([0.5])})  # fmt: skip
+    yield "enumeration", "a product of constants", graph(
+        [node("MatMul", ["v", "w"], ["p"]), node("Mul", ["x", "zero"], ["z"]),
+         node("ReduceSum", ["z", "axes"], ["n"]), node("Add", ["n", "p"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]]), "v": f32([[1, 2, 3]]), "zero": f32([0]),
+                                         "axes": np.int64([1])})  # fmt: skip
+    yield "enumeration", "a product of a product", graph(
+        [node("Mul", ["x", "x"], ["s"]), node("MatMul", ["s", "w"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]])})  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "name", "proto"), list(exported()), ids=by_name)
+def test_of_other_graphs_the_last_operator_is_explained(method, name, proto, tmp_path):
+    model = saved(proto, tmp_path)
+    inputs = model.signature.inputs
+    widths = [spec.shape[1] for spec in inputs]
+    rows = np.random.default_rng(0).choice(np.float32([-2, -1, -0.4, 0.3, 1, 2]), (80, 3))
+
+    def feeds(r):
+        parts = np.split(np.float32(r), np.cumsum(widths)[:-1], axis=1)
+        return {spec.name: part for spec, part in zip(inputs, parts, strict=True)}
+
+    explanation = mk.Explainer(model, background=feeds(rows[:60])).explain(feeds(rows[60:]))
+    assert explanation.method == method
+
+    def f(r):
+        if explanation.output_space != "raw_score":
+            return np.asarray(model.run(feeds(r))["y"], float)
+        return r @ np.reshape([1.0, 2, -1, -1, -2, 1, 0, 1, 0], (3, 3)).T + [0.0, 0.5, 0.0]
+
+    agree(explanation, *brute(f, rows[60:], rows[:60]), within=2e-5)
