@@ -41,7 +41,7 @@ def table():
         _row("numpy, whose answers hold the rows", [*map(_name, (*ARRAYS, *FILLED)), "c_", "r_"]),
         _row(
             "pandas",
-            [name for name in map(_name, dict(known_of_pandas(pd, None))) if name != "get_dummies"],
+            [name for name in map(_name, dict(known_of_pandas(pd))) if name != "get_dummies"],
         ),
         _row("methods of arrays, columns and frames", methods),
         _row("attributes", [*PROPERTIES, *PLAIN]),

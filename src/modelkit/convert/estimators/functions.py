@@ -148,7 +148,7 @@ def _followed(
     cells = [(block, place) for block in blocks for place in range(block.width)]
     count = next((count for count in COUNTS if count > 2 * len(cells)), FEWER)
     like = _repeated(received, count)
-    world = World(count)
+    world = World()
     trace = Trace(blocks[0], count, world.codes)
     with tracing(trace), _quiet():
         seen = world.seen(asked)

@@ -226,7 +226,8 @@ def _run(cells: list[Cell], dtype: Any) -> Var:
     if block is None:
         rows = op.shape(tracing_now().rows.tensor, start=0, end=1)
         shape = np.concatenate([rows, constant([len(cells)], np.int64)], axis=0)
-        return op.expand(constant(np.array(cells)[None], dtype), shape)
+        whole = op.expand(constant(np.array(cells)[None], dtype), shape)
+        return whole.reshape(-1, len(cells))  # whose width is known
     places = [cell[1] for cell in cells if isinstance(cell, tuple)]
     whole = block.tensor.astype(dtype)
     return whole if places == list(range(block.width)) else whole[:, places]

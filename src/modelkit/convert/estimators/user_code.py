@@ -39,6 +39,7 @@ from modelkit.convert.estimators.stand_ins import (
     kind_of_values,
     stop,
     symbols_in,
+    tracing_now,
 )
 
 CHANGING = (time, random, secrets, uuid, np.random)
@@ -147,9 +148,9 @@ def _moved(function: Any) -> Callable[..., Any]:
 def _filled(function: Any) -> Callable[..., Any]:
     """An array that is the same in each row, if it has as many as the stand-ins."""
 
-    def followed(world: World, shape: Any, *args: Any, **named: Any) -> Any:
+    def followed(shape: Any, *args: Any, **named: Any) -> Any:
         like = (np.zeros if function is np.empty else function)(shape, *args, **named)
-        return always(like) if list(like.shape).count(world.count) == 1 else like
+        return always(like) if list(like.shape).count(tracing_now().count) == 1 else like
 
     return followed
 
@@ -166,13 +167,13 @@ def _by_method(function: Any, name: str) -> Callable[..., Any]:
     return followed
 
 
-def _frame(world: World, kind: Any) -> Callable[..., Any]:
+def _frame(kind: Any) -> Callable[..., Any]:
     """A frame of pandas; one without columns has the rows of the stand-ins."""
     moved = _moved(kind)
 
     def followed(data: Any = None, *args: Any, **named: Any) -> Any:
         if data is None and "columns" not in named:
-            return Symbol([], kind(index=range(world.count)))
+            return Symbol([], kind(index=range(tracing_now().count)))
         return moved(data, *args, **named)
 
     return followed
@@ -183,13 +184,13 @@ def _times_of(pandas: Any) -> tuple[Any, ...]:
     return (pandas.Timestamp, pandas.to_datetime, pandas.Period, pandas.DatetimeIndex, *ranges)
 
 
-def known_of_pandas(pandas: Any, world: World) -> list[tuple[Any, Any]]:
+def known_of_pandas(pandas: Any) -> list[tuple[Any, Any]]:
     """What a followed function finds in place of functions and classes of pandas."""
     if pandas is None:
         return []
     tests = (pandas.isna, pandas.isnull, pandas.notna, pandas.notnull)
     return [
-        (pandas.DataFrame, Class(pandas.DataFrame, _frame(world, pandas.DataFrame))),
+        (pandas.DataFrame, Class(pandas.DataFrame, _frame(pandas.DataFrame))),
         (pandas.Series, Class(pandas.Series, _moved(pandas.Series))),
         *((each, _by_method(each, each.__name__)) for each in tests),
         (pandas.concat, _moved(pandas.concat)),
@@ -201,6 +202,7 @@ def known_of_pandas(pandas: Any, world: World) -> list[tuple[Any, Any]]:
 
 KNOWN: list[tuple[Any, Any]] = [
     *((each, _moved(each)) for each in ARRAYS),
+    *((each, _filled(each)) for each in FILLED),
     *((each, Beside(each)) for each in (np.c_, np.r_)),
     *((each, Class(each, each)) for each in (dt.datetime, dt.date, np.ndarray)),
     (np.datetime64, Class(np.datetime64, _moment(np.datetime64))),
@@ -229,8 +231,7 @@ class Names(dict[str, Any]):
 class World:
     """What a followed function finds under its names. `codes` are the rebuilt ones."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self) -> None:
         self.codes: set[types.CodeType] = set()
         self.cached: set[types.CodeType] = set()  # of functions whose answers are kept
         self.numbers: set[float] = set()
@@ -238,11 +239,10 @@ class World:
         self._kept: dict[int, Any] = {}
         self._classes: list[tuple[Any, types.CellType]] = []  # and cells for what is made of them
         self._known: list[tuple[Any, Any]] = [
-            *((each, partial(_filled(each), self)) for each in FILLED),
             (builtins.type, Class(builtins.type, self._type)),
             *KNOWN,
         ]
-        self._known += known_of_pandas(sys.modules.get("pandas"), self)
+        self._known += known_of_pandas(sys.modules.get("pandas"))
 
     def _type(self, *args: Any) -> Any:
         if len(args) == 1 and isinstance(args[0], Symbol):

@@ -558,6 +558,15 @@ def test_what_was_written_down_is_tried_on_numbers(monkeypatch, tmp_path):
         opened(FunctionTransformer(np.sin).fit(EXAMPLE), EXAMPLE, tmp_path)
 
 
+def test_a_column_that_is_the_same_in_each_row_goes_into_the_next_step(tmp_path):
+    frame = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    model = make_pipeline(
+        FunctionTransformer(lambda f: np.c_[f.assign(one=1), np.vander(f["a"], 3)]),
+        StandardScaler(),
+    )
+    assert_same(model, tmp_path, frame, pd.DataFrame(FRESH, columns=list("abc")))
+
+
 OF_VECTORS = {
     "of a frame": (lambda s: np.log1p(s.abs()).to_frame(), "a"),
     "by its place": (lambda s: pd.DataFrame({"s": np.sin(s), "c": np.cos(s)}), 2),
