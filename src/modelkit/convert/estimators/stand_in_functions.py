@@ -42,21 +42,14 @@ OPERATORS = {
 }  # fmt: skip
 # What functions of numbers are of truth values.
 OF_TRUTHS = {
-    "add": "logical_or",
-    "maximum": "logical_or",
-    "minimum": "logical_and",
-    "multiply": "logical_and",
-}
+    "add": np.logical_or, "maximum": np.logical_or, "minimum": np.logical_and, "multiply": np.logical_and,
+}  # fmt: skip
 ONLY_OF_TRUTHS = ("bitwise_and", "bitwise_or", "bitwise_xor", "invert")
 BOUNDS = {"a_min": 0, "min": 0, "lower": 0, "a_max": 1, "max": 1, "upper": 1}
 INCLUSIVE = {
-    "both": (np.greater_equal, np.less_equal),
-    "left": (np.greater_equal, np.less),
-    "right": (np.greater, np.less_equal),
-    "neither": (np.greater, np.less),
-}
-
-# Ways to follow a function: `like` is what it really gives.
+    "both": (np.greater_equal, np.less_equal), "left": (np.greater_equal, np.less),
+    "right": (np.greater, np.less_equal), "neither": (np.greater, np.less),
+}  # fmt: skip
 
 
 def by_hand(like: Any, made: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
@@ -114,9 +107,8 @@ def _ufunc(function: Any, *inputs: Any) -> Symbol:
         whole = partial(_in_dtype, function, np.int64)
         return elementwise(like, make, *inputs, whole=whole)
     if name in ("floor_divide", "remainder") and not is_pandas(like) and like.dtype.kind in "iu":
-        return elementwise(
-            like, lambda x, by: np.where(by == 0.0, 0.0, make(x, by)), *inputs
-        )  # as numpy has it
+        # As numpy has it.
+        return elementwise(like, lambda x, by: np.where(by == 0.0, 0.0, make(x, by)), *inputs)
     return elementwise(like, make, *inputs)
 
 
@@ -126,7 +118,7 @@ def _written(function: Any, *inputs: Var) -> Var:
     if name in ONLY_OF_TRUTHS and not truths:
         stop(f"numpy.{name} of numbers")
     if truths and name in OF_TRUTHS:
-        return getattr(np, OF_TRUTHS[name])(*inputs)
+        return OF_TRUTHS[name](*inputs)
     if name in ONLY_OF_TRUTHS or name.startswith("logical"):
         return function(*inputs)
     return _in_dtype(function, np.float64, *inputs)
@@ -231,9 +223,6 @@ def _nan_to_num(
     found = np.where(np.isnan(found), nan, found)
     found = np.where(found == np.inf, most if posinf is None else posinf, found)
     return np.where(found == -np.inf, -most if neginf is None else neginf, found)
-
-
-# Dtypes.
 
 
 @follows("astype")
@@ -370,7 +359,7 @@ def _pop(x: Any, item: Any) -> Any:
     return found
 
 
-@follows("apply")
+@follows("apply", "transform")
 def _apply(x: Any, func: Any, axis: Any = 0, *, like: Any = None, **named: Any) -> Any:
     """A function of each column; or of each row, if it is the same for all at once."""
     if not callable(func):
@@ -400,7 +389,6 @@ OTHERS: dict[Any, Callable[..., Any]] = {
     "select_dtypes": lambda x, *args, **named: x[
         list(x.like.select_dtypes(*args, **named).columns)
     ],
-    "transform": FOLLOWED["apply"],
     np.append: lambda x, values, axis=None: np.concatenate([x, values], axis=axis),
     np.empty_like: _filled_like(np.zeros_like),
     np.fix: np.trunc,
