@@ -77,9 +77,8 @@ class Example:
             columns=[column for column in self.columns if column.name not in unread],
             ignored=(*self.ignored, *unread),
         )
-        blank = with_blanks(few.given, few.rows.iloc[:FEW_ROWS], few.ignored)
-        alike = answers_alike(few.estimator, few.given.iloc[:FEW_ROWS], blank)
-        return few if alike else self
+        blank = few._whole(few.rows.iloc[:FEW_ROWS])
+        return few if answers_alike(few.estimator, few.given.iloc[:FEW_ROWS], blank) else self
 
     def closed_categories(self) -> dict[str, tuple[Any, ...]]:
         """The values that encoders are bound to, by column."""
@@ -87,10 +86,18 @@ class Example:
         return closed_categories(self.estimator, names or [column.name for column in self.columns])
 
     def _whole(self, rows: Any) -> Any:
-        """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
+        """Rows as the estimator takes them: texts as a vector, a frame with columns that are blank."""
         if self.texts:
             return rows[:, 0]
-        return with_blanks(self.given, rows, self.ignored) if self.ignored else rows
+        if not self.ignored:
+            return rows
+        kept = (column for _, column in rows.items())
+        columns = [
+            blank_column(dtype, rows.index) if str(name) in self.ignored else next(kept)
+            for name, dtype in self.given.dtypes.items()
+        ]
+        frame = sys.modules["pandas"].DataFrame(dict(enumerate(columns)), index=rows.index)
+        return frame.set_axis(self.given.columns, axis=1)
 
 
 def read_example(estimator: Any, example: Any, *, native: bool = False) -> Example:
@@ -140,21 +147,6 @@ def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
         "example has its columns in another order than fit was given them: pass "
         f"example[model.feature_names_in_], which begins with {trained_on[:5]}"
     )
-
-
-def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
-    """A frame with the columns of another, of which some are blank and the others those of `rows`."""
-    pandas = sys.modules["pandas"]
-    kept = (column for _, column in rows.items())
-    columns = {}
-    for at, name in enumerate(given.columns):
-        if str(name) in blank:
-            columns[at] = blank_column(given.dtypes.iloc[at], rows.index)
-        else:
-            columns[at] = next(kept)
-    frame = pandas.DataFrame(columns, index=rows.index)
-    frame.columns = given.columns
-    return frame
 
 
 def _check_reads_columns(estimator: Any) -> None:

@@ -27,11 +27,11 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     affine,
+    ancestors,
     argument,
     constant,
     gathered,
     in_dtypes,
-    is_made_of,
     key_of,
     op,
     total,
@@ -153,7 +153,7 @@ class Converting:
         first = 0
         for part in columns.parts:
             made = part.dtype.kind == "f"
-            if made and is_made_of(part, self._reaching, self._checked):
+            if made and ancestors([part], self._checked) & self._reaching:
                 masks, finite = not_finite(estimator, part, first, sum(columns.widths))
                 for mask in masks:
                     self.refuse(
@@ -241,8 +241,9 @@ class Converting:
 
     def check_exact(self, columns: Columns) -> None:
         """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
+        made_of = ancestors(columns.parts)
         for number, step in self._rounded:
-            if any(is_made_of(part, {key_of(number)}, set()) for part in columns.parts):
+            if key_of(number) in made_of:
                 name = type(self._path[-1]).__name__
                 raise ConversionError(
                     f"{name} compares with thresholds what {step} computes in float32, and a graph has other "

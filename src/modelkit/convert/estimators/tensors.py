@@ -48,7 +48,7 @@ from modelkit.signature.frames import whole_array
 from modelkit.signature.spec import TIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     import onnx
@@ -311,17 +311,15 @@ def key_of(tensor: Var) -> Any:
     return tensor._var_info  # no public way
 
 
-def is_made_of(tensor: Var, marked: AbstractSet[Any], left_out: AbstractSet[Any]) -> bool:
-    """Whether a tensor is one of the marked, or made of one by others than those left out."""
-    todo = [key_of(tensor)]
-    seen = {*todo, *left_out}
-    for each in todo if todo[0] not in left_out else ():
-        if each in marked:
-            return True
-        new = [part for part in each._op.dependencies if part not in seen]
+def ancestors(tensors: Iterable[Var], left_out: AbstractSet[Any] = frozenset()) -> set[Any]:
+    """The keys of tensors, and of all that they are made of by others than those left out."""
+    todo = [key for key in map(key_of, tensors) if key not in left_out]
+    seen = set(todo)
+    for each in todo:
+        new = {*each._op.dependencies} - seen - left_out  # no public way
         todo += new
-        seen.update(new)
-    return False
+        seen |= new
+    return seen
 
 
 def width(tensor: Var) -> int:
