@@ -35,7 +35,6 @@ from modelkit.convert.estimators.tensors import (
     key_of,
     op,
     total,
-    width,
 )
 from modelkit.convert.parity.rows import Table, rows_of
 from modelkit.convert.steps import jumps, with_parts
@@ -150,11 +149,10 @@ class Converting:
         if beyond is not None:
             mask, what = beyond
             self.refuse(mask, f"{name} refuses {what}")
-        first = 0
-        for part in columns.parts:
+        for part, its in columns.spans:
             made = part.dtype.kind == "f"
             if made and ancestors([part], self._checked) & self._reaching:
-                masks, finite = not_finite(estimator, part, first, sum(columns.widths))
+                masks, finite = not_finite(estimator, part, its.start, sum(columns.widths))
                 for mask in masks:
                     self.refuse(
                         mask,
@@ -163,7 +161,6 @@ class Converting:
                     )
                 if finite:
                     self._checked.add(key_of(part))
-            first += width(part)
 
     def refuse(self, where: Var, reason: str) -> None:
         """Refuse the rows in which a mask is not 0, (n, k) of booleans or numbers."""
@@ -220,14 +217,11 @@ class Converting:
         known = None if rows is None else dtypes_if_rounded_once(estimator, rows)
         dtypes = known or [np.dtype(np.float32 if single else np.float64)] * sum(table.widths)
         parts: list[Var] = []
-        first = 0
-        for part in table.parts:
-            own = dtypes[first : first + width(part)]
-            first += width(part)
+        for part, its in table.spans:
             if part.dtype != np.float64 or any(part is given for given in columns.parts):
                 parts.append(part)
                 continue
-            found = in_dtypes(part, own)
+            found = in_dtypes(part, dtypes[its])
             parts += found
             if known is None and (single or rows is not None):
                 for each in found:
@@ -299,10 +293,8 @@ class Converting:
         products: list[Var] = []
         others: list[Var] = []
         rows: list[Array] = []
-        start = 0
-        for part in columns.parts:
-            own = weights[start : start + width(part)]
-            start += width(part)
+        for part, its in columns.spans:
+            own = weights[its]
             if part.few is not None:
                 products.append(_product_of_few(part.few, own))
             elif part.one_hots:

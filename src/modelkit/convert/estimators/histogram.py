@@ -12,7 +12,7 @@ from modelkit.convert.estimators.categories import Sets, codes_of, read_by
 from modelkit.convert.estimators.gradient import by_scores
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.rounding import beyond_rounding
-from modelkit.convert.estimators.tensors import Answer, Columns, converts, flat, width
+from modelkit.convert.estimators.tensors import Answer, Columns, converts, flat
 from modelkit.convert.estimators.trees import Forest, sum_from
 from modelkit.signature.cast import is_missing
 
@@ -109,12 +109,9 @@ def _raised(estimator: Any, columns: Columns, at: Converting) -> dict[int, dict[
 def _lowered(columns: Columns, raised: dict[int, dict[float, float]]) -> Columns:
     """Columns whose imputed values are lowered, in place of `raised` thresholds: the others are the source's."""
     parts = []
-    first = 0
-    for part in columns.parts:
-        places = range(first, first + width(part))
-        first += width(part)
+    for part, its in columns.spans:
         if part.imputed is not None:
-            by = [_least_raise(raised.pop(place, {})) for place in places]
+            by = [_least_raise(raised.pop(place, {})) for place in range(its.start, its.stop)]
             parts.append(np.where(part.imputed, part - np.array([by]), part))
         else:
             parts.append(part)

@@ -50,11 +50,8 @@ def rounded_columns(columns: Columns) -> list[bool]:
 def origins(table: Columns, given: Columns) -> list[Origin]:
     """What each column of a table is made of, by the places of given columns."""
     known: dict[Any, list[Origin] | None] = {}  # by tensor: one for each column, or for all of them
-    first = 0
-    for part in given.parts:
-        places = range(first, first + width(part))
-        known[key_of(part)] = [Origin(frozenset([place])) for place in places]
-        first += len(places)
+    for part, its in given.spans:
+        known[key_of(part)] = [Origin(frozenset([place])) for place in range(its.start, its.stop)]
     waiting = [key_of(part) for part in table.parts]
     while waiting:
         last = waiting.pop()

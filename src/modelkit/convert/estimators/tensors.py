@@ -158,6 +158,15 @@ class Columns:
         """How many columns each part has."""
         return [width(part) for part in self.parts]
 
+    @property
+    def spans(self) -> list[tuple[Var, slice]]:
+        """Each part, and where its columns are among all."""
+        ends = np.cumsum(self.widths).tolist()
+        return [
+            (part, slice(end - width(part), end))
+            for part, end in zip(self.parts, ends, strict=True)
+        ]
+
     def take(self, places: Sequence[int]) -> Columns:
         """Some of the columns, in the order asked for; neighbours from one part stay one part."""
         homes = [(part, at) for part, count in enumerate(self.widths) for at in range(count)]
