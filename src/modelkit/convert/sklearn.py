@@ -98,7 +98,7 @@ def from_sklearn(
     roles, classes = shown.roles(few)
     told = _told_categories(shown, coded)
     asked = rows_of(shown.given).spread(EXAMPLE_ROWS).raw
-    graph = composed(
+    made = composed(
         estimator,
         inputs,
         roles,
@@ -108,44 +108,37 @@ def from_sklearn(
         closed=told,
         converters=converters,
     )
-    roles = _given(roles, graph.outputs)
-    shown, graph, inputs = _without_unread(shown, graph, inputs)
+    # Times and texts that no node reads.
+    read = made.read | made.counted
+    narrower = shown.without(
+        [spec.columns[0].name for spec in inputs if spec.dtype in APART and spec.name not in read]
+    )
+    inputs = [spec for spec in inputs if spec.columns[0].name not in narrower.ignored]
+    proto, structures, texts = made.graph(spec.name for spec in inputs)
     signature = Signature(
         tuple(inputs),
-        graph.outputs,
+        made.specs,
         classes=classes,
-        ignored=shown.ignored,
-        refusals=graph.refusals,
+        ignored=narrower.ignored,
+        refusals=tuple(reason for _, reason in made.at.refusals),
     )
     return Source(
-        graph.proto,
+        proto,
         signature,
-        rows=shown.rows,
+        rows=narrower.rows,
         given=example,
         against=against,
-        truth=_truth_of(shown, roles),
+        truth=_truth_of(narrower, made.roles),
         categories=told,
         closed=boosting.miscoded(estimator, coded),
         by_dtype=any(map(boosting.is_catboost, with_parts(estimator))),
-        rounds=graph.narrow,
-        structures=graph.structures,
-        texts=graph.texts,
-        terms=graph.terms,
+        rounds=made.at.narrow,
+        structures=structures,
+        texts=texts,
+        terms=tuple(made.at.terms),
         prefixes=_prefixes(estimator, example, numbers, converters),
-        distances=frozenset(role.name for role in roles if role.distances),
+        distances=frozenset(role.name for role in made.roles if role.distances),
     )
-
-
-def _without_unread(
-    shown: Example, graph: Any, inputs: list[TensorSpec]
-) -> tuple[Example, Any, list[TensorSpec]]:
-    """An example, its graph and inputs without the times and texts that no node reads."""
-    unread = [spec for spec in inputs if spec.dtype in APART and spec.name in graph.unread()]
-    narrower = shown.without([spec.columns[0].name for spec in unread])
-    if narrower is shown:
-        return shown, graph, inputs
-    kept = [spec for spec in inputs if spec not in unread]
-    return narrower, graph.without([spec.name for spec in unread]), kept
 
 
 def _prefixes(
@@ -166,12 +159,6 @@ def _prefixes(
             Prefix(place, type(step).__name__, convert, any(map(jumps, with_parts(step))))
         )
     return tuple(prefixes)
-
-
-def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:
-    """The roles of the outputs that a graph has: it may lack some scores."""
-    names = {spec.name for spec in outputs}
-    return tuple(role for role in roles if role.name in names)
 
 
 def _told_categories(

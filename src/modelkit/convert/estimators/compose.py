@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import groupby, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,13 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    ancestors,
     argument,
     constant,
     joined,
+    key_of,
     model_of,
     op,
-    read_inputs,
     upright,
     width,
 )
@@ -35,7 +35,6 @@ from modelkit.convert.notes import Equivalents
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.steps import jumps, with_parts
 from modelkit.model.structure import Link, Structure
-from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import Texts
 from modelkit.signature.refusing import REFUSED
 from modelkit.signature.spec import TensorSpec
@@ -52,53 +51,62 @@ FIELDS = {
 
 @dataclass(frozen=True)
 class Composed:
-    """A whole graph, and what is to be known of it.
+    """What a conversion gives: its state, and the tensors of outputs by name.
 
-    `narrow` is whether a part of it computes in float32 what its source computes in float64;
-    `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
-    `refusals` are the reasons for which it refuses rows, and `structures` say of outputs what sum
-    is behind them.
+    `roles` are those outputs that a converter has. Behind them are the rows that a part refuses.
     """
 
-    proto: onnx.ModelProto
-    outputs: tuple[TensorSpec, ...]
-    narrow: bool
-    texts: Texts | None
-    terms: tuple[Terms, ...]
-    refusals: tuple[str, ...]
-    structures: dict[str, Structure]
+    at: Converting
+    roles: tuple[Role, ...]
+    outputs: dict[str, Var]
 
-    def unread(self) -> set[str]:
-        """The inputs that no node reads."""
-        read = set(_read_names(self.proto.graph))
-        return {value.name for value in self.proto.graph.input} - read
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """What the outputs are."""
+        return tuple(_spec_of(role, self.outputs[role.name]) for role in self.roles)
 
-    def without(self, unread: Collection[str]) -> Composed:
-        """The same without some of these inputs."""
-        proto = type(self.proto)()
-        proto.CopyFrom(self.proto)
-        given = self.proto.graph.input
-        kept = [value for value in given if value.name not in unread]
-        gone = [place for place, value in enumerate(given) if value.name in unread]
-        del proto.graph.input[:]
-        proto.graph.input.extend(kept)
-        structures = {
-            name: replace(each, groups=tuple(place - bisect(gone, place) for place in each.groups))
-            for name, each in self.structures.items()
-        }
-        texts = self.texts
-        if texts is not None:
-            passed = tuple(name for name in texts.passed if name not in unread)
-            texts = replace(texts, passed=passed)
-        return replace(self, proto=proto, texts=texts, structures=structures)
+    @cached_property
+    def read(self) -> set[str]:
+        """The inputs that something reads; not those of texts that only vectorizers read."""
+        made_of = ancestors(self.outputs.values())
+        return {name for name, given in self.at.arguments.items() if key_of(given) in made_of}
 
+    @property
+    def counted(self) -> set[str]:
+        """The inputs of texts that vectorizers read."""
+        return {each.vectorizer.column for each in self.at.terms}
 
-def _read_names(graph: onnx.GraphProto) -> Iterator[str]:
-    """The names of the tensors that the nodes of a graph read, in graphs inside it too."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            yield from _read_names(attribute.g)
+    def graph(
+        self, names: Iterable[str]
+    ) -> tuple[onnx.ModelProto, dict[str, Structure], Texts | None]:
+        """The graph over some of the inputs, the sums behind outputs, and what is done to texts before it."""
+        at = self.at
+        passed = [name for name in names if name in self.read or name not in self.counted]
+        inputs = {name: at.arguments[name] for name in passed} | at.filled
+        proto, structures = self._structured(inputs)
+        for value, spec in zip(proto.graph.output, self.specs, strict=False):  # refusals come last
+            _set_shape(value, spec)
+        if not at.terms:
+            return proto, structures, None
+        vectorizers = tuple(each.vectorizer for each in at.terms)
+        return proto, structures, Texts(vectorizers, tuple(passed), _makes_columns(proto.graph))
+
+    def _structured(self, inputs: dict[str, Var]) -> tuple[onnx.ModelProto, dict[str, Structure]]:
+        """The graph of outputs, and the sums that some of them are made of, where they are such."""
+        given = Columns(tuple(inputs.values()))
+        sums = {}
+        for role in self.roles:
+            end = self.outputs[role.name]
+            found = _sum_behind(end, given) if end.dtype.kind == "f" and not self.at.terms else None
+            if found is not None:
+                sums[role.name] = found
+        inner = [each for _, tensors in sums.values() for each in tensors]
+        proto, names = model_of(inputs, self.outputs, inner)
+        structures = {}
+        for name, (structure, tensors) in sums.items():
+            tensor, *table = (names.pop(0) for _ in tensors)
+            structures[name] = replace(structure, tensor=tensor, table="".join(table))
+        return proto, structures
 
 
 def composed(
@@ -112,7 +120,7 @@ def composed(
     closed: Mapping[str, Collection[Any]] = MappingProxyType({}),
     converters: Equivalents = MappingProxyType({}),
 ) -> Composed:
-    """The graph of an estimator over inputs, which are the columns of `rows` of the example.
+    """The conversion of an estimator over inputs, which are columns of `rows` of the example.
 
     `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
     values are None, `closed` the values beside which the signature takes no others, by column, and
@@ -138,43 +146,9 @@ def composed(
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     with at.inside(estimator):
         outputs = {role.name: _output(answer, role, estimator) for role in roles}
-    return _finished(at, arguments, roles, outputs)
-
-
-def _finished(
-    at: Converting, arguments: dict[str, Var], roles: tuple[Role, ...], outputs: dict[str, Var]
-) -> Composed:
-    """The graph of outputs, with one more where a part refuses rows."""
     if at.refusals:
         outputs[REFUSED] = _refused([mask for mask, _ in at.refusals])
-    texts = _texts(at, outputs)
-    if texts is not None:
-        arguments = {name: arguments[name] for name in texts.passed}
-    ends = [] if texts else [role.name for role in roles if outputs[role.name].dtype.kind == "f"]
-    proto, structures = _structured(arguments | at.filled, outputs, ends)
-    if texts is not None:
-        texts = replace(texts, dense=_makes_columns(proto.graph))
-    specs = tuple(_spec_of(role, outputs[role.name]) for role in roles)
-    for value, spec in zip(proto.graph.output, specs, strict=False):  # refusals come last
-        _set_shape(value, spec)
-    reasons = tuple(reason for _, reason in at.refusals)
-    return Composed(proto, specs, at.narrow, texts, tuple(at.terms), reasons, structures)
-
-
-def _structured(
-    inputs: dict[str, Var], outputs: dict[str, Var], ends: Sequence[str]
-) -> tuple[onnx.ModelProto, dict[str, Structure]]:
-    """The graph of outputs, and the sums that some of them are made of, where they are such."""
-    given = Columns(tuple(inputs.values()))
-    sums = {name: found for name in ends if (found := _sum_behind(outputs[name], given))}
-    proto, names = model_of(
-        inputs, outputs, [each for _, tensors in sums.values() for each in tensors]
-    )
-    structures = {}
-    for name, (structure, tensors) in sums.items():
-        tensor, *table = (names.pop(0) for _ in tensors)
-        structures[name] = replace(structure, tensor=tensor, table="".join(table))
-    return proto, structures
+    return Composed(at, roles, outputs)
 
 
 def _sum_behind(end: Var, given: Columns) -> tuple[Structure, list[Var]] | None:
@@ -264,16 +238,6 @@ def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
     for size in spec.shape:
         dim = shape.dim.add()
         setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
-
-
-def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
-    """The vectorizers that were met; columns that only they read are no inputs of the graph."""
-    if not at.terms:
-        return None
-    read = read_inputs(at.arguments | at.filled, outputs)
-    texts = {each.vectorizer.column for each in at.terms}
-    passed = [name for name in at.arguments if name not in texts or name in read]
-    return Texts(tuple(each.vectorizer for each in at.terms), tuple(passed))
 
 
 def _makes_columns(graph: onnx.GraphProto) -> bool:

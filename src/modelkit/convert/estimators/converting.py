@@ -37,7 +37,7 @@ from modelkit.convert.estimators.tensors import (
     total,
 )
 from modelkit.convert.parity.rows import Table, rows_of
-from modelkit.convert.steps import jumps, with_parts
+from modelkit.convert.steps import jumps, parts_of
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.terms.terms import Terms
 from modelkit.runtimes.terms.vectorizer import counts_of
@@ -120,10 +120,11 @@ class Converting:
             if jumps(estimator):
                 self.check_exact(columns)
             convert = self._converter_of(estimator)
-            asks_another = isinstance(convert, partial)  # as converters= says
-            if any(part.times for part in columns.parts) and not (
-                asks_another or _passes_on(estimator)
-            ):
+            parts = parts_of(estimator, [])
+            # As functions, what hands its columns on, and what converters= gives may.
+            function = type(estimator).__name__ == "FunctionTransformer"
+            takes_times = parts or function or isinstance(convert, partial)
+            if not takes_times and any(part.times for part in columns.parts):
                 raise ConversionError(
                     f"{type(estimator).__name__} is given a column of times, and a graph has numbers for what a "
                     "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
@@ -131,7 +132,7 @@ class Converting:
                 )
             self.guard(estimator, columns)
             answer = convert(estimator, columns, self)
-            composite = len(with_parts(estimator)) > 1 or is_selector(estimator)
+            composite = parts or is_selector(estimator)
             if not composite and not jumps(estimator) and np.float32 in self.dtypes(columns):
                 answer = self._as_in_source(answer, estimator, columns)
         if reaches_infinity(estimator):
@@ -326,11 +327,6 @@ class Converting:
         rows = label.reshape(-1, 1)
         same = rows == known[None]
         return np.argmax(same.astype(np.int32), axis=1)
-
-
-def _passes_on(estimator: Any) -> bool:
-    """Whether an estimator may be given times: a function, or what hands its columns on to others."""
-    return type(estimator).__name__ == "FunctionTransformer" or len(with_parts(estimator)) > 1
 
 
 def _product_of_few(few: Few, weights: Array) -> Var:

@@ -291,12 +291,6 @@ def model_of(
     return proto, list(names.values())
 
 
-def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
-    """The names of the inputs that outputs depend on."""
-    proto = build(inputs, outputs, drop_unused_inputs=True)
-    return {value.name for value in proto.graph.input}
-
-
 def _name_outputs(graph: onnx.GraphProto) -> None:
     """Call tensors as the outputs that they are, without a node in between for each."""
     makers = {name: node for node in graph.node for name in node.output}

@@ -80,10 +80,10 @@ def run(estimator, X):
     roles, classes = read_roles(estimator, X[:2])
     columns = tuple(Column(f"x{i}", "float64", nullable=True) for i in range(X.shape[1]))
     spec = TensorSpec("X", "float64", ("batch", len(columns)), columns)
-    graph = composed(estimator, [spec], roles, X)
-    with OnnxModel(
-        graph.proto.SerializeToString(), Signature((spec,), graph.outputs, classes=classes)
-    ) as model:
+    made = composed(estimator, [spec], roles, X)
+    proto, *_ = made.graph(["X"])
+    signature = Signature((spec,), made.specs, classes=classes)
+    with OnnxModel(proto.SerializeToString(), signature) as model:
         got = model.run(X)
     expected = truth(estimator, X, roles)
     expected.pop(DECISION, None)
