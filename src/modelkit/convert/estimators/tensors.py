@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -169,21 +170,15 @@ class Columns:
 
     def take(self, places: Sequence[int]) -> Columns:
         """Some of the columns, in the order asked for; neighbours from one part stay one part."""
-        homes = [(part, at) for part, count in enumerate(self.widths) for at in range(count)]
-        runs: list[tuple[int, list[int]]] = []
-        for part, at in (homes[place] for place in places):
-            if not runs or runs[-1][0] != part:
-                runs.append((part, []))
-            runs[-1][1].append(at)
+        homes = [(number, at) for number, wide in enumerate(self.widths) for at in range(wide)]
+        parts: list[Var] = []
+        for number, run in groupby((homes[place] for place in places), itemgetter(0)):
+            part = self.parts[number]
+            own = [at for _, at in run]
+            parts.append(part if own == list(range(width(part))) else part[:, own])
         stored = self.stored.take(places) if isinstance(self.stored, Columns) else self.stored
-        parts = tuple(self._picked(part, chosen) for part, chosen in runs)
-        return Columns(parts, stored, None if self.ask is None else partial(self._rows_of, places))
-
-    def _picked(self, part: int, chosen: list[int]) -> Var:
-        whole = self.parts[part]
-        if chosen == list(range(width(whole))):
-            return whole
-        return whole[:, chosen]
+        ask = None if self.ask is None else partial(self._rows_of, places)
+        return Columns(tuple(parts), stored, ask)
 
     def matrix(self, dtype: Any) -> Var:
         """All columns as one matrix of numbers.
@@ -200,16 +195,6 @@ class Columns:
                 "it takes numbers, and is given columns of strings; put OneHotEncoder or OrdinalEncoder before it"
             )
         return joined([part.astype(dtype) for part in self.parts])
-
-    def merged(self) -> Columns:
-        """The columns with neighbours of one dtype in one matrix."""
-        found: list[list[Var]] = []
-        for part in self.parts:
-            if found and found[-1][0].dtype == part.dtype:
-                found[-1].append(part)
-            else:
-                found.append([part])
-        return Columns(tuple(joined(parts) for parts in found))
 
 
 def beside(tables: Sequence[Columns], *, sparse: bool) -> Columns:
