@@ -186,7 +186,7 @@ def _see_node(node: Any, found: Scan, level: int) -> None:
     seen = operators.Node(domain, name, tuple(node.input), tuple(node.output), settings)
     operators.check_operator(seen)
     found.nodes.append(seen)
-    if seen.is_constant:
+    if seen.is_constant and settings:
         for output in node.output:
             found.constants[output] += map(_constant, settings)
     wanted = _lists_of(domain, decoded(name))

@@ -284,3 +284,11 @@ def test_save_stores_what_load_gives_the_runtime(boosting_mk, penguins_mk):
         assert scan.check_graph(graph, "model.onnx.data", None).graph == graph
         with mk.load(path) as model:
             assert model.graph[0] == graph
+
+
+def test_a_constant_that_holds_nothing_is_left_to_the_runtime():
+    """It refuses one; a search for failures found that the scan raised a bare ValueError."""
+    proto = plus_w(initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
+    proto.graph.node.append(helper.make_node("Constant", [], ["c"]))
+    proto.graph.node.append(helper.make_node("ConstantOfShape", ["c"], ["d"]))
+    check(proto)
