@@ -68,6 +68,14 @@ ENDED = {
         ],
         18,
     ),
+    "a recurrent layer of no rows, under a name that is there twice": (
+        node("GRU", ["none", "w", "w"], ["made"], hidden_size=2),
+        [
+            *[constant("none", np.zeros((2, 0, 2)), np.float32)] * 2,
+            constant("w", np.zeros((1, 6, 2)), np.float32),
+        ],
+        18,
+    ),
     "a transform along no axis": (
         node("DFT", ["few", "", "none"], ["made"]),
         [FEW, constant("none", np.zeros((2, 0)), np.int64)],

@@ -225,12 +225,15 @@ def _check_inputs(node: Node) -> None:
 
 
 def check_scales(
-    nodes: Sequence[Node], known: Mapping[bytes, Constant], sources: Mapping[bytes, int]
+    nodes: Sequence[Node],
+    constants: Mapping[bytes, Sequence[Constant]],
+    known: Mapping[bytes, Constant],
+    sources: Mapping[bytes, int],
 ) -> None:
     """Raise GraphError where the scales of a quantised operator have another shape, or none.
 
-    `known` are the constants, and `sources` how many values there are, of each name. What a
-    DynamicQuantizeLinear gives is one number.
+    `constants` are all of each name, `known` those whose name nothing else has, and `sources` how many
+    values there are of each name. What a DynamicQuantizeLinear gives is one number.
     """
     shapes = {name: constant.shape for name, constant in known.items()}
     for node in nodes:
@@ -247,7 +250,8 @@ def check_scales(
             shape = found[at] if node.inputs[at : at + 1] > (b"",) else ()
             if shape is None or 0 in shape:
                 raise refused(node, f"has an input {at} that is not a constant, or an empty one")
-        if node.name in RECURRENT and any(0 in shape for shape in found if shape):
+        held = [each.shape or () for name in node.inputs for each in constants.get(name, ())]
+        if node.name in RECURRENT and any(0 in shape for shape in held):
             raise refused(node, "has an input that is empty")
 
 

@@ -40,7 +40,7 @@ def check_graph(
         raise GraphError(_strange_domains(found, strange))
     _check_external(found.external, weights, weights_size)
     stated = sizes.check_stated(found.nodes, found.constants)
-    operators.check_scales(found.nodes, found.known, found.sources)
+    operators.check_scales(found.nodes, found.constants, found.known, found.sources)
     integers.check_divisions(found.nodes, found.known, found.types, found.sources)
     found.folding = sizes.choose_folding(
         found.nodes,

@@ -146,7 +146,7 @@ def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting
     floats = _all(attribute, "f", "floats", MOST)
     if integers and floats:
         raise GraphError("an attribute of the graph has both integers and floats; it has one kind")
-    _refuse_sparse(attribute.sparse_tensor or attribute.sparse_tensors)
+    _refuse_sparse(_all(attribute, "sparse_tensor", "sparse_tensors"))
     tensors = [_see_tensor(tensor, found) for tensor in _all(attribute, "t", "tensors")]
     graphs = _all(attribute, "g", "graphs")
     for graph in graphs:
