@@ -36,7 +36,7 @@ def test_no_run_of_the_model_begins_after_the_deadline(method):
     )
     assert len(explainer.explain(rows, deadline=60)) == 40
     runs.clear()
-    late = time.monotonic() + 0.05
+    late = time.monotonic() + 0.2
     with pytest.raises(DeadlineExceeded, match="explain fewer rows"):
         explainer.explain(rows, deadline=0.04)
     assert len(runs) == 1
