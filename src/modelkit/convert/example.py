@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from modelkit._internal.arrays import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
+from modelkit.convert.source import Columns
 from modelkit.convert.steps import closed_categories, read_columns, with_parts
-from modelkit.convert.tables import answers_alike, as_table, dense_table
+from modelkit.convert.tables import NONES, answers_alike, as_table, dense_table
 from modelkit.errors import ConversionError
+from modelkit.runtimes.series import OBJECT, as_fitted, frame_of
 from modelkit.signature.frames import blank_column
 from modelkit.signature.spec import Column
 
@@ -85,6 +88,18 @@ class Example:
         names = [str(name) for name in getattr(self.given, "columns", [])]
         return closed_categories(self.estimator, names or [column.name for column in self.columns])
 
+    def form(self, columns: Columns) -> Any:
+        """Rows in the form of the example, from values by the name of their column."""
+        if isinstance(self.rows, np.ndarray):
+            return as_fitted(np.stack(list(columns.values()), axis=1), self.rows.dtype)
+        like, nones = self.empty
+        return frame_of(like, nones, columns, len(next(iter(columns.values()))))
+
+    @cached_property
+    def empty(self) -> tuple[Any, tuple[str, ...]]:
+        """The frame of the rows without these, and its columns whose missing objects are None."""
+        return empty_of(self.rows)
+
     def _whole(self, rows: Any) -> Any:
         """Rows as the estimator takes them: texts as a vector, a frame with columns that are blank."""
         if self.texts:
@@ -147,6 +162,21 @@ def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
         "example has its columns in another order than fit was given them: pass "
         f"example[model.feature_names_in_], which begins with {trained_on[:5]}"
     )
+
+
+def empty_of(rows: Any) -> tuple[Any, tuple[str, ...]]:
+    """A frame without its rows, and its columns of objects that mark a missing value with None.
+
+    None and () for an array.
+    """
+    if isinstance(rows, np.ndarray):
+        return None, ()
+    like = rows.iloc[:0].reset_index(drop=True)
+    like.attrs.clear()
+    objects = [name for name, dtype in like.dtypes.items() if dtype == OBJECT]
+    form = NONES in rows.attrs
+    nones = [str(name) for name in objects if form or any(value is None for value in rows[name])]
+    return like, tuple(nones)
 
 
 def _check_reads_columns(estimator: Any) -> None:

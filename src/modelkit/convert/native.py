@@ -17,10 +17,11 @@ from modelkit._internal.arrays import Array
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.dtypes import categories_of
-from modelkit.convert.example import Example, read_example
+from modelkit.convert.example import Example, empty_of, read_example
 from modelkit.convert.outputs import truth
 from modelkit.convert.parity.columns import signature_columns, with_columns
-from modelkit.convert.parity.rows import NONES, FrameRows, Rows, Table, rows_of
+from modelkit.convert.parity.rows import column_in, dtypes_in, numbers_in, spread
+from modelkit.convert.parity.rows import with_columns as with_others
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.convert.steps import last_step
@@ -46,19 +47,16 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         )
     shown = read_example(estimator, example, native=True)
     columns = shown.columns
-    rows = rows_of(shown.rows)
-    assert isinstance(rows, Table)  # for the type checker: an example is a table
-    given = rows_of(shown.given)
-    held = Estimator(estimator, *_form(given))
-    few = rows.spread(2).raw
+    held = Estimator(estimator, *empty_of(shown.given))
+    few = spread(shown.rows, 2)
     roles, classes = shown.roles(few)
-    _check_form(estimator, given.spread(2).raw)
+    _check_form(estimator, spread(shown.given, 2))
     ask = partial(truth, roles=roles)
     found = shown.answer(ask, few)
     found.pop(DECISION, None)
-    apart = _told_from_floats(rows, partial(shown.answer, ask))
+    apart = _told_from_floats(shown, partial(shown.answer, ask))
     signature = Signature(
-        _inputs(columns, rows, apart),
+        _inputs(columns, shown.rows, apart),
         tuple(_output(name, array) for name, array in found.items()),
         classes=classes,
         ignored=shown.ignored,
@@ -70,6 +68,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         given=example,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=partial(shown.answer, ask),
+        form=shown.form,
         categories=_known_values(shown),
     )
     return source, held
@@ -84,22 +83,6 @@ def _known_values(shown: Example) -> dict[str, tuple[Any, ...]]:
         if column.dtype in (MIXED, *TIMES):
             told.pop(column.name, None)
     return told
-
-
-def _form(rows: Rows) -> tuple[Any, tuple[str, ...]]:
-    """A frame without its rows, and its columns of objects that mark a missing value with None."""
-    if not isinstance(rows, FrameRows):
-        return None, ()
-    like = rows.raw.iloc[:0].reset_index(drop=True)
-    like.attrs.clear()
-    objects = [name for name, dtype in like.dtypes.items() if dtype == OBJECT]
-    form = NONES in rows.raw.attrs
-    nones = [str(name) for name in objects if form or _has_none(rows.raw[name])]
-    return like, tuple(nones)
-
-
-def _has_none(column: Any) -> bool:
-    return any(value is None for value in column)
 
 
 def _check_form(estimator: Any, few: Any) -> None:
@@ -120,20 +103,22 @@ def _check_form(estimator: Any, few: Any) -> None:
         )
 
 
-def _told_from_floats(rows: Table, ask: Callable[[Any], dict[str, Array]]) -> set[int]:
+def _told_from_floats(shown: Example, ask: Callable[[Any], dict[str, Array]]) -> set[int]:
     """The columns of whole numbers of which an estimator answers floats otherwise, as texts are made.
 
     A gap or a fraction makes floats of a whole column, in the rows of other callers of a batch too.
     """
-    few = rows.spread(FEW_ROWS)
-    assert isinstance(few, Table)  # for the type checker: rows of a table are one
-    gaps = rows.gaps()
-    whole = [at for at, dtype in enumerate(rows.dtypes) if _is_whole(dtype) and at not in gaps]
+    few = spread(shown.rows, FEW_ROWS)
+    whole = [
+        at
+        for at, dtype in enumerate(dtypes_in(few))
+        if _is_whole(dtype) and len(_held(shown.rows, at)) == len(shown.rows)
+    ]
 
     def differ(columns: list[int]) -> bool:
-        floats = few.with_columns({at: few.numbers(at) for at in columns})
+        floats = with_others(few, {at: numbers_in(few, at) for at in columns})
         try:
-            return not _are_alike(ask(few.raw), ask(floats.raw))
+            return not _are_alike(ask(few), ask(floats))
         except Exception:  # whatever an estimator says to floats
             return True
 
@@ -163,7 +148,7 @@ def _are_alike(answers: dict[str, Array], others: dict[str, Array]) -> bool:
     return True
 
 
-def _inputs(columns: list[Column], rows: Table, told_apart: set[int]) -> tuple[TensorSpec, ...]:
+def _inputs(columns: list[Column], rows: Any, told_apart: set[int]) -> tuple[TensorSpec, ...]:
     """One tensor for numbers of one dtype, else one a column."""
     dtypes = [
         column.dtype if at in told_apart else _tensor_dtype(column, rows, at)
@@ -178,18 +163,18 @@ def _inputs(columns: list[Column], rows: Table, told_apart: set[int]) -> tuple[T
     )
 
 
-def _tensor_dtype(column: Column, rows: Table, at: int) -> str:
+def _tensor_dtype(column: Column, rows: Any, at: int) -> str:
     """The dtype that a column travels in: its own, but float64 for whole numbers.
 
     These have no gaps and fractions, and `Estimator.rows` turns them back where they are whole.
     Numbers that a float does not hold stay what they are.
     """
-    nullable = not isinstance(rows.dtypes[at], np.dtype)
+    nullable = not isinstance(dtypes_in(rows)[at], np.dtype)
     if column.dtype == MIXED:
         return "string"
     if "int" not in column.dtype and not (column.dtype == "bool" and nullable):
         return column.dtype
-    largest = max((abs(int(value)) for value in set(rows.held(at))), default=0)
+    largest = max((abs(int(value)) for value in set(_held(rows, at))), default=0)
     return column.dtype if largest > LARGEST_EXACT else "float64"
 
 
@@ -210,8 +195,7 @@ def shared_values(source: Source, signature: Signature) -> Signature:
 
     Rows that are drawn from it tell nothing of one row of the example.
     """
-    rows = rows_of(source.rows)
-    assert isinstance(rows, Table)  # for the type checker: an example is a table
+    rows = source.rows
     bound: dict[str, Column] = {}
     for at, column in enumerate(signature_columns(signature)):
         codes = column.dtype in AS_OBJECTS or "int" in column.dtype
@@ -220,11 +204,17 @@ def shared_values(source: Source, signature: Signature) -> Signature:
         values = _shared_by_rows(rows, at)
         if column.dtype == MIXED:
             values = [
-                json.dumps(value, ensure_ascii=False) for value in values or _like(rows.held(at))
+                json.dumps(value, ensure_ascii=False) for value in values or _like(_held(rows, at))
             ]
         if values:
             bound[column.name] = replace(column, categories=tuple(sorted(values)))
     return with_columns(signature, lambda column: bound.get(column.name, column))
+
+
+def _held(rows: Any, at: int) -> list[Any]:
+    """The values of a column, as Python objects; a frame leaves out those that are missing."""
+    column = column_in(rows, at)
+    return list((column.dropna() if hasattr(column, "dropna") else column).tolist())
 
 
 def _like(held: Iterable[Any]) -> list[Any]:
@@ -235,7 +225,7 @@ def _like(held: Iterable[Any]) -> list[Any]:
     return ["a", "b"] if texts == {True} else [0, 1]
 
 
-def _shared_by_rows(rows: Table, at: int) -> list[Any]:
+def _shared_by_rows(rows: Any, at: int) -> list[Any]:
     """The values of a column that several rows hold."""
-    counts = Counter(rows.held(at))
+    counts = Counter(_held(rows, at))
     return [value for value, count in counts.items() if count >= SHARED_ROWS]

@@ -17,7 +17,7 @@ from modelkit.convert.dtypes import dtypes_of
 from modelkit.convert.example import Example, read_example
 from modelkit.convert.notes import Equivalents, Notes
 from modelkit.convert.outputs import Role, truth
-from modelkit.convert.parity.rows import Rows, Table, rows_of
+from modelkit.convert.parity.rows import column_in, spread
 from modelkit.convert.parity.ties import choosing, with_ties
 from modelkit.convert.source import Prefix, Source
 from modelkit.convert.steps import (
@@ -29,6 +29,7 @@ from modelkit.convert.steps import (
     last_step,
     with_parts,
 )
+from modelkit.convert.tables import NONES
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TIMES, Column, TensorSpec
 
@@ -94,17 +95,17 @@ def from_sklearn(
     coded = boosting.categories(estimator, rows)
     known = coded | boosting.catboost_values(estimator, rows)
     inputs = _inputs(shown.columns, dtypes_of(rows), numbers, known)
-    few = rows_of(rows).spread(2).raw
+    few = spread(rows, 2)
     roles, classes = shown.roles(few)
     told = _told_categories(shown, coded)
-    asked = rows_of(shown.given).spread(EXAMPLE_ROWS).raw
+    asked = spread(shown.given, EXAMPLE_ROWS)
     made = composed(
         estimator,
         inputs,
         roles,
         asked[:, 0] if shown.texts else asked,
         _by_input(inputs, known),
-        _inputs_of_none(rows_of(rows), inputs),
+        _inputs_of_none(rows, inputs),
         closed=told,
         converters=converters,
     )
@@ -129,6 +130,7 @@ def from_sklearn(
         given=example,
         against=against,
         truth=_truth_of(narrower, made.roles),
+        form=narrower.form,
         categories=told,
         closed=boosting.miscoded(estimator, coded),
         by_dtype=any(map(boosting.is_catboost, with_parts(estimator))),
@@ -250,10 +252,19 @@ def _by_input(
     return by_input
 
 
-def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
+def _inputs_of_none(rows: Any, inputs: list[TensorSpec]) -> list[str]:
     """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
-    if not isinstance(rows, Table):
+    if isinstance(rows, np.ndarray):
         return []
     texts = [place for place, spec in enumerate(inputs) if spec.dtype == "string"]
     # Each is one column.
-    return [inputs[place].name for place in texts if rows.has_only_none(place)]
+    return [inputs[place].name for place in texts if _has_only_none(rows, place)]
+
+
+def _has_only_none(rows: Any, place: int) -> bool:
+    """Whether a column of objects is missing as None alone, by its values or in its form."""
+    column = column_in(rows, place)
+    missing = column[column.isna()].array
+    if not len(missing):
+        return NONES in rows.attrs and column.dtype == object
+    return all(value is None for value in missing)

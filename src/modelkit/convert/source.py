@@ -15,6 +15,8 @@ from modelkit.signature.signature import Signature
 if TYPE_CHECKING:
     import onnx
 
+Columns = dict[str, Array]  # values by the name of their column; tensors by that of their input
+
 DECISION = "decision"  # the scores that a source decides its labels by: see Source.truth
 TIES = "ties"  # the rows for which it chose otherwise than its graph: see Source.truth
 
@@ -41,11 +43,12 @@ class Source:
     the source takes other neighbours at the same distance than its graph, by whose choice it
     answers. It and `against`, the name of the source, are None for a graph that came without one.
     `rows` are example rows in that form, None if there are none; `given` are those of an estimator in
-    the form that they came in. `categories` are the values that encoders refuse to go beyond, by
-    column, and `closed` the columns whose other values the source answers by chance. `by_dtype` is
-    whether the source refuses codes of categories by the dtype that they come in. `rounds` is
-    whether the graph computes in float32 what its source computes in float64; where that is None, it
-    does if an input or output is float32.
+    the form that they came in, and `form` gives rows in that of `rows` from their columns by name.
+    `categories` are the values that encoders refuse to go beyond, by column, and `closed` the
+    columns whose other values the source answers by chance. `by_dtype` is whether the source refuses
+    codes of categories by the dtype that they come in. `rounds` is whether the graph computes in
+    float32 what its source computes in float64; where that is None, it does if an input or output
+    is float32.
     `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
     so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
@@ -62,6 +65,7 @@ class Source:
     given: Any = None
     against: str | None = None
     truth: Callable[[Any], dict[str, Array]] | None = None
+    form: Callable[[Columns], Any] = dict
     categories: dict[str, tuple[str, ...]] | None = None
     closed: frozenset[str] = frozenset()
     by_dtype: bool = False
@@ -74,3 +78,8 @@ class Source:
     named: bool = False
     prefixes: tuple[Prefix, ...] = ()
     structures: Mapping[str, Structure] = field(default_factory=dict)
+
+
+def is_native(source: Source) -> bool:
+    """Whether an estimator is packaged as it is: then what runs is the source itself."""
+    return not source.proto.graph.node

@@ -11,12 +11,12 @@ import numpy as np
 
 from modelkit._internal.arrays import is_a
 from modelkit.convert.boosting import is_catboost
-from modelkit.convert.parity.rows import NONES
 from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, SignatureError, importing
 from modelkit.signature.frames import refuse_single
 from modelkit.signature.records import plain_rows
 
+NONES = "modelkit.nones"  # in the attributes of a frame whose form has None for a missing text
 ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms
 CODED = ("Categorical", "Enum")  # columns of polars

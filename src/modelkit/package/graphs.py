@@ -20,7 +20,7 @@ from modelkit.convert.parity.check import (
     open_signature,
     prove_parity,
 )
-from modelkit.convert.parity.rows import rows_of
+from modelkit.convert.parity.rows import spread
 from modelkit.convert.source import Prefix, Source
 from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF
@@ -225,7 +225,7 @@ def example_of(source: Source) -> Feeds | None:
     if source.truth is not None:
         signature = open_signature(source.signature)
         check_takes_example(source, signature)
-        return signature.coerce(rows_of(source.rows).spread(EXAMPLE_ROWS).raw)
+        return signature.coerce(spread(source.rows, EXAMPLE_ROWS))
     if source.rows is None:
         return None
     return _few(source.signature, source.signature.coerce(source.rows))

@@ -22,7 +22,6 @@ from modelkit.errors import (
     DeviceError,
     ManifestError,
     PackageError,
-    SignatureError,
     UsageError,
     importing,
 )
@@ -33,8 +32,8 @@ from modelkit.model.model import Call, Model, Outputs
 from modelkit.runtimes.devices import DeviceName, device_chain, refusal
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
-from modelkit.runtimes.series import as_fitted, series_of
-from modelkit.signature.frames import blank_column, whole_array
+from modelkit.runtimes.series import as_fitted, frame_of
+from modelkit.signature.frames import whole_array
 from modelkit.signature.signature import Feeds, Signature
 
 with importing("joblib", "a joblib package", "joblib"):
@@ -128,24 +127,7 @@ class Estimator:
         whole = len(signature.inputs) == 1 and block.shape[1] == len(names)
         if whole and all(dtype == block.dtype for dtype in self.like.dtypes):
             return pd.DataFrame(block, columns=names, copy=True)
-        columns = signature.columns(feeds)
-        index = pd.RangeIndex(len(block))
-        kept = {}
-        for at, (name, dtype) in enumerate(zip(names, self.like.dtypes, strict=True)):
-            values = columns.get(str(name))
-            if values is None:  # one that is not read
-                kept[at] = blank_column(dtype, index)
-                continue
-            try:
-                kept[at] = series_of(pd, values, dtype, none=str(name) in self.nones)
-            except UnicodeEncodeError as error:
-                raise SignatureError(
-                    f"a text of column {str(name)!r} is not valid Unicode: {error.reason} in "
-                    f"{error.object!r:.60}"
-                ) from error
-        frame = pd.DataFrame(kept)
-        frame.columns = names
-        return frame
+        return frame_of(self.like, self.nones, signature.columns(feeds), len(block))
 
     def answer(self, verb: str, rows: Any) -> Any:
         """The answer of one verb, dense; a list where the estimator answers with one."""

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.errors import SignatureError
+from modelkit.signature.frames import blank_column
 
 OBJECT = np.dtype(object)
+
+
+def frame_of(like: Any, nones: Collection[str], columns: Mapping[str, Array], count: int) -> Any:
+    """A frame of pandas from coerced columns by name, with the names and dtypes of another.
+
+    Args:
+        like: the other, without rows.
+        nones: its columns of objects whose missing values are None rather than NaN.
+        columns: `count` values each; those that are not given are blank.
+        count: the number of rows.
+
+    Raises:
+        SignatureError: for a text that is not valid Unicode.
+    """
+    pd = sys.modules["pandas"]  # `like` is one of its frames
+    kept = {}
+    for at, (name, dtype) in enumerate(like.dtypes.items()):
+        values = columns.get(str(name))
+        if values is None:  # one that is not read
+            kept[at] = blank_column(dtype, pd.RangeIndex(count))
+            continue
+        try:
+            kept[at] = series_of(pd, values, dtype, none=str(name) in nones)
+        except UnicodeEncodeError as error:
+            raise SignatureError(
+                f"a text of column {str(name)!r} is not valid Unicode: {error.reason} in "
+                f"{error.object!r:.60}"
+            ) from error
+    frame = pd.DataFrame(kept)
+    frame.columns = like.columns
+    return frame
 
 
 def series_of(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
@@ -40,6 +75,8 @@ def _is_none(values: Array) -> Array:
 
 def _numbers(pd: Any, values: Array, dtype: Any) -> Any:
     """Numbers in their dtype, or as floats where one has a fraction, or a gap that the dtype lacks."""
+    if dtype == OBJECT and set(np.unique(values[~np.isnan(values)])) <= {0.0, 1.0}:
+        values = np.where(np.isnan(values), values, values.astype(bool).astype(object))
     plain = getattr(dtype, "numpy_dtype", dtype)
     if isinstance(plain, np.dtype) and plain.kind in "iub":
         gaps = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)

@@ -36,7 +36,7 @@ from modelkit.convert.estimators.tensors import (
     op,
     total,
 )
-from modelkit.convert.parity.rows import Table, rows_of
+from modelkit.convert.parity.rows import numbers_in
 from modelkit.convert.steps import jumps, parts_of
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.runtimes.terms.terms import Terms
@@ -266,8 +266,7 @@ class Converting:
     def values_of(columns: Columns, place: int) -> Array | None:
         """The values that the source has in a column of numbers; None if not known."""
         rows = columns.table()
-        table = None if rows is None else rows_of(rows)
-        return table.numbers(place) if isinstance(table, Table) else None
+        return None if rows is None else numbers_in(rows, place)
 
     def counted(self, terms: Terms) -> list[Var]:
         """The two inputs that are filled with what a vectorizer counts: its terms, and how often.

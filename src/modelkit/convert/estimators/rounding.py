@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.dtypes import dtypes_of
-from modelkit.convert.parity.rows import Table, rows_of
+from modelkit.convert.parity.rows import at, column_in, dtypes_in, numbers_in, with_columns
 
 ASKED_ROWS = 1024  # of a step, in float32 and in float64
 LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much it may be rounded otherwise
@@ -51,39 +51,42 @@ def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
     It does not where it makes the same of float64, but for one rounding at the end: so do roots,
     ratios of two columns, and what interpolates.
     """
-    table = rows_of(rows)
-    if not isinstance(table, Table) or np.ndim(table.raw) == 1:  # as of one column by its name
+    if np.ndim(rows) == 1:  # as of one column by its name
         return None
-    given = _varied(table)
+    given = _varied(rows)
+    single = [place for place, dtype in enumerate(dtypes_in(given)) if dtype == np.float32]
+    widened = with_columns(given, {place: numbers_in(given, place) for place in single})
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            narrow, wide = (
-                _table_of(step.transform(each)) for each in (given.raw, given.widened())
-            )
+            narrow, wide = (_dense(step.transform(each)) for each in (given, widened))
     except Exception:  # whatever a step says of rows that it has not seen
         return None
-    for place, dtype in enumerate(narrow.dtypes):
-        once = wide.values(place).astype(dtype)
-        same = np.array_equal(narrow.values(place), once, equal_nan=True)
+    for place, dtype in enumerate(dtypes_in(narrow)):
+        once = np.asarray(column_in(wide, place)).astype(dtype)
+        same = np.array_equal(np.asarray(column_in(narrow, place)), once, equal_nan=True)
         if not same or dtype == np.float16:  # as roots of integers of 8 bits are
             return None
-    return dtypes_of(narrow.raw)
+    return dtypes_of(narrow)
 
 
-def _varied(table: Table) -> Table:
+def _varied(rows: Any) -> Any:
     """Some rows of a table, and rows like them with other numbers of float32."""
-    few = min(len(table), ASKED_ROWS)
-    places = np.linspace(0, len(table) - 1, few).astype(int)
+    few = min(len(rows), ASKED_ROWS)
+    places = np.linspace(0, len(rows) - 1, few).astype(int)
     count = 2 * ASKED_ROWS
-    varied = table.repeated(places[np.arange(count) % few])
+    varied = at(rows, places[np.arange(count) % few])
     factors = np.random.default_rng(0).uniform(0.5, 1.5, count)
     factors[:few] = 1
-    single = [place for place in varied.floats() if varied.dtypes[place] == np.float32]
-    return varied.with_columns({place: varied.values(place) * factors for place in single})
+    return with_columns(
+        varied,
+        {
+            place: (numbers_in(varied, place) * factors).astype(np.float32)
+            for place, dtype in enumerate(dtypes_in(varied))
+            if dtype == np.float32
+        },
+    )
 
 
-def _table_of(answer: Any) -> Table:
-    found = rows_of(answer.toarray() if hasattr(answer, "toarray") else answer)
-    assert isinstance(found, Table)  # for the type checker: steps give no dicts
-    return found
+def _dense(answer: Any) -> Any:
+    return answer.toarray() if hasattr(answer, "toarray") else answer

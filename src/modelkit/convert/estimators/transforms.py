@@ -19,7 +19,8 @@ from modelkit.convert.estimators.origins import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
 from modelkit.convert.estimators.tensors import Columns, Var, constant, op
 from modelkit.convert.outputs import ask
-from modelkit.convert.parity.rows import Table, rows_of
+from modelkit.convert.parity.rows import at as at_places
+from modelkit.convert.parity.rows import column_in, dtypes_in, with_columns
 from modelkit.convert.steps import does_nothing, found_by_search
 from modelkit.errors import ConversionError
 
@@ -181,19 +182,19 @@ def _own_values(step: Any, columns: Columns, wanted: set[int]) -> dict[int, tupl
     """
     from sklearn.utils import _safe_indexing
 
-    given = columns.table()
-    rows = None if given is None else rows_of(given)
-    if not isinstance(rows, Table):
+    rows = columns.table()
+    if rows is None:
         return {}
     few = {source: _few_values(rows, source) for source in sorted(wanted)}
     values = {source: each for source, each in few.items() if each is not None}
     if not values:
         return {}
     count = max(map(len, values.values()))
-    asked = rows.repeated(np.arange(count) % len(rows)).with_columns(
-        {source: np.resize(each, count) for source, each in values.items()}
+    asked = with_columns(
+        at_places(rows, np.arange(count) % len(rows)),
+        {source: np.resize(each, count) for source, each in values.items()},
     )
-    raw = asked.raw if np.ndim(columns.rows()) != 1 else _safe_indexing(asked.raw, 0, axis=1)
+    raw = asked if np.ndim(columns.rows()) != 1 else _safe_indexing(asked, 0, axis=1)
     try:
         with allowed_to_fail():
             answers = np.asarray(ask(step, "transform", raw), np.float64)
@@ -207,11 +208,12 @@ def _own_values(step: Any, columns: Columns, wanted: set[int]) -> dict[int, tupl
     return found
 
 
-def _few_values(rows: Table, column: int) -> Array | None:
+def _few_values(rows: Any, column: int) -> Array | None:
     """The values of a column, and the whole numbers between them; None for one of many, or of others."""
-    if not isinstance(rows.dtypes[column], np.dtype) or rows.dtypes[column].kind not in "iuf":
+    dtype = dtypes_in(rows)[column]
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
         return None
-    values = np.unique(rows.values(column))
+    values = np.unique(column_in(rows, column))
     values = values[np.isfinite(values)]
     if not len(values):
         return None

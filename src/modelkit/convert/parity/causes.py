@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from modelkit.convert.parity.compare import agree, compare, tolerance
-from modelkit.convert.parity.rows import Rows, Table, rows_of
-from modelkit.convert.source import Source
+from modelkit.convert.parity.compare import compare, tolerance
+from modelkit.convert.parity.rows import at, count, gaps, spread
+from modelkit.convert.source import Columns, Source
 from modelkit.errors import ConversionError
 
 RANDOM = (
@@ -32,52 +33,58 @@ SINGLE = (
 FEW_ROWS = 256  # that a source is asked about twice
 
 
-def likely_cause(source: Source, agrees: Callable[[Rows], bool]) -> str:
+def likely_cause(source: Source, rows: Columns, agrees: Callable[[Columns], bool]) -> str:
     """What explains that a graph parts from its source, and what to do; empty where nothing is seen.
 
-    `agrees` says whether they answer some rows alike.
+    `rows` is the example by column. `agrees` says whether the two answer some rows alike.
     """
-    example = rows_of(source.rows)
-    rows = example.spread(FEW_ROWS)
-    if not _alike(source, rows, rows):
+    few = spread(source.rows, FEW_ROWS)
+    if not _alike(source, few, few):
         return RANDOM
-    half = rows.at(slice(len(rows) // 2))
-    if len(half) and not _alike(source, rows, half):
+    half = at(few, slice(count(few) // 2))
+    if count(half) and not _alike(source, few, half):
         return BATCH
-    return _of_gaps(example, agrees) or (_of_rounding(example) if source.rounds else "")
+    return _of_gaps(source, rows, agrees) or _of_rounding(source)
 
 
-def _of_rounding(rows: Rows) -> str:
-    """Which of the two computes in float32."""
-    single = isinstance(rows, Table) and np.float32 in rows.dtypes
-    return SINGLE if single else ROUNDED
+def _of_rounding(source: Source) -> str:
+    """Which of the two computes in float32, where one does."""
+    if not source.rounds:
+        return ""
+    dtypes = getattr(source.rows, "dtypes", [getattr(source.rows, "dtype", None)])
+    return SINGLE if np.float32 in list(dtypes) else ROUNDED
 
 
-def _alike(source: Source, rows: Rows, first: Rows) -> bool:
+def _alike(source: Source, rows: Any, first: Any) -> bool:
     """Whether a source answers the first of some rows as it answers them among the others."""
     assert source.truth is not None  # for the type checker: it was asked before
-    among = source.truth(rows.raw)
-    cut = {name: answer[: len(first)] for name, answer in among.items()}
+    among = source.truth(rows)
+    cut = {name: answer[: count(first)] for name, answer in among.items()}
     try:
-        alone = source.truth(first.raw)
-        found = compare(alone, cut, *tolerance(source), source.scales)
+        alone = source.truth(first)
+        return compare(alone, cut, *tolerance(source), source.scales).agree
     except ConversionError:  # it fails on these, or answers in another shape
         return False
-    return agree(found, *tolerance(source))
 
 
-def _of_gaps(rows: Rows, agrees: Callable[[Rows], bool]) -> str:
+def _of_gaps(source: Source, rows: Columns, agrees: Callable[[Columns], bool]) -> str:
     """What gaps in rows have to do with it."""
-    if not isinstance(rows, Table) or not rows.gaps():
+    if isinstance(source.rows, dict):
         return ""
-    whole = rows.at(rows.without_gaps())
-    if agrees(rows) or not len(whole) or not agrees(whole):
+    gone = {name: gaps(values) for name, values in rows.items()}
+    whole = np.flatnonzero(~np.any(list(gone.values()), axis=0))
+    if len(whole) == count(rows) or agrees(rows) or not len(whole) or not agrees(at(rows, whole)):
         return ""
-    for position in sorted(rows.gaps()):
-        if rows.has_none(position):
-            name = str(rows.raw.columns[position])
+    for name, places in gone.items():
+        if places.any() and hasattr(source.rows, "columns") and _has_none(source.rows, name):
             return (
                 f"column {name!r} holds None, which scikit-learn takes for a value like "
                 "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
             )
     return "the two agree on the rows of the example without missing values: impute them first"
+
+
+def _has_none(frame: Any, name: str) -> bool:
+    """Whether a missing value of a column is None."""
+    place = list(map(str, frame.columns)).index(name)
+    return any(value is None for value in frame.iloc[:, place].array)

@@ -1,83 +1,45 @@
 """What the parity check learns of each column: whether it may be missing, and which values it is bound to.
 
-Columns are asked about together, a few of them in each row, so that the number of questions does
-not grow with the number of columns. A group that does not agree is halved until the columns at
-fault are found.
+Source and graph are asked about many columns at once, in rows of which each has one column changed:
+what they say to the rows of a column is the verdict on it. Only where they answer none of the rows
+are the columns halved, until those at fault are found.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from modelkit.convert.parity.altered import (
-    PATTERNS,
-    Known,
-    altered,
-    gaps_like,
-    infinities,
-    strange_codes,
-    unseen_texts,
-)
-from modelkit.convert.parity.compare import Differences, agree, merge, tolerance
-from modelkit.convert.parity.rows import ArrayRows, Rows, Table
+from modelkit._internal.arrays import Array
+from modelkit.convert.parity.compare import Differences, merge
+from modelkit.convert.parity.questions import FEW_ROWS, Questions
+from modelkit.convert.parity.rows import blank, count, dtypes_in, gaps, put, repeated, spread
 from modelkit.convert.parity.strange import strange_texts
-from modelkit.convert.source import Source
+from modelkit.convert.source import Columns, Source, is_native
 from modelkit.errors import ConversionError
-from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS, TIMES, Column
 
+LEAST_ROWS = 16  # in which one column is changed; all of few rows where there are few columns
+MOST_ROWS = 4096  # for all columns, before each has the least
+CELLS = 2**21  # of one question
 FEW_COLUMNS = 8  # of a group that is not halved any more: each one is asked about alone
-MANY_GROUPS = 8  # that all have a column at fault: most likely, so have the parts of them
-MOST_QUESTIONS = 160  # after which columns get the verdict of their group; 64 columns need 127
+MOST_QUESTIONS = 160  # after which columns that were not sorted out are refused; 64 need 73
 FURTHER_ROWS = 2048
+# A category that no training set holds; XGBoost refuses an unseen one only where it is the last.
+UNSEEN = "\x7f\ufdd1 unseen"
 REFUSED = "refused"
 AGREES = "agrees"
 DISAGREES = "disagrees"
 
-Ask = Callable[[Rows], Differences | None]
-Refuse = Callable[[Differences, str], None]
-
-
-@dataclasses.dataclass
-class Questions:
-    """Rows that were altered in some of their columns, put to source and graph.
-
-    `ask` gives the differences of the two on rows, or None where the source refuses them; `refuse`
-    raises ParityError for differences beyond the tolerance, and `refuse_alike` for rows that one
-    refuses and the other answers. `few` are the rows of the `example`
-    that are altered. What agreed is merged into `total`; `found` holds, by column, the differences
-    of the smallest group that did not agree. `rows` counts those that agreed.
-    """
-
-    source: Source
-    ask: Ask
-    refuse: Refuse
-    refuse_alike: Callable[[Rows, str], None]
-    total: Differences
-    few: Table
-    example: Table
-    found: dict[int, Differences] = dataclasses.field(default_factory=dict)
-    rows: int = 0
-
-    def verdict(self, columns: list[int], rows: Rows | None) -> str:
-        """What source and graph say to rows that were altered in some columns.
-
-        None, for no such rows, counts as refused.
-        """
-        found = None if rows is None else self.ask(rows)
-        if rows is None or found is None:
-            return REFUSED
-        if agree(found, *tolerance(self.source)):
-            merge(self.total, found)
-            self.rows += len(rows)
-            return AGREES
-        self.found |= dict.fromkeys(columns, found)
-        return DISAGREES
+# Some rows of one column, and its name: what they become.
+Change = Callable[[str, Array], Array]
+Verdicts = dict[str, str]
+Values = dict[str, tuple[Any, ...]]
 
 
 def learn(questions: Questions) -> tuple[Signature, int]:
@@ -89,17 +51,18 @@ def learn(questions: Questions) -> tuple[Signature, int]:
         ConversionError: if a column is bound to values that cannot be told.
     """
     signature = questions.source.signature
-    columns = signature_columns(signature)
+    columns = {column.name: column for column in signature_columns(signature)}
     nullable = _nullable(questions, columns)
-    rows_with_gaps = questions.rows if nullable else 0
     finite = _finite(questions, columns, nullable)
     closed = _closed(questions, columns)
-    learned = {}
-    for i, column in enumerate(columns):
-        learned[column.name] = dataclasses.replace(
-            column, nullable=i in nullable, finite=i in finite, categories=closed.get(i)
+
+    def learned(column: Column) -> Column:
+        name = column.name
+        return dataclasses.replace(
+            column, nullable=name in nullable, finite=name in finite, categories=closed.get(name)
         )
-    return with_columns(signature, lambda column: learned[column.name]), rows_with_gaps
+
+    return with_columns(signature, learned), len(nullable) * _size(questions)
 
 
 def signature_columns(signature: Signature) -> list[Column]:
@@ -116,65 +79,117 @@ def with_columns(signature: Signature, change: Callable[[Column], Column]) -> Si
     return dataclasses.replace(signature, inputs=tuple(inputs))
 
 
-def sort_out(columns: list[int], judge: Callable[[list[int]], str]) -> dict[int, str]:
-    """The verdict on each column, from verdicts on all of them and on halves of groups at fault.
+def sort_out(names: list[str], judge: Callable[[list[str]], Verdicts | None]) -> Verdicts:
+    """The verdict on each column, by a judge that gives one for each of a group, or None for none.
 
-    One column at fault among n is found with about 2 log2(n) questions. Where many groups are all
-    at fault, they are not halved further: their columns get their verdict.
+    One column at fault among n is found with about 2 log2(n) questions.
     """
-    verdicts: dict[int, str] = {}
-    failed: list[tuple[list[int], str]] = []
-    groups = [columns] if columns else []
+    verdicts: Verdicts = {}
+    groups = [names] if names else []
     asked = 0
     while groups:
-        wrong = []
-        for group in groups:
-            verdict = judge(group)
-            verdicts |= dict.fromkeys(group, verdict)
-            if verdict != AGREES and len(group) > 1:
-                wrong.append((group, verdict))
-        asked += len(groups)
-        failed += wrong
-        all_wrong = len(groups) >= MANY_GROUPS and len(wrong) == len(groups)
-        if (all_wrong and len(columns) > PATTERNS) or asked > MOST_QUESTIONS:
-            break
-        groups = [part for group, _ in wrong for part in _parts(group)]
-    for group, verdict in reversed(failed):
-        # What columns do together is not what each of them does.
-        if all(verdicts[i] == AGREES for i in group):
-            verdicts |= dict.fromkeys(group, verdict)
+        group = groups.pop(0)
+        asked += 1
+        found = judge(group) if asked <= MOST_QUESTIONS else dict.fromkeys(group, REFUSED)
+        if found is None and len(group) > 1:
+            size = 1 if len(group) <= FEW_COLUMNS else (len(group) + 1) // 2
+            groups += [group[start : start + size] for start in range(0, len(group), size)]
+        else:
+            verdicts |= dict.fromkeys(group, REFUSED) if found is None else found
     return verdicts
 
 
-def _parts(group: list[int]) -> list[list[int]]:
-    if len(group) <= FEW_COLUMNS:
-        return [[i] for i in group]
-    half = len(group) // 2
-    return [group[:half], group[half:]]
+def _size(questions: Questions) -> int:
+    """The number of rows in which one column is changed."""
+    return max(LEAST_ROWS, min(FEW_ROWS, MOST_ROWS // len(questions.rows)))
 
 
-def _nullable(questions: Questions, columns: list[Column]) -> set[int]:
+def _changed(questions: Questions, group: list[str], change: Change) -> Columns:
+    """Rows of which each has one column of a group changed; the last ones are as they are."""
+    size = _size(questions)
+    found = repeated(questions.few, size * (len(group) + 1))
+    for number, name in enumerate(group):
+        places = slice(size * number, size * (number + 1))
+        found[name] = put(found[name], places, change(name, found[name][places]))
+    return found
+
+
+def _verdicts(
+    questions: Questions, names: list[str], change: Change, found: dict[str, Differences]
+) -> Verdicts:
+    """What source and graph say to rows in which these columns are changed.
+
+    What agreed is merged into the total; `found` gets the differences of columns that did not.
+    """
+    size = _size(questions)
+
+    def judge(group: list[str]) -> Verdicts | None:
+        differences = questions.ask(_changed(questions, group, change))
+        if differences is None or (differences.wrong.all() and len(group) > 1):
+            return None
+        if differences.agree:
+            merge(questions.total, differences)
+        *changed, same = map(np.any, differences.wrong.reshape(-1, size))
+        at_fault = [name for name, wrong in zip(group, changed, strict=True) if wrong or same]
+        found.update(dict.fromkeys(at_fault, differences))
+        return dict.fromkeys(group, AGREES) | dict.fromkeys(at_fault, DISAGREES)
+
+    most = max(FEW_COLUMNS, CELLS // (size * len(questions.rows)))
+    verdicts: Verdicts = {}
+    for start in range(0, len(names), most):
+        verdicts |= sort_out(names[start : start + most], judge)
+    return verdicts
+
+
+def _nullable(questions: Questions, columns: dict[str, Column]) -> set[str]:
     """The columns that may be missing.
 
     Raises ParityError for a disagreement on what the example has.
     """
-    gone = questions.example.gaps()
-    verdicts = _verdicts_on_gaps(questions, gone)
-    for i, verdict in verdicts.items():
-        if verdict == DISAGREES and i in gone:
-            where = f"rows where {columns[i].name!r} is missing, as it is in the example"
-            questions.refuse(questions.found[i], where)
-        if verdict == REFUSED and i in gone and is_native(questions.source):
-            # Of the gaps of the example; others the estimator refuses by itself.
-            verdicts[i] = AGREES
-    agreeing = [i for i, verdict in verdicts.items() if verdict == AGREES]
-    if DISAGREES not in verdicts.values() or not agreeing:
-        return set(agreeing)
-    # Where the two route gaps differently in one column, agreement in the others may be luck.
-    return set(agreeing) if _agree_on_many_gaps(questions, agreeing) else set()
+    gone = {name for name, values in questions.rows.items() if gaps(values).any()}
+    found: dict[str, Differences] = {}
+    verdicts = _verdicts(questions, _taking_gaps(questions, gone), _missing, found)
+    for name, verdict in verdicts.items():
+        if verdict == DISAGREES and name in gone:
+            where = f"rows where {name!r} is missing, as it is in the example"
+            questions.refuse(found[name], where)
+    agreeing = [name for name in columns if verdicts.get(name) == AGREES]
+    if DISAGREES in verdicts.values() and agreeing:
+        # Where the two route gaps differently in one column, agreement in the others may be luck.
+        agreeing = agreeing if _agree_on_many_gaps(questions, agreeing) else []
+    if is_native(questions.source):  # other gaps than those of the example it refuses by itself
+        agreeing += [name for name in gone if verdicts.get(name) == REFUSED]
+    return set(agreeing)
 
 
-def _finite(questions: Questions, columns: list[Column], nullable: set[int]) -> set[int]:
+def _missing(_: str, values: Array) -> Array:
+    return blank(values, slice(None))
+
+
+def _dtypes(questions: Questions) -> dict[str, Any]:
+    """The dtype of each column of the example, numpy's or an extension's."""
+    return dict(zip(questions.rows, dtypes_in(questions.source.rows), strict=True))
+
+
+def _taking_gaps(questions: Questions, gone: set[str]) -> list[str]:
+    """The columns whose dtype has a missing value, those first that have some in the example.
+
+    Arrays of texts and the booleans of numpy in a frame have none.
+    """
+    array = isinstance(questions.source.rows, np.ndarray)
+    taking = []
+    for name, dtype in _dtypes(questions).items():
+        none = dtype.kind == "O" if array else isinstance(dtype, np.dtype) and dtype.kind == "b"
+        if not none:
+            taking.append(name)
+    return sorted(taking, key=lambda name: name not in gone)
+
+
+def _infinite(_: str, values: Array) -> Array:
+    return np.resize([np.inf, -np.inf], len(values))
+
+
+def _finite(questions: Questions, columns: dict[str, Column], nullable: set[str]) -> set[str]:
     """The columns that may be missing and refuse infinities.
 
     The source refuses those, as most of scikit-learn does, or the graph answers them otherwise. An
@@ -182,88 +197,62 @@ def _finite(questions: Questions, columns: list[Column], nullable: set[int]) -> 
     """
     if is_native(questions.source):
         return set()
-
-    def judge(group: list[int]) -> str:
-        return questions.verdict(group, altered(questions.few, group, infinities))
-
     # A column of whole numbers takes floats too, where the model computes in these.
-    numbers = [i for i in sorted(nullable) if columns[i].dtype not in (*AS_OBJECTS, *TIMES)]
-    verdicts = sort_out(numbers, judge)
-    return {i for i, verdict in verdicts.items() if verdict != AGREES}
+    numbers = [
+        name
+        for name, column in columns.items()
+        if name in nullable and column.dtype not in (*AS_OBJECTS, *TIMES)
+    ]
+    verdicts = _verdicts(questions, numbers, _infinite, {})
+    return {name for name, verdict in verdicts.items() if verdict != AGREES}
 
 
-def _verdicts_on_gaps(questions: Questions, gone: set[int]) -> dict[int, str]:
-    """The verdict on gaps in each column; those that have some in the example are asked apart."""
-
-    def judge(group: list[int]) -> str:
-        rows = None
-        if questions.few.takes_gaps(group[0]):
-            rows = altered(questions.few, group, gaps_like(questions.example))
-        return questions.verdict(group, rows)
-
-    verdicts: dict[int, str] = {}
-    for group in _alike(questions.example, gone):
-        verdicts |= sort_out(group, judge)
-    return verdicts
-
-
-def _alike(rows: Table, gone: set[int]) -> list[list[int]]:
-    """The columns in groups of one dtype, those with gaps apart from those without."""
-    groups: dict[tuple[str, bool], list[int]] = {}
-    for i, dtype in enumerate(rows.dtypes):
-        groups.setdefault((str(dtype), i in gone), []).append(i)
-    return list(groups.values())
-
-
-def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
+def _agree_on_many_gaps(questions: Questions, names: list[str]) -> bool:
     """Whether source and graph agree on many rows, a fourth of them missing in each column."""
-    example = questions.example
-    rows = example.spread(FURTHER_ROWS)
-    assert isinstance(rows, Table)  # for the type checker: rows of the example are
-    chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
-    blank = {i: rows.blank(i, chosen[:, at], example) for at, i in enumerate(columns)}
-    return questions.verdict([], rows.with_columns(blank)) == AGREES
+    rows = dict(spread(questions.rows, FURTHER_ROWS))
+    chosen = np.random.default_rng(0).random((count(rows), len(names))) < 1 / 4
+    for name, places in zip(names, chosen.T, strict=True):
+        rows[name] = blank(rows[name], places)
+    found = questions.ask(rows)
+    return found is not None and found.agree
 
 
-def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
+def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
     """The columns that are bound to a set of values, and these.
 
     Raises ParityError where source and graph answer others differently, ConversionError where the
     set cannot be told.
     """
     source = questions.source
-    known = _known(questions, columns)
-    closed = {i: known[i] for i in known if columns[i].name in source.closed}
-    texts = [i for i, column in enumerate(columns) if column.dtype == "string" and i not in closed]
-    verdicts = _sort_out_known(texts, known, _judge_of_texts(questions))
-    codes = [i for i in _codes(source, columns, known) if i not in (*texts, *closed)]
-    verdicts |= _sort_out_known(codes, known, _judge_of_codes(questions, known))
-    for i, verdict in verdicts.items():
+    known = _known(questions)
+    closed = {name: known[name] for name in known if name in source.closed}
+    # Those that others are told of side by side: most are refused, and so halved together.
+    columns = dict(sorted(columns.items(), key=lambda item: item[0] in known))
+    texts = [name for name in columns if columns[name].dtype == "string" and name not in closed]
+    found: dict[str, Differences] = {}
+    verdicts = _verdicts(questions, texts, partial(_other_texts, source), found)
+    codes = [name for name in _codes(source, columns, known) if name not in (*texts, *closed)]
+    by_code = partial(_other_codes, questions, known, columns)
+    verdicts |= _verdicts(questions, codes, partial(by_code, 0.5), found)
+    # LightGBM cuts its codes off, and the graph does not: the docs say what lies between two.
+    cut = [name for name in codes if verdicts[name] == DISAGREES]
+    verdicts |= _verdicts(questions, cut, partial(by_code, 0.0), found)
+    for name, verdict in verdicts.items():
         if verdict == DISAGREES:
-            where = f"rows with unknown or unusual values of column {columns[i].name!r}"
-            questions.refuse(questions.found[i], where)
-        if verdict == REFUSED and i in known:
-            closed[i] = known[i]
-        if verdict == REFUSED and i not in known:
-            _check_open(source, columns[i])
-            if i in codes:
-                rows = altered(questions.few, [i], strange_codes({}, 0.5))
-                questions.refuse_alike(
-                    rows, f"rows with unknown codes of column {columns[i].name!r}"
+            questions.refuse(found[name], f"rows with unknown or unusual values of column {name!r}")
+        if verdict == REFUSED and name in known:
+            closed[name] = known[name]
+        if verdict == REFUSED and name not in known:
+            _check_open(source, columns[name])
+            if name in codes:
+                rows = _changed(
+                    questions, [name], partial(_other_codes, questions, {}, columns, 0.5)
                 )
+                questions.refuse_alike(rows, f"rows with unknown codes of column {name!r}")
     return closed
 
 
-def _sort_out_known(
-    columns: list[int], known: Known, judge: Callable[[list[int]], str]
-) -> dict[int, str]:
-    """The verdict on each column; those whose values are known are asked apart from the others."""
-    told = [i for i in columns if i in known]
-    others = [i for i in columns if i not in known]
-    return sort_out(told, judge) | sort_out(others, judge)
-
-
-def _codes(source: Source, columns: list[Column], known: Known) -> list[int]:
+def _codes(source: Source, columns: dict[str, Column], known: Values) -> list[str]:
     """The columns of numbers that may be codes of categories.
 
     A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask
@@ -274,58 +263,57 @@ def _codes(source: Source, columns: list[Column], known: Known) -> list[int]:
         if "int" in spec.dtype:
             narrow.update(column.name for column in spec.columns)
     return [
-        i
-        for i, column in enumerate(columns)
-        if column.name not in narrow and ("int" in column.dtype or i in known)
+        name
+        for name, column in columns.items()
+        if name not in narrow and ("int" in column.dtype or name in known)
     ]
 
 
-def _judge_of_texts(questions: Questions) -> Callable[[list[int]], str]:
-    """Puts unknown texts in the columns of a group."""
-
-    def judge(group: list[int]) -> str:
-        few = questions.few
-        if isinstance(few, ArrayRows):
-            return questions.verdict(group, ArrayRows(strange_texts(few.raw)))
-        return questions.verdict(group, altered(few, group, unseen_texts))
-
-    return judge
+def _other_texts(source: Source, _: str, values: Array) -> Array:
+    """Unknown texts; those of a model over strings alone are texts that a training set may lack."""
+    if isinstance(source.rows, np.ndarray):
+        return strange_texts(values)
+    return np.full(len(values), UNSEEN, object)
 
 
-def _judge_of_codes(questions: Questions, known: Known) -> Callable[[list[int]], str]:
-    """Puts unknown codes in the columns of a group."""
+def _other_codes(
+    questions: Questions,
+    known: Values,
+    columns: dict[str, Column],
+    step: float,
+    name: str,
+    values: Array,
+) -> Array:
+    """Whole numbers that are no codes: one beyond the largest, one below, and one between two.
 
-    def judge(group: list[int]) -> str:
-        rows = altered(questions.few, group, strange_codes(known, 0.5))
-        verdict = questions.verdict(group, rows)
-        if verdict != DISAGREES:
-            return verdict
-        # LightGBM cuts its codes off, and the graph does not: the docs say what lies between two.
-        rows = altered(questions.few, group, strange_codes(known, 0.0))
-        return questions.verdict(group, rows)
+    The largest and the smallest are those of the column and of the codes that an encoder knows;
+    `step` is how far the number between lies from a code.
+    """
+    few = questions.few[name].astype(np.float64)
+    told = np.array(known.get(name, ()), np.float64)
+    held = np.append(few[np.isfinite(few)], told)
+    if not len(held):
+        return values
+    turn = np.arange(len(values)) % 3
+    beyond = np.where(turn == 0, held.max() + 1, held.min() - 1)
+    found = np.where(turn == 1, values.astype(np.float64) + step, beyond)
+    dtype = columns[name].dtype
+    if "int" in dtype and "64" not in dtype and isinstance(_dtypes(questions)[name], np.dtype):
+        ends = np.iinfo(dtype)  # small ones wrap around where others do not
+        found = np.clip(np.rint(found), ends.min, ends.max)
+    return found
 
-    return judge
 
-
-def is_native(source: Source) -> bool:
-    """Whether an estimator is packaged as it is: then what runs is the source itself."""
-    return not source.proto.graph.node
-
-
-def _known(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
+def _known(questions: Questions) -> Values:
     """The values that encoders tell, of columns that hold no others.
 
     What encoders are told of may be made of a column, and then tells nothing of it.
     """
-    told_by_name = questions.source.categories or {}
     known = {}
-    for i, column in enumerate(columns):
-        told = told_by_name.get(column.name)
-        if told is None:
-            continue
-        others = set(questions.example.held(i)).difference(told)
-        if all(is_missing(value) for value in others):
-            known[i] = told
+    for name, told in (questions.source.categories or {}).items():
+        values = questions.rows.get(name)
+        if values is not None and set(values[~gaps(values)].tolist()) <= set(told):
+            known[name] = told
     return known
 
 

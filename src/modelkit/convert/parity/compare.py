@@ -27,12 +27,18 @@ Answers = dict[str, Array]
 
 @dataclasses.dataclass
 class Differences:
-    """The running maxima of a comparison."""
+    """The running maxima of a comparison; `wrong` says of each row whether it passes the tolerance."""
 
     max_abs: float = 0.0
     max_rel: float = 0.0
     flips: int = 0
     ties: int = 0
+    wrong: Array = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+
+    @property
+    def agree(self) -> bool:
+        """Whether no label differs, and no number by more than the tolerance."""
+        return not self.wrong.any()
 
 
 def tolerance(source: Source) -> tuple[float, float]:
@@ -79,6 +85,7 @@ def compare(
     whose neighbours are a tie. Raises ParityError for an output of another shape.
     """
     found = Differences()
+    by_output = []
     if TIES in truth:
         found.ties += int(truth[TIES].sum())
     for name, expected in truth.items():
@@ -92,21 +99,34 @@ def compare(
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])
-            size = np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
+            share = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
             found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
-            found.max_rel = max(found.max_rel, float(np.max(gap / size, initial=0.0)))
+            found.max_rel = max(found.max_rel, float(np.max(share, initial=0.0)))
+            wrong = (share > rtol + atol).any(axis=tuple(range(1, share.ndim)))
         else:
-            differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
-            wrong = np.zeros(len(expected), bool)
-            for label, own in enumerate(differs.T):
-                scores = _scores(truth, label if expected.ndim > 1 else None)
-                rows = np.flatnonzero(own)
-                if scores is not None and len(rows):
-                    rows = rows[~_is_tied(scores[rows], rtol, atol)]
-                wrong[rows] = True
-            found.ties += int((differs.any(axis=1) & ~wrong).sum())
+            wrong, tied = _other_labels(truth, expected, got[name], rtol, atol)
+            found.ties += int(tied.sum())
             found.flips += int(wrong.sum())
+        by_output.append(np.atleast_1d(wrong))
+    if len({len(wrong) for wrong in by_output}) > 1:  # the rows of some are on another axis
+        by_output = [np.array([wrong.any()]) for wrong in by_output]
+    found.wrong = np.any(by_output, axis=0)
     return found
+
+
+def _other_labels(
+    truth: Answers, expected: Array, got: Array, rtol: float, atol: float
+) -> tuple[Array, Array]:
+    """The rows whose labels differ, and those whose labels differ at ties alone."""
+    differs = expected.reshape(len(expected), -1) != got.reshape(len(expected), -1)
+    wrong = np.zeros(len(expected), bool)
+    for label, own in enumerate(differs.T):
+        scores = _scores(truth, label if expected.ndim > 1 else None)
+        rows = np.flatnonzero(own)
+        if scores is not None and len(rows):
+            rows = rows[~_is_tied(scores[rows], rtol, atol)]
+        wrong[rows] = True
+    return wrong, differs.any(axis=1) & ~wrong
 
 
 def _scores(truth: Answers, label: int | None) -> Array | None:
@@ -148,11 +168,6 @@ def _gap(a: Array, b: Array) -> Array:
         gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
     gap[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
     return np.nan_to_num(gap, nan=np.inf, posinf=np.inf)
-
-
-def agree(found: Differences, rtol: float, atol: float) -> bool:
-    """Whether no label differs, and no number by more than the tolerance."""
-    return found.flips == 0 and found.max_rel <= rtol + atol
 
 
 def merge(total: Differences, found: Differences) -> None:

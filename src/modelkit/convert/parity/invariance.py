@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.parity.columns import is_native
-from modelkit.convert.parity.compare import Answers, Differences, agree, compare, merge, tolerance
-from modelkit.convert.source import Source
+from modelkit.convert.parity.compare import Answers, Differences, compare, merge, tolerance
+from modelkit.convert.source import Source, is_native
 from modelkit.model.model import Model
 from modelkit.signature.signature import Feeds, Signature
 
@@ -40,8 +39,7 @@ def batch_invariance(
         return (), 0.0, False
     if worst is None:
         return sizes, LARGEST, False
-    same = agree(worst, *tolerance(source))
-    return sizes, min(worst.max_abs, LARGEST), same and len(sizes) > 1
+    return sizes, min(worst.max_abs, LARGEST), worst.agree and len(sizes) > 1
 
 
 def _row_axes(signature: Signature) -> dict[str, int]:
@@ -68,7 +66,7 @@ def _worst_of_sizes(
         if any(joined[name].shape != expected[name].shape for name in axes):
             return None
         found = compare(expected, joined, *tolerance(source))
-        worst.flips += found.flips
+        worst.wrong = np.append(worst.wrong, found.wrong)
         merge(worst, found)
     return worst
 

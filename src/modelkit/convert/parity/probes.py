@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.parity.rows import Rows, Table, Tensors
+from modelkit.convert.parity.rows import at, count, dtypes_in, put, repeated
+from modelkit.convert.source import Columns, Source
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SIZED_ROWS = 3  # that are compared in other sizes
 PROBE_ROWS = 256  # at most, of one probe
+THRESHOLD_ROWS = 2048
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 FLOAT = 1  # the element type of float32
@@ -25,91 +26,73 @@ SMALL = 4096  # numbers of a constant, whose shape alone is of interest
 EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Column and threshold of splits, and the dtype that each compares in; None for equality.
+def numeric(source: Source, rows: Columns, kinds: str) -> list[str]:
+    """The columns or tensors whose dtype in the example is one of numbers of some kinds.
 
-    A split by equality is of a category's code, and has no values next to it.
+    Codes of categories are not.
     """
-
-    columns: list[Array] = field(default_factory=list)
-    values: list[Array] = field(default_factory=list)
-    dtypes: list[Any] = field(default_factory=list)
-
-    def add(self, columns: Array, values: Array, dtype: Any) -> None:
-        """Add splits that compare in one dtype, if there are any."""
-        if len(columns):
-            self.columns.append(columns)
-            self.values.append(values)
-            self.dtypes.append(dtype)
-
-    def beside(self, toward: Array) -> tuple[Array, Array]:
-        """Columns and values: each threshold, or the number next to it.
-
-        `toward` says which, for the splits in turn: 0 for the threshold, -1 for the number below,
-        1 for the one above.
-        """
-        found = []
-        start = 0
-        for values, dtype in zip(self.values, self.dtypes, strict=True):
-            places = np.arange(start, start + len(values))
-            side = toward[places % len(toward)]
-            start += len(values)
-            found.append(values if dtype is None else _moved(values, side, dtype))
-        return np.concatenate(self.columns), np.concatenate(found)
+    if isinstance(source.rows, dict):
+        return [name for name, array in rows.items() if array.dtype.kind in kinds]
+    return [
+        name
+        for name, dtype in zip(rows, dtypes_in(source.rows), strict=True)
+        if getattr(dtype, "kind", "O") in kinds and rows[name].dtype.kind != "O"
+    ]
 
 
-def _moved(values: Array, side: Array, dtype: Any) -> Array:
-    """Each value, or its neighbour below or above among the numbers of a dtype."""
-    near = values.astype(dtype)
-    far = np.where(side > 0, dtype(np.inf), dtype(-np.inf))
-    with np.errstate(over="ignore"):  # an infinity is written as the largest number
-        moved = np.nextafter(near, far)
-    return np.where(side == 0, values, moved.astype(np.float64))
-
-
-def at_thresholds(proto: onnx.ModelProto, signature: Signature, rows: Rows) -> Rows | None:
+def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     """Rows in which one column equals a threshold of a tree, or the number next to one.
 
     Only columns are looked at that a tree reads as they are: behind a scaler a threshold is no value
     of a column. None if there are no such columns of numbers.
     """
-    if not isinstance(rows, Table):
+    if isinstance(source.rows, dict):
         return None
-    splits = _splits(proto, signature)
-    if not splits.values:
-        return None
-    columns, values = splits.beside(np.array([0, -1, 1]))
+    columns, values, single, ordered = _splits(source.proto, source.signature)
+    names = list(rows)
+    numbers = [names.index(name) for name in numeric(source, rows, "iuf")]
     size = np.abs(values)
-    numbers = [i for i, dtype in enumerate(rows.dtypes) if getattr(dtype, "kind", "O") in "iuf"]
     usable = np.flatnonzero((size > ZERO) & (size < ENDLESS) & np.isin(columns, numbers))
     if not len(usable):
         return None
-    most = min(PROBE_ROWS, len(usable))
-    chosen = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
-    base = rows.doubled(np.arange(most) % len(rows))
-    altered = {}
-    for column in np.unique(columns[chosen]).tolist():
-        mask = columns[chosen] == column
-        altered[column] = np.where(mask, values[chosen], base.values(column))
-    return base.with_columns(altered)
+    most = min(THRESHOLD_ROWS, 3 * len(usable))
+    asked = np.linspace(0, 3 * len(usable) - 1, most).astype(int)
+    places = usable[asked // 3]
+    columns = columns[places]
+    # A split by equality is of a category's code, and has no values next to it.
+    side = (asked % 3 - 1) * ordered[places]
+    beside = _beside(values[places], side, single[places])
+    found = repeated(rows, most)
+    for column in np.unique(columns).tolist():
+        mask = columns == column
+        found[names[column]] = put(found[names[column]], mask, beside[mask])
+    return found
 
 
-def _splits(proto: onnx.ModelProto, signature: Signature) -> Splits:
-    """The splits of trees on columns of the inputs, by kind of comparison."""
-    found = Splits()
+def _beside(values: Array, side: Array, single: Array) -> Array:
+    """The numbers below (-1), at (0) and above (1) some values, those of float32 where `single`."""
+    ends = np.where(side > 0, np.inf, -np.inf)
+    with np.errstate(over="ignore"):  # an infinity is written as the largest number
+        narrow = np.nextafter(values.astype(np.float32), ends.astype(np.float32))
+    near = np.where(single, narrow, np.nextafter(values, ends))
+    return np.asarray(np.where(side == 0, values, near))
+
+
+def _splits(proto: onnx.ModelProto, signature: Signature) -> tuple[Array, ...]:
+    """The columns and thresholds of splits on columns of the inputs, and what each compares by.
+
+    That is whether it compares in float32, and whether by order.
+    """
+    found: list[tuple[Array, ...]] = [tuple(np.zeros(0, kind) for kind in (int, float, bool, bool))]
     read = _columns_read(proto, signature)
     for node in proto.graph.node:
-        if not _is_ensemble(node) or node.input[0] not in read:
-            continue
-        places, single = read[node.input[0]]
-        columns, values, ordered = _of_node(node)
-        for narrow in (False, True):
-            known = (places[columns] >= 0) & (single[columns] == narrow)
-            dtype = np.float32 if narrow else np.float64
-            for chosen, kind in ((known & ordered, dtype), (known & ~ordered, None)):
-                found.add(places[columns[chosen]], values[chosen], kind)
-    return found
+        if _is_ensemble(node) and node.input[0] in read:
+            places, single = read[node.input[0]]
+            columns, values, ordered = _of_node(node)
+            given = places[columns] >= 0
+            split = (places[columns], values, single[columns], ordered)
+            found.append(tuple(each[given] for each in split))
+    return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
 def has_trees(proto: onnx.ModelProto) -> bool:
@@ -210,20 +193,26 @@ def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
     return columns[split], values[split], ordered[split]
 
 
-def enlarged(rows: Rows, by: float) -> Rows | None:
-    """Rows whose numbers are `by` times as large, every second row with its sign turned.
+def enlarged(source: Source, rows: Columns, by: float) -> Columns | None:
+    """Rows whose floats are `by` times as large, every second row with its sign turned.
 
     Columns of whole numbers stay as they are, for they may be codes of categories. None where
-    nothing changes.
+    nothing changes, or a tensor holds no floats.
     """
-    if isinstance(rows, Tensors):
-        return rows.times(by)
-    assert isinstance(rows, Table)  # for the type checker: rows are one or the other
-    scale = np.where(np.arange(len(rows)) % 2, -by, by)
-    chosen = [i for i in rows.floats() if not _is_whole(rows.numbers(i))]
+    chosen = numeric(source, rows, "f")
+    scale = np.full(count(rows), by)
+    if not isinstance(source.rows, dict):
+        scale[1::2] = -by
+        chosen = [name for name in chosen if not _is_whole(rows[name])]
+    elif len(chosen) < len(rows):
+        return None
     if not chosen:
         return None
-    return rows.with_columns({i: rows.values(i) * scale for i in chosen})
+    found = dict(rows)
+    for name in chosen:
+        factors = scale.reshape(-1, *[1] * (rows[name].ndim - 1))
+        found[name] = (rows[name] * factors).astype(rows[name].dtype)
+    return found
 
 
 def _is_whole(column: Array) -> bool:
@@ -231,25 +220,20 @@ def _is_whole(column: Array) -> bool:
     return bool((known == np.rint(known)).all())
 
 
-def between(rows: Rows) -> Rows | None:
+def between(source: Source, rows: Columns) -> Columns | None:
     """Rows whose floats lie halfway between two neighbours among a column's values.
 
     None where there are no columns of floats.
     """
-    if not isinstance(rows, Table):
-        return None
-    first = rows.first(PROBE_ROWS)
-    chosen = [i for i in rows.floats() if isinstance(rows.dtypes[i], np.dtype)]
-    if not chosen:
-        return None
+    chosen = numeric(source, rows, "f")
+    first: Columns = at(rows, slice(PROBE_ROWS))
     rng = np.random.default_rng(0)
-    columns = {}
-    for i in chosen:
-        values = np.unique(rows.values(i))
+    for name in chosen:
+        values = np.unique(rows[name])
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            columns[i] = _halfway(values, rng.integers(0, len(values) - 1, len(first)))
-    return first.with_columns(columns)
+            first[name] = _halfway(values, rng.integers(0, len(values) - 1, count(first)))
+    return first if chosen else None
 
 
 def _halfway(values: Array, at: Array) -> Array:
@@ -261,24 +245,19 @@ def _halfway(values: Array, at: Array) -> Array:
     return np.where(near, decimal, middle)
 
 
-def other_times(rows: Rows) -> Rows | None:
+def other_times(rows: Columns) -> Columns | None:
     """Rows of times at full hours and at the ends of months, and next to these.
 
     None where there are no columns of times.
     """
-    if not isinstance(rows, Table):
-        return None
-    dtypes = enumerate(rows.dtypes)
-    chosen = [i for i, dtype in dtypes if isinstance(dtype, np.dtype) and dtype.kind in "mM"]
-    many = rows.repeated(np.arange(PROBE_ROWS) % len(rows))
+    many = repeated(rows, PROBE_ROWS)
     rng = np.random.default_rng(0)
-    columns = {}
-    for i in chosen:
-        times = many.values(i)
-        known = times[~np.isnat(times)]
+    changed = {}
+    for name, times in many.items():
+        known = times[~np.isnat(times)] if times.dtype.kind in "mM" else times[:0]
         if len(known):
-            columns[i] = _beside_hours(times, known, rng)
-    return many.with_columns(columns) if columns else None
+            changed[name] = _beside_hours(times, known, rng)
+    return many | changed if changed else None
 
 
 def _beside_hours(times: Array, known: Array, rng: np.random.Generator) -> Array:
@@ -292,25 +271,25 @@ def _beside_hours(times: Array, known: Array, rng: np.random.Generator) -> Array
     return hours.astype(times.dtype) + rng.integers(-1, 2, len(times))
 
 
-def not_finite(rows: Tensors, name: str, value: float) -> Tensors:
+def not_finite(rows: Columns, name: str, value: float) -> Columns:
     """Rows with a value that is not finite in one input: at one place of most rows.
 
     Every fourth row stays as it is.
     """
-    array = rows.raw[name].copy()
+    array = rows[name].copy()
     flat = array.reshape(len(array), -1)
     places = np.random.default_rng(0).integers(0, flat.shape[1], len(flat))
     chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
     flat[chosen, places[chosen]] = value
-    return rows.with_tensor(name, flat.reshape(array.shape))
+    return rows | {name: flat.reshape(array.shape)}
 
 
-def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, int, Tensors]]:
+def in_other_sizes(rows: Columns, signature: Signature) -> Iterator[tuple[str, int, Columns]]:
     """Few rows in other sizes: for each free dimension but that of the rows, several.
 
     Gives its name, its size, and the rows.
     """
-    few = rows.at(slice(SIZED_ROWS))
+    few = at(rows, slice(SIZED_ROWS))
     places: dict[str, list[tuple[str, int]]] = {}
     for spec in signature.inputs:
         for axis, dim in enumerate(spec.shape):
@@ -318,10 +297,10 @@ def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, i
                 places.setdefault(dim, []).append((spec.name, axis))
     for dim, axes in places.items():
         name, axis = axes[0]
-        given = few.raw[name].shape[axis]
+        given = few[name].shape[axis]
         others = {1, max(1, given // 2), given + 1, 2 * given} - {given}
         for size in sorted(others):
-            changed = dict(few.raw)
+            changed = dict(few)
             for name, axis in axes:
                 changed[name] = changed[name].take(np.arange(size) % given, axis)
-            yield dim, size, Tensors(changed)
+            yield dim, size, changed

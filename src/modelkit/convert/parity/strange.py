@@ -9,7 +9,6 @@ from unicodedata import normalize
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.convert.parity.rows import Table
 
 TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
@@ -40,16 +39,13 @@ INSTEAD = (
 WORDS = 12  # of a vocabulary, that strange texts are made of
 
 
-def strange_texts(rows: Array) -> Array:
-    """Texts that a training set may lack, and its own in capitals and spaced out: (n, 1)."""
-    out = np.empty_like(rows)
-    known = rows[:, 0].tolist()
-    lacking = TEXTS * (len(known) // len(TEXTS) + 1)
-    capitals = [text.upper() for text in known]
-    wide = [text.replace(" ", " \t ") for text in known]
-    choices = (lacking, capitals, wide)
-    out[:, 0] = [choices[i % 3][i] for i in range(len(known))]
-    return out
+def strange_texts(known: Array) -> Array:
+    """Texts that a training set may lack, and its own in capitals and spaced out: (n,)."""
+    found = known.copy()
+    for at, text in enumerate(known):
+        choices = (TEXTS[at % len(TEXTS)], text.upper(), text.replace(" ", " \t "))
+        found[at] = choices[at % 3]
+    return found
 
 
 def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
@@ -88,9 +84,3 @@ def _other_forms(word: str) -> list[str]:
         normalize("NFD", word),
         f"{word.upper()} {word} {word.swapcase()}",
     ]
-
-
-def with_texts(rows: Table, column: int, texts: list[str]) -> Table:
-    """Rows with these texts in a column, one a row; rows are repeated as often as that takes."""
-    places = np.arange(len(texts)) % len(rows)
-    return rows.repeated(places).with_columns({column: np.array(texts, object)})
