@@ -55,7 +55,10 @@ def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
         return None
     given = _varied(rows)
     single = [place for place, dtype in enumerate(dtypes_in(given)) if dtype == np.float32]
-    widened = with_columns(given, {place: numbers_in(given, place) for place in single})
+    if isinstance(given, np.ndarray):
+        widened = given.astype(np.float64)
+    else:
+        widened = with_columns(given, {place: numbers_in(given, place) for place in single})
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")

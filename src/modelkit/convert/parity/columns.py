@@ -135,9 +135,13 @@ def _verdicts(
         return dict.fromkeys(group, AGREES) | dict.fromkeys(at_fault, DISAGREES)
 
     most = max(FEW_COLUMNS, CELLS // (size * len(questions.rows)))
+    dtypes = _dtypes(questions)
     verdicts: Verdicts = {}
-    for start in range(0, len(names), most):
-        verdicts |= sort_out(names[start : start + most], judge)
+    # A gap makes floats of whole numbers, and pandas then of what stands beside them.
+    for dtype in dict.fromkeys(map(str, dtypes.values())):
+        alike = [name for name in names if str(dtypes[name]) == dtype]
+        for start in range(0, len(alike), most):
+            verdicts |= sort_out(alike[start : start + most], judge)
     return verdicts
 
 

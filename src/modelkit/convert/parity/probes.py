@@ -55,14 +55,18 @@ def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     usable = np.flatnonzero((size > ZERO) & (size < ENDLESS) & np.isin(columns, numbers))
     if not len(usable):
         return None
-    most = min(THRESHOLD_ROWS, 3 * len(usable))
-    asked = np.linspace(0, 3 * len(usable) - 1, most).astype(int)
+    cases = 3 * len(usable)
+    number = np.arange(THRESHOLD_ROWS)
+    asked = number % cases
+    if cases > THRESHOLD_ROWS:
+        asked = np.linspace(0, cases - 1, THRESHOLD_ROWS).astype(int)
     places = usable[asked // 3]
     columns = columns[places]
     # A split by equality is of a category's code, and has no values next to it.
     side = (asked % 3 - 1) * ordered[places]
     beside = _beside(values[places], side, single[places])
-    found = repeated(rows, most)
+    # Each case in as many rows as there are, for a row has to come as far as the split.
+    found: Columns = at(rows, (number + number // cases) % count(rows))
     for column in np.unique(columns).tolist():
         mask = columns == column
         found[names[column]] = put(found[names[column]], mask, beside[mask])
