@@ -132,12 +132,12 @@ def _compare(questions: Questions) -> tuple[Signature, dict[str, Any]]:
     that an application may well have.
     """
     source = questions.source
-    rows = spread(source.rows, MAX_ROWS)
+    every = np.arange(count(source.rows))
     for size in (MAX_ROWS, *FURTHER_SIZES):
-        questions.agree_on_example(spread(rows, size))
+        questions.agree_on_example(spread(spread(every, MAX_ROWS), size))
     # Few rows meet the thresholds of trees.
-    if count(source.rows) > MAX_ROWS and has_trees(source.proto):
-        questions.agree_on_example(spread(source.rows, MAX_ROWS_OF_TREES))
+    if len(every) > MAX_ROWS and has_trees(source.proto):
+        questions.agree_on_example(spread(every, MAX_ROWS_OF_TREES))
     few = questions.few
     signature = source.signature
     missing_rows = 0

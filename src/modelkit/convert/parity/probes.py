@@ -55,17 +55,20 @@ def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     usable = np.flatnonzero((size > ZERO) & (size < ENDLESS) & np.isin(columns, numbers))
     if not len(usable):
         return None
+    # Some splits in one row each, and then each number beside each split in as many rows as there
+    # are, for a row has to come as far as the split.
     cases = 3 * len(usable)
     number = np.arange(THRESHOLD_ROWS)
-    asked = number % cases
-    if cases > THRESHOLD_ROWS:
-        asked = np.linspace(0, cases - 1, THRESHOLD_ROWS).astype(int)
-    places = usable[asked // 3]
+    case = np.linspace(0, max(cases, THRESHOLD_ROWS) - 1, THRESHOLD_ROWS).astype(int) % cases
+    places = usable[case // 3]
+    side = case % 3 - 1
+    most = min(PROBE_ROWS, len(usable))
+    places[:most] = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
+    side[:most] = 1 - (places[:most] + 1) % 3
     columns = columns[places]
     # A split by equality is of a category's code, and has no values next to it.
-    side = (asked % 3 - 1) * ordered[places]
+    side = side * ordered[places]
     beside = _beside(values[places], side, single[places])
-    # Each case in as many rows as there are, for a row has to come as far as the split.
     found: Columns = at(rows, (number + number // cases) % count(rows))
     for column in np.unique(columns).tolist():
         mask = columns == column

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.parity.causes import RANDOM, likely_cause
 from modelkit.convert.parity.compare import Answers, Differences, compare, merge, tolerance
@@ -43,12 +43,13 @@ class Questions:
         found: Columns = spread(self.rows, FEW_ROWS)
         return found
 
-    def agree_on_example(self, rows: Any) -> None:
-        """Add the differences on some rows of the example, as they came, to the total.
+    def agree_on_example(self, places: Array) -> None:
+        """Add the differences on rows of the example at some places, as they came, to the total.
 
         Raises ParityError where they pass the tolerance.
         """
-        number = count(rows)
+        rows = at(self.source.rows, places)
+        number = len(places)
         where = f"{number} row{'' if number == 1 else 's'} of the example"
         assert self.source.truth is not None  # for the type checker: see `prove_parity`
         truth = self.source.truth(rows)
@@ -66,7 +67,7 @@ class Questions:
                 f"nothing was saved{self._advice()}"
             ) from error
         found = compare(truth, got, *tolerance(self.source), self.source.scales)
-        self.refuse(found, where)
+        self.refuse(found, f"{where}, first on row {places[np.argmax(found.wrong)]}")
         merge(self.total, found)
 
     def agree_beyond(self, rows: Columns | None, where: str) -> int:
@@ -146,8 +147,7 @@ class Questions:
             return
         rtol, _ = tolerance(self.source)
         raise ParityError(
-            f"{self._what()} disagrees with {self.source.against} on {where}, first on row "
-            f"{int(np.argmax(found.wrong))}: largest relative difference "
+            f"{self._what()} disagrees with {self.source.against} on {where}: largest relative difference "
             f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
             f"saved{self._advice()}",
             parity=found,
