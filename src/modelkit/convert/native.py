@@ -20,8 +20,7 @@ from modelkit.convert.dtypes import categories_of
 from modelkit.convert.example import Example, empty_of, read_example
 from modelkit.convert.outputs import truth
 from modelkit.convert.parity.columns import signature_columns, with_columns
-from modelkit.convert.parity.rows import column_in, dtypes_in, numbers_in, spread
-from modelkit.convert.parity.rows import with_columns as with_others
+from modelkit.convert.parity.rows import column_in, dtypes_in, numbers_in, replaced, spread
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.convert.steps import last_step
@@ -116,7 +115,7 @@ def _told_from_floats(shown: Example, ask: Callable[[Any], dict[str, Array]]) ->
     ]
 
     def differ(columns: list[int]) -> bool:
-        floats = with_others(few, {at: numbers_in(few, at) for at in columns})
+        floats = replaced(few, {at: numbers_in(few, at) for at in columns})
         try:
             return not _are_alike(ask(few), ask(floats))
         except Exception:  # whatever an estimator says to floats

@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.dtypes import dtypes_of
-from modelkit.convert.parity.rows import at, column_in, dtypes_in, numbers_in, with_columns
+from modelkit.convert.parity.rows import at, column_in, dtypes_in, numbers_in, replaced
 
 ASKED_ROWS = 1024  # of a step, in float32 and in float64
 LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much it may be rounded otherwise
@@ -58,7 +58,7 @@ def dtypes_if_rounded_once(step: Any, rows: Any) -> list[np.dtype[Any]] | None:
     if isinstance(given, np.ndarray):
         widened = given.astype(np.float64)
     else:
-        widened = with_columns(given, {place: numbers_in(given, place) for place in single})
+        widened = replaced(given, {place: numbers_in(given, place) for place in single})
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -81,7 +81,7 @@ def _varied(rows: Any) -> Any:
     varied = at(rows, places[np.arange(count) % few])
     factors = np.random.default_rng(0).uniform(0.5, 1.5, count)
     factors[:few] = 1
-    return with_columns(
+    return replaced(
         varied,
         {
             place: (numbers_in(varied, place) * factors).astype(np.float32)

@@ -20,7 +20,7 @@ from modelkit.convert.estimators.selection import is_selector, kept
 from modelkit.convert.estimators.tensors import Columns, Var, constant, op
 from modelkit.convert.outputs import ask
 from modelkit.convert.parity.rows import at as at_places
-from modelkit.convert.parity.rows import column_in, dtypes_in, with_columns
+from modelkit.convert.parity.rows import column_in, dtypes_in, replaced
 from modelkit.convert.steps import does_nothing, found_by_search
 from modelkit.errors import ConversionError
 
@@ -190,7 +190,7 @@ def _own_values(step: Any, columns: Columns, wanted: set[int]) -> dict[int, tupl
     if not values:
         return {}
     count = max(map(len, values.values()))
-    asked = with_columns(
+    asked = replaced(
         at_places(rows, np.arange(count) % len(rows)),
         {source: np.resize(each, count) for source, each in values.items()},
     )

@@ -101,7 +101,7 @@ def numbers_in(rows: Any, place: int) -> Array:
     return np.asarray(column.to_numpy(np.float64, na_value=np.nan))
 
 
-def with_columns(rows: Any, columns: Mapping[int, Array]) -> Any:
+def replaced(rows: Any, columns: Mapping[int, Array]) -> Any:
     """A copy with other values in some columns; an array of whole numbers becomes one of float64."""
     if not isinstance(rows, np.ndarray):
         found = rows.reset_index(drop=True)
