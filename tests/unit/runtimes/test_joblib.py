@@ -494,10 +494,9 @@ def test_an_answer_of_another_form_is_an_error():
 def test_no_row_is_pickled_with_the_frame(penguins):
     X = penguins[0].set_index(penguins[0]["island"])
     X.attrs["note"] = "Adelie 39.1"
-    from modelkit.convert.native import _form
-    from modelkit.convert.parity.rows import rows_of
+    from modelkit.convert.example import empty_of
 
-    like, nones = _form(rows_of(X))
+    like, nones = empty_of(X)
     assert len(like) == 0
     assert list(like.columns) == list(X.columns)
     assert b"Adelie" not in Estimator(None, like, nones).dump()
