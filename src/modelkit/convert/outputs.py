@@ -40,6 +40,7 @@ class Role:
 
 TIMES = (date, timedelta, np.datetime64, np.timedelta64)
 LABEL = Role("label", "predict", ())
+CLASSIFYING = ("classes_", "predict_proba")
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
 KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
@@ -53,7 +54,8 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | N
     """
     from sklearn.base import is_classifier, is_regressor
 
-    if is_classifier(estimator):
+    # A class of somebody's own may not say that it is one.
+    if is_classifier(estimator) or all(hasattr(estimator, name) for name in CLASSIFYING):
         return _classifier(estimator, rows)
     if is_regressor(estimator):
         name = "probability" if gives_probabilities(last_step(estimator)) else "prediction"

@@ -9,7 +9,7 @@ from helpers.examples import some
 from helpers.kinds import two_labels
 from helpers.packages import opened, saved
 from sklearn import cluster, covariance, ensemble, linear_model, manifold, mixture, neighbors, svm
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris, load_wine
 from sklearn.impute import SimpleImputer
@@ -310,6 +310,31 @@ def test_labels_of_every_type(tmp_path, kind, form):
         truth = source.predict(X)
         truth[:20] = source.classes_[0]
         assert model.score(X, truth) == source.score(X, truth)
+
+
+class Wrapped(BaseEstimator):
+    """A classifier around another, which does not say that it is one."""
+
+    def fit(self, X, y):
+        self.inner_ = LogisticRegression(max_iter=5000).fit(X, y)
+        self.classes_ = self.inner_.classes_
+        return self
+
+    def predict(self, X):
+        return self.inner_.predict(X)
+
+    def predict_proba(self, X):
+        return self.inner_.predict_proba(X)
+
+
+@pytest.mark.parametrize(
+    "given", [{"format": "joblib"}, {"converters": {Wrapped: lambda step: step.inner_}}]
+)
+def test_a_class_with_classes_and_probabilities_is_a_classifier(tmp_path, given):
+    source = Wrapped().fit(FLOWERS, BINARY)
+    model = opened(source, FLOWERS, tmp_path, **given)
+    assert model.classes_.tolist() == [0, 1]
+    np.testing.assert_allclose(model.predict_proba(FLOWERS), source.predict_proba(FLOWERS))
 
 
 def test_labels_of_other_types_are_refused(tmp_path):

@@ -1,7 +1,6 @@
 """What a converter takes and gives: columns of a table as typed tensors, and what a model answers.
 
-The tensors are those of spox, which checks their types while a graph is written. The only module
-that imports it.
+The tensors are those of `traced`, with what is written with them.
 """
 
 from __future__ import annotations

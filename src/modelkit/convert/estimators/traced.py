@@ -230,7 +230,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.any: _of_truths(np.max),
     np.argmax: _placed("arg_max"),
     np.argmin: _placed("arg_min"),
-    np.clip: lambda x, low, high: op.clip(x, constant(low, x.dtype), constant(high, x.dtype)),
+    np.clip: lambda x, low, high: np.minimum(np.maximum(x, low), high),
     np.concatenate: _concatenated,
     np.linalg.norm: lambda x: np.sqrt(op.reduce_sum_square(x, keepdims=0)),
     np.max: _reduced("reduce_max"),

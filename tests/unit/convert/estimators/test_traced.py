@@ -32,6 +32,7 @@ EXPRESSIONS = {
     "waves": lambda x: np.sin(x) + np.tan(x) * np.cosh(x),
     "choice": lambda x: np.where(x > 0, x, 0),
     "bounds": lambda x: np.clip(np.minimum(x, 2.0), -1.0, 1.0),
+    "bounds of each column": lambda x: np.clip(x, SCALE - 1.0, SCALE + 1.0),
     "sums": lambda x: np.sum(x, axis=1, keepdims=True) + np.mean(x, axis=1)[:, None],
     "extremes": lambda x: np.max(x, axis=1) - np.min(x, axis=1) + np.prod(x, axis=1),
     "places": lambda x: np.argmax(x, axis=1) - np.argmin(x, axis=1),
