@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.forge import GRAPH, members_of, with_graph
 from helpers.graphs import beside, constant, folding, node, told
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from modelkit.package import scan, sizes
 
@@ -51,6 +51,62 @@ def test_shapes_that_a_graph_does_not_state(toy, hidden):
         [constant("side", [1, 64])],
     )
     assert 0 < folding(with_graph(toy, change)).limit <= sizes.TOUCHED_BYTES // 50
+
+
+BRANCH = helper.make_graph(
+    [node("Identity", ["side"], ["o"])],
+    "b",
+    [],
+    [helper.make_tensor_value_info("o", TensorProto.INT64, [2])],
+)
+HIDDEN = {
+    "a branch": [node("If", ["yes"], ["shape"], then_branch=BRANCH, else_branch=BRANCH)],
+    "a Dropout": [
+        node("Cast", ["side"], ["numbers of it"], to=TensorProto.FLOAT),
+        node("Dropout", ["numbers of it"], ["dropped"]),
+        node("Cast", ["dropped"], ["shape"], to=TensorProto.INT64),
+    ],
+}
+
+
+@pytest.mark.parametrize("behind", HIDDEN)
+def test_constants_behind_what_onnxruntime_takes_away(toy, warden, behind):
+    """Twenty of 128 MB, which each row picks one number of."""
+    many = [node("ConstantOfShape", ["shape"], [f"c{i}"]) for i in range(20)]
+    many += [node("Gather", [f"c{i}", "column"], [f"g{i}"]) for i in range(20)]
+    picked = [
+        node("Cast", ["relu"], ["columns"], to=TensorProto.INT64),
+        node("Clip", ["columns", "zero", "zero"], ["column"]),
+        *many,
+        node("Sum", [f"g{i}" for i in range(20)], ["sum"]),
+    ]
+    constants = [
+        constant("side", [8000, 4000]), constant("yes", True), constant("zero", 0),
+    ]  # fmt: skip
+    data = with_graph(toy, beside([*HIDDEN[behind], *picked], constants))
+    assert folding(data).limit <= 1 << 22
+    assert told(warden, data)["error"] is None
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "ReduceSum"])
+def test_results_of_tensors_without_elements(toy, warden, operator):
+    """A sum over nothing, and a product of it, are as large as the other sides: twenty of 240 MB."""
+    nodes, constants = [node("Cast", ["relu"], ["columns"], to=TensorProto.INT64)], []
+    nodes.append(node("Clip", ["columns", "zero", "zero"], ["column"]))
+    for i in range(20):
+        sides = [(8000, 0), (0, 8000)] if operator == "MatMul" else [(0, 60_000_000)]
+        parts = [TensorProto(name=f"{side}{i}", data_type=1, dims=side) for side in sides]
+        names = [part.name for part in parts]
+        constants += parts
+        more = {} if operator == "MatMul" else {"keepdims": 0}
+        inputs = names if operator == "MatMul" else [*names, "first"]
+        nodes.append(node(operator, inputs, [f"c{i}"], **more))
+        nodes.append(node("Gather", [f"c{i}", "column"], [f"g{i}"]))
+    nodes.append(node("Sum", [f"g{i}" for i in range(20)], ["sum"]))
+    constants += [constant("zero", 0), constant("first", [0])]
+    data = with_graph(toy, beside(nodes, constants))
+    assert folding(data).limit <= 1 << 22
+    assert told(warden, data)["error"] is None
 
 
 def test_products_of_constants_are_left_to_the_runs(toy, warden):

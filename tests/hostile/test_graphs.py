@@ -303,6 +303,19 @@ def test_30_a_loop_without_end_is_stopped_at_the_deadline(toy, warden, folder):
     assert "stopped" in told["message"]
 
 
+def test_34_a_producer_of_the_name_of_another_format(toy, warden, folder):
+    """With "ORTM" at byte 4, onnxruntime would read all of it as its own format, which nobody scans."""
+
+    def name(proto):
+        proto.producer_name = "ORTM" + " " * 60
+
+    data = with_graph(toy, name)
+    assert members_of(data)[GRAPH][4:8] == b"ORTM"
+    path = folder / "named.mk"
+    path.write_bytes(data)
+    assert warden.open(path, then="predict")["error"] is None
+
+
 def test_31_a_graph_that_takes_and_gives_something_else(toy, refused):
     def rename(proto):
         proto.graph.node[1].output[0] = proto.graph.output[0].name = "z"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.forge import with_graph
 from helpers.graphs import beside, constant, folding, node, told
-from onnx import TensorProto, helper
+from onnx import AttributeProto, TensorProto, helper
 
 from modelkit.errors import GraphError
 from modelkit.package.review import review
@@ -53,6 +53,11 @@ ENDED = {
         [],
         21,
     ),
+    "a cast to a type beyond 32 bits": (
+        node("Cast", ["relu"], ["made"], to=(1 << 32) + TensorProto.INT64),
+        [],
+        18,
+    ),
     "batch_dims": (node("GatherND", ["few", "order"], ["made"], batch_dims=-2), [FEW, ORDER], 18),
     "scale": (node("RandomNormalLike", ["relu"], ["made"], scale=0.0), [], 18),
     "no scale": (node("RandomNormal", [], ["made"], shape=[2], scale=float("nan")), [], 18),
@@ -60,6 +65,17 @@ ENDED = {
     "low alone": (node("RandomUniformLike", ["relu"], ["made"], low=2.0), [], 18),
     "an equation": (node("Einsum", ["relu"], ["made"], equation="b'L2'"), [], 18),
     "the transform of nothing": (node("DFT", ["few", "", ""], ["made"]), [FEW], 20),
+    "a width below 0 behind many others": (
+        node(
+            "FeatureVectorizer",
+            ["relu"] * 80,
+            ["made"],
+            domain="ai.onnx.ml",
+            inputdimensions=[1] * 79 + [-5],
+        ),
+        [],
+        18,
+    ),
     "a recurrent layer of no rows": (
         node("GRU", ["none", "w", "w"], ["made"], hidden_size=2),
         [
@@ -172,6 +188,11 @@ def division(by, of="least"):
     return node("Div", [of, by], ["made"])
 
 
+NO_INTEGERS = node("Constant", [], ["empty"])
+NO_INTEGERS.attribute.add(name="value_ints", type=AttributeProto.INTS)
+LABELS = node("LabelEncoder", ["whole"], ["label"], domain="ai.onnx.ml", default_int64=-1)
+for name in ("keys_int64s", "values_int64s"):
+    LABELS.attribute.add(name=name, type=AttributeProto.INTS)
 DIVISIONS = {
     "of constants": ([division("less")], False),
     "by a constant of 1": ([division("one")], True),
@@ -201,6 +222,20 @@ DIVISIONS = {
         ],
         False,
     ),
+    "by the last of many integers": (
+        [node("Constant", [], ["many"], value_ints=[1] * 80 + [-1]), division("many")],
+        False,
+    ),
+    "by a number made of no integers": (
+        [
+            NO_INTEGERS,
+            node("ReduceProd", ["empty"], ["factor"]),
+            node("Neg", ["factor"], ["negated"]),
+            division("negated"),
+        ],
+        False,
+    ),
+    "by a label of no integers": ([WHOLE, LABELS, division("label")], False),
     "of the largest of nothing": (
         [
             node("Shape", ["zero"], ["nothing"]),

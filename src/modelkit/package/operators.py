@@ -93,6 +93,7 @@ ALLOWED_TEXTS = {
 POSITIVE = 2.0**-149  # the smallest float32 above zero
 LARGEST_FLOAT = 3.4e38
 RANGES = {
+    (b"Cast", b"to"): (0, 64),  # onnxruntime keeps the last 32 bits
     (b"FeatureVectorizer", b"inputdimensions"): (0, 1 << 24),
     **{
         (operator, heads): (0, 1 << 16)

@@ -41,7 +41,7 @@ SHAPED_BY_ATTRIBUTE = {
 # most for those of the inputs. Those of SAME are no wider than the widest input.
 SAME = frozenset(
     b"Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Compress Cos Cosh CumSum "
-    b"DepthToSpace Elu Erf Exp Flatten Floor GatherElements Gelu HardSigmoid HardSwish Identity "
+    b"DepthToSpace Dropout Elu Erf Exp Flatten Floor GatherElements Gelu HardSigmoid HardSwish Identity "
     b"LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish Neg Not Reciprocal ReduceL1 "
     b"ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     b"ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu Sigmoid Sign Sin Sinh Slice "
@@ -71,14 +71,14 @@ ELEMENTS: dict[bytes, Callable[[list[float]], float]] = {
         b"Xor".split(),
         prod,
     ),
-    **dict.fromkeys(b"ConstantOfShape NonZero Pad Range".split(), lambda _: inf),
-    **dict.fromkeys(SPREAD, lambda _: inf),
+    **dict.fromkeys(
+        b"ConstantOfShape Expand If NonZero OneHot Pad Range Tile".split(), lambda _: inf
+    ),
     **dict.fromkeys(SHAPES, lambda _: 64),  # numbers of a shape, whatever it is of
     b"Concat": sum,
 }
 CHANCE = frozenset(
-    b"Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform "
-    b"RandomUniformLike".split()
+    b"Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
 )
 HEAVY = 1 << 28  # multiplications
 
@@ -216,7 +216,9 @@ def _cone(
         if node.name in SHAPES and not any(inputs.get(name) for name in node.inputs):
             found.append(node)
             continue
-        chance = node.name in CHANCE or any(setting.nests for setting in node.settings)
+        chance = node.name in CHANCE or (
+            node.name != b"If" and any(setting.nests for setting in node.settings)
+        )
         if chance or any(0 < sources[name] <= varying[name] for name in node.inputs):
             varying.update(node.outputs)
         elif not node.is_constant:

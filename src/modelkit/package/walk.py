@@ -24,6 +24,7 @@ BLOBS = frozenset({b"EPContext", b"Snpe"})
 EXTERNAL = 1  # as a tensor's data_location
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 DIGITS = re.compile("[0-9]{1,18}")
+WHOLE = (2, 7)  # as an attribute's type: an integer, and a list of them
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
 MOST = sizes.FEW_NUMBERS + 1  # of the numbers of a list that are kept: more are no shape
 
@@ -86,11 +87,13 @@ def _see_tensor(tensor: Any, found: Scan, *, external: bool = False) -> Constant
     if len(shape) == MOST or any(size < 0 for size in shape):
         raise GraphError(f"tensor {name!r} has the shape {list(shape[: sizes.FEW_NUMBERS])}")
     elements = prod(shape)
+    # A sum over no elements, or a product of nothing, is as large as the other sizes say.
+    most = prod(size or 1 for size in shape)
     kind = tensor.data_type
     if tensor.data_location or tensor.external_data:
         entry = _external(name, tensor, allowed=external)
         found.external.append(entry)
-        return Constant(kind, [inf], shape, elements, entry[2])
+        return Constant(kind, [inf], shape, most, entry[2])
     lists = [tensor.float_data, tensor.double_data, tensor.int32_data, tensor.int64_data]
     data = len(tensor.raw_data) + sum(map(len, [*lists, tensor.uint64_data, tensor.string_data]))
     if elements > 4 * data:  # two bits are the smallest element
@@ -100,8 +103,7 @@ def _see_tensor(tensor: Any, found: Scan, *, external: bool = False) -> Constant
     # More numbers than a shape has are as good as endless.
     numbers = _numbers(tensor, lists) if elements <= sizes.FEW_NUMBERS else [inf]
     width = sizes.STRING_BYTES if kind == sizes.STRING else sizes.ITEM
-    size = len(tensor.raw_data) or width * elements
-    return Constant(kind, numbers, shape, elements, size)
+    return Constant(kind, numbers, shape, most, len(tensor.raw_data) or width * most)
 
 
 def _numbers(tensor: Any, lists: list[Any]) -> list[float]:
@@ -142,7 +144,8 @@ def _external(name: str, tensor: Any, *, allowed: bool) -> tuple[str, int, int]:
 
 def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting:
     """What an attribute holds, without the tail of a long list; its tensors and graphs are seen."""
-    integers = _all(attribute, "i", "ints", MOST)
+    most = None if attribute.name == b"inputdimensions" else MOST  # each is checked
+    integers = _all(attribute, "i", "ints", most)
     floats = _all(attribute, "f", "floats", MOST)
     if integers and floats:
         raise GraphError("an attribute of the graph has both integers and floats; it has one kind")
@@ -152,10 +155,13 @@ def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting
     for graph in graphs:
         _see_graph(graph, found, level + 1)
     lists = (attribute.ints, attribute.floats, attribute.strings)
+    whole = (
+        integers or attribute.type in WHOLE
+    )  # the list may be empty, and has its type all the same
     return operators.Setting(
         name=attribute.name,
         numbers=sum((tensor.numbers for tensor in tensors), integers or floats),
-        kind=next((tensor.kind for tensor in tensors if tensor.kind), INT64 if integers else 0),
+        kind=next((tensor.kind for tensor in tensors if tensor.kind), INT64 if whole else 0),
         text=attribute.s,
         elements=max(1, sum(map(len, lists)) + sum(tensor.elements for tensor in tensors)),
         nests=bool(graphs),
@@ -198,7 +204,8 @@ def _constant(setting: operators.Setting) -> Constant:
     """What an attribute of a Constant makes of it."""
     texts = setting.kind == sizes.STRING or not setting.numbers
     size = setting.elements * (sizes.STRING_BYTES if texts else sizes.ITEM)
-    return Constant(setting.kind, setting.numbers, None, setting.elements, size)
+    numbers = setting.numbers if len(setting.numbers) < MOST else [inf]
+    return Constant(setting.kind, numbers, None, setting.elements, size)
 
 
 def _lists_of(domain: bytes, operator: str) -> set[str]:

@@ -273,6 +273,8 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
     options.log_severity_level = SILENT if on_cpu else ERRORS
     # Spinning workers burn the application's CPU for a while after every run.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A graph with "ORTM" at its byte 4, as the name of its producer, would be read in another format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # Use the caller's weights in place instead of copying them; prepacked ones are then released.
     options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
     # A result of constants alone is computed, and kept, at load only where it is known to be no
