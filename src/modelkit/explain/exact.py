@@ -15,7 +15,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.errors import AdditivityError, GraphError
 from modelkit.explain.ensemble import decode_ensemble
-from modelkit.explain.graph import GraphIndex, cut, whole_proto
+from modelkit.explain.graph import CUT, GraphIndex, cut, whole_proto
 from modelkit.explain.links import log_odds
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError
@@ -166,31 +166,23 @@ def _run_additive(subject: Subject, graph: GraphIndex, found: Structure) -> RunP
 
 
 def _encoder(subject: Subject, graph: GraphIndex, tensor: str) -> Encode:
-    """What turns feeds into the tensor that an exact method starts from: the graph, cut there."""
+    """What turns feeds into the tensor that an exact method starts from: the graph, cut there.
+
+    The type of the tensor is not known: both are tried. Raises GraphError if neither runs.
+    """
     if tensor in subject.background:
         return lambda feeds: feeds[tensor]
-    part = _cut_model(subject, graph, tensor)
-
-    def encode(feeds: Feeds) -> Array:
-        got = part._run(feeds, (tensor,), current_call())[tensor]
-        return got.reshape(len(got), -1)
-
-    return encode
-
-
-def _cut_model(subject: Subject, graph: GraphIndex, tensor: str) -> OnnxModel:
-    """The part of the graph before a tensor, whose type is not known: both are tried.
-
-    Raises GraphError if neither runs.
-    """
     failure: GraphError | None = None
     for dtype in ("float64", "float32"):
-        spec = TensorSpec(tensor, dtype, ("batch", "width"))
-        signature = Signature(subject.signature.inputs, (spec,))
-        part = cut(graph.proto, tensor, dtype).SerializeToString()
+        signature = Signature(
+            subject.signature.inputs, (TensorSpec(CUT, dtype, ("batch", "width")),)
+        )
+        proto = cut(graph.proto, tensor, dtype).SerializeToString()
         try:
-            return OnnxModel(part, signature, threads=1, chunk=ROWS_AT_ONCE)
+            part = OnnxModel(proto, signature, threads=1, chunk=ROWS_AT_ONCE)
         except GraphError as error:
             failure = error
+        else:
+            return lambda feeds, part=part: part._run(feeds, (CUT,), current_call())[CUT]
     assert failure is not None  # for the type checker
     raise failure

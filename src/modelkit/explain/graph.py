@@ -12,6 +12,8 @@ with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+CUT = "modelkit/cut"  # the output of a graph that was cut
+
 
 class GraphIndex:
     """The nodes and constants of a graph by name. `proto` is the whole model."""
@@ -60,7 +62,7 @@ def whole_proto(graph: bytes | memoryview, weights: memoryview | None) -> onnx.M
 
 
 def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
-    """The part of a graph that makes one tensor, which becomes its output of the given dtype.
+    """The part of a graph that makes one tensor; its output CUT has a row each of the given dtype.
 
     The operator that makes it has no link of its own there.
     """
@@ -82,7 +84,8 @@ def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
     del last[:]
     last.extend(kept)
     element = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
-    output = helper.make_tensor_value_info(tensor, element, ["batch", None])
+    part.graph.node.append(helper.make_node("Flatten", [tensor], [CUT]))
+    output = helper.make_tensor_value_info(CUT, element, ["batch", None])
     part.graph.output.append(output)
     return part
 

@@ -5,7 +5,7 @@ import pytest
 from helpers.coalitions import agree, brute, saved
 from helpers.ensembles import answers, graph, old_node, tree_of
 from onnx import TensorProto, helper
-from sklearn import compose, datasets, linear_model, preprocessing
+from sklearn import compose, datasets, impute, linear_model, preprocessing
 from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
@@ -211,6 +211,31 @@ def test_softmax_that_is_divided_by_its_sum_is_additive(tmp_path):
     np.testing.assert_allclose(
         shares / shares.sum(axis=1, keepdims=True), model.predict_proba(X[50:60]), atol=1e-5
     )
+
+
+def linear_ends():
+    """Linear models whose number a row is a vector, of which onnxruntime knows that it is one."""
+    scaled = preprocessing.StandardScaler
+    yield "behind gaps", make_pipeline(
+        compose.make_column_transformer(
+            (impute.SimpleImputer(add_indicator=True), [0, 1]), (scaled(), [2, 3])
+        ),
+        linear_model.Ridge(),
+    )
+    yield "of a scaled target", make_pipeline(
+        impute.SimpleImputer(),
+        compose.TransformedTargetRegressor(linear_model.Ridge(), transformer=scaled()),
+    )
+
+
+@pytest.mark.parametrize(("name", "model"), list(linear_ends()), ids=by_name)
+def test_a_sum_that_ends_in_a_vector_is_additive(name, model, tmp_path):
+    rows, y = datasets.load_iris(return_X_y=True)
+    rows[::7, 0] = np.nan
+    model.fit(rows, y)
+    explainer = mk.Explainer(saved(model, tmp_path, rows), background=rows[:30])
+    assert explainer.plan().method == "additive", (name, explainer.plan())
+    agree(explainer.explain(rows[:20]), *brute(model.predict, rows[:20], rows[:30]), within=1e-9)
 
 
 def exported():

@@ -23,6 +23,7 @@ from modelkit.convert.estimators.stand_ins import (
     Block,
     Symbol,
     Trace,
+    dtypes_of,
     is_frame,
     is_pandas,
     kind_of_values,
@@ -121,6 +122,8 @@ def followed(
         if not (isinstance(received, np.ndarray) or is_pandas(received)):
             library = type(received).__module__.partition(".")[0]
             raise ConversionError(f"it is given {type(received).__name__} of {library}")
+        for column in _columns(received):
+            kind_of_values(column) or dtypes_of(column)  # which refuses what no graph holds
         _prove(asked, given, [(part.dtype, width(part)) for part in parts], received)
         found, _, _, compared = _followed(asked, given, parts, received)
     except ConversionError as error:

@@ -462,6 +462,15 @@ def test_functions_of_frames_that_cannot_be_followed_say_why(name, tmp_path):
         opened(FunctionTransformer(written).fit(frame), frame, tmp_path)
 
 
+@pytest.mark.parametrize("dtype", ["category", "string", "object"])
+def test_columns_that_no_function_is_followed_with_are_named_by_their_dtype(dtype, tmp_path):
+    """Even where the function does not read them."""
+    values = [True, False] if dtype == "object" else ["x", "y"]
+    frame = pd.DataFrame({"a": [1.0, 2.0] * 20, "k": pd.Series(values * 20, dtype=dtype)})
+    with pytest.raises(ConversionError, match=f"it uses values of the dtype {dtype}"):
+        opened(FunctionTransformer(lambda f: f[["a"]]).fit(frame), frame, tmp_path)
+
+
 NARROW = {
     "gap": lambda f: f.assign(gap=f["a"] - f["b"]),
     "sum": lambda f: f.assign(sum=f["a"] + f["b"], by=f["a"] * 3, opposite=-f["b"]),
