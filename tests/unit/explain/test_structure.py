@@ -216,15 +216,21 @@ def test_softmax_that_is_divided_by_its_sum_is_additive(tmp_path):
 def linear_ends():
     """Linear models whose number a row is a vector, of which onnxruntime knows that it is one."""
     scaled = preprocessing.StandardScaler
-    yield "behind gaps", make_pipeline(
-        compose.make_column_transformer(
-            (impute.SimpleImputer(add_indicator=True), [0, 1]), (scaled(), [2, 3])
+    yield (
+        "behind gaps",
+        make_pipeline(
+            compose.make_column_transformer(
+                (impute.SimpleImputer(add_indicator=True), [0, 1]), (scaled(), [2, 3])
+            ),
+            linear_model.Ridge(),
         ),
-        linear_model.Ridge(),
     )
-    yield "of a scaled target", make_pipeline(
-        impute.SimpleImputer(),
-        compose.TransformedTargetRegressor(linear_model.Ridge(), transformer=scaled()),
+    yield (
+        "of a scaled target",
+        make_pipeline(
+            impute.SimpleImputer(),
+            compose.TransformedTargetRegressor(linear_model.Ridge(), transformer=scaled()),
+        ),
     )
 
 
