@@ -172,17 +172,16 @@ def _encoder(subject: Subject, graph: GraphIndex, tensor: str) -> Encode:
     """
     if tensor in subject.background:
         return lambda feeds: feeds[tensor]
-    failure: GraphError | None = None
+    failures: list[GraphError] = []
     for dtype in ("float64", "float32"):
-        signature = Signature(
-            subject.signature.inputs, (TensorSpec(CUT, dtype, ("batch", "width")),)
-        )
+        spec = TensorSpec(CUT, dtype, ("batch", "width"))
+        signature = Signature(subject.signature.inputs, (spec,))
         proto = cut(graph.proto, tensor, dtype).SerializeToString()
         try:
             part = OnnxModel(proto, signature, threads=1, chunk=ROWS_AT_ONCE)
+            break
         except GraphError as error:
-            failure = error
-        else:
-            return lambda feeds, part=part: part._run(feeds, (CUT,), current_call())[CUT]
-    assert failure is not None  # for the type checker
-    raise failure
+            failures.append(error)
+    else:
+        raise failures[-1]
+    return lambda feeds: part._run(feeds, (CUT,), current_call())[CUT]
