@@ -49,8 +49,8 @@ class AskedModule:
         return type(self.module).__name__
 
     @property
-    def narrow(self) -> str | None:
-        """The dtype that it computes in, where that has fewer bits than float32."""
+    def half(self) -> str | None:
+        """The dtype that it computes in, where that is one of 16 bits."""
         name = str(self.dtype).removeprefix("torch.")
         return name if name in NARROW else None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from modelkit.convert.tables import NONES
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TIMES, Column, TensorSpec
 
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.compose import Composed
+
 LIBRARIES = {
     "sklearn": "scikit-learn",
     "imblearn": "imbalanced-learn",
@@ -40,6 +43,7 @@ LIBRARIES = {
     "lightgbm": "LightGBM",
     "catboost": "CatBoost",
 }
+Categories = dict[str, tuple[Any, ...]]  # values by column
 APART = ("string", *TIMES)  # dtypes of columns that are never one tensor with others
 EXAMPLE_ROWS = 8192  # that steps are asked for their own values of
 # Names of outputs, which no input can have.
@@ -75,113 +79,120 @@ def number_dtypes(estimator: Any) -> tuple[str, ...]:
 
 
 def from_sklearn(
-    estimator: Any, example: Any, numbers: str, converters: Equivalents = MappingProxyType({})
+    estimator: Any, given: Any, numbers: str, converters: Equivalents = MappingProxyType({})
 ) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
 
-    `converters` gives equivalent estimators for some classes.
+    `given` are the example rows as they came, and `converters` gives equivalent estimators for some
+    classes.
 
     Raises ConversionError, naming the step that cannot be converted.
     """
-    from modelkit.convert.estimators.compose import composed
-
     # CatBoost has the interface, but not the attributes by which fitting shows.
     if not boosting.is_catboost(estimator):
         check_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = found_by_search(estimator)
-    shown = read_example(estimator, example)
-    rows = shown.rows
-    coded = boosting.categories(estimator, rows)
-    known = coded | boosting.catboost_values(estimator, rows)
-    inputs = _inputs(shown.columns, dtypes_of(rows), numbers, known)
-    few = spread(rows, 2)
-    roles, classes = shown.roles(few)
-    told = _told_categories(shown, coded)
-    asked = spread(shown.given, EXAMPLE_ROWS)
-    made = composed(
-        estimator,
-        inputs,
-        roles,
-        asked[:, 0] if shown.texts else asked,
-        _by_input(inputs, known),
-        _inputs_of_none(rows, inputs),
-        closed=told,
-        converters=converters,
-    )
+    example = read_example(estimator, given)
+    rows = example.rows
+    trained = boosting.categories(estimator, rows)
+    categories = trained | boosting.catboost_values(estimator, rows)
+    inputs = _inputs(example.columns, dtypes_of(rows), numbers, categories)
+    roles, classes = example.roles(spread(rows, 2))
+    closed = _closed_categories(example, trained)
+    conversion = _converted(example, inputs, roles, categories, closed, converters)
     # Times and texts that no node reads.
-    read = made.read | made.counted
-    narrower = shown.without(
+    read = conversion.read | conversion.counted
+    example = example.without(
         [spec.columns[0].name for spec in inputs if spec.dtype in APART and spec.name not in read]
     )
-    inputs = [spec for spec in inputs if spec.columns[0].name not in narrower.ignored]
-    proto, structures, texts = made.graph(spec.name for spec in inputs)
+    inputs = [spec for spec in inputs if spec.columns[0].name not in example.ignored]
+    proto, structures, texts = conversion.graph(spec.name for spec in inputs)
     signature = Signature(
         tuple(inputs),
-        made.specs,
+        conversion.specs,
         classes=classes,
-        ignored=narrower.ignored,
-        refusals=tuple(reason for _, reason in made.at.refusals),
+        ignored=example.ignored,
+        refusals=tuple(reason for _, reason in conversion.at.refusals),
     )
     return Source(
         proto,
         signature,
-        rows=narrower.rows,
-        given=example,
+        rows=example.rows,
+        given=given,
         against=against,
-        truth=_truth_of(narrower, made.roles),
-        form=narrower.form,
-        categories=told,
-        closed=boosting.miscoded(estimator, coded),
+        truth=_truth_of(example, conversion.roles),
+        form=example.form,
+        categories=closed,
+        miscoded=boosting.miscoded(estimator, trained),
         by_dtype=any(map(boosting.is_catboost, with_parts(estimator))),
-        rounds=made.at.narrow,
+        rounds=conversion.at.rounds,
         structures=structures,
         texts=texts,
-        terms=tuple(made.at.terms),
-        prefixes=_prefixes(estimator, example, numbers, converters),
-        distances=frozenset(role.name for role in made.roles if role.distances),
+        terms=tuple(conversion.at.terms),
+        prefixes=_prefixes(estimator, given, numbers, converters),
+        distances=frozenset(role.name for role in conversion.roles if role.distances),
+    )
+
+
+def _converted(
+    example: Example,
+    inputs: list[TensorSpec],
+    roles: tuple[Role, ...],
+    categories: Categories,
+    closed: Categories,
+    converters: Equivalents,
+) -> Composed:
+    """The conversion of an estimator over inputs, with what is known of these columns."""
+    from modelkit.convert.estimators.compose import composed
+
+    rows = spread(example.given, EXAMPLE_ROWS)
+    return composed(
+        example.estimator,
+        inputs,
+        roles,
+        rows[:, 0] if example.texts else rows,
+        _by_input(inputs, categories),
+        _inputs_of_none(example.rows, inputs),
+        closed=closed,
+        converters=converters,
     )
 
 
 def _prefixes(
-    estimator: Any, example: Any, numbers: str, converters: Equivalents
+    estimator: Any, given: Any, numbers: str, converters: Equivalents
 ) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if not steps:
         step = type(estimator).__name__
-        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers, converters)),)
+        return (Prefix("", step, partial(from_sklearn, estimator, given, numbers, converters)),)
     prefixes = []
     for number, step in enumerate(steps, 1):
         if does_nothing(step):
             continue
         place = place_of_last([estimator, step])
-        convert = partial(from_sklearn, estimator[:number], example, numbers, converters)
+        convert = partial(from_sklearn, estimator[:number], given, numbers, converters)
         prefixes.append(
             Prefix(place, type(step).__name__, convert, any(map(jumps, with_parts(step))))
         )
     return tuple(prefixes)
 
 
-def _told_categories(
-    shown: Example, coded: dict[str, tuple[Any, ...]]
-) -> dict[str, tuple[Any, ...]]:
+def _closed_categories(example: Example, trained: Categories) -> Categories:
     """The values that encoders and columns of categories are bound to, by column."""
-    told = shown.closed_categories()
-    for name, values in coded.items():
-        if bool not in map(type, values):
-            told[name] = values
-    return told
+    others = {name: values for name, values in trained.items() if bool not in map(type, values)}
+    return example.closed_categories() | others
 
 
-def _truth_of(shown: Example, roles: tuple[Role, ...]) -> Callable[[Any], dict[str, Array]]:
+def _truth_of(example: Example, roles: tuple[Role, ...]) -> Callable[[Any], dict[str, Array]]:
     """What an estimator answers to rows, and where it has a choice of equally near neighbours."""
     ask = partial(truth, roles=roles)
-    answers = partial(shown.answer, ask)
-    chooser = choosing(shown.estimator)
+    answers = partial(example.answer, ask)
+    chooser = choosing(example.estimator)
     if chooser is None:
         return answers
-    return with_ties(answers, partial(replace(shown, estimator=chooser).answer, ask))
+    return with_ties(answers, partial(replace(example, estimator=chooser).answer, ask))
 
 
 def conversions(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
@@ -206,15 +217,17 @@ def package_of(estimator: Any) -> str:
 
 
 def _inputs(
-    columns: list[Column], dtypes: list[np.dtype[Any]], numbers: str, coded: Container[str] = ()
+    columns: list[Column],
+    dtypes: list[np.dtype[Any]],
+    numbers: str,
+    categories: Container[str] = (),
 ) -> list[TensorSpec]:
     """One tensor for columns of numbers alone; one a column if there are strings, times or categories.
 
     What is float32 in the example is float32 in the graph. Numbers that are categories are never
-    rounded. Such a tensor is called as its column is, where a
-    graph may call it so.
+    rounded. A tensor of one column is called as that is, where a graph may call it so.
     """
-    if all(column.dtype not in APART and column.name not in coded for column in columns):
+    if all(column.dtype not in APART and column.name not in categories for column in columns):
         dtype = "float32" if set(dtypes) == {np.dtype(np.float32)} else numbers
         return [TensorSpec("X", dtype, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
@@ -225,7 +238,7 @@ def _inputs(
         dtype = "float32" if dtypes[place] == np.float32 else numbers
         if column.dtype in APART:
             dtype = column.dtype
-        elif column.name in coded:
+        elif column.name in categories:
             dtype = "float64"
         specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))
     return specs
@@ -240,16 +253,13 @@ def _input_name(column: Column, place: int, taken: set[str]) -> str:
     return name
 
 
-def _by_input(
-    inputs: list[TensorSpec], categories: Mapping[str, tuple[Any, ...]]
-) -> dict[str, tuple[Any, ...]]:
+def _by_input(inputs: list[TensorSpec], categories: Categories) -> Categories:
     """The categories of columns by the names of their inputs: each such column is one of its own."""
-    by_input = {}
-    for spec in inputs:
-        name = spec.columns[0].name
-        if name in categories:
-            by_input[spec.name] = categories[name]
-    return by_input
+    return {
+        spec.name: categories[name]
+        for spec in inputs
+        if (name := spec.columns[0].name) in categories
+    }
 
 
 def _inputs_of_none(rows: Any, inputs: list[TensorSpec]) -> list[str]:

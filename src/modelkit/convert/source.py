@@ -44,7 +44,7 @@ class Source:
     answers. It and `against`, the name of the source, are None for a graph that came without one.
     `rows` are example rows in that form, None if there are none; `given` are those of an estimator in
     the form that they came in, and `form` gives rows in that of `rows` from their columns by name.
-    `categories` are the values that encoders refuse to go beyond, by column, and `closed` the
+    `categories` are the values that encoders refuse to go beyond, by column, and `miscoded` the
     columns whose other values the source answers by chance. `by_dtype` is whether the source refuses
     codes of categories by the dtype that they come in. `rounds` is whether the graph computes in
     float32 what its source computes in float64; where that is None, it does if an input or output
@@ -52,8 +52,8 @@ class Source:
     `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
     so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
-    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `prefixes` are
+    reads no texts. `half` is the dtype of 16 bits that the source computes in, float16 or bfloat16,
+    if it does. `named` is whether the caller named the classes. `prefixes` are
     the steps of a pipeline, in their order, to find the first where source and graph part.
     `structures` say what sum is behind an output. `proto`
     is empty for an estimator that is packaged as it is.
@@ -67,14 +67,14 @@ class Source:
     truth: Callable[[Any], dict[str, Array]] | None = None
     form: Callable[[Columns], Any] = dict
     categories: dict[str, tuple[str, ...]] | None = None
-    closed: frozenset[str] = frozenset()
+    miscoded: frozenset[str] = frozenset()
     by_dtype: bool = False
     rounds: bool | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
     distances: frozenset[str] = frozenset()
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
-    narrow: str | None = None
+    half: str | None = None
     named: bool = False
     prefixes: tuple[Prefix, ...] = ()
     structures: Mapping[str, Structure] = field(default_factory=dict)

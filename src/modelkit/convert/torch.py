@@ -74,7 +74,7 @@ def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> S
         rows=module.rows,
         against=f"torch {module.name}",
         truth=truth,
-        narrow=module.narrow,
+        half=module.half,
     )
 
 
@@ -186,7 +186,7 @@ def _dynamic(names: Iterable[str], free: Axes) -> dict[str, dict[int, Any]]:
 
 def _wide(module: AskedModule) -> AskedModule:
     """The module itself; for one of bfloat16, which numpy lacks, a copy of it in float32."""
-    if module.narrow != "bfloat16":
+    if module.half != "bfloat16":
         return module
     wide = copy.deepcopy(module.module).float()
     return replace(module, module=wide, dtype=next(iter(wide.parameters())).dtype)

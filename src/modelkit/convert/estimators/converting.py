@@ -46,14 +46,14 @@ TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 
 
 @dataclass(frozen=True)
-class Few:
-    """Columns of which each row has a few that are not zero.
+class NonZeros:
+    """Columns of which each row has a few that are not zero, k at most.
 
-    `terms` are the numbers of these columns, (n, few) of int64, `numbers` what is in them, of
-    float64, and `width` is how many columns there are. A column that is named twice holds the sum.
+    `places` are those of these columns, (n, k) of int64, `numbers` what is in them, of float64, and
+    `width` is how many columns there are. A column that is named twice holds the sum.
     """
 
-    terms: Var
+    places: Var
     numbers: Var
     width: int
 
@@ -81,7 +81,7 @@ class Fill:
 class Converting:
     """The state of a conversion: facts about the example, and notes of the converters.
 
-    `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
+    `rounds` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
     counts. `refusals` are the rows that a part refuses, as masks, (n, k) of booleans or numbers, each
     with the reason.
@@ -104,7 +104,7 @@ class Converting:
         self._converter_of = converter_of
         self.arguments = arguments
         self.jumps = jumps
-        self.narrow = False
+        self.rounds = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.refusals: list[tuple[Var, str]] = []
@@ -232,7 +232,7 @@ class Converting:
     def _note_rounded(self, numbers: Var, estimator: Any) -> None:
         """Remember numbers that a step computes in float32 in the source, and in float64 here."""
         self._rounded.append((numbers, type(estimator).__name__))
-        self.narrow = True
+        self.rounds = True
 
     def check_exact(self, columns: Columns) -> None:
         """Raise ConversionError for columns that an estimator compares, and that have other last digits."""
@@ -278,14 +278,16 @@ class Converting:
         self.filled |= made
         return list(made.values())
 
-    def table_of(self, few: Few) -> Columns:
+    def table_of(self, nonzeros: NonZeros) -> Columns:
         """All columns, most of them zero; `product` reads those alone that are not."""
-        rows = op.shape(few.terms, start=0, end=1)
-        shape = np.concatenate([rows, constant([few.width], np.int64)], axis=0)
+        rows = op.shape(nonzeros.places, start=0, end=1)
+        shape = np.concatenate([rows, constant([nonzeros.width], np.int64)], axis=0)
         zeros = op.constant_of_shape(shape, value=np.zeros(1))
-        table = op.scatter_elements(zeros, few.terms, few.numbers, axis=1, reduction="add")
-        table = table.reshape(-1, few.width)
-        table.few = few
+        table = op.scatter_elements(
+            zeros, nonzeros.places, nonzeros.numbers, axis=1, reduction="add"
+        )
+        table = table.reshape(-1, nonzeros.width)
+        table.nonzeros = nonzeros
         return Columns((table,))
 
     def product(self, columns: Columns, weights: Array, shift: Array) -> Var:
@@ -295,8 +297,8 @@ class Converting:
         rows: list[Array] = []
         for part, its in columns.spans:
             own = weights[its]
-            if part.few is not None:
-                products.append(_product_of_few(part.few, own))
+            if part.nonzeros is not None:
+                products.append(_product_of_nonzeros(part.nonzeros, own))
             elif part.one_hots:
                 products += _products_of_one_hots(part.one_hots, own)
             else:
@@ -328,10 +330,10 @@ class Converting:
         return np.argmax(same.astype(np.int32), axis=1)
 
 
-def _product_of_few(few: Few, weights: Array) -> Var:
+def _product_of_nonzeros(nonzeros: NonZeros, weights: Array) -> Var:
     """(n, k): the columns that are not zero times their weights alone."""
-    taken = gathered(weights, few.terms)
-    row = few.numbers[:, None]
+    taken = gathered(weights, nonzeros.places)
+    row = nonzeros.numbers[:, None]
     return op.squeeze(row @ taken, constant([1], np.int64))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.convert.equals import NEGLIGIBLE, near_equal
-from modelkit.convert.estimators.converting import Converting, Few
+from modelkit.convert.estimators.converting import Converting, NonZeros
 from modelkit.convert.estimators.distances import from_training, metric_of, squared
 from modelkit.convert.estimators.rows import of_doubles
 from modelkit.convert.estimators.tensors import (
@@ -239,7 +239,7 @@ def neighbor_columns(estimator: Any, columns: Columns, at: Converting) -> Answer
     x = columns.matrix(np.float64)
     places, distances = closest(estimator, x, estimator.n_neighbors + apart)
     numbers = distances if apart else (distances >= 0.0).astype(np.float64)
-    return Answer(table=at.table_of(Few(places, numbers, len(estimator._fit_X))))
+    return Answer(table=at.table_of(NonZeros(places, numbers, len(estimator._fit_X))))
 
 
 @of_doubles("RadiusNeighborsTransformer")

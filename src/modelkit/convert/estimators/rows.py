@@ -87,7 +87,7 @@ def shown(x: Any) -> Any:
 def note_single(x: Any, fitted: Any) -> None:
     """Note that a source computes in float32, in another order, with what it was fitted to."""
     if isinstance(x, Rows):
-        x.at.narrow |= fitted.dtype == np.float32
+        x.at.rounds |= fitted.dtype == np.float32
 
 
 def sparse_affine(x: Any, weights: Any, shift: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.converting import Few
+from modelkit.convert.estimators.converting import NonZeros
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -32,7 +32,7 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns)))
     if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
         numbers = np.minimum(numbers, 1.0)
-    found = Few(terms, numbers, len(vectorizer.vocabulary_))
+    found = NonZeros(terms, numbers, len(vectorizer.vocabulary_))
     transformer = getattr(vectorizer, "_tfidf", None)
     if transformer is not None:
         found = _weighed(transformer, found)
@@ -47,7 +47,7 @@ def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
         numbers = _over_norm(numbers, vectorizer.norm)
     if np.dtype(vectorizer.dtype) != np.float64:
         numbers = numbers.astype(np.float32).astype(np.float64)
-    return Answer(table=at.table_of(Few(terms, numbers, vectorizer.n_features)))
+    return Answer(table=at.table_of(NonZeros(terms, numbers, vectorizer.n_features)))
 
 
 def _column_of(vectorizer: Any, columns: Columns) -> str:
@@ -65,16 +65,16 @@ def _column_of(vectorizer: Any, columns: Columns) -> str:
 @converts("TfidfTransformer")
 def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
     """TfidfTransformer: counts as it weighs them."""
-    few = columns.parts[0].few if len(columns.parts) == 1 else None
-    if few is not None:
-        return Answer(table=at.table_of(_weighed(transformer, few)))
+    nonzeros = columns.parts[0].nonzeros if len(columns.parts) == 1 else None
+    if nonzeros is not None:
+        return Answer(table=at.table_of(_weighed(transformer, nonzeros)))
     idf = np.ravel(transformer.idf_) if transformer.use_idf else None
     return Answer(table=Columns((_weigh(transformer, columns.matrix(np.float64), idf),)))
 
 
-def _weighed(transformer: Any, few: Few) -> Few:
-    idf = gathered(np.ravel(transformer.idf_), few.terms) if transformer.use_idf else None
-    return Few(few.terms, _weigh(transformer, few.numbers, idf), few.width)
+def _weighed(transformer: Any, nonzeros: NonZeros) -> NonZeros:
+    idf = gathered(np.ravel(transformer.idf_), nonzeros.places) if transformer.use_idf else None
+    return NonZeros(nonzeros.places, _weigh(transformer, nonzeros.numbers, idf), nonzeros.width)
 
 
 def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
@@ -148,7 +148,7 @@ def _described(vectorizer: Any, column: str) -> Vectorizer:
 
 
 def _check_vectorizer(vectorizer: Any) -> None:
-    """Raise ConversionError for a vectorizer with functions, of files, or of few bits."""
+    """Raise ConversionError for a vectorizer with functions, of files, or of nonzeros bits."""
     given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
     if given:
         refuse(
@@ -164,7 +164,8 @@ def _check_vectorizer(vectorizer: Any) -> None:
     dtype = np.dtype(vectorizer.dtype)
     if dtype.kind != "b" and dtype.itemsize < 4:
         refuse(
-            vectorizer, f"(dtype={dtype}) counts in few bits, which the graph does not; use float64"
+            vectorizer,
+            f"(dtype={dtype}) counts in nonzeros bits, which the graph does not; use float64",
         )
 
 

@@ -47,7 +47,7 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
     source_dtype: np.dtype[Any] | None = None  # if the source has it in another
     imputed: Any = None  # a mask: where it is rounded otherwise
     fill: Any = None  # of a column of texts that an imputer filled
-    few: Any = None  # the columns that are not zero, of a table that is one of zeros else
+    nonzeros: Any = None  # of a table that is zeros but for these: `NonZeros`
     one_hots: Any = ()  # those that it is, side by side: `product` looks their weights up
 
     @property

@@ -229,7 +229,7 @@ def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
     """
     source = questions.source
     known = _known(questions)
-    closed = {name: known[name] for name in known if name in source.closed}
+    closed = {name: known[name] for name in known if name in source.miscoded}
     # Those that others are told of side by side: most are refused, and so halved together.
     columns = dict(sorted(columns.items(), key=lambda item: item[0] in known))
     texts = [name for name in columns if columns[name].dtype == "string" and name not in closed]

@@ -47,8 +47,8 @@ def tolerance(source: Source) -> tuple[float, float]:
     Those of a source in fewer bits are ten units in its last place: it rounds each of its steps, and
     a runtime computes several in float32 before it rounds.
     """
-    if source.narrow is not None:
-        return TOLERANCE[source.narrow]
+    if source.half is not None:
+        return TOLERANCE[source.half]
     rounds = source.rounds
     if rounds is None:
         specs = source.signature.inputs + source.signature.outputs

@@ -279,7 +279,7 @@ INSIDE = {
     "FrozenEstimator",
     "KernelCenterer",
     "CatBoost",
-    # of imbalanced-learn: see test_compositions.py
+    # of imbalanced-learn: see test_pipelines.py
     "BalancedBaggingClassifier",
     "BalancedRandomForestClassifier",
     "EasyEnsembleClassifier",
