@@ -208,7 +208,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
     if example is None:
         drawn = draws(signature, None, MEASURED_BYTES)
         return run_first(model, drawn, "rows drawn at random")
-    given = _few(signature, signature.coerce(example))
+    given = _at_most(signature, signature.coerce(example))
     if not signature.count(given):
         raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
@@ -228,10 +228,10 @@ def example_of(source: Source) -> Feeds | None:
         return signature.coerce(spread(source.rows, EXAMPLE_ROWS))
     if source.rows is None:
         return None
-    return _few(source.signature, source.signature.coerce(source.rows))
+    return _at_most(source.signature, source.signature.coerce(source.rows))
 
 
-def _few(signature: Signature, feeds: Feeds) -> Feeds:
+def _at_most(signature: Signature, feeds: Feeds) -> Feeds:
     rows = signature.count(feeds)
     if rows <= MAX_ROWS:
         return feeds

@@ -124,7 +124,7 @@ def save(
     with on_one_thread(model):
         proven = _prove(format, model, example, golden, domains, notes)
         if wanted is not None:
-            proven = _narrowed(proven, wanted)
+            proven = _with_nullable(proven, wanted)
         feeds, replayed = _golden(proven, golden)
     added = [NewAttachment(GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
@@ -201,7 +201,7 @@ def _listed_columns(nullable: Any) -> set[str] | None:
     return set(names)
 
 
-def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
+def _with_nullable(proven: Proven, wanted: set[str]) -> Proven:
     """A model that takes missing values in these columns only. Raises UsageError."""
     signature = proven.signature
     able = {spec.name for spec in signature.inputs if not (spec.columns or spec.finite)}
@@ -221,10 +221,10 @@ def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
             f"nullable= names {odd}, in which the model was not shown to answer missing values; choose "
             f"among {sorted(able)!r:.300}"
         )
-    narrow = replace(signature, inputs=tuple(inputs))
+    signature = replace(signature, inputs=tuple(inputs))
     if proven.source.rows is not None:
         try:
-            narrow.coerce(proven.source.rows)
+            signature.coerce(proven.source.rows)
         except SignatureError as error:
             raise ConversionError(
                 "nothing was saved, for with this nullable= the package would refuse rows of its own "
@@ -232,7 +232,7 @@ def _narrowed(proven: Proven, wanted: set[str]) -> Proven:
                 "such rows out",
                 problems=error.problems,
             ) from error
-    return replace(proven, signature=narrow)
+    return replace(proven, signature=signature)
 
 
 def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
