@@ -143,9 +143,9 @@ def _name_of(asked: Any) -> str:
 def _followed(
     asked: Callable[..., Any], options: dict[str, Any], parts: list[Var], received: Any
 ) -> tuple[list[Var], Any, World, list[Var]]:
-    """What a function writes down when it is given a stand-in, and what it gives for real rows.
+    """What a function writes down for a stand-in, gives for real rows, and tensors that it compares.
 
-    Last come the tensors that it compares with something. Raises ConversionError.
+    Raises ConversionError.
     """
     blocks = [Block(part, width(part)) for part in parts]
     cells = [(block, place) for block in blocks for place in range(block.width)]
@@ -244,11 +244,8 @@ def _prove(
     found, like, world, _ = _followed(asked, options, list(inputs.values()), received)
     proto, _ = model_of(inputs, {f"y{at}": part for at, part in enumerate(found)})
     dtypes = [column.dtype for rows in (received, like) for column in _columns(rows)]
-    floats = [
-        np.dtype(np.float64),
-        *(dtype for dtype in dtypes if dtype in (np.float32, np.float16)),
-    ]
-    eps = float(max(np.finfo(dtype).eps for dtype in floats))
+    narrow = [np.finfo(dtype).eps for dtype in dtypes if dtype in (np.float32, np.float16)]
+    eps = float(max(narrow, default=np.finfo(np.float64).eps))
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
         counted = (_repeated(received, count) for count in world.counts())
         for rows in chain(_batches(received, sorted(world.numbers)), counted):
@@ -262,8 +259,7 @@ def _prove(
                 for at, name in enumerate(inputs)
             }
             got = [column for part in model.run(feeds).values() for column in part.T]
-            different = _difference(got, truth, rows, eps)
-            if different:
+            if different := _difference(got, truth, rows, eps):
                 raise ConversionError(
                     f"its graph gives other values than the function itself{different}"
                 )
@@ -291,10 +287,7 @@ def _encoded(column: Any) -> Array:
 
 
 def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
-    """Where a graph gives other values than the function; nothing if it does not.
-
-    Numbers may differ in the last digits of the largest of all.
-    """
+    """Where a graph gives other values than the function, but for the last digits of the largest."""
     columns = _columns(truth)
     known = list(map(_encoded, columns))
     if [part.shape for part in got] != [part.shape for part in known]:
@@ -322,9 +315,8 @@ def _difference(got: list[Array], truth: Any, rows: Any, eps: float) -> str:
 def _batches(received: Any, constants: list[float]) -> Iterator[Any]:
     """Rows to prove a function on, in the dtypes of those that it is given.
 
-    They are those themselves, one of them alone, numbers of every kind, the numbers that stand in
-    its code and those next to them, and the largest and smallest of each dtype; beside them times and
-    texts of every kind.
+    They are those themselves, one alone, numbers of every kind, those in its code and next to them,
+    the largest and smallest of each dtype; beside them times and texts of every kind.
     """
     yield received
     yield received[:1]
