@@ -247,8 +247,10 @@ def _prove(
     narrow = [np.finfo(dtype).eps for dtype in dtypes if dtype in (np.float32, np.float16)]
     eps = float(max(narrow, default=np.finfo(np.float64).eps))
     with OnnxModel(proto.SerializeToString(), signature_of(proto)) as model:
-        counted = (_repeated(received, count) for count in world.counts())
-        for rows in chain(_batches(received, sorted(world.numbers)), counted):
+        for rows in chain(
+            _batches(received, sorted(world.numbers)),
+            (_repeated(received, count) for count in world.counts()),
+        ):
             with _quiet():
                 truth, failure = _attempt(asked, rows.copy(), options)
             if failure is not None:  # as integers do that are asked about what is missing
