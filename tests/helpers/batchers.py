@@ -69,7 +69,7 @@ def one_slot(fn, **options):
 
 def steady(batcher):
     """A Batcher that keeps the plan it was given; the functions here take no time, which it would soon find out."""
-    batcher._lane.planner.observe = lambda *_: False
+    batcher._scheduler.planner.observe = lambda *_: False
     return batcher
 
 

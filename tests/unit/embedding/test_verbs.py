@@ -162,7 +162,7 @@ def test_a_batcher_counts_tokens_and_not_texts(static):
     found = [text + " river" for text in sentences(200, seed=11, most=90)]
     plan = make_plan(((1, 3e-3), (128, 4e-3)), 1, 128)
     with mk.Batcher(spy, max_rows=128, plan=plan) as batcher:
-        batcher._lane.planner.observe = lambda *_: False  # it keeps the plan that it was given
+        batcher._scheduler.planner.observe = lambda *_: False  # it keeps the plan that it was given
 
         async def main():
             return await asyncio.gather(*[batcher.apredict([text]) for text in found])

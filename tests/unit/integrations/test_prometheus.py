@@ -36,8 +36,8 @@ from prometheus_client.registry import DuplicateTimeseries
 import modelkit as mk
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
 from modelkit.integrations.prometheus import Collector
-from modelkit.serving.batching.lane import Lane
 from modelkit.serving.batching.policy import BATCH
+from modelkit.serving.batching.scheduler import Scheduler
 from modelkit.serving.metering import requests
 from modelkit.serving.metering.totals import OUTCOMES
 
@@ -351,8 +351,8 @@ def test_a_registry_refuses_a_second_collector(name):
 
 def test_registering_does_not_scrape(name, monkeypatch):
     asked = []
-    stats = Lane.stats
-    monkeypatch.setattr(Lane, "stats", lambda *args: asked.append(args) or stats(*args))
+    stats = Scheduler.stats
+    monkeypatch.setattr(Scheduler, "stats", lambda *args: asked.append(args) or stats(*args))
     with batched(name) as batcher:
         collector = Collector(batcher)
         assert all(not family.samples for family in collector.describe())

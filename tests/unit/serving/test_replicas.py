@@ -473,7 +473,7 @@ def by_task(batcher):
 @pytest.mark.parametrize("ask", [by_thread, by_future, by_task])
 def test_a_batcher_does_not_wait_for_the_one_that_hangs(ask, monkeypatch):
     """A lone call waited for company beside a free slot, as the run under way would soon end."""
-    monkeypatch.setattr("modelkit.serving.batching.dispatcher.OVERDUE_SECONDS", 0.01)
+    monkeypatch.setattr("modelkit.serving.batching.choice.OVERDUE_SECONDS", 0.01)
     monkeypatch.setattr("modelkit.serving.batching.workers.OVERDUE_SECONDS", 0.02)
     stuck, began, go_on = hanging()
     replicas = mk.Replicas([model_of(stuck), model_of()])
@@ -489,9 +489,9 @@ def test_a_batcher_does_not_wait_for_the_one_that_hangs(ask, monkeypatch):
         assert outstanding(replicas) == [5, 0]
         go_on.set()
         assert np.array_equal(first.result(60), SUMS)
-        slots = batcher._lane.slots
-        wait_until(lambda: slots.active == 0)
-        assert (slots.running, slots.overdue, slots.overdue_size) == (0, 0, 0)
+        scheduler = batcher._scheduler
+        wait_until(lambda: scheduler.active == 0)
+        assert (scheduler.running, scheduler.runs) == (0, {})
 
 
 def test_replicas_of_replicas_share_the_work_and_survive_two_deaths():

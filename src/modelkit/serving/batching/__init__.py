@@ -1,1 +1,1 @@
-"""Gather concurrent calls into batches: `policy` decides, `lane` queues, `workers` run."""
+"""Gather concurrent calls into batches: `policy` decides, `scheduler` queues, `workers` run."""

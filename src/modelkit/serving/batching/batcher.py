@@ -42,7 +42,7 @@ from modelkit.serving.batching.checks import (
     preparation_of,
 )
 from modelkit.serving.batching.execution import Execution
-from modelkit.serving.batching.interrupts import is_interrupt
+from modelkit.serving.batching.interrupts import is_interrupt, is_within
 from modelkit.serving.batching.isolation import Names, join_rows, out_of_memory, row_count
 from modelkit.serving.batching.measure import check_stable, first_plan, golden_feeds
 from modelkit.serving.batching.pieces import Submission, in_pieces, run_into
@@ -92,13 +92,15 @@ class Batcher(Wrapper):
 
     __slots__ = (
         "__weakref__",
+        "_direct",
         "_execute",
         "_first",
-        "_lane",
         "_origin",
+        "_planner",
         "_preparation",
         "_row_dtype",
         "_row_shape",
+        "_scheduler",
         "_static",
         "_ticks",
         "_workers",
@@ -144,9 +146,12 @@ class Batcher(Wrapper):
             self._execute = execution.run_padded
             check_stable(self._execute, self.signature, rows, max_rows)
         loop = loop and self._static and not model.endless  # or a row may take any time
-        planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
+        self._planner = planner = Planner(
+            chosen, max_rows, declared=self._preparation is not None, loop=loop
+        )
         self._workers = Workers(self._execute, planner, max_queue)
-        self._lane = self._workers.lane
+        self._scheduler = self._workers.scheduler
+        self._direct = self._scheduler.tally.direct
         self._ticks: dict[AbstractEventLoop, Tick] = {}
         watch_forks(self)
 
@@ -163,26 +168,26 @@ class Batcher(Wrapper):
     @property
     def closed(self) -> bool:
         """Whether it or the Model that it wraps was closed."""
-        return self._lane.closed or self._inner.closed
+        return self._scheduler.closed or self._inner.closed
 
     @property
     def plan(self) -> BatchPlan:
         """How calls are batched at present, and why; it changes as runs are timed."""
-        return self._lane.planner.plan
+        return self._planner.plan
 
     def _use_threads(self, threads: int) -> None:
         before = self._inner.runs_at_once
         self._inner._use_threads(threads)
         slots = self._inner.runs_at_once
         if slots != before:
-            self._lane.use_slots(slots)
+            self._scheduler.use_slots(slots)
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*super()._facts(), ("batching", str(self.plan))]
 
     def stats(self) -> Stats:
         """What was done so far, as a value."""
-        return self._lane.stats(sum(tick.refused for tick in [*self._ticks.values()]))
+        return self._scheduler.stats(sum(tick.refused for tick in [*self._ticks.values()]))
 
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
@@ -202,17 +207,17 @@ class Batcher(Wrapper):
         # The caller may write into X before the rows are run.
         feeds = {each: feed.copy() for each, feed in self.signature.coerce(X).items()}
         future: Future[Array] = Future()
-        lane = self._lane
-        if lane.interrupted or lane.within():
+        scheduler = self._scheduler
+        if scheduler.interrupted or is_within(scheduler):
             run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
         requests = []
         feeds, size = self._prepared(feeds)
-        for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
+        for piece, its_size, first in in_pieces(scheduler, feeds, size, self._size):
             request = Request(piece, (name,), its_size, call, first)
             request.pick = name
             requests.append(request)
-        Submission(lane, requests, future).begin()
+        Submission(scheduler, requests, future).begin()
         return future
 
     def close(self, timeout: float | None = None) -> None:
@@ -222,7 +227,7 @@ class Batcher(Wrapper):
         threads of their callers, are not waited for. If something still runs after `timeout` seconds, 0 or more,
         the calls that wait behind it get ClosedError, and DeadlineExceeded is raised, which says what runs.
         """
-        runs = self._lane.close(checked_timeout(timeout))
+        runs = self._scheduler.close(checked_timeout(timeout))
         if runs is not None:
             raise still_running(self.base, runs, timeout)
 
@@ -238,59 +243,59 @@ class Batcher(Wrapper):
     # Calls of threads.
 
     def _run(self, feeds: Feeds, outputs: Names, call: Call) -> Outputs:
-        lane = self._lane
+        scheduler = self._scheduler
         if call.deadline is not None and call.deadline <= clock():
-            lane.expired()
+            scheduler.count(expired=1)
             raise too_late(call.deadline)
-        if lane.parallel:  # AT_ONCE, here: a function more would cost a tenth of a microsecond
+        if self._planner.parallel:  # AT_ONCE, here: a function more costs a tenth of a microsecond
             try:
-                if next(lane.direct) & SAMPLED:
+                if next(self._direct) & SAMPLED:
                     return self._execute(feeds, outputs, call)
                 feeds, size = self._prepared(feeds)
                 start = clock()
                 answer = self._execute(feeds, outputs, call)
             except Exception as error:  # raised again where it cannot be helped
                 return self._run_again(feeds, outputs, call, error)
-            lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
+            scheduler.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
         feeds, size = self._prepared(feeds)
-        if lane.interrupted:
+        if scheduler.interrupted:
             return self._run_beside(feeds, size, outputs, call)
-        if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
+        if way_of(self._planner.plan, size, on_loop=False) != IN_PIECES:
             answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
             if answer_now is not None:
                 return answer_now
-        if lane.within():
+        if is_within(scheduler):
             return self._run_beside(feeds, size, outputs, call)
         answers: list[Outputs] = []
-        for piece, its_size, first in in_pieces(lane, feeds, size, self._size):
+        for piece, its_size, first in in_pieces(scheduler, feeds, size, self._size):
             request = Request(piece, outputs, its_size, call, first)
             answers.append(self._workers.call(request, admitted=bool(answers)))
         return join_rows(answers)
 
     def _run_beside(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs:
         """Run a call that interrupted another one of its thread, which would wait for itself."""
-        next(self._lane.direct)
-        pieces = in_pieces(self._lane, feeds, size, self._size)
+        next(self._direct)
+        pieces = in_pieces(self._scheduler, feeds, size, self._size)
         return join_rows([self._execute(piece, outputs, call) for piece, _, _ in pieces])
 
     def _run_held(
         self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
     ) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
-        lane = self._lane
+        scheduler = self._scheduler
         turn = Turn()
         start = clock()
         try:
-            if not lane.hold(turn, size):
+            if not scheduler.acquire(turn, size):
                 return None
             (outcome,) = self._workers.attempt([feeds], size, outputs, call, mine=mine)
-            lane.let_go(turn, clock() - start, 1, "idle")
+            scheduler.release(turn, size, clock() - start, 1, "idle")
         except BaseException:
-            lane.give_back(turn)
+            scheduler.give_back(turn)
             raise
         if isinstance(outcome, BaseException):
-            lane.failed()
+            scheduler.count(failed=1)
             raise outcome
         return outcome
 
@@ -300,11 +305,11 @@ class Batcher(Wrapper):
             raise failure
         rows = row_count(feeds)
         if rows <= 1 or not out_of_memory(failure):
-            self._lane.failed()
+            self._scheduler.count(failed=1)
             raise failure
         (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
         if isinstance(outcome, BaseException):
-            self._lane.failed()
+            self._scheduler.count(failed=1)
             raise outcome
         return outcome
 
@@ -384,22 +389,22 @@ class Batcher(Wrapper):
     ) -> Generator[Any, None, Outputs]:
         """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
-        for piece, its_size, first in in_pieces(self._lane, feeds, size, self._size):
+        for piece, its_size, first in in_pieces(self._scheduler, feeds, size, self._size):
             request = tick.request(piece, outputs, its_size, call, first)
-            self._lane.put(request, admitted=bool(answers))
+            self._scheduler.put(request, admitted=bool(answers))
             answers.append((yield from tick.wait(request)))
         return join_rows(answers)
 
     def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
         """Run the only call of a loop in its thread; None where that would hold the loop up."""
-        lane = self._lane
+        scheduler = self._scheduler
         held = max(1, size)
-        if way_of(lane.planner.plan, held, on_loop=True) != ON_LOOP:
+        if way_of(self._planner.plan, held, on_loop=True) != ON_LOOP:
             return None
-        if lane.parallel:
+        if self._planner.parallel:
             return self._run(feeds, outputs, call)
         if call.deadline is not None and call.deadline <= clock():
-            lane.expired()
+            scheduler.count(expired=1)
             raise too_late(call.deadline)
         return self._run_held(feeds, held, outputs, call, mine=False)
 
@@ -408,17 +413,17 @@ class Batcher(Wrapper):
         for other in [*self._ticks]:
             if other.is_closed():
                 gone = self._ticks.pop(other, None)
-                self._lane.shed(0 if gone is None else gone.refused)
+                self._scheduler.count(shed=0 if gone is None else gone.refused)
         tick = Tick(loop, self._workers, self.signature)
         self._ticks[loop] = tick
         return tick
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._lane.closed:
+        if self._scheduler.closed:
             raise ClosedError("the batcher was closed and cannot be pickled")
         return self._origin, ()
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, where no other thread lives on."""
-        self._lane.reset()
+        self._scheduler.reset()
         self._ticks.clear()

@@ -1,4 +1,4 @@
-"""Which of the calls that wait are worth the next run. No clock, no thread, no I/O."""
+"""Which of the calls that wait are worth the next run, and who runs it. No clock, no thread, no I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Protocol, TypeVar
 
-from modelkit.serving.batching.policy import Curve, seconds_of
+from modelkit.serving.batching.policy import BatchPlan, Curve, seconds_of
+
+# How many times as long as the longest run, and at least how many seconds, a batch waits for the end
+# of another one that it should be as large as.
+OVERDUE_RUNS = 4.0
+OVERDUE_SECONDS = 1.0
 
 
 class Offer(Protocol):
@@ -19,7 +24,7 @@ class Offer(Protocol):
 Offered = TypeVar("Offered", bound=Offer)
 
 
-def choose_batch(
+def next_batch(
     offers: Iterable[Offered], room: int, now: float, curve: Curve, caution: float
 ) -> tuple[list[Offered], list[Offered]]:
     """Choose the calls to run as one batch of at most `room`, and the calls to give up.
@@ -61,6 +66,23 @@ def choose_batch(
     waiting = [offer for offer in late if offer.due > now]
     tried = [max(waiting, key=attrgetter("due"))] if waiting else []
     return tried, [offer for offer in late if offer.due <= now]
+
+
+def first_in_time(offers: Iterable[Offered], ready: float) -> Offered:
+    """The oldest call that is due after `ready`; if there is none, the one that is due last."""
+    tight = []
+    for offer in offers:
+        if offer.due > ready:
+            return offer
+        tight.append(offer)
+    return max(tight, key=attrgetter("due"))
+
+
+def overdue(runs: Iterable[tuple[int, float]], now: float, plan: BatchPlan) -> list[int]:
+    """The sizes of the runs, of (size, start), that should have ended long ago."""
+    usual = _seconds(plan.curve, plan.cap)
+    began = now - max(OVERDUE_SECONDS, OVERDUE_RUNS * usual)
+    return [size for size, start in runs if start < began]
 
 
 def _most_in_time(offers: list[Offered], room: int, now: float, curve: Curve) -> list[Offered]:

@@ -11,6 +11,26 @@ import inspect
 import signal
 import threading
 from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+# Where a thread of a Batcher has a slot, waits for one, or takes the lock.
+WITHIN = frozenset(
+    f"modelkit.serving.batching.{name}" for name in ("batcher", "scheduler", "ticks", "workers")
+)
+
+
+def is_within(scheduler: object) -> bool:
+    """Whether the call that asks was made in the middle of another one, in its thread."""
+    frame: Any = inspect.currentframe()
+    frame = frame.f_back.f_back  # what made the call
+    while frame is not None:
+        if frame.f_globals.get("__name__") in WITHIN:
+            owner = frame.f_locals.get("self")
+            places = (getattr(owner, name, None) for name in ("scheduler", "_scheduler"))
+            if scheduler in (owner, *places):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def in_main_thread() -> bool:

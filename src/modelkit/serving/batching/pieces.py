@@ -11,13 +11,13 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.serving.batching.interrupts import is_interrupt
 from modelkit.serving.batching.isolation import own, row_count
-from modelkit.serving.batching.lane import Lane
 from modelkit.serving.batching.requests import Request
+from modelkit.serving.batching.scheduler import Scheduler
 from modelkit.signature.signature import Feeds
 
 
 def in_pieces(
-    lane: Lane, feeds: Feeds, size: int, size_of: Callable[[Feeds], int]
+    scheduler: Scheduler, feeds: Feeds, size: int, size_of: Callable[[Feeds], int]
 ) -> Iterator[tuple[Feeds, int, int]]:
     """The rows of a call of this size in pieces of at most one batch, with their sizes and places.
 
@@ -26,8 +26,8 @@ def in_pieces(
     rows = row_count(feeds)
     start = 0
     while True:
-        plan = lane.planner.plan
-        limit = plan.cap if lane.queue.waiting else plan.piece
+        plan = scheduler.planner.plan
+        limit = plan.cap if scheduler.queue.waiting else plan.piece
         stop = rows
         if size * (rows - start) > limit * rows:
             stop = start + max(1, limit * rows // size)
@@ -55,13 +55,15 @@ class Submission:
     """One call of `submit`: its pieces are queued one after another.
 
     Args:
-        lane: where to queue them.
+        scheduler: where to queue them.
         requests: the pieces of one call, each of which picks one output.
         future: what the caller holds.
     """
 
-    def __init__(self, lane: Lane, requests: list[Request], future: Future[Array]) -> None:
-        self._lane = lane
+    def __init__(
+        self, scheduler: Scheduler, requests: list[Request], future: Future[Array]
+    ) -> None:
+        self._scheduler = scheduler
         self._requests = requests
         self._future = future
         self._answers: list[Array] = []
@@ -80,7 +82,10 @@ class Submission:
 
     def _queue(self, request: Request, waiter: Future[Any]) -> None:
         request.waiter = waiter
-        self._lane.submit(request, admitted=bool(self._answers))
+        # A Future runs the callbacks that its caller added, so it shares no batch with threads that
+        # could be held up.
+        request.key = (*request.key, "submit")
+        self._scheduler.put(request, admitted=bool(self._answers))
 
     def _go_on(self, done: Future[Any]) -> None:
         """Queue the next piece, or answer."""

@@ -1,20 +1,25 @@
-"""The plan of one Batcher, made anew as its runs are timed. Used under the lock of the lane."""
+"""The plan of one Batcher, made anew as its runs are timed. Used under the lock of the Scheduler."""
 
 from __future__ import annotations
 
 from modelkit.serving.batching.policy import (
+    PARALLEL,
     BatchPlan,
     Curve,
     learn_curve,
     make_plan,
     off_loops,
     seconds_of,
+    share,
     straighten,
 )
 
 SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
 # Of other runs one in eight is learned from, those whose number ends in three zero bits.
 OBSERVE = 7
+# One batch in 64, those whose number ends in six ones, may be twice as large as is thought best:
+# what larger ones take was perhaps learned in a bad moment, and only a run can tell.
+EXPLORE = 63
 CAUTION = 4.0  # times as long as the curve says is the most that a run is expected to take
 # Runs of about one size after which the fastest of them is believed: of a new size, and of a known.
 LEARN = 4
@@ -35,13 +40,14 @@ class Planner:
     def __init__(
         self, plan: BatchPlan, max_rows: int, *, declared: bool = False, loop: bool = True
     ) -> None:
-        self.plan = plan if loop else off_loops(plan)
         self.max_rows = max_rows
+        self._loop = loop
+        self._closed = False
+        self._follow(plan)
         self.caution = 1.0
         self._slowness = 1.0
         self._spread = 0.0
         self._declared = declared
-        self._loop = loop
         self._slots = plan.slots
         self._start = plan.curve
         self._curve = plan.curve
@@ -49,17 +55,16 @@ class Planner:
         # By the bits of the size: the fastest run, its size, and how many there were.
         self._seen: dict[int, tuple[float, int, int]] = {}
 
-    def time(self, size: int, seconds: float) -> bool:
-        """Learn from one run in eight, or each where little is known. True if the plan changed."""
+    def time(self, size: int, seconds: float) -> None:
+        """Learn from one run in eight, or each where little is known."""
         self._timed += 1
         cheap = seconds > SLOW
         little_known = len(self._curve) < LEARN
         if cheap or little_known or self._timed & OBSERVE == 0:
-            return self.observe(size, seconds)
-        return False
+            self.observe(size, seconds)
 
-    def observe(self, size: int, seconds: float) -> bool:
-        """Learn from the fastest of several runs of about one size. True if the plan changed."""
+    def observe(self, size: int, seconds: float) -> None:
+        """Learn from the fastest of several runs of about one size."""
         bits = size.bit_length()
         fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
         if seconds < fastest:
@@ -71,10 +76,10 @@ class Planner:
         faster = known and seconds < 0.9 * seconds_of(self._curve, size)
         enough = count + 1 >= (RELEARN if known else LEARN)
         if self._curve and not faster and not enough:
-            return False
+            return
         del self._seen[bits]
         self._curve = self._learned(of_size, fastest)
-        return self._replan()
+        self._replan()
 
     def _learned(self, size: int, fastest: float) -> Curve:
         """The curve after the fastest of several runs of a size."""
@@ -95,19 +100,39 @@ class Planner:
         longest = self._slowness + 3 * self._spread
         self.caution = min(CAUTION, max(1.0, longest))
 
-    def shrink(self, size: int) -> bool:
+    def room(self, work: int, running: int, batches: int) -> int:
+        """How large the next batch may be, after so many."""
+        room = share(work, running, self.plan)
+        return min(2 * room, self.max_rows) if batches & EXPLORE == EXPLORE else room
+
+    def longest(self, waiting: int, running: int) -> float:
+        """The seconds in which the next batch is surely done."""
+        curve = self.plan.curve
+        if not curve:
+            return 0.0
+        return self.caution * seconds_of(curve, share(waiting, running, self.plan))
+
+    def shrink(self, size: int) -> None:
         """A run of that size was too large for memory."""
         self.max_rows = max(1, min(self.max_rows, size // 2))
-        return self._replan()
+        self._replan()
 
     def use_slots(self, slots: int) -> None:
         """The model does so many runs at a time from now on."""
         self._slots = slots
         self._replan()
 
-    def _replan(self) -> bool:
+    def close(self) -> None:
+        """Let no thread run a call at once any longer."""
+        self._closed = True
+        self._follow(self.plan)
+
+    def _replan(self) -> None:
         plan = make_plan(
             self._curve, self._slots, self.max_rows, bit_identical=self.plan.bit_identical
         )
+        self._follow(plan)
+
+    def _follow(self, plan: BatchPlan) -> None:
         self.plan = plan if self._loop else off_loops(plan)
-        return True
+        self.parallel = plan.mode == PARALLEL and not self._closed  # threads run calls at once

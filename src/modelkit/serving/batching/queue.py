@@ -1,6 +1,6 @@
 """The requests that wait, by priority and by what they can share a batch with.
 
-Used under the lock of the lane.
+Used under the lock of the Scheduler.
 """
 
 from __future__ import annotations
@@ -30,11 +30,6 @@ class Queue:
         self.deepest = 0
         self._waiting_low = 0
         self._by_priority: tuple[Requests, Requests] = ({}, {})
-
-    def __len__(self) -> int:
-        high, low = self._by_priority
-        queues = [*high.values(), *low.values()]
-        return sum(map(len, queues))
 
     def full(self, size: int, *, low: bool) -> bool:
         """Whether there is no room for a request of this size.
@@ -87,7 +82,7 @@ class Queue:
         request.state = DEAD
         return True
 
-    def oldest(self) -> deque[Request] | None:
+    def oldest(self) -> deque[Request]:
         """The queue with the oldest request of the highest priority; the dead are buried."""
         for queues in self._by_priority:
             for key in [*queues]:
@@ -98,7 +93,15 @@ class Queue:
                     del queues[key]
             if queues:
                 return min(queues.values(), key=lambda queue: queue[0].arrived)
-        return None
+        return deque()
+
+    def clear(self, state: str) -> list[Request]:
+        """Remove all requests."""
+        waiting = []
+        while requests := self.oldest():
+            waiting.append(requests.popleft())
+            self.take(waiting[-1], state)
+        return waiting
 
     def alike(self, key: Key) -> Iterator[Request]:
         """The requests that can share a batch, the high priority first."""

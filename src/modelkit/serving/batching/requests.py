@@ -14,20 +14,20 @@ from typing import Any
 
 from modelkit.errors import DeadlineExceeded
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.serving.batching.isolation import Names
+from modelkit.serving.batching.isolation import Names, Outcome
 from modelkit.signature.refusing import moved
 from modelkit.signature.signature import Feeds
 
-# The states of a request, and who moves it, under the lock of the lane:
+# The states of a request, and who moves it, under the lock of the Scheduler:
 #
-#     FRESH -> IN_QUEUE              Queue.put
-#     FRESH -> RUNNING              Dispatcher.seal, for a thread that finds a free slot
-#     IN_QUEUE -> PROMOTED         Dispatcher.dispatch, which wakes its thread with a slot
-#     PROMOTED -> RUNNING         Lane.take_over, called by that thread
-#     IN_QUEUE -> RUNNING          Dispatcher.seal, into a batch
-#     RUNNING -> IN_QUEUE          Lane.give_back, if the thread that runs it is interrupted
-#     RUNNING -> DONE             Dispatcher.settle
-#     any but DONE -> DEAD        Queue.drop, if its caller waits no longer
+#     FRESH -> IN_QUEUE          Queue.put
+#     FRESH -> RUNNING           enter, for a thread that finds a free slot
+#     IN_QUEUE -> PROMOTED       _dispatch, which wakes its thread with a slot
+#     PROMOTED -> RUNNING        begin, called by that thread
+#     IN_QUEUE -> RUNNING        _fill, into a batch
+#     RUNNING -> IN_QUEUE        give_back, if the thread that runs it is interrupted
+#     RUNNING -> DONE            finish
+#     any but DONE -> DEAD       Queue.drop, if its caller waits no longer
 FRESH = "fresh"
 IN_QUEUE = "in the queue"
 PROMOTED = "promoted"
@@ -42,7 +42,9 @@ Key = tuple[object, ...]
 
 
 class Request:
-    """The rows of one call, or those from `first` on; `state` and what follows it are guarded by the lock of the lane.
+    """The rows of one call, or those from `first` on.
+
+    `state` and what follows it are guarded by the lock of the Scheduler.
 
     `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a
     locked lock or a Future, and None while the calling thread runs the request itself. `leads` is
@@ -89,6 +91,28 @@ class Request:
         self.answer: Outputs | None = None
         self.error: BaseException | None = None
 
+    def begin(self) -> bool:
+        """Whether it is to be run: not if its Future was cancelled."""
+        future = self.waiter
+        if isinstance(future, futures.Future) and not (
+            future.running() or future.set_running_or_notify_cancel()
+        ):
+            self.state = DEAD
+            return False
+        self.state = RUNNING
+        return True
+
+    def end(self, outcome: Outcome) -> bool:
+        """Take the outcome. False if its caller waits no longer."""
+        if self.state is DEAD:
+            return False
+        if isinstance(outcome, BaseException):
+            self.error = outcome
+        else:
+            self.answer = outcome
+        self.state = DONE
+        return True
+
     @property
     def has_future(self) -> bool:
         """Whether the caller holds a Future of `submit`, whose callbacks may take long."""
@@ -106,19 +130,27 @@ class Request:
 class Turn:
     """What a thread that runs a batch owes to others.
 
-    `holds` is whether it has a slot, `batch` what it runs, and `done` the requests whose callers it
-    has to tell. A `runner` that is `returning` has no slot and looks for work next.
+    `batch` is what it runs with its slot, of `size` in all; `late` are the requests that were given up
+    for it, and `done` those whose callers it has to wake. A `runner` that is `returning` has no slot
+    and looks for work next.
     """
 
-    __slots__ = ("batch", "done", "holds", "returning", "runner", "size")
+    __slots__ = ("batch", "done", "has_slot", "late", "returning", "runner", "size")
 
     def __init__(self) -> None:
         self.batch: list[Request] = []
         self.done: list[Request] = []
-        self.holds = False
+        self.late: list[Request] = []
+        self.has_slot = False
         self.runner = False
         self.returning = False
-        self.size = 0  # the size of rows that are run without a Request
+        self.size = 0
+
+    def settle(self, outcomes: list[Outcome]) -> int:
+        """Give the requests of the batch their outcomes. Returns how many failed."""
+        pairs = zip(self.batch, outcomes, strict=True)
+        self.done = [request for request, outcome in pairs if request.end(outcome)]
+        return sum(request.error is not None for request in self.done)
 
 
 def joint_call(calls: list[Call]) -> Call:
@@ -139,6 +171,11 @@ def joint_call(calls: list[Call]) -> Call:
 def too_late(deadline: float | None) -> DeadlineExceeded:
     """The error for rows that were not run in time."""
     return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
+
+
+def not_ready(deadline: float | None) -> DeadlineExceeded:
+    """The error for rows whose answer would come too late."""
+    return DeadlineExceeded("the answer could not be ready by the deadline", deadline=deadline)
 
 
 def still_running(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
+from itertools import count
 
 from modelkit._internal import fields
 from modelkit.serving.batching.queue import Queue
@@ -56,30 +58,23 @@ class Stats:
     __repr__ = fields.brief
 
 
-@dataclass
 class RunningStats:
-    """The counters behind Stats, guarded by the lock of the lane."""
+    """The counters behind Stats, guarded by the lock of the Scheduler."""
 
-    max_rows: int
-    calls: int = 0
-    batches: int = 0
-    failed: int = 0
-    shed: int = 0
-    expired: int = 0
-    abandoned: int = 0
-    out_of_memory: int = 0
-    batched: int = 0
-    seconds: float = 0.0
-    released: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "loop"), 0)
-    )
-    sizes: list[int] = field(default_factory=lambda: [0] * 64)  # by the number of bits
-    latency: list[int] = field(default_factory=lambda: [0] * 64)
+    def __init__(self, max_rows: int) -> None:
+        self.max_rows = max_rows
+        self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
+        names = ("calls", "batches", "failed", "shed", "expired", "abandoned", "out_of_memory")
+        self.counts = Counter(dict.fromkeys((*names, "batched"), 0))
+        self.seconds = 0.0
+        self.released = dict.fromkeys(("idle", "slot", "cap", "loop"), 0)
+        self.sizes = [0] * 64  # by the number of bits
+        self.latency = [0] * 64
 
     def batch(self, size: int, reason: str) -> None:
         """Count a batch."""
-        self.batches += 1
-        self.batched += size
+        self.counts["batches"] += 1
+        self.counts["batched"] += size
         self.released[reason] += 1
         self.sizes[size.bit_length()] += 1
 
@@ -88,32 +83,24 @@ class RunningStats:
         self.seconds += seconds * calls
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
-    def stats(self, direct: int, refused: int, queue: Queue) -> Stats:
+    def stats(self, refused: int, queue: Queue) -> Stats:
         """The counts as a value, with those that are kept elsewhere."""
+        following = repr(self.direct)  # "count(7)", read without taking the number
+        direct = int(following.removeprefix("count(").removesuffix(")")) - 1
+        counts = self.counts + Counter(calls=direct, shed=refused)
         return Stats(
-            calls=self.calls + direct,
-            batches=self.batches,
+            **{name: counts[name] for name in self.counts},
             direct=direct,
-            failed=self.failed,
-            shed=self.shed + refused,
-            expired=self.expired,
-            abandoned=self.abandoned,
             released=dict(self.released),
             batch_sizes=_histogram(self.sizes),
-            batched=self.batched,
             latency=_histogram(self.latency),
             seconds=self.seconds,
             queued=queue.waiting,
             deepest=queue.deepest,
             max_queue=queue.most,
             max_rows=self.max_rows,
-            out_of_memory=self.out_of_memory,
         )
 
 
 def _histogram(counts: list[int]) -> dict[int, int]:
-    bins = {}
-    for bits, count in enumerate(counts):
-        if count:
-            bins[(1 << bits) - 1] = count
-    return bins
+    return {(1 << bits) - 1: calls for bits, calls in enumerate(counts) if calls}

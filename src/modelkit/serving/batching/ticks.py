@@ -37,12 +37,13 @@ class Tick:
     __slots__ = (
         "_block",
         "_going",
-        "_lane",
         "_lone",
         "_loop",
         "_message",
         "_open",
+        "_planner",
         "_queued",
+        "_scheduler",
         "_signature",
         "_todo",
         "_workers",
@@ -59,10 +60,11 @@ class Tick:
         self.refused = 0
         self._loop = loop
         self._workers = workers
-        self._lane = workers.lane
+        self._scheduler = workers.scheduler
+        self._planner = workers.scheduler.planner
         self._signature = signature
         self._block: Any = signature.block  # there are rows only where there is one
-        most = self._lane.max_queue
+        most = self._scheduler.max_queue
         self._message = str(overloaded(most, most))
         self._open = False  # whether a flush is to come
         self._going = False  # whether `_go_on` is to come
@@ -75,7 +77,7 @@ class Tick:
 
     def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: Names) -> TickBatch:
         """Make the batch for the first call of its kind in this tick. Raises ClosedError."""
-        if self._lane.closed:
+        if self._scheduler.closed:
             raise ClosedError("the batcher was closed; make another one to go on")
         if not self._open:
             self._open = True
@@ -98,7 +100,7 @@ class Tick:
         here.
         """
         self.refused += 1
-        most = self._lane.max_queue
+        most = self._scheduler.max_queue
         return Overloaded(self._message, queued=most, max_queue=most)
 
     # The end of a tick.
@@ -111,7 +113,7 @@ class Tick:
         self._open = False
         asked = sum(len(batch.rows) for batch in rows.values())
         asked += sum(len(batch.asked) for batch in calls.values())
-        self._lone = self._lane.planner.plan.lone if asked == 1 else 0
+        self._lone = self._planner.plan.lone if asked == 1 else 0
         self._todo.extend(rows.values())
         try:
             for batch in calls.values():
@@ -150,7 +152,7 @@ class Tick:
     def _make_room(self) -> None:
         """Admit the next tick whole, unless what waits from those before fills the queue."""
         waiting = sum(batch.waiting for batch in self._todo)
-        self.room = EVERYTHING if waiting < self._lane.max_queue else 0
+        self.room = EVERYTHING if waiting < self._scheduler.max_queue else 0
 
     def _end(self, batch: TickBatch) -> None:
         batch.flushed = True
@@ -168,12 +170,11 @@ class Tick:
 
     def _may_run(self, turn: Turn, size: int) -> bool:
         """Whether the loop may run rows itself now; the turn has a slot then if it takes one."""
-        lane = self._lane
-        return lane.parallel or (not self._queued and lane.hold(turn, size))
+        return self._planner.parallel or (not self._queued and self._scheduler.acquire(turn, size))
 
     def _serve_slice(self, batch: TickBatch) -> bool:
         """Answer the next rows of a batch in one run. False if that cannot be, or failed."""
-        plan = self._lane.planner.plan
+        plan = self._planner.plan
         rows = batch.rows
         done = len(batch.answers)
         if len(rows) > plan.loop_rows:
@@ -188,13 +189,13 @@ class Tick:
             name, _, rule = self._block
             block = np.concatenate(rows)
             if rule.quick_cast(block) is None:
-                self._lane.give_back(turn)
+                self._scheduler.give_back(turn)
                 return False
             answers = self._workers.run({name: block}, batch.outputs)
             batch.answers += split(answers, [1] * len(rows))
-            self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
+            self._scheduler.release(turn, len(rows), clock() - start, len(rows), "loop")
         except BaseException as error:
-            self._lane.give_back(turn)
+            self._scheduler.give_back(turn)
             if is_interrupt(error):
                 raise
             return False  # it is found out whose it is when they are run one by one
@@ -211,12 +212,6 @@ class Tick:
                 asked.outcome = error
             batch.asked.append(asked)
 
-    def _count(self, turn: Turn, calls: int, size: int, seconds: float) -> None:
-        if turn.holds:
-            self._lane.let_go(turn, seconds, calls, "loop")
-        elif calls:
-            self._lane.count(size, seconds, calls, "loop")
-
     def _serve(self, batch: TickBatch) -> None:
         """Run the calls of a batch here if that is quick enough; queue them otherwise."""
         waiting = self._waiting(batch)
@@ -227,7 +222,7 @@ class Tick:
         turn = Turn()
         start = clock()
         try:
-            way = way_of(self._lane.planner.plan, held, on_loop=True)
+            way = way_of(self._planner.plan, held, on_loop=True)
             if way != ON_LOOP or not self._may_run(turn, held):
                 self._queue(waiting, batch.outputs)
                 return
@@ -236,9 +231,9 @@ class Tick:
             outcomes = self._workers.attempt(calls, size, batch.outputs, call)
             for asked, outcome in zip(waiting, outcomes, strict=True):
                 asked.outcome = outcome
-            self._count(turn, len(calls), size, clock() - start)
+            self._scheduler.release(turn, turn.size or size, clock() - start, len(calls), "loop")
         except BaseException:
-            self._lane.give_back(turn)
+            self._scheduler.give_back(turn)
             raise
 
     def _waiting(self, batch: TickBatch) -> list[Asked]:
@@ -253,18 +248,18 @@ class Tick:
                 waiting.append(asked)
             else:
                 asked.outcome = too_late(deadline)
-                self._lane.expired()
+                self._scheduler.count(expired=1)
         return waiting
 
     def _queue(self, waiting: list[Asked], outputs: Names) -> None:
         """Queue calls, but for those too large to be queued whole."""
-        piece = self._lane.planner.plan.piece
+        piece = self._planner.plan.piece
         requests = []
         for asked in waiting:
             if asked.size <= piece or row_count(asked.feeds) == 1:  # others go IN_PIECES
                 asked.request = self.request(asked.feeds, outputs, asked.size, asked.call)
                 requests.append(asked.request)
-        refused = {*self._lane.enqueue(requests)}
+        refused = {*self._scheduler.enqueue(requests)}
         for asked in waiting if refused else ():
             request = asked.request
             if request is not None and request in refused:
@@ -318,14 +313,14 @@ class Tick:
         """Leave out the call of a task that was cancelled, if that is still possible."""
         request = None if asked is None else asked.request
         if request is not None:
-            self._lane.abandon(request)
+            self._scheduler.drop(request)
             future: Any = request.waiter
             # Or asyncio would log an error that was on its way, and for which nobody waits.
             future.cancel()
             return
         if asked is not None and not batch.flushed:
             asked.dropped = True
-        self._lane.abandoned()
+        self._scheduler.count(abandoned=1)
 
     def drop_row(self, batch: TickBatch, place: int) -> None:
         """As `drop`, for a single row, which is run anyway until it was looked into."""
@@ -342,7 +337,7 @@ class Tick:
         try:
             answer: Outputs = yield from future
         except BaseException:
-            self._lane.abandon(request)
+            self._scheduler.drop(request)
             raise
         finally:
             self._queued -= 1
@@ -352,7 +347,7 @@ class Tick:
 
     def _expire(self, request: Request) -> None:
         future: Any = request.waiter
-        if self._lane.expire(request) and not future.done():
+        if self._scheduler.drop(request, "expired") and not future.done():
             error = DeadlineExceeded(
                 "the deadline passed before the answer came", deadline=request.deadline
             )

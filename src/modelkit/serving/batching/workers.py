@@ -1,4 +1,4 @@
-"""The threads that run the batches of a lane: those that asked, and runners."""
+"""The threads that run the batches of a Batcher: those that asked, and runners."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import threading
 import time
 from functools import partial
 
-from modelkit.errors import BatchError, DeadlineExceeded
+from modelkit.errors import BatchError
 from modelkit.model.model import PLAIN, Call, Outputs
-from modelkit.serving.batching.dispatcher import OVERDUE_SECONDS, size_of
+from modelkit.serving.batching.choice import OVERDUE_SECONDS
 from modelkit.serving.batching.interrupts import is_interrupt
 from modelkit.serving.batching.isolation import Names, Outcome, RunAs, RunFeeds, attempt, row_count
-from modelkit.serving.batching.lane import Lane
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.requests import (
     DONE,
+    PROMOTED,
     Request,
     Turn,
     clock,
     deliver,
     joint_call,
     locked,
+    not_ready,
     seconds_left,
 )
+from modelkit.serving.batching.scheduler import Scheduler
 from modelkit.signature.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
@@ -40,7 +42,7 @@ class Workers:
 
     def __init__(self, run: RunAs, planner: Planner, max_queue: int) -> None:
         self.run = run
-        self.lane = Lane(planner, max_queue, self._start_and_watch)
+        self.scheduler = Scheduler(planner, max_queue, self._start_and_watch)
 
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread: it runs a batch with its rows, or waits for one that does.
@@ -48,13 +50,12 @@ class Workers:
         `admitted` is for the later pieces of a large call.
         """
         turn = Turn()
-        lane = self.lane
+        scheduler = self.scheduler
         try:
-            starts = lane.enter(request, turn, admitted=admitted)
-            self.start(starts)
+            self.start(scheduler.enter(request, turn, admitted=admitted))
             self._wait(request, turn)
         except BaseException:
-            lane.give_back(turn, request)
+            scheduler.give_back(turn, request)
             raise
         return request.result()
 
@@ -76,7 +77,7 @@ class Workers:
         run: RunFeeds = self.run if call is PLAIN else partial(self.run, call=call)
         outcomes, too_large = attempt(run, calls, rows, outputs, mine=mine)
         if too_large:
-            self.lane.shrink(size)
+            self.scheduler.shrink(size)
         return outcomes
 
     def start(self, runners: int) -> None:
@@ -95,75 +96,72 @@ class Workers:
 
     def _watch(self) -> None:
         """See to it that a thread looks again, where a batch waits beside a free slot."""
-        lane = self.lane
-        if lane.watched or not self._holds_back():
+        scheduler = self.scheduler
+        if scheduler.watched or not self._holds_back():
             return
         try:
-            lane.watched = True
+            scheduler.watched = True
             # Not by `threading`, which waits until the thread has begun.
             _thread.start_new_thread(self._look_again, ())
         except BaseException as error:
-            lane.watched = False  # the next call starts one
+            scheduler.watched = False  # the next call starts one
             if not isinstance(error, RuntimeError):  # no thread can be started
                 raise
 
     def _holds_back(self) -> bool:
-        lane = self.lane
-        return lane.queue.waiting > 0 and lane.slots.active < lane.planner.plan.slots
+        scheduler = self.scheduler
+        return scheduler.queue.waiting > 0 and scheduler.active < scheduler.planner.plan.slots
 
     def _look_again(self) -> None:
         """Look now and then whether a run is overdue for which others wait, while some do."""
-        lane = self.lane
-        while lane.watched:
+        scheduler = self.scheduler
+        while scheduler.watched:
             time.sleep(OVERDUE_SECONDS)
-            self.start(lane.look_again())
-            lane.watched = False  # before it looks, so that nobody relies on it in between
+            self.start(scheduler.look_again())
+            scheduler.watched = False  # before it looks, so that nobody relies on it in between
             if self._holds_back():
-                lane.watched = True
+                scheduler.watched = True
 
     def _run_here(self) -> None:
         """Do in this thread what a runner would."""
         turn = Turn()
         try:
-            if self.lane.claim(turn):
+            if self.scheduler.claim(turn):
                 self.work(turn)
         except BaseException:
-            self.lane.give_back(turn)
+            self.scheduler.give_back(turn)
             raise
 
     def _runner(self) -> None:
         """Run batches, and end when there have been none for a while. It is started for a slot."""
-        lane = self.lane
+        scheduler = self.scheduler
         turn = Turn()
         turn.runner = True
-        while turn.holds or lane.claim(turn):
+        while turn.has_slot or scheduler.claim(turn):
             try:
                 self.work(turn)
             except BaseException:
                 # Nothing is known to come here, but nobody must wait for this thread in vain.
-                lane.stop(turn)
+                scheduler.give_back(turn)
                 raise
             lock = locked()
-            if not lane.park(turn, lock):
+            if not scheduler.park(turn, lock):
                 continue
-            if not lock.acquire(timeout=IDLE) and lane.retire(lock):
+            if not lock.acquire(timeout=IDLE) and scheduler.retire(lock):
                 return
 
     def work(self, turn: Turn) -> None:
         """Run batches until there are none, with a slot that was given to this thread."""
-        starts = self.lane.begin(turn)
-        self.start(starts)
+        self.start(self.scheduler.begin(turn))
         self._lead(turn, None)
 
     def _lead(self, turn: Turn, own: Request | None) -> None:
         """Run the batch of a turn, then give the slot to others; a runner goes on itself."""
-        while turn.holds:
+        while turn.has_slot:
             started = clock()
             outcomes = self._outcomes(turn, own)
-            following, starts = self.lane.finish(turn, own, outcomes, started)
+            starts = self.scheduler.finish(turn, own, outcomes, started)
             deliver(request for request in turn.done if request is not own)
-            turn.batch = following.batch
-            turn.done = following.done
             self._start_and_watch(starts)
 
     def _outcomes(self, turn: Turn, own: Request | None) -> list[Outcome]:
@@ -174,7 +172,7 @@ class Workers:
             calls = [request.feeds for request in batch]
             call = joint_call([request.call for request in batch])
             outputs = batch[0].outputs
-            return self.attempt(calls, size_of(batch), outputs, call, mine=batch == [own])
+            return self.attempt(calls, turn.size, outputs, call, mine=batch == [own])
         except BaseException as error:
             if own is not None or is_interrupt(error):
                 raise  # it is meant for this thread: others' rows are run again by others
@@ -186,9 +184,9 @@ class Workers:
 
         Raises DeadlineExceeded.
         """
-        lane = self.lane
+        scheduler = self.scheduler
         while True:
-            if turn.holds and not turn.batch:
+            if turn.has_slot and not turn.batch:
                 self._raise_late(request)
             self._lead(turn, request)
             if request.state is DONE:
@@ -196,14 +194,11 @@ class Workers:
             self._watch()
             left = seconds_left(request.deadline)
             if not request.waiter.acquire(timeout=left):  # type: ignore[union-attr]
-                if lane.is_served(request):
+                if request.state in (DONE, PROMOTED):  # at the last moment
                     continue
                 self._raise_late(request)
-            starts = lane.take_over(request, turn)
-            self.start(starts)
+            self.start(scheduler.begin(turn, request))
 
     def _raise_late(self, request: Request) -> None:
-        self.lane.expired(counted=True)  # as abandoned, when the error passes `call`
-        raise DeadlineExceeded(
-            "the answer could not be ready by the deadline", deadline=request.deadline
-        )
+        self.scheduler.count(expired=1, abandoned=-1)  # as it will be when the error passes `call`
+        raise not_ready(request.deadline)

@@ -95,8 +95,10 @@ def stress(plan, seed, count, poison=0.01):
         stats = batcher.stats()
         assert stats.queued == 0
         # The last answers are out before the runner that gave them has retired.
-        lane = batcher._lane
-        wait_until(lambda: (lane.slots.active, lane.slots.running, lane.queue.waiting) == (0, 0, 0))
+        scheduler = batcher._scheduler
+        wait_until(
+            lambda: (scheduler.active, scheduler.running, scheduler.queue.waiting) == (0, 0, 0)
+        )
 
 
 @pytest.mark.parametrize("seed", range(3))

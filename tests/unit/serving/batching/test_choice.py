@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.model.model import PLAIN, Call
-from modelkit.serving.batching import dispatcher, lane, workers
-from modelkit.serving.batching.choice import choose_batch
+from modelkit.serving.batching import scheduler, workers
+from modelkit.serving.batching.choice import next_batch
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.policy import make_plan, seconds_of
 from modelkit.serving.batching.requests import Request, Turn, joint_call
@@ -31,7 +31,7 @@ class Offer(NamedTuple):
 def chosen(offers, *, room=8, curve=CURVE, caution=1.0):
     """The places of the calls to run and of those to give up, of (size, deadline) at the time 0."""
     offers = [Offer(*offer, place) for place, offer in enumerate(offers)]
-    run, late = choose_batch(offers, room, 0.0, curve, caution)
+    run, late = next_batch(offers, room, 0.0, curve, caution)
     return [offer.place for offer in run], [offer.place for offer in late]
 
 
@@ -106,7 +106,7 @@ def test_whatever_waits_the_batch_fits_is_in_time_and_leaves_no_slot_idle(offers
 
 
 class Simulation:
-    """A lane whose model takes 5 ms and 1 ms a row, in batches of at most 8: 615 rows a second.
+    """A Scheduler whose model takes 5 ms and 1 ms a row, in batches of at most 8: 615 rows a second.
 
     Single rows come at `load` times that, for ten seconds. `spread` is that of the logarithm of
     what runs take.
@@ -120,14 +120,14 @@ class Simulation:
         self.load, self.deadline, self.spread = load, deadline, spread
         self.random = random.Random(0)
         self.asked = self.in_time = self.starts = 0
-        for module in (dispatcher, lane, workers):
+        for module in (scheduler, workers):
             monkeypatch.setattr(module, "clock", lambda: self.now)
         monkeypatch.setattr(workers, "deliver", self.deliver)
         planner = Planner(make_plan(curve, 1, 8), 8)
         self.workers = workers.Workers(self.run, planner, 8192)
         self.workers.start = self.start
-        self.lane = self.workers.lane
-        self.lane.start = self.start
+        self.scheduler = self.workers.scheduler
+        self.scheduler.start = self.start
 
     def start(self, runners):
         self.starts += runners
@@ -145,7 +145,7 @@ class Simulation:
         self.next += self.random.expovariate(self.load * self.CAPACITY)
         self.asked += 1
         request = Request({"x": np.zeros((1, 1))}, ("y",), 1, Call(self.now + self.deadline))
-        self.lane.enqueue([request])
+        self.scheduler.enqueue([request])
 
     def deliver(self, requests):
         for request in requests:
@@ -158,9 +158,9 @@ class Simulation:
             if self.starts:
                 self.starts -= 1
                 turn = Turn()
-                turn.holds = True
+                turn.has_slot = True
                 self.workers.work(turn)
-        assert (self.lane.slots.active, self.lane.slots.running, self.lane.queue.waiting) == (
+        assert (self.scheduler.active, self.scheduler.running, self.scheduler.queue.waiting) == (
             0,
             0,
             0,
@@ -187,9 +187,9 @@ def test_runs_that_take_longer_now_and_then_make_few_calls_late(monkeypatch, loa
 def test_what_was_learned_in_a_bad_moment_is_found_out(monkeypatch, load):
     """That two rows take twice as long as one: then one row at a time would be best, for ever."""
     simulation = Simulation(monkeypatch, load, 0.05, curve=((1, 6e-3), (2, 12e-3)))
-    assert simulation.lane.planner.plan.cap == 1
+    assert simulation.scheduler.planner.plan.cap == 1
     assert simulation.goodput() >= 0.85
-    assert simulation.lane.planner.plan.cap == 8
+    assert simulation.scheduler.planner.plan.cap == 8
 
 
 # How a batch is run: as the most urgent of its calls.

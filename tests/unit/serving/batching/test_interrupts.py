@@ -185,7 +185,7 @@ def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_its
             assert caught.value is raised
         assert batcher.predict(row(1))[0, 0] == 1
         assert batcher.stats().failed == 0
-        assert batcher._lane.slots.active == batcher._lane.slots.running == 0
+        assert batcher._scheduler.active == batcher._scheduler.running == 0
 
 
 def test_the_main_thread_runs_no_rows_of_others():
@@ -275,7 +275,7 @@ def test_whoever_interrupts_a_step_may_count_and_ask(plan, options):
         rows = [row(n) for n in range(20)]
         X = np.concatenate(rows)
         assert batcher.predict(rows[0]).tolist() == rows[0].tolist()
-        with batcher._lane._lock:  # which all other threads wait for
+        with batcher._scheduler._lock:  # which all other threads wait for
             before = batcher.stats()
             assert batcher.predict(X).tolist() == X.tolist()
             assert batcher.submit(X).result(0).tolist() == X.tolist()
@@ -315,7 +315,7 @@ def test_whoever_interrupts_a_run_with_the_only_slot_may_ask(install, ask, calle
         else:
             assert asyncio.run(batcher.apredict(row(1))).tolist() == row(1).tolist()
         assert found == [row(7).tolist()]
-        assert batcher._lane.slots.active == 0
+        assert batcher._scheduler.active == 0
         assert batcher.stats().calls == 2
 
 
@@ -399,9 +399,9 @@ def test_an_interrupt_at_any_moment_leaks_no_slot_and_loses_nobody(threads, kind
                 over.set()
                 for future in running:
                     future.result(ROOM)
-            lane = batcher._lane
-            wait_until(lambda: lane.slots.active == 0)
-            assert (lane.slots.running, lane.queue.waiting) == (0, 0)
+            scheduler = batcher._scheduler
+            wait_until(lambda: scheduler.active == 0)
+            assert (scheduler.running, scheduler.queue.waiting) == (0, 0)
             assert lost == 0
     finally:
         gc.enable()

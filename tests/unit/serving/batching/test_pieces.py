@@ -93,7 +93,7 @@ def test_no_batch_is_larger_than_the_largest_one(how):
     }
     with mk.Batcher(model_of(fn), max_rows=16, plan=options[how]) as batcher:
         assert batcher.plan.cap <= batcher.plan.piece <= 16
-        batcher._lane.planner.observe = lambda *_: False
+        batcher._scheduler.planner.observe = lambda *_: False
         rows = np.arange(400, dtype=np.float32).reshape(200, 2)
         np.testing.assert_array_equal(batcher.predict(rows)[:, 0], 2 * rows[:, 0])
         np.testing.assert_array_equal(batcher.submit(rows).result(ROOM)[:, 0], 2 * rows[:, 0])
@@ -105,7 +105,7 @@ def test_after_a_run_too_large_for_memory_no_part_is_as_large_again():
     plan = make_plan(((1, 1e-3), (64, 1.1e-3)), 1, 1024)
     with mk.Batcher(model_of(), plan=plan) as batcher:
         assert batcher.plan.piece > 64
-        batcher._lane.shrink(16)
+        batcher._scheduler.shrink(16)
         assert batcher.plan.cap <= batcher.plan.piece <= 8
 
 

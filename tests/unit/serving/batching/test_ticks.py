@@ -38,7 +38,7 @@ def test_a_plan_that_changes_in_the_middle_of_a_tick_mixes_nothing_up():
     small, large = (make_plan(((1, 5e-6), (size, 6e-6)), 2, size) for size in (4, 16))
     x = np.arange(2000, dtype=np.float32).reshape(1000, 2)
     with mk.Batcher(model_of(replan), plan=small) as batcher:
-        planners = [batcher._lane.planner]
+        planners = [batcher._scheduler.planner]
         np.testing.assert_array_equal(np.concatenate(asyncio.run(main())), 2 * x[:, :1])
 
 

@@ -255,7 +255,7 @@ def test_a_close_that_waits_no_longer_says_what_hangs():
         assert (hangs.result(ROOM) == 2).all()
         batcher.close(timeout=ROOM)
     assert gate.sizes == [5]
-    assert not batcher._lane.slots.runs
+    assert not batcher._scheduler.runs
 
 
 def test_a_thread_that_hangs_in_a_call_of_its_own_is_named_too():
