@@ -33,7 +33,6 @@ from modelkit._internal.process import watch_forks
 from modelkit.errors import ClosedError
 from modelkit.model.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.model.wrapper import Wrapper, check_is_model
-from modelkit.serving.batching.asked import Asked
 from modelkit.serving.batching.checks import (
     check_batchable,
     check_options,
@@ -43,14 +42,14 @@ from modelkit.serving.batching.checks import (
 )
 from modelkit.serving.batching.execution import Execution
 from modelkit.serving.batching.interrupts import is_interrupt, is_within
-from modelkit.serving.batching.isolation import Names, join_rows, out_of_memory, row_count
+from modelkit.serving.batching.isolation import Names, Outcome, join_rows, out_of_memory, row_count
 from modelkit.serving.batching.measure import check_stable, first_plan, golden_feeds
 from modelkit.serving.batching.pieces import Submission, in_pieces, run_into
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
 from modelkit.serving.batching.requests import Key, Request, Turn, clock, still_running, too_late
 from modelkit.serving.batching.stats import Stats
-from modelkit.serving.batching.ticks import Tick
+from modelkit.serving.batching.ticks import LoopCall, Tick
 from modelkit.serving.batching.workers import Workers
 from modelkit.signature.signature import Feeds, Signature
 
@@ -243,9 +242,8 @@ class Batcher(Wrapper):
     # Calls of threads.
 
     def _run(self, feeds: Feeds, outputs: Names, call: Call) -> Outputs:
-        scheduler = self._scheduler
         if call.deadline is not None and call.deadline <= clock():
-            scheduler.count(expired=1)
+            self._scheduler.count(expired=1)
             raise too_late(call.deadline)
         if self._planner.parallel:  # AT_ONCE, here: a function more costs a tenth of a microsecond
             try:
@@ -256,15 +254,16 @@ class Batcher(Wrapper):
                 answer = self._execute(feeds, outputs, call)
             except Exception as error:  # raised again where it cannot be helped
                 return self._run_again(feeds, outputs, call, error)
-            scheduler.sample(size, clock() - start, learn=row_count(feeds) == 1)
+            self._scheduler.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
         feeds, size = self._prepared(feeds)
+        scheduler = self._scheduler
         if scheduler.interrupted:
             return self._run_beside(feeds, size, outputs, call)
         if way_of(self._planner.plan, size, on_loop=False) != IN_PIECES:
-            answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
-            if answer_now is not None:
-                return answer_now
+            alone = self._run_in_slot(feeds, max(1, size), outputs, call, mine=True)
+            if alone is not None:
+                return alone
         if is_within(scheduler):
             return self._run_beside(feeds, size, outputs, call)
         answers: list[Outputs] = []
@@ -279,35 +278,33 @@ class Batcher(Wrapper):
         pieces = in_pieces(self._scheduler, feeds, size, self._size)
         return join_rows([self._execute(piece, outputs, call) for piece, _, _ in pieces])
 
-    def _run_held(
+    def _run_in_slot(
         self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
     ) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
-        scheduler = self._scheduler
         turn = Turn()
         start = clock()
         try:
-            if not scheduler.acquire(turn, size):
+            if not self._scheduler.acquire(turn, size):
                 return None
             (outcome,) = self._workers.attempt([feeds], size, outputs, call, mine=mine)
-            scheduler.release(turn, size, clock() - start, 1, "idle")
+            self._scheduler.release(turn, size, clock() - start, 1, "idle")
         except BaseException:
-            scheduler.give_back(turn)
+            self._scheduler.give_back(turn)
             raise
-        if isinstance(outcome, BaseException):
-            scheduler.count(failed=1)
-            raise outcome
-        return outcome
+        return self._answer(outcome)
 
     def _run_again(self, feeds: Feeds, outputs: Names, call: Call, failure: Exception) -> Outputs:
         """Run a call that failed alone in parts if that may help; raise its failure if not."""
         if is_interrupt(failure):
             raise failure
+        outcome: Outcome = failure
         rows = row_count(feeds)
-        if rows <= 1 or not out_of_memory(failure):
-            self._scheduler.count(failed=1)
-            raise failure
-        (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
+        if rows > 1 and out_of_memory(failure):
+            (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
+        return self._answer(outcome)
+
+    def _answer(self, outcome: Outcome) -> Outputs:
         if isinstance(outcome, BaseException):
             self._scheduler.count(failed=1)
             raise outcome
@@ -329,14 +326,14 @@ class Batcher(Wrapper):
         # One row, of which everything is known but its values: those are checked with the whole
         # batch's.
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
-        batch = tick.rows.get(outputs)
+        batch = tick.batches.get(outputs)
         if batch is None:
             if tick.quiet():
                 answer = self._alone(self.signature.coerce(X), 1, outputs, call)
                 if answer is not None:
                     return answer
-            batch = tick.begin(tick.rows, outputs, outputs)
-        rows = batch.rows
+            batch = tick.begin(outputs, outputs)
+        rows = batch.calls
         place = len(rows)
         if place >= tick.room:
             raise tick.refuse()
@@ -344,12 +341,12 @@ class Batcher(Wrapper):
         try:
             yield
         except BaseException:
-            tick.drop_row(batch, place)
+            tick.drop(batch, place)
             raise
         answers = batch.answers
         if place < len(answers):
             return answers[place]
-        answer = yield from tick.collect_row(batch, place)
+        answer = yield from tick.collect(batch, place)
         if answer is None:
             answer = yield from self._aqueue(tick, self.signature.coerce(X), 1, outputs, call)
         return answer
@@ -362,24 +359,24 @@ class Batcher(Wrapper):
         else:
             feeds, size = self._prepared(feeds)
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
-        key: Key = outputs
+        key: Key = (outputs,)
         if not self._static:
-            key = (outputs, *[feed.shape[1:] for feed in feeds.values()])
-        batch = tick.calls.get(key)
+            key += tuple(feed.shape[1:] for feed in feeds.values())
+        batch = tick.batches.get(key)
         if batch is None:
             if tick.quiet():
                 answer = self._alone(feeds, size, outputs, call)
                 if answer is not None:
                     return answer
-            batch = tick.begin(tick.calls, key, outputs)
-        asked = Asked(feeds, size, call)
-        batch.asked.append(asked)
+            batch = tick.begin(key, outputs)
+        place = len(batch.calls)
+        batch.calls.append(LoopCall(feeds, size, call))
         try:
             yield
         except BaseException:
-            tick.drop(batch, asked)
+            tick.drop(batch, place)
             raise
-        answer = yield from tick.collect(batch, asked)
+        answer = yield from tick.collect(batch, place)
         if answer is None:
             answer = yield from self._aqueue(tick, feeds, size, outputs, call)
         return answer
@@ -397,23 +394,21 @@ class Batcher(Wrapper):
 
     def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
         """Run the only call of a loop in its thread; None where that would hold the loop up."""
-        scheduler = self._scheduler
         held = max(1, size)
         if way_of(self._planner.plan, held, on_loop=True) != ON_LOOP:
             return None
         if self._planner.parallel:
             return self._run(feeds, outputs, call)
         if call.deadline is not None and call.deadline <= clock():
-            scheduler.count(expired=1)
+            self._scheduler.count(expired=1)
             raise too_late(call.deadline)
-        return self._run_held(feeds, held, outputs, call, mine=False)
+        return self._run_in_slot(feeds, held, outputs, call, mine=False)
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
         """Make the Tick of a loop, and forget those of closed ones."""
         for other in [*self._ticks]:
-            if other.is_closed():
-                gone = self._ticks.pop(other, None)
-                self._scheduler.count(shed=0 if gone is None else gone.refused)
+            if other.is_closed() and (gone := self._ticks.pop(other, None)):
+                self._scheduler.count(shed=gone.refused)
         tick = Tick(loop, self._workers, self.signature)
         self._ticks[loop] = tick
         return tick

@@ -6,11 +6,10 @@ no thread waits for, those of event loops and of `submit`, are run by a runner: 
 started when it is needed and ends when it is idle. The main thread runs nobody's rows but its own,
 for a signal handler may raise there; where others wait as well, a runner takes them all.
 
-Only the Scheduler takes its lock; public attributes are read without it, as good as the moment
-before. A signal handler may raise in the main thread whenever a function is called, so what belongs
-together is changed without a call in between. A handler, or a finalizer, may also make a call in a
-thread that it interrupted. The lock lets that thread in again, to read the counts;
-`interrupts.is_within` says that it may do no more, and that it would wait for itself.
+Only the Scheduler takes its lock; public attributes are read without it. A signal handler may raise
+in the main thread whenever a function is called, so what belongs together is changed without a call
+in between. A handler, or a finalizer, may also make a call in a thread that it interrupted: the lock
+lets it in, to read the counts, and `interrupts.is_within` says that it would wait for itself.
 """
 
 from __future__ import annotations
@@ -120,8 +119,6 @@ class Scheduler:
         finally:
             self._lock.release()
 
-    # Calls that wait.
-
     def enter(self, request: Request, turn: Turn, *, admitted: bool) -> int:
         """Admit a request of this thread: to its turn if a slot is free, to the queue if not.
 
@@ -200,9 +197,7 @@ class Scheduler:
             self._fill(turn, own, "slot")
             return self._dispatch()
 
-    def finish(
-        self, turn: Turn, own: Request | None, outcomes: list[Outcome], started: float
-    ) -> int:
+    def finish(self, turn: Turn, own: Request | None, outcomes: list[Outcome], began: float) -> int:
         """Settle a batch and give its slot on; a runner may keep it. Returns the runners to start."""
         now = clock()
         with self._lock:
@@ -212,8 +207,8 @@ class Scheduler:
             turn.done += turn.late
             turn.late = []
             if turn.batch and not any(isinstance(each, BaseException) for each in outcomes):
-                self.planner.compare(turn.size, now - started)
-                self.planner.time(turn.size, now - started)
+                self.planner.compare(turn.size, now - began)
+                self.planner.time(turn.size, now - began)
             self._release(turn)
             # Others go their way: the callbacks of Futures, which have own batches, may take long.
             if own is None and not (turn.done and turn.done[0].has_future):
@@ -265,8 +260,7 @@ class Scheduler:
     def retire(self, lock: _thread.LockType) -> bool:
         """Let a runner end that slept long enough. False if it was woken at the last moment."""
         with self._lock:
-            asleep = lock in self._parked
-            if asleep:
+            if asleep := lock in self._parked:
                 self._parked.remove(lock)
             return asleep
 
@@ -296,8 +290,10 @@ class Scheduler:
 
     def _opens(self, waiting: int) -> bool:
         """Whether something waits and should be run now; it waits for no run that is overdue."""
+        if waiting <= 0 or not self.active:
+            return waiting > 0
         plan = self.planner.plan
-        if waiting <= 0 or (self.active and self.active >= plan.slots):
+        if self.active >= plan.slots:
             return False
         if opens(waiting, self.running, self.active, self.usual, plan):
             return True
@@ -312,8 +308,7 @@ class Scheduler:
         while self._opens(queue.waiting) and (requests := queue.oldest()):
             ready = clock() + self.planner.longest(queue.waiting, self.running)
             heir = first_in_time((each for each in requests if each.state is IN_QUEUE), ready)
-            # The main thread runs its own request alone.
-            leads = heir.leads or heir.size == queue.waiting
+            leads = heir.leads or heir.size == queue.waiting  # the main thread for itself alone
             if leads and isinstance(heir.waiter, _thread.LockType):
                 queue.take(heir, PROMOTED)
                 self.active += 1
@@ -396,7 +391,8 @@ class Scheduler:
     def count(self, **calls: int) -> None:
         """Count calls that ended elsewhere, by how: `failed`, `abandoned`, `expired` or `shed`."""
         with self._lock:
-            self.tally.counts.update(calls)
+            for end, change in calls.items():
+                self.tally.counts[end] += change
 
     def stats(self, refused: int) -> Stats:
         """The counts as a value; `refused` calls are counted elsewhere."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import count
 
@@ -65,7 +64,7 @@ class RunningStats:
         self.max_rows = max_rows
         self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
         names = ("calls", "batches", "failed", "shed", "expired", "abandoned", "out_of_memory")
-        self.counts = Counter(dict.fromkeys((*names, "batched"), 0))
+        self.counts = dict.fromkeys((*names, "batched"), 0)
         self.seconds = 0.0
         self.released = dict.fromkeys(("idle", "slot", "cap", "loop"), 0)
         self.sizes = [0] * 64  # by the number of bits
@@ -87,9 +86,11 @@ class RunningStats:
         """The counts as a value, with those that are kept elsewhere."""
         following = repr(self.direct)  # "count(7)", read without taking the number
         direct = int(following.removeprefix("count(").removesuffix(")")) - 1
-        counts = self.counts + Counter(calls=direct, shed=refused)
+        counts = dict(self.counts)
+        counts["calls"] += direct
+        counts["shed"] += refused
         return Stats(
-            **{name: counts[name] for name in self.counts},
+            **counts,
             direct=direct,
             released=dict(self.released),
             batch_sizes=_histogram(self.sizes),

@@ -8,18 +8,18 @@ concerns nobody else.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model.model import PLAIN, Call, Outputs
-from modelkit.serving.batching.asked import Asked, TickBatch
 from modelkit.serving.batching.interrupts import is_interrupt
-from modelkit.serving.batching.isolation import Names, row_count, split
+from modelkit.serving.batching.isolation import Names, Outcome, row_count, split
 from modelkit.serving.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
 from modelkit.serving.batching.queue import overloaded
 from modelkit.serving.batching.requests import Key, Request, Turn, clock, joint_call, too_late
@@ -27,35 +27,55 @@ from modelkit.serving.batching.workers import Workers
 from modelkit.signature.signature import Feeds, Signature
 
 
+@dataclass(eq=False, slots=True)
+class LoopCall:
+    """One coerced call of a tick, from when it is made until its task goes on.
+
+    It ends with an `outcome`, or with a `request` that waits for threads, or with neither if it is
+    too large to be queued whole. `dropped` is whether its task was cancelled before that.
+    """
+
+    feeds: Feeds
+    size: int
+    call: Call
+    dropped: bool = False
+    outcome: Outcome | None = None
+    request: Request | None = None
+
+
+class TickBatch:
+    """Calls of one tick that can share a batch, each in its place in `calls`.
+
+    Each is a LoopCall, or in a `raw` batch a single row that nobody has looked into yet. Of rows, the
+    first have their `answers`, and each of the others becomes a LoopCall once it has to be looked into.
+    """
+
+    __slots__ = ("answers", "calls", "flushed", "outputs", "raw", "waiters")
+
+    def __init__(self, outputs: Names, *, raw: bool) -> None:
+        self.outputs = outputs
+        self.raw = raw
+        self.calls: list[Any] = []  # Array | LoopCall
+        self.answers: list[Outputs] = []
+        self.flushed = False
+        # Tasks that came back before their calls were run, by place.
+        self.waiters: deque[tuple[int, Future[None]]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls have no answer yet."""
+        return len(self.calls) - len(self.answers)
+
+
 class Tick:
     """What gathers on one event loop. Only that loop's thread uses it.
 
-    `calls` holds batches of coerced feeds, and `rows` batches of single rows. `room` is how many
-    rows the batches of this tick may have. `refused` counts the rows that found no room.
+    `batches` are those of this tick, and `room` is how many calls each may have. `refused` counts
+    the rows that found no room.
     """
 
-    __slots__ = (
-        "_block",
-        "_going",
-        "_lone",
-        "_loop",
-        "_message",
-        "_open",
-        "_planner",
-        "_queued",
-        "_scheduler",
-        "_signature",
-        "_todo",
-        "_workers",
-        "calls",
-        "refused",
-        "room",
-        "rows",
-    )
-
     def __init__(self, loop: AbstractEventLoop, workers: Workers, signature: Signature) -> None:
-        self.calls: dict[Key, TickBatch] = {}
-        self.rows: dict[Names, TickBatch] = {}
+        self.batches: dict[Key, TickBatch] = {}
         self.room = EVERYTHING
         self.refused = 0
         self._loop = loop
@@ -68,22 +88,22 @@ class Tick:
         self._message = str(overloaded(most, most))
         self._open = False  # whether a flush is to come
         self._going = False  # whether `_go_on` is to come
-        # Batches of rows that are not all run.
+        # Batches that are not all run.
         self._todo: deque[TickBatch] = deque()
         # Calls that wait for threads, whose answers a run on the loop would hold up.
         self._queued = 0
         # Calls that are still run at once, without looking for company: the last tick had only one.
         self._lone = 0
 
-    def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: Names) -> TickBatch:
+    def begin(self, key: Key, outputs: Names) -> TickBatch:
         """Make the batch for the first call of its kind in this tick. Raises ClosedError."""
         if self._scheduler.closed:
             raise ClosedError("the batcher was closed; make another one to go on")
         if not self._open:
             self._open = True
             self._loop.call_soon(self._flush)
-        batch = TickBatch(outputs)
-        batches[key] = batch
+        batch = TickBatch(outputs, raw=key == outputs)
+        self.batches[key] = batch
         return batch
 
     def quiet(self) -> bool:
@@ -106,32 +126,29 @@ class Tick:
     # The end of a tick.
 
     def _flush(self) -> None:
-        rows = self.rows
-        calls = self.calls
-        self.rows = {}
-        self.calls = {}
+        batches = self.batches.values()
+        self.batches = {}
         self._open = False
-        asked = sum(len(batch.rows) for batch in rows.values())
-        asked += sum(len(batch.asked) for batch in calls.values())
-        self._lone = self._planner.plan.lone if asked == 1 else 0
-        self._todo.extend(rows.values())
-        try:
-            for batch in calls.values():
-                self._serve(batch)
-        finally:  # whatever comes up: tasks that were not served queue their calls themselves
-            for batch in calls.values():
-                self._end(batch)
+        calls = sum(len(batch.calls) for batch in batches)
+        self._lone = self._planner.plan.lone if calls == 1 else 0
+        for batch in batches:
+            if batch.raw:
+                self._todo.append(batch)
+            else:  # before rows that wait from earlier ticks, as some of these have deadlines
+                self._todo.appendleft(batch)
         if not self._going:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Serve batches of rows in order, with turns for the loop's other tasks in between."""
+        """Serve batches in order, with turns for the loop's other tasks in between."""
         begun = clock()
         self._going = False
         try:
             while self._todo:
                 batch = self._todo[0]
-                if not self._serve_slice(batch):
+                if not batch.raw:
+                    self._serve(batch)
+                elif not self._serve_slice(batch):
                     self._look_into(batch)
                     self._serve(batch)
                 elif batch.waiting:
@@ -142,7 +159,7 @@ class Tick:
                         break
                     continue
                 self._end(self._todo.popleft())
-        except BaseException:
+        except BaseException:  # tasks that were not served queue their calls themselves
             while self._todo:
                 self._end(self._todo.popleft())
             raise
@@ -175,7 +192,7 @@ class Tick:
     def _serve_slice(self, batch: TickBatch) -> bool:
         """Answer the next rows of a batch in one run. False if that cannot be, or failed."""
         plan = self._planner.plan
-        rows = batch.rows
+        rows = batch.calls
         done = len(batch.answers)
         if len(rows) > plan.loop_rows:
             return False
@@ -204,20 +221,20 @@ class Tick:
     def _look_into(self, batch: TickBatch) -> None:
         """Coerce the rows that have no answer yet; one that does not fit gets its error."""
         coerce = self._signature.coerce
-        for row in batch.rows[len(batch.answers) :]:
+        for place in range(len(batch.answers), len(batch.calls)):
+            call = LoopCall({}, 1, PLAIN)
             try:
-                asked = Asked(coerce(row), 1, PLAIN)
+                call.feeds = coerce(batch.calls[place])
             except Exception as error:  # it is raised by the task that sent the row
-                asked = Asked({}, 1, PLAIN)
-                asked.outcome = error
-            batch.asked.append(asked)
+                call.outcome = error
+            batch.calls[place] = call
 
     def _serve(self, batch: TickBatch) -> None:
         """Run the calls of a batch here if that is quick enough; queue them otherwise."""
         waiting = self._waiting(batch)
         if not waiting:
             return
-        size = sum(asked.size for asked in waiting)
+        size = sum(each.size for each in waiting)
         held = max(1, size)
         turn = Turn()
         start = clock()
@@ -226,46 +243,43 @@ class Tick:
             if way != ON_LOOP or not self._may_run(turn, held):
                 self._queue(waiting, batch.outputs)
                 return
-            calls = [asked.feeds for asked in waiting]
-            call = joint_call([asked.call for asked in waiting])
+            calls = [each.feeds for each in waiting]
+            call = joint_call([each.call for each in waiting])
             outcomes = self._workers.attempt(calls, size, batch.outputs, call)
-            for asked, outcome in zip(waiting, outcomes, strict=True):
-                asked.outcome = outcome
+            for each, outcome in zip(waiting, outcomes, strict=True):
+                each.outcome = outcome
             self._scheduler.release(turn, turn.size or size, clock() - start, len(calls), "loop")
         except BaseException:
             self._scheduler.give_back(turn)
             raise
 
-    def _waiting(self, batch: TickBatch) -> list[Asked]:
+    def _waiting(self, batch: TickBatch) -> list[LoopCall]:
         """The calls that are to be run; one whose deadline has passed gets its error."""
         now = clock()
         waiting = []
-        for asked in batch.asked:
-            if asked.dropped or asked.outcome is not None:
+        for call in batch.calls[len(batch.answers) :]:
+            if call.dropped or call.outcome is not None:
                 continue
-            deadline = asked.call.deadline
+            deadline = call.call.deadline
             if deadline is None or deadline > now:
-                waiting.append(asked)
+                waiting.append(call)
             else:
-                asked.outcome = too_late(deadline)
+                call.outcome = too_late(deadline)
                 self._scheduler.count(expired=1)
         return waiting
 
-    def _queue(self, waiting: list[Asked], outputs: Names) -> None:
+    def _queue(self, waiting: list[LoopCall], outputs: Names) -> None:
         """Queue calls, but for those too large to be queued whole."""
         piece = self._planner.plan.piece
-        requests = []
-        for asked in waiting:
-            if asked.size <= piece or row_count(asked.feeds) == 1:  # others go IN_PIECES
-                asked.request = self.request(asked.feeds, outputs, asked.size, asked.call)
-                requests.append(asked.request)
-        refused = {*self._scheduler.enqueue(requests)}
-        for asked in waiting if refused else ():
-            request = asked.request
-            if request is not None and request in refused:
-                # Told by its outcome, and not by its Future, for which perhaps nobody waits.
-                asked.outcome = request.error
-                asked.request = None
+        queued = {}
+        for each in waiting:
+            if each.size <= piece or row_count(each.feeds) == 1:  # others go IN_PIECES
+                each.request = self.request(each.feeds, outputs, each.size, each.call)
+                queued[each.request] = each
+        for request in self._scheduler.enqueue([*queued]):
+            # Told by its outcome, and not by its Future, for which perhaps nobody waits.
+            queued[request].outcome = request.error
+            queued[request].request = None
 
     # What tasks do.
 
@@ -277,54 +291,39 @@ class Tick:
         request.waiter = self._loop.create_future()
         return request
 
-    def collect(self, batch: TickBatch, asked: Asked) -> Generator[Any, None, Outputs | None]:
+    def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
         """The answer to a call; None for one that is to be queued in pieces. Raises its error."""
-        if not batch.flushed and asked.outcome is None:  # a loop that keeps no order
-            yield from self._come(batch, EVERYTHING)
-        outcome = asked.outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-        if outcome is not None:
-            return outcome
-        request = asked.request
-        return None if request is None else (yield from self.wait(request))
-
-    def collect_row(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
-        """As `collect`, for a single row that was not answered by a plain flush."""
-        if not batch.flushed and place >= len(batch.answers):  # the rest of a large batch
-            yield from self._come(batch, place)
+        if not batch.flushed and place >= len(batch.answers):
+            # The rest of a large batch, or a loop that keeps no order.
+            future = self._loop.create_future()
+            batch.waiters.append((place, future))
+            yield from future
         if place < len(batch.answers):
             return batch.answers[place]
-        asked = self._asked_at(batch, place)
-        return None if asked is None else (yield from self.collect(batch, asked))
+        call = batch.calls[place]
+        if not isinstance(call, LoopCall):  # a flush was interrupted
+            return None
+        outcome = call.outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome is None and call.request is not None:
+            return (yield from self.wait(call.request))
+        return outcome
 
-    def _come(self, batch: TickBatch, place: int) -> Generator[Any, None, None]:
-        """Wait until the batch was flushed, or the row at a place was answered."""
-        future = self._loop.create_future()
-        batch.waiters.append((place, future))
-        yield from future
-
-    def _asked_at(self, batch: TickBatch, place: int) -> Asked | None:
-        """The call of a row, if it was looked into."""
-        at = place - len(batch.answers)
-        return batch.asked[at] if 0 <= at < len(batch.asked) else None
-
-    def drop(self, batch: TickBatch, asked: Asked | None) -> None:
-        """Leave out the call of a task that was cancelled, if that is still possible."""
-        request = None if asked is None else asked.request
-        if request is not None:
-            self._scheduler.drop(request)
-            future: Any = request.waiter
-            # Or asyncio would log an error that was on its way, and for which nobody waits.
-            future.cancel()
+    def drop(self, batch: TickBatch, place: int) -> None:
+        """Leave out the call of a task that was cancelled; a row is run anyway."""
+        call = batch.calls[place]
+        request = None
+        if isinstance(call, LoopCall):
+            call.dropped = True
+            request = call.request
+        if request is None:
+            self._scheduler.count(abandoned=1)
             return
-        if asked is not None and not batch.flushed:
-            asked.dropped = True
-        self._scheduler.count(abandoned=1)
-
-    def drop_row(self, batch: TickBatch, place: int) -> None:
-        """As `drop`, for a single row, which is run anyway until it was looked into."""
-        self.drop(batch, self._asked_at(batch, place))
+        self._scheduler.drop(request)
+        future: Any = request.waiter
+        # Or asyncio would log an error that was on its way, and for which nobody waits.
+        future.cancel()
 
     def wait(self, request: Request) -> Generator[Any, None, Outputs]:
         """Wait until the request is answered. Raises its error, or DeadlineExceeded."""

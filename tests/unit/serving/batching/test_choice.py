@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit.model.model import PLAIN, Call
 from modelkit.serving.batching import scheduler, workers
-from modelkit.serving.batching.choice import next_batch
+from modelkit.serving.batching.choice import first_in_time, next_batch, overdue
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.policy import make_plan, seconds_of
 from modelkit.serving.batching.requests import Request, Turn, joint_call
@@ -100,6 +100,31 @@ def test_whatever_waits_the_batch_fits_is_in_time_and_leaves_no_slot_idle(offers
     assert not any(in_time[place] for place in given_up)
     if any(in_time):
         assert all(offers[place][1] > seconds_of(CURVE, size) for place in run)
+
+
+# Who runs it, and what is not waited for.
+
+
+@pytest.mark.parametrize(
+    ("dues", "ready", "first"),
+    [([5.0, 9.0, inf], 7.0, 1), ([inf, 9.0], 7.0, 0), ([5.0, 6.0, 4.0], 7.0, 1)],
+)
+def test_the_next_batch_is_run_for_the_oldest_call_that_is_surely_in_time(dues, ready, first):
+    offers = [Offer(1, due, place) for place, due in enumerate(dues)]
+    assert first_in_time(iter(offers), ready).place == first
+
+
+@pytest.mark.parametrize(
+    ("curve", "now", "late"),
+    [
+        (((1, 3e-3), (8, 4e-3)), 1.5, [5]),  # after a second
+        (((1, 3e-3), (8, 4e-3)), 0.5, []),
+        (((1, 1.0), (8, 2.0)), 7.9, []),  # or after four of the longest runs
+        (((1, 1.0), (8, 2.0)), 8.1, [5]),
+    ],
+)
+def test_a_run_is_overdue_after_a_second_and_four_times_what_the_longest_takes(curve, now, late):
+    assert overdue([(5, 0.0), (3, now)], now, make_plan(curve, 2, 8)) == late
 
 
 # The real queue, with calls that come at random and a clock that only the model moves.

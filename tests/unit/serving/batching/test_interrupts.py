@@ -240,6 +240,31 @@ def test_an_interrupted_event_loop_answers_everybody_and_reports_the_exception(
     assert reported == [raised]
 
 
+def test_an_interrupted_run_of_urgent_calls_leaves_the_plain_rows_of_its_tick_answered(install):
+    """They waited for the next tick, which need not come."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        urgent = [batcher.apredict(row(value), deadline=ROOM) for value in range(3)]
+        plain = [batcher.apredict(row(value)) for value in range(3, 6)]
+        async with asyncio.timeout(ROOM):
+            return await asyncio.gather(*urgent, *plain)
+
+    def fn(feeds):
+        if threading.current_thread() is threading.main_thread() and not stopped:
+            stopped.append(True)
+            interrupt()
+        return {"y": feeds["x"]}
+
+    stopped, reported, raised = [], [], SoftTimeLimit()
+    install(Handler(raised))
+    with batcher_of(fn, ON_LOOP) as batcher:
+        got = asyncio.run(main())
+    assert [float(y[0, 0]) for y in got] == [0, 1, 2, 3, 4, 5]
+    assert reported == [raised]
+
+
 # What a Future raises is not raised by `submit`.
 
 
