@@ -35,7 +35,7 @@ FEW_ROWS = 64  # that an estimator is asked about in two forms
 SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
 
 
-def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
+def from_estimator(estimator: Any, given: Any) -> tuple[Source, Estimator]:
     """A source whose truth is the estimator itself, and what is pickled. Raises ConversionError."""
     estimator = as_estimator(estimator)
     if not is_estimator(estimator):
@@ -44,44 +44,44 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
             f"{type(estimator).__name__}; save a torch module or an ONNX model with format='onnx'",
             step=type(estimator).__name__,
         )
-    shown = read_example(estimator, example, native=True)
-    columns = shown.columns
-    held = Estimator(estimator, *empty_of(shown.given))
-    few = spread(shown.rows, 2)
-    roles, classes = shown.roles(few)
-    _check_form(estimator, spread(shown.given, 2))
+    example = read_example(estimator, given, native=True)
+    columns = example.columns
+    held = Estimator(estimator, *empty_of(example.given))
+    few = spread(example.rows, 2)
+    roles, classes = example.roles(few)
+    _check_form(estimator, spread(example.given, 2))
     ask = partial(truth, roles=roles)
-    found = shown.answer(ask, few)
+    found = example.answer(ask, few)
     found.pop(DECISION, None)
-    apart = _told_from_floats(shown, partial(shown.answer, ask))
+    kept = _unlike_floats(example, partial(example.answer, ask))
     signature = Signature(
-        _inputs(columns, shown.rows, apart),
+        _inputs(columns, example.rows, kept),
         tuple(_output(name, array) for name, array in found.items()),
         classes=classes,
-        ignored=shown.ignored,
+        ignored=example.ignored,
     )
     source = Source(
         onnx.ModelProto(),
         signature,
-        rows=shown.rows,
-        given=example,
+        rows=example.rows,
+        given=given,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
-        truth=partial(shown.answer, ask),
-        form=shown.form,
-        categories=_known_values(shown),
+        truth=partial(example.answer, ask),
+        form=example.form,
+        categories=_closed_categories(example),
     )
     return source, held
 
 
-def _known_values(shown: Example) -> dict[str, tuple[Any, ...]]:
+def _closed_categories(example: Example) -> dict[str, tuple[Any, ...]]:
     """The values that columns are bound to, by encoders or by their own categories."""
-    told = shown.closed_categories()
-    for name, values in categories_of(shown.rows).items():
-        told[name] = tuple(int(each) if isinstance(each, bool) else each for each in values)
-    for column in shown.columns:  # no signature lists what these are bound to
+    closed = example.closed_categories()
+    for name, values in categories_of(example.rows).items():
+        closed[name] = tuple(int(each) if isinstance(each, bool) else each for each in values)
+    for column in example.columns:  # no signature lists what these are bound to
         if column.dtype in (MIXED, *TIMES):
-            told.pop(column.name, None)
-    return told
+            closed.pop(column.name, None)
+    return closed
 
 
 def _check_form(estimator: Any, few: Any) -> None:
@@ -102,16 +102,16 @@ def _check_form(estimator: Any, few: Any) -> None:
         )
 
 
-def _told_from_floats(shown: Example, ask: Callable[[Any], dict[str, Array]]) -> set[int]:
+def _unlike_floats(example: Example, ask: Callable[[Any], dict[str, Array]]) -> set[int]:
     """The columns of whole numbers of which an estimator answers floats otherwise, as texts are made.
 
     A gap or a fraction makes floats of a whole column, in the rows of other callers of a batch too.
     """
-    few = spread(shown.rows, FEW_ROWS)
+    few = spread(example.rows, FEW_ROWS)
     whole = [
         at
         for at, dtype in enumerate(dtypes_in(few))
-        if _is_whole(dtype) and len(_held(shown.rows, at)) == len(shown.rows)
+        if _is_whole(dtype) and len(_held(example.rows, at)) == len(example.rows)
     ]
 
     def differ(columns: list[int]) -> bool:
@@ -147,10 +147,10 @@ def _are_alike(answers: dict[str, Array], others: dict[str, Array]) -> bool:
     return True
 
 
-def _inputs(columns: list[Column], rows: Any, told_apart: set[int]) -> tuple[TensorSpec, ...]:
-    """One tensor for numbers of one dtype, else one a column."""
+def _inputs(columns: list[Column], rows: Any, kept: set[int]) -> tuple[TensorSpec, ...]:
+    """One tensor for numbers of one dtype, else one a column; those at places `kept` in a dtype of their own."""
     dtypes = [
-        column.dtype if at in told_apart else _tensor_dtype(column, rows, at)
+        column.dtype if at in kept else _tensor_dtype(column, rows, at)
         for at, column in enumerate(columns)
     ]
     alike = len(set(dtypes)) == 1 and len({column.dtype for column in columns}) == 1

@@ -19,7 +19,7 @@ Equivalents = Mapping[type, Callable[[Any], Any]]
 
 @dataclass(frozen=True)
 class Notes:
-    """What `modelkit.save` was told of a model; None for what it was not told.
+    """What a caller of `modelkit.save` says of a model; None for what is not said.
 
     `names` are the columns of its input of two dimensions, or of several inputs by their names.
     `classes` are the labels in the order of the probabilities. `outputs` gives an output another

@@ -266,9 +266,11 @@ def _inputs_of_none(rows: Any, inputs: list[TensorSpec]) -> list[str]:
     """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
     if isinstance(rows, np.ndarray):
         return []
-    texts = [place for place, spec in enumerate(inputs) if spec.dtype == "string"]
-    # Each is one column.
-    return [inputs[place].name for place in texts if _has_only_none(rows, place)]
+    return [
+        spec.name  # where there are texts, each input is one column
+        for place, spec in enumerate(inputs)
+        if spec.dtype == "string" and _has_only_none(rows, place)
+    ]
 
 
 def _has_only_none(rows: Any, place: int) -> bool:

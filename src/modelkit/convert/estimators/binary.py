@@ -15,12 +15,12 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     affine,
-    beside,
+    column_stack,
     complement,
     converts,
     flat,
     gathered,
-    joined,
+    hstack,
     largest,
     linked,
     op,
@@ -36,9 +36,9 @@ def score_of_two(each: Any, answer: Answer) -> Var:
     if answer.prediction is not None:
         return answer.prediction
     if hasattr(each, "decision_function"):
-        decision: Var = answer.asked("decision")
+        decision: Var = answer.required("decision")
         return decision
-    return answer.asked("probabilities")[:, 1]
+    return answer.required("probabilities")[:, 1]
 
 
 def _passed(each: Any, scores: Var) -> Var:
@@ -57,7 +57,7 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    scores = joined([score_of_two(each, answer) for each, answer in pairs])
+    scores = column_stack([score_of_two(each, answer) for each, answer in pairs])
     likely = None
     if hasattr(estimator, "predict_proba"):
         likely = _against_rest(estimator, answers)
@@ -86,14 +86,14 @@ def _takes_last(estimator: Any) -> bool:
 
 def _by_decision(answer: Answer) -> bool:
     """Whether the probabilities of a classifier of two classes are the sigmoid of its decision."""
-    likely = answer.asked("probabilities")
+    likely = answer.required("probabilities")
     return (
         answer.decision is not None and likely.margin is not None and likely.margin[1] == "softmax"
     )
 
 
 def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
-    likely = joined([answer.asked("probabilities")[:, [1]] for answer in answers])
+    likely = column_stack([answer.required("probabilities")[:, [1]] for answer in answers])
     if len(answers) == 1:
         likely = complement(likely)
     if estimator.multilabel_:
@@ -112,8 +112,8 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    sure = joined([score_of_two(each, answer).astype(np.float64) for each, answer in pairs])
-    second = joined([answer.asked("place") for answer in answers])
+    sure = column_stack([score_of_two(each, answer).astype(np.float64) for each, answer in pairs])
+    second = column_stack([answer.required("place") for answer in answers])
     decision = scores_of_pairs(second.astype(np.float64), sure, len(estimator.classes_))
     if len(estimator.classes_) > 2:
         return Answer(place=largest(decision), decision=decision)
@@ -156,11 +156,11 @@ def chain(estimator: Any, columns: Columns, at: Converting) -> Answer:
     said: list[Var] = []
     for each in estimator.estimators_:
         before = Columns(tuple(said))
-        link = at.answer(each, beside([columns, before], sparse=columns.stored is not None))
+        link = at.answer(each, hstack([columns, before], sparse=columns.stored is not None))
         if link.prediction is None:
             link = replace(link, label=gathered(np.asarray(each.classes_, float), link.place))
         links.append(link)
-        said.append(joined([_passed_on(each, link, method)]))
+        said.append(column_stack([_passed_on(each, link, method)]))
 
     def ordered(field: str) -> Any:
         found = [getattr(links[place], field) for place in np.argsort(estimator.order_)]
@@ -168,7 +168,7 @@ def chain(estimator: Any, columns: Columns, at: Converting) -> Answer:
             return None
         second = field == "probabilities"
         columns = [each[:, 1] if second else each for each in found]
-        return joined([each.astype(np.float64) for each in columns])
+        return column_stack([each.astype(np.float64) for each in columns])
 
     return Answer(
         prediction=ordered("prediction"),
@@ -191,8 +191,8 @@ def _passed_on(each: Any, link: Answer, method: str) -> Var:
             step="ClassifierChain",
         )
     if method == "decision_function":
-        return link.asked("decision")
-    found = link.asked("probabilities")[:, 1]
+        return link.required("decision")
+    found = link.required("probabilities")[:, 1]
     return np.log(found) if method == "predict_log_proba" else found
 
 
@@ -200,7 +200,7 @@ def _passed_on(each: Any, link: Answer, method: str) -> Var:
 def coded(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OutputCodeClassifier: the class whose code is nearest to what the classifiers say."""
     said = [score_of_two(each, at.answer(each, columns)) for each in estimator.estimators_]
-    code = joined([score.astype(np.float64) for score in said])
+    code = column_stack([score.astype(np.float64) for score in said])
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
     apart = affine(code, -2.0 * book.T, (book * book).sum(axis=1))

@@ -9,7 +9,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.origins import rounded_columns
 from modelkit.convert.estimators.rounding import beyond_rounding
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, converts, joined
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, column_stack, converts
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -49,4 +49,4 @@ def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
 def _by_bin(bins: Var, counts: list[int]) -> Var:
     """For each column a column of zeros and ones for each of its bins."""
     parts = [np.take(bins, [at], axis=1) == [range(count)] for at, count in enumerate(counts)]
-    return joined(parts).astype(np.float64)
+    return column_stack(parts).astype(np.float64)

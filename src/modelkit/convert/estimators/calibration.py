@@ -17,10 +17,10 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    column_stack,
     complement,
     converts,
     flat,
-    joined,
     largest,
     logistic,
     refuse,
@@ -57,8 +57,8 @@ def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _response(estimator: Any, inner: Answer) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
-        return joined([inner.asked("decision")])
-    likely: Var = inner.asked("probabilities")
+        return column_stack([inner.required("decision")])
+    likely: Var = inner.required("probabilities")
     return likely[:, [1]] if len(estimator.classes_) == 2 else likely
 
 

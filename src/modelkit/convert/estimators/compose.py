@@ -22,8 +22,8 @@ from modelkit.convert.estimators.tensors import (
     Var,
     ancestors,
     argument,
+    column_stack,
     constant,
-    joined,
     key_of,
     model_of,
     op,
@@ -177,7 +177,7 @@ def _refused(masks: list[Var]) -> Var:
         if width(table) > 1:
             table = np.max(table, axis=1, keepdims=True)
         found.append(table)
-    return joined(found)
+    return column_stack(found)
 
 
 def _columns(inputs: list[TensorSpec], rows: Any, arguments: dict[str, Var]) -> Columns:
@@ -260,12 +260,12 @@ def _output(answer: Answer, role: Role, estimator: Any) -> Var:
     if role.verb == "predict":
         found = _label(answer, estimator)
     elif role.part is not None:
-        found = answer.several[role.part].asked("probabilities")
+        found = answer.several[role.part].required("probabilities")
     elif role.verb == "transform":
-        table = answer.asked("table")
-        found = joined(table.parts) if role.strings else table.matrix(np.float64)
+        table = answer.required("table")
+        found = column_stack(table.parts) if role.strings else table.matrix(np.float64)
     else:
-        found = answer.asked(FIELDS[role.verb])
+        found = answer.required(FIELDS[role.verb])
     if found.ndim != 1 + len(role.tail):
         found = found.reshape(-1, *role.tail)
     return found
@@ -282,12 +282,12 @@ def _label(answer: Answer, estimator: Any) -> Var:
     labels = []
     for part, classes in zip(answer.several, estimator.classes_, strict=True):
         labels.append(upright(_named(part, np.asarray(classes))))
-    return joined(labels)
+    return column_stack(labels)
 
 
 def _named(answer: Answer, classes: Any) -> Var:
     """The class of each row, from its place."""
-    place: Var = answer.asked("place")
+    place: Var = answer.required("place")
     values = class_values(classes)
     if values.tolist() == [False, True] and values.dtype == bool:
         return place.astype(np.bool_)

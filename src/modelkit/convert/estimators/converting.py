@@ -314,7 +314,7 @@ class Converting:
 
     def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
         """The label of each row, as a place in a list of places by class."""
-        said: Var = self.answer(estimator, columns).asked("place")
+        said: Var = self.answer(estimator, columns).required("place")
         if np.array_equal(places, np.arange(len(places))):
             return said
         return gathered(np.asarray(places), said)

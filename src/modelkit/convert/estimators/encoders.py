@@ -9,7 +9,14 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.convert.estimators.converting import Converting, OneHot
 from modelkit.convert.estimators.lookup import Lookup, lookups
-from modelkit.convert.estimators.tensors import Answer, Columns, converts, gathered, joined, width
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    column_stack,
+    converts,
+    gathered,
+    width,
+)
 
 PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
 
@@ -24,7 +31,7 @@ def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
         values = _values(estimator, place).astype(estimator.dtype).astype(np.float64)
         parts.append(look(values, unknown))
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
-    return Answer(table=Columns((joined(parts).astype(dtype),)))
+    return Answer(table=Columns((column_stack(parts).astype(dtype),)))
 
 
 def _values(estimator: Any, place: int) -> Array:
@@ -52,7 +59,7 @@ def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
         else:
             number = look(np.arange(len(means)), len(means))
             parts.append(gathered(np.vstack([means, overall]), number).reshape(-1, count))
-    return Answer(table=Columns((joined(parts),)))
+    return Answer(table=Columns((column_stack(parts),)))
 
 
 @converts("OneHotEncoder")
@@ -61,7 +68,7 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     looks = lookups(estimator, columns, at)
     codes = [_codes(estimator, place, look) for place, look in enumerate(looks)]
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
-    table = joined([each.places == [range(each.width)] for each in codes]).astype(dtype)
+    table = column_stack([each.places == [range(each.width)] for each in codes]).astype(dtype)
     if width(table) > PRODUCT_COLUMNS:
         table.one_hots = codes
     return Answer(table=Columns((table,)))

@@ -184,7 +184,7 @@ def _middle(weights: Var) -> Var:
 def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> Var:
     """(n, estimators): what each of the estimators predicts."""
     if not all(map(is_tree, parts)):
-        said = [at.answer(each, columns).asked("prediction") for each in parts]
+        said = [at.answer(each, columns).required("prediction") for each in parts]
         return np.concatenate([upright(prediction) for prediction in said], axis=1)
     forest = forest_of(parts, [*map(leaves_of, parts)])
     return by_tree(columns.matrix(np.float32).astype(np.float64), forest, forest.leaves[:, 0])

@@ -83,9 +83,9 @@ def _own_start(estimator: Any, columns: Columns, at: Converting) -> Var:
     rounded = columns.matrix(np.float32).astype(np.float64)
     answer = at.answer(estimator.init_, Columns((rounded,)))
     if not hasattr(estimator, "classes_"):
-        said = answer.asked("prediction").astype(np.float64)
+        said = answer.required("prediction").astype(np.float64)
         return said if said.ndim == 2 else upright(said)
-    likely = np.clip(answer.asked("probabilities").astype(np.float64), LEAST, 1 - LEAST)
+    likely = np.clip(answer.required("probabilities").astype(np.float64), LEAST, 1 - LEAST)
     if estimator.n_trees_per_iteration_ > 1:
         logs = np.log(likely)
         return logs - np.mean(logs, axis=1, keepdims=True)

@@ -16,9 +16,9 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
+    column_stack,
     constant,
     converts,
-    joined,
     refuse,
     upright,
     width,
@@ -55,13 +55,13 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     chosen = columns.take(estimator.features_.tolist())
     found = [_gaps(part, estimator.missing_values) for part in _by_kind(chosen, np.float64)]
-    return Answer(table=Columns((joined(found),) if found else ()))
+    return Answer(table=Columns((column_stack(found),) if found else ()))
 
 
 def with_indicators(imputer: Any, columns: Columns, parts: list[Var], at: Converting) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     if imputer.add_indicator:
-        added = indicators(imputer.indicator_, columns, at).asked("table").parts
+        added = indicators(imputer.indicator_, columns, at).required("table").parts
         parts = [*parts, *(each.astype(at.float_dtype(columns)) for each in added)]
     return Columns(tuple(parts))
 
@@ -92,7 +92,7 @@ def _by_kind(columns: Columns, dtype: Any) -> list[Var]:
         if kind == STRING:
             found += single_columns(Columns(tuple(alike)))
         else:
-            found.append(joined(alike))
+            found.append(column_stack(alike))
     return found
 
 
@@ -147,8 +147,8 @@ def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Answer
         if missing[place] is None:
             continue
         others = [table[int(other)] for other in step.neighbor_feat_idx]
-        said = at.answer(step.estimator, Columns((joined(others),)))
-        value = upright(said.asked("prediction").astype(np.float64))
+        said = at.answer(step.estimator, Columns((column_stack(others),)))
+        value = upright(said.required("prediction").astype(np.float64))
         table[place] = np.where(missing[place], _within(estimator, place, value), table[place])
     if not any(rounded_columns(columns)):
         for part, mask in zip(table, missing, strict=True):
@@ -158,7 +158,7 @@ def filled_in_rounds(estimator: Any, columns: Columns, at: Converting) -> Answer
 
 def _first(estimator: Any, columns: Columns, at: Converting) -> Columns:
     """What stands in the gaps before the first round."""
-    table = at.answer(estimator.initial_imputer_, columns).asked("table")
+    table = at.answer(estimator.initial_imputer_, columns).required("table")
     return Columns((table.matrix(np.float64),))
 
 

@@ -13,9 +13,9 @@ from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     affine,
+    column_stack,
     converts,
     flat,
-    joined,
     width,
 )
 from modelkit.errors import ConversionError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 @converts("TransformedTargetRegressor")
 def target(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TransformedTargetRegressor: what its regressor predicts, on the way back."""
-    predicted = at.answer(estimator.regressor_, columns).asked("prediction")
-    found = inverted(estimator.transformer_, joined([predicted]).astype(np.float64), at)
+    predicted = at.answer(estimator.regressor_, columns).required("prediction")
+    found = inverted(estimator.transformer_, column_stack([predicted]).astype(np.float64), at)
     vector = estimator._training_dim == 1 and width(found) == 1  # no public way
     return Answer(prediction=flat(found) if vector else found)
 

@@ -18,7 +18,7 @@ from modelkit.convert.asking import allowed_to_fail, asking
 from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.origins import origins, rounded_columns
 from modelkit.convert.estimators.selection import is_selector, kept
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, beside, constant, converts, op
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, converts, hstack, op
 from modelkit.convert.outputs import ask
 from modelkit.convert.parity.rows import at as at_places
 from modelkit.convert.parity.rows import column_in, dtypes_in, replaced
@@ -100,7 +100,7 @@ def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
             given = replace(given, ask=partial(_vector, columns, chosen[0]))
         tables.append(_weighted(estimator, name, transformed(step, given, at), at))
     sparse = bool(tables) and estimator.sparse_output_
-    return Answer(table=beside(tables, sparse=sparse))
+    return Answer(table=hstack(tables, sparse=sparse))
 
 
 def _vector(columns: Columns, place: int) -> Any:
@@ -120,7 +120,7 @@ def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
             continue
         tables.append(_weighted(estimator, name, transformed(step, columns, at), at))
     sparse = any(table.stored is not None for table in tables)
-    return Answer(table=beside(tables, sparse=sparse))
+    return Answer(table=hstack(tables, sparse=sparse))
 
 
 def _weighted(estimator: Any, name: str, table: Columns, at: Converting) -> Columns:
@@ -148,10 +148,10 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
     method = estimator.response_method
     bound = estimator.best_threshold_ if tuned else estimator.threshold
     if method == "predict_proba" or (method == "auto" and inner.probabilities is not None):
-        score = inner.asked("probabilities")[:, yes]
+        score = inner.required("probabilities")[:, yes]
         bound = 0.5 if isinstance(bound, str) else bound
     else:
-        decision = inner.asked("decision")
+        decision = inner.required("decision")
         score = decision if yes else -decision
         bound = 0.0 if isinstance(bound, str) else bound
     dtype = np.result_type(score.dtype, bound)  # a number of Python takes that of the scores
@@ -197,7 +197,7 @@ def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
     if is_selector(step):
         at.guard(step, columns)
         return kept(step, columns)
-    table: Columns = at.answer(step, columns).asked("table")
+    table: Columns = at.answer(step, columns).required("table")
     if table is columns or table.stored is not None:
         return table
     return replace(table, stored=_stored(step, columns, table, at))
@@ -232,7 +232,7 @@ def _stored(step: Any, columns: Columns, table: Columns, at: Converting) -> Colu
         return given
     if name == "PolynomialFeatures" and step.powers_.sum(axis=1).max() <= CSR_DEGREE:
         present = ~(given.matrix(np.float64) == 0.0)
-        products: Columns = at.answer(step, Columns((present,))).asked("table")
+        products: Columns = at.answer(step, Columns((present,))).required("table")
         return products
     return name if name in OTHER_STORED else None
 

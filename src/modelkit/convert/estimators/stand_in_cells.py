@@ -29,7 +29,7 @@ from modelkit.convert.estimators.stand_ins import (
     symbols_in,
     tracing_now,
 )
-from modelkit.convert.estimators.tensors import Traced, Var, constant, joined, op
+from modelkit.convert.estimators.tensors import Traced, Var, column_stack, constant, op
 from modelkit.signature.cast import MISSING
 
 CODED = 2.0**52  # from here to twice this a number says where another comes from
@@ -213,7 +213,7 @@ def tensor_of(cells: list[Cell], dtype: Any) -> Var:
             runs[-1].append(cell)
         else:
             runs.append([cell])
-    return joined([_run(run, dtype) for run in runs])
+    return column_stack([_run(run, dtype) for run in runs])
 
 
 def _block(cell: Cell) -> Block | None:

@@ -28,7 +28,7 @@ from modelkit.convert.estimators.stand_ins import (
     stop,
     tracing_now,
 )
-from modelkit.convert.estimators.tensors import Var, constant, gathered, joined, op
+from modelkit.convert.estimators.tensors import Var, column_stack, constant, gathered, op
 from modelkit.signature.spec import UNITS
 
 DAY = 86_400  # seconds
@@ -349,7 +349,7 @@ def _isocalendar(symbol: Any) -> Symbol:
     to_thursday = (clock.weekday * -1 + 3) * (DAY * clock.per_second)
     thursday = Clock(tensor(symbol) + to_thursday, _unit(symbol.dtype))
     parts = [thursday.year, _cut(thursday.day_of_year + 6, 7), clock.weekday + 1]
-    return _numbers(symbol, joined(parts), symbol.like.dt.isocalendar())
+    return _numbers(symbol, column_stack(parts), symbol.like.dt.isocalendar())
 
 
 def _total_seconds(symbol: Any) -> Symbol:

@@ -193,10 +193,10 @@ class Columns:
             raise ConversionError(
                 "it takes numbers, and is given columns of strings; put OneHotEncoder or OrdinalEncoder before it"
             )
-        return joined([part.astype(dtype) for part in self.parts])
+        return column_stack([part.astype(dtype) for part in self.parts])
 
 
-def beside(tables: Sequence[Columns], *, sparse: bool) -> Columns:
+def hstack(tables: Sequence[Columns], *, sparse: bool) -> Columns:
     """Tables side by side; `sparse` is whether they are one sparse table in the source.
 
     The source then stores what is not 0 of those that are dense.
@@ -208,7 +208,7 @@ def beside(tables: Sequence[Columns], *, sparse: bool) -> Columns:
     if unknown is not None:
         return Columns(parts, unknown)
     stored = [table.stored if isinstance(table.stored, Columns) else table for table in tables]
-    return Columns(parts, beside(stored, sparse=False))
+    return Columns(parts, hstack(stored, sparse=False))
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,8 @@ class Answer:
     table: Columns | None = None
     several: tuple[Answer, ...] = ()
 
-    def asked(self, what: str) -> Any:
-        """One of the fields. Raises ConversionError where the model has none."""
+    def required(self, what: str) -> Any:
+        """One of the fields, by name. Raises ConversionError where the model has none of it."""
         found = getattr(self, what)
         if found is None:
             raise ConversionError(
@@ -329,7 +329,7 @@ def in_dtypes(matrix: Var, dtypes: Sequence[np.dtype[Any]]) -> list[Var]:
     return parts
 
 
-def joined(tensors: Sequence[Var]) -> Var:
+def column_stack(tensors: Sequence[Var]) -> Var:
     """Tensors side by side, of which a vector is one column."""
     return np.concatenate([upright(each) if each.ndim == 1 else each for each in tensors], axis=1)
 

@@ -18,11 +18,11 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     alike,
-    beside,
+    column_stack,
     converts,
     flat,
     gathered,
-    joined,
+    hstack,
     largest,
     total,
     upright,
@@ -41,9 +41,11 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     if not hasattr(estimator, "voting"):
-        return Answer(prediction=_average([each.asked("prediction") for each in answers], weights))
+        return Answer(
+            prediction=_average([each.required("prediction") for each in answers], weights)
+        )
     if estimator.voting == "soft":
-        likely = _average([each.asked("probabilities") for each in answers], weights)
+        likely = _average([each.required("probabilities") for each in answers], weights)
         return Answer(place=largest(likely), probabilities=likely)
     votes = [_vote(each, answer, estimator) for each, answer in zip(parts, answers, strict=True)]
     if weights is not None:
@@ -53,7 +55,7 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def _vote(each: Any, answer: Answer, whole: Any) -> Var:
     """(n, classes): 1 for the class of the whole that an estimator of its own classes says."""
-    place = gathered(np.asarray(each.classes_, np.int64), answer.asked("place"))
+    place = gathered(np.asarray(each.classes_, np.int64), answer.required("place"))
     return (upright(place) == [range(len(whole.classes_))]).astype(np.float64)
 
 
@@ -79,14 +81,14 @@ def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
         parts.append(said[:, [1]] if two else said)
     given = Columns(tuple(parts))
     if estimator.passthrough:
-        given = beside([given, columns], sparse=columns.stored is not None)
+        given = hstack([given, columns], sparse=columns.stored is not None)
     return at.answer(estimator.final_estimator_, given)
 
 
 def _said(each: Any, method: str, answer: Answer) -> Var:
     """What one estimator says, as a matrix."""
     if method != "predict":
-        found = answer.asked("probabilities" if method == "predict_proba" else "decision")
+        found = answer.required("probabilities" if method == "predict_proba" else "decision")
     elif answer.prediction is not None:
         found = answer.prediction
     else:
@@ -95,8 +97,8 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
             raise ConversionError(
                 "labels that are not numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
-        found = gathered(classes.astype(np.float64), answer.asked("place"))
-    return joined([found])
+        found = gathered(classes.astype(np.float64), answer.required("place"))
+    return column_stack([found])
 
 
 @converts(
@@ -123,7 +125,7 @@ def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
         added = total([_bagged(*pair, estimator) for pair in zip(parts, answers, strict=True)])
         every = classes and all(len(each.classes_) == classes for each in parts)
         if every and hasattr(parts[0], "decision_function"):
-            said = total([each.asked("decision") for each in answers])
+            said = total([each.required("decision") for each in answers])
             decision = mean(said.astype(np.float64), count)
     middle = mean(added.astype(np.float64), count)
     if classes:
@@ -157,7 +159,7 @@ def _bagged(each: Any, answer: Answer, whole: Any) -> Var:
         return answer.prediction
     if not hasattr(each, "predict_proba"):
         return _vote(each, answer, whole)
-    likely: Var = answer.asked("probabilities")
+    likely: Var = answer.required("probabilities")
     classes = len(whole.classes_)
     if len(each.classes_) == classes:
         return likely
@@ -171,4 +173,4 @@ def several(estimator: Any, columns: Columns, at: Converting) -> Answer:
     answers = [at.answer(each, columns) for each in estimator.estimators_]
     if answers[0].prediction is None:
         return Answer(several=tuple(answers))
-    return Answer(prediction=joined([answer.asked("prediction") for answer in answers]))
+    return Answer(prediction=column_stack([answer.required("prediction") for answer in answers]))
