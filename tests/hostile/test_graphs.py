@@ -16,7 +16,7 @@ from helpers.forge import (
     with_graph,
 )
 from helpers.graphs import external
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 import modelkit as mk
 from modelkit.package import scan, walk
@@ -249,6 +249,20 @@ def test_30_millions_of_nodes(toy, refused):
     refused(
         forge(toy, graph=b"\x3a" + length_of(graph) + graph), "GraphError", "more than 200000 nodes"
     )
+
+
+@pytest.mark.parametrize("many", ["attributes", "graphs"])
+def test_30_a_node_of_thousands_of_parts(toy, refused, many):
+    """Each takes two bytes of a package, and 20 microseconds and 400 bytes of memory to look at."""
+
+    def crowd(proto):
+        node = proto.graph.node[1]
+        if many == "attributes":
+            node.attribute.extend(AttributeProto() for _ in range(5000))
+        else:
+            node.attribute.add(name="a", graphs=[GraphProto() for _ in range(5000)])
+
+    refused(with_graph(toy, crowd), "GraphError", f"more than 64 {many}")
 
 
 def test_30_functions_that_double(toy, refused):

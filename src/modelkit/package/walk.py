@@ -19,6 +19,7 @@ from modelkit.package.scanned import Scan
 
 MAX_LEVELS = 8  # of graphs in the operators of each other
 MAX_NODES = 200_000
+MAX_ATTRIBUTES = 64  # of a node, and graphs of an attribute; the most that ONNX defines are 20
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
 EXTERNAL = 1  # as a tensor's data_location
@@ -152,6 +153,8 @@ def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting
     _refuse_sparse(_all(attribute, "sparse_tensor", "sparse_tensors"))
     tensors = [_see_tensor(tensor, found) for tensor in _all(attribute, "t", "tensors")]
     graphs = _all(attribute, "g", "graphs")
+    if len(graphs) > MAX_ATTRIBUTES:
+        raise GraphError(f"an attribute of the graph has more than {MAX_ATTRIBUTES} graphs")
     for graph in graphs:
         _see_graph(graph, found, level + 1)
     lists = (attribute.ints, attribute.floats, attribute.strings)
@@ -186,6 +189,8 @@ def _see_node(node: Any, found: Scan, level: int) -> None:
         )
     if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
+    if len(node.attribute) > MAX_ATTRIBUTES:
+        raise GraphError(f"the graph has a node of more than {MAX_ATTRIBUTES} attributes")
     settings = [_see_attribute(attribute, found, level) for attribute in node.attribute]
     if len({setting.name for setting in settings}) < len(settings):
         raise GraphError(f"the graph has an operator {decoded(name)} with an attribute twice")
