@@ -19,7 +19,9 @@ from helpers.graphs import external
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 import modelkit as mk
+from modelkit.errors import GraphError
 from modelkit.package import scan, walk
+from modelkit.runtimes import schema
 
 
 def test_27_operators_of_unknown_origin(toy, refused):
@@ -252,17 +254,29 @@ def test_30_millions_of_nodes(toy, refused):
 
 
 @pytest.mark.parametrize("many", ["attributes", "graphs"])
-def test_30_a_node_of_thousands_of_parts(toy, refused, many):
+def test_30_a_million_parts_of_a_node(toy, refused, many):
     """Each takes two bytes of a package, and 20 microseconds and 400 bytes of memory to look at."""
 
     def crowd(proto):
         node = proto.graph.node[1]
         if many == "attributes":
-            node.attribute.extend(AttributeProto() for _ in range(5000))
+            node.attribute.extend([AttributeProto()] * 900_000)
         else:
-            node.attribute.add(name="a", graphs=[GraphProto() for _ in range(5000)])
+            node.attribute.add(name="a").graphs.extend([GraphProto()] * 900_000)
 
-    refused(with_graph(toy, crowd), "GraphError", f"more than 64 {many}")
+    refused(with_graph(toy, crowd), "GraphError", "more than 800000 attributes, and graphs in them")
+
+
+def test_30_parts_of_many_nodes(toy, monkeypatch):
+    def crowd(proto):
+        node = proto.graph.node[1]
+        node.attribute.extend(AttributeProto(name=f"a{i}") for i in range(50))
+        proto.graph.node.extend([node] * 20)
+
+    data = with_graph(toy, crowd)
+    monkeypatch.setattr(walk, "MAX_PARTS", 1000)
+    with pytest.raises(GraphError, match="more than 1000 attributes"):
+        walk.walk(schema.parse(members_of(data)[GRAPH]))
 
 
 def test_30_functions_that_double(toy, refused):

@@ -25,6 +25,7 @@ class Scan:
         types: the data types by name that a graph declares of its own values.
         inputs: of the graph and its subgraphs, and whether its shape is known to vary.
         nodes: all operators.
+        parts: the attributes of all operators, and the graphs in these.
         folding: what of the constants is computed at load.
         graph: the model, written anew from what was checked: what a runtime is given.
     """
@@ -36,6 +37,7 @@ class Scan:
     types: dict[bytes, set[int]] = field(default_factory=dict)
     inputs: dict[bytes, bool] = field(default_factory=dict)
     nodes: list[operators.Node] = field(default_factory=list)
+    parts: int = 0
     folding: sizes.Folding = sizes.Folding(0, costly=False)  # noqa: RUF009
     graph: bytes = b""
 

@@ -19,7 +19,7 @@ from modelkit.package.scanned import Scan
 
 MAX_LEVELS = 8  # of graphs in the operators of each other
 MAX_NODES = 200_000
-MAX_ATTRIBUTES = 64  # of a node, and graphs of an attribute; the most that ONNX defines are 20
+MAX_PARTS = 800_000  # attributes, and graphs in them; each takes 20 microseconds
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
 EXTERNAL = 1  # as a tensor's data_location
@@ -153,8 +153,8 @@ def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting
     _refuse_sparse(_all(attribute, "sparse_tensor", "sparse_tensors"))
     tensors = [_see_tensor(tensor, found) for tensor in _all(attribute, "t", "tensors")]
     graphs = _all(attribute, "g", "graphs")
-    if len(graphs) > MAX_ATTRIBUTES:
-        raise GraphError(f"an attribute of the graph has more than {MAX_ATTRIBUTES} graphs")
+    found.parts += len(graphs)
+    _check_parts(found)
     for graph in graphs:
         _see_graph(graph, found, level + 1)
     lists = (attribute.ints, attribute.floats, attribute.strings)
@@ -169,6 +169,11 @@ def _see_attribute(attribute: Any, found: Scan, level: int) -> operators.Setting
         elements=max(1, sum(map(len, lists)) + sum(tensor.elements for tensor in tensors)),
         nests=bool(graphs),
     )
+
+
+def _check_parts(found: Scan) -> None:
+    if found.parts > MAX_PARTS:
+        raise GraphError(f"the graph has more than {MAX_PARTS} attributes, and graphs in them")
 
 
 def _all(message: Any, one: str, several: str, most: int | None = None) -> list[Any]:
@@ -189,8 +194,8 @@ def _see_node(node: Any, found: Scan, level: int) -> None:
         )
     if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
-    if len(node.attribute) > MAX_ATTRIBUTES:
-        raise GraphError(f"the graph has a node of more than {MAX_ATTRIBUTES} attributes")
+    found.parts += len(node.attribute)
+    _check_parts(found)
     settings = [_see_attribute(attribute, found, level) for attribute in node.attribute]
     if len({setting.name for setting in settings}) < len(settings):
         raise GraphError(f"the graph has an operator {decoded(name)} with an attribute twice")
