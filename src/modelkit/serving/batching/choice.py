@@ -43,11 +43,11 @@ def next_batch(
     possible: list[Offered] = []  # those that are safe as well
     late: list[Offered] = []
     total = 0
-    whole = now + caution * _seconds(curve, room)
+    whole = now + caution * seconds_of(curve, room)
     for offer in offers:
         size = offer.size
         due = offer.due
-        surely = whole if size <= room else now + caution * _seconds(curve, size)
+        surely = whole if size <= room else now + caution * seconds_of(curve, size)
         if due > surely:
             if safe and total + size > room:
                 return safe, late
@@ -56,7 +56,7 @@ def next_batch(
             total += size
             if total >= room:
                 return safe, late
-        elif due <= now + _seconds(curve, size):
+        elif due <= now + seconds_of(curve, size):
             late.append(offer)
         else:
             possible.append(offer)
@@ -80,7 +80,7 @@ def first_in_time(offers: Iterable[Offered], ready: float) -> Offered:
 
 def overdue(runs: Iterable[tuple[int, float]], now: float, plan: BatchPlan) -> list[int]:
     """The sizes of the runs, of (size, start), that should have ended long ago."""
-    usual = _seconds(plan.curve, plan.cap)
+    usual = seconds_of(plan.curve, plan.cap)
     began = now - max(OVERDUE_SECONDS, OVERDUE_RUNS * usual)
     return [size for size, start in runs if start < began]
 
@@ -95,17 +95,13 @@ def _most_in_time(offers: list[Offered], room: int, now: float, curve: Curve) ->
     for offer in sorted(offers, key=attrgetter("due"), reverse=True):
         size += offer.size
         too_large = size > room and most
-        if too_large or offer.due <= now + _seconds(curve, size):
+        if too_large or offer.due <= now + seconds_of(curve, size):
             break
         most = size
-    end = now + _seconds(curve, most)
+    end = now + seconds_of(curve, most)
     chosen = []
     for offer in offers:
         if offer.due > end and offer.size <= most:
             chosen.append(offer)
             most -= offer.size
     return chosen
-
-
-def _seconds(curve: Curve, size: int) -> float:
-    return seconds_of(curve, size) if curve and size else 0.0

@@ -82,24 +82,16 @@ def _is_handler(frame: FrameType, handlers: set[CodeType]) -> bool:
     if interrupted is None:
         return False
     given = inspect.getargvalues(frame)
-    names = list(given.args)
-    if given.varargs:
-        names.append(given.varargs)
-    for name in names:
-        value = given.locals.get(name)
-        if value is interrupted or (
-            type(value) is tuple and any(item is interrupted for item in value)
-        ):
-            return True
-    return False
+    values = [given.locals.get(name) for name in given.args]
+    rest = given.locals.get(given.varargs or "")
+    if type(rest) is tuple:
+        values += rest
+    return any(value is interrupted for value in values)
 
 
 def _handlers() -> set[CodeType]:
     """The code of the signal handlers that are installed and are functions or methods."""
-    codes = set()
-    for number in signal.valid_signals():
-        handler = signal.getsignal(number)
-        code = getattr(handler, "__code__", None)  # a method has that of its function
-        if isinstance(code, CodeType):
-            codes.add(code)
-    return codes
+    handlers = map(signal.getsignal, signal.valid_signals())
+    # A method has the code of its function.
+    codes = [getattr(handler, "__code__", None) for handler in handlers]
+    return {code for code in codes if isinstance(code, CodeType)}

@@ -107,10 +107,7 @@ class Planner:
 
     def longest(self, waiting: int, running: int) -> float:
         """The seconds in which the next batch is surely done."""
-        curve = self.plan.curve
-        if not curve:
-            return 0.0
-        return self.caution * seconds_of(curve, share(waiting, running, self.plan))
+        return self.caution * seconds_of(self.plan.curve, share(waiting, running, self.plan))
 
     def shrink(self, size: int) -> None:
         """A run of that size was too large for memory."""

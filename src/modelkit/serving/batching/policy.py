@@ -130,8 +130,11 @@ _REASONS = {
 def seconds_of(curve: Curve, size: int) -> float:
     """How many seconds a run of a size should take.
 
-    Between the measured points on a straight line, and in proportion beyond the last.
+    Between the measured points on a straight line, and in proportion beyond the last; none without
+    measurements.
     """
+    if not curve:
+        return 0.0
     low, before = curve[0]
     if size <= low:
         return before
@@ -314,7 +317,7 @@ def learn_curve(curve: Curve, size: int, fastest: float) -> Curve:
     lock, and never faster. So a fast run bounds the others: a smaller batch takes no longer, and a
     larger one no longer than several of these.
     """
-    if curve and fastest < seconds_of(curve, size) / 2:
+    if fastest < seconds_of(curve, size) / 2:
         return ((size, fastest),)  # the curve is that of another machine, or of a busy one
     if all(not near / 2 < size < near * 2 for near, _ in curve):
         curve = tuple(sorted((*curve, (size, fastest))))

@@ -164,12 +164,9 @@ class Tick:
                 self._end(self._todo.popleft())
             raise
         finally:
-            self._make_room()
-
-    def _make_room(self) -> None:
-        """Admit the next tick whole, unless what waits from those before fills the queue."""
-        waiting = sum(batch.waiting for batch in self._todo)
-        self.room = EVERYTHING if waiting < self._scheduler.max_queue else 0
+            # The next tick is admitted whole, unless what waits from those before fills the queue.
+            waiting = sum(batch.waiting for batch in self._todo)
+            self.room = EVERYTHING if waiting < self._scheduler.max_queue else 0
 
     def _end(self, batch: TickBatch) -> None:
         batch.flushed = True
