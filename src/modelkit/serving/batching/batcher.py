@@ -212,8 +212,7 @@ class Batcher(Wrapper):
             return future
         requests = []
         feeds, size = self._prepared(feeds)
-        for piece, its_size, first in in_pieces(scheduler, feeds, size, self._size):
-            request = Request(piece, (name,), its_size, call, first)
+        for request in in_pieces(scheduler, Request(feeds, (name,), size, call), self._size):
             request.pick = name
             requests.append(request)
         Submission(scheduler, requests, future).begin()
@@ -266,17 +265,14 @@ class Batcher(Wrapper):
                 return alone
         if is_within(scheduler):
             return self._run_beside(feeds, size, outputs, call)
-        answers: list[Outputs] = []
-        for piece, its_size, first in in_pieces(scheduler, feeds, size, self._size):
-            request = Request(piece, outputs, its_size, call, first)
-            answers.append(self._workers.call(request, admitted=bool(answers)))
-        return join_rows(answers)
+        pieces = in_pieces(scheduler, Request(feeds, outputs, size, call), self._size)
+        return join_rows([self._workers.call(piece) for piece in pieces])
 
     def _run_beside(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs:
         """Run a call that interrupted another one of its thread, which would wait for itself."""
         next(self._direct)
-        pieces = in_pieces(self._scheduler, feeds, size, self._size)
-        return join_rows([self._execute(piece, outputs, call) for piece, _, _ in pieces])
+        pieces = in_pieces(self._scheduler, Request(feeds, outputs, size, call), self._size)
+        return join_rows([self._execute(piece.feeds, outputs, call) for piece in pieces])
 
     def _run_in_slot(
         self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
@@ -386,9 +382,9 @@ class Batcher(Wrapper):
     ) -> Generator[Any, None, Outputs]:
         """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
-        for piece, its_size, first in in_pieces(self._scheduler, feeds, size, self._size):
-            request = tick.request(piece, outputs, its_size, call, first)
-            self._scheduler.put(request, admitted=bool(answers))
+        for request in in_pieces(self._scheduler, Request(feeds, outputs, size, call), self._size):
+            request.waiter = get_running_loop().create_future()
+            self._scheduler.put(request)
             answers.append((yield from tick.wait(request)))
         return join_rows(answers)
 

@@ -17,12 +17,14 @@ from modelkit.signature.signature import Feeds
 
 
 def in_pieces(
-    scheduler: Scheduler, feeds: Feeds, size: int, size_of: Callable[[Feeds], int]
-) -> Iterator[tuple[Feeds, int, int]]:
-    """The rows of a call of this size in pieces of at most one batch, with their sizes and places.
+    scheduler: Scheduler, whole: Request, size_of: Callable[[Feeds], int]
+) -> Iterator[Request]:
+    """A call in pieces of at most one batch.
 
     While nobody else waits, a piece may be as large as the plan says.
     """
+    feeds = whole.feeds
+    size = whole.size
     rows = row_count(feeds)
     start = 0
     while True:
@@ -32,10 +34,10 @@ def in_pieces(
         if size * (rows - start) > limit * rows:
             stop = start + max(1, limit * rows // size)
         if stop - start == rows:
-            yield feeds, size, start
+            yield whole
         else:
             piece = {name: feed[start:stop] for name, feed in feeds.items()}
-            yield piece, size_of(piece), start
+            yield Request(piece, whole.outputs, size_of(piece), whole.call, start)
         start = stop
         if start >= rows:
             return
@@ -85,7 +87,7 @@ class Submission:
         # A Future runs the callbacks that its caller added, so it shares no batch with threads that
         # could be held up.
         request.key = (*request.key, "submit")
-        self._scheduler.put(request, admitted=bool(self._answers))
+        self._scheduler.put(request)
 
     def _go_on(self, done: Future[Any]) -> None:
         """Queue the next piece, or answer."""

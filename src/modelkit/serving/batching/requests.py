@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent import futures
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -41,6 +42,7 @@ Waiter = _thread.LockType | futures.Future[Any] | asyncio.Future[Outputs]
 Key = tuple[object, ...]
 
 
+@dataclass(eq=False, slots=True)
 class Request:
     """The rows of one call, or those from `first` on.
 
@@ -53,43 +55,29 @@ class Request:
     `submit` gives, None for all of them.
     """
 
-    __slots__ = (
-        "answer",
-        "arrived",
-        "call",
-        "deadline",
-        "due",
-        "error",
-        "feeds",
-        "first",
-        "key",
-        "leads",
-        "low",
-        "outputs",
-        "pick",
-        "size",
-        "state",
-        "waiter",
-    )
+    feeds: Feeds
+    outputs: Names
+    size: int
+    call: Call
+    first: int = 0
+    leads: bool = False
+    arrived: float = 0.0
+    pick: str | None = None
+    waiter: Waiter | None = None
+    state: str = FRESH
+    answer: Outputs | None = None
+    error: BaseException | None = None
+    key: Key = field(init=False)
+    deadline: float | None = field(init=False)
+    due: float = field(init=False)
+    low: bool = field(init=False)
 
-    def __init__(self, feeds: Feeds, outputs: Names, size: int, call: Call, first: int = 0) -> None:
-        self.feeds = feeds
-        self.outputs = outputs
-        self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
-        self.size = max(1, size)  # a call without rows takes its turn as well
-        self.call = call
-        self.first = first
-        deadline = call.deadline
-        self.deadline = deadline
-        self.due = inf if deadline is None else deadline
-        self.low = call.priority < 0
-        self.leads = False
-        self.arrived = 0.0
-        self.pick: str | None = None
-        self.waiter: Waiter | None = None
-        self.state = FRESH
-        self.answer: Outputs | None = None
-        self.error: BaseException | None = None
+    def __post_init__(self) -> None:
+        self.key = (self.outputs, *(feed.shape[1:] for feed in self.feeds.values()))
+        self.size = max(1, self.size)  # a call without rows takes its turn as well
+        self.deadline = self.call.deadline
+        self.due = inf if self.deadline is None else self.deadline
+        self.low = self.call.priority < 0
 
     def begin(self) -> bool:
         """Whether it is to be run: not if its Future was cancelled."""

@@ -119,17 +119,16 @@ class Scheduler:
         finally:
             self._lock.release()
 
-    def enter(self, request: Request, turn: Turn, *, admitted: bool) -> int:
+    def enter(self, request: Request, turn: Turn) -> int:
         """Admit a request of this thread: to its turn if a slot is free, to the queue if not.
 
-        The later pieces of a large call are `admitted` however full the queue is. Returns how many
-        runners to start. Raises DeadlineExceeded, ClosedError and Overloaded.
+        Returns how many runners to start. Raises DeadlineExceeded, ClosedError and Overloaded.
         """
         with self._lock:
             if request.due <= clock():  # a later piece of a large call
                 self.tally.counts["expired"] += 1
                 raise too_late(request.deadline)
-            self._admit(request, admitted=admitted)
+            self._admit(request)
             if not self.queue.waiting and self._opens(request.size):
                 self.active += 1
                 turn.has_slot = True
@@ -140,14 +139,14 @@ class Scheduler:
             self.queue.put(request)
             return self._dispatch()
 
-    def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> list[Request]:
+    def enqueue(self, requests: Sequence[Request]) -> list[Request]:
         """Queue requests for runners. Returns those that were not admitted, with their errors."""
         refused = []
         try:
             with self._lock:
                 for request in requests:
                     try:
-                        self._admit(request, admitted=admitted)
+                        self._admit(request)
                         self.queue.put(request)
                     except BatchError as error:
                         request.end(error)
@@ -159,18 +158,19 @@ class Scheduler:
             raise
         return refused
 
-    def put(self, request: Request, *, admitted: bool = False) -> None:
+    def put(self, request: Request) -> None:
         """Queue one request for runners. Raises Overloaded and ClosedError."""
-        if self.enqueue([request], admitted=admitted):
-            raise request.error or AssertionError("refused without a reason")
+        if self.enqueue([request]):
+            request.result()
 
-    def _admit(self, request: Request, *, admitted: bool) -> None:
+    def _admit(self, request: Request) -> None:
         if self.closed:
             raise ClosedError("the batcher was closed; make another one to go on")
-        if not admitted and self.queue.full(request.size, low=request.low):
+        later = request.first > 0  # a piece of a large call, which finds room however full it is
+        if not later and self.queue.full(request.size, low=request.low):
             self.tally.counts["shed"] += 1
             raise overloaded(self.queue.waiting, self.max_queue)
-        self.tally.counts["calls"] += not admitted
+        self.tally.counts["calls"] += not later
         request.arrived = clock()
 
     def drop(self, request: Request, reason: str = "abandoned") -> bool:

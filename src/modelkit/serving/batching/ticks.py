@@ -271,7 +271,8 @@ class Tick:
         queued = {}
         for each in waiting:
             if each.size <= piece or row_count(each.feeds) == 1:  # others go IN_PIECES
-                each.request = self.request(each.feeds, outputs, each.size, each.call)
+                each.request = Request(each.feeds, outputs, each.size, each.call)
+                each.request.waiter = self._loop.create_future()
                 queued[each.request] = each
         for request in self._scheduler.enqueue([*queued]):
             # Told by its outcome, and not by its Future, for which perhaps nobody waits.
@@ -279,14 +280,6 @@ class Tick:
             queued[request].request = None
 
     # What tasks do.
-
-    def request(
-        self, feeds: Feeds, outputs: Names, size: int, call: Call, first: int = 0
-    ) -> Request:
-        """A request that a task of this loop can wait for."""
-        request = Request(feeds, outputs, size, call, first)
-        request.waiter = self._loop.create_future()
-        return request
 
     def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
         """The answer to a call; None for one that is to be queued in pieces. Raises its error."""

@@ -44,15 +44,12 @@ class Workers:
         self.run = run
         self.scheduler = Scheduler(planner, max_queue, self._start_and_watch)
 
-    def call(self, request: Request, *, admitted: bool = False) -> Outputs:
-        """Answer in the calling thread: it runs a batch with its rows, or waits for one that does.
-
-        `admitted` is for the later pieces of a large call.
-        """
+    def call(self, request: Request) -> Outputs:
+        """Answer in the calling thread: it runs a batch with its rows, or waits for one that does."""
         turn = Turn()
         scheduler = self.scheduler
         try:
-            self.start(scheduler.enter(request, turn, admitted=admitted))
+            self.start(scheduler.enter(request, turn))
             self._wait(request, turn)
         except BaseException:
             scheduler.give_back(turn, request)
