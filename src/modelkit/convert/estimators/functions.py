@@ -69,6 +69,8 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.func is None or copied:
         return Answer(table=columns)
     received = columns.array() if estimator.validate else columns.rows()
+    if hasattr(received, "toarray"):  # of scipy, as vectorizers give it: a graph has its zeros too
+        received = received.toarray()
     others = any(part.times or part.dtype == STRING for part in columns.parts)
     parts = [columns.matrix(np.float64)] if not others else [*map(_as_given, columns.parts)]
     count = sum(map(width, parts))
@@ -273,7 +275,7 @@ def _columns(rows: Any) -> list[Any]:
         return [rows.iloc[:, at] for at in range(rows.shape[1])]
     if is_pandas(rows):
         return [rows]
-    values = np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
+    values = np.asarray(rows)
     return [*values.reshape(len(values), -1).T]
 
 

@@ -15,8 +15,10 @@ from helpers.packages import opened, saved
 from scipy.special import expit, logit
 from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.ensemble import BaggingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
@@ -550,6 +552,16 @@ def test_a_function_is_given_what_the_source_gives_it(name, tmp_path):
     truth = (model.predict if hasattr(model, "predict") else model.transform)(frame)
     answer = opened(model, frame, tmp_path).predict(frame)
     np.testing.assert_allclose(answer, np.asarray(truth), rtol=1e-12)
+
+
+def test_what_makes_a_sparse_table_dense_is_followed(tmp_path):
+    texts = ["a few words", "a word or two", "two words", "few"] * 20
+    dense = FunctionTransformer(
+        lambda x: x.toarray() if hasattr(x, "toarray") else x, accept_sparse=True
+    )
+    model = make_pipeline(TfidfVectorizer(), dense, GaussianNB()).fit(texts, [0, 1, 1, 0] * 20)
+    answer = opened(model, texts, tmp_path).predict_proba(["two few", "or", ""])
+    np.testing.assert_allclose(answer, model.predict_proba(["two few", "or", ""]), rtol=1e-9)
 
 
 def test_columns_with_gaps_of_pandas_own_dtypes(tmp_path):
