@@ -66,7 +66,7 @@ def test_operators_are_counted_in_subgraphs_and_where_functions_were_put_in(caps
     path = tmp_path / "m.mk"
     mk.save(proto, path, name="m", version="1")
     assert json.loads(run(capsys, "inspect", path, "--json")[1])["operators"] == {
-        "ai.onnx": {"Add": 2, "Equal": 1, "If": 1, "Neg": 1, "ReduceSum": 1},
+        "ai.onnx": {"Add": 2, "Equal": 1, "If": 1, "Neg": 1, "ReduceSum": 1}
     }
 
 
