@@ -149,6 +149,6 @@ def test_layers_that_were_made_are_closed_where_the_next_cannot_be(watched_mk):
             mk.layered(model, monitor={"alpha": 2})
         made = [each for each in gc.get_objects() if type(each) is mk.Batcher]
         (batcher,) = [each for each in made if each.inner is model]
-        assert batcher._lane.closed
+        assert batcher.closed
         assert not model.closed
         del caught
