@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import AdditivityError, GraphError
+from modelkit.errors import AdditivityError, GraphError, SignatureError
 from modelkit.explain.ensemble import decode_ensemble
 from modelkit.explain.graph import CUT, GraphIndex, cut, whole_proto
 from modelkit.explain.links import log_odds
 from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError
 from modelkit.explain.structure import NoStructureError, structure_of
-from modelkit.explain.subject import ROWS_AT_ONCE, Subject
+from modelkit.explain.subject import ROWS_AT_ONCE, Subject, coalitions, mixed
 from modelkit.explain.sums import RunParts, Sum, SumMethod
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.explain.time_limit import current_call
@@ -49,7 +49,7 @@ def make_exact(request: ExplainRequest) -> SumMethod:
         method = SumMethod(subject, found, exact=True)
         missed = method.misses(CHECKED_ROWS)
     except (
-        AdditivityError, GraphError, NoStructureError, NotDecodableError, TooDeepError
+        AdditivityError, GraphError, NoStructureError, NotDecodableError, SignatureError, TooDeepError
     ) as error:  # fmt: skip
         raise NoFitError(str(error)) from error
     if missed is not None:
@@ -114,16 +114,17 @@ def _check_of_groups(
     """What sees in rows and as many of the background that a raw column moves those of its group alone.
 
     Leaf tables add up under any grouping, so that the additivity check would not notice a wrong one.
-    Rows are mixed so that any two raw columns come from different sides once at least.
+    Rows are mixed so that any two raw columns come from different sides once at least, and once at
+    random.
     """
     number = np.arange(len(subject.players))
     halves = [(number >> bit) % 2 == 1 for bit in range((len(number) - 1).bit_length())]
 
     def check(feeds: Feeds, encoded: Array, places: Array) -> None:
         others = {name: feed[places] for name, feed in subject.background.items()}
-        for chosen in halves:
-            got = encode(_mixed(feeds, others, chosen))
-            right = np.where(chosen[groups], encoded, background[places])
+        for chosen in (*halves, coalitions(len(encoded), len(number))):
+            got = encode(mixed(feeds, others, chosen))
+            right = np.where(chosen[..., groups], encoded, background[places])
             if not np.array_equal(got, right, equal_nan=True):
                 raise AdditivityError(
                     "a raw column moves what should not depend on it, so that the package says of "
@@ -134,17 +135,6 @@ def _check_of_groups(
     return check
 
 
-def _mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
-    """Rows with the chosen raw columns, and those of other rows, or of one, in all other places."""
-    mixed = {}
-    at = 0
-    for name, feed in others.items():
-        mask = chosen[at : at + feed.shape[1]]
-        mixed[name] = np.where(mask, feeds[name], feed)
-        at += feed.shape[1]
-    return mixed
-
-
 def _run_additive(subject: Subject, graph: GraphIndex, found: Structure) -> RunParts:
     """A sum of functions of one column each: a column adds what changes where it alone does."""
     encode = _encoder(subject, graph, found.tensor)
@@ -153,7 +143,7 @@ def _run_additive(subject: Subject, graph: GraphIndex, found: Structure) -> RunP
 
     def alone(feeds: Feeds) -> list[Array]:
         masks = np.eye(len(subject.players), dtype=bool)
-        return [encode(_mixed(feeds, reference, mask)).astype(np.float64) for mask in masks]
+        return [encode(mixed(feeds, reference, mask)).astype(np.float64) for mask in masks]
 
     mean = np.stack([values.mean(axis=0) for values in alone(subject.background)])
     base = at_reference + (mean - at_reference).sum(axis=0)

@@ -173,6 +173,23 @@ def slice_rows(feeds: Feeds, some: slice) -> Feeds:
     return {name: feed[some] for name, feed in feeds.items()}
 
 
+def mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
+    """Rows with the chosen raw columns, (d,) or (n, d), and those of other rows, or of one, in all other places."""
+    found = {}
+    at = 0
+    for name, feed in others.items():
+        mask = chosen[..., at : at + feed.shape[1]]
+        found[name] = np.where(mask, feeds[name], feed)
+        at += feed.shape[1]
+    return found
+
+
+def coalitions(count: int, d: int) -> Array:
+    """(count, d) of bool: sets of raw columns as Shapley values weigh them, which nobody can foresee."""
+    rng = np.random.default_rng()
+    return rng.random((count, d)) < rng.random((count, 1))
+
+
 def row_of(feeds: Feeds, i: int) -> dict[str, Array]:
     """One row of a batch, as the cells (width,) of each tensor."""
     return {name: feed[i] for name, feed in feeds.items()}

@@ -27,11 +27,10 @@ def test_values_add_up_to_what_is_served(method, models):
     np.testing.assert_allclose(total, expected[:, -total.shape[1] :], rtol=0, atol=within)
     assert explanation.additivity_gap.max() <= within
     most = 20 * explainer.plan().rows_per_row
-    assert (
-        explanation.evaluations <= most
-        if method == "sampling"
-        else explanation.evaluations == pytest.approx(most)
-    )
+    if method == "sampling":
+        assert explanation.evaluations <= most
+    else:  # and those on which an exact method is proven
+        assert most <= explanation.evaluations <= 1.06 * most
 
 
 @pytest.mark.parametrize("method", METHODS)
