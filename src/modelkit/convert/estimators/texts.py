@@ -148,7 +148,7 @@ def _described(vectorizer: Any, column: str) -> Vectorizer:
 
 
 def _check_vectorizer(vectorizer: Any) -> None:
-    """Raise ConversionError for a vectorizer with functions, of files, or of nonzeros bits."""
+    """Raise ConversionError for a vectorizer with functions, of files, or of few bits."""
     given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
     if given:
         refuse(
@@ -165,7 +165,7 @@ def _check_vectorizer(vectorizer: Any) -> None:
     if dtype.kind != "b" and dtype.itemsize < 4:
         refuse(
             vectorizer,
-            f"(dtype={dtype}) counts in nonzeros bits, which the graph does not; use float64",
+            f"(dtype={dtype}) counts in few bits, which the graph does not; use float64",
         )
 
 
