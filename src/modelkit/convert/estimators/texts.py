@@ -164,8 +164,7 @@ def _check_vectorizer(vectorizer: Any) -> None:
     dtype = np.dtype(vectorizer.dtype)
     if dtype.kind != "b" and dtype.itemsize < 4:
         refuse(
-            vectorizer,
-            f"(dtype={dtype}) counts in few bits, which the graph does not; use float64",
+            vectorizer, f"(dtype={dtype}) counts in few bits, which the graph does not; use float64"
         )
 
 
