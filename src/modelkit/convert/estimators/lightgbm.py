@@ -26,6 +26,7 @@ from modelkit.convert.estimators.tensors import (
     gathered,
     key_of,
     largest,
+    linked,
     op,
     refuse,
     sigmoid,
@@ -86,7 +87,7 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     averaged = mean(added, len(trees) // outputs) if "average_output" in said else added
     answer = _linked(averaged, objective, estimator, pair=pair)
     if not hasattr(estimator, "classes_"):
-        answer = answer[:, [1]] if pair else answer
+        answer = linked(answer[:, [1]], *answer.margin) if pair else answer
         return Answer(prediction=answer if outputs > 1 else flat(answer))
     if objective[0] not in PROBABLE:
         raise _refused(f"objective={objective[0]!r} of a classifier", estimator)
