@@ -105,7 +105,8 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
         of, *others = inputs
         if ufunc is np.exp:
             return linked(made, of, "exp")
-        if ufunc in SCALING and getattr(of, "trees", None) and np.ndim(others[0]) == 0:
+        scaled = ufunc in SCALING and not isinstance(others[0], Traced) and np.ndim(others[0]) == 0
+        if scaled and getattr(of, "trees", None):
             rows, factor, *sums = of.trees
             made.trees = (rows, float(ufunc(factor, *others)), *sums)
         return made
