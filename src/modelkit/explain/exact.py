@@ -117,20 +117,26 @@ def _check_of_groups(
     Rows are mixed so that any two raw columns come from different sides once at least, and once at
     random.
     """
-    number = np.arange(len(subject.players))
-    halves = [(number >> bit) % 2 == 1 for bit in range((len(number) - 1).bit_length())]
+    d = len(subject.players)
+    number = np.arange(d)
+    halves = [(number >> bit) % 2 == 1 for bit in range((d - 1).bit_length())]
 
     def check(feeds: Feeds, encoded: Array, places: Array) -> None:
+        count, times = len(encoded), len(halves) + 1
+        chosen: Array = np.empty((times, count, d), bool)
+        chosen[:-1] = np.reshape(halves, (-1, 1, d))
+        chosen[-1] = coalitions(count, d)
+        chosen = chosen.reshape(-1, d)
+        own = {name: np.tile(feed, (times, 1)) for name, feed in feeds.items()}
+        places = np.tile(places, times)
         others = {name: feed[places] for name, feed in subject.background.items()}
-        for chosen in (*halves, coalitions(len(encoded), len(number))):
-            got = encode(mixed(feeds, others, chosen))
-            right = np.where(chosen[..., groups], encoded, background[places])
-            if not np.array_equal(got, right, equal_nan=True):
-                raise AdditivityError(
-                    "a raw column moves what should not depend on it, so that the package says of "
-                    "itself what is not so; use method='sampling', and report this model",
-                    gap=float("inf"),
-                )
+        right = np.where(chosen[:, groups], np.tile(encoded, (times, 1)), background[places])
+        if not np.array_equal(encode(mixed(own, others, chosen)), right, equal_nan=True):
+            raise AdditivityError(
+                "a raw column moves what should not depend on it, so that the package says of "
+                "itself what is not so; use method='sampling', and report this model",
+                gap=float("inf"),
+            )
 
     return check
 

@@ -19,6 +19,7 @@ from modelkit.signature.signature import Feeds, Signature, coerce_as
 from modelkit.signature.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
+RNG = np.random.default_rng()  # of proofs, which no package foresees
 ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more
 
 
@@ -186,8 +187,7 @@ def mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
 
 def coalitions(count: int, d: int) -> Array:
     """(count, d) of bool: sets of raw columns as Shapley values weigh them, which nobody can foresee."""
-    rng = np.random.default_rng()
-    return rng.random((count, d)) < rng.random((count, 1))
+    return RNG.random((count, d)) < RNG.random((count, 1))
 
 
 def row_of(feeds: Feeds, i: int) -> dict[str, Array]:

@@ -11,10 +11,10 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import AdditivityError
 from modelkit.explain.links import serve
 from modelkit.explain.method import Attribution, check_gap
-from modelkit.explain.subject import Subject, coalitions, mixed
+from modelkit.explain.subject import RNG, Subject, coalitions, mixed
 from modelkit.signature.signature import Feeds
 
-PROBED = 64  # one of so many explained rows is mixed at random, and one at least
+PROBED = 16  # one of so many explained rows, which is drawn, is mixed at random
 PROBES = 1024  # columns of rows that are mixed more when a method is made
 
 RunParts = Callable[
@@ -60,7 +60,7 @@ class SumMethod:
         if not len(served):
             return self._no_rows()
         count = len(served)
-        found = self._proven(feeds, served, 1 + count // PROBED)
+        found = self._proven(feeds, served, RNG.binomial(count, 1 / PROBED))
         return replace(
             found, values=found.values[:count], base=found.base[:count], gap=found.gap[:count]
         )
@@ -83,10 +83,9 @@ class SumMethod:
         what it is. Shapley values are means over mixed rows, so that a lie that matters shows there.
         """
         subject = self._subject
-        if self.exact:
-            rng = np.random.default_rng()
+        if self.exact and probes:
             # Every other one with the first row, against which a sum over columns is read.
-            places = rng.integers(subject.count, size=probes) * rng.integers(2, size=probes)
+            places = RNG.integers(subject.count, size=probes) * RNG.integers(2, size=probes)
             others = {name: feed[places] for name, feed in subject.background.items()}
             own = {name: feed[np.arange(probes) % len(feed)] for name, feed in feeds.items()}
             mixtures = mixed(own, others, coalitions(probes, len(subject.players)))

@@ -30,6 +30,7 @@ Feeds = dict[str, Array]
 IMAGES = {3: "planes", 4: "images"}
 # Rows of a frame from which casting it whole, a copy of all, is slower than by column.
 BULK = 16_384
+ONE = ((), (1,))  # what follows the first size of one column
 FEW = 64  # rows whose columns need no look at their lengths before they are cast
 
 
@@ -157,7 +158,7 @@ class Coercion:
     def _is_texts(self, X: Any) -> bool:
         """Whether these are the texts of a model that takes one a row."""
         one = len(self.names) == 1 and self._rules[0][0].text
-        return one and self._inputs[0].shape[1:] in ((), (1,)) and frames.is_one_column(X)
+        return one and self._inputs[0].shape[1:] in ONE and frames.is_one_column(X)
 
     def _of_array(self, X: Array) -> Feeds:
         """One array of all columns, or of an only tensor: a memory map and a masked array, too."""
@@ -221,9 +222,13 @@ class Coercion:
             if not spec.columns:
                 feeds[spec.name] = next(given)
             elif len(rules) == 1:
-                values = _cast_column(next(given), rules[0], problems)
+                column, rule, values = next(given), rules[0], None
+                if type(column) is ndarray and column.shape[1:] in ONE:
+                    values = column if column.dtype is rule.as_is else rule.quick_cast(column)
+                if values is None:
+                    values = _cast_column(column, rule, problems)
                 lengths.add(len(values))
-                feeds[spec.name] = values[:, None]
+                feeds[spec.name] = values if values.ndim == 2 else values[:, None]
             else:
                 own = [*islice(given, len(rules))]
                 feeds[spec.name] = _side_by_side(own, rules, problems, lengths)
