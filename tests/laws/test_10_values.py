@@ -50,3 +50,14 @@ def test_an_explanation_and_a_report_follow_from_their_inputs_and_seed(boosting_
             for _ in range(2)
         ]
     assert both[0] == both[1]
+
+
+def test_equal_calls_of_an_exact_explanation_are_equal_though_random_rows_prove_it(
+    boosting_mk, breast_cancer
+):
+    rows = breast_cancer[0]
+    with mk.load(boosting_mk) as model:
+        explainer = mk.Explainer(model, background=rows[:20])
+        assert explainer.exact
+        first = explainer.explain(rows[:16]).to_json()
+        assert {explainer.explain(rows[:16]).to_json() for _ in range(20)} == {first}

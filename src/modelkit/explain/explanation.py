@@ -40,7 +40,8 @@ class Explanation:
         std_error: (n, d, k), the standard errors of sampled values; None for other methods.
         fidelity: of LIME alone: `r2` and `local_error` by row and output, `ess` (the effective
             sample size) by row, `samples` and `kernel_width`.
-        evaluations: the number of rows that the model ran for this explanation.
+        evaluations: the number of rows that the model ran for this explanation, apart from the
+            random rows that prove it.
         seed: of sampling.
         background_id: the sha256 of the background.
         background_rows: the number of its rows.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,41 +59,38 @@ class SumMethod:
         """Explain all rows at once."""
         if not len(served):
             return self._no_rows()
-        count = len(served)
-        found = self._proven(feeds, served, RNG.binomial(count, 1 / PROBED))
-        return replace(
-            found, values=found.values[:count], base=found.base[:count], gap=found.gap[:count]
-        )
+        found = self._parts(feeds, served)
+        check_gap(found.gap, served)
+        self._prove_mixtures(feeds, RNG.binomial(len(served), 1 / PROBED))
+        return found
 
     def misses(self, most: int) -> AdditivityError | None:
         """The error of the first `most` background rows, if their values do not add up."""
-        served = self._subject.at_background[:most]
+        rows, served = self._subject.head(most), self._subject.at_background[:most]
         try:
-            self._proven(
-                self._subject.head(most), served, len(served) + PROBES // len(self._subject.players)
-            )
+            check_gap(self._parts(rows, served).gap, served)
+            self._prove_mixtures(rows, len(served) + PROBES // len(self._subject.players))
         except AdditivityError as error:
             return error
         return None
 
-    def _proven(self, feeds: Feeds, served: Array, probes: int) -> Attribution:
-        """The parts of rows and, if they are exact, of `probes` more: rows mixed with the background.
+    def _prove_mixtures(self, feeds: Feeds, count: int) -> None:
+        """Raises AdditivityError if exact values of `count` rows mixed with the background miss.
 
         Values that add up on rows alone may still be shared out wrongly, by a graph that lies about
         what it is. Shapley values are means over mixed rows, so that a lie that matters shows there.
+        The mixtures run apart, so that equal calls have equal answers.
         """
+        if not (self.exact and count):
+            return
         subject = self._subject
-        if self.exact and probes:
-            # Every other one with the first row, against which a sum over columns is read.
-            places = RNG.integers(subject.count, size=probes) * RNG.integers(2, size=probes)
-            others = {name: feed[places] for name, feed in subject.background.items()}
-            own = {name: feed[np.arange(probes) % len(feed)] for name, feed in feeds.items()}
-            mixtures = mixed(own, others, coalitions(probes, len(subject.players)))
-            served = np.concatenate([served, subject.ask(mixtures)])
-            feeds = {name: np.concatenate([feed, mixtures[name]]) for name, feed in feeds.items()}
-        found = self._parts(feeds, served)
-        check_gap(found.gap, served)
-        return found
+        # Every other one with the first row, against which a sum over columns is read.
+        places = RNG.integers(subject.count, size=count) * RNG.integers(2, size=count)
+        others = {name: feed[places] for name, feed in subject.background.items()}
+        own = {name: feed[np.arange(count) % len(feed)] for name, feed in feeds.items()}
+        mixtures = mixed(own, others, coalitions(count, len(subject.players)))
+        served = subject.ask(mixtures)
+        check_gap(self._parts(mixtures, served).gap, served)
 
     def _parts(self, feeds: Feeds, served: Array) -> Attribution:
         outputs = served.shape[1]
