@@ -61,6 +61,7 @@ class Coercion:
         "_named",
         "_rule",
         "_rules",
+        "_singles",
         "_tensors",
         "_trailing",
         "block",
@@ -79,6 +80,11 @@ class Coercion:
         self._has_columns = any(spec.columns for spec in inputs)
         # Whether columns of one length are of the right sizes.
         self._free = all(spec.columns and isinstance(spec.shape[0], str) for spec in inputs)
+        # The tensors where each has one column, which needs no block of its own.
+        self._singles: list[tuple[str, Rule, Any]] = []
+        if all(len(spec.columns) == 1 for spec in inputs):
+            for spec, (rule,) in zip(inputs, self._rules, strict=True):
+                self._singles.append((spec.name, rule, rule.as_is))
         self.names = [rule.name for rules in self._rules for rule in rules]
         tensors = {spec.name for spec in inputs}
         columns = self._has_columns and tensors == {*self.names}
@@ -214,24 +220,24 @@ class Coercion:
 
         `named` is the dict that they come from: where it was one record, the error says so.
         """
-        given = iter(columns)
         feeds: Feeds = {}
         problems: list[str] = []
-        lengths: set[int] = set()
-        for spec, rules in zip(self._inputs, self._rules, strict=True):
-            if not spec.columns:
-                feeds[spec.name] = next(given)
-            elif len(rules) == 1:
-                column, rule, values = next(given), rules[0], None
-                if type(column) is ndarray and column.shape[1:] in ONE:
-                    values = column if column.dtype is rule.as_is else rule.quick_cast(column)
-                if values is None:
-                    values = _cast_column(column, rule, problems)
-                lengths.add(len(values))
-                feeds[spec.name] = values if values.ndim == 2 else values[:, None]
-            else:
-                own = [*islice(given, len(rules))]
-                feeds[spec.name] = _side_by_side(own, rules, problems, lengths)
+        for column, (name, rule, as_is) in zip(columns, self._singles, strict=False):
+            values = None
+            if type(column) is ndarray and (column.ndim == 1 or column.shape[1:] == (1,)):
+                values = column if column.dtype is as_is else rule.quick_cast(column)
+            if values is None:
+                values = _cast_column(column, rule, problems)
+            feeds[name] = values if values.ndim == 2 else values[:, None]
+        lengths = {*map(len, feeds.values())}
+        if not self._singles:
+            given = iter(columns)
+            for spec, rules in zip(self._inputs, self._rules, strict=True):
+                if not spec.columns:
+                    feeds[spec.name] = next(given)
+                else:
+                    own = [*islice(given, len(rules))]
+                    feeds[spec.name] = _side_by_side(own, rules, problems, lengths)
         if len(lengths) > 1 and not problems:
             problems.append(f"the columns have different lengths: {sorted(lengths)}")
         if problems:
