@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,6 +27,7 @@ FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MOST_LINES, MOST_COLUMNS = 12, 100  # of a manifest in print
 MOST_LETTERS = 64  # of a name or a version
+MOST_STATED = 200  # of a licence, and of an owner
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 # Libraries and their releases end up in a command line to copy.
@@ -185,6 +187,9 @@ class Manifest:
         options: JSON values that the runtime reads, such as the pooling of an encoder; what was
             measured is under "measured".
         structures: by output, the sum behind it, where explanations start from.
+        licence: on what terms the model may be used, as the author states: an expression of SPDX, or a
+            text; empty where none is stated.
+        owners: who is responsible for the model: persons or teams.
         about: what the runtime makes of its options, in words for people.
         digest: the sha256 of the manifest in hex, which identifies the whole package.
     """
@@ -204,6 +209,8 @@ class Manifest:
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     structures: dict[str, Structure] = dataclasses.field(default_factory=dict)
+    licence: str = ""
+    owners: tuple[str, ...] = ()
     about: str = dataclasses.field(default="", compare=False)
     digest: str = dataclasses.field(default="", compare=False)
 
@@ -213,7 +220,8 @@ class Manifest:
 
         That is the signature, the files of the model (graph, weights, tokenizer, terms or pickle),
         the runtime and its options without what was measured, and the required versions of a joblib
-        package. Name, version, metadata and attachments do not count, so `attach` never changes it.
+        package. Name, version, licence, owners, metadata and attachments do not count, so `attach`
+        never changes it, and an Evaluation stays one of a model that changes hands.
         Fields at their defaults are left out: one that a later format adds changes no digest.
         """
         attached = {attachment.path for attachment in self.attachments}
@@ -241,6 +249,7 @@ class Manifest:
                 fields.read_json(value, f"modelkit.json: {name}")
             manifest = fields.read_object(Manifest, plain, "modelkit.json")
             check_name(manifest.name, manifest.version)
+            check_stated(manifest.licence, manifest.owners)
         except ValueError as error:
             raise ManifestError(str(error)) from None
         _check_runtime(manifest.runtime, manifest.requires)
@@ -252,6 +261,8 @@ class Manifest:
             "digest": f"sha256:{self.digest}",
             "model": f"sha256:{self.model_digest}",
             "runtime": self.runtime,
+            "licence": self.licence,
+            "owners": html.some(self.owners),
             "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
             self.runtime: self.about,
@@ -335,6 +346,25 @@ def check_name(name: str, version: str) -> None:
             raise UsageError(
                 f"{what} {value!r} cannot be a part of a path and of a URL: use {letters}, "
                 f"at most {MOST_LETTERS} in all, such as {what}={plain[:MOST_LETTERS] or 'model-1'!r}"
+            )
+
+
+def check_stated(licence: str, owners: Sequence[str]) -> None:
+    """Raise UsageError for a licence or an owner that does not fit on a line, TypeError for other types."""
+    if isinstance(owners, str) or not isinstance(owners, Sequence):
+        raise TypeError(
+            f"owners is a list of texts, such as owners=['imaging'], not {owners!r:.80}"
+        )
+    stated = [("owners", owner) for owner in owners]
+    if licence != "":
+        stated.append(("licence", licence))
+    for what, text in stated:
+        if not isinstance(text, str):
+            raise TypeError(f"{what} takes text, not {text!r:.80}")
+        if not (text.isprintable() and text.strip() == text and 0 < len(text) <= MOST_STATED):
+            raise UsageError(
+                f"{what} holds {text!r:.80}: write one line of 1 to {MOST_STATED} characters that can "
+                "be printed, without spaces around it"
             )
 
 

@@ -19,7 +19,7 @@ from modelkit.convert.sklearn import is_estimator
 from modelkit.embedding.encoder import TextEncoder
 from modelkit.errors import ConversionError, SignatureError, UsageError, importing
 from modelkit.model.golden import GOLDEN, encode_rows
-from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name
+from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name, check_stated
 from modelkit.model.model import Model
 from modelkit.package import draws, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
@@ -44,6 +44,8 @@ def save(
     profile: Any = None,
     background: object = None,
     metadata: dict[str, Any] | None = None,
+    licence: str = "",
+    owners: Sequence[str] = (),
     allow: Collection[str] = (),
     names: NamesByInput | None = None,
     classes: Sequence[Any] | None = None,
@@ -78,7 +80,11 @@ def save(
         background: rows that explanations are relative to, a few hundred typical ones. They are
             stored as they are: whoever can read the package can read these rows.
         metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric,
-            an owner.
+            a ticket.
+        licence: on what terms the model may be used: an expression of SPDX such as "Apache-2.0 OR MIT",
+            or a text of one line, at most 200 characters.
+        owners: who is responsible for the model, such as ["imaging <imaging@example.org>"]: texts of
+            one line, at most 200 characters each.
         allow: domains of operators that an ONNX model may use beyond the default ones; `load` must
             then be given them.
         names: the columns of an ONNX graph or a torch module: a list for its only input of two
@@ -118,6 +124,7 @@ def save(
     name = path.stem if name is None else name
     check_name(name, version)
     kept = check_metadata(metadata or {})
+    check_stated(licence, owners)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)
@@ -134,6 +141,8 @@ def save(
         version=version,
         files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
+        licence=licence,
+        owners=tuple(owners),
         **_described(proven, feeds),
     )
     manifest = replace(manifest, about=str(read_options(manifest) or ""))

@@ -65,6 +65,12 @@ def edited(raw, **changes):
         ({"options": {"a": 1 << 70}}, "beyond 64 bits"),
         ({"encoder": None}, r"unknown fields \['encoder'\]"),
         ({"requires": {"numpy": "2.0"}}, "requires is for joblib"),
+        ({"licence": None}, "licence must be str"),
+        ({"licence": "MIT\nname: other"}, r"licence holds 'MIT\\nname: other': write one line"),
+        ({"licence": "m" * 201}, "1 to 200 characters"),
+        ({"owners": "imaging"}, "owners must be a list"),
+        ({"owners": ["imaging", ""]}, "owners holds ''"),
+        ({"owners": ["a\u202eb"]}, "can be printed"),
         ({"runtime": "joblib", "requires": {"numpy": 2}}, "requires"),
         ({"runtime": "joblib", "requires": {"a b": "2"}}, "not a library and a version"),
         ({"runtime": "joblib", "requires": {"numpy": "2; id"}}, "not a library and a version"),
@@ -121,6 +127,47 @@ def test_metadata_is_kept_as_it_is(boosting, breast_cancer, tmp_path):
     assert manifest.metadata == metadata
     assert mk.inspect(tmp_path / "m.mk").metadata == metadata
     assert {"scikit-learn", "spox", "onnxruntime", "numpy", "python"} <= set(manifest.versions)
+
+
+def test_licence_and_owners_are_kept_and_shown_and_are_no_part_of_the_model(
+    boosting, breast_cancer, tmp_path
+):
+    options = {"example": breast_cancer[0], "name": "m", "version": "1"}
+    bare = mk.save(boosting, tmp_path / "bare.mk", **options)
+    owners = ["imaging <imaging@example.org>", "Ötzi & Söhne"]
+    manifest = mk.save(
+        boosting, tmp_path / "m.mk", licence="Apache-2.0 OR MIT", owners=owners, **options
+    )
+    assert (bare.licence, bare.owners) == ("", ())
+    assert (manifest.licence, manifest.owners) == ("Apache-2.0 OR MIT", tuple(owners))
+    assert mk.inspect(tmp_path / "m.mk") == manifest
+    assert manifest.digest != bare.digest
+    assert manifest.model_digest == bare.model_digest
+    facts = dict(manifest.facts())
+    assert (facts["licence"], facts["owners"]) == ("Apache-2.0 OR MIT", ", ".join(owners))
+    assert {"licence", "owners"}.isdisjoint(dict(bare.facts()))
+    card = manifest._repr_html_()
+    assert "Apache-2.0 OR MIT" in card
+    assert "&lt;imaging@example.org&gt;" in card
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"owners": "imaging"}, r"owners is a list of texts, such as owners=\['imaging'\], not 'imaging'"),
+        ({"owners": {"imaging"}}, "owners is a list of texts"),
+        ({"owners": [7]}, "owners takes text, not 7"),
+        ({"licence": None}, "licence takes text, not None"),
+        ({"licence": " MIT"}, "without spaces around it"),
+        ({"owners": ["a\tb"]}, "one line of 1 to 200 characters"),
+    ],
+)  # fmt: skip
+def test_a_licence_or_an_owner_that_is_no_line_of_text_is_refused(
+    boosting, breast_cancer, tmp_path, stated, message
+):
+    with pytest.raises((TypeError, UsageError), match=message):
+        mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], **stated)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
