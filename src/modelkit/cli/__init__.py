@@ -68,8 +68,8 @@ STATUSES = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status, as `STATUSES` has it."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, from which the documentation and the completion are made, too."""
     parser = argparse.ArgumentParser(
         prog="modelkit", description="Packages of trained models.", epilog=STATUSES
     )
@@ -77,7 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(verbs)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status, as `STATUSES` has it."""
+    args = build_parser().parse_args(arguments)
     try:
         run: Run = args.run
         lines, status = run(args)
