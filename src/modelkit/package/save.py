@@ -139,13 +139,12 @@ def save(
     manifest = Manifest(
         name=name,
         version=version,
-        files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
         licence=licence,
         owners=tuple(owners),
         **_described(proven, feeds),
     )
-    manifest = replace(manifest, about=str(read_options(manifest) or ""))
+    read_options(manifest)
     return write_package(path, with_attachments(manifest, members, added), members)
 
 
@@ -252,6 +251,7 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "signature": proven.signature,
+        "files": tuple(member_of(path, data) for path, data in proven.members.items()),
         "opsets": opsets(proto),
         "row_bytes": row_bytes(proto, proven.example or feeds),
         "parity": proven.parity,
