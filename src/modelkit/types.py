@@ -1,8 +1,8 @@
 """The types of what public functions take and give, beside those of `modelkit` itself.
 
 They are what `Manifest.parity`, `Batcher.stats()` or `DriftReport.features` are made of, and are here
-to be named in annotations. Of these you make `Limits`, `GateCheck` and `RetrainState` at most. Names
-are imported when they are first used; type checkers read `types.pyi`.
+to be named in annotations. Of these you make `Limits`, `GateCheck`, `PrivacyClaim` and `RetrainState`
+at most. Names are imported when they are first used; type checkers read `types.pyi`.
 """
 
 from modelkit import _on_first_use
@@ -48,6 +48,7 @@ _HOMES = {
     "Pipeline": "modelkit.embedding.pipeline",
     "Placement": "modelkit.model.device",
     "Point": "modelkit.lifecycle.rollout.trial",
+    "PrivacyClaim": "modelkit.model.privacy",
     "Recipe": "modelkit.embedding.recipe",
     "Recorded": "modelkit.lifecycle.registry.releases",
     "Reference": "modelkit.package.source",

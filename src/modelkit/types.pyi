@@ -49,6 +49,7 @@ from modelkit.model.manifest import Attachment as Attachment
 from modelkit.model.manifest import Manifest as Manifest
 from modelkit.model.manifest import Member as Member
 from modelkit.model.manifest import Parity as Parity
+from modelkit.model.privacy import PrivacyClaim as PrivacyClaim
 from modelkit.package.attach import Attachable as Attachable
 from modelkit.package.attach import BoundAttachable as BoundAttachable
 from modelkit.package.signing import PackageSignature as PackageSignature

@@ -18,6 +18,7 @@ from typing import Any
 from modelkit._internal import fields
 from modelkit._internal.json import parse_json
 from modelkit.errors import ManifestError, UsageError
+from modelkit.model.privacy import PrivacyClaim
 from modelkit.model.structure import Structure
 from modelkit.report import html
 from modelkit.signature.signature import Signature
@@ -181,6 +182,7 @@ class Manifest:
         files: every other member.
         attachments: the members that are no part of the model.
         metadata: JSON values of the author; nothing here reads them.
+        privacy: what was claimed of the training; None where nothing was.
         runtime: "onnx" for a graph, "joblib" for a pickled estimator, "encoder" for a text encoder
             around its graph, "texts" for a graph that takes counts of the terms of texts.
         requires: for "joblib", the exact version of each library that the estimator needs.
@@ -205,6 +207,7 @@ class Manifest:
     files: tuple[Member, ...]
     attachments: tuple[Attachment, ...] = ()
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    privacy: PrivacyClaim | None = None
     runtime: str = "onnx"
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -220,8 +223,8 @@ class Manifest:
 
         That is the signature, the files of the model (graph, weights, tokenizer, terms or pickle),
         the runtime and its options without what was measured, and the required versions of a joblib
-        package. Name, version, licence, owners, metadata and attachments do not count, so `attach`
-        never changes it, and an Evaluation stays one of a model that changes hands.
+        package. Name, version, licence, owners, a claim of privacy, metadata and attachments do not
+        count, so `attach` never changes it, and an Evaluation stays one of a model that changes hands.
         Fields at their defaults are left out: one that a later format adds changes no digest.
         """
         attached = {attachment.path for attachment in self.attachments}
@@ -265,6 +268,7 @@ class Manifest:
             "owners": html.some(self.owners),
             "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
+            "privacy": str(self.privacy or ""),
             self.runtime: self.about,
             "opsets": _with_versions(
                 {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
@@ -281,9 +285,9 @@ class Manifest:
         return filled + [("file", line) for line in self._file_lines()]
 
     def __str__(self) -> str:
-        about = [f"{name}: {value}" for name, value in self.facts()]
-        lines = [f"{self.name} {self.version}: {self.signature}", *about]
-        return "\n  ".join(_shortened(html.printable(line)) for line in lines[:MOST_LINES])
+        facts = [(f"{self.name} {self.version}", self.signature), *self.facts()]
+        lines = [html.printable(f"{name}: {value}") for name, value in facts[:MOST_LINES]]
+        return "\n  ".join(fields.cut(line, MOST_COLUMNS) for line in lines)
 
     __repr__ = fields.brief
 
@@ -298,10 +302,6 @@ class Manifest:
         title = f"{self.name} {self.version}"
         header = ("", "tensor", "dtype", "shape", "columns")
         return html.card(title, self.facts(), header, self.signature.table())
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= MOST_COLUMNS else f"{line[: MOST_COLUMNS - 3]}..."
 
 
 def _with_versions(versions: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from modelkit.errors import ConversionError, SignatureError, UsageError, importi
 from modelkit.model.golden import GOLDEN, encode_rows
 from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name, check_stated
 from modelkit.model.model import Model
+from modelkit.model.privacy import PrivacyClaim, check_privacy
 from modelkit.package import draws, trust
 from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.contents import read_options
@@ -46,6 +47,7 @@ def save(
     metadata: dict[str, Any] | None = None,
     licence: str = "",
     owners: Sequence[str] = (),
+    privacy: PrivacyClaim | dict[str, Any] | None = None,
     allow: Collection[str] = (),
     names: NamesByInput | None = None,
     classes: Sequence[Any] | None = None,
@@ -85,6 +87,9 @@ def save(
             or a text of one line, at most 200 characters.
         owners: who is responsible for the model, such as ["imaging <imaging@example.org>"]: texts of
             one line, at most 200 characters each.
+        privacy: what you claim of the training, where it was differentially private: a dict, or a
+            `types.PrivacyClaim`, of epsilon, delta and mechanism. It is shown "as claimed": nothing
+            here proves it.
         allow: domains of operators that an ONNX model may use beyond the default ones; `load` must
             then be given them.
         names: the columns of an ONNX graph or a torch module: a list for its only input of two
@@ -121,10 +126,7 @@ def save(
     """
     path = Path(path)
     check_target(path)
-    name = path.stem if name is None else name
-    check_name(name, version)
-    kept = check_metadata(metadata or {})
-    check_stated(licence, owners)
+    stated = _stated(path, name, version, metadata, licence, owners, privacy)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)
@@ -136,16 +138,32 @@ def save(
     added = [NewAttachment(GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
     members = dict(proven.members)
-    manifest = Manifest(
-        name=name,
-        version=version,
-        metadata=kept,
-        licence=licence,
-        owners=tuple(owners),
-        **_described(proven, feeds),
-    )
+    manifest = Manifest(**stated, **_described(proven, feeds))
     read_options(manifest)
     return write_package(path, with_attachments(manifest, members, added), members)
+
+
+def _stated(
+    path: Path,
+    name: str | None,
+    version: str,
+    metadata: dict[str, Any] | None,
+    licence: str,
+    owners: Sequence[str],
+    privacy: PrivacyClaim | dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The fields of a manifest that its author states. Raises UsageError, and TypeError."""
+    name = path.stem if name is None else name
+    check_name(name, version)
+    check_stated(licence, owners)
+    return {
+        "name": name,
+        "version": version,
+        "metadata": check_metadata(metadata or {}),
+        "licence": licence,
+        "owners": tuple(owners),
+        "privacy": check_privacy(privacy),
+    }
 
 
 def _prove(
