@@ -96,3 +96,13 @@ def test_a_manifest_in_print_drives_no_terminal(tmp_path):
     said = mk.save(model, path, example=rows, metadata={"about": "\x9b2J\u202e"})
     assert "\\x9b2J\\u202e" in str(said)
     assert "\x9b" not in repr(said)
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "batcher", "meter", "monitor", "rollout", "registry", "explainer"]
+)
+def test_what_an_object_lists_can_be_had(name, values):
+    names = [each for each in dir(values[name]) if not each.startswith("_")]
+    assert "fit" not in names
+    for each in names:
+        getattr(values[name], each)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 import modelkit as mk
+from modelkit._internal.progress import bars
 from modelkit.cli.arguments import Run
 from modelkit.cli.audit import add_audit
 from modelkit.cli.doctor import add_doctor
@@ -85,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         run: Run = args.run
-        lines, status = run(args)
+        with bars(sys.stderr.isatty()):
+            lines, status = run(args)
         _print(lines)
     except UnicodeEncodeError as error:
         character = error.object[error.start]

@@ -24,7 +24,6 @@ def add_evaluate(verbs: Any) -> None:
         "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
     )
     parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
-    parser.add_argument("--progress", action="store_true", help="show a bar")
 
 
 def run_evaluate(args: argparse.Namespace) -> Printed:
@@ -49,7 +48,6 @@ def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
         train=before,
         sample_weight=weights[0] if weights else None,
         level=args.level,
-        progress=args.progress,
         **row_options(args, signature),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import modelkit as mk
 from modelkit._internal import fields
 from modelkit.cli.arguments import Printed, add_action, add_actions, printed, read_text
+from modelkit.cli.registry_page import registry_page
 from modelkit.errors import RegistryError, UsageError
 from modelkit.lifecycle.registry.log import Alias
 from modelkit.lifecycle.registry.places import nothing_there
@@ -56,6 +57,8 @@ def add_registry(verbs: Any) -> None:
     about = "the path of a verified package on this machine"
     action = add_action(actions, "fetch", run_fetch, about, model=either)
     action.add_argument("--to", help="a folder to put it in")
+    about = "write one HTML page: versions, aliases, what was found about each, rollouts, history"
+    add_action(actions, "page", run_page, about, file="such as registry.html")
 
 
 def run_list(args: argparse.Namespace) -> Printed:
@@ -170,6 +173,13 @@ def run_fetch(args: argparse.Namespace) -> Printed:
     name, which = name_and_version(args.model)
     path = mk.Registry(args.registry).fetch(name, which, args.to)
     return printed(args, str(path), [str(path)])
+
+
+def run_page(args: argparse.Namespace) -> Printed:
+    """Write a page of everything that the registry holds."""
+    page = registry_page(mk.Registry(args.registry))
+    Path(args.file).write_text(page, encoding="utf-8")
+    return printed(args, args.file, [f"the page is in {args.file}"])
 
 
 def read_verdict(path: str | None) -> mk.Verdict | None:

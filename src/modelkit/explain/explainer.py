@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit._internal import fields
-from modelkit._internal.progress import counted_off
+from modelkit._internal.progress import bars, counted_off
 from modelkit.errors import ExplainError, SignatureError, UsageError
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.method import Attribution, ExplainRequest
@@ -140,7 +140,7 @@ class Explainer:
         return len(self._subject.players) * len(self._method.output_names)
 
     def explain(
-        self, X: Any, *, deadline: float | None = None, progress: bool = False
+        self, X: Any, *, deadline: float | None = None, progress: bool | None = None
     ) -> Explanation:
         """Explain each row of a batch.
 
@@ -148,7 +148,7 @@ class Explainer:
             X: n rows, in any form the model takes.
             deadline: seconds from now by when it has to be there. It is looked at between rows, and
                 between runs of the model.
-            progress: show a bar, for many rows and a slow model.
+            progress: show a bar; by default in a notebook.
 
         Raises:
             AccessDenied: if a Guarded around the model has a policy that forbids it.
@@ -160,11 +160,11 @@ class Explainer:
         """
         self._subject.model._check_access("explain")
         feeds = self._subject.signature.coerce(X)
-        with explaining(make_call(deadline, -1, None)):
-            found = self._found(feeds, progress=progress)
+        with bars(progress), explaining(make_call(deadline, -1, None)):
+            found = self._found(feeds)
         return self._explanation(feeds, found)
 
-    def _found(self, feeds: Feeds, *, progress: bool) -> Attribution:
+    def _found(self, feeds: Feeds) -> Attribution:
         """What the method finds."""
         served = self._subject.ask(feeds)
         finite = np.isfinite(served).all(axis=1)
@@ -174,8 +174,7 @@ class Explainer:
                 f"row {row}: the model's output is {served[row]}; only finite outputs can be "
                 "explained"
             )
-        n = len(served)
-        rows = counted_off(n, "explain", "row") if progress else range(n)
+        rows = counted_off(range(len(served)), "explain", "row")
         try:
             return self._method.explain(feeds, served, _while_time(rows))
         except SignatureError as error:

@@ -351,7 +351,9 @@ class Model(ABC):
         return sklearn.tags(self.signature)
 
     def __dir__(self) -> list[str]:
-        names = super().__dir__()
+        names = {*super().__dir__()} - {
+            "fit"
+        }  # which scikit-learn asks for, and which always raises
         return [name for name in names if name not in sklearn.OPTIONAL or hasattr(self, name)]
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.npz import MEDIA_TYPE
+from modelkit._internal.progress import bars
 from modelkit.convert.asking import on_one_thread
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
@@ -55,6 +56,7 @@ def save(
     preprocess: Preprocess | None = None,
     converters: Equivalents | None = None,
     nullable: bool | Collection[str] | None = None,
+    progress: bool | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -108,6 +110,7 @@ def save(
             refuses missing values, and infinities, in all others. By default each may be in which
             the model was shown to answer them, as a forest does whatever it was trained on; a model
             that takes none, such as a linear one, cannot follow it then.
+        progress: show a bar; by default in a notebook.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
@@ -130,7 +133,7 @@ def save(
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess, converters)
     wanted = _listed_columns(nullable)
-    with on_one_thread(model):
+    with bars(progress, "save"), on_one_thread(model):
         proven = _prove(format, model, example, golden, domains, notes)
         if wanted is not None:
             proven = _with_nullable(proven, wanted)

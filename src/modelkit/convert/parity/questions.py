@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.progress import step
 from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.parity.causes import RANDOM, likely_cause
 from modelkit.convert.parity.compare import Answers, Differences, compare, merge, tolerance
@@ -51,6 +52,7 @@ class Questions:
         rows = at(self.source.rows, places)
         number = len(places)
         where = f"{number} row{'' if number == 1 else 's'} of the example"
+        step(where)
         assert self.source.truth is not None  # for the type checker: see `prove_parity`
         truth = self.source.truth(rows)
         try:
@@ -77,6 +79,7 @@ class Questions:
         """
         if rows is None:
             return 0
+        step(where)
         found = self.ask(rows)
         if found is None:
             self.refuse_alike(rows, where)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit._internal.progress import bars
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation import leakage
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
@@ -76,7 +77,7 @@ def evaluate(
     kind: TaskKind | None = None,
     positive: Any = None,
     level: float = LEVEL_95,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Evaluation:
     """What a model is worth on labelled rows, every figure with an interval.
 
@@ -108,7 +109,7 @@ def evaluate(
         positive: of two classes, the one that precision, recall, F1, the areas and the pictures are
             of; by default the second of the model's, and of an outlier detector the outliers, -1.
         level: of the intervals.
-        progress: show a bar, for long work.
+        progress: show a bar; by default in a notebook.
 
     A column of X that is only named here, and that the model does not take, is not shown to it.
 
@@ -124,9 +125,10 @@ def evaluate(
     rows = LabelledRows(
         X, y, sample_weight, slices, clusters, queries, corpus, roles, positive=positive
     )
-    if cv is not None:
-        return _of_procedure(model, rows, cv, train, level=level, progress=progress)
     with ExitStack() as opened:
+        opened.enter_context(bars(progress))
+        if cv is not None:
+            return _of_procedure(model, rows, cv, train, level=level)
         if isinstance(model, str | os.PathLike):
             model = opened.enter_context(load(model))
         if not isinstance(model, Model):
@@ -140,14 +142,14 @@ def evaluate(
                 "registry.load(name, version) gives it, or the path of its package"
             )
         task = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
-        return _of_model(model, rows, task, train, level=level, progress=progress)
+        return _of_model(model, rows, task, train, level=level)
 
 
 def _of_model(
-    model: Model, rows: LabelledRows, kind: TaskKind, train: Any, *, level: float, progress: bool
+    model: Model, rows: LabelledRows, kind: TaskKind, train: Any, *, level: float
 ) -> Evaluation:
     before = None if train is None else training_rows(train, rows, kind)
-    answer = partial(answered_side, model, kind=kind, progress=progress)
+    answer = partial(answered_side, model, kind=kind)
     held = searched_side(model, rows) if kind == "retrieval" else answer(rows)
     answered = held.answered
     figures = figures_of(answered, level)
@@ -172,7 +174,7 @@ def _of_model(
 
 
 def _of_procedure(
-    estimator: Any, rows: LabelledRows, cv: Any, train: Any, *, level: float, progress: bool
+    estimator: Any, rows: LabelledRows, cv: Any, train: Any, *, level: float
 ) -> Evaluation:
     _refuse_beside_folds(estimator, train, rows)
     labels = whole_array(rows.y)
@@ -183,7 +185,7 @@ def _of_procedure(
     labelled = kind in ("binary", "multiclass")
     task = rows.task(kind, tuple(np.unique(truth).tolist()) if labelled else None)
     places = fold_places(cv, task)
-    folds = answered_folds(estimator, rows.X, truth, task, places, progress=progress)
+    folds = answered_folds(estimator, rows.X, truth, task, places)
     held_out, trained_on = np.mean([(len(held), len(train)) for train, held in places], axis=0)
     sizes = (round(held_out), round(trained_on))
     return _evaluation(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import from_record, to_record
 from modelkit.errors import PackageError, UsageError, importing
-from modelkit.lifecycle.evaluation import page
+from modelkit.lifecycle.evaluation import drawing, page
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.details import Confusion, ResidualBand, ScoreCurve
 from modelkit.lifecycle.evaluation.figures import (
@@ -211,6 +212,43 @@ class Evaluation:
             yield page.curves_part("Precision and recall", others, self["average_precision"])
         yield page.reliability_part(self.reliability, self.positive)
         yield page.residuals_part(self.residuals)
+
+    def plot(self, picture: str | None = None, *, ax: Any = None) -> Any:
+        """Draw one picture; returns the matplotlib Axes.
+
+        Args:
+            picture: "roc", "precision_recall", "reliability", "confusion", "residuals" or "figures";
+                by default the first of these that there is.
+            ax: the Axes to draw on; None for a new figure.
+
+        Raises:
+            UsageError: for a picture that this Evaluation does not have.
+            MissingExtraError: if matplotlib is not installed.
+
+        Example:
+            evaluation.plot("confusion").figure.savefig("confusion.png")
+        """
+        there = dict(self._drawable())
+        chosen = next(iter(there)) if picture is None else picture
+        if chosen not in there:
+            raise UsageError(
+                f"this Evaluation has no picture {picture!r}; it has {', '.join(there)}"
+            )
+        return drawing.draw(there[chosen], ax)
+
+    def _drawable(self) -> Iterator[tuple[str, drawing.Draw]]:
+        """The pictures that there are, by name."""
+        for name, area in (("roc", "roc_auc"), ("precision_recall", "average_precision")):
+            curves = [curve for curve in self.curves if curve.name == name]
+            if curves:
+                yield name, partial(drawing.draw_curves, curves, self[area])
+        if self.reliability:
+            yield "reliability", partial(drawing.draw_reliability, self.reliability)
+        if self.confusion is not None:
+            yield "confusion", partial(drawing.draw_confusion, self.confusion)
+        if self.residuals:
+            yield "residuals", partial(drawing.draw_residuals, self.residuals)
+        yield "figures", partial(drawing.draw_figures, self.figures)
 
     def _judged(self) -> MetricFigure:
         """The figure that slices are shown by."""

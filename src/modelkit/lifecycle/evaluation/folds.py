@@ -100,21 +100,13 @@ def _check_apart(fold: int, train: Array, held: Array, clusters: Array | None) -
 
 
 def answered_folds(
-    estimator: Any,
-    X: Any,
-    truth: Array,
-    task: Answered,
-    folds: Sequence[tuple[Array, Array]],
-    *,
-    progress: bool,
+    estimator: Any, X: Any, truth: Array, task: Answered, folds: Sequence[tuple[Array, Array]]
 ) -> list[Answered]:
     """The held-out rows of each fold, answered by a clone that was fitted on the others."""
     from sklearn.base import clone
 
-    turns = counted_off(len(folds), "cross-validation", "fit") if progress else range(len(folds))
     found = []
-    for turn in turns:
-        train, held = folds[turn]
+    for train, held in counted_off(folds, "cross-validation", "fit"):
         model = clone(estimator).fit(_rows_at(X, train), truth[train])
         found.append(_answers(model, _rows_at(X, held), task.at(held)))
     return found

@@ -101,15 +101,13 @@ class Side(NamedTuple):
         return self.rows.groups()["clusters"] if isinstance(self.rows.clusters, str) else None
 
 
-def answered_side(
-    model: Model, rows: LabelledRows, kind: TaskKind, *, progress: bool = False
-) -> Side:
+def answered_side(model: Model, rows: LabelledRows, kind: TaskKind) -> Side:
     """Rows and what a model answers to them. Raises UsageError and SignatureError."""
     signature = model.signature
     slices = rows.sliced()
     task = rows.task(kind, signature.classes)
     feeds = rows.feeds(signature)
-    answered = with_answers(task, answers_of(model, feeds, progress=progress), signature.primary)
+    answered = with_answers(task, answers_of(model, feeds), signature.primary)
     return Side(rows, answered, slices, feeds, keys_of_feeds(feeds, signature, task.truth).digest)
 
 
@@ -135,7 +133,7 @@ def training_rows(train: Any, rows: LabelledRows, kind: TaskKind) -> LabelledRow
     )
 
 
-def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs:
+def answers_of(model: Model, feeds: Feeds) -> Outputs:
     """The outputs that metrics are made of, for rows that the model's signature has coerced.
 
     A Monitor or a Meter around the model does not see the rows.
@@ -147,11 +145,9 @@ def answers_of(model: Model, feeds: Feeds, *, progress: bool = False) -> Outputs
     n = signature.count(feeds)
     if signature.batch is None or n <= CHUNK:
         return run(feeds)
-    starts = range(0, n, CHUNK)
-    turns = counted_off(len(starts), "evaluate", "batch") if progress else range(len(starts))
     parts = []
-    for turn in turns:
-        places = np.arange(starts[turn], min(starts[turn] + CHUNK, n))
+    for start in counted_off(range(0, n, CHUNK), "evaluate", "batch"):
+        places = np.arange(start, min(start + CHUNK, n))
         parts.append(run(signature.take(feeds, places)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

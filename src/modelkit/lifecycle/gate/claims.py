@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from modelkit._internal.progress import step
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
 from modelkit.lifecycle.evaluation.metrics import NO_INTERVAL, TaskMetric, units_of
 from modelkit.lifecycle.gate.check import CheckPart, GateCheck
@@ -135,7 +136,8 @@ def no_harm(cases: Sequence[HarmCase], alpha: float, part: CheckPart) -> list[Ga
     """
     found: list[Comparison | str] = []
     p = np.ones(len(cases))
-    for at, (_, name, margin, compared) in enumerate(cases):
+    for at, (title, name, margin, compared) in enumerate(cases):
+        step(title)
         try:
             comparison = compared()
         except Undefined as reason:

@@ -14,6 +14,7 @@ import numpy as np
 
 from modelkit import events
 from modelkit._internal.arrays import Array
+from modelkit._internal.progress import bars, step
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.evaluate import FEW_UNITS, library_versions
@@ -58,6 +59,7 @@ def gate(
     registry: Registry | None = None,
     unseal: Any = None,
     seed: int = 0,
+    progress: bool | None = None,
 ) -> Verdict:
     """Whether a candidate may take the place of a champion, judged on the same labelled rows.
 
@@ -98,6 +100,7 @@ def gate(
             aliases name.
         unseal: what opens the versions of a registry of sealed packages, as `mk.load` takes it.
         seed: of the bootstrap.
+        progress: show a bar; by default in a notebook.
 
     Raises:
         UsageError: if it cannot be judged as asked, or the truth does not fit the rows.
@@ -110,7 +113,7 @@ def gate(
     own = _own_checks(checks)
     if not isinstance(registry, Registry | None):
         raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
-    with ExitStack() as stack:
+    with bars(progress, "gate"), ExitStack() as stack:
         opened = partial(open_judged, registry=registry, unseal=unseal, stack=stack)
         ours = opened(candidate, what="candidate")
         theirs = opened(champion, what="champion")
@@ -236,6 +239,7 @@ def figure_checks(
     for floor in policy.floors:
         yield _floor(floor, policy, both, levels)
     for name in policy.required:
+        step(name)
         _, _, margin, compared = case(name, name, both)
         yield no_worse(name, compared, margin, levels)
     cases: dict[CheckPart, list[HarmCase]] = {"veto": [], "slice": []}

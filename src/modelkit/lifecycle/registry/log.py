@@ -22,6 +22,7 @@ DECIDED = "decided"  # what became of it
 CHAMPION = "champion"  # the alias that a rollout is about
 RETIREMENT = "retired"  # a version gets no alias any more
 NAMED = "named"  # a version has a name that an alias could have
+MOST_REASON = 60  # letters in a table
 KINDS = {ALIAS, ROLLOUT, DECIDED, RETIREMENT, NAMED}
 
 
@@ -59,13 +60,24 @@ class Entry:
     __repr__ = fields.brief
 
     def __str__(self) -> str:
-        what = f"{self.kind} {self.version}"
-        if self.kind == DECIDED:
-            what = f"{self.about.get('decision')} of {self.version}"
+        return f"{self.generation} {self.at} {self.actor}: {self._what()}: {self.reason}"
+
+    def _what(self) -> str:
         if self.alias:
             before = "" if self.was is None else f", before {self.was}"
-            what = f"{self.alias} is {self.version}{before}"
-        return f"{self.generation} {self.at} {self.actor}: {what}: {self.reason}"
+            return f"{self.alias} is {self.version}{before}"
+        if self.kind == DECIDED:
+            return f"{self.about.get('decision')} of {self.version}"
+        return f"{self.kind} {self.version}"
+
+    def _cells(self) -> dict[str, str]:
+        return {
+            "generation": str(self.generation),
+            "at": self.at[:19].replace("T", " "),
+            "by": self.actor,
+            "what": self._what(),
+            "reason": fields.cut(self.reason, MOST_REASON),
+        }
 
 
 @final

@@ -33,6 +33,7 @@ from modelkit.model.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model.model import Model
 from modelkit.package.signing import Trust, check_signed, signatures_of
 from modelkit.package.source import Openable, Reference, open_bytes
+from modelkit.report.listing import Listing
 from modelkit.store import open_store
 from modelkit.store.log import Log
 from modelkit.store.subfolder import Subfolder
@@ -172,10 +173,10 @@ class Registry:
         """The names of the models, in the order of the alphabet."""
         return self._versions.names()
 
-    def versions(self, name: str) -> tuple[ModelVersion, ...]:
-        """Every version of a model, the first registered first. Raises NotFound without one."""
+    def versions(self, name: str) -> Listing[ModelVersion]:
+        """Every version of a model, the first registered first, as a table. Raises NotFound without one."""
         found = self._versions.all(name)
-        return tuple(sorted(found, key=lambda release: (release.at, release.version)))
+        return Listing(sorted(found, key=lambda release: (release.at, release.version)))
 
     def aliases(self, name: str) -> Mapping[str, Alias]:
         """What each alias of a model names."""
@@ -185,10 +186,9 @@ class Registry:
         """The number of the last entry of a model's log; 0 without one."""
         return self.log(name).state().generation
 
-    def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
-        """Every entry of a model's log, the oldest first, or those that set one alias; perhaps none."""
-        entries = self.log(name).entries()
-        return tuple(entry for entry in entries if alias in (None, entry.alias))
+    def history(self, name: str, alias: str | None = None) -> Listing[Entry]:
+        """Every entry of a model's log as a table, the oldest first, or those that set one alias."""
+        return Listing(each for each in self.log(name).entries() if alias in (None, each.alias))
 
     def set_alias(
         self,

@@ -66,6 +66,15 @@ class ModelVersion:
     def __str__(self) -> str:
         return f"{self.name} {self.version}, sha256:{self.digest}, {self.at} by {self.actor}"
 
+    def _cells(self) -> dict[str, str]:
+        return {
+            "version": self.version,
+            "registered": self.at[:19].replace("T", " "),
+            "by": self.actor,
+            "bytes": f"{self.size:,}",
+            "digest": self.digest[:12],
+        }
+
     def _repr_html_(self) -> str:
         facts = [
             ("digest", f"sha256:{self.digest}"),

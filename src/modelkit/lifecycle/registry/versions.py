@@ -228,6 +228,10 @@ class Versions:
         check_pattern(KEY_PATTERN, "key", key)
         self._create(_kept_name(release.name, release.version, key), data)
 
+    def keys(self, release: ModelVersion) -> list[str]:
+        """The keys of what is kept beside a version."""
+        return self._store.names(_kept_name(release.name, release.version, "").rstrip("/"))
+
     def kept(self, release: ModelVersion, key: str) -> bytes:
         """What was kept beside a version. Raises NotFound."""
         check_pattern(KEY_PATTERN, "key", key)
