@@ -26,7 +26,7 @@ ALSO_gate := cells
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PRECIOUS: %/bin/pip
-.PHONY: help quickstart loop test test-slow test-engines test-deploy check lint docs bench programs stress fuzz nightly clean
+.PHONY: help quickstart loop test test-slow test-engines test-deploy test-docs check lint docs pages bench programs stress fuzz nightly clean
 
 help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +63,13 @@ lint: $(VENV)/.test ## style, format, types, the floors, and how heavy the sourc
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/size.py
 
-docs: $(VENV)/.test ## run the blocks of the README and of docs/
+docs: $(VENV)-docs/.installed ## build the documentation: open build/site/index.html
+	$(VENV)-docs/bin/sphinx-build -q -E -W --keep-going -n -b html docs build/site
+
+test-docs: $(VENV)-docs/.installed ## build the documentation, search it and look at it in a browser
+	$(VENV)-docs/bin/python -m pytest -q tests/site
+
+pages: $(VENV)/.test ## run the blocks of the README and of docs/
 	$(VENV)/bin/python -m pytest -q -n 2 README.md docs
 
 bench: $(call BENCH_ENV,$(NAME))/$(if $(wildcard benchmarks/$(NAME)/requirements.txt),.installed,.test) $(addsuffix /.installed,$(call RIVALS,$(NAME))) ## one benchmark beside its rivals, in environments of their own: make bench NAME=core
@@ -79,7 +85,7 @@ fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each 
 	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/slow/test_fuzz.py --timeout 7200
 	for seed in 0 1; do $(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed $$seed || exit; done
 
-nightly: test test-slow test-engines test-deploy stress fuzz ## everything, with the long searches for failures; two hours
+nightly: test test-slow test-engines test-deploy test-docs stress fuzz ## everything, with the long searches for failures; two hours
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

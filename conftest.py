@@ -1,4 +1,4 @@
-"""Run the code blocks of README.md and docs/*.md: those of a page share their names and a temporary folder.
+"""Run the code blocks of README.md and of the pages in docs/: those of a page share their names and a temporary folder.
 
 A `python` block is executed; a `text` block right below it is what it prints. In a `console` block
 each line that starts with `$ modelkit` is run, and the lines below it are its output. `...` stands
@@ -90,5 +90,8 @@ def leave_folder(namespace: dict[str, Any]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[find], patterns=["README.md", "docs/*.md"], setup=enter_folder, teardown=leave_folder
+    parsers=[find],
+    patterns=["README.md", "docs/*.md", "docs/*/*.md", "docs/*/*/*.md"],
+    setup=enter_folder,
+    teardown=leave_folder,
 ).pytest()

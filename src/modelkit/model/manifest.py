@@ -53,9 +53,9 @@ class Parity:
         rows: the number of rows of the example that were compared.
         missing_rows: the number of rows compared with missing values in them.
         batch_sizes: the numbers of rows in which the same rows were run.
-        rtol, atol: the tolerance: `rtol + atol`, relative to max(1, |source|).
+        rtol, atol: the tolerance: `rtol + atol`, relative to `max(1, |source|)`.
         max_abs: the largest absolute difference.
-        max_rel: the largest difference relative to max(1, |source|).
+        max_rel: the largest difference relative to `max(1, |source|)`.
         label_flips: the number of labels that differ where the source's own scores are no tie.
         ties: the number of labels that differ where they are: equal but for a few units in the last
             place, or within the tolerance where both compute in float32.

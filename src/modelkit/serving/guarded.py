@@ -17,6 +17,8 @@ from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions
 class Guarded(Wrapper):
     """A Model that answers as the one it wraps does, and whom a policy allows it.
 
+    Example::
+
         def policy(principal, action, about):
             return principal == "billing" and action == "predict"
 
