@@ -44,7 +44,9 @@ python_maximum_signature_line_length = 88
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 # What other libraries document; what only type checkers import; and parts of values that nobody needs to name.
-OTHERS = "np|numpy|pd|collections|concurrent|contextlib|datetime|enum|functools|os|pathlib|types|typing"
+OTHERS = (
+    "np|numpy|pd|collections|concurrent|contextlib|datetime|enum|functools|os|pathlib|types|typing"
+)
 UNNAMED = "Blueprint|DeviceName|Metric|MetricsData|Openable|Resource|Rule"
 INNER = "drift|embedding|model|report|runtimes|signature|store"
 nitpick_ignore_regex = [("py:.*", rf"({OTHERS})\..+|{UNNAMED}|modelkit\.({INNER})\..+")]
@@ -94,7 +96,13 @@ def with_colons(
 
 
 def signature_of(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, given: str | None, returned: str | None
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    given: str | None,
+    returned: str | None,
 ) -> tuple[str, str | None] | None:
     """A value that the library makes shows how it is read, not how it is made."""
     if what != "class" or not dataclasses.is_dataclass(obj):

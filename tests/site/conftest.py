@@ -15,7 +15,16 @@ def site(once):
     def build(folder):
         command = ["-q", "-E", "-W", "--keep-going", "-n", "-b", "html"]
         done = subprocess.run(
-            [sys.executable, "-m", "sphinx", *command, ROOT / "docs", folder, "-d", f"{folder}.trees"],
+            [
+                sys.executable,
+                "-m",
+                "sphinx",
+                *command,
+                ROOT / "docs",
+                folder,
+                "-d",
+                f"{folder}.trees",
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -34,5 +43,4 @@ def browser():
     if program is None:
         pytest.skip("chromium is not installed: make programs")
     with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as started:
-            yield started
+        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

@@ -25,7 +25,9 @@ def searched(site, browser):
 
     def search(words):
         page.goto(f"{(site / 'search.html').as_uri()}?q={words}")
-        page.wait_for_function("document.querySelector('.search-summary')?.textContent.match(/found|did not/)")
+        page.wait_for_function(
+            "document.querySelector('.search-summary')?.textContent.match(/found|did not/)"
+        )
         return page.eval_on_selector_all("ul.search li a", "links => links.map(link => link.href)")
 
     return search

@@ -4,6 +4,7 @@ import argparse
 import re
 
 import pytest
+from docutils.nodes import make_id
 from sphinx.util.inventory import InventoryFile
 
 import modelkit as mk
@@ -45,14 +46,19 @@ def test_every_error_event_and_integration_has_an_entry(entries):
 
 def commands(parser):
     below = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
-    return [parser, *(found for each in below for p in each.choices.values() for found in commands(p))]
+    return [
+        parser,
+        *(found for each in below for p in each.choices.values() for found in commands(p)),
+    ]
 
 
 def test_every_command_and_option_stands_on_the_page_of_commands(site):
     page = (site / "reference" / "cli.html").read_text(encoding="utf-8")
-    sections = dict(re.findall(r'<section id="(modelkit-[\w-]+)">(.*?)(?=<section id=|\Z)', page, re.DOTALL))
+    sections = dict(
+        re.findall(r'<section id="(modelkit-[\w-]+)">(.*?)(?=<section id=|\Z)', page, re.DOTALL)
+    )
     for command in commands(build_parser())[1:]:
-        section = sections[command.prog.replace(" ", "-")]
+        section = sections[make_id(command.prog)]
         for action in command._actions:
             for option in set(action.option_strings) - {"-h", "--help"}:
                 assert option in section, f"{command.prog} {option}"

@@ -22,6 +22,7 @@ class Guarded(Wrapper):
         def policy(principal, action, about):
             return principal == "billing" and action == "predict"
 
+
         guarded = mk.Guarded(mk.layered(model), policy)
         with mk.acting_as("billing"):
             guarded.predict(X)
