@@ -135,7 +135,8 @@ def test_status_is_what_the_processes_counted(command, registry, tmp_path):
     )
     registry.start_rollout("churn", "1.1.0", policy, reason="test")
     with mk.Rollout(registry, "churn", threads=1, poll=1e-3) as rollout:
-        while sum(rollout.status().calls) < 50:
+        # A line over time takes two points.
+        while sum(rollout.status().calls) < 50 or len(progress_afar(registry, "churn").points) < 2:
             rollout.run(X[:1])
         seen = rollout.status()
     found = progress_afar(registry, "churn")
