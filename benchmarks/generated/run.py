@@ -33,7 +33,9 @@ LIMIT = 60  # seconds for one case
 NEAR = 1e-6  # of a number, or of the median size of an output where that is larger
 TINY = 1e-300  # subnormal numbers have few digits, or none
 NARROW = 2e-5  # of the largest number, where source or package computes in float32
-ALLOWED = 1e-4  # the same, as docs/converting.md allows: what lies between the two is stated
+ALLOWED = (
+    1e-4  # the same, as docs/reference/what_converts.md allows: what lies between the two is stated
+)
 ONE_BY_ONE = 15  # rows that are asked singly, where one side refuses some
 LAST_DIGITS = (
     16  # units in the last place, by which numbers are moved to see whether an answer jumps
@@ -162,7 +164,7 @@ class Compared:
         return best[:, 1] - best[:, 0] <= allowed * np.abs(scores).max(axis=1)
 
     def is_stated(self, rows: Any, at: int, name: str, got: np.ndarray) -> bool:
-        """Whether docs/converting.md says that the answer to a row may be another one.
+        """Whether docs/reference/what_converts.md says that the answer to a row may be another one.
 
         So it may if the source gives it too, where it takes other neighbours at the same distance, or where numbers
         before boosting by histograms differ by their last digits.

@@ -4,7 +4,7 @@
     stop()
 
 Nothing here holds a value of a row. Events with a `log_level` are also recorded by the logger `modelkit`
-of the standard library's `logging`; see `docs/events.md`.
+of the standard library's `logging`; see `docs/reference/events.md`.
 """
 
 from __future__ import annotations

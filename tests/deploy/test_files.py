@@ -1,4 +1,4 @@
-"""The files of an image, as the tools read them that docs/docker.md names: hadolint, uv and CycloneDX."""
+"""The files of an image, as the tools read them that docs/howto/deploy/docker.md names: hadolint, uv and CycloneDX."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What functions of users are followed, as the tables of the source have it, for docs/converting.md."""
+"""What functions of users are followed, as the tables of the source have it, for docs/reference/what_converts.md."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def _name(function):
 
 
 def table():
-    """The table of docs/converting.md."""
+    """The table of docs/reference/what_converts.md."""
     methods = [key for key in FOLLOWED if isinstance(key, str) and key.isidentifier()]
     functions_of_numpy = [key for key in FOLLOWED if callable(key)]
     lines = [

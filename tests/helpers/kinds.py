@@ -1,6 +1,6 @@
-"""The kinds of models that everything is tested on: one table for the tests, for docs/converting.md and the benchmark.
+"""The kinds of models that everything is tested on: one table for the tests, for docs/reference/what_converts.md and the benchmark.
 
-more_kinds.py has the others, and prints the table of docs/converting.md.
+more_kinds.py has the others, and prints the table of docs/reference/what_converts.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The kinds that are not in kinds.py, so that each class that converts is in one of the two.
 
-`PYTHONPATH=tests python -m helpers.more_kinds` prints the table of docs/converting.md.
+`PYTHONPATH=tests python -m helpers.more_kinds` prints the table of docs/reference/what_converts.md.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ ALL_KINDS = sorted([*KINDS, *MORE_KINDS], key=lambda kind: FAMILIES.index(kind.f
 
 
 def refused_options(kind: Kind) -> str:
-    """What docs/refused.md says is refused of a class, for the first kind of that class."""
+    """What docs/howto/save/refused.md says is refused of a class, for the first kind of that class."""
     name = class_of(kind)
     if next(other for other in ALL_KINDS if class_of(other) == name) is not kind:
         return ""
@@ -291,7 +291,7 @@ def class_of(kind: Kind) -> str:
 
 
 def table() -> str:
-    """The table of docs/converting.md."""
+    """The table of docs/reference/what_converts.md."""
     lines = [
         "| family | kind | numbers computed in | missing values | options that are refused |",
         "| --- | --- | --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""Attacks 1 to 6 and 33 to 40 of the table in docs/security.md: code, names, texts and requirements in a package."""
+"""Attacks 1 to 6 and 33 to 40 of the table in docs/explanation/security.md: code, names, texts and requirements in a package."""
 
 import io
 import pickle

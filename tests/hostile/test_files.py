@@ -1,4 +1,4 @@
-"""Attacks 7 to 20 of the table in docs/security.md: paths, containers, manifests and hashes."""
+"""Attacks 7 to 20 of the table in docs/explanation/security.md: paths, containers, manifests and hashes."""
 
 import contextlib
 import io

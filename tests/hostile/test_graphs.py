@@ -1,4 +1,4 @@
-"""Attacks 27 to 32, and 34, of the table in docs/security.md: what a graph may do."""
+"""Attacks 27 to 32, and 34, of the table in docs/explanation/security.md: what a graph may do."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Attack 18 and 19 of the table in docs/security.md: signatures that are stripped, foreign, forged, old, or no file at all."""
+"""Attack 18 and 19 of the table in docs/explanation/security.md: signatures that are stripped, foreign, forged, old, or no file at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks 21 to 26 of the table in docs/security.md: tensors that lie outside the package."""
+"""Attacks 21 to 26 of the table in docs/explanation/security.md: tensors that lie outside the package."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Attack 30 of the table in docs/security.md, by trees: circles, nodes that are not there, and depth."""
+"""Attack 30 of the table in docs/explanation/security.md, by trees: circles, nodes that are not there, and depth."""
 
 import pytest
 from helpers.forge import forest, with_graph

@@ -8,12 +8,12 @@ import modelkit as mk
 WIDTHS = {"desk": 1366, "phone": 390}
 PAGES = {
     "landing": "index",
-    "quickstart": "concepts",
-    "how-to": "serving",
+    "quickstart": "explanation/concepts",
+    "how-to": "howto/serve/serving",
     "class": "reference/api/serving",
     "commands": "reference/cli",
     "notebook": "notebooks/month_of_days",
-    "table": "converting",
+    "table": "reference/what_converts",
     "search": "search",
 }
 

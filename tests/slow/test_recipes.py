@@ -181,7 +181,7 @@ def test_jenkins(champion, place, good, status):
 
 @pytest.mark.skipif(SHELL is None, reason="there is no bash")
 def test_the_page_makes_a_first_release_and_says_what_goes_wrong(champion, place):
-    page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
+    page = (ROOT / "docs" / "howto" / "decide" / "schedulers.md").read_text("utf-8")
     first = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
     models = str(place / "others")
     gate = scripts_of_jenkins()[1]

@@ -20,7 +20,7 @@ FLOOR = re.compile(r"^\| (\d) \| (.+?) \| .+ \|$", re.MULTILINE)
 WORD = re.compile(r"[A-Za-z_]\w*")
 
 
-@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/how_it_works.md"])
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/project/design.md"])
 def test_the_table_of_floors_is_that_of_the_contract(page):
     shown = []
     for _, cell in FLOOR.findall((ROOT / page).read_text(encoding="utf-8")):
@@ -114,8 +114,77 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_table_of_public_names_has_each_once():
-    text = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "explanation" / "concepts.md").read_text(encoding="utf-8")
     table = text.partition("## Every public name")[2].partition("\n\nBeside")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(named) == sorted({*mk.__all__} - {"__version__"})
+
+
+DOCS = ROOT / "docs"
+# The kinds of pages that a folder holds; `explanation` of `project` is of the project itself.
+KINDS = {
+    "start": {"tutorial", "howto"},
+    "howto": {"howto"},
+    "gallery": {"tutorial"},
+    "notebooks": {"tutorial"},
+    "reference": {"reference"},
+    "explanation": {"explanation"},
+    "project": {"explanation", "reference"},
+}
+MOST_LINES = {"howto": 150, "tutorial": 250, "explanation": 300}
+# Pages that are longer still, and their lines: these numbers only fall.
+LONGER = {
+    "explanation/benchmarks.md": 465,
+    "explanation/concepts.md": 545,
+    "explanation/drift_guarantees.md": 575,
+    "explanation/rollout_guarantees.md": 486,
+    "explanation/security.md": 622,
+    "howto/decide/evaluate.md": 291,
+    "howto/decide/gate.md": 338,
+    "howto/decide/registry.md": 266,
+    "howto/decide/retrain.md": 340,
+    "howto/decide/rollout.md": 560,
+    "howto/deploy/clouds.md": 166,
+    "howto/deploy/docker.md": 266,
+    "howto/deploy/kubernetes.md": 310,
+    "howto/deploy/load_balancing.md": 155,
+    "howto/explain/explain.md": 454,
+    "howto/save/graphs.md": 221,
+    "howto/save/refused.md": 266,
+    "howto/save/texts.md": 484,
+    "howto/scale/mlflow.md": 268,
+    "howto/scale/scale.md": 236,
+    "howto/serve/batching.md": 319,
+    "howto/serve/devices.md": 247,
+    "howto/serve/metrics.md": 504,
+    "howto/serve/serving.md": 611,
+    "howto/watch/after_an_alarm.md": 299,
+    "howto/watch/drift.md": 699,
+    "project/design.md": 732,
+    "start/migrate.md": 365,
+}
+FRONT = re.compile(r"\A---\n(.*?)^---\n", re.MULTILINE | re.DOTALL)
+
+
+def front_of(page):
+    """What stands between the lines `---` at the top of a page."""
+    found = FRONT.match(page.read_text(encoding="utf-8"))
+    return dict(line.split(": ", 1) for line in found[1].splitlines()) if found else {}
+
+
+SITE = sorted({*DOCS.rglob("*.md")} - {DOCS / "index.md"})
+
+
+@pytest.mark.parametrize("page", SITE, ids=name_of)
+def test_a_page_is_of_one_kind_and_lies_in_the_folder_of_its_kind(page):
+    assert front_of(page).get("kind") in KINDS[page.relative_to(DOCS).parts[0]]
+
+
+@pytest.mark.parametrize("page", SITE, ids=name_of)
+def test_a_page_is_no_longer_than_its_kind_may_be(page):
+    lines = len(page.read_text(encoding="utf-8").splitlines())
+    most = MOST_LINES.get(front_of(page)["kind"], lines)
+    longer = LONGER.get(str(page.relative_to(DOCS)))
+    assert lines <= (longer or most)
+    assert longer is None or lines > most, "it is short enough: take it out of LONGER"

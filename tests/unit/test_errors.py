@@ -127,7 +127,7 @@ def test_addresses_are_shown_without_passwords_and_queries(text, shown):
     assert public_text(OSError(errno.ENOSPC, text)) == f"OSError: {os.strerror(errno.ENOSPC)}"
 
 
-PAGE = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
 FEWEST_LETTERS = 12  # of a message that are its own
 BRANCH = re.compile(r"^([│├└─ ]*)(\w+)(?: \((\w+)\))?(?: .*)?$", re.MULTILINE)
 SECTION = re.compile(r"^## (\w+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)

@@ -36,7 +36,7 @@ class Detector:
     the loss of the reference by more than 0.02). The probability that rows which are exchangeable with
     the reference ever raise any alarm is at most `alpha`, however often and however long one looks;
     "material" and "performance" keep their parts of it for all rows within the tolerance too. See
-    docs/drift_guarantees.md.
+    docs/explanation/drift_guarantees.md.
 
     Args:
         profile: the past.
@@ -253,7 +253,7 @@ class Detector:
         The evidence begins anew, with an alpha of its own: the probability of a false alarm is at
         most `alpha` for each reference, and at most the sum over all references for the whole life.
         Its reference rows must not be those that raised the alarm which led to it; take rows that
-        came later. docs/drift_guarantees.md has the proof, and a rule by which the sum stays below
+        came later. docs/explanation/drift_guarantees.md has the proof, and a rule by which the sum stays below
         a bound.
 
         Args:

@@ -23,7 +23,7 @@ from modelkit.model.structure import Structure
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 
-# Readers refuse fields that they do not know, so every new field raises it; see docs/packaging.md.
+# Readers refuse fields that they do not know, so every new field raises it; see docs/reference/packaging.md.
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MOST_LINES, MOST_COLUMNS = 12, 100  # of a manifest in print

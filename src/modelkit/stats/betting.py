@@ -4,7 +4,7 @@ A bet on a number x is a line: it pays 1 where x is the mean m of the hypothesis
 the line at the mean of x: at most 1 for all means up to m if the line rises, and for all from m if it
 falls. Where every bet pays at least 0, wealth that is multiplied by what it pays is a non-negative
 supermartingale, and so is a mixture of such wealths: by Ville's inequality it ever reaches 1/alpha with
-a probability of at most alpha. docs/betting.md has the proof, and lists every bet of this library.
+a probability of at most alpha. docs/explanation/betting.md has the proof, and lists every bet of this library.
 
 A line is given by its ends (`Bets`), where it may take the whole stake and x is mostly 0 or 1, or by
 its slope (`log_staked`), where the stake is small.

@@ -1,4 +1,4 @@
-"""The commands of docs/serverless.md for a machine without a network, run on one."""
+"""The commands of docs/howto/deploy/serverless.md for a machine without a network, run on one."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = needs("unshare", "nsenter", "ip", "sh")
 def commands_of_the_page():
     """What is run where there is an index, and what where there is none."""
     text = (
-        (ROOT / "docs" / "serverless.md")
+        (ROOT / "docs" / "howto" / "deploy" / "serverless.md")
         .read_text("utf-8")
         .partition("\n## Without a network\n")[2]
     )

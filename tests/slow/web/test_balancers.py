@@ -332,7 +332,7 @@ def test_what_a_newcomer_sees(balanced, boosting_mk, body):
 
 @pytest.mark.parametrize(("kind", "name"), [("nginx", "nginx.conf"), ("haproxy", "haproxy.cfg")])
 def test_the_page_shows_lines_of_the_recipe(kind, name):
-    page = (ROOT / "docs" / "load_balancing.md").read_text("utf-8")
+    page = (ROOT / "docs" / "howto" / "deploy" / "load_balancing.md").read_text("utf-8")
     (shown,) = re.findall(rf"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     lines = {line.strip() for line in recipe(name).splitlines()}
     assert {line.strip() for line in shown.splitlines()} <= lines

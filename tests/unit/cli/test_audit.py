@@ -63,7 +63,9 @@ def test_the_signed_lines_of_all_processes_are_checkpoints(written, capsys):
     """The line of the page collects them, an event with such words left out."""
     tricky = AliasSet("churn", "champion", "1", "0", '"signature":')
     write_log(written / "audit", [tricky], KEY)
-    (command,) = re.findall(r"`(grep -h .*kept\.txt)`", (PAGES / "security.md").read_text("utf-8"))
+    (command,) = re.findall(
+        r"`(grep -h .*kept\.txt)`", (PAGES / "explanation/security.md").read_text("utf-8")
+    )
     subprocess.run([BASH, "-ec", command], cwd=written, check=True)
     lines = (written / "kept.txt").read_text().splitlines()
     assert len(lines) == 9  # of each log that it began, a checkpoint, and that it was closed

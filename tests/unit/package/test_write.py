@@ -63,7 +63,7 @@ def test_a_file_that_is_replaced_stays_what_was_loaded(wide_mk, tmp_path):
 
 @pytest.mark.parametrize("how", ["overwritten", "truncated"])
 def test_a_small_file_that_is_written_to_stays_what_was_loaded(pair, how):
-    """Weights of more than 4 MiB stay in the file: see docs/security.md."""
+    """Weights of more than 4 MiB stay in the file: see docs/explanation/security.md."""
     path = pair[0]
     with mk.load(path) as model:
         expected = model.predict(ROWS)

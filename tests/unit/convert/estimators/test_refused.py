@@ -112,7 +112,7 @@ IN_PREP = "step 'prep' (pipeline step 1 of 2) > transformer 'num' of the ColumnT
 OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}
 SOURCE = Path(mk.__file__).parent
 RAISED = ("ConversionError", "ParityError")
-PAGE = ROOT / "docs" / "refused.md"
+PAGE = ROOT / "docs" / "howto" / "save" / "refused.md"
 SEED = {"random_state": 0}
 IRIS = datasets.load_iris(return_X_y=True)
 TWO_KINDS = (IRIS[0][50:], IRIS[1][50:] > 1)
@@ -520,7 +520,7 @@ def test_a_refusal_names_the_cause_and_a_way_out_that_works(refusal, tmp_path, o
 
 def test_the_docs_list_the_refusals():
     assert refusals_table() in PAGE.read_text(encoding="utf-8"), (
-        "put the output of `PYTHONPATH=tests python -m helpers.refusals` into docs/refused.md"
+        "put the output of `PYTHONPATH=tests python -m helpers.refusals` into docs/howto/save/refused.md"
     )
 
 

@@ -289,4 +289,4 @@ def test_every_function_is_tried():
 
 def test_the_page_lists_what_is_followed():
     """Where it does not, put what `python -m helpers.followed` prints into it."""
-    assert table() in DOCS.joinpath("converting.md").read_text()
+    assert table() in DOCS.joinpath("reference/what_converts.md").read_text()

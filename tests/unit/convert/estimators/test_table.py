@@ -65,7 +65,7 @@ SPREAD = np.arange(1.0, 14.0)
 Logistic = linear_model.LogisticRegression
 OUTLIERS = {"outlier_label": "most_frequent"}
 BOOSTING = {"n_estimators": 3, "init": RandomForestClassifier(3, **SEED)}
-DOCS = ROOT / "docs" / "converting.md"
+DOCS = ROOT / "docs" / "reference" / "what_converts.md"
 BOOSTED = {"XGBoost", "LightGBM", "CatBoost"}  # whose training is slow
 CONVERTERS = {name.partition(".")[2]: converter for name, converter in TENSOR_CONVERTERS.items()}
 PLAIN = [kind for kind in ALL_KINDS if kind.family not in BOOSTED]
@@ -318,7 +318,7 @@ def test_each_class_that_converts_is_in_the_tables():
 @pytest.mark.skipif(KINDS[-1].library == "sklearn", reason="needs the boosting libraries")
 def test_the_docs_list_what_is_tested():
     assert table() in DOCS.read_text(encoding="utf-8"), (
-        "put the output of `PYTHONPATH=tests python -m helpers.more_kinds` into docs/converting.md"
+        "put the output of `PYTHONPATH=tests python -m helpers.more_kinds` into docs/reference/what_converts.md"
     )
 
 
