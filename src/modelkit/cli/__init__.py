@@ -15,6 +15,7 @@ import modelkit as mk
 from modelkit._internal.progress import bars
 from modelkit.cli.arguments import Run
 from modelkit.cli.audit import add_audit
+from modelkit.cli.card import add_card
 from modelkit.cli.doctor import add_doctor
 from modelkit.cli.drift import add_drift
 from modelkit.cli.evaluate import add_evaluate
@@ -43,6 +44,7 @@ COMMANDS = (
     add_doctor,
     add_sign,
     add_verify,
+    add_card,
     add_export,
     add_registry,
     add_rollout,

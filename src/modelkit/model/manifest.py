@@ -350,21 +350,17 @@ def check_name(name: str, version: str) -> None:
 
 
 def check_stated(licence: str, owners: Sequence[str]) -> None:
-    """Raise UsageError for a licence or an owner that does not fit on a line, TypeError for other types."""
+    """Raise UsageError unless a licence, which may be empty, and owners are lines of text, each of them."""
     if isinstance(owners, str) or not isinstance(owners, Sequence):
-        raise TypeError(
+        raise UsageError(
             f"owners is a list of texts, such as owners=['imaging'], not {owners!r:.80}"
         )
-    stated = [("owners", owner) for owner in owners]
-    if licence != "":
-        stated.append(("licence", licence))
-    for what, text in stated:
-        if not isinstance(text, str):
-            raise TypeError(f"{what} takes text, not {text!r:.80}")
-        if not (text.isprintable() and text.strip() == text and 0 < len(text) <= MOST_STATED):
+    for text in owners if licence == "" else (licence, *owners):
+        line = isinstance(text, str) and text.isprintable() and text.strip() == text
+        if not (line and 0 < len(text) <= MOST_STATED):
             raise UsageError(
-                f"{what} holds {text!r:.80}: write one line of 1 to {MOST_STATED} characters that can "
-                "be printed, without spaces around it"
+                f"licence and owners are lines of 1 to {MOST_STATED} characters that can be printed, "
+                f"without spaces around them, not {text!r:.80}"
             )
 
 

@@ -23,6 +23,7 @@ from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.model.model import Model
 from modelkit.report import html
+from modelkit.runtimes.packaged import Packaged
 from modelkit.signature.signature import Signature
 from modelkit.stats.calibration import ReliabilityBin
 
@@ -113,13 +114,23 @@ class Evaluation:
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._what()}"]
         lines += [str(figure) for figure in self.figures]
-        if self.fit:
-            lines.append(self.fit)
-        lines += [f"LEAK? {check}" for check in self.leaks if check.found]
-        lines += [f"note: {note}" for note in self.notes]
-        return "\n  ".join(lines)
+        return "\n  ".join(lines + self.remarks)
 
     __repr__ = fields.brief
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be known beside the figures: how it is fitted, signs of a leak, and notes."""
+        lines = [self.fit] if self.fit else []
+        lines += [f"LEAK? {check}" for check in self.leaks if check.found]
+        return lines + [f"note: {note}" for note in self.notes]
+
+    @property
+    def parts(self) -> list[tuple[str, str, int, tuple[MetricFigure, ...]]]:
+        """The figures of all rows, of classes and of slices: what each part is, its value, and how many rows."""
+        found = [("all", "", self.rows, self.figures)]
+        found += [("class", own.label, own.rows, own.figures) for own in self.classes]
+        return found + [(own.column, own.value, own.rows, own.figures) for own in self.slices]
 
     def _title(self) -> str:
         return f"Evaluation of {self.model}"
@@ -153,8 +164,8 @@ class Evaluation:
         return EVALUATION_NAME, "application/json", self.to_json().encode("ascii")
 
     @staticmethod
-    def packaged(model: Model) -> Evaluation:
-        """The Evaluation in the package of a Model.
+    def packaged(model: Model | Packaged) -> Evaluation:
+        """The Evaluation in the package of a Model, which need not be open.
 
         Raises UsageError where there is none, and PackageError where it is of another model.
         """
@@ -176,12 +187,9 @@ class Evaluation:
         with importing("pandas", "Evaluation.to_dataframe", "frames"):
             import pandas as pd
 
-        parts = [("all", "", self.rows, self.figures)]
-        parts += [("class", own.label, own.rows, own.figures) for own in self.classes]
-        parts += [(part.column, part.value, part.rows, part.figures) for part in self.slices]
         rows = [
             (*part, each.name, each.value, each.low, each.high, each.why)
-            for *part, figures in parts
+            for *part, figures in self.parts
             for each in figures
         ]
         names = ["part", "value", "rows", "metric", "figure", "low", "high", "why"]
@@ -269,8 +277,5 @@ class Evaluation:
     def _repr_html_(self) -> str:
         facts = [("rows", self._what())]
         facts += [(figure.title, figure_text(figure)) for figure in self.figures]
-        if self.fit:
-            facts.append(("fit", self.fit))
-        facts += [("leak?", str(check)) for check in self.leaks if check.found]
-        facts += [("note", note) for note in self.notes]
+        facts += [("remark", remark) for remark in self.remarks]
         return html.card(self._title(), facts)
