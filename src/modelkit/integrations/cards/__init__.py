@@ -261,6 +261,6 @@ def _metric(part: str, figure: MetricFigure) -> dict[str, Any]:
     return {
         "type": figure.title,
         "value": repr(figure.value),
-        "slice": part,
+        "slice": "" if part == "all" else part,
         "confidenceInterval": None if figure.low is None else ends,
     }
