@@ -21,9 +21,7 @@ from modelkit.lifecycle.evaluation.figures import (
 )
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
-from modelkit.model.model import Model
 from modelkit.report import html
-from modelkit.runtimes.packaged import Packaged
 from modelkit.signature.signature import Signature
 from modelkit.stats.calibration import ReliabilityBin
 
@@ -164,8 +162,8 @@ class Evaluation:
         return EVALUATION_NAME, "application/json", self.to_json().encode("ascii")
 
     @staticmethod
-    def packaged(model: Model | Packaged) -> Evaluation:
-        """The Evaluation in the package of a Model, which need not be open.
+    def packaged(model: Any) -> Evaluation:
+        """The Evaluation in the package of a Model, or of whatever has its `manifest` and `attachments`.
 
         Raises UsageError where there is none, and PackageError where it is of another model.
         """
