@@ -3,7 +3,8 @@
 A `python` block is executed; a `text` block right below it is what it prints. In a `console` block
 each line that starts with `$ modelkit` is run, and the lines below it are its output. `...` stands
 for anything, as in doctest. The blocks of a page that begins with `<!-- needs NAME -->` are skipped
-where a module of that name is not installed.
+where a module of that name is not installed. A page with `after: PAGE` in its front matter goes on
+where that one ends: its blocks are run first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ PYTHON = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NEEDS = re.compile(r"^<!-- needs (\w+) -->$", re.MULTILINE)
+AFTER = re.compile(r"\A---\n(?:\w+: .*\n)*?after: (?P<page>.+)\n", re.MULTILINE)
 CONSOLE = re.compile(r"^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 
@@ -41,6 +43,9 @@ COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\
 def find(document: Document) -> Iterator[Region]:
     needed = NEEDS.findall(document.text)
     absent = [name for name in needed if find_spec(name) is None]
+    before = AFTER.match(document.text)
+    if before:
+        yield Region(0, before.end(), before["page"], skip if absent else run_before)
     for pattern, evaluate in ((PYTHON, run_python), (CONSOLE, run_console)):
         for match in pattern.finditer(document.text):
             yield Region(match.start(), match.end(), match, skip if absent else evaluate)
@@ -48,6 +53,13 @@ def find(document: Document) -> Iterator[Region]:
 
 def skip(example: Example) -> None:
     pytest.skip("the page needs " + ", ".join(NEEDS.findall(example.document.text)))
+
+
+def run_before(example: Example) -> None:
+    path = (Path(example.path).parent / example.parsed).resolve()
+    page = Document(path.read_text(encoding="utf-8"), str(path))
+    for region in find(page):
+        region.evaluator(Example(page, 1, 1, region, example.namespace))
 
 
 def run_python(example: Example) -> None:
