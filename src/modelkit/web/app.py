@@ -45,7 +45,7 @@ class App:
         api.mount("/ml", app)                                   # in FastAPI or Starlette
 
     It speaks the Open Inference Protocol (V2) with its binary extension, and plain JSON; see
-    `docs/howto/serve/serving.md`. An error is always answered with `{"error": text}`.
+    `docs/howto/serve/command.md`. An error is always answered with `{"error": text}`.
 
     Args:
         models: by the name under which they answer. A Model is served as it is, and is yours to close.
