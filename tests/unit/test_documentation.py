@@ -114,7 +114,7 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_table_of_public_names_has_each_once():
-    text = (ROOT / "docs" / "explanation" / "concepts.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "names.md").read_text(encoding="utf-8")
     table = text.partition("## Every public name")[2].partition("\n\nBeside")[0]
     cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
