@@ -14,6 +14,7 @@ import io
 import os
 import re
 import shlex
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -91,6 +92,10 @@ def compare(shown: str, printed: str) -> None:
 
 
 def enter_folder(namespace: dict[str, Any]) -> None:
+    """A new folder, and counts that begin at 0, as in a process of its own."""
+    book = sys.modules.get("modelkit.serving.metering.book")
+    if book is not None:
+        book._book = book._Book()
     namespace["_folders"] = tempfile.TemporaryDirectory(), Path.cwd()
     os.chdir(namespace["_folders"][0].name)
 

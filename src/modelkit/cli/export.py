@@ -37,7 +37,7 @@ def add_export(verbs: Any) -> None:
     kind.add_argument(
         "--runbook",
         default=Objectives.runbook,
-        help="the URL where you publish docs/howto/serve/metrics.md, which alerts link to",
+        help="the URL where you publish docs/reference/alerts.md, which alerts link to",
     )
     for name, platform in PLATFORMS.items():
         kind = add_command(kinds, name, run_export, platform.about, "file")

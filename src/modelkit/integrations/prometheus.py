@@ -21,7 +21,7 @@ class Collector:
 
     At each scrape it walks the layers of the Models anew and says what each of them knows: the
     calls of a Meter, the batches of a Batcher, the drift of a Monitor, where the model runs and
-    whether it is open, and the HTTP requests of the Apps of this process. docs/howto/serve/metrics.md says what
+    whether it is open, and the HTTP requests of the Apps of this process. docs/reference/metrics.md says what
     each figure means. A scrape costs a call nothing, and may come from any thread.
 
     A Model that replaces another one of the same name is found by its Meter; the last three

@@ -461,11 +461,12 @@ def test_an_app_shows_its_requests_and_no_path_that_a_client_chose(name):
 
 
 def test_the_page_has_every_family_and_every_alert():
-    page = (ROOT / "docs" / "howto" / "serve" / "metrics.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     for family in Collector().describe():
         total = "_total" if family.type == "counter" else ""
         shown = re.search(
             rf"^\| `{family.name}{total}(\{{.*\}})?` \| {family.type} ", page, re.MULTILINE
         )
         assert shown, family.name
-    assert re.findall("^### (Modelkit.*)$", page, re.MULTILINE) == alert_names()
+    alerts = (ROOT / "docs" / "reference" / "alerts.md").read_text(encoding="utf-8")
+    assert re.findall("^## (Modelkit.*)$", alerts, re.MULTILINE) == alert_names()

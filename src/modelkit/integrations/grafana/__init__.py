@@ -24,7 +24,7 @@ class Objectives:
     Args:
         errors: the part of calls that may fail, 0.05 at most.
         p99: seconds in which 99 of 100 calls are to be answered, from 0.00001 to 30.
-        runbook: where the page `docs/howto/serve/metrics.md` is: a URL, or a path.
+        runbook: where the page `docs/reference/alerts.md` is: a URL, or a path.
 
     Raises:
         UsageError: if a number is out of its range, or the runbook has an anchor.
@@ -32,7 +32,7 @@ class Objectives:
 
     errors: float = 0.001
     p99: float = 0.25
-    runbook: str = "docs/howto/serve/metrics.md"
+    runbook: str = "docs/reference/alerts.md"
 
     def __post_init__(self) -> None:
         if not 0 < self.errors <= MOST_ERRORS:

@@ -14,7 +14,7 @@ from helpers.programs import needs
 from modelkit import cli
 from modelkit.integrations.grafana import Objectives, alert_rules
 
-PAGE = (ROOT / "docs" / "howto" / "serve" / "metrics.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "howto" / "serve" / "dashboards.md").read_text(encoding="utf-8")
 
 
 def export(folder, *options):

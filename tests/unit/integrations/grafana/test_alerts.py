@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from modelkit.errors import UsageError
 from modelkit.integrations.grafana import Objectives
 
-PAGE = (ROOT / "docs" / "howto" / "serve" / "metrics.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "alerts.md").read_text(encoding="utf-8")
 
 
 def test_every_alert_says_for_how_long_how_bad_and_where_to_read_on():
@@ -22,7 +22,7 @@ def test_every_alert_says_for_how_long_how_bad_and_where_to_read_on():
         assert re.fullmatch(r"\d+m", rule["for"])
         assert rule["labels"]["severity"] in ("critical", "warning")
         said = rule["annotations"]
-        assert said["runbook_url"] == f"docs/howto/serve/metrics.md#{rule['alert'].lower()}"
+        assert said["runbook_url"] == f"docs/reference/alerts.md#{rule['alert'].lower()}"
         assert said["summary"]
         assert said["description"].endswith(".")
 
@@ -36,7 +36,7 @@ def test_every_alert_has_a_test_where_it_fires_and_one_where_it_is_silent():
 
 
 def test_every_alert_has_its_section_in_the_documentation():
-    headings = re.findall(r"^### (Modelkit\w+)$", PAGE, re.MULTILINE)
+    headings = re.findall(r"^## (Modelkit\w+)$", PAGE, re.MULTILINE)
     assert headings == alert_names()
 
 
