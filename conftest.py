@@ -80,7 +80,8 @@ def run_console(example: Example) -> None:
 
     for command in COMMAND.finditer(example.parsed["body"]):
         with redirect_stdout(io.StringIO()) as printed:
-            main(shlex.split(command["arguments"]))
+            status = main(shlex.split(command["arguments"]))
+        assert status == 0 or printed.getvalue(), command["arguments"]  # "..." would hide an error
         compare(command["printed"], printed.getvalue())
 
 
