@@ -64,7 +64,7 @@ def test_the_signed_lines_of_all_processes_are_checkpoints(written, capsys):
     tricky = AliasSet("churn", "champion", "1", "0", '"signature":')
     write_log(written / "audit", [tricky], KEY)
     (command,) = re.findall(
-        r"`(grep -h .*kept\.txt)`", (PAGES / "explanation/security.md").read_text("utf-8")
+        r"`(grep -h .*kept\.txt)`", (PAGES / "howto/protect/audit.md").read_text("utf-8")
     )
     subprocess.run([BASH, "-ec", command], cwd=written, check=True)
     lines = (written / "kept.txt").read_text().splitlines()

@@ -108,8 +108,8 @@ def test_arguments_that_cannot_be_meant(capsys, package, signer, arguments, stat
 
 @pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("bash")), reason="no openssl")
 def test_the_lines_of_the_page_make_a_key_and_sign(package, tmp_path):
-    """The shell lines of docs/explanation/security.md, as they stand there."""
-    page = (ROOT / "docs" / "explanation" / "security.md").read_text(encoding="utf-8")
+    """The shell lines of docs/howto/protect/sign.md, as they stand there."""
+    page = (ROOT / "docs" / "howto" / "protect" / "sign.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```shell\n(openssl .*?)```", page, re.DOTALL)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
