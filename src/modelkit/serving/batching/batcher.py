@@ -1,17 +1,17 @@
 """The Batcher: a Model that gathers the concurrent calls of threads and event loops into batches.
 
-Which way a call takes follows from the plan, the size of the call and who calls; `policy.way_of`
-says it. Sizes are rows, or the cost that the model declares.
+Which way a call takes follows from the plan, the size of the call and who calls. Sizes are rows, or
+the cost that the model declares.
 
     called from  mode             size                way
-    a thread     parallel direct  any                 AT_ONCE: on this thread, without a lock
-    a thread     batch, direct    up to `piece`       IN_SLOT: on this thread if a slot is free and
-                                                      nobody waits; from the queue otherwise
-    a thread     batch, direct    larger              IN_PIECES: one by one through the queue
-    a loop       any              up to `loop_batch`  ON_LOOP: by the loop at the end of its tick,
-                                                      or at once while it has only one caller
-    a loop       any              up to `piece`       QUEUED: by threads, from the queue
-    a loop       any              larger              IN_PIECES
+    a thread     parallel direct  any                 at once, on this thread, without a lock
+    a thread     batch, direct    up to `piece`       on this thread if a slot is free and nobody
+                                                      waits; through the queue otherwise
+    a thread     batch, direct    larger              in pieces, one by one through the queue
+    a loop       any              up to `loop_batch`  by the loop at the end of its tick, or at once
+                                                      while it has only one caller
+    a loop       any              up to `piece`       by threads, from the queue
+    a loop       any              larger              in pieces
 
 A batch of a tick is run by the loop if all its calls together are small enough, and the rest goes
 the next way down. Whoever finds the Batcher closed is refused by the queue.
@@ -37,19 +37,20 @@ from modelkit.serving.batching.checks import (
     check_batchable,
     check_options,
     checked_timeout,
+    declares_cost,
     letters_of,
     preparation_of,
 )
-from modelkit.serving.batching.execution import Execution
+from modelkit.serving.batching.execution import counted, padded
 from modelkit.serving.batching.interrupts import is_interrupt, is_within
 from modelkit.serving.batching.isolation import Names, Outcome, join_rows, out_of_memory, row_count
 from modelkit.serving.batching.measure import check_stable, first_plan, golden_feeds
 from modelkit.serving.batching.pieces import Submission, in_pieces, run_into
 from modelkit.serving.batching.planner import Planner
-from modelkit.serving.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
-from modelkit.serving.batching.requests import Key, Request, Turn, clock, still_running, too_late
+from modelkit.serving.batching.policy import BatchPlan, stable_size
+from modelkit.serving.batching.requests import DONE, Request, Turn, clock, still_running, too_late
 from modelkit.serving.batching.stats import Stats
-from modelkit.serving.batching.ticks import LoopCall, Tick
+from modelkit.serving.batching.ticks import Tick
 from modelkit.serving.batching.workers import Workers
 from modelkit.signature.signature import Feeds, Signature
 
@@ -93,10 +94,10 @@ class Batcher(Wrapper):
         "__weakref__",
         "_direct",
         "_execute",
-        "_first",
+        "_has_cost",
         "_origin",
         "_planner",
-        "_preparation",
+        "_prepared",
         "_row_dtype",
         "_row_shape",
         "_scheduler",
@@ -120,9 +121,9 @@ class Batcher(Wrapper):
     ) -> None:
         check_is_model(model, "a Batcher")
         check_batchable(model)
-        self._preparation = preparation_of(model)
+        self._has_cost = declares_cost(model)
         if max_queue is None:
-            max_queue = QUEUE if self._preparation is None else 8 * QUEUE
+            max_queue = 8 * QUEUE if self._has_cost else QUEUE
         check_options(max_rows, max_queue, plan)
         super().__init__(model)
         self._origin = partial(
@@ -134,35 +135,28 @@ class Batcher(Wrapper):
             loop=loop,
             plan=plan,
         )
-        self._look_at(model.signature)
-        execution = Execution(model, self._first)
-        self._execute = execution.run
+        self.signature = signature = model.signature
+        self._prepared = preparation_of(model)
+        block = None if self._has_cost else signature.block
+        self._row_shape = None if block is None else (1, *block[1])
+        self._row_dtype = None if block is None else block[2].target
         rows = golden_feeds(model)
-        chosen = first_plan(model, execution.run, rows, max_rows, plan, self._preparation)
+        run = counted(model)
+        chosen = first_plan(model, run, rows, max_rows, plan)
         if stable_shapes:
             chosen, max_rows = stable_size(chosen, max_rows)
-            execution.shape = max_rows
-            self._execute = execution.run_padded
-            check_stable(self._execute, self.signature, rows, max_rows)
+            run = padded(run, max_rows)
+            check_stable(run, signature, rows, max_rows)
+        self._execute = run
+        sizes = [size for spec in signature.inputs for size in spec.shape[1:]]
+        self._static = all(isinstance(size, int) for size in sizes)
         loop = loop and self._static and not model.endless  # or a row may take any time
-        self._planner = planner = Planner(
-            chosen, max_rows, declared=self._preparation is not None, loop=loop
-        )
-        self._workers = Workers(self._execute, planner, max_queue)
+        self._planner = Planner(chosen, max_rows, declared=self._has_cost, loop=loop)
+        self._workers = Workers(run, self._planner, max_queue)
         self._scheduler = self._workers.scheduler
         self._direct = self._scheduler.tally.direct
         self._ticks: dict[AbstractEventLoop, Tick] = {}
         watch_forks(self)
-
-    def _look_at(self, signature: Signature) -> None:
-        """Keep what calls need of the signature."""
-        self.signature = signature
-        self._first = signature.inputs[0].name
-        sizes = [size for spec in signature.inputs for size in spec.shape[1:]]
-        self._static = all(isinstance(size, int) for size in sizes)
-        block = None if self._preparation is not None else signature.block
-        self._row_shape = None if block is None else (1, *block[1])
-        self._row_dtype = None if block is None else block[2].target
 
     @property
     def closed(self) -> bool:
@@ -186,7 +180,7 @@ class Batcher(Wrapper):
 
     def stats(self) -> Stats:
         """What was done so far, as a value."""
-        return self._scheduler.stats(sum(tick.refused for tick in [*self._ticks.values()]))
+        return self._scheduler.stats()
 
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
@@ -207,15 +201,11 @@ class Batcher(Wrapper):
         feeds = {each: feed.copy() for each, feed in self.signature.coerce(X).items()}
         future: Future[Array] = Future()
         scheduler = self._scheduler
-        if scheduler.interrupted or is_within(scheduler):
+        if is_within(scheduler):
             run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
-        requests = []
-        feeds, size = self._prepared(feeds)
-        for request in in_pieces(scheduler, Request(feeds, (name,), size, call), self._size):
-            request.pick = name
-            requests.append(request)
-        Submission(scheduler, requests, future).begin()
+        whole = Request(*self._prepared(feeds), (name,), call, pick=name)
+        Submission(scheduler, [*in_pieces(scheduler, whole, self._prepared)], future).begin()
         return future
 
     def close(self, timeout: float | None = None) -> None:
@@ -229,22 +219,12 @@ class Batcher(Wrapper):
         if runs is not None:
             raise still_running(self.base, runs, timeout)
 
-    def _prepared(self, feeds: Feeds) -> tuple[Feeds, int]:
-        """The feeds as they are run, and their size."""
-        if self._preparation is None:
-            return feeds, len(feeds[self._first])
-        return self._preparation(feeds)
-
-    def _size(self, feeds: Feeds) -> int:
-        return self._prepared(feeds)[1]
-
     # Calls of threads.
 
     def _run(self, feeds: Feeds, outputs: Names, call: Call) -> Outputs:
-        if call.deadline is not None and call.deadline <= clock():
-            self._scheduler.count(expired=1)
-            raise too_late(call.deadline)
-        if self._planner.parallel:  # AT_ONCE, here: a function more costs a tenth of a microsecond
+        if call.deadline is not None:
+            self._check_due(call.deadline)
+        if self._planner.parallel:
             try:
                 if next(self._direct) & SAMPLED:
                     return self._execute(feeds, outputs, call)
@@ -256,23 +236,26 @@ class Batcher(Wrapper):
             self._scheduler.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
         feeds, size = self._prepared(feeds)
-        scheduler = self._scheduler
-        if scheduler.interrupted:
-            return self._run_beside(feeds, size, outputs, call)
-        if way_of(self._planner.plan, size, on_loop=False) != IN_PIECES:
-            alone = self._run_in_slot(feeds, max(1, size), outputs, call, mine=True)
+        if size <= self._planner.plan.piece:
+            alone = self._run_in_slot(feeds, size, outputs, call, mine=True)
             if alone is not None:
                 return alone
-        if is_within(scheduler):
-            return self._run_beside(feeds, size, outputs, call)
-        pieces = in_pieces(scheduler, Request(feeds, outputs, size, call), self._size)
-        return join_rows([self._workers.call(piece) for piece in pieces])
+        run = self._run_beside if is_within(self._scheduler) else self._workers.call
+        whole = Request(feeds, size, outputs, call)
+        return join_rows(
+            [run(piece) for piece in in_pieces(self._scheduler, whole, self._prepared)]
+        )
 
-    def _run_beside(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs:
+    def _check_due(self, deadline: float) -> None:
+        if deadline <= clock():
+            self._scheduler.count(expired=1)
+            raise too_late(deadline)
+
+    def _run_beside(self, piece: Request) -> Outputs:
         """Run a call that interrupted another one of its thread, which would wait for itself."""
-        next(self._direct)
-        pieces = in_pieces(self._scheduler, Request(feeds, outputs, size, call), self._size)
-        return join_rows([self._execute(piece.feeds, outputs, call) for piece in pieces])
+        if not piece.first:
+            next(self._direct)
+        return self._execute(piece.feeds, piece.outputs, piece.call)
 
     def _run_in_slot(
         self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
@@ -342,22 +325,18 @@ class Batcher(Wrapper):
         answers = batch.answers
         if place < len(answers):
             return answers[place]
-        answer = yield from tick.collect(batch, place)
-        if answer is None:
-            answer = yield from self._aqueue(tick, self.signature.coerce(X), 1, outputs, call)
-        return answer
+        return (yield from tick.collect(batch, place))
 
     @types.coroutine
     def _arun(self, feeds: Feeds, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
         # What is wrong with these rows is this caller's to know, before others join.
-        if self._preparation is not None and letters_of(feeds) > LETTERS_ON_LOOP:
+        if self._has_cost and letters_of(feeds) > LETTERS_ON_LOOP:
             feeds, size = yield from to_thread(self._prepared, feeds)
         else:
             feeds, size = self._prepared(feeds)
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
-        key: Key = (outputs,)
-        if not self._static:
-            key += tuple(feed.shape[1:] for feed in feeds.values())
+        request = Request(feeds, size, outputs, call)
+        key = (outputs,) if self._static else request.key
         batch = tick.batches.get(key)
         if batch is None:
             if tick.quiet():
@@ -366,47 +345,32 @@ class Batcher(Wrapper):
                     return answer
             batch = tick.begin(key, outputs)
         place = len(batch.calls)
-        batch.calls.append(LoopCall(feeds, size, call))
+        batch.calls.append(request)
         try:
             yield
         except BaseException:
             tick.drop(batch, place)
             raise
-        answer = yield from tick.collect(batch, place)
-        if answer is None:
-            answer = yield from self._aqueue(tick, feeds, size, outputs, call)
-        return answer
-
-    def _aqueue(
-        self, tick: Tick, feeds: Feeds, size: int, outputs: Names, call: Call
-    ) -> Generator[Any, None, Outputs]:
-        """Queue a call in pieces and wait for them, from an event loop."""
-        answers: list[Outputs] = []
-        for request in in_pieces(self._scheduler, Request(feeds, outputs, size, call), self._size):
-            request.waiter = get_running_loop().create_future()
-            self._scheduler.put(request)
-            answers.append((yield from tick.wait(request)))
-        return join_rows(answers)
+        if request.state is DONE and request.waiter is None:
+            return request.result()
+        return (yield from tick.collect(batch, place))
 
     def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
         """Run the only call of a loop in its thread; None where that would hold the loop up."""
-        held = max(1, size)
-        if way_of(self._planner.plan, held, on_loop=True) != ON_LOOP:
+        if size > self._planner.plan.loop_batch:
             return None
         if self._planner.parallel:
             return self._run(feeds, outputs, call)
-        if call.deadline is not None and call.deadline <= clock():
-            self._scheduler.count(expired=1)
-            raise too_late(call.deadline)
-        return self._run_in_slot(feeds, held, outputs, call, mine=False)
+        if call.deadline is not None:
+            self._check_due(call.deadline)
+        return self._run_in_slot(feeds, size, outputs, call, mine=False)
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
         """Make the Tick of a loop, and forget those of closed ones."""
         for other in [*self._ticks]:
-            if other.is_closed() and (gone := self._ticks.pop(other, None)):
-                self._scheduler.count(shed=gone.refused)
-        tick = Tick(loop, self._workers, self.signature)
-        self._ticks[loop] = tick
+            if other.is_closed():
+                self._ticks.pop(other, None)
+        tick = self._ticks[loop] = Tick(loop, self._workers, self.signature, self._prepared)
         return tick
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -10,6 +10,9 @@ from modelkit.model.model import Model
 from modelkit.serving.batching.policy import BatchPlan
 from modelkit.signature.signature import Feeds
 
+# Rows in the form in which they are run, and their size: rows, or the cost that the model declares.
+Prepare = Callable[[Feeds], tuple[Feeds, int]]
+
 
 def letters_of(feeds: Feeds) -> int:
     """The letters of all texts in the rows."""
@@ -17,11 +20,23 @@ def letters_of(feeds: Feeds) -> int:
     return sum(len(text) for column in columns for text in column.flat)
 
 
-def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
-    """What prepares rows and gives their cost; None where the innermost model declares none."""
-    if type(model.base)._prepare is Model._prepare:
-        return None
-    return model._prepare
+def declares_cost(model: Model) -> bool:
+    """Whether the innermost model prepares rows and says what they cost."""
+    return type(model.base)._prepare is not Model._prepare
+
+
+def preparation_of(model: Model) -> Prepare:
+    """What prepares rows and gives their size; a call without rows takes its turn as well."""
+    first = model.signature.inputs[0].name
+
+    def as_they_are(feeds: Feeds) -> tuple[Feeds, int]:
+        return feeds, len(feeds[first]) or 1
+
+    def prepared(feeds: Feeds) -> tuple[Feeds, int]:
+        ready, cost = model._prepare(feeds)
+        return ready, max(1, cost)
+
+    return prepared if declares_cost(model) else as_they_are
 
 
 def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "measure") -> None:

@@ -19,8 +19,10 @@ WITHIN = frozenset(
 )
 
 
-def is_within(scheduler: object) -> bool:
+def is_within(scheduler: Any) -> bool:
     """Whether the call that asks was made in the middle of another one, in its thread."""
+    if scheduler.interrupted:
+        return True
     frame: Any = inspect.currentframe()
     frame = frame.f_back.f_back  # what made the call
     while frame is not None:

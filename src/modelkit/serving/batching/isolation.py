@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import BatchError, SignatureError
-from modelkit.model.model import PLAIN, Call, Outputs
-from modelkit.runtimes.bulk import chunk_bounds
+from modelkit.errors import BatchError
+from modelkit.model.model import Call, Outputs
 from modelkit.serving.batching.interrupts import is_interrupt
 from modelkit.signature.refusing import moved, share
 from modelkit.signature.signature import Feeds
 
 Names = tuple[str, ...]  # of outputs
-RunFeeds = Callable[[Feeds, Names], Outputs]
+Run = Callable[[Feeds, Names, Call], Outputs]
 Outcome = Outputs | BaseException
-
-
-class RunAs(Protocol):
-    """Runs a batch, served as a Call says."""
-
-    def __call__(self, feeds: Feeds, outputs: Names, call: Call = PLAIN) -> Outputs:
-        """Answer with the named outputs."""
-
 
 _GIVEN = "_modelkit_given"
 
@@ -38,67 +29,52 @@ PINNED = 1 << 16
 
 
 def attempt(
-    run: RunFeeds, calls: list[Feeds], sizes: list[int], outputs: Names, *, mine: bool = False
+    run: Run, calls: list[Feeds], outputs: Names, call: Call, *, mine: bool = False
 ) -> tuple[list[Outcome], bool]:
     """Run calls as a batch; if it fails, its halves, until each failure is that of one call.
 
-    `sizes` are the numbers of rows of the calls. Where the model says which rows it refuses, the
-    calls without such rows are run again together.
+    Where the model says which rows it refuses, the calls without such rows are run again together.
+    A call that alone is too large for memory is run in parts.
 
-    A call that alone is too large for memory is run in parts. Returns an outcome for each call, and
-    whether the batch was too large for memory: whether that was what failed, and smaller runs did
-    not. `mine` is whether the only call is that of this thread, in which then everything is raised
-    that is no Exception.
+    Returns an outcome for each call, and whether the batch was too large for memory: whether that
+    was what failed, and smaller runs did not. `mine` is whether the only call is that of this
+    thread, in which then everything is raised that is no Exception.
     """
+    sizes = [row_count(feeds) for feeds in calls]
     try:
-        return [*split(run(join_rows(calls), outputs), sizes)], False
+        return [*split(run(join_rows(calls), outputs, call), sizes)], False
     except BaseException as error:
         if is_interrupt(error) or (mine and not isinstance(error, Exception)):
             raise
         failure = error
-    outcomes: list[Outcome]
-    if len(calls) > 1:
-        bounds = pairwise(accumulate(sizes, initial=0))
-        refusals = [share(failure, start, stop) for start, stop in bounds]
-        if any(refusals):
-            return _without_refused(run, calls, sizes, outputs, refusals)
-        middle = len(calls) // 2
-        first, _ = attempt(run, calls[:middle], sizes[:middle], outputs)
-        second, _ = attempt(run, calls[middle:], sizes[middle:], outputs)
-        outcomes = first + second
-    elif out_of_memory(failure) and sizes[0] > 1:
-        outcomes = [_by_halves(run, calls[0], sizes[0], outputs)]
-    else:
-        return [own(failure)], False
-    failed = any(isinstance(outcome, BaseException) for outcome in outcomes)
-    return outcomes, out_of_memory(failure) and not failed
-
-
-def _without_refused(
-    run: RunFeeds,
-    calls: list[Feeds],
-    sizes: list[int],
-    outputs: Names,
-    refusals: list[SignatureError | None],
-) -> tuple[list[Outcome], bool]:
-    """An outcome for each call: its refusal, or what those without one get by themselves."""
-    others = [place for place, refusal in enumerate(refusals) if refusal is None]
-    found: list[Outcome] = []
+    no_memory = out_of_memory(failure)
+    if len(calls) == 1:
+        if not no_memory or sizes[0] <= 1:
+            return [own(failure)], False
+        outcome = _by_halves(run, calls[0], outputs, call)
+        return [outcome], not isinstance(outcome, BaseException)
+    bounds = pairwise(accumulate(sizes, initial=0))
+    outcomes: list[Any] = [share(failure, start, stop) for start, stop in bounds]
+    left = [place for place, refusal in enumerate(outcomes) if refusal is None]
+    middle = len(left) // 2 if len(left) == len(calls) else 0
     too_large = False
-    if others:
-        found, too_large = attempt(
-            run, [calls[place] for place in others], [sizes[place] for place in others], outputs
-        )
-    answers = iter(found)
-    return [next(answers) if refusal is None else refusal for refusal in refusals], too_large
+    for part in filter(None, (left[:middle], left[middle:])):
+        found, larger = attempt(run, [calls[place] for place in part], outputs, call)
+        too_large |= larger
+        for place, outcome in zip(part, found, strict=True):
+            outcomes[place] = outcome
+    failed = any(isinstance(outcome, BaseException) for outcome in outcomes)
+    return outcomes, too_large or (no_memory and not failed)
 
 
-def _by_halves(run: RunFeeds, feeds: Feeds, rows: int, outputs: Names) -> Outcome:
+def _by_halves(run: Run, feeds: Feeds, outputs: Names, call: Call) -> Outcome:
     """One call's answer from two runs, each of which may be split further."""
+    rows = row_count(feeds)
+    middle = rows // 2
     answers: list[Outputs] = []
-    for start, stop in chunk_bounds(rows, (rows + 1) // 2):
+    for start, stop in ((0, middle), (middle, rows)):
         part = {name: feed[start:stop] for name, feed in feeds.items()}
-        (outcome,), _ = attempt(run, [part], [stop - start], outputs)
+        (outcome,), _ = attempt(run, [part], outputs, call)
         if isinstance(outcome, BaseException):
             return moved(outcome, start)
         answers.append(outcome)

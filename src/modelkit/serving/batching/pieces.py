@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.serving.batching.checks import Prepare
 from modelkit.serving.batching.interrupts import is_interrupt
 from modelkit.serving.batching.isolation import own, row_count
 from modelkit.serving.batching.requests import Request
 from modelkit.serving.batching.scheduler import Scheduler
-from modelkit.signature.signature import Feeds
 
 
-def in_pieces(
-    scheduler: Scheduler, whole: Request, size_of: Callable[[Feeds], int]
-) -> Iterator[Request]:
+def in_pieces(scheduler: Scheduler, whole: Request, prepared: Prepare) -> Iterator[Request]:
     """A call in pieces of at most one batch.
 
     While nobody else waits, a piece may be as large as the plan says.
@@ -37,7 +35,7 @@ def in_pieces(
             yield whole
         else:
             piece = {name: feed[start:stop] for name, feed in feeds.items()}
-            yield Request(piece, whole.outputs, size_of(piece), whole.call, start)
+            yield Request(*prepared(piece), whole.outputs, whole.call, start, whole.pick)
         start = stop
         if start >= rows:
             return
@@ -84,9 +82,6 @@ class Submission:
 
     def _queue(self, request: Request, waiter: Future[Any]) -> None:
         request.waiter = waiter
-        # A Future runs the callbacks that its caller added, so it shares no batch with threads that
-        # could be held up.
-        request.key = (*request.key, "submit")
         self._scheduler.put(request)
 
     def _go_on(self, done: Future[Any]) -> None:

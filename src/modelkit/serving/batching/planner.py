@@ -48,9 +48,7 @@ class Planner:
         self._slowness = 1.0
         self._spread = 0.0
         self._declared = declared
-        self._slots = plan.slots
         self._start = plan.curve
-        self._curve = plan.curve
         self._timed = 0
         # By the bits of the size: the fastest run, its size, and how many there were.
         self._seen: dict[int, tuple[float, int, int]] = {}
@@ -59,27 +57,27 @@ class Planner:
         """Learn from one run in eight, or each where little is known."""
         self._timed += 1
         cheap = seconds > SLOW
-        little_known = len(self._curve) < LEARN
+        little_known = len(self.plan.curve) < LEARN
         if cheap or little_known or self._timed & OBSERVE == 0:
             self.observe(size, seconds)
 
     def observe(self, size: int, seconds: float) -> None:
         """Learn from the fastest of several runs of about one size."""
         bits = size.bit_length()
+        curve = self.plan.curve
         fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
         if seconds < fastest:
             fastest = seconds
             of_size = size
         self._seen[bits] = fastest, of_size, count + 1
-        known = any(at.bit_length() == bits for at, _ in self._curve)
+        known = any(at.bit_length() == bits for at, _ in curve)
         # Nothing makes a run faster than the model is, so a faster one is believed at once.
-        faster = known and seconds < 0.9 * seconds_of(self._curve, size)
+        faster = known and seconds < 0.9 * seconds_of(curve, size)
         enough = count + 1 >= (RELEARN if known else LEARN)
-        if self._curve and not faster and not enough:
+        if curve and not faster and not enough:
             return
         del self._seen[bits]
-        self._curve = self._learned(of_size, fastest)
-        self._replan()
+        self._replan(self._learned(of_size, fastest), self.plan.slots)
 
     def _learned(self, size: int, fastest: float) -> Curve:
         """The curve after the fastest of several runs of a size."""
@@ -87,14 +85,15 @@ class Planner:
             # One size tells how fast this machine is, for all.
             level = fastest / seconds_of(self._start, size)
             return tuple((at, its * level) for at, its in self._start)
-        curve = learn_curve(self._curve, size, fastest)
+        curve = learn_curve(self.plan.curve, size, fastest)
         return straighten(curve) if self._declared else curve
 
     def compare(self, size: int, seconds: float) -> None:
         """Learn from a run in a queue how much longer than the curve says runs take."""
-        if not self._curve:
+        curve = self.plan.curve
+        if not curve:
             return
-        error = seconds / seconds_of(self._curve, size) - self._slowness
+        error = seconds / seconds_of(curve, size) - self._slowness
         self._slowness += error / 8
         self._spread += (abs(error) - self._spread) / 4
         longest = self._slowness + 3 * self._spread
@@ -112,23 +111,20 @@ class Planner:
     def shrink(self, size: int) -> None:
         """A run of that size was too large for memory."""
         self.max_rows = max(1, min(self.max_rows, size // 2))
-        self._replan()
+        self._replan(self.plan.curve, self.plan.slots)
 
     def use_slots(self, slots: int) -> None:
         """The model does so many runs at a time from now on."""
-        self._slots = slots
-        self._replan()
+        self._replan(self.plan.curve, slots)
 
     def close(self) -> None:
         """Let no thread run a call at once any longer."""
         self._closed = True
         self._follow(self.plan)
 
-    def _replan(self) -> None:
-        plan = make_plan(
-            self._curve, self._slots, self.max_rows, bit_identical=self.plan.bit_identical
-        )
-        self._follow(plan)
+    def _replan(self, curve: Curve, slots: int) -> None:
+        identical = self.plan.bit_identical
+        self._follow(make_plan(curve, slots, self.max_rows, bit_identical=identical))
 
     def _follow(self, plan: BatchPlan) -> None:
         self.plan = plan if self._loop else off_loops(plan)

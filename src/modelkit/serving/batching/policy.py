@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from modelkit._internal import fields
 
 Curve = tuple[tuple[int, float], ...]
@@ -43,13 +45,6 @@ DIRECT = "direct"
 PARALLEL = "parallel direct"
 BATCH = "batch"
 
-# The ways a call takes, see `way_of`.
-AT_ONCE = "at once"
-IN_SLOT = "in a slot"
-ON_LOOP = "on the loop"
-QUEUED = "queued"
-IN_PIECES = "in pieces"
-
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -63,12 +58,12 @@ class BatchPlan:
             faster a row; "batch": calls that find every slot taken are gathered.
         cap: the largest batch, but for a trial now and then.
         enough: the size of a batch that is run beside others, rather than waiting for their end.
+        piece: the size of the largest piece of a call that is run at once.
         slots: the number of runs at a time.
         loop_rows: the most rows of a tick that an event loop runs by itself; larger ticks go to
             threads. 0 for none.
         loop_batch: the largest batch of an event loop; between two its other tasks have their turn.
         lone: the calls that an event loop runs one by one while it seems to have one caller.
-        piece: the size of the largest piece of a call that is run at once.
         bit_identical: whether a row gave the same bits in every batch size that was tried; None if
             no size was.
     """
@@ -77,11 +72,11 @@ class BatchPlan:
     mode: str
     cap: int
     enough: int
-    slots: int
-    loop_rows: int
-    loop_batch: int
-    lone: int
     piece: int
+    slots: int
+    loop_rows: int = 0
+    loop_batch: int = 0
+    lone: int = 0
     bit_identical: bool | None = None
 
     __repr__ = fields.brief
@@ -156,11 +151,8 @@ def make_plan(
             mode=BATCH,
             cap=max_rows,
             enough=1,
-            slots=slots,
-            loop_rows=0,
-            loop_batch=0,
-            lone=0,
             piece=max_rows,
+            slots=slots,
             bit_identical=bit_identical,
         )
     best = max(size / seconds for size, seconds in curve)
@@ -181,11 +173,11 @@ def make_plan(
         mode=mode,
         cap=cap,
         enough=enough,
+        piece=piece,
         slots=slots,
         loop_rows=loop_rows,
         loop_batch=loop_batch,
         lone=lone,
-        piece=piece,
         bit_identical=bit_identical,
     )
 
@@ -236,21 +228,6 @@ def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]
             break
         fits = size
     return fits, fits
-
-
-def way_of(plan: BatchPlan, size: int, *, on_loop: bool) -> str:
-    """Which way a call of `size` takes, from a thread or from an event loop.
-
-    See the table in `modelkit.serving.batching.batcher`.
-    """
-    if on_loop:
-        if size <= plan.loop_batch:
-            return ON_LOOP
-    elif plan.mode == PARALLEL:
-        return AT_ONCE
-    if size > plan.piece:
-        return IN_PIECES
-    return QUEUED if on_loop else IN_SLOT
 
 
 def off_loops(plan: BatchPlan) -> BatchPlan:
@@ -343,25 +320,15 @@ def straighten(curve: Curve) -> Curve:
     """
     if len({size for size, _ in curve}) < 2:
         return curve
-    # With u = 1 / seconds and v = size / seconds of each point, start * u + each * v is near 1.
-    u = [1 / seconds for _, seconds in curve]
-    v = [size / seconds for size, seconds in curve]
-    uu = _dot(u, u)
-    uv = _dot(u, v)
-    vv = _dot(v, v)
-    determinant = uu * vv - uv**2
-    start = (sum(u) * vv - sum(v) * uv) / determinant
-    each = (sum(v) * uu - sum(u) * uv) / determinant
+    sizes, seconds = np.array(curve).T
+    each, start = np.polyfit(sizes, seconds, 1, w=1 / seconds).tolist()
     if start < 0:
         start = 0.0
-        each = sum(v) / vv
+        rates = sizes / seconds
+        each = float(rates.sum() / (rates @ rates))
     if each <= 0:
         return curve
     return tuple((size, start + each * size) for size, _ in curve)
-
-
-def _dot(one: list[float], other: list[float]) -> float:
-    return sum(left * right for left, right in zip(one, other, strict=True))
 
 
 def stable_size(plan: BatchPlan, max_rows: int) -> tuple[BatchPlan, int]:

@@ -21,6 +21,7 @@ from modelkit.signature.signature import Feeds
 
 # The states of a request, and who moves it, under the lock of the Scheduler:
 #
+#     FRESH -> DONE              an event loop that runs it, or finds it too late
 #     FRESH -> IN_QUEUE          Queue.put
 #     FRESH -> RUNNING           enter, for a thread that finds a free slot
 #     IN_QUEUE -> PROMOTED       _dispatch, which wakes its thread with a slot
@@ -48,36 +49,42 @@ class Request:
 
     `state` and what follows it are guarded by the lock of the Scheduler.
 
-    `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a
-    locked lock or a Future, and None while the calling thread runs the request itself. `leads` is
-    whether that thread may run others' along with its own. `due` is the deadline as a number,
-    infinity for none, and `low` whether the priority is -1. `pick` is the output that a Future of
+    `waiter` is what the caller waits on, a locked lock or a Future, and None while the calling
+    thread runs the request itself. `leads` is whether that thread may run others' along with its
+    own. `due` is the deadline as a number, infinity for none. `pick` is the output that a Future of
     `submit` gives, None for all of them.
     """
 
     feeds: Feeds
-    outputs: Names
     size: int
+    outputs: Names
     call: Call
     first: int = 0
+    pick: str | None = None
     leads: bool = False
     arrived: float = 0.0
-    pick: str | None = None
     waiter: Waiter | None = None
     state: str = FRESH
-    answer: Outputs | None = None
-    error: BaseException | None = None
-    key: Key = field(init=False)
-    deadline: float | None = field(init=False)
+    outcome: Outcome | None = None
     due: float = field(init=False)
-    low: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = (self.outputs, *(feed.shape[1:] for feed in self.feeds.values()))
-        self.size = max(1, self.size)  # a call without rows takes its turn as well
-        self.deadline = self.call.deadline
-        self.due = inf if self.deadline is None else self.deadline
-        self.low = self.call.priority < 0
+        deadline = self.call.deadline
+        self.due = inf if deadline is None else deadline
+
+    @property
+    def key(self) -> Key:
+        """What requests of one batch have in common.
+
+        A Future of `submit` runs the callbacks that its caller added, so it shares no batch with
+        threads that could be held up.
+        """
+        return (self.outputs, self.pick, *[feed.shape[1:] for feed in self.feeds.values()])
+
+    @property
+    def low(self) -> bool:
+        """Whether the priority is -1."""
+        return self.call.priority < 0
 
     def begin(self) -> bool:
         """Whether it is to be run: not if its Future was cancelled."""
@@ -94,10 +101,9 @@ class Request:
         """Take the outcome. False if its caller waits no longer."""
         if self.state is DEAD:
             return False
-        if isinstance(outcome, BaseException):
-            self.error = outcome
-        else:
-            self.answer = outcome
+        if self.first and isinstance(outcome, BaseException):
+            outcome = moved(outcome, self.first)
+        self.outcome = outcome
         self.state = DONE
         return True
 
@@ -108,29 +114,30 @@ class Request:
 
     def result(self) -> Outputs:
         """The answer, or its error raised."""
-        if self.error is not None:
-            raise moved(self.error, self.first)
-        if self.answer is None:
-            raise AssertionError("asked for the answer before it was there")
-        return self.answer
+        outcome: Any = self.outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        answer: Outputs = outcome
+        return answer
 
 
 class Turn:
     """What a thread that runs a batch owes to others.
 
-    `batch` is what it runs with its slot, of `size` in all; `late` are the requests that were given up
-    for it, and `done` those whose callers it has to wake. A `runner` that is `returning` has no slot
-    and looks for work next.
+    `own` is the request that it waits for, and `batch` what it runs with its slot, of `size` in all;
+    `late` are the requests that were given up for it, and `done` those whose callers it has to wake.
+    A `runner` that is `returning` has no slot and looks for work next.
     """
 
-    __slots__ = ("batch", "done", "has_slot", "late", "returning", "runner", "size")
+    __slots__ = ("batch", "done", "has_slot", "late", "own", "returning", "runner", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, own: Request | None = None, *, runner: bool = False) -> None:
+        self.own = own
+        self.runner = runner
         self.batch: list[Request] = []
         self.done: list[Request] = []
         self.late: list[Request] = []
         self.has_slot = False
-        self.runner = False
         self.returning = False
         self.size = 0
 
@@ -138,7 +145,7 @@ class Turn:
         """Give the requests of the batch their outcomes. Returns how many failed."""
         pairs = zip(self.batch, outcomes, strict=True)
         self.done = [request for request, outcome in pairs if request.end(outcome)]
-        return sum(request.error is not None for request in self.done)
+        return len([0 for request in self.done if isinstance(request.outcome, BaseException)])
 
 
 def joint_call(calls: list[Call]) -> Call:
@@ -156,12 +163,12 @@ def joint_call(calls: list[Call]) -> Call:
     return Call(latest, priority, first.key if same_key else None)
 
 
-def too_late(deadline: float | None) -> DeadlineExceeded:
+def too_late(deadline: float) -> DeadlineExceeded:
     """The error for rows that were not run in time."""
     return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
 
 
-def not_ready(deadline: float | None) -> DeadlineExceeded:
+def not_ready(deadline: float) -> DeadlineExceeded:
     """The error for rows whose answer would come too late."""
     return DeadlineExceeded("the answer could not be ready by the deadline", deadline=deadline)
 
@@ -185,11 +192,9 @@ def locked() -> _thread.LockType:
     return lock
 
 
-def seconds_left(deadline: float | None) -> float:
-    """The seconds until a deadline, as `acquire` takes them: -1 for no limit."""
-    if deadline is None:
-        return -1
-    return min(threading.TIMEOUT_MAX, max(0.0, deadline - clock()))
+def seconds_left(due: float) -> float:
+    """The seconds until a deadline, as a lock takes them."""
+    return min(threading.TIMEOUT_MAX, max(0.0, due - clock()))
 
 
 def deliver(requests: Iterable[Request]) -> None:
@@ -235,8 +240,8 @@ def _resolve(request: Request, future: futures.Future[Any]) -> None:
 def _settle(request: Request, future: Any) -> None:
     if future.done():
         return
-    if request.error is not None:
-        future.set_exception(moved(request.error, request.first))
+    outcome: Any = request.outcome
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
     else:
-        answer = request.result()
-        future.set_result(answer if request.pick is None else answer[request.pick])
+        future.set_result(outcome if request.pick is None else outcome[request.pick])

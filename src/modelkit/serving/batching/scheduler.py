@@ -35,9 +35,10 @@ from modelkit.serving.batching.requests import (
     deliver,
     locked,
     not_ready,
-    too_late,
 )
 from modelkit.serving.batching.stats import RunningStats, Stats
+
+IDLE = 0.05  # seconds after which a runner without work ends
 
 
 class Scheduler:
@@ -80,6 +81,8 @@ class Scheduler:
 
     def acquire(self, turn: Turn, size: int) -> bool:
         """Try to take a slot for `size` rows on this thread. False if calls are waiting."""
+        if self.interrupted:
+            return False
         now = clock()
         with self._lock:
             if self.queue.waiting or self.closed or not self._opens(size):
@@ -120,19 +123,16 @@ class Scheduler:
             self._lock.release()
 
     def enter(self, request: Request, turn: Turn) -> int:
-        """Admit a request of this thread: to its turn if a slot is free, to the queue if not.
+        """Admit a thread's own request: to its turn if a slot is free, to the queue if not.
 
-        Returns how many runners to start. Raises DeadlineExceeded, ClosedError and Overloaded.
+        Returns how many runners to start. Raises ClosedError and Overloaded.
         """
         with self._lock:
-            if request.due <= clock():  # a later piece of a large call
-                self.tally.counts["expired"] += 1
-                raise too_late(request.deadline)
             self._admit(request)
             if not self.queue.waiting and self._opens(request.size):
                 self.active += 1
                 turn.has_slot = True
-                self._fill(turn, request, "idle")
+                self._fill(turn, "idle")
                 return 0
             request.waiter = locked()
             request.leads = not in_main_thread()
@@ -185,44 +185,50 @@ class Scheduler:
         with self._lock:
             return self._dispatch()
 
-    def begin(self, turn: Turn, own: Request | None = None) -> int:
-        """Fill the turn of a runner, or of a thread that was promoted. Returns the runners to start."""
+    def begin(self, turn: Turn) -> int:
+        """Fill the turn of a thread that was given a slot. Returns how many runners to start."""
+        own = turn.own
         with self._lock:
-            if own is not None:
-                if own.state is not PROMOTED:
-                    return 0
+            if own is None and not turn.has_slot:  # a runner, for which a slot was taken
+                turn.has_slot = self.starting > 0
+                self.starting -= turn.has_slot
+            elif own is not None and own.state is PROMOTED:
                 self.running -= own.size  # it was counted when its thread was woken
                 own.state = RUNNING
                 turn.has_slot = True
-            self._fill(turn, own, "slot")
+            if not turn.has_slot:
+                return 0
+            self._fill(turn, "slot")
             return self._dispatch()
 
-    def finish(self, turn: Turn, own: Request | None, outcomes: list[Outcome], began: float) -> int:
+    def finish(self, turn: Turn, outcomes: list[Outcome], began: float) -> int:
         """Settle a batch and give its slot on; a runner may keep it. Returns the runners to start."""
         now = clock()
         with self._lock:
-            self.tally.counts["failed"] += turn.settle(outcomes)
+            failed = turn.settle(outcomes)
+            self.tally.counts["failed"] += failed
             for request in turn.done:
                 self.tally.answered(now - request.arrived)
             turn.done += turn.late
             turn.late = []
-            if turn.batch and not any(isinstance(each, BaseException) for each in outcomes):
+            if turn.batch and not failed:
                 self.planner.compare(turn.size, now - began)
                 self.planner.time(turn.size, now - began)
             self._release(turn)
             # Others go their way: the callbacks of Futures, which have own batches, may take long.
-            if own is None and not (turn.done and turn.done[0].has_future):
+            if turn.own is None and not (turn.done and turn.done[0].has_future):
                 if self._opens(self.queue.waiting):
                     self.active += 1
                     turn.has_slot = True
-                    self._fill(turn, None, "slot")
+                    self._fill(turn, "slot")
                 elif turn.runner:
                     turn.returning = True
                     self.returning += 1
             return self._dispatch()
 
-    def give_back(self, turn: Turn, own: Request | None = None) -> None:
+    def give_back(self, turn: Turn) -> None:
         """The calling thread fails: put back what it ran for others, and release its slot."""
+        own = turn.own
         with self._lock:
             if own is not None and own.state is PROMOTED:
                 self.active -= 1
@@ -236,33 +242,25 @@ class Scheduler:
             starts = self._dispatch()
             if in_main_thread():  # those as well that it had not started when a handler raised
                 starts = self.starting
-        deliver(request for request in turn.done + turn.late if request is not own)
+        deliver(turn.done + turn.late)
         self.start(starts)
 
-    def claim(self, turn: Turn) -> bool:
-        """Take one of the slots for which runners are started. False if there is none left."""
-        with self._lock:
-            turn.has_slot = self.starting > 0
-            self.starting -= turn.has_slot
-            return turn.has_slot
-
-    def park(self, turn: Turn, lock: _thread.LockType) -> bool:
-        """Let a runner sleep until `lock` is released. False if there is work for it."""
+    def park(self, turn: Turn) -> bool:
+        """Let a runner sleep until it is given a slot. False if none came, and it is to end."""
+        lock = locked()
         with self._lock:
             self._release(turn)
-            turn.has_slot = True  # from when it is woken
             if self._opens(self.queue.waiting):
                 self.active += 1
-                return False
+                turn.has_slot = True
+                return True
             self._parked.append(lock)
-            return True
-
-    def retire(self, lock: _thread.LockType) -> bool:
-        """Let a runner end that slept long enough. False if it was woken at the last moment."""
+        lock.acquire(timeout=IDLE)
         with self._lock:
-            if asleep := lock in self._parked:
+            turn.has_slot = lock not in self._parked  # it may be woken at the last moment
+            if not turn.has_slot:
                 self._parked.remove(lock)
-            return asleep
+            return turn.has_slot
 
     def close(self, timeout: float | None) -> list[tuple[int, float]] | None:
         """Refuse new calls, and return when all that were admitted are answered.
@@ -329,10 +327,11 @@ class Scheduler:
                 self._closers.pop().release()
         return starts
 
-    def _fill(self, turn: Turn, own: Request | None, reason: str) -> None:
-        """Fill a turn with the next batch; it stays empty where `own` had better not be run."""
+    def _fill(self, turn: Turn, reason: str) -> None:
+        """Fill a turn with the next batch; it stays empty where its own had better not be run."""
         now = clock()
         queue = self.queue
+        own = turn.own
         oldest = queue.oldest() if own is None else [own]
         if not oldest:
             return
@@ -351,7 +350,7 @@ class Scheduler:
         queue.take_all(key, run + late, RUNNING)
         turn.late = self._begun(late)
         for request in turn.late:
-            request.end(not_ready(request.deadline))
+            request.end(not_ready(request.due))
         self.tally.counts["expired"] += len(turn.late)
         batch = self._begun(run)
         size = sum(request.size for request in batch)
@@ -394,7 +393,7 @@ class Scheduler:
             for end, change in calls.items():
                 self.tally.counts[end] += change
 
-    def stats(self, refused: int) -> Stats:
-        """The counts as a value; `refused` calls are counted elsewhere."""
+    def stats(self) -> Stats:
+        """The counts as a value."""
         with self._lock:
-            return self.tally.stats(refused, self.queue)
+            return self.tally.stats(self.queue)

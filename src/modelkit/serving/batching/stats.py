@@ -62,7 +62,10 @@ class RunningStats:
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
-        self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
+        # Calls that ran at once, and those that found no room on their loop: who makes one takes
+        # the next number, without the lock.
+        self.direct = count(1)
+        self.refused = count()
         names = ("calls", "batches", "failed", "shed", "expired", "abandoned", "out_of_memory")
         self.counts = dict.fromkeys((*names, "batched"), 0)
         self.seconds = 0.0
@@ -82,13 +85,12 @@ class RunningStats:
         self.seconds += seconds * calls
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
-    def stats(self, refused: int, queue: Queue) -> Stats:
-        """The counts as a value, with those that are kept elsewhere."""
-        following = repr(self.direct)  # "count(7)", read without taking the number
-        direct = int(following.removeprefix("count(").removesuffix(")")) - 1
+    def stats(self, queue: Queue) -> Stats:
+        """The counts as a value, with those of the queue."""
+        direct = _next(self.direct) - 1
         counts = dict(self.counts)
         counts["calls"] += direct
-        counts["shed"] += refused
+        counts["shed"] += _next(self.refused)
         return Stats(
             **counts,
             direct=direct,
@@ -101,6 +103,11 @@ class RunningStats:
             max_queue=queue.most,
             max_rows=self.max_rows,
         )
+
+
+def _next(numbers: count[int]) -> int:
+    """The next number, which is not taken: 7 of "count(7)"."""
+    return int(repr(numbers).removeprefix("count(").removesuffix(")"))
 
 
 def _histogram(counts: list[int]) -> dict[int, int]:

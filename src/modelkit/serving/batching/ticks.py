@@ -11,43 +11,30 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Generator
-from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
-from modelkit.model.model import PLAIN, Call, Outputs
+from modelkit.model.model import PLAIN, Outputs
+from modelkit.serving.batching.checks import Prepare
 from modelkit.serving.batching.interrupts import is_interrupt
-from modelkit.serving.batching.isolation import Names, Outcome, row_count, split
-from modelkit.serving.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
+from modelkit.serving.batching.isolation import Names, join_rows, row_count, split
+from modelkit.serving.batching.pieces import in_pieces
+from modelkit.serving.batching.policy import EVERYTHING, LOOP
 from modelkit.serving.batching.queue import overloaded
-from modelkit.serving.batching.requests import Key, Request, Turn, clock, joint_call, too_late
+from modelkit.serving.batching.requests import DONE, FRESH, Key, Request, Turn, clock, too_late
 from modelkit.serving.batching.workers import Workers
-from modelkit.signature.signature import Feeds, Signature
-
-
-@dataclass(eq=False, slots=True)
-class LoopCall:
-    """One coerced call of a tick, from when it is made until its task goes on.
-
-    It ends with an `outcome`, or with a `request` that waits for threads, or with neither if it is
-    too large to be queued whole. `dropped` is whether its task was cancelled before that.
-    """
-
-    feeds: Feeds
-    size: int
-    call: Call
-    dropped: bool = False
-    outcome: Outcome | None = None
-    request: Request | None = None
+from modelkit.signature.signature import Signature
 
 
 class TickBatch:
     """Calls of one tick that can share a batch, each in its place in `calls`.
 
-    Each is a LoopCall, or in a `raw` batch a single row that nobody has looked into yet. Of rows, the
-    first have their `answers`, and each of the others becomes a LoopCall once it has to be looked into.
+    Each is a Request, or in a `raw` batch a single row that nobody has looked into yet. Of rows, the
+    first have their `answers`, and each of the others becomes a Request once it has to be looked into.
+    A Request is done by the loop, or queued for threads; one that stays fresh is too large for that.
     """
 
     __slots__ = ("answers", "calls", "flushed", "outputs", "raw", "waiters")
@@ -55,7 +42,7 @@ class TickBatch:
     def __init__(self, outputs: Names, *, raw: bool) -> None:
         self.outputs = outputs
         self.raw = raw
-        self.calls: list[Any] = []  # Array | LoopCall
+        self.calls: list[Any] = []  # Array | Request
         self.answers: list[Outputs] = []
         self.flushed = False
         # Tasks that came back before their calls were run, by place.
@@ -70,14 +57,15 @@ class TickBatch:
 class Tick:
     """What gathers on one event loop. Only that loop's thread uses it.
 
-    `batches` are those of this tick, and `room` is how many calls each may have. `refused` counts
-    the rows that found no room.
+    `batches` are those of this tick, and `room` is how many calls each may have.
     """
 
-    def __init__(self, loop: AbstractEventLoop, workers: Workers, signature: Signature) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, workers: Workers, signature: Signature, prepared: Prepare
+    ) -> None:
         self.batches: dict[Key, TickBatch] = {}
         self.room = EVERYTHING
-        self.refused = 0
+        self._prepared = prepared
         self._loop = loop
         self._workers = workers
         self._scheduler = workers.scheduler
@@ -119,7 +107,7 @@ class Tick:
         What is refused should cost less than what is answered, so nothing is locked or formatted
         here.
         """
-        self.refused += 1
+        next(self._scheduler.tally.refused)
         most = self._scheduler.max_queue
         return Overloaded(self._message, queued=most, max_queue=most)
 
@@ -205,7 +193,7 @@ class Tick:
             if rule.quick_cast(block) is None:
                 self._scheduler.give_back(turn)
                 return False
-            answers = self._workers.run({name: block}, batch.outputs)
+            answers = self._workers.run({name: block}, batch.outputs, PLAIN)
             batch.answers += split(answers, [1] * len(rows))
             self._scheduler.release(turn, len(rows), clock() - start, len(rows), "loop")
         except BaseException as error:
@@ -217,72 +205,58 @@ class Tick:
 
     def _look_into(self, batch: TickBatch) -> None:
         """Coerce the rows that have no answer yet; one that does not fit gets its error."""
-        coerce = self._signature.coerce
         for place in range(len(batch.answers), len(batch.calls)):
-            call = LoopCall({}, 1, PLAIN)
+            request = Request({}, 1, batch.outputs, PLAIN)
             try:
-                call.feeds = coerce(batch.calls[place])
+                request.feeds = self._signature.coerce(batch.calls[place])
             except Exception as error:  # it is raised by the task that sent the row
-                call.outcome = error
-            batch.calls[place] = call
+                request.end(error)
+            batch.calls[place] = request
 
     def _serve(self, batch: TickBatch) -> None:
         """Run the calls of a batch here if that is quick enough; queue them otherwise."""
-        waiting = self._waiting(batch)
+        turn = Turn()
+        turn.batch = waiting = self._waiting(batch)
         if not waiting:
             return
         size = sum(each.size for each in waiting)
-        held = max(1, size)
-        turn = Turn()
         start = clock()
         try:
-            way = way_of(self._planner.plan, held, on_loop=True)
-            if way != ON_LOOP or not self._may_run(turn, held):
-                self._queue(waiting, batch.outputs)
+            if size > self._planner.plan.loop_batch or not self._may_run(turn, size):
+                self._queue(waiting)
                 return
-            calls = [each.feeds for each in waiting]
-            call = joint_call([each.call for each in waiting])
-            outcomes = self._workers.attempt(calls, size, batch.outputs, call)
-            for each, outcome in zip(waiting, outcomes, strict=True):
-                each.outcome = outcome
-            self._scheduler.release(turn, turn.size or size, clock() - start, len(calls), "loop")
+            self._scheduler.count(failed=turn.settle(self._workers.outcomes(turn, size)))
+            self._scheduler.release(turn, size, clock() - start, len(waiting), "loop")
         except BaseException:
             self._scheduler.give_back(turn)
             raise
 
-    def _waiting(self, batch: TickBatch) -> list[LoopCall]:
+    def _waiting(self, batch: TickBatch) -> list[Request]:
         """The calls that are to be run; one whose deadline has passed gets its error."""
         now = clock()
         waiting = []
-        for call in batch.calls[len(batch.answers) :]:
-            if call.dropped or call.outcome is not None:
+        for request in batch.calls[len(batch.answers) :]:
+            if request.state is not FRESH:
                 continue
-            deadline = call.call.deadline
-            if deadline is None or deadline > now:
-                waiting.append(call)
+            if request.due > now:
+                waiting.append(request)
             else:
-                call.outcome = too_late(deadline)
+                request.end(too_late(request.due))
                 self._scheduler.count(expired=1)
         return waiting
 
-    def _queue(self, waiting: list[LoopCall], outputs: Names) -> None:
+    def _queue(self, waiting: list[Request]) -> None:
         """Queue calls, but for those too large to be queued whole."""
         piece = self._planner.plan.piece
-        queued = {}
-        for each in waiting:
-            if each.size <= piece or row_count(each.feeds) == 1:  # others go IN_PIECES
-                each.request = Request(each.feeds, outputs, each.size, each.call)
-                each.request.waiter = self._loop.create_future()
-                queued[each.request] = each
-        for request in self._scheduler.enqueue([*queued]):
-            # Told by its outcome, and not by its Future, for which perhaps nobody waits.
-            queued[request].outcome = request.error
-            queued[request].request = None
+        queued = [each for each in waiting if each.size <= piece or row_count(each.feeds) == 1]
+        for request in queued:
+            request.waiter = self._loop.create_future()
+        self._scheduler.enqueue(queued)
 
     # What tasks do.
 
-    def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
-        """The answer to a call; None for one that is to be queued in pieces. Raises its error."""
+    def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs]:
+        """The answer to a call, or its error raised."""
         if not batch.flushed and place >= len(batch.answers):
             # The rest of a large batch, or a loop that keeps no order.
             future = self._loop.create_future()
@@ -290,38 +264,42 @@ class Tick:
             yield from future
         if place < len(batch.answers):
             return batch.answers[place]
-        call = batch.calls[place]
-        if not isinstance(call, LoopCall):  # a flush was interrupted
-            return None
-        outcome = call.outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-        if outcome is None and call.request is not None:
-            return (yield from self.wait(call.request))
-        return outcome
+        request = batch.calls[place]
+        if not isinstance(request, Request):  # a flush was interrupted
+            request = Request(self._signature.coerce(request), 1, batch.outputs, PLAIN)
+        if request.state is DONE:
+            if request.waiter is not None:
+                self._forget(request)
+            return request.result()
+        if request.state is not FRESH:
+            return (yield from self._wait(request))
+        answers = []
+        for piece in in_pieces(self._scheduler, request, self._prepared):
+            piece.waiter = self._loop.create_future()
+            self._scheduler.put(piece)
+            answers.append((yield from self._wait(piece)))
+        return join_rows(answers)
 
     def drop(self, batch: TickBatch, place: int) -> None:
         """Leave out the call of a task that was cancelled; a row is run anyway."""
-        call = batch.calls[place]
-        request = None
-        if isinstance(call, LoopCall):
-            call.dropped = True
-            request = call.request
-        if request is None:
+        request = batch.calls[place]
+        if not isinstance(request, Request) or not self._scheduler.drop(request):
             self._scheduler.count(abandoned=1)
-            return
-        self._scheduler.drop(request)
-        future: Any = request.waiter
-        # Or asyncio would log an error that was on its way, and for which nobody waits.
-        future.cancel()
+        if isinstance(request, Request):
+            self._forget(request)
 
-    def wait(self, request: Request) -> Generator[Any, None, Outputs]:
+    def _forget(self, request: Request) -> None:
+        """Have asyncio log no error that is on its way, for nobody waits for it."""
+        future: Any = request.waiter
+        if future is not None:
+            future.cancel()
+
+    def _wait(self, request: Request) -> Generator[Any, None, Outputs]:
         """Wait until the request is answered. Raises its error, or DeadlineExceeded."""
         future: Any = request.waiter
         timer = None
-        if request.deadline is not None:
-            left = max(0.0, request.deadline - clock())
-            timer = self._loop.call_later(left, self._expire, request)
+        if request.due < inf:
+            timer = self._loop.call_later(request.due - clock(), self._expire, request)
         self._queued += 1
         try:
             answer: Outputs = yield from future
@@ -338,6 +316,6 @@ class Tick:
         future: Any = request.waiter
         if self._scheduler.drop(request, "expired") and not future.done():
             error = DeadlineExceeded(
-                "the deadline passed before the answer came", deadline=request.deadline
+                "the deadline passed before the answer came", deadline=request.due
             )
             future.set_exception(error)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from functools import partial
 
 from modelkit.errors import BatchError
 from modelkit.model.model import PLAIN, Call, Outputs
 from modelkit.serving.batching.choice import OVERDUE_SECONDS
 from modelkit.serving.batching.interrupts import is_interrupt
-from modelkit.serving.batching.isolation import Names, Outcome, RunAs, RunFeeds, attempt, row_count
+from modelkit.serving.batching.isolation import Names, Outcome, Run, attempt
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.requests import (
     DONE,
@@ -21,14 +20,11 @@ from modelkit.serving.batching.requests import (
     clock,
     deliver,
     joint_call,
-    locked,
     not_ready,
     seconds_left,
 )
 from modelkit.serving.batching.scheduler import Scheduler
 from modelkit.signature.signature import Feeds
-
-IDLE = 0.05  # seconds after which a runner without work ends
 
 
 class Workers:
@@ -40,19 +36,19 @@ class Workers:
         max_queue: the size that may wait.
     """
 
-    def __init__(self, run: RunAs, planner: Planner, max_queue: int) -> None:
+    def __init__(self, run: Run, planner: Planner, max_queue: int) -> None:
         self.run = run
         self.scheduler = Scheduler(planner, max_queue, self._start_and_watch)
 
     def call(self, request: Request) -> Outputs:
         """Answer in the calling thread: it runs a batch with its rows, or waits for one that does."""
-        turn = Turn()
+        turn = Turn(request)
         scheduler = self.scheduler
         try:
             self.start(scheduler.enter(request, turn))
             self._wait(request, turn)
         except BaseException:
-            scheduler.give_back(turn, request)
+            scheduler.give_back(turn)
             raise
         return request.result()
 
@@ -70,9 +66,7 @@ class Workers:
         A batch that is too large for memory is remembered. `mine` is whether the only call is that
         of this thread, in which then everything is raised that is no Exception.
         """
-        rows = [row_count(feeds) for feeds in calls]
-        run: RunFeeds = self.run if call is PLAIN else partial(self.run, call=call)
-        outcomes, too_large = attempt(run, calls, rows, outputs, mine=mine)
+        outcomes, too_large = attempt(self.run, calls, outputs, call, mine=mine)
         if too_large:
             self.scheduler.shrink(size)
         return outcomes
@@ -83,9 +77,9 @@ class Workers:
             try:
                 # Not a daemon: the interpreter waits for it at exit, and so for all that was
                 # admitted.
-                threading.Thread(target=self._runner, name="modelkit-batcher").start()
+                threading.Thread(target=self._run_batches, name="modelkit-batcher").start()
             except RuntimeError:  # no thread can be started, or the interpreter is shutting down
-                self._run_here()
+                self._run_batches(stay=False)
 
     def _start_and_watch(self, runners: int) -> None:
         self.start(runners)
@@ -119,59 +113,43 @@ class Workers:
             if self._holds_back():
                 scheduler.watched = True
 
-    def _run_here(self) -> None:
-        """Do in this thread what a runner would."""
-        turn = Turn()
+    def _run_batches(self, *, stay: bool = True) -> None:
+        """What a runner does. It is to `stay` until there were no batches for a while."""
+        scheduler = self.scheduler
+        turn = Turn(runner=stay)
         try:
-            if self.scheduler.claim(turn):
+            self.work(turn)
+            while stay and scheduler.park(turn):
                 self.work(turn)
-        except BaseException:
-            self.scheduler.give_back(turn)
+        except BaseException:  # nobody must wait for this thread in vain
+            scheduler.give_back(turn)
             raise
 
-    def _runner(self) -> None:
-        """Run batches, and end when there have been none for a while. It is started for a slot."""
-        scheduler = self.scheduler
-        turn = Turn()
-        turn.runner = True
-        while turn.has_slot or scheduler.claim(turn):
-            try:
-                self.work(turn)
-            except BaseException:
-                # Nothing is known to come here, but nobody must wait for this thread in vain.
-                scheduler.give_back(turn)
-                raise
-            lock = locked()
-            if not scheduler.park(turn, lock):
-                continue
-            if not lock.acquire(timeout=IDLE) and scheduler.retire(lock):
-                return
-
     def work(self, turn: Turn) -> None:
-        """Run batches until there are none, with a slot that was given to this thread."""
+        """Run batches until there are none."""
         self.start(self.scheduler.begin(turn))
-        self._lead(turn, None)
+        self._lead(turn)
 
-    def _lead(self, turn: Turn, own: Request | None) -> None:
+    def _lead(self, turn: Turn) -> None:
         """Run the batch of a turn, then give the slot to others; a runner goes on itself."""
         while turn.has_slot:
             started = clock()
-            outcomes = self._outcomes(turn, own)
-            starts = self.scheduler.finish(turn, own, outcomes, started)
-            deliver(request for request in turn.done if request is not own)
+            starts = self.scheduler.finish(turn, self.outcomes(turn, turn.size), started)
+            deliver(turn.done)
             self._start_and_watch(starts)
 
-    def _outcomes(self, turn: Turn, own: Request | None) -> list[Outcome]:
+    def outcomes(self, turn: Turn, size: int) -> list[Outcome]:
+        """Run the batch of a turn, of `size` in all. Returns an outcome for each of its requests."""
         batch = turn.batch
         if not batch:
             return []
         try:
             calls = [request.feeds for request in batch]
             call = joint_call([request.call for request in batch])
-            outputs = batch[0].outputs
-            return self.attempt(calls, turn.size, outputs, call, mine=batch == [own])
+            mine = batch == [turn.own]
+            return self.attempt(calls, size, batch[0].outputs, call, mine=mine)
         except BaseException as error:
-            if own is not None or is_interrupt(error):
+            if turn.own is not None or is_interrupt(error):
                 raise  # it is meant for this thread: others' rows are run again by others
             failed = "the batch could not be run"
             return [BatchError(f"{failed}: {error!r}", public=failed) for _ in batch]
@@ -185,17 +163,17 @@ class Workers:
         while True:
             if turn.has_slot and not turn.batch:
                 self._raise_late(request)
-            self._lead(turn, request)
+            self._lead(turn)
             if request.state is DONE:
                 return
             self._watch()
-            left = seconds_left(request.deadline)
+            left = seconds_left(request.due)
             if not request.waiter.acquire(timeout=left):  # type: ignore[union-attr]
                 if request.state in (DONE, PROMOTED):  # at the last moment
                     continue
                 self._raise_late(request)
-            self.start(scheduler.begin(turn, request))
+            self.start(scheduler.begin(turn))
 
     def _raise_late(self, request: Request) -> None:
         self.scheduler.count(expired=1, abandoned=-1)  # as it will be when the error passes `call`
-        raise not_ready(request.deadline)
+        raise not_ready(request.due)

@@ -149,6 +149,57 @@ def test_a_loop_that_calls_one_at_a_time_runs_inline_and_one_that_calls_at_once_
     assert on != PARALLEL or threads == {threading.get_ident()}
 
 
+# Cheap models, such as gather, such as are no cheaper in company, and such as nothing is known of.
+CHEAP = make_plan(((1, 5e-6), (64, 1e-5)), 2, 64)
+GATHERS = make_plan(((1, 3e-4), (8, 4e-4)), 1, 8)
+SLOW = make_plan(((1, 3e-3), (8, 4e-3)), 1, 8)
+NO_CHEAPER = make_plan(((1, 3e-3), (8, 24e-3)), 2, 8)
+UNKNOWN = make_plan((), 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("plan", "rows", "of_a_thread", "of_a_loop", "on_loop"),
+    [
+        (CHEAP, 1, [1], [1], True),
+        (CHEAP, 64, [64], [64], True),
+        (CHEAP, 65, [65], [64, 1], False),
+        (GATHERS, 1, [1], [1], True),
+        (GATHERS, 8, [8], [8], True),
+        (GATHERS, 9, [8, 1], [8, 1], False),
+        (SLOW, 1, [1], [1], False),
+        (SLOW, 8, [8], [8], False),
+        (SLOW, 9, [8, 1], [8, 1], False),
+        (NO_CHEAPER, 1, [1], [1], False),
+        (NO_CHEAPER, 2, [1, 1], [1, 1], False),
+        (UNKNOWN, 1, [1], [1], False),
+        (UNKNOWN, 9, [8, 1], [8, 1], False),
+    ],
+)
+def test_the_way_of_a_call_follows_from_plan_size_and_caller(
+    plan, rows, of_a_thread, of_a_loop, on_loop
+):
+    """In which runs, and by which thread."""
+    runs, threads = [], set()
+
+    def record(feeds):
+        runs.append(len(feeds["x"]))
+        threads.add(threading.get_ident())
+        return double(feeds)
+
+    async def ask():
+        await batcher.apredict(x)
+
+    x = np.ones((rows, 2), np.float32)
+    with steady(mk.Batcher(model_of(record), plan=plan)) as batcher:
+        batcher.predict(x)
+        assert (runs, threads) == (of_a_thread, {threading.get_ident()})
+        runs.clear()
+        threads.clear()
+        asyncio.run(ask())
+        assert runs == of_a_loop
+        assert (threads == {threading.get_ident()}) == on_loop
+
+
 def test_what_waits_for_a_slot_is_gathered():
     gate = Gate()
     with one_slot(gate) as batcher, ThreadPoolExecutor(8) as pool:

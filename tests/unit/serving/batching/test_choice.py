@@ -169,12 +169,12 @@ class Simulation:
         self.now = self.next
         self.next += self.random.expovariate(self.load * self.CAPACITY)
         self.asked += 1
-        request = Request({"x": np.zeros((1, 1))}, ("y",), 1, Call(self.now + self.deadline))
+        request = Request({"x": np.zeros((1, 1))}, 1, ("y",), Call(self.now + self.deadline))
         self.scheduler.enqueue([request])
 
     def deliver(self, requests):
         for request in requests:
-            self.in_time += request.error is None and self.now <= request.deadline
+            self.in_time += isinstance(request.outcome, dict) and self.now <= request.due
 
     def goodput(self):
         """The part of what could be answered in time that was."""

@@ -54,6 +54,7 @@ def test_bad_rows_fail_alone_on_an_event_loop(plan):
 
     with mk.Batcher(model_of(poisoned), plan=plan) as batcher:
         got = asyncio.run(main())
+    assert batcher.stats().failed == 7
     failed = [answer for answer in got if isinstance(answer, Exception)]
     assert all(isinstance(error, ArithmeticError) for error in failed)
     assert len({id(error) for error in failed}) == len(failed) == 7

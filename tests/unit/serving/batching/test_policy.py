@@ -7,19 +7,14 @@ from hypothesis import strategies as st
 
 from modelkit.serving.batching.planner import Planner
 from modelkit.serving.batching.policy import (
-    AT_ONCE,
     BATCH,
     DIRECT,
     EVERYTHING,
     HANDOFF,
-    IN_PIECES,
-    IN_SLOT,
     KNEE,
     LONGEST_AT_ONCE,
     LOOP,
-    ON_LOOP,
     PARALLEL,
-    QUEUED,
     learn_curve,
     make_plan,
     off_loops,
@@ -28,7 +23,6 @@ from modelkit.serving.batching.policy import (
     share,
     stable_size,
     straighten,
-    way_of,
 )
 
 SIZES = tuple(2**i for i in range(11))
@@ -260,40 +254,8 @@ def test_runs_that_borrowed_a_thread_do_not_decide_the_cap():
     assert plain.plan.cap == 64
 
 
-# Which way a call takes: cheap models, such as gather, and such as are no cheaper in company.
-
-CHEAP = make_plan(((1, 5e-6), (64, 1e-5)), 2, 64)
-GATHERS = make_plan(((1, 3e-4), (8, 4e-4)), 1, 8)
-SLOW = make_plan(((1, 3e-3), (8, 4e-3)), 1, 8)
-NO_CHEAPER = make_plan(((1, 3e-3), (8, 24e-3)), 2, 8)
-
-
-@pytest.mark.parametrize(
-    ("plan", "mode", "size", "from_a_thread", "from_a_loop"),
-    [
-        (CHEAP, PARALLEL, 1, AT_ONCE, ON_LOOP),
-        (CHEAP, PARALLEL, 64, AT_ONCE, ON_LOOP),
-        (CHEAP, PARALLEL, 65, AT_ONCE, IN_PIECES),
-        (GATHERS, BATCH, 1, IN_SLOT, ON_LOOP),
-        (GATHERS, BATCH, 8, IN_SLOT, ON_LOOP),
-        (GATHERS, BATCH, 9, IN_PIECES, IN_PIECES),
-        (SLOW, BATCH, 1, IN_SLOT, QUEUED),
-        (SLOW, BATCH, 8, IN_SLOT, QUEUED),
-        (SLOW, BATCH, 9, IN_PIECES, IN_PIECES),
-        (NO_CHEAPER, DIRECT, 1, IN_SLOT, QUEUED),
-        (NO_CHEAPER, DIRECT, 2, IN_PIECES, IN_PIECES),
-        (make_plan((), 1, 8), BATCH, 1, IN_SLOT, QUEUED),
-        (make_plan((), 1, 8), BATCH, 9, IN_PIECES, IN_PIECES),
-    ],
-)
-def test_the_way_of_a_call_follows_from_plan_size_and_caller(
-    plan, mode, size, from_a_thread, from_a_loop
-):
-    assert plan.mode == mode
-    assert way_of(plan, size, on_loop=False) == from_a_thread
-    assert way_of(plan, size, on_loop=True) == from_a_loop
-
-
-@given(plans, st.integers(1, 4096))
-def test_an_event_loop_runs_nothing_where_that_is_switched_off(plan, size):
-    assert way_of(off_loops(plan), size, on_loop=True) in (QUEUED, IN_PIECES)
+@given(plans)
+def test_an_event_loop_runs_nothing_where_that_is_switched_off(plan):
+    off = off_loops(plan)
+    assert (off.loop_rows, off.loop_batch, off.lone) == (0, 0, 0)
+    assert (off.mode, off.cap, off.piece) == (plan.mode, plan.cap, plan.piece)

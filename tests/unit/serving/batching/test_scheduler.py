@@ -16,6 +16,11 @@ from helpers.batchers import ROOM, Gate, double, model_of, one_slot, row, wait_u
 
 import modelkit as mk
 from modelkit.errors import ClosedError, DeadlineExceeded
+from modelkit.model.model import PLAIN
+from modelkit.serving.batching.planner import Planner
+from modelkit.serving.batching.policy import make_plan
+from modelkit.serving.batching.requests import Request, Turn
+from modelkit.serving.batching.scheduler import Scheduler
 
 # Callers that leave.
 
@@ -311,3 +316,33 @@ def test_a_batch_leaves_no_references_behind(plan):
     gone = weakref.ref(batcher)
     del batcher
     wait_until(lambda: gc.collect() is not None and gone() is None)
+
+
+# What it remembers.
+
+
+@pytest.mark.parametrize(
+    ("sizes", "beside", "usual"),
+    [
+        ([], 0, 1),
+        ([9], 0, 2),
+        ([9, 10], 0, 3),
+        ([1] * 9, 0, 1),
+        ([8] * 60, 0, 8),  # after some time it is what comes
+        ([8] * 60, 4, 12),
+        ([8] * 60 + [2] * 60, 0, 2),
+        ([8] * 60 + [16], 0, 9),
+    ],
+)
+def test_the_usual_size_is_the_running_mean_of_what_waits_and_runs(sizes, beside, usual):
+    """Each batch counts an eighth; `beside` runs in another slot meanwhile."""
+    scheduler = Scheduler(Planner(make_plan((), 2, 64), 64), 1000, lambda runners: None)
+    if beside:
+        assert scheduler.acquire(Turn(), beside)
+    for size in sizes:
+        x = np.zeros((size, 2), np.float32)
+        scheduler.enqueue([Request({"x": x}, size, ("y",), PLAIN)])
+        turn = Turn()
+        scheduler.begin(turn)
+        scheduler.finish(turn, [double({"x": x})], 0.0)
+    assert scheduler.usual == pytest.approx(usual, rel=1e-2)
