@@ -13,7 +13,6 @@ from modelkit.signature.signature import Feeds
 
 def counted(model: Model) -> Run:
     """Runs the model, and raises OutputCountError where it does not answer each row."""
-
     first = model.signature.inputs[0].name
 
     def run(feeds: Feeds, outputs: Names, call: Call) -> Outputs:
