@@ -2,21 +2,28 @@
 
 import json
 import re
+from html import unescape
 
 import pytest
+import yaml
 from helpers.carded import packages
+from helpers.examples import examples
 from helpers.forge import forge
 from huggingface_hub import ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import modelkit as mk
 from modelkit.errors import IntegrityError, PackageError, UntrustedError
 from modelkit.integrations import cards
+from modelkit.report.html import printable
 
 KINDS = (
     *("bare", "classifier", "classes", "regressor", "labels", "joblib", "encoder", "texts"),
     *("graph", "signed", "sealed"),
 )
+MARKDOWN = MarkdownIt("gfm-like", {"linkify": False, "html": True})
 HOSTILE = (
     '"><script>alert(1)</script> [x](javascript:alert(1)) ![i](https://evil.example/i) | a | `c` '
     "*b* _e_ ~s~ $m$ @all <!-- www.evil.example &amp; \\"
@@ -85,6 +92,55 @@ def test_a_card_says_what_the_package_states(places):
     assert 'allow={"joblib"})' in cards.model_card(places["joblib"][0])
 
 
+def test_a_claim_of_privacy_is_shown_as_claimed(places):
+    claim = {"epsilon": 2.0, "delta": 1e-5, "mechanism": "DP-SGD, neighbours differ in one row"}
+    data = forge(places["graph"][0].read_bytes(), edit=lambda plain: plain.update(privacy=claim))
+    told = "epsilon 2, delta 1e-05, as claimed: DP-SGD, neighbours differ in one row"
+    assert f"- **Privacy of the training data:** {told}" in cards.model_card(data)
+    facts = json.loads(cards.bill_of_materials(data))["metadata"]["component"]["properties"]
+    assert {"name": "modelkit:privacy", "value": told} in facts
+    silent = cards.model_card(places["graph"][0])
+    assert "- **Privacy of the training data:** not stated" in silent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "# title",
+            "###### title",
+            "- item",
+            "+ item",
+            "1. one",
+            "12) one",
+            "---",
+            "===",
+            "#",
+            "-",
+        ),
+        *("> quote", "    code", "| cell |", ": term", "* * *", "- - -", "+"),
+    ],
+)
+def test_a_text_that_begins_a_line_begins_no_block(text):
+    html = MARKDOWN.render(f"before\n\n{cards._plain(text)}\n")
+    assert html == f"<p>before</p>\n<p>{text.strip().replace('>', '&gt;')}</p>\n"
+
+
+@given(st.text(alphabet="#-+=*_`~[]()<>!&|\\\"'$@:/.w1 \n\ta\x1b\u202e") | st.text())
+@settings(max_examples=examples(600))
+def test_no_text_is_markup_in_a_paragraph_a_table_or_yaml(text):
+    plain = cards._plain(text)
+    page = f"{plain}\n\n- **Name:** {plain}\n\n{cards._table('a', 'b', rows=[(text, text)])}\n"
+    html = MARKDOWN.render(page)
+    tags = re.findall(r"<(\w+)", html)
+    known = ["p"] * bool(plain) + ["ul", "li", "strong", "table"]
+    assert tags == [*known, "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+    shown = printable(text).replace("\n", " ").strip()
+    cell = unescape(re.search("<td>(.*?)</td>", html, re.DOTALL)[1])
+    assert cell.split() == shown.split()
+    assert yaml.safe_load(f"name: {cards._quoted(text)}\n") == {"name": text}
+
+
 @pytest.mark.parametrize(
     ("kind", "licences"),
     [
@@ -135,19 +191,21 @@ def test_nothing_of_a_package_is_read_as_markdown_html_or_yaml(places):
     """Every text that the package may hold is hostile, and shows as the text that it is."""
 
     def edit(plain):
-        plain["owners"] = [HOSTILE]
+        plain["owners"] = [f"# title {HOSTILE}", "- item"]
         plain["licence"] = HOSTILE
         plain["metadata"] = {
             "direct_use": f"\n\n# title\n---\n{HOSTILE}\x1b[31m\u202e",
             "name": "other", "front_matter": "license: mit", "digest": "0" * 64, HOSTILE: HOSTILE,
         }  # fmt: skip
         plain["parity"]["against"] = HOSTILE
+        plain["versions"]["# title"] = "1"
         plain["versions"]["numpy"] = f"{HOSTILE}\n# title\n---\nlicense: mit"
 
     def hostile(plain):
         plain["figures"][0]["why"] = f"\n\n# title {HOSTILE}"
         plain["notes"] = [f"\n\n# title\n---\n{HOSTILE}"]
-        plain["slices"][0]["column"] = f"{HOSTILE}\n\n# title"
+        plain["fit"] = f"# title {HOSTILE}"
+        plain["slices"][0]["column"] = f"# title {HOSTILE}\n\n# title"
         plain["data_digest"] = f'"\nlicense: mit\n---\n{HOSTILE}'
 
     path, _ = places["classifier"]
@@ -163,7 +221,7 @@ def test_nothing_of_a_package_is_read_as_markdown_html_or_yaml(places):
     assert "\x1b" not in card
     assert "\u202e" not in card
     assert sections(card).keys() == sections(plain).keys()
-    rendered = MarkdownIt("gfm-like", {"linkify": False, "html": True}).render(found.text)
+    rendered = MARKDOWN.render(found.text)
     for mark in ("<script", "<a ", "<img", "<em>", "<strong>b", "<s>", "<!--"):
         assert mark not in rendered
     assert rendered.count("<h1>") == 1

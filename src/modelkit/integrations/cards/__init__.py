@@ -31,7 +31,7 @@ from modelkit.report.html import printable
 from modelkit.runtimes.packaged import Packaged
 
 FOLDER = resources.files(__name__)
-HOLE = re.compile("@([a-z0-9_]+)@")
+HOLE = re.compile("@([a-z0-9_ ]+)@")
 QUOTED_HOLE = re.compile(f'"{HOLE.pattern}"')
 NOT_STATED = "not stated"
 NOT_MEASURED = "not measured: the package holds no Evaluation"
@@ -57,6 +57,7 @@ MARKS = str.maketrans(
     {mark: f"\\{mark}" for mark in "\\`*_[]~|$@"}
     | {"<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
 )
+BLOCK = re.compile(r"^(\d*)(#|[-+=:.)](?=[-=\s]|$))")  # what begins a heading, a list or a line
 MODEL_INDEX = """model-index:
   - name: {}
     results:
@@ -90,12 +91,12 @@ def model_card(source: Openable, unseal: Any = None) -> str:
     facts = _read(source, unseal)
     manifest, found, stated = facts.manifest, facts.evaluation, facts.manifest.metadata
     texts = dict(facts.texts) | {"name": manifest.name, "version": manifest.version}
-    texts |= {"source": manifest.parity.against or "", "made_with": texts["made with"]}
+    texts["source"] = manifest.parity.against or ""
     if found is not None:
         texts |= {
             "testing_data": f"{found.rows:,} labelled rows, sha256:{found.data_digest}",
             "testing_factors": ", ".join({own.column: "" for own in found.slices}),
-            "testing_metrics": f"of the task {found.kind}, with intervals of {found.level:.0%}",
+            "testing_metrics": f"those of the task {found.kind}, with intervals of {found.level:.0%}",
             "results_summary": found.fit,
         }
     more = ', allow={"joblib"}' if manifest.runtime == "joblib" else ""
@@ -209,7 +210,7 @@ def _read(source: Openable, unseal: Any) -> PackageFacts:
 def _plain(value: object) -> str:
     """A text on one line that Markdown and HTML show as it is; other values as JSON."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    shown = printable(text).translate(MARKS).strip()
+    shown = BLOCK.sub(r"\1\\\2", printable(text).translate(MARKS).strip())
     return shown.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
