@@ -23,7 +23,7 @@ from modelkit.drift.losses import Baseline, TargetLabels
 from modelkit.drift.order import dependence_text, smallest_text
 from modelkit.drift.segments import Segmentation
 from modelkit.drift.sides import Options, check_enough, check_tallied
-from modelkit.drift.units import ReferenceUnits, many, units_text
+from modelkit.drift.units import ReferenceUnits, count_of, many, units_text
 from modelkit.drift.vectors import source_of
 from modelkit.errors import UsageError
 from modelkit.model.model import Model
@@ -341,7 +341,7 @@ class Profile(Reference):
         if self.units is not None:
             strata += f", {many(self.units.found, str(self.unit))}"
         return (
-            f"<Profile of {len(self.features)} features ({names}{more}) from {self.rows:,} "
+            f"<Profile of {count_of(len(self.features), 'feature')} ({names}{more}) from {self.rows:,} "
             f"rows{strata}>"
         )
 

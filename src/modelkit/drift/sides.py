@@ -379,5 +379,12 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
             f"there is no column {stratum!r} to name strata; there are {list(train)}, and "
             "'weekday' and 'hour' where time= names the column of times"
         )
+    for name, column in train.items():
+        if column.ndim > 2:
+            raise UsageError(
+                f"{name!r} has {column.ndim} dimensions, as images have, and a Profile describes numbers, "
+                "texts and vectors: pass a dict of numbers that you compute from each, such as its mean, "
+                "and the answers of the model as scores="
+            )
     for what, side in (("X", train), ("reference", both.reference)):
         check_enough(length(side), what)

@@ -34,7 +34,7 @@ def draw_bars(
     heights = [added for _, _, added in bars]
     colors = [RED if height > 0 else BLUE for height in heights]
     drawn = ax.barh(range(len(bars)), heights, xerr=errors, color=colors, ecolor=ink)
-    ax.bar_label(drawn, fmt="{:+.3g}", padding=4, fontsize=8)
+    ax.bar_label(drawn, fmt=_added, padding=4, fontsize=8)
     ax.set_yticks(range(len(labels)), labels, parse_math=False)  # a dollar sign is a dollar sign
     ax.yaxis.set_inverted(True)
     ax.axvline(0, color=ink, linewidth=0.8)
@@ -42,6 +42,10 @@ def draw_bars(
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xlabel("\n".join(_lines(each, 1) for each in axis), parse_math=False)
     return ax
+
+
+def _added(value: float) -> str:
+    return f"{value:+,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:+.3g}"
 
 
 def _lines(text: str, most: int) -> str:

@@ -39,7 +39,8 @@ class ExplainPlan:
         how = kind_in_words(self.method, exact=self.exact)
         why = "".join(f"\n  {reason}" for reason in self.reasons)
         most = "up to " if self.method == "sampling" else ""
-        cost = f"{most}{self.rows_per_row} model rows for each row"
+        rows = "row" if self.rows_per_row == 1 else "rows"
+        cost = f"{most}{self.rows_per_row:,} model {rows} for each row"
         return f"{self.method} ({how}) of the {self.output_space}, {cost}{why}"
 
 

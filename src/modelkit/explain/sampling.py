@@ -137,5 +137,6 @@ class Estimates:
             spread = within / (pairs * len(self.times))
         else:
             squares = self._squares.sum(axis=0) - pairs * mean**2
-            spread = squares / ((pairs - 1) * pairs)
+            # One estimate says nothing of its error.
+            spread = squares / ((pairs - 1) * pairs) if pairs > 1 else np.full_like(mean, np.inf)
         return mean, np.sqrt(np.maximum(spread, 0))

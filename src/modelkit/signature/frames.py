@@ -127,6 +127,10 @@ def _what_to_pass(X: Any) -> str:
         return "a polars LazyFrame; pass X.collect()"
     if isinstance(X, str):
         return "str; pass a list of texts: [X]"
+    if isinstance(X, np.ndarray):
+        return (
+            f"an array of {X.ndim} dimensions; pass one of two, (n, columns), or a dict of columns"
+        )
     if not isinstance(X, list | tuple):
         return (
             f"{what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "

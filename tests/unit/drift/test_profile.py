@@ -280,3 +280,7 @@ def test_a_package_carries_its_profile(breast_cancer, tmp_path):
         mk.save(fitted, tmp_path / "odd.mk", example=X, name="b", version="1",
                 profile=Profile.fit(X[:300], reference=X[300:], scores=np.ones(len(X) - 300)))  # fmt: skip
     assert not (tmp_path / "odd.mk").exists()
+
+
+def test_a_profile_of_one_column_has_one_feature():
+    assert "of 1 feature (x)" in repr(mk.Profile.fit({"x": np.arange(200.0)}))

@@ -75,3 +75,19 @@ def test_two_embeddings_come_back_in_their_order():
         assert np.array_equal(
             values, back.layout.columns(rows)[name], equal_nan=values.dtype.kind == "f"
         ), name
+
+
+def test_images_are_refused_with_what_to_do():
+    """They came to an error of numpy's about dimensions that must match."""
+    signature = mk.Signature(
+        (mk.TensorSpec("images", "uint8", ("batch", "height", "width")),),
+        (mk.TensorSpec("mean", "float64", ("batch",)),),
+    )
+    model = mk.FunctionModel(
+        lambda feeds: {"mean": feeds["images"].mean(axis=(1, 2))}, signature, batchable=True
+    )
+    images = np.random.default_rng(0).integers(0, 256, (200, 8, 8), dtype=np.uint8)
+    with pytest.raises(UsageError, match="'images' has 3 dimensions, as images have"):
+        mk.Profile.fit(images, reference=images[:150] // 2, model=model)
+    with pytest.raises(mk.errors.SignatureError, match="an array of 3 dimensions; pass one of two"):
+        mk.Profile.fit(images)

@@ -97,3 +97,22 @@ def test_without_a_budget_passes_are_made_until_the_error_is_small(tmp_path):
 def eight_columns():
     spec = mk.TensorSpec("x", "float64", ("batch", 8))
     return mk.Signature((spec,), (mk.TensorSpec("y", "float64", ("batch", 1)),))
+
+
+def test_a_background_of_one_row_has_errors_from_the_second_pass_on():
+    """The error after one pass was 0 / 0, with a warning of numpy's."""
+    columns = tuple(mk.Column(f"x{i}") for i in range(12))
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 12), columns),),
+        (mk.TensorSpec("prediction", "float64", ("batch",)),),
+    )
+    model = mk.FunctionModel(
+        lambda feeds: {"prediction": feeds["X"].prod(axis=1) + feeds["X"][:, 0]},
+        signature,
+        batchable=True,
+    )
+    explainer = mk.Explainer(model, background=np.zeros((1, 12)), method="sampling", budget=2200)
+    found = explainer.explain(np.ones((1, 12)))
+    assert np.isfinite(found.std_error).all()
+    assert (found.std_error > 0).any()
+    np.testing.assert_allclose(found.values.sum(), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import isfinite
@@ -57,9 +58,11 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
             f"held-out rows of each fold; not {cv!r:.80}"
         )
     try:
-        if hasattr(cv, "split"):
-            cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
-        folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
+        with warnings.catch_warnings():  # what a splitter leaves together is checked below
+            warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
+            if hasattr(cv, "split"):
+                cv = cv.split(np.zeros(len(task)), task.truth, task.clusters)
+            folds = [(np.asarray(train), np.asarray(held)) for train, held in cv]
     except (TypeError, ValueError) as error:
         ungrouped = task.clusters is None and "groups" in str(error)
         hint = "; the groups of a splitter are clusters=" if ungrouped else ""

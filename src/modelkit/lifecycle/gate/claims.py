@@ -82,10 +82,12 @@ def no_worse(name: str, compared: Compared, margin: float, levels: Levels) -> Ga
         worse = f"shown to be worse by more than {margin:g}" if margin else "shown to be worse"
         return replace(check, text=worse)
     needed = found.rows_to_show(margin, levels.fresh)
-    return replace(check, rows_needed=needed, text=_lacking(needed, margin, found, levels.fresh))
+    return replace(check, rows_needed=needed, text=_lacking(check, needed, margin, found, levels))
 
 
-def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float) -> str:
+def _lacking(
+    check: GateCheck, needed: int | None, margin: float, found: Comparison, levels: Levels
+) -> str:
     """What was not shown, and what would show it.
 
     How much better a candidate is that was not shown to be better, these rows do not know: where
@@ -106,7 +108,9 @@ def _lacking(needed: int | None, margin: float, found: Comparison, alpha: float)
             f"{lacking}; {found.amount(needed)}{others} would show it with a probability of {SHOWN_WITH:g}, if "
             "the candidate is as good as the champion"
         )
-    gain = None if margin else found.least_shown(0.0, alpha)
+    if margin and check.low is not None:
+        return f"{lacking}: they show that it is worse by less than {-check.low:.3g}, and no more"
+    gain = None if margin else found.least_shown(0.0, levels.fresh)
     if gain is None:
         error = difference.error
         return f"{lacking}: the standard error is {error:.2g}" if error else lacking

@@ -60,6 +60,10 @@ def test_time_goes_forward_in_folds_of_time():
     assert (found.folds, found.rows) == (3, 330)
     pairs = list(TimeSeriesSplit(3).split(X))
     assert mk.evaluate(Ridge(), X, y, cv=pairs) == found
+    days = np.arange(len(X)) // 11
+    of_days = TimeSeriesSplit(3, test_size=110)  # whole days; it says that it does not look at them
+    clustered = mk.evaluate(Ridge(), X[:440], y[:440], cv=of_days, clusters=days[:440])
+    assert (clustered.rows, clustered.independent) == (330, 30)
 
 
 def test_labels_in_folds():

@@ -526,3 +526,15 @@ def test_few_rows_are_told(models, n, said):
         assert notes[0].endswith(
             "rows of the rarer class are few: tests of figures by class are rough"
         )
+
+
+def test_where_no_number_of_rows_is_given_it_says_how_much_worse_it_may_be(judged_pair):
+    """It gave a standard error that was a tenth of the interval beside it."""
+    rng = np.random.default_rng(4)
+    X, y = drawn_rows(rng, 1200)
+    days = np.arange(1200) // 40
+    found = mk.gate(*judged_pair, X, y, margin=0.01, metric="brier", clusters=days)["brier"]
+    assert found.outcome == "unclear"
+    assert found.rows_needed is None
+    bound = f"they show that it is worse by less than {-found.low:.3g}, and no more"
+    assert found.text == f"not shown by 30 clusters: {bound}"
