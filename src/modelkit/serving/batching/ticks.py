@@ -88,8 +88,8 @@ class Tick:
         if self._scheduler.closed:
             raise ClosedError("the batcher was closed; make another one to go on")
         if not self._open:
-            self._open = True
             self._loop.call_soon(self._flush)
+            self._open = True  # last: a signal handler may raise in the call before
         batch = TickBatch(outputs, raw=key == outputs)
         self.batches[key] = batch
         return batch
