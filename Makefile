@@ -34,8 +34,8 @@ help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
 
-loop: $(VENV)/.test ## drift to decision on real flights: the code of docs/howto/decide/retrain.md
-	$(VENV)/bin/python tools/run_page.py docs/howto/decide/retrain.md
+loop: $(VENV)/.test ## drift to decision on real flights: the code of docs/start/retrain.md
+	$(VENV)/bin/python tools/run_page.py docs/start/retrain.md
 
 test: lint ## lint, then the fast tests: unit, laws and hostile; five minutes
 	$(VENV)/bin/python -m pytest -q -n 2
@@ -45,7 +45,7 @@ test-slow: $(VENV)/.test ## servers, processes, browsers, simulations, pages, an
 	HYPOTHESIS_PROFILE=full $(VENV)/bin/python -m pytest -q -n 2 -m property
 
 test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-serving/.installed $(VENV)-bench-serving-kserve/.installed ## Ray, Spark (needs Java 17), Dask, MLflow, KServe's client and the recipes, each in its own environment
-	$(RUN_ENGINES) $(ENGINES)/bin/python -m pytest -q tests/engines docs/howto/scale/scale.md docs/howto/scale/ray.md docs/howto/scale/spark.md docs/howto/scale/mlflow.md
+	$(RUN_ENGINES) $(ENGINES)/bin/python -m pytest -q tests/engines docs/howto/scale
 	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py
 	$(VENV)-bench-serving/bin/python -m benchmarks.serving.run --only clients
 

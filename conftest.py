@@ -59,7 +59,7 @@ def skip(example: Example) -> None:
 def run_before(example: Example) -> None:
     path = (Path(example.path).parent / example.parsed).resolve()
     page = Document(path.read_text(encoding="utf-8"), str(path))
-    for region in find(page):
+    for region in sorted(find(page), key=lambda region: region.start):
         region.evaluator(Example(page, 1, 1, region, example.namespace))
 
 

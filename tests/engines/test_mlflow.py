@@ -479,7 +479,7 @@ def test_an_estimator_of_lightgbm_needs_the_three_types_of_the_page(kind, tmp_pa
     model = getattr(lightgbm, kind)(n_estimators=5, verbose=-1).fit(FRAME, SIGN)
     folder = saved("lightgbm", model, tmp_path / "model")
     needed = {"collections.OrderedDict", "lightgbm.basic.Booster", f"lightgbm.sklearn.{kind}"}
-    page = (ROOT / "docs/howto/scale/mlflow.md").read_text()
+    page = (ROOT / "docs/howto/scale/mlflow_models.md").read_text()
     for name in needed:
         assert f'"{name}"' in page
         with pytest.raises(UntrustedError, match=name):
