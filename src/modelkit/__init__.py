@@ -22,6 +22,7 @@ _HOMES = {
     "GateMetric": "modelkit.lifecycle.gate.policy",
     "Guard": "modelkit.lifecycle.rollout.guards",
     "Guarded": "modelkit.serving.guarded",
+    "InputChecks": "modelkit.lifecycle.input_checks",
     "Meter": "modelkit.serving.metering.meter",
     "Model": "modelkit.model.model",
     "Monitor": "modelkit.drift.monitor",

@@ -18,6 +18,7 @@ from modelkit.lifecycle.evaluation.evaluation import Evaluation as Evaluation
 from modelkit.lifecycle.gate.gate import gate as gate
 from modelkit.lifecycle.gate.policy import GateMetric as GateMetric
 from modelkit.lifecycle.gate.verdict import Verdict as Verdict
+from modelkit.lifecycle.input_checks import InputChecks as InputChecks
 from modelkit.lifecycle.layered import layered as layered
 from modelkit.lifecycle.registry.registry import Registry as Registry
 from modelkit.lifecycle.retrain.policy import RetrainPolicy as RetrainPolicy

@@ -176,6 +176,10 @@ def guarded(model, _):
     return mk.Guarded(model, allowed)
 
 
+def checked(model, rows):
+    return mk.InputChecks(model, pd.concat([rows] * 5), rate=0.1)
+
+
 def audited(get):
     """A pipeline whose answers are recorded."""
     subject = strings(get)
@@ -214,6 +218,8 @@ MODELS = BARE | {
     "Replicas": around(replicas, arrays),
     "a Rollout": around(rollout, arrays),
     "answers of an AuditLog": audited,
+    "an InputChecks": around(checked, strings),
+    "an InputChecks of a Rollout": around(checked, around(rollout, arrays)),
     "a Guarded": around(guarded, strings),
     "a Guarded Rollout": around(guarded, around(rollout, arrays)),
     "all layers": around(layers, arrays),

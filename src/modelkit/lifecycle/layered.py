@@ -10,6 +10,7 @@ from modelkit.drift.monitor import Monitor, packaged
 from modelkit.drift.profile import PROFILE_NAME
 from modelkit.drift.units import BATCH_UNIT
 from modelkit.errors import ClosedError, UsageError
+from modelkit.lifecycle.input_checks import InputChecks
 from modelkit.model.golden import GOLDEN
 from modelkit.model.model import Model
 from modelkit.model.wrapper import (
@@ -29,7 +30,12 @@ Wrap = Callable[[Model], Model]
 
 
 def layered(
-    model: Model, *, meter: Layer = "auto", monitor: Layer = "auto", batcher: Layer = "auto"
+    model: Model,
+    *,
+    checks: Layer = False,
+    meter: Layer = "auto",
+    monitor: Layer = "auto",
+    batcher: Layer = "auto",
 ) -> Model:
     """A Model in the layers that serve it, in their order: Meter(Monitor(Batcher(model))).
 
@@ -40,6 +46,8 @@ def layered(
 
     Args:
         model: the Model to serve.
+        checks: whether there is an InputChecks, around the others; a dict of its arguments, mostly.
+            A Model that a Rollout opens has none: it goes around the Rollout.
         meter: whether there is a Meter. "auto" leaves a layer out that `model` has already, or does
             not allow; False always does. True, or a dict of the layer's arguments, makes the layer
             or raises the reason why there can be none.
@@ -68,6 +76,7 @@ def layered(
             (Batcher, batcher, _can_batch),
             (Monitor, monitor, _can_watch),
             (Meter, meter, lambda _: True),
+            (InputChecks, checks, lambda _: False),
         ):
             if layer != "auto" and not isinstance(layer, bool | Mapping):
                 raise UsageError(

@@ -10,7 +10,10 @@ from modelkit.model.access import Policy, check_access, check_policy
 from modelkit.model.call import Action
 from modelkit.model.identity import Identity, identity_of
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layer_of
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, layers_of
+
+# What may not be inside of a layer; of others, neither Guarded nor InputChecks.
+INSIDE = {"audit.answers": ("Guarded",), "InputChecks": ("Guarded", "Answers", "InputChecks")}
 
 
 @final
@@ -92,9 +95,12 @@ class Guarded(Wrapper):
 
 
 def check_outside(model: Model, outer: str) -> None:
-    """Raise UsageError where a Guarded is inside of what would count its denials, or run it elsewhere."""
-    if layer_of(model, Guarded) is not None:
-        raise UsageError(
-            f"Guarded is the outermost layer, and {outer} would count what it denies: put it around, "
-            f"Guarded({outer}(...), policy)"
-        )
+    """Raise UsageError where a layer that refuses calls is inside of what would count these, or run elsewhere."""
+    inside = INSIDE.get(outer, ("Guarded", "InputChecks"))
+    for layer in layers_of(model):
+        kind = type(layer).__name__
+        if kind in inside:
+            raise UsageError(
+                f"{kind} is a layer outside of {outer}, which would count what it refuses: put it around, "
+                f"{kind}({outer}(...), ...)"
+            )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import DeadlineExceeded, ExplainError
 from modelkit.lifecycle.audit.answers import Answers
+from modelkit.lifecycle.input_checks import InputChecks
 from modelkit.lifecycle.layered import Opened
 from modelkit.lifecycle.rollout.rollout import Pinned, Rollout
 from modelkit.model.activation import Active
@@ -146,8 +147,8 @@ class Explainers:
 
 
 def _within(model: Model) -> Model:
-    """What policies guard and an audit log records; of one version of a Rollout, this version."""
-    kinds = Guarded | Answers | Pinned
+    """What policies guard, an audit log records and InputChecks look at; of one version of a Rollout, this version."""
+    kinds = Guarded | Answers | InputChecks | Pinned
     return next(layer for layer in layers_of(model) if not isinstance(layer, kinds))
 
 

@@ -398,7 +398,7 @@ def test_what_cannot_be_recorded_is_refused(audit, served):
 def test_a_guarded_goes_around(audit, folder):
     """Inside, whom it denies would have had a key made for each subject they name."""
     guarded = mk.Guarded(mk.FunctionModel(echo, MIXED), lambda *_: False)
-    with pytest.raises(UsageError, match=r"Guarded\(audit\.answers\(\.\.\.\), policy\)"):
+    with pytest.raises(UsageError, match=r"Guarded\(audit\.answers\(\.\.\.\), \.\.\.\)"):
         audit.answers(guarded)
     outside = mk.Guarded(audit.answers(guarded.inner), lambda *_: False)
     with pytest.raises(AccessDenied):

@@ -1,0 +1,289 @@
+"""InputChecks: a Model that looks at rows before they are answered, and flags or refuses odd ones.
+
+A range is what was seen, widened. The novelty of a row is its squared Mahalanobis distance (P. C. Mahalanobis,
+1936) from reference rows, whose columns are centred, scaled and drawn in by arcsinh; its limit is a quantile
+over held-out reference rows (split conformal prediction: Vovk, Gammerman and Shafer, 2005). And attacks that only
+ask, such as HopSkipJump (Chen, Jordan and Wainwright, 2020), send many rows that differ by little: these are
+counted for each client, by hashes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from math import ceil
+from types import MappingProxyType
+from typing import Any, final
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.drift.monitor import packaged
+from modelkit.drift.profile import Profile
+from modelkit.errors import AccessDenied, SignatureError, UsageError
+from modelkit.events import Flagged, emit
+from modelkit.model.access import principal
+from modelkit.model.identity import identity_of
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import Wrapper, check_is_model
+from modelkit.serving.guarded import check_outside
+from modelkit.signature.signature import Feeds, coerce_as
+
+CHECKS = ("probing", "range", "novelty")
+NUMBERS = ("flo", "int", "uin", "boo")  # how their dtypes begin
+MOST = np.finfo(np.float64).max
+QUARTILES = (0, 0.25, 0.5, 0.75, 1)
+WIDEN = 2  # widths of what was seen, on each side
+RIDGE = 1e-3  # of the mean variance, so that columns may be constant, or sums of others
+FARTHEST = 1e3  # of scaled numbers, so that their squares are finite
+GRID = 0.5  # of scaled numbers: rows in one cell of this width differ by little
+SHARE = 0.3  # of a client's rows; of real rows in random order, a fifth at most were in one cell
+MOST_HASHES = 1 << 16  # about 5 MB
+THIN = 0.02  # of the rows of a Profile
+
+
+@final
+class InputChecks(Wrapper):
+    """A Model that answers as the one it wraps does, and flags rows that are odd, or refuses them.
+
+        checked = mk.InputChecks(model, X_holdout, refuse={"range"})
+        checked.predict(X)
+        checked.counts  # {"rows": 120, "range": 0, "novelty": 1, "probing": 0, "failures": 0}
+
+    Three checks look at the named columns of numbers. "range" finds a number outside of the range
+    of its column, and infinities. "novelty" finds a row that is unlike the reference rows as a whole,
+    such as a small flat with ten rooms. "probing" finds rows of a client that sends many which
+    differ by little, as an attack does that searches for another answer. The client is the
+    principal, or the `key` of the call where there is none. What is flagged is answered as ever,
+    counted in `counts` and emitted as `events.Flagged`. Categories are the matter of the signature.
+
+    It stands around a Rollout, and inside of a Guarded. Each process counts the rows of clients
+    apart. An error of a check itself is counted under "failures", and reaches the caller only where
+    a check refuses. Two threads that count at one moment may count once.
+
+    Args:
+        model: the Model, whose rows have named columns of numbers.
+        reference: what is usual: rows that the model was not trained on, (n, columns), or a Profile; by
+            default the Profile in the package. A Profile holds no rows, so with one there is no
+            check of novelty, and a column of few different values has no range. Rows are not kept.
+        ranges: the least and the largest number of columns, by name. Without it, a range is what was
+            seen, widened on each side by twice its width.
+        refuse: the checks that refuse a call, of "range", "novelty" and "probing"; the others flag.
+        rate: the share of rows like the reference that "novelty" flags, on average at most.
+        probing: how many different rows that agree in half of their columns, up to half a standard
+            deviation, a client may send within a window; it may send more where these are less than
+            30 % of its rows, or twice what chance gives.
+        window: in seconds.
+        clock: gives seconds, for windows.
+
+    Attributes:
+        counts: how many rows were looked at, how many each check flagged, and errors of the checks.
+
+    Raises:
+        UsageError: if there is neither a reference nor a Profile, or too few rows for the rate; for a
+            model without columns of numbers, other names than there are, and a Guarded inside.
+        SignatureError: for reference rows that do not fit; and by every verb for rows that are refused.
+        AccessDenied: by every verb, for probing that is refused.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        reference: Any = None,
+        *,
+        ranges: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+        refuse: Collection[str] = (),
+        rate: float = 0.01,
+        probing: int = 50,
+        window: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_is_model(model, "InputChecks")
+        check_outside(model, "InputChecks")
+        super().__init__(model)
+        inputs = model.signature.inputs
+        specs = [spec for spec in inputs if spec.columns and spec.dtype[:3] in NUMBERS]
+        self._tensors = [spec.name for spec in specs]
+        self._names = [column.name for spec in specs for column in spec.columns]
+        sound = all(low <= high for low, high in ranges.values()) and probing >= 0 < window
+        if not (specs and sound and {*ranges} <= {*self._names} and {*refuse} <= {*CHECKS}):
+            raise UsageError(
+                f"InputChecks looks at named columns of numbers, here {self._names}; ranges has a least and a "
+                f"largest number of some of them, refuse is some of {CHECKS}, probing 0 or more, and window "
+                f"above 0; got {dict(ranges)}, {refuse!r}, {probing!r} and {window!r}"
+            )
+        self._refuse = frozenset(refuse)
+        self._probing, self._window, self._clock = probing, window, clock
+        self._hashes, self._since = Counter[int](), clock()
+        self.counts = dict.fromkeys(("rows", *CHECKS, "failures"), 0)
+        self._limit = np.inf
+        usual = packaged(model) if reference is None else reference
+        if isinstance(usual, Profile):
+            rows = rows_of(usual, self._names)
+        else:
+            rows = self._numbers(coerce_as(model.signature, usual, "reference"))
+        self._measure(rows, ranges)
+        if not isinstance(usual, Profile):
+            self._learn(self._scaled(rows), rate)
+
+    @property
+    def unobserved(self) -> Model:
+        """The Model that answers unchecked, since the rows that an explanation tries are not calls."""
+        return self._inner.unobserved
+
+    def _for_key(self, key: str | None) -> Model:
+        inner = self._inner._for_key(key)
+        if inner is self._inner:
+            return self
+        checks = object.__new__(InputChecks)
+        Wrapper.__init__(checks, inner)
+        checks.__dict__ = self.__dict__  # so that all versions of a Rollout count together
+        return checks
+
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        self._look(X, call)
+        return self._inner._call(X, outputs, call)
+
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+        self._look(X, call)
+        return self._inner._acall(X, outputs, call)
+
+    def _look(self, X: object, call: Call) -> None:
+        """Look for odd rows. Raises SignatureError and AccessDenied for what is refused."""
+        try:
+            feeds = self.signature.coerce(X)
+        except SignatureError:  # as the call will, unless another version of a Rollout answers it
+            return
+        try:
+            numbers = self._numbers(feeds)
+            odd = self._odd(numbers, principal() or call.key)
+        except Exception:
+            self.counts["failures"] += 1
+            if self._refuse:
+                raise
+            return
+        for check, found in zip(CHECKS, odd, strict=True):
+            if np.count_nonzero(found):
+                self._tell(check, found, numbers)
+
+    def _tell(self, check: str, odd: Array, numbers: Array) -> None:
+        """Count, emit and refuse what a check found where `odd` is true, (n, d); of probing (n, 1)."""
+        places, columns = np.nonzero(odd)
+        rows = np.unique(places).tolist()
+        i, j = places[0], columns[0]
+        low, high = self._ends[:, j]
+        place = f"column {self._names[j]!r}: {numbers[i, j]:g} in row {i}"
+        kind: type[SignatureError | AccessDenied] = SignatureError
+        names = tuple(self._names[j] for j in np.unique(columns))
+        why = f"{place} does not fit the other columns"
+        if check == "range":
+            why = f"{place} is outside of the range from {low:g} to {high:g}"
+        if check == "probing":
+            kind, names = AccessDenied, ()
+            why = f"more than {self._probing} rows of one client differ by little within {self._window:g} s"
+        about, who, refused = identity_of(self), principal(), check in self._refuse
+        self.counts[check] += len(rows)
+        emit(Flagged(*about[:2], check, len(rows), names, who, refused))
+        if refused:
+            raise kind(why, rows=tuple(rows), principal=who, action="predict", about=about)
+
+    def _numbers(self, feeds: Feeds) -> Array:
+        blocks = [feeds[name] for name in self._tensors]
+        numbers: Array = np.concatenate(blocks, axis=1, dtype=np.float64)
+        return numbers
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _measure(self, rows: Array, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """The range of each column of rows, (n, d), its median and its spread."""
+        rows = np.where(np.isfinite(rows), rows, np.nan)
+        rows[:, np.isnan(rows).all(axis=0)] = 0  # any number is odd where there never was one
+        low, first, self._center, third, high = np.nanquantile(rows, QUARTILES, axis=0)
+        width = high - low
+        self._spread = (third - first) / 1.35 + width / 100 + (width == 0)
+        ends = np.array([low - WIDEN * width, high + WIDEN * width])
+        for name, own in ranges.items():
+            ends[:, self._names.index(name)] = own
+        self._ends = ends.clip(-MOST, MOST)  # so that infinities are outside
+        # By chance rows are in one cell of half of the columns as often as they are about its medians,
+        # and more often where columns depend on each other: hence twice.
+        common = (np.abs(self._scaled(rows)) < GRID / 2).mean(axis=0)
+        self._shares = [max(SHARE, 2 * common[half::2].prod()) for half in (0, 1)]
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _scaled(self, numbers: Array) -> Array:
+        """Numbers of about one size, (n, d): a missing one is the median, and none is infinite."""
+        scaled = np.arcsinh((numbers - self._center) / self._spread)
+        found: Array = np.nan_to_num(scaled.clip(-FARTHEST, FARTHEST))
+        return found
+
+    def _learn(self, scaled: Array, rate: float) -> None:
+        """What one half of rows have in common, and how far from it is a share `rate` of the other half."""
+        first, others = scaled[::2], scaled[1::2]
+        place = ceil((1 - rate) * (len(others) + 1))
+        if not 0 < place <= len(others):
+            raise UsageError(
+                f"rate is a share of rows below 1, and of a reference of {len(scaled):,} rows at least about "
+                f"{2 / max(len(scaled), 2):.2g}; got {rate!r}: pass more rows, or another rate"
+            )
+        covariance = np.atleast_2d(np.cov(first.T))
+        ridge = RIDGE * covariance.diagonal().mean() or 1.0
+        self._mean = first.mean(axis=0)
+        self._precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
+        self._limit = np.sort(self._parts(others).sum(axis=1))[place - 1]
+
+    def _parts(self, scaled: Array) -> Array:
+        """What each column adds to the squared distance of each row, (n, d)."""
+        apart = scaled - self._mean
+        parts: Array = apart * (apart @ self._precision)
+        return parts
+
+    def _odd(self, numbers: Array, who: str | None) -> list[Array]:
+        """Which numbers each check finds odd, bool (n, d); of probing (n, 1)."""
+        self.counts["rows"] += len(numbers)
+        scaled = self._scaled(numbers)
+        low, high = self._ends
+        novel = np.zeros((1, 1), bool)
+        if self._limit < np.inf:
+            parts = self._parts(scaled)
+            novel = parts.sum(axis=1, keepdims=True) > self._limit
+            novel = novel & (parts == parts.max(axis=1, keepdims=True))
+        return [self._probes(scaled, who), (numbers < low) | (numbers > high), novel]
+
+    def _probes(self, scaled: Array, who: str | None) -> Array:
+        """Count rows, (n, d), of a client; which of them are like too many others, bool (n, 1).
+
+        A row is known by hashes, under the random key of this process: of itself, since what is sent
+        again and again counts once, and of the cells of either half of its columns.
+        """
+        hashes, now = self._hashes, self._clock()
+        if now - self._since >= self._window or len(hashes) > MOST_HASHES:
+            hashes.clear()
+            self._since = now
+        probes = np.zeros((len(scaled), 1), bool)
+        cells = np.rint(scaled / GRID).astype(np.int16)
+        for i, row in enumerate(cells):
+            of = hash(who)
+            like = [hash((who, half, row[half::2].tobytes())) for half in (0, 1)]
+            whole = hash((who, scaled[i].tobytes()))
+            if whole not in hashes:
+                hashes.update([of, whole, *like])
+            for one, share in zip(like, self._shares, strict=True):
+                probes[i] |= hashes[one] > max(self._probing, share * hashes[of])
+        return probes
+
+
+def rows_of(profile: Profile, names: list[str]) -> Array:
+    """Rows that stand for those of a Profile, float64 (99, d): numbers between the edges of its cells.
+
+    What is beyond an outermost edge may be any number, and where there are few values many rows
+    have it; of such columns, and of those that a Profile lacks, nothing is known.
+    """
+    nothing = np.zeros(99)
+    nothing[[0, -1]] = -MOST / 9, MOST / 9
+    known = dict.fromkeys(names, nothing)
+    for feature, counts in zip(profile.features, profile.counts.sum(axis=0), strict=True):
+        edges = feature.edges
+        if max(counts[1], counts[len(edges) + 1]) <= THIN * profile.rows:
+            known[feature.name] = np.quantile(edges, np.linspace(0, 1, 99))
+    return np.array([known[name] for name in names]).T
