@@ -164,6 +164,9 @@ class Follower:
 
     def _follow(self) -> None:
         version = ""
+        session = self._session
+        if session is not None and session.unwritten is not None:
+            session.write(session.unwritten)
         try:
             self._registry.log(self._name).check()
             state = self._registry.state(self._name)

@@ -230,7 +230,9 @@ class Rollout(Model):
             self._source.go_back(reason)
 
     def refresh(self) -> bool:
-        """Do now what the registry says, in this thread; returns whether anything changed.
+        """Write down a rollback that was decided here, and do what the registry says, in this thread.
+
+        Returns whether anything changed.
 
         Raises:
             UsageError: if this is a Rollout of two Models.

@@ -28,6 +28,7 @@ from modelkit.errors import (
     UntrustedError,
     UsageError,
 )
+from modelkit.lifecycle.rollout.session import Session
 from modelkit.testing import check_model
 
 RNG = np.random.default_rng(0)
@@ -461,6 +462,20 @@ def test_a_worse_candidate_is_rolled_back_and_stays_so(registry):
     registry.start_rollout("churn", "2", POLICY, reason="it was the network", force=True)
     with pytest.raises(Conflict, match="under way"):
         registry.start_rollout("churn", "3", POLICY, reason="both")
+    rollout.close()
+
+
+def test_refresh_writes_a_rollback_that_was_decided_here(registry, monkeypatch):
+    """The decision stops the candidate at once; the thread that writes it down may come later."""
+    with monkeypatch.context() as late:
+        late.setattr(Session, "write", lambda self, decision: None)
+        rollout = mk.Rollout(registry, "churn", wrap=Failing, rescue=True, **QUICK)
+        registry.start_rollout("churn", "2", POLICY, reason="try it")
+        until(lambda: served(rollout) and rollout.status().decision == "rollback")
+        assert registry.state("churn").rollout is not None
+    rollout.refresh()
+    assert "errors" in registry.state("churn").rolled_back["2"]
+    registry.start_rollout("churn", "3", POLICY, reason="the next one")
     rollout.close()
 
 
