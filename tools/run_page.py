@@ -1,10 +1,14 @@
-"""Run the code and the commands of a page of the documentation, one after another, in a new folder."""
+"""Run the code and the commands of a page of the documentation, one after another, in a new folder.
+
+`python` blocks share their names, `console` blocks hold commands of modelkit, and `bash` blocks are scripts.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -12,7 +16,9 @@ from typing import Any
 
 from modelkit.cli import main
 
-BLOCK = re.compile(r"^```(?P<kind>python|console)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```(?P<kind>python|console|bash)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 COMMAND = re.compile(r"^\$ modelkit (.*)$", re.MULTILINE)
 
 
@@ -23,6 +29,9 @@ def run(page: Path) -> None:
     for block in BLOCK.finditer(text):
         if block["kind"] == "python":
             exec(compile(block["body"], str(page), "exec"), names)  # noqa: S102 - it is ours
+            continue
+        if block["kind"] == "bash":
+            subprocess.run(["bash", "-e", "-c", block["body"]], check=True)
             continue
         for command in COMMAND.findall(block["body"]):
             print(f"\n$ modelkit {command}", flush=True)

@@ -35,6 +35,7 @@ _HOMES = {
     "Judgement": "modelkit.lifecycle.registry.rules",
     "LeakageCheck": "modelkit.lifecycle.evaluation.leakage",
     "Limits": "modelkit.web.query",
+    "Listing": "modelkit.report.listing",
     "Log": "modelkit.store.log",
     "Manifest": "modelkit.model.manifest",
     "Member": "modelkit.model.manifest",

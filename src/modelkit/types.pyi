@@ -54,6 +54,7 @@ from modelkit.package.attach import Attachable as Attachable
 from modelkit.package.attach import BoundAttachable as BoundAttachable
 from modelkit.package.signing import PackageSignature as PackageSignature
 from modelkit.package.source import Reference as Reference
+from modelkit.report.listing import Listing as Listing
 from modelkit.runtimes.terms.vectorizer import Texts as Texts
 from modelkit.serving.batching.policy import BatchPlan as BatchPlan
 from modelkit.serving.batching.stats import Stats as Stats
