@@ -471,7 +471,8 @@ def test_refresh_writes_a_rollback_that_was_decided_here(registry, monkeypatch):
         late.setattr(Session, "write", lambda self, decision: None)
         rollout = mk.Rollout(registry, "churn", wrap=Failing, rescue=True, **QUICK)
         registry.start_rollout("churn", "2", POLICY, reason="try it")
-        until(lambda: served(rollout) and rollout.status().decision == "rollback")
+        rollout.refresh()
+        until(lambda: served(rollout) and not rollout.under_way)
         assert registry.state("churn").rollout is not None
     rollout.refresh()
     assert "errors" in registry.state("churn").rolled_back["2"]
