@@ -31,7 +31,8 @@ def run(page: Path) -> None:
             exec(compile(block["body"], str(page), "exec"), names)  # noqa: S102 - it is ours
             continue
         if block["kind"] == "bash":
-            subprocess.run(["bash", "-e", "-c", block["body"]], check=True)
+            script = ["bash", "-e", "-c", block["body"]]
+            subprocess.run(script, check=True)  # noqa: S603 - it is ours
             continue
         for command in COMMAND.findall(block["body"]):
             print(f"\n$ modelkit {command}", flush=True)
