@@ -139,3 +139,35 @@ def test_a_model_can_be_kept_off_the_event_loop(plan, rows):
         assert batcher.plan.loop_rows == 0
     assert threads
     assert threading.get_ident() not in threads
+
+
+class Stopped(Exception):
+    pass
+
+
+class StoppedOnce(asyncio.SelectorEventLoop):
+    """A loop whose first tick a signal handler stops as it is opened."""
+
+    stopped = False
+
+    def call_soon(self, callback, *arguments, **options):
+        if getattr(callback, "__name__", "") == "_flush" and not self.stopped:
+            self.stopped = True
+            raise Stopped
+        return super().call_soon(callback, *arguments, **options)
+
+
+def test_a_tick_that_a_signal_handler_kept_from_opening_is_opened_by_the_next_call():
+    """All later calls of the loop waited for ever."""
+
+    async def main():
+        with pytest.raises(Stopped):
+            await batcher.apredict(row(1))
+        async with asyncio.timeout(ROOM):
+            return await batcher.apredict(row(2))
+
+    with (
+        mk.Batcher(model_of(), plan=PLANS[PARALLEL]) as batcher,
+        asyncio.Runner(loop_factory=StoppedOnce) as runner,
+    ):
+        assert runner.run(main()) == 4
