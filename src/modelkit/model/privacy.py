@@ -43,12 +43,11 @@ class PrivacyClaim:
     mechanism: str
 
     def __post_init__(self) -> None:
-        for name, end in (("epsilon", inf), ("delta", 1)):
+        for name, end, words in (("epsilon", inf, "finite"), ("delta", 1, "below 1")):
             value = getattr(self, name)
             number = isinstance(value, Real) and not isinstance(value, bool)
             if not number or not 0 <= value < end:
-                below = "finite" if end == inf else "below 1"
-                raise UsageError(f"{name} is a number of at least 0 and {below}, not {value!r:.80}")
+                raise UsageError(f"{name} is a number of at least 0 and {words}, not {value!r:.80}")
             object.__setattr__(self, name, float(value))  # equal claims are equal JSON
         text = self.mechanism
         if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= MOST_LETTERS:

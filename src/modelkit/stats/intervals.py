@@ -135,6 +135,33 @@ def unskewed(quantile: float, skewness: float) -> float:
     return 3 / skewness * (cbrt(1 + skewness * (quantile - skewness / 6)) - 1)
 
 
+def excess_interval(value: float, first: float, second: float, level: float = LEVEL_95) -> Interval:
+    """The interval of sup_t F(t) - G(t), where independent samples of m and n have the value.
+
+    With v = 1/m + 1/n and a = 1 - level:
+
+    - The lower end lies sqrt(v ln(2 / a) / 2) below. The error Z(t) of F - G is, in the limit,
+      B1(F) / sqrt(m) + B2(G) / sqrt(n), of two Brownian bridges. One bridge times sqrt(v), at the time
+      (F/m + G/n) / v, has the covariance of Z and that of a random multiple of F - G. So Z leaves a
+      band no more often than it (Anderson, The integral of a symmetric unimodal function, 1955),
+      and it leaves this one with a probability of at most a, on either side a / 2 (Massart 1990).
+    - The upper end is Wilson's, at the point where F - G is largest, which no sample has chosen:
+      there the variance is at most v / 4 - d^2 / (m + n) for a difference of d.
+
+    Args:
+        value: of the samples, from 0 to 1.
+        first: m; of weighted or clustered rows, the independent ones that say as much.
+        second: n, likewise.
+        level: of the interval.
+    """
+    spread = 1 / first + 1 / second
+    low = value - sqrt(spread * log(2 / (1 - level)) / 2)
+    square = float(special_functions().ndtri((1 + level) / 2)) ** 2
+    pull = square / (first + second)
+    reach = sqrt((1 + pull) * square * spread / 4 - pull * value**2)
+    return max(low, 0.0), min((value + reach) / (1 + pull), 1.0)
+
+
 def freedom_of(sums: Array) -> float:
     """The degrees of freedom of the variance that influences, (n,), tell; infinite where all are 0.
 

@@ -88,6 +88,24 @@ def area_of(scores: Array, positive: Array, weight: Array) -> Measured:
     return Measured(value, influence, float(fewest))
 
 
+def largest_excess(values: Array, ours: Array, weight: Array) -> float:
+    """The largest difference, over thresholds, of two shares: of our rows, and of others, at most that.
+
+    It is sup_t F(t) - G(t), the one-sided statistic of Smirnov, and at least 0. Raises Undefined for
+    a value that is NaN.
+
+    Args:
+        values: (n,).
+        ours: whether each row is one of ours, bool (n,); there are some of both, with weights.
+        weight: of each row, (n,).
+    """
+    level = _levels_of(values)
+    inside = level.sums(weight * ours)
+    outside = level.sums(weight * ~ours)
+    excess = np.cumsum(inside / inside.sum() - outside / outside.sum())
+    return float(excess[:-1].max(initial=0.0))  # at the last it is 0
+
+
 def expected_area(scores: Array, share: Array) -> float:
     """The expected area under the ROC curve of rows that are positive with a probability, (n,).
 

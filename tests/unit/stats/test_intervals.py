@@ -15,6 +15,7 @@ from modelkit.stats.intervals import (
     corrected_error,
     effective_rows,
     exact_bounds,
+    excess_interval,
     mean_bound,
     student,
     student_of_share,
@@ -140,3 +141,22 @@ def test_the_bernstein_bound_by_hand():
 def test_no_losses_and_nothing_but_losses_bound_nothing(binary):
     assert mean_bound(0, 0, 0, 0.01, binary=binary) == 1
     assert mean_bound(9, 9, 9, 0.01, binary=binary) == 1
+
+
+@given(st.floats(0, 1), st.floats(1, 1e6), st.floats(1, 1e6), st.floats(0.5, 0.999))
+def test_the_interval_of_an_excess_holds_it_and_is_what_its_docstring_says(value, m, n, level):
+    low, high = excess_interval(value, m, n, level)
+    assert 0 <= low <= value <= high + 1e-12 <= 1 + 2e-12
+    spread = 1 / m + 1 / n
+    if low:
+        assert 2 * np.exp(-2 * (value - low) ** 2 / spread) == pytest.approx(1 - level)
+    if high < 1:
+        error = np.sqrt(spread / 4 - high**2 / (m + n))
+        assert (high - value) / error == pytest.approx(stats.norm.ppf((1 + level) / 2), rel=1e-4)
+
+
+def test_the_lower_end_is_that_of_smirnovs_test_where_both_laws_are_equal():
+    """So an excess is shown as often as a two-sided test of Kolmogorov and Smirnov at half the level."""
+    value = 1.3581 * np.sqrt(1 / 500 + 1 / 400)
+    low, _ = excess_interval(value, 500, 400)
+    assert low == pytest.approx(0, abs=1e-4)

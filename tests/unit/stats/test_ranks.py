@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelkit.stats.ranks import area_of, expected_area, midranks
+from modelkit.stats.ranks import area_of, expected_area, largest_excess, midranks
 
 ROWS = st.lists(
     st.tuples(st.sampled_from([0.1, 0.4, 0.5, 0.9]), st.floats(0, 1)), min_size=1, max_size=12
@@ -19,6 +19,16 @@ ROWS = st.lists(
 def test_midranks_are_those_of_scipy(counts):
     rows = np.repeat(np.arange(len(counts)), counts)
     assert (midranks(np.array([counts, counts]))[1][rows] == stats.rankdata(rows) - 0.5).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=20))
+def test_the_largest_excess_is_smirnovs(rows):
+    values, ours = map(np.array, zip(*rows, strict=True))
+    if ours.any() and not ours.all():
+        found = largest_excess(values, ours, np.ones(len(rows)))
+        sides = values[ours], values[~ours]
+        expected = stats.ks_2samp(*sides, "greater", method="asymp").statistic
+        assert found == pytest.approx(max(expected, 0), abs=1e-12)
 
 
 @given(ROWS)

@@ -37,7 +37,12 @@ from modelkit.lifecycle.evaluation.folds import (
     pooled,
     procedure_kind,
 )
-from modelkit.lifecycle.evaluation.gap import JUDGED_BY, training_gaps, verdict_on_fit
+from modelkit.lifecycle.evaluation.gap import (
+    JUDGED_BY,
+    membership_advantage,
+    training_gaps,
+    verdict_on_fit,
+)
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.retrieval import searched_side
@@ -156,6 +161,8 @@ def _of_model(
     slices = slice_figures(answered, held.slices, level)
     trained = None if before is None else answer(before)
     gaps = () if trained is None else training_gaps(trained.answered, answered, level)
+    if trained is not None:
+        figures = (*figures, membership_advantage(trained.answered, answered, level))
     manifest = model.manifest
     identity = identity_of(model)
     return _evaluation(

@@ -53,7 +53,7 @@ class Evaluation:
         weighted: whether rows had weights.
         data_digest: of the rows as the model takes them and their truth, in any order; two
             Evaluations, or an Evaluation and a Verdict, with the same one are of the same rows.
-        figures: every metric of the task.
+        figures: every metric of the task; with training rows "membership_advantage" as well.
         positive: of a binary task, the class as text to which precision, recall, F1, areas,
             calibration and pictures belong; empty for other tasks.
         classes: the figures of each class or label.

@@ -1,4 +1,4 @@
-"""How much better a model does on the rows it was trained on."""
+"""How much better a model does on the rows it was trained on, and how far that tells them from others."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from typing import final
 
 import numpy as np
 
+from modelkit._internal.arrays import Array
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind, any_clusters
-from modelkit.lifecycle.evaluation.figures import interval_text
-from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
+from modelkit.lifecycle.evaluation.class_metrics import log_losses, rows_right
+from modelkit.lifecycle.evaluation.figures import CLASSIFIED, MetricFigure, interval_text
+from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric, units_of
 from modelkit.stats.influence import Undefined, standard_error
-from modelkit.stats.intervals import student
+from modelkit.stats.intervals import excess_interval, student
+from modelkit.stats.ranks import largest_excess
 
 NEGLIGIBLE = 0.02  # of what was learned: a smaller loss on other rows is not called overfitting
 MATERIAL = 0.2  # of what was learned, from which a loss on other rows is called overfitting
 LITTLE = 0.2  # of what could be learned, below which a model is called underfitted
+OTHER_CLUSTERS = (
+    "only the held-out rows have clusters, so how many training rows are independent is unknown; name "
+    "the column of X that holds the clusters of both"
+)
 # The first that is defined is the one that the sentence is about.
 JUDGED_BY: dict[TaskKind, tuple[str, ...]] = {
     "binary": ("roc_auc", "accuracy"),
@@ -86,6 +93,52 @@ def _gap(metric: TaskMetric, trained: Answered, held_out: Answered, level: float
     units = min(trained.units, held_out.units)
     low, high = student(gap, hypot(first, second), units, level)
     return replace(found, low=low, high=high)
+
+
+def membership_advantage(trained: Answered, held_out: Answered, level: float) -> MetricFigure:
+    """How far the model's answers tell an attacker who knows the truth which rows it was trained on.
+
+    The attacker calls a row a training row where its loss is at most a threshold. The figure is the
+    share of training rows that are called so, less that of the others, at the best threshold (Yeom
+    et al., Privacy risk in machine learning, CSF 2018). The interval allows for the threshold being
+    chosen on the same rows.
+    """
+    name = "membership_advantage"
+    figure = MetricFigure(name, None, None, None, higher_is_better=False)
+    try:
+        losses = np.concatenate([_losses(trained), _losses(held_out)])
+        ours = np.arange(len(losses)) < len(trained)
+        value = largest_excess(losses, ours, np.concatenate([trained.weight, held_out.weight]))
+    except Undefined as reason:
+        return replace(figure, why=str(reason))
+    if (trained.clusters is None) != (held_out.clusters is None):
+        return replace(figure, value=value, why=OTHER_CLUSTERS)
+    low, high = excess_interval(value, units_of(trained), units_of(held_out), level)
+    return replace(figure, value=value, low=low, high=high)
+
+
+def _losses(answered: Answered) -> Array:
+    """What the attacker goes by, (n,): lower where the answer fits the truth. Raises Undefined."""
+    if answered.kind == "regression":
+        return np.asarray(np.square(answered.answers("predicted") - answered.truth).mean(axis=1))
+    if answered.kind not in CLASSIFIED:
+        raise Undefined(f"a row of a {answered.kind} task has no loss of its own")
+    probabilities = answered.probabilities
+    scores = answered.scores
+    several = answered.kind == "multilabel"
+    if several and probabilities is not None:
+        return log_losses(answered)
+    if several or scores is None:
+        return 1 - rows_right(answered)
+    own = np.arange(len(answered)), answered.truth
+    if probabilities is not None:
+        # Of the other classes: beside 1 many probabilities of the true one round to the same number.
+        others = probabilities.copy()
+        others[own] = 0
+        return np.asarray(others.sum(axis=1))
+    if scores.ndim == 1:
+        return np.where(answered.positives, -scores, scores)
+    return np.asarray(-scores[own])
 
 
 def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:

@@ -57,7 +57,8 @@ def figures_part(kind: TaskKind, known: Sequence[MetricFigure]) -> Markup:
     rows = []
     for figure in known:
         metric = METRICS[kind].get(figure.name)
-        share = metric is not None and metric.domain == "share"
+        # The advantage of an attacker, a share too, is the metric of two sets of rows.
+        share = metric is None or metric.domain == "share"
         drawn = _drawn(figure, UNIT) if share else Markup()
         side = element("span", BETTER[figure.higher_is_better], class_="side")
         rows.append((figure.title, figures(figure_text(figure)), drawn, _why(figure) or side))
