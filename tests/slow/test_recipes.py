@@ -1,6 +1,6 @@
 """The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
 
-Those of Kubeflow, Dagster and model-signing, and the linters of GitHub Actions and Groovy, need what
+Those of Kubeflow, Dagster, model-signing and diffprivlib, and the linters of GitHub Actions and Groovy, need what
 `make test-engines` installs, and skip without.
 """
 
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from math import inf
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -300,3 +301,46 @@ def test_model_signing(champion, place, signing):
     with pytest.raises(ValueError, match="mismatch"):
         signing.load("churn.mk", "release.pub")
     assert shell(by_shell[1]) != 0
+
+
+@pytest.mark.filterwarnings("default")
+def test_private_training(tmp_path, monkeypatch, capsys):
+    """Less epsilon leaves less to tell training rows by, and every package says what was claimed."""
+    pytest.importorskip("diffprivlib")
+    monkeypatch.syspath_prepend(RECIPES)
+    monkeypatch.chdir(tmp_path)
+    import private_training
+
+    leaks = {}
+    for epsilon in (inf, 100.0, 1.0):
+        found = []
+        for seed in range(4):
+            rows, others = private_training.data(seed)
+            private_training.train("digits.mk", rows, epsilon, seed)
+            found.append(mk.evaluate("digits.mk", *others, train=rows)["membership_advantage"])
+            claim = mk.inspect("digits.mk").privacy
+            assert (claim is None) if epsilon == inf else (claim.epsilon == epsilon)
+            assert found[-1].low < private_training.most_advantage(claim)
+        leaks[epsilon] = found
+    means = [sum(each.value for each in found) / 4 for found in leaks.values()]
+    assert means[0] > 0.1 > means[2]
+    assert means[0] > means[1] > means[2]
+    assert all(each.low > 0 for each in leaks[inf])
+    assert all(each.low == 0 and each.high < 0.15 for each in leaks[1.0])
+    assert str(claim).startswith(
+        "epsilon 1, delta 0, as claimed: objective perturbation of diffpriv"
+    )
+    private_training.main(seed=0)
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.startswith("epsilon  accuracy  membership advantage")
+    assert [float(line.split()[0]) for line in lines] == [inf, 100, 30, 10, 3, 1]
+
+
+def test_the_bound_of_a_claim_is_that_of_randomised_response():
+    """Which answers the truth with probability e^epsilon / (1 + e^epsilon), and reaches the bound."""
+    pytest.importorskip("diffprivlib")
+    bound = runpy.run_path(str(RECIPES / "private_training.py"))["most_advantage"]
+    for epsilon in (0.1, 1.0, 3.0):
+        claim = mk.types.PrivacyClaim(epsilon, 0.0, "randomised response")
+        right = 1 / (1 + 2.718281828459045**-epsilon)
+        assert bound(claim) == pytest.approx(right - (1 - right))

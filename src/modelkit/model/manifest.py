@@ -270,24 +270,24 @@ class Manifest:
             "parity": str(self.parity),
             "privacy": str(self.privacy or ""),
             self.runtime: self.about,
-            "opsets": _with_versions(
-                {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
-            ),
+            "opsets": _with_versions({k or "ai.onnx": v for k, v in sorted(self.opsets.items())}),
             "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "ignored": html.some(self.signature.ignored),
             "refuses rows": "; ".join(self.signature.refusals),
-            "metadata": "",
         }
         if self.metadata:
             facts["metadata"] = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True)
-        filled = [(name, value) for name, value in facts.items() if value]
-        return filled + [("file", line) for line in self._file_lines()]
+        files = [("file", line) for line in self._file_lines()]
+        return [fact for fact in facts.items() if fact[1]] + files
 
     def __str__(self) -> str:
         facts = [(f"{self.name} {self.version}", self.signature), *self.facts()]
         lines = [html.printable(f"{name}: {value}") for name, value in facts[:MOST_LINES]]
-        return "\n  ".join(fields.cut(line, MOST_COLUMNS) for line in lines)
+        return "\n  ".join(
+            line if len(line) <= MOST_COLUMNS else f"{line[: MOST_COLUMNS - 3]}..."
+            for line in lines
+        )
 
     __repr__ = fields.brief
 
