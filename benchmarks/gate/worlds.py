@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.check import GateCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
-from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels, no_worse
 from modelkit.lifecycle.gate.comparison import Comparison, JudgedAnswers, compare_by
 

@@ -15,6 +15,8 @@ from modelkit.integrations.scorer.scorer import Scorer as Scorer
 from modelkit.lifecycle.audit.log import AuditLog as AuditLog
 from modelkit.lifecycle.evaluation.evaluate import evaluate as evaluate
 from modelkit.lifecycle.evaluation.evaluation import Evaluation as Evaluation
+from modelkit.lifecycle.evaluation.robustness import Constraints as Constraints
+from modelkit.lifecycle.evaluation.robustness import RobustnessReport as RobustnessReport
 from modelkit.lifecycle.gate.gate import gate as gate
 from modelkit.lifecycle.gate.policy import GateMetric as GateMetric
 from modelkit.lifecycle.gate.verdict import Verdict as Verdict
@@ -23,6 +25,7 @@ from modelkit.lifecycle.layered import layered as layered
 from modelkit.lifecycle.registry.registry import Registry as Registry
 from modelkit.lifecycle.retrain.policy import RetrainPolicy as RetrainPolicy
 from modelkit.lifecycle.retrain.retrain import retrain as retrain
+from modelkit.lifecycle.robustness.robustness import robustness as robustness
 from modelkit.lifecycle.rollout.guards import Guard as Guard
 from modelkit.lifecycle.rollout.policy import RolloutPolicy as RolloutPolicy
 from modelkit.lifecycle.rollout.policy import RolloutStage as RolloutStage

@@ -14,6 +14,7 @@ from modelkit.explain.explainer import ExplainPlan as ExplainPlan
 from modelkit.integrations.scorer.columns import ScoredOutput as ScoredOutput
 from modelkit.lifecycle.audit.chain import AuditRecord as AuditRecord
 from modelkit.lifecycle.audit.reading import AuditReport as AuditReport
+from modelkit.lifecycle.evaluation.check import GateCheck as GateCheck
 from modelkit.lifecycle.evaluation.details import Confusion as Confusion
 from modelkit.lifecycle.evaluation.details import ResidualBand as ResidualBand
 from modelkit.lifecycle.evaluation.details import ScoreCurve as ScoreCurve
@@ -22,7 +23,7 @@ from modelkit.lifecycle.evaluation.figures import MetricFigure as MetricFigure
 from modelkit.lifecycle.evaluation.figures import SliceFigures as SliceFigures
 from modelkit.lifecycle.evaluation.gap import TrainingGap as TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck as LeakageCheck
-from modelkit.lifecycle.gate.check import GateCheck as GateCheck
+from modelkit.lifecycle.evaluation.robustness import RobustnessFigure as RobustnessFigure
 from modelkit.lifecycle.registry.log import Alias as Alias
 from modelkit.lifecycle.registry.log import Entry as Entry
 from modelkit.lifecycle.registry.log import State as State

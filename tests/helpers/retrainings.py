@@ -13,7 +13,7 @@ import numpy as np
 
 import modelkit as mk
 from modelkit.drift.values import Alarm
-from modelkit.lifecycle.gate.check import GateCheck
+from modelkit.lifecycle.evaluation.check import GateCheck
 from modelkit.lifecycle.gate.verdict import Verdict, decision_of
 
 DAY = 86_400.0

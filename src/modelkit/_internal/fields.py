@@ -10,7 +10,7 @@ import dataclasses
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -26,6 +26,7 @@ SCALARS = (str, int, float, bool)
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 Object = TypeVar("Object")
+Named = TypeVar("Named", bound=Any)
 Reader = Callable[[object, str], Any]
 
 
@@ -105,6 +106,16 @@ def write_object(value: Any, *, defaults: bool = True) -> Any:
         if defaults or held != _default(field):
             plain[field.name] = write_object(held, defaults=defaults)
     return plain
+
+
+def item_named(items: Sequence[Named], name: str, what: str) -> Named:
+    """The item that has a name. Raises KeyError, with the names that there are, where none has it."""
+    for item in items:
+        if item.name == name:
+            return item
+    raise KeyError(
+        f"there is no {what} {name!r}; there are {', '.join(each.name for each in items)}"
+    )
 
 
 def brief(self: Any) -> str:

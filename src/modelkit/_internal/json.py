@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from modelkit._internal import fields
+from modelkit.errors import PackageError
 
 RecordValue = TypeVar("RecordValue")
 
@@ -160,3 +161,11 @@ def from_record(kind: type[RecordValue], text: str, schema: str, what: str) -> R
     """
     plain = parse_record(text, schema)
     return fields.read_object(kind, plain, what)
+
+
+def read_report(kind: type[RecordValue], text: str, schema: str, what: str) -> RecordValue:
+    """As `from_record`, with a PackageError, which names what it is, for any other text."""
+    try:
+        return from_record(kind, text, schema, what)
+    except (TypeError, ValueError) as error:
+        raise PackageError(f"this is not {what} in JSON: {error}") from error

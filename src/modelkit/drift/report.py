@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
-from modelkit._internal.json import from_record, to_record
+from modelkit._internal.json import read_report, to_record
 from modelkit.drift import page, words
 from modelkit.drift.units import count_of
 from modelkit.drift.values import (
@@ -25,7 +25,7 @@ from modelkit.drift.values import (
     Performance,
     SegmentDrift,
 )
-from modelkit.errors import PackageError, importing
+from modelkit.errors import importing
 from modelkit.report import html
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -120,10 +120,7 @@ class DriftReport:
     @staticmethod
     def from_json(text: str) -> DriftReport:
         """The inverse of `to_json`. Raises PackageError for any other text."""
-        try:
-            return from_record(DriftReport, text, REPORT_SCHEMA, "report")
-        except (TypeError, ValueError) as error:
-            raise PackageError(f"this is not a drift report in JSON: {error}") from error
+        return read_report(DriftReport, text, REPORT_SCHEMA, "a drift report")
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`.

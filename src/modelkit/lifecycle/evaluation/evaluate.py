@@ -46,6 +46,7 @@ from modelkit.lifecycle.evaluation.gap import (
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.metrics import METRICS
 from modelkit.lifecycle.evaluation.retrieval import searched_side
+from modelkit.lifecycle.evaluation.robustness import RobustnessReport
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side, training_rows
 from modelkit.lifecycle.evaluation.task import task_kind, whole_column
 from modelkit.model.identity import identity_of
@@ -79,6 +80,7 @@ def evaluate(
     corpus: Any = None,
     roles: tuple[str | None, str | None] = (None, None),
     cv: Any = None,
+    robustness: RobustnessReport | None = None,
     kind: TaskKind | None = None,
     positive: Any = None,
     level: float = LEVEL_95,
@@ -110,6 +112,7 @@ def evaluate(
         roles: the roles of an encoder for queries and for the corpus.
         cv: a splitter of scikit-learn's, or a list of pairs of training and test places: evaluate the
             training procedure, not one model. `clusters` are the splitter's groups.
+        robustness: of the same model, from `mk.robustness`; the Evaluation then holds it.
         kind: of task, where it does not follow from the model's outputs.
         positive: of two classes, the one that precision, recall, F1, the areas and the pictures are
             of; by default the second of the model's, and of an outlier detector the outliers, -1.
@@ -120,7 +123,7 @@ def evaluate(
 
     Raises:
         UsageError: if truth, weights or columns do not fit the rows, the kind of task is unclear,
-            or the model is a Rollout, of several versions.
+            the model is a Rollout, of several versions, or the robustness is of another model.
         SignatureError: if the rows do not fit the model.
         TypeError: for an estimator without `cv`, and for a Model with it.
         MissingExtraError: if scipy or scikit-learn is missing.
@@ -133,7 +136,8 @@ def evaluate(
     with ExitStack() as opened:
         opened.enter_context(bars(progress))
         if cv is not None:
-            return _of_procedure(model, rows, cv, train, level=level)
+            found = _of_procedure(model, rows, cv, train, level=level)
+            return _with_robustness(found, robustness)
         if isinstance(model, str | os.PathLike):
             model = opened.enter_context(load(model))
         if not isinstance(model, Model):
@@ -147,7 +151,18 @@ def evaluate(
                 "registry.load(name, version) gives it, or the path of its package"
             )
         task = kind or task_kind(model.signature, model.manifest, queries=queries is not None)
-        return _of_model(model, rows, task, train, level=level)
+        found = _of_model(model, rows, task, train, level=level)
+    return _with_robustness(found, robustness)
+
+
+def _with_robustness(found: Evaluation, robustness: RobustnessReport | None) -> Evaluation:
+    """An Evaluation with a RobustnessReport, if there is one. Raises UsageError for one of another model."""
+    if robustness is not None and robustness.model_digest != found.model_digest:
+        raise UsageError(
+            f"the robustness is of {robustness.model} {robustness.model_digest:.12}, and this Evaluation "
+            f"of {found.model} {found.model_digest:.12}: measure it on the same model"
+        )
+    return replace(found, robustness=robustness)
 
 
 def _of_model(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, final
 
 from modelkit._internal import fields
-from modelkit._internal.json import from_record, to_record
+from modelkit._internal.json import read_report, to_record
 from modelkit.errors import PackageError, UsageError, importing
 from modelkit.lifecycle.evaluation import drawing, page
 from modelkit.lifecycle.evaluation.answered import TaskKind
@@ -21,6 +21,7 @@ from modelkit.lifecycle.evaluation.figures import (
 )
 from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
+from modelkit.lifecycle.evaluation.robustness import RobustnessReport
 from modelkit.report import html
 from modelkit.signature.signature import Signature
 from modelkit.stats.calibration import ReliabilityBin
@@ -66,6 +67,7 @@ class Evaluation:
         fit: a sentence on whether it looks over- or underfitted; empty without training rows.
         leaks: the checks for leaks between training and test.
         folds: of a cross-validation; 0 for a model that was evaluated as it is.
+        robustness: how often its decisions flip when rows change, where you passed it; else None.
         notes: what you have to know when you read the figures.
         versions: of the libraries that computed it, by name.
     """
@@ -92,6 +94,7 @@ class Evaluation:
     folds: int = 0
     notes: tuple[str, ...] = ()
     versions: dict[str, str] | None = None
+    robustness: RobustnessReport | None = None
 
     def __post_init__(self) -> None:
         names = [figure.name for figure in self.figures]
@@ -103,11 +106,7 @@ class Evaluation:
 
     def __getitem__(self, name: str) -> MetricFigure:
         """The figure of a metric. Raises KeyError for one that the task does not have."""
-        for figure in self.figures:
-            if figure.name == name:
-                return figure
-        known = ", ".join(figure.name for figure in self.figures)
-        raise KeyError(f"there is no metric {name!r}; there are {known}")
+        return fields.item_named(self.figures, name, "metric")
 
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._what()}"]
@@ -118,9 +117,10 @@ class Evaluation:
 
     @property
     def remarks(self) -> list[str]:
-        """What has to be known beside the figures: how it is fitted, signs of a leak, and notes."""
+        """What has to be known beside the figures: how it is fitted, leaks, robustness and notes."""
         lines = [self.fit] if self.fit else []
         lines += [f"LEAK? {check}" for check in self.leaks if check.found]
+        lines += [] if self.robustness is None else self.robustness.lines
         return lines + [f"note: {note}" for note in self.notes]
 
     @property
@@ -152,10 +152,7 @@ class Evaluation:
     @staticmethod
     def from_json(text: str) -> Evaluation:
         """The inverse of `to_json`. Raises PackageError for any other text."""
-        try:
-            return from_record(Evaluation, text, EVALUATION_SCHEMA, "evaluation")
-        except (TypeError, ValueError) as error:
-            raise PackageError(f"this is not an Evaluation in JSON: {error}") from error
+        return read_report(Evaluation, text, EVALUATION_SCHEMA, "an Evaluation")
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them."""
@@ -206,6 +203,7 @@ class Evaluation:
             page.slices_part(self.slices, self._judged()),
             page.classes_part(self.classes),
             page.gaps_part(self.gaps),
+            "" if self.robustness is None else self.robustness.part(),
             html.part("About", html.table((), self._about())),
         ]
         return html.page(self._title(), *body, style=page.STYLE)

@@ -11,12 +11,13 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.progress import counted_off
-from modelkit.errors import UsageError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.columns import column_named, without_columns
 from modelkit.lifecycle.evaluation.digests import keys_of_feeds
 from modelkit.lifecycle.evaluation.task import class_places, read_task
 from modelkit.model.model import Model, Outputs, make_call
+from modelkit.signature.refusing import moved
 from modelkit.signature.signature import Feeds, Signature, primary_of
 
 CHUNK = 8192  # rows that are asked at once
@@ -148,7 +149,10 @@ def answers_of(model: Model, feeds: Feeds) -> Outputs:
     parts = []
     for start in counted_off(range(0, n, CHUNK), "evaluate", "batch"):
         places = np.arange(start, min(start + CHUNK, n))
-        parts.append(run(signature.take(feeds, places)))
+        try:
+            parts.append(run(signature.take(feeds, places)))
+        except SignatureError as error:  # its rows are those of all
+            raise moved(error, start) from None
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.gate.check import GateCheck
+from modelkit.lifecycle.evaluation.check import GateCheck
 from modelkit.lifecycle.gate.claims import Levels, tested
 from modelkit.lifecycle.gate.opened import Judged
 from modelkit.model.manifest import Manifest

@@ -11,8 +11,8 @@ import numpy as np
 
 from modelkit._internal.progress import step
 from modelkit.lifecycle.evaluation.answered import Answered, clusters_of
+from modelkit.lifecycle.evaluation.check import CheckPart, GateCheck
 from modelkit.lifecycle.evaluation.metrics import NO_INTERVAL, TaskMetric, units_of
-from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.comparison import SHOWN_WITH, Comparison
 from modelkit.lifecycle.gate.policy import MetricFloor
 from modelkit.lifecycle.gate.unseen import worst_unit

@@ -12,9 +12,9 @@ from modelkit._internal.arrays import Array
 from modelkit.drift.cells import GONE
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.errors import BatchError, IntegrityError, PackageError, SignatureError
+from modelkit.lifecycle.evaluation.check import GateCheck
 from modelkit.lifecycle.evaluation.rows import LabelledRows
 from modelkit.lifecycle.gate.both import Both
-from modelkit.lifecycle.gate.check import GateCheck
 from modelkit.lifecycle.gate.opened import Judged
 from modelkit.model.golden import BACKGROUND, GOLDEN, decode_rows
 from modelkit.model.manifest import Manifest, Parity

@@ -17,6 +17,7 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.progress import bars, step
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
+from modelkit.lifecycle.evaluation.check import CheckPart, GateCheck
 from modelkit.lifecycle.evaluation.evaluate import FEW_UNITS, library_versions
 from modelkit.lifecycle.evaluation.figures import OF_POSITIVE, positive_of
 from modelkit.lifecycle.evaluation.metrics import TaskMetric
@@ -24,7 +25,6 @@ from modelkit.lifecycle.evaluation.rows import LabelledRows
 from modelkit.lifecycle.evaluation.task import positive_place, task_kind
 from modelkit.lifecycle.gate.both import AskedRows, Both, answered_by_both, asked_rows
 from modelkit.lifecycle.gate.budgets import Clock, budget_checks
-from modelkit.lifecycle.gate.check import CheckPart, GateCheck
 from modelkit.lifecycle.gate.claims import HarmCase, Levels, floor_check, no_harm, no_worse
 from modelkit.lifecycle.gate.comparison import compare_by
 from modelkit.lifecycle.gate.contract import contract_checks, numbers_check

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from modelkit.lifecycle.gate.check import CheckPart, GateCheck
+from modelkit.lifecycle.evaluation.check import CheckPart, GateCheck
 from modelkit.report import html
 from modelkit.report.html import Markup, element, is_controlling, printable
 from modelkit.report.plot import interval_picture

@@ -8,10 +8,10 @@ from math import ceil
 from typing import Literal, final
 
 from modelkit._internal import fields
-from modelkit._internal.json import from_record, to_record
+from modelkit._internal.json import read_report, to_record
 from modelkit.errors import PackageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
-from modelkit.lifecycle.gate.check import GateCheck
+from modelkit.lifecycle.evaluation.check import GateCheck
 from modelkit.lifecycle.gate.page import junit_of, verdict_page
 from modelkit.report import html
 
@@ -84,10 +84,7 @@ class Verdict:
 
     def __getitem__(self, name: str) -> GateCheck:
         """The check of this name. Raises KeyError for one that was not made."""
-        for check in self.checks:
-            if check.name == name:
-                return check
-        raise KeyError(f"{name!r}; there are {', '.join(check.name for check in self.checks)}")
+        return fields.item_named(self.checks, name, "check")
 
     @property
     def rows_needed(self) -> int | None:
@@ -155,10 +152,7 @@ class Verdict:
     @staticmethod
     def from_json(text: str) -> Verdict:
         """The inverse of `to_json`. Raises PackageError for any other text."""
-        try:
-            found = from_record(Verdict, text, VERDICT_SCHEMA, "verdict")
-        except (TypeError, ValueError) as error:
-            raise PackageError(f"this is not a Verdict in JSON: {error}") from error
+        found = read_report(Verdict, text, VERDICT_SCHEMA, "a Verdict")
         if not found.checks:
             raise PackageError("this is not a Verdict: it has no check")
         if found.decision != decision_of(found.checks):

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Literal, final
 
 from modelkit._internal import fields
-from modelkit._internal.json import from_record, to_record
-from modelkit.errors import PackageError
+from modelkit._internal.json import read_report, to_record
 from modelkit.lifecycle.retrain.policy import StandingAlarm
 from modelkit.report import html
 
@@ -97,10 +96,7 @@ class RetrainRun:
     @staticmethod
     def from_json(text: str) -> RetrainRun:
         """The inverse of `to_json`. Raises PackageError for any other text."""
-        try:
-            return from_record(RetrainRun, text, RUN_SCHEMA, "retraining")
-        except (TypeError, ValueError) as error:
-            raise PackageError(f"this is not a RetrainRun in JSON: {error}") from error
+        return read_report(RetrainRun, text, RUN_SCHEMA, "a RetrainRun")
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self._title()}: {self._what()}", *map(str, self.steps)])

@@ -1,0 +1,1 @@
+"""How a model answers when its rows change: noise, errors and attacks."""

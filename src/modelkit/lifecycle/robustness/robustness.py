@@ -1,0 +1,164 @@
+"""Measure how often the decisions of a Model flip when its rows change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.errors import UsageError
+from modelkit.lifecycle.evaluation.answered import TaskKind
+from modelkit.lifecycle.evaluation.evaluate import evaluate
+from modelkit.lifecycle.evaluation.figures import figures_of, slice_texts
+from modelkit.lifecycle.evaluation.robustness import Constraints, RobustnessFigure, RobustnessReport
+from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side
+from modelkit.lifecycle.robustness.cells import present, read_cells
+from modelkit.lifecycle.robustness.perturbations import PERTURBATIONS
+from modelkit.lifecycle.robustness.trial import Attack, Rows, Trial, greedy, take
+from modelkit.model.model import Model
+from modelkit.package.load import load
+from modelkit.report.html import some
+from modelkit.stats.intervals import LEVEL_95, clopper_pearson
+
+KINDS = ("binary", "multiclass", "multilabel", "regression")
+
+
+def robustness(
+    model: Any,
+    X: Any,
+    y: Any,
+    *,
+    constraints: Constraints | None = None,
+    attacks: Sequence[Attack] = (greedy,),
+    slices: Any = None,
+    kind: TaskKind | None = None,
+    tolerance: float = 0.25,
+    level: float = LEVEL_95,
+    seed: int = 0,
+) -> RobustnessReport:
+    """How often the decisions of a model flip when its rows change, every share with an exact interval.
+
+        report = mk.robustness("churn.mk", X_test, y_test)
+        report["noise 0.1"].flipped.share, report["greedy"].flipped.high
+
+    Rows get noise, rounding, gaps, other units and typos, and are attacked: from what the model
+    answers alone, within the constraints. Each changed row is one that the signature takes: integers stay
+    integers, and categories are those it knows.
+
+    Args:
+        model: a Model, or the path of a package: a classifier, also of several labels, or a regressor.
+        X: n independent rows, as `Model.run` takes them, that the model was not trained on.
+        y: their truth, as `mk.evaluate` takes it.
+        constraints: what an attack may change; by default three columns of a row, each number by half a
+            spread of its column.
+        attacks: their names: "greedy" changes a column after the other; "hopskipjump" changes numbers along
+            the boundary of the decision, by ART, which has to be installed.
+        slices: names of columns of X, or one name, or a dict of values (n,) by name: the shares among the
+            rows of each value.
+        kind: of task, where it does not follow from the model's outputs.
+        tolerance: how far a prediction of a regressor may move and still be the same decision, in standard
+            deviations of the truth.
+        level: of the intervals.
+        seed: of what is drawn.
+
+    Raises:
+        UsageError: if truth, columns or constraints do not fit the rows, the model is a Rollout, or its
+            answers are no decisions, as those of an encoder or a ranker.
+        SignatureError: if the rows do not fit the model.
+        TypeError: for anything but a Model or a path, and for constraints of another type.
+        MissingExtraError: if scipy, or ART for "hopskipjump", is missing.
+    """
+    allowed = Constraints() if constraints is None else constraints
+    if not isinstance(allowed, Constraints):
+        raise TypeError(f"constraints is mk.Constraints(...), not {constraints!r:.80}")
+    before = evaluate(model, X, y, slices=slices, kind=kind, level=level)
+    with ExitStack() as opened:
+        if not isinstance(model, Model):
+            model = opened.enter_context(load(model))
+        if before.kind not in KINDS or model.signature.batch is None:
+            raise UsageError(
+                f"this model decides nothing row by row: its task is {before.kind}, and robustness is of "
+                f"{some(KINDS)}; its signature is {model.signature}"
+            )
+        side = answered_side(model, LabelledRows(X, y, slices=slices), before.kind)
+        trial, notes = _trial(model, side, allowed, tolerance, level)
+        figures = [*_perturbed(trial, seed)]
+        for attack in attacks:
+            rows, queries = attack(trial, trial.right, seed)
+            about = (attack.__doc__ or "").partition("\n")[0]
+            figures += _figures(trial, attack.__name__, about, rows, trial.right, queries)
+    of = (before.model, before.model_digest, before.data_digest, before.rows)
+    return RobustnessReport(*of, level, seed, allowed, before.figures[0], tuple(figures), notes)
+
+
+def _trial(
+    model: Model, side: Side, constraints: Constraints, tolerance: float, level: float
+) -> tuple[Trial, tuple[str, ...]]:
+    """The rows on trial, and what has to be known about them."""
+    before = side.answered
+    rows = model.signature.columns(side.feeds or {})
+    cells = read_cells(model.signature, rows, constraints)
+    moved = tolerance * before.truth.std(axis=0) if before.kind == "regression" else np.zeros(1)
+    groups = {}
+    for name, values in side.slices.items():
+        texts = slice_texts(name, values, len(before))
+        for value in sorted({*texts.tolist()}):
+            groups[f"{name} is {value}"] = texts == value
+    fixed = some([*rows.keys() - {each.name for each in cells}])
+    return Trial(model, rows, before, moved, cells, constraints, level, groups), (
+        "attacks are on rows whose decision was right before, or on all rows of a regressor, whose "
+        f"decision flips where its prediction moves by more than {some(moved.tolist())}",
+        f"attacks keep to {constraints}",
+        f"these columns stay as they are: {fixed or 'none'}",
+    )
+
+
+def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
+    """The figures of noise and errors, each strength by draws of its own."""
+    places = np.arange(len(trial.before))
+    for at, change in enumerate(PERTURBATIONS):
+        hit = [cells for cells in trial.cells if change.fits(cells)]
+        for strength in change.strengths if hit else ():
+            rng = np.random.default_rng([seed, at, int(1000 * strength)])
+            rows = take(trial.rows, places)
+            drawn = rng.random((len(places), len(hit)))
+            mask = drawn < (strength if change.where == "some" else 1)
+            if change.where == "one":
+                mask = drawn == drawn.max(axis=1, keepdims=True)
+            for cells, own in zip(hit, mask.T, strict=True):
+                values = rows[cells.name]
+                some_rows = own & present(values)
+                values[some_rows] = change.change(cells, values[some_rows], strength, rng)
+            about = change.about.format(strength)
+            yield from _figures(trial, f"{change.name} {strength:g}", about, rows, places)
+
+
+def _figures(
+    trial: Trial, name: str, about: str, rows: Rows, places: Array, queries: int = 0
+) -> Iterator[RobustnessFigure]:
+    """The figure of a change, of each slice, and of an attack with fewer columns."""
+    old = take(trial.rows, places)
+    pairs = [(cells, old[cells.name], rows[cells.name]) for cells in trial.cells]
+    columns = np.sum([present(was) & (was != now) for _, was, now in pairs], axis=0)
+    moved = np.max([cells.moved(was, now) for cells, was, now in pairs], axis=0)
+    answered, flipped, margin = trial.decide(rows, places)
+    most = trial.constraints.most_columns if queries else len(pairs)
+    flipped &= (columns > 0) & (columns <= most)
+    level = trial.level
+    refused = int(np.isposinf(margin).sum())
+    far = float(np.median(moved[flipped])) if flipped.any() else None
+    after = figures_of(answered, level)[0]
+    yield _figure(name, flipped, level, about, refused, queries + len(places), far, after)
+    for group, mask in trial.groups.items():
+        yield _figure(f"{name} where {group}", flipped[mask[places]], level)
+    for few in range(1, most) if queries else ():
+        yield _figure(f"{name} of at most {few:,} columns", flipped & (columns <= few), level)
+
+
+def _figure(name: str, flipped: Array, level: float, *rest: Any) -> RobustnessFigure:
+    hits = int(flipped.sum())
+    ends = clopper_pearson(hits, len(flipped), level)
+    return RobustnessFigure(name, len(flipped), hits, *ends, *rest)
