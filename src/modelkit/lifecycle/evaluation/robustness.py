@@ -103,7 +103,11 @@ class RobustnessFigure:
         """What there is to say beside the share."""
         refused = f"; {self.refused:,} refused" if self.refused else ""
         far = "" if self.distance is None else f"; moved by {self.distance:.2g} spreads"
-        return f"then {self.after}{far}; {self.queries:,} queries{refused}" if self.about else ""
+        return (
+            f"then {self.after or 'no rows'}{far}; {self.queries:,} queries{refused}"
+            if self.about
+            else ""
+        )
 
     def __str__(self) -> str:
         return f"{self.name} flips {self.text} of {self.rows:,} rows: {self.rest}"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.lifecycle.robustness.cells import Cells
+from modelkit.lifecycle.robustness.trial import Cells
 
 Rng = np.random.Generator
 
@@ -45,8 +45,9 @@ def _rounded(cells: Cells, values: Array, digits: float, _: Rng) -> Array:
 
 def _mistyped(cells: Cells, values: Array, _: float, rng: Rng) -> Any:
     """A free text with its first two letters swapped; else any of the values that are known."""
-    swapped = [text[1::-1] + text[2:] for text in values if cells.free]
-    return swapped or rng.choice(cells.known, len(values))
+    if cells.column.categories is None and values.dtype == object:
+        return [text[1::-1] + text[2:] for text in values]
+    return rng.choice(cells.known, len(values))
 
 
 PERTURBATIONS = (
@@ -73,7 +74,7 @@ PERTURBATIONS = (
         "some",
         (0.05, 0.25),
         "{:.0%} of the values that may be missing, missing",
-        lambda cells: cells.nullable,
+        lambda cells: cells.column.nullable,
         lambda *_: None,
     ),
     Perturbation(

@@ -15,9 +15,16 @@ from modelkit.lifecycle.evaluation.evaluate import evaluate
 from modelkit.lifecycle.evaluation.figures import figures_of, slice_texts
 from modelkit.lifecycle.evaluation.robustness import Constraints, RobustnessFigure, RobustnessReport
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side
-from modelkit.lifecycle.robustness.cells import present, read_cells
 from modelkit.lifecycle.robustness.perturbations import PERTURBATIONS
-from modelkit.lifecycle.robustness.trial import Attack, Rows, Trial, greedy, take
+from modelkit.lifecycle.robustness.trial import (
+    Attack,
+    Rows,
+    Trial,
+    greedy,
+    present,
+    read_cells,
+    take,
+)
 from modelkit.model.model import Model
 from modelkit.package.load import load
 from modelkit.report.html import some
@@ -150,7 +157,7 @@ def _figures(
     level = trial.level
     refused = int(np.isposinf(margin).sum())
     far = float(np.median(moved[flipped])) if flipped.any() else None
-    after = figures_of(answered, level)[0]
+    after = figures_of(answered, level)[0] if len(answered) else None
     yield _figure(name, flipped, level, about, refused, queries + len(places), far, after)
     for group, mask in trial.groups.items():
         yield _figure(f"{name} where {group}", flipped[mask[places]], level)

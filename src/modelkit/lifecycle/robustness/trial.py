@@ -1,22 +1,122 @@
-"""Rows on trial: what a model answers once they changed, whose decision flipped, and the greedy attack."""
+"""Rows on trial: what their values may become, what a model then answers, and the greedy attack."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.errors import SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.lifecycle.evaluation.answered import Answered
+from modelkit.lifecycle.evaluation.class_metrics import rows_right
 from modelkit.lifecycle.evaluation.robustness import Constraints
 from modelkit.lifecycle.evaluation.rows import CHUNK, answers_of, with_answers
-from modelkit.lifecycle.robustness.cells import CANDIDATES, Cells
 from modelkit.model.model import Model
+from modelkit.report.html import some
+from modelkit.signature.signature import Signature
+from modelkit.signature.spec import MIXED, TIMES, Column
 
+CANDIDATES = 32  # values of the rows that a column is tried with
 Rows = dict[str, Array]  # a column (n,) by name
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """One column of the rows, and what its values may become.
+
+    Attributes:
+        column: of the signature.
+        known: up to 32 values, sorted, evenly taken from those of the rows or from the categories; of
+            numbers the first and the last are the least and the greatest that an attack may put here.
+        spread: of the numbers, see `Constraints`; 0 for what is not a number, or always the same.
+    """
+
+    column: Column
+    known: Array
+    spread: float
+
+    @property
+    def name(self) -> str:
+        """The name of the column."""
+        return self.column.name
+
+    def fitted(self, numbers: Array, old: Array) -> Array:
+        """Numbers as the column holds them; where one does not fit, the old value."""
+        whole = not self.column.dtype.startswith("float")
+        limits: Any = np.iinfo(self.column.dtype) if whole else np.finfo(old.dtype)
+        numbers = np.rint(numbers) if whole else numbers
+        fits = (numbers >= limits.min) & (numbers < limits.max)
+        found = old.copy()
+        found[fits] = numbers[fits]
+        return found
+
+    def candidates(self, values: Array, step: float) -> tuple[Array, Array]:
+        """What an attack tries in place of values (n,), and which of these it may; both (n, c).
+
+        That is the known values, and of numbers those within the step, and its ends. Missing ones stay.
+        """
+        old = values[:, None]
+        tried = np.tile(self.known, (len(values), 1))
+        usable = present(old)
+        if self.spread:
+            reach = step * self.spread
+            low, high = np.clip([old - reach, old + reach], self.known[0], self.known[-1])
+            tried = np.hstack([tried, low, high])
+            tried = self.fitted(tried, np.broadcast_to(old, tried.shape))
+            usable = usable & (tried >= low) & (tried <= high)
+        return tried, usable & (tried != old)
+
+    def moved(self, old: Array, new: Array) -> Array:
+        """How far numbers have moved, in spreads, (n,); 0 for what is not a number."""
+        if not self.spread:
+            return np.zeros(len(old))
+        return np.asarray(np.nan_to_num(np.abs(new - old.astype(float)) / self.spread))
+
+
+def present(values: Array) -> Array:
+    """Which values of a column are neither missing nor infinite."""
+    return np.asarray(values != np.array(None) if values.dtype == object else np.isfinite(values))
+
+
+def read_cells(signature: Signature, rows: Rows, constraints: Constraints) -> list[Cells]:
+    """The columns whose values may change. Raises UsageError where the constraints do not fit them."""
+    found = [
+        _read(column, rows[column.name], constraints)
+        for spec in signature.inputs
+        for column in spec.columns
+        if column.dtype not in (MIXED, *TIMES)
+    ]
+    numbers = [cells.name for cells in found if cells.spread]
+    odd = {*constraints.immutable} - {*rows} | {*constraints.ranges} - {*numbers}
+    if odd or not found:
+        raise UsageError(
+            f"the constraints name {some([*odd]) or 'nothing'}; the columns are {some([*rows])}, and "
+            f"those that may have a range {some(numbers) or 'none'}"
+        )
+    return found
+
+
+def _read(column: Column, values: Array, constraints: Constraints) -> Cells:
+    values = values[present(values)]
+    known = np.unique(values)
+    spread = 0.0
+    if column.categories is not None:
+        known = np.array(column.categories, values.dtype)
+    elif values.dtype != object and not {*known.tolist()} <= {0, 1}:
+        spread = float(np.abs(values - np.median(values)).mean())
+        low, high = constraints.ranges.get(column.name, known[[0, -1]])
+        if not low <= known[0] <= known[-1] <= high:
+            raise UsageError(
+                f"the rows have {column.name!r} from {known[0]:g} to {known[-1]:g}, outside its range, "
+                f"{low:g} to {high:g}: widen it, or leave these rows out"
+            )
+        known[[0, -1]] = low, high
+    places = np.linspace(0, len(known) - 1, min(len(known), CANDIDATES)).astype(int)
+    return Cells(column, known[places], spread)
 
 
 def take(rows: Rows, places: Array) -> Rows:
@@ -52,8 +152,10 @@ class Trial:
     @property
     def right(self) -> Array:
         """The places of the rows that were decided rightly; of a regressor, of all."""
-        same = np.asarray(self.before.predicted == self.before.truth).reshape(len(self.before), -1)
-        return np.flatnonzero(same.all(axis=1) | (self.before.kind == "regression"))
+        every = np.ones(len(self.before))
+        return np.flatnonzero(
+            every if self.before.kind == "regression" else rows_right(self.before)
+        )
 
     def decide(self, rows: Rows, places: Array) -> tuple[Answered, Array, Array]:
         """What became of rows that changed; they were those at `places` (m,).
@@ -82,15 +184,15 @@ class Trial:
         return now, flipped, margin
 
     def _compared(self, old: Array, now: Answered) -> tuple[Array, Array]:
-        n = len(old)
         new = now.answers("predicted")
         if now.kind == "regression":
             left = (self.tolerance - np.abs(new - old)).min(axis=1)
             return ~(left >= 0), left
         scores = np.zeros(old.shape) if now.scores is None else now.scores
         own = np.where(old == now.positive, scores, 1 - scores) if scores.ndim == old.ndim else None
-        margin = scores[np.arange(n), old] if own is None else own
-        return (old != new).reshape(n, -1).any(axis=1), margin.reshape(n, -1).min(axis=1)
+        margin = scores[np.arange(len(old)), old] if own is None else own
+        labels = tuple(range(1, old.ndim))
+        return (old != new).any(axis=labels), margin.min(axis=labels)
 
 
 # Rows of a trial at some places, (m,), and a seed, become other rows; with how many the model was asked for.
@@ -104,7 +206,8 @@ def greedy(trial: Trial, places: Array, _: int) -> tuple[Rows, int]:
     the search over the candidates is exhaustive. Gives the rows and how many the model was asked for.
     """
     rows = take(trial.rows, places)
-    free = np.tile([cells.mutable for cells in trial.cells], (len(places), 1))
+    mutable = [cells.name not in trial.constraints.immutable for cells in trial.cells]
+    free = np.tile(mutable, (len(places), 1))
     queries = 0
     blocks = free.size * CANDIDATES // CHUNK + 1
     for block in np.array_split(np.arange(len(places)), blocks):
