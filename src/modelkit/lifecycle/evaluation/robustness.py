@@ -218,7 +218,7 @@ class RobustnessReport:
     def _repr_html_(self) -> str:
         return html.card(self._title, [("", line) for line in self.lines])
 
-    def part(self) -> html.Markup:
+    def part(self) -> str:
         """The part of a page that shows it."""
         rows = []
         for each in self.figures:

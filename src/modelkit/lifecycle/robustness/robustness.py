@@ -114,13 +114,15 @@ def _trial(
         texts = slice_texts(name, values, len(before))
         for value in sorted({*texts.tolist()}):
             groups[f"{name} is {value}"] = texts == value
+    trial = Trial(model, rows, before, moved, cells, constraints, level, groups)
     fixed = some([*rows.keys() - {each.name for each in cells}])
-    return Trial(model, rows, before, moved, cells, constraints, level, groups), (
-        "attacks are on rows whose decision was right before, or on all rows of a regressor, whose "
-        f"decision flips where its prediction moves by more than {some(moved.tolist())}",
+    notes = (
+        f"attacks are on the {len(trial.right):,} rows that were decided rightly, of a regressor on all",
         f"attacks keep to {constraints}",
         f"these columns stay as they are: {fixed or 'none'}",
+        f"a prediction flips where it moves by more than {some(moved.tolist())}",
     )
+    return trial, notes[: 4 if before.kind == "regression" else 3]
 
 
 def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
