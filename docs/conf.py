@@ -37,7 +37,11 @@ nb_execution_mode = "off"  # the tests execute notebooks; the site shows what th
 smartquotes_action = "D"  # dashes only: "auto" is a value, not speech
 default_role = "code"
 
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "exclude-members": "after_fork",  # the process calls it
+}
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
@@ -70,6 +74,25 @@ html_theme_options = {
 html_sidebars = {"index": []}
 
 
+SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields|Examples?):|.*::")
+
+
+def fenced(lines: list[str]) -> Iterator[str]:
+    """Lines whose indented paragraphs are blocks of code: those of no section, and below a blank line."""
+    code = section = False
+    before = ""
+    for line in lines:
+        indented = line.startswith("    ")
+        if line and not indented:
+            code = False
+            section = SECTION.fullmatch(line) is not None
+        elif indented and not before and not code and not section:
+            code = True
+            yield from (".. code-block:: python", "")
+        yield line
+        before = line.strip()
+
+
 COLON = "\N{RATIO}"
 
 
@@ -80,6 +103,7 @@ def as_rst(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
     """
     if what in ("attribute", "property"):
         lines[0] = lines[0].replace(": ", COLON)
+    lines[:] = [*fenced(lines)]
     text = re.sub(
         r"(?<![:`])`([^`]+)`(?![`_])",
         lambda found: "``" + " ".join(found[1].split()) + "``",

@@ -141,7 +141,6 @@ LONGER = {
     "howto/decide/evaluate.md": 291,
     "howto/deploy/load_balancing.md": 155,
     "project/design.md": 732,
-    "start/migrate.md": 365,
 }
 FRONT = re.compile(r"\A---\n(.*?)^---\n", re.MULTILINE | re.DOTALL)
 
@@ -167,3 +166,30 @@ def test_a_page_is_no_longer_than_its_kind_may_be(page):
     longer = LONGER.get(str(page.relative_to(DOCS)))
     assert lines <= (longer or most)
     assert longer is None or lines > most, "it is short enough: take it out of LONGER"
+
+
+# With what the title of a how-to begins: a verb, for what you do there.
+VERBS = re.findall(
+    r"\w+",
+    """Answer Audit Balance Batch Bound Check Choose Compare Count Decide Deploy Drain Embed Evaluate Explain Find Flag
+    Gate Handle Install Judge Keep Log Measure Move Notice Operate Post Read Replace Retrain Roll Run Save Scale Score
+    Seal Search Send Serve Set Show Sign Start Switch Test Train Try Use Watch Write""",
+)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in SITE if front_of(page).get("kind") == "howto" and page.stem != "index"],
+    ids=name_of,
+)
+def test_the_title_of_a_howto_begins_with_a_verb(page):
+    title = re.search(r"^# (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert title in VERBS
+
+
+@pytest.mark.parametrize("page", SITE, ids=name_of)
+def test_a_page_that_goes_on_where_another_one_ends_says_so(page):
+    after = front_of(page).get("after")
+    if after:
+        assert (page.parent / after).exists()
+        assert f"]({after}) ends." in page.read_text(encoding="utf-8")

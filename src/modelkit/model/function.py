@@ -18,8 +18,6 @@ from modelkit.signature.spec import TensorSpec, check_dims, numpy_dtype
 class FunctionModel(Model):
     """A Model from `fn(feeds) -> outputs`: for tests, and for a runtime of your own.
 
-    Example::
-
         takes = mk.TensorSpec("X", "float32", ("batch", 3))
         gives = mk.TensorSpec("prediction", "float32", ("batch",))
         model = mk.FunctionModel(

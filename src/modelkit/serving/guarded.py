@@ -20,8 +20,6 @@ INSIDE = {"audit.answers": ("Guarded",), "InputChecks": ("Guarded", "Answers", "
 class Guarded(Wrapper):
     """A Model that answers as the one it wraps does, and whom a policy allows it.
 
-    Example::
-
         def policy(principal, action, about):
             return principal == "billing" and action == "predict"
 
