@@ -114,18 +114,23 @@ class Tick:
     # The end of a tick.
 
     def _flush(self) -> None:
-        batches = self.batches.values()
-        self.batches = {}
-        self._open = False
-        calls = sum(len(batch.calls) for batch in batches)
-        self._lone = self._planner.plan.lone if calls == 1 else 0
-        for batch in batches:
+        calls = 0
+        for batch in self.batches.values():
+            calls += len(batch.calls)
             if batch.raw:
                 self._todo.append(batch)
             else:  # before rows that wait from earlier ticks, as some of these have deadlines
                 self._todo.appendleft(batch)
+        self.batches = {}
+        self._open = False
+        self._lone = self._planner.plan.lone if calls == 1 else 0
         if not self._going:
             self._go_on()
+
+    def _flush_again(self) -> None:
+        """Serve what still waits, for a signal handler may have kept the loop from it."""
+        self._going = False
+        self._flush()
 
     def _go_on(self) -> None:
         """Serve batches in order, with turns for the loop's other tasks in between."""
@@ -134,7 +139,9 @@ class Tick:
         try:
             while self._todo:
                 batch = self._todo[0]
-                if not batch.raw:
+                if batch.flushed:  # it is here twice, as an interrupted flush was repeated
+                    pass
+                elif not batch.raw:
                     self._serve(batch)
                 elif not self._serve_slice(batch):
                     self._look_into(batch)
@@ -258,7 +265,9 @@ class Tick:
     def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs]:
         """The answer to a call, or its error raised."""
         if not batch.flushed and place >= len(batch.answers):
-            # The rest of a large batch, or a loop that keeps no order.
+            # The rest of a large batch, a loop that keeps no order, or a flush that was interrupted.
+            if not batch.waiters:
+                self._loop.call_soon(self._flush_again)
             future = self._loop.create_future()
             batch.waiters.append((place, future))
             yield from future

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -171,3 +172,28 @@ def test_a_tick_that_a_signal_handler_kept_from_opening_is_opened_by_the_next_ca
         asyncio.Runner(loop_factory=StoppedOnce) as runner,
     ):
         assert runner.run(main()) == 4
+
+
+@pytest.mark.parametrize("method", ["_flush", "_go_on"])
+def test_a_flush_that_a_signal_handler_kept_from_running_is_repeated(method):
+    """The exception comes as the function is entered, where nothing in it could catch it."""
+    stopped = []
+
+    def stop(frame, event, _):
+        if event == "call" and frame.f_code.co_name == method and not stopped:
+            stopped.append(method)
+            raise Stopped
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        sys.setprofile(stop)
+        try:
+            async with asyncio.timeout(ROOM):
+                return await asyncio.gather(*(batcher.apredict(row(v)) for v in range(12)))
+        finally:
+            sys.setprofile(None)
+
+    with mk.Batcher(model_of(), plan=PLANS[PARALLEL]) as batcher:
+        answers = asyncio.run(main())
+    assert stopped == [method]
+    assert [answer.item() for answer in answers] == [2 * v for v in range(12)]
