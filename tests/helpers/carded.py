@@ -24,15 +24,19 @@ STATED = {
 }
 
 
-def evaluated(fitted, X, y, path, **options):
-    """A package with an Evaluation of its last third."""
+def evaluated(fitted, X, y, path, *, whole=False, **options):
+    """A package with an Evaluation of its last third, and where it is whole with its robustness and on training rows too."""
     cut = len(X) * 2 // 3
     mk.save(fitted.fit(X[:cut], y[:cut]), path, example=X, **options)
     slices = {
         "size": ["large" if row > X.iloc[:, 0].median() else "small" for row in X.iloc[cut:, 0]]
     }
     with mk.load(path, **opening(path)) as model:
-        found = mk.evaluate(model, X[cut:], y[cut:], slices=slices)
+        more = {}
+        if whole:
+            more["train"] = X[:cut], y[:cut]
+            more["robustness"] = mk.robustness(model, X[cut:], y[cut:])
+        found = mk.evaluate(model, X[cut:], y[cut:], slices=slices, **more)
     mk.attach(path, evaluation=found)
 
 
@@ -67,7 +71,7 @@ def packages(folder):
     labels = [text.split()[0] for text in known]
     mk.save(texts.fit(known, labels), paths["texts"], example=known)
     mk.save(onnx.parser.parse_model(GRAPH), paths["graph"])
-    evaluated(linear, X, y, paths["signed"], **STATED)
+    evaluated(linear, X, y, paths["signed"], whole=True, **STATED)
     mk.sign(paths["signed"], key_pair(folder)[0])
     private, public = key_files(folder, "reader")
     mk.seal(paths["classifier"], {"reader": public}, out=paths["sealed"])
