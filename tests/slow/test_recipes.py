@@ -1,6 +1,6 @@
 """The recipes of docs/recipes do what they say: each is run, in a registry that has a champion.
 
-Those of Kubeflow, Dagster, model-signing and diffprivlib, and the linters of GitHub Actions and Groovy, need what
+Those of Kubeflow, Dagster, model-signing, diffprivlib and ART, and the linters of GitHub Actions and Groovy, need what
 `make test-engines` installs, and skip without.
 """
 
@@ -334,6 +334,45 @@ def test_private_training(tmp_path, monkeypatch, capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.startswith("epsilon  accuracy  membership advantage")
     assert [float(line.split()[0]) for line in lines] == [inf, 100, 30, 10, 3, 1]
+
+
+def test_hopskipjump_keeps_to_the_constraints(tmp_path):
+    """It flips rows within the budget that the report states, and equal seeds give equal figures."""
+    pytest.importorskip("art")
+    import numpy as np
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+
+    from modelkit.lifecycle.robustness.trial import greedy
+
+    attack = runpy.run_path(str(RECIPES / "hopskipjump.py"))["hopskipjump"]
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 4)), columns=["a", "b", "c", "d"])
+    X["d"] = rng.integers(0, 9, 60)
+    y = (X["a"] + X["b"] + 0.2 * X["d"] > 1).astype(int)
+    mk.save(LogisticRegression().fit(X, y), tmp_path / "m.mk", example=X)
+    kept = []
+
+    def watched(trial, places, seed):
+        rows, queries = attack(trial, places, seed)
+        kept.append(
+            (pd.DataFrame(trial.rows).iloc[places].reset_index(drop=True), pd.DataFrame(rows))
+        )
+        return rows, queries
+
+    limits = mk.Constraints(0.5, most_columns=2, immutable=["c"])
+    reports = [
+        mk.robustness(tmp_path / "m.mk", X, y, constraints=limits, attacks=[greedy, watched])
+        for _ in range(2)
+    ]
+    assert reports[0] == reports[1]
+    assert 0 < reports[0]["watched"].flipped <= reports[0]["greedy"].flipped
+    before, after = kept[0]
+    assert (before != after).sum(axis=1).max() <= 2
+    assert (before["c"] == after["c"]).all()
+    assert (after["d"] % 1 == 0).all()
+    spread = np.abs(X - X.median()).mean()
+    assert ((after - before).abs() <= 0.5 * spread * (1 + 1e-6)).all(axis=None)
 
 
 def test_the_bound_of_a_claim_is_that_of_randomised_response():

@@ -23,6 +23,8 @@ def add_evaluate(verbs: Any) -> None:
     parser.add_argument(
         "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
     )
+    about = "measure how often decisions flip under noise, errors and an attack, with the defaults"
+    parser.add_argument("--robustness", action="store_true", help=about)
     parser.add_argument("--attach", action="store_true", help="put the Evaluation into the package")
 
 
@@ -41,11 +43,15 @@ def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
     before = None
     if args.train is not None:
         before = labelled_rows(args.train, args, signature, args.weight)
+    report = None
+    if args.robustness:
+        report = mk.robustness(model, rows, truth, slices=args.slice, level=args.level)
     return mk.evaluate(
         model,
         rows,
         truth,
         train=before,
+        robustness=report,
         sample_weight=weights[0] if weights else None,
         level=args.level,
         **row_options(args, signature),

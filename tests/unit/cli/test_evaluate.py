@@ -77,6 +77,18 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
         assert mk.Evaluation.packaged(model).rows == 150
 
 
+def test_robustness_is_measured_where_it_is_asked_for(folder, capsys):
+    data = ["--data", str(folder / "test.csv"), "--label", "truth", "--slice", "region"]
+    command = ["evaluate", str(folder / "m.mk"), *data, "--extra", "ignore"]
+    assert main([*command, "--robustness", "--json"]) == 0
+    report = mk.Evaluation.from_json(capsys.readouterr().out).robustness
+    assert report["greedy"].rows == sum(
+        report[f"greedy where region is {name}"].rows for name in ("north", "south")
+    )
+    assert main([*command, "--json"]) == 0
+    assert mk.Evaluation.from_json(capsys.readouterr().out).robustness is None
+
+
 @pytest.mark.parametrize(
     ("more", "status", "reason"),
     [
