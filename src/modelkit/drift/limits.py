@@ -8,7 +8,7 @@ is beyond it. Whatever the rows do inside the band, and however they depend on o
 is a supermartingale.
 
 Bounds: Maurer and Pontil, Empirical Bernstein bounds (arXiv:0907.3740), Hoeffding, and Clopper and
-Pearson. docs/explanation/drift_guarantees.md has the proofs.
+Pearson. docs/explanation/drift_proofs.md has the proofs.
 """
 
 from __future__ import annotations

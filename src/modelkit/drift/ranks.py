@@ -1,7 +1,7 @@
 """Where a new row ranks among those before it, and what bets on ranks pay.
 
 If the reference and all members after it are exchangeable, the ranks, ties at random, are independent
-and uniform, for a reference of any size: docs/explanation/drift_guarantees.md has the proof. A row is a unit of
+and uniform, for a reference of any size: docs/explanation/drift_proofs.md has the proof. A row is a unit of
 one row, and all before it are known by their counts. `unit_ranks` has whole units.
 
 Bets look at p-values only, never at counts. The mean of each bet over 64 slots of equal width is

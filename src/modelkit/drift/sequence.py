@@ -3,7 +3,7 @@
 All are members of a sequence. Blocks of members, of a fixed size, are ranked, and sources say what
 bets gain on them. The rest is one thing for all: the wealth, its threshold, the alarm, the alarms after
 it, and where in the sequence the change began. Where a block ends depends on how many members have
-come, never on what they hold. docs/explanation/drift_guarantees.md has the proofs.
+come, never on what they hold. docs/explanation/drift_proofs.md has the proofs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where a whole unit ranks among others by its scores: for "changed" (D1), and for "material" (D2).
 
 Units are known by their shares in 16 groups of cells. `ranks` has rows, which are units of one row.
-The proofs are in docs/explanation/drift_guarantees.md.
+The proofs are in docs/explanation/drift_proofs.md.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ comes.
   of rows until the wealth reaches A is at least A, and it reaches A within t rows with a
   probability of at most t/A.
 
-docs/explanation/drift_guarantees.md has the proofs. Sources: Shafer and Vovk, Game-Theoretic Foundations for
+docs/explanation/drift_proofs.md has the proofs. Sources: Shafer and Vovk, Game-Theoretic Foundations for
 Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532).
 """
 

@@ -1,4 +1,4 @@
-"""What the proofs in docs/explanation/drift_guarantees.md need of the code, where a plausible shortcut would break one."""
+"""What the proofs in docs/explanation/drift_proofs.md need of the code, where a plausible shortcut would break one."""
 
 import warnings
 

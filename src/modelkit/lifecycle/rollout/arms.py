@@ -7,7 +7,7 @@ rate of events with the time of day, an event falls into the candidate with prob
 
 where r is the relative risk of the candidate at that moment: only the arm is random, and the
 rollout drew it. A bet on r = b against r <= m multiplies its stake by the likelihood ratio of
-theta(b) to theta(m): see `stats.betting`, and docs/explanation/rollout_guarantees.md for the proof. News: Lindon
+theta(b) to theta(m): see `stats.betting`, and docs/explanation/rollout_proofs.md for the proof. News: Lindon
 and Malek, Anytime-valid inference for multinomial count data (arXiv:2011.03567).
 
 Of one arm alone, rates of events are bet on against a floor.

@@ -2,7 +2,7 @@
 
 The arm of a key is drawn once, so a key counts once: by its first event, or by the mean of its
 calls. But the keys that fail often are used up sooner in the worse arm, so that the first events
-of the better one come late; docs/explanation/rollout_guarantees.md says what is done about it.
+of the better one come late; docs/explanation/rollout_proofs.md says what is done about it.
 """
 
 from __future__ import annotations
