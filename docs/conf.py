@@ -49,7 +49,9 @@ copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 # What other libraries document, what only type checkers import, and parts of values that nobody needs to name: a test of
 # modelkit's own says that each type of a public name is public.
-OTHERS = "np|numpy|pd|collections|concurrent|contextlib|datetime|enum|functools|os|pathlib|types|typing"
+OTHERS = (
+    "np|numpy|pd|collections|concurrent|contextlib|datetime|enum|functools|os|pathlib|types|typing"
+)
 UNNAMED = "Blueprint|DeviceName|Metric|MetricsData|Openable|Resource|Rule"
 nitpick_ignore_regex = [("py:.*", rf"({OTHERS}|modelkit)\..+|{UNNAMED}")]
 
