@@ -47,8 +47,8 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
-# What other libraries document, what only type checkers import, and parts of values that nobody needs to name: a test of
-# modelkit's own says that each type of a public name is public.
+# What other libraries document, what only type checkers import, and parts of values that nobody needs to name.
+# tests/unit/test_documentation.py says that each type of a public name is public.
 OTHERS = (
     "np|numpy|pd|collections|concurrent|contextlib|datetime|enum|functools|os|pathlib|types|typing"
 )
