@@ -74,7 +74,7 @@ PERTURBATIONS = (
         "some",
         (0.05, 0.25),
         "{:.0%} of the values that may be missing, missing",
-        lambda cells: cells.column.nullable,
+        lambda cells: cells.column.nullable and cells.known.dtype.kind in "fO",
         lambda *_: None,
     ),
     Perturbation(

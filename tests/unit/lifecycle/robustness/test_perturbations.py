@@ -15,21 +15,22 @@ WHOLE = Cells(mk.Column("x", "int64"), np.arange(9), 2.0)
 CLOSED = Cells(mk.Column("c", "string", categories=("a", "b")), np.array(["a", "b"], object), 0.0)
 FREE = Cells(mk.Column("t", "string", nullable=True), np.array(["a", "bc"], object), 0.0)
 CONSTANT = Cells(mk.Column("x"), np.array([3.0]), 0.0)
+COUNT = Cells(mk.Column("n", "int64", nullable=True), np.arange(9), 2.0)  # in a tensor of integers
 FLAG = Cells(mk.Column("f", "bool"), np.array([0.0, 1.0]), 0.0)
 
 
 @pytest.mark.parametrize(
     ("name", "fitting"),
     [
-        ("noise", [NUMBER, WHOLE]),
-        ("rounding", [NUMBER, WHOLE]),
-        ("unit", [NUMBER, WHOLE]),
+        ("noise", [NUMBER, WHOLE, COUNT]),
+        ("rounding", [NUMBER, WHOLE, COUNT]),
+        ("unit", [NUMBER, WHOLE, COUNT]),
         ("missing", [FREE]),
         ("typo", [CLOSED, FREE, FLAG]),
     ],
 )
 def test_a_change_happens_to_the_columns_that_it_fits(name, fitting):
-    known = [NUMBER, WHOLE, CLOSED, FREE, CONSTANT, FLAG]
+    known = [NUMBER, WHOLE, COUNT, CLOSED, FREE, CONSTANT, FLAG]
     assert [cells for cells in known if BY_NAME[name].fits(cells)] == fitting
 
 
