@@ -47,7 +47,7 @@ def folder_of(where, packages, rows):
 def arguments(folder, *more, data="test.csv", champion="a.mk"):
     """The arguments of `modelkit gate` for what is in such a folder."""
     files = [str(folder / "b.mk"), "--champion", str(folder / champion)]
-    return ["gate", *files, "--data", str(folder / data), "--label", "churned", *more]
+    return ["gate", *files, str(folder / data), "--label", "churned", *more]
 
 
 def median_distance(y, outputs):

@@ -216,10 +216,7 @@ def test_a_background_is_named(model):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (
-            "evaluate {package} --data {folder}/absent.parquet --label left",
-            "No such file or directory",
-        ),
+        ("evaluate {package} {folder}/absent.parquet --label left", "No such file or directory"),
         ("registry {folder}/models register {package} --verdict {binary}", "is not text in UTF-8"),
         (
             "rollout {folder}/models start churn@1 --policy {binary} --reason x",

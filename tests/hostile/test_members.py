@@ -182,7 +182,7 @@ def test_control_characters_never_reach_a_terminal(tmp_path, monkeypatch, capsys
     fitted = LogisticRegression().fit(values, labels[(values[:, 0] > 0).astype(int)])
     mk.save(fitted, tmp_path / "m.mk", example=values, name="m", version="1")
     (tmp_path / "rows.csv").write_text("x0,x1\n9,0\n")
-    arguments = ["predict", str(tmp_path / "m.mk"), "--input", str(tmp_path / "rows.csv")]
+    arguments = ["predict", str(tmp_path / "m.mk"), str(tmp_path / "rows.csv")]
     assert main(arguments) == 0
     assert "odd\u202e" in capsys.readouterr().out  # a file gets what the model gave
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)

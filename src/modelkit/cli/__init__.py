@@ -10,60 +10,50 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 import modelkit as mk
 from modelkit._internal.progress import bars
-from modelkit.cli.arguments import Run
-from modelkit.cli.audit import add_audit
-from modelkit.cli.card import add_card
-from modelkit.cli.doctor import add_doctor
-from modelkit.cli.drift import add_drift
-from modelkit.cli.evaluate import add_evaluate
-from modelkit.cli.explain import add_explain
-from modelkit.cli.export import add_export
-from modelkit.cli.gate import add_gate
-from modelkit.cli.inspect import add_inspect
-from modelkit.cli.predict import add_predict
-from modelkit.cli.registry import add_registry
-from modelkit.cli.retrain import add_retrain
-from modelkit.cli.rollout import add_rollout
-from modelkit.cli.seal import add_seal
-from modelkit.cli.serve import add_serve
-from modelkit.cli.sign import add_sign
-from modelkit.cli.verify import add_verify
+from modelkit.cli.arguments import Parser, Run, examples_of
 from modelkit.errors import Conflict, ModelkitError, UsageError
 from modelkit.report.html import printable
 
-COMMANDS = (
-    add_inspect,
-    add_predict,
-    add_explain,
-    add_drift,
-    add_evaluate,
-    add_gate,
-    add_doctor,
-    add_sign,
-    add_verify,
-    add_card,
-    add_export,
-    add_registry,
-    add_rollout,
-    add_retrain,
-    add_seal,
-    add_audit,
-    add_serve,
+COMMANDS = (  # each a module of this folder
+    "inspect",
+    "schema",
+    "diff",
+    "predict",
+    "embed",
+    "explain",
+    "drift",
+    "evaluate",
+    "gate",
+    "bench",
+    "doctor",
+    "sign",
+    "verify",
+    "card",
+    "export",
+    "registry",
+    "rollout",
+    "retrain",
+    "seal",
+    "audit",
+    "serve",
+    "completion",
 )
 # What the errors of the library name, and the options of a command that stand for it.
 OPTIONS = {
     "extra='ignore'": "--extra ignore",
     "background=": "--background",
-    "output=": "--output",
+    "output=": "--of",
     "Monitor(model, profile)": "--reference",
     "allow={'joblib'}": "--allow joblib",
     "digest=": "--digest",
     "unseal=": "--unseal",
     "trust=": "--key",
 }
+INTERRUPTED = 130  # as shells have it for Ctrl-C
 CONFLICT = 3  # the status where somebody else was faster
 STATUSES = (
     "Exit status: 0: success. 1: error. 2: wrong arguments. 3: conflict (changed since you looked), or "
@@ -73,24 +63,33 @@ STATUSES = (
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands, from which the documentation and the completion are made, too."""
-    parser = argparse.ArgumentParser(
-        prog="modelkit", description="Packages of trained models.", epilog=STATUSES
+    parser = Parser(
+        prog="modelkit",
+        description="Packages of trained models.",
+        epilog=f"{STATUSES}\n\n{examples_of('modelkit predict')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in COMMANDS:
+    for name in COMMANDS:
+        add = getattr(import_module(f"modelkit.cli.{name}"), f"add_{name}")
         add(verbs)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status, as `STATUSES` has it."""
-    args = build_parser().parse_args(arguments)
+    args, unknown = build_parser().parse_known_args(arguments)
     try:
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         run: Run = args.run
         with bars(sys.stderr.isatty()):
             lines, status = run(args)
         _print(lines)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")

@@ -1,21 +1,37 @@
 """The arguments that commands share, and what a command prints."""
 
+from __future__ import annotations
+
 import argparse
 import json
-from collections.abc import Callable, Iterable
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf, nan
 from pathlib import Path
-from typing import Any
+from textwrap import fill
+from types import MappingProxyType
+from typing import Any, NoReturn, final
 
-from modelkit.errors import ModelkitError
+import modelkit as mk
+from modelkit._internal.names import did_you_mean
+from modelkit.cli.examples import EXAMPLES
+from modelkit.errors import ModelkitError, UsageError
 from modelkit.report.html import printable
 
-ROWS_HELP = "Parquet, or CSV with a header, where an empty cell is a missing value"
+REGISTRY = "registry:"  # before the name of a package in a registry
+WHERE = "MODELKIT_REGISTRY"  # the variable that says where the registry is
+ROWS_HELP = "CSV with a header, JSON, JSON lines or Parquet; - for the standard input"
+REPORT = ("--output", "--format", "--json")  # where an answer goes, and in which form
 # What several commands take, said once.
 SHARED: dict[str, dict[str, Any]] = {
-    "file": {"help": "a package: a .mk file"},
-    "--input": {"required": True, "help": ROWS_HELP},
-    "--data": {"required": True, "help": f"{ROWS_HELP}; rows that no model here was trained on"},
+    "file": {"help": "a package: a .mk file, or registry:NAME@ALIAS"},
+    "rows": {"metavar": "ROWS", "help": ROWS_HELP},
+    "--registry": {
+        "metavar": "WHERE",
+        "help": f"the registry of registry:NAME@ALIAS; else {WHERE}",
+    },
     "--label": {
         "required": True,
         "action": "append",
@@ -42,17 +58,41 @@ SHARED: dict[str, dict[str, Any]] = {
         "metavar": "PUB",
         "help": "a public key of Ed25519, in a file of PEM or env:NAME; one of those given must have signed",
     },
-    "--html": {"help": "write it to this file too, as a page of its own"},
-    "--json": {"action": "store_true", "help": "print it as one line of JSON"},
+    "--extra": {
+        "choices": ("refuse", "ignore"),
+        "default": "refuse",
+        "help": "what becomes of columns that the model does not know and that no option names; refuse by default",
+    },
+    "--id": {
+        "action": "append",
+        "default": [],
+        "metavar": "COLUMN",
+        "help": "a column that is passed on beside the answers; once for each",
+    },
+    "--output": {
+        "action": "append",
+        "default": [],
+        "metavar": "FILE",
+        "help": "a file to write, in the form that its name ends in; a report may have several",
+    },
+    "--format": {
+        "choices": ("txt", "csv", "json", "jsonl", "parquet", "html", "xml"),
+        "help": "the form of what is printed",
+    },
+    "--json": {
+        "action": "store_const",
+        "dest": "format",
+        "const": "json",
+        "help": "print it as JSON",
+    },
     "--reason": {"required": True, "help": "why, for the history"},
     "--force": {"action": "store_true", "help": "although it was rolled back before"},
-    "--verdict": {"help": "the Verdict of `modelkit gate --out`, which has to be about this"},
+    "--verdict": {
+        "help": "the Verdict that `modelkit gate --output FILE.json` wrote, which has to be about this"
+    },
 }
-# Those about labelled rows, and a report of them.
-LABELLED = (
-    *("--data", "--label", "--slice", "--clusters", "--queries", "--positive"),
-    *("--html", "--json"),
-)
+# Those about labelled rows.
+LABELLED = ("rows", "--label", "--slice", "--clusters", "--queries", "--positive", "--extra")
 Printed = tuple[Iterable[str], int]  # the lines to print, and the exit status
 Run = Callable[[argparse.Namespace], Printed]
 
@@ -97,12 +137,6 @@ def _number(text: str) -> float:
         return nan
 
 
-def add_extra(parser: Any, what: str) -> None:
-    """The argument that says what becomes of columns that nothing needs."""
-    about = f"what becomes of {what}; refuse by default"
-    parser.add_argument("--extra", choices=("refuse", "ignore"), default="refuse", help=about)
-
-
 def add_consent(parser: Any, more: str = "") -> None:
     """The arguments that say which packages may be opened, and what they may do."""
     parser.add_argument(
@@ -115,32 +149,105 @@ def add_consent(parser: Any, more: str = "") -> None:
     parser.add_argument("--unseal", **SHARED["--unseal"])
 
 
+@final
+class Parser(argparse.ArgumentParser):
+    """A parser that guesses which word was meant, and knows the registry of an action by the environment."""
+
+    words: Sequence[str] = ()
+    actions: Mapping[str, Any] = MappingProxyType({})  # those of a command on a registry
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As the parser of argparse; the words are kept for `error`."""
+        self.words = sys.argv[1:] if args is None else list(args)
+        if self.words and self.words[0] in self.actions:
+            needed = f"{self.words[0]!r} needs a registry before it, or {WHERE}"
+            self.words = [os.environ.get(WHERE) or self.error(needed), *self.words]
+        return super().parse_known_args(self.words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the status 2, and say which command, choice or option may have been meant."""
+        known = re.findall("[a-z0-9-]+", self.format_help())
+        for word in self.words:
+            name = word.partition("=")[0]
+            chosen = f"invalid choice: {word!r}" in message
+            if chosen or (name.startswith("--") and name not in known):
+                message += f"; {name!r} is unknown{did_you_mean(name, known)}"
+        super().error(message)
+
+
 def add_command(commands: Any, name: str, run: Run | None, about: str, *shared: str) -> Any:
-    """A parser for one command, with arguments of the table; its help begins with what it is about."""
-    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-    parser.set_defaults(run=run)
+    """A parser for one command, with arguments of the table; its help ends with examples."""
+    parser = commands.add_parser(
+        name,
+        help=about,
+        description=fill(f"{about[0].upper()}{about[1:]}.", 90),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.epilog = examples_of(parser.prog)
+    parser.set_defaults(run=run, parser=parser)
     for option in shared:
         parser.add_argument(option, **SHARED[option])
     return parser
+
+
+def examples_of(prog: str) -> str:
+    """The examples of a command, as its help shows them."""
+    begin = f"{prog.replace('WHERE', 'models')} "
+    shown = [line for line in EXAMPLES.splitlines() if f"{line} ".startswith(begin)]
+    return "\n  ".join(["examples:", *shown])
 
 
 def add_actions(verbs: Any, name: str, about: str) -> Any:
     """What holds the actions of a command on a registry, which is its first argument."""
     parser = add_command(verbs, name, None, about)
     parser.add_argument(
-        "registry", metavar="WHERE", help="a folder, or the URL of a bucket (s3://, gs://, az://)"
-    )
-    return parser.add_subparsers(required=True, metavar="ACTION")
+        "registry", metavar="WHERE",
+        help=f"a folder, or the URL of a bucket (s3://, gs://, az://); {WHERE} if it is left out",
+    )  # fmt: skip
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    parser.actions = actions.choices
+    return actions
 
 
 def add_action(
-    actions: Any, name: str, run: Run, about: str, /, *shared: str, **places: str | None
+    actions: Any, name: str, run: Run, about: str, /, *shared: str, **places: str
 ) -> Any:
     """A parser for one action, which takes arguments by their places, and can print JSON."""
     action = add_command(actions, name, run, about, *shared, "--json")
     for place, meaning in places.items():
         action.add_argument(place, help=meaning)
     return action
+
+
+def name_and_version(model: str, such_as: str = "champion") -> tuple[str, str]:
+    """A name, and the version or alias behind its @. Raises UsageError."""
+    name, _, which = model.partition("@")
+    if not which:
+        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
+    return name, which
+
+
+def package(args: argparse.Namespace, source: str) -> str:
+    """The path of a package that is named by its path, or as registry:NAME@VERSION. Raises UsageError."""
+    if not source.startswith(REGISTRY):
+        return source
+    name, which = name_and_version(source.removeprefix(REGISTRY))
+    return str(registry_of(args, source).fetch(name, which))
+
+
+def registry_of(args: argparse.Namespace, source: str = "registry") -> mk.Registry:
+    """The registry that `--registry` names, or the environment. Raises UsageError."""
+    where = args.registry or os.environ.get(WHERE)
+    if not where:
+        raise UsageError(f"{source!r} needs --registry WHERE, or {WHERE}")
+    return mk.Registry(where)
+
+
+def opened(args: argparse.Namespace) -> mk.Model:
+    """The model of the package that a command is about."""
+    extra = getattr(args, "extra", "refuse")
+    return mk.load(package(args, args.file), extra=extra, unseal=args.unseal)
 
 
 def escaped(lines: Iterable[str]) -> list[str]:
@@ -150,21 +257,14 @@ def escaped(lines: Iterable[str]) -> list[str]:
 
 def printed(args: argparse.Namespace, plain: Any, lines: Iterable[str]) -> Printed:
     """Lines as a terminal shows them, or with `--json` the plain value."""
-    return [json.dumps(plain)] if args.json else escaped(lines), 0
+    return [json.dumps(plain)] if args.format == "json" else escaped(lines), 0
 
 
-def reported(args: argparse.Namespace, report: Any) -> list[str]:
-    """A report as it is printed; it is written where `--html`, `--csv`, `--junit` and `--out` say."""
-    for option, form in (
-        ("html", "to_html"),
-        ("csv", "to_csv"),
-        ("junit", "to_junit"),
-        ("out", "to_json"),
-    ):
-        path = getattr(args, option, None)
-        if path is not None:
-            Path(path).write_text(getattr(report, form)(), encoding="utf-8")
-    return [report.to_json() if args.json else printable(str(report))]
+def plain_fields(value: Any) -> dict[str, Any]:
+    """The fields of a value, as JSON has them."""
+    from modelkit._internal import fields
+
+    return dict(fields.write_object(value))
 
 
 def read_text(path: str) -> str:

@@ -6,8 +6,14 @@ import argparse
 from typing import Any
 
 import modelkit as mk
-from modelkit._internal import fields
-from modelkit.cli.arguments import Printed, add_action, add_command, printed, read_text
+from modelkit.cli.arguments import (
+    Printed,
+    add_action,
+    add_command,
+    plain_fields,
+    printed,
+    read_text,
+)
 
 
 def add_audit(verbs: Any) -> None:
@@ -33,5 +39,5 @@ def run_verify(args: argparse.Namespace) -> Printed:
     """What a check of the folder finds."""
     kept = [line for path in args.checkpoint for line in read_text(path).split() or [""]]
     report = mk.AuditLog.verify(args.folder, args.key, kept)
-    lines, _ = printed(args, fields.write_object(report), str(report).splitlines())
+    lines, _ = printed(args, plain_fields(report), str(report).splitlines())
     return lines, 1 if report.problems else 0

@@ -5,18 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from modelkit.cli.arguments import Printed, add_command
-from modelkit.integrations.cards import bill_of_materials, model_card
-
-FORMATS = {"markdown": model_card, "cyclonedx": bill_of_materials}
+from modelkit.cli.arguments import Printed, add_command, package
 
 
 def add_card(verbs: Any) -> None:
     """The arguments of `modelkit card`."""
     about = "write a model card, or a bill of materials, from what a package holds"
-    parser = add_command(verbs, "card", run_card, about, "file", "--unseal")
+    parser = add_command(verbs, "card", run_card, about, "file", "--registry", "--unseal")
     parser.add_argument(
-        "--format", choices=FORMATS, default="markdown",
+        "--format", choices=("markdown", "cyclonedx"), default="markdown",
         help="markdown, the default: a model card as Hugging Face lays it out; cyclonedx: a bill of "
         "materials in JSON of CycloneDX 1.6",
     )  # fmt: skip
@@ -24,4 +21,7 @@ def add_card(verbs: Any) -> None:
 
 def run_card(args: argparse.Namespace) -> Printed:
     """Write the card of a package."""
-    return [FORMATS[args.format](args.file, args.unseal)], 0
+    from modelkit.integrations.cards import bill_of_materials, model_card
+
+    write = model_card if args.format == "markdown" else bill_of_materials
+    return [write(package(args, args.file), args.unseal)], 0

@@ -7,12 +7,9 @@ import platform
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_consent, escaped
+from modelkit.cli.arguments import Printed, add_command, add_consent, escaped, package
 from modelkit.cli.inspect import other_versions
 from modelkit.errors import ModelkitError, UntrustedError
-from modelkit.package.review import installed_here
-from modelkit.package.trust import installed
-from modelkit.runtimes.devices import REPLACE, WHEELS
 
 RUNTIME_WHEELS = (
     "onnxruntime",
@@ -31,7 +28,7 @@ SHOWN_LIBRARIES = (
 def add_doctor(verbs: Any) -> None:
     """The arguments of `modelkit doctor`."""
     about = "show versions and devices, and how to repair what is wrong"
-    parser = add_command(verbs, "doctor", run_doctor, about)
+    parser = add_command(verbs, "doctor", run_doctor, about, "--registry")
     parser.add_argument(
         "file", nargs="?", help="a package, to see whether this machine computes what was proven"
     )
@@ -45,6 +42,8 @@ def run_doctor(args: argparse.Namespace) -> Printed:
 
 def _examine_machine() -> Printed:
     """Versions, the installed runtimes and their devices, and a line that mends each problem."""
+    from modelkit.package.trust import installed
+
     runtimes = installed(RUNTIME_WHEELS)
     versions = installed(SHOWN_LIBRARIES) | runtimes
     lines = [
@@ -68,6 +67,7 @@ def _examine_machine() -> Printed:
 
 def _examine_devices() -> list[str]:
     from modelkit.runtimes import sessions
+    from modelkit.runtimes.devices import REPLACE, WHEELS
 
     compiled = sessions.providers()
     devices = sessions.devices()
@@ -82,14 +82,17 @@ def _examine_devices() -> list[str]:
 
 def _examine_package(args: argparse.Namespace) -> Printed:
     """Whether this machine computes what was proven, and which versions differ."""
-    manifest = mk.inspect(args.file)
+    from modelkit.package.review import installed_here
+
+    path = package(args, args.file)
+    manifest = mk.inspect(path)
     lines = [f"{manifest.name} {manifest.version}"]
     made_with = manifest.versions | manifest.requires
     for library, version in other_versions(manifest, installed_here(manifest)).items():
         lines.append(f"  {library} {version} here, {made_with[library]} where the package was made")
     try:
         with mk.load(
-            args.file, digest=args.digest or None, allow=args.allow, unseal=args.unseal
+            path, digest=args.digest or None, allow=args.allow, unseal=args.unseal
         ) as model:
             lines.append(f"  placement  {model.placement}")
             lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")

@@ -6,20 +6,36 @@ import argparse
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import LABELLED, Printed, add_command, add_extra, between, reported
-from modelkit.cli.csv import read_rows
+from modelkit.cli.arguments import (
+    LABELLED,
+    REGISTRY,
+    REPORT,
+    ROWS_HELP,
+    Printed,
+    add_command,
+    between,
+    opened,
+)
+from modelkit.cli.rows import read_rows, values_of
+from modelkit.cli.tables import write_report
 from modelkit.errors import SignatureError, UsageError
-from modelkit.lifecycle.evaluation.task import OUTLIERS
-from modelkit.signature import frames
 
 
 def add_evaluate(verbs: Any) -> None:
     """The arguments of `modelkit evaluate`."""
-    about = "say what a model is worth on labelled rows"
-    parser = add_command(verbs, "evaluate", run_evaluate, about, "file", "--unseal", *LABELLED)
-    parser.add_argument("--train", help="a file of the rows that the model was trained on")
+    parser = add_command(
+        verbs,
+        "evaluate",
+        run_evaluate,
+        "say what a model is worth on labelled rows",
+        "file",
+        *LABELLED,
+        "--registry",
+        "--unseal",
+        *REPORT,
+    )
+    parser.add_argument("--train", help=f"the rows that the model was trained on, {ROWS_HELP}")
     parser.add_argument("--weight", help="the column with the weights of the rows")
-    add_extra(parser, "columns that the model does not know and that no option names")
     parser.add_argument(
         "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
     )
@@ -30,16 +46,18 @@ def add_evaluate(verbs: Any) -> None:
 
 def run_evaluate(args: argparse.Namespace) -> Printed:
     """Evaluate the model of a package on the rows of a file."""
-    with mk.load(args.file, extra=args.extra, unseal=args.unseal) as model:
+    if args.attach and args.file.startswith(REGISTRY):
+        raise UsageError(f"{args.file} stays as it is: attach to the package, and register that")
+    with opened(args) as model:
         found = _evaluated(model, args)
     if args.attach:
         mk.attach(args.file, evaluation=found)
-    return reported(args, found), 0
+    return write_report(args, found), 0
 
 
 def _evaluated(model: mk.Model, args: argparse.Namespace) -> mk.Evaluation:
     signature = model.signature
-    rows, truth, *weights = labelled_rows(args.data, args, signature, args.weight)
+    rows, truth, *weights = labelled_rows(args.rows, args, signature, args.weight)
     before = None
     if args.train is not None:
         before = labelled_rows(args.train, args, signature, args.weight)
@@ -72,6 +90,8 @@ def positive_class(text: str | None, signature: mk.Signature) -> Any:
     """The class that a text means, which is a number where the model's classes are."""
     if text is None:
         return None
+    from modelkit.lifecycle.evaluation.task import OUTLIERS
+
     known = OUTLIERS if signature.classes is None else signature.classes
     return {str(name): name for name in known}.get(text, text)
 
@@ -84,14 +104,12 @@ def labelled_rows(
     Of several labels the truth is a dict by name. Raises UsageError for a column that is not there.
     """
     named = {*args.label, *args.slice, args.clusters, args.queries, weight}
-    names, read = frames.read_frame(read_rows(path, signature, named))
-    columns = dict(zip(names, read, strict=True))
-    known = ", ".join(columns)
+    columns = read_rows(path, signature, named)
 
     def take(name: str) -> list[Any]:
-        if name not in columns:
-            raise UsageError(f"the file lacks the column {name!r}; its columns are {known}")
-        return list(frames.as_column(columns.pop(name)).tolist())
+        values = values_of(columns, name)
+        del columns[name]
+        return values
 
     truth = {name: _truth(take(name), signature) for name in args.label}
     labels = truth if len(truth) > 1 else truth[args.label[0]]

@@ -3,83 +3,113 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, add_extra, escaped, whole
-from modelkit.cli.csv import read_rows
+from modelkit.cli.arguments import REPORT, ROWS_HELP, Printed, add_command, opened, whole
 from modelkit.cli.evaluate import positive_class
+from modelkit.cli.rows import Columns, beside, read_rows, set_aside
+from modelkit.cli.tables import write_forms
 from modelkit.errors import UsageError
 from modelkit.report import html
 
 
 def add_explain(verbs: Any) -> None:
     """The arguments of `modelkit explain`."""
-    about = "say what each column of one row of a file adds to the answer"
     parser = add_command(
-        verbs, "explain", run_explain, about, "file", "--unseal", "--input", "--html", "--json"
+        verbs,
+        "explain",
+        run_explain,
+        "say what each column of a row adds to its answer",
+        "file",
+        "rows",
+        "--id",
+        "--extra",
+        "--registry",
+        "--unseal",
+        *REPORT,
     )
     parser.add_argument(
-        "--row", type=whole, default=0, help="the row to explain, counted from 0; 0 by default"
+        "--row", type=whole, help="the one row to explain, counted from 0; all by default"
     )
     parser.add_argument(
-        "--background", help="a file of typical rows; by default those stored in the package"
+        "--background", help=f"typical rows, {ROWS_HELP}; by default those stored in the package"
     )
     parser.add_argument(
-        "--output", default="auto", help="the output to explain, for a model of several"
-    )
+        "--of", default="auto", metavar="OUTPUT",
+        help="the output to explain, for a model of several",
+    )  # fmt: skip
     parser.add_argument(
         "--positive",
         help="of two classes, the one whose raw score or probability is explained; by default the answer's, "
         "or the second",
     )
-    add_extra(parser, "columns that the model does not know")
 
 
 def run_explain(args: argparse.Namespace) -> Printed:
-    """What each column of one row adds to the answer, the largest first."""
-    explanation, label = _explain_row(args)
-    at = -1
-    if args.positive is None and label in explanation.output_names:
-        at = explanation.output_names.index(label)
-    if args.html is not None:
-        page = html.page(
-            f"{args.file}, row {args.row} of {args.input}", explanation.card(output=at)
-        )
-        Path(args.html).write_text(page, encoding="utf-8")
-    if args.json:
-        return [mk.to_json(explanation)], 0
-    return escaped(_explained(explanation, at)), 0
+    """What each column of the rows adds to the answers, the largest first."""
+    explanation, places, ids = _explain(args)
+    rows = range(len(places))
+    first = args.row or 0
+
+    def text() -> str:
+        parts = [_row_lines(explanation, row, places[row]) for row in rows]
+        if len(parts) > 1:
+            parts = [[f"row {row}", *part] for row, part in enumerate(parts)]
+        return "\n".join(chain.from_iterable(parts))
+
+    def page() -> str:
+        cards = [explanation.card(row=row, output=places[row]) for row in rows]
+        return html.page(f"{args.file}, row {first} of {args.rows}", *cards)
+
+    def table() -> Columns:
+        values = explanation.values[rows, :, places]
+        found = {
+            "output": [explanation.output_names[at] for at in places],
+            "base": explanation.base_values[rows, places],
+        }
+        return beside(ids, found | dict(zip(explanation.feature_names, values.T, strict=True)))
+
+    forms = {"txt": text, "json": explanation.to_json, "html": page}
+    return write_forms(args, forms, table), 0
 
 
-def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
-    """The explanation of the row, and its label if the model gives one."""
-    with mk.load(args.file, extra=args.extra, unseal=args.unseal) as model:
-        rows = read_rows(args.input, model.signature)
-        if args.row >= len(rows):
-            last = len(rows) - 1
-            raise UsageError(f"{args.input} has rows 0 to {last}, and no row {args.row}")
+def _explain(args: argparse.Namespace) -> tuple[mk.Explanation, list[int], Columns]:
+    """The explanation of the rows, the output of each that is shown, and the ids."""
+    with opened(args) as model:
+        signature = model.signature
+        rows = read_rows(args.rows, signature, args.id)
+        if args.row is not None:
+            last = len(next(iter(rows.values()))) - 1
+            if args.row > last:
+                raise UsageError(f"{args.rows} has rows 0 to {last}, and no row {args.row}")
+            rows = {name: values[args.row : args.row + 1] for name, values in rows.items()}
+        columns, ids = set_aside(rows, args.id, signature)
         background = None
         if args.background is not None:
-            background = read_rows(args.background, model.signature)
-        row = rows[args.row : args.row + 1]
-        positive = positive_class(args.positive, model.signature)
+            background = read_rows(args.background, signature)
         explainer = mk.Explainer(
-            model, background=background, output=args.output, positive=positive
+            model,
+            background=background,
+            output=args.of,
+            positive=positive_class(args.positive, signature),
         )
-        explanation = explainer.explain(row)
-        answer = model.run(row)
-    return explanation, str(answer["label"][0]) if "label" in answer else ""
+        explanation = explainer.explain(columns)
+        answer = model.run(columns)
+    names = explanation.output_names
+    labels = map(str, answer.get("label", ()) if args.positive is None else ())
+    places = [names.index(label) if label in names else -1 for label in labels]
+    return explanation, places or [-1] * len(explanation), ids
 
 
-def _explained(explanation: mk.Explanation, at: int) -> Iterable[str]:
+def _row_lines(explanation: mk.Explanation, row: int, at: int) -> list[str]:
     """The lines that show how one row came to its output number `at`."""
-    yield f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"
-    top = explanation.top(len(explanation.feature_names), output=at)
+    top = explanation.top(len(explanation.feature_names), row=row, output=at)
     wide = max(len(name) for name, _, _ in top)
-    for name, value, added in top:
-        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(value)}"
-    base = explanation.base_values[0, at]
-    yield f"  base {base:.6g}, sum {base + explanation.values[0, :, at].sum():.6g}"
+    base = explanation.base_values[row, at]
+    return [
+        f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}",
+        *(f"  {name:<{wide}}  {added:+.6g}  {html.short(value)}" for name, value, added in top),
+        f"  base {base:.6g}, sum {base + explanation.values[row, :, at].sum():.6g}",
+    ]

@@ -6,22 +6,26 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from modelkit.cli.arguments import Printed, add_command, escaped
+from modelkit.cli.arguments import Printed, add_command, escaped, package
 from modelkit.errors import ModelkitError, UsageError
-from modelkit.integrations.deploy import PLATFORMS, exported
-from modelkit.integrations.deploy.check import checked
-from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
 
 def add_export(verbs: Any) -> None:
     """The arguments of `modelkit export`."""
-    about = "write files that other programs read, and check those that you have edited"
-    parser = add_command(verbs, "export", run_check, about)
+    from modelkit.integrations.deploy import PLATFORMS
+    from modelkit.integrations.grafana import Objectives
+
+    parser = add_command(
+        verbs,
+        "export",
+        run_check,
+        "write files that other programs read, and check those that you have edited",
+    )
     parser.add_argument("--check", metavar="DIR", help="say whether the files of a folder fit")
     kinds = parser.add_subparsers(metavar="KIND")
     about = "a dashboard for Grafana, and alert rules for Prometheus"
     kind = add_command(kinds, "grafana", run_export_grafana, about)
-    _add_out(kind)
+    _add_output(kind)
     kind.add_argument(
         "--errors",
         type=float,
@@ -42,7 +46,7 @@ def add_export(verbs: Any) -> None:
     for name, platform in PLATFORMS.items():
         kind = add_command(kinds, name, run_export, platform.about, "file")
         kind.set_defaults(kind=name)
-        _add_out(kind)
+        _add_output(kind)
         kind.add_argument(
             "--image", default="", metavar="NAME", help="the name of the image; else of the package"
         )
@@ -52,8 +56,9 @@ def add_export(verbs: Any) -> None:
         )  # fmt: skip
 
 
-def _add_out(kind: Any) -> None:
-    kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
+def _add_output(kind: Any) -> None:
+    about = "the folder; it is made if it is not there"
+    kind.add_argument("--output", metavar="FOLDER", required=True, help=about)
     kind.add_argument(
         "--force", action="store_true", help="overwrite files that were changed since"
     )
@@ -61,10 +66,12 @@ def _add_out(kind: Any) -> None:
 
 def run_export_grafana(args: argparse.Namespace) -> Printed:
     """Write the dashboard and the alert rules."""
+    from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
+
     objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {"dashboard.json": dashboard(), "alerts.yml": alert_rules(objectives)}
     files = {name: text.encode() for name, text in texts.items()}
-    return _write(Path(args.out), files, force=args.force), 0
+    return _write(Path(args.output), files, force=args.force), 0
 
 
 def run_check(args: argparse.Namespace) -> Printed:
@@ -73,6 +80,8 @@ def run_check(args: argparse.Namespace) -> Printed:
         raise UsageError(
             "name what to export, as `modelkit export --help` lists it, or --check DIR"
         )
+    from modelkit.integrations.deploy.check import checked
+
     problems, commands = checked(Path(args.check))
     if problems:
         return escaped(problems), 1
@@ -83,8 +92,11 @@ def run_check(args: argparse.Namespace) -> Printed:
 
 def run_export(args: argparse.Namespace) -> Printed:
     """Write the files by which a platform runs a package."""
-    files = exported(args.kind, Path(args.file), args.image, args.registry)
-    return _write(Path(args.out), files, force=args.force), 0
+    from modelkit.integrations.deploy import exported
+
+    path = Path(package(args, args.file))
+    files = exported(args.kind, path, args.image, args.registry)
+    return _write(Path(args.output), files, force=args.force), 0
 
 
 def _write(folder: Path, files: dict[str, bytes], *, force: bool) -> list[str]:

@@ -8,35 +8,40 @@ from typing import Any
 import modelkit as mk
 from modelkit.cli.arguments import (
     LABELLED,
+    REGISTRY,
+    REPORT,
     Printed,
     add_command,
-    add_extra,
     between,
     named_number,
-    reported,
+    package,
+    registry_of,
     whole,
 )
 from modelkit.cli.evaluate import labelled_rows, row_options
-from modelkit.cli.registry import name_and_version
-from modelkit.errors import UsageError
-from modelkit.lifecycle.gate.policy import read_budgets
+from modelkit.cli.tables import write_report
 
 STATUS = {"promote": 0, "inconclusive": 3, "block": 4}
 
 
 def add_gate(verbs: Any) -> None:
     """The arguments of `modelkit gate`."""
-    about = (
+    parser = add_command(
+        verbs,
+        "gate",
+        run_gate,
         "say whether a candidate may take the place of a champion: the status is 0 for promote, 3 for "
-        "inconclusive and 4 for block"
+        "inconclusive and 4 for block",
+        "file",
+        *LABELLED,
+        "--unseal",
+        *REPORT,
     )
-    parser = add_command(verbs, "gate", run_gate, about, *LABELLED, "--unseal")
-    parser.add_argument("candidate", help="a package, or registry:NAME@VERSION")
     parser.add_argument(
-        "--champion", required=True, help="a package, or registry:NAME@ALIAS of --registry"
+        "--champion", required=True, help="a package, or registry:NAME@ALIAS, as the candidate is"
     )
     parser.add_argument(
-        "--registry", help="where the registry is, which counts gates on these rows"
+        "--registry", metavar="WHERE", help="the registry, which counts gates on these rows"
     )
     parser.add_argument(
         "--margin",
@@ -65,32 +70,33 @@ def add_gate(verbs: Any) -> None:
         "--budget", action="append", default=[], type=named_number,
         help="what it may cost, such as p50_ratio=1.2",
     )  # fmt: skip
-    add_extra(parser, "columns that the champion does not know and that no option names")
     parser.add_argument(
         "--seed", type=whole, default=0, help="of the draws for a metric of your own; 0 by default"
     )
-    parser.add_argument("--out", help="write the Verdict to this file, as JSON")
-    parser.add_argument("--junit", help="write it to this file, as JUnit")
 
 
 def run_gate(args: argparse.Namespace) -> Printed:
     """Judge a candidate by the rows of a file, and write the Verdict where it is wanted."""
+    from modelkit.lifecycle.gate.policy import read_budgets
+
     budgets = read_budgets(dict(args.budget))
-    registry = None if args.registry is None else mk.Registry(args.registry)
-    signature = _signature(args.champion, registry)
-    rows, truth = labelled_rows(args.data, args, signature)
+    named = [source for source in (args.champion, args.file) if source.startswith(REGISTRY)]
+    registry = registry_of(args, *named[:1]) if named or args.registry else None
+    # The cells of CSV are read by the champion's columns.
+    signature = mk.inspect(package(args, args.champion)).signature
+    rows, truth = labelled_rows(args.rows, args, signature)
     if args.extra == "ignore":
         known = {*signature.ignored, *signature.column_names}
         known |= {*args.slice, args.clusters, args.queries}
         rows = {name: values for name, values in rows.items() if name in known}
-    named = [name for name, _ in args.margin]
+    metrics = [name for name, _ in args.margin]
     verdict = mk.gate(
-        args.candidate,
+        args.file,
         args.champion,
         rows,
         truth,
         metric=args.metric,
-        margin=args.margin[0][1] if named == [""] else dict(args.margin),
+        margin=args.margin[0][1] if metrics == [""] else dict(args.margin),
         alpha=args.alpha,
         require=args.require,
         veto=args.veto,
@@ -100,14 +106,4 @@ def run_gate(args: argparse.Namespace) -> Printed:
         seed=args.seed,
         **row_options(args, signature),
     )
-    return reported(args, verdict), STATUS[verdict.decision]
-
-
-def _signature(source: str, registry: mk.Registry | None) -> mk.Signature:
-    """The signature of the champion, by which the cells of CSV are read."""
-    if not source.startswith("registry:"):
-        return mk.inspect(source).signature
-    if registry is None:
-        raise UsageError(f"{source!r} needs --registry WHERE")
-    name, which = name_and_version(source.removeprefix("registry:"))
-    return mk.inspect(registry.fetch(name, which)).signature
+    return write_report(args, verdict), STATUS[verdict.decision]

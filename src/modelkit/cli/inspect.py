@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelkit.cli.arguments import Printed, add_command, escaped
-from modelkit.model.manifest import Manifest
-from modelkit.package.review import review
+from modelkit.cli.arguments import Printed, add_command, escaped, package
+
+if TYPE_CHECKING:
+    from modelkit.model.manifest import Manifest
 
 
 def add_inspect(verbs: Any) -> None:
     """The arguments of `modelkit inspect`."""
     about = "show what a package says about itself, without running it"
-    add_command(verbs, "inspect", run_inspect, about, "file", "--json")
+    add_command(verbs, "inspect", run_inspect, about, "file", "--registry", "--json")
 
 
 def run_inspect(args: argparse.Namespace) -> Printed:
     """What a package says about itself, and what it takes to open it."""
-    found = review(args.file)
-    if args.json:
+    from modelkit.package.review import review
+
+    found = review(package(args, args.file))
+    if args.format == "json":
         return [found.to_json()], 0
     manifest = found.manifest
     facts = [("to open", found.opens), *manifest.facts()]

@@ -5,19 +5,24 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import modelkit as mk
-from modelkit._internal import fields
-from modelkit.cli.arguments import Printed, add_action, add_actions, printed, read_text
-from modelkit.cli.registry_page import registry_page
+from modelkit.cli.arguments import (
+    Printed,
+    add_action,
+    add_actions,
+    name_and_version,
+    plain_fields,
+    printed,
+    read_text,
+)
 from modelkit.errors import RegistryError, UsageError
-from modelkit.lifecycle.registry.log import Alias
-from modelkit.lifecycle.registry.places import nothing_there
-from modelkit.lifecycle.registry.releases import ModelVersion
-from modelkit.lifecycle.registry.versions import Versions
 from modelkit.report.html import some
-from modelkit.store import open_store
+
+if TYPE_CHECKING:
+    from modelkit.lifecycle.registry.log import Alias
+    from modelkit.lifecycle.registry.releases import ModelVersion
 
 NONE = "none"  # what stands for an alias that there was not
 
@@ -26,20 +31,26 @@ def add_registry(verbs: Any) -> None:
     """The arguments of `modelkit registry`."""
     actions = add_actions(verbs, "registry", "keep packages by name and version, with aliases")
     action = add_action(actions, "list", run_list, "the models, or the versions of one")
-    action.add_argument("name", nargs="?")
+    action.add_argument(
+        "name", nargs="?", help="the model whose versions are listed; else all models"
+    )
     either = "such as churn@champion or churn@1.2.0"
     add_action(actions, "show", run_show, "one version", model=either)
     about = "keep a package for ever"
-    action = add_action(actions, "register", run_register, about, "--verdict", package=None)
+    action = add_action(
+        actions, "register", run_register, about, "--verdict", package="a package: a .mk file"
+    )
     action.add_argument("--parent", action="append", default=[], help="what it was made from")
     action = add_action(
         actions,
         "alias",
         run_alias,
         "let an alias name another version",
-        *("--verdict", "--reason", "--force"),
+        "--verdict",
+        "--reason",
+        "--force",
         model="name and alias, such as churn@champion",
-        version=None,
+        version="the version that it names from now on",
     )
     action.add_argument(
         "--expected",
@@ -56,13 +67,18 @@ def add_registry(verbs: Any) -> None:
     add_action(actions, "history", run_history, about, model="a name, or name and alias")
     about = "the path of a verified package on this machine"
     action = add_action(actions, "fetch", run_fetch, about, model=either)
-    action.add_argument("--to", help="a folder to put it in")
+    action.add_argument("--output", metavar="FOLDER", help="a folder to put it in")
     about = "write one HTML page: versions, aliases, what was found about each, rollouts, history"
-    add_action(actions, "page", run_page, about, file="such as registry.html")
+    action = add_action(actions, "page", run_page, about)
+    action.add_argument("--output", metavar="FILE", required=True, help="such as registry.html")
 
 
 def run_list(args: argparse.Namespace) -> Printed:
     """The models and what their aliases name, or the versions of one model."""
+    from modelkit.lifecycle.registry.places import nothing_there
+    from modelkit.lifecycle.registry.versions import Versions
+    from modelkit.store import open_store
+
     registry = mk.Registry(args.registry)
     if args.name is not None:
         return _list_versions(args, registry)
@@ -91,7 +107,7 @@ def _list_versions(args: argparse.Namespace, registry: mk.Registry) -> Printed:
         named = _naming(state.aliases, release)
         retired = state.retired.get(release.version)
         marks = named if retired is None else [*named, f"retired: {retired}"]
-        plain.append({**fields.write_object(release), "aliases": named, "retired": retired})
+        plain.append({**plain_fields(release), "aliases": named, "retired": retired})
         lines.append(f"{release}{''.join(f'; {mark}' for mark in marks)}")
     return printed(args, plain, lines)
 
@@ -106,7 +122,7 @@ def run_show(args: argparse.Namespace) -> Printed:
     name, which = name_and_version(args.model)
     registry = mk.Registry(args.registry)
     release = registry.version(name, which)
-    plain = {**fields.write_object(release), "aliases": _naming(registry.aliases(name), release)}
+    plain = {**plain_fields(release), "aliases": _naming(registry.aliases(name), release)}
     lines = [str(release)]
     lines += [f"  {field:<12} {value}" for field, value in plain.items()]
     return printed(args, plain, lines)
@@ -117,7 +133,7 @@ def run_register(args: argparse.Namespace) -> Printed:
     release = mk.Registry(args.registry).register(
         args.package, parents=args.parent, verdict=read_verdict(args.verdict)
     )
-    return printed(args, fields.write_object(release), [str(release)])
+    return printed(args, plain_fields(release), [str(release)])
 
 
 def run_alias(args: argparse.Namespace) -> Printed:
@@ -134,7 +150,7 @@ def run_alias(args: argparse.Namespace) -> Printed:
         verdict=verdict,
     )
     line = f"{name}@{alias} is {now.version}, generation {now.generation}"
-    return printed(args, fields.write_object(now), [line])
+    return printed(args, plain_fields(now), [line])
 
 
 def run_retire(args: argparse.Namespace) -> Printed:
@@ -164,35 +180,29 @@ def run_history(args: argparse.Namespace) -> Printed:
     entries = registry.history(name, alias or None)
     if not entries:
         registry.versions(name)  # raises NotFound for a name that is misspelt
-    plain = [fields.write_object(entry) for entry in entries]
+    plain = [plain_fields(entry) for entry in entries]
     return printed(args, plain, [str(entry) for entry in entries])
 
 
 def run_fetch(args: argparse.Namespace) -> Printed:
     """The path of a verified package."""
     name, which = name_and_version(args.model)
-    path = mk.Registry(args.registry).fetch(name, which, args.to)
+    path = mk.Registry(args.registry).fetch(name, which, args.output)
     return printed(args, str(path), [str(path)])
 
 
 def run_page(args: argparse.Namespace) -> Printed:
     """Write a page of everything that the registry holds."""
+    from modelkit.cli.registry_page import registry_page
+
     page = registry_page(mk.Registry(args.registry))
-    Path(args.file).write_text(page, encoding="utf-8")
-    return printed(args, args.file, [f"the page is in {args.file}"])
+    Path(args.output).write_text(page, encoding="utf-8")
+    return printed(args, args.output, [f"the page is in {args.output}"])
 
 
 def read_verdict(path: str | None) -> mk.Verdict | None:
     """The Verdict in a file, or None. Raises PackageError."""
     return None if path is None else mk.Verdict.from_json(read_text(path))
-
-
-def name_and_version(model: str, such_as: str = "champion") -> tuple[str, str]:
-    """A name, and the version or alias behind its @. Raises UsageError."""
-    name, _, which = model.partition("@")
-    if not which:
-        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
-    return name, which
 
 
 def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:

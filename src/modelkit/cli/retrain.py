@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_action, add_actions, printed
-from modelkit.lifecycle.retrain.records import retrainings_of
+from modelkit.cli.arguments import Printed, add_action, add_actions
+from modelkit.cli.tables import write_forms
 from modelkit.report import html
 
 
@@ -20,7 +19,7 @@ def add_retrain(verbs: Any) -> None:
         ("status", run_status, "the last retraining, and the last refusal of one"),
         ("history", run_history, "every retraining and every refusal, with the reasons"),
     ):
-        add_action(actions, name, run, about, "--html", name=None)
+        add_action(actions, name, run, about, "--output", name="the name of the model")
 
 
 def run_status(args: argparse.Namespace) -> Printed:
@@ -37,15 +36,17 @@ def run_history(args: argparse.Namespace) -> Printed:
 
 
 def _runs(args: argparse.Namespace) -> list[mk.types.RetrainRun]:
+    from modelkit.lifecycle.retrain.records import retrainings_of
+
     return list(retrainings_of(mk.Registry(args.registry), args.name))
 
 
 def _listed(args: argparse.Namespace, runs: list[mk.types.RetrainRun]) -> Printed:
-    if args.html is not None:
-        cards = [run._repr_html_() for run in runs]
-        page = html.page(f"Retraining of {args.name}", *cards)
-        Path(args.html).write_text(page, encoding="utf-8")
-    lines = "\n".join(map(str, runs)).splitlines()
-    if not lines:
-        lines = [f"{args.name} was never trained again"]
-    return printed(args, [json.loads(run.to_json()) for run in runs], lines)
+    forms = {
+        "txt": lambda: "\n".join(map(str, runs)) or f"{args.name} was never trained again",
+        "json": lambda: json.dumps([json.loads(run.to_json()) for run in runs]),
+        "html": lambda: html.page(
+            f"Retraining of {args.name}", *(run._repr_html_() for run in runs)
+        ),
+    }
+    return write_forms(args, forms), 0

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import re
 from dataclasses import asdict
 from math import isinf
-from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit._internal import fields
-from modelkit.cli.arguments import Printed, add_action, add_actions, add_extra, printed, read_text
-from modelkit.cli.registry import name_and_version, read_verdict
-from modelkit.errors import Conflict, ModelkitError, UsageError
-from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
-from modelkit.lifecycle.rollout.losses import check_loss, post_outcomes
-from modelkit.lifecycle.rollout.planning import RISKS, plan_of
-from modelkit.lifecycle.rollout.status import progress_afar
+from modelkit.cli.arguments import (
+    ROWS_HELP,
+    Printed,
+    add_action,
+    add_actions,
+    name_and_version,
+    plain_fields,
+    printed,
+    read_text,
+)
+from modelkit.cli.registry import read_verdict
+from modelkit.cli.rows import known_columns, read_rows
+from modelkit.cli.tables import write_forms
+from modelkit.errors import Conflict, UsageError
 
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
@@ -33,17 +38,20 @@ def add_rollout(verbs: Any) -> None:
     actions = add_actions(verbs, "rollout", "put a version of a registry on trial")
     _add_start(actions)
     about = "where it stands, or how the last one ended"
-    add_action(actions, "status", run_status, about, "--html", name=None)
-    action = add_action(actions, "outcome", run_outcome, "post the losses of answers", name=None)
+    named = "the name of the model"
+    add_action(actions, "status", run_status, about, "--output", name=named)
+    action = add_action(
+        actions, "outcome", run_outcome, "post the losses of answers", "--extra", name=named
+    )
+    about = f"the losses of many calls, with the columns key and loss: {ROWS_HELP}"
+    action.add_argument("rows", nargs="?", metavar="FILE", help=about)
     action.add_argument("--key", help="of the call that was answered")
     action.add_argument("--loss", type=float, help="from 0, right, to 1")
-    action.add_argument("--csv", metavar="FILE", help="many, with a header of: key,loss")
-    add_extra(action, "other columns of that file")
     for name, about in (
         ("promote", "let the candidate answer everything, whatever the evidence"),
         ("rollback", "let the champion answer everything"),
     ):
-        action = add_action(actions, name, run_decide, about, "--reason", name=None)
+        action = add_action(actions, name, run_decide, about, "--reason", name=named)
         action.set_defaults(decision=name)
 
 
@@ -53,7 +61,9 @@ def _add_start(actions: Any) -> None:
         "start",
         run_start,
         "let a candidate answer a share of the calls",
-        *("--verdict", "--reason", "--force"),
+        "--verdict",
+        "--reason",
+        "--force",
         model="name and version of the candidate, such as churn@1.1.0",
     )
     how = action.add_mutually_exclusive_group(required=True)
@@ -75,6 +85,8 @@ def _add_start(actions: Any) -> None:
 
 def run_start(args: argparse.Namespace) -> Printed:
     """Begin a rollout, of two versions that fit each other; tell how long it may take."""
+    from modelkit.lifecycle.rollout.planning import RISKS, plan_of
+
     name, version = name_and_version(args.model, "1.1.0")
     policy = _policy(args)
     registry = mk.Registry(args.registry)
@@ -90,75 +102,64 @@ def run_start(args: argparse.Namespace) -> Printed:
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
     lines = [line, *(str(stage) for stage in policy.stages), *str(plan).splitlines()]
     needs = [_finite(asdict(need)) for need in plan.needs]
-    return printed(args, {**fields.write_object(rollout), "plan": needs}, lines)
+    return printed(args, {**plain_fields(rollout), "plan": needs}, lines)
 
 
 def run_status(args: argparse.Namespace) -> Printed:
     """Where a rollout stands."""
+    from modelkit.lifecycle.rollout.status import progress_afar
+
     progress = progress_afar(mk.Registry(args.registry), args.name)
-    if args.html is not None:
-        Path(args.html).write_text(progress.to_html(), encoding="utf-8")
     plain = asdict(progress)
     del plain["points"]
     for which in ("champion", "candidate"):
         identity = plain[which]
         plain[which] = None if identity is None else identity._asdict()
-    return printed(args, plain, str(progress).splitlines())
+    forms = {"txt": progress.__str__, "json": lambda: json.dumps(plain), "html": progress.to_html}
+    return write_forms(args, forms), 0
 
 
 def run_outcome(args: argparse.Namespace) -> Printed:
     """Post the losses of answers; each process of the rollout then adds them up."""
-    try:
-        outcomes = _outcomes(args)
-        post_outcomes(mk.Registry(args.registry), args.name, outcomes)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ModelkitError(str(error)) from error
+    from modelkit.lifecycle.rollout.losses import post_outcomes
+
+    outcomes = _outcomes(args)
+    post_outcomes(mk.Registry(args.registry), args.name, outcomes)
     count = len(outcomes)
     return printed(args, {"posted": count}, [f"{count:,} posted"])
 
 
 def _outcomes(args: argparse.Namespace) -> list[tuple[str, float]]:
     """The keys and losses of arguments. Raises UsageError unless there are some."""
+    from modelkit.lifecycle.rollout.losses import check_loss
+
     one = (args.key, args.loss)
-    if args.csv is None:
-        if None in one:
-            raise UsageError("an outcome has --key and --loss; or pass many by --csv FILE")
-        check_loss(args.loss)
-        return [one]
-    if one != (None, None):
-        raise UsageError("--csv has the keys and losses: leave out --key and --loss")
-    return _read_outcomes(args.csv, args.extra)
+    if args.rows is not None:
+        if one != (None, None):
+            raise UsageError("the file has the keys and losses: leave out --key and --loss")
+        return _read_outcomes(args.rows, args.extra)
+    if None in one:
+        raise UsageError("an outcome has --key and --loss; or name a file of many")
+    check_loss(args.loss)
+    return [one]
 
 
 def _read_outcomes(path: str, extra: str) -> list[tuple[str, float]]:
-    """Keys and losses of a CSV file. Raises ModelkitError for anything else."""
-    with Path(path).open(newline="", encoding="utf-8-sig") as text:
-        rows = csv.reader(text)
-        header = next(rows, [])
-        known = [name for name in header if name in ("key", "loss")]
-        if sorted(known) != ["key", "loss"]:
-            raise ModelkitError(
-                f"{path} has the columns {header}, and needs key and loss once each"
-            )
-        if extra == "refuse" and known != header:
-            raise ModelkitError(
-                f"{path} has the columns {header}: pass --extra ignore, or leave out all but key and loss"
-            )
-        return [_outcome(header, row, f"{path}, line {rows.line_num}") for row in rows if row]
-
-
-def _outcome(header: list[str], row: list[str], where: str) -> tuple[str, float]:
-    if len(row) != len(header):
-        raise ModelkitError(f"{where}: {row} has {len(row)} cells, and the header {len(header)}")
-    record = dict(zip(header, row, strict=True))
-    try:
-        return record["key"], float(record["loss"])
-    except ValueError:
-        raise ModelkitError(f"{where}: the loss {record['loss']!r} is not a number") from None
+    """The keys and losses in a file. Raises SignatureError for other rows."""
+    key = mk.TensorSpec("key", "string", ("batch", 1), (mk.Column("key", "string"),))
+    loss = mk.TensorSpec("loss", "float64", ("batch", 1), (mk.Column("loss"),))
+    signature = mk.Signature((key, loss), (mk.TensorSpec("posted", "bool", ("batch",)),))
+    columns = read_rows(path, signature)
+    if extra == "ignore":
+        columns = known_columns(columns, signature)
+    keys, losses = (feed[:, 0].tolist() for feed in signature.coerce(columns).values())
+    return list(zip(keys, losses, strict=True))
 
 
 def run_decide(args: argparse.Namespace) -> Printed:
     """Promote or roll back by hand. Raises Conflict where somebody else decided meanwhile."""
+    from modelkit.lifecycle.rollout.status import progress_afar
+
     registry = mk.Registry(args.registry)
     rollout = registry.state(args.name).rollout
     if rollout is None:
@@ -173,7 +174,7 @@ def run_decide(args: argparse.Namespace) -> Printed:
     entry = registry.decide_rollout(
         args.name, rollout, args.decision, reason=args.reason, about={"shown": evidence}
     )
-    return printed(args, fields.write_object(entry), [str(entry)])
+    return printed(args, plain_fields(entry), [str(entry)])
 
 
 def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
@@ -185,6 +186,8 @@ def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
                 "--policy says all of it: leave out --guard, --alpha, --horizon and --key-calls"
             )
         return mk.RolloutPolicy.from_json(read_text(args.policy), args.policy)
+    from modelkit.lifecycle.rollout.guards import USUAL_GUARDS
+
     guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
     horizon = None if args.horizon is None else _seconds(args.horizon)
     given = {"alpha": args.alpha, "horizon": horizon, "key_calls": args.key_calls}

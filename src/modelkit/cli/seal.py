@@ -6,19 +6,19 @@ import argparse
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import Printed, add_command, escaped
+from modelkit.cli.arguments import Printed, add_command, escaped, package
 from modelkit.errors import UsageError
 
 
 def add_seal(verbs: Any) -> None:
     """The arguments of `modelkit seal`."""
     about = "encrypt a package for those who hold a key"
-    parser = add_command(verbs, "seal", run_seal, about, "file", "--unseal")
+    parser = add_command(verbs, "seal", run_seal, about, "file", "--registry", "--unseal")
     parser.add_argument(
         "--to", required=True, action="append", metavar="NAME=KEY",
         help="a recipient: a name, and the file of its public key or env:NAME; once for each",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, help="the file to write")
+    parser.add_argument("--output", metavar="FILE", required=True, help="the file to write")
 
 
 def run_seal(args: argparse.Namespace) -> Printed:
@@ -29,6 +29,6 @@ def run_seal(args: argparse.Namespace) -> Printed:
         if not key or name in recipients:
             raise UsageError(f"a recipient is written as NAME=KEY, each NAME once, not {text!r}")
         recipients[name] = key
-    manifest = mk.seal(args.file, recipients, out=args.out, unseal=args.unseal)
-    named = f"{args.out}: {manifest.name} {manifest.version}, sealed for {', '.join(recipients)}"
+    manifest = mk.seal(package(args, args.file), recipients, out=args.output, unseal=args.unseal)
+    named = f"{args.output}: {manifest.name} {manifest.version}, sealed for {', '.join(recipients)}"
     return escaped([named, f"  digest sha256:{manifest.digest}"]), 0

@@ -16,17 +16,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import modelkit as mk
 from modelkit.cli.arguments import Printed, add_command, add_consent, read_text
-from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
-from modelkit.lifecycle.layered import Opened
-from modelkit.lifecycle.rollout.follow import POLLED_EVERY
 from modelkit.report.html import printable
-from modelkit.web.query import Limits
+
+if TYPE_CHECKING:
+    from modelkit.lifecycle.layered import Opened
+    from modelkit.web.query import Limits
 
 # What a machine calls itself, with a port or without.
 _LOCAL = re.compile(
@@ -48,8 +48,8 @@ def add_serve(verbs: Any) -> None:
         help="a folder or URL: answer with what its alias champion names; else MODELKIT_REGISTRY",
     )  # fmt: skip
     parser.add_argument(
-        "--poll", type=float, default=POLLED_EVERY, metavar="SECONDS",
-        help=f"how often requests look for news in the registry; {POLLED_EVERY:g}",
+        "--poll", type=float, metavar="SECONDS",
+        help="how often requests look for news in the registry",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
     add_consent(parser, "; once for each version to follow; else MODELKIT_DIGEST")
@@ -105,6 +105,7 @@ def _serve_alone(settings: Settings) -> int:
 
 def _serve_together(settings: Settings) -> int:
     """Serve with several processes, which divide the CPUs and add up their counts."""
+    from modelkit.cli.processes import Processes
     from modelkit.cli.server import config_of
 
     os.environ["WEB_CONCURRENCY"] = str(settings.workers)
@@ -177,6 +178,7 @@ def _application(settings: Settings) -> Iterator[Application]:
 def _limits() -> Limits:
     """What requests may take: connections are left for health, whatever the limit of open files is."""
     from modelkit.cli.server import most_connections
+    from modelkit.web.query import Limits
 
     limits = Limits()
     return replace(limits, requests=max(1, min(limits.requests, most_connections() // 2)))
@@ -228,6 +230,8 @@ def asked_locally(app: Any) -> Any:
 
 
 def _opened(settings: Settings) -> Opened | mk.Rollout:
+    from modelkit.lifecycle.layered import Opened
+
     trust = mk.Trust(settings.keys) if settings.keys else None
     consent: dict[str, Any] = {
         "digest": settings.digest,
@@ -237,7 +241,9 @@ def _opened(settings: Settings) -> Opened | mk.Rollout:
     if settings.registry is None:
         return Opened(mk.load(settings.package, trust=trust, **consent), mk.layered)
     registry = mk.Registry(settings.registry, trust=trust)
-    return mk.Rollout(registry, settings.package, wrap=mk.layered, poll=settings.poll, **consent)
+    if settings.poll is not None:
+        consent["poll"] = settings.poll
+    return mk.Rollout(registry, settings.package, wrap=mk.layered, **consent)
 
 
 def _allowed(posters: Collection[str], principal: str | None, action: str, _about: object) -> bool:

@@ -9,10 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import final
 
+from modelkit.cli.arguments import REGISTRY, WHERE
 from modelkit.errors import UsageError
-from modelkit.lifecycle.registry.log import CHAMPION
-from modelkit.lifecycle.rollout.follow import POLLED_EVERY
-from modelkit.package.trust import check_allow
 
 PORT = 8000
 DRAIN = 5.0  # seconds
@@ -33,7 +31,7 @@ class Settings:
     Attributes:
         package: the path of the package; with a registry, the name of the model in it.
         registry: the folder or URL of a registry that is followed, or None.
-        poll: seconds after which a request looks for news in it.
+        poll: seconds after which a request looks for news in it; None for as long as a Rollout waits.
         name: what the model is called in paths; None for the name in the package.
         digest: the digests of which the package must have one, or None for any.
         allow: what the caller accepts beyond the default, as `load` takes it.
@@ -53,7 +51,7 @@ class Settings:
 
     package: str
     registry: str | None = None
-    poll: float = POLLED_EVERY
+    poll: float | None = None
     name: str | None = None
     digest: tuple[str, ...] | None = None
     allow: frozenset[str] = frozenset()
@@ -76,10 +74,12 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
 
     Raises UsageError for a setting that is missing or cannot be used.
     """
+    from modelkit.package.trust import check_allow
+
     variables = {name: value for name, value in environ.items() if value}  # an empty one is none
     if any(name in variables for name in PORTS):
         variables.setdefault("HOST", EVERYWHERE)
-    registry = args.registry or variables.get("MODELKIT_REGISTRY")
+    registry = args.registry or variables.get(WHERE)
     found = Settings(
         package=_package(args.file, variables)
         if registry is None
@@ -121,6 +121,8 @@ def _package(file: str | None, variables: Mapping[str, str]) -> str:
         raise UsageError(
             "there is nothing to serve: give a package, or set MODELKIT_PACKAGE to its path"
         )
+    if path.startswith(REGISTRY):
+        raise UsageError(f"{path!r} needs --registry WHERE, or {WHERE}")
     if "://" in path:
         raise UsageError(
             f"the package is at {path!r}, and modelkit serve opens local paths only: copy it into "
@@ -131,7 +133,10 @@ def _package(file: str | None, variables: Mapping[str, str]) -> str:
 
 def _followed(file: str | None, variables: Mapping[str, str]) -> str:
     """The name of a model in a registry: an argument, or MODELKIT_PACKAGE."""
-    name, at, alias = (file or variables.get("MODELKIT_PACKAGE") or "").partition("@")
+    from modelkit.lifecycle.registry.log import CHAMPION
+
+    named = file or variables.get("MODELKIT_PACKAGE") or ""
+    name, at, alias = named.removeprefix(REGISTRY).partition("@")
     if not name:
         raise UsageError(
             "a registry has many models: give the name of one, or set MODELKIT_PACKAGE to it"
@@ -182,7 +187,7 @@ def _check(settings: Settings) -> None:
         raise UsageError(f"a port is a number from 0 to 65535; got {settings.port}")
     if settings.name is not None and ("/" in settings.name or not settings.name.strip()):
         raise UsageError(f"--name is a part of a path, without '/'; got {settings.name!r}")
-    if not settings.poll > 0:
+    if settings.poll is not None and not settings.poll > 0:
         raise UsageError(f"--poll is in seconds, above 0; got {settings.poll}")
     if settings.workers < 1:
         raise UsageError(f"at least one worker is needed; got {settings.workers}")

@@ -1,4 +1,7 @@
-"""Cells of CSV: each text becomes a value of its column, and an empty one a missing value."""
+"""Cells of CSV: each text becomes a value of its column, and an empty one a missing value.
+
+So does what R, SQL and spreadsheets write for one, unless the column may hold it as a text.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from modelkit.signature.times import read_span, reader_of_times
 
 Parse = Callable[[str], Any]
 Parser = tuple[str, Parse]  # the dtype of a column, and what turns a cell into a value of it
+GAPS = frozenset({"", "NA", "N/A", "#N/A", "n/a", "NaN", "nan", "NULL", "null", "None"})
 
 
 def parsers_of(signature: Signature) -> dict[str, Parser]:
     """What parses the cells of each column."""
     return {
-        column.name: _parser_of(column, spec)
+        column.name: _with_gaps(column, *_parser_of(column, spec))
         for spec in signature.inputs
         for column in spec.columns
     }
@@ -39,6 +43,14 @@ def parse_record(
                 f"row {row}, column {name!r}: {cell!r:.80} is not {dtype}"
             ) from None
     return record
+
+
+def _with_gaps(column: Column, dtype: str, parse: Parse) -> Parser:
+    """A parser that takes the texts for a missing value, too, but for those that may be meant."""
+    if parse in (str, _parse_text) and not column.categories:
+        return dtype, parse
+    gaps = GAPS.difference(map(str, column.categories or ()))
+    return dtype, lambda cell: None if cell in gaps else parse(cell)
 
 
 def _parser_of(column: Column, spec: TensorSpec) -> Parser:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, final
 
+from modelkit._internal.names import did_you_mean
 from modelkit.errors import SignatureError
 
 MORE_COLUMNS = "\nleave it out, or let more columns pass: mk.load(..., extra='ignore')"
@@ -105,22 +106,7 @@ def _check_columns(expected: list[str], found: list[str], given: list[str]) -> N
 
 def missing_columns(missing: Iterable[str], others: list[str]) -> list[str]:
     """A problem for each missing column, with the likely one among other names."""
-    problems = []
-    for name in missing:
-        hint = _likely_name(name, others)
-        asked = "" if hint is None else f" (is it {hint!r}?)"
-        problems.append(f"missing column {name!r}{asked}")
-    return problems
-
-
-def _likely_name(name: str, others: list[str]) -> str | None:
-    """The likely one of `others`: it differs in case or blanks only, or is a close match."""
-    import difflib
-
-    for other in others:
-        if other.strip().casefold() == name.strip().casefold():
-            return other
-    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.6)), None)
+    return [f"missing column {name!r}{did_you_mean(name, others)}" for name in missing]
 
 
 def refused_rows(problems: list[str], advice: str = "") -> SignatureError:

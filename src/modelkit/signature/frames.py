@@ -6,9 +6,8 @@ No frame library is imported to find out what an object is: if it is one of thei
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from math import isnan
 from operator import itemgetter
@@ -327,22 +326,26 @@ def _read_arrow(X: Any) -> NamedColumns:
     return list(table.column_names), list(table.columns)
 
 
-def read_parquet(path: str, named: Collection[str | None]) -> Any:
-    """A Parquet file as a table of Arrow, without an index of pandas, but for what is `named`.
+def read_parquet(file: Any, named: Collection[str | None], size: int | None) -> Iterator[Any]:
+    """The tables of Arrow in an open Parquet file, of `size` rows each, or one of all.
 
-    Raises SignatureError for a file of another form, OSError for one that cannot be read.
+    An index of pandas is left out, but for what is `named`. Raises ValueError for another file.
     """
     with importing("pyarrow", "reading Parquet", "frames"):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    os.stat(path)  # Arrow's own error is the bare path
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise SignatureError(f"{path} is not Parquet: {error}") from error
-    index = (table.schema.pandas_metadata or {}).get("index_columns", ())
-    stored = [level for level in index if isinstance(level, str)]  # a range is a dict
-    return table.drop_columns([level for level in stored if level not in named])
+        parquet = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+        schema = parquet.schema_arrow
+        index = (schema.pandas_metadata or {}).get("index_columns", ())
+        stored = {level for level in index if isinstance(level, str)}  # a range is a dict
+        names = [name for name in schema.names if name in named or name not in stored]
+        if size is None:
+            yield parquet.read(columns=names)
+        else:
+            yield from parquet.iter_batches(size, columns=names)
+    except (pa.ArrowException, OSError) as error:  # as Arrow calls a damaged page
+        raise ValueError(str(error)) from error
 
 
 def _from_arrow(column: Any) -> Array:

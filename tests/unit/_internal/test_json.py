@@ -65,14 +65,14 @@ def test_the_command_line_prints_json(package, tmp_path, capsys):
     path, _ = package
     rows = tmp_path / "rows.csv"
     rows.write_text("x0,x1,id\n0.5,1.5,7\n-0.5,1.5,8\n")
-    assert main(["predict", str(path), "--input", str(rows), "--json"]) == 1
+    assert main(["predict", str(path), str(rows), "--json"]) == 1
     assert "unexpected column 'id'" in capsys.readouterr().err
-    assert main(["predict", str(path), "--input", str(rows), "--json", "--extra", "ignore"]) == 0
+    assert main(["predict", str(path), str(rows), "--json", "--extra", "ignore"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["label"] == [True, False]
-    assert np.shape(printed["probabilities"]) == (2, 2)
+    assert [row["label"] for row in printed] == [True, False]
+    assert printed[0]["p(False)"] + printed[0]["p(True)"] == pytest.approx(1)
     rows.write_text("x0,x1\n0.5,1.5\n")
-    assert main(["explain", str(path), "--input", str(rows), "--json"]) == 0
+    assert main(["explain", str(path), str(rows), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["schema"].startswith("modelkit.explanation")
 
 

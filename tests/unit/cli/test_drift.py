@@ -24,21 +24,15 @@ def drift_csvs(penguins, tmp_path):
 
 def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift_csvs, tmp_path):
     status, out, err = run(
-        capsys,
-        "drift",
-        penguins_mk,
-        "--reference",
-        drift_csvs["past"],
-        "--current",
-        drift_csvs["later"],
+        capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], drift_csvs["later"]
     )
     assert (status, err) == (0, "")
     assert out.startswith(
         "Drift of a batch, no alarm: 113 rows against 110 of the reference, alpha 0.01\n"
     )
     status, out, err = run(
-        capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["heavier"],
-        "--html", tmp_path / "drift.html", "--csv", tmp_path / "drift.csv",
+        capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], drift_csvs["heavier"],
+        "--output", tmp_path / "drift.html", "--output", tmp_path / "drift.csv",
     )  # fmt: skip
     assert (status, err) == (4, "")
     assert "ALARM body_mass_g: changed" in out
@@ -57,9 +51,7 @@ def test_drift_goes_by_the_profile_in_the_package(
         profile = mk.Profile.fit(X, model=model)
     path = tmp_path / "watched.mk"
     mk.save(pipeline, path, example=X, name="penguins", version="1.0.0", profile=profile)
-    status, out, _ = run(
-        capsys, "drift", path, "--current", drift_csvs["heavier"], "--alpha", "0.05", "--json"
-    )
+    status, out, _ = run(capsys, "drift", path, drift_csvs["heavier"], "--alpha", "0.05", "--json")
     assert status == 4
     report = mk.DriftReport.from_json(out)
     assert report.alpha == 0.05
@@ -81,19 +73,17 @@ def test_drift_tells_units_by_columns_that_the_model_does_not_take(
     for factor, expected in ((1.0, 0), (1.4, 4)):
         heavier = later.assign(body_mass_g=later["body_mass_g"] * factor)
         heavier.to_csv(tmp_path / "day.csv", index=False)
-        status, out, err = run(
-            capsys, "drift", path, "--current", tmp_path / "day.csv", "--alpha", "0.05"
-        )
+        status, out, err = run(capsys, "drift", path, tmp_path / "day.csv", "--alpha", "0.05")
         assert (status, err) == (expected, "")
     assert "body_mass_g: changed with day 2025-01-01" in out
 
 
 def test_drift_has_another_status_for_mistakes(capsys, penguins_mk, drift_csvs):
-    status, out, err = run(capsys, "drift", penguins_mk, "--current", drift_csvs["later"])
+    status, out, err = run(capsys, "drift", penguins_mk, drift_csvs["later"])
     assert (status, out) == (2, "")
     assert "on the command line: --reference" in err
     for wrong in (["--alpha", "1%"], ["--nothing"], []):
-        current = ["--current", str(drift_csvs["later"])] if wrong else []
+        current = [str(drift_csvs["later"])] if wrong else []
         with pytest.raises(SystemExit) as caught:
             cli.main(["drift", str(penguins_mk), *current, *wrong])
         assert caught.value.code == 2

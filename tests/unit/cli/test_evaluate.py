@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 def options(folder, kind, *more):
     told = ["--slice", "region", "--clusters", "customer", "--weight", "weight"]
-    files = ["--data", str(folder / f"test.{kind}"), "--train", str(folder / f"train.{kind}")]
+    files = [str(folder / f"test.{kind}"), "--train", str(folder / f"train.{kind}")]
     return ["evaluate", str(folder / "m.mk"), *files, "--label", "truth", *told, *more]
 
 
@@ -66,7 +66,7 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
     page = tmp_path / "page.html"
     path = tmp_path / "m.mk"
     path.write_bytes((folder / "m.mk").read_bytes())
-    arguments = options(folder, "csv", "--html", str(page), "--attach")
+    arguments = options(folder, "csv", "--output", str(page), "--attach")
     arguments[1] = str(path)
     assert main(arguments) == 0
     assert capsys.readouterr().out.startswith(
@@ -92,7 +92,7 @@ def test_robustness_is_measured_where_it_is_asked_for(folder, capsys):
 @pytest.mark.parametrize(
     ("more", "status", "reason"),
     [
-        (["--label", "lable"], 2, "lacks the column 'lable'; its columns are a, b, truth"),
+        (["--label", "lable"], 2, "lack the column 'lable'; their columns are a, b, truth"),
         (["--label", "region"], 2, "'north', 'south' in 150 rows"),
         (["--label", "truth"], 1, "unexpected column 'weight'"),
         (["--label", "truth", "--weight", "region"], 1, "'south', which is not a number"),
@@ -104,7 +104,7 @@ def test_robustness_is_measured_where_it_is_asked_for(folder, capsys):
     ],
 )
 def test_what_does_not_fit_is_said(folder, more, status, reason, capsys):
-    data = ["--data", str(folder / "test.csv")]
+    data = [str(folder / "test.csv")]
     assert main(["evaluate", str(folder / "m.mk"), *data, *more]) == status
     assert reason in capsys.readouterr().err
 
@@ -120,13 +120,13 @@ def test_every_command_reads_parquet_without_the_index_of_pandas(folder, tmp_pat
     labelled = sampled(folder)[["a", "b", "truth"]]
     model = str(folder / "m.mk")
     words = {
-        "evaluate": (labelled, "--data", "--label", "truth"),
-        "gate": (labelled, "--data", "--champion", model, "--label", "truth", "--margin", "0.1"),
-        "predict": (X, "--input"),
-        "explain": (X, "--input", "--row", "3", "--background", f"{tmp_path}/plain.csv"),
-        "drift": (X, "--current", "--reference", f"{tmp_path}/plain.csv"),
+        "evaluate": (labelled, "--label", "truth"),
+        "gate": (labelled, "--champion", model, "--label", "truth", "--margin", "0.1"),
+        "predict": (X,),
+        "explain": (X, "--row", "3", "--background", f"{tmp_path}/plain.csv"),
+        "drift": (X, "--reference", f"{tmp_path}/plain.csv"),
     }[command]
-    frame, option, *more = words
+    frame, *more = words
     X.to_csv(tmp_path / "plain.csv", index=False)
     answers = []
     for name in ("plain.csv", "unnamed.parquet", "named.pq"):
@@ -135,15 +135,15 @@ def test_every_command_reads_parquet_without_the_index_of_pandas(folder, tmp_pat
             frame.to_csv(file, index=False)
         else:
             frame.rename_axis("id" if name == "named.pq" else None).to_parquet(file)
-        status = main([command, model, option, str(file), *more])
+        status = main([command, model, str(file), *more])
         answers.append((status, capsys.readouterr().out))
         assert answers[-1] == answers[0]
     assert answers[0][1]
 
 
 def test_explain_leaves_out_columns_as_every_other_command_does(folder, capsys):
-    words = ["explain", str(folder / "m.mk"), "--input", str(folder / "test.csv")]
-    words += ["--background", str(folder / "train.csv")]
+    words = ["explain", str(folder / "m.mk"), str(folder / "test.csv")]
+    words += ["--background", str(folder / "train.csv"), "--row", "0"]
     assert main(words) == 1
     assert "on the command line: --extra ignore" in capsys.readouterr().err
     assert main([*words, "--extra", "ignore"]) == 0
@@ -157,7 +157,7 @@ def test_an_index_that_is_named_is_a_column(folder, tmp_path, capsys, index):
     for name, frame in {"plain": rows, "index": rows.set_index(index)}.items():
         file = tmp_path / f"{name}.parquet"
         frame.to_parquet(file)
-        words = ["--data", str(file), "--label", "truth", "--clusters", "customer"]
+        words = [str(file), "--label", "truth", "--clusters", "customer"]
         assert main(["evaluate", str(folder / "m.mk"), *words]) == 0
         told.append(capsys.readouterr().out)
     assert told[0] == told[1]
@@ -166,13 +166,13 @@ def test_an_index_that_is_named_is_a_column(folder, tmp_path, capsys, index):
 def test_a_file_that_is_no_parquet_is_said(folder, tmp_path, capsys):
     bad = tmp_path / "bad.parquet"
     bad.write_bytes(b"PAR0" * 10)
-    assert main(["evaluate", str(folder / "m.mk"), "--data", str(bad), "--label", "truth"]) == 1
-    assert "is not Parquet" in capsys.readouterr().err
+    assert main(["evaluate", str(folder / "m.mk"), str(bad), "--label", "truth"]) == 1
+    assert "bad.parquet cannot be read as Parquet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "gate"])
 def test_the_positive_class_is_chosen_by_its_text(folder, capsys, command):
-    data = ["--data", str(folder / "test.csv"), "--label", "truth", "--positive"]
+    data = [str(folder / "test.csv"), "--label", "truth", "--positive"]
     model = str(folder / "m.mk")
     more = ["--extra", "ignore"]
     if command == "gate":
@@ -201,19 +201,14 @@ def test_numbers_and_several_labels(tmp_path, capsys):
     X.join(labels).to_csv(tmp_path / "l.csv", index=False)
     X.assign(y=X["a"] * 2).to_csv(tmp_path / "n.csv", index=False)
     told = ["--label", "up", "--label", "right", "--json"]
-    assert main(["evaluate", str(tmp_path / "l.mk"), "--data", str(tmp_path / "l.csv"), *told]) == 0
+    assert main(["evaluate", str(tmp_path / "l.mk"), str(tmp_path / "l.csv"), *told]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["kind"] == "multilabel"
     assert [each["label"] for each in found["classes"]] == ["up", "right"]
     mk.save(LinearRegression().fit(X, X), tmp_path / "o.mk", example=X, name="o", version="1")
     X.assign(left=X["a"], low=X["b"]).to_csv(tmp_path / "o.csv", index=False)
     told = ["--label", "left", "--label", "low"]
-    assert main(["evaluate", str(tmp_path / "o.mk"), "--data", str(tmp_path / "o.csv"), *told]) == 0
+    assert main(["evaluate", str(tmp_path / "o.mk"), str(tmp_path / "o.csv"), *told]) == 0
     assert "r2 1" in capsys.readouterr().out
-    assert (
-        main(
-            ["evaluate", str(tmp_path / "n.mk"), "--data", str(tmp_path / "n.csv"), "--label", "y"]
-        )
-        == 0
-    )
+    assert main(["evaluate", str(tmp_path / "n.mk"), str(tmp_path / "n.csv"), "--label", "y"]) == 0
     assert "r2 1" in capsys.readouterr().out

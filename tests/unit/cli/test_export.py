@@ -10,7 +10,7 @@ FILES = ("dashboard.json", "alerts.yml")
 
 
 def export(folder, *options):
-    return cli.main(["export", "grafana", "--out", str(folder), *options])
+    return cli.main(["export", "grafana", "--output", str(folder), *options])
 
 
 def test_the_command_writes_two_files_and_says_which(tmp_path, capsys):
@@ -67,6 +67,6 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
 
 def test_where_one_file_cannot_stand_none_is_written(penguins_mk, tmp_path, capsys):
     (tmp_path / "tokens").write_text("a file, where a folder has to be")
-    status, _, err = run(capsys, "export", "kubernetes", penguins_mk, "--out", tmp_path)
+    status, _, err = run(capsys, "export", "kubernetes", penguins_mk, "--output", tmp_path)
     assert (status, "tokens" in err) == (1, True)
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".yaml"]

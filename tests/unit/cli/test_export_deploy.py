@@ -30,7 +30,7 @@ def kind(request):
 
 
 def test_each_template_is_filled_and_each_file_written(kind, penguins_mk, tmp_path, capsys):
-    status, out, _ = run(capsys, "export", kind, penguins_mk, "--out", tmp_path / "new")
+    status, out, _ = run(capsys, "export", kind, penguins_mk, "--output", tmp_path / "new")
     assert status == 0
     written = {path for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert {str(path) for path in written} == {*out.splitlines()}
@@ -82,7 +82,7 @@ def test_an_image_has_the_name_that_you_give(penguins_mk, tmp_path, capsys):
         "-p:1",
     ):
         status, _, err = run(
-            capsys, "export", "docker", penguins_mk, "--out", tmp_path, f"--image={wrong}"
+            capsys, "export", "docker", penguins_mk, "--output", tmp_path, f"--image={wrong}"
         )
         assert (status, "an image has a name such as" in err) == (2, True), wrong
 
@@ -140,7 +140,7 @@ def test_what_is_not_installed_here_is_named():
 
 def test_files_fit_one_another_until_somebody_edits_them(penguins_mk, tmp_path, capsys):
     for kind in PLATFORMS:
-        assert run(capsys, "export", kind, penguins_mk, "--out", tmp_path)[0] == 0
+        assert run(capsys, "export", kind, penguins_mk, "--output", tmp_path)[0] == 0
     status, out, _ = run(capsys, "export", "--check", tmp_path)
     commands = [command for platform in PLATFORMS.values() for command in platform.checks]
     assert (status, out.splitlines()[1:]) == (0, commands)
@@ -208,7 +208,7 @@ def test_files_fit_one_another_until_somebody_edits_them(penguins_mk, tmp_path, 
 def test_an_edit_that_does_not_fit_is_told(
     kind, file, before, after, said, penguins_mk, tmp_path, capsys
 ):
-    assert run(capsys, "export", kind, penguins_mk, "--out", tmp_path)[0] == 0
+    assert run(capsys, "export", kind, penguins_mk, "--output", tmp_path)[0] == 0
     text = (tmp_path / file).read_text()
     edited = re.sub(before, after, text)
     (tmp_path / file).write_bytes(edited.encode(errors="surrogateescape"))
@@ -229,7 +229,7 @@ def test_an_edit_that_does_not_fit_is_told(
     ],
 )
 def test_an_edit_that_fits_is_let_pass(file, before, after, penguins_mk, tmp_path, capsys):
-    assert run(capsys, "export", "docker", penguins_mk, "--out", tmp_path)[0] == 0
+    assert run(capsys, "export", "docker", penguins_mk, "--output", tmp_path)[0] == 0
     (tmp_path / "other.mk").write_bytes(b"it does not come into the image")
     text = (tmp_path / file).read_text()
     edited = re.sub(before, after, text)
@@ -239,7 +239,7 @@ def test_an_edit_that_fits_is_let_pass(file, before, after, penguins_mk, tmp_pat
 
 
 def test_an_environment_may_be_written_in_another_form(penguins_mk, tmp_path, capsys):
-    assert run(capsys, "export", "kubernetes", penguins_mk, "--out", tmp_path)[0] == 0
+    assert run(capsys, "export", "kubernetes", penguins_mk, "--output", tmp_path)[0] == 0
     digest = mk.inspect(penguins_mk).digest
     text = (tmp_path / "deployment.yaml").read_text()
     flow = f'- {{name: MODELKIT_DIGEST, value: "{digest}"}}'

@@ -42,7 +42,7 @@ def test_errors_and_mistakes_have_statuses_of_their_own(folder, capsys):
 
 def test_it_writes_json_junit_and_a_page(folder, tmp_path, capsys):
     paths = {name: tmp_path / name for name in ("v.json", "v.xml", "v.html")}
-    written = ("--out", paths["v.json"], "--junit", paths["v.xml"], "--html", paths["v.html"])
+    written = ("--output", paths["v.json"], "--output", paths["v.xml"], "--output", paths["v.html"])
     asked = ("--require", "log_loss", "--margin", "accuracy=0.02", "--margin", "log_loss=0.05")
     status = main(arguments(folder, "--slice", "region", *asked, *map(str, written), "--json"))
     assert status == 0
@@ -70,8 +70,8 @@ def test_a_candidate_goes_from_the_gate_to_the_champion(folder, tmp_path, capsys
     verdict = str(tmp_path / "verdict.json")
     judged = [
         *("gate", str(folder / "b.mk"), "--champion", "registry:churn@champion"),
-        *("--registry", where, "--data", str(folder / "test.csv"), "--label", "churned"),
-        *("--out", verdict, *SLICED),
+        *("--registry", where, str(folder / "test.csv"), "--label", "churned"),
+        *("--output", verdict, *SLICED),
     ]
     assert main(judged) == 0
     assert main([*registry, "register", str(folder / "b.mk"), "--verdict", verdict]) == 0

@@ -10,7 +10,7 @@ from helpers.commands import run
 def test_predict_reads_csv_and_writes_csv(capsys, penguins_mk, pipeline, penguins, tmp_path):
     X, _ = penguins
     X[::-1].to_csv(tmp_path / "x.csv", index=False)
-    status, out, _ = run(capsys, "predict", penguins_mk, "--input", tmp_path / "x.csv")
+    status, out, _ = run(capsys, "predict", penguins_mk, tmp_path / "x.csv")
     assert status == 0
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["label"] for row in rows] == pipeline.predict(X[::-1]).tolist()

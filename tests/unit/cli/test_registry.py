@@ -47,7 +47,7 @@ def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
     assert (first.endswith("; retired: old"), second.endswith("; champion")) == (True, True)
     assert json.loads(ask("show", "churn@champion", "--json")[1])["aliases"] == ["champion"]
     assert "before 1.0.0: gate" in ask("history", "churn@champion")[1]
-    status, path, _ = ask("fetch", "churn@champion", "--to", tmp_path / "here")
+    status, path, _ = ask("fetch", "churn@champion", "--output", tmp_path / "here")
     assert mk.inspect(path).version == "1.1.0"
     for expected, wrong in (
         (2, ("show", "churn")),

@@ -37,7 +37,7 @@ def registry(tmp_path_factory):
 def test_the_page_holds_what_the_registry_knows(registry, tmp_path, capsys):
     registry, verdict, report = registry
     path = tmp_path / "registry.html"
-    assert main(["registry", registry.url, "page", str(path)]) == 0
+    assert main(["registry", registry.url, "page", "--output", str(path)]) == 0
     assert str(path) in capsys.readouterr().out
     page = path.read_text(encoding="utf-8")
     for found in (
@@ -64,7 +64,7 @@ def test_a_package_that_is_gone_leaves_a_page(registry, tmp_path):
     data = package.read_bytes()
     package.unlink()
     try:
-        assert main(["registry", registry.url, "page", str(tmp_path / "r.html")]) == 0
+        assert main(["registry", registry.url, "page", "--output", str(tmp_path / "r.html")]) == 0
     finally:
         package.write_bytes(data)
     assert "the package cannot be read" in (tmp_path / "r.html").read_text(encoding="utf-8")

@@ -144,7 +144,7 @@ def test_status_is_what_the_processes_counted(command, registry, tmp_path):
     assert found.champion == seen.champion
     assert found.candidate == seen.candidate
     page = tmp_path / "status.html"
-    assert command("status", "churn", "--html", str(page))[0] == 0
+    assert command("status", "churn", "--output", str(page))[0] == 0
     assert "evidence of errors over time" in page.read_text("utf-8")
 
 

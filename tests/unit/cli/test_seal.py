@@ -23,7 +23,7 @@ def keys(tmp_path):
 @pytest.fixture
 def sealed(boosting_mk, keys, tmp_path, capsys):
     out = str(tmp_path / "sealed.mk")
-    command = ["seal", str(boosting_mk), "--to", f"ada={keys['ada'][1]}", "--out", out]
+    command = ["seal", str(boosting_mk), "--to", f"ada={keys['ada'][1]}", "--output", out]
     assert main([*command, "--to", f"ben={keys['ben'][1]}"]) == 0
     assert "sealed for ada, ben" in capsys.readouterr().out
     return out
@@ -39,17 +39,17 @@ def test_commands_open_what_was_sealed(sealed, keys, breast_cancer, tmp_path, ca
     for command in (
         ["doctor", sealed],
         ["verify", sealed],
-        ["predict", sealed, "--input", given],
-        ["explain", sealed, "--input", given, "--background", given],
-        ["evaluate", sealed, "--data", str(rows), "--label", "benign"],
-        ["drift", sealed, "--current", given, "--reference", given],
+        ["predict", sealed, given],
+        ["explain", sealed, given, "--background", given],
+        ["evaluate", sealed, str(rows), "--label", "benign"],
+        ["drift", sealed, given, "--reference", given],
     ):
         assert main(command) != 0
         error = capsys.readouterr()
         assert "sealed for ada, ben" in error.out + error.err
         for key in (keys["ada"][0], "env:A_KEY"):
             assert main([*command, "--unseal", key]) == 0, capsys.readouterr()
-    assert main(["predict", sealed, "--input", given]) == 1
+    assert main(["predict", sealed, given]) == 1
     assert "on the command line: --unseal" in capsys.readouterr().err
 
 
@@ -61,7 +61,7 @@ def test_it_is_inspected_without_a_key(sealed, boosting_mk, capsys):
 
 
 def test_other_recipients_need_the_key_of_one(sealed, keys, tmp_path, capsys):
-    command = ["seal", sealed, "--to", f"ben={keys['ben'][1]}", "--out", sealed]
+    command = ["seal", sealed, "--to", f"ben={keys['ben'][1]}", "--output", sealed]
     assert main(command) == 1
     assert main([*command, "--unseal", keys["ada"][0]]) == 0
     assert main(["doctor", sealed, "--unseal", keys["ada"][0]]) == 1
@@ -84,7 +84,7 @@ def test_a_server_opens_what_was_sealed(sealed, keys, breast_cancer, boosting_mk
 
 
 def test_recipients_are_names_with_keys(boosting_mk, keys, tmp_path, capsys):
-    command = ["seal", str(boosting_mk), "--out", str(tmp_path / "out.mk")]
+    command = ["seal", str(boosting_mk), "--output", str(tmp_path / "out.mk")]
     public = keys["ada"][1]
     for recipients, words in (
         (["ada"], "NAME=KEY"),

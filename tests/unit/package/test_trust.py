@@ -204,7 +204,7 @@ def test_inspecting_unpickles_nothing(joblib_mk, bomb, tmp_path, capsys):
     assert mk.inspect(path).runtime == "joblib"
     assert cli.main(["inspect", str(path)]) == 0
     assert "runs whatever code" in capsys.readouterr().out
-    for command in (["doctor", str(path)], ["predict", str(path), "--input", "none.csv"]):
+    for command in (["doctor", str(path)], ["predict", str(path), "none.csv"]):
         assert cli.main(command) == 1
         assert "allow={'joblib'}" in capsys.readouterr().err
     assert not mark.exists()

@@ -43,7 +43,7 @@ def test_a_whole_number_may_be_a_float_where_the_graph_computes_in_floats():
 @pytest.mark.parametrize(
     ("cell", "dtype"),
     [
-        ("x", "float64"), ("1_0", "float64"), ("0x1", "int64"), ("nan", "int64"), ("9" * 5000, "int64"), ("yes", "bool"),
+        ("x", "float64"), ("1_0", "float64"), ("0x1", "int64"), ("9" * 5000, "int64"), ("yes", "bool"),
         ("2026-13-01", "datetime64[s]"), ("1e308", "timedelta64[s]"), ("inf", "timedelta64[s]"),
         ("1e-10", "timedelta64[ns]"), ("1e999", "float64"), ("-1e999", "float32"), ("\uff11\uff12", "float64"), ("\u0661", "int64"),
         ("20260131", "datetime64[s]"), ("1" * 30, "datetime64[us]"), ("2026-01-31", "datetime64[s, UTC]"), ("2026-01-31T12:00Z", "datetime64[s]"),

@@ -10,15 +10,15 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata, resources
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from modelkit.errors import UsageError
 from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
-from modelkit.model.manifest import Manifest
-from modelkit.package.review import Review, review
-from modelkit.package.trust import check_requires, installed
+
+if TYPE_CHECKING:
+    from modelkit.model.manifest import Manifest
+    from modelkit.package.review import Review
 
 HOLE = re.compile(r"@([a-z]+)@")
 PLAIN = re.compile(r"[\w.:/+@=,?&%~-]*", re.ASCII)
@@ -90,6 +90,10 @@ def exported(kind: str, package: Path, image: str = "", registry: str = "") -> d
         UsageError: if a value cannot stand in these files, or the image needs what is not installed here.
         PackageError: if the package cannot be read.
     """
+    from importlib import resources
+
+    from modelkit.package.review import review
+
     found = review(package)
     holes = holes_of(found.manifest, image, registry)
     folder = resources.files(__name__).joinpath(kind)
@@ -168,6 +172,8 @@ def libraries(found: Review, registry: str) -> list[str]:
 
     Raises PackageError where a pickled estimator needs other versions than those of here.
     """
+    from modelkit.package.trust import check_requires, installed
+
     manifest = found.manifest
     check_requires(manifest.requires)
     attached = {attachment.name for attachment in manifest.attachments}
@@ -203,6 +209,10 @@ def pinned(names: list[str]) -> str:
 
     Raises UsageError for what is not installed.
     """
+    from importlib import metadata
+
+    from modelkit.package.trust import installed
+
     missing = sorted({*names} - {*installed(names)})
     if missing:
         raise UsageError(

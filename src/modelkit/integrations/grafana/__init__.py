@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from importlib import resources
 
 from modelkit.errors import UsageError
 
@@ -63,4 +62,6 @@ def alert_rules(objectives: Objectives) -> str:
 
 
 def _read(name: str) -> str:
+    from importlib import resources
+
     return resources.files(__name__).joinpath(name).read_text(encoding="utf-8")

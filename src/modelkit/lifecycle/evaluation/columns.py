@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.names import did_you_mean
 from modelkit.errors import SignatureError, UsageError
 from modelkit.signature import frames
 from modelkit.signature.cast import is_missing
@@ -19,7 +20,8 @@ def column_named(X: Any, name: str, what: str) -> Any:
     names, columns = _named_columns(X, what)
     if name not in names:
         raise UsageError(
-            f"{what} names the column {name!r}, and the rows have {sorted(map(str, names))!r:.300}"
+            f"{what} names the column {name!r}{did_you_mean(name, names)}, and the rows have "
+            f"{sorted(map(str, names))!r:.300}"
         )
     return columns[list(names).index(name)]
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
+from modelkit._internal.names import did_you_mean
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.metrics import METRICS, TaskMetric
@@ -276,8 +277,8 @@ def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind)
         return asked.name
     if asked not in known:
         raise UsageError(
-            f"there is no metric {asked!r} for the task {kind!r}; it has {', '.join(known)}. One of "
-            "your own is a GateMetric, and a floor is written as 'recall >= 0.6'",
+            f"there is no metric {asked!r} for the task {kind!r}{did_you_mean(str(asked), known)}; it has "
+            f"{', '.join(known)}. One of your own is a GateMetric, and a floor is written as 'recall >= 0.6'",
             metric=str(asked),
         )
     return asked
@@ -290,7 +291,9 @@ def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
     found = {}
     for name, limit in (budgets or {}).items():
         if name not in BUDGETS:
-            raise UsageError(f"there is no budget {name!r}; there are {', '.join(BUDGETS)}")
+            raise UsageError(
+                f"there is no budget {name!r}{did_you_mean(str(name), BUDGETS)}; there are {', '.join(BUDGETS)}"
+            )
         if not _is_number(limit) or not isfinite(limit) or limit <= 0:
             raise UsageError(f"the budget {name} is a number above 0, not {limit!r}")
         found[name] = float(limit)

@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs" / "howto" / "serve" / "dashboards.md").read_text(encoding=
 
 
 def export(folder, *options):
-    return cli.main(["export", "grafana", "--out", str(folder), *options])
+    return cli.main(["export", "grafana", "--output", str(folder), *options])
 
 
 def said_by(program, folder, *arguments):

@@ -210,7 +210,9 @@ def test_one_command_tells_the_history(registry, tmp_path, capsys):
     run = retrain(registry, tmp_path, clock=clock)
     clock.now += 60
     refused = retrain(registry, tmp_path, drift=(), clock=clock)
-    assert main(["retrain", where, "history", "churn", "--html", str(tmp_path / "page.html")]) == 0
+    assert (
+        main(["retrain", where, "history", "churn", "--output", str(tmp_path / "page.html")]) == 0
+    )
     printed = capsys.readouterr().out
     assert printed == f"{run}\n{refused}\n"
     assert run.version in (tmp_path / "page.html").read_text("utf-8")

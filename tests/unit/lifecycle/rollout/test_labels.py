@@ -218,22 +218,23 @@ def test_the_command_line_posts_what_services_add_up(registry, tmp_path, capsys)
     )
     registry.start_rollout("m", "2", POLICY, reason="try")
     losses.write_text("key,loss\nk0,2\n")
-    assert post("--csv", str(losses))[0] == 2
+    assert post(str(losses))[0] == 2
     losses.write_text("key,loss\nk0,\n")
-    assert "line 2: the loss '' is not a number" in post("--csv", str(losses))[1]
+    assert "column 'loss': missing value" in post(str(losses))[1]
     losses.write_text("customer,loss\nk0,1\n")
-    assert "needs key and loss once each" in post("--csv", str(losses))[1]
+    assert "missing column 'key'" in post(str(losses))[1]
+    losses.write_text("key,version,loss\nk0,1,1\n")
+    assert "on the command line: --extra ignore" in post(str(losses))[1]
     losses.write_text("key,version,loss\nk0,1\n")
-    assert "pass --extra ignore" in post("--csv", str(losses))[1]
-    assert "has 2 cells, and the header 3" in post("--csv", str(losses), "--extra", "ignore")[1]
-    assert "leave out --key" in post("--csv", str(losses), "--key", "k")[1]
+    assert "row 0 has 2 cells, and 3 are expected" in post(str(losses), "--extra", "ignore")[1]
+    assert "leave out --key" in post(str(losses), "--key", "k")[1]
     assert "has --key and --loss" in post("--key", "k")[1]
     assert "from 0 to 1, not nan" in post("--key", "k", "--loss", "nan")[1]
     with mk.Rollout(registry, "m", poll=1e-3, threads=1) as rollout:
         answers = {f"k{i}": rollout.predict(X[:1], key=f"k{i}")[0] for i in range(2000)}
         told = [f"{0.2 if arm < 1.5 else 0.6},1.0,{key}" for key, arm in answers.items()]
         losses.write_text("loss,version,key\n" + "\n".join(told))
-        words = ("--csv", str(losses), "--extra", "ignore", "--json")
+        words = (str(losses), "--extra", "ignore", "--json")
         assert post(*words) == (0, '{"posted": 2000}\n')
         assert post("--key", "k1", "--loss", "0")[1] == "1 posted\n"
 

@@ -1,0 +1,44 @@
+"""`modelkit diff`: in what two packages differ."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from modelkit.cli.arguments import Printed, add_command, escaped, package
+
+
+def add_diff(verbs: Any) -> None:
+    """The arguments of `modelkit diff`."""
+    about = "show in what two packages differ: digests, facts, columns, figures"
+    parser = add_command(verbs, "diff", run_diff, about, "file", "--registry")
+    parser.add_argument("other", help="the package to compare it with")
+
+
+def run_diff(args: argparse.Namespace) -> Printed:
+    """A line for each fact, column or figure that differs."""
+    from modelkit.report.listing import aligned
+
+    one, other = (dict(_facts(package(args, path))) for path in (args.file, args.other))
+    names = [name for name in one | other if one.get(name) != other.get(name)]
+    rows = [[name, one.get(name, "-"), other.get(name, "-")] for name in names]
+    table = aligned([["", args.file, args.other], *rows])
+    return escaped(table if rows else ["the packages are equal"]), 0
+
+
+def _facts(path: str) -> Iterator[tuple[str, str]]:
+    """What a package says about itself, and the figures of its Evaluation, by name."""
+    from modelkit.lifecycle.evaluation.evaluation import EVALUATION_NAME, Evaluation
+    from modelkit.package.source import open_bytes, read_verified
+
+    manifest, members = read_verified(open_bytes(path))
+    yield "name", manifest.name
+    yield "version", manifest.version
+    yield from ((name, value) for name, value in manifest.facts() if name != "file")
+    for kind, name, dtype, shape, about in manifest.signature.table():
+        yield f"{kind} {name}", f"{dtype} {shape} {about}"
+    for each in manifest.attachments:
+        if each.name == EVALUATION_NAME and each.path in members:  # not sealed
+            found = Evaluation.from_json(str(members[each.path], "utf-8"))
+            yield from ((figure.name, str(figure.value)) for figure in found.figures)
