@@ -23,6 +23,7 @@ ENGINES := $(VENV)-bench-engines
 RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0
 ALSO_engines := pyfunc
 ALSO_gate := cells
+ALSO_robustness := hardening checks
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PRECIOUS: %/bin/pip

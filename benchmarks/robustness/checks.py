@@ -45,7 +45,7 @@ def cost() -> str:
     """What InputChecks add to a call, us a row, by the rows of a call (medians of blocks in turn)"""
     rows = []
     for name, model, usual, served, _ in models():
-        checked = mk.InputChecks(model, usual)
+        checked = mk.InputChecks(model, usual, rate=0.02)
         for frame in (False, True):
             cells = []
             for size in (1, 64, 1024):
