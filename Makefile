@@ -27,7 +27,7 @@ ALSO_robustness := hardening checks
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PRECIOUS: %/bin/pip
-.PHONY: help quickstart loop test test-slow test-engines test-deploy test-docs check lint docs pages bench programs stress fuzz nightly clean
+.PHONY: help quickstart loop test test-slow test-engines test-deploy test-docs check lint docs pages gallery bench programs stress fuzz nightly clean
 
 help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,9 @@ loop: $(VENV)/.test ## drift to decision on real flights: the code of docs/start
 test: lint ## lint, then the fast tests: unit, laws and hostile; five minutes
 	$(VENV)/bin/python -m pytest -q -n 2
 
-test-slow: $(VENV)/.test ## servers, processes, browsers, simulations, pages, and each property on all its examples
+test-slow: $(VENV)/.test $(VENV)-gallery/.installed ## servers, processes, browsers, simulations, pages, and each property on all its examples
 	$(VENV)/bin/python -m pytest -q -n 2 tests/slow README.md docs
+	$(VENV)-gallery/bin/python -m pytest -q -n 2 --dist=load tests/slow/test_gallery.py
 	HYPOTHESIS_PROFILE=full $(VENV)/bin/python -m pytest -q -n 2 -m property
 
 test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-serving/.installed $(VENV)-bench-serving-kserve/.installed ## Ray, Spark (needs Java 17), Dask, MLflow, KServe's client and the recipes, each in its own environment
@@ -72,6 +73,9 @@ test-docs: $(VENV)-docs/.installed ## build the documentation, search it and loo
 
 pages: $(VENV)/.test ## run the blocks of the README and of docs/
 	$(VENV)/bin/python -m pytest -q -n 2 README.md docs
+
+gallery: $(VENV)-gallery/.installed ## run the notebooks of docs/gallery anew, and keep what they show
+	$(VENV)-gallery/bin/python tools/run_gallery.py
 
 bench: $(call BENCH_ENV,$(NAME))/$(if $(wildcard benchmarks/$(NAME)/requirements.txt),.installed,.test) $(addsuffix /.installed,$(call RIVALS,$(NAME))) ## one benchmark beside its rivals, in environments of their own: make bench NAME=core
 	for part in run $(ALSO_$(NAME)); do $(if $(filter engines,$(NAME)),$(RUN_ENGINES)) $(call BENCH_ENV,$(NAME))/bin/python -m benchmarks.$(NAME).$$part || exit; done
