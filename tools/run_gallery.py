@@ -5,6 +5,7 @@ It needs what requirements/gallery.txt lists. Each notebook runs in a folder of 
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import tempfile
@@ -41,12 +42,20 @@ def executed(path: Path) -> Any:
     return notebook
 
 
+def first_picture(notebook: Any) -> bytes:
+    """What stands for the notebook on the page of the gallery."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    pictures = (output["data"].get("image/png") for output in outputs if "data" in output)
+    return base64.b64decode(next(filter(None, pictures)))
+
+
 def main(names: list[str]) -> None:
     paths = [GALLERY / f"{name}.ipynb" for name in names] or sorted(GALLERY.glob("*.ipynb"))
     for path in paths:
         began, before = time.perf_counter(), os.times()
         notebook = executed(path)
         nbformat.write(notebook, path)
+        (GALLERY / "pictures" / f"{path.stem}.png").write_bytes(first_picture(notebook))
         after = os.times()
         cpu = sum(after[2:4]) - sum(before[2:4])
         size = path.stat().st_size / 1000

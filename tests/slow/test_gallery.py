@@ -58,8 +58,15 @@ def check_outputs(notebook):
     assert pictures >= 2
 
 
-def test_there_are_eleven():
-    assert len(NOTEBOOKS) == 11
+def test_there_are_eleven_and_the_page_has_a_card_for_each():
+    page = (ROOT / "docs" / "gallery" / "index.md").read_text(encoding="utf-8")
+    names = [path.stem for path in NOTEBOOKS]
+    assert len(names) == 11
+    assert sorted(re.findall(r"^:link: (\w+)$", page, re.MULTILINE)) == names
+    pictures = [f"pictures/{name}.png" for name in names]
+    assert sorted(re.findall(r"^:img-top: (.+)$", page, re.MULTILINE)) == pictures
+    for picture in pictures:
+        assert (ROOT / "docs" / "gallery" / picture).read_bytes().startswith(b"\x89PNG")
 
 
 @each_notebook

@@ -109,7 +109,7 @@ def _lacking(
             "the candidate is as good as the champion"
         )
     if margin and check.low is not None:
-        return f"{lacking}: they show that it is worse by less than {-check.low:.3g}, and no more"
+        return f"{lacking}: they show only that it is worse by less than {-check.low:.3g}"
     gain = None if margin else found.least_shown(0.0, levels.fresh)
     if gain is None:
         error = difference.error
