@@ -129,8 +129,7 @@ class Follower:
     def refresh(self) -> bool:
         """Do as the registry says; returns whether anything changed.
 
-        It raises for a version that cannot be loaded, which never answers; a new champion may answer
-        already where that is the candidate. A listener that calls it meanwhile has it run once more.
+        It raises for a version that cannot be loaded. A listener that calls it has it run once more.
         """
         with self._changing:
             if self._busy:
@@ -395,9 +394,6 @@ def _champion(registry: Registry, state: State, name: str) -> str:
     alias = state.aliases.get(CHAMPION)
     if alias is None:
         registry.versions(name)  # raises NotFound where the model or the registry does not exist
-        raise NotFound(
-            f"{registry.url} has no {name}@{CHAMPION}; set this alias first",
-            name=name,
-            which=CHAMPION,
-        )
+        message = f"{registry.url} has no {name}@{CHAMPION}; set this alias first"
+        raise NotFound(message, name=name, which=CHAMPION)
     return alias.version
