@@ -8,7 +8,8 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -110,9 +111,9 @@ def _parts(
             yield part
 
 
-def _check_names(names: Sequence[str]) -> None:
-    for at, name in enumerate(names):
-        if name in names[:at]:
+def _check_names(names: Iterable[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
             raise ValueError(f"there is more than one column {name!r}")
 
 

@@ -78,7 +78,7 @@ def test_it_is_printed_written_and_attached(folder, tmp_path, capsys):
 
 
 def test_robustness_is_measured_where_it_is_asked_for(folder, capsys):
-    data = ["--data", str(folder / "test.csv"), "--label", "truth", "--slice", "region"]
+    data = [str(folder / "test.csv"), "--label", "truth", "--slice", "region"]
     command = ["evaluate", str(folder / "m.mk"), *data, "--extra", "ignore"]
     assert main([*command, "--robustness", "--json"]) == 0
     report = mk.Evaluation.from_json(capsys.readouterr().out).robustness
