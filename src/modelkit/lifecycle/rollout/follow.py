@@ -45,12 +45,10 @@ class Follower:
         name: the name of the model.
         clock: in nanoseconds.
         wrap: makes the layers of each version.
-        keep: how many versions stay warm that answered before.
-        poll: seconds between two looks.
+        keep, poll: how many versions stay warm that answered before; seconds between two looks.
         rescue, seed, options: see `Rollout`.
 
-    Raises:
-        NotFound: if the model has no champion.
+    Raises NotFound if the model has no champion.
     """
 
     def __init__(
@@ -163,8 +161,7 @@ class Follower:
 
     def _follow(self) -> None:
         version = ""
-        session = self._session
-        if session is not None and session.unwritten is not None:
+        if (session := self._session) is not None and session.unwritten is not None:
             session.write(session.unwritten)
         try:
             self._registry.log(self._name).check()
