@@ -44,9 +44,9 @@ COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\
 def find(document: Document) -> Iterator[Region]:
     needed = NEEDS.findall(document.text)
     absent = [name for name in needed if find_spec(name) is None]
-    before = AFTER.match(document.text)
-    if before:
-        yield Region(0, before.end(), before["page"], skip if absent else run_before)
+    after = AFTER.match(document.text)
+    for place, earlier in enumerate(examples_of(document.path, after["page"]) if after else ()):
+        yield Region(place, place + 1, earlier, skip if absent else run_earlier)
     for pattern, evaluate in ((PYTHON, run_python), (CONSOLE, run_console)):
         for match in pattern.finditer(document.text):
             yield Region(match.start(), match.end(), match, skip if absent else evaluate)
@@ -56,11 +56,16 @@ def skip(example: Example) -> None:
     pytest.skip("the page needs " + ", ".join(NEEDS.findall(example.document.text)))
 
 
-def run_before(example: Example) -> None:
-    path = (Path(example.path).parent / example.parsed).resolve()
-    page = Document(path.read_text(encoding="utf-8"), str(path))
-    for region in sorted(find(page), key=lambda region: region.start):
-        region.evaluator(Example(page, 1, 1, region, example.namespace))
+def examples_of(path: str, name: str) -> list[tuple[Document, Region]]:
+    """The examples of another page, in their order, with those that it goes on from."""
+    earlier = (Path(path).parent / name).resolve()
+    page = Document(earlier.read_text(encoding="utf-8"), str(earlier))
+    return [(page, region) for region in sorted(find(page), key=lambda region: region.start)]
+
+
+def run_earlier(example: Example) -> None:
+    page, region = example.parsed
+    region.evaluator(Example(page, 1, 1, region, example.namespace))
 
 
 def run_python(example: Example) -> None:

@@ -8,8 +8,8 @@ import modelkit as mk
 WIDTHS = {"desk": 1366, "phone": 390}
 PAGES = {
     "landing": "index",
-    "quickstart": "explanation/concepts",
-    "how-to": "howto/serve/serving",
+    "tutorial": "start/tutorial",
+    "how-to": "howto/serve/command",
     "class": "reference/api/serving",
     "commands": "reference/cli",
     "notebook": "notebooks/month_of_days",
