@@ -5,6 +5,8 @@ from axe_playwright_python.sync_playwright import Axe
 
 import modelkit as mk
 
+pytestmark = pytest.mark.timeout(600)  # the first test builds the site
+
 WIDTHS = {"desk": 1366, "phone": 390}
 PAGES = {
     "landing": "index",

@@ -12,6 +12,8 @@ import modelkit.testing
 import modelkit.types
 from modelkit.cli import build_parser
 
+pytestmark = pytest.mark.timeout(600)  # the first test builds the site
+
 FETCHED = re.compile(r"<(?!a\b)[a-z]+\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>")
 IN_CSS = re.compile(r"(?:@import|url\()\s*[\"']?(?:https?:)?//")
 
