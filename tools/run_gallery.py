@@ -28,7 +28,7 @@ def executed(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
             notebook,
-            timeout=300,
+            timeout=900,
             kernel_name="python3",
             record_timing=False,
             resources={"metadata": {"path": folder}},

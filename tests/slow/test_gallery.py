@@ -99,7 +99,7 @@ def test_the_links_of_a_notebook_lead_somewhere(path):
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 @each_notebook
 def test_a_notebook_runs_and_shows_the_same_kinds_of_things(path):
     pytest.importorskip("nbclient")
