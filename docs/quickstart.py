@@ -1,10 +1,12 @@
-"""Train two models, package each, and let other processes without scikit-learn open and serve it."""
+"""Train two models, package each, and let other processes without scikit-learn open and serve it.
+
+What it makes stays in the folder `quickstart`, to play with.
+"""
 
 import http.client
 import json
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -22,6 +24,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import modelkit as mk
 
 SERVE = Path(__file__).with_name("quickstart_serve.py")
+FOLDER = Path("quickstart")
+GO_ON = """\
+In the folder quickstart are the packages, rows and pages. Go on with
+  .venv/bin/modelkit predict quickstart/penguins.mk quickstart/penguins.csv
+  .venv/bin/modelkit explain quickstart/penguins.mk quickstart/penguins.csv --background quickstart/penguins.csv
+  .venv/bin/modelkit serve quickstart/penguins.mk"""
 
 
 def breast_cancer():
@@ -61,8 +69,8 @@ def say(what, text):
     )
 
 
-def show(name, estimator, X, folder):
-    path = folder / f"{name}.mk"
+def show(name, estimator, X):
+    path = FOLDER / f"{name}.mk"
     start = time.perf_counter()
     manifest = mk.save(estimator, path, example=X, name=name, version="1.0.0")
     saved = 1000 * (time.perf_counter() - start)
@@ -114,6 +122,7 @@ def watch(path, X):
         for start in range(0, len(X), 20):
             watched.predict(X[start : start + 20])
         heavy = watched.detector.test(X.nlargest(60, "body_mass_g"))
+    (FOLDER / "drift.html").write_text(heavy.to_html(), encoding="utf-8")
     usual, found = watched.detector.alarms, {alarm.feature: alarm.effect for alarm in heavy.alarms}
     return f"{len(usual)} alarms on {len(X)} rows, {len(found)} on the 60 heaviest: body mass {found['body_mass_g']}"
 
@@ -146,17 +155,18 @@ def compare(path, estimator, X):
     return f"at {url}: row 0 is {label!r}, as by scikit-learn, within {gap:.1g}"
 
 
-def judge(folder):
+def judge():
     """Whether a linear model may take the place of boosting, by rows that neither was trained on."""
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     linear = make_pipeline(StandardScaler(), LogisticRegression())
     estimators = {"1.0.0": GradientBoostingClassifier(random_state=0), "2.0.0": linear}
     for version, estimator in estimators.items():
-        path = folder / f"cancer-{version}.mk"
+        path = FOLDER / f"cancer-{version}.mk"
         fitted = estimator.fit(X[::2], y[::2])
         mk.save(fitted, path, example=X[::2], name="cancer", version=version)
-    candidate, champion = folder / "cancer-2.0.0.mk", folder / "cancer-1.0.0.mk"
+    candidate, champion = FOLDER / "cancer-2.0.0.mk", FOLDER / "cancer-1.0.0.mk"
     verdict = mk.gate(candidate, champion, X[1::2], y[1::2], margin=0.01)
+    (FOLDER / "gate.html").write_text(verdict.to_html(), encoding="utf-8")
     primary = next(check for check in verdict.checks if check.part == "metric")
     return (
         f"a linear model for boosting: {verdict.decision}, {primary.name} {primary.interval_text}"
@@ -164,13 +174,15 @@ def judge(folder):
 
 
 def main():
-    with tempfile.TemporaryDirectory() as folder:
-        show("breast-cancer", *breast_cancer(), Path(folder))
-        model, X = penguins()
-        show("penguins", model, X, Path(folder))
-        say("watched", watch(Path(folder) / "penguins.mk", X))
-        say("served", compare(Path(folder) / "penguins.mk", model, X))
-        say("judged", judge(Path(folder)))
+    FOLDER.mkdir(exist_ok=True)
+    show("breast-cancer", *breast_cancer())
+    model, X = penguins()
+    X.to_csv(FOLDER / "penguins.csv", index=False)
+    show("penguins", model, X)
+    say("watched", watch(FOLDER / "penguins.mk", X))
+    say("served", compare(FOLDER / "penguins.mk", model, X))
+    say("judged", judge())
+    print(GO_ON)
 
 
 if __name__ == "__main__":

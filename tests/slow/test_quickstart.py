@@ -1,19 +1,32 @@
 """What `make quickstart` runs, and the screen it fills."""
 
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 from helpers.places import ROOT
 
+from modelkit.cli import main
+
 SCRIPT = ROOT / "docs" / "quickstart.py"
 
 
 @pytest.fixture(scope="module")
-def screen():
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("played")
+
+
+@pytest.fixture(scope="module")
+def screen(folder):
     done = subprocess.run(
-        [sys.executable, SCRIPT], capture_output=True, text=True, check=False, timeout=110
+        [sys.executable, SCRIPT],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -21,8 +34,8 @@ def screen():
 
 def test_it_fits_a_screen(screen):
     lines = screen.splitlines()
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= 100
+    assert len(lines) <= 28
+    assert max(map(len, lines)) <= 112
 
 
 def test_it_says_what_happened_to_both_models(screen):
@@ -72,3 +85,14 @@ def test_modelkit_serve_answers_as_scikit_learn(screen):
 def test_a_gate_judges_a_candidate(screen):
     judged = screen[screen.index("  judged ") :]
     assert re.search(r"a linear model for boosting: promote, accuracy 0\.0\d", judged), judged
+
+
+def test_what_it_leaves_can_be_played_with(screen, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    commands = re.findall(r"^  \.venv/bin/modelkit (.*)$", screen, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands[:2]:  # the last one serves
+        assert main(shlex.split(command)) == 0
+    assert "bill_length_mm" in capsys.readouterr().out
+    for page in ("drift.html", "gate.html"):
+        assert "<title>" in (folder / "quickstart" / page).read_text(encoding="utf-8")
