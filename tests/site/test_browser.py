@@ -14,7 +14,7 @@ PAGES = {
     "how-to": "howto/serve/command",
     "class": "reference/api/serving",
     "commands": "reference/cli",
-    "notebook": "notebooks/month_of_days",
+    "notebook": "gallery/flights",
     "table": "reference/what_converts",
     "search": "search",
 }
