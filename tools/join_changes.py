@@ -29,7 +29,7 @@ def joined(before: str, texts: list[str], version: str) -> str:
 def dated(log: str, version: str, day: str) -> str:
     """The changelog with the day of a version. Raises SystemExit where nobody has summed up the version."""
     found, count = re.subn(
-        rf"^## {re.escape(version)}, .*$", f"## {version}, {day}", log, flags=re.M
+        rf"^## {re.escape(version)}, .*$", f"## {version}, {day}", log, flags=re.MULTILINE
     )
     if not count:
         raise SystemExit(f"CHANGELOG.md has no section {version}: write what is new in 15 lines")
