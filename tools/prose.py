@@ -17,20 +17,20 @@ FORMS = {
     "is no NOUN": re.compile(
         r"\b(is|are|was|has|have|holds?|makes?|raises?|gives?|needs?|takes?) "
         r"no (?!longer|more than|matter)\w+",
-        re.I,
+        re.IGNORECASE,
     ),
-    "that of": re.compile(r"\b(that|those) of\b", re.I),
-    "is told": re.compile(r"\b(is|are) told\b|\btells?\b", re.I),
+    "that of": re.compile(r"\b(that|those) of\b", re.IGNORECASE),
+    "is told": re.compile(r"\b(is|are) told\b|\btells?\b", re.IGNORECASE),
 }
-YOU = re.compile(r"\byou(r)?\b", re.I)
+YOU = re.compile(r"\byou(r)?\b", re.IGNORECASE)
 WORD = re.compile(r"\w+")
 
 
 def without_code(text: str) -> str:
     """The prose of a page of Markdown: code, tables, headings and addresses are left out."""
-    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
-    text = re.sub(r"```.*?```", "", text, flags=re.S)
-    text = re.sub(r"^(\||#|!\[|<|:::|\.\.).*$", "", text, flags=re.M)
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    text = re.sub(r"^(\||#|!\[|<|:::|\.\.).*$", "", text, flags=re.MULTILINE)
     text = re.sub(r"\]\([^)]*\)", "]", text)
     return re.sub(r"`[^`]*`", "X", text)
 

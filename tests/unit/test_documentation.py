@@ -177,8 +177,11 @@ def test_the_title_of_a_howto_begins_with_a_verb(page):
 
 
 @pytest.mark.parametrize("page", SITE, ids=name_of)
-def test_a_page_that_goes_on_where_another_one_ends_says_so(page):
+def test_a_page_that_needs_another_one_first_says_so(page):
     after = front_of(page).get("after")
     if after:
         assert (page.parent / after).exists()
-        assert f"]({after}) ends." in page.read_text(encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        assert re.search(
+            rf"Before you run the code here, run \[[^\]]*\]\({re.escape(after)}\)\.", text
+        )
