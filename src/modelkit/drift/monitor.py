@@ -353,6 +353,7 @@ def packaged(model: Model) -> Profile:
     if data is None:
         raise UsageError(
             "the model's package has no profile: store one with mk.save(..., "
-            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass one: Monitor(model, profile)"
+            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass one: "
+            "Monitor(model, profile) or InputChecks(model, X_holdout)"
         )
     return Profile.from_bytes(data)

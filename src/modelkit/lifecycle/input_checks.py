@@ -1,10 +1,11 @@
 """InputChecks: a Model that looks at rows before they are answered, and flags or refuses odd ones.
 
-A range is what was seen, widened. The novelty of a row is its squared Mahalanobis distance (P. C. Mahalanobis,
-1936) from reference rows, whose columns are centred, scaled and drawn in by arcsinh; its limit is a quantile
-over held-out reference rows (split conformal prediction: Vovk, Gammerman and Shafer, 2005). And attacks that only
-ask, such as HopSkipJump (Chen, Jordan and Wainwright, 2020), send many rows that differ by little: these are
-counted for each client, by hashes.
+The range of a column is what the reference rows show, widened. The novelty of a row is its squared Mahalanobis
+distance (P. C. Mahalanobis, 1936) from one half of the reference rows, after each column is centred, scaled and
+put through arcsinh, which shortens long tails. Its limit is a quantile over the other half (split conformal
+prediction: Vovk, Gammerman and Shafer, 2005). Black-box attacks, such as HopSkipJump (Chen, Jordan and Wainwright,
+2020), send many rows that differ by little. Probing counts these for each client: it cuts the space of columns
+into a grid, and counts how many rows fall into one cell, by hashes.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ CHECKS = ("probing", "range", "novelty")
 NUMBERS = ("flo", "int", "uin", "boo")  # how their dtypes begin
 MOST = np.finfo(np.float64).max
 QUARTILES = (0, 0.25, 0.5, 0.75, 1)
-WIDEN = 2  # widths of what was seen, on each side
+WIDTHS = 2  # widths of what was seen, on each side
 RIDGE = 1e-3  # of the mean variance, so that columns may be constant, or sums of others
 FARTHEST = 1e3  # of scaled numbers, so that their squares are finite
-GRID = 0.5  # of scaled numbers: rows in one cell of this width differ by little
+GRID = 0.5  # the width of a cell, of scaled numbers: rows in one cell differ by little
 SHARE = 0.3  # of a client's rows; of real rows in random order, a fifth at most were in one cell
 MOST_HASHES = 1 << 16  # about 5 MB
 THIN = 0.02  # of the rows of a Profile
@@ -56,7 +57,8 @@ class InputChecks(Wrapper):
     such as a small flat with ten rooms. "probing" finds rows of a client that sends many which
     differ by little, as an attack does that searches for another answer. The client is the
     principal, or the `key` of the call where there is none. What is flagged is answered as ever,
-    counted in `counts` and emitted as `events.Flagged`. Categories are the matter of the signature.
+    counted in `counts` and emitted as `events.Flagged`. Categories are left to the signature, which
+    refuses unknown ones where it names them.
 
     It stands around a Rollout, and inside of a Guarded. Each process counts the rows of clients
     apart. An error of a check itself is counted under "failures", and reaches the caller only where
@@ -105,27 +107,27 @@ class InputChecks(Wrapper):
         inputs = model.signature.inputs
         specs = [spec for spec in inputs if spec.columns and spec.dtype[:3] in NUMBERS]
         self._tensors = [spec.name for spec in specs]
-        self._names = [column.name for spec in specs for column in spec.columns]
+        self._columns = [column.name for spec in specs for column in spec.columns]
         sound = all(low <= high for low, high in ranges.values()) and probing >= 0 < window
-        if not (specs and sound and {*ranges} <= {*self._names} and {*refuse} <= {*CHECKS}):
+        if not (specs and sound and {*ranges} <= {*self._columns} and {*refuse} <= {*CHECKS}):
             raise UsageError(
-                f"InputChecks looks at named columns of numbers, here {self._names}; ranges has a least and a "
+                f"InputChecks looks at named columns of numbers, here {self._columns}; ranges has a least and a "
                 f"largest number of some of them, refuse is some of {CHECKS}, probing 0 or more, and window "
                 f"above 0; got {dict(ranges)}, {refuse!r}, {probing!r} and {window!r}"
             )
         self._refuse = frozenset(refuse)
         self._probing, self._window, self._clock = probing, window, clock
-        self._hashes, self._since = Counter[int](), clock()
+        self._hashes, self._window_began = Counter[int](), clock()
         self.counts = dict.fromkeys(("rows", *CHECKS, "failures"), 0)
-        self._limit = np.inf
+        self._novelty_limit = np.inf
         usual = packaged(model) if reference is None else reference
         if isinstance(usual, Profile):
-            rows = rows_of(usual, self._names)
+            rows = rows_of(usual, self._columns)
         else:
             rows = self._numbers(coerce_as(model.signature, usual, "reference"))
-        self._measure(rows, ranges)
+        self._fit_ranges(rows, ranges)
         if not isinstance(usual, Profile):
-            self._learn(self._scaled(rows), rate)
+            self._fit_novelty(self._scaled(rows), rate)
 
     @property
     def unobserved(self) -> Model:
@@ -142,22 +144,22 @@ class InputChecks(Wrapper):
         return checks
 
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        self._look(X, call)
+        self._check(X, call)
         return self._inner._call(X, outputs, call)
 
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        self._look(X, call)
+        self._check(X, call)
         return self._inner._acall(X, outputs, call)
 
-    def _look(self, X: object, call: Call) -> None:
-        """Look for odd rows. Raises SignatureError and AccessDenied for what is refused."""
+    def _check(self, X: object, call: Call) -> None:
+        """Run the three checks. Raises SignatureError and AccessDenied for what is refused."""
         try:
             feeds = self.signature.coerce(X)
         except SignatureError:  # as the call will, unless another version of a Rollout answers it
             return
         try:
             numbers = self._numbers(feeds)
-            odd = self._odd(numbers, principal() or call.key)
+            odd = self._found(numbers, principal() or call.key)
         except Exception:
             self.counts["failures"] += 1
             if self._refuse:
@@ -165,17 +167,17 @@ class InputChecks(Wrapper):
             return
         for check, found in zip(CHECKS, odd, strict=True):
             if np.count_nonzero(found):
-                self._tell(check, found, numbers)
+                self._report(check, found, numbers)
 
-    def _tell(self, check: str, odd: Array, numbers: Array) -> None:
-        """Count, emit and refuse what a check found where `odd` is true, (n, d); of probing (n, 1)."""
+    def _report(self, check: str, odd: Array, numbers: Array) -> None:
+        """Count, emit and maybe refuse what a check flags, where `odd` is true, (n, d); of probing (n, 1)."""
         places, columns = np.nonzero(odd)
         rows = np.unique(places).tolist()
         i, j = places[0], columns[0]
         low, high = self._ends[:, j]
-        place = f"column {self._names[j]!r}: {numbers[i, j]:g} in row {i}"
+        place = f"column {self._columns[j]!r}: {numbers[i, j]:g} in row {i}"
         kind: type[SignatureError | AccessDenied] = SignatureError
-        names = tuple(self._names[j] for j in np.unique(columns))
+        names = tuple(self._columns[j] for j in np.unique(columns))
         why = f"{place} does not fit the other columns"
         if check == "range":
             why = f"{place} is outside of the range from {low:g} to {high:g}"
@@ -194,31 +196,31 @@ class InputChecks(Wrapper):
         return numbers
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _measure(self, rows: Array, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """The range of each column of rows, (n, d), its median and its spread."""
+    def _fit_ranges(self, rows: Array, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Keep the range, the median and the spread of each column of rows, (n, d)."""
         rows = np.where(np.isfinite(rows), rows, np.nan)
         rows[:, np.isnan(rows).all(axis=0)] = 0  # any number is odd where there never was one
         low, first, self._center, third, high = np.nanquantile(rows, QUARTILES, axis=0)
         width = high - low
         self._spread = (third - first) / 1.35 + width / 100 + (width == 0)
-        ends = np.array([low - WIDEN * width, high + WIDEN * width])
+        ends = np.array([low - WIDTHS * width, high + WIDTHS * width])
         for name, own in ranges.items():
-            ends[:, self._names.index(name)] = own
+            ends[:, self._columns.index(name)] = own
         self._ends = ends.clip(-MOST, MOST)  # so that infinities are outside
-        # By chance rows are in one cell of half of the columns as often as they are about its medians,
-        # and more often where columns depend on each other: hence twice.
+        # If columns were independent, rows would share a cell of half of the columns as often as they lie near
+        # its medians. Columns that depend on each other make it more often: hence twice.
         common = (np.abs(self._scaled(rows)) < GRID / 2).mean(axis=0)
-        self._shares = [max(SHARE, 2 * common[half::2].prod()) for half in (0, 1)]
+        self._allowed_shares = [max(SHARE, 2 * common[half::2].prod()) for half in (0, 1)]
 
     @np.errstate(over="ignore", invalid="ignore")
     def _scaled(self, numbers: Array) -> Array:
-        """Numbers of about one size, (n, d): a missing one is the median, and none is infinite."""
+        """Numbers in spreads from their median, through arcsinh, (n, d); 0 where missing, and finite."""
         scaled = np.arcsinh((numbers - self._center) / self._spread)
         found: Array = np.nan_to_num(scaled.clip(-FARTHEST, FARTHEST))
         return found
 
-    def _learn(self, scaled: Array, rate: float) -> None:
-        """What one half of rows have in common, and how far from it is a share `rate` of the other half."""
+    def _fit_novelty(self, scaled: Array, rate: float) -> None:
+        """Keep mean and precision of one half of the rows, and the distance that a share `rate` of the others pass."""
         first, others = scaled[::2], scaled[1::2]
         place = ceil((1 - rate) * (len(others) + 1))
         if not 0 < place <= len(others):
@@ -230,54 +232,54 @@ class InputChecks(Wrapper):
         ridge = RIDGE * covariance.diagonal().mean() or 1.0
         self._mean = first.mean(axis=0)
         self._precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
-        self._limit = np.sort(self._parts(others).sum(axis=1))[place - 1]
+        self._novelty_limit = np.sort(self._contributions(others).sum(axis=1))[place - 1]
 
-    def _parts(self, scaled: Array) -> Array:
+    def _contributions(self, scaled: Array) -> Array:
         """What each column adds to the squared distance of each row, (n, d)."""
         apart = scaled - self._mean
         parts: Array = apart * (apart @ self._precision)
         return parts
 
-    def _odd(self, numbers: Array, who: str | None) -> list[Array]:
-        """Which numbers each check finds odd, bool (n, d); of probing (n, 1)."""
+    def _found(self, numbers: Array, who: str | None) -> list[Array]:
+        """What each check flags, in the order of CHECKS: bool (n, d), and (n, 1) of probing."""
         self.counts["rows"] += len(numbers)
         scaled = self._scaled(numbers)
         low, high = self._ends
         novel = np.zeros((1, 1), bool)
-        if self._limit < np.inf:
-            parts = self._parts(scaled)
-            novel = parts.sum(axis=1, keepdims=True) > self._limit
+        if self._novelty_limit < np.inf:
+            parts = self._contributions(scaled)
+            novel = parts.sum(axis=1, keepdims=True) > self._novelty_limit
             novel = novel & (parts == parts.max(axis=1, keepdims=True))
-        return [self._probes(scaled, who), (numbers < low) | (numbers > high), novel]
+        return [self._count_probes(scaled, who), (numbers < low) | (numbers > high), novel]
 
-    def _probes(self, scaled: Array, who: str | None) -> Array:
-        """Count rows, (n, d), of a client; which of them are like too many others, bool (n, 1).
+    def _count_probes(self, scaled: Array, who: str | None) -> Array:
+        """Count the rows, (n, d), of a client, and say which are in a cell with too many others, bool (n, 1).
 
-        A row is known by hashes, under the random key of this process: of itself, since what is sent
-        again and again counts once, and of the cells of either half of its columns.
+        The columns are two halves, every second one, with a grid each. What is counted are hashes, under the
+        random key of this process: of a whole row, so that one sent again counts once, and of its two cells.
         """
         hashes, now = self._hashes, self._clock()
-        if now - self._since >= self._window or len(hashes) > MOST_HASHES:
+        if now - self._window_began >= self._window or len(hashes) > MOST_HASHES:
             hashes.clear()
-            self._since = now
+            self._window_began = now
         probes = np.zeros((len(scaled), 1), bool)
         cells = np.rint(scaled / GRID).astype(np.int16)
         for i, row in enumerate(cells):
-            of = hash(who)
-            like = [hash((who, half, row[half::2].tobytes())) for half in (0, 1)]
+            sent = hash(who)
+            halves = [hash((who, half, row[half::2].tobytes())) for half in (0, 1)]
             whole = hash((who, scaled[i].tobytes()))
             if whole not in hashes:
-                hashes.update([of, whole, *like])
-            for one, share in zip(like, self._shares, strict=True):
-                probes[i] |= hashes[one] > max(self._probing, share * hashes[of])
+                hashes.update([sent, whole, *halves])
+            for one, share in zip(halves, self._allowed_shares, strict=True):
+                probes[i] |= hashes[one] > max(self._probing, share * hashes[sent])
         return probes
 
 
 def rows_of(profile: Profile, names: list[str]) -> Array:
-    """Rows that stand for those of a Profile, float64 (99, d): numbers between the edges of its cells.
+    """Rows in place of those that a Profile is made of, float64 (99, d): quantiles of the edges of its cells.
 
-    What is beyond an outermost edge may be any number, and where there are few values many rows
-    have it; of such columns, and of those that a Profile lacks, nothing is known.
+    A Profile does not say how far numbers go beyond the outermost edges. Where many do, as in a column of few
+    values, or where the Profile lacks the column, its range is that of all numbers.
     """
     nothing = np.zeros(99)
     nothing[[0, -1]] = -MOST / 9, MOST / 9

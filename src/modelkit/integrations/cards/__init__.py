@@ -90,8 +90,11 @@ def model_card(source: Openable, unseal: Any = None) -> str:
     """
     facts = _read(source, unseal)
     manifest, found, stated = facts.manifest, facts.evaluation, facts.manifest.metadata
-    texts = dict(facts.texts) | {"name": manifest.name, "version": manifest.version}
-    texts["source"] = manifest.parity.against or ""
+    texts = dict(facts.texts) | {
+        "name": manifest.name,
+        "version": manifest.version,
+        "source": manifest.parity.against or "",
+    }
     if found is not None:
         texts |= {
             "testing_data": f"{found.rows:,} labelled rows, sha256:{found.data_digest}",
@@ -101,7 +104,6 @@ def model_card(source: Openable, unseal: Any = None) -> str:
         }
     more = ', allow={"joblib"}' if manifest.runtime == "joblib" else ""
     rows = [(part, n, own.title, figure_text(own), own.why) for part, n, own in facts.figures]
-    remarks = [(remark,) for remark in (found.remarks if found else [])]
     known = {name: _plain(text) for name, text in texts.items()} | {
         "front_matter": _front_matter(facts),
         "load": f'mk.load("{manifest.name}.mk", digest="{manifest.digest}"{more})',
@@ -111,7 +113,8 @@ def model_card(source: Openable, unseal: Any = None) -> str:
         ),
         "results": _table("rows", "number", "metric", "figure", "remark", rows=rows)
         or NOT_MEASURED,
-        "limitations": _table("found by the evaluation", rows=remarks) or NOTHING_FOUND,
+        "limitations": _table("found by the evaluation", rows=zip(found.remarks if found else []))
+        or NOTHING_FOUND,
     }
 
     def fill(hole: re.Match[str]) -> str:
@@ -172,13 +175,13 @@ def bill_of_materials(source: Openable, unseal: Any = None) -> str:
 
 
 class PackageFacts(NamedTuple):
-    """What a package holds about its model, whose hashes were found right.
+    """What a package holds about its model, after its hashes were checked.
 
     Attributes:
-        manifest: what it says about itself.
-        evaluation: what the model is worth, where that is attached.
-        texts: facts with their names, those of the signatures beside the package included.
-        figures: each metric, with the rows that it is of, and how many they are.
+        manifest: what the package states about itself.
+        evaluation: the Evaluation in the package, if it has one.
+        texts: names and values of facts, with the signatures beside the package.
+        figures: the rows that a metric is about, how many they are, and the metric.
     """
 
     manifest: Manifest

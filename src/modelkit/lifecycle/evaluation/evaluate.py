@@ -157,6 +157,10 @@ def evaluate(
 
 def _with_robustness(found: Evaluation, robustness: RobustnessReport | None) -> Evaluation:
     """An Evaluation with a RobustnessReport, if there is one. Raises UsageError for one of another model."""
+    if not isinstance(robustness, RobustnessReport | None):
+        raise TypeError(
+            f"robustness is what mk.robustness(model, X, y) gives, not {robustness!r:.80}"
+        )
     if robustness is not None and robustness.model_digest != found.model_digest:
         raise UsageError(
             f"the robustness is of {robustness.model} {robustness.model_digest:.12}, and this Evaluation "

@@ -55,24 +55,24 @@ class Constraints:
 @final
 @dataclass(frozen=True)
 class RobustnessFigure:
-    """How many rows got another decision by one change, or by one attack.
+    """How many decisions flipped by one kind of error, or by one attack.
 
     Attributes:
-        name: such as "noise 0.1" or "greedy"; "greedy where region is north" is of one slice, and
-            "greedy of 1 columns" and "greedy within 0.25 spreads" count what flipped within a part of the
-            budget. It is there once in a report.
-        rows: how many there were: all, or of an attack, those whose decision was right before.
+        name: such as "noise 0.1" or "greedy". "greedy where region is north" is about one slice, and
+            "greedy of at most 1 columns" counts flips that took no more columns. Names differ within a report.
+        rows: how many rows were changed: all; or by an attack, those that were decided rightly before.
         flipped: how many of them flipped.
         low: the lower end of the exact interval of the share (Clopper and Pearson).
         high: the upper end.
-        about: what was done to the rows, in a sentence; empty for a part of another figure, as is all
-            that follows.
+        about: what was done to the rows, in a sentence. It is empty where the figure is a part of another,
+            by slice or by fewer columns; so are the attributes below.
         refused: how many the model refused with an error, although its signature takes them; they did
             not flip.
         queries: how many rows the model was asked for.
-        distance: how far the number moved that moved the farthest, in spreads: the median over the
-            rows that flipped; None where none did.
-        after: the primary metric of these rows, as they were changed.
+        distance: how far the number that moved farthest in a row moved, in spreads: the median over the
+            rows that flipped; None where none flipped, and 0 where no number moved.
+        after: the primary metric of the changed rows. Attacked rows of a classifier were all right before, so
+            compare it with 1, not with `RobustnessReport.before`.
     """
 
     name: str
@@ -100,9 +100,9 @@ class RobustnessFigure:
 
     @property
     def rest(self) -> str:
-        """What there is to say beside the share."""
+        """The rest of a line: the metric after the change, the distance and the queries."""
         refused = f"; {self.refused:,} refused" if self.refused else ""
-        far = "" if self.distance is None else f"; moved by {self.distance:.2g} spreads"
+        far = f"; moved by {self.distance:.2g} spreads" if self.distance else ""
         return (
             f"then {self.after or 'no rows'}{far}; {self.queries:,} queries{refused}"
             if self.about
@@ -110,7 +110,9 @@ class RobustnessFigure:
         )
 
     def __str__(self) -> str:
-        return f"{self.name} flips {self.text} of {self.rows:,} rows: {self.rest}"
+        return (
+            f"{self.name} flips {self.text} of {self.rows:,} rows{self.about and ': ' + self.rest}"
+        )
 
 
 @final
@@ -123,15 +125,15 @@ class RobustnessReport:
     as far as its queries went.
 
     Attributes:
-        model: the name and version of the package, or the class of what was tried.
+        model: the name and version of the package, or the class of the model.
         model_digest: `Manifest.model_digest` of the package; empty without a package.
-        data_digest: of the rows and their truth, as `Evaluation.data_digest`.
-        rows: how many rows there were.
-        level: of every interval, such as .95.
-        seed: of what was drawn.
-        constraints: on attacks.
-        before: the primary metric of the rows as they are.
-        figures: of noise and errors, which no constraint holds back, and then of attacks.
+        data_digest: the digest of the rows and their truth, as in `Evaluation.data_digest`.
+        rows: how many rows you passed.
+        level: the level of every interval, such as .95.
+        seed: the seed of all that was drawn at random.
+        constraints: what attacks kept to.
+        before: the primary metric of all rows, unchanged.
+        figures: first those of noise and errors, which the constraints do not limit, then those of attacks.
         notes: what you have to know when you read the figures.
     """
 
@@ -165,7 +167,7 @@ class RobustnessReport:
 
         Raises:
             KeyError: where the report has no such figure.
-            UsageError: for a bound or an alpha that is no share.
+            UsageError: for a bound that is not a share of rows, or an alpha outside of 0 to .5.
         """
         if not 0 <= at_most < 1 or not 0 < alpha < 0.5:
             raise UsageError(
@@ -220,8 +222,14 @@ class RobustnessReport:
 
     def part(self) -> str:
         """The part of a page that shows it."""
-        rows = []
-        for each in self.figures:
-            drawn = interval_picture(each.text, each.share, each.low, each.high, (0.0, 1.0))
-            rows.append((each.name, html.figures(each.text), drawn, each.about, each.rest))
+        rows = [
+            (
+                each.name,
+                html.figures(each.text),
+                interval_picture(each.text, each.share, each.low, each.high, (0.0, 1.0)),
+                each.about,
+                each.rest,
+            )
+            for each in self.figures
+        ]
         return html.part("Robustness", html.table((), rows), html.bullets(self.notes))

@@ -1,4 +1,4 @@
-"""What happens to rows without an enemy: noise, rounding, gaps, other units and typos; a table."""
+"""Errors of data, which need no attacker: noise, rounding, missing values, other units and typos; a table."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Rng = np.random.Generator
 
 
 class Perturbation(NamedTuple):
-    """One way in which rows change.
+    """One kind of error in rows.
 
     Attributes:
-        name: of it.
-        where: it happens in "all" columns that it fits, in "one" of each row, or in "some": to each
-            value with a probability of the strength.
-        strengths: how much, each a figure of its own.
-        about: what it does, in a sentence with the strength.
-        fits: whether it can happen to a column.
-        change: the values of a column that are hit, (n,), as they become.
+        name: such as "noise".
+        where: which values change: in "all" columns that it fits, in "one" of each row, or "some", each
+            value with a probability equal to the strength.
+        strengths: each gives a figure of its own.
+        about: a sentence that says what it does, with a hole for the strength.
+        fits: whether a column can have this error.
+        change: gives the new values (n,) for some values (n,) of a column, by a strength and draws.
     """
 
     name: str
@@ -44,7 +44,7 @@ def _rounded(cells: Cells, values: Array, digits: float, _: Rng) -> Array:
 
 
 def _mistyped(cells: Cells, values: Array, _: float, rng: Rng) -> Any:
-    """A free text with its first two letters swapped; else any of the values that are known."""
+    """Free texts with their first two letters swapped; in place of categories, any that is known."""
     if cells.column.categories is None and values.dtype == object:
         return [text[1::-1] + text[2:] for text in values]
     return rng.choice(cells.known, len(values))

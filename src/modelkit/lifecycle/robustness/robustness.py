@@ -49,7 +49,7 @@ def robustness(
     """How often the decisions of a model flip when its rows change, every share with an exact interval.
 
         report = mk.robustness("churn.mk", X_test, y_test)
-        report["noise 0.1"].flipped.share, report["greedy"].flipped.high
+        report["noise 0.1"].share, report["greedy"].high
 
     Rows get noise, rounding, gaps, other units and typos, and are attacked: from what the model
     answers alone, within the constraints. Each changed row is one that the signature takes: integers stay
@@ -61,26 +61,29 @@ def robustness(
         y: their truth, as `mk.evaluate` takes it.
         constraints: what an attack may change; by default three columns of a row, each number by half a
             spread of its column.
-        attacks: their names: "greedy" changes a column after the other; "hopskipjump" changes numbers along
-            the boundary of the decision, by ART, which has to be installed.
+        attacks: functions of a Trial, the places (m,) of the rows that the model decided rightly, and the
+            seed. Each returns these m rows after the attack, as columns (m,) by name, and how many rows it
+            asked the model for. Its figure has its name, and the first line of its docstring.
         slices: names of columns of X, or one name, or a dict of values (n,) by name: the shares among the
             rows of each value.
-        kind: of task, where it does not follow from the model's outputs.
+        kind: the task, where the outputs of the model do not show it.
         tolerance: how far a prediction of a regressor may move and still be the same decision, in standard
             deviations of the truth.
-        level: of the intervals.
-        seed: of what is drawn.
+        level: the level of the intervals.
+        seed: for all that is drawn at random.
 
     Raises:
-        UsageError: if truth, columns or constraints do not fit the rows, the model is a Rollout, or its
-            answers are no decisions, as those of an encoder or a ranker.
+        UsageError: if truth, columns or constraints do not fit the rows, the model is a Rollout, or it
+            decides nothing row by row, such as an encoder or a ranker; and for the name of an attack.
         SignatureError: if the rows do not fit the model.
         TypeError: for anything but a Model or a path, and for constraints of another type.
-        MissingExtraError: if scipy, or ART for "hopskipjump", is missing.
+        MissingExtraError: if scipy is missing.
     """
     allowed = Constraints() if constraints is None else constraints
     if not isinstance(allowed, Constraints):
         raise TypeError(f"constraints is mk.Constraints(...), not {constraints!r:.80}")
+    if not all(map(callable, attacks)):
+        raise UsageError(f"attacks are functions, such as [greedy], not {attacks!r:.80}")
     before = evaluate(model, X, y, slices=slices, kind=kind, level=level)
     with ExitStack() as opened:
         if not isinstance(model, Model):
@@ -95,7 +98,7 @@ def robustness(
         figures = [*_perturbed(trial, seed)]
         for attack in attacks:
             rows, queries = attack(trial, trial.right, seed)
-            about = (attack.__doc__ or "").partition("\n")[0]
+            about = (attack.__doc__ or "an attack of your own").strip().partition("\n")[0]
             figures += _figures(trial, attack.__name__, about, rows, trial.right, queries)
     of = (before.model, before.model_digest, before.data_digest, before.rows)
     return RobustnessReport(*of, level, seed, allowed, before.figures[0], tuple(figures), notes)
@@ -104,25 +107,27 @@ def robustness(
 def _trial(
     model: Model, side: Side, constraints: Constraints, tolerance: float, level: float
 ) -> tuple[Trial, tuple[str, ...]]:
-    """The rows on trial, and what has to be known about them."""
+    """The model and its rows, with their slices, and notes that a reader of the figures needs."""
     before = side.answered
     rows = model.signature.columns(side.feeds or {})
     cells = read_cells(model.signature, rows, constraints)
-    moved = tolerance * before.truth.std(axis=0) if before.kind == "regression" else np.zeros(1)
+    predicts = before.kind == "regression"
+    tolerances = tolerance * before.truth.std(axis=0) if predicts else np.zeros(1)
     groups = {}
     for name, values in side.slices.items():
         texts = slice_texts(name, values, len(before))
         for value in sorted({*texts.tolist()}):
             groups[f"{name} is {value}"] = texts == value
-    trial = Trial(model, rows, before, moved, cells, constraints, level, groups)
-    fixed = some([*rows.keys() - {each.name for each in cells}])
+    trial = Trial(model, rows, before, tolerances, cells, constraints, level, groups)
+    attacked = f"the {len(trial.right):,} rows that the model decided rightly before the attack"
     notes = (
-        f"attacks are on the {len(trial.right):,} rows that were decided rightly, of a regressor on all",
+        f"attacks are on {'all rows' if predicts else attacked}",
         f"attacks keep to {constraints}",
-        f"these columns stay as they are: {fixed or 'none'}",
-        f"a prediction flips where it moves by more than {some(moved.tolist())}",
+        f"neither errors nor attacks change these columns: {some([*rows.keys() - {each.name for each in cells}]) or 'none'}",
+        f"a prediction flips where it moves by more than "
+        f"{some([f'{each:.3g}' for each in tolerances.tolist()])}",
     )
-    return trial, notes[: 4 if before.kind == "regression" else 3]
+    return trial, notes[: 3 + predicts]
 
 
 def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
@@ -146,24 +151,24 @@ def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
 
 
 def _figures(
-    trial: Trial, name: str, about: str, rows: Rows, places: Array, queries: int = 0
+    trial: Trial, name: str, about: str, rows: Rows, places: Array, queries: int | None = None
 ) -> Iterator[RobustnessFigure]:
-    """The figure of a change, of each slice, and of an attack with fewer columns."""
+    """The figure of all rows, and of each slice; of an attack, which gives `queries`, with fewer columns too."""
     old = take(trial.rows, places)
     pairs = [(cells, old[cells.name], rows[cells.name]) for cells in trial.cells]
     columns = np.sum([present(was) & (was != now) for _, was, now in pairs], axis=0)
     moved = np.max([cells.moved(was, now) for cells, was, now in pairs], axis=0)
     answered, flipped, margin = trial.decide(rows, places)
-    most = trial.constraints.most_columns if queries else len(pairs)
+    most = len(pairs) if queries is None else trial.constraints.most_columns
     flipped &= (columns > 0) & (columns <= most)
     level = trial.level
     refused = int(np.isposinf(margin).sum())
     far = float(np.median(moved[flipped])) if flipped.any() else None
     after = figures_of(answered, level)[0] if len(answered) else None
-    yield _figure(name, flipped, level, about, refused, queries + len(places), far, after)
+    yield _figure(name, flipped, level, about, refused, (queries or 0) + len(places), far, after)
     for group, mask in trial.groups.items():
         yield _figure(f"{name} where {group}", flipped[mask[places]], level)
-    for few in range(1, most) if queries else ():
+    for few in () if queries is None else range(1, most):
         yield _figure(f"{name} of at most {few:,} columns", flipped & (columns <= few), level)
 
 

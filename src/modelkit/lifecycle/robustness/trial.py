@@ -1,4 +1,4 @@
-"""Rows on trial: what their values may become, what a model then answers, and the greedy attack."""
+"""What the values of rows may become, what a model answers to the changed rows, and the greedy attack."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Cells:
     """One column of the rows, and what its values may become.
 
     Attributes:
-        column: of the signature.
-        known: up to 32 values, sorted, evenly taken from those of the rows or from the categories; of
-            numbers the first and the last are the least and the greatest that an attack may put here.
-        spread: of the numbers, see `Constraints`; 0 for what is not a number, or always the same.
+        column: its Column in the signature.
+        known: up to 32 values, sorted: quantiles of the rows, or categories. Of numbers, the first and
+            the last are the ends of the range that attacks keep to.
+        spread: the mean distance of its numbers from their median; 0 for a constant, for texts and for
+            columns of 0 and 1.
     """
 
     column: Column
@@ -55,9 +56,10 @@ class Cells:
         return found
 
     def candidates(self, values: Array, step: float) -> tuple[Array, Array]:
-        """What an attack tries in place of values (n,), and which of these it may; both (n, c).
+        """The c values that an attack tries in place of each of n, and which of them it may use; both (n, c).
 
-        That is the known values, and of numbers those within the step, and its ends. Missing ones stay.
+        It tries the known values, and of numbers the ends of the step too. It may use what is within
+        the step. A missing value stays missing.
         """
         old = values[:, None]
         tried = np.tile(self.known, (len(values), 1))
@@ -127,17 +129,17 @@ def take(rows: Rows, places: Array) -> Rows:
 @final
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A model, rows, and what it answered to them.
+    """A model, n rows, and its answers to them before any change.
 
     Attributes:
-        model: that is asked.
-        rows: n of them, as the model takes them.
-        before: the same with their truth, and its answers.
-        tolerance: how far each output of a regressor may move, (outputs,), and be the same decision.
+        model: the Model under attack.
+        rows: the rows, as columns (n,) by name.
+        before: their truth, and the answers of the model.
+        tolerance: how far each output of a regressor may move without a flip, (outputs,).
         cells: the columns whose values may change.
-        constraints: on attacks.
-        level: of intervals.
-        groups: the rows of each slice, a mask (n,) by name.
+        constraints: what attacks keep to.
+        level: the level of the intervals.
+        groups: by the name of a slice, which rows are in it, bool (n,).
     """
 
     model: Model
@@ -151,59 +153,61 @@ class Trial:
 
     @property
     def right(self) -> Array:
-        """The places of the rows that were decided rightly; of a regressor, of all."""
-        every = np.ones(len(self.before))
-        return np.flatnonzero(
-            every if self.before.kind == "regression" else rows_right(self.before)
-        )
+        """The places of the rows that the model decided rightly; for a regressor, of all rows."""
+        if self.before.kind == "regression":
+            return np.arange(len(self.before))
+        return np.flatnonzero(rows_right(self.before))
 
     def decide(self, rows: Rows, places: Array) -> tuple[Answered, Array, Array]:
-        """What became of rows that changed; they were those at `places` (m,).
+        """Ask the model for m changed rows, which were those at `places` (m,) before the change.
 
-        Gives the rows that were answered; and of all of them, (m,), which flipped, and how far each is
-        from that, in units of the scores: infinitely where the model refused a row, although each
-        column allows it.
+        Gives the answers to the rows that it did not refuse; which rows flipped, bool (m,); and the margin
+        of each, (m,): how far its scores are from a flip, infinite where the model refused the row.
         """
         signature = self.model.signature
         feeds = signature.coerce(rows)
         refused = np.zeros(len(places), bool)
         while True:
-            left = np.flatnonzero(~refused)
+            taken = np.flatnonzero(~refused)
             try:
-                outputs = answers_of(self.model, signature.take(feeds, left))
+                outputs = answers_of(self.model, signature.take(feeds, taken))
                 break
             except SignatureError as error:
                 if not error.rows:
                     raise
-                refused[left[[*error.rows]]] = True
-        was = self.before.at(places[left])
+                refused[taken[[*error.rows]]] = True
+        was = self.before.at(places[taken])
         now = with_answers(was, outputs, signature.primary)
         flipped = np.zeros(len(places), bool)
         margin = np.full(len(places), np.inf)
-        flipped[left], margin[left] = self._compared(was.answers("predicted"), now)
+        flipped[taken], margin[taken] = self._compared(was.answers("predicted"), now)
         return now, flipped, margin
 
     def _compared(self, old: Array, now: Answered) -> tuple[Array, Array]:
+        """Which decisions differ from the old ones, and the margin of each; both (m,)."""
         new = now.answers("predicted")
         if now.kind == "regression":
-            left = (self.tolerance - np.abs(new - old)).min(axis=1)
-            return ~(left >= 0), left
+            margin = (self.tolerance - np.abs(new - old)).min(axis=1)
+            return ~(margin >= 0), margin
         scores = np.zeros(old.shape) if now.scores is None else now.scores
-        own = np.where(old == now.positive, scores, 1 - scores) if scores.ndim == old.ndim else None
-        margin = scores[np.arange(len(old)), old] if own is None else own
+        if scores.ndim == old.ndim:  # one score, of the positive class or label
+            margin = np.where(old == now.positive, scores, 1 - scores)
+        else:
+            margin = scores[np.arange(len(old)), old]
         labels = tuple(range(1, old.ndim))
         return (old != new).any(axis=labels), margin.min(axis=labels)
 
 
-# Rows of a trial at some places, (m,), and a seed, become other rows; with how many the model was asked for.
+# Of a trial, the places (m,) of the rows to attack, and a seed: these rows after the attack, and how many rows
+# it asked the model for.
 Attack = Callable[[Trial, Array, int], tuple[Rows, int]]
 
 
 def greedy(trial: Trial, places: Array, _: int) -> tuple[Rows, int]:
-    """One column after the other is changed, by what is nearest to another decision.
+    """Changes one column after the other, each time to the value that comes nearest to another decision.
 
-    Of the changes that flip a decision, the one that moves a number the least is taken. With one column
-    the search over the candidates is exhaustive. Gives the rows and how many the model was asked for.
+    Among changes that flip the decision, it takes the one that moves a number the least. With one column
+    it tries all candidates.
     """
     rows = take(trial.rows, places)
     mutable = [cells.name not in trial.constraints.immutable for cells in trial.cells]
@@ -221,9 +225,9 @@ def greedy(trial: Trial, places: Array, _: int) -> tuple[Rows, int]:
 def _change_one(
     trial: Trial, places: Array, rows: Rows, free: Array, left: Array
 ) -> tuple[int, Array]:
-    """Change one column of each row that is left, in place.
+    """Change one column of each of the rows at `left`, in place; `free` says which columns may change.
 
-    Gives the number of rows asked for, and the rows whose decision did not flip.
+    Gives how many rows it asked the model for, and which of `left` did not flip.
     """
     step = trial.constraints.step
     parts = []

@@ -141,7 +141,7 @@ def test_columns_that_cannot_change_are_named(tmp_path):
     )
     model = mk.FunctionModel(lambda feeds: {"label": (feeds["x"][:, 0] > 0).astype(int)}, signature)
     report = mk.robustness(model, X, (X["x"] > 0).astype(int))
-    assert "these columns stay as they are: day" in report.notes
+    assert "neither errors nor attacks change these columns: day" in report.notes
     assert report["greedy"].flipped > 0
 
 
@@ -153,6 +153,35 @@ def test_a_model_that_decides_nothing_is_refused(tiny_mk, forest, held):
         mk.robustness(forest, X, y, constraints={"step": 1})
     with pytest.raises(UsageError, match="level of an interval"):
         mk.robustness(forest, X, y, level=95)
+
+
+def reversed_rows(trial, places, seed):
+    rows = {name: values[places][::-1] for name, values in trial.rows.items()}
+    return rows, 0
+
+
+def test_an_attack_that_asks_nothing_keeps_to_the_budget_and_is_printed(forest, held):
+    report = mk.robustness(forest, *held, attacks=[reversed_rows])
+    figure = report["reversed_rows"]
+    # Most of its rows have more changed columns than the constraints allow.
+    assert figure.flipped < figure.rows * (1 - figure.after.value) / 2
+    assert report["reversed_rows of at most 2 columns"].flipped <= figure.flipped
+    assert str(figure) in str(report)
+
+
+def test_the_name_of_an_attack_and_a_report_that_is_none_are_refused(forest, held):
+    with pytest.raises(
+        UsageError, match=r"attacks are functions, such as \[greedy\], not \['fgsm'\]"
+    ):
+        mk.robustness(forest, *held, attacks=["fgsm"])
+    with pytest.raises(TypeError, match=r"robustness is what mk.robustness\(model, X, y\) gives"):
+        mk.evaluate(forest, *held, robustness=True)
+
+
+def test_a_line_says_only_what_its_figure_has(report):
+    part = report["greedy of at most 1 columns"]
+    assert str(part) == f"{part.name} flips {part.text} of {part.rows:,} rows"
+    assert "spreads" not in str(report["typo 0.25"])
 
 
 def test_where_no_row_is_right_none_is_attacked(tree, counts):
