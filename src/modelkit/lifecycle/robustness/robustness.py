@@ -123,7 +123,8 @@ def _trial(
     notes = (
         f"attacks are on {'all rows' if predicts else attacked}",
         f"attacks keep to {constraints}",
-        f"neither errors nor attacks change these columns: {some([*rows.keys() - {each.name for each in cells}]) or 'none'}",
+        f"neither errors nor attacks change these columns: "
+        f"{some([*rows.keys() - {each.name for each in cells}]) or 'none'}",
         f"a prediction flips where it moves by more than "
         f"{some([f'{each:.3g}' for each in tolerances.tolist()])}",
     )
