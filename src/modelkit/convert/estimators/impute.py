@@ -31,7 +31,8 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
     kept = _kept(estimator)
     statistics = np.asarray(estimator.statistics_, object)[kept]
-    values = statistics.astype(estimator._fill_dtype)  # no public way
+    dtype = getattr(estimator, "_fill_dtype", estimator._fit_dtype)  # no public way; 1.8 has both
+    values = statistics.astype(dtype)
     parts: list[Var] = []
     first = 0
     for part in _by_kind(columns.take(kept), at.float_dtype(columns)):
