@@ -304,8 +304,12 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
         place = f"{settings.host}, port {settings.port}"
-        why = getattr(error, "strerror", None) or error
-        raise ModelkitError(f"cannot listen on {place}: {why}") from error
+        why = str(getattr(error, "strerror", None) or error).partition(" (while ")[
+            0
+        ]  # it names the place again
+        raise ModelkitError(
+            f"cannot listen on {place}: {why}; --host and --port name another"
+        ) from error
 
 
 def _announcement(title: str, listener: socket.socket, settings: Settings) -> Callable[[], None]:

@@ -252,7 +252,10 @@ def test_what_cannot_be_read_is_told_too(boosting_mk, tmp_path):
 def test_a_port_that_is_taken_is_told(boosting_mk):
     with modelkit_serve(boosting_mk) as served:
         told = fails(boosting_mk, "--port", served.port)
-        assert f"cannot listen on 127.0.0.1, port {served.port}: " in told
+        assert (
+            f"cannot listen on 127.0.0.1, port {served.port}: Address already in use; --host and --port name"
+            in told
+        )
         served.end(signal.SIGINT)
 
 
