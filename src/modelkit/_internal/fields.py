@@ -31,10 +31,10 @@ Reader = Callable[[object, str], Any]
 
 
 def freeze(value: object, *names: str, **kinds: type) -> None:
-    """Make tuples of the sequences that a frozen value was given, so that it has a hash.
+    """Make tuples of the sequences that a frozen value was given, so it has a hash.
 
-    None stays. Raises TypeError for a str, whose items would be letters, for a set, which has no
-    order, for what has no items, and for items of another kind than is named.
+    None stays. Raises TypeError for a str, whose items would be letters, for a set, which lacks an
+    order, for what lacks items, and for items of another kind than is named.
     """
     for name in (*names, *kinds):
         given = getattr(value, name)
@@ -55,9 +55,10 @@ def read_object(cls: type[Object], plain: object, where: str) -> Object:
     """A dataclass from a JSON object.
 
     Fields may be annotated as str, int, float, bool, literals, tuples, dicts by string, unions,
-    other dataclasses, or Any: a JSON value of at most 16 levels, and in a tuple one that is no list
-    and no object. JSON has no bytes, no arrays and no dataclasses: a caller that keeps them beside
-    the JSON puts them among its values. A field that is not compared is derived, so it is not read.
+    other dataclasses, or Any: a JSON value of at most 16 levels, and in a tuple one that is not a
+    list and no object. JSON has neither bytes nor arrays nor dataclasses: a caller that keeps them
+    beside the JSON puts them among its values. A field that is not compared is derived, so it is
+    not read.
 
     Args:
         cls: the dataclass.

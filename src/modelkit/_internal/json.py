@@ -1,6 +1,6 @@
 """Values as JSON, records (a line of JSON that names its schema), and back.
 
-JSON has no NaN and no infinity: these are {"number": "nan"} and so on.
+JSON has neither NaN nor infinity: these are {"number": "nan"} and so on.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def to_json(value: Any) -> str:
 
     Arrays and tuples are lists, and values such as a Signature or an Alarm objects of their fields;
     what has a record of its own, such as an Explanation, a DriftReport or a Manifest, is that.
-    JSON has no NaN and no infinity: these are {"number": "nan"} and so on. Points in time are in
+    JSON has neither NaN nor infinity: these are {"number": "nan"} and so on. Points in time are in
     the form of ISO 8601, spans are seconds, and missing ones null.
 
     Raises TypeError for what is not a result, such as a Model or a frame.

@@ -18,8 +18,8 @@ Listener = Callable[[Any], object]
 class Event:
     """What happened; a kind of event is a frozen dataclass that inherits from this class.
 
-    `log_level` is that of its records, 0 for none. `limited_by` names the fields that tell matters
-    apart which are recorded at most once in ten seconds; empty where every event is recorded.
+    `log_level` is that of its records, 0 for none. `limited_by` names the fields that distinguish
+    matters which are recorded at most once in ten seconds; empty where every event is recorded.
     """
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """Events as records of the standard library's `logging`, by the one logger `modelkit`.
 
 Nothing is configured, no handler either: where the application configures none, `logging` itself
-writes warnings and errors to stderr, so that the reason of a failed request is not lost. Where the
+writes warnings and errors to stderr, so the reason of a failed request is not lost. Where the
 application has not imported `logging`, no handler can wait for a record, and `logging` is not
 imported either.
 """
@@ -73,7 +73,7 @@ class Matter:
 
 
 class Matters:
-    """The matters of this process, by whatever tells them apart."""
+    """The matters of this process, by whatever distinguishes them."""
 
     def __init__(self) -> None:
         self._all: dict[Hashable, Matter] = {}
@@ -87,7 +87,7 @@ class Matters:
         return matter.note(now)
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, where another thread may have held a lock."""
+        """Begin again in the child of a fork, where another thread may have held a lock."""
         self._all = {}
 
 

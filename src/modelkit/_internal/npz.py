@@ -56,7 +56,7 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, Array]:
 def _check_size(part: IO[bytes], size: int, name: str) -> None:
     """Raise ValueError where an array of `size` bytes, header and all, says that it holds others.
 
-    Texts of no letters have no bytes, however many there are, and each becomes an object.
+    Empty texts take up zero bytes, however many there are, and each becomes an object.
     """
     version = np.lib.format.read_magic(part)
     if version == (1, 0):

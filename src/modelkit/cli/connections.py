@@ -120,7 +120,7 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         self._read_on()
 
     def _read_on(self) -> None:
-        """Read some at a time, so that no head grows beyond its limits, until a request has to wait."""
+        """Read some at a time, so no head grows beyond its limits, until a request has to wait."""
         while self._unread and not self._queued() and not self.transport.is_closing():
             most = HEAD_BYTES if self.cycle is not None and self.cycle.more_body else FEW_BYTES
             part, self._unread = self._unread[:most], self._unread[most:]

@@ -208,7 +208,7 @@ def read_verdict(path: str | None) -> mk.Verdict | None:
 def _expected(text: str | None, verdict: mk.Verdict | None) -> str | int | None:
     """What `--expected` stands for, or what a Verdict has judged.
 
-    Raises UsageError for a generation that is no number, and where there is neither.
+    Raises UsageError for a generation that is not a number, and where there is neither.
     """
     if text is None and verdict is not None:
         return verdict.generation

@@ -21,7 +21,7 @@ MOST_FIGURES = 3  # of an Evaluation
 
 
 def registry_page(registry: mk.Registry) -> str:
-    """The page; it has no scripts and loads nothing. A package is read for its Evaluation."""
+    """The page; it contains no scripts and loads nothing. A package is read for its Evaluation."""
     versions = Versions(open_store(registry.url))
     parts = [joined(*_model_parts(registry, versions, name)) for name in registry.names()]
     return html.page(f"Registry {registry.url}", *parts)

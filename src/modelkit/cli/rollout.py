@@ -84,7 +84,7 @@ def _add_start(actions: Any) -> None:
 
 
 def run_start(args: argparse.Namespace) -> Printed:
-    """Begin a rollout, of two versions that fit each other; tell how long it may take."""
+    """Begin a rollout, of two versions that fit each other; show how long it may take."""
     from modelkit.lifecycle.rollout.planning import RISKS, plan_of
 
     name, version = name_and_version(args.model, "1.1.0")

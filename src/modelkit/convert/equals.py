@@ -1,6 +1,6 @@
 """Which of several rows are as far as each other: those at distances that are equal but for rounding.
 
-Graphs and the estimators they are compared with choose by the same rule, so that it does not hang on
+Graphs and the estimators they are compared with choose by the same rule, so it does not hang on
 the last bit: of rows that are as far, those that come first among the rows of fit are nearest.
 """
 

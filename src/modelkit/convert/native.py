@@ -165,7 +165,7 @@ def _inputs(columns: list[Column], rows: Any, kept: set[int]) -> tuple[TensorSpe
 def _tensor_dtype(column: Column, rows: Any, at: int) -> str:
     """The dtype that a column travels in: its own, but float64 for whole numbers.
 
-    These have no gaps and fractions, and `Estimator.rows` turns them back where they are whole.
+    These lack gaps and fractions, and `Estimator.rows` turns them back where they are whole.
     Numbers that a float does not hold stay what they are.
     """
     nullable = not isinstance(dtypes_in(rows)[at], np.dtype)
@@ -192,7 +192,7 @@ def _output(name: str, array: Array) -> TensorSpec:
 def shared_values(source: Source, signature: Signature) -> Signature:
     """The signature with columns of texts and codes bound to values that several rows share.
 
-    Rows that are drawn from it tell nothing of one row of the example.
+    Rows that are drawn from it reveal nothing about one row of the example.
     """
     rows = source.rows
     bound: dict[str, Column] = {}

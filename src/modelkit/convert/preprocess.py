@@ -25,7 +25,7 @@ class Preprocess:
 
     Attributes:
         size: (height, width) to resize to, whatever the shape of the image; one number for the
-            shorter side, so that the image keeps its shape; None to leave sizes as they are.
+            shorter side, so the image keeps its shape; None to leave sizes as they are.
         crop: (height, width) of the centre to keep, or one number for both; it needs a `size` of
             one number, which is at least as large.
         scale: what pixels are multiplied by.

@@ -153,7 +153,7 @@ def _why(error: BaseException | None) -> str:
 
 
 def _one_hot_by_table() -> Any:
-    """While it lasts, torch's one_hot looks its rows up, so that a graph refuses what it refuses."""
+    """While it lasts, torch's one_hot looks its rows up, so a graph refuses what it refuses."""
     import torch
 
     class Tables(torch.overrides.TorchFunctionMode):

@@ -264,7 +264,7 @@ def choose_edges(numbers: Array) -> tuple[float, ...]:
 
     The tails are thin. A value that many rows have is put between two edges. Where an edge may lie
     is a matter of rank; among ranks close by, it goes where the gap is widest, and to the shortest
-    decimal inside it, so that it tells no value of a row. What is lower or higher than a constant
+    decimal inside it, so it shows no value of a row. What is lower or higher than a constant
     by a thousandth is another value.
     """
     distinct, rows = np.unique(numbers, return_counts=True)

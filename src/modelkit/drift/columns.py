@@ -58,7 +58,7 @@ def read_columns(X: Any) -> dict[str, Array]:
     """The columns of the caller's rows by name, (n,) each; an array (n, width) has x0, x1, ...
 
     A dict may also hold (n, d) arrays: embeddings. Raises UsageError for columns of different
-    lengths or of one name, SignatureError for rows that have no columns.
+    lengths or of one name, SignatureError for rows that lack columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
         columns = {f"x{i}": column for i, column in enumerate(X.T)}
@@ -123,7 +123,7 @@ def _kind_of_types(types: set[type]) -> FeatureKind | None:
 def all_missing(values: Array) -> Array:
     """Values as they are; where all are missing, objects without a kind.
 
-    The dtype that a reader gives an empty column tells nothing of its kind.
+    The dtype that a reader gives an empty column reveals nothing about its kind.
     """
     if values.dtype.kind != "O" and (not len(values) or is_blank(values)):
         return np.full(len(values), None, object)

@@ -30,7 +30,7 @@ Group = tuple[int | str | None, int]  # the key of a unit, None where there are 
 @final
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """How many rows fall into each cell of a Profile; it holds no row.
+    """How many rows fall into each cell of a Profile; it stores no rows.
 
     Tallies of the parts of some rows add up to the tally of all, exactly, whatever the parts and
     their order. Make one with `Profile.tally`, and test it with `Detector.test`.
@@ -179,7 +179,7 @@ def count_by(cells: Array, group: Array | None = None, groups: int = 1) -> Array
     """The number of values in each cell, by group of rows: int64 (groups, d, 67).
 
     Args:
-        cells: uint8 (n, d), 255 where a row has no value, which is not counted.
+        cells: uint8 (n, d), 255 where a row lacks a value, which is not counted.
         group: the number of each row's group, integers (n,), negative for a row of none; None
             where all rows are of one.
         groups: their number.

@@ -148,8 +148,8 @@ class Detector:
             order: "any" for rows whose order within the call means nothing, such as a sorted
                 table: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
-                How many rows a call has must not depend on what they hold. The rows of a unit have
-                no order; days and weeks have that of time, and units by a column are judged in this
+                How many rows a call has must not depend on what they hold. The rows of a unit lack
+                an order; days and weeks have that of time, and units by a column are judged in this
                 order.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
@@ -199,7 +199,7 @@ class Detector:
                 now.
 
         Raises:
-            UsageError: where the profile has no labels or losses to compare with, and for labels
+            UsageError: where the profile lacks labels or losses to compare with, and for labels
                 that do not fit.
         """
         check_order(order)
@@ -250,7 +250,7 @@ class Detector:
     def rebase(self, profile: Profile, reason: str, *, alpha: float | None = None) -> None:
         """Compare with another reference from now on; the history, alarms and notes are kept.
 
-        The evidence begins anew, with an alpha of its own: the probability of a false alarm is at
+        The evidence begins again, with an alpha of its own: the probability of a false alarm is at
         most `alpha` for each reference, and at most the sum over all references for the whole life.
         Its reference rows must not be those that raised the alarm which led to it; take rows that
         came later. docs/explanation/drift_guarantees.md has the proof, and a rule by which the sum stays below
@@ -292,7 +292,7 @@ class Detector:
         Args:
             profile: the Profile of the Detector, the latest one where it had several.
             state: its state.
-            clock: as of a new Detector; a state holds no functions.
+            clock: as of a new Detector; a state cannot store functions.
             on_alarm: likewise.
 
         Raises:
@@ -307,7 +307,7 @@ class Detector:
 
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
         so an alarm of the average has the level of an alarm of a single worker. "changed" and
-        "performance" need their rows in one sequence and have no value here; give each worker alpha
+        "performance" need their rows in one sequence and lack a value here; give each worker alpha
         / workers for those, and read them there. Units are judged as wholes, by whoever sees all of
         their rows: where workers share them, test the sum of their tallies.
 

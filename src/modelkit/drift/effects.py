@@ -103,10 +103,10 @@ def _unit_effects(
 ) -> tuple[Effect, ...]:
     """Effect sizes of units (k, 16), each beside units of the reference (m, 16) in its stratum.
 
-    The interval is the value plus and minus a distance: 95 % of draws of as many reference units are
-    no further than that from their mean. So it accounts for differences between units, which exceed
-    those between rows. By the triangle inequality it covers where recent units vary as the reference
-    does.
+    The interval is the value plus and minus a distance: 95 % of draws of as many reference units
+    are not further than that from their mean. So it accounts for differences between units, which
+    exceed those between rows. By the triangle inequality it covers where recent units vary as the
+    reference does.
     """
     shares = reference / FULL_SHARE
     known = reference.any(axis=1)

@@ -92,7 +92,7 @@ class History:
             until: the end, which is no more part of it; None for now.
 
         Raises:
-            UsageError: where the span has no rows, or the reference changed in it.
+            UsageError: where the span lacks rows, or the reference changed in it.
         """
         start, end = _ends(since, until)
         era, buckets = self._one_era(start, end)

@@ -4,7 +4,7 @@ Scores are calibrated on held-out rows with labels: p is the share of positives 
 prediction is right with probability p or 1 - p, and sums of these are the expected confusion counts
 of rows whose labels are not known.
 
-This is no guarantee. It holds where P(label | score) has stayed as it was: it sees that the rows
+This is not a guarantee. It holds where P(label | score) has stayed as it was: it sees that the rows
 have moved to where the model is less sure, and is blind to a change in what the labels mean. Scores
 that the reference never saw are counted as `outside`, since there is nothing to calibrate them by.
 

@@ -28,7 +28,7 @@ class Rows:
     """The n rows of one call, and where each belongs.
 
     Args:
-        cells: uint8 (n, d), 255 where a row has no value for a feature.
+        cells: uint8 (n, d), 255 where a row lacks a value for a feature.
         strata: the number of each row's stratum, int64 (n,), -1 for one that the reference does not
             have; None without strata.
         seconds: when each was, in POSIX seconds, float64 (n,); None where nothing says it.

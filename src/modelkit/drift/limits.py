@@ -308,9 +308,9 @@ class Bettor:
 
     A feature has several lanes, such as the scores of units, which share its level. `open` (d,) says
     which features may raise an alarm, `parts` (d,) has the part of its share of alpha that a feature's
-    next alarm may use, and `won` (d,) what a feature had won when its evidence last began anew, at a
-    wealth of one. With "ever" an alarm closes its feature until `arm` opens it again; with "arl" the
-    feature goes on, at the same threshold.
+    next alarm may use, and `won` (d,) what a feature had won when its evidence last began again, at
+    a wealth of one. With "ever" an alarm closes its feature until `arm` opens it again; with "arl"
+    the feature goes on, at the same threshold.
 
     Args:
         source: what bets gain.
@@ -373,7 +373,7 @@ class Bettor:
         self.arm(j)
 
     def arm(self, j: int) -> None:
-        """Let a feature raise another alarm, by evidence that begins anew."""
+        """Let a feature raise another alarm, by evidence that begins again."""
         evidence = self.evidence
         if evidence.guarantee == "ever":
             self.won[j] += self.by_feature(evidence.value)[j].max() - 1

@@ -43,7 +43,7 @@ class Monitor(Wrapper):
     to do: count them, and where the budget allows, estimate, rank and bet. A call does one step, or
     two from 48 rows on, and leaves them to others while another thread does one, so that none waits
     long; only where 16,384 rows wait, calls do more of them. A call of more than 64 rows counts its
-    rows itself, and shows 64 of them, drawn at random; the rows of a call have no order. An error
+    rows itself, and shows 64 of them, drawn at random; the rows of a call lack an order. An error
     in the monitoring is counted in `failures`, reaches no caller, and loses only the rows of the
     call that it is about.
 
@@ -54,7 +54,7 @@ class Monitor(Wrapper):
         tolerance: see `Detector`.
         guarantee: see `Detector`.
         budget: rows a second that the detector may see, however many are served; the others are
-            only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
+            only counted. At 20 columns a row takes about 8 microseconds, so the 2,000 of the
             default are under 2 % of a core.
         seed: see `Detector`.
         clock: gives the time of rows, in seconds since 1970; by it rows belong to a day, a
@@ -64,7 +64,7 @@ class Monitor(Wrapper):
         history: see `Detector`.
         on_alarm: see `Detector`; it is called by the thread of the call whose step raised the
             alarm, after the answer is there. A Monitor that is pickled leaves both functions
-            behind, and begins anew where it is unpickled.
+            behind, and begins again where it is unpickled.
 
     Raises:
         UsageError: without a profile; for a profile of columns that the model does not take, or of
@@ -214,7 +214,7 @@ class Monitor(Wrapper):
             profile: the Profile of the Monitor, the latest one where it had several; by default the
                 Profile in the package.
             budget: as of a new Monitor.
-            clock: as of a new Monitor; a state holds no functions.
+            clock: as of a new Monitor; a state cannot store functions.
             on_alarm: likewise.
 
         Raises:

@@ -110,7 +110,7 @@ class Units:
         With the first row of a later unit the open one is complete: see `check_ahead`.
 
         Args:
-            cells: of the rows; 255 where a row has no value for a feature.
+            cells: of the rows; 255 where a row lacks a value for a feature.
             strata: the number of each row's stratum, -1 for an unknown one; None without strata.
             parts: the rows of each unit.
             order: of the units of a column; see `_in_order`.
@@ -195,7 +195,7 @@ class Units:
         says that so much time has passed.
 
         Args:
-            parts: the rows of each unit, in order of time; units by a column have no order.
+            parts: the rows of each unit, in order of time; units by a column lack an order.
         """
         closed = self.closed[-1] if self.closed else None
         keys = (closed, self.open_key, self.partial_key, self.clock_key)

@@ -46,8 +46,8 @@ def name_outputs(
 ) -> dict[str, Array]:
     """Outputs by name, as `Model.run` would name them.
 
-    Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are
-    `known`, and where these do not tell, by their sums. A frame has a column for each of the
+    Whether (n, k) numbers are probabilities or an embedding is known from the outputs that are
+    `known`, and where these do not say, by their sums. A frame has a column for each of the
     `classes`, in any order. Raises UsageError if `scores` has none of these forms.
     """
     if isinstance(scores, Mapping):

@@ -136,12 +136,12 @@ class Profile(Reference):
                 it is not named.
             unit: what is compared as a whole, where rows of one day or table resemble each other:
                 "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
-                is then a list of batches), or a column whose value is the unit, and which is no
+                is then a list of batches), or a column whose value is the unit, and which is not a
                 feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
                 many features fewer: 2 MiB of them) a random part is kept.
             time: the column with the time of each row: datetimes, timestamps, texts in ISO 8601 or
                 seconds since 1970. A time without a zone is taken in UTC, so days of local times
-                are local. The column is no feature.
+                are local. The column is not a feature.
             segments: columns that part the rows, such as a carrier or a shop: the report of an
                 alarm says in which of their categories, or ranges of their numbers, the change is.
                 The profile holds counts of every feature in each of up to 24 segments, about 6 KB

@@ -79,7 +79,7 @@ class RowBag:
         self.rng = np.random.default_rng(seed)
 
     def rank(self, blocks: Array, ends: Array) -> Ranked:
-        """Rank rows in blocks, uint8 (blocks, rows, d), which join the bag; 255 is no value."""
+        """Rank rows in blocks, uint8 (blocks, rows, d), which join the bag; 255 is not a value."""
         if self.left_out.any():
             blocks = blocks.copy()  # they may be the caller's
             blocks[0][:, self.left_out] = ABSENT
@@ -102,7 +102,7 @@ def rank_rows(counts: Array, blocks: Array, draws: Array) -> tuple[Array, Array]
 
     Args:
         counts: int64 (d, 67), the reference and the rows so far; changed in place.
-        blocks: uint8 (blocks, rows, d), in order of arrival; 255 where a row has no value.
+        blocks: uint8 (blocks, rows, d), in order of arrival; 255 where a row lacks a value.
         draws: uniform random numbers of the same shape.
 
     Returns:

@@ -54,15 +54,15 @@ def check_shared(train: ColumnsByName, held: ColumnsByName) -> None:
 
     Were all rows given to the two sides at random, a row value that occurs m times would be on both
     with a probability of 1 - f^m - (1 - f)^m, where f is the share of the reference. A value of a
-    table with few values is on both sides almost surely, and tells nothing; a value that occurs
+    table with few values is on both sides almost surely, and says nothing; a value that occurs
     twice, in a table where most occur once, is so in at most half of the cases. The number of
     values that are on both is compared with its mean by the bound of Hoeffding (1956), at 1e-6; and
     up to 0.5 % of the rows of the reference are let pass.
 
     That is not yet proof. The rows of a timetable, a calendar or a catalogue come again in the same
     way on both sides, and not at random. So a row counts only if it has a measured number, one that
-    is no integer, which no other row value has; unless the reference has nothing but training rows,
-    each as often at most.
+    is not an integer, which no other row value has; unless the reference has nothing but training
+    rows, each as often at most.
     """
     in_order = {name: held[name] for name in train}
     sides = [_some(columns) for columns in (train, in_order)]

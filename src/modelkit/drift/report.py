@@ -176,7 +176,7 @@ class DriftReport:
     def to_html(self) -> str:
         """A page of its own, with a chart for each of the first 20 features.
 
-        It has no scripts and loads nothing.
+        It contains no scripts and loads nothing.
         """
         ranked = self.ranked()
         checks = len(self.checks)

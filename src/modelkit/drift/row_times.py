@@ -33,7 +33,7 @@ def row_seconds(values: Array, name: str) -> Array:
         name: of the column, for messages.
 
     Raises:
-        UsageError: for values that are no times, and for rows without one.
+        UsageError: for values that are not times, and for rows without one.
     """
     kind = feature_kind(name, values, "time")
     if kind == "category":
@@ -80,7 +80,7 @@ def given_second(at: Any, argument: str) -> float:
 def clock_second(second: float) -> float:
     """The time that a caller's `clock` gave, as it is.
 
-    Raises UsageError for NaN, for milliseconds, and for what else is no POSIX time.
+    Raises UsageError for NaN, for milliseconds, and for what else is not a POSIX time.
     """
     if not isinstance(second, int | float) or not FIRST_SECOND <= second < LAST_SECOND:
         raise UsageError(

@@ -63,7 +63,7 @@ def fit_segments(
         cells: of the reference, uint8 (n, d), 255 where a row is not counted of a feature.
 
     Raises:
-        UsageError: for names that are no columns.
+        UsageError: for names that are not columns.
     """
     if len(set(names)) < len(names):
         raise UsageError(f"segments names a column twice: {list(names)}")

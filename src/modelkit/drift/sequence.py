@@ -168,7 +168,8 @@ class Sequence:
         Returns the blocks that are whole now, or None.
 
         Args:
-            members: (n, ...); of rows uint8 (n, d), with 255 where a row has no value of a feature.
+            members: (n, ...); of rows uint8 (n, d), with 255 where a row lacks a value of a
+                feature.
             places: the number of each member in its Detector and its time, float64 (n, 2).
         """
         n = len(members)
@@ -240,7 +241,7 @@ class Sequence:
     # Evidence.
 
     def _cross(self, kind: str, bettor: Bettor, j: int) -> Crossing:
-        """What alarms now; a feature that may alarm again begins anew."""
+        """What alarms now; a feature that may alarm again begins again."""
         value = bettor.by_feature(bettor.evidence.value)[j]
         lane = int(value.argmax())
         block = int(bettor.began()[j, lane])

@@ -352,7 +352,7 @@ class Tracker:
     def reading(self, read: Callable[[Profile], Call]) -> Iterator[Call]:
         """A turn with what is read of a call by the reference, without the lock.
 
-        It is read anew where the reference was changed meanwhile.
+        It is read again where the reference was changed meanwhile.
         """
         profile = self.profile
         call = read(profile)

@@ -63,7 +63,7 @@ class UnitTails(Limits):
         self.strata: deque[int] = deque(maxlen=RECENT_UNITS)  # of the last units
 
     def ranks(self, bag: Array, order: Array, draws: Array) -> Array:
-        """The p-values (d, 6) of the last of n units, NaN where it has no values of a feature.
+        """The p-values (d, 6) of the last of n units, NaN where it lacks values of a feature.
 
         Args:
             bag: the units' shares, uint16 (n, d, 16).
@@ -151,7 +151,7 @@ def place_scores(shares: Array) -> Array:
 def tail_shares(scores: Array, present: Array, draws: Array) -> Array:
     """The share of units whose score is at least the last one's, float64 (d, 6).
 
-    NaN where it has no values of a feature. Of the last one itself a random part is counted, so that
+    NaN where it lacks values of a feature. Of the last one itself a random part is counted, so
     it is uniform where no other is equal.
 
     Args:
@@ -277,7 +277,7 @@ def unit_scores(bag: Array) -> Array:
 def last_ranks(scores: Array, present: Array, draws: Array) -> Array:
     """The p-values of the last unit: its rank among all, ties at random, float64 (d, 3).
 
-    NaN where it has no values of a feature.
+    NaN where it lacks values of a feature.
 
     Args:
         scores: of n units, (n, d, 3).

@@ -40,7 +40,7 @@ class ReferenceUnits:
     """What a Profile keeps of the units of its reference.
 
     `shares` is uint16 (units, features, 16): the share of a unit's values in each of the 16 groups
-    of cells, times 65,535; all zero where the unit has no value of the feature. `strata` is int64
+    of cells, times 65,535; all zero where the unit lacks a value of the feature. `strata` is int64
     (units,), the number of each one's stratum. `found` is the number of units in the reference, of
     which these are all, or a random part.
     """
@@ -89,8 +89,8 @@ def columns_aside(time: str | None, unit: str | None) -> list[str]:
 class UnitRows:
     """The rows of one unit among the rows of a call.
 
-    `key` tells units apart: the number of a period, or the value of a column; None for the rows of
-    a batch. `rows` are the numbers of the rows.
+    `key` distinguishes units: the number of a period, or the value of a column; None for the rows
+    of a batch. `rows` are the numbers of the rows.
     """
 
     key: int | str | None
@@ -129,7 +129,7 @@ def of_call(unit: str, labels: Array | None, seconds: Array | None, n: int) -> l
 def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
     """The values of a column in the order of their appearance, and the number of each row's.
 
-    Raises UsageError where there is no column, and for rows without a value.
+    Raises UsageError for a missing column, and for rows without a value.
     """
     if labels is None:
         raise UsageError(f"the rows lack the column {unit!r}, which names the unit", feature=unit)

@@ -78,8 +78,8 @@ class Alarm:
     feature's alarm before was about: by more than it showed, or for "changed" from the rows since
     it was acknowledged. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
     are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
-    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None where there
-    are no strata. `statistic` names what p was computed from, `effect` is the size of the change,
+    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None without a
+    strata. `statistic` names what p was computed from, `effect` is the size of the change,
     None where it is not known, and `guarantee` and `assumptions` say in words what holds and why.
     """
 

@@ -1,6 +1,6 @@
 """The words of a report, each once, for its text, its card and its page.
 
-They are for readers who are no statisticians. Nothing here is escaped.
+They are for readers who are not statisticians. Nothing here is escaped.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ class RunCosts:
 
     `start` is what a run costs whatever it holds. `budget` is the most tokens, padding included,
     that a run of more than one text has. The defaults are those of a CPU: beyond this budget the
-    tensors between the layers leave the second-level cache, and larger runs are no faster.
+    tensors between the layers leave the second-level cache, and larger runs are not faster.
     """
 
     start: float = 8
@@ -27,7 +27,7 @@ ON_DEVICE = RunCosts(1024, 16384)  # such as a GPU, which a few hundred tokens l
 
 
 def choose_runs(lengths: Sequence[int], costs: RunCosts, shares: int = 1) -> list[list[int]]:
-    """The texts of each run, as places in `lengths`, so that all runs together cost the least.
+    """The texts of each run, as places in `lengths`, so all runs together cost the least.
 
     A text of length 0 is in no run. The longest texts come first. A run is as wide as its longest
     text. With `shares`, no run is larger than that part of all tokens, so that as many threads have

@@ -104,7 +104,7 @@ def limit_beside(*files: Any) -> Any:
     """The most tokens of a text, as the files beside these say; None where none says it.
 
     The folder of the first file that says it counts; the folder `onnx` of an exporter belongs to
-    the folder around it. Arguments that are no paths are passed over.
+    the folder around it. Arguments that are not paths are passed over.
     """
     for file in files:
         if not isinstance(file, str | os.PathLike):
@@ -148,7 +148,7 @@ def _only_graph(root: Path) -> str:
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty if there is no file."""
+    """The object in a JSON file; empty if there is none."""
     found: dict[str, Any] = _read_json(path) if path.exists() else {}
     return found
 

@@ -19,7 +19,7 @@ USUAL = ("last_hidden_state", "token_embeddings")  # what exporters call the vec
 def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
     """A Model over tokens from an ONNX model, and the number of positions it has vectors for.
 
-    The number is None where the graph does not tell it. Raises SignatureError and ConversionError.
+    The number is None where the graph does not say it. Raises SignatureError and ConversionError.
     """
     proto = read_proto(onnx)
     if proto is None:

@@ -144,7 +144,7 @@ class Pipeline:
         return least_cosine(alone, together), float(np.abs(alone - together).max())
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, where whoever held a lock or ran does not live on."""
+        """Begin again in the child of a fork, where whoever held a lock or ran does not live on."""
         self._lock = threading.Lock()
         self._running = 0
 

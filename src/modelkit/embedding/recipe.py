@@ -187,7 +187,7 @@ def _check_dims(dims: tuple[int, ...]) -> None:
 
 
 def _check_vectors(graph: Signature, output: str, largest: int) -> None:
-    """Raise SignatureError where an output is no vector of at least `largest` numbers a token."""
+    """Raise SignatureError where an output is not a vector of at least `largest` numbers a token."""
     (spec,) = [spec for spec in graph.outputs if spec.name == output]
     width = spec.shape[-1] if len(spec.shape) == 3 else 0
     if spec.dtype not in ("float32", "float16") or (isinstance(width, int) and width < largest):

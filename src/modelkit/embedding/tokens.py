@@ -31,7 +31,7 @@ class Tokens:
             truncation of a tokenizer may be left over from its last use.
         on_long: "truncate" a text of more tokens, or "error".
 
-    Raises SignatureError for a source that is no tokenizer, and for a number of tokens that it
+    Raises SignatureError for a source that is not a tokenizer, and for a number of tokens that it
     cannot keep to.
     """
 
@@ -67,7 +67,7 @@ class Tokens:
         """The token ids of each text, int32, and how many texts were cut to `max_tokens`.
 
         Raises SignatureError for a text that is longer where `on_long` says so, and for one that is
-        no valid Unicode, by the caller's number for it in `rows`.
+        not valid Unicode, by the caller's number for it in `rows`.
         """
         encodings = self._encode_beginnings(texts, rows)
         # Few texts are longer, and only those may have an overflow, which is built when it is asked

@@ -39,8 +39,8 @@ def embed(
         key: what a rollout routes by.
 
     Raises:
-        SignatureError: for an unknown role or length, naming the known ones; for a text that is no
-            string or no valid Unicode; for a text that is too long for an encoder with
+        SignatureError: for an unknown role or length, naming the known ones; for a text that is not
+            a string or not valid Unicode; for a text that is too long for an encoder with
             on_long="error".
         TypeError: for a model without an encoder.
         ClosedError: if it was closed.
@@ -64,7 +64,7 @@ def is_encoder(model: Model) -> bool:
 def prefixed(texts: Iterable[str], prefix: str) -> list[str]:
     """A batch of texts after the prefix of a role.
 
-    Raises SignatureError for one text, table or mapping, and for what is no string.
+    Raises SignatureError for one text, table or mapping, and for what is not a string.
     """
     found = []
     for row, text in enumerate(_each(texts)):

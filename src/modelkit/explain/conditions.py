@@ -74,7 +74,7 @@ class Conditions:
         return met
 
     def take(self, chosen: Array) -> Conditions:
-        """The conditions of the chosen numbers, which are numbered anew."""
+        """The conditions of the chosen numbers, which are numbered again."""
         sets = {}
         if self.sets:
             for i, number in enumerate(chosen.tolist()):

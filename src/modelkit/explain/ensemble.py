@@ -48,7 +48,7 @@ def decode_ensemble(node: onnx.NodeProto, dtype: Any, table: Array | None = None
 
     With a `table`, each tree gives the number of a row of it, and the sum of these rows is decoded.
 
-    Raises NotDecodableError if the ensemble is no sum of leaves over plain conditions.
+    Raises NotDecodableError if the ensemble is not a sum of leaves over plain conditions.
     """
     found = read_ensemble(node, table)
     ends, conditions = _walk_trees(found.nodes, dtype)

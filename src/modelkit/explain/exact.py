@@ -113,7 +113,7 @@ def _check_of_groups(
 ) -> Callable[[Feeds, Array, Array], None]:
     """What sees in rows and as many of the background that a raw column moves those of its group alone.
 
-    Leaf tables add up under any grouping, so that the additivity check would not notice a wrong one.
+    Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
     Rows are mixed so that any two raw columns come from different sides once at least, and once at
     random.
     """

@@ -78,7 +78,7 @@ class Explainer:
             champion. An Explainer stays with that Model, whatever the Rollout decides later.
 
     Raises:
-        ExplainError: if there is no background, the method does not fit, the model's inputs or
+        ExplainError: if the background is missing, the method does not fit, the model's inputs or
             outputs cannot be explained, or it has several outputs and none is named.
         UsageError: for another method, output, budget, seed or `positive` than the model has.
         SignatureError: if the background does not fit the model.

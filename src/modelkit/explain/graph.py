@@ -64,7 +64,7 @@ def whole_proto(graph: bytes | memoryview, weights: memoryview | None) -> onnx.M
 def cut(proto: onnx.ModelProto, tensor: str, dtype: str) -> onnx.ModelProto:
     """The part of a graph that makes one tensor; its output CUT has a row each of the given dtype.
 
-    The operator that makes it has no link of its own there.
+    The operator that makes it lacks a link of its own there.
     """
     whole = proto.graph
     # Put together anew, since a copy of the whole would take the ensemble along.

@@ -225,7 +225,7 @@ def _drawn_words(count: int, samples: int, seed: int) -> Array:
 
 
 def _pool(bins: Array, answers: Array) -> _Pool:
-    """Raises ExplainError for answers that are no finite numbers."""
+    """Raises ExplainError for answers that are not finite numbers."""
     finite = np.isfinite(answers).all(axis=1)
     if not finite.all():
         raise ExplainError(

@@ -52,7 +52,7 @@ class Aggregate(IntEnum):
 
 
 class NotDecodableError(Exception):
-    """An ensemble that is no sum of leaves over plain conditions; its text says why."""
+    """An ensemble that is not a sum of leaves over plain conditions; its text says why."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Ensemble:
 def read_ensemble(node: onnx.NodeProto, table: Array | None) -> Ensemble:
     """The nodes of an ensemble, or of the sum of the rows of a table that its trees number.
 
-    Raises NotDecodableError if it is no sum.
+    Raises NotDecodableError if it is not a sum.
     """
     given = {}
     for attribute in node.attribute:
@@ -202,7 +202,7 @@ def _read_old(given: Given, op: str) -> TreeNodes:
 
 
 def _roots(children: Array, count: int) -> Array:
-    """The numbers of the nodes that are no children, of `count` in all."""
+    """The numbers of the nodes that are not children, of `count` in all."""
     is_root = np.ones(count, bool)
     is_root[children] = False
     return np.flatnonzero(is_root)

@@ -33,7 +33,7 @@ class Player:
 
 
 def players_of(signature: Signature) -> tuple[Player, ...] | None:
-    """The raw columns in the order of the inputs; None if an input is no matrix of fixed width."""
+    """The raw columns in the order of the inputs; None if an input is not a matrix of fixed width."""
     found: list[Player] = []
     for spec in signature.inputs:
         if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
@@ -196,7 +196,7 @@ def row_of(feeds: Feeds, i: int) -> dict[str, Array]:
 
 
 def ask_model(model: Model, served: str, feeds: Feeds) -> Array:
-    """One output of a model as (n, k) doubles. Raises DeadlineExceeded if there is no time for it."""
+    """One output of a model as (n, k) doubles. Raises DeadlineExceeded if the time is over."""
     got = model._run(feeds, (served,), current_call())[served]
     width = int(np.prod(got.shape[1:]))
     matrix = got.reshape(len(got), width)
@@ -224,7 +224,7 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
     Raises:
         ExplainError: if the model has nothing that can be explained, several outputs of which none
             is named, a row's answer depends on the rows beside it, or there is no background.
-        UsageError: if there is no such output, or the background has no rows.
+        UsageError: if the output does not exist, or the background is empty.
         PackageError: if the background of the package cannot be read.
     """
     model = model.unobserved  # the rows of an explanation belong to nobody

@@ -78,7 +78,7 @@ class SumMethod:
         """Raises AdditivityError if exact values of `count` rows mixed with the background miss.
 
         Values that add up on rows alone may still be shared out wrongly, by a graph that lies about
-        what it is. Shapley values are means over mixed rows, so that a lie that matters shows there.
+        what it is. Shapley values are means over mixed rows, so a lie that matters shows there.
         The mixtures run apart, so that equal calls have equal answers.
         """
         if not (self.exact and count):

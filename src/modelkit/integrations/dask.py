@@ -41,7 +41,7 @@ def score(
     Raises:
         PackageError: as `mk.Scorer` does.
         SignatureError: as `mk.Scorer` and `Scorer.columns` do, and for an output of which only the
-            rows tell how many values it has.
+            rows show how many values it has.
         MissingExtraError: if Dask is not installed.
     """
     with importing("dask", "modelkit.integrations.dask"):
@@ -67,8 +67,8 @@ def drift(
         profile: the past.
         scores: the outputs of the model that are among the columns, as `score` adds them: for each
             a column of its name, or one for each of its values, whose name is that of the output,
-            an underscore, and the class or number. They may stand in any order. Classes are told
-            by a profile that was fitted with `model=`.
+            an underscore, and the class or number. They may stand in any order. Classes are known
+            from a profile that was fitted with `model=`.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
 

@@ -1,6 +1,6 @@
 """What a scrape shows, as points that an exporter of OpenTelemetry takes.
 
-The SDK of OpenTelemetry has no instrument for a histogram that was counted elsewhere, so that all
+The SDK of OpenTelemetry lacks an instrument for a histogram that was counted elsewhere, so all
 figures are made points here, and nothing is recorded a second time. The SDK and its exporters are the
 application's.
 """
@@ -27,7 +27,7 @@ SCOPE = "modelkit"
 class Points:
     """The figures of Models for an exporter of OpenTelemetry: `exporter.export(points.now())`.
 
-    They have the names, labels and bounds that a `Collector` shows, so that the same dashboards and
+    They have the names, labels and bounds that a `Collector` shows, so the same dashboards and
     alert rules serve both. All counts are cumulative.
 
     Args:

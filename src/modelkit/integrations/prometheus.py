@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Collector:
     """Shows Prometheus what Models have served: `REGISTRY.register(Collector(model))`.
 
-    At each scrape it walks the layers of the Models anew and says what each of them knows: the
+    At each scrape it walks the layers of the Models again and says what each of them knows: the
     calls of a Meter, the batches of a Batcher, the drift of a Monitor, where the model runs and
     whether it is open, and the HTTP requests of the Apps of this process. docs/reference/metrics.md says what
     each figure means. A scrape costs a call nothing, and may come from any thread.
@@ -52,7 +52,7 @@ class Collector:
         return found
 
     def describe(self) -> list[Metric]:
-        """All families without figures, so that a registry knows their names without a scrape."""
+        """All families without figures, so a registry knows their names without a scrape."""
         return [_written(name, family, {}) for name, family in FAMILIES.items()]
 
     def text(self, accept: str = "") -> tuple[bytes, str]:

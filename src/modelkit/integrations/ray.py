@@ -31,7 +31,7 @@ def score(
     batch_rows: int = BATCH_ROWS,
     gpus: int = 0,
 ) -> Any:
-    """Score the rows of a Ray Dataset, lazily, by tasks, so that no job can wait for itself.
+    """Score the rows of a Ray Dataset, lazily, by tasks, so no job can wait for itself.
 
     Args:
         rows: a `ray.data.Dataset` with the model's columns.
@@ -39,7 +39,7 @@ def score(
         outputs: see `mk.Scorer`.
         keep: see `mk.Scorer`.
         batch_rows: the largest number of rows scored at once.
-        gpus: the number of actors with a GPU each, which hold no CPU, so that the job can always
+        gpus: the number of actors with a GPU each, which hold no CPU, so the job can always
             read; the model runs on "cuda", or on the device of the Scorer.
 
     Returns a Dataset of the kept columns and the outputs. Raises DeviceError where the cluster has

@@ -1,4 +1,4 @@
-"""The Models that a Collector shows, found anew at each scrape, and the figures of each.
+"""The Models that a Collector shows, found again at each scrape, and the figures of each.
 
 What replaces a Model is found by the name of its package: the book of Meters knows those that live,
 and the last that went.

@@ -67,8 +67,8 @@ class InputChecks(Wrapper):
     Args:
         model: the Model, whose rows have named columns of numbers.
         reference: what is usual: rows that the model was not trained on, (n, columns), or a Profile; by
-            default the Profile in the package. A Profile holds no rows, so with one there is no
-            check of novelty, and a column of few different values has no range. Rows are not kept.
+            default the Profile in the package. A Profile stores no rows, so with one there is no
+            check of novelty, and a column of few different values lacks a range. Rows are not kept.
         ranges: the least and the largest number of columns, by name. Without it, a range is what was
             seen, widened on each side by twice its width.
         refuse: the checks that refuse a call, of "range", "novelty" and "probing"; the others flag.

@@ -76,5 +76,5 @@ class Active(Generic[T]):
         return Draining(before)
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, where another thread may have held the lock."""
+        """Begin again in the child of a fork, where another thread may have held the lock."""
         self._replacing = _thread.allocate_lock()

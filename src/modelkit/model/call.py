@@ -32,7 +32,7 @@ def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
     """A Call from what a user passes, with `deadline` in seconds from now.
 
     Raises UsageError for another priority, and for a deadline that is not positive; TypeError for
-    a key that is no text, which a rollout that begins later could not hash.
+    a key that is not a text, which a rollout that begins later could not hash.
     """
     if deadline is None and priority == 0 and key is None:
         return PLAIN

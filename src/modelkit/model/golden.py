@@ -111,7 +111,7 @@ def _tensors(
 def _check_sizes(
     signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str
 ) -> None:
-    """Raise PackageError where a dimension has two sizes, and where there are no rows."""
+    """Raise PackageError where a dimension has two sizes, and for rows that are empty."""
     try:
         sizes = check_dims(specs, arrays)
     except SignatureError as error:

@@ -56,7 +56,7 @@ class Parity:
         rtol, atol: the tolerance: `rtol + atol`, relative to `max(1, |source|)`.
         max_abs: the largest absolute difference.
         max_rel: the largest difference relative to `max(1, |source|)`.
-        label_flips: the number of labels that differ where the source's own scores are no tie.
+        label_flips: the number of labels that differ where the source's own scores are not tied.
         ties: the number of labels that differ where they are: equal but for a few units in the last
             place, or within the tolerance where both compute in float32.
         batch_max_abs: the largest difference of a row between two batch sizes.
@@ -160,7 +160,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Attachment:
-    """A member that is no part of the model, under a name of its own."""
+    """A member that is not part of the model, under a name of its own."""
 
     name: str
     path: str
@@ -180,7 +180,7 @@ class Manifest:
         parity: what `save` measured.
         versions: the libraries that trained the model and made the package.
         files: every other member.
-        attachments: the members that are no part of the model.
+        attachments: the members that are not part of the model.
         metadata: JSON values of the author; nothing here reads them.
         privacy: what was claimed of the training; None where nothing was.
         runtime: "onnx" for a graph, "joblib" for a pickled estimator, "encoder" for a text encoder

@@ -96,7 +96,7 @@ class Model(ABC):
         """The primary output as an array of n rows: labels, predictions or embeddings.
 
         It takes what `run` takes, and raises what that raises; SignatureError too where the model
-        has no primary output.
+        lacks a primary output.
         """
         signature = self.signature
         name = signature.primary or primary_of(signature)

@@ -75,7 +75,7 @@ def why_no_score(signature: Signature) -> str | None:
 
 
 def _metric_of(signature: Signature) -> str | None:
-    """The function of `sklearn.metrics` that `score` is for a model; None where it has no score."""
+    """The function of `sklearn.metrics` that `score` is for a model; None where it lacks a score."""
     classified = signature.classes is not None or _has_several(signature)
     if signature.primary == "label" and classified:
         return "accuracy_score"

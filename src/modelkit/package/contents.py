@@ -99,7 +99,7 @@ def read_options(manifest: Manifest) -> Options:
 
 
 def _read_exactly(cls: type[Kind], options: dict[str, Any], where: str) -> Kind:
-    """Options that are written as `save` writes them, so that a model has one digest."""
+    """Options that are written as `save` writes them, so a model has one digest."""
     found = fields.read_object(cls, options, where)
     written = fields.write_object(found, defaults=False)
     odd = sorted(name for name in options if written.get(name) != options[name])

@@ -44,7 +44,7 @@ def prove_estimator(model: object, example: object) -> Proven:
 
 
 def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | None:
-    """Drawn rows with values of the example, if the source takes no others; else None."""
+    """Drawn rows with values of the example, if the source accepts only those; else None."""
     from modelkit.convert.native import shared_values
 
     drawn = next(draws(model.signature, example))

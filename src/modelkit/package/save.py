@@ -102,7 +102,7 @@ def save(
             as {"probabilities": "output_1"}.
         preprocess: how images of integers become the input of an ONNX graph or a torch module, as a
             part of the graph; the example is then such images.
-        converters: for classes of estimators that have no converter, a function of a fitted one,
+        converters: for classes of estimators that lack a converter, a function of a fitted one,
             such as {Winsorizer: function}; it gives a fitted estimator that answers as that one does
             and has a converter, such as a FunctionTransformer. What it gives is compared with the
             estimator itself, like any conversion.

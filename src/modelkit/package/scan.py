@@ -1,4 +1,4 @@
-"""Refuse an ONNX model that a package may not hold, and give a runtime what was checked, written anew."""
+"""Refuse an ONNX model that a package may not hold; write again what was checked, for a runtime."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Scan:
 
     Attributes:
         metadata: the keys of the model's metadata.
-        domains: those of operators; an operator set that is declared and not used tells nothing.
+        domains: those of operators; an operator set that is declared and not used says nothing.
         external: location, offset and length of each tensor outside the graph.
         constants: initializers, and what operators of the name Constant give, by name.
         types: the data types by name that a graph declares of its own values.
@@ -27,7 +27,7 @@ class Scan:
         nodes: all operators.
         parts: the attributes of all operators, and the graphs in these.
         folding: what of the constants is computed at load.
-        graph: the model, written anew from what was checked: what a runtime is given.
+        graph: the model, written again from what was checked: what a runtime is given.
     """
 
     metadata: set[str]

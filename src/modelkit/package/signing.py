@@ -203,8 +203,8 @@ def sign(
         expires: a time with a zone from which on the signature no longer holds.
 
     Raises:
-        UsageError: for anything but a private key of Ed25519, and for a time that has passed or has
-            no zone.
+        UsageError: for anything but a private key of Ed25519, and for a time that has passed or
+            lacks a zone.
         PackageError: for anything but a package, and for a damaged one; its subclass UntrustedError if
             `PATH.sig` cannot be read.
         TypeError: for a package that is not given by its path.

@@ -93,7 +93,7 @@ def _indexed(lists: Mapping[str, Array]) -> Array:
 
 
 def _addressed(lists: Mapping[str, Array]) -> Array:
-    """The children of each node that is no leaf, (2, such nodes), by number among these.
+    """The children of each node that is not a leaf, (2, such nodes), by number among these.
 
     A child that is a leaf is NONE. Nodes are addressed by the number of their tree and their own.
     """
@@ -144,7 +144,7 @@ def _check_range(what: str, numbers: Array, limit: Array | int = MAX_NUMBER) -> 
 
 
 def _inner_nodes(children: Array) -> Array:
-    """Those children that are no leaves.
+    """Those children that are not leaves.
 
     A mask that no processor foresees would take five times as long.
     """

@@ -37,7 +37,7 @@ _SHORT = 28  # characters that stay on one line
 
 
 def printable(text: str) -> str:
-    """Text with control characters escaped, so that what a file says cannot drive a terminal."""
+    """Text with control characters escaped, so what a file says cannot drive a terminal."""
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )

@@ -1,8 +1,8 @@
 """The style sheet of all pages: light, dark and printed, on wide and narrow screens.
 
-Blue grey, orange and purple are told apart by all common kinds of colour vision, and blue grey and
-orange by their lightness in print. `PLOT` is the part of the sheet that plots need: a card has no
-other sheet, so there its colours are the second ones, which stand out from white and from black.
+Blue grey, orange and purple are distinguished by all common kinds of colour vision, and blue grey
+and orange by their lightness in print. `PLOT` is the part of the sheet that plots need: a card has
+no other sheet, so there its colours are the second ones, which stand out from white and from black.
 """
 
 from __future__ import annotations

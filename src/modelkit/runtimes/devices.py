@@ -187,7 +187,7 @@ def missing_libraries(printed: str) -> str | None:
 def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | None:
     """Why a session is not what was asked for; None if it is.
 
-    `nodes` is empty where the runtime does not tell.
+    `nodes` is empty where the runtime does not say.
     """
     if first != target.provider:
         return (

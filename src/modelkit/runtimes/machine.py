@@ -37,7 +37,7 @@ def _read_line(path: str) -> str:
 
 
 def nvidia_obstacle(built: str, index: int) -> str | None:
-    """Why the NVIDIA driver has no device `index`, or None if it has.
+    """Why the NVIDIA driver lacks the device `index`, or None if it has.
 
     `built` is the CUDA version that onnxruntime was built with.
     """

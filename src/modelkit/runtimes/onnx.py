@@ -58,7 +58,7 @@ class OnnxModel(Model):
         device, threads: as for `modelkit.load`; by default the CPU, where packages are proven.
         chunk: the most rows of one run; a larger batch is split. None for graphs whose rows depend
             on each other.
-        endless: whether a run may never end, so that a deadline must stop it.
+        endless: whether a run may never end, so a deadline must stop it.
         folded: the most bytes of a result that is computed at load because it depends on constants
             only; 0 for none.
         side_by_side: whether each thread of the CPU has a run of its own, however large the model.

@@ -232,7 +232,7 @@ def _open_session(graph: Graph, target: Target, threads: int) -> Any:
 
 
 def _assigned(session: Any) -> dict[str, int]:
-    """How many nodes run on each provider; empty where this onnxruntime does not tell."""
+    """How many nodes run on each provider; empty where this onnxruntime does not say."""
     try:
         parts = session.get_provider_graph_assignment_info()
     except (AttributeError, RuntimeError):

@@ -44,7 +44,7 @@ def worker_count(concurrency: str | None) -> int:
 
 
 def quota_cpus(cpu_max: str) -> int | None:
-    """The CPUs that a cgroup v2 `cpu.max` file grants, rounded up; None where there is no quota.
+    """The CPUs that a cgroup v2 `cpu.max` file grants, rounded up; None without a quota.
 
     The two files of version 1, joined by a space, are of the same form.
     """

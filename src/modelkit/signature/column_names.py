@@ -60,7 +60,7 @@ class ColumnNames:
     def in_array(self, width: int) -> list[int]:
         """The positions of our columns in an array that has those that are not read as well.
 
-        Empty where the names are no positions, and for an array of another width.
+        Empty where the names are not positions, and for an array of another width.
         """
         if not self._ignored or self._ignored.union(self.wanted) != set(map(str, range(width))):
             return []

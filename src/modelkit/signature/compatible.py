@@ -145,7 +145,7 @@ def _by_name(signature: Signature) -> dict[str, tuple[TensorSpec, Column]]:
 
 
 def _order(champion: Signature, candidate: Signature) -> list[str]:
-    """A row may come as a plain array, whose columns have no names but an order."""
+    """A row may come as a plain array, whose columns lack names but an order."""
     ours = [*champion.column_names]
     theirs = [*candidate.column_names]
     if sorted(ours) == sorted(theirs):

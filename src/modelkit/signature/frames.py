@@ -95,7 +95,7 @@ def numbers(values: list[Any], exact: int) -> Array | None:
 def read_frame(X: object) -> NamedColumns:
     """The column names of `X`, and its columns in a form that `as_column` takes.
 
-    Raises SignatureError for an object that has no named columns.
+    Raises SignatureError for an object that lacks named columns.
     """
     if is_a(X, "pandas", "DataFrame"):
         return X.columns, pandas_arrays(X)  # type: ignore[attr-defined]

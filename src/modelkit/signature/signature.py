@@ -167,7 +167,7 @@ class Signature:
 
         A row is an object with the columns as its fields; a field that may be missing may be null,
         and must be there. Points in time are texts in the form of ISO 8601, spans are seconds.
-        Where an input has no columns, a request is an object of arrays by name instead.
+        Where an input lacks columns, a request is an object of arrays by name instead.
         """
         return request_schema(self.inputs, self.ignored, takes_extra=self.extra == "ignore")
 
@@ -233,7 +233,7 @@ def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:
 
 
 def coerce_as(signature: Signature, rows: object, what: str) -> Feeds:
-    """Rows that are no request, such as a background, as feeds.
+    """Rows that are not a request, such as a background, as feeds.
 
     Raises SignatureError for rows that do not fit, and names them.
     """
@@ -256,7 +256,7 @@ def primary_of(signature: Signature) -> str:
 
 
 def why_no_probabilities(signature: Signature) -> str | None:
-    """Why a model has no class probabilities, and what to call in their place."""
+    """Why a model lacks class probabilities, and what to call in their place."""
     if signature.has_probabilities:
         return None
     given = list(signature.output_names)

@@ -166,7 +166,7 @@ def calibration_line_of(
 def _fitted_line(columns: Array, observed: Array, weight: Array) -> Array:
     """The coefficients of a logistic regression, by Newton's method with steps that never overshoot.
 
-    Raises Undefined where the likelihood has no maximum.
+    Raises Undefined where the likelihood lacks a maximum.
     """
     expit = special_functions().expit
     rate = float(weight @ observed) / float(weight.sum())

@@ -1,7 +1,7 @@
 """Evidence that may be looked at after every step, for ever: the recursion that all monitors share.
 
 Each monitor makes J bets against its hypothesis. A bet that has multiplied its stake by exp(I) in a
-step is restarted in every step with a small fresh stake, so that a change is seen whenever it
+step is restarted in every step with a small fresh stake, so a change is seen whenever it
 comes.
 
 * "ever": the stakes put in are g(0) + g(1) + ... = 1 in all. Where the hypothesis holds, the wealth
@@ -131,7 +131,7 @@ class Evidence:
         return logs
 
     def restart(self, which: Array) -> None:
-        """Begin anew where `which` holds, as after an alarm; with "ever" `peak` stays, of all life."""
+        """Begin again where `which` holds, as after an alarm; with "ever" `peak` stays, of all life."""
         start = self._start()
         self._wealth[which] = 0.0
         self._run[which] = -np.inf
@@ -154,7 +154,7 @@ class Evidence:
 class Restarted:
     """The evidence of monitors whose bets have equal weights; see `Evidence`.
 
-    Bets are restarted at every step, so that a late change is seen about as soon as an early one.
+    Bets are restarted at every step, so a late change is seen about as soon as an early one.
     A step is a span of time or a number of units, and never ends because of what they are.
     """
 

@@ -214,7 +214,7 @@ class Clusters:
 
     @property
     def least(self) -> int:
-        """How many of one size they have to count as, so that a t test keeps its level.
+        """How many of one size they have to count as, so a t test keeps its level.
 
         Where three of a hundred clusters have 60 % of the rows, they count as 8, and 8 % of equal
         candidates would be better at 5 %.

@@ -42,7 +42,7 @@ class PairedDifference:
         worst: how much one unit that was not drawn could take away at most; infinity where nothing
             says so.
         tail: the index of the tail that says so; infinity where it is an end. Of more rows the largest is
-            farther, so that it falls more slowly with their number.
+            farther, so it falls more slowly with their number.
     """
 
     value: float

@@ -94,7 +94,7 @@ class Bucket:
             obstore.delete(self._store, name)
 
     def path(self, name: str) -> None:
-        """None: what is in a bucket has no path here."""
+        """None: an object in a bucket is not at a path here."""
         return
 
     @contextmanager

@@ -50,7 +50,7 @@ class DiskFolder:
     def create(self, name: str, data: bytes | memoryview) -> bool:
         """Make a file; returns False where there is another one of this name.
 
-        Raises RegistryError where the file system has no hard links.
+        Raises RegistryError where the file system lacks hard links.
         """
         target = Path(self.path(name))
         if target.exists():
@@ -148,7 +148,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what writers left who died more than a day ago, so that no upload still goes on."""
+    """Remove what writers left who died more than a day ago, so no upload still goes on."""
     with os.scandir(folder) as entries:
         left = [entry for entry in entries if TEMPORARY.fullmatch(entry.name)]
     for entry in left:

@@ -1,7 +1,7 @@
 """What holds by a sequence of entries: read what was added, and add.
 
 What holds after an entry is a pure function of what held before it and of the entry. Each entry names
-the one before it, and states what holds after it, so that a long log is opened by its newest entries;
+the one before it, and states what holds after it, so a long log is opened by its newest entries;
 every reader of an entry compares the two.
 """
 
@@ -98,7 +98,7 @@ class Log(Generic[State, Entry]):
     def append(self, decide: Callable[[State], Mapping[str, Any]]) -> Entry:
         """Add an entry with the fields that `decide` gives by what holds now.
 
-        Where another one was added meanwhile, it decides anew. What it raises is raised.
+        Where another one was added meanwhile, it decides again. What it raises is raised.
         """
         make: Callable[..., Entry] = self._entry
         while True:

@@ -1,7 +1,7 @@
 """Numbered files that are each made once: the form of every log here, in a folder or a bucket.
 
 Whoever has read up to a number makes the next file, and of several who do, one succeeds. So the
-numbers have no gap, and every reader sees the same files in the same order.
+numbers are without gaps, and every reader sees the same files in the same order.
 """
 
 from __future__ import annotations

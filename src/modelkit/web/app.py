@@ -122,7 +122,7 @@ class App:
             lookout.begin()
 
     async def _other(self, scope: AsgiScope, receive: AsgiReceive, send: AsgiSend) -> None:
-        """What is no request: the lifespan of a server, and WebSockets, which are refused."""
+        """What is not a request: the lifespan of a server, and WebSockets, which are refused."""
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000})
@@ -227,7 +227,7 @@ class App:
         """Say that no more requests should come, and go on answering those that do.
 
         `/v2/health/ready` is 503 from now on, and every answer closes its connection. Call it some
-        seconds before the server is stopped, so that no request meets a closed socket. `aclose`
+        seconds before the server is stopped, so no request meets a closed socket. `aclose`
         returns when the last request is answered, and `in_flight` says how many there are.
         """
         self._edge.draining = True

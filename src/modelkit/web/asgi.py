@@ -38,7 +38,7 @@ _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
 def headers_of(scope: AsgiScope) -> Headers:
     """The headers of a request by name; the values of one that came several times are joined.
 
-    As HTTP and WSGI have it, so that no server's habit decides which of two credentials counts.
+    As HTTP and WSGI have it, so no server's habit decides which of two credentials counts.
     """
     pairs = list(scope["headers"])
     headers = dict(pairs)
@@ -178,7 +178,7 @@ class AsgiRequest(Request):
         await self._send({"type": "http.response.body", "body": body})
 
     async def _send_parts(self, body: memoryview) -> None:
-        """Send a long body in parts, so that the server keeps no more than a few of them.
+        """Send a long body in parts, so the server keeps no more than a few of them.
 
         An empty one follows: a server waits before it until the client has taken the others.
         """

@@ -1,7 +1,7 @@
 """What an App decides, whatever carries its requests.
 
 `Edge.answer` is the whole way of a request, written once. It waits for the Request, which reads the
-body, and for the model: one of ASGI suspends there, and one of WSGI blocks, so that a thread runs the
+body, and for the model: one of ASGI suspends there, and one of WSGI blocks, so a thread runs the
 same steps without an event loop.
 """
 
@@ -384,7 +384,7 @@ def version_header(version: str) -> tuple[bytes, bytes]:
 def _call_of(model: Model, query: Query, request: Request) -> Call:
     """How a query wants to be served.
 
-    A Batcher is quickest with plain calls, so that it does not get the App's own limit for a block of
+    A Batcher is quickest with plain calls, so it does not get the App's own limit for a block of
     numbers, where the transport sees to that and every run ends by itself.
     """
     plain_call = not request.hurried and query.priority == 0 and query.key is None

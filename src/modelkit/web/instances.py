@@ -54,7 +54,7 @@ def query_in(request: dict[str, Any], data: bytes, signature: Signature, limits:
 
 
 def check_by_rows(names: Collection[str], signature: Signature) -> None:
-    """Raise Refused, 400, for an output that has no value of its own for each instance."""
+    """Raise Refused, 400, for an output that lacks a value of its own for each instance."""
     for spec in signature.outputs:
         if spec.name in names and not has_rows(spec):
             raise Refused(

@@ -117,7 +117,7 @@ def _lay_out(signature: Signature) -> Layout:
 
 
 def _is_one(spec: TensorSpec) -> bool:
-    """Whether a tensor has one column, which is called as it is, so that the two are the same."""
+    """Whether a tensor has one column, which is called as it is, so the two are the same."""
     return len(spec.columns) == 1 and spec.columns[0].name == spec.name
 
 

@@ -170,7 +170,8 @@ def _find_truths_in_records(
 def _find_truths(cells: list[tuple[int, Any]], name: str, problems: list[str]) -> None:
     """Add to `problems` that a column of numbers, or a tensor of them, holds true or false.
 
-    The cells are rows and values, of which those that are no booleans and no lists may be left out.
+    The cells are rows and values, of which those that are neither booleans nor lists may be left
+    out.
     """
     for row, value in cells:
         if type(value) is bool:

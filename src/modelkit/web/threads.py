@@ -97,7 +97,7 @@ class Threads:
     Attributes:
         apart: two, for explanations.
         beside: some, for metrics, and for bodies that are inflated.
-        reading: one, for large bodies. JSON is parsed without a turn for any other thread, so that
+        reading: one, for large bodies. JSON is parsed without a turn for any other thread, so
             two of them at once would hold up an event loop for as long as both take.
     """
 

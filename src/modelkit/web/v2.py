@@ -1,8 +1,8 @@
 """The Open Inference Protocol V2 with its binary extension: requests and answers as bytes.
 
 A tensor whose name is a tensor of the model feeds it, and one whose name is a column is that
-column: `Signature.coerce` tells them apart. In JSON, null is a missing value and NaN is written as
-null; as bytes, NaN is NaN.
+column: `Signature.coerce` distinguishes them. In JSON, null is a missing value and NaN is written
+as null; as bytes, NaN is NaN.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An App behind a server of WSGI, or as a blueprint of Flask: on the thread of the request.
 
-The thread waits for the answer, so that a Batcher gathers the calls of all threads.
+The thread waits for the answer, so a Batcher gathers the calls of all threads.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def _sum_of_trees(rows: Var, columns: Array, missing: Array, said: dict[str, Any
 def _symmetric(tree: dict[str, Any], outputs: int) -> Forest:
     """A tree with one split a level: a heap, whose root asks for the last split.
 
-    The first split decides the lowest bit of a leaf's number, so that the leaves stand in their
+    The first split decides the lowest bit of a leaf's number, so the leaves stand in their
     order. A column is the number of a split of the model.
     """
     splits = list(reversed(tree.get("splits") or []))

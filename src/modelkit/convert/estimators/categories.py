@@ -1,8 +1,8 @@
 """Splits by sets of categories, as columns of zeros and ones behind those of numbers.
 
 The operator knows sets of at most 30 whole numbers from 1 on, or long chains of equalities. A table
-has a row for each code that a split lists, one for all other codes, and one for what is no code; a
-column of it belongs to one set, and is 0 where the split goes left. So a row looks up one row of
+has a row for each code that a split lists, one for all other codes, and one for what is not a code;
+a column of it belongs to one set, and is 0 where the split goes left. So a row looks up one row of
 the table for each column of categories, and a tree asks `<= 0.5`.
 """
 
@@ -32,7 +32,7 @@ class Sets:
     def ask(
         self, node: int, column: Array, threshold: Array, codes: Any, *, left: bool, other_left: Any
     ) -> None:
-        """Make a node of a forest ask for a set: the side of its codes, and that of what is no code.
+        """Make a node of a forest ask for a set: the side of its codes, and that of what is not a code.
 
         Its column becomes -1 - feature, and its threshold the number of the set.
         """
@@ -41,7 +41,7 @@ class Sets:
         threshold[node] = known.setdefault((tuple(codes), left, bool(other_left)), len(known))
 
     def table(self, feature: int) -> Array:
-        """(codes, sets): of the last two rows, one is for other codes, and one for what is no code."""
+        """(codes, sets): of the last two rows, one is for other codes, and one for what is not a code."""
         known = self.known[feature]
         largest = max((code for codes, *_ in known for code in codes), default=-1)
         found = np.zeros((largest + 3, len(known)))
@@ -70,7 +70,7 @@ def read_by(
         columns: the features.
         numbers: gives columns of numbers as the trees read them.
         codes: gives the codes, (n, 1) of int64, in the column of a feature: up to the number that
-            stands for all codes that no split lists, and one more for what is no code.
+            stands for all codes that no split lists, and one more for what is not a code.
     """
     by_number = ~forest.is_leaf & (forest.column >= 0)
     asked: Sequence[int] = np.unique(forest.column[by_number]).tolist()

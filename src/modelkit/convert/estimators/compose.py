@@ -123,8 +123,8 @@ def composed(
     """The conversion of an estimator over inputs, which are columns of `rows` of the example.
 
     `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
-    values are None, `closed` the values beside which the signature takes no others, by column, and
-    `converters` gives equivalent estimators for some classes.
+    values are None, `closed` the only values that the signature accepts, by column,
+    and `converters` gives equivalent estimators for some classes.
 
     Raises ConversionError.
     """
@@ -183,7 +183,7 @@ def _refused(masks: list[Var]) -> Var:
 def _columns(inputs: list[TensorSpec], rows: Any, arguments: dict[str, Var]) -> Columns:
     """The columns of rows; an input of columns of float32 and others is taken apart.
 
-    In place of those that nobody reads, which are no inputs, is what no graph can be made of.
+    In place of those that nobody reads, which are not inputs, stands what no graph can be made of.
     """
     read = {column.name for spec in inputs for column in spec.columns}
     names = [str(name) for name in getattr(rows, "columns", read)]

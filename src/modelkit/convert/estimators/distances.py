@@ -1,6 +1,6 @@
 """Distances of each row from each row of training, (n, rows of training), in float64.
 
-Columns are taken one after the other, so that no tensor is larger than the answer: all differences
+Columns are taken one after the other, so no tensor is larger than the answer: all differences
 at once would be as many times larger as there are columns.
 """
 

@@ -1,6 +1,6 @@
 """Functions of numbers in float64, by the names that numpy and scipy give them.
 
-ONNX has no log1p, no expm1 and no float64 kernel for many others. The forms here are Kahan's
+ONNX lacks log1p, expm1 and a float64 kernel for many others. The forms here are Kahan's
 (W. Kahan, HP-15C Advanced Functions Handbook, 1982): the rounding of 1 + x is divided out of the
 result again.
 """

@@ -175,7 +175,7 @@ def classifier_within(estimator: Any, x: Any) -> Answer:
 
 
 def _leaves_outliers(estimator: Any) -> bool:
-    """Whether rows without a neighbour have no probabilities, as in one way through scikit-learn.
+    """Whether rows without a neighbour lack probabilities, as in one way through scikit-learn.
 
     It compares the words "most_frequent" themselves with the classes.
     """

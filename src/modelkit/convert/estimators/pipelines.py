@@ -163,7 +163,7 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def transformed(step: Any, columns: Columns, at: Converting) -> Columns:
     """The table that a step makes of columns.
 
-    A selector that predicts as well is not asked to: its prediction may have no converter.
+    A selector that predicts as well is not asked to: its prediction may lack a converter.
     """
     if does_nothing(step):
         return columns

@@ -75,7 +75,7 @@ class Clock:
 
     @cached_property
     def _from_march(self) -> tuple[Any, Any, Any]:
-        """The year that begins in March, so that a leap day is its last; its month and its day, from 0."""
+        """The year that begins in March, so a leap day is its last; its month and its day, from 0."""
         cycle, day = _divided(self.day_number + 719_468, CYCLE)
         leap_days = _cut(day, 1460) - _cut(day, 36_524) + _cut(day, CYCLE - 1)
         year = _cut(day - leap_days, 365)

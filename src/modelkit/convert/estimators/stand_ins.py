@@ -3,8 +3,8 @@
 It follows numpy's protocols for functions of arrays (NEP 13 and 18), by the table `FOLLOWED`. Each
 stand-in carries rows that it could be, `like`, on which numpy and pandas really compute each step:
 of these it has its type, its dtypes, its shape and its names. What is written down is what becomes
-of any row, by functions of a traced array. What has no operator raises ConversionError, and so does
-a function that asks for numbers, as to choose between two branches.
+of any row, by functions of a traced array. What lacks an operator raises ConversionError, and so
+does a function that asks for numbers, as to choose between two branches.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def tracing(trace: Trace) -> Iterator[None]:
 
 
 def stop(what: str) -> NoReturn:
-    """Raise ConversionError for what a function uses that has no operator.
+    """Raise ConversionError for what a function uses that lacks an operator.
 
     It is remembered, for a function may catch it.
     """

@@ -1,6 +1,6 @@
 """Which converter turns which estimator into tensors, and what happens to those that have none.
 
-Estimators are found by where their class is defined, so that no library is imported to find out.
+Estimators are found by where their class is defined, so no library is imported to find out.
 """
 
 from __future__ import annotations

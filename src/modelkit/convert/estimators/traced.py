@@ -2,7 +2,7 @@
 
 Converters are functions of numpy: given an array they compute, and given a `Traced` they write the
 graph, by numpy's protocols (NEP 13 and 18). It is a tensor of spox, which checks its type. What
-numpy has no function for, or does not dispatch, is a function below that does both.
+numpy lacks a function for, or does not dispatch, is a function below that does both.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def of_branches(
 
 
 def bisection(bounds: Array, column: int) -> Forest:
-    """A balanced tree whose leaves tell how many of the sorted bounds are below a value."""
+    """A balanced tree whose leaves show how many of the sorted bounds are below a value."""
     spans = [(0, len(bounds))]
     left = []
     for low, high in spans:

@@ -1,6 +1,6 @@
 """A user's function as it is followed: with what numpy and pandas dispatch to no stand-in.
 
-The function is made anew around its own code, with all that it reaches of the user's, and finds
+The function is made again around its own code, with all that it reaches of the user's, and finds
 other values under some names: `np.asarray` keeps a stand-in, `pd.concat` joins them, and the clock,
 chance and the environment are refused, for they would be frozen into the graph. What it writes into
 is a copy.

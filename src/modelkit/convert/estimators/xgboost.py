@@ -152,7 +152,7 @@ def _trees(estimator: Any, columns: Columns, learner: dict[str, Any], base: Arra
 def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     """Each tree that predicts, with output and weight: up to the best iteration if there is one.
 
-    Raises ConversionError if there is no tree.
+    Raises ConversionError if it has grown no tree.
     """
     booster = learner["gradient_booster"]
     model = booster.get("gbtree", booster)["model"]

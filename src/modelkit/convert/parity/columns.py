@@ -259,8 +259,8 @@ def _closed(questions: Questions, columns: dict[str, Column]) -> Values:
 def _codes(source: Source, columns: dict[str, Column], known: Values) -> list[str]:
     """The columns of numbers that may be codes of categories.
 
-    A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask
-    about.
+    A tensor of integers, which an estimator has that is packaged as it is, accepts only integers, so only these
+    are asked about.
     """
     narrow: set[str] = set()
     for spec in source.signature.inputs:
@@ -288,7 +288,7 @@ def _other_codes(
     name: str,
     values: Array,
 ) -> Array:
-    """Whole numbers that are no codes: one beyond the largest, one below, and one between two.
+    """Whole numbers that are not codes: one beyond the largest, one below, and one between two.
 
     The largest and the smallest are those of the column and of the codes that an encoder knows;
     `step` is how far the number between lies from a code.
@@ -311,7 +311,7 @@ def _other_codes(
 def _known(questions: Questions) -> Values:
     """The values that encoders tell, of columns that hold no others.
 
-    What encoders are told of may be made of a column, and then tells nothing of it.
+    What encoders are told of may be made of a column, and then reveals nothing about it.
     """
     known = {}
     for name, told in (questions.source.categories or {}).items():
@@ -322,7 +322,7 @@ def _known(questions: Questions) -> Values:
 
 
 def _check_open(source: Source, column: Column) -> None:
-    """Raise ConversionError for a column of strings whose known values nothing tells.
+    """Raise ConversionError for a column of strings whose known values nothing names.
 
     Numbers may be refused for what they are: zero by a logarithm. And an estimator that is packaged
     as it is refuses by itself what it does not know.

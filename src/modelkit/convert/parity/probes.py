@@ -43,8 +43,8 @@ def numeric(source: Source, rows: Columns, kinds: str) -> list[str]:
 def at_thresholds(source: Source, rows: Columns) -> Columns | None:
     """Rows in which one column equals a threshold of a tree, or the number next to one.
 
-    Only columns are looked at that a tree reads as they are: behind a scaler a threshold is no value
-    of a column. None if there are no such columns of numbers.
+    Only columns are looked at that a tree reads as they are: behind a scaler a threshold is not a
+    value of a column. None if there are no such columns of numbers.
     """
     if isinstance(source.rows, dict):
         return None
@@ -230,7 +230,7 @@ def _is_whole(column: Array) -> bool:
 def between(source: Source, rows: Columns) -> Columns | None:
     """Rows whose floats lie halfway between two neighbours among a column's values.
 
-    None where there are no columns of floats.
+    None without columns of floats.
     """
     chosen = numeric(source, rows, "f")
     first: Columns = at(rows, slice(PROBE_ROWS))
@@ -255,7 +255,7 @@ def _halfway(values: Array, at: Array) -> Array:
 def other_times(rows: Columns) -> Columns | None:
     """Rows of times at full hours and at the ends of months, and next to these.
 
-    None where there are no columns of times.
+    None without columns of times.
     """
     many = repeated(rows, PROBE_ROWS)
     rng = np.random.default_rng(0)

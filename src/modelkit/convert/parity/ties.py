@@ -177,7 +177,7 @@ class _ChoosingWithin:
 def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     """Distances and places of neighbours, (n, count) each.
 
-    Those of scikit-learn stay where there is no choice, and where others are not as far.
+    Those of scikit-learn stay where nothing can be chosen, and where others are not as far.
     """
     known = np.asarray(original._fit_X, np.float64)  # no public way
     rows = np.asarray(X, np.float64)

@@ -41,7 +41,7 @@ class Platform:
         templates: the files, in the folder that has the name of the platform; of those in its folder
             `registry`, each takes the place of another one where the package comes from a bucket.
         checks: commands that say in the folder whether its files are sound.
-        builds: whether an image is built from them, so that they need the package beside them.
+        builds: whether an image is built from them, so they need the package beside them.
     """
 
     about: str

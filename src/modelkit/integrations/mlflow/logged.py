@@ -34,7 +34,7 @@ def log_model(package: str | os.PathLike[str], *, name: str | None = None, **opt
     """Log a package to MLflow, as a model that `mlflow.pyfunc` opens.
 
     Nothing is pickled: the model is the file itself, and MLflow opens it by `mk.load`. Numbers of
-    the rows are declared as of any type, so that a column of integers may have missing values;
+    the rows are declared as of any type, so a column of integers may have missing values;
     what fits is decided by the package's own signature.
 
     Args:
@@ -142,8 +142,8 @@ def model_signature(signature: Signature) -> Any:
     same. The parameter `outputs` names the outputs that a call wants.
 
     Raises:
-        SignatureError: if columns and tensors are mixed, no output has a value a row, or MLflow has
-            no type for an output.
+        SignatureError: if columns and tensors are mixed, no output has a value a row, or MLflow
+            lacks a type for an output.
         MissingExtraError: if MLflow is not installed.
     """
     with importing("mlflow", "modelkit.integrations.mlflow"):

@@ -89,8 +89,8 @@ def open_logged(path: str, model_config: Mapping[str, Any] | None = None) -> Pac
     """Open the package of a logged model; MLflow calls this.
 
     A digest in the environment variable MODELKIT_DIGEST, and one in `model_config`, each have to be
-    that of the package. What MLflow stored itself is no trust: who can change the package there can
-    change the digest beside it.
+    that of the package. What MLflow stored itself is not a trust: who can change the package there
+    can change the digest beside it.
 
     Raises PackageError; IntegrityError for another digest, and for a logged model that has lost the
     setting "digest", without which MLflow would drop yours.

@@ -162,7 +162,7 @@ def check_lengths(kept: Mapping[str, Array], added: Mapping[str, Array]) -> None
 
 
 def _has_rows(values: Any, rows: int) -> bool:
-    """Whether a column has so many values; a text or a number is no column."""
+    """Whether a column has so many values; a text or a number is not a column."""
     if isinstance(values, list | tuple):  # of values of any kind, which may be no array
         return len(values) == rows
     return not isinstance(values, str | bytes) and np.shape(values)[:1] == (rows,)
@@ -192,8 +192,8 @@ def check_side_by_side(names: Iterable[str]) -> None:
 def listed_names(names: Sequence[str], what: str) -> tuple[str, ...]:
     """Names that a caller gave.
 
-    Raises SignatureError for a text, whose letters would be names, for a set, which has no order,
-    and for names that are no texts.
+    Raises SignatureError for a text, whose letters would be names, for a set, which lacks an order,
+    and for names that are not texts.
     """
     if isinstance(names, str):
         raise SignatureError(f"{what} is a list of names, not the text {names!r}")

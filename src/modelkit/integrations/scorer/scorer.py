@@ -56,7 +56,7 @@ class Scorer:
 
         dataset.map_batches(mk.Scorer("churn.mk", keep=["id"]))  # Ray
 
-    It is pickled as where the package is, its digest and these arguments, so that it travels to the
+    It is pickled as where the package is, its digest and these arguments, so it travels to the
     workers of an engine in one or two kilobytes, plus the names in `keep` and `outputs` and the
     package where that is given as bytes. Each process opens the package once, and checks that it is
     the one that the job was started with. It keeps the 8 packages open that it used last. An engine
@@ -83,7 +83,8 @@ class Scorer:
         SignatureError: for unknown outputs, and names that would be there twice.
         TypeError: for an argument of another type, such as a digest that is not a text.
         UsageError: for an unknown device, and for a number of threads below 1.
-        ExplainError: if it is to explain, and the package has no background or cannot be explained.
+        ExplainError: if it is to explain, and the package lacks a background or cannot be
+            explained.
     """
 
     def __init__(

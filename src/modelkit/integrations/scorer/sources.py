@@ -122,5 +122,5 @@ def without_secrets(url: str) -> str:
 
 
 def _said(error: Exception, url: str) -> str:
-    """What an error says, where the URL has no secrets that it might repeat."""
+    """What an error says, where the URL holds none of the secrets that it might repeat."""
     return f": {error}" if without_secrets(url) == url else ""

@@ -78,7 +78,8 @@ class Tallier:
     def _score_columns(self, known: Sequence[str]) -> dict[str, list[str]]:
         """For each output its own column, or one for each of its values, as frames have them.
 
-        Values are told apart by the names of columns, not by their order: by classes, or numbers.
+        Values are distinguished by the names of columns, not by their order: by classes, or
+        numbers.
         Raises UsageError where one is missing, and where there is one more.
         """
         layout = self.profile.layout

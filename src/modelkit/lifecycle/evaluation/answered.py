@@ -160,7 +160,7 @@ def any_clusters(answered: Answered) -> Clusters | None:
 
 
 def clusters_of(answered: Answered) -> Clusters | None:
-    """The same; raises Undefined where they are too few to tell anything."""
+    """The same; raises Undefined where they are too few to decide."""
     found = any_clusters(answered)
     if found is not None and found.alike < found.least:
         raise Undefined(

@@ -35,7 +35,7 @@ class Confusion:
     Attributes:
         labels: the classes as text.
         counts: the weight of the rows of each true class (first) and predicted class (second); it
-            is their number where rows have no weights.
+            is their number where rows lack weights.
         low: the lower end of Wilson's interval of the share that each count is of its true class.
         high: the upper end.
     """

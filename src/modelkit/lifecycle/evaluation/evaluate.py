@@ -292,7 +292,7 @@ def _notes(answered: Answered) -> Iterator[str]:
 
 
 def _notes_on_classes(answered: Answered) -> Iterator[str]:
-    """Which classes, or labels, these rows do not tell apart from the others."""
+    """Which classes, or labels, these rows do not distinguish from the others."""
     several = answered.kind == "multilabel"
     absent = []
     full = []

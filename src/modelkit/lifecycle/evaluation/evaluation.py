@@ -192,7 +192,7 @@ class Evaluation:
         return pd.DataFrame(rows, columns=names).astype(numbers)
 
     def to_html(self) -> str:
-        """A page of its own with pictures; it has no scripts and loads nothing."""
+        """A page of its own with pictures; it contains no scripts and loads nothing."""
         body = [
             html.element("p", self._what(), class_="soft"),
             page.fit_box(self.fit),

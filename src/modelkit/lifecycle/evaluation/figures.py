@@ -35,7 +35,7 @@ class MetricFigure:
         low: the lower end of its interval; None without an interval.
         high: the upper end.
         higher_is_better: None where the best is in between.
-        why: why there is no value, or no interval; empty where there are both.
+        why: why the value or the interval is missing; empty where there are both.
         of: the class as text of which it is the precision, recall, F1 or an area; else empty.
     """
 

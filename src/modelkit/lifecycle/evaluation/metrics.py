@@ -79,7 +79,7 @@ class TaskMetric:
         counts: whether the values of rows are 0 or 1, as of the accuracy.
         shares: those of classes that it is the average of, where it is one. Raises Undefined.
         least: the units that an interval takes (see `Measured`).
-        bounded: whether the model's answers tell how large the value of a row could have been.
+        bounded: whether the model's answers show how large the value of a row could have been.
         root: whether it is the root of a mean.
     """
 
@@ -127,7 +127,7 @@ class TaskMetric:
     def _skew_ends(
         self, answered: Answered, sums: Array, units: float, level: float, value: float
     ) -> Interval:
-        """The interval of a figure whose rows have no bound, within what the figure can be."""
+        """The interval of a figure whose rows lack a bound, within what the figure can be."""
         worst = 0.0
         if self.root:  # of the mean square, whose rows are skew but not its root's
             sums = 2 * value * sums

@@ -1,4 +1,4 @@
-"""How often the decisions of a model flip when its rows change, as a value that holds no row."""
+"""How often the decisions of a model flip when its rows change, as a value that stores no rows."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class RobustnessFigure:
 @final
 @dataclass(frozen=True, repr=False)
 class RobustnessReport:
-    """How often the decisions of a model flip when its rows change; it holds no row.
+    """How often the decisions of a model flip when its rows change; it stores no rows.
 
     A decision is the label, or all labels of a row. The prediction of a regressor flips where it moves
     by more than the tolerance. What an attack did not flip may flip all the same: it searched only
@@ -213,7 +213,7 @@ class RobustnessReport:
         return read_report(RobustnessReport, text, ROBUSTNESS_SCHEMA, "a RobustnessReport")
 
     def to_html(self) -> str:
-        """A page of its own; it has no scripts and loads nothing."""
+        """A page of its own; it contains no scripts and loads nothing."""
         digests = [f"model sha256:{self.model_digest}", f"rows and truth sha256:{self.data_digest}"]
         return html.page(self._title, self.part(), html.bullets(digests))
 

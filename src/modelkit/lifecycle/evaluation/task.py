@@ -37,10 +37,10 @@ def task_kind(
     Args:
         signature: of the model.
         manifest: of its package, which says whether labels are classes or clusters; or None.
-        queries: whether the rows belong to queries, so that the model ranks them.
+        queries: whether the rows belong to queries, so the model ranks them.
 
     Raises:
-        UsageError: if nothing tells.
+        UsageError: if the kind does not follow from the arguments.
     """
     if queries:
         return "ranking"
@@ -155,7 +155,7 @@ def positive_place(kind: TaskKind, classes: tuple[Any, ...] | None, positive: An
 
 
 def read_labels(y: Any) -> tuple[tuple[str, ...], Any]:
-    """The names of several labels, none where they have no names, and their columns side by side."""
+    """The names of several labels, none where they lack names, and their columns side by side."""
     if not isinstance(y, Mapping) and not hasattr(y, "columns"):
         return (), y
     names, columns = frames.read_frame(y)

@@ -22,7 +22,7 @@ from modelkit.signature.signature import Feeds
 
 
 class AskedRows(NamedTuple):
-    """Rows and their truth, before the models have answered; their order tells nothing."""
+    """Rows and their truth, before the models have answered; their order says nothing."""
 
     task: Answered
     candidate: Feeds

@@ -62,7 +62,7 @@ def budget_checks(
 
 
 def model_size(manifest: Manifest) -> float:
-    """The bytes of all members that are no attachments."""
+    """The bytes of all members that are not attachments."""
     attached = {attachment.path for attachment in manifest.attachments}
     return float(sum(member.size for member in manifest.files if member.path not in attached))
 

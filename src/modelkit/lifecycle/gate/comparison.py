@@ -91,8 +91,8 @@ class Comparison:
     def rows_to_show(self, margin: float, alpha: float) -> int | None:
         """How many rows would show that the candidate is no worse than its margin allows.
 
-        It is taken to be as good as the champion. None where nothing tells, and for a margin so
-        small that no rows would do, such as 0.
+        It is taken to be as good as the champion. None where nothing shows this, and for a margin
+        so small that no rows would do, such as 0.
         """
         if not self.steady:
             return None
@@ -102,7 +102,7 @@ class Comparison:
     def least_shown(self, bound: float, alpha: float) -> float | None:
         """The least difference that as many rows would show to be beyond a bound.
 
-        They would with a probability of .8, by a test at alpha; None where nothing tells.
+        They would with a probability of .8, by a test at alpha; None where nothing shows this.
         """
         distance = distance_shown(self.difference, alpha=alpha, power=SHOWN_WITH)
         return None if distance is None else bound + distance
@@ -111,7 +111,7 @@ class Comparison:
 def compare_by(
     metric: AnyMetric, candidate: JudgedAnswers, champion: JudgedAnswers, *, seed: int
 ) -> Comparison:
-    """By how much the candidate is better by one metric. Raises Undefined where one has no figure."""
+    """By how much the candidate is better by one metric. Raises Undefined where one lacks a figure."""
     answered = candidate.answered
     if isinstance(metric, GateMetric):
         found = _by_own(metric, candidate, champion, seed)

@@ -46,7 +46,7 @@ def verdict_page(
     checks: Sequence[GateCheck],
     facts: Sequence[tuple[str, str]],
 ) -> str:
-    """A page of its own; it has no scripts and loads nothing."""
+    """A page of its own; it contains no scripts and loads nothing."""
     parts: list[Markup] = []
     for part, heading in HEADINGS.items():
         parts += _rows(heading, [check for check in checks if check.part == part])

@@ -38,7 +38,7 @@ def worst_unit(
     """How much a further row, or cluster, takes away at most.
 
     Where nothing bounds a row, as of a regressor, the tail of the rows that were seen tells it; and
-    nothing does, so that it is infinity, where the tail is so heavy that they do not.
+    nothing does, so it is infinity, where the tail is so heavy that they do not.
 
     Args:
         metric: of the task.
@@ -65,7 +65,7 @@ def worst_row(figure: Figure, candidate: Answered, champion: Answered | None = N
 
     Of the rows of the two rarest classes, or with all labels and with none, it is the larger. Of a
     class of which the rows have none it is taken from the figure with the class. Without a champion
-    it is what the candidate alone loses. Infinity where a further row has no figure.
+    it is what the candidate alone loses. Infinity where a further row lacks a figure.
 
     Args:
         figure: of some rows; higher is better. Raises Undefined.

@@ -24,7 +24,8 @@ GateDecision = Literal["promote", "block", "inconclusive"]
 class Verdict:
     """Whether a candidate may take the place of a champion, and why.
 
-    It holds no row. It is about two models and labelled rows, whatever is attached to the packages:
+    It stores no rows. It is about two models and labelled rows, whatever is attached to the
+    packages:
     `candidate_digest` and `champion_digest` are values of `Manifest.model_digest`.
 
     Attributes:

@@ -14,7 +14,7 @@ ENTRY_ID = re.compile("[0-9a-f]{32}")
 
 
 def folder_of(number: int, entry_id: str) -> str:
-    """The name of the folder of what an entry begins: by its id too, so that a log that was replaced has another.
+    """The name of the folder of what an entry begins; its id keeps it apart after a log was replaced.
 
     Raises RegistryError for an id that would lead elsewhere.
     """

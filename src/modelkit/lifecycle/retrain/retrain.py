@@ -77,7 +77,7 @@ def retrain(
         RetrainError: if `train` or `judge` do not give what they have to; the retraining has failed.
         UsageError: for an argument out of range, and for `labelled` missing where the policy needs it.
         TypeError: for an argument of another type.
-        NotFound: if the model has no champion.
+        NotFound: if the model lacks a champion.
         Exception: what `train` or `judge` raise; the retraining has failed, and says so without the words
             of the error, which may hold a row.
     """

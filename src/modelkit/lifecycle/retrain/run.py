@@ -51,7 +51,7 @@ class RetrainStep:
 @final
 @dataclass(frozen=True, repr=False)
 class RetrainRun:
-    """One retraining, or the refusal of one. It holds no row.
+    """One retraining, or the refusal of one. It stores no rows.
 
     Attributes:
         name: the name of the model.

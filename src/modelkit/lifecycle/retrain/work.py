@@ -131,7 +131,7 @@ class RunWork:
         return text, replace(self._run.results, version=version, model_digest=digest)
 
     def _trained(self) -> Path:
-        """The path of the package that was trained here; trained anew where there is none."""
+        """The path of the package that was trained here; trained again where there is none."""
         results = self._run.results
         path = Path(results.package)
         with suppress(PackageError, RetrainError):

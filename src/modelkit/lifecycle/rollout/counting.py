@@ -1,7 +1,7 @@
 """Counts what calls come to, in the threads of the callers, without a lock.
 
 Everything that is rare is put into queues, from which the next tick takes it. Calls are counted
-when their arm is drawn, so that no end of theirs can change the split.
+when their arm is drawn, so no end of theirs can change the split.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ class GuardEvidence:
     Attributes:
         name: the name of the guard.
         worse: that the candidate is worse than is allowed: the largest there was.
-        better: that it is within what is allowed for a promotion; None where the guard has no say
-            in that.
+        better: that it is within what is allowed for a promotion; None where the guard does not
+            decide it.
         now: that it is worse, now.
         pauses: whether `worse` only holds the rollout, as that of disagreement does.
         void: why nothing can be said, or "".

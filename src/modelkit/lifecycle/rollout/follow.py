@@ -48,7 +48,7 @@ class Follower:
         keep, poll: how many versions stay warm that answered before; seconds between two looks.
         rescue, seed, options: see `Rollout`.
 
-    Raises NotFound if the model has no champion.
+    Raises NotFound if the model lacks a champion.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What is counted of keys, which stay in an arm for as long as the share is the same; pure.
 
 The arm of a key is drawn once, so a key counts once: by its first event, or by the mean of its
-calls. But the keys that fail often are used up sooner in the worse arm, so that the first events
+calls. But the keys that fail often are used up sooner in the worse arm, so the first events
 of the better one come late; docs/explanation/rollout_proofs.md says what is done about it.
 """
 
@@ -31,11 +31,12 @@ IN_ALL = OWN | LOSS
 
 @final
 class Keys:
-    """What has counted of each key, so that it counts once; all evidence of a trial shares them.
+    """What has counted of each key, so it counts once; all evidence of a trial shares them.
 
     Keys whose arms are a draw are all of them at first, and where the share rises, the champion's.
     What was seen of a key of the champion says only that it was not below the old share, so whether
-    it is below the new one is drawn anew. A key of the candidate stays there, and is drawn no more.
+    it is below the new one is drawn again. A key of the candidate stays there, and is drawn no
+    more.
 
     Attributes:
         share: of the candidate, among the keys that are drawn.

@@ -178,7 +178,7 @@ class Outcomes:
             self._bytes = 0
 
     def after_fork(self) -> None:
-        """Make the lock anew in the child of a fork."""
+        """Make the lock again in the child of a fork."""
         self._lock = threading.RLock()
 
 

@@ -72,7 +72,7 @@ class RolloutStage:
 
     @property
     def drawn(self) -> bool:
-        """Whether both arms answer, so that they can be compared."""
+        """Whether both arms answer, so they can be compared."""
         return 0 < self.share < 1
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ class GuardProgress:
         rolls_back_at: the evidence at which it is rolled back; of disagreement, at which the
             rollout holds.
         better: the evidence that it is within what is allowed for a promotion; None where the guard
-            has no say in that.
+            does not decide that.
         promotes_at: the evidence that a promotion needs.
         void: why nothing can be said, or "".
     """
@@ -96,7 +96,7 @@ class RolloutProgress:
         return "\n".join([*lines, *map(str, self.guards)])
 
     def to_html(self) -> str:
-        """A page of its own with the evidence over time; it has no scripts and loads nothing."""
+        """A page of its own with the evidence over time; it contains no scripts and loads nothing."""
         title = f"Rollout of {self.candidate.title}" if self.candidate else "Rollout"
         return html.page(title, self._repr_html_(), self.charts())
 
@@ -138,7 +138,7 @@ class RolloutProgress:
 
 
 def _numbers(guard: GuardProgress) -> list[str]:
-    """Both kinds of evidence, each before what it needs; "" for what has no say."""
+    """Both kinds of evidence, each before what it needs; "" for what does not decide."""
     needed = None if guard.better is None else guard.promotes_at
     numbers = (guard.worse, guard.rolls_back_at, guard.better, needed)
     return ["" if number is None else f"{number:.3g}" for number in numbers]

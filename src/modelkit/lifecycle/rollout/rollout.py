@@ -78,7 +78,7 @@ class Rollout(Model):
             without one of `policy` and `share`.
         TypeError: for options of the other form, see `Registry.start_rollout`; and for a policy or
             a seed of another type.
-        NotFound: if the model has no champion.
+        NotFound: if the model lacks a champion.
         AccessDenied: if the policy of the registry does not let the caller load it.
         UntrustedError: for a joblib package without these, and for lacking signatures.
         PackageError, DeviceError: as `mk.load` does.
@@ -331,7 +331,7 @@ class Rollout(Model):
 
     @property
     def batchable(self) -> bool:
-        """False: each version has a Batcher of its own, so that no batch mixes two of them."""
+        """False: each version has a Batcher of its own, so no batch mixes two of them."""
         return False
 
     def _why_not_batchable(self) -> str:

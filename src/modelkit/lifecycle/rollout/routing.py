@@ -32,7 +32,7 @@ def hash_of(key: str, salt: bytes) -> int:
         key: any text, surrogates too.
         salt: at most 64 bytes, which are the rollout's own.
 
-    Raises TypeError for a key that is no text.
+    Raises TypeError for a key that is not a text.
     """
     try:
         text = key.encode("utf-8", "surrogatepass")

@@ -276,7 +276,7 @@ class Session(Generic[L]):
         self.report(decision)
 
     def conclude(self, kind: Kind, reason: str) -> None:
-        """Take over how another process ended the rollout, so that the status and the events say so."""
+        """Take over how another process ended the rollout, so the status and the events say so."""
         trial = self.trial
         with self._host.lock:
             if trial.over:

@@ -132,7 +132,7 @@ class Shadow:
         self.wait(PATIENCE)
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, which has no thread."""
+        """Begin again in the child of a fork, which lacks a thread."""
         self._work = threading.Condition()
         self._running = False
         self._jobs.clear()

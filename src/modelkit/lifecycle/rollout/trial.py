@@ -32,7 +32,7 @@ class Point:
         seconds: since the rollout began.
         stage: the number of the stage, from 0.
         worse: of each guard, in their order.
-        better: of each guard; 0 where it has no say.
+        better: of each guard; 0 where it does not decide.
     """
 
     seconds: float

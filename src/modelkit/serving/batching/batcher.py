@@ -379,6 +379,6 @@ class Batcher(Wrapper):
         return self._origin, ()
 
     def after_fork(self) -> None:
-        """Begin anew in the child of a fork, where no other thread lives on."""
+        """Begin again in the child of a fork, where no other thread lives on."""
         self._scheduler.reset()
         self._ticks.clear()

@@ -38,7 +38,7 @@ def attempt(
 
     Returns an outcome for each call, and whether the batch was too large for memory: whether that
     was what failed, and smaller runs did not. `mine` is whether the only call is that of this
-    thread, in which then everything is raised that is no Exception.
+    thread, which then raises everything that is not an Exception.
     """
     sizes = [row_count(feeds) for feeds in calls]
     try:

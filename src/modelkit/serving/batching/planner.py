@@ -1,4 +1,4 @@
-"""The plan of one Batcher, made anew as its runs are timed. Used under the lock of the Scheduler."""
+"""The plan of one Batcher, made again as its runs are timed, under the lock of the Scheduler."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RELEARN = 32
 
 
 class Planner:
-    """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
+    """Makes `plan` again from what runs take; no batch is larger than `max_rows`.
 
     The curve says what runs take at best; `caution` is how many times as long nearly all of them
     take. Without `loop`, an event loop runs nothing by itself.

@@ -54,7 +54,7 @@ class BatchPlan:
         curve: what runs took: ((size, seconds), ...); size is rows, or the cost that the model
             declares.
         mode: "parallel direct": a call from a thread runs at once, for it is cheaper than waiting
-            for company; "direct": calls run one by one on each slot, since larger batches are no
+            for company; "direct": calls run one by one on each slot, since larger batches are not
             faster a row; "batch": calls that find every slot taken are gathered.
         cap: the largest batch, but for a trial now and then.
         enough: the size of a batch that is run beside others, rather than waiting for their end.

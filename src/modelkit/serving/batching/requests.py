@@ -126,7 +126,7 @@ class Turn:
 
     `own` is the request that it waits for, and `batch` what it runs with its slot, of `size` in all;
     `late` are the requests that were given up for it, and `done` those whose callers it has to wake.
-    A `runner` that is `returning` has no slot and looks for work next.
+    A `runner` that is `returning` lacks a slot and looks for work next.
     """
 
     __slots__ = ("batch", "done", "has_slot", "late", "own", "returning", "runner", "size")

@@ -47,7 +47,8 @@ class Scheduler:
     A slot is the right to run a batch. `active` slots are taken: by threads that run a batch or were
     promoted and wake up, and by runners that wake up or, `starting` of them, are to be started.
     `running` is the size of what is run, and `usual` the mean of what waits and runs together.
-    `returning` runners have no slot and look for work next. `runs` holds the size and start of each run.
+    `returning` runners lack a slot and look for work next. `runs` holds the size and start of each
+    run.
     `start` starts so many runners, and a watch where it is needed; it is called without the lock.
     """
 

@@ -50,7 +50,7 @@ class TickBatch:
 
     @property
     def waiting(self) -> int:
-        """How many calls have no answer yet."""
+        """How many calls lack an answer yet."""
         return len(self.calls) - len(self.answers)
 
 
@@ -211,7 +211,7 @@ class Tick:
         return True
 
     def _look_into(self, batch: TickBatch) -> None:
-        """Coerce the rows that have no answer yet; one that does not fit gets its error."""
+        """Coerce the rows that lack an answer yet; one that does not fit gets its error."""
         for place in range(len(batch.answers), len(batch.calls)):
             request = Request({}, 1, batch.outputs, PLAIN)
             try:

@@ -64,7 +64,7 @@ class Workers:
         """Run calls of `size` in all as a batch, as `call` says. Returns an outcome for each.
 
         A batch that is too large for memory is remembered. `mine` is whether the only call is that
-        of this thread, in which then everything is raised that is no Exception.
+        of this thread, which then raises everything that is not an Exception.
         """
         outcomes, too_large = attempt(self.run, calls, outputs, call, mine=mine)
         if too_large:

@@ -1,8 +1,9 @@
 """The book of this process: what every Meter has counted, by name, version and digest of a model.
 
-Counts belong to these three and not to a Meter, so that a model that is loaded again, by a swap or
+Counts belong to these three and not to a Meter, so a model that is loaded again, by a swap or
 a rollback, goes on counting. What the last Meter of a version has counted stays for as long as it is
-among the last `KEPT_VERSIONS` of its name, so that a scrape after a swap still sees the end of the old one.
+among the last `KEPT_VERSIONS` of its name, so a scrape after a swap still sees the end of the old
+one.
 
 A Model without a manifest has the name of its class, no version and no digest. Nothing says that
 another Model of that class is the same one, so that its counts go with its Meter; but in a folder,

@@ -9,7 +9,7 @@ Between the reading of a number and its writing stands no call, where Python cou
 handler, a finalizer or another coroutine of the same thread.
 
 Of each block of 16 calls one is timed, at random, and stands for all of them: each call is as likely to
-be timed, so that no rhythm of the caller falls in step. Where calls are slow all of them are timed, and
+be timed, so no rhythm of the caller falls in step. Where calls are slow all of them are timed, and
 so are the first ones, until they are known to be fast. That is decided between blocks only: one who
 stopped a block after a slow call would count slow calls too often.
 """
@@ -116,7 +116,7 @@ class Place:
     def answered(self, rows: int, timed: Timed | None, start: int) -> None:
         """Count a call that was answered, and take its duration if it is timed.
 
-        The call is counted by the last statement, so that one who is interrupted before it is
+        The call is counted by the last statement, so one who is interrupted before it is
         counted as cancelled, and once.
         """
         if timed:
@@ -176,7 +176,7 @@ class _Local(threading.local):
 
 
 class _Later:
-    """Stands for a `_Local` until a thread counts, so that a fork alone begins no file."""
+    """Stands for a `_Local` until a thread counts, so a fork alone begins no file."""
 
     __slots__ = ("_begin",)
 

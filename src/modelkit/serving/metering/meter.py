@@ -39,7 +39,7 @@ class Meter(Wrapper):
 
     Every call and row is counted, by what became of it. About one call in 16 is timed, at random,
     and stands for the others; where calls take more than 50 microseconds, all are. A Meter changes
-    no answer, raises nothing into a caller, waits for no lock and has no thread.
+    no answer, raises nothing into a caller, waits for no lock and starts no thread.
 
     Counts belong to the name, version and digest of the package: a second Meter around a Model of
     the same package goes on counting. A Model without a package has counts of its own.

@@ -17,7 +17,7 @@ from modelkit.serving.metering.totals import answered_rows, outcome_of
 class Spanned(Wrapper):
     """A Model whose calls are spans below the current span, if that is recorded.
 
-    The message of an error may hold values of rows, so that a span has its outcome only.
+    The message of an error may hold values of rows, so a span has its outcome only.
 
     Args:
         model: the Model that answers.
