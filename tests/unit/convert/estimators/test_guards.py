@@ -298,7 +298,7 @@ def test_who_shares_a_batch_with_a_refused_row_is_answered_and_the_web_says_422(
     opened = saved("log-linear", model, LOANS)
     bad = LOANS[:1].assign(pay=0.0)
     calls = [opened.signature.coerce(bad if at == 3 else LOANS[at : at + 1]) for at in range(8)]
-    outcomes, _ = attempt(lambda *given: opened._run(*given, PLAIN), calls, [1] * 8, ("label",))
+    outcomes, _ = attempt(opened._run, calls, ("label",), PLAIN)
     assert isinstance(outcomes[3], SignatureError)
     assert outcomes[3].problems[0].startswith("row 0: step 'logisticregression'")
     answered = [outcome["label"] for at, outcome in enumerate(outcomes) if at != 3]
