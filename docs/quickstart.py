@@ -28,7 +28,7 @@ FOLDER = Path("quickstart")
 GO_ON = """\
 In the folder quickstart are the packages, rows and pages. Go on with
   .venv/bin/modelkit predict quickstart/penguins.mk quickstart/penguins.csv
-  .venv/bin/modelkit explain quickstart/penguins.mk quickstart/penguins.csv --background quickstart/penguins.csv
+  .venv/bin/modelkit explain quickstart/penguins.mk quickstart/penguins.csv --row 0 --background quickstart/penguins.csv
   .venv/bin/modelkit serve quickstart/penguins.mk"""
 
 
