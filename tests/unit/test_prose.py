@@ -10,11 +10,12 @@ from helpers.places import ROOT
 
 # Per thousand words. A limit above the aim of 0.5, 0.3 and 0.3 may only fall.
 LIMITS = {
-    "docs": {"is no NOUN": 1.7, "that of": 0.3, "is told": 0.4},
+    "docs": {"is no NOUN": 1.0, "that of": 0.3, "is told": 0.3},
+    "tutorials and how-tos": {"is no NOUN": 0.5, "that of": 0.3, "is told": 0.3},
     "docstrings": {"is no NOUN": 1.7, "that of": 1.7, "is told": 0.6},
     "messages": {"is no NOUN": 4.3, "that of": 0.3, "is told": 0.3},
 }
-YOU = 5.0  # at least, in tutorials and how-tos; the aim is 8
+YOU = 8.0  # at least, in tutorials and how-tos
 
 
 def _tool():
@@ -31,7 +32,12 @@ PROSE = _tool()
 @pytest.fixture(scope="module")
 def texts():
     docstrings, messages = PROSE.source()
-    return {"docs": list(PROSE.pages()), "docstrings": docstrings, "messages": messages}
+    return {
+        "docs": list(PROSE.pages()),
+        "tutorials and how-tos": list(PROSE.pages("start", "howto")),
+        "docstrings": docstrings,
+        "messages": messages,
+    }
 
 
 @pytest.mark.parametrize("place", LIMITS)
@@ -41,8 +47,8 @@ def test_forms_that_read_as_translated_are_rare(texts, place):
     assert not over, f"{place}: {over} of {LIMITS[place]}; python tools/prose.py --list shows them"
 
 
-def test_tutorials_and_how_tos_speak_to_the_reader():
-    assert PROSE.rate(PROSE.YOU, list(PROSE.pages("start", "howto"))) >= YOU
+def test_tutorials_and_how_tos_speak_to_the_reader(texts):
+    assert PROSE.rate(PROSE.YOU, texts["tutorials and how-tos"]) >= YOU
 
 
 def test_code_tables_and_headings_are_not_prose():
