@@ -74,10 +74,15 @@ def _finite_number(text: str) -> float:
 def to_json(value: Any) -> str:
     """Any result of this library as one line of JSON, in ASCII.
 
+        mk.to_json(np.array([1.5, np.nan]))  # '[1.5, {"number": "nan"}]'
+
     Arrays and tuples are lists, and values such as a Signature or an Alarm objects of their fields;
     what has a record of its own, such as an Explanation, a DriftReport or a Manifest, is that.
     JSON has neither NaN nor infinity: these are {"number": "nan"} and so on. Points in time are in
     the form of ISO 8601, spans are seconds, and missing ones null.
+
+    Returns:
+        The JSON, of ASCII and without a line break.
 
     Raises TypeError for what is not a result, such as a Model or a frame.
     """

@@ -136,6 +136,9 @@ class Detector:
     ) -> list[Alarm]:
         """Take the rows of one call, and the model's answers; returns the new alarms.
 
+            for alarm in detector.update(X_today):
+                print(alarm)
+
         Where the profile has units, the rows of the open unit are counted, and the unit is judged
         when it is complete: when a row of a later unit comes, or, for batches, with each call. Rows
         of a unit that was judged are counted as late, and not compared.
@@ -212,6 +215,8 @@ class Detector:
 
     def test(self, X: Any = None, scores: Any = None, *, at: Any = None) -> DriftReport:
         """Compare one batch with the reference by exact tests, apart from what `update` has seen.
+
+            detector.test(X_today).alarms
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
         `alpha`, for this one batch. The order of its rows does not matter, but where the reference

@@ -71,6 +71,8 @@ class Reference:
 class Profile(Reference):
     """The past rows: for each feature its cells, and the number of held-out rows in each cell.
 
+        profile = mk.Profile.fit(X_train, reference=X_holdout)
+
     `counts` is int64 (strata, features, 67), of `rows` rows; the cells are of `train_rows` others.
     `advice` is one line on which of units, strata and rows fits the reference, empty without times
     and units. Make a profile with `Profile.fit`.

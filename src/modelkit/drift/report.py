@@ -49,6 +49,10 @@ LEAST_SHARE = 1e-4  # that stands for an empty bin, whose logarithm there is not
 class DriftReport:
     """A comparison of recent rows with a reference.
 
+        report = mk.Detector(profile).test(X_today)
+        print(report.headline())
+        report.to_dataframe()
+
     `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read),
     "batch" (one set of rows; exact p-values) or "span" (the rows of some hours or days). `rows`
     rows were compared with `reference_rows`; `skipped` rows were left out by a row budget. `alpha`
@@ -148,14 +152,13 @@ class DriftReport:
     def to_csv(self) -> str:
         """The population stability index of each feature, as `ranked`, for those who audit by it.
 
+            Path("audit.csv").write_text(report.to_csv(), encoding="utf-8")
+
         It is a line for each feature under a head: the numbers of rows with a value, the shares of
         missing ones, `psi`, the kinds of alarms, and the ten bins of the reference as (upper end,
         reference rows, recent rows). A value belongs to the first bin whose end it does not exceed,
         and a category is a bin of its own. Shares, alarms and bins are JSON within their field. No
         alarm goes by the index: it knows nothing of the other features, nor of how often one looks.
-
-        Example:
-            Path("audit.csv").write_text(report.to_csv(), encoding="utf-8")
         """
         written = io.StringIO()
         lines = csv.writer(written, lineterminator="\n")

@@ -38,6 +38,9 @@ def embed(
         priority: 0, or -1 for work that may wait.
         key: what a rollout routes by.
 
+    Returns:
+        Vectors of float32, (n, dims), in the order of the texts.
+
     Raises:
         SignatureError: for an unknown role or length, naming the known ones; for a text that is not
             a string or not valid Unicode; for a text that is too long for an encoder with

@@ -145,6 +145,8 @@ class Explainer:
     ) -> Explanation:
         """Explain each row of a batch.
 
+            mk.Explainer(model).explain(X[:3]).to_dataframe()
+
         Args:
             X: n rows, in any form the model takes.
             deadline: seconds from now by when it has to be there. It is looked at between rows, and

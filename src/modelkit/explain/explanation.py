@@ -24,6 +24,9 @@ NORMAL_95 = 1.96  # standard errors on either side of a value make a 95 % interv
 class Explanation:
     """What each column adds to each output of each row, relative to the mean over the background.
 
+        explanation = mk.Explainer(model).explain(X[:1])
+        explanation.top(2)  # such as [("age", 23, 1.9), ("plan", "basic", 0.5)]
+
     Attributes:
         values: (n, d, k) for n rows, d columns and k outputs. A row's values and its base add up to
             the output in `output_space`; the values of LIME add up to its linear model.

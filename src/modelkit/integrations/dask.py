@@ -28,6 +28,10 @@ def score(
 ) -> Any:
     """Score the rows of a Dask DataFrame; nothing runs before its result is asked for.
 
+        import dask.dataframe as dd
+        from modelkit.integrations.dask import score
+        score(dd.from_pandas(X, npartitions=2), "churn.mk", keep=["plan"]).compute()
+
     Args:
         rows: a `dask.dataframe.DataFrame` with the model's columns.
         package: what `mk.Scorer` takes, or a Scorer. A path has to be there on every worker.
@@ -62,6 +66,10 @@ def drift(
 ) -> DriftReport:
     """Compare the rows of a Dask DataFrame with a Profile: one exact test of the counts of all.
 
+        import dask.dataframe as dd
+        from modelkit.integrations.dask import drift
+        print(drift(dd.from_pandas(X, npartitions=2), profile))
+
     Args:
         rows: a `dask.dataframe.DataFrame` with the columns of the profile.
         profile: the past.
@@ -71,6 +79,9 @@ def drift(
             from a profile that was fitted with `model=`.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
+
+    Returns:
+        The report of one batch, as `Detector.test` gives it.
 
     Raises:
         UsageError: for no rows, columns that are missing, outputs that the profile does not look

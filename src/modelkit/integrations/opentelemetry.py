@@ -27,6 +27,10 @@ SCOPE = "modelkit"
 class Points:
     """The figures of Models for an exporter of OpenTelemetry: `exporter.export(points.now())`.
 
+        from modelkit.integrations.opentelemetry import Points
+        points = Points(mk.layered(model))
+        exporter.export(points.now())
+
     They have the names, labels and bounds that a `Collector` shows, so the same dashboards and
     alert rules serve both. All counts are cumulative.
 

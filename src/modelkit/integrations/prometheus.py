@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Collector:
     """Shows Prometheus what Models have served: `REGISTRY.register(Collector(model))`.
 
+        from modelkit.integrations.prometheus import Collector
+        body, content_type = Collector(mk.layered(model)).text()
+
     At each scrape it walks the layers of the Models again and says what each of them knows: the
     calls of a Meter, the batches of a Batcher, the drift of a Monitor, where the model runs and
     whether it is open, and the HTTP requests of the Apps of this process. docs/reference/metrics.md says what

@@ -33,6 +33,9 @@ def score(
 ) -> Any:
     """Score the rows of a Ray Dataset, lazily, by tasks, so no job can wait for itself.
 
+        from modelkit.integrations.ray import score
+        score(ray.data.from_pandas(X), "churn.mk", keep=["plan"]).write_parquet("scored")
+
     Args:
         rows: a `ray.data.Dataset` with the model's columns.
         package: what `mk.Scorer` takes, or a Scorer.
@@ -42,9 +45,12 @@ def score(
         gpus: the number of actors with a GPU each, which hold no CPU, so the job can always
             read; the model runs on "cuda", or on the device of the Scorer.
 
-    Returns a Dataset of the kept columns and the outputs. Raises DeviceError where the cluster has
-    fewer GPUs, or no CPU to read with; TypeError for other rows; PackageError as `mk.Scorer` does;
-    and SignatureError as that and, where Ray knows the columns of the rows, `Scorer.columns` do.
+    Returns:
+        A Dataset of the kept columns and the outputs.
+
+    Raises DeviceError where the cluster has fewer GPUs, or no CPU to read with; TypeError for other
+    rows; PackageError as `mk.Scorer` does; and SignatureError as that and, where Ray knows the
+    columns of the rows, `Scorer.columns` do.
     """
     with importing("ray", "modelkit.integrations.ray"):
         import ray
@@ -83,6 +89,10 @@ class _Actor:
 def deployment(package: Openable | Scorer, *, max_rows: int = 64, **options: Any) -> Any:
     """An application of Ray Serve: each replica gathers concurrent calls by a Batcher.
 
+        from modelkit.integrations.ray import deployment
+        handle = ray.serve.run(deployment("churn.mk", num_replicas=2))
+        handle.remote(X[:1]).result()["label"]
+
     `await handle.remote(rows)` gives the outputs by name, for rows in any form of `Model.run`; other
     columns than the model's are not looked at. Calls come by handles: HTTP is what `mk.App` serves.
 
@@ -91,6 +101,9 @@ def deployment(package: Openable | Scorer, *, max_rows: int = 64, **options: Any
         max_rows: the largest batch; a replica takes twice as many calls at once, since Ray's own
             default of 5 would never fill one.
         options: further arguments of `ray.serve.deployment`, such as `num_replicas`.
+
+    Returns:
+        The application, as `ray.serve.run` takes it.
 
     Raises PackageError if the file cannot be opened as a package, TypeError for a Scorer that keeps or explains, and
     UsageError unless `max_rows` is a positive integer.
@@ -122,8 +135,16 @@ def drift(
 ) -> DriftReport:
     """Compare the rows of a Ray Dataset with a Profile: one exact test of the counts of all.
 
+        from modelkit.integrations.ray import drift
+        print(drift(ray.data.from_pandas(X), profile))
+
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `mk.Detector` gets `alpha` and `seed`. Raises UsageError for no rows,
+    `score` adds them; `mk.Detector` gets `alpha` and `seed`.
+
+    Returns:
+        The report of one batch, as `Detector.test` gives it.
+
+    Raises UsageError for no rows,
     outputs that the profile does not look at, columns that are missing, and as `Profile.tally` does.
     """
     check_engine_rows(rows, ROWS, fits=hasattr(rows, "map_batches"))

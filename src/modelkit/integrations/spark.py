@@ -38,13 +38,18 @@ def score(
 ) -> Any:
     """Score the rows of a Spark DataFrame; nothing runs before its result is asked for.
 
+        from modelkit.integrations.spark import score
+        score(spark.read.parquet("customers"), "churn.mk", keep=["id"]).write.parquet("scored")
+
     Args:
         rows: a `pyspark.sql.DataFrame` with the model's columns.
         package: what `mk.Scorer` takes, or a Scorer. A path has to be there on every worker.
         outputs: see `mk.Scorer`.
         keep: see `mk.Scorer`.
 
-    Returns a DataFrame of the kept columns and the outputs; one of several values a row is an array.
+    Returns:
+        A DataFrame of the kept columns and the outputs; one of several values a row is an array.
+
     Raises PackageError as `mk.Scorer` does, SignatureError as that and `Scorer.columns` do, for names
     that differ in case alone, and for an output of uint64, which Spark does not have; and TypeError
     for other rows.
@@ -72,8 +77,16 @@ def drift(
 ) -> DriftReport:
     """Compare the rows of a Spark DataFrame with a Profile: one exact test of the counts of all.
 
+        from modelkit.integrations.spark import drift
+        print(drift(spark.read.parquet("customers"), profile))
+
     `rows` has the columns of the profile, and the outputs of the model that `scores` names, as
-    `score` adds them; `mk.Detector` gets `alpha` and `seed`. Raises UsageError for no rows,
+    `score` adds them; `mk.Detector` gets `alpha` and `seed`.
+
+    Returns:
+        The report of one batch, as `Detector.test` gives it.
+
+    Raises UsageError for no rows,
     columns that are missing, timestamps in a session zone other than UTC, outputs that the profile
     does not look at, and what `Profile.tally` refuses.
     """

@@ -50,7 +50,7 @@ class InputChecks(Wrapper):
 
         checked = mk.InputChecks(model, X_holdout, refuse={"range"})
         checked.predict(X)
-        checked.counts  # {"rows": 120, "range": 0, "novelty": 1, "probing": 0, "failures": 0}
+        checked.counts  # such as {"rows": 120, "range": 0, "novelty": 1, "probing": 0, "failures": 0}
 
     Three checks look at the named columns of numbers. "range" finds a number outside of the range
     of its column, and infinities. "novelty" finds a row that is unlike the reference rows as a whole,

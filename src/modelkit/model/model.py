@@ -30,6 +30,10 @@ Outputs = dict[str, Array]
 class Model(ABC):
     """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the verbs are final.
 
+        model = mk.load("churn.mk")
+        model.predict(X)  # labels
+        model.run(X)["probabilities"]
+
     A loaded Model is pickled by the absolute path and the digest of its package, and opened again from there
     with the device and threads that were asked for: a file that changed in between raises IntegrityError. A Model
     from bytes or a file object raises TypeError, a closed one ClosedError. Copies, deep ones too, are the same Model.
@@ -94,6 +98,8 @@ class Model(ABC):
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings.
+
+            model.predict([{"age": 40, "income": 52_000, "plan": "plus"}], deadline=0.1)
 
         It takes what `run` takes, and raises what that raises; SignatureError too where the model
         lacks a primary output.

@@ -89,6 +89,9 @@ def load(
             of the data key, or None for a recipient that it is not; what it raises comes through.
             The Model is pickled with it, but for a key in memory.
 
+    Returns:
+        The Model. Close it, or open it in a `with`, to release what it holds.
+
     Raises:
         PackageError: if the file cannot be opened; its subclass names the part at fault. An
             UntrustedError says what you would have to pass, or why each signature does not count, and

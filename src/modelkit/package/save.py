@@ -60,6 +60,9 @@ def save(
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
+        manifest = mk.save(pipeline, "churn.mk", example=X_train, version="1.1.0")
+        print(manifest.parity)
+
     The file appears whole or not at all: it is written beside `path` and renamed over it. Equal
     inputs and library versions give equal bytes. No row of `example` is stored.
 
@@ -123,9 +126,6 @@ def save(
             has other columns than the model takes, or the file has the suffix of another format,
             such as ".onnx" or ".pkl".
         MissingExtraError: if onnx is not installed, or what the model's library is converted by.
-
-    Example:
-        mk.save(pipeline, "churn.mk", example=X_train, version="1.1.0")
     """
     path = Path(path)
     check_target(path)

@@ -125,7 +125,7 @@ def seal(
 ) -> Manifest:
     """Encrypt a package for recipients, each of whom can open it alone.
 
-        mk.seal("churn.mk", {"scoring": "scoring.pub.pem"}, out="churn.sealed.mk")
+        mk.seal("churn.mk", {"scoring": "scoring.pub"}, out="churn.sealed.mk")
         mk.load("churn.sealed.mk", unseal="scoring.pem")
 
     `modelkit.json` stays readable: name, version, signature, digest, hashes and metadata. Sealing

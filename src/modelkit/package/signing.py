@@ -202,6 +202,9 @@ def sign(
             library cryptography.
         expires: a time with a zone from which on the signature no longer holds.
 
+    Returns:
+        The signature that was added.
+
     Raises:
         UsageError: for anything but a private key of Ed25519, and for a time that has passed or
             lacks a zone.

@@ -40,6 +40,9 @@ def inspect(source: Openable) -> Manifest:
     Args:
         source: a path, the bytes of a package, or a binary file object, as `load` takes it.
 
+    Returns:
+        The manifest, with name, version, signature, digest and metadata.
+
     Raises:
         PackageError: for anything but a package, and one whose manifest cannot be read.
         OSError: for a file that cannot be read.

@@ -88,8 +88,13 @@ def providers() -> list[str]:
 def devices() -> tuple[Device, ...]:
     """Every device by name, whether it is usable here, and the reason.
 
+        [device.name for device in mk.devices() if device.usable]  # such as ["cuda:0", "cpu"]
+
     A usable device has run a graph of one node. This starts each device that is there; call it
     where nothing is forked later.
+
+    Returns:
+        Each `Device`, with `usable` and `reason`.
 
     Raises MissingExtraError if onnxruntime is not installed.
     """

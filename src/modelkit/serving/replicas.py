@@ -126,6 +126,9 @@ class _Work:
 class Replicas(Model):
     """Equal Models that share the work: a run goes to the one that is working on the fewest rows.
 
+        first, second = (mk.load("churn.mk", threads=1) for _ in range(2))
+        mk.Batcher(mk.Replicas([first, second])).predict(X)
+
     Load the same package once for each device (`mk.load(path, device=f"cuda:{i}")`) or each group
     of threads. `Batcher(Replicas(...))` gathers calls for all of them and runs as many batches at
     once as they do together.

@@ -31,6 +31,9 @@ MOST_SHOWN = 4  # columns of one tensor, where a signature is shown
 class Signature:
     """The inputs and outputs of a model.
 
+        print(model.signature)
+        model.signature.coerce([{"age": 40, "income": 52_000, "plan": "plus"}])
+
     A dimension name stands for one size wherever it appears, in inputs and outputs alike. `primary`
     names the output that `predict` returns; without it, that is the output called label, prediction
     or embedding, or the only one. `classes` are the labels of a classifier, in the order of the
@@ -164,6 +167,8 @@ class Signature:
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a request: a list of rows, whose own schema is ["items"].
+
+            model.signature.json_schema()["items"]["required"]  # ["age", "income", "plan"]
 
         A row is an object with the columns as its fields; a field that may be missing may be null,
         and must be there. Points in time are texts in the form of ISO 8601, spans are seconds.

@@ -51,6 +51,8 @@ def check_text(what: str, text: object) -> None:
 class Column:
     """One named column of a tensor.
 
+        mk.Column("plan", "string", categories=("basic", "plus"))
+
     `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of
     its tensor, which is what the graph computes in. A column is "mixed" where it was one of Python
     objects of several types; its tensor holds each as JSON. `nullable` says whether missing values (None,
@@ -94,6 +96,9 @@ class Column:
 @dataclass(frozen=True)
 class TensorSpec:
     """One named tensor: `shape` mixes sizes and dimension names, such as `("batch", 30)`.
+
+        spec = mk.TensorSpec("X", "float32", ("batch", 30))
+        spec.fits((5, 30))  # True
 
     `columns`, where given, name the positions along the last of two dimensions. `finite`, for a
     tensor of floats without columns, says that NaN and infinities are refused, as they are in a

@@ -24,6 +24,9 @@ MOST_ROWS_ALONE = 16  # that are compared with their batch
 def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
     """Run every check on a model; it is used, and not closed.
 
+        from modelkit.testing import check_model
+        check_model(model, X[:20])
+
     Args:
         model: the Model to check.
         X: a batch it accepts, with at least three rows.

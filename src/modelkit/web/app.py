@@ -41,8 +41,8 @@ _LIMITS = Limits()
 class App:
     """Answers HTTP requests for Models: an ASGI application, to be run by any server or mounted.
 
-        app = mk.App({"churn": model}, auth=mk.bearer_tokens(...))     # uvicorn module:app
-        api.mount("/ml", app)                                   # in FastAPI or Starlette
+        app = mk.App({"churn": model}, auth=mk.bearer_tokens({"billing": digest}))  # uvicorn module:app
+        api.mount("/ml", app)  # in FastAPI or Starlette
 
     It speaks the Open Inference Protocol (V2) with its binary extension, and plain JSON; see
     `docs/howto/serve/command.md`. An error is always answered with `{"error": text}`.
@@ -140,6 +140,7 @@ class App:
     async def lifespan(self, host: object = None) -> AsyncIterator[None]:
         """For an application that this one is mounted in, which gets no lifespan of its own.
 
+            app = mk.App({"churn": "churn.mk"})
             api = FastAPI(lifespan=app.lifespan)
 
         On the way out it closes the App.

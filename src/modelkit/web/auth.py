@@ -40,7 +40,7 @@ class TextHeaders(Mapping[str, str]):
 def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
     """An `auth` of an App that knows callers by their tokens, and keeps only digests of these.
 
-        mk.App({"churn": model}, auth=mk.bearer_tokens({"billing": digest_of_its_token}))
+        mk.App({"churn": model}, auth=mk.bearer_tokens({"billing": digest}))
 
     A client sends its token as `Authorization: Bearer TOKEN` or as `X-API-Key: TOKEN`; where both
     are sent, the first counts. The comparison takes as long for any wrong token.
@@ -49,6 +49,9 @@ def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
         accepted: the sha256 of tokens, as 64 hexadecimal digits:
             `hashlib.sha256(token.encode()).hexdigest()`. Or mappings of the names of callers to
             such digests. The caller of a digest without a name is called after its first digits.
+
+    Returns:
+        What `App` takes as `auth`.
 
     Raises:
         UsageError: for anything but digests, such as the token itself; without a digest, for the

@@ -76,6 +76,9 @@ METRIC = """          - type: {}
 def model_card(source: Openable, unseal: Any = None) -> str:
     """A model card in Markdown, with the metadata and the sections of Hugging Face's template.
 
+        from modelkit.integrations.cards import model_card
+        Path("README.md").write_text(model_card("churn.mk"), encoding="utf-8")
+
     Everything in it is of the package, and nothing of the package is read as Markdown, HTML or YAML.
     An entry of the metadata that is named as a variable of the template, such as `direct_use` or
     `training_data`, fills its section; what is unknown is "not stated".
@@ -83,6 +86,9 @@ def model_card(source: Openable, unseal: Any = None) -> str:
     Args:
         source: the package, as `load` takes it. No code of it runs.
         unseal: for a sealed package, as `load` takes it.
+
+    Returns:
+        The card, as Markdown with a front matter of YAML.
 
     Raises:
         PackageError: for anything but a sound package, and an Evaluation of another model; its
@@ -129,8 +135,14 @@ def model_card(source: Openable, unseal: Any = None) -> str:
 def bill_of_materials(source: Openable, unseal: Any = None) -> str:
     """An ML-BOM: the model as a component of CycloneDX 1.6 with its model card, in JSON of ASCII.
 
+        from modelkit.integrations.cards import bill_of_materials
+        Path("churn.cdx.json").write_text(bill_of_materials("churn.mk"))
+
     What is unknown is left out. Equal packages with equal signatures give equal bytes: no time is
     written. Takes and raises what `model_card` does.
+
+    Returns:
+        The JSON of the bill, as a text.
     """
     facts = _read(source, unseal)
     manifest, found = facts.manifest, facts.evaluation

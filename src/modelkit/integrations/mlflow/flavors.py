@@ -38,6 +38,9 @@ def import_model(
 ) -> Manifest:
     """Write a model of MLflow as a package, after the proof of `mk.save` that both agree.
 
+        from modelkit.integrations.mlflow import import_model
+        import_model("models:/churn@champion", "churn.mk", example=X_train)
+
     The flavors onnx, xgboost, lightgbm and catboost are read from the files of these libraries, and
     a skops file by skops. None of these runs code from the model. What is pickled does, and needs
     your consent.
@@ -50,6 +53,9 @@ def import_model(
         allow: "pickle" for a pickled model; for a skops file, each type that skops does not know,
             whatever the model says about it itself; for an ONNX model, domains of operators.
         options: others of `mk.save`, such as name and version.
+
+    Returns:
+        The manifest of the package.
 
     Raises:
         UntrustedError: with what you would have to allow, before anything of it is made.

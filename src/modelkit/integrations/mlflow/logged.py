@@ -33,6 +33,9 @@ MLFLOW_TYPES = {
 def log_model(package: str | os.PathLike[str], *, name: str | None = None, **options: Any) -> Any:
     """Log a package to MLflow, as a model that `mlflow.pyfunc` opens.
 
+        from modelkit.integrations.mlflow import log_model
+        log_model("churn.mk", registered_model_name="churn")
+
     Nothing is pickled: the model is the file itself, and MLflow opens it by `mk.load`. Numbers of
     the rows are declared as of any type, so a column of integers may have missing values;
     what fits is decided by the package's own signature.

@@ -54,7 +54,8 @@ _held = OncePerProcess()  # models, explainers, manifests and outputs, shared by
 class Scorer:
     """Runs a package over batches, in any process that calls it.
 
-        dataset.map_batches(mk.Scorer("churn.mk", keep=["id"]))  # Ray
+        scorer = mk.Scorer("churn.mk", keep=["plan"])
+        scorer.frame(X)  # the plan, the label and the probabilities of each row
 
     It is pickled as where the package is, its digest and these arguments, so it travels to the
     workers of an engine in one or two kilobytes, plus the names in `keep` and `outputs` and the

@@ -121,6 +121,9 @@ def evaluate(
 
     A column of X that is only named here, and that the model does not take, is not shown to it.
 
+    Returns:
+        The Evaluation, which has each metric by its name.
+
     Raises:
         UsageError: if truth, weights or columns do not fit the rows, the kind of task is unclear,
             the model is a Rollout, of several versions, or the robustness is of another model.

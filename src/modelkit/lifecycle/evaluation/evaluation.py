@@ -42,6 +42,9 @@ DRAWN: dict[TaskKind, tuple[str, ...]] = {
 class Evaluation:
     """What a model is worth on labelled rows; it holds none of them.
 
+        evaluation = mk.evaluate("churn.mk", X_test, y_test)
+        evaluation["accuracy"].low, evaluation["accuracy"].high
+
     Attributes:
         kind: of task: "binary", "multiclass", "multilabel", "regression", "ranking", "clustering"
             or "retrieval".
@@ -220,6 +223,8 @@ class Evaluation:
     def plot(self, picture: str | None = None, *, ax: Any = None) -> Any:
         """Draw one picture; returns the matplotlib Axes.
 
+            evaluation.plot("confusion").figure.savefig("confusion.png")
+
         Args:
             picture: "roc", "precision_recall", "reliability", "confusion", "residuals" or "figures";
                 by default the first of these that there is.
@@ -228,9 +233,6 @@ class Evaluation:
         Raises:
             UsageError: for a picture that this Evaluation does not have.
             MissingExtraError: if matplotlib is not installed.
-
-        Example:
-            evaluation.plot("confusion").figure.savefig("confusion.png")
         """
         there = dict(self._drawable())
         chosen = next(iter(there)) if picture is None else picture

@@ -120,6 +120,9 @@ class RobustnessFigure:
 class RobustnessReport:
     """How often the decisions of a model flip when its rows change; it stores no rows.
 
+        report = mk.robustness(model, X_test, y_test)
+        mk.evaluate(model, X_test, y_test, robustness=report)
+
     A decision is the label, or all labels of a row. The prediction of a regressor flips where it moves
     by more than the tolerance. What an attack did not flip may flip all the same: it searched only
     as far as its queries went.
@@ -159,7 +162,8 @@ class RobustnessReport:
     ) -> GateCheck:
         """Whether a share of flipped rows is shown to be at most a bound, as a check of `mk.gate`.
 
-            mk.gate(..., checks=[report.gate_check("greedy", at_most=0.2)])
+            robust = report.gate_check("greedy", at_most=0.2)
+            mk.gate("new.mk", "churn.mk", X_test, y_test, margin=0.01, checks=[robust])
 
         It passes where the exact upper bound of the share is at most `at_most`, and fails where the
         lower bound is above. If this change flips a greater share of all rows to come, the check

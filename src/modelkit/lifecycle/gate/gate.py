@@ -102,6 +102,9 @@ def gate(
         seed: of the bootstrap.
         progress: show a bar; by default in a notebook.
 
+    Returns:
+        The Verdict, with the decision, its reason and every check.
+
     Raises:
         UsageError: if it cannot be judged as asked, or the truth does not fit the rows.
         TypeError: for an argument of another type.

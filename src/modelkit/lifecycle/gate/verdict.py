@@ -24,6 +24,9 @@ GateDecision = Literal["promote", "block", "inconclusive"]
 class Verdict:
     """Whether a candidate may take the place of a champion, and why.
 
+        verdict = mk.gate("new.mk", "churn.mk", X_test, y_test, margin=0.05)
+        registry.register("new.mk", verdict=verdict)
+
     It stores no rows. It is about two models and labelled rows, whatever is attached to the
     packages:
     `candidate_digest` and `champion_digest` are values of `Manifest.model_digest`.

@@ -45,17 +45,19 @@ Fields = Callable[[State], dict[str, Any]]  # of an entry; raises what forbids i
 class Registry:
     """Keeps packages by name and version; aliases say which is current.
 
+        registry = mk.Registry("models")
+        registry.register("churn.mk")
+        registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="the first version")
+
     A version never changes. An alias changes by the next numbered entry of a log, which only one writer can
     make, so nobody overwrites what they have not seen, and the log is the history. A crash leaves the old or
     the new. Safe from any thread and process, and on several machines. Pickled as URL, trust and policy.
 
     Args:
-        where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
-            from the environment of the process that opens it.
+        where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), with credentials from the environment.
         trust: keys that must have signed what is registered, loaded, fetched, referred to or given an alias.
-        policy: who may "load", "export" (`fetch`, `reference`) and "set_alias" (that, `start_rollout`,
-            `decide_rollout`, `retire`), as `Guarded` takes it; others get AccessDenied. A Rollout that
-            follows the registry asks once, when it is made.
+        policy: who may "load", "export" (`fetch`, `reference`) and "set_alias" (it, `start_rollout`, `decide_rollout`,
+            `retire`), as `Guarded` takes it; others get AccessDenied. A Rollout asks once, when it is made.
 
     Raises:
         UsageError: if `where` is a file, or a URL of another kind.
@@ -132,8 +134,7 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias.
-            options: arguments of `mk.load`, such as `device`. A joblib package needs `allow` from you,
-                and `digest`, `trust` or the trust of this object, as it does there.
+            options: arguments of `mk.load`, such as `device`; a joblib package needs the same ones as there.
 
         Raises:
             NotFound: for an unknown version.
@@ -153,8 +154,7 @@ class Registry:
         Args:
             name: the name of the model.
             which: a version, or an alias.
-            folder: where to put it; by default, a package in a folder stays where it is, and
-                others go to `~/.cache/modelkit`.
+            folder: where to put it; by default it stays in the folder it is in, or goes to `~/.cache/modelkit`.
 
         Raises:
             NotFound: for an unknown version.

@@ -46,6 +46,16 @@ def retrain(
 ) -> RetrainRun:
     """Train a model again if it is time, and put what the gate promotes on trial.
 
+        def train(training):
+            about = {"name": training.name, "version": training.version}
+            mk.save(pipeline.fit(X_new, y_new), training.package, example=X_new, **about)
+
+        def judge(training):
+            return mk.gate(training.package, registry.load("churn"), X_test, y_test, margin=0.05)
+
+        policy = mk.RetrainPolicy(rollout=None, fresh=0)
+        mk.retrain(registry, "churn", train, judge=judge, policy=policy, asked="a new plan")
+
     A retraining goes through five steps: train, save, gate, register, rollout. Each is recorded once in
     the registry, so whoever calls next goes on where a process ended, and of many who call at once
     one trains. Nothing runs by itself: a cron job, an orchestrator or the host calls this.

@@ -72,6 +72,9 @@ def robustness(
         level: the level of the intervals.
         seed: for all that is drawn at random.
 
+    Returns:
+        The report, which has the figures of each change by its name.
+
     Raises:
         UsageError: if truth, columns or constraints do not fit the rows, the model is a Rollout, or it
             decides nothing row by row, such as an encoder or a ranker; and for the name of an attack.

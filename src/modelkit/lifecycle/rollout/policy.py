@@ -29,6 +29,9 @@ LEAST_SHARE = 1e-9  # of an arm that is there: with less, rounding would decide 
 class RolloutStage:
     """A part of a rollout.
 
+        shadow, tenth = mk.RolloutStage(0, seconds=3600), mk.RolloutStage(0.1)
+        mk.RolloutPolicy((shadow, tenth))
+
     Attributes:
         share: the share of keys, or of calls without one, that the candidate answers. 0 is shadow:
             the candidate runs on rows that the champion answered, and nobody gets its answers. 1 is

@@ -32,6 +32,9 @@ from modelkit.signature.signature import Feeds, Signature
 class Rollout(Model):
     """A Model that decides which Model answers; one call is answered by one of them.
 
+        rollout = mk.Rollout(model, candidate, share=0.05)
+        rollout.predict(X[:1], key="customer 17")
+
     **Of two Models** of this process, `Rollout(champion, candidate, share=.05)`: a share of the
     keys, and of the calls without one, goes to the candidate. Guards count what is bad in both
     arms, the champion and the candidate, and decide with a stated error rate, see
@@ -170,6 +173,11 @@ class Rollout(Model):
 
     def outcome(self, key: str, loss: Loss) -> bool:
         """Say how far off an answer was, when that is known.
+
+            stages, guards = (mk.RolloutStage(0.1),), (mk.Guard("loss", margin=0.02),)
+            rollout = mk.Rollout(model, candidate, policy=mk.RolloutPolicy(stages, guards))
+            rollout.predict(X[:1], key="customer 17")
+            rollout.outcome("customer 17", 0.0)  # True
 
         It counts for the arm that last answered the key; of each key, the first loss does. Keys
         that were answered in two stages are left out, and counted in `status().notes`. Of a

@@ -65,6 +65,9 @@ SAMPLED = 63
 class Batcher(Wrapper):
     """Gathers concurrent calls to a Model into batches. Safe from any thread and any event loop.
 
+        with mk.Batcher(model) as batcher:
+            batcher.predict(X[:1])  # in a batch with the calls of other threads
+
     Batches form from what waits while a run is under way; nothing waits for a timer, and a lone
     call runs at once. The size of the batches follows from what runs take, see `plan`.
 
@@ -186,6 +189,10 @@ class Batcher(Wrapper):
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Future[Array]:
         """As `predict`, with the same arguments, but returns a Future at once.
+
+            batcher = mk.Batcher(model)
+            future = batcher.submit(X[:1], deadline=0.5)
+            future.result()
 
         The rows are checked and copied here, and run in another thread. You can cancel
         the Future until its run begins; the Future of a call in pieces, until its first piece has run.
