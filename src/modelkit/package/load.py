@@ -61,7 +61,7 @@ def load(
     """Open a package and return its Model. Nothing is written to disk.
 
         model = mk.load("churn.mk")
-        model.predict(rows)
+        model.predict(X)
 
     No code from a package runs, except from one whose estimator is pickled (`save(...,
     format="joblib")`): that opens only where you pass `allow={"joblib"}`, and `digest` or `trust`.

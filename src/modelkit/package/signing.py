@@ -83,6 +83,7 @@ class TrustedKey(NamedTuple):
 class Trust:
     """The keys whose signatures you trust, and how many of them must have signed a package.
 
+        mk.sign("churn.mk", "release.pem")
         trust = mk.Trust(["release.pub", "next-release.pub"])
         model = mk.load("churn.mk", trust=trust)
 

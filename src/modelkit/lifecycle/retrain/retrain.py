@@ -51,7 +51,8 @@ def retrain(
             mk.save(pipeline.fit(X_new, y_new), training.package, example=X_new, **about)
 
         def judge(training):
-            return mk.gate(training.package, registry.load("churn"), X_test, y_test, margin=0.05)
+            rows = {"X": X_test, "y": y_test, "margin": 0.05}
+            return mk.gate(training.package, "registry:churn@champion", **rows, registry=registry)
 
         policy = mk.RetrainPolicy(rollout=None, fresh=0)
         mk.retrain(registry, "churn", train, judge=judge, policy=policy, asked="a new plan")
