@@ -106,7 +106,7 @@ def _parts(
         yield from read_parquet(whole, known, size)
         return
     with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        records = _read_csv(text, signature) if kind == CSV else _read_json(text)
+        records = _read_csv(text, signature) if kind == CSV else _read_json(text, signature)
         while part := list(islice(records, size)):
             yield part
 
@@ -137,9 +137,14 @@ def _read_csv(text: Iterator[str], signature: Signature) -> Iterator[dict[str, A
         yield parse_record(header, row, in_order, number)
 
 
-def _read_json(text: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """The records of JSON: a list of them, or one on each line."""
+def _read_json(text: Iterator[str], signature: Signature) -> Iterator[dict[str, Any]]:
+    """The records of JSON: a list of them, or one on each line; times are texts in ISO 8601."""
     from modelkit._internal.json import from_plain, parse_json
+    from modelkit.signature.cells import parsers_of
+
+    readers = {
+        name: read for name, (dtype, read) in parsers_of(signature).items() if "datetime" in dtype
+    }
 
     first = next(text, "")
     if first.lstrip().startswith("["):
@@ -149,6 +154,12 @@ def _read_json(text: Iterator[str]) -> Iterator[dict[str, Any]]:
     for row, record in enumerate(records):
         if not isinstance(record, dict):
             raise ValueError(f"row {row} is {json.dumps(record):.40}, and not an object")
+        for name in readers.keys() & record.keys():
+            if isinstance(record[name], str):
+                try:
+                    record[name] = readers[name](record[name])
+                except ValueError as error:
+                    raise ValueError(f"row {row}, column {name!r}: {error}") from None
         yield from_plain(record)
 
 

@@ -6,6 +6,8 @@ import pytest
 from helpers.commands import run
 from helpers.shells import as_stdin, bytes_as
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 import modelkit as mk
 from modelkit.cli.rows import read_rows
@@ -132,3 +134,22 @@ def test_a_pretty_list_of_json_is_read(shell, capsys):
     pd.read_csv("rows.csv").to_json("rows.json", orient="records", indent=2, double_precision=15)
     status, out, _ = run(capsys, "predict", "churn.mk", "rows.json")
     assert (status, out.count("\n")) == (0, expected[1].count("\n"))
+
+
+def test_json_has_dates_as_texts_in_iso_8601(capsys, tmp_path):
+    """As pandas writes them; a text that is no date is named with its row and column."""
+    days = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=40)})
+    day = FunctionTransformer(lambda X: X["day"].dt.day.astype(float).to_frame())
+    model = make_pipeline(day, Ridge()).fit(days, np.arange(40))
+    mk.save(model, tmp_path / "days.mk", example=days, name="days", version="1")
+    days.to_csv(tmp_path / "x.csv", index=False)
+    days.to_json(tmp_path / "x.json", orient="records", date_format="iso")
+    results = [
+        run(capsys, "predict", tmp_path / "days.mk", tmp_path / f"x.{e}") for e in ("csv", "json")
+    ]
+    assert results[0] == results[1]
+    assert results[0][0] == 0
+    (tmp_path / "x.json").write_text('[{"day": "2026-01-01"}, {"day": "soon"}]')
+    status, _, err = run(capsys, "predict", tmp_path / "days.mk", tmp_path / "x.json")
+    assert status == 1
+    assert "row 1, column 'day'" in err
