@@ -24,6 +24,7 @@ from modelkit.drift.monitor import packaged
 from modelkit.drift.profile import Profile
 from modelkit.errors import AccessDenied, SignatureError, UsageError
 from modelkit.events import Flagged, emit
+from modelkit.lifecycle.evaluation.robustness import check_ranges
 from modelkit.model.access import principal
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
@@ -104,12 +105,18 @@ class InputChecks(Wrapper):
         check_is_model(model, "InputChecks")
         check_outside(model, "InputChecks")
         super().__init__(model)
-        inputs = model.signature.inputs
-        specs = [spec for spec in inputs if spec.columns and spec.dtype[:3] in NUMBERS]
+        specs = [
+            spec for spec in model.signature.inputs if spec.columns and spec.dtype[:3] in NUMBERS
+        ]
         self._tensors = [spec.name for spec in specs]
         self._columns = [column.name for spec in specs for column in spec.columns]
-        sound = all(low <= high for low, high in ranges.values()) and probing >= 0 < window
-        if not (specs and sound and {*ranges} <= {*self._columns} and {*refuse} <= {*CHECKS}):
+        check_ranges(ranges)
+        if not (
+            specs
+            and probing >= 0 < window
+            and {*ranges} <= {*self._columns}
+            and {*refuse} <= {*CHECKS}
+        ):
             raise UsageError(
                 f"InputChecks looks at named columns of numbers, here {self._columns}; ranges has a least and a "
                 f"largest number of some of them, refuse is some of {CHECKS}, probing 0 or more, and window "
@@ -119,14 +126,14 @@ class InputChecks(Wrapper):
         self._probing, self._window, self._clock = probing, window, clock
         self._hashes, self._window_began = Counter[int](), clock()
         self.counts = dict.fromkeys(("rows", *CHECKS, "failures"), 0)
+        self._mean, self._precision = 0.0, np.eye(len(self._columns))
         self._novelty_limit = np.inf
         usual = packaged(model) if reference is None else reference
         if isinstance(usual, Profile):
-            rows = rows_of(usual, self._columns)
+            self._fit_ranges(rows_of(usual, self._columns), ranges)
         else:
             rows = self._numbers(coerce_as(model.signature, usual, "reference"))
-        self._fit_ranges(rows, ranges)
-        if not isinstance(usual, Profile):
+            self._fit_ranges(rows, ranges)
             self._fit_novelty(self._scaled(rows), rate)
 
     @property
@@ -222,7 +229,7 @@ class InputChecks(Wrapper):
     def _fit_novelty(self, scaled: Array, rate: float) -> None:
         """Keep mean and precision of one half of the rows, and the distance that a share `rate` of the others pass."""
         first, others = scaled[::2], scaled[1::2]
-        place = ceil((1 - rate) * (len(others) + 1))
+        place = (1 - rate) * (len(others) + 1)
         if not 0 < place <= len(others):
             raise UsageError(
                 f"rate is a share of rows below 1, and of a reference of {len(scaled):,} rows at least about "
@@ -232,7 +239,7 @@ class InputChecks(Wrapper):
         ridge = RIDGE * covariance.diagonal().mean() or 1.0
         self._mean = first.mean(axis=0)
         self._precision = np.linalg.inv(covariance + ridge * np.eye(len(covariance)))
-        self._novelty_limit = np.sort(self._contributions(others).sum(axis=1))[place - 1]
+        self._novelty_limit = np.sort(self._contributions(others).sum(axis=1))[ceil(place) - 1]
 
     def _contributions(self, scaled: Array) -> Array:
         """What each column adds to the squared distance of each row, (n, d)."""
@@ -245,11 +252,9 @@ class InputChecks(Wrapper):
         self.counts["rows"] += len(numbers)
         scaled = self._scaled(numbers)
         low, high = self._ends
-        novel = np.zeros((1, 1), bool)
-        if self._novelty_limit < np.inf:
-            parts = self._contributions(scaled)
-            novel = parts.sum(axis=1, keepdims=True) > self._novelty_limit
-            novel = novel & (parts == parts.max(axis=1, keepdims=True))
+        parts = self._contributions(scaled)
+        novel = parts.sum(axis=1, keepdims=True) > self._novelty_limit
+        novel = novel & (parts == parts.max(axis=1, keepdims=True))
         return [self._count_probes(scaled, who), (numbers < low) | (numbers > high), novel]
 
     def _count_probes(self, scaled: Array, who: str | None) -> Array:
@@ -259,12 +264,12 @@ class InputChecks(Wrapper):
         random key of this process: of a whole row, so that one sent again counts once, and of its two cells.
         """
         hashes, now = self._hashes, self._clock()
-        if now - self._window_began >= self._window or len(hashes) > MOST_HASHES:
-            hashes.clear()
-            self._window_began = now
         probes = np.zeros((len(scaled), 1), bool)
         cells = np.rint(scaled / GRID).astype(np.int16)
         for i, row in enumerate(cells):
+            if now - self._window_began >= self._window or len(hashes) > MOST_HASHES:
+                hashes.clear()
+                self._window_began = now
             sent = hash(who)
             halves = [hash((who, half, row[half::2].tobytes())) for half in (0, 1)]
             whole = hash((who, scaled[i].tobytes()))

@@ -144,7 +144,8 @@ def excess_interval(value: float, first: float, second: float, level: float = LE
       B1(F) / sqrt(m) + B2(G) / sqrt(n), of two Brownian bridges. One bridge times sqrt(v), at the time
       (F/m + G/n) / v, has the covariance of Z and that of a random multiple of F - G. So Z leaves a
       band no more often than it (Anderson, The integral of a symmetric unimodal function, 1955),
-      and it leaves this one with a probability of at most a, on either side a / 2 (Massart 1990).
+      and it leaves this one with a probability of at most a (Massart 1990). So the lower end errs
+      with at most a in the limit; with a / 2 where F and G are equal.
     - The upper end is Wilson's, at the point where F - G is largest, which no sample has chosen:
       there the variance is at most v / 4 - d^2 / (m + n) for a difference of d.
 

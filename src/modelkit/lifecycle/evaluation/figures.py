@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, final
@@ -158,12 +158,18 @@ def slice_figures(
 ) -> tuple[SliceFigures, ...]:
     """The figures of every value of each column, (n,). Raises UsageError."""
     found = []
-    for name, values in columns.items():
-        texts = slice_texts(name, values, len(answered))
-        for value in sorted(set(texts.tolist())):
-            own = answered.at(np.flatnonzero(texts == value))
-            found.append(SliceFigures(name, value, len(own), own.units, figures_of(own, level)))
+    for name, value, mask in slice_masks(columns, len(answered)):
+        own = answered.at(np.flatnonzero(mask))
+        found.append(SliceFigures(name, value, len(own), own.units, figures_of(own, level)))
     return tuple(found)
+
+
+def slice_masks(columns: Mapping[str, Any], n: int) -> Iterator[tuple[str, str, Array]]:
+    """Each column, each of its values, and which of n rows have it, bool (n,). Raises UsageError."""
+    for name, values in columns.items():
+        texts = slice_texts(name, values, n)
+        for value in sorted({*texts.tolist()}):
+            yield name, value, texts == value
 
 
 def slice_texts(name: str, values: Any, n: int) -> Array:

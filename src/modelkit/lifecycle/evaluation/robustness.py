@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import final
+from typing import Any, final
 
 from modelkit._internal import fields
 from modelkit._internal.json import read_report, to_record
@@ -35,7 +35,8 @@ class Constraints:
             columns, those of the rows.
 
     Raises:
-        UsageError: for a step or a number of columns that is not above 0.
+        UsageError: for a step or a number of columns that is not above 0, and for a range that is not a
+            least and a greatest number.
     """
 
     step: float = 0.5
@@ -50,6 +51,15 @@ class Constraints:
                 "step is a number of spreads above 0, such as .5, and most_columns counts columns from 1 "
                 f"on, not {self.step!r} and {self.most_columns!r}"
             )
+        check_ranges(self.ranges)
+
+
+def check_ranges(ranges: Any) -> None:
+    """Raise UsageError unless each column has a least and a greatest number; they may be infinite."""
+    if not all(len(ends) == 2 and ends[0] <= ends[1] for ends in ranges.values()):
+        raise UsageError(
+            f"ranges has by the name of a column its least and its greatest number, not {ranges!r:.200}"
+        )
 
 
 @final

@@ -15,6 +15,7 @@ import numpy as np
 from modelkit import events
 from modelkit._internal.arrays import Array
 from modelkit._internal.progress import bars, step
+from modelkit.drift.order import check_seed
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import Answered, TaskKind
 from modelkit.lifecycle.evaluation.check import CheckPart, GateCheck
@@ -146,8 +147,7 @@ def _asking(
     seed: int,
 ) -> Asking:
     """All that a gate was asked; `read` reads the policy of a kind of task. Raises UsageError."""
-    if not isinstance(seed, int) or seed < 0:
-        raise UsageError(f"seed is a whole number of at least 0, not {seed!r}")
+    check_seed(seed)
     signature = champion.model.signature
     kind = task_kind(signature, champion.manifest, queries=rows.queries is not None)
     if kind == "retrieval":

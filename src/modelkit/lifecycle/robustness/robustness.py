@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.drift.order import check_seed
 from modelkit.errors import UsageError
 from modelkit.lifecycle.evaluation.answered import TaskKind
 from modelkit.lifecycle.evaluation.evaluate import evaluate
-from modelkit.lifecycle.evaluation.figures import figures_of, slice_texts
+from modelkit.lifecycle.evaluation.figures import figures_of, slice_masks
 from modelkit.lifecycle.evaluation.robustness import Constraints, RobustnessFigure, RobustnessReport
 from modelkit.lifecycle.evaluation.rows import LabelledRows, Side, answered_side
 from modelkit.lifecycle.robustness.perturbations import PERTURBATIONS
@@ -77,7 +78,8 @@ def robustness(
 
     Raises:
         UsageError: if truth, columns or constraints do not fit the rows, the model is a Rollout, or it
-            decides nothing row by row, such as an encoder or a ranker; and for the name of an attack.
+            decides nothing row by row, such as an encoder or a ranker; for the name of an attack, and
+            for a seed below 0.
         SignatureError: if the rows do not fit the model.
         TypeError: for anything but a Model or a path, and for constraints of another type.
         MissingExtraError: if scipy is missing.
@@ -87,8 +89,10 @@ def robustness(
         raise TypeError(f"constraints is mk.Constraints(...), not {constraints!r:.80}")
     if not all(map(callable, attacks)):
         raise UsageError(f"attacks are functions, such as [greedy], not {attacks!r:.80}")
+    seed = check_seed(seed)
     before = evaluate(model, X, y, slices=slices, kind=kind, level=level)
-    with ExitStack() as opened:
+    # Numbers may be so large, or infinite, that no difference is a number.
+    with ExitStack() as opened, np.errstate(over="ignore", invalid="ignore"):
         if not isinstance(model, Model):
             model = opened.enter_context(load(model))
         if before.kind not in KINDS or model.signature.batch is None:
@@ -115,12 +119,9 @@ def _trial(
     rows = model.signature.columns(side.feeds or {})
     cells = read_cells(model.signature, rows, constraints)
     predicts = before.kind == "regression"
-    tolerances = tolerance * before.truth.std(axis=0) if predicts else np.zeros(1)
-    groups = {}
-    for name, values in side.slices.items():
-        texts = slice_texts(name, values, len(before))
-        for value in sorted({*texts.tolist()}):
-            groups[f"{name} is {value}"] = texts == value
+    tolerances = tolerance * np.atleast_1d(before.truth.std(axis=0)) if predicts else np.zeros(1)
+    sliced = slice_masks(side.slices, len(before))
+    groups = {f"{name} is {value}": mask for name, value, mask in sliced}
     trial = Trial(model, rows, before, tolerances, cells, constraints, level, groups)
     attacked = f"the {len(trial.right):,} rows that the model decided rightly before the attack"
     notes = (
@@ -145,6 +146,7 @@ def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
             drawn = rng.random((len(places), len(hit)))
             mask = drawn < (strength if change.where == "some" else 1)
             if change.where == "one":
+                drawn *= np.column_stack([present(rows[cells.name]) for cells in hit])
                 mask = drawn == drawn.max(axis=1, keepdims=True)
             for cells, own in zip(hit, mask.T, strict=True):
                 values = rows[cells.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any, final
 
 import numpy as np
@@ -109,13 +110,16 @@ def _read(column: Column, values: Array, constraints: Constraints) -> Cells:
     if column.categories is not None:
         known = np.array(column.categories, values.dtype)
     elif values.dtype != object and not {*known.tolist()} <= {0, 1}:
-        spread = float(np.abs(values - np.median(values)).mean())
-        low, high = constraints.ranges.get(column.name, known[[0, -1]])
+        spread = float(np.abs(values - np.median(values)).mean(dtype=float))
+        low, high = constraints.ranges.get(column.name, known[[0, -1]].tolist())
         if not low <= known[0] <= known[-1] <= high:
             raise UsageError(
                 f"the rows have {column.name!r} from {known[0]:g} to {known[-1]:g}, outside its range, "
                 f"{low:g} to {high:g}: widen it, or leave these rows out"
             )
+        if not column.dtype.startswith("float"):
+            limits = np.iinfo(column.dtype)
+            low, high = ceil(max(low, limits.min)), floor(min(high, limits.max))
         known[[0, -1]] = low, high
     places = np.linspace(0, len(known) - 1, min(len(known), CANDIDATES)).astype(int)
     return Cells(column, known[places], spread)
@@ -229,23 +233,20 @@ def _change_one(
 
     Gives how many rows it asked the model for, and which of `left` did not flip.
     """
-    step = trial.constraints.step
-    parts = []
+    values, parts = [], []
     for at, cells in enumerate(trial.cells):
         own = left[free[left, at]]
-        tried, usable = cells.candidates(rows[cells.name][own], step)
-        row, which = np.nonzero(usable)
-        parts.append((own[row], tried[row, which]))
-    row = np.concatenate([own for own, _ in parts])
+        old = rows[cells.name][own]
+        tried, usable = cells.candidates(old, trial.constraints.step)
+        i, j = np.nonzero(usable)
+        values.append(tried[i, j])
+        parts.append((own[i], np.full(len(i), at), cells.moved(old[i], tried[i, j])))
+    row, column, moved = map(np.concatenate, zip(*parts, strict=True))
     if not len(row):
         return 0, left
-    column = np.repeat(np.arange(len(parts)), [len(own) for own, _ in parts])
     changed = take(rows, row)
-    moved = np.zeros(len(row))
-    for at, (cells, (_, values)) in enumerate(zip(trial.cells, parts, strict=True)):
-        mask = column == at
-        moved[mask] = cells.moved(changed[cells.name][mask], values)
-        changed[cells.name][mask] = values
+    for at, cells in enumerate(trial.cells):
+        changed[cells.name][column == at] = values[at]
     _, flipped, margin = trial.decide(changed, places[row])
     # The first of each row: one that flips, and of these the one that moves the least.
     order = np.lexsort((moved, np.where(flipped, -np.inf, margin), row))

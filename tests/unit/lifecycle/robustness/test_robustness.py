@@ -191,3 +191,58 @@ def test_where_no_row_is_right_none_is_attacked(tree, counts):
     assert (report["greedy"].rows, report["greedy"].flipped) == (0, 0)
     assert (report["greedy"].low, report["greedy"].high) == (0.0, 1.0)
     assert report.gate_check("greedy", 0.5).outcome == "unclear"
+
+
+def one_number(dtype="float64"):
+    """A Model of whether a column is above 0, beside one that is mostly missing."""
+    columns = mk.Column("x", dtype), mk.Column("rare", dtype, nullable=True)
+    signature = mk.Signature(
+        (mk.TensorSpec("X", dtype, ("batch", 2), columns),),
+        (mk.TensorSpec("label", "int64", ("batch",)),),
+        classes=(0, 1),
+    )
+    return mk.FunctionModel(lambda feeds: {"label": (feeds["X"][:, 0] > 0.5) * 1}, signature)
+
+
+def test_one_number_of_each_row_changes_its_unit_though_others_are_missing():
+    X = np.full((200, 2), np.nan)
+    X[:, 0] = np.arange(200) % 2
+    X[0, 0] = -1
+    X[:3, 1] = 1, 2, 3
+    report = mk.robustness(one_number(), X, (X[:, 0] > 0.5) * 1)
+    assert report["unit 0.1"].flipped >= 98
+
+
+def test_rows_that_are_all_decided_wrongly_leave_every_figure_without_an_answer():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    report = mk.robustness(one_number(), X, (X[:, 0] <= 0.5) * 1)
+    for name in ("greedy", "greedy of at most 1 columns"):
+        assert (report[name].rows, report[name].low, report[name].high) == (0, 0, 1)
+        assert report.gate_check(name, 0.9).outcome == "unclear"
+
+
+def test_an_attack_that_asks_nothing_keeps_to_its_columns_all_the_same():
+    def blindly(trial, places, _):
+        """Every number changes its sign."""
+        return {name: -values[places] for name, values in trial.rows.items()}, 0
+
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = (X[:, 0] > 0.5) * 1
+    for most, expected in ((1, False), (2, True)):
+        limits = mk.Constraints(most_columns=most)
+        report = mk.robustness(one_number(), X, y, constraints=limits, attacks=[blindly])
+        assert (report["blindly"].flipped > 0) is expected
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_infinite_and_huge_numbers_are_measured_without_a_warning(dtype):
+    X = np.linspace(-1, 1, 80).reshape(40, 2).astype(dtype) * np.finfo(dtype).max
+    X[0, 1] = np.inf
+    report = mk.robustness(one_number(dtype), X, (X[:, 0] > 0.5) * 1)
+    assert report["greedy"].flipped > 0
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "1"])
+def test_a_seed_is_a_whole_number(forest, held, seed):
+    with pytest.raises(UsageError, match="seed is a whole number, 0 or more"):
+        mk.robustness(forest, *held, seed=seed)

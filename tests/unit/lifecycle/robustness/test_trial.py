@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
 from modelkit.errors import SignatureError, UsageError
-from modelkit.lifecycle.robustness.trial import Cells, greedy
+from modelkit.lifecycle.robustness.trial import Cells, greedy, read_cells
 
 
 def seen(model, X, y, constraints, attack=greedy):
@@ -146,6 +146,26 @@ def test_numbers_that_a_column_cannot_hold_leave_the_old_ones(dtype, old, number
     assert found.tolist() == held
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ends", "kept"),
+    [
+        ("int64", (0.5, 9.5), [1, 9]),
+        ("int64", (-0.5, 1e30), [0, 2**63 - 1]),
+        ("int8", (-np.inf, np.inf), [-128, 127]),
+        ("uint64", (-3, 2.5), [0, 2]),
+        ("float32", (-9.5, 2.5), [-9.5, 2.5]),
+    ],
+)
+def test_an_attack_keeps_to_a_range_as_its_column_can_hold_it(dtype, ends, kept):
+    signature = mk.Signature(
+        (mk.TensorSpec("x", dtype, ("batch", 1), (mk.Column("x", dtype),)),),
+        (mk.TensorSpec("label", "int64", ("batch",)),),
+    )
+    rows = {"x": np.array([1, 2, 2], dtype)}
+    (cells,) = read_cells(signature, rows, mk.Constraints(ranges={"x": ends}))
+    assert cells.known[[0, -1]].tolist() == kept
+
+
 def odd_rows(threshold):
     """A Model of one column that refuses rows above a threshold, as a graph does."""
     signature = mk.Signature(
@@ -183,8 +203,9 @@ def test_rows_that_the_model_refuses_are_counted_and_do_not_flip(n):
         ({"ranges": {"region": (0, 1)}}, "name region"),
         ({"ranges": {"late": (0, 1)}}, "name late"),
         ({"ranges": {"age": (30, 50)}}, "'age' from 18 to 88, outside its range, 30 to 50"),
-        ({"ranges": {"age": (99, 0)}}, "outside its range, 99 to 0"),
-        ({"ranges": {"age": (np.nan, 0)}}, "outside its range, nan to 0"),
+        ({"ranges": {"age": (99, 0)}}, "its least and its greatest number, not {'age'"),
+        ({"ranges": {"age": (np.nan, 0)}}, "ranges has by the name of a column"),
+        ({"ranges": {"age": (0, 50, 99)}}, "ranges has by the name of a column"),
     ],
 )
 def test_constraints_that_do_not_fit_the_rows_are_refused(forest, held, limits, problem):
