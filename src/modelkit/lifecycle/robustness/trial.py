@@ -233,20 +233,20 @@ def _change_one(
 
     Gives how many rows it asked the model for, and which of `left` did not flip.
     """
-    values, parts = [], []
+    new, parts = [], []
     for at, cells in enumerate(trial.cells):
         own = left[free[left, at]]
         old = rows[cells.name][own]
         tried, usable = cells.candidates(old, trial.constraints.step)
         i, j = np.nonzero(usable)
-        values.append(tried[i, j])
+        new.append(tried[i, j])
         parts.append((own[i], np.full(len(i), at), cells.moved(old[i], tried[i, j])))
     row, column, moved = map(np.concatenate, zip(*parts, strict=True))
     if not len(row):
         return 0, left
     changed = take(rows, row)
     for at, cells in enumerate(trial.cells):
-        changed[cells.name][column == at] = values[at]
+        changed[cells.name][column == at] = new[at]
     _, flipped, margin = trial.decide(changed, places[row])
     # The first of each row: one that flips, and of these the one that moves the least.
     order = np.lexsort((moved, np.where(flipped, -np.inf, margin), row))
