@@ -291,7 +291,7 @@ def test_mistakes_are_told_before_anything_runs(engine, integration, packages):
         integration.drift(customers(30, 6), profile_of(packages.churn))
     with pytest.raises(TypeError, match="has its own"):
         integration.score(rows, mk.Scorer(packages.churn), keep=["id"])
-    with pytest.raises(UsageError, match="has no scores"):
+    with pytest.raises(UsageError, match="lacks the scores"):
         integration.drift(rows, profile_of(packages.churn), scores=["chances"])
     with pytest.raises(UsageError, match="no rows"):
         integration.drift(

@@ -143,7 +143,7 @@ def test_what_an_evaluation_refuses(model, said, message):
 
 
 def test_a_metric_that_the_task_does_not_have(model):
-    with pytest.raises(KeyError, match="there is no metric 'auc'; there are accuracy, "):
+    with pytest.raises(KeyError, match="unknown metric 'auc'; there are accuracy, "):
         mk.evaluate(model, X, Y)["auc"]
 
 

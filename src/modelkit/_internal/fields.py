@@ -114,9 +114,7 @@ def item_named(items: Sequence[Named], name: str, what: str) -> Named:
     for item in items:
         if item.name == name:
             return item
-    raise KeyError(
-        f"there is no {what} {name!r}; there are {', '.join(each.name for each in items)}"
-    )
+    raise KeyError(f"unknown {what} {name!r}; there are {', '.join(each.name for each in items)}")
 
 
 def brief(self: Any) -> str:

@@ -55,7 +55,7 @@ def of_batch(tracker: Tracker, rows: Rows) -> DriftReport:
     profile = tracker.profile
     n = len(rows)
     if not n:
-        raise UsageError("there are no rows to test")
+        raise UsageError("X is empty: pass rows to test")
     estimate = estimate_of(profile.calibration, rows.answers)
     performance = performance_of(profile, estimate, rows.answers)
     found = checks.unseen(profile.features, count_by(rows.cells)[0], rows)
@@ -85,7 +85,7 @@ def _check_fits(profile: Profile, tally: Tally) -> None:
             "this is a tally of another profile: count the rows by tally() of this one"
         )
     if not tally.groups:
-        raise UsageError("there are no rows to test")
+        raise UsageError("X is empty: pass rows to test")
     strata, features, _ = profile.counts.shape
     has_keys = profile.unit not in (None, BATCH_UNIT)
     fits = [stratum < strata and (key is not None) == has_keys for key, stratum in tally.groups]

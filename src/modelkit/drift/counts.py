@@ -74,7 +74,7 @@ class Tally:
         group, and where some rows had scores and others had none.
         """
         if not tallies:
-            raise UsageError("there are no tallies to add up")
+            raise UsageError("the list of tallies is empty: pass at least one")
         of = {tally.profile for tally in tallies}
         if len(of) > 1:
             raise UsageError(

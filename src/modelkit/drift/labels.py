@@ -49,7 +49,7 @@ class LabelledCall:
         target = profile.target
         if baseline is None:
             raise UsageError(
-                "the profile has no losses to compare with: fit it with labels= or losses="
+                "the profile lacks losses to compare with: fit it with labels= or losses="
             )
         if (losses is None) == (y is None) or (y is None and predicted is not None):
             raise UsageError("pass labels and what was predicted, labels alone, or losses alone")
@@ -60,7 +60,7 @@ class LabelledCall:
             return LabelledCall(_losses(profile, baseline, y, predicted), cells)
         if cells is None:
             raise UsageError(
-                "the profile has no labels to compare labels alone with: pass labels and what "
+                "the profile lacks labels to compare labels alone with: pass labels and what "
                 "was predicted, or fit the profile with labels="
             )
         return LabelledCall(None, cells)

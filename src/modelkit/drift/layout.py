@@ -146,7 +146,7 @@ class Layout:
         odd = sorted(set(columns) - known)
         if odd:
             raise UsageError(
-                f"the profile has no scores {odd}; it has {sorted(known)}; to watch these, fit it with "
+                f"the profile lacks the scores {odd}; it has {sorted(known)}; to watch these, fit it with "
                 "model= or scores="
             )
         return expand(columns, self.bases)

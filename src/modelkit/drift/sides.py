@@ -229,8 +229,7 @@ def _marks(
             "" if absent[0] == options.time else "; a unit is also 'day', 'week' or 'batch'"
         )
         raise UsageError(
-            f"there is no column {absent[0]!r} in the reference; there are "
-            f"{list(held)}{periods_too}",
+            f"the reference lacks the column {absent[0]!r}; it has {list(held)}{periods_too}",
             feature=absent[0],
         )
     seconds = None if options.time is None else row_seconds(held[options.time], options.time)
@@ -376,7 +375,7 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
         raise UsageError(differences(absent, more, lacks, has))
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise UsageError(
-            f"there is no column {stratum!r} to name strata; there are {list(train)}, and "
+            f"unknown column {stratum!r} for strata; there are {list(train)}, and "
             "'weekday' and 'hour' where time= names the column of times"
         )
     for name, column in train.items():

@@ -91,7 +91,7 @@ def resume(
 def resume_all(profile: Profile, states: Sequence[bytes]) -> list[Tracker]:
     """What several workers know. Raises UsageError for none, for units, and for other arguments."""
     if not states:
-        raise UsageError("there are no states to merge")
+        raise UsageError("the list of states is empty: pass at least one")
     if profile.units is not None:
         raise UsageError(
             "units are judged as wholes, and each worker has a part of their rows: count these by "

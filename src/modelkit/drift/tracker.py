@@ -200,7 +200,7 @@ class Tracker:
     def of_units(self) -> Units:
         """What is known of units. Raises UsageError where rows are compared."""
         if self.units is None:
-            raise UsageError("the profile has no units: fit it with unit=")
+            raise UsageError("the profile was fitted without units: fit it with unit=")
         return self.units
 
     # Rows, as cells.

@@ -97,11 +97,11 @@ class Explanation:
                         "mk.Explainer(model, positive=...)"
                     )
                 raise UsageError(
-                    f"there is no output {output!r}; there are {list(self.output_names)}{other}"
+                    f"unknown output {output!r}; there are {list(self.output_names)}{other}"
                 )
             return self.output_names.index(output)
         if not -count <= output < count:
-            raise UsageError(f"there is no output {output}; there are {count}")
+            raise UsageError(f"unknown output {output}; there are {count}")
         return output
 
     def top(

@@ -294,7 +294,7 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
     if named is not None:
         if named not in numbers:
             raise UsageError(
-                f"there is no output {named!r} of numbers to explain; there are {numbers}"
+                f"{named!r} is not an output of numbers, which could be explained; there are {numbers}"
             )
         return named
     if signature.has_probabilities:

@@ -178,7 +178,7 @@ class App:
         served = self._edge.served.get(name)
         if served is None:
             names = ", ".join(map(repr, self._edge.served))
-            raise UsageError(f"there is no model {name!r} to replace; there are {names}")
+            raise UsageError(f"unknown model {name!r}: choose one of {names}")
         with served.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")

@@ -21,7 +21,7 @@ START = ("rollout", "models", "start", "m@2", "--reason", "r", "--stage")
         ((*GATE, "abc"), "--margin: 'abc' is not a number of at least 0"),
         ((*GATE, "-1"), "expected one argument|'-1' is not a number of at least 0"),
         ((*GATE, "accuracy=nan"), "--margin: 'nan' is not a number"),
-        ((*GATE, ".1", "--budget", "p50=2"), "no budget 'p50'; there are p50_ratio"),
+        ((*GATE, ".1", "--budget", "p50=2"), "unknown budget 'p50'; there are p50_ratio"),
         ((*GATE, ".1", "--budget", "p50_ratio=0"), "p50_ratio is a number above 0"),
         ((*GATE, ".1", "--budget", "p50_ratio"), "write the number of a name as NAME=NUMBER"),
         ((*GATE, ".1", "--seed", "x"), "'x' is not a whole number of at least 0"),

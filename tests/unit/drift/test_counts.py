@@ -163,7 +163,7 @@ def test_a_tally_is_small_and_no_rows_are_none():
     assert none.rows == 0
     assert none + tally == tally
     assert repr(profile.tally(batch[:1])) == "<Tally of 1 row in 1 group>"
-    with pytest.raises(UsageError, match="no rows to test"):
+    with pytest.raises(UsageError, match="X is empty"):
         mk.Detector(profile).test(none)
 
 
@@ -178,7 +178,7 @@ def test_what_does_not_add_up_is_refused():
         mk.Detector(plain).test(other)
     with pytest.raises(UsageError, match="scores that others lack"):
         tally + plain.tally(rows)
-    with pytest.raises(UsageError, match="no tallies"):
+    with pytest.raises(UsageError, match="list of tallies is empty"):
         mk.types.Tally.total([])
     with pytest.raises(UsageError, match="has its scores"):
         mk.Detector(plain).test(tally, scores)

@@ -158,7 +158,7 @@ def test_workers_merge_into_one_report():
     total = sum(int(w._tracker.streams()[0][1].totals[1, 65]) for w in workers)
     assert f"{total} of 9,000 rows" in next(c for c in report.checks if c.feature == "c").found
     assert DriftReport.from_json(report.to_json()) == report
-    with pytest.raises(UsageError, match="no states"):
+    with pytest.raises(UsageError, match="list of states is empty"):
         mk.Detector.merge(profile, [])
     with pytest.raises(UsageError, match="alpha"):
         mk.Detector.merge(profile, [workers[0].state(), mk.Detector(profile, alpha=0.2).state()])
@@ -249,9 +249,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(profile):
         (rows | {"e": rows["e"][:, :2]}, None, "shape"),
         (rows | {"x": rows["x"][:5]}, None, "different lengths"),
         (rows, scores[:5], r"different lengths, such as {10: '[^']+', 5: '[^']+'}"),
-        (rows, np.ones(10), "no scores \\['prediction'\\]"),
+        (rows, np.ones(10), "lacks the scores \\['prediction'\\]"),
         (rows, np.full((10, 3), 1 / 3), "2 classes"),
-        (rows, {"probabilities": scores, "odd": np.ones(10)}, "no scores \\['odd'\\]"),
+        (rows, {"probabilities": scores, "odd": np.ones(10)}, "lacks the scores \\['odd'\\]"),
         (None, None, "neither rows nor scores"),
         (None, scores, "names the stratum"),
     ):

@@ -73,7 +73,7 @@ def test_columns_that_are_empty_constant_or_missing_have_a_report():
     assert {alarm.feature for alarm in detector.update(new)} == {"k", "gone", "x", "i"}
     json.loads(detector.report().to_json())
     assert "</html>" in detector.report().to_html()
-    with pytest.raises(UsageError, match="no rows"):
+    with pytest.raises(UsageError, match="X is empty"):
         detector.test({name: values[:0] for name, values in rows.items()})
 
 

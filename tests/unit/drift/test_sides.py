@@ -40,8 +40,8 @@ def test_a_stratum_that_differs_within_a_unit_is_refused():
         ({"unit": "when", "time": "when"}, "both name"),
         ({"unit": "day", "time": "when", "ordered": True}, "pass one of them"),
         ({"unit": "batch"}, "list of batches"),
-        ({"unit": "month", "time": "when"}, "no column 'month'"),
-        ({"time": "where"}, "no column 'where'"),
+        ({"unit": "month", "time": "when"}, "lacks the column 'month'"),
+        ({"time": "where"}, "lacks the column 'where'"),
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(options, words):

@@ -115,7 +115,7 @@ def test_either_of_two_classes_is_explained(fitted, method, tmp_path):
         told = [of[name].fidelity["r2"][0] for name in ("late", "on time")]
         assert told[0] == told[1][::-1]
     if of[None].output_space == "raw_score":
-        with pytest.raises(UsageError, match=r"no output 'late'.*other sign.*positive="):
+        with pytest.raises(UsageError, match=r"unknown output 'late'.*other sign.*positive="):
             of[None].plot(output="late")
     with pytest.raises(UsageError, match=r"positive='x' is not a class of this model"):
         mk.Explainer(model, background=X[:20], positive="x")

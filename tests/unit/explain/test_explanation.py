@@ -110,7 +110,7 @@ def test_frames_tops_and_unknown_outputs(mixed):
     assert "1 other column<" in explanation.card(most=5)
     for output in ("Emperor", 3, -4):
         for ask in (explanation.top, explanation.to_dataframe):
-            with pytest.raises(UsageError, match="no output"):
+            with pytest.raises(UsageError, match="unknown output"):
                 ask(output=output)
     with pytest.raises(AttributeError):
         explanation.values = None
@@ -125,7 +125,7 @@ def test_shap_takes_it(mixed):
     np.testing.assert_array_equal(one.values, explanation.values[:, :, 1])
     np.testing.assert_array_equal(one.base_values, explanation.base_values[:, 1])
     assert one.feature_names == list(explanation.feature_names)
-    with pytest.raises(UsageError, match="no output"):
+    with pytest.raises(UsageError, match="unknown output"):
         explanation.to_shap("Emperor")
 
 

@@ -27,7 +27,7 @@ def test_of_several_outputs_the_explainer_asks_for_one(multi_label):
             ExplainError, match=r"several outputs.*'probabilities_0', 'probabilities_1'.*output="
         ):
             mk.Explainer(model, output=output)
-    with pytest.raises(UsageError, match="no output 'label' of numbers"):
+    with pytest.raises(UsageError, match="'label' is not an output of numbers"):
         mk.Explainer(model, output="label")
     with pytest.raises(UsageError, match=r"output 'probabilities_9' is unknown.*'probabilities_2'"):
         mk.Explainer(model, output="probabilities_9")

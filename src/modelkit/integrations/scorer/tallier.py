@@ -49,7 +49,7 @@ class Tallier:
         looked_at = _outputs_looked_at(profile)
         odd = sorted(set(scores) - looked_at)
         if odd:
-            raise UsageError(f"the profile has no scores {odd}; it has {sorted(looked_at)}")
+            raise UsageError(f"the profile lacks the scores {odd}; it has {sorted(looked_at)}")
 
     @property
     def profile(self) -> Profile:

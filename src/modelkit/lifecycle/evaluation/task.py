@@ -102,7 +102,7 @@ def read_task(
     truth = truth_of(kind, known, y)
     n = len(truth)
     if not n:
-        raise UsageError("there are no rows to evaluate")
+        raise UsageError("X is empty: pass rows to evaluate")
     asked = read_groups("queries", queries, n)
     if kind == "ranking" and asked is None:
         raise UsageError("a ranking is evaluated by query: pass queries=, the query of each row")

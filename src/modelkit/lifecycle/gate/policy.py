@@ -277,7 +277,7 @@ def _named(asked: str | GateMetric, known: dict[str, AnyMetric], kind: TaskKind)
         return asked.name
     if asked not in known:
         raise UsageError(
-            f"there is no metric {asked!r} for the task {kind!r}{did_you_mean(str(asked), known)}; it has "
+            f"unknown metric {asked!r} for the task {kind!r}{did_you_mean(str(asked), known)}; it has "
             f"{', '.join(known)}. One of your own is a GateMetric, and a floor is written as 'recall >= 0.6'",
             metric=str(asked),
         )
@@ -292,7 +292,7 @@ def read_budgets(budgets: Mapping[str, float] | None) -> dict[str, float]:
     for name, limit in (budgets or {}).items():
         if name not in BUDGETS:
             raise UsageError(
-                f"there is no budget {name!r}{did_you_mean(str(name), BUDGETS)}; there are {', '.join(BUDGETS)}"
+                f"unknown budget {name!r}{did_you_mean(str(name), BUDGETS)}; there are {', '.join(BUDGETS)}"
             )
         if not _is_number(limit) or not isfinite(limit) or limit <= 0:
             raise UsageError(f"the budget {name} is a number above 0, not {limit!r}")

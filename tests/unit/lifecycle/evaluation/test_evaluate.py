@@ -346,7 +346,7 @@ def test_one_class_of_two():
         ([1, None, 0], {}, "y is missing in 1 of 3 rows, first in row 1"),
         ([1.0, np.nan, 0.0], {}, "y is missing in 1 of 3"),
         ([1, 0], {}, "y has 2 rows, and the model gave 3"),
-        ([], {}, "no rows"),
+        ([], {}, "X is empty"),
         ([1, 0, 1], {"sample_weight": [1, 2]}, "sample_weight"),
         ([1, 0, 1], {"sample_weight": [1, -1, 1]}, "at least 0"),
         ([1, 0, 1], {"sample_weight": [0, 0, 0]}, "one above it"),

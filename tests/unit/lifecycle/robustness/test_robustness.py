@@ -34,7 +34,7 @@ def test_a_report_says_what_was_measured(report, forest, held):
     assert all(figure.rows == 150 for figure in report.figures[:16] if figure.about)
     asked = report["greedy"].queries / right
     assert 50 < asked < 3 * 8 * 34
-    with pytest.raises(KeyError, match="there is no figure 'fgsm'; there are noise"):
+    with pytest.raises(KeyError, match="unknown figure 'fgsm'; there are noise"):
         report["fgsm"]
 
 
