@@ -41,7 +41,8 @@ def add_completion(verbs: Any) -> None:
         "print what lets a shell complete modelkit's commands",
     )
     parser.add_argument("shell", choices=(*SCRIPTS, "words"), help="for `eval` in its start file")
-    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    # Python 3.11 would say that words are required
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False
 
 
 def run_completion(verbs: Any, args: argparse.Namespace) -> Printed:

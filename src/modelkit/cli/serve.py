@@ -303,12 +303,10 @@ def _listen(settings: Settings) -> socket.socket:
         settings.host.encode("idna")  # a socket that fails at this would stay open
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
-        place = f"{settings.host}, port {settings.port}"
-        why = str(getattr(error, "strerror", None) or error).partition(" (while ")[
-            0
-        ]  # it names the place again
+        why = str(getattr(error, "strerror", None) or error)
         raise ModelkitError(
-            f"cannot listen on {place}: {why}; --host and --port name another"
+            f"cannot listen on {settings.host}, port {settings.port}: "
+            f"{why.partition(' (while ')[0]}; --host and --port name another"  # the rest names it again
         ) from error
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 from helpers.commands import run
 
+from modelkit.cli import main
 from modelkit.cli.completion import SCRIPTS
 
 
@@ -32,6 +33,12 @@ def test_what_may_follow_words(capsys, words, found):
 
 def test_every_command_may_begin(capsys):
     assert set(run(capsys, "completion", "words", "")[1].split()) > {"predict", "serve", "gate"}
+
+
+def test_no_shell_is_refused_for_the_shell_alone(capsys):
+    with pytest.raises(SystemExit):
+        main(["completion"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: shell\n")
 
 
 ASKED = {

@@ -66,8 +66,9 @@ def test_who_sets_an_alias_is_heard_of_and_a_promotion_sets_one(released):
 def test_a_conflict_says_who_was_faster(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate 7")
-    for expected in ("1.0.0", 1, None):
-        with pytest.raises(Conflict, match=r"champion is 1\.1\.0.*gate 7") as caught:
+    for expected, said in (("1.0.0", r"1\.0\.0"), (1, "1"), (None, "none")):
+        message = rf"champion is 1\.1\.0, and you expected {said}: .*gate 7.*and expect 1\.1\.0$"
+        with pytest.raises(Conflict, match=message) as caught:
             registry.set_alias("churn", "champion", "2.0.0", expected=expected, reason="late")
         assert caught.value.now.version == "1.1.0"
         assert pickle.loads(pickle.dumps(caught.value)).now == caught.value.now
