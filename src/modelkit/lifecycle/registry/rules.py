@@ -240,7 +240,8 @@ def check_expected(state: State, alias: str, expected: str | int | None, name: s
         return
     raise Conflict(
         f"{name}@{alias} is {now.version}, and you expected "
-        f"{'none' if expected is None else expected}: {now.actor} set it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
+        f"{'none' if expected is None else expected}: {now.actor} set "
+        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
         f"there now, and expect {now.version}",
         name=name,
         alias=alias,
