@@ -238,7 +238,7 @@ def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:
 
 
 def coerce_as(signature: Signature, rows: object, what: str) -> Feeds:
-    """Rows that are not a request, such as a background, as feeds.
+    """Rows from elsewhere than a request, such as a background, as feeds.
 
     Raises SignatureError for rows that do not fit, and names them.
     """

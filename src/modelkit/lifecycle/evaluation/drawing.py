@@ -16,7 +16,7 @@ Draw = Callable[[Any], None]  # on Axes
 
 
 def draw(picture: Draw, ax: Any) -> Any:
-    """A picture on the Axes, or on those of a new figure; returns the Axes."""
+    """A picture on the Axes, or on new ones; returns the Axes."""
     with importing("matplotlib", "Evaluation.plot", "plot"):
         import matplotlib.pyplot as plt
     if ax is None:
@@ -27,7 +27,7 @@ def draw(picture: Draw, ax: Any) -> Any:
 
 
 def draw_curves(curves: Sequence[ScoreCurve], area: MetricFigure, ax: Any) -> None:
-    """The ROC curves, or those of precision and recall, of each class."""
+    """The ROC curves, or the precision-recall curves, of each class."""
     roc = curves[0].name == "roc"
     for curve in curves:
         ax.plot(curve.x, curve.y, drawstyle="default" if roc else "steps-post", label=curve.label)

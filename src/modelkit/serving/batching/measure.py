@@ -49,7 +49,7 @@ def sizes_up_to(most: int, *, steps: bool = True) -> list[int]:
 def first_plan(
     model: Model, run: Run, rows: Feeds | None, max_rows: int, plan: BatchPlan | str
 ) -> BatchPlan:
-    """The plan to begin with: measured on the golden rows, unknown, or that of another Batcher."""
+    """The plan to begin with: measured on the golden rows, unknown, or taken from another Batcher."""
     if isinstance(plan, BatchPlan):
         if max(plan.cap, plan.piece) <= max_rows:
             return plan

@@ -78,7 +78,7 @@ def meters(name: str) -> list[Model]:
 
 
 def is_shared(name: str) -> bool:
-    """Whether a Meter of this name counts together with those of other processes."""
+    """Whether a Meter of this name counts together with Meters of other processes."""
     with _book.lock:
         return any(not each.retired and each.folder is not None for each in _book.of(name))
 
