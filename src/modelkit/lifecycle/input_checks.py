@@ -24,13 +24,13 @@ from modelkit.drift.monitor import packaged
 from modelkit.drift.profile import Profile
 from modelkit.errors import AccessDenied, SignatureError, UsageError
 from modelkit.events import Flagged, emit
-from modelkit.lifecycle.evaluation.robustness import check_ranges
 from modelkit.model.access import principal
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import Wrapper, check_is_model
 from modelkit.serving.guarded import check_outside
 from modelkit.signature.signature import Feeds, coerce_as
+from modelkit.signature.spec import check_ranges
 
 CHECKS = ("probing", "range", "novelty")
 NUMBERS = ("flo", "int", "uin", "boo")  # how their dtypes begin

@@ -12,7 +12,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.arrays import Array
 from modelkit._internal.fields import freeze
-from modelkit.errors import SignatureError
+from modelkit.errors import SignatureError, UsageError
 from modelkit.report.html import is_controlling, printable
 
 NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
@@ -186,3 +186,11 @@ def check_dims(
             if isinstance(dim, str):
                 where.setdefault(dim, spec.name)
     return sizes
+
+
+def check_ranges(ranges: Any) -> None:
+    """Raise UsageError unless each column has a least and a greatest number; they may be infinite."""
+    if not all(len(ends) == 2 and ends[0] <= ends[1] for ends in ranges.values()):
+        raise UsageError(
+            f"ranges has by the name of a column its least and its greatest number, not {ranges!r:.200}"
+        )

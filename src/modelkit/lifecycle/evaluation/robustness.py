@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, final
+from typing import final
 
 from modelkit._internal import fields
 from modelkit._internal.json import read_report, to_record
@@ -14,6 +14,7 @@ from modelkit.lifecycle.evaluation.check import CheckOutcome, GateCheck
 from modelkit.lifecycle.evaluation.figures import MetricFigure
 from modelkit.report import html
 from modelkit.report.plot import interval_picture
+from modelkit.signature.spec import check_ranges
 from modelkit.stats.intervals import clopper_pearson
 
 ROBUSTNESS_SCHEMA = "modelkit.robustness/1"
@@ -52,14 +53,6 @@ class Constraints:
                 f"on, not {self.step!r} and {self.most_columns!r}"
             )
         check_ranges(self.ranges)
-
-
-def check_ranges(ranges: Any) -> None:
-    """Raise UsageError unless each column has a least and a greatest number; they may be infinite."""
-    if not all(len(ends) == 2 and ends[0] <= ends[1] for ends in ranges.values()):
-        raise UsageError(
-            f"ranges has by the name of a column its least and its greatest number, not {ranges!r:.200}"
-        )
 
 
 @final
