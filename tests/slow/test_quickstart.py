@@ -35,7 +35,7 @@ def screen(folder):
 def test_it_fits_a_screen(screen):
     lines = screen.splitlines()
     assert len(lines) <= 28
-    assert max(map(len, lines)) <= 112
+    assert max(map(len, lines)) <= 120
 
 
 def test_it_says_what_happened_to_both_models(screen):
