@@ -57,7 +57,7 @@ HALF = 0.5
 SIZE_OF_LONG = 8
 SAFE = 1e6  # integers of 64 bits up to here have products that do not wrap around
 OF_MODULE = "keep it in a module, and save the model with format='joblib'"
-ADVICE = f'write it with what docs/reference/what_converts.md lists under "Functions of your own", or {OF_MODULE}'
+ADVICE = f'write it as docs/reference/what_converts.md says under "Functions of your own", or {OF_MODULE}'
 
 
 @converts("FunctionTransformer")

@@ -79,4 +79,5 @@ def test_what_is_taken_comes_to_an_end(pattern, unit, tail):
     except SignatureError:
         assume(condition=False)
     text = ("".join(unit) * 30_000)[:30_000] + tail
-    assert len(find(text)) <= len(text) + 1
+    # An empty match may follow each match, and stands at the end.
+    assert len(find(text)) <= 2 * len(text) + 1
