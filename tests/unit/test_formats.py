@@ -103,3 +103,12 @@ def test_the_counts_of_a_process_are_read():
         held for label, held in counts.items() if label[:3] == ("model", "penguins", "1.0.0")
     ]
     assert found.sums[0] == 3
+
+
+MACHINES = re.compile(rb"/(tmp|root|home|work|Users)/")
+
+
+def test_no_golden_file_names_a_folder_of_a_machine():
+    files = [path for path in GOLDEN.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert [path.name for path in files if MACHINES.search(path.read_bytes())] == []
