@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks.common.cases import FOLDER, Case, save
 from benchmarks.common.measure import bare, command, judge, log, table
-from benchmarks.serving import in_process, mistakes, moments
+from benchmarks.serving import in_process, mistakes, moments, texts
 from benchmarks.serving.bodies import KINDS, as_bytes, from_bytes, raw
 from benchmarks.serving.servers import (
     CONTENDERS,
@@ -255,9 +255,14 @@ def clients(_args) -> str:
     return f"{len(checks)} checks of live, ready, metadata, JSON, bytes, gzip and errors: all held."
 
 
+def embeddings(args) -> str:
+    """Embeddings of one text, 64 clients"""
+    return texts.report(int(args.rounds))
+
+
 SECTIONS = {
     section.__name__: section
-    for section in (one_row, many_rows, inside, restarts, bad_input, clients)
+    for section in (one_row, many_rows, inside, restarts, bad_input, clients, embeddings)
 }
 
 

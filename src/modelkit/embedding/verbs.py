@@ -54,6 +54,11 @@ def embed(
     feeds = {TEXT: np.array(prefixed(texts, recipe.prefix(role)), object)}
     size = recipe.cut(dims)
     vectors = model.predict(feeds, deadline=deadline, priority=priority, key=key)
+    return shortened(vectors, size, recipe)
+
+
+def shortened(vectors: Array, size: int, recipe: Recipe) -> Array:
+    """Whole vectors cut to `size` numbers and, where they are normalised, made unit again."""
     if size == recipe.dims[0]:
         return vectors
     return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]

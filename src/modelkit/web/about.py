@@ -15,6 +15,7 @@ from modelkit.web.examples import plain_example
 from modelkit.web.replies import JSON, HeaderList, Reply, unavailable
 from modelkit.web.routes import Verb
 from modelkit.web.serving import Served
+from modelkit.web.texts import text_models
 
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
 LIVE = Reply(200, [JSON], b'{"live":true}')
@@ -68,6 +69,11 @@ def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) 
         return status_page(models, ready=ready)
     if verb == "openapi":
         return _json(openapi.document(models, root))
+    if verb == "listed":  # as OpenAI has it
+        about = {"object": "model", "created": 0, "owned_by": "modelkit"}
+        return _json(
+            {"object": "list", "data": [{"id": name, **about} for name in text_models(models)]}
+        )
     if verb == "models":
         return _json({"models": list(models)})
     server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}

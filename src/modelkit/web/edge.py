@@ -25,12 +25,11 @@ from modelkit.errors import ClosedError, Overloaded
 from modelkit.lifecycle.rollout.answering import SignedAnswers
 from modelkit.model.access import acting_as, check_access
 from modelkit.model.activation import Activation
-from modelkit.model.identity import identity_of
 from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
-from modelkit.web import about, instances, invocations, outcomes, plain, v2
+from modelkit.web import about, instances, invocations, outcomes, plain, texts, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.json import LONG_BODY
 from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
@@ -46,8 +45,8 @@ from modelkit.web.replies import (
     written,
 )
 from modelkit.web.request import PART, Request, at_once, inflated
-from modelkit.web.routes import HEALTH, POST, Route, route_of
-from modelkit.web.serving import Served, Serving
+from modelkit.web.routes import HEALTH, POST, TEXTS, Route, route_of
+from modelkit.web.serving import Served, Serving, check_version
 
 # What reads a request and writes its answer, with turns for others where they are long.
 _READERS = {
@@ -57,12 +56,7 @@ _READERS = {
     "instances": instances.read,
     "invocations": invocations.read,
 }
-_WRITERS = {
-    "infer": v2.write,
-    "predict": plain.write,
-    "instances": instances.write,
-    "csv": invocations.write,
-}
+_WRITERS = {**invocations.WRITERS, "infer": v2.write}
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
@@ -120,7 +114,7 @@ class Edge:
                 acting = acting_as(request.principal)
             with acting:
                 if route.methods is POST:
-                    reply = await self._ask(self._find(route), request)
+                    reply = await self._ask(request)
                 else:
                     reply = await self._look(route, request)
             if len(reply.body) > PART:
@@ -129,9 +123,9 @@ class Edge:
         except asyncio.CancelledError:
             if request.cut_for is None:
                 raise
-            return written(request.cut_for)
+            return written(request.cut_for, request.route.template)
         except Exception as error:  # the client gets it, and what is ours the log
-            return written(self._refused(error, request))
+            return written(self._refused(error, request), request.route.template)
 
     def headers(self, request: Request, reply: Reply) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
@@ -224,7 +218,7 @@ class Edge:
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
         if route.version is not None:
-            _check_version(route, served.active.now.value.identity.version)
+            check_version(route, served.active.now.value.identity.version)
         return served
 
     async def _look(self, route: Route, request: Request) -> Reply:
@@ -238,13 +232,24 @@ class Edge:
             look = partial(about.of_all, route.verb, self.served, request.root, ready=self.ready)
         return await request.in_thread("beside", look)
 
-    async def _ask(self, served: Served, request: Request) -> Reply:
+    async def _find_in(self, body: bytes, request: Request) -> Served:
+        """What a request asks whose body names the model."""
+        models = {name: served.active.now.value.model for name, served in self.served.items()}
+        find = partial(texts.model_in, body, models)
+        name = find() if len(body) <= LONG_BODY else await request.in_thread("reading", find)
+        request.route = request.route._replace(name=name)
+        return self._find(request.route)
+
+    async def _ask(self, request: Request) -> Reply:
         """Read the body, and have it answered by what answers now.
 
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
+        served = None if request.route.verb in TEXTS else self._find(request.route)
         body = await self._body(served, request)
+        if served is None:
+            served = await self._find_in(body, request)
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
@@ -264,7 +269,7 @@ class Edge:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
 
-    async def _body(self, served: Served, request: Request) -> bytes:
+    async def _body(self, served: Served | None, request: Request) -> bytes:
         """The body of a request, which takes a place from now on. Raises Refused."""
         limits = self.limits
         headers = request.headers
@@ -275,7 +280,8 @@ class Edge:
         self._placed.add(request)
         if len(self._placed) > limits.requests:
             message = f"{limits.requests:,} requests are being answered, and no more may be"
-            raise overload(message, retry_after(limits.requests, served.active.now.value.plan))
+            plan = None if served is None else served.active.now.value.plan
+            raise overload(message, retry_after(limits.requests, plan))
         if b"content-encoding" in headers:
             body = await request.in_thread("beside", partial(inflated, body, headers, most))
         return body
@@ -291,9 +297,9 @@ class Edge:
         return take() if len(body) <= LONG_BODY else await request.in_thread("reading", take)
 
     async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
-        _model_for(serving, request)
+        serving.asked_by(request)
         signature = serving.model.signature  # a Rollout may have another one by the time it answers
-        query = await _read_query(body, request, signature, self.limits)
+        query = await _read_query(body, request, serving.model, signature, self.limits)
         if query.outputs is not signature.output_names:  # as they are where none are named
             raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
         work = partial(_explained, serving, query, request.deadline)
@@ -301,8 +307,9 @@ class Edge:
         return reply
 
     async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
-        model = _model_for(serving, request)
-        query = await _read_query(body, request, serving.model.signature, self.limits)
+        model = serving.asked_by(request)
+        signature = serving.model.signature
+        query = await _read_query(body, request, serving.model, signature, self.limits)
         call = _call_of(model, query, request)
         if request.blocks:
             answers = model._call(query.X, query.outputs, call)
@@ -311,9 +318,9 @@ class Edge:
         if isinstance(answers, SignedAnswers):
             request.version = answers.served_by.version
             if request.route.version is not None:
-                _check_version(request.route, request.version)
+                check_version(request.route, request.version)
         request.check_time()
-        write = _WRITERS[query.form or request.route.verb]
+        write = query.write or _WRITERS[request.route.verb]
         return await request.in_turns(write(query, answers, name, request.version))
 
     def _refused(self, error: Exception, request: Request) -> Refused:
@@ -333,33 +340,18 @@ class Edge:
         )
 
 
-def _check_version(route: Route, version: str) -> None:
-    """Raise Refused if a path names another version than answers, or there are no versions."""
-    asked = route.version
-    if asked != version or not asked:
-        raise Refused(404, f"{route.name!r} is of version {version!r}, not {asked!r}")
-
-
-def _model_for(serving: Serving, request: Request) -> Model:
-    """The Model that a request asks: where its path names a version, the champion of a Rollout.
-
-    Raises Refused where that is of another version by now.
-    """
-    model = serving.model
-    if request.route.version is None:
-        request.version = serving.version
-        return model
-    if serving.pins:
-        model = model._for_key(None)  # the champion, whatever it would choose
-    _check_version(request.route, identity_of(model).version)
-    request.version = request.route.version
-    return model
-
-
-async def _read_query(body: bytes, request: Request, signature: Signature, limits: Limits) -> Query:
+async def _read_query(
+    body: bytes, request: Request, model: Model, signature: Signature, limits: Limits
+) -> Query:
     """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
-    steps = _READERS[request.route.verb](body, request.headers, signature, limits)
-    if len(body) <= LONG_BODY:
+    verb = request.route.verb
+    if verb in TEXTS:
+        steps = texts.read(body, verb, model, limits)
+    else:
+        steps = _READERS[verb](body, request.headers, signature, limits)
+    if verb in TEXTS and len(body) > texts.LONG_TEXTS:
+        query = await request.in_thread("beside", partial(at_once, steps))
+    elif len(body) <= LONG_BODY:
         query = at_once(steps)
     elif len(body) <= _IN_THREAD:
         query = await request.in_turns(steps)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from modelkit._internal.arrays import Array
@@ -114,28 +115,16 @@ def write(
     if len(outputs) == 1:
         (values,) = outputs.values()
         predictions = yield from json.encode(values)
-    elif numbers <= AT_ONCE:
-        predictions = _objects(outputs)
     else:
-        step = max(1, AT_ONCE * rows // numbers)
-        predictions = yield from json.join(_parts(outputs, range(0, rows, step)))
+        step = max(1, AT_ONCE * rows // max(1, numbers))
+        predictions = yield from json.encode_rows(partial(_objects, outputs), rows, step)
     body = json.dump_finite({"predictions": predictions}, outputs, answers)
     return Reply(200, [JSON], body)
 
 
-def _parts(outputs: Mapping[str, Array], starts: range) -> Iterable[bytes]:
-    """The JSON of the list of objects, in parts of some rows."""
-    yield b"["
-    for start in starts:
-        some = {name: values[start : start + starts.step] for name, values in outputs.items()}
-        part = json.dump(_objects(some))[1:-1]
-        yield b"," + part if start else part
-    yield b"]"
-
-
-def _objects(outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """An object of outputs for each row."""
-    columns = map(_by_row, outputs.values())
+def _objects(outputs: Mapping[str, Array], rows: slice) -> list[dict[str, Any]]:
+    """An object of outputs for each of some rows."""
+    columns = [_by_row(values[rows]) for values in outputs.values()]
     return [dict(zip(outputs, row, strict=True)) for row in zip(*columns, strict=True)]
 
 

@@ -20,7 +20,7 @@ from modelkit.signature.signature import Signature
 from modelkit.web import instances, json, plain
 from modelkit.web.instances import AT_ONCE
 from modelkit.web.layout import layout_of
-from modelkit.web.query import Limits, Query, check_rows
+from modelkit.web.query import Limits, Query, Writer, check_rows
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import CSV, Turns
 
@@ -48,7 +48,7 @@ def read(
     form = _form_of_answer(headers.get(b"accept", b""), form)
     if form != "predict":
         instances.check_by_rows(query.outputs, signature)
-    return query._replace(form=form)
+    return query._replace(write=WRITERS[form])
 
 
 def _type_in(header: bytes) -> bytes:
@@ -129,3 +129,6 @@ def write(
         yield
     text = "".join(line.removesuffix("\r\n") + "\n" for line in lines)
     return Reply(200, [(b"content-type", CSV)], text.encode())
+
+
+WRITERS: dict[str, Writer] = {"predict": plain.write, "instances": instances.write, "csv": write}

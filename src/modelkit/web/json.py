@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -206,6 +206,17 @@ def join(parts: Iterable[bytes]) -> Turns[Any]:
         joined.append(part)
         yield
     return library().Fragment(b"".join(joined))
+
+
+def encode_rows(objects: Callable[[slice], list[Any]], rows: int, step: int) -> Turns[Any]:
+    """The objects of all rows as `dump` takes them, those of `step` rows at a time."""
+    if rows <= step:
+        return objects(slice(rows))
+    parts: list[bytes] = []
+    for start in range(0, rows, step):
+        parts.append(dump(objects(slice(start, start + step)))[1:-1])
+        yield
+    return library().Fragment(b"[" + b",".join(parts) + b"]")
 
 
 def _parts(values: Array) -> Iterable[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any, NamedTuple, final
@@ -12,12 +12,15 @@ from numpy import ndarray
 from modelkit.errors import UsageError
 from modelkit.signature.signature import Signature
 from modelkit.web.json import quoted, shown
-from modelkit.web.replies import Refused
+from modelkit.web.replies import Refused, Reply
+from modelkit.web.request import Turns
 
 KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
 SPARE_NAMES = 1000  # of columns that a model does not read
 NONE: frozenset[str] = frozenset()
+# Writes an answer, of a Query, the outputs by name, and the name and version of the model.
+Writer = Callable[..., Turns[Reply]]
 
 
 @final
@@ -68,7 +71,7 @@ class Query(NamedTuple):
         key: what a rollout routes by, or None.
         id: what the caller calls the request, or None.
         binary: the outputs that are wanted as bytes behind the JSON.
-        form: the form of the answer, where the path leaves that open.
+        write: what writes the answer, where the path alone does not say it.
     """
 
     X: Any
@@ -78,7 +81,7 @@ class Query(NamedTuple):
     key: str | None = None
     id: str | None = None
     binary: frozenset[str] = NONE
-    form: str = ""
+    write: Writer | None = None
 
 
 def query_of(

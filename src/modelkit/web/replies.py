@@ -23,6 +23,7 @@ JSON = (b"content-type", b"application/json")  # exactly: clients compare it
 SOON = b"1"
 LONGEST_WAIT = 30  # seconds: the most that an answer asks a client to wait
 CLOSE = (b"connection", b"close")
+_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}  # OpenAI's
 
 
 class Reply(NamedTuple):
@@ -107,9 +108,18 @@ def refused_by(error: Exception) -> Refused | None:
     return None
 
 
-def written(refused: Refused) -> Reply:
-    """An error as every error is answered: `{"error": text}`, and `problems` where there are."""
+def written(refused: Refused, template: str = "") -> Reply:
+    """An error as it is answered: `{"error": text}`, and `problems` where there are.
+
+    Where the path, `template`, belongs to the contract of others, it has their form.
+    """
+    status = refused.status
     body: dict[str, object] = {"error": refused.message}
-    if refused.problems:
+    if template.startswith("/v1/"):
+        status = 400 if status == 422 else status
+        kind = "server_error" if status >= 500 else "invalid_request_error"
+        code = _CODES.get(status)
+        body["error"] = {"message": refused.message, "type": kind, "param": None, "code": code}
+    elif refused.problems:
         body["problems"] = refused.problems
-    return Reply(refused.status, [JSON, *refused.headers], json.dumps(body).encode())
+    return Reply(status, [JSON, *refused.headers], json.dumps(body).encode())

@@ -1,4 +1,4 @@
-"""Which request is for what: a dozen fixed paths, of which two parts are names."""
+"""Which request is for what: two dozen fixed paths, of which two parts are names."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ Verb = Literal[
     "outcome",
     "ping",
     "invocations",
+    "embeddings",
+    "embed",
+    "listed",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
 GET = ("GET", "HEAD")
@@ -48,19 +51,23 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/outcome": "outcome",
     "/ping": "ping",  # it and the next are SageMaker's
     "/invocations": "invocations",
+    "/v1/embeddings": "embeddings",  # it and the next are OpenAI's
+    "/v1/models": "listed",
+    "/embed": "embed",  # as text-embeddings-inference (TEI) has it
 }
 _NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
-_POSTED = ("infer", "predict", "explain", "instances", "outcome", "invocations")
+TEXTS = ("embeddings", "embed")  # which name the model in the body
+_POSTED = ("infer", "predict", "explain", "instances", "outcome", "invocations", *TEXTS)
 
 
 class Route(NamedTuple):
     """What a path is for.
 
     Attributes:
-        template: the path with `{model}` and `{version}` in place of names; one of 19 texts.
+        template: the path with `{model}` and `{version}` in place of names; one of `TEMPLATES`.
         verb: what is asked.
         methods: the methods that the path takes, GET or POST.
-        name: of the model, as the path has it; empty where the path names none.
+        name: of the model, as the path or the body has it; empty where they name none.
         version: of the model, or None where the path names none.
     """
 

@@ -20,6 +20,8 @@ from modelkit.serving.batching.batcher import Batcher
 from modelkit.serving.batching.policy import BatchPlan
 from modelkit.serving.guarded import Guarded
 from modelkit.web.replies import Refused
+from modelkit.web.request import Request
+from modelkit.web.routes import Route
 
 if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer
@@ -64,6 +66,21 @@ class Serving:
     def plan(self) -> BatchPlan | None:
         """How its calls are batched at present; None where they are not."""
         return None if self._batcher is None else self._batcher.plan
+
+    def asked_by(self, request: Request) -> Model:
+        """The Model that a request asks: where its path names a version, the champion of a Rollout.
+
+        Raises Refused where that is of another version by now.
+        """
+        model = self.model
+        if request.route.version is None:
+            request.version = self.version
+            return model
+        if self.pins:
+            model = model._for_key(None)  # the champion, whatever it would choose
+        check_version(request.route, identity_of(model).version)
+        request.version = request.route.version
+        return model
 
     def close(self) -> None:
         """Close what the App opened of it."""
@@ -144,6 +161,13 @@ class Explainers:
     def after_fork(self) -> None:
         """As `Served.after_fork`."""
         self._lock = threading.Lock()
+
+
+def check_version(route: Route, version: str) -> None:
+    """Raise Refused if a path names another version than answers, or there are no versions."""
+    asked = route.version
+    if asked != version or not asked:
+        raise Refused(404, f"{route.name!r} is of version {version!r}, not {asked!r}")
 
 
 def _within(model: Model) -> Model:

@@ -173,8 +173,8 @@ def test_no_rows():
 def test_options():
     options = {"outputs": ["y"], "timeout": 0.5, "key": "k", "priority": -1, "id": "7"}
     query = read({"columns": {"x0": [], "x1": [], "x2": []}, **options})
-    assert query[1:] == (("y",), 0.5, -1, "k", "7", frozenset(), "")
-    assert read({"rows": []}) == ([], ("y",), None, 0, None, None, frozenset(), "")
+    assert query[1:] == (("y",), 0.5, -1, "k", "7", frozenset(), None)
+    assert read({"rows": []}) == ([], ("y",), None, 0, None, None, frozenset(), None)
 
 
 def test_others_have_a_turn_after_parsing():

@@ -196,7 +196,7 @@ def test_options_and_outputs():
         signature=classifier,
     )
     assert query[1:] == (
-        ("probabilities", "label"), pytest.approx(0.0025), -1, "c7", "a", frozenset({"probabilities"}), "",
+        ("probabilities", "label"), pytest.approx(0.0025), -1, "c7", "a", frozenset({"probabilities"}), None,
     )  # fmt: skip
     assert read(request(inputs), signature=classifier).outputs == ("label", "probabilities")
     nulls = {"id": None, "parameters": None, "outputs": None}  # as MLServer's client writes them
