@@ -49,7 +49,7 @@ test-slow: $(VENV)/.test $(VENV)-gallery/.installed ## servers, processes, brows
 test-engines: $(ENGINES)/.installed $(VENV)-recipes/.installed $(VENV)-bench-serving/.installed $(VENV)-bench-serving-kserve/.installed ## Ray, Spark (needs Java 17), Dask, MLflow, the clients of KServe, OpenAI and Hugging Face, and the recipes, each in its own environment
 	$(RUN_ENGINES) $(ENGINES)/bin/python -m pytest -q tests/engines
 	for page in docs/howto/scale/*.md; do $(RUN_ENGINES) $(ENGINES)/bin/python -m pytest -q $$page || exit; done # MLflow keeps a database open
-	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py tests/slow/web/test_text_clients.py docs/howto/serve/embeddings.md
+	$(VENV)-recipes/bin/python -m pytest -q tests/slow/test_recipes.py tests/slow/test_text_recipes.py tests/slow/web/test_text_clients.py docs/howto/serve/embeddings.md
 	$(VENV)-bench-serving/bin/python -m benchmarks.serving.run --only clients
 
 test-deploy: $(VENV)-deploy/.installed $(VENV)-clouds/.installed ## images, containers, orchestrators and clouds, by the programs of `make programs`; WITHOUT=docker leaves out test_docker.py

@@ -1,0 +1,114 @@
+"""Indexes of usearch, faiss and sqlite-vec that know which encoder made their vectors, and refuse another's.
+
+Needs `pip install usearch`, `faiss-cpu` or `sqlite-vec`. `encoder.identity` is a digest of all that a vector depends on;
+it is stored with the index, and compared when the index is opened.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+
+def check(made_by, encoder):
+    """Raise ValueError where an index was made by another encoder."""
+    if made_by != encoder.identity:
+        raise ValueError(
+            f"the index holds vectors of the encoder {made_by[:19]}, and this is {encoder.identity[:19]}: "
+            "open it with the encoder that made it, or embed the texts again"
+        )
+
+
+def write(path, encoder, data):
+    """A file of the identity, in one line, and the bytes of an index."""
+    Path(path).write_bytes(encoder.identity.encode() + b"\n" + bytes(data))
+
+
+def read(path, encoder):
+    """The bytes of the index. Raises ValueError where another encoder made it."""
+    made_by, _, data = Path(path).read_bytes().partition(b"\n")
+    check(made_by.decode(errors="replace"), encoder)
+    return data
+
+
+def save_usearch(path, encoder, texts):
+    """An index of usearch over texts, whose keys are their places."""
+    from usearch.index import Index
+
+    vectors = encoder.embed(texts)
+    index = Index(ndim=vectors.shape[1], metric="cos")
+    index.add(np.arange(len(vectors)), vectors)
+    write(path, encoder, index.save())
+
+
+def open_usearch(path, encoder):
+    """`index.search(encoder.embed([text])[0], 10).keys` are the places of the nearest texts."""
+    from usearch.index import Index
+
+    return Index.restore(read(path, encoder))
+
+
+def save_faiss(path, encoder, texts):
+    """An exact index of faiss by inner product, which is the cosine of normalised vectors."""
+    import faiss
+
+    vectors = encoder.embed(texts)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    write(path, encoder, faiss.serialize_index(index))
+
+
+def open_faiss(path, encoder):
+    """`index.search(encoder.embed([text]), 10)` gives scores and places."""
+    import faiss
+
+    return faiss.deserialize_index(np.frombuffer(read(path, encoder), np.uint8))
+
+
+def connect(path):
+    """A connection to a database with the functions of sqlite-vec."""
+    import sqlite_vec
+
+    try:  # Python's own module cannot load extensions everywhere
+        import pysqlite3 as sqlite3
+    except ImportError:
+        import sqlite3
+
+    database = sqlite3.connect(path)
+    database.enable_load_extension(True)
+    sqlite_vec.load(database)
+    database.enable_load_extension(False)
+    return database
+
+
+def save_sqlite(path, encoder, texts):
+    """A table of texts and their vectors, and one row that says which encoder made them."""
+    from contextlib import closing
+
+    vectors = encoder.embed(texts)
+    with closing(connect(path)) as database, database:
+        database.execute("create table made_by (encoder text)")
+        database.execute("insert into made_by values (?)", [encoder.identity])
+        size = f"float[{vectors.shape[1]}] distance_metric=cosine"
+        database.execute(f"create virtual table texts using vec0(vector {size}, +text text)")
+        rows = zip(vectors, texts, strict=True)
+        database.executemany(
+            "insert into texts (vector, text) values (?, ?)",
+            [(vector.tobytes(), text) for vector, text in rows],
+        )
+
+
+def open_sqlite(path, encoder):
+    """The connection. Raises ValueError where another encoder made the vectors."""
+    database = connect(path)
+    ((made_by,),) = database.execute("select encoder from made_by")
+    check(made_by, encoder)
+    return database
+
+
+def nearest_sqlite(database, encoder, text, most=10):
+    """The nearest texts and their cosine distances, the nearest first."""
+    (vector,) = encoder.embed([text])
+    return database.execute(
+        "select text, distance from texts where vector match ? and k = ? order by distance",
+        [vector.tobytes(), most],
+    ).fetchall()
