@@ -1,6 +1,7 @@
 """An encoder as the two embedders of a Haystack pipeline. Needs `pip install haystack-ai`.
 
-The embedders take a path, and load the package in `warm_up`, so that a pipeline can be written to YAML and read again.
+The embedders take a path, and load the package in `warm_up`, so that a pipeline can be written to YAML and read
+again, by `Pipeline.loads(text, allowed_modules=["haystack_embedders"])`.
 """
 
 from dataclasses import replace

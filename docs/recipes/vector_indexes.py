@@ -1,7 +1,7 @@
 """Indexes of usearch, faiss and sqlite-vec that know which encoder made their vectors, and refuse another's.
 
-Needs `pip install usearch`, `faiss-cpu` or `sqlite-vec`. `encoder.identity` is a digest of all that a vector depends on;
-it is stored with the index, and compared when the index is opened.
+Needs `pip install usearch`, `faiss-cpu` or `sqlite-vec`. `encoder.identity` is a digest of all that a vector depends
+on; it is stored with the index, and compared when the index is opened.
 """
 
 from pathlib import Path

@@ -96,6 +96,7 @@ def test_llama_index(encoder):
 
 
 def test_haystack(package, encoder, monkeypatch):
+    monkeypatch.setenv("HAYSTACK_TELEMETRY_ENABLED", "False")
     pytest.importorskip("haystack")
     monkeypatch.syspath_prepend(RECIPES)
     from haystack import Document, Pipeline
@@ -115,7 +116,8 @@ def test_haystack(package, encoder, monkeypatch):
     pipeline.add_component("embedder", TextEmbedder(str(package), role="query"))
     pipeline.add_component("retriever", InMemoryEmbeddingRetriever(store, top_k=1))
     pipeline.connect("embedder.embedding", "retriever.query_embedding")
-    for each in (pipeline, Pipeline.loads(pipeline.dumps())):
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=["haystack_embedders"])
+    for each in (pipeline, again):
         (found,) = each.run({"embedder": {"text": QUERY}})["retriever"]["documents"]
         assert found.content == NEAREST
 
@@ -129,7 +131,9 @@ def nearest(kind, opened, encoder, its):
 
 
 @pytest.mark.parametrize(("kind", "module"), KINDS)
-def test_an_index_refuses_the_vectors_of_another_encoder(kind, module, encoder, folder, package, tmp_path):
+def test_an_index_refuses_the_vectors_of_another_encoder(
+    kind, module, encoder, folder, package, tmp_path
+):
     pytest.importorskip(module)
     its = recipe("vector_indexes")
     path = tmp_path / kind
