@@ -181,6 +181,14 @@ def tiny_mk(once):
     return once("tiny.mk", lambda path: mk.save(tiny(**options), path, name="tiny", version="1"))
 
 
+@pytest.fixture(scope="session")
+def pairs_mk(once):
+    """A reranker of a few kilobytes."""
+    from helpers.encoders import tiny_reranker
+
+    return once("pairs.mk", lambda path: mk.save(tiny_reranker(), path, name="pairs", version="1"))
+
+
 @pytest.fixture(scope="module")
 def encoder(tiny_mk):
     with mk.load(tiny_mk) as loaded:

@@ -8,7 +8,9 @@ from modelkit.drift.monitor import Monitor as Monitor
 from modelkit.drift.profile import Profile as Profile
 from modelkit.drift.report import DriftReport as DriftReport
 from modelkit.embedding.encoder import TextEncoder as TextEncoder
+from modelkit.embedding.reranker import Reranker as Reranker
 from modelkit.embedding.verbs import embed as embed
+from modelkit.embedding.verbs import rank as rank
 from modelkit.explain.explainer import Explainer as Explainer
 from modelkit.explain.explanation import Explanation as Explanation
 from modelkit.integrations.scorer.scorer import Scorer as Scorer

@@ -50,6 +50,7 @@ _HOMES = {
     "Placement": "modelkit.model.device",
     "Point": "modelkit.lifecycle.rollout.trial",
     "PrivacyClaim": "modelkit.model.privacy",
+    "Ranked": "modelkit.embedding.verbs",
     "Recipe": "modelkit.embedding.recipe",
     "Recorded": "modelkit.lifecycle.registry.releases",
     "Reference": "modelkit.package.source",

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
+from modelkit.embedding.tokens import longest_first
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("the", "of", "and", "a", "to", "in", "river", "model", "music", "green", "winter", "coffee", "query", "text",
@@ -21,6 +22,7 @@ WIDTH, MOST = 8, 16  # numbers of a tiny vector, and tokens of a tiny text
 VALUES = (
     np.random.default_rng(0).normal(size=(len(SPECIAL) + len(WORDS) + 1, WIDTH)).astype(np.float32)
 )
+HEAD = np.random.default_rng(2).normal(size=(WIDTH, 3)).astype(np.float32) / 8
 MIX = np.random.default_rng(1).normal(size=(WIDTH, WIDTH)).astype(np.float32) / 4
 
 
@@ -33,7 +35,10 @@ def sentences(count, seed, most=40):
 
 
 def tiny_tokenizer(special=True):
-    """A word is a token, between [CLS] and [SEP]; without these the empty text has no token at all."""
+    """A word is a token, between [CLS] and [SEP]; without these the empty text has no token at all.
+
+    A pair is [CLS] a [SEP] b [SEP], as BERT has it.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     vocabulary = {word: i for i, word in enumerate(SPECIAL + WORDS)}
@@ -42,7 +47,7 @@ def tiny_tokenizer(special=True):
     if special:
         ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
         tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=ends
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
         )
     return tokenizer
 
@@ -154,6 +159,64 @@ def tiny(graph=None, tokenizer=None, **options):
     options = {"max_tokens": MOST} | options
     return mk.TextEncoder(
         tiny_graph() if graph is None else graph,
+        tiny_tokenizer() if tokenizer is None else tokenizer,
+        **options,
+    )
+
+
+def tiny_pair_graph(labels=1, *, dynamic=False):
+    """The product of the sums of both texts' vectors, weighed for each label; `dynamic` as in `tiny_graph`."""
+    nodes = [
+        helper.make_node("Gather", ["values", "input_ids"], ["tokens"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["token_type_ids"], ["types"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["held"]),
+        helper.make_node("Unsqueeze", ["types", "last"], ["in second"]),
+        helper.make_node("Sub", ["held", "in second"], ["in first"]),
+        *(
+            node
+            for side in ("first", "second")
+            for node in (
+                helper.make_node("Mul", ["tokens", f"in {side}"], [f"own {side}"]),
+                helper.make_node("ReduceSum", [f"own {side}", "middle"], [side], keepdims=0),
+            )
+        ),
+        helper.make_node("MatMul", ["first", "mix"], ["mixed"]),
+        helper.make_node("Mul", ["mixed", "second"], ["product"]),
+    ]
+    held = "product"
+    if dynamic:
+        nodes += [
+            helper.make_node("DynamicQuantizeLinear", [held], ["q", "scale", "zero_point"]),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero_point"], ["coarse"]),
+        ]
+        held = "coarse"
+    nodes.append(helper.make_node("MatMul", [held, "head"], ["logits"]))
+    weights = {"values": VALUES, "mix": MIX, "last": np.array([2]), "middle": np.array([1])}
+    weights["head"] = HEAD[:, :labels]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = [(name, TensorProto.INT64, TOKENS) for name in names]
+    output = ("logits", TensorProto.FLOAT, ("batch", labels))
+    return proto_of(nodes, inputs, [output], weights)
+
+
+def tiny_logits(query, text, most=MOST):
+    """What that graph gives for one pair, three labels."""
+    known = {word: i for i, word in enumerate(SPECIAL + WORDS)}
+    sides = [[known.get(word, known["[UNK]"]) for word in side.split()] for side in (query, text)]
+    kept = longest_first(len(sides[0]), len(sides[1]), most - 3)
+    sides = [side[:size] for side, size in zip(sides, kept, strict=True)]
+    sums = [
+        VALUES[[known["[CLS]"], *sides[0], known["[SEP]"]]].astype(np.float64).sum(axis=0),
+        VALUES[[*sides[1], known["[SEP]"]]].astype(np.float64).sum(axis=0),
+    ]
+    return (sums[0] @ MIX * sums[1]) @ HEAD
+
+
+def tiny_reranker(graph=None, tokenizer=None, **options):
+    options = {"max_tokens": MOST} | options
+    return mk.Reranker(
+        tiny_pair_graph() if graph is None else graph,
         tiny_tokenizer() if tokenizer is None else tokenizer,
         **options,
     )

@@ -118,6 +118,14 @@ def encoder(get):
     return Subject(mk.load(get("tiny_mk")), [text or "a" for text in sentences(20, seed=3)])
 
 
+def reranker(get):
+    from helpers.encoders import sentences
+
+    texts = sentences(40, seed=3)
+    rows = pd.DataFrame({"query": texts[:20], "text": texts[20:]})
+    return Subject(mk.load(get("pairs_mk")), rows.replace("", "a"))
+
+
 def function(get):
     columns = tuple(mk.Column(name) for name in ("a", "b", "c"))
     signature = mk.Signature(
@@ -199,6 +207,7 @@ LOADED = {
     "boosting": boosting,
     "a graph": graph,
     "an encoder": encoder,
+    "a reranker": reranker,
     "joblib": joblib,
 }
 # Those whose rows have columns, which are explained and watched.

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.encoders import MOST, tiny_graph, tiny_tokenizer
+from helpers.encoders import MOST, tiny_graph, tiny_pair_graph, tiny_tokenizer
 from helpers.sealed import key_files
 from helpers.signers import key_pair
 
@@ -145,6 +145,15 @@ def write_layout(folder):
         (folder / name).write_text(json.dumps(value), encoding="utf-8")
 
 
+def write_reranker(folder):
+    """A tiny cross-encoder in the layout of Hugging Face."""
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(tiny_pair_graph().SerializeToString())
+    tiny_tokenizer().save(str(folder / "tokenizer.json"))
+    config = {"max_position_embeddings": MOST, "id2label": {"0": "LABEL_0"}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
 def customers(count, seed):
     """Customers, and whether each left."""
     rng = np.random.default_rng(seed)
@@ -186,6 +195,7 @@ def make(folder):
         key_pair(folder, name)
     key_files(folder, "scoring")
     write_layout(folder / "minilm")
+    write_reranker(folder / "ms-marco-minilm")
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +234,7 @@ NAMES = {
     "evaluation": lambda: mk.evaluate("churn.mk", X_test, y_test),
     "registry": lambda: mk.Registry("registry"),
     "encoder": lambda: mk.TextEncoder.from_directory("minilm", roles={"query": "query: "}),
+    "reranker": lambda: mk.Reranker.from_directory("ms-marco-minilm"),
     "digest": lambda: hashlib.sha256(b"a token").hexdigest(),
 }
 

@@ -17,6 +17,7 @@ POOLING_NAMES = {  # as files say it by a flag, and by one word
     "pooling_mode_lasttoken": "last", "lasttoken": "last",
     "pooling_mode_max_tokens": "max", "max": "max",
 }  # fmt: skip
+ACTIVATION_NAMES = {"Sigmoid": "sigmoid", "Identity": "none"}
 BERT = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
 LIMIT_KEYS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
@@ -43,14 +44,41 @@ def read_folder(
     most = limit_beside(within / BERT, root / BERT)
     if most is not None:
         found["max_tokens"] = most
-    beside = [place / "tokenizer.json" for place in (within, root)]
+    return root / (file or _only_graph(root)), _tokenizer_in(within, root), found
+
+
+def read_reranker(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
+    """The graph, the tokenizer, and the other arguments of `Reranker`.
+
+    Raises SignatureError for what a reranker does not do, and FileNotFoundError.
+    """
+    root = Path(folder)
+    newest = _read_if_there(root / PROMPTS)
+    config = _read_if_there(root / "config.json")
+    if newest.get("default_prompt_name") is not None:
+        raise SignatureError(f"{root} puts a prompt before its pairs, which a reranker does not")
+    labels = config.get("num_labels", len(config.get("id2label", "01")))
+    named = (  # by sentence-transformers 6, 4 and 2
+        newest.get("activation_fn")
+        or dict(config.get("sentence_transformers", {})).get("activation_fn")
+        or config.get("sbert_ce_default_activation_function")
+        or ("Sigmoid" if labels == 1 else "Identity")
+    )
+    activation = str(named).rpartition(".")[2]
+    # Another name is refused by the recipe, unless the caller chooses.
+    found = {"activation": ACTIVATION_NAMES.get(activation, activation)}
+    return root / (file or _only_graph(root)), _tokenizer_in(root), found
+
+
+def _tokenizer_in(*folders: Path) -> Path:
+    beside = [place / "tokenizer.json" for place in folders]
     tokenizer = next((path for path in beside if path.exists()), None)
     if tokenizer is None:
         raise FileNotFoundError(
-            f"{root} holds no tokenizer.json; transformers writes one by "
+            f"{folders[-1]} holds no tokenizer.json; transformers writes one by "
             "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
-    return root / (file or _only_graph(root)), tokenizer, found
+    return tokenizer
 
 
 def _refuse_plain(root: Path) -> NoReturn:

@@ -14,6 +14,7 @@ from modelkit.signature.signature import Signature
 # What exporters call the vectors that a graph adds to tokens by their places.
 POSITIONS = re.compile(r"(.*[./])?position_embeddings?\.weight(_quantized)?")
 USUAL = ("last_hidden_state", "token_embeddings")  # what exporters call the vectors of tokens
+FINISHED = "sentence_embedding"  # and of texts
 
 
 def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
@@ -36,20 +37,26 @@ def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
     return model, min(positions, default=None)
 
 
-def token_output(signature: Signature) -> str:
-    """The name of the output with a vector for each token: a usual name, or the only such output.
+def choose_output(signature: Signature, output: str | None, pooling: str | None) -> tuple[str, str]:
+    """The output with vectors, and how they are pooled; None for what the graph says itself.
 
-    Raises SignatureError.
+    A graph with an output of the usual name for the vectors of texts, or with no other vectors, is
+    not pooled. Raises SignatureError.
     """
-    found = [
-        spec.name
-        for spec in signature.outputs
-        if spec.dtype in ("float32", "float16") and len(spec.shape) == 3
-    ]
-    usual = [name for name in USUAL if name in found]
+    floats = [spec for spec in signature.outputs if spec.dtype in ("float32", "float16")]
+    tokens, texts = ([s.name for s in floats if len(s.shape) == rank] for rank in (3, 2))
+    if pooling is None:
+        finished = output in texts if output else FINISHED in texts or (texts and not tokens)
+        pooling = "none" if finished else "mean"
+    if output is not None:
+        return output, pooling
+    found, names, each = (
+        (texts, (FINISHED,), "text") if pooling == "none" else (tokens, USUAL, "token")
+    )
+    usual = [name for name in names if name in found]
     if not usual and len(found) != 1:
         raise SignatureError(
-            f"the graph has {len(found)} outputs that may be a vector for each token, {found}; "
-            f"name one by output=: {signature}"
+            f"the graph has {len(found)} outputs that may be a vector for each {each}, {found}; "
+            f"name one by output=, or pass pooling='none' for one vector a text: {signature}"
         )
-    return (usual or found)[0]
+    return (usual or found)[0], pooling

@@ -1,9 +1,11 @@
-"""From texts to vectors: tokens, runs of the least cost, pooling, on the threads of the model."""
+"""From texts or pairs to vectors: tokens, runs of the least cost, pooling, on the threads of the model."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +13,18 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.process import watch_forks
 from modelkit.embedding.chunks import ALONE, ON_DEVICE, RunCosts, choose_runs
 from modelkit.embedding.pooling import pad, pool, unit
-from modelkit.embedding.recipe import Recipe
+from modelkit.embedding.recipe import Measurements, Recipe
 from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
 from modelkit.model.model import PLAIN, Call, Model
 from modelkit.runtimes.bulk import run_all
 
+PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
 Part = tuple[range, list[Array]]  # the places of some texts, and their tokens
 
 
 class Pipeline:
-    """Turns texts into vectors, from any thread.
+    """Turns texts into vectors, from any thread; the texts of a reranker are pairs of texts.
 
     `truncated` is the number of texts that were cut so far.
     """
@@ -41,7 +44,7 @@ class Pipeline:
         self.truncated = 0
         watch_forks(self)
 
-    def tokenized(self, texts: list[str]) -> Iterator[Part]:
+    def tokenized(self, texts: list[Any]) -> Iterator[Part]:
         """The tokens of texts that are about to run, some at a time, and their places."""
         for rows in windows(texts):
             ids, cut = self.tokens.read(texts[rows.start : rows.stop], rows)
@@ -90,20 +93,39 @@ class Pipeline:
     def probe(self) -> int:
         """The length of the graph's vectors.
 
-        Raises SignatureError for a graph that does not give one a token.
+        Raises SignatureError for a graph that does not give one a token, or a text.
         """
-        (ids,) = self.tokens.ids(["a text"])
+        (ids,) = self.tokens.ids(self.recipe.made_up(1))
         try:
             shape = self._hidden([ids])[0].shape
+            whole = (1,) if self.recipe.pooling == "none" else (1, len(ids))
         except Exception as error:
             raise SignatureError(
                 f"the graph does not run on the tokens of a text: {error}"
             ) from error
-        if len(shape) != 3 or shape[:2] != (1, len(ids)):
+        if shape[:-1] != whole:
             raise SignatureError(
-                f"output {self.recipe.output!r} has shape {shape} for {len(ids)} tokens, not a vector for each"
+                f"output {self.recipe.output!r} has shape {shape} for {len(ids)} tokens of a text, "
+                f"not {(*whole, 'd')}"
             )
-        return int(shape[2])
+        return int(shape[-1])
+
+    def measure(self, positions: int | None) -> None:
+        """Check the longest text, and whether vectors depend on each other, for the recipe.
+
+        Raises SignatureError.
+        """
+        self.check_longest(positions)
+        if self.recipe.stable:
+            return
+        try:
+            alone, _ = self.prove(PROVEN_TEXTS)
+        except Exception as error:
+            raise SignatureError(
+                f"the graph does not run on {PROVEN_TEXTS} texts at once; pass stable=True, which "
+                f"runs every text alone: {error}"
+            ) from error
+        self.recipe = replace(self.recipe, measured=Measurements(alone))
 
     def check_longest(self, positions: int | None) -> None:
         """Raise SignatureError where the graph does not take a text of `max_tokens` tokens.
@@ -130,28 +152,20 @@ class Pipeline:
 
     def longest(self) -> Array:
         """The vector of a text of `max_tokens` tokens. Raises what the graph raises for it."""
-        (ids,) = self.tokens.ids(["a text"])
-        return self.pooled([np.resize(ids, self.recipe.max_tokens)])
+        (ids,) = self.tokens.ids(self.recipe.made_up(1))
+        return self.pooled([np.resize(ids, (self.recipe.max_tokens, *ids.shape[1:]))])
 
-    def prove(self, texts: list[str]) -> tuple[float, float]:
-        """Compare the vectors of texts alone with those of one run of all.
+    def prove(self, count: int) -> tuple[float, float]:
+        """Compare the vectors of so many texts alone with those of one run of all.
 
-        Returns the least cosine and the largest absolute difference.
+        Returns their closeness and the largest absolute difference.
         """
-        ids = [row for row in self.tokens.ids(texts) if len(row)]
+        ids = [row for row in self.tokens.ids(self.recipe.made_up(count)) if len(row)]
         alone = np.concatenate([self.pooled([row]) for row in ids])
         together = alone if self.recipe.stable else self.pooled(ids)
-        return least_cosine(alone, together), float(np.abs(alone - together).max())
+        return self.recipe.closeness(alone, together), float(np.abs(alone - together).max())
 
     def after_fork(self) -> None:
         """Begin again in the child of a fork, where whoever held a lock or ran does not live on."""
         self._lock = threading.Lock()
         self._running = 0
-
-
-def least_cosine(left: Array, right: Array) -> float:
-    """The least cosine between two lists of vectors, (n, d) each, pair by pair."""
-    cosines = (unit(left) * unit(right)).sum(axis=1)
-    zeros = ~left.any(axis=1) & ~right.any(axis=1)
-    cosines[zeros] = 1  # two vectors of zeros are the same
-    return float(cosines.min())

@@ -1,4 +1,4 @@
-"""How a text becomes a vector: what a TextEncoder does around its graph, as a value."""
+"""How a text becomes a vector, or a pair a score: what is done around a graph over tokens, as a value."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral
+from typing import Any
 
+import numpy as np
+
+from modelkit._internal.arrays import Array
 from modelkit._internal.fields import SURROGATE, freeze
+from modelkit.embedding.examples import made_up
+from modelkit.embedding.pooling import unit
 from modelkit.errors import SignatureError
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import Column, TensorSpec
 
-POOLINGS = ("mean", "cls", "last", "max")
+POOLINGS = ("mean", "cls", "last", "max", "splade", "none")
+ACTIVATIONS = ("sigmoid", "none")
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+QUERY = "query"
 TEXT = "text"
 EMBEDDING = "embedding"
+SCORE = "score"
 # The most tokens of a text, and numbers of a vector, that a file may state.
 MOST_NUMBERS = 1 << 17
-# The least cosine, between a text's vector alone and in a batch, that counts as the same vector.
+# The least closeness, of a row's answer alone and in a batch, that counts as the same answer.
 INDEPENDENT = 0.9999
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured of an encoder, which decides no vector.
+    """What was measured of an encoder or a reranker, which decides no answer.
 
-    `alone` is the least cosine between the vector of a text alone and in a batch, None before it
-    was measured; `reference` that to the reference vectors, None without any.
+    `alone` is the closeness of the answers to rows alone and in a batch, None before it was
+    measured; `reference` that to reference answers, None without any. See `Recipe.closeness`.
     """
 
     alone: float | None = None
@@ -36,12 +45,14 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a TextEncoder makes vectors.
+    """How a TextEncoder makes vectors, or a Reranker scores.
 
     `graph` is the signature of the graph over tokens, and `output` its output with a vector for
-    each token. `dims` are the lengths a vector may be cut to, the whole one first. `on_long` says
-    what becomes of a text of more than `max_tokens`. `stable` runs every text alone. All but what
-    was `measured` decides the vectors.
+    each token, or with the finished vector of each text where `pooling` is "none". `dims` are the
+    lengths a vector may be cut to, the whole one first. `on_long` says what becomes of a text of
+    more than `max_tokens`. `stable` runs every text alone. A Reranker has an `activation`: its rows
+    are pairs of texts, and its scores what the activation makes of the finished vectors. All but
+    what was `measured` decides the answers.
 
     Raises SignatureError for what fits no graph or is not known.
     """
@@ -55,12 +66,15 @@ class Recipe:
     on_long: str = "truncate"
     stable: bool = False
     roles: dict[str, str] = field(default_factory=dict)
+    activation: str | None = None
     measured: Measurements = Measurements()
 
     def __post_init__(self) -> None:
         freeze(self, "dims")
         _check_known("pooling", self.pooling, POOLINGS)
         _check_known("on_long", self.on_long, ("truncate", "error"))
+        if self.activation is not None:
+            _check_known("activation", self.activation, ACTIVATIONS)
         for name, flag in (("normalize", self.normalize), ("stable", self.stable)):
             if type(flag) is not bool:
                 raise SignatureError(f"{name} is True or False, not {flag!r}")
@@ -81,21 +95,59 @@ class Recipe:
                 f"max_tokens is an integer from 1 to {MOST_NUMBERS:,}, not {self.max_tokens!r}"
             )
         _check_dims(self.dims)
-        _check_vectors(self.graph, self.output, self.dims[0])
+        _check_vectors(self.graph, self.output, self.dims[0], self.pooling)
 
     @property
     def signature(self) -> Signature:
-        """Texts in, vectors out."""
+        """Texts in, vectors out; or pairs in and scores out, (n,) if there is one for each."""
+        names = (TEXT,) if self.activation is None else (QUERY, TEXT)
+        shape: tuple[int | str, ...] = ("batch", *self.dims[:1])
+        if self.activation is None:
+            output = EMBEDDING
+        else:
+            output, shape = SCORE, shape[: 1 + (self.dims[0] > 1)]
         return Signature(
-            (TensorSpec(TEXT, "string", ("batch", 1), (Column(TEXT, "string"),)),),
-            (TensorSpec(EMBEDDING, "float32", ("batch", self.dims[0])),),
+            tuple(
+                TensorSpec(name, "string", ("batch", 1), (Column(name, "string"),))
+                for name in names
+            ),
+            (TensorSpec(output, "float32", shape),),
         )
 
     @property
     def independent(self) -> bool:
-        """Whether a vector was shown not to depend on the texts it is made with."""
+        """Whether an answer was shown not to depend on the rows it is made with."""
         alone = self.measured.alone
         return self.stable or (alone is not None and alone >= INDEPENDENT)
+
+    def closeness(self, left: Array, right: Array) -> float:
+        """How close two lists of vectors are, (n, d), or of scores: 1 is the same.
+
+        That is the least cosine; of scores, 1 less their largest difference as a part of their
+        range.
+        """
+        if self.activation is not None:
+            gap, spread = np.abs(left - right).max(axis=0), np.ptp(left, axis=0)
+            return 1 - float(np.max(gap / np.maximum(spread, 1e-30)))
+        cosines = (unit(left) * unit(right)).sum(axis=1)
+        zeros = ~left.any(axis=1) & ~right.any(axis=1)
+        cosines[zeros] = 1  # two vectors of zeros are the same
+        return float(cosines.min())
+
+    def made_up(self, count: int) -> list[Any]:
+        """Texts, or pairs of them, to prove the graph on; every other query is its text."""
+        if self.activation is None:
+            return made_up(count, self.max_tokens)
+        texts = made_up(count, self.max_tokens // 2)
+        return [(texts[at - at % 2], text) for at, text in enumerate(texts)]
+
+    def finished(self, vectors: Array) -> Array:
+        """The output, from the vectors (n, d) of pooling."""
+        if self.activation is None:
+            return vectors
+        if self.activation == "sigmoid":
+            vectors = np.exp(-np.logaddexp(np.float32(0), -vectors))  # it does not overflow
+        return vectors[:, 0] if self.dims[0] == 1 else vectors
 
     def cut(self, dims: int | None) -> int:
         """The length of the vectors that are asked for.
@@ -123,8 +175,8 @@ class Recipe:
         return self.roles[role]
 
     def canonical(self) -> bytes:
-        """The fields that make a difference to vectors, as bytes that are the same anywhere."""
-        told = (
+        """The fields that make a difference to answers, as bytes that are the same anywhere."""
+        told: tuple[Any, ...] = (
             self.output,
             self.pooling,
             self.normalize,
@@ -133,27 +185,33 @@ class Recipe:
             self.stable,
             self.roles,
         )
+        if self.activation is not None:
+            told += (self.activation,)
         return json.dumps(told, sort_keys=True).encode()
 
     def __str__(self) -> str:
+        row, answers, measure = "text", "vectors", "least cosine"
         parts = [
-            f"{self.pooling} of {self.output!r}",
+            f"{'finished vectors' if self.pooling == 'none' else self.pooling} of {self.output!r}",
             "normalised" if self.normalize else "not normalised",
             f"{' or '.join(map(str, self.dims))} dimensions",
-            f"at most {self.max_tokens} tokens"
-            + (", longer texts are an error" if self.on_long == "error" else ""),
         ]
+        if self.activation is not None:
+            row, answers, measure = "pair", "scores", "closeness"
+            parts = [f"{self.dims[0]} of {self.output!r} a pair", f"activation {self.activation}"]
+        too_long = f", longer {row}s are an error" if self.on_long == "error" else ""
+        parts.append(f"at most {self.max_tokens} tokens{too_long}")
         if self.roles:
             roles = ", ".join(f"{name} {prefix!r}" for name, prefix in self.roles.items())
             parts.append(f"roles {roles}")
         if self.stable:
-            parts.append("every text is run alone")
+            parts.append(f"every {row} is run alone")
         alone, reference = self.measured.alone, self.measured.reference
         if alone is not None:
             same = "do not depend" if alone >= INDEPENDENT else "DEPEND"
-            parts.append(f"vectors {same} on the texts beside them (least cosine {alone:.7f})")
+            parts.append(f"{answers} {same} on the {row}s beside them ({measure} {alone:.7f})")
         if reference is not None:
-            parts.append(f"least cosine to reference vectors {reference:.5f}")
+            parts.append(f"{measure} to reference {answers} {reference:.5f}")
         return "; ".join(parts)
 
 
@@ -186,9 +244,13 @@ def _check_dims(dims: tuple[int, ...]) -> None:
         )
 
 
-def _check_vectors(graph: Signature, output: str, largest: int) -> None:
-    """Raise SignatureError where an output is not a vector of at least `largest` numbers a token."""
+def _check_vectors(graph: Signature, output: str, largest: int, pooling: str) -> None:
+    """Raise SignatureError where an output is not a vector of at least `largest` numbers a token.
+
+    Or a text, where nothing is pooled.
+    """
     (spec,) = [spec for spec in graph.outputs if spec.name == output]
-    width = spec.shape[-1] if len(spec.shape) == 3 else 0
+    rank, each = (2, "text") if pooling == "none" else (3, "token")
+    width = spec.shape[-1] if len(spec.shape) == rank else 0
     if spec.dtype not in ("float32", "float16") or (isinstance(width, int) and width < largest):
-        raise SignatureError(f"output {spec} is not a vector of {largest} numbers for each token")
+        raise SignatureError(f"output {spec} is not a vector of {largest} numbers for each {each}")

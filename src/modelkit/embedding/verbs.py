@@ -1,15 +1,16 @@
-"""Texts in, vectors out, through whatever wraps an encoder: roles before, lengths after."""
+"""Texts in, vectors or places out, through whatever wraps an encoder or a reranker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.embedding.pooling import unit
-from modelkit.embedding.recipe import TEXT, Recipe
-from modelkit.errors import SignatureError
+from modelkit.embedding.recipe import QUERY, TEXT, Recipe
+from modelkit.errors import SignatureError, UsageError
 from modelkit.model.model import Model
 
 
@@ -64,9 +65,74 @@ def shortened(vectors: Array, size: int, recipe: Recipe) -> Array:
     return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]
 
 
+class Ranked(NamedTuple):
+    """A text that was ranked: its place among the texts, from 0, and its score."""
+
+    index: int
+    score: float
+
+
+def rank(
+    model: Model,
+    query: str,
+    texts: Iterable[str],
+    *,
+    top: int | None = None,
+    deadline: float | None = None,
+    priority: int = 0,
+    key: str | None = None,
+) -> list[Ranked]:
+    """The places of texts and their scores for a query, the best first.
+
+        reranker.rank("a question", ["a text", "another one"])
+        mk.rank(mk.Batcher(reranker), "a question", ["a text", "another one"], top=1)
+
+    Args:
+        model: a Reranker, or a Batcher or Monitor around one.
+        query: what the texts are compared with.
+        texts: any number of strings.
+        top: the most places to give; all by default.
+        deadline: as for `Model.predict`, like the next two.
+        priority: 0, or -1 for work that may wait.
+        key: what a rollout routes by.
+
+    Returns:
+        A `types.Ranked` for each text, or for the `top` best ones, with `index` and `score`. Equal
+        scores stay in the order of the texts, and NaN is last.
+
+    Raises:
+        SignatureError: for a query or a text that is not a string or not valid Unicode, and for a
+            pair that is too long for a reranker with on_long="error".
+        UsageError: for a reranker with several scores a pair, and for a `top` below 1.
+        TypeError: for a model without a reranker.
+        ClosedError: if it was closed.
+    """
+    recipe = _recipe_of(model)
+    if recipe is None or recipe.activation is None:
+        raise TypeError(f"texts are ranked by a Reranker or what wraps one; got {model!r}")
+    if recipe.dims[0] != 1:
+        raise UsageError(
+            f"this reranker gives {recipe.dims[0]} scores for a pair, and texts are ranked by one: "
+            "use predict"
+        )
+    if top is not None and (type(top) is not int or top < 1):
+        raise UsageError(f"top is the most places to give, an integer from 1; got {top!r}")
+    found = prefixed(texts, "")
+    feeds = {QUERY: [query] * len(found), TEXT: found}
+    scores = model.predict(feeds, deadline=deadline, priority=priority, key=key)
+    order = np.argsort(-scores, kind="stable")[:top]
+    return [Ranked(int(index), float(scores[index])) for index in order]
+
+
 def is_encoder(model: Model) -> bool:
     """Whether a Model is a TextEncoder, or wraps one."""
-    return isinstance(getattr(model.base, "recipe", None), Recipe)
+    recipe = _recipe_of(model)
+    return recipe is not None and recipe.activation is None
+
+
+def _recipe_of(model: Model) -> Recipe | None:
+    recipe = getattr(model.base, "recipe", None)
+    return recipe if isinstance(recipe, Recipe) else None
 
 
 def prefixed(texts: Iterable[str], prefix: str) -> list[str]:

@@ -184,7 +184,7 @@ class Manifest:
         metadata: JSON values of the author; nothing here reads them.
         privacy: what was claimed of the training; None where nothing was.
         runtime: "onnx" for a graph, "joblib" for a pickled estimator, "encoder" for a text encoder
-            around its graph, "texts" for a graph that takes counts of the terms of texts.
+            or a reranker around its graph, "texts" for a graph that takes counts of the terms of texts.
         requires: for "joblib", the exact version of each library that the estimator needs.
         options: JSON values that the runtime reads, such as the pooling of an encoder; what was
             measured is under "measured".

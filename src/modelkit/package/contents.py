@@ -14,7 +14,7 @@ from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged
 from modelkit.signature.signature import Signature
 
 if TYPE_CHECKING:
-    from modelkit.embedding.encoder import TextEncoder
+    from modelkit.embedding.over_tokens import OverTokens
     from modelkit.embedding.recipe import Recipe
     from modelkit.runtimes.terms.vectorizer import Texts
 
@@ -135,12 +135,13 @@ def weights_of(members: container.Members) -> memoryview | None:
 
 def open_encoder(
     members: container.Members, recipe: Recipe, packaged: Packaged = NOT_PACKAGED, **keywords: Any
-) -> TextEncoder:
-    """A text encoder, around the Model of its graph.
+) -> OverTokens:
+    """A text encoder or a reranker, around the Model of its graph.
 
     Raises PackageError for a tokenizer that cannot be read.
     """
     from modelkit.embedding.encoder import TextEncoder
+    from modelkit.embedding.reranker import Reranker
     from modelkit.runtimes.onnx import OnnxModel
 
     graph = members[GRAPH]
@@ -149,8 +150,9 @@ def open_encoder(
     inner = OnnxModel(
         graph, recipe.graph, weights=weights, side_by_side=True, packaged=inside, **keywords
     )
+    kind = TextEncoder if recipe.activation is None else Reranker
     try:
-        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, packaged.origin)
+        return kind.from_parts(inner, bytes(members[TOKENIZER]), recipe, packaged.origin)
     except SignatureError as error:
         raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
 

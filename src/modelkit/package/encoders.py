@@ -1,4 +1,4 @@
-"""Save text encoders, with a parity check of their own: whether vectors depend on others, and on a reference."""
+"""Save encoders and rerankers, with a parity check of their own: answers alone, in a batch and elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 
 from modelkit._internal import fields
 from modelkit.convert.source import Source
-from modelkit.embedding.encoder import TextEncoder
-from modelkit.embedding.examples import made_up
-from modelkit.embedding.pipeline import least_cosine
-from modelkit.embedding.recipe import EMBEDDING, TEXT, Measurements, Recipe
+from modelkit.embedding.over_tokens import OverTokens
+from modelkit.embedding.recipe import Measurements, Recipe
 from modelkit.errors import ConversionError, ParityError
 from modelkit.model.manifest import WEIGHTS_REF, Parity
 from modelkit.model.model import Model
@@ -32,13 +30,16 @@ ATOL = 1e-6
 LEAST = 0.95
 
 
-def prove_encoder(model: TextEncoder, example: object, domains: Collection[str]) -> Proven:
-    """The encoder's graph, tokenizer and recipe. Raises ConversionError for one of another graph."""
+def prove_encoder(model: OverTokens, example: object, domains: Collection[str]) -> Proven:
+    """The graph, tokenizer and recipe of an encoder or a reranker.
+
+    Raises ConversionError for one of another graph.
+    """
     inner = model.token_model
     if not isinstance(inner, OnnxModel):
         raise ConversionError(
-            f"only an encoder of an ONNX graph can be saved, and this one runs {type(inner).__name__}; make "
-            "it of the ONNX file of its model"
+            f"only a {type(model).__name__} of an ONNX graph can be saved, and this one runs "
+            f"{type(inner).__name__}; make it of the ONNX file of its model"
         )
     graph = inner.stored
     _, weights = inner.graph
@@ -68,24 +69,26 @@ def prove_encoder(model: TextEncoder, example: object, domains: Collection[str])
     )
 
 
-def _fitting(encoder: TextEncoder, recipe: Recipe) -> Feeds:
-    """Golden texts that the encoder takes whole."""
-    texts = made_up(GOLDEN_ROWS, recipe.max_tokens)
-    fitting = encoder.token_count(texts) <= recipe.max_tokens
-    kept = [text for text, fits in zip(texts, fitting, strict=True) if fits]
-    return recipe.signature.coerce({TEXT: kept or ["a"]})
+def _fitting(model: OverTokens, recipe: Recipe) -> Feeds:
+    """Golden rows that the model takes whole."""
+    rows: list[Any] = recipe.made_up(GOLDEN_ROWS)
+    fitting = model.pipeline.tokens.counts(rows) <= recipe.max_tokens
+    kept = [row for row, fits in zip(rows, fitting, strict=True) if fits]
+    names = recipe.signature.column_names
+    columns = [kept] if len(names) == 1 else zip(*kept, strict=True)
+    feeds = dict(zip(names, columns, strict=True)) if kept else {name: ["a"] for name in names}
+    return recipe.signature.coerce(feeds)
 
 
-def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
+def proof(encoder: OverTokens, example: object) -> tuple[Recipe, Parity]:
     """The recipe with what was measured, and the same as figures.
 
     Raises ConversionError where the graph does not run on texts that the recipe allows, ParityError
-    where the vectors are not those of the reference.
+    where the answers are not those of the reference.
     """
-    texts = made_up(TEXTS, encoder.recipe.max_tokens)
     try:
         encoder.pipeline.longest()
-        alone, gap = encoder.pipeline.prove(texts)
+        alone, gap = encoder.pipeline.prove(TEXTS)
     except Exception as error:
         raise ConversionError(
             f"the graph does not run on a text of {encoder.recipe.max_tokens:,} tokens, or on "
@@ -93,7 +96,7 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         ) from error
     if not np.isfinite(gap):
         raise ConversionError(
-            "the graph gives vectors that are not finite; check its weights and pooling"
+            "the graph gives numbers that are not finite; check its weights, and the pooling"
         )
     measured = Measurements(alone, _reference(encoder, example))
     recipe = replace(encoder.recipe, measured=measured)
@@ -115,34 +118,36 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
     return recipe, parity
 
 
-def _reference(encoder: TextEncoder, example: Any) -> float | None:
-    """The least cosine to the reference vectors; None where there are none."""
+def _reference(encoder: OverTokens, example: Any) -> float | None:
+    """How close the answers are to reference answers; None where there are none."""
     if example is None:
         return None
-    if not isinstance(example, Mapping) or example.keys() != {TEXT, EMBEDDING}:
+    signature = encoder.signature
+    (output,) = signature.output_names
+    names = signature.column_names
+    if not isinstance(example, Mapping) or example.keys() != {*names, output}:
         raise ConversionError(
-            "the example of an encoder is "
-            f"{{{TEXT!r}: n strings, {EMBEDDING!r}: their n vectors by another "
-            f"implementation}}; got {example!r:.80}"
+            f"the example of a {type(encoder).__name__} is a dict of {[*names]}, n strings each, and of "
+            f"{output!r}, what another implementation answers; got {example!r:.80}"
         )
     try:
-        texts = list(example[TEXT])
-        vectors = np.asarray(example[EMBEDDING], np.float32)
+        expected = np.asarray(example[output], np.float32)
+        rows = {name: list(example[name]) for name in names}
     except (TypeError, ValueError) as error:
         raise ConversionError(
-            "the reference vectors are not numbers; pass an array of them, (texts, dims)"
+            f"the reference {output} is not numbers; pass an array of them, one row a text"
         ) from error
-    shape = (len(texts), encoder.recipe.dims[0])
-    if vectors.shape != shape or not texts:
+    got = encoder.predict(rows)
+    if expected.shape != got.shape or not len(got):
         raise ConversionError(
-            f"the reference vectors have shape {vectors.shape}; {len(texts)} texts make {shape}"
+            f"the reference {output} has shape {expected.shape}; {len(got)} texts make {got.shape}"
         )
-    least = least_cosine(encoder.embed(texts), vectors)
+    least = encoder.recipe.closeness(expected, got)
     if not least >= LEAST:  # nor NaN
         raise ParityError(
-            f"a vector has the cosine {least:.3f} to its reference, less than {LEAST}: compare "
-            "pooling, tokenizer, "
-            f"max_tokens and roles with how the reference was made; nothing was saved",
+            f"the closeness to the reference is {least:.3f}, less than {LEAST}: compare pooling, "
+            "tokenizer, max_tokens, roles and activation with how the reference was made; nothing "
+            "was saved",
             cosine=least,
         )
     return least

@@ -17,7 +17,7 @@ from modelkit.convert.asking import on_one_thread
 from modelkit.convert.notes import Equivalents, NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.convert.sklearn import is_estimator
-from modelkit.embedding.encoder import TextEncoder
+from modelkit.embedding.over_tokens import OverTokens
 from modelkit.errors import ConversionError, SignatureError, UsageError, importing
 from modelkit.model.golden import GOLDEN, encode_rows
 from modelkit.model.manifest import FORMAT, Manifest, check_metadata, check_name, check_stated
@@ -68,13 +68,15 @@ def save(
 
     Args:
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model;
-            a torch module; an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
+            a torch module; an ONNX model as a path, bytes or ModelProto; or a TextEncoder or a
+            Reranker.
         path: where to write, such as "churn.mk"; an existing file is replaced. Where it is a
             symbolic link, the link stays, and the file that it names is replaced, or made.
         example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of
-            which are compared. Needed for everything but ONNX models and encoders. For an encoder,
-            what its vectors are compared with: {"text": n strings, "embedding": (n, d) vectors of
-            another implementation}.
+            which are compared. Needed for everything but ONNX models, encoders and rerankers. For
+            these, what their answers are compared with: {"text": n strings, "embedding": (n, d)
+            vectors of another implementation}, or {"query": n strings, "text": n strings, "score":
+            (n,) scores}.
         name: lower-case letters, digits and '._-', at most 64; by default the name of the
             file without its suffix.
         version: a text of letters, digits and '.+_-', at most 64.
@@ -210,8 +212,8 @@ def _prove(
     if format == "joblib":
         notes.refuse("an estimator")
         return pickled.prove_estimator(model, example)
-    if isinstance(model, TextEncoder):
-        notes.refuse("an encoder")
+    if isinstance(model, OverTokens):
+        notes.refuse("an encoder or a reranker")
         return encoders.prove_encoder(model, example, domains)
     return graphs.prove_graph(model, example, golden, domains, notes)
 

@@ -28,7 +28,7 @@ from modelkit.errors import ConversionError, SignatureError
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "sum"}, r"pooling is one of \['mean', 'cls', 'last', 'max'\], not 'sum'"),
+        ({"pooling": "sum"}, r"pooling is one of \['mean', .*\], not 'sum'"),
         ({"on_long": "ignore"}, r"on_long is one of \['truncate', 'error'\], not 'ignore'"),
         ({"dims": (16, 8)}, "not a vector of 16 numbers for each token"),
         ({"dims": ()}, "dims are integers"),
@@ -187,11 +187,11 @@ def test_a_model_of_your_own_can_be_the_graph(encoder, tmp_path):
         assert own.batchable
         with mk.Batcher(own, plan="learn") as batcher:
             np.testing.assert_allclose(mk.embed(batcher, found), encoder.embed(found), atol=1e-5)
-        with pytest.raises(
-            SignatureError, match="the identity of vectors comes from an ONNX graph"
-        ):
+        with pytest.raises(SignatureError, match="the identity comes from an ONNX graph"):
             _ = own.identity
-        with pytest.raises(ConversionError, match="only an encoder of an ONNX graph can be saved"):
+        with pytest.raises(
+            ConversionError, match="only a TextEncoder of an ONNX graph can be saved"
+        ):
             mk.save(own, tmp_path / "own.mk", name="own", version="1")
     assert own.embed(["a"]).shape == (1, WIDTH)  # a model that was passed is not closed
 

@@ -427,7 +427,7 @@ def test_a_graph_that_scales_by_the_batch_is_found_out(dynamic_mk):
         assert "DEPEND on the texts beside them" in str(encoder.recipe)
         assert not encoder.batchable
         with pytest.raises(
-            BatchError, match=r"beside them, down to a cosine of 0\.99.*stable=True"
+            BatchError, match=r"beside them, down to a closeness of 0\.99.*stable=True"
         ):
             mk.Batcher(encoder)
 
@@ -493,7 +493,7 @@ def test_a_function_that_mixes_its_rows_is_found_out():
 
     with tiny(mk.FunctionModel(mix, inner.signature, batchable=True)) as encoder:
         assert not encoder.batchable
-        with pytest.raises(BatchError, match=r"depend on the texts beside them.*stable=True"):
+        with pytest.raises(BatchError, match=r"depend on the rows beside them.*stable=True"):
             mk.Batcher(encoder)
 
 
