@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -65,7 +65,8 @@ def shortened(vectors: Array, size: int, recipe: Recipe) -> Array:
     return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]
 
 
-class Ranked(NamedTuple):
+@dataclass(frozen=True)
+class Ranked:
     """A text that was ranked: its place among the texts, from 0, and its score."""
 
     index: int

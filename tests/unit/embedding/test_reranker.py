@@ -168,7 +168,7 @@ def test_the_best_come_first_through_what_wraps_the_model(reranker):
     texts = ["green music", "river", "coffee", "", "river"]
     scores = reranker.predict({"query": ["river model"] * 5, "text": texts})
     found = reranker.rank("river model", texts)
-    assert [index for index, _ in found] == sorted(range(5), key=lambda i: -scores[i])
+    assert [each.index for each in found] == sorted(range(5), key=lambda i: -scores[i])
     assert all(each.score == scores[each.index] for each in found)
     assert [each.index for each in found if each.index in (1, 4)] == [1, 4]
     assert reranker.rank("river model", texts, top=2) == found[:2]
