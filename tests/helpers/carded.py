@@ -35,7 +35,7 @@ def evaluated(fitted, X, y, path, *, whole=False, **options):
         more = {}
         if whole:
             more["train"] = X[:cut], y[:cut]
-            more["robustness"] = mk.robustness(model, X[cut:], y[cut:])
+            more["robustness"] = mk.robustness(model, X[cut:], y[cut:], slices=slices)
         found = mk.evaluate(model, X[cut:], y[cut:], slices=slices, **more)
     mk.attach(path, evaluation=found)
 

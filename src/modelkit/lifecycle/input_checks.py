@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from math import ceil
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from math import ceil, isfinite
 from types import MappingProxyType
 from typing import Any, final
 
@@ -27,12 +27,17 @@ from modelkit.events import Flagged, emit
 from modelkit.model.access import principal
 from modelkit.model.identity import identity_of
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.model.wrapper import Wrapper, check_is_model
+from modelkit.model.wrapper import Wrapper, check_is_model, has_several_versions, passed_by_runs
 from modelkit.serving.guarded import check_outside
 from modelkit.signature.signature import Feeds, coerce_as
 from modelkit.signature.spec import check_ranges
 
-CHECKS = ("probing", "range", "novelty")
+# The checks in their order, and what each says of the first value or row that it refuses.
+CHECKS = {
+    "probing": "more than {0._probing} rows of one client differ by little within {0._window:g} s",
+    "range": "column {1!r}: {2:g} in row {3} is outside of the range from {4:g} to {5:g}",
+    "novelty": "column {1!r}: {2:g} in row {3} does not fit the other columns",
+}
 NUMBERS = ("flo", "int", "uin", "boo")  # how their dtypes begin
 MOST = np.finfo(np.float64).max
 QUARTILES = (0, 0.25, 0.5, 0.75, 1)
@@ -119,9 +124,11 @@ class InputChecks(Wrapper):
         ):
             raise UsageError(
                 f"InputChecks looks at named columns of numbers, here {self._columns}; ranges has a least and a "
-                f"largest number of some of them, refuse is some of {CHECKS}, probing 0 or more, and window "
+                f"largest number of some of them, refuse is some of {[*CHECKS]}, probing 0 or more, and window "
                 f"above 0; got {dict(ranges)}, {refuse!r}, {probing!r} and {window!r}"
             )
+        # What takes coerced rows gets those that were checked; a Meter, say, or a Rollout wants the call.
+        self._runs = passed_by_runs(model) is None and not has_several_versions(model)
         self._refuse = frozenset(refuse)
         self._probing, self._window, self._clock = probing, window, clock
         self._hashes, self._window_began = Counter[int](), clock()
@@ -151,50 +158,49 @@ class InputChecks(Wrapper):
         return checks
 
     def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        self._check(X, call)
-        return self._inner._call(X, outputs, call)
+        feeds = self._check(X, call)
+        inner = self._inner
+        return inner._run(feeds, outputs, call) if feeds else inner._call(X, outputs, call)
 
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        self._check(X, call)
-        return self._inner._acall(X, outputs, call)
+        feeds = self._check(X, call)
+        inner = self._inner
+        return inner._arun(feeds, outputs, call) if feeds else inner._acall(X, outputs, call)
 
-    def _check(self, X: object, call: Call) -> None:
-        """Run the three checks. Raises SignatureError and AccessDenied for what is refused."""
+    def _check(self, X: object, call: Call) -> Feeds | None:
+        """Run the three checks; gives the coerced rows where the Model inside takes them.
+
+        Raises SignatureError and AccessDenied for what is refused.
+        """
         try:
             feeds = self.signature.coerce(X)
         except SignatureError:  # as the call will, unless another version of a Rollout answers it
-            return
+            return None
+        odd: list[tuple[str, Array]] = []
         try:
             numbers = self._numbers(feeds)
-            odd = self._found(numbers, principal() or call.key)
+            odd = [*self._found(numbers, principal() or call.key)]
         except Exception:
             self.counts["failures"] += 1
             if self._refuse:
                 raise
-            return
-        for check, found in zip(CHECKS, odd, strict=True):
-            if np.count_nonzero(found):
-                self._report(check, found, numbers)
+        for check, found in odd:
+            self._report(check, found, numbers)
+        return feeds if self._runs else None
 
     def _report(self, check: str, odd: Array, numbers: Array) -> None:
         """Count, emit and maybe refuse what a check flags, where `odd` is true, (n, d); of probing (n, 1)."""
-        places, columns = np.nonzero(odd)
-        rows = np.unique(places).tolist()
-        i, j = places[0], columns[0]
-        low, high = self._ends[:, j]
-        place = f"column {self._columns[j]!r}: {numbers[i, j]:g} in row {i}"
-        kind: type[SignatureError | AccessDenied] = SignatureError
-        names = tuple(self._columns[j] for j in np.unique(columns))
-        why = f"{place} does not fit the other columns"
-        if check == "range":
-            why = f"{place} is outside of the range from {low:g} to {high:g}"
-        if check == "probing":
-            kind, names = AccessDenied, ()
-            why = f"more than {self._probing} rows of one client differ by little within {self._window:g} s"
-        about, who, refused = identity_of(self), principal(), check in self._refuse
+        rows, columns = (np.flatnonzero(odd.any(axis=axis)).tolist() for axis in (1, 0))
+        row, first = rows[0], odd[rows[0]].argmax()
+        probing, refused, who = check == "probing", check in self._refuse, principal()
+        names = () if probing else tuple([self._columns[place] for place in columns])
+        about = identity_of(self)
         self.counts[check] += len(rows)
         emit(Flagged(*about[:2], check, len(rows), names, who, refused))
         if refused:
+            column, value = self._columns[first], numbers[row, first]
+            why = CHECKS[check].format(self, column, value, row, *self._ends[:, first])
+            kind = AccessDenied if probing else SignatureError
             raise kind(why, rows=tuple(rows), principal=who, action="predict", about=about)
 
     def _numbers(self, feeds: Feeds) -> Array:
@@ -217,14 +223,16 @@ class InputChecks(Wrapper):
         # If columns were independent, rows would share a cell of half of the columns as often as they lie near
         # its medians. Columns that depend on each other make it more often: hence twice.
         common = (np.abs(self._scaled(rows)) < GRID / 2).mean(axis=0)
-        self._allowed_shares = [max(SHARE, 2 * common[half::2].prod()) for half in (0, 1)]
+        chance = [common[half::2].prod() for half in (0, 1)]
+        self._allowed_shares = np.maximum(SHARE, 2 * np.array(chance))
 
     @np.errstate(over="ignore", invalid="ignore")
     def _scaled(self, numbers: Array) -> Array:
         """Numbers in spreads from their median, through arcsinh, (n, d); 0 where missing, and finite."""
-        scaled = np.arcsinh((numbers - self._center) / self._spread)
-        found: Array = np.nan_to_num(scaled.clip(-FARTHEST, FARTHEST))
-        return found
+        scaled: Array = np.arcsinh((numbers - self._center) / self._spread)
+        if not isfinite(scaled.sum()):  # of finite numbers it is at most 710
+            np.nan_to_num(scaled, copy=False, posinf=FARTHEST, neginf=-FARTHEST)
+        return scaled
 
     def _fit_novelty(self, scaled: Array, rate: float) -> None:
         """Keep mean and precision of one half of the rows, and the distance that a share `rate` of the others pass."""
@@ -247,37 +255,45 @@ class InputChecks(Wrapper):
         parts: Array = apart * (apart @ self._precision)
         return parts
 
-    def _found(self, numbers: Array, who: str | None) -> list[Array]:
-        """What each check flags, in the order of CHECKS: bool (n, d), and (n, 1) of probing."""
+    def _found(self, numbers: Array, who: str | None) -> Iterator[tuple[str, Array]]:
+        """Each check that flags something, and what, in the order of CHECKS: bool (n, d), and (n, 1) of probing."""
         self.counts["rows"] += len(numbers)
         scaled = self._scaled(numbers)
         low, high = self._ends
         parts = self._contributions(scaled)
         novel = parts.sum(axis=1, keepdims=True) > self._novelty_limit
-        novel = novel & (parts == parts.max(axis=1, keepdims=True))
-        return [self._count_probes(scaled, who), (numbers < low) | (numbers > high), novel]
+        if novel.any():
+            novel = novel & (parts == parts.max(axis=1, keepdims=True))
+        found = self._probes(scaled, who), (numbers < low) | (numbers > high), novel
+        return ((check, odd) for check, odd in zip(CHECKS, found, strict=True) if odd.any())
 
-    def _count_probes(self, scaled: Array, who: str | None) -> Array:
+    def _probes(self, scaled: Array, who: str | None) -> Array:
         """Count the rows, (n, d), of a client, and say which are in a cell with too many others, bool (n, 1).
 
         The columns are two halves, every second one, with a grid each. What is counted are hashes, under the
         random key of this process: of a whole row, so that one sent again counts once, and of its two cells.
         """
-        hashes, now = self._hashes, self._clock()
-        probes = np.zeros((len(scaled), 1), bool)
+        counts, now, sent = self._hashes, self._clock(), hash(who)
+        if now - self._window_began >= self._window:
+            counts.clear()
+            self._window_began = now
         cells = np.rint(scaled / GRID).astype(np.int16)
-        for i, row in enumerate(cells):
-            if now - self._window_began >= self._window or len(hashes) > MOST_HASHES:
-                hashes.clear()
-                self._window_began = now
-            sent = hash(who)
-            halves = [hash((who, half, row[half::2].tobytes())) for half in (0, 1)]
-            whole = hash((who, scaled[i].tobytes()))
-            if whole not in hashes:
-                hashes.update([sent, whole, *halves])
-            for one, share in zip(halves, self._allowed_shares, strict=True):
-                probes[i] |= hashes[one] > max(self._probing, share * hashes[sent])
-        return probes
+        whole = _hashes(scaled, sent)
+        halves = [_hashes(cells[:, half::2], sent + half + 1) for half in (0, 1)]
+        new = {each: place for place, each in enumerate(whole) if each not in counts}
+        counts.update([*new, *[half[place] for half in halves for place in new.values()]])
+        counts[sent] += len(new)
+        found = np.array([[counts[each] for each in half] for half in halves]).T
+        most = np.maximum(self._probing, self._allowed_shares * counts[sent])
+        if len(counts) > MOST_HASHES:
+            counts.clear()
+        return np.asarray((found > most).any(axis=1, keepdims=True))
+
+
+def _hashes(rows: Array, salt: int) -> list[int]:
+    """A hash of the bytes of each row, (n, d), and of a salt."""
+    data, width = rows.tobytes(), rows.shape[1] * rows.itemsize
+    return [hash(data[at * width : (at + 1) * width]) ^ salt for at in range(len(rows))]
 
 
 def rows_of(profile: Profile, names: list[str]) -> Array:
@@ -286,11 +302,10 @@ def rows_of(profile: Profile, names: list[str]) -> Array:
     A Profile does not say how far numbers go beyond the outermost edges. Where many do, as in a column of few
     values, or where the Profile lacks the column, its range is that of all numbers.
     """
-    nothing = np.zeros(99)
-    nothing[[0, -1]] = -MOST / 9, MOST / 9
-    known = dict.fromkeys(names, nothing)
+    places = np.linspace(0, 1, 99)
+    known = {}
     for feature, counts in zip(profile.features, profile.counts.sum(axis=0), strict=True):
-        edges = feature.edges
-        if max(counts[1], counts[len(edges) + 1]) <= THIN * profile.rows:
-            known[feature.name] = np.quantile(edges, np.linspace(0, 1, 99))
-    return np.array([known[name] for name in names]).T
+        if max(counts[1], counts[len(feature.edges) + 1]) <= THIN * profile.rows:
+            known[feature.name] = np.quantile(feature.edges, places)
+    unknown = np.trunc(2 * places - 1) * (MOST / 9)  # at both ends
+    return np.array([known.get(name, unknown) for name in names]).T

@@ -190,7 +190,11 @@ def check_dims(
 
 def check_ranges(ranges: Any) -> None:
     """Raise UsageError unless each column has a least and a greatest number; they may be infinite."""
-    if not all(len(ends) == 2 and ends[0] <= ends[1] for ends in ranges.values()):
+    try:
+        fits = all(low <= high + 0.0 for low, high in ranges.values())  # of texts there is no sum
+    except (AttributeError, TypeError, ValueError):
+        fits = False
+    if not fits:
         raise UsageError(
             f"ranges has by the name of a column its least and its greatest number, not {ranges!r:.200}"
         )

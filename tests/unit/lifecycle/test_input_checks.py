@@ -160,7 +160,17 @@ def test_rows_that_differ_by_little_are_flagged_and_rows_by_chance_are_not():
 def test_one_column_after_another_is_probing_too():
     rows = np.array([[0.2, b] for b in np.linspace(-2, 2, 70)])
     checked = check(probing=50)
-    checked.predict(rows)
+    for row in rows:
+        checked.predict(row[None])
+    assert checked.counts["probing"] == 20
+
+
+def test_of_a_call_with_too_many_near_rows_all_of_them_are_flagged():
+    checked = check(probing=50)
+    odd = FRESH[np.abs(FRESH[:, 0]) > 2][:40]
+    checked.predict(np.vstack([near(50), odd]))
+    assert checked.counts["probing"] == 0
+    checked.predict(np.vstack([near(20, seed=4), odd]))
     assert checked.counts["probing"] == 20
 
 
@@ -288,6 +298,7 @@ def test_over_http_a_refusal_is_422_and_probing_is_403():
         ({"ranges": {"c": (0, 1)}}, "ranges has"),
         ({"ranges": {"a": (1, 0)}}, "ranges has"),
         ({"ranges": {"a": (0, 1, 2)}}, "ranges has"),
+        ({"ranges": {"a": ("0", "1")}}, "ranges has"),
         ({"rate": np.nan}, "rate is a share"),
         ({"reference": USUAL[:9]}, "of a reference of 9 rows"),
     ],

@@ -219,6 +219,12 @@ def _read(source: Openable, unseal: Any) -> PackageFacts:
         for part, value, rows, known in (found.parts if found else [])
         for figure in known
     ]
+    for own in found.robustness.figures if found and found.robustness else ():
+        name, _, part = own.name.partition(" where ")
+        share = MetricFigure(
+            f"flipped by {name}", own.share, own.low, own.high, higher_is_better=False
+        )
+        figures.append((part.replace(" is ", " ", 1) or "all", own.rows, share))
     return PackageFacts(manifest, found, manifest.facts() + signed, figures)
 
 

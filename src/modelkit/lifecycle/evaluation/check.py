@@ -40,6 +40,8 @@ class GateCheck:
         rows_needed: how many rows would show it, with a probability of .8, if the candidate is as
             good as the champion; None where that cannot be said, as of a floor and at a margin of
             0, or where it is shown.
+        model_digest: `Manifest.model_digest` of the model that it is about, and a gate refuses it for
+            another candidate; empty where it does not say.
 
     Raises:
         UsageError: for any other outcome.
@@ -60,6 +62,7 @@ class GateCheck:
     alpha: float | None = None
     text: str = ""
     rows_needed: int | None = None
+    model_digest: str = ""
 
     __repr__ = fields.brief
 

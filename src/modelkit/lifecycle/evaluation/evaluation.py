@@ -23,6 +23,7 @@ from modelkit.lifecycle.evaluation.gap import JUDGED_BY, TrainingGap
 from modelkit.lifecycle.evaluation.leakage import LeakageCheck
 from modelkit.lifecycle.evaluation.robustness import RobustnessReport
 from modelkit.report import html
+from modelkit.report.listing import Listing
 from modelkit.signature.signature import Signature
 from modelkit.stats.calibration import ReliabilityBin
 
@@ -61,7 +62,7 @@ class Evaluation:
         positive: of a binary task, the class as text to which precision, recall, F1, areas,
             calibration and pictures belong; empty for other tasks.
         classes: the figures of each class or label.
-        slices: the figures of some of the rows.
+        slices: the figures of some of the rows; they print as a table of the first figure.
         confusion: of a classifier of at most 50 classes; else None.
         curves: ROC and precision-recall.
         reliability: whether probabilities come true, by ten bins.
@@ -100,6 +101,7 @@ class Evaluation:
     robustness: RobustnessReport | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "slices", Listing(self.slices))
         names = [figure.name for figure in self.figures]
         lacking = [name for name in DRAWN[self.kind] if name not in names]
         if lacking or len(set(names)) < len(names):

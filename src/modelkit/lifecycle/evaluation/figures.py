@@ -152,6 +152,11 @@ class SliceFigures:
     independent: int
     figures: tuple[MetricFigure, ...]
 
+    def _cells(self) -> dict[str, str]:
+        first = self.figures[0]
+        about = {"column": self.column, "value": self.value, "rows": f"{self.rows:,}"}
+        return {**about, first.title: figure_text(first)}
+
 
 def slice_figures(
     answered: Answered, columns: Mapping[str, Any], level: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
+from numbers import Real
 from typing import final
 
 from modelkit._internal import fields
@@ -18,6 +19,7 @@ from modelkit.signature.spec import check_ranges
 from modelkit.stats.intervals import clopper_pearson
 
 ROBUSTNESS_SCHEMA = "modelkit.robustness/1"
+FAR = "times the usual distance from the median"  # a spread, in words
 
 
 @final
@@ -47,7 +49,8 @@ class Constraints:
 
     def __post_init__(self) -> None:
         fields.freeze(self, "immutable")
-        if not 0 < self.step < inf or type(self.most_columns) is not int or self.most_columns < 1:
+        step = self.step if isinstance(self.step, Real) else 0
+        if not 0 < step < inf or type(self.most_columns) is not int or self.most_columns < 1:
             raise UsageError(
                 "step is a number of spreads above 0, such as .5, and most_columns counts columns from 1 "
                 f"on, not {self.step!r} and {self.most_columns!r}"
@@ -62,7 +65,7 @@ class RobustnessFigure:
 
     Attributes:
         name: such as "noise 0.1" or "greedy". "greedy where region is north" is about one slice, and
-            "greedy of at most 1 columns" counts flips that took no more columns. Names differ within a report.
+            "greedy of at most 1 column" counts flips that took no more columns. Names differ within a report.
         rows: how many rows were changed: all; or by an attack, those that were decided rightly before.
         flipped: how many of them flipped.
         low: the lower end of the exact interval of the share (Clopper and Pearson).
@@ -105,7 +108,7 @@ class RobustnessFigure:
     def rest(self) -> str:
         """The rest of a line: the metric after the change, the distance and the queries."""
         refused = f"; {self.refused:,} refused" if self.refused else ""
-        far = f"; moved by {self.distance:.2g} spreads" if self.distance else ""
+        far = f"; moved by {self.distance:.2g} {FAR}" if self.distance else ""
         return (
             f"then {self.after or 'no rows'}{far}; {self.queries:,} queries{refused}"
             if self.about
@@ -194,6 +197,7 @@ class RobustnessReport:
             "a share of rows, with the exact interval of Clopper and Pearson",
             *(found.share, low, high, level, at_most),
             text=f"{found.flipped:,} of {found.rows:,} rows flipped; {self.model} {self.model_digest[:12]}",
+            model_digest=self.model_digest,
         )
 
     @property

@@ -96,7 +96,7 @@ def gate(
             floors; by default the second of the champion's, and of outlier detectors the outliers.
         budgets: what the candidate may cost here: "p50_ratio" and "size_ratio" compare it with the
             champion, "p50_seconds" and "size_bytes" do not.
-        checks: further ones that you made.
+        checks: further ones that you made, of this candidate where they say of which model.
         registry: counts the gates on these rows, by which alpha is divided; and knows what its
             aliases name.
         unseal: what opens the versions of a registry of sealed packages, as `mk.load` takes it.
@@ -130,6 +130,7 @@ def gate(
             veto=veto,
             budgets=budgets,
         )
+        _check_bound(own, ours)
         asking = _asking(ours, theirs, rows, read, own, seed)
         verdict = judge(asking, own, registry, clock=time.perf_counter)
     manifest = ours.manifest
@@ -175,6 +176,17 @@ def _own_checks(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
         raise TypeError(f"checks is a list of mk.types.GateCheck, not {checks!r:.80}")
     refuse_twice(listed)
     return listed
+
+
+def _check_bound(checks: Sequence[GateCheck], candidate: Judged) -> None:
+    """Raise UsageError for a check of another model than the candidate."""
+    digest = candidate.manifest.model_digest
+    for check in checks:
+        if check.model_digest not in ("", digest):
+            raise UsageError(
+                f"the check {check.name!r} is of the model {check.model_digest:.12}, and the candidate "
+                f"{candidate.named} is {digest:.12}: make it of what you measured on the candidate"
+            )
 
 
 def refuse_twice(checks: Sequence[GateCheck]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from math import inf
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -87,8 +89,16 @@ def robustness(
     allowed = Constraints() if constraints is None else constraints
     if not isinstance(allowed, Constraints):
         raise TypeError(f"constraints is mk.Constraints(...), not {constraints!r:.80}")
-    if not all(map(callable, attacks)):
-        raise UsageError(f"attacks are functions, such as [greedy], not {attacks!r:.80}")
+    names = {getattr(attack, "__name__", "") for attack in attacks if callable(attack)}
+    if len(names - {""}) < len(attacks):
+        raise UsageError(
+            f"attacks are functions of different names, such as [greedy], not {attacks!r:.200}; a "
+            "functools.partial has a name once you set its __name__"
+        )
+    if not isinstance(tolerance, Real) or not 0 <= tolerance < inf:
+        raise UsageError(
+            f"tolerance is in standard deviations of the truth, 0 or more, not {tolerance!r:.80}"
+        )
     seed = check_seed(seed)
     before = evaluate(model, X, y, slices=slices, kind=kind, level=level)
     # Numbers may be so large, or infinite, that no difference is a number.
@@ -104,9 +114,7 @@ def robustness(
         trial, notes = _trial(model, side, allowed, tolerance, level)
         figures = [*_perturbed(trial, seed)]
         for attack in attacks:
-            rows, queries = attack(trial, trial.right, seed)
-            about = (attack.__doc__ or "an attack of your own").strip().partition("\n")[0]
-            figures += _figures(trial, attack.__name__, about, rows, trial.right, queries)
+            figures += _attacked(trial, attack, seed)
     of = (before.model, before.model_digest, before.data_digest, before.rows)
     return RobustnessReport(*of, level, seed, allowed, before.figures[0], tuple(figures), notes)
 
@@ -156,6 +164,23 @@ def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
             yield from _figures(trial, f"{change.name} {strength:g}", about, rows, places)
 
 
+def _attacked(trial: Trial, attack: Attack, seed: int) -> Iterator[RobustnessFigure]:
+    """The figures of an attack. Raises UsageError where it does not return what an attack does."""
+    found, attacked = attack(trial, trial.right, seed), take(trial.rows, trial.right)
+    match found:
+        case (dict() as rows, Integral() as queries) if _shapes(rows) == _shapes(attacked):
+            about = (attack.__doc__ or "an attack of your own").strip().partition("\n")[0]
+            return _figures(trial, attack.__name__, about, rows, trial.right, int(queries))
+    raise UsageError(
+        f"the attack {attack.__name__} is to return two things: a dict of the columns {some([*attacked])}, "
+        f"{len(trial.right):,} values each, and how many rows it asked the model for; it returned {found!r:.200}"
+    )
+
+
+def _shapes(rows: Any) -> dict[Any, tuple[int, ...]]:
+    return {name: np.shape(values) for name, values in rows.items()}
+
+
 def _figures(
     trial: Trial, name: str, about: str, rows: Rows, places: Array, queries: int | None = None
 ) -> Iterator[RobustnessFigure]:
@@ -175,7 +200,9 @@ def _figures(
     for group, mask in trial.groups.items():
         yield _figure(f"{name} where {group}", flipped[mask[places]], level)
     for few in () if queries is None else range(1, most):
-        yield _figure(f"{name} of at most {few:,} columns", flipped & (columns <= few), level)
+        yield _figure(
+            f"{name} of at most {few:,} column{'s' * (few > 1)}", flipped & (columns <= few), level
+        )
 
 
 def _figure(name: str, flipped: Array, level: float, *rest: Any) -> RobustnessFigure:

@@ -132,3 +132,18 @@ def test_a_gate_takes_the_check(model, package, held, report):
         package, package, *held, margin=0.1, checks=[report.gate_check("unit 1000", 0.05)]
     )
     assert blocked.decision == "block"
+
+
+def test_a_gate_refuses_a_check_of_another_model(package, held, report, tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    X, y = held
+    other = tmp_path / "other.mk"
+    mk.save(LogisticRegression(C=0.1, max_iter=5000).fit(X, y), other, example=X, name="other")
+    check = report.gate_check("noise 0.05", 0.05)
+    assert check.model_digest == mk.inspect(package).model_digest
+    with pytest.raises(
+        UsageError, match=r"'noise 0.05 flips at most 0.05' is of the model .* other 0 is"
+    ):
+        mk.gate(other, package, X, y, margin=0.1, checks=[check])
+    assert mk.gate(package, other, X, y, margin=0.1, checks=[check])[check.name] == check

@@ -23,6 +23,18 @@ def test_slices_have_their_rows_and_missing_values_a_slice(model, held):
         mk.evaluate(model, X, y, slices=["region", 7])
 
 
+def test_slices_print_as_a_table(model, held):
+    X, y = held
+    found = mk.evaluate(model, X, y, slices={"half": [None] * 100 + ["b"] * 184})
+    header, first, second = repr(found.slices).splitlines()
+    assert header.split() == ["column", "value", "rows", "accuracy"]
+    assert re.fullmatch(r"half +b +184 +0\.[\d]+ \[[\d.]+, [\d.]+\]", first)
+    assert second.split()[:3] == ["half", "missing", "100"]
+    assert "<table" in found.slices._repr_html_()
+    assert mk.Evaluation.from_json(found.to_json()).slices == found.slices
+    assert repr(mk.evaluate(model, X, y).slices) == "()"
+
+
 def test_a_slice_of_one_class_says_what_it_cannot_tell(model, held):
     X, y = held
     part = mk.evaluate(model, X, y, slices={"truth": y}).slices[0]

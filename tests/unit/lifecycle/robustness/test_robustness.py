@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,18 +172,64 @@ def test_an_attack_that_asks_nothing_keeps_to_the_budget_and_is_printed(forest, 
 
 
 def test_the_name_of_an_attack_and_a_report_that_is_none_are_refused(forest, held):
-    with pytest.raises(
-        UsageError, match=r"attacks are functions, such as \[greedy\], not \['fgsm'\]"
-    ):
-        mk.robustness(forest, *held, attacks=["fgsm"])
+    named = r"attacks are functions of different names, such as \[greedy\], not \["
+    for attacks in (["fgsm"], [partial(reversed_rows)], [reversed_rows, reversed_rows]):
+        with pytest.raises(UsageError, match=named):
+            mk.robustness(forest, *held, attacks=attacks)
     with pytest.raises(TypeError, match=r"robustness is what mk.robustness\(model, X, y\) gives"):
         mk.evaluate(forest, *held, robustness=True)
 
 
+def rows_alone(trial, places, seed):
+    return reversed_rows(trial, places, seed)[0]
+
+
+def no_number(trial, places, seed):
+    return reversed_rows(trial, places, seed)[0], None
+
+
+def a_column_less(trial, places, seed):
+    rows, queries = reversed_rows(trial, places, seed)
+    del rows["age"]
+    return rows, queries
+
+
+def all_rows(trial, places, seed):
+    return trial.rows, 0
+
+
+@pytest.mark.parametrize("attack", [rows_alone, no_number, a_column_less, all_rows])
+def test_an_attack_that_returns_something_else_is_refused(forest, held, attack):
+    asked = (
+        rf"the attack {attack.__name__} is to return two things: a dict of the columns income, rate"
+    )
+    with pytest.raises(UsageError, match=asked):
+        mk.robustness(forest, *held, attacks=[attack])
+
+
+def test_a_partial_attack_with_a_name_and_a_count_of_numpy_are_taken(forest, held):
+    def counted(trial, places, seed, more):
+        return reversed_rows(trial, places, seed)[0], np.int64(more)
+
+    attack = partial(counted, more=7)
+    attack.__name__ = "seven"
+    report = mk.robustness(forest, *held, attacks=[attack])
+    assert report["seven"].queries == 7 + report["seven"].rows
+    assert mk.RobustnessReport.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, np.nan, np.inf, "a", None])
+def test_a_tolerance_is_a_number_of_standard_deviations(forest, held, tolerance):
+    with pytest.raises(UsageError, match="tolerance is in standard deviations of the truth, 0 or"):
+        mk.robustness(forest, *held, tolerance=tolerance)
+
+
 def test_a_line_says_only_what_its_figure_has(report):
-    part = report["greedy of at most 1 columns"]
+    part = report["greedy of at most 1 column"]
     assert str(part) == f"{part.name} flips {part.text} of {part.rows:,} rows"
-    assert "spreads" not in str(report["typo 0.25"])
+    assert "the usual distance" not in str(report["typo 0.25"])
+    assert "moved by " in str(report["unit 1000"])
+    assert "times the usual distance from the median" in str(report["unit 1000"])
 
 
 def test_where_no_row_is_right_none_is_attacked(tree, counts):
@@ -216,7 +264,7 @@ def test_one_number_of_each_row_changes_its_unit_though_others_are_missing():
 def test_rows_that_are_all_decided_wrongly_leave_every_figure_without_an_answer():
     X = np.random.default_rng(0).normal(size=(40, 2))
     report = mk.robustness(one_number(), X, (X[:, 0] <= 0.5) * 1)
-    for name in ("greedy", "greedy of at most 1 columns"):
+    for name in ("greedy", "greedy of at most 1 column"):
         assert (report[name].rows, report[name].low, report[name].high) == (0, 0, 1)
         assert report.gate_check(name, 0.9).outcome == "unclear"
 

@@ -87,7 +87,7 @@ def test_a_linear_model_flips_just_where_the_step_reaches(counts, tmp_path):
     assert report["greedy"].flipped == (margin < reach).sum()
     weights = np.sort(np.abs(fitted.coef_[0]) * 0.3 * spread)[::-1]
     for columns in (1, 2):
-        figure = report[f"greedy of at most {columns} columns"]
+        figure = report[f"greedy of at most {columns} column{'s' * (columns > 1)}"]
         assert figure.flipped == (margin < weights[:columns].sum()).sum()
 
 
@@ -124,7 +124,10 @@ def test_the_way_there_does_not_depend_on_blocks(forest, held, monkeypatch):
 
 def test_a_wider_budget_flips_no_fewer_rows(forest, held):
     report = mk.robustness(forest, *held, constraints=mk.Constraints(1.0, most_columns=4))
-    shares = [report[f"greedy of at most {most} columns"].flipped for most in (1, 2, 3)]
+    shares = [
+        report[f"greedy of at most {most}"].flipped
+        for most in ("1 column", "2 columns", "3 columns")
+    ]
     assert shares == sorted(shares)
     assert shares[-1] <= report["greedy"].flipped
 
@@ -206,6 +209,9 @@ def test_rows_that_the_model_refuses_are_counted_and_do_not_flip(n):
         ({"ranges": {"age": (99, 0)}}, "its least and its greatest number, not {'age'"),
         ({"ranges": {"age": (np.nan, 0)}}, "ranges has by the name of a column"),
         ({"ranges": {"age": (0, 50, 99)}}, "ranges has by the name of a column"),
+        ({"ranges": {"age": ("0", "99")}}, "ranges has by the name of a column"),
+        ({"ranges": {"age": 99}}, "ranges has by the name of a column"),
+        ({"ranges": ["age"]}, "ranges has by the name of a column"),
     ],
 )
 def test_constraints_that_do_not_fit_the_rows_are_refused(forest, held, limits, problem):
@@ -214,7 +220,8 @@ def test_constraints_that_do_not_fit_the_rows_are_refused(forest, held, limits, 
 
 
 @pytest.mark.parametrize(
-    "limits", [{"step": 0}, {"step": np.inf}, {"most_columns": 0}, {"most_columns": 1.5}]
+    "limits",
+    [{"step": 0}, {"step": np.inf}, {"step": "a"}, {"most_columns": 0}, {"most_columns": 1.5}],
 )
 def test_a_budget_of_nothing_is_refused(limits):
     with pytest.raises(UsageError, match="step is a number of spreads above 0"):
