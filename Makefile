@@ -21,6 +21,8 @@ RIVALS = $(patsubst benchmarks/$1/rivals/%.txt,$(VENV)-bench-$1-%,$(filter-out %
 ENGINES := $(VENV)-bench-engines
 # Workers of Spark are started by this Python; Ray would report its use otherwise.
 RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0
+RUN_engines = $(RUN_ENGINES)
+RUN_robustness := OMP_NUM_THREADS=1 # boosting of scikit-learn waits for its threads where others work
 ALSO_engines := pyfunc
 ALSO_gate := cells
 ALSO_robustness := hardening checks
@@ -79,7 +81,7 @@ gallery: $(VENV)-gallery/.installed ## run the notebooks of docs/gallery anew, a
 	$(VENV)-gallery/bin/python tools/run_gallery.py
 
 bench: $(call BENCH_ENV,$(NAME))/$(if $(wildcard benchmarks/$(NAME)/requirements.txt),.installed,.test) $(addsuffix /.installed,$(call RIVALS,$(NAME))) ## one benchmark beside its rivals, in environments of their own: make bench NAME=core
-	for part in run $(ALSO_$(NAME)); do $(if $(filter engines,$(NAME)),$(RUN_ENGINES)) $(call BENCH_ENV,$(NAME))/bin/python -m benchmarks.$(NAME).$$part || exit; done
+	for part in run $(ALSO_$(NAME)); do $(RUN_$(NAME)) $(call BENCH_ENV,$(NAME))/bin/python -m benchmarks.$(NAME).$$part || exit; done
 
 programs: ## install what some tests start (Java, Prometheus, Chromium, nginx, Podman, Docker ...) by apt-get, as root; they skip without
 	@tools/install_programs.sh

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from benchmarks.common.measure import command, interleave, table
+from benchmarks.common.measure import command, seconds, table
 from benchmarks.robustness.data import halves
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import modelkit as mk
 
@@ -22,12 +26,12 @@ ATTACKED = 20  # rows of each data set
 WRONG = 1000.0  # the factor of a wrong unit
 
 
-def models():
+def models(make=lambda: HistGradientBoostingClassifier(random_state=0)):
     logging.getLogger("modelkit").setLevel(logging.ERROR)
     for name, (X, y), (X_test, y_test) in halves():
         with TemporaryDirectory() as folder:
             path = Path(folder) / "model.mk"
-            fitted = HistGradientBoostingClassifier(random_state=0).fit(X, y)
+            fitted = make().fit(X, y)
             usual = len(X_test) // 2  # the reference; the other half is what is served
             profile = mk.Profile.fit(X)
             mk.save(fitted, path, example=X[:200], profile=profile)
@@ -41,28 +45,42 @@ def models():
                 )
 
 
+def turns(calls, rounds, block=0.03):
+    """The least seconds of this process that a call takes, each in turn: others on the machine do not count."""
+    counts, times = {}, {name: [] for name in calls}
+    for name, call in calls.items():
+        call()
+        counts[name] = max(1, int(block / seconds(call, 1)))
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.process_time()
+            for _ in range(counts[name]):
+                call()
+            times[name].append((time.process_time() - start) / counts[name])
+    return {name: min(values) for name, values in times.items()}
+
+
 def cost() -> str:
-    """What InputChecks add to a call, us a row, by the rows of a call (medians of blocks in turn)"""
+    """What InputChecks add to a call, by its rows: us of this process, the bare call in brackets (least of 15 turns)"""
     rows = []
-    for name, model, usual, served, _ in models():
-        checked = mk.InputChecks(model, usual, rate=0.02)
-        for frame in (False, True):
+    for kind, make in (
+        ("boosting", lambda: HistGradientBoostingClassifier(random_state=0)),
+        ("linear", lambda: make_pipeline(StandardScaler(), LogisticRegression())),
+    ):
+        for name, model, usual, served, _ in models(make):
+            checked = mk.InputChecks(model, usual, rate=0.02)
             cells = []
-            for size in (1, 64, 1024):
-                X = served.iloc[np.resize(np.arange(len(served)), size)]
-                X = X if frame else X.to_numpy(model.signature.inputs[0].dtype)
-                times = interleave(
-                    {"bare": partial(model.predict, X), "checked": partial(checked.predict, X)},
-                    15,
-                    block=0.05,
-                )
-                bare, added = (
-                    times["bare"] * 1e6 / size,
-                    (times["checked"] - times["bare"]) * 1e6 / size,
-                )
-                cells.append(f"{np.median(added):.1f} ({np.median(bare):.1f})")
-            rows.append([name, str(served.shape[1]), "frame" if frame else "array", *cells])
-    return table("data set | columns | rows as | 1 row: added (bare) | 64 rows | 1,024 rows", rows)
+            for size in (1, 64, 10_000):
+                frame = served.iloc[np.resize(np.arange(len(served)), size)]
+                # Rows that differ: those that were sent before cost less.
+                frame = frame * (1 + np.random.default_rng(0).normal(size=frame.shape) / 100)
+                X = frame.to_numpy(model.signature.inputs[0].dtype)
+                calls = {"bare": partial(model.predict, X), "checked": partial(checked.predict, X)}
+                times = turns(calls, 15)
+                bare, both = (times[each] * 1e6 for each in ("bare", "checked"))
+                cells.append(f"{both - bare:,.0f} ({bare:,.0f})")
+            rows.append([kind, name, str(served.shape[1]), *cells])
+    return table("model | data set | columns | 1 row: added (bare) | 64 rows | 10,000 rows", rows)
 
 
 def flags() -> str:
@@ -101,18 +119,19 @@ class Asked:
 
     def __init__(self, checked: mk.InputChecks, key: str) -> None:
         self.checked, self.key, self.dtype = checked, key, checked.signature.inputs[0].dtype
-        self.count, self.first = 0, None
+        self.count, self.first = 0, dict.fromkeys(("probing", "novelty"))
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         answers = []
         for row in rows:
-            before = self.checked.counts["probing"]
+            before = dict(self.checked.counts)
             answers.append(
                 self.checked.predict_proba(row[None].astype(self.dtype), key=self.key)[0]
             )
             self.count += 1
-            if self.first is None and self.checked.counts["probing"] > before:
-                self.first = self.count
+            for check, first in self.first.items():
+                if first is None and self.checked.counts[check] > before[check]:
+                    self.first[check] = self.count
         return np.array(answers)
 
 
@@ -159,19 +178,17 @@ def attacks() -> str:
             for at in range(ATTACKED):
                 asked.append(Asked(checked, f"client {at}"))
                 turned += attack(asked[-1], served.to_numpy()[at], usual.to_numpy())
-            seen = [one.first for one in asked if one.first is not None]
-            rows.append(
-                [
-                    name,
-                    attack.__name__,
-                    f"{turned} of {ATTACKED}",
-                    f"{np.median([one.count for one in asked]):.0f}",
-                    f"{len(seen)} of {ATTACKED}",
-                    f"{np.median(seen):.0f}" if seen else "",
-                ]
-            )
+            questions = f"{np.median([one.count for one in asked]):.0f}"
+            cells = [name, attack.__name__, f"{turned} of {ATTACKED}", questions]
+            for check in ("probing", "novelty"):
+                seen = [one.first[check] for one in asked if one.first[check] is not None]
+                cells += [f"{len(seen)} of {ATTACKED}", f"{np.median(seen):.0f}" if seen else ""]
+            rows.append(cells)
             print(*rows[-1], sep=" | ", flush=True)
-    return table("data set | attack | turned | questions, median | flagged | after, median", rows)
+    return table(
+        "data set | attack | turned | questions, median | probing flags | after, median | novelty flags | after",
+        rows,
+    )
 
 
 SECTIONS = {"cost": cost, "flags": flags, "attacks": attacks}

@@ -131,4 +131,4 @@ SECTIONS = {"report": report_cost, "attacks": attacks}
 
 
 if __name__ == "__main__":
-    command(__doc__, SECTIONS, LIBRARIES, "robustness", rows=25)
+    command(__doc__, SECTIONS, LIBRARIES, "robustness", rows=100)

@@ -204,9 +204,7 @@ class InputChecks(Wrapper):
             raise kind(why, rows=tuple(rows), principal=who, action="predict", about=about)
 
     def _numbers(self, feeds: Feeds) -> Array:
-        blocks = [feeds[name] for name in self._tensors]
-        numbers: Array = np.concatenate(blocks, axis=1, dtype=np.float64)
-        return numbers
+        return np.concatenate([feeds[name] for name in self._tensors], axis=1, dtype=np.float64)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _fit_ranges(self, rows: Array, ranges: Mapping[str, tuple[float, float]]) -> None:
@@ -252,8 +250,7 @@ class InputChecks(Wrapper):
     def _contributions(self, scaled: Array) -> Array:
         """What each column adds to the squared distance of each row, (n, d)."""
         apart = scaled - self._mean
-        parts: Array = apart * (apart @ self._precision)
-        return parts
+        return np.multiply(apart, apart @ self._precision)
 
     def _found(self, numbers: Array, who: str | None) -> Iterator[tuple[str, Array]]:
         """Each check that flags something, and what, in the order of CHECKS: bool (n, d), and (n, 1) of probing."""

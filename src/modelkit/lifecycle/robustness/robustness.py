@@ -166,19 +166,17 @@ def _perturbed(trial: Trial, seed: int) -> Iterator[RobustnessFigure]:
 
 def _attacked(trial: Trial, attack: Attack, seed: int) -> Iterator[RobustnessFigure]:
     """The figures of an attack. Raises UsageError where it does not return what an attack does."""
-    found, attacked = attack(trial, trial.right, seed), take(trial.rows, trial.right)
+    found, n = attack(trial, trial.right, seed), len(trial.right)
     match found:
-        case (dict() as rows, Integral() as queries) if _shapes(rows) == _shapes(attacked):
+        case (dict() as rows, Integral() as queries) if {*rows} == {*trial.rows} and {
+            *map(len, rows.values())
+        } == {n}:
             about = (attack.__doc__ or "an attack of your own").strip().partition("\n")[0]
             return _figures(trial, attack.__name__, about, rows, trial.right, int(queries))
     raise UsageError(
-        f"the attack {attack.__name__} is to return two things: a dict of the columns {some([*attacked])}, "
-        f"{len(trial.right):,} values each, and how many rows it asked the model for; it returned {found!r:.200}"
+        f"the attack {attack.__name__} is to return two things: a dict of the columns {some([*trial.rows])}, "
+        f"{n:,} values each, and how many rows it asked the model for; it returned {found!r:.200}"
     )
-
-
-def _shapes(rows: Any) -> dict[Any, tuple[int, ...]]:
-    return {name: np.shape(values) for name, values in rows.items()}
 
 
 def _figures(
@@ -192,20 +190,15 @@ def _figures(
     answered, flipped, margin = trial.decide(rows, places)
     most = len(pairs) if queries is None else trial.constraints.most_columns
     flipped &= (columns > 0) & (columns <= most)
-    level = trial.level
-    refused = int(np.isposinf(margin).sum())
-    far = float(np.median(moved[flipped])) if flipped.any() else None
-    after = figures_of(answered, level)[0] if len(answered) else None
-    yield _figure(name, flipped, level, about, refused, (queries or 0) + len(places), far, after)
+    parts = {name: flipped}
     for group, mask in trial.groups.items():
-        yield _figure(f"{name} where {group}", flipped[mask[places]], level)
+        parts[f"{name} where {group}"] = flipped[mask[places]]
     for few in () if queries is None else range(1, most):
-        yield _figure(
-            f"{name} of at most {few:,} column{'s' * (few > 1)}", flipped & (columns <= few), level
-        )
-
-
-def _figure(name: str, flipped: Array, level: float, *rest: Any) -> RobustnessFigure:
-    hits = int(flipped.sum())
-    ends = clopper_pearson(hits, len(flipped), level)
-    return RobustnessFigure(name, len(flipped), hits, *ends, *rest)
+        parts[f"{name} of at most {few:,} column{'s' * (few > 1)}"] = flipped & (columns <= few)
+    far = float(np.median(moved[flipped])) if flipped.any() else None
+    after = figures_of(answered, trial.level)[0] if len(answered) else None
+    facts = about, int(np.isposinf(margin).sum()), (queries or 0) + len(places), far, after
+    for part, hit in parts.items():
+        hits, n = int(hit.sum()), len(hit)
+        ends = clopper_pearson(hits, n, trial.level)
+        yield RobustnessFigure(part, n, hits, *ends, *(facts if part == name else ()))

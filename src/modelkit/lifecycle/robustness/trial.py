@@ -170,16 +170,15 @@ class Trial:
         """
         signature = self.model.signature
         feeds = signature.coerce(rows)
-        refused = np.zeros(len(places), bool)
+        taken = np.arange(len(places))
         while True:
-            taken = np.flatnonzero(~refused)
             try:
                 outputs = answers_of(self.model, signature.take(feeds, taken))
                 break
             except SignatureError as error:
                 if not error.rows:
                     raise
-                refused[taken[[*error.rows]]] = True
+                taken = np.delete(taken, error.rows)
         was = self.before.at(places[taken])
         now = with_answers(was, outputs, signature.primary)
         flipped = np.zeros(len(places), bool)
