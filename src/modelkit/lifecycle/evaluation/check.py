@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final, get_args
 
 from modelkit._internal import fields
@@ -41,7 +41,8 @@ class GateCheck:
             good as the champion; None where that cannot be said, as of a floor and at a margin of
             0, or where it is shown.
         model_digest: `Manifest.model_digest` of the model that it is about, and a gate refuses it for
-            another candidate; empty where it does not say.
+            another candidate; empty where it does not say. A Verdict names its candidate, and does not
+            store it.
 
     Raises:
         UsageError: for any other outcome.
@@ -62,7 +63,7 @@ class GateCheck:
     alpha: float | None = None
     text: str = ""
     rows_needed: int | None = None
-    model_digest: str = ""
+    model_digest: str = field(default="", compare=False)
 
     __repr__ = fields.brief
 

@@ -168,6 +168,7 @@ class RobustnessReport:
     ) -> GateCheck:
         """Whether a share of flipped rows is shown to be at most a bound, as a check of `mk.gate`.
 
+            report = mk.robustness("new.mk", X_test, y_test)
             robust = report.gate_check("greedy", at_most=0.2)
             mk.gate("new.mk", "churn.mk", X_test, y_test, margin=0.01, checks=[robust])
 
