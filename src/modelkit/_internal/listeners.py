@@ -86,6 +86,11 @@ def wanted(kind: type[Event]) -> bool:
     return False
 
 
+def anybody(level: int) -> bool:
+    """Whether an event of this level may be wanted: else the module of its kind need not be imported."""
+    return bool(_subscriptions) or takes(level)
+
+
 class Aside(Exception):  # it says where a traceback was cut, and is no error
     """What listeners and handlers of logging see as the error that is being handled."""
 

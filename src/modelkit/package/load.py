@@ -14,7 +14,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from modelkit.events import Loaded, emit
+from modelkit._internal.listeners import anybody
+from modelkit._internal.logs import INFO
 from modelkit.model.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model.model import Model
 from modelkit.package import container, scan
@@ -109,8 +110,9 @@ def load(
 
         unseal = lasting(unseal)
     views = container.read_zip(open_bytes(source))
-    stored, options = read_manifest(views)
-    manifest = replace(stored, signature=replace(stored.signature, extra=extra))
+    manifest, options = read_manifest(views)
+    if extra != manifest.signature.extra:
+        manifest = replace(manifest, signature=replace(manifest.signature, extra=extra))
     check_digest(manifest, digest, source)
     if trust is not None:
         from modelkit.package.signing import check_signed
@@ -135,20 +137,25 @@ def load(
         model = _load_joblib(members, manifest, keywords)
     else:
         model = _load_graph(members, manifest, options, allowed, keywords)
-    emit(_loaded(model, manifest, time.perf_counter() - start))
+    if anybody(INFO):
+        _tell(model, manifest, time.perf_counter() - start)
     return model
 
 
-def _loaded(model: Model, manifest: Manifest, seconds: float) -> Loaded:
+def _tell(model: Model, manifest: Manifest, seconds: float) -> None:
+    from modelkit import events  # their classes take 7 ms to make
+
     where = model.placement
-    return Loaded(
-        name=manifest.name,
-        version=manifest.version,
-        digest=manifest.digest,
-        device="" if where is None else where.device,
-        threads=0 if where is None else where.threads,
-        seconds=seconds,
-        at=time.time() if where is None else where.since,
+    events.emit(
+        events.Loaded(
+            name=manifest.name,
+            version=manifest.version,
+            digest=manifest.digest,
+            device="" if where is None else where.device,
+            threads=0 if where is None else where.threads,
+            seconds=seconds,
+            at=time.time() if where is None else where.since,
+        )
     )
 
 

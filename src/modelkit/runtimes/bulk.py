@@ -1,15 +1,86 @@
-"""Split a large batch into chunks, and run them side by side on threads that end with the call."""
+"""Split a large batch into chunks, and run them side by side on threads that end with the call.
+
+The values of a bulk need no look where an output tells of each that is missing or infinite.
+"""
 
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.model.structure import Structure
+from modelkit.signature.coercion import Block
+from modelkit.signature.signature import Signature
+
+NOT_FINITE = (np.nan, np.inf, -np.inf)
+PROBED = 1024  # columns at most, each of which is tried in three rows
+
+
+class ShownSum(NamedTuple):
+    """An output that is a sum of functions of one column each, or a link of such a sum.
+
+    What a column adds depends on its own value alone. So where a missing or infinite value makes the
+    sum so in one row, it does in every row, for nothing finite is added to that and gives a finite
+    number. A link keeps that, but that it may give 0 for a sum of minus infinity.
+
+    Attributes:
+        name: of the output.
+        least: what its values are above where the sum is finite.
+        block: how rows become the only input.
+    """
+
+    name: str
+    least: float
+    block: Block
+
+    def is_plain(self, values: Array) -> bool:
+        """Whether values of the output, at least one, come from finite sums."""
+        return bool(values.min() > self.least and values.max() < np.inf)
+
+    def probes(self) -> Array:
+        """A row of zeros, and for each column three rows that are not finite there."""
+        width = self.block.trailing[0]
+        rows = np.zeros((1 + 3 * width, width), self.block.rule.target)
+        places = np.arange(3 * width)
+        rows[1 + places, places // 3] = np.resize(NOT_FINITE, 3 * width)
+        return rows
+
+    def tells(self, answers: Array) -> bool:
+        """Whether the answers to the probes show that no column keeps what is not finite to itself."""
+        first, *others = map(self.is_plain, answers)
+        return first and not any(others)
+
+
+def shown_sum(signature: Signature, structures: Mapping[str, Structure]) -> ShownSum | None:
+    """The output that tells of values that are not finite, in a model that refuses them all alike."""
+    block = signature.block
+    if block is None or block.rule.target.kind != "f" or block.rule.nullable or signature.refusals:
+        return None
+    for spec in signature.outputs:
+        found = structures.get(spec.name)
+        if found is not None and not found.groups and "float" in spec.dtype and block.trailing <= (PROBED,):
+            return ShownSum(spec.name, -np.inf if found.link == "identity" else 0.0, block)
+    return None
+
+
+class Cast:
+    """Rows that are cast a chunk at a time, each while it is in the cache."""
+
+    def __init__(self, rows: Array, dtype: np.dtype[Any]) -> None:
+        self._rows = rows
+        self._dtype = dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, places: slice) -> Array:
+        with np.errstate(over="ignore"):  # the sum tells
+            return self._rows[places].astype(self._dtype)
 
 
 def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
