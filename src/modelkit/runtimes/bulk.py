@@ -63,7 +63,12 @@ def shown_sum(signature: Signature, structures: Mapping[str, Structure]) -> Show
         return None
     for spec in signature.outputs:
         found = structures.get(spec.name)
-        if found is not None and not found.groups and "float" in spec.dtype and block.trailing <= (PROBED,):
+        if (
+            found is not None
+            and not found.groups
+            and "float" in spec.dtype
+            and block.trailing <= (PROBED,)
+        ):
             return ShownSum(spec.name, -np.inf if found.link == "identity" else 0.0, block)
     return None
 
@@ -83,9 +88,14 @@ class Cast:
             return self._rows[places].astype(self._dtype)
 
 
-def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
-    """Start and stop of the fewest chunks of at most `size` rows, as equal as they can be."""
+def chunk_bounds(rows: int, size: int, threads: int = 1) -> list[tuple[int, int]]:
+    """Start and stop of the fewest chunks of at most `size` rows, as equal as they can be.
+
+    Where there are more of them than `threads`, each thread gets as many as the others.
+    """
     count = max(1, -(-rows // size))
+    if count > threads:
+        count = min(rows, count + -count % threads)
     edges = [rows * i // count for i in range(count + 1)]
     return list(pairwise(edges))
 

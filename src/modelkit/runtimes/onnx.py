@@ -135,7 +135,9 @@ class OnnxModel(Model):
         # The most rows of a plain run, whose answers are given as they are.
         self._most = 0 if endless or self._texts else self._chunk
         self._reasons = signature.refusals
-        self._sum = None if self.manifest is None else shown_sum(signature, self.manifest.structures)
+        self._sum = (
+            None if self.manifest is None else shown_sum(signature, self.manifest.structures)
+        )
         # The most values that are looked at before their run.
         self._many = UNBOUNDED if self._sum is None else self._most * self._sum.block.trailing[0]
         self._proven = False
@@ -230,9 +232,9 @@ class OnnxModel(Model):
                 start, stop, zip(outputs, self._run_graph(outputs, part, None), strict=True)
             )
 
-        chunks = chunk_bounds(rows, self._chunk)
-        threads = 1 if self.placement.split else min(self.placement.threads, len(chunks))
-        run_all(run, chunks, threads - 1)
+        threads = 1 if self.placement.split else self.placement.threads
+        chunks = chunk_bounds(rows, self._chunk, threads)
+        run_all(run, chunks, min(threads, len(chunks)) - 1)
         return gathered.answers(outputs)
 
     def close(self) -> None:

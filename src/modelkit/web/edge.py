@@ -11,7 +11,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
@@ -60,7 +59,6 @@ _WRITERS = {**invocations.WRITERS, "infer": v2.write}
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
 _IN_THREAD = 1 << 19
-_AS_THE_HOST: AbstractContextManager[None] = nullcontext()  # without auth, an App sets no principal
 
 
 @final
@@ -108,15 +106,15 @@ class Edge:
             if self.closed:
                 raise unavailable("the App is closed")
             self.requests.add(request)
-            acting = _AS_THE_HOST
             if self._auth is not None:
                 await self._authenticate(request, self._auth)
-                acting = acting_as(request.principal)
-            with acting:
-                if route.methods is POST:
-                    reply = await self._ask(request)
-                else:
-                    reply = await self._look(route, request)
+            posted = route.methods is POST
+            asked = self._ask(request) if posted else self._look(route, request)
+            if self._auth is None:  # then an App sets no principal
+                reply = await asked
+            else:
+                with acting_as(request.principal):
+                    reply = await asked
             if len(reply.body) > PART:
                 request.moved(len(reply.body))
             return reply

@@ -95,6 +95,8 @@ def query_of(
 
     `unit` is the unit of its timeout, in seconds.
     """
+    if not options:
+        return Query(X, outputs, None, 0, None, None, binary)
     timeout = None
     priority = 0
     key = None

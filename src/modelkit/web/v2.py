@@ -294,7 +294,9 @@ def write(
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
         else:
-            output["data"] = yield from json.encode(values.ravel())
+            flat = values.ravel()
+            short = flat.size <= json.LONG
+            output["data"] = json.dumpable(flat) if short else (yield from json.encode(flat))
             as_json.append(name)
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
