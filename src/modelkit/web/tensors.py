@@ -15,6 +15,7 @@ from math import isfinite, nan, prod
 from typing import Any
 
 import numpy as np
+from numpy import vdot
 
 from modelkit._internal.arrays import Array
 from modelkit.signature.rule import VDOT_ITEMS
@@ -162,7 +163,7 @@ def _array_of(items: list[Any], datatype: str, *, truths: bool) -> Array | None:
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             flat = flat.astype(np.float16)
-    if flat.size <= VDOT_ITEMS and isfinite(flat.dot(flat)):
+    if flat.size <= VDOT_ITEMS and isfinite(vdot(flat, flat)):
         return flat
     return None if np.isinf(flat).any() else flat
 
