@@ -44,6 +44,20 @@ def test_the_schema_is_that_of_onnx():
     assert left_out == {"training_info", "ref_attr_name"}
 
 
+@pytest.mark.parametrize("compiled", ["google._upb", "another"])
+def test_a_graph_is_parsed_alike_with_and_without_the_compiled_module(monkeypatch, compiled):
+    """Whose names are protobuf's own: where they change, its public functions make the same class."""
+    monkeypatch.setitem(sys.modules, compiled, None)
+    schema._model_class.cache_clear()
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [], [])
+    raw = onnx.helper.make_model(graph).SerializeToString()
+    model = schema.parse(raw)
+    schema._model_class.cache_clear()
+    assert model.graph.node[0].op_type == b"Relu"
+    assert schema.write(model) == raw
+
+
 def test_without_protobuf_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
     schema._model_class.cache_clear()
