@@ -176,7 +176,7 @@ class OnnxModel(Model):
                     feeds = {name: shown.probes()}
                     self._proven = shown.tells(self._run(feeds, (shown.name,), PLAIN)[shown.name])
                     self._many = self._many if self._proven else UNBOUNDED
-                rows = X if X.dtype is rule.target else Cast(X, rule.target)
+                rows: Any = X if X.dtype is rule.target else Cast(X, rule.target)
                 answers = self._run({name: rows}, (*{*outputs, shown.name},), call)
                 plain = self._proven and shown.is_plain(answers[shown.name])
         finally:
