@@ -145,16 +145,16 @@ def load(
 def _tell(model: Model, manifest: Manifest, seconds: float) -> None:
     from modelkit import events  # their classes take 7 ms to make
 
-    where = model.placement
+    where: Any = model.placement  # what was loaded has one
     events.emit(
         events.Loaded(
             name=manifest.name,
             version=manifest.version,
             digest=manifest.digest,
-            device="" if where is None else where.device,
-            threads=0 if where is None else where.threads,
+            device=where.device,
+            threads=where.threads,
             seconds=seconds,
-            at=time.time() if where is None else where.since,
+            at=where.since,
         )
     )
 

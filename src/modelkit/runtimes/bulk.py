@@ -6,14 +6,15 @@ The values of a bulk need no look where an output tells of each that is missing 
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.model.structure import Structure
+from modelkit.model.call import PLAIN
+from modelkit.model.manifest import Manifest
 from modelkit.signature.coercion import Block
 from modelkit.signature.signature import Signature
 
@@ -25,8 +26,8 @@ class ShownSum(NamedTuple):
     """An output that is a sum of functions of one column each, or a link of such a sum.
 
     What a column adds depends on its own value alone. So where a missing or infinite value makes the
-    sum so in one row, it does in every row, for nothing finite is added to that and gives a finite
-    number. A link keeps that, but that it may give 0 for a sum of minus infinity.
+    sum so in one row, it does in every row, for nothing can be added to that which makes it finite. A
+    link keeps that, but it may give 0 for a sum of minus infinity.
 
     Attributes:
         name: of the output.
@@ -42,60 +43,30 @@ class ShownSum(NamedTuple):
         """Whether values of the output, at least one, come from finite sums."""
         return bool(values.min() > self.least and values.max() < np.inf)
 
-    def probes(self) -> Array:
-        """A row of zeros, and for each column three rows that are not finite there."""
-        width = self.block.trailing[0]
+    def is_told(self, run: Any) -> bool:
+        """Whether a row of zeros has a finite sum, and no other with one value that is not finite."""
+        (width,) = self.block.trailing
         rows = np.zeros((1 + 3 * width, width), self.block.rule.target)
-        places = np.arange(3 * width)
-        rows[1 + places, places // 3] = np.resize(NOT_FINITE, 3 * width)
-        return rows
-
-    def tells(self, answers: Array) -> bool:
-        """Whether the answers to the probes show that no column keeps what is not finite to itself."""
-        first, *others = map(self.is_plain, answers)
-        return first and not any(others)
+        for value, square in zip(NOT_FINITE, rows[1:].reshape(3, width, width), strict=True):
+            np.fill_diagonal(square, value)
+        answers = run({self.block.name: rows}, (self.name,), PLAIN)[self.name]
+        return [*map(self.is_plain, answers)] == [True] + [False] * (3 * width)
 
 
-def shown_sum(signature: Signature, structures: Mapping[str, Structure]) -> ShownSum | None:
-    """The output that tells of values that are not finite, in a model that refuses them all alike."""
+def shown_sum(signature: Signature, manifest: Manifest | None) -> ShownSum | None:
+    """The output that may tell of values that are not finite, where all columns refuse these."""
     block = signature.block
-    if block is None or block.rule.target.kind != "f" or block.rule.nullable or signature.refusals:
+    if manifest is None or block is None or block.trailing > (PROBED,) or signature.refusals:
         return None
-    for spec in signature.outputs:
-        found = structures.get(spec.name)
-        if (
-            found is not None
-            and not found.groups
-            and "float" in spec.dtype
-            and block.trailing <= (PROBED,)
-        ):
-            return ShownSum(spec.name, -np.inf if found.link == "identity" else 0.0, block)
+    for name, found in manifest.structures.items():
+        if block.rule.bounds and not (block.rule.nullable or found.groups):
+            return ShownSum(name, -np.inf if found.link == "identity" else 0.0, block)
     return None
 
 
-class Cast:
-    """Rows that are cast a chunk at a time, each while it is in the cache."""
-
-    def __init__(self, rows: Array, dtype: np.dtype[Any]) -> None:
-        self._rows = rows
-        self._dtype = dtype
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, places: slice) -> Array:
-        with np.errstate(over="ignore"):  # the sum tells
-            return self._rows[places].astype(self._dtype)
-
-
-def chunk_bounds(rows: int, size: int, threads: int = 1) -> list[tuple[int, int]]:
-    """Start and stop of the fewest chunks of at most `size` rows, as equal as they can be.
-
-    Where there are more of them than `threads`, each thread gets as many as the others.
-    """
+def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
+    """Start and stop of the fewest chunks of at most `size` rows, as equal as they can be."""
     count = max(1, -(-rows // size))
-    if count > threads:
-        count = min(rows, count + -count % threads)
     edges = [rows * i // count for i in range(count + 1)]
     return list(pairwise(edges))
 

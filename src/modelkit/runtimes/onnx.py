@@ -21,8 +21,8 @@ from modelkit.errors import (
 )
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
-from modelkit.model.model import PLAIN, Call, Model, Outputs
-from modelkit.runtimes.bulk import Cast, Gathered, chunk_bounds, run_all, shown_sum
+from modelkit.model.model import Call, Model, Outputs
+from modelkit.runtimes.bulk import Gathered, ShownSum, chunk_bounds, run_all, shown_sum
 from modelkit.runtimes.devices import CPU, DeviceName, parse_device
 from modelkit.runtimes.machine import release
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
@@ -35,7 +35,7 @@ from modelkit.runtimes.sessions import (
     run_options,
     start,
 )
-from modelkit.signature.cast import F4, F8, MISSING
+from modelkit.signature.cast import MISSING
 from modelkit.signature.refusing import REFUSED, check_refused
 from modelkit.signature.signature import Feeds, Signature
 from modelkit.signature.spec import AS_OBJECTS, TIMES, TensorSpec
@@ -72,15 +72,14 @@ class OnnxModel(Model):
         "_first",
         "_graph",
         "_lock",
-        "_many",
         "_most",
         "_origin",
-        "_proven",
         "_reasons",
         "_run_graph",
         "_session",
         "_side_by_side",
         "_sum",
+        "_tells",
         "_texts",
         "_times",
         "attachments",
@@ -135,12 +134,8 @@ class OnnxModel(Model):
         # The most rows of a plain run, whose answers are given as they are.
         self._most = 0 if endless or self._texts else self._chunk
         self._reasons = signature.refusals
-        self._sum = (
-            None if self.manifest is None else shown_sum(signature, self.manifest.structures)
-        )
-        # The most values that are looked at before their run.
-        self._many = UNBOUNDED if self._sum is None else self._most * self._sum.block.trailing[0]
-        self._proven = False
+        self._sum = shown_sum(signature, self.manifest)
+        self._tells: bool | None = None  # what `_sum` is found to do when the first bulk comes
         watch_forks(self)
 
     def _adopt(self, session: Any) -> None:
@@ -157,32 +152,28 @@ class OnnxModel(Model):
         return self._graph.data, self._graph.weights
 
     def _call(self, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
-        if type(X) is np.ndarray and X.size > self._many and X.dtype in (F4, F8):
-            return self._run_unread(X, outputs, call)
+        shown: Any = self._sum
+        # Few rows have few values, which is known quicker.
+        many = shown and type(X) is np.ndarray and X.size > self._most < len(X)
+        if many and X.dtype.kind == "f" and X.shape[1:] == shown.block.trailing:
+            return self._run_unread(X, shown, outputs, call)
         return self._run(self.signature.coerce(X), outputs, call)
 
-    def _run_unread(self, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run_unread(self, X: Any, shown: ShownSum, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Run a bulk whose values nobody has looked at, and look at the sum that is made of them.
 
-        A missing or infinite value makes the sum so, as the probes show. Where the sum is not plain,
-        or a run fails, the rules of the columns decide.
+        Where the sum is not plain, or a run fails, the rules of the columns decide.
         """
-        shown: Any = self._sum
-        name, sizes, rule = shown.block
         plain = False
         try:
-            if X.shape[1:] == sizes:
-                if not self._proven:
-                    feeds = {name: shown.probes()}
-                    self._proven = shown.tells(self._run(feeds, (shown.name,), PLAIN)[shown.name])
-                    self._many = self._many if self._proven else UNBOUNDED
-                rows: Any = X if X.dtype is rule.target else Cast(X, rule.target)
-                answers = self._run({name: rows}, (*{*outputs, shown.name},), call)
-                plain = self._proven and shown.is_plain(answers[shown.name])
+            if self._tells is None:
+                self._tells = shown.is_told(self._run)
+            answers = self._run({shown.block.name: X}, (*{*outputs, shown.name},), call)
+            plain = self._tells and shown.is_plain(answers[shown.name])
         finally:
             if not plain:
                 self.signature.coerce(X)  # raises for the rows at fault, whatever else failed
-        return {each: answers[each] for each in outputs}
+        return {name: answers[name] for name in outputs}
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = 1 if self._first is None else len(feeds[self._first])
@@ -225,16 +216,19 @@ class OnnxModel(Model):
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads."""
         gathered = Gathered(rows)
+        # Cast while they are in the cache, of a bulk that was not before.
+        dtype = self._sum and self._sum.block.rule.target
 
         def run(start: int, stop: int) -> None:
-            part = {name: feed[start:stop] for name, feed in feeds.items()}
+            with np.errstate(over="ignore"):  # in a bulk that nobody looked at
+                part = {name: np.asarray(feed[start:stop], dtype) for name, feed in feeds.items()}
             gathered.put(
                 start, stop, zip(outputs, self._run_graph(outputs, part, None), strict=True)
             )
 
-        threads = 1 if self.placement.split else self.placement.threads
-        chunks = chunk_bounds(rows, self._chunk, threads)
-        run_all(run, chunks, min(threads, len(chunks)) - 1)
+        chunks = chunk_bounds(rows, self._chunk)
+        threads = 1 if self.placement.split else min(self.placement.threads, len(chunks))
+        run_all(run, chunks, threads - 1)
         return gathered.answers(outputs)
 
     def close(self) -> None:

@@ -104,23 +104,18 @@ def _model_class() -> Any:
         from google.protobuf import message
     # A file of the name and with the messages, as protobuf itself writes it.
     file = _field(1, b"modelkit") + b"".join(map(_message, MESSAGES))
-    try:
-        return _compiled(file, message.Message)
+    try:  # the compiled module alone, for protobuf in Python takes 7 ms more to import
+        from google._upb import _message as upb
+
+        pool = upb.DescriptorPool()
+        pool.AddSerializedFile(file)
+        about = {"DESCRIPTOR": pool.FindMessageTypeByName("Model"), "__module__": None}
+        return upb.MessageMeta("Model", (message.Message,), about)
     except (ImportError, AttributeError, TypeError, SystemError):
         from google.protobuf import descriptor_pool, message_factory
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("Model"))
-
-
-def _compiled(file: bytes, base: Any) -> Any:
-    """The same by the compiled module alone: all of protobuf in Python takes 7 ms more to import."""
-    from google._upb import _message
-
-    pool = _message.DescriptorPool()
-    pool.AddSerializedFile(file)
-    about = {"DESCRIPTOR": pool.FindMessageTypeByName("Model"), "__module__": None}
-    return _message.MessageMeta("Model", (base,), about)
 
 
 def _message(name: str) -> bytes:

@@ -105,8 +105,6 @@ class Rule:
 
     def opened(self) -> Rule:
         """The same without categories."""
-        if not self.closed:
-            return self
         return Rule(self.name, self.target, self.declared, self.nullable, form=self.form)
 
     def quick_cast(self, values: Array) -> Array | None:
