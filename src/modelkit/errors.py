@@ -158,7 +158,7 @@ class ConversionError(ModelkitError):
     """A source that cannot be converted.
 
     `step` is the class of the estimator at fault, and `place` where it stands in the model, such as
-    "step 'clf' (pipeline step 2 of 2)"; both are empty where it is no part's fault.
+    "step 'clf' (pipeline step 2 of 2)"; both are empty where it is not about one part.
     """
 
     step: str = ""

@@ -1,4 +1,4 @@
-"""The types of what public functions take and give, beside those of `modelkit` itself.
+"""The types of what public functions take and give, beside the types in `modelkit` itself.
 
 They are what `Manifest.parity`, `Batcher.stats()` or `DriftReport.features` are made of, and are here
 to be named in annotations. Of these you make `Limits`, `GateCheck`, `PrivacyClaim` and `RetrainState`

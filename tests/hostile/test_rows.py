@@ -29,9 +29,9 @@ def package(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("x.csv", b"", "has no rows"),
-        ("x.csv", b"\n\n\n", "has no rows"),
-        ("x.csv", b"a,b\n", "has no rows"),
+        ("x.csv", b"", "is empty; it needs at least one row"),
+        ("x.csv", b"\n\n\n", "is empty; it needs at least one row"),
+        ("x.csv", b"a,b\n", "is empty; it needs at least one row"),
         ("x.csv", b"a,b,a\n1,2,3\n", "there is more than one column 'a'"),
         ("x.csv", GOOD.decode().encode("utf-16"), "cannot be read as CSV in UTF-8"),
         ("x.csv", "a,b\n1,ü\n".encode("latin-1"), "cannot be read as CSV in UTF-8"),
@@ -58,7 +58,7 @@ def package(tmp_path_factory):
         ("x.jsonl", b'{"a": 1, "b": [2]}\n', "column 'b'"),
         ("x.json", b"[[1, 2]]", "row 0 is [1, 2], and not an object"),
         ("x.json", b"[1, 2]", "row 0 is 1, and not an object"),
-        ("x.json", b"[]", "has no rows"),
+        ("x.json", b"[]", "is empty; it needs at least one row"),
         ("x.json", b"nothing", "cannot be read as JSON"),
         ("x.json", b"[" * 100_000, "cannot be read as JSON"),
         ("x.json", b'{"a": ' * 100_000, "cannot be read as JSON"),

@@ -118,7 +118,7 @@ def _plain_object(value: Any) -> Any:
     if isinstance(value, Mapping):
         return to_plain(dict(value))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r:.80}")
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON: {value!r:.80}")
     if hasattr(value, "to_json"):
         return json.loads(value.to_json())
     names = [field.name for field in dataclasses.fields(value) if field.init]

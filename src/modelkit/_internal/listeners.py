@@ -1,4 +1,4 @@
-"""Who wants to know of which events, and how they are told; `modelkit.events` has the kinds of events."""
+"""Who listens to which events, and how listeners are called; `modelkit.events` has the kinds."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ Listener = Callable[[Any], object]
 class Event:
     """What happened; a kind of event is a frozen dataclass that inherits from this class.
 
-    `log_level` is that of its records, 0 for none. `limited_by` names the fields that distinguish
-    matters which are recorded at most once in ten seconds; empty where every event is recorded.
+    Its records are logged at `log_level`; 0 logs none. `limited_by` names the fields that
+    distinguish matters which are recorded at most once in ten seconds; empty where every event is
+    recorded.
     """
 
     __slots__ = ()
@@ -47,7 +48,7 @@ _numbers = itertools.count()
 def subscribe(listener: Listener, *kinds: type[Event]) -> Callable[[], None]:
     """Call `listener` with every event of these kinds, or of any kind where none is named.
 
-    It is called by the thread in which the event happens, which may be that of an event loop, and
+    The thread in which the event happens calls it, which may be the thread of an event loop, and
     whoever made it happen waits for it: hand slow work on, for example to a queue. An error that it
     raises is recorded by the logger `modelkit` the first time, and reaches nobody else.
 
@@ -98,7 +99,7 @@ class Aside(Exception):  # it says where a traceback was cut, and is no error
 
 
 def emit(event: Event) -> None:
-    """Tell the logger and the listeners that want it. Raises nothing of theirs, waits for no lock.
+    """Call the logger and the listeners that want it. Catches what they raise, waits for no lock.
 
     KeyboardInterrupt and SystemExit do pass, since handlers of signals raise them anywhere.
     """

@@ -31,7 +31,8 @@ def unpack_arrays(data: bytes | memoryview) -> dict[str, Array]:
     """The arrays of an npz file as `pack_arrays` writes it; unicode stays fixed-width.
 
     Raises ValueError where the arrays are compressed, larger than the bytes they lie in (a zip bomb),
-    or of a shape that is not that of their bytes; and whatever numpy raises where they are damaged.
+    or where their shape and their number of bytes disagree; and whatever numpy raises where they
+    are damaged.
     """
     import zipfile  # a process that only loads does without
 

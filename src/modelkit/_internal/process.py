@@ -1,4 +1,4 @@
-"""Tell objects with locks or threads that the process was forked, or that the interpreter ends.
+"""Notify objects with locks or threads that the process was forked, or that the interpreter ends.
 
 Locks and threads do not survive in the child of a fork. Python cuts off daemon threads as it ends,
 and native code that is cut off ends the process with SIGABRT in place of its own status.

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except UnicodeEncodeError as error:
         character = error.object[error.start]
-        return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
+        return _fail(f"the output cannot show {character!a}; set PYTHONIOENCODING=utf-8")
     except (ModelkitError, OSError) as error:
         wrong = 2 if isinstance(error, UsageError) else 1
         options = [option for words, option in OPTIONS.items() if words in str(error)]

@@ -200,7 +200,7 @@ class GuardedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self._still.pop(self, None)
 
     def timeout_keep_alive_handler(self) -> None:
-        """End a connection that was idle for long, also where its client takes no answer."""
+        """End a connection that was idle for long, even if its client does not read the answer."""
         self.transport.abort()
 
     def _await_head(self) -> None:

@@ -45,6 +45,6 @@ def _vectors(args: argparse.Namespace, model: mk.Model, columns: Columns) -> Col
     from modelkit.embedding.verbs import is_encoder
 
     if not is_encoder(model):
-        raise UsageError(f"{args.file!r} holds no encoder of texts; use modelkit predict")
+        raise UsageError(f"{args.file!r} does not embed texts; use modelkit predict")
     texts = values_of(columns, args.column)
     return {"embedding": mk.embed(model, texts, role=args.role, dims=args.dims)}

@@ -174,7 +174,7 @@ def run_keep(args: argparse.Namespace) -> Printed:
 
 
 def run_history(args: argparse.Namespace) -> Printed:
-    """Every entry of a model's log, or those of an alias."""
+    """Every entry of a model's log, or every entry about one alias."""
     name, _, alias = args.model.partition("@")
     registry = mk.Registry(args.registry)
     entries = registry.history(name, alias or None)

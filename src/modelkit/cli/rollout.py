@@ -212,7 +212,7 @@ def _guard(text: str) -> mk.Guard:
     for setting in settings:
         field, _, number = setting.partition("=")
         if field not in ("worse", "better", "floor", "above", "margin", "material", "tolerance"):
-            raise UsageError(f"--guard {text!r}: a guard has no number {field!r}")
+            raise UsageError(f"--guard {text!r}: unknown number {field!r}")
         try:
             values[field] = float(number)
         except ValueError:

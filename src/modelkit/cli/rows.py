@@ -81,7 +81,7 @@ def read_chunks(
         ) as error:
             raise SignatureError(f"{path} cannot be read as {kind}: {error}") from error
     if not some:
-        raise SignatureError(f"{path} has no rows")
+        raise SignatureError(f"{path} is empty; it needs at least one row")
 
 
 def _kind_of(path: str, start: bytes) -> str:
@@ -188,7 +188,7 @@ def values_of(columns: Columns, name: str) -> list[Any]:
 def set_aside(
     columns: Columns, ids: Collection[str], signature: Signature
 ) -> tuple[Columns, Columns]:
-    """Columns without those that only tell rows apart, and the latter. Raises UsageError."""
+    """Columns without the ones that only identify rows, and the latter. Raises UsageError."""
     simple = (str, int, float, type(None))
     kept = {
         name: [each if isinstance(each, simple) else str(each) for each in values_of(columns, name)]

@@ -218,7 +218,7 @@ def asked_locally(app: Any) -> Any:
             await app(scope, receive, send)
             return
         error = (
-            f"this server has no tokens, and answers to localhost alone, not to {host[:80]!r}; start "
+            f"this server runs without tokens, so it answers only requests to localhost, not to {host[:80]!r}; start "
             "it with --tokens, or let your proxy send Host: localhost"
         )
         body = json.dumps({"error": error}).encode()
@@ -293,7 +293,9 @@ def read_tokens(path: str) -> tuple[dict[str, str], set[str]]:
         if posts:
             posters.add(name)
     if not found:
-        raise ModelkitError(f"{path} has no token, so nobody could ask")
+        raise ModelkitError(
+            f"{path} is empty, so nobody could ask; write a name and the sha256 of its token on each line"
+        )
     return found, posters
 
 

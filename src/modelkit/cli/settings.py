@@ -45,7 +45,7 @@ class Settings:
         certfile: the path of the server's certificate, or None for plain HTTP.
         keyfile: the path of its key; None where the file of the certificate holds it.
         ca_certs: the path of the certificates of those who sign clients' certificates, or None.
-        health_route: a further path that tells readiness, or None.
+        health_route: a further path that answers whether models are ready, or None.
         predict_route: a further path that takes `{"instances": [...]}`, or None.
     """
 

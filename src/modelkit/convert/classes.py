@@ -1,4 +1,4 @@
-"""The classes of a classifier that came as an ONNX graph, where the graph tells them."""
+"""The classes of a classifier that came as an ONNX graph, where the graph names them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> None:
-    """Raise ConversionError where the answers to some rows are not those of a classifier."""
+    """Raise ConversionError where the answers to some rows cannot be a classifier's."""
     shares = answers[PROBABILITIES]
     if not _are_probabilities(shares, len(classes)):
         raise ConversionError(

@@ -33,8 +33,8 @@ OTHER_ADVICE = (
 def columns_of(example: Any, *, native: bool) -> list[Column]:
     """The columns of an array or a frame. Raises ConversionError for a dtype that is not taken.
 
-    Times with a zone and objects of several types are those of estimators that are packaged as they
-    are: `native`.
+    Only estimators that are packaged as they are take times with a zone and objects of several
+    types: `native`.
     """
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
@@ -105,7 +105,7 @@ def _time_dtype(text: str) -> str | None:
 
 
 def _has_both(column: Any) -> bool:
-    """Whether a column has None and NaN, which only a mixed one tells apart."""
+    """Whether a column has None and NaN, which only a mixed one keeps apart."""
     missing = [value for value in column if is_missing(value)]
     return any(value is None for value in missing) and any(value is not None for value in missing)
 

@@ -34,8 +34,8 @@ SERIES = (("pandas", "Series"), ("polars", "Series"), ("pyarrow", "Array"))
 class Example:
     """Example rows, and how a fitted estimator is asked about rows like them.
 
-    `given` are the rows as `fit` was given them; `rows` are those of their columns that the
-    estimator reads, in the order of `columns`, and `ignored` are the names of the others.
+    `given` are the rows as `fit` was given them; `rows` has the columns that the estimator reads,
+    in the order of `columns`, and `ignored` are the names of the others.
     """
 
     estimator: Any
@@ -140,7 +140,7 @@ def read_example(estimator: Any, example: Any, *, native: bool = False) -> Examp
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
         raise ConversionError(_of_other_columns(given, trained_on))
     if not len(rows):
-        raise ConversionError("example has no rows; pass some, such as example=X_train[:500]")
+        raise ConversionError("example is empty; pass some rows, such as example=X_train[:500]")
     _check_distinct_names(given)
     read = read_columns(estimator, [(name,) for name in given])
     shown = Example(estimator, rows, rows, []).without([name for name in given if name not in read])
@@ -150,7 +150,7 @@ def read_example(estimator: Any, example: Any, *, native: bool = False) -> Examp
 def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
     """What differs between the columns of an example and those that fit was given."""
     if not given:
-        return f"fit was given a frame, and example has no names of columns: pass a frame with {trained_on[:5]}"
+        return f"fit was given a frame, but example lacks names of columns: pass a frame with {trained_on[:5]}"
     for what, names, others in (
         ("lacks columns that fit was given", trained_on, given),
         ("has columns that fit was not given", given, trained_on),

@@ -33,8 +33,8 @@ def is_module(source: object) -> bool:
 class AskedModule:
     """A torch module, and how it is asked with arrays.
 
-    `dtype` is that of its parameters, `rows` are the example by argument of forward, and `images`
-    is the argument that `steps` make of images.
+    Its parameters have `dtype`, `rows` are the example by argument of forward, and `images` is the
+    argument that `steps` make of images.
     """
 
     module: Any

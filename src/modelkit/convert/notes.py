@@ -52,8 +52,8 @@ class Notes:
 def with_columns_of(signature: Signature, notes: Notes, example: Any) -> Signature:
     """The signature with the columns that were named.
 
-    They are those of `names=`; or those of an example that has names, where its width fits the only
-    input; or, where there are several inputs of one column each, the names of these.
+    The names come from `names=`; or from an example that has names, where its width fits the only
+    input; or, where there are several inputs of one column each, from these inputs.
 
     Raises ConversionError.
     """
@@ -118,7 +118,9 @@ def _with_columns(spec: TensorSpec, names: list[str] | None) -> TensorSpec:
     if names is None:
         return spec
     if len(spec.shape) != 2:
-        raise ConversionError(f"{spec} has no columns to name: these are of two dimensions")
+        raise ConversionError(
+            f"the columns of {spec} cannot be named: only an input of two dimensions has columns"
+        )
     rows, width = spec.shape
     if isinstance(width, int) and width != len(names):
         raise ConversionError(f"{len(names)} names are given, and {spec} has {width} columns")

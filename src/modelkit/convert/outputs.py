@@ -130,7 +130,7 @@ def _nothing_to_serve(last: Any) -> ConversionError:
 
 
 def _score_samples(estimator: Any) -> list[Role]:
-    """The scores of rows, if an estimator has any beside those of `decision_function`."""
+    """The scores of rows, if an estimator has any beside `decision_function`."""
     if not hasattr(estimator, "score_samples"):
         return []
     return [Role("score_samples", "score_samples", (), optional=True)]

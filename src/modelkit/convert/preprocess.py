@@ -30,7 +30,8 @@ class Preprocess:
             one number, which is at least as large.
         scale: what pixels are multiplied by.
         mean, std: one number, or one for each channel.
-        layout: that of the rows, and that of the network: N is the rows, C the channels.
+        layout: how the rows are laid out, and how the network wants them: N is the rows, C the
+            channels.
         interpolation: "bilinear" or "bicubic", with half-pixel centres, along the width and then
             along the height, as `torch.nn.functional.interpolate(align_corners=False)` and PIL do
             it; what a cubic makes of less than 0 or more than 255 is cut off after each.

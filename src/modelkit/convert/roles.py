@@ -224,7 +224,7 @@ def _of_rows(graph: onnx.GraphProto, name: str, shapes: Shapes, batch: str) -> s
 def _limited(graph: onnx.GraphProto, node: onnx.NodeProto, size: int, rows: str, name: str) -> str:
     """Limit the indices that a node looks up to those that a table has.
 
-    Gives (rows, 1) of float64: how far those of each row lie beyond, in sum.
+    Gives (rows, 1) of float64: how far the indices of each row lie beyond, in sum.
     """
     from modelkit.convert.estimators.tensors import constant, op
     from modelkit.convert.estimators.traced import norms, variable

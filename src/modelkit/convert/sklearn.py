@@ -1,4 +1,4 @@
-"""Convert scikit-learn estimators and pipelines, and those of libraries with its interface."""
+"""Convert estimators and pipelines of scikit-learn, and of libraries with its interface."""
 
 from __future__ import annotations
 

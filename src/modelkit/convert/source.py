@@ -42,21 +42,20 @@ class Source:
     classifiers with the scores they decide by, under `DECISION`. Under `TIES` it says of which rows
     the source takes other neighbours at the same distance than its graph, by whose choice it
     answers. It and `against`, the name of the source, are None for a graph that came without one.
-    `rows` are example rows in that form, None if there are none; `given` are those of an estimator in
-    the form that they came in, and `form` gives rows in that of `rows` from their columns by name.
-    `categories` are the values that encoders refuse to go beyond, by column, and `miscoded` the
-    columns whose other values the source answers by chance. `by_dtype` is whether the source refuses
-    codes of categories by the dtype that they come in. `rounds` is whether the graph computes in
-    float32 what its source computes in float64; where that is None, it does if an input or output
-    is float32.
-    `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
-    so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
-    before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `half` is the dtype of 16 bits that the source computes in, float16 or bfloat16,
-    if it does. `named` is whether the caller named the classes. `prefixes` are
-    the steps of a pipeline, in their order, to find the first where source and graph part.
-    `structures` say what sum is behind an output. `proto`
-    is empty for an estimator that is packaged as it is.
+    `rows` are example rows in that form, None if there are none; `given` are the rows of an
+    estimator in the form that they came in, and `form` makes rows in the form of `rows` from their
+    columns by name. `categories` are the values that encoders refuse to go beyond, by column, and
+    `miscoded` the columns whose other values the source answers by chance. `by_dtype` is whether
+    the source refuses codes of categories by the dtype that they come in. `rounds` is whether the
+    graph computes in float32 what its source computes in float64; where that is None, it does if an
+    input or output is float32. `scales` are the sizes of outputs of numbers that are below 1, by
+    which differences are judged; so are outputs in `distances`, whatever their size. `texts` says
+    what is done to texts before the graph, and `terms` what each of its vectorizers counts; None
+    and () for a graph that reads no texts. `half` is the dtype of 16 bits that the source computes
+    in, float16 or bfloat16, if it does. `named` is whether the caller named the classes. `prefixes`
+    are the steps of a pipeline, in their order, to find the first where source and graph part.
+    `structures` say what sum is behind an output. `proto` is empty for an estimator that is
+    packaged as it is.
     """
 
     proto: onnx.ModelProto

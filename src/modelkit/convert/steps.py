@@ -178,8 +178,8 @@ def jumps(estimator: Any) -> bool:
 class Part:
     """A part of an estimator.
 
-    `place` is what it is called there, empty for a part without a name; `columns` are those of the
-    whole that it reads, none where it reads others.
+    `place` is what it is called there, empty for a part without a name; `columns` are the columns
+    of the whole that it reads, none where it reads others.
     """
 
     place: str

@@ -79,7 +79,7 @@ def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> S
 
 
 def conversions(module: Any, example: Any, notes: Notes) -> Sequence[Callable[[], Source]]:
-    """With the sizes free that the module takes otherwise; and with that of the rows alone."""
+    """First with every size free that may differ, then with the number of rows alone."""
     source = asked(unwrapped(module), example, notes.preprocess)
     source.answers(source.rows)
     found = _free_axes(source, _few(source))

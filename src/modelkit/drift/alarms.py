@@ -54,7 +54,7 @@ class Terms:
 
     @staticmethod
     def of(profile: Profile, shares: AlphaShares, alpha: float) -> Terms:
-        """Those of a stream that is compared with a profile."""
+        """The alarms of a stream that is compared with a profile."""
         return Terms(_promise(profile, shares, alpha), profile.assumptions())
 
     def alarm(
@@ -203,7 +203,7 @@ class Rebase:
     """The change of a Detector's reference.
 
     `at` is when, in POSIX seconds; `rows` the number of rows taken by then, of all references;
-    `alpha` that of the reference which was left, and `profile` its digest.
+    `alpha` the alpha of the reference that was left, and `profile` its digest.
     """
 
     at: float
@@ -241,7 +241,7 @@ class Notes:
         return tuple(note for note in self.acknowledged if note.alarm in self.alarms)
 
     def reason(self, alarm: Alarm) -> str | None:
-        """Why an alarm needs no more attention; None where nobody knows of it."""
+        """Why an alarm is dealt with; None where nobody acknowledged it."""
         known = (note.reason for note in self.acknowledged if note.alarm == alarm)
         return next(known, None)
 
@@ -262,7 +262,7 @@ class Notes:
     def about_references(self, alpha: float) -> tuple[str, ...]:
         """What became of alpha when the reference was changed, in words; nothing if it was not.
 
-        `alpha` is that of the reference in force.
+        `alpha` belongs to the reference in force.
         """
         before = self.rebased
         if not before:
@@ -278,7 +278,7 @@ class Notes:
 
 
 def united(workers: Sequence[Notes]) -> tuple[Acknowledgement, ...]:
-    """The acknowledgements of several workers; of one alarm that of the first one counts."""
+    """The acknowledgements of several workers; of several about one alarm, the first counts."""
     found: dict[Alarm, Acknowledgement] = {}
     for notes in workers:
         for note in notes.acknowledged:

@@ -42,8 +42,8 @@ class AlphaShares:
     """What each kind of alarm and each feature has of alpha, and how far a feature may move.
 
     `levels` has the part of each kind, `weights` (d,) the share of each feature in one of so many
-    `strata`, or in all where whole units are compared, and `tolerances` (d + 1,) those of the features
-    and, at last, of the labels.
+    `strata`, or in all where whole units are compared, and `tolerances` (d + 1,) the tolerance of
+    each feature and, at last, of the labels.
     """
 
     levels: dict[str, float]

@@ -253,7 +253,7 @@ def permuted(
     alpha: float,
     seed: int,
 ) -> tuple[list[float | None], list[str], float]:
-    """Compare units with those of a reference, exactly: which of them came last is permuted.
+    """Compare units with a reference's units, exactly: which of them came last is permuted.
 
     If both are exchangeable, within their strata, then any choice of as many of them is as likely
     to have come last. A difference is compared with the largest of all features under the same

@@ -42,7 +42,7 @@ class TimeBucket:
 
     `start` and `end` are POSIX seconds, `counts` (strata, features, 67), `rows` their number, and
     `losses` the number, the sum and the sum of squares of the losses that came meanwhile. Nothing
-    of it changes, so a copy of all buckets is that of a dict.
+    of it changes, so all buckets are copied by copying a dict.
     """
 
     start: int

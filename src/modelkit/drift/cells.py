@@ -192,7 +192,7 @@ def _slot(numbers: Array, low: Array, high: Array, per_width: Array) -> Array:
 
 
 def _deciles(feature: Feature, sides: Array) -> tuple[tuple[str, int, int], ...]:
-    """The bins of ordered values with counts (2, 66), those of the reference first."""
+    """The bins of ordered values with counts (2, 66), the reference first."""
     flag = feature.kind == "flag"
     edges = [_edge_text(edge, feature.kind, exact=True) for edge in feature.edges]
     ends = ["-inf", *(["false"] if flag else edges)]

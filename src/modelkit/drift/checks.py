@@ -76,7 +76,7 @@ def units_left_out(profile: Profile, units: Units) -> list[DriftCheck]:
 
 
 def of_counts(profile: Profile, tally: Tally, alpha: float) -> list[DriftCheck]:
-    """Rates that went up, and constant columns, where an exact test at alpha tells them.
+    """Rates that went up, and constant columns, where an exact test at alpha finds them.
 
     Holm's correction is over all tests of all columns, and not over those that found something:
     these are chosen by the rows. Rows of a stratum that the reference does not have are left out.

@@ -115,7 +115,7 @@ class Detector:
     def alarms(self) -> tuple[Alarm, ...]:
         """The alarms in the order in which they were raised; the last 1,000 at most.
 
-        Those of references before the last `rebase` are among them.
+        Alarms of references before the last `rebase` are among them.
         """
         return self._tracker.notes.all_alarms
 
@@ -152,8 +152,8 @@ class Detector:
                 table: they are taken in a random order, by the seed. "time" for rows
                 in the order in which they came, which a change within the call is then found by.
                 How many rows a call has must not depend on what they hold. The rows of a unit lack
-                an order; days and weeks have that of time, and units by a column are judged in this
-                order.
+                an order; days and weeks are in the order of time, and units by a column are judged
+                in this order.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
                 a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
                 no rows at all it says what time it is: a day or a week that has ended is judged,
@@ -190,8 +190,8 @@ class Detector:
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
-        Labels are compared with those of the reference under the name "target", and the losses of
-        the model with its own.
+        Labels are compared with the reference's under the name "target", and losses of the model
+        with its losses there.
 
         Args:
             y: the true labels or numbers, (n,).
@@ -221,7 +221,7 @@ class Detector:
         The probability that a batch exchangeable with the reference raises any alarm is at most
         `alpha`, for this one batch. The order of its rows does not matter, but where the reference
         was in the order of time they must be too. Where the profile has units, the units of X,
-        which are taken as complete, are compared with those of the reference.
+        which are taken as complete, are compared with the units of the reference.
 
         Args:
             X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. It
@@ -239,7 +239,7 @@ class Detector:
         return batch.of_batch(self._tracker, self.profile.layout.encode(X, scores, at))
 
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
-        """Note that somebody knows of an alarm, and why it needs no more attention.
+        """Note that somebody knows of an alarm, and why it is dealt with.
 
         The note is part of the state and of the report. With "ever" a feature raises the alarm
         "changed" once; when you have acknowledged it, it comes again where rows are no longer like

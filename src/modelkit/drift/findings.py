@@ -1,4 +1,4 @@
-"""The reports on streams: counts of rows beside those of the reference, with p-values.
+"""The reports on streams: counts of rows beside the reference's, with p-values.
 
 A stream so far, the sum of several workers, one set of rows and a span of the past (the last two in
 `batch`) differ in where their counts and p-values come from. From there on a report is made in one
@@ -227,7 +227,7 @@ def _of_units(tracker: Tracker) -> Seen:
 
 
 def units_side(profile: Profile, counts: Array, strata: Many[int]) -> Compared:
-    """Units with counts (units, d, 67) beside those of the reference."""
+    """Units with counts (units, d, 67) beside the reference's."""
 
     def effects(j: int) -> tuple[Effect, ...]:
         measure = unit_effects(profile.units, profile.features[j], j, counts[:, j], strata)

@@ -227,7 +227,7 @@ def units_of_tally(tally: Tally, features: Sequence[Feature], options: Options) 
 def _kept_units(
     counts: Callable[[Array], Array], strata: Array, features: Sequence[Feature], options: Options
 ) -> ReferenceUnits:
-    """Units of these strata, where too many a random part; `counts` gives those of some of them."""
+    """Units of these strata, a random part of too many; `counts` gives the counts of some units."""
     unit = str(options.unit)
     found = len(strata)
     if found < FEWEST_UNITS:

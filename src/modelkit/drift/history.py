@@ -45,10 +45,10 @@ class History:
 
     The last 48 hours that had rows are kept by the hour, and what came before by the day, up to 366
     days; fewer where that would take more bytes than `Detector(history=...)` says. Hours and days
-    are those of UTC. All is counted in the cells of the profile, 268 bytes for a feature, a stratum
-    and a bucket, and no row is kept. Take it from `Detector.history`. `eras` are the references one
-    after the other with their buckets, `alarms` those that were raised, `seed` that of the Detector,
-    and `most_bytes` what the buckets may take.
+    are in UTC. All is counted in the cells of the profile, 268 bytes for a feature, a stratum and a
+    bucket, and no row is kept. Take it from `Detector.history`. `eras` are the references one after
+    the other with their buckets, `alarms` what was raised, `seed` the Detector's, and `most_bytes`
+    what the buckets may take.
     """
 
     eras: tuple[Era, ...]
@@ -57,7 +57,7 @@ class History:
     most_bytes: int
 
     def merge(self, *others: History) -> History:
-        """This history and those of other workers, added up.
+        """This history and other workers' histories, added up.
 
         What was compared with one reference is added to what others compared with the same.
         """
@@ -82,9 +82,10 @@ class History:
         Buckets are taken whole, so the span grows to the hours or days that it touches; the report
         says which. Its p-values are exact for this one span, if its rows are exchangeable with the
         reference and the span was not chosen by its rows; they are adjusted by Holm over features
-        and strata. They are apart from the alpha of the stream, and a span raises no alarm: the
-        alarms of the report are those that the stream raised in it. Where rows are not exchangeable
-        one by one (a profile with `unit` or a stride) there are effect sizes and no p-values.
+        and strata. They are apart from the alpha of the stream, and a span never raises an alarm:
+        the alarms of the report are those that the stream raised in it. Where rows are not
+        exchangeable one by one (a profile with `unit` or a stride) there are effect sizes and no
+        p-values.
 
         Args:
             since: the start: a datetime, a text such as "2026-11-16", or POSIX seconds; None for
@@ -177,10 +178,10 @@ def _span_report(
     promise = (
         f"a description of {span}: each p-value is exact, adjusted by Holm over this one span, if "
         "its rows are exchangeable with the reference; it is apart from the alpha of the stream, "
-        "and raises no alarm"
+        "and never raises an alarm"
     )
     if why_not is not None:
-        promise = f"none: a description of {span}; there are no tests, for {why_not}"
+        promise = f"none: a description of {span}, without tests, for {why_not}"
     return DriftReport(
         kind="span",
         rows=sum(bucket.rows for bucket in buckets),

@@ -73,7 +73,7 @@ class ServedRows(NamedTuple):
 class Intake:
     """The calls that were served and not looked at yet, and the steps that look at them.
 
-    Calls come in without a lock, and their steps are done under that of the Detector, by whoever
+    Calls come in without a lock, and their steps are done under the Detector's lock, by whoever
     finds it free: no call waits for another one's step, nor a signal handler for the thread that it
     interrupted. `shown` counts rows that are looked at, and `since` is when the state was taken.
 
@@ -203,7 +203,7 @@ class Intake:
 
     @contextmanager
     def caught_up(self) -> Iterator[None]:
-        """Look at all that was served until now, and take no other call meanwhile.
+        """Look at all that was served until now, and let other calls wait.
 
         Raises UsageError where this thread is in the middle of a step.
         """

@@ -34,8 +34,8 @@ RECENT_ESTIMATED = 1024  # rows after which a new estimate begins
 class Calibration:
     """The map from a classifier's scores to probabilities, and how well it is known.
 
-    A binary classifier has one score, that of the positive class, and C = 1; others have a score
-    for each of C classes, which are calibrated one against the rest and scaled to sum to 1.
+    A binary classifier has one score, for the positive class, and C = 1; others have a score for
+    each of C classes, which are calibrated one against the rest and scaled to sum to 1.
 
     Args:
         classes: their names, two for a binary classifier.
@@ -183,7 +183,7 @@ def _share(part: Array, whole: Array | int) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Sums over rows without labels; those of two sets of rows add. C is 2 for a binary classifier.
+    """Sums over rows without labels; they add. C is 2 for a binary classifier.
 
     Args:
         rows: their number.
@@ -246,7 +246,7 @@ def estimate_of(calibration: Calibration | None, answers: Mapping[str, Array]) -
 
 
 def with_rows(recent: Sequence[Estimate], new: Estimate | None) -> list[Estimate]:
-    """The estimates of a stream, at most two of 1,024 rows or more, with that of new rows."""
+    """The estimates of a stream with new rows; at most two are of 1,024 rows or more."""
     if new is None:
         return [*recent]
     if not recent or recent[-1].rows >= RECENT_ESTIMATED:

@@ -204,7 +204,7 @@ class Band(Limits):
     Args:
         features: the d features.
         reference: int64 (d, 67), their counts in this stratum.
-        tolerances: that of each feature, (d,); see `band`.
+        tolerances: one for each feature, (d,); see `band`.
         levels: the share of alpha of each feature, (d,), of which a third is for the reference.
     """
 
@@ -383,7 +383,7 @@ class Bettor:
         evidence.restart(np.repeat(which, self.source.lanes))
 
     def enough(self, wealth: Array) -> Array:
-        """Mask (d,): features whose wealth (d,) is that of a first alarm, whether or not they alarmed."""
+        """Mask (d,): features whose wealth (d,) is enough for a first alarm, raised or not."""
         least = self.levels * (1 - self.source.spared) * self.first
         above: Array = (wealth * least >= self._scale) & (least > 0)
         return above

@@ -183,7 +183,7 @@ def loss_increments(losses: Array, u: float) -> Array:
 
 @final
 class Losses(Limits):
-    """D3: losses against a bound on those of the reference; and all losses that came.
+    """D3: losses against a bound on the losses of the reference; and all losses that came.
 
     `limits` (1, 1) is how large the mean loss may be.
 

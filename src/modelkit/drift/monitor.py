@@ -181,8 +181,8 @@ class Monitor(Wrapper):
         """Everything that changes, for `Monitor.resume`; its size does not grow with the rows.
 
         All that was served until now is looked at first. `Detector.resume` and `Detector.merge` take
-        it too. Raises UsageError where the clock gives no time, and in a signal handler that
-        interrupted a step of this Monitor.
+        it too. Raises UsageError where the clock gives something other than a time, and in a signal
+        handler that interrupted a step of this Monitor.
         """
         intake, tracker = self._intake, self._intake.tracker
         with intake.caught_up():
@@ -352,7 +352,7 @@ def packaged(model: Model) -> Profile:
     data = model.attachments.get(PROFILE_NAME)
     if data is None:
         raise UsageError(
-            "the model's package has no profile: store one with mk.save(..., "
+            "the model's package lacks a profile: store one with mk.save(..., "
             "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass one: "
             "Monitor(model, profile) or InputChecks(model, X_holdout)"
         )

@@ -37,8 +37,8 @@ class JudgedUnit:
     """A unit that was judged.
 
     `start` is its first second and `end` the first one after it, for a day or a week; `before` the
-    number of rows taken before it, with those of references before, `rows` its own, and `stratum` the
-    number of its stratum.
+    number of rows taken before it, rows of earlier references included, `rows` its own, and
+    `stratum` the number of its stratum.
     """
 
     name: str

@@ -1,8 +1,9 @@
-"""The order of rows within a call: none, unless the caller says that it is that of time.
+"""The order of rows within a call: random, unless the caller says that it is the order of time.
 
 Tables come sorted by a key, an hour or a customer. Rows that are exchangeable are so in any order
-that does not depend on their values, so those of one call are put into a random one. And of values
-that are dependent over time, those are kept that are far enough apart to pass as independent.
+that does not depend on their values, so the rows of one call are put into a random one. And of
+values that are dependent over time, the ones are kept that are far enough apart to pass as
+independent.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def output_columns(answers: NamedOutputs) -> dict[str, Array]:
     """The columns that outputs are monitored by: (n,) each, or (n, d) for an embedding.
 
     For probabilities they are the confidence, the largest of a row, and the probability of each
-    class, where there are at most 20; of two classes the second tells both. Outputs of more
+    class, where there are at most 20; of two classes the second is enough. Outputs of more
     dimensions are left out.
     """
     columns: dict[str, Array] = {}
@@ -189,8 +189,8 @@ def classes_of(
 def scores_of(probabilities: Array) -> Array:
     """The scores that are calibrated, as doubles.
 
-    For two classes they are the probabilities of the second, (n,); for more those of all,
-    (n, classes).
+    For two classes they are the probabilities of the second, (n,); for more they are the
+    probabilities of all, (n, classes).
     """
     scores = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
     return scores.astype(np.float64)

@@ -91,7 +91,7 @@ def notes_part(acknowledged: Sequence[Acknowledgement]) -> Markup:
 
 
 def performance_part(performance: Performance | None) -> Markup:
-    """The loss beside that of the reference, and the estimates without labels."""
+    """The loss beside the reference's, and the estimates without labels."""
     if performance is None:
         return Markup()
     return part("Performance", bullets(words.performance_texts(performance)))

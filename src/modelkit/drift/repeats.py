@@ -118,7 +118,7 @@ def _beyond_chance(rows: Array, of_held: Array, share: float, n: int) -> bool:
     Args:
         rows: how often each row value occurs, (values,).
         of_held: how often in the reference, (values,).
-        share: that of the reference in all rows.
+        share: the reference's share of all rows.
         n: the rows of the reference.
     """
     several = rows > 1

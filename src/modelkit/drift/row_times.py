@@ -48,7 +48,7 @@ def row_seconds(values: Array, name: str) -> Array:
     missing = np.flatnonzero(np.isnan(found))
     if len(missing):
         raise UsageError(
-            f"column {name!r} has no time in row {missing[0]:,} ({len(missing):,} such rows); give "
+            f"column {name!r} lacks a time in row {missing[0]:,} ({len(missing):,} such rows); give "
             "each row its time, or leave these rows out",
             feature=name,
         )

@@ -67,12 +67,12 @@ class Trail:
 class Crossing:
     """Evidence that passed its threshold.
 
-    `feature` is the number of the feature, `lane` that of the score that says so, `p` the p-value and
-    `row` the number of members until then. `block` is that at which the change is estimated to have
-    begun, `began` the number of members before it, and `recent` are what is kept of the blocks since
-    then, as far as they are. `level` is the share of alpha of the lane for this alarm, and `again`
-    whether it goes beyond an alarm before. `time` and `began_time` are when these members were, and
-    `values` is how many values of the feature were looked at.
+    `feature` is the number of the feature, `lane` the number of the score that says so, `p` the
+    p-value and `row` the number of members until then. `block` is that at which the change is
+    estimated to have begun, `began` the number of members before it, and `recent` are what is kept
+    of the blocks since then, as far as they are. `level` is the share of alpha of the lane for this
+    alarm, and `again` whether it goes beyond an alarm before. `time` and `began_time` are when
+    these members were, and `values` is how many values of the feature were looked at.
     """
 
     kind: str
@@ -221,7 +221,7 @@ class Sequence:
                     bettor.arm(j)
 
     def close(self, j: int) -> None:
-        """Let feature number `j` raise no alarm of the kind "changed" any more."""
+        """Let feature number `j` never again raise an alarm of the kind "changed"."""
         self.bettors["changed"].open[j] = False
 
     def open_again(self, j: int) -> bool:

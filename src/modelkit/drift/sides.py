@@ -243,7 +243,7 @@ def _marks(
 
 
 def _stripped(columns: dict[str, Array], options: Options) -> dict[str, Array]:
-    """The columns without those of times and units, but for what a model takes."""
+    """The columns without times and units, unless the model takes them."""
     taken = () if options.model is None else options.model.signature.column_names
     return {
         name: column
@@ -366,7 +366,7 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
     """Raise UsageError unless both sides have the same columns, the stratum's, and enough rows."""
     train = both.train
     if not train:
-        raise UsageError("the rows have no columns")
+        raise UsageError("the rows lack columns")
     absent = sorted(set(train) - set(both.reference))
     more = sorted(set(both.reference) - set(train))
     if absent or more:

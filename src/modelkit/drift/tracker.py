@@ -53,7 +53,7 @@ class Tracker:
     `count` counts them, and `push` bets on them, by `bet`.
 
     `_streams` and `_thinnings` have an entry for each stratum, or none where whole `units` are
-    compared; `together` is the sequence of all strata. The arguments are those of a Detector.
+    compared; `together` is the sequence of all strata. The arguments are a Detector's.
     """
 
     changing = (

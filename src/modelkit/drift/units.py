@@ -136,7 +136,7 @@ def unit_codes(unit: str, labels: Array | None) -> tuple[list[str], Array]:
     missing = [is_missing(item) or item == MISSING for item in labels.tolist()]
     if any(missing):
         raise UsageError(
-            f"column {unit!r} names the unit, and has no value in row {missing.index(True):,}",
+            f"column {unit!r} names the unit, and lacks a value in row {missing.index(True):,}",
             feature=unit,
         )
     names = _names_of(labels)
@@ -241,7 +241,7 @@ def units_text(found: int, kept: int, unit: str) -> list[str]:
     said = [whole]
     if kept < LEAST_UNITS:
         said.append(
-            f"{many(kept, unit)} are few for a reference: one {unit} alone has no p-value below "
-            f"{1 / (kept + 1):.2g}, and only large, lasting changes are found"
+            f"{many(kept, unit)} are few for a reference: the p-value of one {unit} alone "
+            f"stays above {1 / (kept + 1):.2g}, and only large, lasting changes are found"
         )
     return said

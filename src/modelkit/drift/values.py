@@ -63,24 +63,25 @@ class Alarm:
     """One alarm, with the evidence and the assumptions behind it.
 
     `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than
-    the tolerance) or "performance" (the mean loss is above the bound for that of the reference, and
-    0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
-    probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
-    alpha of this kind, feature and stratum that was left for this alarm; for "material" of rows and
-    for "performance" a third of it is for the error of the reference, which p does not count. `row`
-    is the number of rows seen until then, of all strata and references: those of the Detector, or
-    those served by its Monitor; of labels it is the number of labels. `began` is the estimated
-    number of them before the change. `time` is the latest time of a row until then, or the last
-    second of the unit, and `began_time` the estimated one of the change, in seconds since 1970, by
-    the rows or else by the host's clock; None for a batch of rows without times. `rows` is how many
-    rows were looked at until then: those of the stratum that have a value of the feature and that
-    its stride left, since the reference was taken. `again` says that rows differ from what the
-    feature's alarm before was about: by more than it showed, or for "changed" from the rows since
-    it was acknowledged. `unit` names the unit that was judged, such as "day 2013-03-09"; None where rows
-    are compared. `counts` are the numbers of rows in each of the 67 cells since the change, of the
-    last 1,024 at most: what the alarm saw; empty for "performance". `stratum` is None without a
-    strata. `statistic` names what p was computed from, `effect` is the size of the change,
-    None where it is not known, and `guarantee` and `assumptions` say in words what holds and why.
+    the tolerance) or "performance" (the mean loss is above the bound for the mean loss of the
+    reference, and 0.02 more). `p` is the p-value of the evidence: under the hypothesis it is ever
+    at most p with a probability of at most p (of a Detector with "arl": at any one time). `level`
+    is the share of alpha of this kind, feature and stratum that was left for this alarm; for
+    "material" of rows and for "performance" a third of it is for the error of the reference, which
+    p does not count. `row` is the number of rows seen until then, of all strata and references, as
+    the Detector counts them, or as its Monitor served them; of labels it is the number of labels.
+    `began` is the estimated number of them before the change. `time` is the latest time of a row
+    until then, or the last second of the unit, and `began_time` the estimated one of the change, in
+    seconds since 1970, by the rows or else by the host's clock; None for a batch of rows without
+    times. `rows` is how many rows were looked at until then: rows of the stratum that have a value
+    of the feature and that its stride left, since the reference was taken. `again` says that rows
+    differ from what the feature's alarm before was about: by more than it showed, or for "changed"
+    from the rows since it was acknowledged. `unit` names the unit that was judged, such as "day
+    2013-03-09"; None where rows are compared. `counts` are the numbers of rows in each of the 67
+    cells since the change, of the last 1,024 at most: what the alarm saw; empty for "performance".
+    `stratum` is None without a strata. `statistic` names what p was computed from, `effect` is the
+    size of the change, None where it is not known, and `guarantee` and `assumptions` say in words
+    what holds and why.
     """
 
     kind: AlarmKind
@@ -119,7 +120,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """An alarm that somebody knows of, and why it needs no more attention.
+    """An alarm that somebody knows of, and why it is dealt with.
 
     `at` is when you acknowledged it, in POSIX seconds.
     """

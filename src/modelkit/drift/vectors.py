@@ -96,7 +96,7 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
 
 
 def _centroids(whole: Array, rng: np.random.Generator) -> Array:
-    """Up to 32 centroids of vectors (n, d), those of most vectors first."""
+    """Up to 32 centroids of vectors (n, d), the most frequent first."""
     with importing("scipy", "a profile of embeddings", "drift"):
         from scipy.cluster.vq import kmeans2
 

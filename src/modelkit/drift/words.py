@@ -321,7 +321,7 @@ def advice(
     if not checks:
         return "There is nothing to do. This does not prove that nothing changed."
     return (
-        f"Read {counted} below: a check raises no alarm, but may matter. A report without an alarm "
+        f"Read {counted} below: a check never raises an alarm, but may matter. A report without an alarm "
         "does not prove that nothing changed."
     )
 

@@ -14,8 +14,8 @@ class RunCosts:
     """The cost of a run, where one token, padding included, costs 1.
 
     `start` is what a run costs whatever it holds. `budget` is the most tokens, padding included,
-    that a run of more than one text has. The defaults are those of a CPU: beyond this budget the
-    tensors between the layers leave the second-level cache, and larger runs are not faster.
+    that a run of more than one text has. The defaults suit a CPU: beyond this budget the tensors
+    between the layers leave the second-level cache, and larger runs are not faster.
     """
 
     start: float = 8

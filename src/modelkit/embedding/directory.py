@@ -30,7 +30,7 @@ def read_folder(
 ) -> tuple[Path, Path, dict[str, Any]]:
     """The paths of graph and tokenizer, and the other arguments of `TextEncoder`.
 
-    `pooling` is the caller's choice, None for that of the folder. Raises SignatureError for unknown
+    `pooling` is the caller's choice, None for the folder's. Raises SignatureError for unknown
     modules or poolings, and FileNotFoundError.
     """
     root = Path(folder)
@@ -75,7 +75,7 @@ def _tokenizer_in(*folders: Path) -> Path:
     tokenizer = next((path for path in beside if path.exists()), None)
     if tokenizer is None:
         raise FileNotFoundError(
-            f"{folders[-1]} holds no tokenizer.json; transformers writes one by "
+            f"{folders[-1]} lacks tokenizer.json; transformers writes one by "
             "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     return tokenizer
@@ -85,7 +85,7 @@ def _refuse_plain(root: Path) -> NoReturn:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
     raise SignatureError(
-        f"{root} has no modules.json, which would say how the vectors of tokens become one: pass "
+        f"{root} lacks modules.json, which would say how the vectors of tokens become one: pass "
         "pooling= as the model's card says it, and normalize=; or make "
         "TextEncoder(onnx, tokenizer, pooling=...) from its files"
     )

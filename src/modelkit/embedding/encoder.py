@@ -40,8 +40,8 @@ class TextEncoder(OverTokens):
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
-        SignatureError: if the graph takes no tokens or fewer than `max_tokens`, if no file says how
-            many it takes, or if an argument does not fit the graph.
+        SignatureError: if the graph does not take tokens, or takes fewer than `max_tokens`, if no
+            file says how many it takes, or if an argument does not fit the graph.
         ConversionError: if the ONNX model cannot be read.
         MissingExtraError: if tokenizers is not installed.
     """

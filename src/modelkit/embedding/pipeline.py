@@ -156,7 +156,7 @@ class Pipeline:
         return self.pooled([np.resize(ids, (self.recipe.max_tokens, *ids.shape[1:]))])
 
     def prove(self, count: int) -> tuple[float, float]:
-        """Compare the vectors of so many texts alone with those of one run of all.
+        """Compare the vectors of so many texts alone with the vectors of one run of all.
 
         Returns their closeness and the largest absolute difference.
         """

@@ -88,7 +88,7 @@ class Recipe:
         _check_tokens(self.graph)
         if self.output not in self.graph.output_names:
             raise SignatureError(
-                f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}"
+                f"the graph lacks the output {self.output!r}; it has {list(self.graph.output_names)}"
             )
         if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST_NUMBERS:
             raise SignatureError(

@@ -41,9 +41,9 @@ class ValueBins:
 class QuartileBins:
     """A column of numbers: bins between quartiles of the background, and one for missing values.
 
-    Bins are closed above. Each has its bounds, mean and standard deviation. Those of a bin without
-    finite values are never used, but for bins of infinities alone, which are drawn as their bound.
-    `whole` says whether the column holds integers.
+    Bins are closed above. Each has its bounds, mean and standard deviation. A bin without finite
+    values never uses them, except a bin of infinities alone, which is drawn as its bound. `whole`
+    says whether the column holds integers.
     """
 
     cuts: Array
@@ -120,7 +120,7 @@ def _quartiles(known: Array) -> tuple[Array, float, float]:
 
 
 def _quartile(cuts: Array, values: Array) -> Array:
-    """The bin (n,) of each value; the last one is that of missing values."""
+    """The bin (n,) of each value; the last one is for missing values."""
     missing = len(cuts) + 1
     found: Array = np.searchsorted(cuts, values).astype(np.int32)
     found[np.isnan(values)] = missing

@@ -85,9 +85,9 @@ class Conditions:
         )
 
     def both(self, other: Conditions) -> Conditions:
-        """For each number, the condition that holds where those of both do.
+        """For each number, the condition that holds where both conditions do.
 
-        The columns are those of `other`.
+        The columns are the columns of `other`.
         """
         sets = {}
         for i in self.sets.keys() | other.sets.keys():

@@ -20,13 +20,13 @@ from modelkit.signature.spec import TensorSpec
 def make_declared(request: ExplainRequest) -> SumMethod:
     """The method, if the contributions and one base add up to what is served.
 
-    Raises NoFitError if they do not, or the model has no such output.
+    Raises NoFitError if they do not, or the model lacks the output.
     """
     subject = request.subject
     outputs = {spec.name: spec for spec in subject.signature.outputs}
     spec = outputs.get(CONTRIBUTIONS)
     if spec is None:
-        missing = f"the model has no output {CONTRIBUTIONS!r}"
+        missing = f"the model lacks the output {CONTRIBUTIONS!r}"
         raise NoFitError("" if request.method == "auto" else missing)
     if _is_by_column(spec, len(subject.players)):
         for link, margin in _margins(subject).items():

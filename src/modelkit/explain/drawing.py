@@ -23,7 +23,7 @@ def draw_bars(
         bars: one for each column.
         errors: half the length of a whisker for each bar, or None for no whiskers.
         axis: what is said below the axis, in two parts.
-        ax: the Axes to draw on; None for those of a new figure.
+        ax: the Axes to draw on; None to draw on a new figure.
     """
     with importing("matplotlib", "Explanation.plot", "plot"):
         import matplotlib.pyplot as plt

@@ -42,7 +42,7 @@ def make_exact(request: ExplainRequest) -> SumMethod:
     subject = request.subject
     graph = getattr(subject.model.base, "graph", None)
     if graph is None:
-        raise NoFitError("the model has no graph to read")
+        raise NoFitError("the model is not a graph that can be read")
     try:
         index = GraphIndex(whole_proto(*graph))
         found = _sum(request, index, structure_of(index, subject))
@@ -111,7 +111,7 @@ def _run_trees(
 def _check_of_groups(
     subject: Subject, encode: Encode, groups: Array, background: Array
 ) -> Callable[[Feeds, Array, Array], None]:
-    """What sees in rows and as many of the background that a raw column moves those of its group alone.
+    """A check, on rows and as many of the background, that a raw column moves only its group.
 
     Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
     Rows are mixed so that any two raw columns come from different sides once at least, and once at

@@ -280,6 +280,6 @@ def _text_background(model: Model, method: str, background: Any) -> Any:
         return np.array([[""]], object)
     if background is None and BACKGROUND not in model.attachments:
         raise ExplainError(
-            "the words of a text are explained by method='lime'; it needs no background"
+            "the words of a text are explained by method='lime', without a background"
         )
     return background

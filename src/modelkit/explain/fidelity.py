@@ -22,7 +22,7 @@ class Fidelity:
     """Of n rows and k outputs: `r2` and `error` (n, k), and the effective sample size `ess` (n,).
 
     `r2` is the share of the weighted variance that the linear model explains, and `error` its
-    distance from what was served at the row itself. `width` is that of the kernel.
+    distance from what was served at the row itself. `width` is the kernel's.
     """
 
     r2: Array

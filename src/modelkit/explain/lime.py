@@ -156,8 +156,8 @@ class TextLime:
             default 5,000.
         seed: of which words are left out.
 
-    The features of the Explanation are the words, its data counts how often each occurs, and its
-    fidelity is that of LIME for tables.
+    The features of the Explanation are the words, its data counts how often each occurs, and it has
+    the fidelity that LIME for tables has.
 
     Raises ExplainError if the budget is below 100 texts.
     """
@@ -190,7 +190,7 @@ class TextLime:
         parts = re.split(r"(\W+)", column[0, 0])
         counts = Counter(filter(None, parts[::2]))
         if not counts:
-            raise ExplainError(f"there are no words in the text {column[0, 0]!r}")
+            raise ExplainError(f"the text {column[0, 0]!r} does not contain a word")
         kept = _drawn_words(len(counts), self._samples, self._seed)
         texts = []
         for mask in kept.T:

@@ -42,7 +42,7 @@ class Attribution:
 class Method(Protocol):
     """A way to explain one subject, with everything it needs.
 
-    `kind` is its name, and `exact` says whether its values are those of the definition. `space` and
+    `kind` is its name, and `exact` says whether its values equal the definition's. `space` and
     `output_names` say what is explained. `rows_per_row` is the largest number of model rows for an
     explained row, and `reason` says why the method fits, for the plan.
     """

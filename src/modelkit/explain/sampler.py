@@ -24,7 +24,8 @@ class RowEstimate(NamedTuple):
     """The estimate for one row.
 
     `values` and `errors` are (players, k), `base` is (k,). `evaluations` counts model rows, and
-    `relative_error` is the root mean square of the errors beside that of the values.
+    `relative_error` is the root mean square of the errors, divided by the root mean square of the
+    values.
     """
 
     values: Array

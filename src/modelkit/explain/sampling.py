@@ -124,7 +124,7 @@ class Estimates:
         """The mean (players, k) and its standard error.
 
         After several whole passes only the orders are random, because every background row counts
-        equally. The error is then that of a stratified mean, from the variances within rows.
+        equally. The error is then the error of a stratified mean, from the variances within rows.
         Otherwise it comes from the variance between all estimates, which is larger, since rows
         differ.
         """

@@ -2,7 +2,7 @@
 
 shap sees the game and not the rows: a row of ones in front of a background of one row of zeros, where
 a one is a column that the model knows of the explained row, and each answer is the mean over the whole
-background. So it explains columns of any dtype, and takes no two values for equal.
+background. So it explains columns of any dtype, and keeps all different values apart.
 
 What is unsafe about them, and what is done here:
 

@@ -175,7 +175,7 @@ def slice_rows(feeds: Feeds, some: slice) -> Feeds:
 
 
 def mixed(feeds: Feeds, others: Feeds, chosen: Array) -> Feeds:
-    """Rows with the chosen raw columns, (d,) or (n, d), and those of other rows, or of one, in all other places."""
+    """Rows with the chosen raw columns, (d,) or (n, d); the rest is from other rows, or one."""
     found = {}
     at = 0
     for name, feed in others.items():
@@ -218,12 +218,12 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
 
     Args:
         model: any Model.
-        background: rows in any form the model takes, or None for those of its package.
+        background: rows in any form the model takes, or None for its package's.
         served: the output to explain, or None for the one that the model has for it.
 
     Raises:
         ExplainError: if the model has nothing that can be explained, several outputs of which none
-            is named, a row's answer depends on the rows beside it, or there is no background.
+            is named, a row's answer depends on the rows beside it, or a background is missing.
         UsageError: if the output does not exist, or the background is empty.
         PackageError: if the background of the package cannot be read.
     """
@@ -270,7 +270,7 @@ def _read_background(model: Model, rows: Any) -> Feeds:
     given = rows is not None
     feeds = coerce_as(signature, rows, "the background") if given else _stored_background(model)
     if not len(next(iter(feeds.values()))):
-        raise UsageError("the background has no rows")
+        raise UsageError("the background is empty; pass some rows")
     return feeds
 
 

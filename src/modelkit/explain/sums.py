@@ -105,7 +105,7 @@ class SumMethod:
         return Attribution(values, base, gap, self.rows_per_row * len(served))
 
     def _no_rows(self) -> Attribution:
-        """The answer for a batch without rows: its shapes are those of one row."""
+        """The answer for a batch without rows: its shapes are the same as for one row."""
         row = self._subject.head(1)
         found = self._parts(row, self._subject.at_background[:1])
         return Attribution(found.values[:0], found.base[:0], found.gap[:0], 0)

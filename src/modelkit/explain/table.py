@@ -270,7 +270,7 @@ def _shares(found: Array, size: int) -> Array:
 
 
 def _add_subsets(values: Array, d: int) -> None:
-    """Add to the value (2^d, leaves) of each set those of all its subsets, in place."""
+    """Add to the value (2^d, leaves) of each set the values of all its subsets, in place."""
     for j in range(d):
         halves = values.reshape(-1, 2, 1 << j, values.shape[1])
         halves[:, 1] += halves[:, 0]

@@ -74,9 +74,9 @@ def drift(
         rows: a `dask.dataframe.DataFrame` with the columns of the profile.
         profile: the past.
         scores: the outputs of the model that are among the columns, as `score` adds them: for each
-            a column of its name, or one for each of its values, whose name is that of the output,
-            an underscore, and the class or number. They may stand in any order. Classes are known
-            from a profile that was fitted with `model=`.
+            a column of its name, or one for each of its values, named after the output, an
+            underscore, and the class or number. They may stand in any order. Classes are known from
+            a profile that was fitted with `model=`.
         alpha: see `mk.Detector`.
         seed: see `mk.Detector`.
 

@@ -105,7 +105,7 @@ FAMILIES = {
 
 
 def add_figures(sums: Sums, figures: Iterable[Figure]) -> None:
-    """Join figures to those of equal labels."""
+    """Join figures to figures with equal labels."""
     for name, labels, value in figures:
         found = sums.setdefault(name, {})
         joined = value

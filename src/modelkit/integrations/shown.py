@@ -43,7 +43,7 @@ LEAST_EVIDENCE = 1e-300
 
 @final
 class Shown:
-    """Some Models, and those that replace them; holds no Model that can be referred to weakly.
+    """Some Models, and those that replace them; refers to them weakly where possible.
 
     Args:
         models: the outermost Models, each with a name of its own.
@@ -86,7 +86,7 @@ class Shown:
         self._lock = threading.RLock()
 
     def sums(self) -> Sums:
-        """All figures of now; those of equal labels are one. Raises UsageError."""
+        """All figures of now; figures with equal labels are added up. Raises UsageError."""
         found: Sums = {name: {} for name in FAMILIES}
         read = cache(read_folder)  # once a scrape
         add_figures(found, figures_of_requests(requests.totals(read)))
@@ -124,7 +124,7 @@ class Shown:
                     layers[layer] = labels
 
     def _open(self, name: str) -> list[Model]:
-        """The Models of a name that answer: those of the caller, and those of living Meters."""
+        """The Models of a name that answer: the caller's, and the ones that living Meters hold."""
         root = self._roots[name]()
         found: list[Model] = []
         if root is not None and not root.closed:
@@ -135,8 +135,8 @@ class Shown:
     def _of_layers(self, layers: Layers, shown: Container[Labels]) -> Iterator[Figure]:
         """What Batchers and Monitors say.
 
-        Where processes count together, those of this one would be a part that differs from scrape
-        to scrape, so that only the gauges are shown.
+        Where processes count together, this process would show a part that differs from scrape to
+        scrape, so only the gauges are shown.
         """
         shared = {name for name in self._roots if book.is_shared(name)}
         for figure in self._counts.figures(layers, shown):

@@ -297,7 +297,7 @@ def rows_of(profile: Profile, names: list[str]) -> Array:
     """Rows in place of those that a Profile is made of, float64 (99, d): quantiles of the edges of its cells.
 
     A Profile does not say how far numbers go beyond the outermost edges. Where many do, as in a column of few
-    values, or where the Profile lacks the column, its range is that of all numbers.
+    values, or where the Profile lacks the column, its range is all numbers.
     """
     places = np.linspace(0, 1, 99)
     known = {}

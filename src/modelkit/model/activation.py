@@ -60,7 +60,7 @@ class Draining:
 
 @final
 class Active(Generic[T]):
-    """Holds what answers now. Reading `now` takes no lock; replacing it is safe from any thread."""
+    """Holds what answers now. Reading `now` is lock-free; replacing it is safe from any thread."""
 
     __slots__ = ("_replacing", "now")
 

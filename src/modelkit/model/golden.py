@@ -44,7 +44,7 @@ def rows_in(attachments: Mapping[str, memoryview], signature: Signature, model: 
     data = attachments.get(GOLDEN)
     if data is None:
         raise PackageError(
-            f"{type(model).__name__} holds no golden rows; they come with a saved package"
+            f"{type(model).__name__} lacks golden rows; they come with a saved package"
         )
     return decode_golden(data, signature)
 
@@ -119,7 +119,7 @@ def _check_sizes(
             f"the attachment {name!r} is of several sizes: {error}", member=name
         ) from error
     if signature.batch is not None and not sizes[signature.batch]:
-        raise PackageError(f"the attachment {name!r} has no rows", member=name)
+        raise PackageError(f"the attachment {name!r} is empty", member=name)
 
 
 def replayed(

@@ -63,7 +63,7 @@ class Parity:
         batch_invariant: whether that difference stayed within tolerance.
         threshold_rows: the number of rows compared with a value at or beside a threshold of the
             graph's trees.
-        large_rows: the number of rows compared with numbers 10,000 times those of the example.
+        large_rows: the number of rows compared with numbers 10,000 times the example's.
         large_max_rel, large_flips: their differences, which are recorded and not refused.
         text_rows: the number of rows with unusual characters among the model's own terms.
 

@@ -318,7 +318,9 @@ class Model(ABC):
     def classes_(self) -> Array:
         """The labels of a classifier, in the order of the columns of `predict_proba`."""
         if self.signature.classes is None:
-            raise AttributeError("this model is not a classifier: its signature has no classes")
+            raise AttributeError(
+                "this model is not a classifier: its signature does not name classes"
+            )
         return np.asarray(self.signature.classes)
 
     @final

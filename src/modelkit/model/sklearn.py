@@ -61,7 +61,9 @@ class OnlyWhere:
 def why_no_scores(signature: Signature) -> str | None:
     """Why a model has no `decision_function`."""
     known = "scores" in signature.output_names
-    return None if known else "this model gives no scores: its signature has no such output"
+    return (
+        None if known else "this model does not give scores: its signature lacks an output of them"
+    )
 
 
 def why_no_score(signature: Signature) -> str | None:

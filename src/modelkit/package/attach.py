@@ -73,7 +73,7 @@ def attach(
         background: rows that explanations are relative to. They are stored as they are: whoever can
             read the package can read these rows.
         evaluation: what the model of this package is worth, from `evaluate`.
-        metadata: JSON values by name, which are added to those of the manifest or replace them.
+        metadata: JSON values by name, which are added to the manifest's or replace them.
         out: where to write the result; by default it replaces the file at `path`.
         digest: the digest that the package must have before.
 

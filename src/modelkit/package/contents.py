@@ -45,8 +45,8 @@ def is_sealed(paths: Iterable[str]) -> bool:
 def check_members(manifest: Manifest, listed: Sequence[str]) -> None:
     """Check that the members are those that the runtime reads, and the attachments.
 
-    Else one `model_digest` could be that of several models: of a graph and of a pickle beside it,
-    or of any graph that is called an attachment. Raises PackageError.
+    Else several models could have one `model_digest`: a graph and a pickle beside it, or any graph
+    that is called an attachment. Raises PackageError.
     """
     attached = {attachment.path for attachment in manifest.attachments}
     needed = NEEDED[manifest.runtime]
@@ -111,7 +111,7 @@ def _read_exactly(cls: type[Kind], options: dict[str, Any], where: str) -> Kind:
 def graph_model(
     members: container.Members, manifest: Manifest, options: Options, keywords: dict[str, Any]
 ) -> Model:
-    """The Model of a graph that was checked; `keywords` are those of OnnxModel that `load` chose."""
+    """The Model of a checked graph; `load` chose the `keywords` of OnnxModel."""
     if options is None:
         from modelkit.runtimes.onnx import OnnxModel
 
@@ -160,7 +160,7 @@ def open_encoder(
 def open_texts(
     members: container.Members, signature: Signature, texts: Texts, **keywords: Any
 ) -> Model:
-    """A Model over texts, around that of its graph.
+    """A Model over texts, around the Model of its graph.
 
     Raises PackageError for vocabularies that cannot be read.
     """

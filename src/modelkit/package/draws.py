@@ -159,7 +159,7 @@ def _draw_strings(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Gener
 def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
     """The least and the most of an example at each place of its rows.
 
-    They are those of all places where these are all the same, or where no axis counts rows.
+    One range counts for all places where all have the same, or where no axis counts rows.
     """
     if not example.size:
         return 0.0, 1.0

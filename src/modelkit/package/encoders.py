@@ -84,7 +84,7 @@ def proof(encoder: OverTokens, example: object) -> tuple[Recipe, Parity]:
     """The recipe with what was measured, and the same as figures.
 
     Raises ConversionError where the graph does not run on texts that the recipe allows, ParityError
-    where the answers are not those of the reference.
+    where the answers differ from the reference.
     """
     try:
         encoder.pipeline.longest()

@@ -39,7 +39,7 @@ def _integers(lists: Mapping[str, Array], name: str) -> Array:
 
 
 def _count_grams(starts: Array, pool: int) -> int:
-    """The n-grams of a pool in which those of each length begin here. Raises GraphError."""
+    """How many n-grams a pool has; those of each length begin at `starts`. Raises GraphError."""
     sizes = np.diff(starts, append=pool)
     lengths = np.arange(1, len(sizes) + 1)
     divided = len(starts) and not starts[0] and (sizes >= 0).all()

@@ -201,7 +201,7 @@ def _tried(graph: ProvenGraph) -> ProvenGraph:
 def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
     """Rows that a model runs on, and its answers.
 
-    They are those of the example; drawn ones of its sizes where it has few, and of any sizes where
+    The rows are the example's; drawn ones of its sizes where it has few, and of any sizes where
     there is none.
     """
     signature = model.signature
@@ -210,7 +210,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
         return run_first(model, drawn, "rows drawn at random")
     given = _at_most(signature, signature.coerce(example))
     if not signature.count(given):
-        raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
+        raise ConversionError("example is empty; pass some rows, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
     if signature.count(feeds) < GOLDEN_ROWS:

@@ -1,4 +1,4 @@
-"""Refuse a division of integers that may trap: that of the least integer by -1.
+"""Refuse a division of integers that may trap: the least integer divided by -1.
 
 onnxruntime leaves it to the processor, which ends the process.
 

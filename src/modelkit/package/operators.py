@@ -1,7 +1,7 @@
-"""Check what operators are told where onnxruntime does not look, or looks too late.
+"""Check the attributes and inputs of operators where onnxruntime does not look, or looks too late.
 
 Each rule here stands for a graph of one operator that ended the process, or answered with memory
-that nobody wrote; `tests/helpers/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as
+that nobody wrote; `tests/helpers/fuzz_operators.py` finds them. Names and attributes are ONNX's, as
 bytes, since that is how they lie in a graph; tests compare the tables with the schemas of the
 `onnx` library, which would take 100 ms to import.
 """
@@ -202,7 +202,7 @@ def is_rare(node: Node) -> bool:
 
 
 def check_operator(node: Node) -> None:
-    """Raise GraphError where onnxruntime would not survive what an operator is told."""
+    """Raise GraphError where onnxruntime would not survive what an operator is given."""
     _check_inputs(node)
     for setting in node.settings:
         _check_setting(node, setting)

@@ -72,7 +72,7 @@ class Review:
 def review(source: Openable) -> Review:
     """Read a package for a reviewer.
 
-    Raises PackageError where it has no sound container or manifest.
+    Raises PackageError where its container or manifest is damaged.
     """
     members = container.read_zip(open_bytes(source))
     manifest, _ = read_manifest(members)

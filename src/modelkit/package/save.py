@@ -313,7 +313,7 @@ def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
 
 
 def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
-    """Random rows like those of the example; texts are drawn from the terms that the model knows."""
+    """Random rows like the example's; texts are drawn from the terms that the model knows."""
     for feeds in draws.draws(signature, proven.example):
         for terms in proven.source.terms:
             column = terms.vectorizer.column

@@ -24,8 +24,8 @@ def check_graph(
         graph: a serialised ModelProto.
         weights: the only location external tensors may name.
         weights_size: its size in bytes, None if there is none.
-        domains: of operators that the caller accepts besides those of ONNX and onnxruntime; None
-            for all.
+        domains: the domains of operators that the caller accepts besides ONNX's and onnxruntime's;
+            None for all.
 
     Raises GraphError, and MissingExtraError where protobuf is not installed.
     """

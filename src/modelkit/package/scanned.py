@@ -19,7 +19,8 @@ class Scan:
 
     Attributes:
         metadata: the keys of the model's metadata.
-        domains: those of operators; an operator set that is declared and not used says nothing.
+        domains: the domains of operators; an operator set that is declared and not used says
+            nothing.
         external: location, offset and length of each tensor outside the graph.
         constants: initializers, and what operators of the name Constant give, by name.
         types: the data types by name that a graph declares of its own values.

@@ -97,7 +97,7 @@ class Folding(NamedTuple):
 class Stated(NamedTuple):
     """What the constants of one name would state as a shape; of several constants, the largest.
 
-    `shape` is that of the largest tensor, `least` and `most` are of their numbers, and `step` is the
+    The largest tensor has `shape`, `least` and `most` bound their numbers, and `step` is the
     smallest magnitude that is not zero.
     """
 
@@ -207,8 +207,8 @@ def _cone(
     """The nodes that may depend on constants alone.
 
     A name may stand for several tensors: it counts as a constant where any of them is one. So does
-    a shape, other than that of an input whose shape is not fixed, and what stands behind the node
-    that takes it.
+    a shape, unless it is of an input whose shape is not fixed, and what stands behind the node that
+    takes it.
     """
     found = []
     varying = Counter(inputs.keys())

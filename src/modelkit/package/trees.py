@@ -52,8 +52,8 @@ def check_trees(operator: str, lists: Mapping[str, Array]) -> None:
 
     Args:
         operator: a key of LIST_GROUPS.
-        lists: those of its attributes that LIST_GROUPS names. `nodes_modes` has the number of
-            letters of each mode.
+        lists: the attributes of it that LIST_GROUPS names. `nodes_modes` has the number of letters
+            of each mode.
     """
     for group in LIST_GROUPS[operator]:
         _check_lengths(group, lists)

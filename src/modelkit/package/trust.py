@@ -99,7 +99,7 @@ def installed(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def required(modules: Iterable[str]) -> dict[str, str]:
-    """The installed libraries that hold these modules, and those of every pickled estimator."""
+    """The installed libraries that hold these modules, or that every pickled estimator needs."""
     from importlib import metadata
 
     owners = metadata.packages_distributions()

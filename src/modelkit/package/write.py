@@ -87,7 +87,9 @@ def check_target(path: Path) -> None:
     path = Path(os.path.realpath(path))
     folder = path.parent
     if not folder.is_dir():
-        raise FileNotFoundError(ENOENT, "there is no folder to write the package to", str(folder))
+        raise FileNotFoundError(
+            ENOENT, "the folder to write the package to does not exist", str(folder)
+        )
     if path.exists() and not path.stat().st_mode & 0o222:
         raise PackageError(
             f"{str(path)!r} is read-only, as the files of a registry are, which never change; write "

@@ -65,7 +65,7 @@ CUDA_ERRORS = {
     3: "CUDA was in use when this process was forked; load the model after the fork, or start "
     "processes by spawn",
     35: "the NVIDIA driver is too old; update the driver",
-    100: "there is no CUDA device, or CUDA_VISIBLE_DEVICES hides it",
+    100: "this machine lacks a CUDA device, or CUDA_VISIBLE_DEVICES hides it",
     803: "the NVIDIA driver and its library differ in version; restart the machine or reinstall "
     "the driver",
 }
@@ -140,7 +140,7 @@ def not_compiled(target: Target, compiled: Collection[str], version: str) -> str
 def cuda_obstacle(
     answer: int | None, driver: int, built: str, count: int, index: int
 ) -> str | None:
-    """Why there is no such CUDA device, or None if there is.
+    """Why this CUDA device does not exist, or None if it does.
 
     Args:
         answer: what `cuInit` gave; None where the driver's library is not there.
@@ -168,7 +168,7 @@ def cuda_obstacle(
     if count == 0:
         return CUDA_ERRORS[100]
     if index >= count:
-        return f"there is no CUDA device {index}; the last one is cuda:{count - 1}"
+        return f"cuda:{index} does not exist; the last one is cuda:{count - 1}"
     return None
 
 
@@ -196,14 +196,14 @@ def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | Non
         )
     if nodes and not nodes.get(target.provider):
         return (
-            f"no node of this graph runs on {target.provider}: it has no kernels for them (usual "
+            f"no node of this graph runs on {target.provider}: it lacks kernels for them (usual "
             "for tree models)"
         )
     return None
 
 
 def reason_for(target: Target, device: DeviceName, obstacles: Mapping[str, str]) -> str:
-    """Why this device was taken; `obstacles` are those of the devices tried before, by name."""
+    """Why this device was taken; `obstacles` says why each one before was not."""
     before = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     if device == "auto":
         if target.provider == CPU:

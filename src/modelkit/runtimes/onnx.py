@@ -380,7 +380,7 @@ def _compare(session: Any, signature: Signature) -> None:
 def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
     """Whether a shape of the graph fits the signature.
 
-    A size that the graph fixes must be fixed in the signature of an input; that of an output is
+    A size that the graph fixes must be fixed in the signature of an input; the size of an output is
     often inferred.
     """
     loose = (str, type(None)) if kind == "input" else (str, type(None), int)

@@ -77,8 +77,8 @@ def signature_of(proto: onnx.ModelProto) -> Signature:
 def inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
     """The graph with the types and shapes that onnx infers.
 
-    Its rule for TreeEnsemble ends the process where a step before one gives no shape. So the rule
-    is kept from it, and what it would say of the output is stated.
+    Its rule for TreeEnsemble ends the process where the shape before one is unknown. So the rule is
+    kept from it, and what it would say of the output is stated.
     """
     stated = onnx.ModelProto()
     stated.CopyFrom(proto)
@@ -139,7 +139,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
         )
     if not tensor.HasField("shape"):
         raise ConversionError(
-            f"{value.name!r} has no declared rank, and none can be inferred; declare its shape"
+            f"{value.name!r} lacks a shape, and it cannot be inferred; declare it in the graph"
         )
     shape: list[int | str] = []
     for axis, dim in enumerate(tensor.shape.dim):
@@ -157,7 +157,7 @@ def _is_fixed(dim: Any) -> bool:
 def row_bytes(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> int:
     """The most bytes of one row in the inputs and outputs of any one node; 0 if unknown.
 
-    Free sizes are those of `feeds`, by input, where these are given.
+    Free sizes are taken from `feeds`, by input, where these are given.
     """
     try:
         graph = inferred(_of_sizes(proto, feeds))
@@ -232,7 +232,7 @@ def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
 
 
 def serialize(proto: onnx.ModelProto) -> bytes:
-    """Serialise a model as a runtime will be given it, without attributes of trees that have no effect."""
+    """Serialise a model for a runtime, without attributes of trees that change nothing."""
     model = schema.parse(proto.SerializeToString())
     for node in model.graph.node:
         for at in reversed(range(len(node.attribute))):
@@ -242,7 +242,7 @@ def serialize(proto: onnx.ModelProto) -> bytes:
 
 
 def _is_idle(attribute: Any) -> bool:
-    """Whether an attribute of trees has no effect.
+    """Whether an attribute of trees changes nothing.
 
     These are the hit counts of the nodes, and the branch of missing values where all of them take
     the default one: two of the thirteen lists of a forest, with one number a node each, which a

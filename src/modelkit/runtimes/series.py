@@ -47,7 +47,7 @@ def frame_of(like: Any, nones: Collection[str], columns: Mapping[str, Array], co
 
 
 def series_of(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
-    """One column in the dtype it had; where its values do not go in, in that of pandas for them.
+    """One column in the dtype it had, or in pandas' choice where its values do not fit it.
 
     Args:
         pd: pandas.

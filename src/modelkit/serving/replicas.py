@@ -300,6 +300,6 @@ def _check_alone(others: Sequence[Model], model: Model, place: int) -> None:
 
 
 def _runs_in_thread(model: Model) -> bool:
-    """Whether a Model has no way of its own to run on an event loop."""
+    """Whether a Model lacks its own way to run on an event loop."""
     own = (layer for layer in layers_of(model) if type(layer)._arun is not Wrapper._arun)
     return type(next(own))._arun is Model._arun

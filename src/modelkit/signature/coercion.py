@@ -202,7 +202,7 @@ class Coercion:
         if not self._has_columns:
             expected = "; ".join(map(str, self._inputs))
             raise SignatureError(
-                "the inputs have no named columns; pass an array, or a dict of arrays by input "
+                "this model does not name its columns; pass an array, or a dict of arrays by input "
                 f"name ({expected})"
             )
         order = self._named.order(names)

@@ -81,7 +81,7 @@ def _inputs(champion: Signature, candidate: Signature) -> list[str]:
     for spec in ours:
         other = theirs.pop(spec.name, None)
         if other is None:
-            found.append(f"it takes no tensor {spec.name!r}")
+            found.append(f"it does not take the tensor {spec.name!r}")
         else:
             found += _tensor(spec, other)
     found += [f"it needs the tensor {name!r}, which the champion does not take" for name in theirs]

@@ -136,7 +136,9 @@ def _what_to_pass(X: Any) -> str:
             "table, or records"
         )
     if not X:
-        return f"an empty {what}, and this model takes no other number of rows; pass an array"
+        return (
+            f"an empty {what}, but this model takes a fixed number of rows; pass an array of them"
+        )
     if isinstance(X[0], str):
         return (
             f"{what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "

@@ -173,7 +173,7 @@ class Rule:
         return out
 
     def check_pixels(self, dtype: np.dtype[Any]) -> None:
-        """Raise CastError for images of integers where those of floats are expected."""
+        """Raise CastError for images of integers where images of floats are expected."""
         if not {dtype.kind, dtype.str[1:]}.isdisjoint(UNFIT.get(self.form, ())):
             raise CastError(
                 f"integers ({dtype}) where floats ({self.target}) are expected: pixels from 0 to "

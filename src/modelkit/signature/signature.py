@@ -268,7 +268,7 @@ def why_no_probabilities(signature: Signature) -> str | None:
     fix = f"this model gives {given}: use predict or run"
     if signature.classes is None and "probabilities" in given:
         fix = (
-            "this model has no list of classes, as one of several labels has none: "
+            "its signature does not list classes, because it gives several labels a row: "
             "use run(X)['probabilities']"
         )
     return f"predict_proba needs classes and an output named probabilities; {fix}"

@@ -169,9 +169,10 @@ class ConfidenceSequence:
     value there is.
 
     A mean m is rejected once either of two bettors against it, one on each side, has multiplied its
-    stake by 2 / alpha (hedged capital). The wealth of the first falls in m and that of the second
-    rises, so the means that are kept are an interval. It is followed on a grid of 1,025 means,
-    finer near 0 and 1, and its ends are rounded outward. Means once rejected are not followed.
+    stake by 2 / alpha (hedged capital). The wealth of the first falls in m and the wealth of the
+    second rises, so the means that are kept are an interval. It is followed on a grid of 1,025
+    means, finer near 0 and 1, and its ends are rounded outward. Means once rejected are not
+    followed.
 
     Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting,
         theorem 3.

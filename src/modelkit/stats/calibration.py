@@ -138,8 +138,8 @@ def calibration_line_of(
     """Intercept and slope of a logistic regression of the observed on the logit of the predicted.
 
     0 and 1 are perfect. A slope below 1 means probabilities that are too extreme, and an intercept
-    above 0 ones that are too low (Cox 1958). The influences are those of the sandwich estimator;
-    both rest on the rows that came out as fewer did. Raises Undefined.
+    above 0 ones that are too low (Cox 1958). The influences are the sandwich estimator's; both rest
+    on the rows of the rarer outcome. Raises Undefined.
 
     Args:
         predicted: probabilities above 0 and below 1, (n,).
@@ -152,7 +152,7 @@ def calibration_line_of(
         raise Undefined("every row came out the same")
     logit = np.log(predicted) - np.log1p(-predicted)
     if np.ptp(logit[counted]) < CONVERGED:
-        raise Undefined("all probabilities are equal, so they have no slope")
+        raise Undefined("all probabilities are equal, so a slope cannot be fitted")
     columns = np.column_stack([np.ones(len(logit)), logit])
     line = _fitted_line(columns, observed, weight)
     chance = special_functions().expit(columns @ line)
@@ -185,7 +185,7 @@ def _fitted_line(columns: Array, observed: Array, weight: Array) -> Array:
             step /= 2
         line += step
         reached = likelihood
-    raise Undefined("the probabilities separate the rows perfectly, so there is no finite slope")
+    raise Undefined("the probabilities separate the rows perfectly, so the slope is infinite")
 
 
 def _likelihood(eta: Array, observed: Array, weight: Array) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 
-WEIGHTLESS = "there are no rows of a weight above 0"
+WEIGHTLESS = "every row has the weight 0"
 LEAST_FREEDOM = 1e-9  # degrees of freedom of a part that rests on one row
 # As many of one size as clusters have to count as: where none is much larger, and else.
 LEAST_ALIKE = 5
@@ -147,7 +147,7 @@ def r2_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     spread = np.square(truth - np.average(truth, weights=weight))
     total = float(weight @ spread)
     if total == 0:
-        raise Undefined("all true values are equal, so there is no variance to explain")
+        raise Undefined("all true values are equal, so their variance is 0")
     missed = ratio_of(squares, spread, weight, "")
     return Measured(1 - missed.value, -missed.influence)
 
@@ -171,7 +171,7 @@ def matthews_of(truth: Array, predicted: Array, weight: Array) -> Measured:
     spread_true = total**2 - float(true @ true)
     if spread_guessed <= 0 or spread_true <= 0:
         what = "true" if spread_true <= 0 else "predicted"
-        raise Undefined(f"all {what} classes are equal, so there is no correlation")
+        raise Undefined(f"all {what} classes are equal, so a correlation is not defined")
     scale = np.sqrt(spread_guessed * spread_true)
     value = float(above / scale)
     slope = (right * total + hits - guessed[truth] - true[predicted]) / scale
@@ -243,7 +243,7 @@ def alike_of(sizes: Array) -> float:
 
 
 def refuse_few(units: float, clusters: Clusters | None) -> None:
-    """Raise Undefined where a figure rests on too few clusters to tell anything; see `rests_on`."""
+    """Raise Undefined where a figure rests on too few clusters to show anything; see `rests_on`."""
     if clusters is not None and units < clusters.least:
         raise Undefined(
             f"most of the rows that it rests on, such as those of a class, are in few clusters, which "

@@ -142,10 +142,10 @@ def excess_interval(value: float, first: float, second: float, level: float = LE
 
     - The lower end lies sqrt(v ln(2 / a) / 2) below. The error Z(t) of F - G is, in the limit,
       B1(F) / sqrt(m) + B2(G) / sqrt(n), of two Brownian bridges. One bridge times sqrt(v), at the time
-      (F/m + G/n) / v, has the covariance of Z and that of a random multiple of F - G. So Z leaves a
-      band no more often than it (Anderson, The integral of a symmetric unimodal function, 1955),
-      and it leaves this one with a probability of at most a (Massart 1990). So the lower end errs
-      with at most a in the limit; with a / 2 where F and G are equal.
+      (F/m + G/n) / v, has the covariance of Z plus the covariance of a random multiple of F - G. So
+      Z leaves a band no more often than it (Anderson, The integral of a symmetric unimodal
+      function, 1955), and it leaves this one with a probability of at most a (Massart 1990). So the
+      lower end errs with at most a in the limit; with a / 2 where F and G are equal.
     - The upper end is Wilson's, at the point where F - G is largest, which no sample has chosen:
       there the variance is at most v / 4 - d^2 / (m + n) for a difference of d.
 
@@ -164,7 +164,7 @@ def excess_interval(value: float, first: float, second: float, level: float = LE
 
 
 def freedom_of(sums: Array) -> float:
-    """The degrees of freedom of the variance that influences, (n,), tell; infinite where all are 0.
+    """The degrees of freedom of a variance from influences, (n,); infinite where all are 0.
 
     They are 2 / (sum u^4 / (sum u^2)^2 - 1 / n), which is n for a normal law and about as many as
     hold the variance where these are few (Box, Non-normality and tests on variances, 1953).
@@ -183,7 +183,7 @@ def missing(level: float) -> float:
 def unseen(sums: Array, level: float) -> float:
     """How much larger a figure may be by observations that were not drawn.
 
-    The largest 3 sqrt(n), or a fifth, show the tail, a generalized Pareto law: its shape is that of
+    The largest 3 sqrt(n), or a fifth, show the tail, a generalized Pareto law: its shape comes from
     probability-weighted moments (Hosking and Wallis 1987).
     """
     n = len(sums)
@@ -280,12 +280,12 @@ def empirical_bernstein(
 def effective_rows(
     hit: Array, weight: Array, clusters: Array | None, level: float = LEVEL_95
 ) -> float:
-    """The number of rows of weight 1 that tell as much about a share as these rows do.
+    """The number of rows of weight 1 that say as much about a share as these rows do.
 
     That is (sum w)^2 / (sum w^2) for weights (Kish 1965). For clusters it is what the variance of
-    the share says, if that is less, times the square of the normal quantile over that of t, since
-    few clusters tell the variance badly (Korn and Graubard 1998). Where all rows agree, it is the
-    number of clusters.
+    the share says, if that is less, times the square of the normal quantile over the quantile of t,
+    since few clusters estimate the variance badly (Korn and Graubard 1998). Where all rows agree,
+    it is the number of clusters.
 
     Args:
         hit: whether each row is one of those that are counted, shape (n,).
@@ -327,7 +327,7 @@ class ShareInterval(NamedTuple):
 def share_interval(
     hit: Array, weight: Array, clusters: Array | None, level: float = LEVEL_95
 ) -> ShareInterval:
-    """The share of rows that are counted, by the rows of weight 1 that tell as much.
+    """The share of rows that are counted, by the rows of weight 1 that say as much.
 
     See `effective_rows`, which has the same arguments.
     """
@@ -343,8 +343,8 @@ def average_ends(parts: Sequence[ShareInterval], together: float, level: float) 
 
     The distances of the ends of the parts are added as standard errors are (Zou and Donner 2008).
     Of classes of few rows these are too short: in one of a single row both shares, 0 and 1, are at
-    an end. So none is shorter than that of an error that grants each class a row more of each kind,
-    whose square is at least the variance in the mean, however many rows there are.
+    an end. So none is shorter than the interval of an error that grants each class a row more of
+    each kind, whose square is at least the variance in the mean, however many rows there are.
 
     Args:
         parts: of the classes.

@@ -124,5 +124,5 @@ def _refusals(url: str) -> Iterator[None]:
         # The answer of the store, which has the reason, is on further lines.
         reason = without_credentials(" ".join(told.splitlines()))
         if METADATA_SERVICE in reason:
-            reason = f"the environment has no credentials, such as AWS_ACCESS_KEY_ID: {reason}"
+            reason = f"the environment lacks credentials, such as AWS_ACCESS_KEY_ID: {reason}"
         raise RegistryError(f"the bucket of {url} cannot be asked: {reason}") from error

@@ -2,7 +2,7 @@
 
 A file is written under another name, flushed to the disk, and linked to its own name. The link
 fails where the name is taken, and is atomic on NFS too. There, the answer to a link that was made
-may be lost: the file then has two names, which tells. An NFS client may go on for up to a minute
+may be lost: the file then has two names, which shows it. An NFS client may go on for up to a minute
 not to see a new file. Nothing is locked or replaced, and only what a dead writer left is removed.
 """
 
@@ -158,7 +158,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _link(temporary: str, target: Path) -> bool:
-    """Give a file its name, unless that is taken. Windows has no need of links: see os.rename."""
+    """Give a file its name, unless that is taken. Windows does without links: see os.rename."""
     try:
         if os.name == "nt":
             os.rename(temporary, target)  # fails there if the target exists
@@ -170,7 +170,7 @@ def _link(temporary: str, target: Path) -> bool:
         if getattr(error, "errno", errno.ENOSYS) not in NO_LINKS:
             raise
         raise RegistryError(
-            f"{str(target.parent)!r} cannot hold a registry: its file system makes no hard links "
+            f"{str(target.parent)!r} cannot hold a registry: its file system does not support hard links "
             f"({error}); use a folder on another one"
         ) from error
     return True

@@ -56,7 +56,7 @@ class App:
             and for everything but `/v2/health/live` and `/v2/health/ready`. See `bearer_tokens`.
         limits: what a request may take.
         metrics: what gives the body and content type of `/metrics` for an Accept header, such as
-            `Collector.text`. Without it there is no such path.
+            `Collector.text`. Without it this path does not exist.
 
     Raises:
         UsageError: for no models at all, and for a name that cannot be part of a path.

@@ -80,7 +80,7 @@ def bearer_tokens(*accepted: str | Mapping[str, str]) -> Auth:
 def unauthorized(headers: Headers) -> Refused:
     """The answer to a request of nobody we know."""
     sent = b"authorization" in headers or b"x-api-key" in headers
-    what = "these credentials are not accepted" if sent else "the request has no credentials"
+    what = "these credentials are not accepted" if sent else "the request lacks credentials"
     return Refused(
         401,
         f"{what}: send a token as Authorization: Bearer TOKEN, or as X-API-Key",

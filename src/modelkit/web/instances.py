@@ -60,7 +60,7 @@ def check_by_rows(names: Collection[str], signature: Signature) -> None:
         if spec.name in names and not has_rows(spec):
             raise Refused(
                 400,
-                f"the output {spec.name!r} has no value for each instance: name the outputs that you "
+                f"the output {spec.name!r} does not have one value for each instance: name the outputs that you "
                 'want in {"parameters": {"outputs": [...]}}, or ask .../predict',
             )
 
@@ -98,7 +98,7 @@ def _record(row: int, values: list[Any], columns: tuple[str, ...]) -> dict[str, 
 def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     for row, instance in enumerate(instances):
         if name not in instance:
-            raise Refused(400, f"instance {row} has no {name!r}")
+            raise Refused(400, f"instance {row} lacks {name!r}")
     return [instance[name] for instance in instances]
 
 

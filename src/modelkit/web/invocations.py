@@ -57,7 +57,7 @@ def _type_in(header: bytes) -> bytes:
 
 
 def _form_of_answer(accept: bytes, form: str) -> str:
-    """What a client likes best, of the forms there are; `form` is that of its request."""
+    """The form of answer that a client likes best; `form` is the form of its request."""
     accepted = filter(_quality, accept.lower().split(b","))
     for kind in map(_type_in, sorted(accepted, key=_quality, reverse=True)):
         if kind in ANY:
@@ -84,7 +84,9 @@ def _read_csv(
     Raises Refused; SignatureError for what does not parse.
     """
     if not layout_of(signature).has_columns:
-        raise Refused(415, "the inputs of this model are no columns, so it takes no CSV: send JSON")
+        raise Refused(
+            415, "the inputs of this model are not columns, so it cannot read CSV: send JSON"
+        )
     names = [*signature.column_names]
     parsers = parsers_of(signature)
     step = max(1, CELLS_AT_ONCE // len(names))

@@ -72,7 +72,7 @@ def _why(data: bytes, error: ValueError) -> str:
         return "it has too many lists and objects within each other"
     if b"NaN" in data or b"Infinity" in data:
         return (
-            f"{error}. JSON has no NaN and no infinity: write null for a missing value, or send "
+            f"{error}. JSON lacks NaN and infinity: write null for a missing value, or send "
             "the tensor as bytes"
         )
     return str(error)
@@ -190,7 +190,7 @@ def plain_array(values: Array) -> Array:
 def encode(values: Array) -> Turns[Any]:
     """An output as `dump` takes it; a long one is encoded in turns of a millisecond.
 
-    The bytes are those of the array encoded at once.
+    The bytes are the same as if the array were encoded at once.
     """
     if values.dtype.kind in "mM":
         values = plain_array(values)

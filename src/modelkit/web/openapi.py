@@ -61,7 +61,7 @@ def _operations(models: Iterable[str]) -> list[str]:
 
 
 def _paths_of(name: str, model: Model, operation: str, *, alone: bool) -> dict[str, Any]:
-    """The paths of one model, those of its version too, and those of SageMaker where it is alone."""
+    """The paths of one model and of its version, and SageMaker's paths where it is alone."""
     template = _template()
     signature = model.signature
     part = quote(name, safe="")

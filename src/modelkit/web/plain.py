@@ -230,7 +230,7 @@ def _read_arrays(arrays: dict[str, Any], data: bytes, layout: Layout) -> Any:
 
 
 def _read_lists(values: Any, name: str, naming: Naming, problems: list[str]) -> Any:
-    """The values of a column as a list, those of a tensor as an array."""
+    """The values of a column as a list, the values of a tensor as an array."""
     spec = naming.tensors.get(name)
     reader = naming.read.get(name)
     if type(values) is list and spec is not None and spec.shape:

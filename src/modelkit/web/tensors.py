@@ -77,7 +77,7 @@ def check_datatype(datatype: object, name: str) -> str:
     """Raise Refused, 400, unless it is a datatype that can be read."""
     if isinstance(datatype, str) and (datatype in DATATYPES or datatype == BYTES):
         return datatype
-    fix = "; numpy has no such floats: send FP32" if datatype == "BF16" else ""
+    fix = "; numpy lacks this dtype: send FP32" if datatype == "BF16" else ""
     known = ", ".join([*DATATYPES, BYTES])
     raise Refused(400, f"input {name!r}: datatype {shown(datatype)} is not one of {known}{fix}")
 

@@ -252,7 +252,7 @@ def _read_whole(body: memoryview, signature: Signature, limits: Limits) -> Query
 def _read_outputs(
     request: Mapping[str, Any], parameters: Mapping[str, Any], signature: Signature
 ) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The outputs wanted, and those of them that are wanted as bytes."""
+    """The outputs wanted, and which of them are wanted as bytes."""
     default = _read_truth(parameters, "binary_data_output", default=False)
     wanted = request.get("outputs")
     if not wanted and (wanted is None or type(wanted) is list):

@@ -1,4 +1,4 @@
-"""The values that JSON writes in forms of its own: those of `signature.times`, and columns of anything."""
+"""The values that JSON writes in forms of its own: times, and columns of anything."""
 
 from __future__ import annotations
 

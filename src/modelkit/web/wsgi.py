@@ -100,7 +100,7 @@ class _WsgiRequest(Request):
         if self._environ.get("wsgi.input_terminated") and (chunked or not length):
             return None
         if chunked:
-            raise Refused(411, "this server takes no body in chunks: send a Content-Length")
+            raise Refused(411, "this server cannot read a body in chunks: send a Content-Length")
         length = length or "0"
         if not (length.isascii() and length.isdigit()):
             raise Refused(400, f"the header Content-Length must be a number, and is {length!r}")

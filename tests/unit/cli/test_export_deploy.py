@@ -251,7 +251,7 @@ def test_an_environment_may_be_written_in_another_form(penguins_mk, tmp_path, ca
 
 def test_there_is_something_to_check_or_to_export(tmp_path, capsys):
     status, _, err = run(capsys, "export", "--check", tmp_path)
-    assert (status, "has no file that `modelkit export` writes" in err) == (2, True)
+    assert (status, "lacks the files that `modelkit export` writes" in err) == (2, True)
     (tmp_path / "kustomization.yaml").write_text(
         "resources: [../base]\n"
     )  # it said that all was well

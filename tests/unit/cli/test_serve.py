@@ -37,7 +37,7 @@ def test_tokens_are_read_by_their_names(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "has no token"),
+        ("", "is empty, so nobody could ask"),
         ("billing secret\n", "line 1: .* never the token"),
         (f"a b {'0' * 64}", "line 1: "),
         (f"a {'0' * 64} outcomes", "line 1: .* the word outcome"),

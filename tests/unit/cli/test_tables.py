@@ -106,7 +106,7 @@ def test_roles_and_lengths_are_those_of_the_encoder(shell, capsys):
     assert json.loads(out.splitlines()[0])["embedding"] == expected[0].tolist()
     assert run(capsys, *words, "--role", "quarry")[0] == 1
     status, _, err = run(capsys, "embed", "churn.mk", "texts.csv")
-    assert (status, "unexpected column" in err or "holds no encoder" in err) == (2, True)
+    assert (status, "unexpected column" in err or "does not embed texts" in err) == (2, True)
     status, _, err = run(capsys, "embed", "encoder.mk", "texts.csv", "--column", "txt")
     assert (status, "lack the column 'txt' (is it 'text'?)" in err) == (2, True)
 

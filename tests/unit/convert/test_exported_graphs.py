@@ -142,7 +142,7 @@ def test_an_output_of_another_rank_than_is_declared_is_described_as_it_is(kept):
 
 
 def test_an_example_without_rows_is_refused(tmp_path):
-    with pytest.raises(ConversionError, match="the example has no rows"):
+    with pytest.raises(ConversionError, match="example is empty"):
         mk.save(
             linear(value("x", "n", 3), value("y", "n", 2)),
             tmp_path / "g.mk",

@@ -190,7 +190,7 @@ def test_rows_that_depend_on_one_another_are_described_and_not_tested():
     report = detector.history.report()
     assert [drift.p_changed for drift in report.features] == [None]
     assert report.features[0].effects
-    assert "there are no tests, for neighbouring rows are dependent" in report.guarantee
+    assert "without tests, for neighbouring rows are dependent" in report.guarantee
 
 
 def test_losses_and_labels_are_in_the_history():

@@ -440,9 +440,9 @@ def test_the_profile_is_that_of_the_package(watched_mk, boosting_mk, profile):
         assert mk.Monitor(loaded, alpha=0.2).detector.alpha == 0.2
         with pytest.raises(UsageError, match="differ in the columns"):
             mk.Monitor(loaded, profile)
-    with mk.load(boosting_mk) as loaded, pytest.raises(UsageError, match="has no profile"):
+    with mk.load(boosting_mk) as loaded, pytest.raises(UsageError, match="lacks a profile"):
         mk.Monitor(loaded)
-    with pytest.raises(UsageError, match="has no profile"):
+    with pytest.raises(UsageError, match="lacks a profile"):
         mk.Monitor(model())
     with pytest.raises(UsageError, match="alpha"):
         mk.Monitor(model(), profile, alpha=2)

@@ -191,7 +191,7 @@ def test_other_states_are_refused(profile):
             mk.Monitor.resume(model(), wrong, profile)
     with pytest.raises(UsageError, match="budget"):
         mk.Monitor.resume(model(), state, profile, budget=-1)
-    with pytest.raises(UsageError, match="has no profile"):
+    with pytest.raises(UsageError, match="lacks a profile"):
         mk.Monitor.resume(model(), state)
 
 

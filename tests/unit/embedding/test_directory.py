@@ -205,7 +205,7 @@ def test_a_folder_of_transformers_is_read_where_the_pooling_is_said(layout, enco
     (layout / "modules.json").unlink()
     with pytest.raises(
         SignatureError,
-        match=r"has no modules\.json, .* pass pooling= .*TextEncoder\(onnx, tokenizer",
+        match=r"lacks modules\.json, .* pass pooling= .*TextEncoder\(onnx, tokenizer",
     ):
         mk.TextEncoder.from_directory(layout)
     with mk.TextEncoder.from_directory(layout, pooling="mean") as found:
@@ -218,7 +218,7 @@ def test_what_a_folder_lacks_is_named(layout):
         mk.TextEncoder.from_directory(layout / "nowhere")
     (layout / "tokenizer.json").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"holds no tokenizer\.json; transformers writes one by"
+        FileNotFoundError, match=r"lacks tokenizer\.json; transformers writes one by"
     ):
         mk.TextEncoder.from_directory(layout)
 

@@ -348,7 +348,7 @@ def test_a_tokenizer_with_numbers_beyond_any_table_is_refused(tiny_mk):
     [
         ({"pooling": "sum"}, "pooling is one of"),
         ({"on_long": "ignore"}, "on_long is one of"),
-        ({"output": "nothing"}, "no output 'nothing'"),
+        ({"output": "nothing"}, "lacks the output 'nothing'"),
         ({"dims": []}, "dims are integers"),
         ({"dims": [4, 8]}, "dims are integers"),
         ({"dims": [0]}, "dims are integers"),

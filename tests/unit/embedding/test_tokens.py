@@ -159,7 +159,7 @@ def test_an_encoder_around_a_loaded_model_does_not_pass_its_package_for_its_own(
         assert encoder.manifest is None
         assert dict(encoder.attachments) == {}
         np.testing.assert_allclose(mk.embed(batcher, ["the river"]), encoder.embed(["the river"]))
-        with pytest.raises(mk.errors.PackageError, match="holds no golden rows"):
+        with pytest.raises(mk.errors.PackageError, match="lacks golden rows"):
             encoder.verify()
 
 

@@ -220,7 +220,7 @@ def test_a_text_gets_what_the_library_says(texts):
 
 
 def test_of_a_model_of_texts_the_fitting_method_is_named(texts):
-    with pytest.raises(mk.errors.ExplainError, match="method='lime'; it needs no background"):
+    with pytest.raises(mk.errors.ExplainError, match="method='lime', without a background"):
         mk.Explainer(texts)
 
 

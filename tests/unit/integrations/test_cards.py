@@ -55,7 +55,7 @@ def test_hugging_face_reads_a_card_and_its_figures_are_those_of_the_evaluation(p
     attached = {each.name for each in mk.inspect(path).attachments}
     if "evaluation" not in attached:
         assert data.eval_results is None
-        assert sections(card)["Results"] == "not measured: the package holds no Evaluation"
+        assert sections(card)["Results"] == "not measured: the package lacks an Evaluation"
         return
     with mk.load(path, **opening(path)) as model:
         found = mk.Evaluation.packaged(model)

@@ -77,7 +77,7 @@ def test_what_a_model_does_not_allow_is_left_out_and_its_reason_is_raised_where_
         rollout = mk.Rollout(whole, whole, share=0.5)
         for model, expected, option, error, reason in (
             (batches, ["Meter", "Batcher", "OnnxModel"], "monitor", UsageError, "parts of a batch"),
-            (bare, ["Meter", "Batcher", "OnnxModel"], "monitor", UsageError, "has no profile"),
+            (bare, ["Meter", "Batcher", "OnnxModel"], "monitor", UsageError, "lacks a profile"),
             (dependent, ["Meter", "FunctionModel"], "batcher", BatchError, "batchable=True"),
             (rollout, ["Rollout"], "meter", UsageError, "Rollout has several"),
             (rollout, ["Rollout"], "monitor", UsageError, "Rollout has several"),

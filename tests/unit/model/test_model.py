@@ -199,7 +199,7 @@ def test_a_context_closes_the_model_and_lets_the_error_through(model):
 
 def test_without_golden_rows_there_is_nothing_to_warm_up_or_verify(recorder):
     for verb in (recorder.warmup, recorder.verify):
-        with pytest.raises(PackageError, match="FunctionModel holds no golden rows"):
+        with pytest.raises(PackageError, match="FunctionModel lacks golden rows"):
             verb()
 
 

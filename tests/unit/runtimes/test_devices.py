@@ -50,7 +50,7 @@ def test_a_name_stands_for_a_provider(name, provider, options):
         (3, 13000, "13.0", 0, 0, "after the fork"),
         (803, 13000, "13.0", 0, 0, "restart"),
         (999, 13000, "13.0", 0, 0, "error 999"),
-        (0, 13000, "13.0", 2, 2, "no CUDA device 2; the last one is cuda:1"),
+        (0, 13000, "13.0", 2, 2, "cuda:2 does not exist; the last one is cuda:1"),
     ],
 )
 def test_what_the_nvidia_driver_lacks(answer, driver, built, count, index, said):

@@ -447,7 +447,7 @@ def test_the_rest_of_the_library_takes_it(joblib_mk, categorical):
         assert watched.detector.report().rows > 0
         explainer = mk.Explainer(model)
         assert explainer.plan().method in ("enumeration", "sampling")
-        assert "the model has no graph to read" in explainer.plan().reasons
+        assert "the model is not a graph that can be read" in explainer.plan().reasons
         explanation = explainer.explain(X[:2])
         np.testing.assert_allclose(
             explanation.base_values + explanation.values.sum(axis=1),

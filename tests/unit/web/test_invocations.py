@@ -272,7 +272,7 @@ def test_an_output_without_a_value_for_each_row_has_no_line(body):
     )
     with Client(mk.App({"sum": model})) as client:
         status, _, text = ask(client, body, CSV if body == "1,2" else JSON, CSV)
-    assert (status, "'n' has no value for each" in text) == (400, True)
+    assert (status, "'n' does not have one value for each" in text) == (400, True)
 
 
 def test_others_have_a_turn_while_csv_is_read_and_written():

@@ -372,7 +372,7 @@ BAD = {
     "empty": Bad(b"", "not JSON"),
     "a list": Bad(b"[]", "a list, and a JSON object is expected"),
     "NaN": Bad(request(tensor(data=[float("nan")] * 30)), "write null for a missing value"),
-    "infinity": Bad(b'{"inputs": [{"data": [Infinity]}]}', "JSON has no NaN and no infinity"),
+    "infinity": Bad(b'{"inputs": [{"data": [Infinity]}]}', "JSON lacks NaN and infinity"),
     "1e999": Bad(b'{"inputs": [1e999]}', "not JSON"),
     "nesting": Bad(NESTED, "within each other|not JSON"),
     "no inputs": Bad(b"{}", "a list of inputs"),

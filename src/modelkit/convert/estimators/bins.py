@@ -32,7 +32,7 @@ def binned(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _edges(estimator: Any, columns: Columns, at: Converting) -> Array:
     """(columns, edges): the edges between bins, filled up with infinity, which no value reaches.
 
-    Edges are often values of training: those of columns that are rounded otherwise are lowered.
+    Edges are often values of training: edges of columns that are rounded otherwise are lowered.
     """
     inner = [edges[1:-1] for edges in estimator.bin_edges_]
     for place, rounded in enumerate(rounded_columns(columns)):

@@ -120,7 +120,7 @@ def isotonic(estimator: Any, x: Any) -> Answer:
     if estimator.out_of_bounds == "raise":
         refuse(
             estimator,
-            "(out_of_bounds='raise') cannot be converted, since a graph raises no "
+            "(out_of_bounds='raise') cannot be converted, since a graph cannot raise "
             "errors; set out_of_bounds to 'clip' or 'nan'",
         )
     found = by_steps([estimator], x)

@@ -110,7 +110,7 @@ def _sum_of_trees(rows: Var, columns: Array, missing: Array, said: dict[str, Any
     symmetric = "oblivious_trees" in said
     written = said["oblivious_trees" if symmetric else "trees"]
     if not written:
-        raise ConversionError("it has no tree; train it for at least one iteration")
+        raise ConversionError("it lacks trees; train it for at least one iteration")
     tree = _symmetric if symmetric else _any_tree
     forest = joined_forests([tree(each, len(bias)) for each in written])
     split = np.where(forest.is_leaf, -1, forest.column)

@@ -3,8 +3,8 @@
 A model knows categories by their hashes. Splits ask whether a category is one of some, or for a
 statistic of the target over the rows of fit that had the same category, or the same combination of
 several and of the sides of further splits. Statistics stand in tables by hash, which the model
-writes; so all of it is looked up by the places of the categories among those of the example. The
-only module that imports catboost.
+writes; so all of it is looked up by the places that the categories have in the example. The only
+module that imports catboost.
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ def _coded(
 ) -> dict[int, tuple[Var, Array]]:
     """The place of each row's category, (n, 1), among those that are known, and their hashes.
 
-    By the number of the column among those of categories. One more place is for all that is not known.
+    By the number of the column, counted over columns of categories. One more place is for all that
+    is not known.
     """
     known: dict[int, Sequence[Any]] = {}
     for feature in features["categorical_features"]:

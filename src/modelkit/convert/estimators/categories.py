@@ -1,4 +1,4 @@
-"""Splits by sets of categories, as columns of zeros and ones behind those of numbers.
+"""Splits by sets of categories, as columns of zeros and ones behind the columns of numbers.
 
 The operator knows sets of at most 30 whole numbers from 1 on, or long chains of equalities. A table
 has a row for each code that a split lists, one for all other codes, and one for what is not a code;
@@ -32,7 +32,7 @@ class Sets:
     def ask(
         self, node: int, column: Array, threshold: Array, codes: Any, *, left: bool, other_left: Any
     ) -> None:
-        """Make a node of a forest ask for a set: the side of its codes, and that of what is not a code.
+        """Make a node of a forest ask for a set: the sides of its codes and of everything else.
 
         Its column becomes -1 - feature, and its threshold the number of the set.
         """
@@ -62,7 +62,7 @@ def read_by(
     """The columns that trees read, a forest over these, and which of them is which feature.
 
     In the forest that is given a column is a feature. Features have the place of a column of
-    numbers, and for -1 - feature that of their first set.
+    numbers, and for -1 - feature the place of their first set.
 
     Args:
         forest: trees over features.

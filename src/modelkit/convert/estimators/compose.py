@@ -67,7 +67,7 @@ class Composed:
 
     @cached_property
     def read(self) -> set[str]:
-        """The inputs that something reads; not those of texts that only vectorizers read."""
+        """The inputs that something reads, without inputs of texts that only vectorizers read."""
         made_of = ancestors(self.outputs.values())
         return {name for name, given in self.at.arguments.items() if key_of(given) in made_of}
 
@@ -122,9 +122,9 @@ def composed(
 ) -> Composed:
     """The conversion of an estimator over inputs, which are columns of `rows` of the example.
 
-    `categories` are those of inputs that have some, `nones` the inputs of texts whose missing
-    values are None, `closed` the only values that the signature accepts, by column,
-    and `converters` gives equivalent estimators for some classes.
+    `categories` has the categories of each input that has some, `nones` the inputs of texts whose
+    missing values are None, `closed` the only values that the signature accepts, by column, and
+    `converters` gives equivalent estimators for some classes.
 
     Raises ConversionError.
     """

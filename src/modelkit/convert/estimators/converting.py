@@ -49,8 +49,8 @@ TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 class NonZeros:
     """Columns of which each row has a few that are not zero, k at most.
 
-    `places` are those of these columns, (n, k) of int64, `numbers` what is in them, of float64, and
-    `width` is how many columns there are. A column that is named twice holds the sum.
+    `places` says which columns these are, (n, k) of int64, `numbers` what is in them, of float64,
+    and `width` is how many columns there are. A column that is named twice holds the sum.
     """
 
     places: Var

@@ -48,7 +48,7 @@ def _values(estimator: Any, place: int) -> Array:
 
 @converts("TargetEncoder")
 def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """TargetEncoder: the mean of the target in each category, and that of all rows elsewhere."""
+    """TargetEncoder: the mean of the target in each category; elsewhere, of all rows."""
     overall = np.atleast_1d(estimator.target_mean_)  # of each class, where there are several
     count = len(overall)
     parts = []
@@ -75,7 +75,7 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 
 def _codes(estimator: Any, place: int, look: Lookup) -> OneHot:
-    """The column with the 1, among those of one feature; rare categories share the last one."""
+    """The column with the 1, counted within one feature; rare categories share the last."""
     codes = np.arange(len(estimator.categories_[place]))
     unknown = -1
     shared = estimator._infrequent_enabled  # no public way

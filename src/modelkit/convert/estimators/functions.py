@@ -201,7 +201,7 @@ def _parts_of(found: Symbol) -> list[Var]:
 def _check_rows(found: Any, count: int) -> None:
     """Raise ConversionError unless a function gives columns of as many rows as it is given."""
     if not isinstance(found, Symbol):
-        raise ConversionError(f"it gives {type(found).__name__} that its rows have no part in")
+        raise ConversionError(f"it gives {type(found).__name__} that does not depend on its rows")
     shape = np.shape(found.like)
     if len(shape) == 1:
         raise ConversionError("it gives a vector, and not a column: add reshape(-1, 1)")

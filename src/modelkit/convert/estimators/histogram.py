@@ -84,7 +84,7 @@ def _forest(estimator: Any) -> tuple[Forest, Sets]:
 
 
 def _order(estimator: Any) -> Array:
-    """The column that each feature of the trees is: those of categories come first."""
+    """The column that each feature of the trees is: columns of categories come first."""
     by_category = estimator.is_categorical_
     if by_category is None:
         return np.arange(estimator.n_features_in_)

@@ -37,7 +37,7 @@ USUAL = {"metric": "'nan_euclidean'", "weights": "'uniform' or 'distance'"}
 
 @converts("KNNImputer")
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """KNNImputer: only rows with a gap are compared with those of fit."""
+    """KNNImputer: only rows with a gap are compared with the rows of fit."""
     for option, usual in USUAL.items():
         if callable(getattr(estimator, option)):
             refuse(

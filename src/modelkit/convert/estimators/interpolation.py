@@ -16,7 +16,7 @@ PIECES = 8  # of such a function, for each unit
 
 
 def searchsorted(rows: Var, bounds: Sequence[Array]) -> Var:
-    """(n, columns): the piece of each number, between bounds, counted through those of all columns."""
+    """(n, columns): the piece of each number, between bounds, counted through all columns."""
     starts = np.cumsum([0, *(len(its) + 1 for its in bounds[:-1])])
     if isinstance(rows, Traced):
         below = (np.nextafter(np.asarray(its, np.float64), -np.inf) for its in bounds)
@@ -70,7 +70,7 @@ def interpolated(rows: Var, places: Sequence[Array], heights: Sequence[Array]) -
 def smooth(numbers: Var, function: Callable[[Array], Any], end: float) -> Var:
     """A smooth function of numbers between -end and end, to 1e-16 of its size.
 
-    ONNX has no such function; its values between are those of polynomials through known ones.
+    ONNX lacks the function; between known values it is a polynomial through them.
     """
     count = int(np.ceil(end * PIECES))
     bases = np.arange(-count, count) / PIECES

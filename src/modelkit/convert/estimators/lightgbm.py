@@ -261,8 +261,8 @@ def _linear_sums(
 ) -> Var:
     """(n, outputs): the sum of the trees in turn, of which every one belongs to an output.
 
-    Each leaf has a formula of some columns, of which `place` has those of features. Where one of
-    these columns is missing, a leaf counts with its value.
+    Each leaf has a formula of some columns, of which `place` has the features. Where one of these
+    columns is missing, a leaf counts with its value.
     """
     values, constants, places, slopes = _formulas(trees, place)
     widest = places.shape[1]

@@ -81,7 +81,7 @@ def _keys(column: Var, categories: Sequence[Any]) -> Array:
 
 
 def _check_one_missing(encoder: Any, place: int, column: Var) -> None:
-    """Raise ConversionError where an encoder tells None from NaN, which a package does not.
+    """Raise ConversionError where an encoder distinguishes None from NaN, which a package does not.
 
     None is a category of its own, also behind an imputer that fills what is NaN.
     """

@@ -252,7 +252,7 @@ def columns_within(estimator: Any, x: Any) -> Any:
 
 @of_doubles("LabelPropagation", "LabelSpreading")
 def propagated(estimator: Any, x: Any) -> Answer:
-    """The labels that rows of training came to have, times a kernel, or those of the nearest."""
+    """The labels that training rows came to have, times a kernel; or the nearest rows' labels."""
     spread = estimator.label_distributions_
     if callable(estimator.kernel):
         refuse(

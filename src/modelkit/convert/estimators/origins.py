@@ -66,7 +66,7 @@ def origins(table: Columns, given: Columns) -> list[Origin]:
 
 
 def _made(info: Any, known: dict[Any, list[Origin] | None]) -> list[Origin] | None:
-    """The origins of a tensor by those of what its operator is given; None for a constant."""
+    """The origins of a tensor, from the origins of its operator's inputs; None for a constant."""
     node = info._op  # as above
     kind = node.op_type.identifier
     parts = list(node.dependencies)

@@ -22,7 +22,7 @@ from modelkit.errors import ConversionError
 
 
 def detected(estimator: Any, rows: Any, scores: Any) -> Answer:
-    """What a detector answers by its scores, which are those of rows inside from its offset on.
+    """What a detector answers by its scores: rows with a score from its offset on are inside.
 
     The offset is often the score of many rows of training.
     """

@@ -238,15 +238,15 @@ def _stored(step: Any, columns: Columns, table: Columns, at: Converting) -> Colu
 
 
 def _has(step: Any, option: tuple[str, Any] | None) -> bool:
-    """Whether a step has an option with a value; False where its class has no such option."""
+    """Whether a step has an option with a value; False where its class lacks the option."""
     return option is not None and getattr(step, option[0]) == option[1]
 
 
 def _with_own_values(step: Any, columns: Columns, table: Columns, at: Converting) -> Columns:
     """The table of a step, with the source's own values where a column is a function of few.
 
-    They are looked up by the values of the one column that it is a function of; for others than
-    those of the example, and whole numbers between them, what was computed stays.
+    They are looked up by the values of the one column that it is a function of; for other values
+    than the example's, and whole numbers between them, what was computed stays.
     """
     made = origins(table, columns)
     if type(step).__name__ == "QuantileTransformer":  # whose columns share one operator

@@ -101,16 +101,16 @@ def unknown(estimator: Any, columns: Columns, at: Converting) -> NoReturn:
     other = OTHER_LIBRARIES.get(library)
     fixes = []
     if library in LIBRARIES:
-        why = f"{name} has no converter that takes it as it was fitted"
+        why = f"{name} cannot be converted as it was fitted"
     elif known is not None:
         why = f"{name} is a class derived from {known.__name__}, and may answer otherwise"
         fixes.append(f"fit {known.__name__} itself")
     elif other is not None:
-        why = f"{name} of {library} has no converter"
+        why = f"{name} of {library} cannot be converted"
         if name in other:
             fixes.append(f"use scikit-learn's {other[name]}")
     else:
-        why = f"{name} is a class of your own, and has no converter"
+        why = f"{name} is a class of your own, which modelkit cannot convert"
     if library not in LIBRARIES:
         fixes.append(f"say what it computes with save(..., converters={{{name}: ...}})")
     if hasattr(estimator, "transform") and not hasattr(estimator, "predict"):

@@ -81,7 +81,7 @@ def plain(symbol: Symbol) -> Symbol:
 
 
 def _coded(symbol: Symbol, start: int, total: int) -> Any:
-    """Rows like those of a stand-in, of numbers that say which place they come from."""
+    """Rows shaped like a stand-in's, of numbers that say which place they come from."""
     count, rows = tracing_now().count, symbol.like
     codes = CODED + np.arange(count)[:, None] * total + start + np.arange(len(symbol.cells))
     axis = axis_of_rows(rows)

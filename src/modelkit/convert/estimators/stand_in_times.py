@@ -193,7 +193,7 @@ def _operand(value: Any, beside: Any) -> Any:
         )
     found = kind(value)
     if found is pandas().NaT or getattr(found, "tzinfo", None) is not None:
-        stop(f"{found!r} beside times that have no zone")
+        stop(f"{found!r} beside times without a zone")
     return found.to_datetime64() if kind is pandas().Timestamp else found.to_timedelta64()
 
 

@@ -1,6 +1,6 @@
 """What a converter takes and gives: columns of a table as typed tensors, and what a model answers.
 
-The tensors are those of `traced`, with what is written with them.
+The tensors are the ones of `traced`, with what is written with them.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ class Columns:
         """
         if not self.parts:
             raise ConversionError(
-                "a step gives no columns, as a MissingIndicator does that met no gap, or a ColumnTransformer "
-                "that drops all; leave it out"
+                "a step gives zero columns, such as a MissingIndicator fitted without missing values, "
+                "or a ColumnTransformer that drops all; leave it out"
             )
         if any(part.dtype == STRING for part in self.parts):
             raise ConversionError(
@@ -235,7 +235,8 @@ class Answer:
         found = getattr(self, what)
         if found is None:
             raise ConversionError(
-                f"a part of it gives no {what.replace('_', ' ')}, which it needs; save the model with format='joblib'"
+                f"it needs {what.replace('_', ' ')} from a part that cannot give it; save the model "
+                "with format='joblib'"
             )
         return found
 

@@ -153,7 +153,7 @@ def _check_vectorizer(vectorizer: Any) -> None:
     if given:
         refuse(
             vectorizer,
-            f"({given[0]}=...) is a function of yours, and a package holds no code; apply it "
+            f"({given[0]}=...) is a function of yours, and a package cannot hold code; apply it "
             "to the texts before the model, or save the model with format='joblib'",
         )
     if vectorizer.input != "content":

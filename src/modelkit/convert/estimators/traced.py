@@ -96,11 +96,11 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
         return _extracted(self, part) if fast else _taken(self, part, axis)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("a graph has no branches: write numpy.where(condition, a, b)")
+        raise TypeError("a graph cannot branch: write numpy.where(condition, a, b)")
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **named: Any) -> Any:
         if method != "__call__" or named or ufunc.__name__ not in UFUNCS:
-            raise TypeError(f"a graph has no numpy.{ufunc.__name__}")
+            raise TypeError(f"a graph cannot compute numpy.{ufunc.__name__}")
         made = UFUNCS[ufunc.__name__](*alike(inputs))
         of, *others = inputs
         if ufunc is np.exp:
@@ -113,7 +113,7 @@ class Traced(NDArrayOperatorsMixin, spox.Var):
 
     def __array_function__(self, function: Any, types: Any, args: Any, named: Any) -> Any:
         if function not in FUNCTIONS:
-            raise TypeError(f"a graph has no numpy.{function.__name__}")
+            raise TypeError(f"a graph cannot compute numpy.{function.__name__}")
         return FUNCTIONS[function](*args, **named)
 
 

@@ -32,8 +32,8 @@ class Forest:
     """Trees in one table of nodes, one tree behind the other, its root first.
 
     `x[column] <= threshold` (`<` in a `strict` forest) leads to `left`, as a missing x does where
-    `missing` says so, and all else to `right`. Children are numbered within their tree, and those of
-    a leaf are below 0. `value`, (nodes, m), is what a row adds that ends in a node, and `sizes` are
+    `missing` says so, and all else to `right`. Children are numbered within their tree, and a
+    leaf's are below 0. `value`, (nodes, m), is what a row adds that ends in a node, and `sizes` are
     the numbers of nodes of the trees.
     """
 

@@ -60,7 +60,7 @@ def _vote(each: Any, answer: Answer, whole: Any) -> Var:
 
 
 def _average(parts: list[Var], weights: Any) -> Var:
-    """numpy.average over the parts: in float32 where all of them are and there are no weights."""
+    """numpy.average over the parts: in float32 where all of them are and all count alike."""
     same = alike(parts)
     if weights is None:
         return total(same) / float(len(same))
@@ -147,7 +147,7 @@ def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
 
 
 def _spread(leaves: Array, own: Array, classes: int) -> Array:
-    """Probabilities of the classes an estimator saw, among those of all."""
+    """The probabilities of the classes an estimator saw, in a table of all classes."""
     whole = np.zeros((len(leaves), classes))
     whole[:, own] = leaves
     return whole

@@ -161,7 +161,7 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     last = None if best is None else model["iteration_indptr"][int(best) + 1]
     used = list(zip(model["trees"], model["tree_info"], weights, strict=True))[:last]
     if not used:
-        raise ConversionError("it has no tree; train it for at least one round")
+        raise ConversionError("it lacks trees; train it for at least one round")
     return used
 
 

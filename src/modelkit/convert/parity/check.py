@@ -186,7 +186,7 @@ def _agree_on_probes(questions: Questions) -> int:
 
 
 def _agree_on_tensors(questions: Questions) -> None:
-    """Compare rows whose free sizes are others than those of the example, and rows with -1.
+    """Compare rows whose free sizes differ from the example's, and rows with -1.
 
     A table of torch takes whole numbers, and has none for -1. Raises ParityError.
     """

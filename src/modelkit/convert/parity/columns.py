@@ -274,7 +274,7 @@ def _codes(source: Source, columns: dict[str, Column], known: Values) -> list[st
 
 
 def _other_texts(source: Source, _: str, values: Array) -> Array:
-    """Unknown texts; those of a model over strings alone are texts that a training set may lack."""
+    """Unknown texts; for a model over strings alone, texts that a training set may lack."""
     if isinstance(source.rows, np.ndarray):
         return strange_texts(values)
     return np.full(len(values), UNSEEN, object)
@@ -290,7 +290,7 @@ def _other_codes(
 ) -> Array:
     """Whole numbers that are not codes: one beyond the largest, one below, and one between two.
 
-    The largest and the smallest are those of the column and of the codes that an encoder knows;
+    The largest and the smallest are taken over the column and the codes that an encoder knows;
     `step` is how far the number between lies from a code.
     """
     few = questions.few[name].astype(np.float64)
@@ -309,10 +309,7 @@ def _other_codes(
 
 
 def _known(questions: Questions) -> Values:
-    """The values that encoders tell, of columns that hold no others.
-
-    What encoders are told of may be made of a column, and then reveals nothing about it.
-    """
+    """The values that encoders know, of columns that hold only these."""
     known = {}
     for name, told in (questions.source.categories or {}).items():
         values = questions.rows.get(name)

@@ -42,10 +42,10 @@ class Differences:
 
 
 def tolerance(source: Source) -> tuple[float, float]:
-    """The rtol and atol for a graph: those of float32 where it rounds and its source does not.
+    """The rtol and atol for a graph: as for float32 where it rounds and its source does not.
 
-    Those of a source in fewer bits are ten units in its last place: it rounds each of its steps, and
-    a runtime computes several in float32 before it rounds.
+    For a source in fewer bits they are ten units in its last place: it rounds each of its steps,
+    and a runtime computes several in float32 before it rounds.
     """
     if source.half is not None:
         return TOLERANCE[source.half]
@@ -59,7 +59,8 @@ def tolerance(source: Source) -> tuple[float, float]:
 def scales_of(truth: Answers, distances: frozenset[str]) -> dict[str, float]:
     """The largest size of each output of numbers that stays below 1, but for probabilities.
 
-    That of `distances` is told in any case: between 0 and sqrt(eps) times it they are rounding.
+    Outputs in `distances` have a scale in any case: between 0 and sqrt(eps) times it they are
+    rounding.
     """
     found = {}
     for name, values in truth.items():

@@ -53,7 +53,7 @@ def _worst_of_sizes(
 ) -> Differences | None:
     """The largest differences between answers in batches of these sizes; None for other shapes.
 
-    The last size is that of all rows at once.
+    The last size is all rows at once.
     """
     *smaller, total = sizes
     runs = ESTIMATOR_RUNS if is_native(source) else GRAPH_RUNS

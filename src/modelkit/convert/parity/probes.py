@@ -77,7 +77,7 @@ def at_thresholds(source: Source, rows: Columns) -> Columns | None:
 
 
 def _beside(values: Array, side: Array, single: Array) -> Array:
-    """The numbers below (-1), at (0) and above (1) some values, those of float32 where `single`."""
+    """The numbers below (-1), at (0) and above (1) some values; the next float32 where `single`."""
     ends = np.where(side > 0, np.inf, -np.inf)
     with np.errstate(over="ignore"):  # an infinity is written as the largest number
         narrow = np.nextafter(values.astype(np.float32), ends.astype(np.float32))
@@ -204,7 +204,7 @@ def enlarged(source: Source, rows: Columns, by: float) -> Columns | None:
     """Rows whose floats are `by` times as large, every second row with its sign turned.
 
     Columns of whole numbers stay as they are, for they may be codes of categories. None where
-    nothing changes, or a tensor holds no floats.
+    nothing changes, or a tensor holds something other than floats.
     """
     chosen = numeric(source, rows, "f")
     scale = np.full(count(rows), by)
@@ -292,7 +292,7 @@ def not_finite(rows: Columns, name: str, value: float) -> Columns:
 
 
 def in_other_sizes(rows: Columns, signature: Signature) -> Iterator[tuple[str, int, Columns]]:
-    """Few rows in other sizes: for each free dimension but that of the rows, several.
+    """Few rows in other sizes: several for each free dimension, except the dimension of the rows.
 
     Gives its name, its size, and the rows.
     """

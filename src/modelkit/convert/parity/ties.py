@@ -2,8 +2,9 @@
 
 Which of them scikit-learn takes depends on the tree or the heap it searches with, on the number of
 rows and on threads. So a graph is compared with its source as it answers when those come first that
-come first among the rows of fit: see `convert/equals.py`. Distances are those of scikit-learn's
-own choice, or that choice stays; so a graph that finds other neighbours is still refused.
+come first among the rows of fit: see `convert/equals.py`. Distances must equal the distances of
+scikit-learn's own choice, or that choice stays; so a graph that finds other neighbours is still
+refused.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _differ(one: Array, other: Array) -> Array:
 def choosing(estimator: Any) -> Any:
     """A copy of an estimator in which all neighbours are chosen by the rule of graphs.
 
-    None where it holds no estimator of neighbours.
+    None where it lacks an estimator of neighbours.
     """
     stand_ins: dict[int, Any] = {}
     for part in _held(estimator, set()):
@@ -177,7 +178,7 @@ class _ChoosingWithin:
 def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
     """Distances and places of neighbours, (n, count) each.
 
-    Those of scikit-learn stay where nothing can be chosen, and where others are not as far.
+    scikit-learn's stay where nothing can be chosen, and where others are not as far.
     """
     known = np.asarray(original._fit_X, np.float64)  # no public way
     rows = np.asarray(X, np.float64)
@@ -203,7 +204,7 @@ def _chosen(original: Any, X: Any, count: int) -> tuple[Array, Array]:
 
 
 def _from_differences(rows: Array, known: Array, places: Array) -> Array:
-    """The distances of rows, (n, d), to those of fit at their places, (n, count)."""
+    """The distances of rows, (n, d), to the rows of fit at their places, (n, count)."""
     distances = np.empty(places.shape)
     for rank, place in enumerate(places.T):
         apart = rows - known[place]

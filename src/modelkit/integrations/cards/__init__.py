@@ -34,7 +34,7 @@ FOLDER = resources.files(__name__)
 HOLE = re.compile("@([a-z0-9_ ]+)@")
 QUOTED_HOLE = re.compile(f'"{HOLE.pattern}"')
 NOT_STATED = "not stated"
-NOT_MEASURED = "not measured: the package holds no Evaluation"
+NOT_MEASURED = "not measured: the package lacks an Evaluation"
 NOTHING_FOUND = "none found by an Evaluation, which proves nothing"
 # Licences of SPDX; the Hub of Hugging Face knows the first ones too, in lower case.
 ON_HUB = (

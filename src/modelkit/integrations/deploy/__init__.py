@@ -150,7 +150,7 @@ def rendered(text: str, holes: Mapping[str, str]) -> str:
 
 
 def _label(name: str) -> str:
-    """A name as Services have it: those of packages may have dots, and begin with a digit."""
+    """A name as Services have it: a package's may have dots, and begin with a digit."""
     letter = name if name[0].isalpha() else f"m-{name}"
     return re.sub(r"[^a-z0-9-]", "-", letter)[:63].strip("-")
 
@@ -170,7 +170,7 @@ def _context(found: Review, package: Path, registry: str) -> dict[str, bytes]:
 def libraries(found: Review, registry: str) -> list[str]:
     """The libraries that serve a package.
 
-    Raises PackageError where a pickled estimator needs other versions than those of here.
+    Raises PackageError where a pickled estimator needs other versions than the ones installed here.
     """
     from modelkit.package.trust import check_requires, installed
 

@@ -47,8 +47,8 @@ def checked(folder: Path) -> tuple[list[str], list[str]]:
     }
     if not any(shared.values()):
         raise UsageError(
-            f"{folder} has no file that `modelkit export` writes for a platform with an image, a digest or "
-            "a port: give the folder that was exported, not an overlay of it"
+            f"{folder} lacks the files that `modelkit export` writes for a platform with an image, a digest "
+            "or a port: give the folder that was exported, not an overlay of it"
         )
     problems = [
         f"the {what} is not the same in all files: "
@@ -87,7 +87,7 @@ def _problems(name: str, text: str) -> Iterator[str]:
     """What does not fit in one file."""
     images = SHARED["image"].findall(text)
     if images and not SHARED["digest"].search(text):
-        yield f"{name} has no digest in MODELKIT_DIGEST, which says what the image may serve"
+        yield f"{name} lacks the digest in MODELKIT_DIGEST, which says what the image may serve"
     for image in images:
         if not PINNED.fullmatch(image):
             yield f"{name} has the image {image} without a version: what runs could change"

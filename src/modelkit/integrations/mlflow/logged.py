@@ -53,7 +53,7 @@ def log_model(package: str | os.PathLike[str], *, name: str | None = None, **opt
     Raises:
         PackageError: if the file cannot be opened as a package; UntrustedError for one of joblib, which MLflow would
             unpickle wherever the model is opened, without asking.
-        SignatureError: if MLflow has no form for the signature.
+        SignatureError: if MLflow cannot express the signature.
         TypeError: for anything but a path.
         MissingExtraError: if MLflow is not installed.
     """
@@ -190,8 +190,7 @@ def _mlflow_type(spec: TensorSpec) -> Any:
     dtype = "string" if spec.dtype in AS_OBJECTS else spec.dtype
     if dtype not in MLFLOW_TYPES:
         raise SignatureError(
-            f"output {spec.name!r} is {dtype}, for which MLflow has no type; save the model without "
-            "it"
+            f"output {spec.name!r} is {dtype}, a type that MLflow lacks; save the model without it"
         )
     kind = DataType[MLFLOW_TYPES[dtype]]
     for _ in spec.shape[1:]:

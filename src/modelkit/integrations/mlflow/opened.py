@@ -89,8 +89,8 @@ def open_logged(path: str, model_config: Mapping[str, Any] | None = None) -> Pac
     """Open the package of a logged model; MLflow calls this.
 
     A digest in the environment variable MODELKIT_DIGEST, and one in `model_config`, each have to be
-    that of the package. What MLflow stored itself is not a trust: who can change the package there
-    can change the digest beside it.
+    the package's. What MLflow stored itself is not a trust: who can change the package there can
+    change the digest beside it.
 
     Raises PackageError; IntegrityError for another digest, and for a logged model that has lost the
     setting "digest", without which MLflow would drop yours.
@@ -112,7 +112,7 @@ def _pins(model_config: Mapping[str, Any]) -> dict[str, Any]:
     """The digests that are asked for, by where they stand."""
     if "digest" not in model_config:
         raise IntegrityError(
-            "the logged model has no setting 'digest', so that MLflow passes on none of yours: its "
+            "the logged model lacks the setting 'digest', so MLflow passes on none of yours: its "
             "MLmodel was changed, or written by other means; log the package by log_model"
         )
     pins = {"model_config": model_config["digest"]}

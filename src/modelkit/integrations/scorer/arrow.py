@@ -94,7 +94,7 @@ def as_block(column: Any, name: str) -> Array:
 
 
 def _of_tensors(column: Any, name: str) -> Array:
-    """Arrow's own tensors, or those of Ray, as an array. Raises SignatureError for different shapes.
+    """Arrow's own tensors, or Ray's, as an array. Raises SignatureError for different shapes.
 
     It is masked where a value in a tensor is missing.
     """

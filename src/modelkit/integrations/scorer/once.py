@@ -18,8 +18,8 @@ MOST_PACKAGES = 8  # whose values a process keeps: those that it used last
 class OncePerProcess:
     """Values that are made once a process, however many threads ask for them.
 
-    Each belongs to the package or profile of a digest. Those of the 8 that were asked for
-    last are kept, so a worker that lives long and scores many packages does not keep all. A
+    Each belongs to the package or profile of a digest. The values of the last 8 digests that were
+    asked for are kept, so a worker that lives long and scores many packages does not keep all. A
     child of a fork makes its own: a model on another device than the CPU does not survive one.
     """
 

@@ -189,7 +189,7 @@ class Scorer:
         return names_read(self.signature, ())
 
     def columns(self, known: Iterable[object], kinds: Sequence[object] = ()) -> list[str]:
-        """Those of the columns of some rows that are read: kept ones, and then the model's.
+        """The columns of some rows that are read: kept ones, and then the model's.
 
         Where rows have the model's tensors under their own names, and none of their columns, each
         is one column of arrays.
@@ -356,5 +356,5 @@ def _chosen(outputs: Sequence[str] | None, signature: Signature) -> tuple[str, .
         raise SignatureError(f"outputs is empty; leave it out for all of {list(known)}")
     odd = [name for name in asked if name not in known]
     if odd:
-        raise SignatureError(f"there are no outputs {odd}; the model has {list(known)}")
+        raise SignatureError(f"unknown outputs {odd}; the model has {list(known)}")
     return tuple(dict.fromkeys(asked))

@@ -57,7 +57,7 @@ class Tallier:
         return _profiles.get(self._digest, "profile", partial(Profile.from_bytes, self._data))
 
     def columns(self, known: Sequence[str]) -> list[str]:
-        """Those of the known columns that are counted.
+        """The known columns that are counted.
 
         Raises UsageError where one is missing, and where one is there twice.
         """
@@ -131,7 +131,7 @@ class Tallier:
     def report(self, tallies: Sequence[Tally], alpha: float, seed: int) -> DriftReport:
         """The exact test of the sum of tallies. Raises UsageError for no rows."""
         if not tallies:
-            raise UsageError("there are no rows to test")
+            raise UsageError("the table is empty; pass rows to test")
         detector = Detector(self.profile, alpha=alpha, seed=seed)
         return detector.test(Tally.total(tallies))
 

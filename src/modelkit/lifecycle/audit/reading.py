@@ -90,7 +90,7 @@ def verify_folder(
     known = [public_key(key, "ed25519").public_bytes_raw() for key in keys]
     logs, problems = _files(Path(folder))
     if not logs:
-        problems.append(f"{os.fspath(folder)!r} holds no audit log")
+        problems.append(f"{os.fspath(folder)!r} is not the folder of an audit log")
     chains = [Chain(log, known).read(_lines(paths)) for log, paths in logs.items()]
     problems += [chain.problem for chain in chains if chain.problem]
     marks = {line for chain in chains for line in chain.marks}

@@ -15,7 +15,7 @@ TaskKind = Literal[
     "binary", "multiclass", "multilabel", "regression", "ranking", "clustering", "retrieval"
 ]
 LACKING = {
-    "predicted": "the model gives no such predictions",
+    "predicted": "the model does not give predictions of this kind",
     "probabilities": "the model gives no probabilities",
     "scores": "the model gives neither scores nor probabilities",
 }
@@ -60,7 +60,7 @@ class Answered:
         return len(self.truth)
 
     def at(self, rows: Array) -> Answered:
-        """Those of the rows that a mask or places (m,) choose."""
+        """The rows that a mask or places (m,) choose."""
         chosen: dict[str, Any] = {}
         for name in BY_ROW:
             values = getattr(self, name)

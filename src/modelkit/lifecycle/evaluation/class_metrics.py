@@ -54,7 +54,7 @@ def log_losses(answered: Answered) -> Array:
 def brier_losses(answered: Answered) -> Array:
     """The squared error of each row's probabilities, (n,); of several labels the mean.
 
-    As scikit-learn has it, that of two classes is half the sum over both. Raises Undefined.
+    As in scikit-learn, two classes count half the sum over both. Raises Undefined.
     """
     probabilities = answered.answers("probabilities")
     if answered.kind == "multilabel":
@@ -177,7 +177,7 @@ def _varying(parts: Iterable[Answered]) -> Iterable[Answered]:
 def confidences_of(answered: Answered) -> tuple[Array, Array]:
     """What calibration compares: a probability and whether it came true, 0 or 1; (n,) each.
 
-    Of a "binary" task it is that of the positive class, of a "multiclass" one that of the likeliest.
+    A "binary" task has the probability of the positive class, a "multiclass" one of the likeliest.
     Raises Undefined.
     """
     probabilities = answered.answers("probabilities")

@@ -36,7 +36,7 @@ def _named_columns(X: Any, what: str) -> tuple[list[Any], list[Any]]:
 
 
 def without_columns(X: Any, names: Sequence[str], signature: Signature) -> Any:
-    """Rows without those of these columns that the model does not take."""
+    """Rows without these columns, except the ones that the model takes."""
     taken = {spec.name for spec in signature.inputs}
     taken.update(signature.column_names, signature.ignored)
     extra = [name for name in names if name not in taken]

@@ -162,7 +162,7 @@ def _points(x: Array, y: Array) -> Iterator[tuple[float, ...]]:
 def residual_bands(answered: Answered) -> tuple[ResidualBand, ...]:
     """The residuals of up to ten bands of predictions; none for a model of several outputs.
 
-    A band has at least 20 rows; with fewer there is no band.
+    A band has at least 20 rows.
     """
     predicted = answered.predicted
     if answered.kind != "regression" or predicted is None or predicted.shape[1] != 1:

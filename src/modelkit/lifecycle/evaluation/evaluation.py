@@ -172,7 +172,7 @@ class Evaluation:
         data = model.attachments.get(EVALUATION_NAME)
         if data is None or model.manifest is None:
             raise UsageError(
-                "the package holds no Evaluation; add one: mk.attach(path, evaluation=...)"
+                "the package lacks an Evaluation; add one: mk.attach(path, evaluation=...)"
             )
         found = Evaluation.from_json(str(data, "utf-8", "replace"))
         if found.model_digest != model.manifest.model_digest:
@@ -240,7 +240,7 @@ class Evaluation:
         chosen = next(iter(there)) if picture is None else picture
         if chosen not in there:
             raise UsageError(
-                f"this Evaluation has no picture {picture!r}; it has {', '.join(there)}"
+                f"this Evaluation lacks the picture {picture!r}; it has {', '.join(there)}"
             )
         return drawing.draw(there[chosen], ax)
 

@@ -68,7 +68,7 @@ def fold_places(cv: Any, task: Answered) -> list[tuple[Array, Array]]:
         hint = "; the groups of a splitter are clusters=" if ungrouped else ""
         raise UsageError(f"the rows cannot be split as asked: {error}{hint}") from error
     if not folds:
-        raise UsageError("the rows cannot be split as asked: cv makes no fold")
+        raise UsageError("cv= does not split the rows: it yields zero folds")
     for fold, (train, held) in enumerate(folds):
         for what, places in (("training", train), ("test", held)):
             _check_places(f"fold {fold}: the {what} rows", places, len(task))
@@ -170,4 +170,4 @@ def fold_figure(
         low, high = student_in(metric.domain, mean, error, len(folds), level)
         if isfinite(low) and isfinite(high):
             return replace(figure, value=mean, low=low, high=high)
-    return replace(figure, value=mean, why="folds without a spread give no interval")
+    return replace(figure, value=mean, why="the folds are too few or too alike for an interval")

@@ -1,4 +1,4 @@
-"""How much better a model does on the rows it was trained on, and how far that tells them from others."""
+"""How much better a model does on its training rows, and whether that gives them away."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ def _gap(metric: TaskMetric, trained: Answered, held_out: Answered, level: float
 
 
 def membership_advantage(trained: Answered, held_out: Answered, level: float) -> MetricFigure:
-    """How far the model's answers tell an attacker who knows the truth which rows it was trained on.
+    """How far an attacker who knows the truth can recognise training rows by the model's answers.
 
     The attacker calls a row a training row where its loss is at most a threshold. The figure is the
-    share of training rows that are called so, less that of the others, at the best threshold (Yeom
-    et al., Privacy risk in machine learning, CSF 2018). The interval allows for the threshold being
-    chosen on the same rows.
+    share of training rows that are called so, less the same share of the others, at the best
+    threshold (Yeom et al., Privacy risk in machine learning, CSF 2018). The interval allows for the
+    threshold being chosen on the same rows.
     """
     name = "membership_advantage"
     figure = MetricFigure(name, None, None, None, higher_is_better=False)
@@ -122,7 +122,7 @@ def _losses(answered: Answered) -> Array:
     if answered.kind == "regression":
         return np.asarray(np.square(answered.answers("predicted") - answered.truth).mean(axis=1))
     if answered.kind not in CLASSIFIED:
-        raise Undefined(f"a row of a {answered.kind} task has no loss of its own")
+        raise Undefined(f"a loss for each row is not defined for a {answered.kind} task")
     probabilities = answered.probabilities
     scores = answered.scores
     several = answered.kind == "multilabel"
@@ -156,7 +156,7 @@ def verdict_on_fit(gaps: tuple[TrainingGap, ...], trained: Answered) -> str:
             f"answer has {constant:.3g}."
         )
     if gap.low is None:
-        return f"The gap has no interval, so it may be chance: {gap}."
+        return f"The gap lacks an interval, so it may be chance: {gap}."
     if gap.low <= 0:
         return f"It does not look overfitted: {gap}; a gap of 0 is within the interval."
     if learned is None:

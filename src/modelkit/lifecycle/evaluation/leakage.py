@@ -1,4 +1,4 @@
-"""Signs that held-out rows tell more than rows to come will: leaks between training and test."""
+"""Signs that held-out rows know more than future rows will: leaks between training and test."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The metrics by name: what each is on some answered rows, and what every row adds to it; pure.
 
-Their values are those of scikit-learn's functions, which the tests compare. They are computed here
-because an interval, and a paired test, need what each row adds as well.
+Their values equal scikit-learn's, which the tests compare. They are computed here because an
+interval, and a paired test, need what each row adds as well.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from modelkit.stats.ranks import (
 NDCG_AT = 10
 LEAST_OF_KIND = 10  # rows of each kind, or class, from which intervals of ranks and slopes hold
 LEAST_OF_CORRELATION = 15  # rows of the rarer class, and rows that are predicted to have it
-NO_INTERVAL = "fewer than two independent rows, or one row of a kind, give no interval"
+NO_INTERVAL = "fewer than two independent rows, or one row of a kind, are too few for an interval"
 NO_ERROR = "every row has the same error, so how much errors differ is unknown"
 FEW = (
     "it rests on {units:.3g} independent rows, such as those of the rarest class; an interval takes "
@@ -77,7 +77,7 @@ class TaskMetric:
             and two models cannot be compared by it.
         domain: what the figure can be; see `intervals`.
         counts: whether the values of rows are 0 or 1, as of the accuracy.
-        shares: those of classes that it is the average of, where it is one. Raises Undefined.
+        shares: the shares of classes that it is the average of, where it is one. Raises Undefined.
         least: the units that an interval takes (see `Measured`).
         bounded: whether the model's answers show how large the value of a row could have been.
         root: whether it is the root of a mean.
@@ -191,7 +191,7 @@ def over_queries(by_query: Callable[[Ranked], Array], answered: Answered) -> Mea
 def agreement(name: str, answered: Answered) -> Measured:
     """How far a clustering agrees with the true groups. Raises Undefined."""
     if answered.weights is not None:
-        raise Undefined("clusterings are compared by pairs of rows, which take no weights")
+        raise Undefined("clusterings are compared by pairs of rows, which cannot be weighted")
     return agreement_of(name, answered.truth, answered.answers("predicted"))
 
 

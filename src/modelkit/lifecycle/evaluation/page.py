@@ -180,7 +180,7 @@ def _confusion_cell(confusion: Confusion, k: int, j: int) -> Markup:
 
 
 def slices_part(slices: Sequence[SliceFigures], whole: MetricFigure) -> Markup:
-    """One metric of every slice beside that of all rows."""
+    """One metric of every slice beside the same metric of all rows."""
     if not slices:
         return Markup()
     shown = slices[:MOST_SHOWN_SLICES]

@@ -35,7 +35,7 @@ class Constraints:
         most_columns: how many columns of a row may change at once.
         immutable: the names of columns that stay as they are.
         ranges: by column, the least and the greatest number that an attack may put there; in other
-            columns, those of the rows.
+            columns, the least and the greatest of the rows.
 
     Raises:
         UsageError: for a step or a number of columns that is not above 0, and for a range that is not a
@@ -142,7 +142,7 @@ class RobustnessReport:
         seed: the seed of all that was drawn at random.
         constraints: what attacks kept to.
         before: the primary metric of all rows, unchanged.
-        figures: first those of noise and errors, which the constraints do not limit, then those of attacks.
+        figures: first noise and errors, which the constraints do not limit, then attacks.
         notes: what you have to know when you read the figures.
     """
 
@@ -177,7 +177,7 @@ class RobustnessReport:
         passes with a probability of at most `alpha`. Choose name and bound before you see the report.
 
         Raises:
-            KeyError: where the report has no such figure.
+            KeyError: where the report lacks the figure.
             UsageError: for a bound that is not a share of rows, or an alpha outside of 0 to .5.
         """
         if not 0 <= at_most < 1 or not 0 < alpha < 0.5:

@@ -187,7 +187,7 @@ def with_answers(task: Answered, outputs: Mapping[str, Array], primary: str | No
     wanted = "label" if task.kind == "clustering" else "prediction"
     found = outputs.get(wanted, outputs.get(primary or wanted))
     if found is None:
-        raise UsageError(f"the model gives no {wanted!r}; it gives {list(outputs)}")
+        raise UsageError(f"the model lacks the output {wanted!r}; it gives {list(outputs)}")
     if task.kind == "clustering":
         return replace(task, predicted=found)
     doubles = np.asarray(found, np.float64).reshape(n, -1)

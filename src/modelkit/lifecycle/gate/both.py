@@ -38,7 +38,7 @@ class Both(NamedTuple):
     champion: JudgedAnswers
 
     def at(self, rows: Array) -> Both:
-        """Those of the rows that places (m,) choose."""
+        """The rows that places (m,) choose."""
         return Both(self.candidate.at(rows), self.champion.at(rows))
 
 

@@ -58,7 +58,7 @@ class JudgedAnswers:
     outputs: Mapping[str, Array]
 
     def at(self, rows: Array) -> JudgedAnswers:
-        """Those of the rows that places (m,) choose."""
+        """The rows that places (m,) choose."""
         chosen = {name: values[rows] for name, values in self.outputs.items()}
         return JudgedAnswers(self.answered.at(rows), self.truth[rows], chosen)
 

@@ -27,7 +27,7 @@ _check = partial(GateCheck, part="contract")
 
 
 def contract_checks(candidate: Judged, champion: Judged, rows: LabelledRows) -> list[GateCheck]:
-    """Every check of the candidate that needs no answers.
+    """Every check of the candidate that can be made without its answers.
 
     Missing values are looked for in the rows where nothing else fails. Raises SignatureError where
     the champion refuses them too.

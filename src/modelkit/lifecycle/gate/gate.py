@@ -89,8 +89,8 @@ def gate(
         veto: names of metrics in which no harm beyond their margin may be shown.
         slices: names of columns of X, or one name, or a dict of values (n,) by name: of the rows of
             each value, no harm may be shown.
-        clusters: values (n,), or the name of a column of X: rows that belong together, such as
-            those of one customer, count as one observation.
+        clusters: values (n,), or the name of a column of X: rows that belong together, such as one
+            customer's, count as one observation.
         queries: the same, for models that rank the rows of each query.
         positive: of two classes, the one that precision, recall, F1 and the areas are of, also in
             floors; by default the second of the champion's, and of outlier detectors the outliers.

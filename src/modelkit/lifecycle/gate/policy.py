@@ -77,14 +77,14 @@ class GateMetric:
             raise UsageError(
                 f"the metric {self.name!r} raised {type(error).__name__}: {error}. Its function takes "
                 f"the truth and the outputs {', '.join(outputs)} of {len(truth):,} rows that were "
-                "drawn; where these have no figure, such as those of one class, let it return NaN",
+                "drawn; where a figure cannot be computed, such as for rows of one class, let it return NaN",
                 metric=self.name,
             ) from error
         number = np.asarray(found)
         if number.shape != () or number.dtype.kind not in "fiu":
             raise UsageError(
                 f"the metric {self.name!r} gave {found!r:.80}: its function returns one number, or "
-                "NaN where rows have no figure",
+                "NaN where it cannot be computed",
                 metric=self.name,
             )
         return float(number)

@@ -158,7 +158,7 @@ class Verdict:
         """The inverse of `to_json`. Raises PackageError for any other text."""
         found = read_report(Verdict, text, VERDICT_SCHEMA, "a Verdict")
         if not found.checks:
-            raise PackageError("this is not a Verdict: it has no check")
+            raise PackageError("this is not a Verdict: it lacks checks")
         if found.decision != decision_of(found.checks):
             raise PackageError(
                 f"this is not a Verdict: its checks come to {decision_of(found.checks)!r}, and it says "

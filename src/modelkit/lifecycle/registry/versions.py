@@ -96,7 +96,7 @@ class Versions:
         known = [*aliases, *self.of(name)]
         if not known:
             self.all(name)  # raises NotFound, with the models that there are
-        why = f"{self._store.url} has no {name}@{which}; it has: {html.some(known)}"
+        why = f"{self._store.url} does not have {name}@{which}; it has: {html.some(known)}"
         if which in aliases or gone:
             why = removed(self._store.url, f"{name} {version}")
         raise NotFound(why, name=name, which=which)

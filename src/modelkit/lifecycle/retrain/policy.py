@@ -194,7 +194,7 @@ def due_alarms(
 
 
 def waited_for(alarms: Sequence[StandingAlarm]) -> tuple[StandingAlarm, ...]:
-    """Those of the alarms that are a reason whose rows have to be labelled.
+    """The alarms, among those that are a reason, whose rows have to be labelled.
 
     They are those about the performance, where there are some: else columns that change one after
     the other would put off a retraining for it, each by `fresh` rows.

@@ -192,7 +192,7 @@ def retrainings_of(
 
 
 def emit_run(run: RetrainRun) -> None:
-    """Emit what became of a retraining as an event, which holds no value of a row."""
+    """Emit what became of a retraining as an event, without any value of a row."""
     message = "" if run.state in BY_GATE else run.message
     emit(
         Retraining(

@@ -183,7 +183,7 @@ def no_champion(registry: Registry, name: str) -> NoReturn:
     """Raise NotFound for a model without a champion."""
     registry.versions(name)  # raises it where the model does not exist
     raise NotFound(
-        f"{registry.url} has no {name}@{CHAMPION} that could be trained again; set this alias first",
+        f"{registry.url} lacks the alias {name}@{CHAMPION}, which names the model to train again; set it first",
         name=name,
         which=CHAMPION,
     )

@@ -109,7 +109,7 @@ def _in_a_row(runs: Sequence[RetrainRun]) -> list[RetrainRun]:
 
 
 def _tries(failures: Iterable[RetrainRun], alarm: StandingAlarm) -> list[RetrainRun]:
-    """Those of the retrainings that were made when an alarm stood."""
+    """The retrainings that were made while an alarm stood."""
     return [
         run
         for run in failures

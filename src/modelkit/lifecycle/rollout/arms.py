@@ -94,7 +94,7 @@ class EventTimes:
     What the champion alone went through for a time, such as a bad half hour, speaks for no
     candidate: where a span of up to half the ticks differs from the others beyond chance, with
     fewer events of the candidate, the evidence is also taken without it, and the least counts. It
-    is never more than that of all events, whose guarantee it has.
+    is never more than the evidence of all events, whose guarantee it has.
     """
 
     def __init__(self, margin: float) -> None:
@@ -103,7 +103,7 @@ class EventTimes:
         self._known: float | None = 0.0  # until the next event
 
     def add(self, share: float, candidate: int, champion: int) -> None:
-        """Take the events of a tick. Those of a share of before, which come late, join its last ones."""
+        """Take the events of a tick. Late events of an earlier share join its last ones."""
         span = Span(share, candidate, champion, 1)
         anything = candidate + champion > 0
         if anything:
@@ -196,7 +196,7 @@ def _risk(share: Array, candidate: Array, champion: Array) -> Array:
 
 
 def _log_likelihood(share: Array, candidate: Array, champion: Array) -> Array:
-    """That of the arms of these events, with the risk that they show."""
+    """The log-likelihood of the arms of these events, with the risk that they show."""
     risk = _risk(share, candidate, champion)
     found = candidate * np.log(share * risk) + champion * np.log(1 - share)
     total: Array = (found - (candidate + champion) * np.log(share * risk + 1 - share)).sum(0)
@@ -291,7 +291,7 @@ class Below:
 
 
 def units_needed(rate: float, share: float, risk: float, margin: float, alpha: float) -> float:
-    """About how many units both arms need until a risk is told from the margin.
+    """About how many units both arms need until a risk can be distinguished from the margin.
 
     Args:
         rate: of events in the champion, for each unit.

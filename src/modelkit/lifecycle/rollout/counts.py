@@ -133,7 +133,7 @@ class Counts(Addable):
         shadow_events: the copies that had an event, which the champion's answer had not, by kind.
         labels: the losses of keys that the process answered, in the order in which they came.
         posted: the other losses, likewise.
-        differences: losses of the candidate less those of the champion for the same row.
+        differences: losses of the candidate less losses of the champion for the same row.
         missing: the guards of which something could not be counted.
     """
 

@@ -24,7 +24,7 @@ class GuardEvidence:
         better: that it is within what is allowed for a promotion; None where the guard does not
             decide it.
         now: that it is worse, now.
-        pauses: whether `worse` only holds the rollout, as that of disagreement does.
+        pauses: whether `worse` only holds the rollout, as the guard of disagreement does.
         void: why nothing can be said, or "".
     """
 

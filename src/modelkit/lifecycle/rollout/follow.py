@@ -379,7 +379,7 @@ def _check_options(name: str, keep: int, poll: float, options: Mapping[str, obje
     misplaced = [option for option in ("policy", "share") if option in options]
     if misplaced:
         raise TypeError(
-            f"a Rollout of a registry takes no {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
+            f"a Rollout of a registry does not take {', '.join(misplaced)}: pass an mk.RolloutPolicy to "
             f"registry.start_rollout({name!r}, version, policy, reason=...)"
         )
     if keep < 0 or not poll > 0:
@@ -391,6 +391,6 @@ def _champion(registry: Registry, state: State, name: str) -> str:
     alias = state.aliases.get(CHAMPION)
     if alias is None:
         registry.versions(name)  # raises NotFound where the model or the registry does not exist
-        message = f"{registry.url} has no {name}@{CHAMPION}; set this alias first"
+        message = f"{registry.url} lacks the alias {name}@{CHAMPION}; set it first"
         raise NotFound(message, name=name, which=CHAMPION)
     return alias.version

@@ -90,9 +90,9 @@ class Keys:
 class WorseOfKeys:
     """The evidence that the candidate's risk is above each margin, (n,), where calls have keys or none.
 
-    Most of the stake is on events: the evidence is the lower of that of first events, which has the
-    guarantee, and that of all events. Calls without a key are in both. The rest is on the means of
-    keys, which tell where nearly every key has an event at once, such as a slow answer. See
+    Most of the stake is on events: the evidence is the lower of two, of first events, which has the
+    guarantee, and of all events. Calls without a key are in both. The rest is on the means of keys,
+    which show it where nearly every key has an event at once, such as a slow answer. See
     `arms.Worse`.
     """
 

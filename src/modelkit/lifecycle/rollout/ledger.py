@@ -291,7 +291,7 @@ class RegistryLedger:
             data = files.read(number)
             return None if data is None else read(parse_json(data.decode()))
         except UNREADABLE as error:
-            why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             left_out = f"{files.path(number)} cannot be read, so nothing counts of what it holds: {why:.200}"
             return TickCounts(0, Counts(), self.at, self._upto, (left_out,))
 

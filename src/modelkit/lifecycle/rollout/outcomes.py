@@ -54,7 +54,7 @@ class _Key:
 class Outcomes:
     """Remembers, for the last 100,000 keys, the arm that last answered, and the last answers.
 
-    Of answers it keeps at most 256 MiB, those of the last keys.
+    It keeps at most 256 MiB of answers, for the last keys.
 
     Args:
         seconds: after which an answer is forgotten.

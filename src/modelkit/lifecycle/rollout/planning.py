@@ -1,4 +1,4 @@
-"""How many requests a rollout will need before it can tell, before it starts; pure."""
+"""How many requests a rollout will need until it decides, known before it starts; pure."""
 
 from __future__ import annotations
 

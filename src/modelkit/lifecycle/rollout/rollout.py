@@ -269,7 +269,9 @@ class Rollout(Model):
         """
         session = self._switch.session or self._switch.past
         if session is None:
-            raise UsageError("there is no rollout to plan")
+            raise UsageError(
+                "no candidate was tried yet, so nothing can be planned; start a rollout first"
+            )
         return plan_of(session.policy, rates or {}, risks)
 
     @property

@@ -1,8 +1,8 @@
 """Which arm a unit goes to; pure.
 
 A unit is a key or, without keys, a call. A key goes where its hash, salted for the rollout, says:
-the keys of a small share are among those of every larger one, and two rollouts of different salts
-choose independently of each other.
+the keys of a small share are among the keys of every larger one, and two rollouts of different
+salts choose independently of each other.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class Switch:
             self.lock.release()
 
     def start(self, work: Callable[[], None]) -> threading.Thread | None:
-        """Do something in a thread of its own; None where there are no more threads."""
+        """Do something in a thread of its own; None where a thread cannot be started."""
         thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
         try:
             thread.start()

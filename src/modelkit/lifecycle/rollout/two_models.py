@@ -36,7 +36,7 @@ class TwoModels:
     ) -> None:
         if others:
             raise TypeError(
-                f"a Rollout of two Models takes no {', '.join(others)}; it takes "
+                f"a Rollout of two Models does not take {', '.join(others)}; it takes "
                 "policy=mk.RolloutPolicy(...) or share=, and rescue and seed"
             )
         if policy is None and share is not None:

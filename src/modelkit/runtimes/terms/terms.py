@@ -125,7 +125,7 @@ class Terms:
 
 
 def _padded(places: Array, counts: Array, sizes: list[int]) -> tuple[Array, Array]:
-    """The known terms of each text as a row, from those of all texts one after another."""
+    """The known terms of each text as a row, from the terms of all texts one after another."""
     known = places != UNKNOWN
     rows = np.repeat(np.arange(len(sizes)), sizes)[known]
     lengths = np.bincount(rows, minlength=len(sizes))

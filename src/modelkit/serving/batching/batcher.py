@@ -78,7 +78,7 @@ class Batcher(Wrapper):
             such as the tokens of texts. A larger call runs in pieces; `predict` runs it whole if
             the mode of the plan is "parallel direct".
         max_queue: the size of the calls of priority 0 that may wait, in the same unit; by default
-            8,192 rows, or 65,536 of the declared cost. Calls of priority -1 take no room from
+            8,192 rows, or 65,536 of the declared cost. Calls of priority -1 do not count towards
             them, and are admitted while all that waits is less than this.
         stable_shapes: run every batch in one shape, which gives a row's answer the same
             bits in every company. Each run costs as much as a full batch.
@@ -373,7 +373,7 @@ class Batcher(Wrapper):
         return self._run_in_slot(feeds, size, outputs, call, mine=False)
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
-        """Make the Tick of a loop, and forget those of closed ones."""
+        """Make the Tick of a loop, and forget the Ticks of closed loops."""
         for other in [*self._ticks]:
             if other.is_closed():
                 self._ticks.pop(other, None)

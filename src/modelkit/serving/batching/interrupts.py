@@ -1,4 +1,4 @@
-"""Tell an exception of the application's signal handlers from a failure of the model.
+"""Distinguish an exception of the application's signal handlers from a failure of the model.
 
 Python calls signal handlers in the main thread, between any two instructions of whatever that
 thread runs: a handler that raises (SystemExit on SIGTERM, the soft time limit of Celery) raises in

@@ -31,14 +31,14 @@ PINNED = 1 << 16
 def attempt(
     run: Run, calls: list[Feeds], outputs: Names, call: Call, *, mine: bool = False
 ) -> tuple[list[Outcome], bool]:
-    """Run calls as a batch; if it fails, its halves, until each failure is that of one call.
+    """Run calls as a batch; if it fails, its halves, until each failure belongs to one call.
 
     Where the model says which rows it refuses, the calls without such rows are run again together.
     A call that alone is too large for memory is run in parts.
 
     Returns an outcome for each call, and whether the batch was too large for memory: whether that
-    was what failed, and smaller runs did not. `mine` is whether the only call is that of this
-    thread, which then raises everything that is not an Exception.
+    was what failed, and smaller runs did not. `mine` is whether the only call is this thread's,
+    which then raises everything that is not an Exception.
     """
     sizes = [row_count(feeds) for feeds in calls]
     try:
@@ -116,7 +116,7 @@ def row_count(feeds: Feeds) -> int:
 
 
 def join_rows(parts: list[dict[str, Array]]) -> dict[str, Array]:
-    """The tensors of several calls as those of one batch, or the answers to pieces as one."""
+    """The tensors of several calls as one batch, or the answers to pieces as one."""
     first = parts[0]
     if len(parts) == 1:
         return first

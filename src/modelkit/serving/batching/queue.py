@@ -32,10 +32,10 @@ class Queue:
         self._by_priority: tuple[Requests, Requests] = ({}, {})
 
     def full(self, size: int, *, low: bool) -> bool:
-        """Whether there is no room for a request of this size.
+        """Whether the queue lacks room for a request of this size.
 
-        An empty queue has room for one, however large. Those of low priority take no room from the
-        rest.
+        An empty queue has room for one, however large. Requests of low priority do not take room
+        from the rest.
         """
         ahead = self.waiting if low else self.waiting - self._waiting_low
         return ahead > 0 and ahead + size > self.most
@@ -59,7 +59,7 @@ class Queue:
         self._waiting_low -= request.size * request.low
 
     def take_all(self, key: Key, requests: Iterable[Request], state: str) -> None:
-        """Remove those of the requests with that key that wait, which are among the first."""
+        """Remove the requests with that key that wait, which are among the first."""
         taken = {request for request in requests if request.state is IN_QUEUE}
         for queues in self._by_priority:
             queue = queues.get(key, deque())

@@ -1,4 +1,4 @@
-"""One call that waits for its answer, and how the callers of many are told."""
+"""One call that waits for its answer, and how many callers get theirs."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Turn:
 def joint_call(calls: list[Call]) -> Call:
     """How to run a batch of calls: with their latest deadline and their highest priority.
 
-    There is no deadline where one call has none, and a key only where all have the same.
+    The batch has a deadline only if every call has one, and a key only if all have the same.
     """
     first = calls[0]
     if calls.count(first) == len(calls):  # by identity first, so plain calls cost next to nothing

@@ -1,8 +1,8 @@
 """Who runs what next: what waits for one model, its slots and its counts, under one lock.
 
-There is no thread at rest. A batch is run by a thread that asked for one of its rows; when it is
-done it wakes the thread that has waited longest, which takes what has come in meanwhile. Calls that
-no thread waits for, those of event loops and of `submit`, are run by a runner: a thread that is
+Nothing keeps a thread at rest. A batch is run by a thread that asked for one of its rows; when it
+is done it wakes the thread that has waited longest, which takes what has come in meanwhile. Calls
+that no thread waits for, from event loops and `submit`, are run by a runner: a thread that is
 started when it is needed and ends when it is idle. The main thread runs nobody's rows but its own,
 for a signal handler may raise there; where others wait as well, a runner takes them all.
 

@@ -86,7 +86,7 @@ class RunningStats:
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
     def stats(self, queue: Queue) -> Stats:
-        """The counts as a value, with those of the queue."""
+        """The counts as a value, with the queue's."""
         direct = _next(self.direct) - 1
         counts = dict(self.counts)
         counts["calls"] += direct

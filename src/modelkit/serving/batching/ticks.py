@@ -57,7 +57,7 @@ class TickBatch:
 class Tick:
     """What gathers on one event loop. Only that loop's thread uses it.
 
-    `batches` are those of this tick, and `room` is how many calls each may have.
+    `batches` are this tick's, and `room` is how many calls each may have.
     """
 
     def __init__(

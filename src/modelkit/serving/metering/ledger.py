@@ -1,9 +1,9 @@
 """Where counts are written down: a slab of numbers for each thread, so that nobody waits.
 
-A slab is written by one thread at a time, so that adding to a number in it needs no lock, without a
-global interpreter lock either: the numbers are aligned words of 8 bytes, which are read and written
-whole. Whoever reads adds up the slabs. A thread that ends leaves its place to the next that begins,
-which goes on adding there: there are never more slabs than there were threads at once.
+A slab is written by one thread at a time, so adding to a number in it is safe without a lock, even
+without a global interpreter lock: the numbers are aligned words of 8 bytes, which are read and
+written whole. Whoever reads adds up the slabs. A thread that ends leaves its place to the next that
+begins, which goes on adding there: there are never more slabs than there were threads at once.
 
 Between the reading of a number and its writing stands no call, where Python could run a signal
 handler, a finalizer or another coroutine of the same thread.
@@ -190,7 +190,7 @@ class _Later:
 
 @final
 class Ledger:
-    """The slabs of one thing that is counted; `local.place` is that of the current thread.
+    """The slabs of one thing that is counted; `local.place` is the current thread's.
 
     Args:
         label: what is counted.

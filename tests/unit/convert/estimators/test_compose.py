@@ -378,7 +378,7 @@ def test_numbers_and_strings_side_by_side_are_refused(tmp_path, form):
 
 def test_no_columns_at_all_are_refused(tmp_path):
     source = ColumnTransformer([("n", "drop", NUMBERS)]).fit(FRAME)
-    with pytest.raises(mk.errors.ConversionError, match="gives no columns"):
+    with pytest.raises(mk.errors.ConversionError, match="gives zero columns"):
         mk.save(source, tmp_path / "m.mk", example=FRAME, name="m", version="1")
 
 

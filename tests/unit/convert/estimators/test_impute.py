@@ -120,7 +120,7 @@ def test_indicators_of_nothing_are_no_columns(tmp_path):
     rows = np.random.default_rng(0).normal(size=(50, 3))
     beside = make_union(MissingIndicator(error_on_new=False), StandardScaler()).fit(rows)
     agree(beside, rows, (np.where(rows > 2, NAN, rows),), tmp_path)
-    with pytest.raises(ConversionError, match="gives no columns"):
+    with pytest.raises(ConversionError, match="gives zero columns"):
         opened(MissingIndicator().fit(rows), rows, tmp_path)
 
 

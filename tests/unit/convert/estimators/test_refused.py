@@ -177,7 +177,7 @@ CASES = {
         in_steps(("both", FeatureUnion([("ratio", Ratio()), SCALED])), CLASSIFIER), "Ratio", "of your own",
         "step 'both' (pipeline step 1 of 2) > transformer 'ratio' of the FeatureUnion",
     ),
-    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, and has no converter: say what it computes with save.*Nearest.*or save the model"),
+    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, which modelkit cannot convert: say what it computes with save.*Nearest.*or save the model"),
     "the same in a search": Case(
         GridSearchCV(in_steps(SCALED, CLASSIFIER), {"clf": [Nearest()]}, cv=2), "Nearest", "of your own", LAST
     ),

@@ -231,7 +231,7 @@ def test_a_missing_whole_number_is_scored(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [
-        ({"outputs": ["scores"]}, SignatureError, "there are no outputs"),
+        ({"outputs": ["scores"]}, SignatureError, "unknown outputs"),
         ({"outputs": "label"}, SignatureError, "a list of names"),
         ({"outputs": []}, SignatureError, "outputs is empty"),
         ({"keep": ["label"]}, SignatureError, "share names"),

@@ -184,7 +184,7 @@ def test_what_is_missing_or_does_not_belong_there_is_a_problem(folder, tmp_path)
         assert verify(folder, text).problems, text
     for path in files:
         path.unlink()
-    assert "holds no audit log" in verify(folder).problems[0]
+    assert "is not the folder of an audit log" in verify(folder).problems[0]
     with pytest.raises(FileNotFoundError):
         verify(tmp_path / "nowhere")
 

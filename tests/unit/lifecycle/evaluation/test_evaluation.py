@@ -89,7 +89,7 @@ def test_an_evaluation_goes_into_its_package(evaluation, package, tmp_path, tumo
     assert after.digest != before.digest
     with mk.load(path) as model:
         assert mk.Evaluation.packaged(model) == evaluation
-    with mk.load(package) as model, pytest.raises(UsageError, match="holds no Evaluation"):
+    with mk.load(package) as model, pytest.raises(UsageError, match="lacks an Evaluation"):
         mk.Evaluation.packaged(model)
     X, y = tumours
     other = tmp_path / "other.mk"

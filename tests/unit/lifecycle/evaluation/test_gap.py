@@ -134,7 +134,7 @@ def test_a_task_whose_rows_have_no_loss_says_so(kind):
     found = advantage(kind(seed=0), kind(seed=1))
     assert (found.value, found.low, found.high) == (None, None, None)
     assert str(found) == (
-        f"membership_advantage undefined: a row of a {kind.__name__} task has no loss of its own"
+        f"membership_advantage undefined: a loss for each row is not defined for a {kind.__name__} task"
     )
 
 

@@ -111,7 +111,7 @@ def test_numbers_of_numpy_are_numbers(judged_pair):
 def test_a_verdict_without_a_check_is_none(judged_pair):
     rows, y = drawn_rows(np.random.default_rng(0), 50)
     plain = json.loads(mk.gate(*judged_pair, rows, y, margin=0.02).to_json())
-    with pytest.raises(PackageError, match="it has no check"):
+    with pytest.raises(PackageError, match="it lacks checks"):
         mk.Verdict.from_json(json.dumps(plain | {"checks": [], "decision": "promote"}))
 
 

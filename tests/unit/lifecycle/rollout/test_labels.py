@@ -378,7 +378,7 @@ ONE = {"key": "k", "loss": 0.5}
         ({"outcomes": [ONE] * 4}, 413, "4 rows are more than the 3"),
         ([ONE], 400, "the body is a list"),
         (b'{"key": "k", "loss": 0.5, "loss": 0}', 400, "twice"),
-        (b'{"key": "k", "loss": NaN}', 400, "JSON has no NaN"),
+        (b'{"key": "k", "loss": NaN}', 400, "JSON lacks NaN"),
     ],
 )
 def test_what_is_no_outcome_is_refused(client, body, status, told):
