@@ -23,6 +23,7 @@ _HOMES = {
     "Confusion": "modelkit.lifecycle.evaluation.details",
     "Device": "modelkit.model.device",
     "DriftCheck": "modelkit.drift.values",
+    "Due": "modelkit.lifecycle.retrain.policy",
     "Effect": "modelkit.drift.values",
     "Entry": "modelkit.lifecycle.registry.log",
     "ExplainPlan": "modelkit.explain.explainer",

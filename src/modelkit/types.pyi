@@ -32,6 +32,7 @@ from modelkit.lifecycle.registry.log import Underway as Underway
 from modelkit.lifecycle.registry.releases import ModelVersion as ModelVersion
 from modelkit.lifecycle.registry.releases import Recorded as Recorded
 from modelkit.lifecycle.registry.rules import Judgement as Judgement
+from modelkit.lifecycle.retrain.policy import Due as Due
 from modelkit.lifecycle.retrain.policy import RetrainState as RetrainState
 from modelkit.lifecycle.retrain.policy import StandingAlarm as StandingAlarm
 from modelkit.lifecycle.retrain.run import RetrainRun as RetrainRun

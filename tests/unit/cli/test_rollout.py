@@ -79,7 +79,7 @@ def test_the_usual_guards_and_times(command, registry):
         (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1", 2),
         (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "loss", "--reason", "r"), "margin", 2),
         (("start", "churn@1.1.0", "--stage", "0.5", "--guard", "errors:best=1", "--reason", "r"), "best", 2),
-        (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "has no churn@9", 1),
+        (("start", "churn@9", "--stage", "0.5", "--reason", "r"), "does not have churn@9", 1),
         (("start", "churn@narrow", "--stage", "0.5", "--reason", "r"), "in place of the champion", 2),
         (("promote", "churn", "--reason", "r"), "@champion VERSION --expected VERSION --reason", 3),
         (("rollback", "other", "--reason", "r"), "has no model 'other'", 1),

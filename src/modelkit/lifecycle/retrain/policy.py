@@ -71,6 +71,41 @@ class RetrainPolicy:
                 bound = f"more than {least}" if more else f"at least {least}"
                 raise UsageError(f"{name} is a number, {bound}; not {value!r}")
 
+    def due(self, state: RetrainState, now: float) -> Due:
+        """Whether to train a model again now, in POSIX seconds, and why or why not.
+
+            policy = mk.RetrainPolicy(rollout=None, schedule=30 * 86_400)
+            policy.due(mk.types.RetrainState(trained=0.0), now=40 * 86_400.0).reason  # "schedule"
+
+        If somebody asks for a retraining, it waits only for one that is under way. Everything else
+        waits: after failures in a row for a person, and for the cooldown, the budget, alarms that
+        persist, and labels of what has changed.
+        """
+        if state.busy:
+            return Due("", "busy", state.busy)
+        if state.asked:
+            return Due(f"{ASKED_FOR}{state.asked}")
+        timed = _by_time(self, state, now)
+        alarms = due_alarms(self, state.standing)
+        reason = " + ".join(sorted({alarm.kind for alarm in alarms}))
+        if timed and state.failed < self.failures:
+            reason = timed
+        if not reason and (timed or state.standing):
+            failed = max([state.failed, *(alarm.tried for alarm in state.standing)])
+            message = (
+                f"{failed} retrainings in a row led to no promotion: see why (modelkit retrain WHERE history "
+                "NAME), then ask for the next one: mk.retrain(..., asked='why')"
+            )
+            return Due("", "failures", message)
+        if not reason:
+            message = "no alarm stands, and nothing else is due"
+            return Due("", "quiet", f"{message}; {state.closed}" if state.closed else message)
+        held = _held_back(self, state, now)
+        if held.refusal or reason == timed:
+            return held if held.refusal else Due(reason)
+        waiting = _waiting(self, state, alarms, now)
+        return waiting if waiting.refusal else Due(reason)
+
 
 @final
 @dataclass(frozen=True)
@@ -137,39 +172,6 @@ class Due(NamedTuple):
     reason: str
     refusal: RunRefusal = ""
     message: str = ""
-
-
-def due(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
-    """Whether to train a model again now, in POSIX seconds, and why or why not.
-
-    What somebody asks for waits for nothing but what is under way. Everything else waits for the
-    person after failures in a row, for the cooldown, the budget, for alarms that persist, and for
-    labels of what has changed.
-    """
-    if state.busy:
-        return Due("", "busy", state.busy)
-    if state.asked:
-        return Due(f"{ASKED_FOR}{state.asked}")
-    timed = _by_time(policy, state, now)
-    alarms = due_alarms(policy, state.standing)
-    reason = " + ".join(sorted({alarm.kind for alarm in alarms}))
-    if timed and state.failed < policy.failures:
-        reason = timed
-    if not reason and (timed or state.standing):
-        failed = max([state.failed, *(alarm.tried for alarm in state.standing)])
-        message = (
-            f"{failed} retrainings in a row led to no promotion: see why (modelkit retrain WHERE history "
-            "NAME), then ask for the next one: mk.retrain(..., asked='why')"
-        )
-        return Due("", "failures", message)
-    if not reason:
-        message = "no alarm stands, and nothing else is due"
-        return Due("", "quiet", f"{message}; {state.closed}" if state.closed else message)
-    held = _held_back(policy, state, now)
-    if held.refusal or reason == timed:
-        return held if held.refusal else Due(reason)
-    waiting = _waiting(policy, state, alarms, now)
-    return waiting if waiting.refusal else Due(reason)
 
 
 def is_asked_for(reason: str) -> bool:

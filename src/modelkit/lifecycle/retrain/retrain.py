@@ -12,7 +12,7 @@ from modelkit.errors import NotFound, UsageError
 from modelkit.lifecycle.registry.log import CHAMPION
 from modelkit.lifecycle.registry.registry import Registry
 from modelkit.lifecycle.retrain.log import OpenRun, at_work
-from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState, due
+from modelkit.lifecycle.retrain.policy import Due, RetrainPolicy, RetrainState
 from modelkit.lifecycle.retrain.records import NotAllowed, RunRecords, emit_run
 from modelkit.lifecycle.retrain.run import RetrainRun
 from modelkit.lifecycle.retrain.state import (
@@ -156,7 +156,7 @@ def _turn(
             return records.take_over(past.open, now, policy.lease)
         alarms = alarms_of(watched)
         state = retrain_state(policy, model, release, past, now, alarms, labelled, asked)
-        answer = due(policy, state, now)
+        answer = policy.due(state, now)
         if not answer.refusal:
             run = RetrainRun(
                 name,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.errors import UsageError
-from modelkit.lifecycle.retrain.policy import WINDOW, due, waited_for
+from modelkit.lifecycle.retrain.policy import WINDOW, waited_for
 from modelkit.types import RetrainState, StandingAlarm
 
 HOUR = 3600.0
@@ -88,7 +88,7 @@ CASES = [
 
 @pytest.mark.parametrize(("state", "policy", "reason", "refusal"), CASES)
 def test_the_decision(state, policy, reason, refusal):
-    answer = due(policy, state, START)
+    answer = policy.due(state, START)
     assert (answer.reason, answer.refusal) == (reason, refusal)
     assert bool(answer.message) == bool(refusal)
 
@@ -112,7 +112,7 @@ def test_a_run_needs_a_reason_and_waits_for_cooldown_budget_and_labels(
         standing=standing(*kinds, since=START - stood, tried=failed),
         labelled=labelled, starts=starts,
     )  # fmt: skip
-    answer = due(POLICY, state, START)
+    answer = POLICY.due(state, START)
     assert bool(answer.reason) != bool(answer.refusal)
     if answer.reason:
         assert kinds
@@ -135,7 +135,7 @@ def test_a_month_of_flickering_alarms_is_four_runs_at_most():
         since = now if since is None or rng.random() < 0.1 else since
         kinds = ("material",) if rng.random() < 0.5 else ("changed", "material")
         state = replace(state, standing=standing(*kinds, since=since))
-        if due(POLICY, state, now).reason:
+        if POLICY.due(state, now).reason:
             runs += 1
             state = replace(state, starts=(*state.starts, now))
             since = None
