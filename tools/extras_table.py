@@ -55,7 +55,7 @@ def main(wheel: str) -> None:
     page = ROW.sub(row, PAGE.read_text(encoding="utf-8"))
     today = datetime.now(UTC).date()
     machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    about = "Seconds are those of the processor: what pip does beside the download."
+    about = "Seconds are CPU time: what pip does beside the download."
     page = MACHINE.sub(f"Measured with {machine}, {today}, by `make extras`. {about}", page)
     PAGE.write_text(page, encoding="utf-8")
 
