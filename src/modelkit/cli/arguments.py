@@ -224,7 +224,7 @@ def name_and_version(model: str, such_as: str = "champion") -> tuple[str, str]:
     """A name, and the version or alias behind its @. Raises UsageError."""
     name, _, which = model.partition("@")
     if not which:
-        raise UsageError(f"{model!r} names no version: write it as {name or 'churn'}@{such_as}")
+        raise UsageError(f"{model!r} lacks a version: write it as {name or 'churn'}@{such_as}")
     return name, which
 
 

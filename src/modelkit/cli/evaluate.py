@@ -47,7 +47,9 @@ def add_evaluate(verbs: Any) -> None:
 def run_evaluate(args: argparse.Namespace) -> Printed:
     """Evaluate the model of a package on the rows of a file."""
     if args.attach and args.file.startswith(REGISTRY):
-        raise UsageError(f"{args.file} stays as it is: attach to the package, and register that")
+        raise UsageError(
+            f"{args.file} cannot be changed: attach to the package file, and register the result"
+        )
     with opened(args) as model:
         found = _evaluated(model, args)
     if args.attach:

@@ -83,7 +83,7 @@ def _explain(args: argparse.Namespace) -> tuple[mk.Explanation, list[int], Colum
         if args.row is not None:
             last = len(next(iter(rows.values()))) - 1
             if args.row > last:
-                raise UsageError(f"{args.rows} has rows 0 to {last}, and no row {args.row}")
+                raise UsageError(f"{args.rows} has rows 0 to {last}, not {args.row}")
             rows = {name: values[args.row : args.row + 1] for name, values in rows.items()}
         columns, ids = set_aside(rows, args.id, signature)
         background = None

@@ -288,7 +288,7 @@ def read_tokens(path: str) -> tuple[dict[str, str], set[str]]:
             )
         name = words[0] if len(words) == 2 else f"sha256:{digest[:8]}"
         if name in found:
-            raise ModelkitError(f"{path}, line {number}: the name {name!r} stands there twice")
+            raise ModelkitError(f"{path}, line {number}: the name {name!r} is there twice")
         found[name] = digest
         if posts:
             posters.add(name)

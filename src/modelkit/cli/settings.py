@@ -162,8 +162,8 @@ def package_in(path: str) -> str:
     if len(found) != 1:
         names = ", ".join(map(str, found[:5])) or "none"
         raise UsageError(
-            f"the folder {path!r} has {len(found)} packages ({names}), and one is served: "
-            "give the path of the package"
+            f"the folder {path!r} has {len(found)} packages ({names}), but only one can be "
+            "served: give the path of the package"
         )
     return str(folder / found[0])
 

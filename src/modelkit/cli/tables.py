@@ -34,7 +34,7 @@ def write_rows(args: Namespace, chunks: Iterable[Columns]) -> Iterator[str]:
     """Write a table to the file that `--output` names; gives the lines for the standard output."""
     path, *more = args.output or [STANDARD]
     if more:
-        raise UsageError("rows are written once: name one --output")
+        raise UsageError("rows go to one file: pass --output once")
     return _table(chunks, path, _form_of(path, args.format, "csv", TABLES))
 
 

@@ -71,14 +71,14 @@ def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> Non
     shares = answers[PROBABILITIES]
     if not _are_probabilities(shares, len(classes)):
         raise ConversionError(
-            f"the output {PROBABILITIES!r} is not an (n, {len(classes)}) matrix of probabilities: it "
-            f"has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; end "
-            "the model with a softmax, or name its scores otherwise"
+            f"the output {PROBABILITIES!r} is not an (n, {len(classes)}) matrix of probabilities: "
+            f"it has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; "
+            "end the model with a softmax, or give its scores another name"
         )
     strange = set(answers[LABEL_OUTPUT].reshape(-1).tolist()).difference(classes)
     if strange:
         raise ConversionError(
-            f"the output {LABEL_OUTPUT!r} gave {min(strange)!r}, which is none of the classes "
+            f"the output {LABEL_OUTPUT!r} gave {min(strange)!r}, which is not one of the classes "
             f"{list(classes)}"
         )
 

@@ -125,7 +125,7 @@ def _dtype_of_objects(name: str, column: Any, *, native: bool) -> str:
         return "bool"
     other = next(value for value in present if not isinstance(value, str))
     raise ConversionError(
-        f"column {name!r} is one of Python objects, and holds {other!r:.60}, of type "
+        f"column {name!r} has Python objects in it, such as {other!r:.60}, of type "
         f"{type(other).__name__}; {ADVICE.get(held, OTHER_ADVICE)}",
         column=name,
     )

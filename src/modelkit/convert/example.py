@@ -62,10 +62,11 @@ class Example:
             except ConversionError:
                 raise error from error.__cause__
             raise ConversionError(
-                f"the model answers the whole example, and fails on {len(few)} rows of it: its answer to a row "
-                "depends on the rows beside it, as shift, rolling and bfill make it, or has a dtype that does, "
-                "as .dt.year is of floats beside a gap alone; make such columns before the pipeline, or give "
-                "them a dtype with astype(float), and fit and save the model on them"
+                f"the model answers the whole example, but fails on {len(few)} rows of it: an "
+                "answer depends on other rows, as with shift, rolling or bfill, or its dtype "
+                "does, as .dt.year gives floats beside a missing date; compute such columns "
+                "before the pipeline, or fix their dtype with astype(float), then fit and save "
+                "again"
             ) from error
 
     def without(self, unread: Collection[str]) -> Example:
@@ -122,7 +123,8 @@ def read_example(estimator: Any, example: Any, *, native: bool = False) -> Examp
     """
     if example is None:
         raise ConversionError(
-            "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
+            "save needs rows to compare the graph with the model: pass example=X_train[:500], as "
+            "you passed them to fit"
         )
     _check_reads_columns(estimator)
     texts = _texts(example)
@@ -185,7 +187,7 @@ def _check_reads_columns(estimator: Any) -> None:
         kind = type(step).__name__
         if kind in READS_DICTS:
             raise ConversionError(
-                f"{kind} reads rows without fixed columns, and a package takes columns: put the "
+                f"{kind} reads rows without fixed columns, but a package takes columns: put the "
                 "records into a frame, pd.DataFrame(records), and fit a ColumnTransformer with "
                 "OneHotEncoder on it",
                 step=kind,
@@ -203,8 +205,8 @@ def _check_form(estimator: Any, example: Any) -> None:
     if array:
         kind = f"an array of {example.dtype} of {example.ndim} dimensions"
     raise ConversionError(
-        "example is what fit was given: a 2-D numeric array, a frame, records, or a list of "
-        f"texts; not {kind}{_instead(estimator, example)}"
+        "example takes rows as you passed them to fit: a 2-D numeric array, a frame, records, or "
+        f"a list of texts; not {kind}{_instead(estimator, example)}"
     )
 
 
@@ -224,8 +226,8 @@ def _check_distinct_names(names: list[str]) -> None:
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are matched by the names "
-            "of their columns; rename them before fit"
+            f"several columns of example have the same name, {twice[:5]}, but rows are matched by "
+            "the names of columns; rename them before fit"
         )
 
 

@@ -123,7 +123,8 @@ def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
 
     if example is None:
         raise ConversionError(
-            "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
+            "save needs rows to export a module and compare it: pass example=X[:64], as forward "
+            "takes them"
         )
     arguments = list(inspect.signature(module.forward).parameters)
     if isinstance(example, Mapping):
@@ -143,7 +144,8 @@ def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
     if len(sizes) != 1 or min(sizes) < 2:
         shapes = {name: array.shape for name, array in rows.items()}
         raise ConversionError(
-            f"example needs at least two rows in every input, as many in each; got {shapes}: pass more"
+            "example needs at least two rows in every input, and the same number in each; got "
+            f"{shapes}: pass more"
         )
     return rows
 
@@ -159,7 +161,7 @@ def _matrix(example: Any, dtype: Any) -> Array:
             found.append(np.ma.filled(as_column(values).astype(kind), np.nan))
         except (SignatureError, TypeError, ValueError) as error:
             raise ConversionError(
-                f"column {name!r} of the example is not numbers; turn it into some"
+                f"column {name!r} of the example does not hold numbers; convert it"
             ) from error
     return np.stack(found, axis=1)
 

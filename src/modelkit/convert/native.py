@@ -96,8 +96,8 @@ def _check_form(estimator: Any, few: Any) -> None:
     if any("feature names" in str(warning.message) for warning in caught):
         framed = isinstance(few, np.ndarray)
         raise ConversionError(
-            f"example must be of the form that fit was given: pass {'a frame' if framed else 'an array'}, "
-            "as to fit",
+            "example must have the same form as the rows that you passed to fit: pass "
+            f"{'a frame' if framed else 'an array'}, as to fit",
             step=type(last_step(estimator)).__name__,
         )
 

@@ -44,8 +44,8 @@ class Notes:
         if self.given:
             used = ", ".join(f"{name}=" for name in self.given)
             raise ConversionError(
-                f"{used} is for ONNX graphs and torch modules, which do not say such things of "
-                f"themselves; {what} does: leave it out"
+                f"{used} is for ONNX graphs and torch modules, which do not state it; {what} "
+                "does: leave it out"
             )
 
 
@@ -80,7 +80,7 @@ def with_columns_of(signature: Signature, notes: Notes, example: Any) -> Signatu
     try:
         return replace(signature, inputs=inputs)
     except SignatureError as error:
-        raise ConversionError(f"the columns cannot be named so: {error}") from None
+        raise ConversionError(f"these names of columns do not work: {error}") from None
 
 
 def _listed_names(names: Any) -> list[str]:

@@ -82,8 +82,8 @@ def _transformed(estimator: Any, rows: Any) -> Role:
     if array.ndim != 2:
         name = type(estimator).__name__
         raise ConversionError(
-            f"{name} gives an array of {array.ndim} dimensions, and not a column for each number: "
-            "add reshape(-1, 1)",
+            f"{name} gives an array of {array.ndim} dimensions instead of a column for each "
+            "number: add reshape(-1, 1)",
             step=name,
         )
     if array.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in array[:1].flat):

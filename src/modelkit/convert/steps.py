@@ -127,8 +127,8 @@ def found_by_search(estimator: Any) -> Any:
         if not hasattr(estimator, "best_estimator_"):
             kind = type(estimator).__name__
             raise ConversionError(
-                f"{kind}(refit=False) fits no estimator that could answer rows: search with "
-                "refit=True, or fit the estimator with best_params_ and save that",
+                f"{kind}(refit=False) does not fit an estimator that could answer rows: search "
+                "with refit=True, or fit the estimator with best_params_ and save that",
                 step=kind,
             )
         return estimator.best_estimator_

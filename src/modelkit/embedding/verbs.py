@@ -145,7 +145,7 @@ def prefixed(texts: Iterable[str], prefix: str) -> list[str]:
     for row, text in enumerate(_each(texts)):
         if not isinstance(text, str):
             raise SignatureError(
-                f"text {row} is {text!r:.60}, of type {type(text).__name__} and no string",
+                f"text {row} is {text!r:.60}, of type {type(text).__name__}; pass strings",
                 rows=(row,),
             )
         found.append(prefix + text if prefix else text)

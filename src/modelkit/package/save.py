@@ -190,12 +190,13 @@ def _prove(
 
     if format not in FORMATS:
         raise UsageError(
-            f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
+            f"format {format!r} is unknown; use 'onnx', or 'joblib' for a model that cannot be "
+            "converted"
         )
     if isinstance(model, type):
         name = model.__name__
         raise ConversionError(
-            f"{name} is a class, and no model: make one, fit it, and save that", step=name
+            f"{name} is a class, not a model: make an instance, fit it, and save that", step=name
         )
     if not all(isinstance(kind, type) for kind in notes.converters or {}) or not isinstance(
         notes.converters, Mapping | None
@@ -258,9 +259,9 @@ def _with_nullable(proven: Proven, wanted: set[str]) -> Proven:
             signature.coerce(proven.source.rows)
         except SignatureError as error:
             raise ConversionError(
-                "nothing was saved, for with this nullable= the package would refuse rows of its own "
-                f"example: {error}. Name the columns that may be missing, nullable=[...], or leave "
-                "such rows out",
+                "nothing was saved, because with this nullable= the package would refuse rows of "
+                f"its own example: {error}. Name the columns that may be missing, nullable=[...], "
+                "or leave such rows out",
                 problems=error.problems,
             ) from error
     return replace(proven, signature=signature)

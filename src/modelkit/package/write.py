@@ -81,8 +81,8 @@ def check_target(path: Path) -> None:
     """
     if path.suffix.lower() in OTHER_FORMATS:
         raise UsageError(
-            f"{str(path)!r} has the name of another format, and a package is a zip file that readers "
-            f"of {path.suffix} cannot open: write {path.stem + '.mk'!r}"
+            f"{str(path)!r} has the suffix of another format, but a package is a zip file, which "
+            f"readers of {path.suffix} cannot open: write {path.stem + '.mk'!r}"
         )
     path = Path(os.path.realpath(path))
     folder = path.parent

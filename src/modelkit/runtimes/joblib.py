@@ -98,14 +98,13 @@ class Estimator:
             recorder.dump((self.fitted, self.like))
         except Exception as error:
             raise ConversionError(
-                f"the model cannot be pickled, for it holds {recorder.last!r}; define functions and classes by name "
-                "in a module, and close files and connections"
+                f"the model cannot be pickled, because it holds {recorder.last!r}; define "
+                "functions and classes by name in a module, and close files and connections"
             ) from error
         if "__main__" in recorder.found:
             raise ConversionError(
-                f"the model uses {recorder.found['__main__']!r} of the script itself, which no "
-                "other process has under that name; move it into a module that the application can "
-                "import",
+                f"the model uses {recorder.found['__main__']!r} of the script itself, which other "
+                "processes do not have; move it into a module that the application can import",
                 step=recorder.found["__main__"],
             )
         return set(recorder.found)
@@ -259,7 +258,7 @@ def _place_estimator(device: DeviceName, threads: int | str) -> Placement:
         raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
     if threads != "auto":
         raise UsageError(
-            f"threads={threads!r} cannot be had: the estimator of a joblib package decides by "
+            f"threads={threads!r} is not possible: the estimator of a joblib package decides by "
             "itself (n_jobs, OMP_NUM_THREADS); leave threads='auto'"
         )
     why = "at most, the usable CPUs; the estimator and its libraries decide"

@@ -126,7 +126,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.WhichOneof("value") or "value of no declared type"
     if kind != "tensor_type":
         raise ConversionError(
-            f"{value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}, and a package "
+            f"{value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}, but a package "
             "takes and gives tensors; a classifier gives one with skl2onnx's "
             "options={'zipmap': False}"
         )
@@ -134,8 +134,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if tensor.elem_type not in ELEMENT_DTYPES:
         kind = TensorProto.DataType.Name(tensor.elem_type)
         raise ConversionError(
-            f"{value.name!r} holds elements of type {kind}; cast them in the graph to a type of "
-            "numpy's"
+            f"{value.name!r} holds elements of type {kind}; cast them to a numpy type in the graph"
         )
     if not tensor.HasField("shape"):
         raise ConversionError(

@@ -73,7 +73,7 @@ class Column:
         numpy_dtype(self.dtype)
         if self.finite and (not self.nullable or self.dtype in (*AS_OBJECTS, *TIMES)):
             raise SignatureError(
-                f"column {self.name!r} is finite; only a nullable column of numbers has to say so"
+                f"column {self.name!r} is finite; only a nullable column of numbers can be"
             )
         check_text("column", self.name)
         kinds = (str,) if self.dtype in AS_OBJECTS else (int, float)
@@ -196,5 +196,5 @@ def check_ranges(ranges: Any) -> None:
         fits = False
     if not fits:
         raise UsageError(
-            f"ranges has by the name of a column its least and its greatest number, not {ranges!r:.200}"
+            f"ranges maps names of columns to their least and greatest number, not {ranges!r:.200}"
         )

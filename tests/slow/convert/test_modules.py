@@ -198,7 +198,7 @@ def test_a_frame_names_the_columns_of_a_module(tmp_path):
     assert other.classes_.tolist() == [0, 1]
     named = kept(module, tmp_path, X, names=["a", "b", "c", "d"])
     np.testing.assert_allclose(named.predict(frame), shares, atol=1e-6)
-    with pytest.raises(ConversionError, match="column 'd' of the example is not numbers"):
+    with pytest.raises(ConversionError, match="column 'd' of the example does not hold numbers"):
         kept(module, tmp_path, frame.assign(d="x"))
 
 

@@ -73,7 +73,7 @@ def test_the_usual_guards_and_times(command, registry):
 @pytest.mark.parametrize(
     ("words", "told", "status"),
     [
-        (("start", "churn", "--stage", "0.5", "--reason", "r"), "names no version", 2),
+        (("start", "churn", "--stage", "0.5", "--reason", "r"), "lacks a version", 2),
         (("start", "churn@1.1.0", "--stage", "half", "--reason", "r"), "SHARE", 2),
         (("start", "churn@1.1.0", "--stage", "0.5:soon", "--reason", "r"), "not a time", 2),
         (("start", "churn@1.1.0", "--stage", "2", "--reason", "r"), "from 0 to 1", 2),

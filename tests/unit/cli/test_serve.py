@@ -44,7 +44,7 @@ def test_tokens_are_read_by_their_names(tmp_path):
         (f"a {'0' * 64} outcome outcome", "line 1: "),
         ("outcome", "line 1: "),
         ("billing outcome", "line 1: "),
-        (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name 'a' stands there twice"),
+        (f"a {'0' * 64}\na {'1' * 64}\n", "line 2: the name 'a' is there twice"),
     ],
 )
 def test_what_is_no_digest_is_refused_without_being_shown(tmp_path, text, words):

@@ -83,9 +83,9 @@ def ones(rows):
     [
         (
             [1, "a", None],
-            r"column 'odd' is one of Python objects, and holds 1, of type int; give all of its values one type",
+            r"column 'odd' has Python objects in it, such as 1, of type int; give all of its values one type",
         ),
-        ([[1], [2], [3]], r"column 'odd' is one of Python objects, and holds \[1\], of type list"),
+        ([[1], [2], [3]], r"column 'odd' has Python objects in it, such as \[1\], of type list"),
         ([1, None, 2], r"holds 1, of type int; make it one of numbers before fit"),
     ],
 )

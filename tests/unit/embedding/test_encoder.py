@@ -235,7 +235,7 @@ def test_what_is_no_batch_of_texts_is_refused_with_the_fix(encoder, bad):
 
 @pytest.mark.parametrize("bad", [None, 7, 1.5, b"bytes", ["a"], float("nan"), np.array(["a"])])
 def test_what_is_no_string_is_named_by_its_row(encoder, bad):
-    with pytest.raises(SignatureError, match=r"text 2 is .* and no string") as caught:
+    with pytest.raises(SignatureError, match=r"text 2 is .*; pass strings") as caught:
         encoder.embed(["a", "b", bad])
     assert caught.value.rows == (2,)
     with pytest.raises(SignatureError, match=r"text 2 is"):

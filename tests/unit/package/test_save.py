@@ -92,7 +92,9 @@ def test_records_and_tables_are_examples(frame, tmp_path):
 def test_names_that_stand_twice_are_refused(frame, tmp_path):
     rows = pd.concat([frame[["a", "b"]], frame[["a"]]], axis=1)
     source = LogisticRegression().fit(rows.to_numpy(), frame.a > 0)
-    with pytest.raises(ConversionError, match=r"several columns of one name, \['a'\]"):
+    with pytest.raises(
+        ConversionError, match=r"several columns of example have the same name, \['a'\]"
+    ):
         opened(source, rows, tmp_path)
 
 

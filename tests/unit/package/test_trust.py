@@ -304,7 +304,7 @@ def test_what_cannot_be_pickled_or_read_elsewhere_is_refused(tmp_path, penguins)
     refused(b"graph", "interface, not bytes")
     refused(
         fitted,
-        "of the form that fit was given",
+        "must have the same form as the rows",
         example=penguins[0][["year", "body_mass_g"]].fillna(0),
     )
     refused(fitted, "collection of strings", error=TypeError, allow="joblib")

@@ -140,7 +140,7 @@ def test_what_no_graph_takes_is_refused_with_a_way_out(tmp_path):
             DTYPES["times in Berlin"],
             r"column 'v' has dtype datetime64\[.*tz_localize.*format='joblib'",
         ),
-        (DTYPES["objects of several types"], r"column 'v' is one of Python objects"),
+        (DTYPES["objects of several types"], r"column 'v' has Python objects"),
     ):
         estimator, rows = estimator_and_rows(values)
         with pytest.raises(ConversionError, match=says):

@@ -126,8 +126,8 @@ class Converting:
             takes_times = parts or function or isinstance(convert, partial)
             if not takes_times and any(part.times for part in columns.parts):
                 raise ConversionError(
-                    f"{type(estimator).__name__} is given a column of times, and a graph has numbers for what a "
-                    "function takes of them alone: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
+                    f"{type(estimator).__name__} gets a column of times, which is not a number in "
+                    "a graph: put FunctionTransformer(lambda X: ... .dt.hour ...) before it",
                     step=type(estimator).__name__,
                 )
             self.guard(estimator, columns)
@@ -241,9 +241,9 @@ class Converting:
             if key_of(number) in made_of:
                 name = type(self._path[-1]).__name__
                 raise ConversionError(
-                    f"{name} compares with thresholds what {step} computes in float32, and a graph has other "
-                    "last digits; give fit and example X.astype('float64'), or save the model with "
-                    "format='joblib'"
+                    f"{name} compares with thresholds what {step} computes in float32, whose last "
+                    "digits differ in a graph; pass X.astype('float64') to fit and as example, "
+                    "or save the model with format='joblib'"
                 )
 
     @contextmanager

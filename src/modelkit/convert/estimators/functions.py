@@ -75,7 +75,7 @@ def function(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if received is None or len(_columns(received)) != count:
         if others:
             raise ConversionError(
-                "FunctionTransformer is given columns of times or texts, and does not answer the example; "
+                "FunctionTransformer gets columns of times or texts, and fails on the example; "
                 "leave them out",
                 step="FunctionTransformer",
             )
@@ -121,7 +121,7 @@ def followed(
     try:
         if not (isinstance(received, np.ndarray) or is_pandas(received)):
             library = type(received).__module__.partition(".")[0]
-            raise ConversionError(f"it is given {type(received).__name__} of {library}")
+            raise ConversionError(f"it gets {type(received).__name__} of {library}")
         for column in _columns(received):
             kind_of_values(column) or dtypes_of(column)  # which refuses what no graph holds
         _prove(asked, given, [(part.dtype, width(part)) for part in parts], received)
@@ -173,11 +173,9 @@ def _followed(
                 f"it fails on a stand-in for its rows: {failure!r:.200}"
             ) from failure
         if any(code not in world.cached for code, _ in steps ^ real_steps):
-            raise ConversionError(
-                "it takes another way through its code for a stand-in than for rows"
-            )
+            raise ConversionError("its code takes another path for a stand-in than for real rows")
         if writes_globals(world.codes):
-            raise ConversionError("it writes a global name, and a graph keeps no state")
+            raise ConversionError("it writes a global name, but a graph cannot keep state")
         _check_rows(found, count)
         return _parts_of(found), found.like, world, list(trace.compared.values())
 
@@ -204,11 +202,11 @@ def _check_rows(found: Any, count: int) -> None:
         raise ConversionError(f"it gives {type(found).__name__} that does not depend on its rows")
     shape = np.shape(found.like)
     if len(shape) == 1:
-        raise ConversionError("it gives a vector, and not a column: add reshape(-1, 1)")
+        raise ConversionError("it gives a vector instead of a column: add reshape(-1, 1)")
     if len(shape) > 2:
-        raise ConversionError("it gives more than two axes: add reshape(len(X), -1)")
+        raise ConversionError("it gives more than two dimensions: add reshape(len(X), -1)")
     if shape[0] != count:
-        raise ConversionError("it gives other rows than it is given")
+        raise ConversionError("it gives another number of rows than it gets")
 
 
 def _attempt(asked: Any, rows: Any, options: dict[str, Any]) -> tuple[Any, Exception | None]:

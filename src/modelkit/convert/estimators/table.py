@@ -71,8 +71,8 @@ def converter_of_estimator(estimator: Any, converters: Equivalents) -> TensorCon
         verb = overridden_verb(estimator)
     if verb is not None:
         raise ConversionError(
-            f"{kind.__name__} answers by a {verb!r} of its own, which no graph repeats; leave that "
-            "out and apply it to what the package answers, or use format='joblib'",
+            f"{kind.__name__} has its own {verb!r}, which a graph cannot repeat; leave that out "
+            "and apply it to the package's answers, or use format='joblib'",
             step=kind.__name__,
         )
     library = kind.__module__.partition(".")[0]

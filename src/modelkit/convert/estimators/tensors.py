@@ -191,7 +191,8 @@ class Columns:
             )
         if any(part.dtype == STRING for part in self.parts):
             raise ConversionError(
-                "it takes numbers, and is given columns of strings; put OneHotEncoder or OrdinalEncoder before it"
+                "it takes numbers, but gets columns of strings; put OneHotEncoder or "
+                "OrdinalEncoder before it"
             )
         return column_stack([part.astype(dtype) for part in self.parts])
 
@@ -315,8 +316,8 @@ def width(tensor: Var) -> int:
     shape = tensor.unwrap_tensor().shape
     if shape is None or len(shape) != 2 or not isinstance(shape[1], int):
         raise ConversionError(
-            f"it is given a tensor of the shape {shape}, and not a matrix of a known width; save the model "
-            "with format='joblib'"
+            f"it gets a tensor of the shape {shape} instead of a matrix of a known width; save "
+            "the model with format='joblib'"
         )
     return shape[1]
 

@@ -216,8 +216,8 @@ def _numbers(columns: Columns, estimator: Any) -> Var:
     stored = columns.stored
     if isinstance(stored, str):
         raise ConversionError(
-            f"XGBoost takes what a sparse matrix does not store for missing, and {stored} stores some "
-            "zeros and others not; make its rows dense, as sparse_output=False or "
+            f"to XGBoost, values that a sparse matrix does not store are missing, and {stored} "
+            "stores some zeros but not others; make its rows dense, as sparse_output=False or "
             "ColumnTransformer(sparse_threshold=0) do, and fit again"
         )
     nan = np.float32(np.nan)

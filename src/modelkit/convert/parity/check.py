@@ -108,11 +108,10 @@ def check_takes_example(source: Source, signature: Signature) -> None:
     except SignatureError as error:
         said = "\n  ".join(error.problems[:5])
         raise ConversionError(
-            "nothing was saved, for the package would refuse rows of its own example:\n  "
-            f"{said}\nThe source takes "
-            "them, but it was not shown to answer other rows like them, or the graph answers "
-            "those otherwise; leave "
-            f"such rows out of the example, or change the step that reads this column",
+            "nothing was saved, because the package would refuse rows of its own example:\n  "
+            f"{said}\nThe model takes them, but model and graph were not shown to answer such "
+            "rows alike; leave such rows out of the example, or change the step that reads this "
+            "column",
             problems=error.problems,
         ) from error
 

@@ -326,8 +326,8 @@ def _check_open(source: Source, column: Column) -> None:
     """
     if column.dtype == "string" and not is_native(source):
         raise ConversionError(
-            f"the source refuses unknown values of column {column.name!r}, and no encoder tells "
-            "the known ones; use "
-            f"OneHotEncoder(handle_unknown='ignore'), or name the column in a ColumnTransformer",
+            f"the source refuses unknown values of column {column.name!r}, and an encoder that "
+            "lists the known ones is missing; use OneHotEncoder(handle_unknown='ignore'), or "
+            "name the column in a ColumnTransformer",
             column=column.name,
         )

@@ -94,9 +94,9 @@ def compare(
             continue
         if expected.shape != got[name].shape:
             raise ParityError(
-                f"the converted graph gives the output {name!r} in the shape {got[name].shape}, and the "
-                f"source in {expected.shape}; pass example= in the form that fit was given, such as a "
-                "list of texts, or save the model with format='joblib'"
+                f"the converted graph gives the output {name!r} in the shape {got[name].shape}, "
+                f"and the source in {expected.shape}; pass example= in the form that you passed "
+                "to fit, such as a list of texts, or save the model with format='joblib'"
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])

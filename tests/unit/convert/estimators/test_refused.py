@@ -296,8 +296,8 @@ CASES = {
         "step 'kneighborsclassifier' (pipeline step 2 of 2)", TEXTS, LABELS,
     ),
     # columns
-    "dates": Case(make_pipeline(OrdinalEncoder()), "OrdinalEncoder", "OrdinalEncoder is given a column of times.*FunctionTransformer", "step 'ordinalencoder' (pipeline step 1 of 1)", rows=DATED[["kind", "day"]]),
-    "objects": Case(LogisticRegression(), "", r"column 'a' is one of Python objects.*astype\(float\)", rows=FRAME[list("abcd")].astype(object)),
+    "dates": Case(make_pipeline(OrdinalEncoder()), "OrdinalEncoder", "OrdinalEncoder gets a column of times.*FunctionTransformer", "step 'ordinalencoder' (pipeline step 1 of 1)", rows=DATED[["kind", "day"]]),
+    "objects": Case(LogisticRegression(), "", r"column 'a' has Python objects.*astype\(float\)", rows=FRAME[list("abcd")].astype(object)),
     "None and NaN": Case(
         OneHotEncoder(handle_unknown="ignore"), "OneHotEncoder", r"column 'k'.*X\.fillna\(np\.nan\)",
         rows=pd.DataFrame({"k": pd.Series(["a", None, np.nan, "b"] * 10, dtype=object)}),
@@ -306,7 +306,7 @@ CASES = {
         ColumnTransformer([("kept", "passthrough", ["a", "kind"])]), "ColumnTransformer", "columns of numbers and of strings.*save one transformer", rows=FRAME
     ),
     "columns of one name": Case(
-        LogisticRegression(), "", "several columns of one name, .'a'.*rename them", rows=X, example=pd.DataFrame(X, columns=list("aabc"))
+        LogisticRegression(), "", "several columns of example have the same name, .'a'.*rename them", rows=X, example=pd.DataFrame(X, columns=list("aabc"))
     ),
     # labels
     "labels of dates": Case(DummyClassifier(), "", r"labels must be.*y\.astype\(str\)", y=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"]).to_numpy()[Y]),
@@ -338,11 +338,11 @@ CASES = {
     ),
     "integers where fit saw gaps": Case(
         make_pipeline(FunctionTransformer(years), SimpleImputer(strategy="constant", fill_value=-1), LogisticRegression()), "",
-        "fails on 2 rows of it.*as .dt.year is.*give them a dtype with astype",
+        "fails on 2 rows of it.*as .dt.year gives.*fix their dtype with astype",
         rows=DATED.assign(day=DATED["day"].mask(FRAME.index == 5)),
     ),
     "a search that fitted nothing": Case(
-        GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False), "GridSearchCV", r"refit=False\) fits no estimator.*refit=True"
+        GridSearchCV(LogisticRegression(), {"C": [1.0]}, cv=2, refit=False), "GridSearchCV", r"refit=False\) does not fit an estimator.*refit=True"
     ),
     "a column short": Case(make_pipeline(StandardScaler(), LogisticRegression()), "", r"lacks columns.*'d'", rows=FRAME[list("abcd")], example=FRAME[list("abc")]),
     "a column more": Case(LogisticRegression(), "", r"fit was not given: \['kind'\]", rows=FRAME[list("abcd")], example=FRAME),
@@ -397,7 +397,7 @@ def test_a_refusal_names_the_step_and_a_way_out_that_works(name, tmp_path):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (LogisticRegression, "LogisticRegression is a class, and no model: make one, fit it"),
+        (LogisticRegression, "LogisticRegression is a class, not a model: make an instance, fit it"),
         (LogisticRegression(), "LogisticRegression is not fitted: call fit before save"),
         (make_pipeline(StandardScaler(), XGBClassifier()), "Pipeline is not fitted: call fit"),
         (LGBMClassifier(), "LGBMClassifier is not fitted: call fit before save"),

@@ -217,7 +217,7 @@ def test_times_that_no_function_reads(tmp_path):
     encoded = make_pipeline(
         make_column_transformer((OneHotEncoder(), ["at"])), LinearRegression()
     ).fit(rows, y)
-    with pytest.raises(ConversionError, match="OneHotEncoder is given a column of times"):
+    with pytest.raises(ConversionError, match="OneHotEncoder gets a column of times"):
         saved(encoded, rows, tmp_path)
 
 

@@ -207,11 +207,11 @@ def test_rows_that_the_model_refuses_are_counted_and_do_not_flip(n):
         ({"ranges": {"late": (0, 1)}}, "name late"),
         ({"ranges": {"age": (30, 50)}}, "'age' from 18 to 88, outside its range, 30 to 50"),
         ({"ranges": {"age": (99, 0)}}, "its least and its greatest number, not {'age'"),
-        ({"ranges": {"age": (np.nan, 0)}}, "ranges has by the name of a column"),
-        ({"ranges": {"age": (0, 50, 99)}}, "ranges has by the name of a column"),
-        ({"ranges": {"age": ("0", "99")}}, "ranges has by the name of a column"),
-        ({"ranges": {"age": 99}}, "ranges has by the name of a column"),
-        ({"ranges": ["age"]}, "ranges has by the name of a column"),
+        ({"ranges": {"age": (np.nan, 0)}}, "ranges maps names of columns"),
+        ({"ranges": {"age": (0, 50, 99)}}, "ranges maps names of columns"),
+        ({"ranges": {"age": ("0", "99")}}, "ranges maps names of columns"),
+        ({"ranges": {"age": 99}}, "ranges maps names of columns"),
+        ({"ranges": ["age"]}, "ranges maps names of columns"),
     ],
 )
 def test_constraints_that_do_not_fit_the_rows_are_refused(forest, held, limits, problem):
