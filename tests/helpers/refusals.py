@@ -209,7 +209,7 @@ REFUSALS = [
     Refusal("LatentDirichletAllocation cannot be converted", "topics that are estimated again for each text", "`TruncatedSVD`", texts(make_pipeline(text.CountVectorizer(), decomposition.LatentDirichletAllocation(2, random_state=0), logistic())), texts(make_pipeline(text.CountVectorizer(), decomposition.TruncatedSVD(2), logistic()))),
     Refusal("DecisionTreeClassifier compares with thresholds what PCA computes in float32", "numbers that every library rounds otherwise, before trees, bins or encoders", 'give `fit` and example `X.astype("float64")`', iris(components(), single), iris(components())),
     Refusal("column 'when' has dtype datetime64[..., UTC]", "dates with a time zone", "`Series.dt.tz_localize(None)` before fit; or `format='joblib'`", iris(of_dates(), with_zone), iris(of_dates(), with_dates)),
-    Refusal("OneHotEncoder gets a column of times", "dates that a step reads as they are", "take numbers of them in a [function](../../reference/what_converts.md#dates) before it; dates that nothing reads do no harm", iris(encoded_dates(), with_dates), iris(of_dates(), with_dates)),
+    Refusal("OneHotEncoder gets a column of times", "dates that a step reads as they are", "take numbers of them in a [function](../../reference/what_converts.md#dates) before it; unused dates are harmless", iris(encoded_dates(), with_dates), iris(of_dates(), with_dates)),
 ]  # fmt: skip
 
 
