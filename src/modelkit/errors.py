@@ -1,4 +1,4 @@
-"""The errors of modelkit's own, in one tree.
+"""The errors that modelkit defines, in one tree.
 
 ModelkitError
 ├── SignatureError (ValueError)     the caller's rows do not fit the model's signature
@@ -7,22 +7,22 @@ ModelkitError
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of another format
 │   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
-│   ├── UntrustedError              not allowed by the caller to run code, or not signed as they ask
+│   ├── UntrustedError              it could run code that you did not allow, or lacks a signature
 │   └── GraphError                  the ONNX graph uses something a package may not
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
-├── DeviceError                     a device that cannot be had
+├── DeviceError                     a device that is not available
 ├── ForkedModelError                a model on a device was loaded before this process forked
 ├── BatchError                      a run could not be answered, or a model cannot be batched
 │   ├── Overloaded                  the queue is full
 │   ├── DeadlineExceeded (TimeoutError) the deadline passed before the answer came
 │   ├── ClosedError                 the model was closed
-│   └── OutputCountError            the rows that came out are not the rows that went in
-├── ExplainError                    an explanation that cannot be given
+│   └── OutputCountError            the model answered another number of rows
+├── ExplainError                    the model cannot be explained in this way
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── RegistryError                   a registry cannot do what was asked
-│   ├── NotFound                    it has no such model, version or alias
-│   ├── Conflict                    somebody else was faster, or it is fixed already
+│   ├── NotFound                    an unknown model, version or alias
+│   ├── Conflict                    somebody else was faster, or a version already exists
 │   └── NotAFile                    something else is in the place of a file
 ├── RetrainError                    a training failed, or cannot be used
 ├── AuditError                      an audit log cannot be written, or read
@@ -170,7 +170,7 @@ class ParityError(ConversionError):
 
 
 class DeviceError(ModelkitError):
-    """A device that cannot be had; `device` names it, and `obstacles` has the reasons by device."""
+    """A device that is not available; `device` names it, and `obstacles` has the reasons by device."""
 
 
 class ForkedModelError(ModelkitError):
@@ -197,11 +197,11 @@ class ClosedError(BatchError):
 
 
 class OutputCountError(BatchError):
-    """A run that answered with another number of rows than it was given."""
+    """A run that answered another number of rows than it got."""
 
 
 class ExplainError(ModelkitError):
-    """An explanation that cannot be given: the method does not fit, or the background is missing."""
+    """A model that cannot be explained in this way: the method does not fit, or the background is missing."""
 
 
 class AdditivityError(ExplainError):
@@ -228,7 +228,7 @@ class NotAFile(RegistryError):  # it says what is there
 
 
 class RetrainError(ModelkitError):
-    """A training that failed: `train` or `judge` gave what cannot be used."""
+    """A training that failed: `train` or `judge` returned something that cannot be used."""
 
 
 class AuditError(ModelkitError):

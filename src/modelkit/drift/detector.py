@@ -33,15 +33,16 @@ class Detector:
 
     It raises three kinds of alarms: "changed" (the rows are no longer like the reference),
     "material" (and by more than `tolerance`) and "performance" (the loss on labelled rows is above
-    the loss of the reference by more than 0.02). The probability that rows which are exchangeable with
-    the reference ever raise any alarm is at most `alpha`, however often and however long one looks;
-    "material" and "performance" keep their parts of it for all rows within the tolerance too. See
-    docs/explanation/drift_guarantees.md.
+    the loss of the reference by more than 0.02). If rows are exchangeable with the reference, the
+    probability that they ever raise any alarm is at most `alpha`, however often and however long
+    you look; for "material" and "performance", their share of it also holds for all rows within the
+    tolerance. See docs/explanation/drift_guarantees.md.
 
     Args:
         profile: the past.
         alpha: the probability of a false alarm: ever, over all features and kinds; at least 1e-9.
-            `test` draws tests / alpha permutations for each feature that differs: a tiny alpha is slow.
+            `test` draws tests / alpha permutations for each feature that differs, so a tiny alpha
+            is slow.
         tolerance: the largest change that is not material: of a distribution function, anywhere,
             and, at half the range, of the means of three polynomials of the rank. 0.03 is about
             0.05 standard deviations of a normal variable. Or one for each feature by name, such as
@@ -54,8 +55,8 @@ class Detector:
         seed: of the random ranks of ties.
         history: the most bytes of memory for the counts of past hours and days; 0 for none.
         clock: the time, in POSIX seconds, of rows that come without one.
-        on_alarm: a function of one `Alarm`, called once for each, by the thread whose rows raised
-            it, while no lock is held. An error that it raises is logged, and reaches no caller.
+        on_alarm: a function of one `Alarm`, called once for each, without a lock, by the thread
+            whose rows raised it. An error that it raises is logged, and never reaches a caller.
 
     Raises:
         UsageError: for a value out of range, and for an unknown feature.
@@ -139,30 +140,29 @@ class Detector:
             for alarm in detector.update(X_today):
                 print(alarm)
 
-        Where the profile has units, the rows of the open unit are counted, and the unit is judged
-        when it is complete: when a row of a later unit comes, or, for batches, with each call. Rows
-        of a unit that was judged are counted as late, and not compared.
+        If the profile has units, the rows of the open unit are counted, and the unit is judged when
+        it is complete: when a row of a later unit comes, or, for batches, with each call. Rows of a
+        unit that was judged are counted as late, and not compared.
 
         Args:
             X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
                 takes; or None for scores alone.
             scores: the model's answers to these rows, as in `Profile.fit`; or a frame of
                 probabilities whose columns have the names of the classes, in any order.
-            order: "any" for rows whose order within the call means nothing, such as a sorted
-                table: they are taken in a random order, by the seed. "time" for rows
-                in the order in which they came, which a change within the call is then found by.
-                How many rows a call has must not depend on what they hold. The rows of a unit lack
-                an order; days and weeks are in the order of time, and units by a column are judged
-                in this order.
+            order: "any" if the order within the call is meaningless, as in a sorted table: rows are
+                taken in a random order, by the seed. "time" for rows in the order in which they
+                came, so that a change within the call can be found. The number of rows in a call
+                must not depend on their values. The rows of a unit lack an order; days and weeks
+                are in the order of time, and units by a column are judged in this order.
             at: when the rows were, where X does not have the profile's column of times: a datetime,
-                a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,). With
-                no rows at all it says what time it is: a day or a week that has ended is judged,
-                and later rows may be of 31 days or weeks after it.
+                a text in ISO 8601 or seconds since 1970; one for all rows, or one each, (n,).
+                Without rows, it states the current time: a day or a week that has ended is judged,
+                and later rows may be up to 31 days or weeks after it.
 
         Raises:
             UsageError: for columns that are missing or of another kind, scores of another length,
-                an order that is not known, or a day or a week that is more than 31 after all before
-                it. No row is taken then.
+                an unknown order, or a day or a week more than 31 after all earlier ones. The call
+                is then left out as a whole.
             SignatureError: for rows that cannot be read.
         """
         check_order(order)
@@ -214,14 +214,14 @@ class Detector:
         return new
 
     def test(self, X: Any = None, scores: Any = None, *, at: Any = None) -> DriftReport:
-        """Compare one batch with the reference by exact tests, apart from what `update` has seen.
+        """Compare one batch with the reference by exact tests, independently of `update`.
 
             detector.test(X_today).alarms
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
-        `alpha`, for this one batch. The order of its rows does not matter, but where the reference
-        was in the order of time they must be too. Where the profile has units, the units of X,
-        which are taken as complete, are compared with the units of the reference.
+        `alpha`, for this one batch. The order of its rows does not matter, unless the reference is
+        in the order of time: then they must be too. If the profile has units, the units of X, which
+        are taken as complete, are compared with the units of the reference.
 
         Args:
             X: rows, as in `update`; or a `Tally` of rows, which gives the same p-values. It
@@ -241,9 +241,9 @@ class Detector:
     def acknowledge(self, alarm: Alarm, reason: str) -> None:
         """Note that somebody knows of an alarm, and why it is dealt with.
 
-        The note is part of the state and of the report. With "ever" a feature raises the alarm
-        "changed" once; when you have acknowledged it, it comes again where rows are no longer like
-        those from then on. Alarms "material" and "performance" come again by themselves, where a change
+        The note is part of the state and of the report. With "ever", a feature raises the alarm
+        "changed" once. After you acknowledge it, it is raised again if rows differ from the rows
+        since then. Alarms "material" and "performance" are raised again by themselves, if a change
         grows or turns into another one. Alpha holds for all alarms of the whole life together.
 
         Raises UsageError for an alarm that is not among `alarms`, and without a reason.
@@ -257,9 +257,9 @@ class Detector:
 
         The evidence begins again, with an alpha of its own: the probability of a false alarm is at
         most `alpha` for each reference, and at most the sum over all references for the whole life.
-        Its reference rows must not be those that raised the alarm which led to it; take rows that
-        came later. docs/explanation/drift_guarantees.md has the proof, and a rule by which the sum stays below
-        a bound.
+        The new reference must not contain the rows that raised the alarm; take rows that came
+        later. docs/explanation/drift_guarantees.md has the proof, and a rule by which the sum stays
+        below a bound.
 
         Args:
             profile: the new past, of the same columns and outputs.

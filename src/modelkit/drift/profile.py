@@ -104,16 +104,16 @@ class Profile(Reference):
         """Describe training rows and held-out rows.
 
         The cells come from X and the counts from `reference`. The two must not share rows: the
-        false-alarm rate of a Detector rests on it.
+        false-alarm rate of a Detector depends on that.
 
         Args:
             X: training rows (n, width): an array, a dict of columns, a pandas or polars frame, an
                 Arrow table or records. A column of a dict may be (n, d): an embedding.
-            reference: held-out rows of the same columns, 5,000 or more where possible. Without it
-                half of X is held out: the second half where rows are `ordered`, a random half
-                elsewhere. Or the `Tally` of rows that workers counted by `Profile.fit(X)`, with the
-                same X, seed and arguments, in place of the half of X that this one counts. It goes
-                with neither `scores`, `labels`, `losses`, `segments` nor `ordered`.
+            reference: held-out rows with the same columns, 5,000 or more if possible. Without it,
+                half of X is held out: the second half if rows are `ordered`, otherwise a random
+                half. Or the `Tally` of rows that workers counted by `Profile.fit(X)`, with the same
+                X, seed and arguments, in place of the half of X that this one counts. It goes with
+                neither `scores`, `labels`, `losses`, `segments` nor `ordered`.
             model: a Model; its answers to both are described too, and its signature names the
                 columns.
             scores: instead of a model, its answers to `reference`: predictions or labels (n,),
@@ -127,27 +127,27 @@ class Profile(Reference):
             positive: of two classes, the one whose precision, recall and F1 are estimated without
                 labels; by default the second. It needs `labels`.
             ordered: whether `reference` is in the order of time. Dependence between neighbouring
-                rows is then estimated, and rows are taken so far apart that they may pass as
-                independent.
-            stratum: a column whose values are each compared with themselves: an hour, a weekday, a
-                tenant. At most 64. With `time`, "weekday" and "hour" need no column. A unit is of
-                one stratum.
-            text: columns of strings whose length counts, and not their words; the column of a text
-                encoder is one.
-            importance: the weight by which a column or an output gets its share of alpha; 1 where
-                it is not named.
-            unit: what is compared as a whole, where rows of one day or table resemble each other:
+                rows is then estimated, and only rows so far apart that they are nearly independent
+                are used.
+            stratum: a column such as the hour, the weekday or a tenant, with at most 64 values:
+                rows are compared only with reference rows of the same value. With `time`, you may
+                pass "weekday" and "hour" without a column. A unit belongs to one stratum.
+            text: columns of strings of which only the length is watched, such as the column of a
+                text encoder.
+            importance: the weight by which a column or an output gets its share of alpha; 1 by
+                default.
+            unit: what is compared as a whole, if rows of one day or table resemble each other:
                 "day" or "week" (of `time`), "batch" (each call of `update` or `test`; `reference`
                 is then a list of batches), or a column whose value is the unit, and which is not a
-                feature. The reference needs 8 units, and 50 to notice much; of more than 400 (with
-                many features fewer: 2 MiB of them) a random part is kept.
+                feature. The reference needs 8 units, and 50 to notice much. Of more than 400 units
+                (fewer with many features: 2 MiB of them), a random part is kept.
             time: the column with the time of each row: datetimes, timestamps, texts in ISO 8601 or
                 seconds since 1970. A time without a zone is taken in UTC, so days of local times
                 are local. The column is not a feature.
-            segments: columns that part the rows, such as a carrier or a shop: the report of an
-                alarm says in which of their categories, or ranges of their numbers, the change is.
-                The profile holds counts of every feature in each of up to 24 segments, about 6 KB
-                for a feature and a column. They do not go with `stratum` or `unit`.
+            segments: columns that divide the rows, such as a carrier or a shop: the report of an
+                alarm says in which of their categories, or ranges of numbers, the change is. The
+                profile holds counts of every feature in each of up to 24 segments, about 6 KB for a
+                feature and a column. They do not go with `stratum` or `unit`.
             seed: of the random half, of the centroids of embeddings, and of which units are kept.
 
         Raises:
@@ -201,11 +201,11 @@ class Profile(Reference):
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def tally(self, X: Any = None, scores: Any = None, *, at: Any = None) -> Tally:
-        """Count rows, and the model's answers, by cell: what `Detector.test` needs of them.
+        """Count rows, and the model's answers, by cell, for `Detector.test`.
 
         Tallies of parts of the rows, made by any number of workers, add up to the tally of all:
-        the test of their sum is the test of all rows. Where the profile has units, each has its own
-        counts; each tally with unit="batch" is of the same batch.
+        the test of their sum is the test of all rows. If the profile has units, each has its own
+        counts; with unit="batch", all tallies belong to the same batch.
 
         Args:
             X: rows, as in `Detector.update`.
@@ -241,7 +241,7 @@ class Profile(Reference):
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """What is looked at: columns, and numbers made of a model's outputs."""
+        """What is watched: columns, and numbers computed from a model's outputs."""
         return self.layout.features
 
     @property

@@ -50,30 +50,29 @@ class Explainer:
 
         mk.Explainer(model, background=X_train[:200]).explain(X[:1]).top()
 
-    Values are of the columns that a caller passes, whatever encodes them.
+    Values belong to the columns that you pass, even if the model encodes them.
 
     Args:
-        model: any Model. The graph is read from `model.base`; the model itself is asked where a
-            graph does not do.
+        model: any Model. The graph is read from `model.base`; the model itself is called if the
+            graph is not enough.
         background: rows that stand for "a column is not known": a few hundred typical ones. By
             default those that were stored in the package.
         method: "auto" for the first of "contributions" (an output of the model's own), "additive",
             "trees", "enumeration" and "sampling" that fits, or one of them; or "lime",
             "shap:kernel" or "shap:permutation".
-        output: "auto"; "raw_score" for what comes before a sigmoid, softmax or exponential;
-            "probability" or "value" for what is served. With "auto", raw scores where an exact method
-            explains them. Or the name of one of the model's outputs of numbers: a model of several,
-            such as the `probabilities_0`, `probabilities_1` and so on of a multi-label one, needs
-            the name.
+        output: "auto"; "raw_score" for the number before a sigmoid, softmax or exponential;
+            "probability" or "value" for the served output. With "auto", raw scores if an exact
+            method explains them. Or the name of one of the model's outputs of numbers: a model of
+            several, such as the `probabilities_0`, `probabilities_1` and so on of a multi-label
+            one, needs the name.
         budget: model rows for each explained row that sampling or shap use. By default, sampling
             passes over the background once to 32 times, until the standard errors of a row are 3 %
             of its values, both as root mean squares; and shap takes its own default. For "lime",
             the number of rows it draws: by default 5,000.
         seed: of sampling. The same row, seed, background and package give the same values from any
             thread.
-        positive: of two classes, the one that a raw score is explained of, and that comes last among
-            probabilities, so that plots show it unless another output is named; by default the
-            second.
+        positive: of two classes, the one whose raw score is explained. It comes last among
+            probabilities, so plots show it unless you name another output; by default the second.
         key: of a Rollout: explain the Model that answers calls with this key now, or by default the
             champion. An Explainer stays with that Model, whatever the Rollout decides later.
 
@@ -124,7 +123,7 @@ class Explainer:
         return fields.cut(f"<Explainer of {self._subject.model!r}: {self.plan()}>")
 
     def plan(self, X: Any = None) -> ExplainPlan:
-        """What `explain` would do, why, and what it would cost, without running anything.
+        """What `explain` would do, why, and at what cost, without running anything.
 
         Raises SignatureError if rows are given that do not fit the model.
         """
@@ -149,15 +148,15 @@ class Explainer:
 
         Args:
             X: n rows, in any form the model takes.
-            deadline: seconds from now by when it has to be there. It is looked at between rows, and
+            deadline: seconds from now in which you need the result. It is checked between rows, and
                 between runs of the model.
             progress: show a bar; by default in a notebook.
 
         Raises:
             AccessDenied: if a Guarded around the model has a policy that forbids it.
             SignatureError: if the rows do not fit the model.
-            ExplainError: if the model answers a row with a number that is not finite, or refuses
-                one that the method makes of it.
+            ExplainError: if the model answers a row with a number that is not finite, or refuses a
+                row that the method derives from it.
             AdditivityError: if exact values do not add up to what the model served.
             DeadlineExceeded: if the deadline passed.
         """

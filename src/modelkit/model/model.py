@@ -82,7 +82,8 @@ class Model(ABC):
             X: n rows, in any form that `Signature.coerce` accepts.
             deadline: seconds from now after which the answer is of no use: a Batcher drops the call then.
             priority: 0, or -1 for work that may wait in a Batcher.
-            key: what a Rollout routes by. A Model that acts on none of the three answers all the same.
+            key: what a Rollout routes by. A Model ignores the ones of the three that it does not
+                use.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
@@ -101,8 +102,8 @@ class Model(ABC):
 
             model.predict([{"age": 40, "income": 52_000, "plan": "plus"}], deadline=0.1)
 
-        It takes what `run` takes, and raises what that raises; SignatureError too where the model
-        lacks a primary output.
+        It takes the arguments of `run` and raises the same errors; also SignatureError, if the
+        model lacks a primary output.
         """
         signature = self.signature
         name = signature.primary or primary_of(signature)
@@ -163,7 +164,7 @@ class Model(ABC):
 
     @property
     def unobserved(self) -> Model:
-        """What gives the same answers unseen by a Monitor; the Model itself if it has none."""
+        """The Model without its Monitors and Meters; itself if it has none."""
         return self
 
     def _for_key(self, key: str | None) -> Model:
@@ -177,7 +178,7 @@ class Model(ABC):
 
     @property
     def placement(self) -> Placement | None:
-        """Where the model really runs; None for a function of your own, which decides."""
+        """Where the model really runs; None for your own function, which decides itself."""
         return None
 
     @property
@@ -222,7 +223,7 @@ class Model(ABC):
 
     @property
     def runs_at_once(self) -> int:
-        """The number of runs that the model does side by side, none waiting for another."""
+        """How many runs the model does in parallel."""
         where = self.placement
         if where is None or where.split:
             return 1
@@ -230,7 +231,7 @@ class Model(ABC):
 
     @property
     def endless(self) -> bool:
-        """Whether a run may take as long as its rows say, and only a deadline ends it."""
+        """Whether rows can make a run arbitrarily long, so that only a deadline ends it."""
         return False
 
     def _use_threads(self, threads: int) -> None:
@@ -261,7 +262,7 @@ class Model(ABC):
     def verify(self) -> float:
         """Run the golden rows again; returns the largest relative difference from saved answers.
 
-        As `warmup` does, it runs `base`: what layers make of its answers was never proven.
+        Like `warmup`, it runs `base`: its answers were proven, without the layers around it.
 
         Raises IntegrityError where the difference is above the tolerance in the manifest, or a
         label differs: this machine, runtime or device does not compute what was proven. Raises

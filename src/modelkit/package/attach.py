@@ -59,7 +59,7 @@ def attach(
     out: str | os.PathLike[str] | None = None,
     digest: str | None = None,
 ) -> Manifest:
-    """Add a profile, a background, an Evaluation or metadata to a package that exists.
+    """Add a profile, a background, an Evaluation or metadata to an existing package.
 
         mk.attach("churn.mk", evaluation=mk.evaluate("churn.mk", X_test, y_test))
 
@@ -72,7 +72,7 @@ def attach(
         profile: a `Profile` that `Monitor` compares served rows with.
         background: rows that explanations are relative to. They are stored as they are: whoever can
             read the package can read these rows.
-        evaluation: what the model of this package is worth, from `evaluate`.
+        evaluation: how good the model of this package is, from `evaluate`.
         metadata: JSON values by name, which are added to the manifest's or replace them.
         out: where to write the result; by default it replaces the file at `path`.
         digest: the digest that the package must have before.

@@ -64,8 +64,8 @@ def load(
         model = mk.load("churn.mk")
         model.predict(X)
 
-    No code from a package runs, except from one whose estimator is pickled (`save(...,
-    format="joblib")`): that opens only where you pass `allow={"joblib"}`, and `digest` or `trust`.
+    Code from a package never runs, except from a pickled estimator (`save(..., format="joblib")`),
+    which opens only if you pass `allow={"joblib"}`, and `digest` or `trust`.
 
     Args:
         source: a path, the bytes of a package, or a binary file object (read to its end).
@@ -78,26 +78,26 @@ def load(
             and with or without "sha256:", or a list of several; a package of any other is refused.
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
             "com.example".
-        trust: the keys of which some must have signed the package, as `mk.sign` does. The signatures
-            are in the file `PATH.sig` beside the package, or come with a `Reference`. A model that
-            is pickled is opened again by its digest.
-        extra: "ignore" for callers whose rows have more columns than the model was trained with;
-            with "refuse", such rows raise SignatureError. Columns that the model was trained with
-            and does not read may be sent or not, either way.
+        trust: public keys, some of which must have signed the package, as `mk.sign` does. The
+            signatures are in the file `PATH.sig` beside the package, or come with a `Reference`. A
+            model that is pickled is opened again by its digest.
+        extra: "ignore" if your rows have more columns than the model was trained with; with
+            "refuse", such rows raise SignatureError. In both cases, you may send or leave out
+            columns that the model was trained with but does not read.
         unseal: what opens a package that `seal` made: a private key of X25519 (the path of a PEM
             file, "env:NAME", the bytes of PEM, or a key of `cryptography`), or a function that is
             called with a wrapped data key and the name of its recipient, and returns the 32 bytes
-            of the data key, or None for a recipient that it is not; what it raises comes through.
-            The Model is pickled with it, but for a key in memory.
+            of the data key, or None for another recipient; its exceptions pass through. The Model
+            is pickled with it, except for a key in memory.
 
     Returns:
         The Model. Close it, or open it in a `with`, to release what it holds.
 
     Raises:
         PackageError: if the file cannot be opened; its subclass names the part at fault. An
-            UntrustedError says what you would have to pass, or why each signature does not count, and
-            the error of a joblib package which versions it needs.
-        DeviceError: if the device cannot be had, with the reasons and what to install.
+            UntrustedError says what you would have to pass, or why each signature does not count;
+            for a joblib package, the error names the versions that it needs.
+        DeviceError: if the device is not available, with the reasons and what to install.
         UsageError: for an unknown device or entry of `allow`, for a number of threads below 1, and for
             `trust` with a package in memory.
         TypeError: for an `allow`, a digest or a `trust` of another type.

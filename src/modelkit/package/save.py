@@ -70,13 +70,13 @@ def save(
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model;
             a torch module; an ONNX model as a path, bytes or ModelProto; or a TextEncoder or a
             Reranker.
-        path: where to write, such as "churn.mk"; an existing file is replaced. Where it is a
-            symbolic link, the link stays, and the file that it names is replaced, or made.
-        example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of
-            which are compared. Needed for everything but ONNX models, encoders and rerankers. For
-            these, what their answers are compared with: {"text": n strings, "embedding": (n, d)
-            vectors of another implementation}, or {"query": n strings, "text": n strings, "score":
-            (n,) scores}.
+        path: where to write, such as "churn.mk"; an existing file is replaced. If it is a symbolic
+            link, the link stays, and the file that it names is replaced or created.
+        example: rows in the form that you passed to `fit`, or that a module's `forward` takes; at
+            most 2,048 of them are compared. Required, except for ONNX models, encoders and
+            rerankers. For these, reference answers to compare with: {"text": n strings,
+            "embedding": (n, d) vectors of another implementation}, or {"query": n strings, "text":
+            n strings, "score": (n,) scores}.
         name: lower-case letters, digits and '._-', at most 64; by default the name of the
             file without its suffix.
         version: a text of letters, digits and '.+_-', at most 64.
@@ -90,31 +90,32 @@ def save(
             stored as they are: whoever can read the package can read these rows.
         metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric,
             a ticket.
-        licence: on what terms the model may be used: an expression of SPDX such as "Apache-2.0 OR MIT",
-            or a text of one line, at most 200 characters.
-        owners: who is responsible for the model, such as ["imaging <imaging@example.org>"]: texts of
-            one line, at most 200 characters each.
-        privacy: what you claim of the training, where it was differentially private: a dict, or a
-            `types.PrivacyClaim`, of epsilon, delta and mechanism. It is shown "as claimed": nothing
-            here proves it.
-        allow: domains of operators that an ONNX model may use beyond the default ones; `load` must
-            then be given them.
+        licence: the terms of use: an SPDX expression such as "Apache-2.0 OR MIT", or one line of
+            text, at most 200 characters.
+        owners: who is responsible for the model, such as ["imaging <imaging@example.org>"]: one
+            line of text each, at most 200 characters.
+        privacy: what you claim about the training, if it was differentially private: a dict, or a
+            `types.PrivacyClaim`, of epsilon, delta and mechanism. It is shown "as claimed", because
+            it is not checked.
+        allow: domains of operators that an ONNX model may use beyond the default ones; you must
+            then pass them to `load` too.
         names: the columns of an ONNX graph or a torch module: a list for its only input of two
-            dimensions, a dict of lists by input for several. An example with names names them too.
+            dimensions, a dict of lists by input for several. An example with column names has the
+            same effect.
         classes: the labels of an ONNX graph or a torch module, in the order of its output
-            `probabilities`; where it gives no `label`, the one with the largest probability is.
-        outputs: other names for outputs of an ONNX graph or a torch module, from new to old, such
-            as {"probabilities": "output_1"}.
+            `probabilities`; if it lacks `label`, the package adds it, with the most probable one.
+        outputs: new names for outputs of an ONNX graph or a torch module, from new to old, such as
+            {"probabilities": "output_1"}.
         preprocess: how images of integers become the input of an ONNX graph or a torch module, as a
             part of the graph; the example is then such images.
-        converters: for classes of estimators that lack a converter, a function of a fitted one,
-            such as {Winsorizer: function}; it gives a fitted estimator that answers as that one does
-            and has a converter, such as a FunctionTransformer. What it gives is compared with the
-            estimator itself, like any conversion.
+        converters: for classes of estimators that lack a converter, a function of the fitted
+            estimator, such as {Winsorizer: function}. It returns a fitted estimator with the same
+            answers that has a converter, such as a FunctionTransformer. Both are compared, as in
+            any conversion.
         nullable: the names of the columns that may be missing, or False for none: the package
-            refuses missing values, and infinities, in all others. By default each may be in which
-            the model was shown to answer them, as a forest does whatever it was trained on; a model
-            that takes none, such as a linear one, cannot follow it then.
+            refuses missing values, and infinities, in all others. By default, a column may be
+            missing if the model was shown to answer then, as a forest does in any case. A model
+            that refuses missing values, such as a linear one, cannot replace it later.
         progress: show a bar; by default in a notebook.
 
     Returns:
@@ -123,11 +124,11 @@ def save(
     Raises:
         ConversionError: if the model cannot be converted; its subclass ParityError if the graph
             disagrees.
-        GraphError: if an ONNX model uses what a package may not contain.
+        GraphError: if an ONNX model uses something that a package may not contain.
         UsageError: if an argument is out of range or does not go with the kind of model, the profile
             has other columns than the model takes, or the file has the suffix of another format,
             such as ".onnx" or ".pkl".
-        MissingExtraError: if onnx is not installed, or what the model's library is converted by.
+        MissingExtraError: if onnx, or the converter for the model's library, is not installed.
     """
     path = Path(path)
     check_target(path)

@@ -124,7 +124,7 @@ class _Work:
 
 @final
 class Replicas(Model):
-    """Equal Models that share the work: a run goes to the one that is working on the fewest rows.
+    """Equal Models that share the work: a run goes to the Model with the fewest rows in progress.
 
         first, second = (mk.load("churn.mk", threads=1) for _ in range(2))
         mk.Batcher(mk.Replicas([first, second])).predict(X)
@@ -134,11 +134,11 @@ class Replicas(Model):
     once as they do together.
 
     A replica that raises DeviceError, or was closed, is set aside: the run is tried once on another
-    one, and the replica is asked again after a second, then after two, and so on up to a minute.
-    Any other error is the rows', and goes to the caller.
+    one, and the replica is tried again after a second, then after two, and so on up to a minute.
+    Any other error is due to the rows, and goes to the caller.
 
-    `placement`, `manifest` and `attachments` come from the first; `replicas` shows each. Closing
-    it closes none of the models, which it did not open.
+    `placement`, `manifest` and `attachments` come from the first; `replicas` shows each. Closing it
+    does not close the models, which it did not open.
 
     Args:
         models: one or more Models of the same package, or of the same signature if they have none.

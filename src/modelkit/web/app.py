@@ -48,13 +48,14 @@ class App:
     `docs/howto/serve/command.md`. An error is always answered with `{"error": text}`.
 
     Args:
-        models: by the name under which they answer. A Model is served as it is, and is yours to close.
-            A path is opened, and put into its layers as by `layered`.
-        auth: a function of the headers of a request, by name in small letters. It gives the name of
-            the caller, or None for an unknown one, which is answered with 401. It may be async; a
-            PermissionError that it raises is answered with 403. It is asked before the body is read,
-            and for everything but `/v2/health/live` and `/v2/health/ready`. See `bearer_tokens`.
-        limits: what a request may take.
+        models: Models or paths of packages, by the name under which they answer. You close a Model
+            that you pass. A path is opened, and put into its layers as by `layered`.
+        auth: a function of the headers of a request, by name in small letters. It returns the name
+            of the caller, or None for an unknown caller, who gets 401. It may be async; a
+            PermissionError that it raises is answered with 403. It is asked before the body is
+            read, and for everything but `/v2/health/live` and `/v2/health/ready`. See
+            `bearer_tokens`.
+        limits: how much a request may use.
         metrics: what gives the body and content type of `/metrics` for an Accept header, such as
             `Collector.text`. Without it this path does not exist.
 
@@ -161,8 +162,8 @@ class App:
         """Let another model answer under a name from now on, once it is loaded and has proven itself.
 
         It is warmed up and verified by its golden rows, where its package has some, in the thread that
-        calls this: on an event loop, `await asyncio.to_thread(app.replace, ...)`. Calls under way end
-        where they began. What the App opened is closed when its last call is answered.
+        calls this: on an event loop, `await asyncio.to_thread(app.replace, ...)`. Running calls end
+        with the old model. The App closes a model that it opened after its last call.
 
         Args:
             name: one of the names that the App was made with.
@@ -170,7 +171,7 @@ class App:
 
         Raises:
             UsageError: for an unknown name; for the name of a Rollout, which changes its versions
-                itself; and for what is not Guarded in place of what is.
+                itself; and for an unguarded model in place of a Guarded.
             ClosedError: if the App, or `newer`, was closed.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
@@ -225,7 +226,7 @@ class App:
         return blueprint_of(Wsgi(self._edge))
 
     def drain(self) -> None:
-        """Say that no more requests should come, and go on answering those that do.
+        """Ask for no more requests, but answer the ones that still come.
 
         `/v2/health/ready` is 503 from now on, and every answer closes its connection. Call it some
         seconds before the server is stopped, so no request meets a closed socket. `aclose`
@@ -234,7 +235,7 @@ class App:
         self._edge.draining = True
 
     def close(self) -> None:
-        """Refuse new requests, wait until those under way are answered, and close what the App opened.
+        """Refuse new requests, answer the running ones, and close what the App opened.
 
         It waits as long as the App's limit of seconds at most. On an event loop use `aclose`.
         """

@@ -28,17 +28,18 @@ class RetrainPolicy:
         mk.RetrainPolicy(rollout=None, fresh=3000, schedule=30 * 86_400)
 
     Attributes:
-        rollout: how a candidate that the gate promotes is tried; None to make it the champion at
+        rollout: how to try a candidate that the gate promotes; None to make it the champion at
             once, as for a model that only scores batches.
-        persist: the seconds that an alarm must stand before it is a reason.
+        persist: how many seconds an alarm must stand before it is a reason.
         fresh: the least number of rows that were labelled since the newest change began, and since
-            the last retraining for it: a model that is trained on older ones learns nothing of it.
-        labels: so many rows that were labelled since the champion are a reason; None for never.
+            the last retraining for it: from older rows a model cannot learn the change.
+        labels: the number of rows labelled since the champion that is a reason; None for never.
         schedule: the age of a champion, in seconds, that is a reason; None for never.
         cooldown: the least number of seconds between the starts of two retrainings.
         budget: the most retrainings that start within 30 days.
-        failures: after so many retrainings in a row for one reason, without a promotion, somebody must
-            look: the next retraining for it has to be asked for. Each alarm is a reason of its own.
+        failures: after so many retrainings in a row for one reason without a promotion, the next
+            one for it has to be asked for, so that somebody looks. Each alarm is a reason of its
+            own.
         lease: the seconds of silence after which another process takes a retraining over.
 
     Raises:

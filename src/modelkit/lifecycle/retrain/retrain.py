@@ -44,7 +44,7 @@ def retrain(
     folder: Path | str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> RetrainRun:
-    """Train a model again if it is time, and put what the gate promotes on trial.
+    """Train a model again if it is time, and try what the gate promotes in a rollout.
 
         def train(training):
             about = {"name": training.name, "version": training.version}
@@ -57,40 +57,42 @@ def retrain(
         policy = mk.RetrainPolicy(rollout=None, fresh=0)
         mk.retrain(registry, "churn", train, judge=judge, policy=policy, asked="a new plan")
 
-    A retraining goes through five steps: train, save, gate, register, rollout. Each is recorded once in
-    the registry, so whoever calls next goes on where a process ended, and of many who call at once
-    one trains. Nothing runs by itself: a cron job, an orchestrator or the host calls this.
+    A retraining goes through five steps: train, save, gate, register, rollout. Each is recorded
+    once in the registry, so the next call continues where a process ended, and if many call at
+    once, one trains. Nothing runs in the background: a cron job, an orchestrator or your
+    application calls this.
 
     Args:
         registry: where the model is, which has a champion.
         name: the name of the model.
         train: a function of a `Training`, which saves a package at `Training.package`, by `mk.save`
-            with the name and the version of the `Training`. A process that ends in the middle of it
-            leaves the retraining to the next call, which calls it again with the same `Training` but for
-            the path of the package.
+            with the name and the version of the `Training`. If a process ends in the middle of it,
+            the next call calls it again with the same `Training`, except for the path of the
+            package.
         judge: a function of a `Training`, which returns the `Verdict` of `mk.gate` on the package
             there, by labelled rows that it was not trained on.
         policy: when to train, and how a candidate is tried.
-        drift: what watches the champion: a Detector, a DriftReport, or several, one
-            from each worker. Alarms that were acknowledged do not count.
+        drift: the Detector or DriftReport of the champion, or several, one from each worker.
+            Acknowledged alarms do not count.
         labelled: a function that gives the number of rows that were labelled since a time in POSIX
-            seconds; needed where `policy.fresh` or `policy.labels` is.
-        asked: why somebody asks for a retraining now; it waits for nothing but what is under way.
+            seconds; required if `policy.fresh` or `policy.labels` is set.
+        asked: why you want a retraining now; it then only waits for one in progress.
         folder: where packages and checkpoints are made on this machine; by default
             `~/.cache/modelkit/retrainings`.
         clock: gives the time in POSIX seconds.
 
     Returns:
-        The retraining that was made or gone on with, or a refusal with its reason. A retraining that is on trial
-        ends with its rollout: the next call, or `modelkit retrain WHERE status NAME`, says how.
+        The retraining that this call made or continued, or a refusal with its reason. A retraining
+        that is on trial ends with its rollout: the next call, or `modelkit retrain WHERE status
+        NAME`, says how.
 
     Raises:
-        RetrainError: if `train` or `judge` do not give what they have to; the retraining has failed.
+        RetrainError: if `train` or `judge` return something wrong; the retraining has failed.
         UsageError: for an argument out of range, and for `labelled` missing where the policy needs it.
         TypeError: for an argument of another type.
         NotFound: if the model lacks a champion.
-        Exception: what `train` or `judge` raise; the retraining has failed, and says so without the words
-            of the error, which may hold a row.
+        Exception: what `train` or `judge` raise; the retraining is recorded as failed, without the
+            text of the error, which may hold a row.
     """
     if not isinstance(registry, Registry):
         raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")

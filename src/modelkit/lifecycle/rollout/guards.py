@@ -50,8 +50,8 @@ class Guard:
     Known names are "errors" (exceptions that are not the caller's or the queue's), "slow" (calls
     that take long), "nonfinite" (NaN or infinite outputs), "refused" (rows that do not fit the
     signature), "disagreement" (in shadow: the candidate answers something else), and "loss" (from
-    `Rollout.outcome`). Any other name is a mark of your own, with a function that says of the
-    outputs of a call whether they are bad.
+    `Rollout.outcome`). Any other name is your own, with a function `mark` that says whether the
+    outputs of a call are bad.
 
     Attributes:
         name: what is watched.
@@ -60,21 +60,20 @@ class Guard:
         better: the candidate is promoted when it is shown to have less than `better` times that
             rate.
         floor: a rate of events, for each call, that does not matter: a candidate below it is never
-            rolled back, and is promoted. In a stage whose share is 1 it is all that decides. By
-            default .001; 0 for "slow" (no rate is too small, and with a share of 1 the last
-            quantiles of the champion decide); has to be given for "disagreement".
+            rolled back, and is promoted. In a stage with a share of 1, only the floor decides. By
+            default .001; 0 for "slow" (every rate counts, and with a share of 1 the last quantiles
+            of the champion decide); required for "disagreement".
         above: for "slow": the seconds from which a call is slow. By default, the
             champion's median, 90 % and 99 % quantile in the tick before.
-        material: for "slow" without `above`: the seconds by which a call of the candidate may be
-            longer, which do not matter: it is rolled back only if calls of it that were quicker by
-            so much would be slow as well, and is promoted if those are not. By default .01, more
-            than what the arm with fewer calls loses by colder caches; 0 lets every microsecond
-            count.
-        margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
+        material: for "slow" without `above`: how many seconds longer a call of the candidate may
+            take without counting. It is rolled back only if its calls would still be slow when
+            shortened by so much, and promoted if they would not. By default .01, more than the arm
+            with fewer calls loses by colder caches; with 0 every microsecond counts.
+        margin: required for "loss": by how much the mean loss may be above the champion's.
         tolerance: for "disagreement": by how much numbers may differ.
-        mark: for a name of your own: takes all outputs of a call, and says whether they are bad.
-            A rollout with a mark therefore computes all of them, in both arms, for every
-            call. Where it raises an error, the rollout holds.
+        mark: for your own name: a function of all outputs of a call, which says whether they are
+            bad. A rollout with a mark computes all outputs, in both arms, for every call. If it
+            raises an error, the rollout holds.
 
     Raises:
         UsageError: for a number out of range, and for one that this guard does not take.

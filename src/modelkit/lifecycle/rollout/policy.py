@@ -34,13 +34,13 @@ class RolloutStage:
 
     Attributes:
         share: the share of keys, or of calls without one, that the candidate answers. 0 is shadow:
-            the candidate runs on rows that the champion answered, and nobody gets its answers. 1 is
-            all of them: nothing is left to compare with, and floors decide. In between, each arm
-            has a billionth at least.
-        seconds: the least time that it takes; a full season, such as a day, before a promotion
-            where the traffic has one.
-        calls: the least number of calls that the candidate answers in it. Every stage but the last
-            needs one of the two, after which it ends; the last one ends by evidence.
+            the candidate runs on rows that the champion answered, and its answers are not used. 1
+            is all of them: then there is nothing to compare with, and floors decide. In between,
+            each arm has at least a billionth.
+        seconds: the least time that it takes; if the traffic is seasonal, at least a full season,
+            such as a day, before a promotion.
+        calls: the least number of calls that the candidate answers in it. Every stage except the
+            last needs one of the two, after which it ends; the last one ends by evidence.
 
     Raises:
         UsageError: for a number out of range.
@@ -70,7 +70,7 @@ class RolloutStage:
 
     @property
     def shadow(self) -> bool:
-        """Whether nobody gets the candidate's answers."""
+        """Whether the candidate runs without its answers being used."""
         return self.share == 0
 
     @property
@@ -95,13 +95,12 @@ class RolloutPolicy:
     Attributes:
         stages: its parts, one after another; shadow comes first, and shares do not fall.
         guards: what is watched.
-        alpha: the probability that a candidate is ever rolled back that is within what all guards
-            allow, and the probability that one is promoted that is not. Each holds for the whole
-            rollout.
-        horizon: the seconds after which it holds, undecided, and says so.
+        alpha: the largest probability that a candidate within what all guards allow is ever rolled
+            back, and that a candidate beyond it is promoted. Each holds for the whole rollout.
+        horizon: the seconds after which the rollout holds, undecided, and says so.
         tick: the seconds after which events are weighed; at 10 to 300.
-        key_calls: of a key, the share of its first `key_calls` calls that were bad counts for a
-            promotion, once it has had so many.
+        key_calls: for a promotion, each key counts the share of bad calls among its first
+            `key_calls`, once it has made so many.
 
     Raises:
         UsageError: for a number out of range.

@@ -172,33 +172,32 @@ class Rollout(Model):
     # What you may do with it.
 
     def outcome(self, key: str, loss: Loss) -> bool:
-        """Say how far off an answer was, when that is known.
+        """Report how wrong an answer was, once you know it.
 
             stages, guards = (mk.RolloutStage(0.1),), (mk.Guard("loss", margin=0.02),)
             rollout = mk.Rollout(model, candidate, policy=mk.RolloutPolicy(stages, guards))
             rollout.predict(X[:1], key="customer 17")
             rollout.outcome("customer 17", 0.0)  # True
 
-        It counts for the arm that last answered the key; of each key, the first loss does. Keys
-        that were answered in two stages are left out, and counted in `status().notes`. Of a
-        registry, any process takes the loss of a key that another one has answered.
+        It counts for the arm that last answered the key; only the first loss of each key counts.
+        Keys that were answered in two stages are left out, and `status().notes` has their number.
+        With a registry, any process takes the loss of a key that another one answered.
 
         Args:
             key: the key of the call.
             loss: from 0, right, to 1; or a function that gives the loss of the outputs that a call
                 asked for. Both are taken in every stage. In shadow, where both answered, a function
-                gives the loss of either; a number is of the answer that the caller got, and says
-                nothing of the candidate's, so it does not count, see `status().notes`.
+                gives the loss of each; a number belongs to the champion's answer alone, so it does
+                not count, see `status().notes`.
 
         Returns:
-            Whether it counts, or will if another process has answered the key; False where no
-            rollout is under way any more, or yet, and where so many wait to be weighed that you
-            have to send it again.
+            Whether it counts, or will count if another process answered the key. False if a rollout
+            has not begun or has ended, and if too many losses are waiting: then send it again.
 
         Raises:
-            UsageError: if no guard watches losses, and for a loss beyond 0 to 1.
+            UsageError: if the policy lacks a guard of losses, and for a loss outside 0 to 1.
             TypeError: for a loss that is not a number.
-            Exception: what the function raises; the answer counts no more.
+            Exception: what the function raises; the answer then does not count.
         """
         if not self.under_way:
             return False
@@ -207,15 +206,15 @@ class Rollout(Model):
 
     @property
     def under_way(self) -> bool:
-        """Whether a rollout is under way in this process, which then takes losses."""
+        """Whether a rollout is in progress in this process, which then takes losses."""
         self._switch.look()
         return self._switch.session is not None
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
 
-        `reason` stands in the status, and in the history of a registry. Raises Conflict where no
-        rollout is under way, or somebody else decided.
+        The status, and the history of a registry, show `reason`. Raises Conflict if there is no
+        rollout, or somebody else decided.
         """
         self._switch.check_open()
         self._source.decide_by_hand("promote", reason)
@@ -223,8 +222,8 @@ class Rollout(Model):
     def rollback(self, reason: str = "by hand") -> None:
         """Let the champion answer everything; after a promotion, the one before, which is warm.
 
-        `reason` stands in the status, and in the history of a registry; after a promotion there, in
-        the history alone.
+        The status, and the history of a registry, show `reason`; after a promotion in a registry,
+        only the history does.
 
         Raises:
             UsageError: if there is nothing to go back from, of two Models.
@@ -250,7 +249,7 @@ class Rollout(Model):
         return self._source.refresh()
 
     def status(self) -> RolloutProgress:
-        """Where it stands. What is due by now is weighed first."""
+        """The state of the rollout, after weighing what is due."""
         self._switch.settle()
         return progress_here(self._switch)
 
@@ -276,7 +275,7 @@ class Rollout(Model):
 
     @property
     def failures(self) -> int:
-        """How often work beside the calls, such as loading, failed; no call got these errors."""
+        """How often work outside the calls, such as loading, failed; callers never see it."""
         return self._switch.failures
 
     @property

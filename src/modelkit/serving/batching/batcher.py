@@ -182,7 +182,7 @@ class Batcher(Wrapper):
         return [*super()._facts(), ("batching", str(self.plan))]
 
     def stats(self) -> Stats:
-        """What was done so far, as a value."""
+        """The counts so far, as a value."""
         return self._scheduler.stats()
 
     def submit(
