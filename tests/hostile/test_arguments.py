@@ -168,7 +168,9 @@ def test_what_save_refuses(tmp_path, said, kind, message):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder to write the package to: '.*absent'"):
+    with pytest.raises(
+        FileNotFoundError, match=r"folder to write the package to does not exist: '.*absent'"
+    ):
         mk.save(ESTIMATOR, tmp_path / "absent" / "a.mk", example=X, name="a", version="1")
 
 

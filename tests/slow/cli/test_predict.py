@@ -36,7 +36,7 @@ def test_an_output_without_the_characters_is_an_error_that_says_so(tmp_path):
         command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == b"modelkit: the output takes no '\\xf6'; set PYTHONIOENCODING=utf-8\n"
+    assert done.stderr == b"modelkit: the output cannot show '\\xf6'; set PYTHONIOENCODING=utf-8\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(penguins_mk, penguins, tmp_path):

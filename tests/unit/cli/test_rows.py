@@ -18,8 +18,8 @@ from modelkit.cli.rows import read_rows
     [
         ("a,b\n1,2\n", "missing column 'island'"),
         ("year\nlast\n", "row 0, column 'year': 'last' is not int64"),
-        ("year\n", "no rows"),
-        ("", "no rows"),
+        ("year\n", "is empty"),
+        ("", "is empty"),
         ("island,year\nDream,2007\nDream\n", "row 1 has 1 cells, and 2 are expected"),
         ("island\nDream,2007\n", "row 0 has 2 cells, and 1 are expected"),
         ("year,year\n2007,2008\n", "more than one column 'year'"),

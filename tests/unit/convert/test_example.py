@@ -22,7 +22,7 @@ def test_bad_calls_say_what_to_pass(tmp_path):
     fitted = LogisticRegression(max_iter=500).fit(*IRIS)
     with pytest.raises(ConversionError, match=r"example=X_train\[:500\]"):
         save(fitted)
-    with pytest.raises(ConversionError, match="no rows"):
+    with pytest.raises(ConversionError, match="example is empty"):
         save(fitted, example=IRIS[0][:0])
     with pytest.raises(ConversionError, match="not set"):
         save(fitted, example={1.0, 2.0})

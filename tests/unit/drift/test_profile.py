@@ -193,7 +193,7 @@ GOOD = {"X": TRAIN, "reference": ROWS}
     [
         bad("reference=", reference=None, scores=P), bad("pass reference", reference=None, losses=P),
         bad("needs 50", X=TRAIN[:10]),
-        bad("reference has 49", reference=ROWS[:49]), bad("no columns", X=TRAIN[:, :0], reference=ROWS[:, :0]),
+        bad("reference has 49", reference=ROWS[:49]), bad("lack columns", X=TRAIN[:, :0], reference=ROWS[:, :0]),
         bad("lacks the columns \\['x1'\\]", reference=ROWS[:, :1]), bad("unknown column 'h'", stratum="h"),
         bad("at most 64", stratum="x0"),
         bad("text or importance", importance={"z": 1}), bad("not a feature", text=["z"]),

@@ -170,7 +170,7 @@ def test_misuse_is_told_apart(models, mixed):
     penguin, frame, _ = mixed
     for options, text in (
         ({}, "background"),
-        ({"background": X[:0]}, "no rows"),
+        ({"background": X[:0]}, "background is empty"),
         ({"background": X[:20], "method": "magic"}, "unknown"),
         ({"background": X[:20], "output": "logits"}, "unknown"),
         ({"background": X[:20], "budget": 100}, "budget=260"),

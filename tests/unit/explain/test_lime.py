@@ -229,7 +229,7 @@ def test_texts_come_one_at_a_time_and_have_words(texts):
     assert made.plan(one("a")).rows_per_row == 201
     with pytest.raises(mk.errors.ExplainError, match="one at a time"):
         made.explain(np.array([["a"], ["b"]], object))
-    with pytest.raises(mk.errors.ExplainError, match="no words"):
+    with pytest.raises(mk.errors.ExplainError, match="does not contain a word"):
         made.explain(one("..."))
 
 

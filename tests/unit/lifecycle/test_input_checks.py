@@ -131,7 +131,7 @@ def test_a_profile_knows_the_range_of_a_column_of_many_values(boosting_mk, breas
         row.iloc[0, 0] *= 1000
         with pytest.raises(SignatureError, match=X.columns[0]):
             checked.predict(row)
-        with pytest.raises(UsageError, match="no profile"):
+        with pytest.raises(UsageError, match="lacks a profile"):
             mk.InputChecks(model)
 
 

@@ -35,7 +35,7 @@ def test_verify_notices_a_model_that_computes_something_else(dense_mk):
     )
     with changed as model, pytest.raises(IntegrityError, match="golden rows differs by 0"):
         model.verify()
-    with pytest.raises(PackageError, match="no golden rows"):
+    with pytest.raises(PackageError, match="lacks golden rows"):
         mk.FunctionModel(lambda feeds: feeds, manifest.signature).verify()
 
 

@@ -455,7 +455,7 @@ def test_the_rest_of_the_library_takes_it(joblib_mk, categorical):
             rtol=0,
             atol=1e-6,
         )
-        with pytest.raises(mk.errors.ExplainError, match="no graph"):
+        with pytest.raises(mk.errors.ExplainError, match="not a graph"):
             mk.Explainer(model, method="trees")
         lime = mk.Explainer(model, method="lime", budget=200).explain(X[:1])
         assert lime.values.shape[1] == X.shape[1]

@@ -258,7 +258,7 @@ def test_a_model_without_columns_takes_json_alone():
     model = mk.FunctionModel(lambda feeds: {"sum": feeds["pixels"].sum(axis=1)}, signature)
     with Client(mk.App({"m": model})) as client:
         status, _, text = ask(client, "1,2")
-        assert (status, "no columns" in text) == (415, True)
+        assert (status, "not columns" in text) == (415, True)
         assert ask(client, '{"instances": [[1, 2]]}', JSON, CSV)[2] == "3.0\n"
 
 

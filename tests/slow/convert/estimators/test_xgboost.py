@@ -338,7 +338,7 @@ def test_a_ranker_is_converted_with_its_scores(tmp_path):
 
 def test_an_xgboost_model_of_no_round_is_refused(tmp_path):
     booster = xgboost.train({}, xgboost.DMatrix(*diabetes()), 0)
-    with pytest.raises(ConversionError, match="no tree; train it for at least one round"):
+    with pytest.raises(ConversionError, match="it lacks trees; train it for at least one round"):
         opened(booster, diabetes()[0], tmp_path)
 
 

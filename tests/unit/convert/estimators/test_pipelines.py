@@ -81,9 +81,7 @@ class Opposite(BaseEstimator, RegressorMixin):
 
 def test_a_pipeline_that_answers_by_a_method_of_its_own_is_refused(rows, target, tmp_path):
     capped = CappedPipeline([("scaled", StandardScaler()), ("ridge", Ridge())]).fit(rows, target)
-    check_refused(
-        capped, rows, tmp_path / "a.mk", "CappedPipeline answers by a 'predict' of its own"
-    )
+    check_refused(capped, rows, tmp_path / "a.mk", "CappedPipeline has its own 'predict'")
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -92,7 +90,7 @@ def test_a_method_put_into_an_estimator_is_refused(rows, target, tmp_path, last)
     patched = whole[-1] if last else whole
     usual = patched.predict
     patched.predict = lambda X: np.clip(usual(X), -CAP, CAP)
-    check_refused(whole, rows, tmp_path / "a.mk", "answers by a 'predict' of its own")
+    check_refused(whole, rows, tmp_path / "a.mk", "has its own 'predict'")
 
 
 @pytest.mark.parametrize("made", [Opposite(), CappedSearch(Ridge(), {"alpha": [1.0]}, cv=2)])

@@ -276,7 +276,7 @@ CASES = {
     ),
     "sparse rows of XGBoost": Case(XGBClassifier(n_estimators=2), "", "csr_matrix; XGBoost takes what.*np.nan", y=BINARY, example=csr_matrix(X)),
     "sparse rows of others": Case(LogisticRegression(), "", r"csr_matrix; pass X.toarray\(\)", example=csr_matrix(X)),
-    "no tree": Case(XGBClassifier(n_estimators=0), "XGBClassifier", "no tree; train it", y=BINARY),
+    "no tree": Case(XGBClassifier(n_estimators=0), "XGBClassifier", "it lacks trees; train it", y=BINARY),
     # kinds that no graph answers
     "sparse components": Case(SparsePCA(2), "SparsePCA", "use PCA or TruncatedSVD"),
     "topics": Case(
@@ -330,11 +330,11 @@ CASES = {
         "pass an example that holds every category", rows=FRAME, y=BINARY, example=FRAME[FRAME.kind == "long"],
     ),
     # examples
-    "no rows": Case(LogisticRegression(), "", r"no rows; pass some", example=X[:0]),
+    "no rows": Case(LogisticRegression(), "", r"is empty; pass some rows", example=X[:0]),
     "lists of several lengths": Case(LogisticRegression(), "", "not list", example=[[1.0], [1.0, 2.0]]),
     "one record": Case(LogisticRegression(), "", r"a single record: pass a list of records", rows=FRAME[list("abcd")], example=dict.fromkeys("abcd", 1.0)),
     "rows beside rows": Case(
-        make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on the rows beside it, as shift.*make such columns before", rows=FRAME[list("abcd")]
+        make_pipeline(FunctionTransformer(lagged), LogisticRegression()), "", "depends on other rows, as with shift.*compute such columns before", rows=FRAME[list("abcd")]
     ),
     "integers where fit saw gaps": Case(
         make_pipeline(FunctionTransformer(years), SimpleImputer(strategy="constant", fill_value=-1), LogisticRegression()), "",

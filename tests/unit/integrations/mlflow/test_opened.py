@@ -25,7 +25,7 @@ def test_an_empty_pin_of_mlflow_is_no_pin(package, monkeypatch):
 @pytest.mark.parametrize("settings", [None, {}, {"team": "risk"}])
 def test_a_logged_model_that_would_drop_a_pin_is_refused(package, settings):
     """MLflow passes on only those settings that the logged model has."""
-    with pytest.raises(IntegrityError, match="no setting 'digest'"):
+    with pytest.raises(IntegrityError, match="lacks the setting 'digest'"):
         open_logged(str(package), settings)
 
 

@@ -233,18 +233,18 @@ def one_class(kind=1):
             "roc_auc",
             "1 of 2 scores",
         ),
-        (Answered("regression", np.ones((3, 1)), np.zeros((3, 1))), "r2", "no variance"),
+        (Answered("regression", np.ones((3, 1)), np.zeros((3, 1))), "r2", "variance is 0"),
         (Answered("regression", np.ones((3, 1)), np.full((3, 1), np.nan)), "mae", "3 of 3 errors"),
         (
             Answered("regression", np.ones((2, 1)), np.ones((2, 1)), weights=np.zeros(2)),
             "mae",
-            "weight above 0",
+            "every row has the weight 0",
         ),
         (Answered("clustering", np.zeros(1), np.zeros(1)), "adjusted_rand", "not two rows"),
         (
             Answered("clustering", np.zeros(2), np.zeros(2), weights=np.ones(2)),
             "v_measure",
-            "no weights",
+            "cannot be weighted",
         ),
         (Answered("ranking", np.ones(2), scores=np.ones(2)), "ndcg@10", "one query"),
     ],
@@ -262,7 +262,7 @@ def test_probabilities_that_separate_have_no_slope():
     with pytest.raises(Undefined, match="separate"):
         value(apart, "calibration_slope")
     flat = Answered("binary", np.array([0, 1]), None, np.full((2, 2), 0.5), np.full(2, 0.5), (0, 1))
-    with pytest.raises(Undefined, match="no slope"):
+    with pytest.raises(Undefined, match="a slope cannot be fitted"):
         value(flat, "calibration_slope")
 
 

@@ -111,7 +111,9 @@ def test_no_name_leaves_the_folder(registry, name):
 
 
 def test_what_is_not_there_is_named(registry):
-    with pytest.raises(NotFound, match=r"no churn@3\.0; it has: 1\.0\.0, 1\.1\.0, 2\.0\.0"):
+    with pytest.raises(
+        NotFound, match=r"does not have churn@3\.0; it has: 1\.0\.0, 1\.1\.0, 2\.0\.0"
+    ):
         registry.load("churn", "3.0")
     with pytest.raises(NotFound, match="no model 'chrun'; it has: churn"):
         registry.versions("chrun")

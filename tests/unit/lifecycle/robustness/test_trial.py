@@ -206,7 +206,7 @@ def test_rows_that_the_model_refuses_are_counted_and_do_not_flip(n):
         ({"ranges": {"region": (0, 1)}}, "name region"),
         ({"ranges": {"late": (0, 1)}}, "name late"),
         ({"ranges": {"age": (30, 50)}}, "'age' from 18 to 88, outside its range, 30 to 50"),
-        ({"ranges": {"age": (99, 0)}}, "its least and its greatest number, not {'age'"),
+        ({"ranges": {"age": (99, 0)}}, "their least and greatest number, not {'age'"),
         ({"ranges": {"age": (np.nan, 0)}}, "ranges maps names of columns"),
         ({"ranges": {"age": (0, 50, 99)}}, "ranges maps names of columns"),
         ({"ranges": {"age": ("0", "99")}}, "ranges maps names of columns"),

@@ -535,7 +535,7 @@ def test_a_rollout_without_traffic_gives_the_candidate_no_larger_share(two):
 
 
 def test_options_that_a_rollout_does_not_have(two, churn):
-    with pytest.raises(TypeError, match=r"takes no stages; it takes policy=mk\.RolloutPolicy"):
+    with pytest.raises(TypeError, match=r"does not take stages; it takes policy=mk\.RolloutPolicy"):
         mk.Rollout(*two, stages=[0.1])
     for options in ({}, {"share": 0.1, "policy": mk.RolloutPolicy((HALF,))}):
         with pytest.raises(UsageError, match=r"either policy=.* or share="):
@@ -545,5 +545,5 @@ def test_options_that_a_rollout_does_not_have(two, churn):
     for seed in (1.5, True, "a"):
         with pytest.raises(TypeError, match="seed is a whole number or None"):
             mk.Rollout(*two, share=0.1, seed=seed)
-    with pytest.raises(TypeError, match=r"takes no share: .*start_rollout\('churn'"):
+    with pytest.raises(TypeError, match=r"does not take share: .*start_rollout\('churn'"):
         mk.Rollout(churn, "churn", share=0.1)
