@@ -102,10 +102,9 @@ class RetrainPolicy:
             message = "no alarm stands, and nothing else is due"
             return Due("", "quiet", f"{message}; {state.closed}" if state.closed else message)
         held = _held_back(self, state, now)
-        if held.refusal or reason == timed:
-            return held if held.refusal else Due(reason)
-        waiting = _waiting(self, state, alarms, now)
-        return waiting if waiting.refusal else Due(reason)
+        if not held.refusal and reason != timed:
+            held = _waiting(self, state, alarms, now)
+        return held if held.refusal else Due(reason)
 
 
 @final
