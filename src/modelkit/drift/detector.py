@@ -190,8 +190,8 @@ class Detector:
     ) -> list[Alarm]:
         """Take the labels of one call, however late they come; returns the new alarms.
 
-        Labels are compared with the reference's under the name "target", and losses of the model
-        with its losses there.
+        Labels are compared with the reference's under the name "target", and losses with the losses
+        of the reference.
 
         Args:
             y: the true labels or numbers, (n,).
