@@ -283,7 +283,7 @@ def test_probabilities_are_told_by_their_names(engine, integration, packages):
 
 def test_mistakes_are_told_before_anything_runs(engine, integration, packages):
     rows = engine.rows(table_of(customers(30, 6)))
-    with pytest.raises(SignatureError, match="no outputs"):
+    with pytest.raises(SignatureError, match="unknown outputs"):
         integration.score(rows, packages.churn, outputs=["chances"])
     with pytest.raises(TypeError, match=f"a {engine.name} Data"):
         integration.score(customers(30, 6), packages.churn)

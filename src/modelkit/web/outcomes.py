@@ -71,7 +71,7 @@ def _outcome(given: Any, what: str) -> tuple[str, float]:
     check_known(given, FIELDS, what)
     for field in FIELDS:
         if field not in given:
-            raise Refused(400, f"{what} takes a key and a loss, not {field!r}")
+            raise Refused(400, f"{what} lacks {field!r}; pass a key and a loss")
     key = given["key"]
     loss = given["loss"]
     if type(key) is not str:

@@ -86,7 +86,7 @@ def ones(rows):
             r"column 'odd' has Python objects in it, such as 1, of type int; give all of its values one type",
         ),
         ([[1], [2], [3]], r"column 'odd' has Python objects in it, such as \[1\], of type list"),
-        ([1, None, 2], r"holds 1, of type int; make it one of numbers before fit"),
+        ([1, None, 2], r"such as 1, of type int; make it one of numbers before fit"),
     ],
 )
 def test_objects_that_are_no_texts_are_named(values, said, tmp_path):

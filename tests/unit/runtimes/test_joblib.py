@@ -147,7 +147,7 @@ def test_what_no_graph_takes_is_refused_with_a_way_out(tmp_path):
             mk.save(estimator, tmp_path / "m.mk", example=rows, name="m", version="1")
     estimator, rows = estimator_and_rows(TIMES)
     rows["v"] = [(1,)] * N
-    with pytest.raises(ConversionError, match=r"holds \(1,\), of type tuple"):
+    with pytest.raises(ConversionError, match=r"such as \(1,\), of type tuple"):
         pickled(estimator, rows, tmp_path / "m.mk")
 
 

@@ -366,7 +366,7 @@ ONE = {"key": "k", "loss": 0.5}
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [
-        ({"key": "k"}, 400, "the outcome has no 'loss'"),
+        ({"key": "k"}, 400, "the outcome lacks 'loss'"),
         ({"key": 7, "loss": 0.5}, 400, "the key of the outcome is 7 (a number); it is a string"),
         ({**ONE, "when": "now"}, 400, 'no field "when"'),
         ({**ONE, "loss": True}, 400, "is true (a boolean); it is a number"),
