@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from benchmarks.common.measure import command, seconds, table
+from benchmarks.common.measure import command, table
 from benchmarks.robustness.data import halves
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -45,18 +45,16 @@ def models(make=lambda: HistGradientBoostingClassifier(random_state=0)):
                 )
 
 
-def turns(calls, rounds, block=0.03):
-    """The least seconds of this process that a call takes, each in turn: others on the machine do not count."""
-    counts, times = {}, {name: [] for name in calls}
-    for name, call in calls.items():
-        call()
-        counts[name] = max(1, int(block / seconds(call, 1)))
+def turns(calls, count, rounds=15):
+    """The least seconds of this process that a call takes, in turns of `count`: others on the machine do not count."""
+    times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            call()
             start = time.process_time()
-            for _ in range(counts[name]):
+            for _ in range(count):
                 call()
-            times[name].append((time.process_time() - start) / counts[name])
+            times[name].append((time.process_time() - start) / count)
     return {name: min(values) for name, values in times.items()}
 
 
@@ -76,7 +74,7 @@ def cost() -> str:
                 frame = frame * (1 + np.random.default_rng(0).normal(size=frame.shape) / 100)
                 X = frame.to_numpy(model.signature.inputs[0].dtype)
                 calls = {"bare": partial(model.predict, X), "checked": partial(checked.predict, X)}
-                times = turns(calls, 15)
+                times = turns(calls, max(1, 1000 // size))
                 bare, both = (times[each] * 1e6 for each in ("bare", "checked"))
                 cells.append(f"{both - bare:,.0f} ({bare:,.0f})")
             rows.append([kind, name, str(served.shape[1]), *cells])

@@ -221,8 +221,7 @@ class InputChecks(Wrapper):
         # If columns were independent, rows would share a cell of half of the columns as often as they lie near
         # its medians. Columns that depend on each other make it more often: hence twice.
         common = (np.abs(self._scaled(rows)) < GRID / 2).mean(axis=0)
-        chance = [common[half::2].prod() for half in (0, 1)]
-        self._allowed_shares = np.maximum(SHARE, 2 * np.array(chance))
+        self._allowed_shares = [max(SHARE, 2 * float(common[half::2].prod())) for half in (0, 1)]
 
     @np.errstate(over="ignore", invalid="ignore")
     def _scaled(self, numbers: Array) -> Array:
@@ -280,11 +279,11 @@ class InputChecks(Wrapper):
         new = {each: place for place, each in enumerate(whole) if each not in counts}
         counts.update([*new, *[half[place] for half in halves for place in new.values()]])
         counts[sent] += len(new)
-        found = np.array([[counts[each] for each in half] for half in halves]).T
-        most = np.maximum(self._probing, self._allowed_shares * counts[sent])
+        first, second = (max(self._probing, share * counts[sent]) for share in self._allowed_shares)
+        probes = [counts[a] > first or counts[b] > second for a, b in zip(*halves, strict=True)]
         if len(counts) > MOST_HASHES:
             counts.clear()
-        return np.asarray((found > most).any(axis=1, keepdims=True))
+        return np.array(probes, bool)[:, None]
 
 
 def _hashes(rows: Array, salt: int) -> list[int]:
