@@ -135,6 +135,16 @@ def test_a_profile_knows_the_range_of_a_column_of_many_values(boosting_mk, breas
             mk.InputChecks(model)
 
 
+def test_a_profile_with_a_category_that_hardly_any_row_has_gives_ranges():
+    """A column of texts has no edges, and few rows in its second cell."""
+    rng = np.random.default_rng(0)
+    rows = {"a": rng.normal(size=6000), "b": np.full(6000, 7.0)}
+    texts = {"text": ["rare", *["often"] * 5999]}
+    checked = mk.InputChecks(summed(), mk.Profile.fit(pd.DataFrame(rows | texts)))
+    checked.predict([[0.0, 7.0], [99.0, 7.0]])
+    assert (checked.counts["range"], checked.counts["failures"]) == (1, 0)
+
+
 # Probing.
 
 
