@@ -25,7 +25,7 @@ WEIGHTS_MEMBER = "model/model.onnx.data"
 NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
-L2_BYTES = 2 << 20
+CHUNK_BYTES = 4 << 20  # of the tensors of one run: they stay in the caches, and runs are few
 Kind = TypeVar("Kind", "Recipe", "Texts")
 Options: TypeAlias = "Recipe | Texts | None"  # None of a runtime that takes none
 # The members that a runtime cannot do without.
@@ -176,10 +176,10 @@ def open_texts(
 
 
 def chunk_rows(manifest: Manifest) -> int | None:
-    """The rows of one run whose tensors fit the second-level cache.
+    """The rows of one run whose tensors fit the caches.
 
     None for a graph whose rows were not shown to be independent of each other.
     """
     if not manifest.parity.batch_invariant:
         return None
-    return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
+    return min(max(CHUNK_BYTES // max(manifest.row_bytes, 1), 256), 16384)

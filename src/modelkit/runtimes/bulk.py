@@ -64,9 +64,14 @@ def shown_sum(signature: Signature, manifest: Manifest | None) -> ShownSum | Non
     return None
 
 
-def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
-    """Start and stop of the fewest chunks of at most `size` rows, as equal as they can be."""
+def chunk_bounds(rows: int, size: int, threads: int = 1) -> list[tuple[int, int]]:
+    """Start and stop of few chunks of at most `size` rows, as equal as they can be.
+
+    Where they are more than `threads`, each thread has as many of them as the others.
+    """
     count = max(1, -(-rows // size))
+    if count > threads:
+        count = min(rows, count + -count % threads)
     edges = [rows * i // count for i in range(count + 1)]
     return list(pairwise(edges))
 

@@ -226,9 +226,9 @@ class OnnxModel(Model):
                 start, stop, zip(outputs, self._run_graph(outputs, part, None), strict=True)
             )
 
-        chunks = chunk_bounds(rows, self._chunk)
-        threads = 1 if self.placement.split else min(self.placement.threads, len(chunks))
-        run_all(run, chunks, threads - 1)
+        threads = 1 if self.placement.split else self.placement.threads
+        chunks = chunk_bounds(rows, self._chunk, threads)
+        run_all(run, chunks, min(threads, len(chunks)) - 1)
         return gathered.answers(outputs)
 
     def close(self) -> None:

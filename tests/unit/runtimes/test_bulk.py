@@ -18,9 +18,10 @@ from modelkit.model.model import PLAIN, Model
 from modelkit.runtimes.bulk import chunk_bounds
 
 
-@given(rows=st.integers(0, 10_000), size=st.integers(1, 5_000))
-def test_chunks_cover_every_row_once_and_are_even(rows, size):
-    bounds = chunk_bounds(rows, size)
+@given(rows=st.integers(0, 10_000), size=st.integers(1, 5_000), threads=st.integers(1, 9))
+def test_chunks_cover_every_row_once_and_are_even(rows, size, threads):
+    bounds = chunk_bounds(rows, size, threads)
+    assert len(bounds) <= threads or len(bounds) % threads == 0 or len(bounds) == rows
     assert [row for start, stop in bounds for row in range(start, stop)] == list(range(rows))
     lengths = [stop - start for start, stop in bounds]
     assert max(lengths) <= size
