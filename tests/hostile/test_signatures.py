@@ -156,11 +156,11 @@ def test_18_algorithm_confusion(signed, package):
             change(signed, signature=mac.ljust(128, "0"))
             refused(signed, "in the name of ours is not by that key")
     for key in (generate_private_key(SECP256R1()), X25519PrivateKey.generate()):
-        with pytest.raises(UsageError, match="public key of Ed25519 is needed"):
+        with pytest.raises(UsageError, match="not a public key of Ed25519, but"):
             mk.Trust([key.public_key()])
-        with pytest.raises(UsageError, match="private key of Ed25519 is needed"):
+        with pytest.raises(UsageError, match="not a private key of Ed25519, but"):
             mk.sign(package, key)
-    with pytest.raises(UsageError, match="not a public key in PEM"):
+    with pytest.raises(UsageError, match="not a public key of"):
         mk.Trust([private_pem(OURS)])
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import Any
 
 from modelkit.cli.arguments import Printed, add_command, escaped, package
+
+
+WIDTH = 100  # columns of a line
 
 
 def add_diff(verbs: Any) -> None:
@@ -17,14 +21,15 @@ def add_diff(verbs: Any) -> None:
 
 
 def run_diff(args: argparse.Namespace) -> Printed:
-    """A line for each fact, column or figure that differs."""
-    from modelkit.report.listing import aligned
-
+    """Each fact, column or figure that differs, as it is in either package."""
     one, other = (dict(_facts(package(args, path))) for path in (args.file, args.other))
     names = [name for name in one | other if one.get(name) != other.get(name)]
-    rows = [[name, one.get(name, "-"), other.get(name, "-")] for name in names]
-    table = aligned([["", args.file, args.other], *rows])
-    return escaped(table if rows else ["the packages are equal"]), 0
+    lines = [f"--- {args.file}", f"+++ {args.other}"]
+    for name in names:
+        lines.append(name)
+        for mark, facts in (("-", one), ("+", other)):
+            lines += wrap(facts.get(name, ""), WIDTH, initial_indent=f"  {mark} ", subsequent_indent="    ")
+    return escaped(lines if names else ["the packages are equal"]), 0
 
 
 def _facts(path: str) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import is_a
-from modelkit.convert.steps import parts_of
+from modelkit.convert.steps import parts_of, with_parts
 from modelkit.errors import ConversionError
 
+FILL = "put '' in their place, as fillna('') does, before fit and before the model is asked"
 BETWEEN = " > "  # places
 _may_fail: ContextVar[bool] = ContextVar("may_fail", default=False)
 
@@ -82,10 +83,20 @@ def _refusal(error: Exception, estimator: Any, verb: str, rows: Any) -> Conversi
     kind = type(error).__name__
     return ConversionError(
         f"{where}{step} fails on rows of the example with {kind}: pass rows like the ones of fit, "
-        f"of the same columns, dtypes and kinds of values; model.{verb}(example) shows what it says",
+        f"of the same columns, dtypes and kinds of values; model.{verb}(example) shows what it says"
+        f"{_of_gaps(estimator, rows)}",
         step=step,
         place=place,
     )
+
+
+def _of_gaps(estimator: Any, rows: Any) -> str:
+    """What to do about missing texts, of columns that a ColumnTransformer reads as texts; "" without."""
+    for part in with_parts(estimator):
+        for _, _, name in getattr(part, "transformers_", ()):
+            if name in getattr(rows, "columns", ()) and rows[name].isna().any():
+                return f". Column {name!r} has missing texts: {FILL}"
+    return ""
 
 
 def _failing_step(estimator: Any, rows: Any) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array, is_a
+from modelkit.convert.asking import FILL
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.outputs import Classes, Role, read_roles
@@ -20,6 +21,7 @@ from modelkit.convert.steps import closed_categories, read_columns, with_parts
 from modelkit.convert.tables import NONES, answers_alike, as_table, dense_table
 from modelkit.errors import ConversionError
 from modelkit.runtimes.series import OBJECT, as_fitted, frame_of
+from modelkit.signature.cast import is_missing
 from modelkit.signature.frames import blank_column
 from modelkit.signature.spec import Column
 
@@ -232,13 +234,19 @@ def _check_distinct_names(names: list[str]) -> None:
 
 
 def _texts(example: Any) -> Array | None:
-    """One column of texts as an (n, 1) array of objects; None for anything else."""
+    """One column of texts as an (n, 1) array of objects; None for anything else.
+
+    Raises ConversionError where some are missing.
+    """
     series = any(is_a(example, *kind) for kind in SERIES)
     if series or (isinstance(example, np.ndarray) and example.ndim == 1):
         example = np.asarray(example, object).tolist()
     if not isinstance(example, list | tuple) or not example:
         return None
-    if not all(isinstance(text, str) for text in example):
+    others = [text for text in example if not isinstance(text, str)]
+    if others:
+        if len(others) < len(example) and all(map(is_missing, others)):
+            raise ConversionError(f"example has {len(others):,} missing texts among others: {FILL}")
         return None
     rows = np.empty((len(example), 1), object)
     rows[:, 0] = example

@@ -12,7 +12,7 @@ import numpy as np
 from modelkit._internal import fields
 from modelkit._internal.progress import bars, counted_off
 from modelkit.errors import ExplainError, SignatureError, UsageError
-from modelkit.explain.explanation import Explanation, kind_in_words
+from modelkit.explain.explanation import Explanation, method_in_words
 from modelkit.explain.method import Attribution, ExplainRequest
 from modelkit.explain.subject import Subject, is_text, make_subject
 from modelkit.explain.time_limit import current_call, explaining
@@ -36,12 +36,12 @@ class ExplainPlan:
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        how = kind_in_words(self.method, exact=self.exact)
+        how = method_in_words(self.method, exact=self.exact)
         why = "".join(f"\n  {reason}" for reason in self.reasons)
         most = "up to " if self.method == "sampling" else ""
         rows = "row" if self.rows_per_row == 1 else "rows"
         cost = f"{most}{self.rows_per_row:,} model {rows} for each row"
-        return f"{self.method} ({how}) of the {self.output_space}, {cost}{why}"
+        return f"{how}: explains the {self.output_space}, {cost}{why}"
 
 
 @final

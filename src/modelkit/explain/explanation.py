@@ -17,6 +17,8 @@ from modelkit.report import html
 
 EXPLANATION_SCHEMA = "modelkit.explanation/1"
 ROUNDING = 1e-12
+# How methods come to their values that are not exact; others sample.
+HOW = {"contributions": "the model's own", "lime": "fitted", "sampling": ""}
 NORMAL_95 = 1.96  # standard errors on either side of a value make a 95 % interval
 
 
@@ -79,10 +81,10 @@ class Explanation:
     def __repr__(self) -> str:
         n, d, k = self.values.shape
         shape = f"{n} rows, {d} columns, {k} outputs ({self.output_space})"
-        return f"<Explanation of {shape}: {self.method}, {self._kind()}>"
+        return f"<Explanation of {shape}: {self._how()}>"
 
-    def _kind(self) -> str:
-        return kind_in_words(self.method, exact=self.exact)
+    def _how(self) -> str:
+        return method_in_words(self.method, exact=self.exact)
 
     def _place_of(self, output: int | str) -> int:
         """The place of an output. Raises UsageError if there is none of this name or number."""
@@ -252,7 +254,7 @@ class Explanation:
         if self.version is not None:
             facts.append(("version", self.version))
         facts += [
-            ("method", f"{self.method}, {self._kind()}"),
+            ("method", self._how()),
             ("background", f"{rows}, {self.background_id[:12]}"),
             ("additivity gap", f"{np.max(self.additivity_gap, initial=0):.2g}"),
         ]
@@ -303,13 +305,10 @@ def _fit_in_words(fidelity: dict[str, Any], row: int, output: int) -> str:
     return f"R2 {fit:.2f}, off by {error:.2g} at the row, {ess:.0f} effective samples"
 
 
-def kind_in_words(method: str, *, exact: bool) -> str:
-    """How a method comes to its values, in a word."""
-    if method == "contributions":
-        return "the model's own"
-    if exact:
-        return "exact"
-    return "fitted" if method == "lime" else "sampled"
+def method_in_words(method: str, *, exact: bool) -> str:
+    """A method, and how it comes to its values where its name does not say so."""
+    how = "exact" if exact else HOW.get(method, "sampled")
+    return ", ".join(filter(None, (method, how)))
 
 
 def _python_value(value: Any) -> Any:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from textwrap import wrap
 from typing import Any
 
 from modelkit._internal import fields
@@ -27,6 +28,7 @@ from modelkit.signature.signature import Signature
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MOST_LINES, MOST_COLUMNS = 12, 100  # of a manifest in print
+REFUSES = "refuses rows"  # the fact that says which
 MOST_LETTERS = 64  # of a name or a version
 MOST_STATED = 200  # of a licence, and of an owner
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -66,6 +68,7 @@ class Parity:
         large_rows: the number of rows compared with numbers 10,000 times the example's.
         large_max_rel, large_flips: their differences, which are recorded and not refused.
         text_rows: the number of rows with unusual characters among the model's own terms.
+        labels: whether any output is one of labels.
 
     Raises ManifestError for batch sizes and tolerances out of bounds.
     """
@@ -87,6 +90,7 @@ class Parity:
     large_max_rel: float = 0.0
     large_flips: int = 0
     text_rows: int = 0
+    labels: bool = dataclasses.field(default=True, compare=False)
 
     def __post_init__(self) -> None:
         sizes = self.batch_sizes
@@ -110,11 +114,12 @@ class Parity:
     def __str__(self) -> str:
         if self.against is None:
             return f"no source to compare with; {self._invariance()}"
-        ties = f", {self.ties} others at ties" if self.ties else ""
+        flips = f", {self.label_flips} labels flipped" if self.labels else ""
+        who = "others" if self.labels else "rows"
+        ties = f", {self.ties} {who} at ties" if self.ties else ""
         return (
-            f"max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels "
-            f"flipped{ties}, in {self._compared()} against {self.against}; "
-            f"{self._invariance()}{self._far_away()}"
+            f"max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}){flips}{ties}, in "
+            f"{self._compared()} against {self.against}; {self._invariance()}{self._far_away()}"
         )
 
     def _compared(self) -> str:
@@ -130,9 +135,10 @@ class Parity:
         agrees = not self.large_flips and self.large_max_rel <= self.rtol + self.atol
         if not self.large_rows or agrees:
             return ""
+        flips = f", {self.large_flips} of {self.large_rows} labels flipped" if self.labels else ""
         return (
             "; 10,000 times beyond the example they DIFFER: max rel diff "
-            f"{self.large_max_rel:.2g}, {self.large_flips} of {self.large_rows} labels flipped"
+            f"{self.large_max_rel:.2g}{flips}"
         )
 
     def _invariance(self) -> str:
@@ -217,6 +223,11 @@ class Manifest:
     about: str = dataclasses.field(default="", compare=False)
     digest: str = dataclasses.field(default="", compare=False)
 
+    def __post_init__(self) -> None:
+        outputs = self.signature.outputs
+        labels = any(spec.name == "label" or "float" not in spec.dtype for spec in outputs)
+        object.__setattr__(self, "parity", replace(self.parity, labels=labels))
+
     @cached_property
     def model_digest(self) -> str:
         """The sha256, in hex, of all that decides what the model answers.
@@ -268,13 +279,13 @@ class Manifest:
             "owners": html.some(self.owners),
             "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
+            REFUSES: "; ".join(self.signature.refusals),
             "privacy": str(self.privacy or ""),
             self.runtime: self.about,
             "opsets": _with_versions({k or "ai.onnx": v for k, v in sorted(self.opsets.items())}),
             "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "ignored": html.some(self.signature.ignored),
-            "refuses rows": "; ".join(self.signature.refusals),
         }
         if self.metadata:
             facts["metadata"] = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True)
@@ -283,11 +294,15 @@ class Manifest:
 
     def __str__(self) -> str:
         facts = [(f"{self.name} {self.version}", self.signature), *self.facts()]
-        lines = [html.printable(f"{name}: {value}") for name, value in facts[:MOST_LINES]]
-        return "\n  ".join(
-            line if len(line) <= MOST_COLUMNS else f"{line[: MOST_COLUMNS - 3]}..."
-            for line in lines
-        )
+        lines: list[str] = []
+        for name, value in facts[:MOST_LINES]:
+            line = html.printable(f"{name}: {value}")
+            if name == REFUSES:  # which callers have to know whole
+                lines += wrap(line, MOST_COLUMNS, subsequent_indent="  ")
+            else:
+                cut = len(line) > MOST_COLUMNS
+                lines.append(f"{line[: MOST_COLUMNS - 3]}..." if cut else line)
+        return "\n  ".join(lines)
 
     __repr__ = fields.brief
 

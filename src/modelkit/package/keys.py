@@ -84,32 +84,36 @@ def primitives(module: str) -> ModuleType:
 
 def _key(given: Any, algorithm: Algorithm, part: Literal["private", "public"]) -> Any:
     kind = getattr(primitives(f"asymmetric.{algorithm}"), f"{algorithm.title()}{part.title()}Key")
-    given = given.key if isinstance(given, KeyInMemory) else given
-    if isinstance(given, str | os.PathLike | bytes):
-        given = _parsed(given, part)
-    if not isinstance(given, kind):
+    found = given.key if isinstance(given, KeyInMemory) else given
+    named = "the key"
+    if isinstance(found, str | os.PathLike | bytes):
+        named = named if isinstance(found, bytes) else repr(_path(found))
+        found = _parsed(_text(found), part, named)
+    if not isinstance(found, kind):
+        what = found if isinstance(found, str) else type(found).__name__
         raise UsageError(
-            f"a {part} key of {algorithm.title()} is needed here, not {type(given).__name__}; `openssl "
-            f"genpkey -algorithm {algorithm}` makes a private key, and `openssl pkey -pubout` its public part"
+            f"{named} is not a {part} key of {algorithm.title()}, but {what}; `openssl genpkey -algorithm "
+            f"{algorithm}` makes a private key, and `openssl pkey -pubout` its public part"
         )
-    return given
+    return found
 
 
-def _parsed(given: str | os.PathLike[str] | bytes, part: str) -> Any:
-    """The key in a PEM text."""
+def _parsed(text: bytes, part: str, named: str) -> Any:
+    """The key in a PEM text, or in words what that is instead."""
     from cryptography.exceptions import UnsupportedAlgorithm
 
     parse = getattr(primitives("serialization"), f"load_pem_{part}_key")
-    named = "the key" if isinstance(given, bytes) else repr(_path(given))
     try:
-        return parse(_text(given), None)  # None: a private key is without a password here
+        return parse(text, None)  # None: a private key is without a password here
     except TypeError:  # what the library raises for a key under a password
         raise UsageError(
             f"{named} is under a password: open it by cryptography's load_pem_private_key and "
             "pass the key"
         ) from None
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{named} is not a {part} key in PEM: {error}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        other = "public" if part == "private" else "private"
+        is_other = f"{other} KEY-".upper().encode() in text
+        return f"a {other} key" if is_other else "a text that cannot be read as one"
 
 
 def _text(given: str | os.PathLike[str] | bytes) -> bytes:

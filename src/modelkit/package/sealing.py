@@ -239,8 +239,9 @@ def _open_key(members: Mapping[str, memoryview], manifest: Manifest, unseal: Any
         if secret is not None:
             break
     else:
+        given = repr(unseal) if isinstance(unseal, str) else ""
         raise UntrustedError(
-            f"the package is sealed for {_names(found)}, and unseal= opens it for none of them: pass "
+            f"the package is sealed for {_names(found)}, and unseal={given} opens it for none of them: pass "
             "the private key of one, or have it sealed for you too"
         )
     key = DataKey(secret, found.id, manifest.digest)

@@ -30,6 +30,7 @@ ONLY_STRINGS = {str}
 VDOT_ITEMS = 8192  # below the 10,000 from which OpenBLAS uses threads
 SHOWN_LETTERS = 40  # of a value that a message shows
 NOT_SHOWN = "in {rows}; the model was not shown to accept it"
+EMPTY = "where an empty text is meant, pass '' (CSV has none: its empty cells are missing values)"
 # The types of Python that fit the kind of a dtype, and how a message calls them.
 TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "O": ((str,), "a string"),
@@ -219,7 +220,7 @@ class Rule:
             )
         if missing.any():
             if not self.nullable:
-                raise CastError(f"missing value {NOT_SHOWN}", missing)
+                raise CastError(f"missing value {NOT_SHOWN}; {EMPTY}", missing)
             data = data.copy()
             data[missing] = MISSING
         if self.closed:

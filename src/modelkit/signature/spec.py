@@ -148,7 +148,9 @@ class TensorSpec:
         )
 
     def __str__(self) -> str:
-        return printable(f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]").replace(
+        # An only column is what callers name: a graph may call it x0, where it has a space.
+        name = self.columns[0].name if len(self.columns) == 1 else self.name
+        return printable(f"{name}: {self.dtype}[{', '.join(map(str, self.shape))}]").replace(
             "\n", "\\n"
         )
 

@@ -24,6 +24,10 @@ def private_pem(key, password=None):
     return key.private_bytes(PEM, PKCS8, how)
 
 
+def public_pem(key):
+    return key.public_key().public_bytes(PEM, PUBLIC)
+
+
 @pytest.mark.parametrize("algorithm", KINDS)
 def test_a_key_is_read_from_each_place(algorithm, tmp_path, monkeypatch):
     key = KINDS[algorithm].generate()
@@ -34,33 +38,34 @@ def test_a_key_is_read_from_each_place(algorithm, tmp_path, monkeypatch):
     wanted = key_id(key.public_key())
     for given in (key, pem, path, str(path), "env:A_KEY"):
         assert key_id(private_key(given, algorithm).public_key()) == wanted
-    public = key.public_key().public_bytes(PEM, PUBLIC)
-    for given in (key.public_key(), public):
+    for given in (key.public_key(), public_pem(key)):
         assert key_id(public_key(given, algorithm)) == wanted
 
 
 def test_what_is_no_such_key_is_refused(tmp_path):
     signing = Ed25519PrivateKey.generate()
     for given, message in (
-        (b"no key", "the key is not a private key in PEM"),
-        (
-            X25519PrivateKey.generate(),
-            "private key of Ed25519 is needed here, not X25519PrivateKey",
-        ),
-        (
-            private_pem(generate_private_key(SECP256R1())),
-            "not _EllipticCurvePrivateKey|not ECPrivateKey",
-        ),
+        (b"no key", "the key is not a private key of Ed25519, but a text that cannot be read as one"),
+        (X25519PrivateKey.generate(), "private key of Ed25519, but X25519PrivateKey"),
+        (private_pem(X25519PrivateKey.generate()), "private key of Ed25519, but X25519PrivateKey"),
+        (private_pem(generate_private_key(SECP256R1())), "but _EllipticCurvePrivateKey|but ECPrivateKey"),
+        (public_pem(signing), "the key is not a private key of Ed25519, but a public key; `openssl"),
         (private_pem(signing, b"secret"), "under a password"),
         (signing.public_key(), "private key of Ed25519"),
-        (None, "not NoneType"),
+        (None, "but NoneType"),
         ("env:NO_SUCH_VARIABLE", "variable 'NO_SUCH_VARIABLE', .* is not set"),
     ):
         with pytest.raises(UsageError, match=message):
             private_key(given, "ed25519")
-    for given in (private_pem(signing), signing, b""):
-        with pytest.raises(UsageError, match="public key"):
+    (tmp_path / "release.pem").write_bytes(private_pem(signing))
+    for given, message in (
+        (tmp_path / "release.pem", r"release.pem' is not a public key of Ed25519, but a private key;"),
+        (signing, "public key"),
+        (b"", "public key"),
+    ):
+        with pytest.raises(UsageError, match=message) as error:
             public_key(given, "ed25519")
+        assert "cryptography" not in str(error.value)  # whose own words are about its functions
     with pytest.raises(FileNotFoundError):
         private_key(tmp_path / "none.pem", "ed25519")
 

@@ -176,7 +176,7 @@ def test_what_cannot_be_sealed_is_refused(toy, sealed, keys, tmp_path):
         (toy, [public], {}, TypeError, "keys by name, not list"),
         (toy, {"a\n": public}, {}, UsageError, "whose names match"),
         (toy, {"": public}, {}, UsageError, "whose names match"),
-        (toy, {"ada": keys["ada"][0]}, {}, UsageError, "not a public key in PEM"),
+        (toy, {"ada": keys["ada"][0]}, {}, UsageError, "not a public key of"),
         (toy, {"ada": 3}, {}, UsageError, "public key of X25519"),
         (toy, {"kms": bytes}, {}, UsageError, "bytes that hide it"),
         (toy, {"kms": lambda key: b"<" + key}, {}, UsageError, "bytes that hide it"),

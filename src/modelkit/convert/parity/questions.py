@@ -149,10 +149,10 @@ class Questions:
         if found.agree:
             return
         rtol, _ = tolerance(self.source)
+        flips = f", {found.flips} labels flipped" if found.flips else ""
         raise ParityError(
             f"{self._what()} disagrees with {self.source.against} on {where}: largest relative difference "
-            f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
-            f"saved{self._advice()}",
+            f"{found.max_rel:.2g} (allowed {rtol:g}){flips}; nothing was saved{self._advice()}",
             parity=found,
         )
 

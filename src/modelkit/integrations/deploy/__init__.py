@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from modelkit.errors import UsageError
+from modelkit.errors import UsageError, without_credentials
 from modelkit.integrations.grafana import Objectives, alert_rules, dashboard
 
 if TYPE_CHECKING:
@@ -87,13 +87,20 @@ def exported(kind: str, package: Path, image: str = "", registry: str = "") -> d
         registry: where the model is fetched from at the start; where it is empty, the image has the package.
 
     Raises:
-        UsageError: if a value cannot stand in these files, or the image needs what is not installed here.
+        UsageError: if a value cannot stand in these files, the registry is a URL with credentials, or
+            the image needs what is not installed here.
         PackageError: if the package cannot be read.
     """
     from importlib import resources
 
     from modelkit.package.review import review
 
+    bare = without_credentials(registry)
+    if bare != registry:
+        raise UsageError(
+            f"the registry {bare} has a user, a password or a query, which these files would show: leave "
+            "them out, and give credentials in the environment where the image runs"
+        )
     found = review(package)
     holes = holes_of(found.manifest, image, registry)
     folder = resources.files(__name__).joinpath(kind)
@@ -157,13 +164,19 @@ def _label(name: str) -> str:
 
 def _context(found: Review, package: Path, registry: str) -> dict[str, bytes]:
     """What an image is built from, beside templates."""
+    from modelkit.package.signing import signatures_of, write_signatures
+
     files = {
         **requirements(pinned(libraries(found, registry))),
         "dashboard.json": dashboard().encode(),
         "alerts.yml": alert_rules(Objectives()).encode(),
     }
     if not registry:
-        files[f"{found.manifest.name}.mk"] = package.read_bytes()
+        name = f"{found.manifest.name}.mk"
+        files[name] = package.read_bytes()
+        signatures = signatures_of(package, found.manifest.digest)
+        if signatures:
+            files[f"{name}.sig"] = write_signatures(signatures)
     return files
 
 

@@ -30,7 +30,9 @@ UNHEARD = (
     "a function needs the outputs, which this process does not have: post to the process that answered "
     "the key, soon after it did, or pass a number"
 )
-UNWRITTEN = "no process has written what it counted: each does with its first call after {:g} s"
+UNCOUNTED = (
+    "no calls are counted yet: each process writes its counts every {:g} s, with the first call after that"
+)
 MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 
@@ -89,6 +91,8 @@ def progress_of(
     """
     state = trial.state()
     champion, candidate = identities
+    if under_way and trial.all_calls == ByArm():
+        notes = [UNCOUNTED.format(trial.policy.tick), *notes]
     return RolloutProgress(
         champion=champion,
         candidate=candidate,
@@ -143,8 +147,6 @@ def progress_afar(registry: Registry, name: str) -> RolloutProgress:
     trial, notes = _replayed(registry, name, rollout)
     if end is not None:
         notes.insert(0, ended_note(now))
-    elif trial.all_calls == ByArm():
-        notes.insert(0, UNWRITTEN.format(trial.policy.tick))
     versions = (rollout.champion, rollout.candidate)
     champion, candidate = (_identity(registry, name, version) for version in versions)
     progress = progress_of(
