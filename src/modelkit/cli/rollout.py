@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import asdict
 from math import isinf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import modelkit as mk
 from modelkit.cli.arguments import (
@@ -24,9 +24,6 @@ from modelkit.cli.registry import read_verdict
 from modelkit.cli.rows import known_columns, read_rows
 from modelkit.cli.tables import write_forms
 from modelkit.errors import Conflict, UsageError
-
-if TYPE_CHECKING:
-    from modelkit.lifecycle.rollout.planning import RolloutPlan
 
 BAD = 2.0  # times the champion's rate, of RISKS
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -104,24 +101,15 @@ def run_start(args: argparse.Namespace) -> Printed:
     )
     plan = plan_of(policy, {}, RISKS)
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
-    lines = [line, *map(str, policy.stages), *_in_short(plan)]
+    slowest = [
+        max((need for need in plan.needs if need.risk == risk), key=lambda need: need.requests)
+        for risk in (1.0, BAD)
+        if plan.needs
+    ]
+    lines = [line, *map(str, (*policy.stages, *slowest, *plan.notes))]
     lines.append(f"to see where it stands: modelkit rollout {args.registry} status {name}")
     needs = [_finite(asdict(need)) for need in plan.needs]
     return printed(args, {**plain_fields(rollout), "plan": needs}, lines)
-
-
-def _in_short(plan: RolloutPlan) -> list[str]:
-    """For each guard, how soon a bad candidate goes in the first stage, and an equal one stays in the last."""
-    from modelkit.report.listing import aligned
-
-    bad = {need.guard: need for need in reversed(plan.needs) if need.risk == BAD}
-    equal = {need.guard: need for need in plan.needs if need.risk == 1}
-    table = [["requests until", "an equal candidate is promoted", "one twice as bad is rolled back"]]
-    for guard, need in equal.items():
-        both = [each.requests for each in (need, bad[guard])]
-        counts = ["never" if isinf(count) else f"{count:,.0f}" for count in both]
-        table.append([f"{guard}, in {need.rate:.0%} of calls", *counts])
-    return [*(aligned(table) if equal else ()), *plan.notes]
 
 
 def run_status(args: argparse.Namespace) -> Printed:

@@ -94,7 +94,7 @@ def _of_gaps(estimator: Any, rows: Any) -> str:
     """What to do about missing texts, of columns that a ColumnTransformer reads as texts; "" without."""
     for part in with_parts(estimator):
         for _, _, name in getattr(part, "transformers_", ()):
-            if name in getattr(rows, "columns", ()) and rows[name].isna().any():
+            if isinstance(name, str) and name in rows and rows[name].isna().any():
                 return f". Column {name!r} has missing texts: {FILL}"
     return ""
 

@@ -115,8 +115,7 @@ class Parity:
         if self.against is None:
             return f"no source to compare with; {self._invariance()}"
         flips = f", {self.label_flips} labels flipped" if self.labels else ""
-        who = "others" if self.labels else "rows"
-        ties = f", {self.ties} {who} at ties" if self.ties else ""
+        ties = f", {self.ties} at ties" if self.ties else ""
         return (
             f"max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}){flips}{ties}, in "
             f"{self._compared()} against {self.against}; {self._invariance()}{self._far_away()}"
@@ -296,12 +295,9 @@ class Manifest:
         facts = [(f"{self.name} {self.version}", self.signature), *self.facts()]
         lines: list[str] = []
         for name, value in facts[:MOST_LINES]:
-            line = html.printable(f"{name}: {value}")
-            if name == REFUSES:  # which callers have to know whole
-                lines += wrap(line, MOST_COLUMNS, subsequent_indent="  ")
-            else:
-                cut = len(line) > MOST_COLUMNS
-                lines.append(f"{line[: MOST_COLUMNS - 3]}..." if cut else line)
+            text = html.printable(f"{name}: {value}")
+            most = None if name == REFUSES else 1  # callers have to know the whole reason
+            lines += wrap(text, MOST_COLUMNS, subsequent_indent="  ", max_lines=most, placeholder="...")
         return "\n  ".join(lines)
 
     __repr__ = fields.brief

@@ -38,7 +38,15 @@ def test_every_command_may_begin(capsys):
 def test_no_shell_is_refused_for_the_shell_alone(capsys):
     with pytest.raises(SystemExit):
         main(["completion"])
-    assert capsys.readouterr().err.endswith("the following arguments are required: shell\n")
+    assert capsys.readouterr().err.endswith("arguments are required: {bash,zsh,fish}\n")
+
+
+def test_help_shows_the_shells_and_not_what_their_scripts_call(capsys):
+    with pytest.raises(SystemExit):
+        main(["completion", "--help"])
+    out = capsys.readouterr().out
+    assert "{bash,zsh,fish}" in out
+    assert "words" not in out
 
 
 ASKED = {

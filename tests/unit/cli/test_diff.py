@@ -8,19 +8,23 @@ import modelkit as mk
 def test_digests_columns_and_figures_are_compared(capsys, shell):
     status, out, _ = run(capsys, "diff", "churn.mk", "new.mk")
     assert status == 0
-    lines = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
-    assert out.splitlines()[0].split() == ["churn.mk", "new.mk"]
-    assert lines["version"] == ["1.0.0", "1.1.0"]
-    assert lines["digest"] == [f"sha256:{mk.inspect(n).digest}" for n in ("churn.mk", "new.mk")]
-    assert "name" not in lines
+    assert out.startswith("--- churn.mk\n+++ new.mk\nversion\n  - 1.0.0\n  + 1.1.0\n")
+    old, new = (mk.inspect(name).digest for name in ("churn.mk", "new.mk"))
+    assert f"\ndigest\n  - sha256:{old}\n  + sha256:{new}\n" in out
+    assert "\nname\n" not in out
     with mk.load("churn.mk") as model:
         accuracy = mk.Evaluation.packaged(model)["accuracy"].value
-    assert lines["accuracy"] == [str(accuracy), "-"]
+    assert f"\naccuracy\n  - {accuracy}\n" in out
 
 
-def test_columns_that_differ_are_shown(capsys, packages):
+def test_columns_that_differ_are_shown_and_long_facts_go_on_in_the_next_line(capsys, packages):
     _, out, _ = run(capsys, "diff", packages / "1.0.0.mk", packages / "narrow.mk")
-    assert any(line.startswith("input ") for line in out.splitlines())
+    _, _, *lines = out.splitlines()  # the paths are as long as they are
+    assert any(line.startswith("input ") for line in lines)
+    assert max(map(len, lines)) <= 100
+    parity = str(mk.inspect(packages / "narrow.mk").parity)
+    assert len(parity) > 100
+    assert f"  + {parity}" in " ".join(out.split("\n    "))
 
 
 def test_equal_packages_are_equal(capsys, shell):

@@ -1,6 +1,7 @@
 """`modelkit export docker` and its like: what is written for a package, and what is refused."""
 
 import re
+import shutil
 from dataclasses import replace
 from importlib import resources
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from importlib.metadata import version
 import pytest
 from helpers.commands import run
 from helpers.forge import forge
+from helpers.signers import key_pair
 
 import modelkit as mk
 from modelkit.errors import PackageError, UsageError
@@ -98,6 +100,29 @@ def test_with_a_registry_the_image_has_no_package(penguins_mk):
         "docker", penguins_mk, registry=""
     )  # a variable of the shell that is not set
     assert without["penguins.mk"] == penguins_mk.read_bytes()
+
+
+@pytest.mark.parametrize("kind", PLATFORMS)
+def test_credentials_in_the_url_of_a_registry_come_into_no_file(kind, penguins_mk, tmp_path, capsys):
+    where = "s3://user:secret@bucket/models?signature=abc"
+    words = ("export", kind, penguins_mk, "--output", tmp_path / "new", "--registry", where)
+    status, out, err = run(capsys, *words)
+    assert (status, out, (tmp_path / "new").exists()) == (2, "", False)
+    assert "s3://...@bucket/models?... has a user, a password or a query" in err
+    assert "secret" not in err
+
+
+def test_signatures_come_along_with_the_package(penguins_mk, tmp_path, capsys):
+    shutil.copy(penguins_mk, tmp_path / "m.mk")
+    assert "penguins.mk.sig" not in exported("docker", tmp_path / "m.mk")
+    private, public = key_pair(tmp_path)
+    mk.sign(tmp_path / "m.mk", private)
+    assert run(capsys, "export", "docker", tmp_path / "m.mk", "--output", tmp_path / "new")[0] == 0
+    mk.load(tmp_path / "new" / "penguins.mk", trust=mk.Trust([public])).close()
+    ignored = (tmp_path / "new" / ".dockerignore").read_text().split()
+    assert "!*.mk.sig" in ignored
+    assert run(capsys, "export", "--check", tmp_path / "new")[0] == 0
+    assert "penguins.mk.sig" not in exported("docker", tmp_path / "m.mk", registry="s3://models")
 
 
 def test_requirements_are_what_serving_needs_in_the_versions_of_here(penguins_mk, joblib_mk):

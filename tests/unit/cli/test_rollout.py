@@ -47,10 +47,32 @@ def test_start_says_how_many_requests_it_may_take(command, registry):
     assert policy.guards == (mk.Guard("errors", floor=0.05),)
     _, text = command("status", "churn")
     assert "stage: 1 of 2, share 0.5" in text
-    assert (
-        "note: no process has written what it counted: each does with its first call after 10 s"
-        in text
-    )
+    note = "note: no call is counted yet: calls are added up every 10 s, with the first call after that"
+    assert note in text
+
+
+def test_start_shows_little(command):
+    """With the usual guards it was 14 lines, one of them for each regression that could be."""
+    status, text = command(*START)
+    assert status == 0
+    lines = text.splitlines()
+    assert lines[:3] == [
+        "churn 1.1.0 is on trial, generation 2",
+        "0.5 of the calls, at least 20 calls of the candidate",
+        "0.6 of the calls, at least 3600 s",
+    ]
+    _, told = command("status", "churn", "--json")
+    assert (len(lines), told["under_way"]) == (6, True)
+    assert lines[3].startswith("slow at share 0.5: an equal candidate, at a rate of 0.5, is promoted")
+    assert lines[4].startswith("errors at share 0.5: 2 times the rate of 0.01 is rolled back after")
+    assert lines[5].endswith("models status churn")
+
+
+@pytest.mark.parametrize("guard", ["disagreement", "loss:margin=0.1"])
+def test_a_rollout_without_a_plan_says_why(command, guard):
+    _, text = command("start", "churn@1.1.0", "--stage", "0", "--guard", guard, "--reason", "test")
+    assert "depends on how much single answers differ" in text
+    assert len(text.splitlines()) == 4
 
 
 def test_a_policy_comes_from_a_file(command, registry, tmp_path):

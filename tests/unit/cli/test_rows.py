@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from helpers.commands import run
 from helpers.shells import as_stdin, bytes_as
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -98,6 +99,22 @@ def test_a_text_that_reads_as_a_gap_is_a_text_where_it_may_be_one(tmp_path):
     assert read_rows(str(tmp_path / "x.csv"), signature) == {
         "free": ["NA", None], "known": ["NA", None], "other": [None, None], "n": [None, None],
     }  # fmt: skip
+
+
+def test_an_empty_cell_is_no_empty_text_which_json_has(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    texts = ["good film", "bad film", "", "good"]
+    words = make_pipeline(TfidfVectorizer(), Ridge()).fit(texts, [1, 0, 0, 1])
+    mk.save(words, "m.mk", example=texts, name="m", version="1")
+    rows = pd.DataFrame({"text": ["good", "", None]})
+    rows[:2].to_csv("x.csv", index=False)
+    status, _, err = run(capsys, "predict", "m.mk", "x.csv")
+    assert status == 1
+    assert "column 'text': missing value in row 1; " in err
+    assert "where an empty text is meant, pass '' (CSV has none: its empty cells are missing values)" in err
+    for gap, expected in ((2, 0), (3, 1)):
+        rows[:gap].to_json("x.jsonl", orient="records", lines=True)
+        assert run(capsys, "predict", "m.mk", "x.jsonl")[0] == expected
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from helpers.packages import saved
 from helpers.rows import trips
 from sklearn import datasets
 from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import modelkit as mk
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, SignatureError
 
 IRIS = datasets.load_iris(return_X_y=True)
 
@@ -65,3 +66,27 @@ def test_a_number_that_the_graph_cannot_hold_is_no_fault_of_the_caller(tmp_path)
         mk.save(pipeline, tmp_path / "m.mk", example=X, name="m", version="1")
     _, model = saved(pipeline, X, tmp_path, format="joblib")
     np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
+
+
+@pytest.mark.parametrize(("given", "where"), [
+    (lambda texts: texts, "example has 1 missing texts among others"),
+    (pd.Series, "example has 1 missing texts among others"),
+    (lambda texts: pd.DataFrame({"said": texts, "n": 1.0}), "Column 'said' has missing texts"),
+])  # fmt: skip
+@pytest.mark.parametrize("gap", [None, np.nan])
+@pytest.mark.parametrize("vectorizer", [TfidfVectorizer, CountVectorizer])
+def test_missing_texts_are_named_with_what_to_put_there(vectorizer, gap, given, where, tmp_path):
+    """scikit-learn refuses them with words about its own code."""
+    texts = ["good film", "bad film", "", "good"]
+    whole = given(texts)
+    step = vectorizer()
+    if isinstance(whole, pd.DataFrame):
+        step = make_column_transformer((step, "said"), ("passthrough", ["n"]))
+    pipeline = make_pipeline(step, LogisticRegression()).fit(whole, [1, 0, 0, 1])
+    mk.save(pipeline, tmp_path / "m.mk", example=whole, name="m", version="1")
+    with pytest.raises(ConversionError, match=f"{where}: put '' in their place, as fillna"):
+        mk.save(pipeline, tmp_path / "m.mk", example=given([*texts, gap]), name="m", version="1")
+    with mk.load(tmp_path / "m.mk") as model:
+        assert len(model.predict(whole)) == 4
+        with pytest.raises(SignatureError, match=r"missing value in row 4; .* pass '' \(CSV has none"):
+            model.predict(given([*texts, gap]))

@@ -9,6 +9,7 @@ from helpers.places import GOLDEN
 
 import modelkit as mk
 from modelkit.errors import PackageError, UsageError
+from modelkit.explain.explanation import method_in_words
 
 EXPLANATION = GOLDEN / "explanation1.json"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,3 +137,14 @@ def test_rows_that_are_not_there_are_named(mixed):
             ask(row=9)
     with pytest.raises(UsageError, match="k is at least 0"):
         explanation.top(-1)
+
+
+@pytest.mark.parametrize(("method", "exact", "words"), [
+    ("trees", True, "trees, exact"),
+    ("sampling", False, "sampling"),
+    ("shap:kernel", False, "shap:kernel, sampled"),
+    ("lime", False, "lime, fitted"),
+    ("contributions", False, "contributions, the model's own"),
+])  # fmt: skip
+def test_a_method_is_named_with_how_it_comes_to_its_values(method, exact, words):
+    assert method_in_words(method, exact=exact) == words

@@ -423,7 +423,10 @@ MISSES = [
         "None among strings",
         [TEXT],
         containers(["a", None], numpy=object, pandas="string"),
-        ["missing value in row 1; the model was not shown to accept it"],
+        [
+            "missing value in row 1; the model was not shown to accept it; where an empty text is meant, "
+            "pass '' (CSV has none: its empty cells are missing values)"
+        ],
     ),
     ("None, the only row", [NUMBER], {"n": [None]}, ["missing value (NaN) in row 0;"]),
     (

@@ -100,8 +100,9 @@ class Registry:
             IntegrityError: if the registry holds it already, and it was damaged there.
             UsageError: if its version is "champion".
             RegistryError: if an alias has the version's name, or the verdict is of another model.
-            TypeError: if `parents` are not texts.
+            TypeError: if `parents` are not texts, or `verdict` is no verdict.
         """
+        rules.check_judgement(verdict)
         data = memoryview(bytes(open_bytes(package)))  # what is checked is what is kept
         record = b"" if verdict is None else verdict.to_json().encode()
         release = release_of(data, parents, record)
@@ -219,7 +220,7 @@ class Registry:
             NotFound, UntrustedError: for an unknown version; for one without signatures, as `trust` asks.
             UsageError: if the alias cannot be a name, the version is an alias, or the reason is empty.
             RegistryError: for the name of a version, a verdict on something else, or a lost log.
-            TypeError: if `expected` is something else, such as a bool.
+            TypeError: if `expected` is something else, such as a bool, or `verdict` is no verdict.
         """
         check_pattern(rules.ALIAS_PATTERN, "alias", alias)
         self._check_version(name, version)
@@ -358,8 +359,8 @@ class Registry:
 
     def log(self, name: str) -> Log[State, Entry]:
         """The log of a model: what was decided, and what holds now."""
+        check_pattern(NAME_PATTERN, "name", name)
         if name not in self._logs:
-            check_pattern(NAME_PATTERN, "name", name)
             self._logs.setdefault(name, log_of(self._store, name))
         return self._logs[name]
 

@@ -72,6 +72,7 @@ def judged_by(
         RegistryError: if the verdict does not promote, or is about another candidate or alias.
         Conflict: if the alias was set since the gate judged what it named.
     """
+    check_judgement(verdict)
     if verdict is None:
         return {}
     candidate = release(version)
@@ -99,6 +100,12 @@ def judged_by(
             now=now,
         )
     return {"verdict": record_digest(verdict.to_json().encode())}
+
+
+def check_judgement(verdict: object) -> None:
+    """Raise TypeError for what is given as a verdict, and is something else."""
+    if not hasattr(verdict, "decision") and verdict is not None:
+        raise TypeError(f"verdict is what mk.gate(...) gives, not {verdict!r:.80}")
 
 
 def check_candidate(verdict: Judgement, candidate: ModelVersion) -> None:

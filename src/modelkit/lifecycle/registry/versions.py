@@ -315,7 +315,8 @@ def release_of(data: memoryview, parents: Sequence[str], record: bytes) -> Model
 def check_pattern(pattern: re.Pattern[str], what: str, text: str) -> str:
     """A text that fits a pattern. Raises UsageError for any other."""
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise UsageError(f"{what} {text!r} must match {pattern.pattern}")
+        need = f"match {pattern.pattern}" if isinstance(text, str) else "be a string"
+        raise UsageError(f"{what} {text!r:.80} must {need}")
     return text
 
 

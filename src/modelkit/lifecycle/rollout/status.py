@@ -30,9 +30,7 @@ UNHEARD = (
     "a function needs the outputs, which this process does not have: post to the process that answered "
     "the key, soon after it did, or pass a number"
 )
-UNCOUNTED = (
-    "no calls are counted yet: each process writes its counts every {:g} s, with the first call after that"
-)
+UNCOUNTED = "no call is counted yet: calls are added up every {:g} s, with the first call after that"
 MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 
@@ -92,7 +90,7 @@ def progress_of(
     state = trial.state()
     champion, candidate = identities
     if under_way and trial.all_calls == ByArm():
-        notes = [UNCOUNTED.format(trial.policy.tick), *notes]
+        notes = [*notes, UNCOUNTED.format(trial.policy.tick)]
     return RolloutProgress(
         champion=champion,
         candidate=candidate,

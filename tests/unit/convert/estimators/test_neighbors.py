@@ -128,7 +128,7 @@ def test_ties_are_found_wherever_the_neighbours_are(name, tmp_path):
     parity, _ = agree_but_for_ties(fitted, X[::2], X[1::2], tmp_path)
     if name != "outliers":
         assert parity.ties > 0
-        assert f"{parity.ties} others at ties" in str(parity)
+        assert f"{parity.ties} at ties" in str(parity)
 
 
 @pytest.mark.parametrize("name", ["digits", "rounded"])

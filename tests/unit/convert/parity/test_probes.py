@@ -1,6 +1,7 @@
 """Rows that an example lacks and an application will have: at thresholds, between values, far away."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from onnx.numpy_helper import from_array
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -107,3 +109,16 @@ def test_rows_far_away_are_recorded_and_shown(tmp_path):
         "10,000 times beyond the example they DIFFER: max rel diff 0.5, 3 of 64 labels flipped"
         in str(shown)
     )
+
+
+def test_what_gives_no_labels_is_not_said_to_flip_them(tmp_path):
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    numbers, _ = saved(LinearRegression().fit(X, X[:, 0]), X, tmp_path)
+    assert "labels" not in str(numbers.parity)
+    labels, model = saved(LogisticRegression().fit(X, X[:, 0] > 0), X, tmp_path)
+    assert ", 0 labels flipped, " in str(labels.parity)
+    assert ", 0 labels flipped, " in str(model.manifest.parity)
+    assert b"labels" not in numbers.to_json()
+    far = replace(numbers.parity, large_rows=4, large_max_rel=0.5, ties=3)
+    assert ", 3 at ties, in " in str(far)
+    assert str(far).endswith("DIFFER: max rel diff 0.5")

@@ -341,3 +341,23 @@ def test_an_alias_is_not_retired_as_if_it_were_a_version(released):
     with pytest.raises(UsageError, match="is an alias: pass"):
         released.retire("churn", "champion", reason="x")
     assert released.state("churn").retired == {}
+
+
+@pytest.mark.parametrize(("given", "error", "said"), [
+    ({"name": ["churn"]}, UsageError, r"name ['churn'] must be a string"),
+    ({"alias": None}, UsageError, "alias None must be a string"),
+    ({"version": 1.0}, UsageError, "version 1.0 must be a string"),
+    ({"expected": 1.0}, TypeError, "expected is a version (str), the generation of an entry (int) or None"),
+    ({"reason": 3}, UsageError, "a reason is needed"),
+    ({"verdict": "promote"}, TypeError, "verdict is what mk.gate(...) gives, not 'promote'"),
+])  # fmt: skip
+def test_an_alias_of_other_types_says_which_are_needed(registry, given, error, said):
+    usual = {"name": "churn", "alias": "champion", "version": "1.0.0", "expected": None, "reason": "r"}
+    with pytest.raises(error, match=re.escape(said)):
+        registry.set_alias(**(usual | given))
+    assert registry.aliases("churn") == {}
+
+
+def test_a_version_is_registered_with_a_verdict_alone(registry, churn_packages):
+    with pytest.raises(TypeError, match="verdict is what mk.gate"):
+        registry.register(churn_packages / "1.0.0.mk", verdict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.churn import X
 
 import modelkit as mk
 from modelkit.lifecycle.rollout.progress import GuardProgress, RolloutProgress
@@ -46,6 +47,19 @@ def test_a_process_says_who_answers_when_the_champion_was_set_by_hand(churn):
         churn.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="hot fix")
         rollout.refresh()
         assert "it has ended, and churn 2.0.0 answers everything" in str(rollout.status())
+
+
+def test_a_process_says_when_calls_are_counted(churn):
+    with mk.Rollout(churn, "churn", poll=1000) as rollout:
+        assert rollout.status().notes == ()
+        churn.start_rollout("churn", "1.1.0", policy(tick=20.0), reason="canary")
+        rollout.refresh()
+        rollout.run(X[:1])
+        status = rollout.status()
+        assert status.calls == (0, 0)
+        assert status.notes == (
+            "no call is counted yet: calls are added up every 20 s, with the first call after that",
+        )
 
 
 @pytest.mark.parametrize(
