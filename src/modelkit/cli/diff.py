@@ -9,7 +9,6 @@ from typing import Any
 
 from modelkit.cli.arguments import Printed, add_command, escaped, package
 
-
 WIDTH = 100  # columns of a line
 
 
@@ -28,7 +27,9 @@ def run_diff(args: argparse.Namespace) -> Printed:
     for name in names:
         lines.append(name)
         for mark, facts in (("-", one), ("+", other)):
-            lines += wrap(facts.get(name, ""), WIDTH, initial_indent=f"  {mark} ", subsequent_indent="    ")
+            lines += wrap(
+                facts.get(name, ""), WIDTH, initial_indent=f"  {mark} ", subsequent_indent="    "
+            )
     return escaped(lines if names else ["the packages are equal"]), 0
 
 

@@ -297,7 +297,9 @@ class Manifest:
         for name, value in facts[:MOST_LINES]:
             text = html.printable(f"{name}: {value}")
             most = None if name == REFUSES else 1  # callers have to know the whole reason
-            lines += wrap(text, MOST_COLUMNS, subsequent_indent="  ", max_lines=most, placeholder="...")
+            lines += wrap(
+                text, MOST_COLUMNS, subsequent_indent="  ", max_lines=most, placeholder="..."
+            )
         return "\n  ".join(lines)
 
     __repr__ = fields.brief

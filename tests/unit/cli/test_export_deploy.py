@@ -103,7 +103,9 @@ def test_with_a_registry_the_image_has_no_package(penguins_mk):
 
 
 @pytest.mark.parametrize("kind", PLATFORMS)
-def test_credentials_in_the_url_of_a_registry_come_into_no_file(kind, penguins_mk, tmp_path, capsys):
+def test_credentials_in_the_url_of_a_registry_come_into_no_file(
+    kind, penguins_mk, tmp_path, capsys
+):
     where = "s3://user:secret@bucket/models?signature=abc"
     words = ("export", kind, penguins_mk, "--output", tmp_path / "new", "--registry", where)
     status, out, err = run(capsys, *words)

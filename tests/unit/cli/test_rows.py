@@ -111,7 +111,10 @@ def test_an_empty_cell_is_no_empty_text_which_json_has(capsys, tmp_path, monkeyp
     status, _, err = run(capsys, "predict", "m.mk", "x.csv")
     assert status == 1
     assert "column 'text': missing value in row 1; " in err
-    assert "where an empty text is meant, pass '' (CSV has none: its empty cells are missing values)" in err
+    assert (
+        "where an empty text is meant, pass '' (CSV has none: its empty cells are missing values)"
+        in err
+    )
     for gap, expected in ((2, 0), (3, 1)):
         rows[:gap].to_json("x.jsonl", orient="records", lines=True)
         assert run(capsys, "predict", "m.mk", "x.jsonl")[0] == expected

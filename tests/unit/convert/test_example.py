@@ -88,5 +88,7 @@ def test_missing_texts_are_named_with_what_to_put_there(vectorizer, gap, given, 
         mk.save(pipeline, tmp_path / "m.mk", example=given([*texts, gap]), name="m", version="1")
     with mk.load(tmp_path / "m.mk") as model:
         assert len(model.predict(whole)) == 4
-        with pytest.raises(SignatureError, match=r"missing value in row 4; .* pass '' \(CSV has none"):
+        with pytest.raises(
+            SignatureError, match=r"missing value in row 4; .* pass '' \(CSV has none"
+        ):
             model.predict(given([*texts, gap]))

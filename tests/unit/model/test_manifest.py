@@ -226,7 +226,11 @@ def suggested(error, what):
 
 def test_what_a_model_refuses_is_shown_whole(raw):
     """A caller has to know it; other facts are cut."""
-    reason = "step 'log' (pipeline step 1 of 2): " + "LogisticRegression refuses infinity, " * 9 + "the end"
+    reason = (
+        "step 'log' (pipeline step 1 of 2): "
+        + "LogisticRegression refuses infinity, " * 9
+        + "the end"
+    )
     manifest = Manifest.from_json(edited(raw, signature__refusals=[reason]))
     assert f"refuses rows: {reason}" in " ".join(str(manifest).split())
     assert max(map(len, str(manifest).splitlines())) <= 102

@@ -45,11 +45,20 @@ def test_a_key_is_read_from_each_place(algorithm, tmp_path, monkeypatch):
 def test_what_is_no_such_key_is_refused(tmp_path):
     signing = Ed25519PrivateKey.generate()
     for given, message in (
-        (b"no key", "the key is not a private key of Ed25519, but a text that cannot be read as one"),
+        (
+            b"no key",
+            "the key is not a private key of Ed25519, but a text that cannot be read as one",
+        ),
         (X25519PrivateKey.generate(), "private key of Ed25519, but X25519PrivateKey"),
         (private_pem(X25519PrivateKey.generate()), "private key of Ed25519, but X25519PrivateKey"),
-        (private_pem(generate_private_key(SECP256R1())), "but _EllipticCurvePrivateKey|but ECPrivateKey"),
-        (public_pem(signing), "the key is not a private key of Ed25519, but a public key; `openssl"),
+        (
+            private_pem(generate_private_key(SECP256R1())),
+            "but _EllipticCurvePrivateKey|but ECPrivateKey",
+        ),
+        (
+            public_pem(signing),
+            "the key is not a private key of Ed25519, but a public key; `openssl",
+        ),
         (private_pem(signing, b"secret"), "under a password"),
         (signing.public_key(), "private key of Ed25519"),
         (None, "but NoneType"),
@@ -59,7 +68,10 @@ def test_what_is_no_such_key_is_refused(tmp_path):
             private_key(given, "ed25519")
     (tmp_path / "release.pem").write_bytes(private_pem(signing))
     for given, message in (
-        (tmp_path / "release.pem", r"release.pem' is not a public key of Ed25519, but a private key;"),
+        (
+            tmp_path / "release.pem",
+            r"release.pem' is not a public key of Ed25519, but a private key;",
+        ),
         (signing, "public key"),
         (b"", "public key"),
     ):

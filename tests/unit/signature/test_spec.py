@@ -35,7 +35,10 @@ def test_an_unknown_dtype_is_refused_with_the_known_ones(make, dtype):
 def test_a_tensor_of_one_column_is_shown_by_the_name_that_rows_have():
     """A graph calls it x0 where the name has a space."""
     for column in ("petal length (cm)", "x"):
-        assert str(TensorSpec("x0", "float64", ("n", 1), (Column(column),))) == f"{column}: float64[n, 1]"
+        assert (
+            str(TensorSpec("x0", "float64", ("n", 1), (Column(column),)))
+            == f"{column}: float64[n, 1]"
+        )
     both = (Column("a b"), Column("c"))
     assert str(TensorSpec("X", "float64", ("n", 2), both)) == "X: float64[n, 2]"
 

@@ -104,7 +104,7 @@ def judged_by(
 
 def check_judgement(verdict: object) -> None:
     """Raise TypeError for what is given as a verdict, and is something else."""
-    if not hasattr(verdict, "decision") and verdict is not None:
+    if not hasattr(verdict, "to_json") and verdict is not None:
         raise TypeError(f"verdict is what mk.gate(...) gives, not {verdict!r:.80}")
 
 

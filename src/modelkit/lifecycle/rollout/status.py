@@ -30,7 +30,9 @@ UNHEARD = (
     "a function needs the outputs, which this process does not have: post to the process that answered "
     "the key, soon after it did, or pass a number"
 )
-UNCOUNTED = "no call is counted yet: calls are added up every {:g} s, with the first call after that"
+UNCOUNTED = (
+    "no call is counted yet: calls are added up every {:g} s, with the first call after that"
+)
 MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 

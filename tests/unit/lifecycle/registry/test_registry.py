@@ -352,7 +352,13 @@ def test_an_alias_is_not_retired_as_if_it_were_a_version(released):
     ({"verdict": "promote"}, TypeError, "verdict is what mk.gate(...) gives, not 'promote'"),
 ])  # fmt: skip
 def test_an_alias_of_other_types_says_which_are_needed(registry, given, error, said):
-    usual = {"name": "churn", "alias": "champion", "version": "1.0.0", "expected": None, "reason": "r"}
+    usual = {
+        "name": "churn",
+        "alias": "champion",
+        "version": "1.0.0",
+        "expected": None,
+        "reason": "r",
+    }
     with pytest.raises(error, match=re.escape(said)):
         registry.set_alias(**(usual | given))
     assert registry.aliases("churn") == {}

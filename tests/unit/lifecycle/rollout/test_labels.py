@@ -325,7 +325,7 @@ def test_a_function_says_where_it_cannot_count(registry):
         assert notes[0].startswith("1 losses left out: a function needs the outputs, which this")
         assert answers.outcome("k", lambda outputs: 0.5)
         assert not answers.outcome("k", 0.5)  # again
-        assert answers.status().notes == ()
+        assert not [note for note in answers.status().notes if "left out" in note]
 
 
 def test_a_rollout_without_a_guard_of_losses_takes_none(registry):
