@@ -142,10 +142,10 @@ def test_who_has_no_key_is_told_for_whom_it_is(sealed, keys):
     with pytest.raises(UntrustedError, match="sealed for ada, ben, kms: pass unseal=") as error:
         mk.load(sealed)
     assert error.value.missing == ("unseal=",)
-    for given, named in ((keys["eve"][0], r"'.*eve\.pem'"), (keys["eve"][0].read_bytes(), "")):
+    for other, named in ((keys["eve"][0], r"'.*eve\.pem'"), (keys["eve"][0].read_bytes(), "")):
         message = f"sealed for ada, ben, kms, and unseal={named} opens"
         with pytest.raises(UntrustedError, match=message):
-            mk.load(sealed, unseal=given)
+            mk.load(sealed, unseal=other)
     with pytest.raises(UntrustedError, match="opens it for none"):
         mk.load(sealed, unseal=lambda wrapped, recipient: None)
     with pytest.raises(IntegrityError, match="changed, or belong to another package"):

@@ -365,5 +365,5 @@ def test_an_alias_of_other_types_says_which_are_needed(registry, given, error, s
 
 
 def test_a_version_is_registered_with_a_verdict_alone(registry, churn_packages):
-    with pytest.raises(TypeError, match="verdict is what mk.gate"):
+    with pytest.raises(TypeError, match=r"verdict is what mk\.gate"):
         registry.register(churn_packages / "1.0.0.mk", verdict=True)
