@@ -40,9 +40,11 @@ def add_completion(verbs: Any) -> None:
         *("completion", partial(run_completion, verbs)),
         "print what lets a shell complete modelkit's commands",
     )
-    shells = "{" + ",".join(SCRIPTS) + "}"  # without "words", which their scripts ask for
     parser.add_argument(
-        "shell", choices=(*SCRIPTS, "words"), metavar=shells, help="for `eval` in its start file"
+        "shell",
+        choices=(*SCRIPTS, "words"),
+        metavar="{bash,zsh,fish}",  # without the word that their scripts ask
+        help="for `eval` in its start file",
     )
     # Python 3.11 would say that words are required
     parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS).required = False

@@ -28,7 +28,6 @@ from modelkit.signature.signature import Signature
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MOST_LINES, MOST_COLUMNS = 12, 100  # of a manifest in print
-REFUSES = "refuses rows"  # the fact that says which
 MOST_LETTERS = 64  # of a name or a version
 MOST_STATED = 200  # of a licence, and of an owner
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -105,10 +104,7 @@ class Parity:
 
     @property
     def batch_measured(self) -> bool:
-        """Whether rows were run in several batch sizes.
-
-        They are not where there is one row, or where the graph fixes the number of rows.
-        """
+        """Whether rows were run in several batch sizes; not one row, nor where the graph fixes their number."""
         return len(self.batch_sizes) > 1
 
     def __str__(self) -> str:
@@ -135,10 +131,7 @@ class Parity:
         if not self.large_rows or agrees:
             return ""
         flips = f", {self.large_flips} of {self.large_rows} labels flipped" if self.labels else ""
-        return (
-            "; 10,000 times beyond the example they DIFFER: max rel diff "
-            f"{self.large_max_rel:.2g}{flips}"
-        )
+        return f"; 10,000 times beyond the example they DIFFER: max rel diff {self.large_max_rel:.2g}{flips}"
 
     def _invariance(self) -> str:
         tried = len(self.batch_sizes)
@@ -278,7 +271,7 @@ class Manifest:
             "owners": html.some(self.owners),
             "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
-            REFUSES: "; ".join(self.signature.refusals),
+            "refuses rows": "; ".join(self.signature.refusals),
             "privacy": str(self.privacy or ""),
             self.runtime: self.about,
             "opsets": _with_versions({k or "ai.onnx": v for k, v in sorted(self.opsets.items())}),
@@ -296,10 +289,8 @@ class Manifest:
         lines: list[str] = []
         for name, value in facts[:MOST_LINES]:
             text = html.printable(f"{name}: {value}")
-            most = None if name == REFUSES else 1  # callers have to know the whole reason
-            lines += wrap(
-                text, MOST_COLUMNS, subsequent_indent="  ", max_lines=most, placeholder="..."
-            )
+            most = None if name == "refuses rows" else 1  # callers have to know the whole reason
+            lines += wrap(text, MOST_COLUMNS, max_lines=most, placeholder="...")
         return "\n  ".join(lines)
 
     __repr__ = fields.brief
@@ -312,9 +303,10 @@ class Manifest:
         ]
 
     def _repr_html_(self) -> str:
-        title = f"{self.name} {self.version}"
         header = ("", "tensor", "dtype", "shape", "columns")
-        return html.card(title, self.facts(), header, self.signature.table())
+        return html.card(
+            f"{self.name} {self.version}", self.facts(), header, self.signature.table()
+        )
 
 
 def _with_versions(versions: dict[str, Any]) -> str:
@@ -322,8 +314,7 @@ def _with_versions(versions: dict[str, Any]) -> str:
 
 
 def _dumps(plain: Any) -> bytes:
-    text = json.dumps(plain, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
-    return text.encode()
+    return json.dumps(plain, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False).encode()
 
 
 def _parse_manifest(raw: bytes) -> dict[str, Any]:

@@ -263,7 +263,10 @@ def _numbers(name: str, values: Any) -> Array:
     found = whole if hasattr(whole, "dtype") else np.asarray(whole)
     objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
     if found.dtype.kind not in "biuf" and not objects:
-        raise UsageError(f"{name} holds values that are not numbers: {values!r:.80}")
+        others = (item for item in np.asarray(found).flat if not isinstance(item, NUMBERS))
+        raise UsageError(
+            f"{name} holds values that are not numbers, such as {next(others, found.dtype)!r:.80}"
+        )
     doubles = np.asarray(found, np.float64)
     if doubles.ndim not in (1, 2):
         raise UsageError(f"{name} is (n,) or (n, k) numbers; got {doubles.shape}")

@@ -360,9 +360,7 @@ class Registry:
     def log(self, name: str) -> Log[State, Entry]:
         """The log of a model: what was decided, and what holds now."""
         check_pattern(NAME_PATTERN, "name", name)
-        if name not in self._logs:
-            self._logs.setdefault(name, log_of(self._store, name))
-        return self._logs[name]
+        return self._logs.get(name) or self._logs.setdefault(name, log_of(self._store, name))
 
     def _write(self, name: str, version: str, reason: str, fields: Fields) -> Entry:
         """Add an entry about a version, with the fields that it has by what holds; asks no policy."""
