@@ -85,6 +85,7 @@ def test_the_shell_itself_completes(tmp_path, shell):
     command.chmod(0o755)
     done = subprocess.run(
         [shell, "-c", ASKED[shell]],
+        cwd=tmp_path,  # fish offers the files of a folder, too
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,

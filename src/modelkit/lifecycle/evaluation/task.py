@@ -265,7 +265,7 @@ def _numbers(name: str, values: Any) -> Array:
     if found.dtype.kind not in "biuf" and not objects:
         others = (item for item in np.asarray(found).flat if not isinstance(item, NUMBERS))
         raise UsageError(
-            f"{name} holds values that are not numbers, such as {next(others, found.dtype)!r:.80}"
+            f"{name} holds values that are not numbers, such as '{next(others, found.dtype)!s:.80}'"
         )
     doubles = np.asarray(found, np.float64)
     if doubles.ndim not in (1, 2):

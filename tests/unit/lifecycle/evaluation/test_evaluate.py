@@ -382,7 +382,7 @@ def test_what_does_not_fit_is_refused(y, more, reason):
         (["a", "b", "c"], "not numbers, such as 'a'"),
         (pd.Series(["1", "2", "3"]), "not numbers, such as '1'$"),
         ([1, np.inf, 2], "infinite"),
-        ([1, None, 2], "not numbers, such as None"),
+        ([1, None, 2], "not numbers, such as 'None'"),
         (pd.date_range("2026-01-01", periods=3), "not numbers, such as .*2026-01-01"),
     ],
 )
