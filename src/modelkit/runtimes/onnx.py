@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, final
 
 import numpy as np
+from numpy import ndarray
 
 from modelkit._internal.process import watch_forks
 from modelkit.errors import (
@@ -152,10 +153,14 @@ class OnnxModel(Model):
         return self._graph.data, self._graph.weights
 
     def _call(self, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
-        shown: Any = self._sum
-        # Few rows have few values, which is known quicker.
-        many = shown and type(X) is np.ndarray and X.size > self._most < len(X)
-        if many and X.dtype.kind == "f" and X.shape[1:] == shown.block.trailing:
+        shown = self._sum
+        if (
+            shown is not None
+            and type(X) is ndarray
+            and X.size > self._most < len(X)  # few rows have few values, which is known quicker
+            and X.dtype.kind == "f"
+            and X.shape[1:] == shown.block.trailing
+        ):
             return self._run_unread(X, shown, outputs, call)
         return self._run(self.signature.coerce(X), outputs, call)
 
