@@ -135,7 +135,7 @@ class OnnxModel(Model):
         # The most rows of a plain run, whose answers are given as they are.
         self._most = 0 if endless or self._texts else self._chunk
         self._reasons = signature.refusals
-        self._sum = shown_sum(signature, self.manifest)
+        self._sum = shown_sum(signature, self.manifest) if self._most else None
         self._tells: bool | None = None  # what `_sum` is found to do when the first bulk comes
         watch_forks(self)
 
