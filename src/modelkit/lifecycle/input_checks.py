@@ -148,8 +148,7 @@ class InputChecks(Wrapper):
         """The Model that answers unchecked, since the rows that an explanation tries are not calls."""
         return self._inner.unobserved
 
-    def _for_key(self, key: str | None) -> Model:
-        inner = self._inner._for_key(key)
+    def _around(self, inner: Model) -> Model:
         if inner is self._inner:
             return self
         checks = object.__new__(InputChecks)

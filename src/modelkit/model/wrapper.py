@@ -160,11 +160,13 @@ class Wrapper(Model):
     @property
     def unobserved(self) -> Model:
         """What gives the same answers unseen by a Monitor."""
-        inner = self._inner.unobserved
-        return self if inner is self._inner else inner
+        return self._around(self._inner.unobserved)
 
     def _for_key(self, key: str | None) -> Model:
-        inner = self._inner._for_key(key)
+        return self._around(self._inner._for_key(key))
+
+    def _around(self, inner: Model) -> Model:
+        """What stands for this layer where `inner` answers in place of its own Model: by default `inner` alone."""
         return self if inner is self._inner else inner
 
     def _check_access(self, action: Action) -> bool:

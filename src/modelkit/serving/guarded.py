@@ -64,14 +64,6 @@ class Guarded(Wrapper):
             self._champion = (manifest, found)
         return found
 
-    @property
-    def unobserved(self) -> Model:
-        """What gives the same answers to the same callers, unseen by a Monitor."""
-        return self._around(self._inner.unobserved)
-
-    def _for_key(self, key: str | None) -> Model:
-        return self._around(self._inner._for_key(key))
-
     def _around(self, inner: Model) -> Model:
         return self if inner is self._inner else Guarded(inner, self._policy)
 

@@ -109,8 +109,7 @@ class Answers(Wrapper):
         """The Model that answers without a record, since the rows that an explanation tries are not calls."""
         return self._inner.unobserved
 
-    def _for_key(self, key: str | None) -> Model:
-        inner = self._inner._for_key(key)
+    def _around(self, inner: Model) -> Model:
         if inner is self._inner:
             return self
         return Answers(inner, self._record, self._subjects, outputs=self._outputs)

@@ -114,7 +114,6 @@ def gate(
         MissingExtraError: if scipy is missing.
     """
     rows = LabelledRows(X, y, slices=slices, clusters=clusters, queries=queries, positive=positive)
-    own = _own_checks(checks)
     if not isinstance(registry, Registry | None):
         raise TypeError(f"registry is a mk.Registry, not {registry!r:.80}")
     with bars(progress, "gate"), ExitStack() as stack:
@@ -130,7 +129,7 @@ def gate(
             veto=veto,
             budgets=budgets,
         )
-        _check_bound(own, ours)
+        own = _own_checks(checks, ours)
         asking = _asking(ours, theirs, rows, read, own, seed)
         verdict = judge(asking, own, registry, clock=time.perf_counter)
     manifest = ours.manifest
@@ -169,24 +168,23 @@ def _asking(
     return Asking(candidate, champion, rows, kind, read(kind, about=about), seed)
 
 
-def _own_checks(checks: Sequence[GateCheck]) -> tuple[GateCheck, ...]:
-    """The checks of the caller. Raises TypeError for anything else, and UsageError for two of one name."""
+def _own_checks(checks: Sequence[GateCheck], candidate: Judged) -> tuple[GateCheck, ...]:
+    """The checks of the caller.
+
+    Raises TypeError for anything else, and UsageError for two of one name and for one of another model.
+    """
     listed = () if isinstance(checks, GateCheck) else tuple(checks)
     if isinstance(checks, GateCheck) or not all(isinstance(check, GateCheck) for check in listed):
         raise TypeError(f"checks is a list of mk.types.GateCheck, not {checks!r:.80}")
     refuse_twice(listed)
-    return listed
-
-
-def _check_bound(checks: Sequence[GateCheck], candidate: Judged) -> None:
-    """Raise UsageError for a check of another model than the candidate."""
     digest = candidate.manifest.model_digest
-    for check in checks:
+    for check in listed:
         if check.model_digest not in ("", digest):
             raise UsageError(
                 f"the check {check.name!r} is of the model {check.model_digest:.12}, and the candidate "
                 f"{candidate.named} is {digest:.12}: make it of what you measured on the candidate"
             )
+    return listed
 
 
 def refuse_twice(checks: Sequence[GateCheck]) -> None:
