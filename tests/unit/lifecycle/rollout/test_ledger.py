@@ -309,7 +309,7 @@ UNREADABLE = [
     (b'{"stage": 0, "stage": 0, "counts": {}}', "a key appears twice"),
     (b'{"stage": 0, "counts": {"differences": [NaN]}}', "NaN is not JSON"),
     ([], "list indices"),
-    ({"counts": {}}, "it has no 'stage'"),
+    ({"counts": {}}, "it lacks 'stage'"),
     ({"stage": 7, "counts": {}}, "the rollout has 1 stages, and not 8"),
     ({"stage": -1, "counts": {}}, "a count is a whole number from 0"),
     ({"stage": True, "counts": {}}, "a count is a whole number from 0"),
