@@ -33,7 +33,7 @@ from tokenizers import Tokenizer
 
 import modelkit as mk
 
-LIBRARIES = ("numpy", "onnxruntime", "tokenizers", "fastembed")
+LIBRARIES = ("numpy", "onnxruntime", "tokenizers", "fastembed", "wordllama", "model2vec")
 TEXTS, MOST_TOKENS, ROUNDS = 1024, 512, 5
 SEARCHED = 128  # texts by which the best setting of a rival is found
 CALLERS, SECONDS = 64, 20.0
@@ -348,7 +348,106 @@ def open_loop() -> str:
     )
 
 
-SECTIONS = {section.__name__: section for section in (bulk, vectors, memory, callers, open_loop)}
+@cache
+def static_encoder() -> mk.TextEncoder:
+    """The packaged vectors of wordllama, there and back."""
+    path = FOLDER / "wordllama.mk"
+    with mk.TextEncoder.from_directory(_installed("wordllama")) as encoder:
+        mk.save(encoder, path, name="wordllama", version="1")
+    return mk.load(path)
+
+
+@cache
+def of_model2vec() -> Path:
+    """The same vectors in the layout of model2vec."""
+    from safetensors.numpy import load_file, save_file
+
+    path = FOLDER / "model2vec"
+    path.mkdir(parents=True, exist_ok=True)
+    (weights,) = _installed("wordllama").glob("weights/*.safetensors")
+    (tokenizer,) = _installed("wordllama").glob("tokenizers/*.json")
+    save_file({"embeddings": load_file(weights)["embedding.weight"]}, path / "model.safetensors")
+    shutil.copy(tokenizer, path / "tokenizer.json")
+    config = {"model_type": "model2vec", "normalize": True}
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def static() -> str:
+    """A static model, texts a second, beside the libraries whose folders are read"""
+    from model2vec import StaticModel
+    from wordllama import WordLlama
+
+    folder = of_model2vec()
+    theirs = WordLlama.load(disable_download=True)
+    model2vec = StaticModel.from_pretrained(folder)
+    ours = mk.TextEncoder.from_directory(folder)
+    short = [" ".join(text.split()[:6]) for text in texts()]
+    lines = []
+    for name, many in (("paragraphs", texts() * 4), ("six words", short * 4)):
+        calls = {
+            "wordllama's vectors, modelkit": static_encoder().embed,
+            "wordllama": lambda found: theirs.embed(found, norm=True),
+            "model2vec's layout, modelkit": ours.embed,
+            "model2vec": model2vec.encode,
+        }
+        rates = in_turn(calls, many, ROUNDS)
+        for mine, rival in zip([*calls][::2], [*calls][1::2], strict=True):
+            pairs = zip(calls[mine](many), calls[rival](many), strict=True)
+            least = min(float(left @ right) for left, right in pairs)
+            ratio = rates[mine] / rates[rival]
+            figures = [f"{rates[mine]:,.0f}", f"{rates[rival]:,.0f}", f"{ratio:.2f}"]
+            lines.append([f"{name}: {rival}", *figures, f"{1 - least:.0e}"])
+    return table("| modelkit | the library | times | 1 - least cosine", lines)
+
+
+SHARED = {"minilm": 3072, "wordllama": 8192}  # paragraphs that are searched
+
+
+def recall(found: np.ndarray, exact: np.ndarray) -> float:
+    pairs = zip(found, exact, strict=True)
+    return float(np.mean([len({*left} & {*right}) / len(right) for left, right in pairs]))
+
+
+def codes() -> str:
+    """What codes of fewer bits find of the ten nearest by float32, and the time of a search"""
+    encoders = {"minilm": mk.load(package()), "wordllama": static_encoder()}
+    columns: dict[str, list[str]] = {}
+    for name, encoder in encoders.items():
+        vectors = encoder.embed(paragraphs(SHARED[name] + 256))
+        queries, corpus = vectors[:256], vectors[256:]
+        ints, bits = (mk.quantize_embeddings(corpus, kind) for kind in ("int8", "ubinary"))
+        exact, _ = mk.semantic_search(queries, corpus, 10)
+        both = np.where(queries > 0, 1, -1)
+        searches = {
+            "float32": (queries, corpus, None),
+            "int8": (queries, ints, None),
+            "ubinary": (queries, bits, None),
+            "ubinary, rescored by int8": (queries, bits, ints),
+            "ubinary, rescored by float32": (queries, bits, corpus),
+            "ubinary, the query too": (both, bits, None),
+            "ubinary, the query too, rescored by its float32": None,
+        }
+        for kind, given in searches.items():
+            start = time.perf_counter()
+            if given is None:  # as one writes it with an index of bits
+                near, _ = mk.semantic_search(both, bits, 40)
+                signs = np.unpackbits(bits, axis=1)[near] * 2.0 - 1
+                order = np.argsort(-np.einsum("ij,ikj->ik", queries, signs), axis=1)[:, :10]
+                found = np.take_along_axis(near, order, 1)
+            else:
+                asked, rows, better = given
+                found, _ = mk.semantic_search(asked, rows, 10, rescore=better)
+            spent = (time.perf_counter() - start) * 1e3 / len(queries)
+            columns.setdefault(kind, []).extend([f"{recall(found, exact):.3f}", f"{spent:.2f}"])
+    heads = [f"{name}, {SHARED[name]:,} | ms a query" for name in encoders]
+    return table("| " + " | ".join(heads), [[kind, *row] for kind, row in columns.items()])
+
+
+SECTIONS = {
+    section.__name__: section
+    for section in (bulk, vectors, memory, callers, open_loop, static, codes)
+}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from modelkit.drift.monitor import Monitor as Monitor
 from modelkit.drift.profile import Profile as Profile
 from modelkit.drift.report import DriftReport as DriftReport
 from modelkit.embedding.encoder import TextEncoder as TextEncoder
+from modelkit.embedding.precision import quantize_embeddings as quantize_embeddings
+from modelkit.embedding.precision import semantic_search as semantic_search
 from modelkit.embedding.reranker import Reranker as Reranker
 from modelkit.embedding.verbs import embed as embed
 from modelkit.embedding.verbs import rank as rank

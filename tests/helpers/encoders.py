@@ -289,6 +289,20 @@ def unpack_minilm(folder):
     return folder
 
 
+def write_tensors(path, arrays):
+    """A safetensors file."""
+    names = {"float32": "F32", "float16": "F16", "int8": "I8", "int64": "I64", "float64": "F64"}
+    entries, data = {"__metadata__": {"format": "np"}}, b""
+    for name, array in arrays.items():
+        raw = np.ascontiguousarray(array).tobytes()
+        offsets = [len(data), len(data) + len(raw)]
+        kind = names[array.dtype.name]
+        entries[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": offsets}
+        data += raw
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+
+
 def static_parts():
     """The graph and tokenizer of wordllama: 32,000 vectors of 256 numbers, one for each token."""
     folder = installed("wordllama")

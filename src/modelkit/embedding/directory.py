@@ -1,12 +1,16 @@
-"""Read a folder in the layout of sentence-transformers: graph, tokenizer, pooling, prompts."""
+"""Read a folder with an encoder, as sentence-transformers, exporters, model2vec and wordllama write it."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import numpy as np
+
+from modelkit._internal.arrays import Array
 from modelkit.embedding.recipe import MOST_NUMBERS
 from modelkit.errors import SignatureError
 
@@ -21,30 +25,44 @@ ACTIVATION_NAMES = {"Sigmoid": "sigmoid", "Identity": "none"}
 BERT = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
 LIMIT_KEYS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
-MODULES = ("Transformer", "Pooling", "Normalize")
 PACKAGE = "sentence_transformers."
+MODULES = re.compile(r"(Transformer )?Pooling( Dense| Dropout)*( Normalize)?")
+# Static models have no limit, or, as model2vec calls them, one of 512. A run of this many tokens
+# takes 32 MiB at 256 numbers.
+MOST_STATIC = 1 << 15
+MODEL2VEC = 512
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I8": "i1"}
+
+Modules = list[tuple[str, Path]]
 
 
-def read_folder(
-    folder: Any, file: str | None, pooling: object
-) -> tuple[Path, Path, dict[str, Any]]:
-    """The paths of graph and tokenizer, and the other arguments of `TextEncoder`.
+def read_folder(folder: Any, file: str | None, pooling: object) -> tuple[Any, Any, dict[str, Any]]:
+    """The graph, the tokenizer, and the other arguments of `TextEncoder`.
 
     `pooling` is the caller's choice, None for the folder's. Raises SignatureError for unknown
     modules or poolings, and FileNotFoundError.
     """
     root = Path(folder)
-    if (root / "modules.json").exists():
-        within, found = _read_modules(root)
-    elif pooling is None:
-        _refuse_plain(root)
-    else:
-        within = root
-        found = {}
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    modules = _modules(root)
+    places = dict(modules)
+    found: dict[str, Any] = {"normalize": "Normalize" in places} if modules else {}
+    prompts = _read_if_there(root / PROMPTS).get("prompts")
+    if prompts:
+        found["roles"] = prompts
+    files = _static_files(root, places.get("StaticEmbedding"))
+    if files is not None:
+        return _read_static(root, *files, found)
+    within = places.get("Transformer", root)
     most = limit_beside(within / BERT, root / BERT)
     if most is not None:
         found["max_tokens"] = most
-    return root / (file or _only_graph(root)), _tokenizer_in(within, root), found
+    graph, found["pooling"] = _pooled(root, modules, root / (file or _only_graph(root)), pooling)
+    tokenizer: Any = _tokenizer_in(within, root)
+    if _read_if_there(within / BERT).get("do_lower_case"):
+        tokenizer = _lowered(_read_json(tokenizer))
+    return graph, tokenizer, found
 
 
 def read_reranker(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
@@ -81,51 +99,135 @@ def _tokenizer_in(*folders: Path) -> Path:
     return tokenizer
 
 
-def _refuse_plain(root: Path) -> NoReturn:
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
-    raise SignatureError(
-        f"{root} lacks modules.json, which would say how the vectors of tokens become one: pass "
-        "pooling= as the model's card says it, and normalize=; or make "
-        "TextEncoder(onnx, tokenizer, pooling=...) from its files"
-    )
-
-
-def _read_modules(root: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of the transformer, and the arguments for pooling, normalisation and roles."""
-    places = _module_places(root)
-    within = places.get("Transformer", root)
-    config = _read_json(places["Pooling"] / "config.json")
-    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in places}
-    if _read_if_there(within / BERT).get("do_lower_case"):
-        raise SignatureError(
-            f"{root} wants texts in lower case, which an encoder leaves to its tokenizer"
-        )
-    prompts = _read_if_there(root / PROMPTS).get("prompts")
-    if prompts:
-        if config.get("include_prompt") is False:
-            raise SignatureError(
-                f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does"
-            )
-        found["roles"] = prompts
-    return within, found
-
-
-def _module_places(root: Path) -> dict[str, Path]:
-    """The folders of the modules by name. Raises SignatureError for unknown modules."""
-    entries = _read_json(root / "modules.json", list)
+def _modules(root: Path) -> Modules:
+    """The modules by name, and their folders; none without modules.json. Raises SignatureError."""
+    file = root / "modules.json"
+    if not file.exists():
+        return []
     try:
-        modules = [(str(entry["type"]), root / entry["path"]) for entry in entries]
+        found = [(str(entry["type"]), root / entry["path"]) for entry in _read_json(file, list)]
     except (TypeError, KeyError) as error:
-        raise SignatureError(f"{root / 'modules.json'} does not name modules: {error!r}") from error
-    places = {name.rpartition(".")[2]: place for name, place in modules if name.startswith(PACKAGE)}
-    if len(places) < len(modules) or not {"Pooling"} <= places.keys() <= {*MODULES}:
-        names = [name for name, _ in modules]
+        raise SignatureError(f"{file} does not name modules: {error!r}") from error
+    # Those of others keep their whole name, which no encoder knows.
+    own = ((name, name.startswith(PACKAGE), place) for name, place in found)
+    return [(name.rpartition(".")[2] if known else name, place) for name, known, place in own]
+
+
+def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[Any, str]:
+    """The graph, with the layers behind its pooling if there are any; and the pooling.
+
+    Raises SignatureError.
+    """
+    from modelkit.embedding.graph import POOLED, gives_finished, with_layers
+
+    config = _read_if_there(dict(modules).get("Pooling", root / "1_Pooling") / "config.json")
+    prompts = _read_if_there(root / PROMPTS).get("prompts") or {}
+    if config.get("include_prompt") is False and any(prompts.values()):
         raise SignatureError(
-            f"{root} has the modules {names}; an encoder has some of {list(MODULES)}, of "
-            f"{PACKAGE[:-1]}"
+            f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does"
         )
-    return places
+    if pooling in (None, "none") and gives_finished(graph):
+        return graph, "none"
+    names = [name for name, _ in modules]
+    if names and not MODULES.fullmatch(" ".join(names)):
+        raise SignatureError(
+            f"{root} has the modules {names}; an encoder has Transformer, Pooling, Dense and "
+            f"Normalize in this order, or StaticEmbedding, of {PACKAGE[:-1]}. Export the graph with "
+            "an output sentence_embedding, which holds what all modules do"
+        )
+    if pooling is None and not config and not names:
+        raise SignatureError(
+            f"{root} has no modules.json, which would say how the vectors of tokens become one: "
+            "pass pooling= as the model's card says it, and normalize=; or make "
+            "TextEncoder(onnx, tokenizer, pooling=...) from its files"
+        )
+    pooling = pooling or _pooling(config, root)
+    layers = [_dense(place) for name, place in modules if name == "Dense"]
+    if not layers:
+        return graph, pooling
+    if pooling not in POOLED:
+        raise SignatureError(
+            f"{root} has Dense layers behind the pooling {pooling!r}; an encoder has them behind "
+            f"one of {list(POOLED)}"
+        )
+    return with_layers(graph, pooling, layers), "none"
+
+
+def _dense(place: Path) -> tuple[Array, Array, str]:
+    """The matrix, the bias and the activation of a Dense module. Raises SignatureError."""
+    from modelkit.embedding.graph import ACTIVATIONS
+
+    config = _read_json(place / "config.json")
+    activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
+    if activation not in ACTIVATIONS or config.get("use_residual"):
+        raise SignatureError(
+            f"{place} is a layer {config}; an encoder takes one with an activation of "
+            f"{list(ACTIVATIONS)}, and without use_residual"
+        )
+    tensors = _read_tensors(place / "model.safetensors", "linear.weight")
+    matrix = tensors["linear.weight"].T
+    bias = tensors.get("linear.bias", np.zeros(matrix.shape[1]))
+    return matrix.astype(np.float32, "C"), bias.astype(np.float32), activation
+
+
+def _static_files(root: Path, place: Path | None) -> tuple[Path, Path] | None:
+    """The vectors and the tokenizer of a static model, None where a folder holds another one."""
+    if place is None and _read_if_there(root / "config.json").get("model_type") == "model2vec":
+        place = root
+    if place is not None:
+        return place / "model.safetensors", place / "tokenizer.json"
+    found = [*root.glob("weights/*.safetensors"), *root.glob("tokenizers/*.json")]
+    return (found[0], found[1]) if len(found) == 2 else None
+
+
+def _read_static(
+    root: Path, weights: Path, tokenizer: Path, found: dict[str, Any]
+) -> tuple[Any, bytes, dict[str, Any]]:
+    """What `read_folder` gives, of the folder of a static model. Raises SignatureError."""
+    from modelkit.embedding.graph import TABLES, static_graph
+
+    tensors = _read_tensors(weights, *TABLES)
+    rules = _read_json(tokenizer)
+    rules["post_processor"] = None  # static models have no vectors for special tokens
+    most = (rules.get("truncation") or {}).get("max_length", MOST_STATIC)
+    unknown = None
+    if "embeddings" in tensors:  # model2vec leaves out the unknown token, others take its vector
+        word = rules["model"].get("unk_token")
+        unknown = word if word is None else rules["model"]["vocab"][word]
+        most = min(most, MODEL2VEC)
+        normalize = _read_if_there(root / "config.json").get("normalize", False)
+        found = {"normalize": normalize} | found
+    graph = static_graph(tensors, unknown)
+    return graph, json.dumps(rules).encode(), {"max_tokens": most, "pooling": "none"} | found
+
+
+def _lowered(rules: dict[str, Any]) -> bytes:
+    """A tokenizer.json that makes letters small first."""
+    old = rules.get("normalizer")
+    steps = [{"type": "Lowercase"}] + ([old] if old else [])
+    return json.dumps(rules | {"normalizer": {"type": "Sequence", "normalizers": steps}}).encode()
+
+
+def _read_tensors(path: Path, *names: str) -> dict[str, Array]:
+    """The arrays of a safetensors file by name, one of `names` among them.
+
+    Raises SignatureError and FileNotFoundError.
+    """
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    found = {}
+    try:
+        for name, entry in json.loads(data[8:start]).items():
+            if name != "__metadata__":
+                first, stop = entry["data_offsets"]
+                array = np.frombuffer(data[start + first : start + stop], DTYPES[entry["dtype"]])
+                found[name] = array.reshape(entry["shape"])
+        next(found[name] for name in names if name in found)
+    except Exception as error:
+        raise SignatureError(
+            f"{path} is not a safetensors file with {' or '.join(names)}, of {list(DTYPES)}: {error!r}"
+        ) from error
+    return found
 
 
 def limit_beside(*files: Any) -> Any:

@@ -23,7 +23,9 @@ class TextEncoder(OverTokens):
             attention_mask.
         tokenizer: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`.
         pooling: how the vectors of the tokens become one: "mean", "max", the "cls" (first) or
-            "last" token, or "splade" of the logits of a SPLADE model.
+            "last" token, or "splade" of the logits of a SPLADE model; "none" for a graph that gives
+            finished vectors, one a text. By default "none" if it has an output `sentence_embedding`
+            or gives no vectors of tokens, else "mean".
         normalize: whether vectors have length 1.
         roles: what stands before a text in each role, such as {"query": "query: ", "passage":
             "passage: "}.
@@ -37,7 +39,7 @@ class TextEncoder(OverTokens):
         stable: run every text alone, so that its vector has the same bits whatever is embedded
             beside it: for graphs that scale their activations by the batch, as some int8 ones do.
             Costs what batches gain.
-        output: the output with a vector for each token, where the graph has several.
+        output: the output with the vectors, where the graph has several.
 
     Raises:
         SignatureError: if the graph does not take tokens, or takes fewer than `max_tokens`, if no
@@ -55,7 +57,7 @@ class TextEncoder(OverTokens):
         onnx: Any,
         tokenizer: Any,
         *,
-        pooling: str = "mean",
+        pooling: str | None = None,
         normalize: bool = True,
         roles: Mapping[str, str] | None = None,
         dims: Sequence[int] | None = None,
@@ -79,21 +81,25 @@ class TextEncoder(OverTokens):
 
     @classmethod
     def from_directory(cls, folder: Any, *, file: str | None = None, **options: Any) -> TextEncoder:
-        """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
+        """An encoder from a folder as models are published in, without torch.
+
+            encoder = mk.TextEncoder.from_directory("minilm")
 
         Args:
-            folder: with modules.json, the pooling's config.json and tokenizer.json. A folder
-                without modules.json, as exporters write it for transformers, does not say how
-                vectors are pooled: pass pooling=.
+            folder: of sentence-transformers, with an ONNX file; of an exporter, which is without
+                modules.json and does not say how vectors are pooled, so pass pooling=; or of a
+                static model, as model2vec, sentence-transformers (StaticEmbedding) and the package
+                wordllama have them, which takes no ONNX file.
             file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only
-                one there is.
+                one there is. Or the weights of a static model, where there are several.
             options: as for `TextEncoder`, in place of what the folder says. Its prompts are the
                 roles, and none stands before a text unless its role is asked for.
 
-        Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError for
-        what is missing.
+        Raises:
+            SignatureError: for modules, layers or a pooling that are not known.
+            FileNotFoundError: for what is missing.
         """
-        onnx, tokenizer, found = read_folder(folder, file, options.get("pooling"))
+        onnx, tokenizer, found = read_folder(folder, file, options.pop("pooling", None))
         return cls(onnx, tokenizer, **found | options)
 
     def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:

@@ -1,20 +1,70 @@
-"""Read the graph of an encoder: the Model over its tokens, and which output holds their vectors."""
+"""The graph of an encoder: read it, or write one, and which of its outputs holds vectors."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelkit.errors import SignatureError
+import numpy as np
+
+from modelkit._internal.arrays import Array
+from modelkit.errors import SignatureError, importing
 from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto, serialize, signature_of, split_weights
 from modelkit.signature.signature import Signature
 
+with importing("onnx", "reading an ONNX graph", "save"):
+    import onnx
+    from onnx import compose, numpy_helper, parser
+
 # What exporters call the vectors that a graph adds to tokens by their places.
 POSITIONS = re.compile(r"(.*[./])?position_embeddings?\.weight(_quantized)?")
 USUAL = ("last_hidden_state", "token_embeddings")  # what exporters call the vectors of tokens
 FINISHED = "sentence_embedding"  # and of texts
+# What stands behind a graph over tokens. Reshape, unlike Unsqueeze and ReduceSum, has one form in all
+# versions of ONNX, and so fits behind a graph of any.
+HEAD = """
+behind (float[batch, tokens, n] hidden, int64[batch, tokens] attention_mask) => (float[batch, d] sentence_embedding)
+<int64[3] row = {0, 1, -1}, int64[3] column = {0, -1, 1}, int64[2] flat = {0, -1}, int64 first = {0}>
+"""
+POOLED = {
+    "mean": """
+        held = Cast <to = 1> (attention_mask)
+        across = Reshape (held, row)
+        down = Reshape (held, column)
+        total = MatMul (across, tokens)
+        count = MatMul (across, down)
+        mean = Div (total, count)
+        x0 = Reshape (mean, flat)
+    """,
+    "cls": "x0 = Gather <axis = 1> (tokens, first)",
+}
+ACTIVATIONS = {"Identity": "Identity", "Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
+TABLES = ("embeddings", "embedding.weight")  # as model2vec and sentence-transformers name it
+# A token without a weight does not count either.
+STATIC = """<ir_version: 9, opset_import: ["" : 18]>
+static (int64[batch, tokens] input_ids, int64[batch, tokens] attention_mask) => (float[batch, d] sentence_embedding)
+<int64[3] row = {0, 1, -1}, int64[3] column = {0, -1, 1}, int64[2] flat = {0, -1}, float one = {1.0}>
+{
+    held = Cast <to = 1> (attention_mask)
+    across = Reshape (held, row)
+    counted = Gather (counts, input_ids)
+    down = Reshape (counted, column)
+    count = MatMul (across, down)
+    some = Max (count, one)
+    weight = Gather (weights, input_ids)
+    weighted = Mul (weight, held)
+    factors = Reshape (weighted, row)
+    places = Gather (mapping, input_ids)
+    rows = Gather (table, places)
+    vectors = Cast <to = 1> (rows)
+    total = MatMul (factors, vectors)
+    mean = Div (total, some)
+    sentence_embedding = Reshape (mean, flat)
+}"""
 
 
 def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
@@ -60,3 +110,71 @@ def choose_output(signature: Signature, output: str | None, pooling: str | None)
             f"name one by output=, or pass pooling='none' for one vector a text: {signature}"
         )
     return (usual or found)[0], pooling
+
+
+def gives_finished(onnx_file: str | os.PathLike[str]) -> bool:
+    """Whether a graph has an output of the usual name for the vectors of texts."""
+    outputs = onnx.load(onnx_file, load_external_data=False).graph.output
+    return any(value.name == FINISHED for value in outputs)
+
+
+def with_layers(source: Any, pooling: str, layers: Sequence[tuple[Array, Array, str]]) -> Any:
+    """A graph over tokens with pooling and dense layers behind it: it gives finished vectors.
+
+    Args:
+        source: as for `open_graph`.
+        pooling: "mean" or "cls".
+        layers: of each its weights, (d in, d out), its bias, (d out,), and its activation.
+
+    Returns:
+        A ModelProto.
+    """
+    proto: Any = read_proto(source)
+    output, _ = choose_output(signature_of(proto), None, pooling)
+    steps = f"tokens = Cast <to = 1> (hidden)\n{POOLED[pooling]}\n"
+    weights: dict[str, Array] = {}
+    for at, (matrix, bias, activation) in enumerate(layers):
+        weights |= {f"w{at}": matrix, f"b{at}": bias}
+        steps += f"m{at} = MatMul (x{at}, w{at})\na{at} = Add (m{at}, b{at})\n"
+        steps += f"x{at + 1} = {ACTIVATIONS[activation]} (a{at})\n"
+    steps += f"{FINISHED} = Identity (x{len(layers)})"
+    behind = parser.parse_graph(f"{HEAD} {{ {steps} }}")
+    _add_arrays(behind, weights)
+    compose.add_prefix_graph(
+        behind, "modelkit.", rename_inputs=False, rename_outputs=False, inplace=True
+    )
+    behind.node[0].input[0] = output
+    graph = proto.graph
+    graph.node.extend(behind.node)
+    graph.initializer.extend(behind.initializer)
+    del graph.output[:]
+    graph.output.extend(behind.output)
+    return proto
+
+
+def static_graph(tensors: Mapping[str, Array], unknown: int | None) -> Any:
+    """The graph of a static model, which gives the mean of the vectors of a text's tokens.
+
+    Args:
+        tensors: a table of vectors, (n, d), with one of the names of `TABLES`; and perhaps
+            `weights`, a factor for each token, and `mapping`, the place of each in the table.
+        unknown: the token that is left out, if there is one.
+
+    Returns:
+        A ModelProto. The vector of a text without a token is zero.
+    """
+    table = next(tensors[name] for name in TABLES if name in tensors)
+    mapping = tensors.get("mapping", np.arange(len(table)))
+    counts = np.ones(len(mapping), np.float32)
+    if unknown is not None:
+        counts[unknown] = 0
+    weights = counts * tensors.get("weights", np.float32(1))
+    proto = parser.parse_model(STATIC)
+    found = {"table": table, "mapping": mapping.astype(np.int64), "counts": counts}
+    _add_arrays(proto.graph, found | {"weights": weights.astype(np.float32)})
+    return proto
+
+
+def _add_arrays(graph: Any, arrays: Mapping[str, Array]) -> None:
+    named = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    graph.initializer.extend(named)

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.process import watch_forks
+from modelkit._internal.progress import counted_off
 from modelkit.embedding.chunks import ALONE, ON_DEVICE, RunCosts, choose_runs
 from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.recipe import Measurements, Recipe
@@ -46,7 +47,9 @@ class Pipeline:
 
     def tokenized(self, texts: list[Any]) -> Iterator[Part]:
         """The tokens of texts that are about to run, some at a time, and their places."""
-        for rows in windows(texts):
+        parts = [*windows(texts)]
+        blocks = counted_off(parts, "embed", "block") if len(parts) > 1 else parts
+        for rows in blocks:
             ids, cut = self.tokens.read(texts[rows.start : rows.stop], rows)
             with self._lock:
                 self.truncated += cut

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.progress import bars
 from modelkit.embedding.pooling import unit
+from modelkit.embedding.precision import quantize_embeddings
 from modelkit.embedding.recipe import QUERY, TEXT, Recipe
 from modelkit.errors import SignatureError, UsageError
 from modelkit.model.model import Model
@@ -20,11 +22,13 @@ def embed(
     *,
     role: str | None = None,
     dims: int | None = None,
+    precision: str = "float32",
+    progress: bool | None = None,
     deadline: float | None = None,
     priority: int = 0,
     key: str | None = None,
 ) -> Array:
-    """The vectors of texts, float32 (n, dims), in their order, through whatever wraps the encoder.
+    """The vectors of texts, in their order, through whatever wraps the encoder.
 
         encoder.embed(["a text", "another one"])
         mk.embed(mk.Batcher(encoder), ["a text", "another one"], role="query")
@@ -35,27 +39,34 @@ def embed(
         role: one of the encoder's roles, whose prefix is put before each text.
         dims: one of the encoder's lengths; vectors are cut to it and, where they are normalised,
             made unit again.
+        precision: "float32", or "int8" or "ubinary" as `quantize_embeddings` makes them.
+        progress: whether to show a bar for more than 512 texts, if tqdm is there; by default in
+            notebooks alone.
         deadline: as for `Model.predict`, like the next two.
         priority: 0, or -1 for work that may wait.
         key: what a rollout routes by.
 
     Returns:
-        Vectors of float32, (n, dims), in the order of the texts.
+        Vectors of float32, (n, dims), in the order of the texts; or codes of int8 (n, dims), or
+        uint8 (n, dims / 8, rounded up).
 
     Raises:
         SignatureError: for an unknown role or length, naming the known ones; for a text that is not
             a string or not valid Unicode; for a text that is too long for an encoder with
             on_long="error".
+        UsageError: for an unknown precision.
         TypeError: for a model without an encoder.
         ClosedError: if it was closed.
     """
     if not is_encoder(model):
         raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
     recipe: Recipe = model.base.recipe  # type: ignore[attr-defined]
+    quantize_embeddings(np.empty((0, 1)), precision)  # one that is not known fails before the work
     feeds = {TEXT: np.array(prefixed(texts, recipe.prefix(role)), object)}
     size = recipe.cut(dims)
-    vectors = model.predict(feeds, deadline=deadline, priority=priority, key=key)
-    return shortened(vectors, size, recipe)
+    with bars(progress):
+        vectors = model.predict(feeds, deadline=deadline, priority=priority, key=key)
+    return quantize_embeddings(shortened(vectors, size, recipe), precision)
 
 
 def shortened(vectors: Array, size: int, recipe: Recipe) -> Array:

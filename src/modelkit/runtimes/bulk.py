@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -129,7 +130,8 @@ def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: 
     locks = [_thread.allocate_lock() for _ in range(helpers)]
     for lock in locks:
         lock.acquire()
-        _thread.start_new_thread(help_out, (lock,))
+        # A bar is shown wherever the next part is taken.
+        _thread.start_new_thread(copy_context().run, (help_out, lock))
     work()
     for lock in locks:
         lock.acquire()

@@ -4,9 +4,20 @@ import json
 
 import numpy as np
 import pytest
-from helpers.encoders import MOST, WIDTH, tiny_graph, tiny_tokenizer
+from helpers.encoders import (
+    MOST,
+    TOKENS,
+    WIDTH,
+    sentences,
+    tiny,
+    tiny_graph,
+    tiny_tokenizer,
+    write_tensors,
+)
+from onnx import TensorProto, helper
 
 import modelkit as mk
+from modelkit.embedding.graph import with_layers
 from modelkit.errors import SignatureError
 
 
@@ -143,15 +154,20 @@ def test_a_pooling_that_is_not_known_is_refused(layout, config):
         mk.TextEncoder.from_directory(layout)
 
 
-def test_modules_that_are_not_known_are_refused(layout):
-    modules(layout, "Transformer", "Pooling", "Dense")
-    with pytest.raises(
-        SignatureError, match=r"the modules \['.*\.Pooling', 'sentence_transformers.models.Dense'\]"
-    ):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Transformer", "Pooling", "LSTM"),
+        ("Transformer", "Normalize"),
+        ("Transformer", "Pooling", "Normalize", "Dense"),
+        ("Pooling", "Transformer"),
+    ],
+)
+def test_modules_that_are_not_known_or_in_another_order_are_refused(layout, names):
+    modules(layout, *names)
+    with pytest.raises(SignatureError) as refusal:
         mk.TextEncoder.from_directory(layout)
-    modules(layout, "Transformer", "Normalize")
-    with pytest.raises(SignatureError, match="an encoder has some of"):
-        mk.TextEncoder.from_directory(layout)
+    assert f"has the modules {list(names)}; an encoder has" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +180,7 @@ def test_modules_that_are_not_known_are_refused(layout):
 def test_modules_of_others_and_two_of_a_kind_are_refused(layout, types):
     write(layout / "modules.json", [{"path": "1_Pooling", "type": name} for name in types])
     with pytest.raises(
-        SignatureError, match=r"an encoder has some of .*, of sentence_transformers"
+        SignatureError, match=r"an encoder has Transformer, Pooling, .*, of sentence_transformers"
     ):
         mk.TextEncoder.from_directory(layout)
 
@@ -203,6 +219,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_is_named(layout, name, text, mes
 def test_a_folder_of_transformers_is_read_where_the_pooling_is_said(layout, encoder):
     """As exporters write it: no modules.json, which would say how vectors are pooled."""
     (layout / "modules.json").unlink()
+    (layout / "1_Pooling" / "config.json").unlink()
     with pytest.raises(
         SignatureError,
         match=r"lacks modules\.json, .* pass pooling= .*TextEncoder\(onnx, tokenizer",
@@ -254,3 +271,180 @@ def test_one_graph_of_several_must_be_named(layout):
         mk.TextEncoder.from_directory(layout)
     with pytest.raises(FileNotFoundError):
         mk.TextEncoder.from_directory(layout / "nowhere")
+
+
+def test_a_folder_that_wants_lower_case_gets_it(layout, tmp_path):
+    """As bge-small-en-v1.5 does; sentence-transformers puts this step before those of the tokenizer too."""
+    write(layout / "sentence_bert_config.json", {"max_seq_length": MOST, "do_lower_case": True})
+    with mk.TextEncoder.from_directory(layout) as found:
+        vectors = found.embed(["the RIVER", "The rivER"])
+        np.testing.assert_array_equal(*vectors)
+        mk.save(found, tmp_path / "e.mk", name="e", version="1")
+        tokenizer = found.tokenizer
+    with mk.load(tmp_path / "e.mk") as again:
+        np.testing.assert_array_equal(again.embed(["THE river", "the river"]), vectors)
+    rules = json.loads(tokenizer)
+    assert rules["normalizer"]["normalizers"] == [{"type": "Lowercase"}]
+    rules["normalizer"] = {"type": "Strip", "strip_left": True, "strip_right": True}
+    write(layout / "tokenizer.json", rules)
+    with mk.TextEncoder.from_directory(layout) as found:
+        np.testing.assert_array_equal(found.embed([" the RIVER"])[0], vectors[0])
+
+
+def test_the_pooling_of_a_folder_without_modules_may_be_beside_it(layout, encoder):
+    (layout / "modules.json").unlink()
+    write(layout / "config_sentence_transformers.json", {"prompts": {"query": "query "}})
+    with mk.TextEncoder.from_directory(layout) as found:
+        assert (found.recipe.pooling, found.recipe.normalize) == ("mean", True)
+        assert found.recipe.roles == {"query": "query "}
+        np.testing.assert_array_equal(found.embed(["the river"]), encoder.embed(["the river"]))
+
+
+# Dense layers behind the pooling, as in LaBSE.
+
+
+def dense(folder, at, matrix, bias=None, **config):
+    place = folder / f"{at}_Dense"
+    place.mkdir(exist_ok=True)
+    write_tensors(
+        place / "model.safetensors",
+        {"linear.weight": matrix} | ({} if bias is None else {"linear.bias": bias}),
+    )
+    write(place / "config.json", {"in_features": matrix.shape[1], **config})
+
+
+R = np.random.default_rng(3)
+MATRIX = R.normal(size=(5, WIDTH)).astype(np.float32)
+BIAS = R.normal(size=5).astype(np.float32)
+TANH = "torch.nn.modules.activation.Tanh"
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def with_dense(folder, *more):
+    modules(folder, "Transformer", "Pooling", "Dense", *more)
+    entries = json.loads((folder / "modules.json").read_text())
+    for entry in entries[2:]:
+        entry["path"] = f"{entry['idx']}_{entry['type'].rpartition('.')[2]}"
+    write(folder / "modules.json", entries)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_layers_behind_the_pooling_are_run(layout, pooling, tmp_path):
+    write(layout / "1_Pooling" / "config.json", {"pooling_mode": pooling})
+    texts = [*sentences(30, seed=5), "", "the"]
+    with mk.TextEncoder.from_directory(layout) as before:
+        pooled = before.embed(texts).astype(np.float64)
+    layer = np.tanh(pooled @ MATRIX.T + BIAS)
+    with_dense(layout)
+    dense(layout, 2, MATRIX, BIAS, activation_function=TANH)
+    with mk.TextEncoder.from_directory(layout) as one:
+        assert (one.recipe.pooling, one.recipe.output) == ("none", "sentence_embedding")
+        np.testing.assert_allclose(one.embed(texts), layer, atol=1e-5)
+    again = R.normal(size=(3, 5)).astype(np.float32)
+    with_dense(layout, "Dense", "Normalize")
+    dense(layout, 3, again, activation_function=IDENTITY)
+    expected = layer @ again.T
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    with mk.TextEncoder.from_directory(layout) as two:
+        np.testing.assert_allclose(two.embed(texts), expected, atol=1e-5)
+        assert two.batchable
+        mk.save(two, tmp_path / "e.mk", name="e", version="1")
+        with mk.load(tmp_path / "e.mk") as loaded:
+            np.testing.assert_array_equal(loaded.embed(texts), two.embed(texts))
+            assert loaded.identity == two.identity
+            assert loaded.verify() == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "pooling", "message"),
+    [
+        ({"activation_function": "torch.nn.modules.activation.GELU"}, "mean", "GELU.* an encoder takes one with an"),
+        ({"activation_function": TANH, "use_residual": True}, "mean", "use_residual"),
+        ({"activation_function": TANH}, "max", "behind the pooling 'max'; an encoder has them behind one of"),
+    ],
+)  # fmt: skip
+def test_layers_that_are_not_known_are_refused(layout, config, pooling, message):
+    write(layout / "1_Pooling" / "config.json", {"pooling_mode": pooling})
+    with_dense(layout)
+    dense(layout, 2, MATRIX, BIAS, **config)
+    with pytest.raises(SignatureError, match=message):
+        mk.TextEncoder.from_directory(layout)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff" * 20, b"\x02" + bytes(7) + b"[]", b"\x02" + bytes(7) + b"{}"]
+)
+def test_weights_that_cannot_be_read_are_named(layout, data):
+    with_dense(layout)
+    dense(layout, 2, MATRIX, BIAS, activation_function=TANH)
+    (layout / "2_Dense" / "model.safetensors").write_bytes(data)
+    with pytest.raises(
+        SignatureError, match=r"2_Dense.model\.safetensors is not a safetensors file"
+    ):
+        mk.TextEncoder.from_directory(layout)
+
+
+# Graphs that give finished vectors.
+
+
+def finished_graph(*more):
+    """The mean of the tiny graph as sentence_embedding, and other outputs, by name and operator."""
+    proto = tiny_graph()
+    graph = with_layers(proto, "mean", [])
+    for name, tensor in more:
+        graph.graph.node.append(helper.make_node("Identity", [tensor], [name]))
+        shape = [*TOKENS, WIDTH] if tensor == "hidden" else ["batch", WIDTH]
+        graph.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    return graph
+
+
+def test_finished_vectors_are_found(layout, encoder):
+    texts = [*sentences(30, seed=5), ""]
+    expected = encoder.embed(texts)
+    # As optimum writes a whole sentence-transformers model.
+    both = finished_graph(("token_embeddings", "hidden"))
+    (layout / "onnx" / "model.onnx").write_bytes(both.SerializeToString())
+    modules(layout, "Transformer", "Pooling", "LSTM", "Normalize")  # which the graph holds
+    with mk.TextEncoder.from_directory(layout) as found:
+        assert (found.recipe.pooling, found.recipe.normalize) == ("none", True)
+        np.testing.assert_allclose(found.embed(texts), expected, atol=1e-6)
+        assert "finished vectors of 'sentence_embedding'" in str(found.recipe)
+    with tiny(both, pooling="cls") as found:
+        assert found.recipe.output == "token_embeddings"
+    with tiny(both, output="token_embeddings") as found:
+        assert found.recipe.pooling == "mean"
+    with tiny(tiny_graph()) as found:
+        assert found.recipe.pooling == "mean"
+
+
+def test_the_only_vectors_of_a_graph_are_its_finished_ones(encoder):
+    proto = finished_graph()
+    proto.graph.output[0].name = "vectors"
+    proto.graph.node[-1].output[0] = "vectors"
+    for options in ({}, {"pooling": "none"}, {"output": "vectors"}):
+        with tiny(proto, **options) as found:
+            assert (found.recipe.pooling, found.recipe.output) == ("none", "vectors")
+            np.testing.assert_allclose(
+                found.embed(["the river", ""]), encoder.embed(["the river", ""]), atol=1e-6
+            )
+    with pytest.raises(SignatureError, match="has 0 outputs that may be a vector for each token"):
+        tiny(proto, pooling="mean")
+    two = finished_graph(("pooled", "modelkit.x0"))
+    two.graph.output[0].name = "vectors"
+    two.graph.node[-2].output[0] = "vectors"
+    with pytest.raises(
+        SignatureError, match=r"has 2 outputs .* for each text, \['vectors', 'pooled'\]"
+    ):
+        tiny(two)
+    with tiny(two, output="pooled") as found:
+        assert found.recipe.pooling == "none"
+    with pytest.raises(SignatureError, match="is not a vector of 1 numbers for each text"):
+        tiny(tiny_graph(), pooling="none", output="last_hidden_state")
+
+
+def test_a_pooler_beside_the_vectors_of_tokens_is_passed_over():
+    proto = finished_graph(("of tokens", "hidden"))
+    proto.graph.output[0].name = "pooler_output"
+    proto.graph.node[-2].output[0] = "pooler_output"
+    with tiny(proto) as found:
+        assert (found.recipe.pooling, found.recipe.output) == ("mean", "of tokens")

@@ -100,7 +100,9 @@ def test_the_vectors_of_tokens_are_found_among_outputs_without_telling_names(par
     with pytest.raises(
         SignatureError, match=r"output 461: .* is not a vector of 1 numbers for each token"
     ):
-        mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), max_tokens=128, output="461")
+        mk.TextEncoder(
+            encoders.paraphrase(), bert_tokenizer(), max_tokens=128, output="461", pooling="mean"
+        )
 
 
 def test_a_graph_and_a_tokenizer_come_as_path_bytes_or_object(encoder, tmp_path):

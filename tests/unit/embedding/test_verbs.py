@@ -10,6 +10,7 @@ import pytest
 from helpers.encoders import ODD, model_over_tokens, sentences, tiny
 
 import modelkit as mk
+from modelkit.embedding.tokens import WINDOW_TEXTS
 from modelkit.errors import ClosedError, SignatureError, UsageError
 from modelkit.serving.batching.policy import make_plan
 from modelkit.testing import check_model
@@ -192,6 +193,35 @@ def test_embed_goes_through_whatever_wraps_an_encoder(static):
             )
     with pytest.raises(UsageError, match="put it outside"):
         mk.Batcher(mk.Monitor(static, profile))
+
+
+@pytest.mark.parametrize("precision", ["int8", "ubinary"])
+def test_vectors_come_as_codes_of_the_length_that_is_asked_for(static, precision):
+    found = sentences(30, seed=14)
+    whole = static.embed(found)
+    cut = static.embed(found, dims=64)
+    np.testing.assert_allclose(np.linalg.norm(cut, axis=1)[whole.any(axis=1)], 1, atol=1e-5)
+    expected = mk.quantize_embeddings(cut, precision)
+    np.testing.assert_array_equal(static.embed(found, dims=64, precision=precision), expected)
+    with mk.Batcher(static) as batcher:
+        got = mk.embed(batcher, found, dims=64, precision=precision).view(np.uint8)
+        assert (got != expected.view(np.uint8)).mean() < 0.01
+    assert static.embed([], precision=precision).shape == (
+        0,
+        {"int8": 256, "ubinary": 32}[precision],
+    )
+    with pytest.raises(UsageError, match="precision is one of"):
+        static.embed(["a"], precision="int4")
+
+
+def test_a_bar_counts_blocks_of_many_texts(static, capsys):
+    found = sentences(3 * WINDOW_TEXTS + 3, seed=15, most=4)
+    vectors = static.embed(found, progress=True)
+    assert "embed:   0%|          | 0/4" in capsys.readouterr().err
+    np.testing.assert_array_equal(static.embed(found), vectors)
+    static.embed(found)
+    static.embed(found[:9], progress=True)  # a bar for one block would only flash
+    assert capsys.readouterr().err == ""
 
 
 def test_embed_refuses_what_holds_no_encoder(boosting_mk):
