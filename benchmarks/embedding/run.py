@@ -401,7 +401,8 @@ def static() -> str:
     return table("| modelkit | the library | times | 1 - least cosine", lines)
 
 
-SHARED = {"minilm": 3072, "wordllama": 8192}  # paragraphs that are searched
+SEARCHES = 128
+CORPUS = {"minilm": 1024, "wordllama": 8192}  # paragraphs that are searched
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
@@ -412,10 +413,11 @@ def recall(found: np.ndarray, exact: np.ndarray) -> float:
 def codes() -> str:
     """What codes of fewer bits find of the ten nearest by float32, and the time of a search"""
     encoders = {"minilm": mk.load(package()), "wordllama": static_encoder()}
+    many = paragraphs(SEARCHES + max(CORPUS.values()))
     columns: dict[str, list[str]] = {}
     for name, encoder in encoders.items():
-        vectors = encoder.embed(paragraphs(SHARED[name] + 256))
-        queries, corpus = vectors[:256], vectors[256:]
+        vectors = encoder.embed(many[: SEARCHES + CORPUS[name]])
+        queries, corpus = vectors[:SEARCHES], vectors[SEARCHES:]
         ints, bits = (mk.quantize_embeddings(corpus, kind) for kind in ("int8", "ubinary"))
         exact, _ = mk.semantic_search(queries, corpus, 10)
         both = np.where(queries > 0, 1, -1)
@@ -440,7 +442,7 @@ def codes() -> str:
                 found, _ = mk.semantic_search(asked, rows, 10, rescore=better)
             spent = (time.perf_counter() - start) * 1e3 / len(queries)
             columns.setdefault(kind, []).extend([f"{recall(found, exact):.3f}", f"{spent:.2f}"])
-    heads = [f"{name}, {SHARED[name]:,} | ms a query" for name in encoders]
+    heads = [f"{name}, {CORPUS[name]:,} | ms a query" for name in encoders]
     return table("| " + " | ".join(heads), [[kind, *row] for kind, row in columns.items()])
 
 
