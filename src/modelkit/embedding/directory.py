@@ -137,7 +137,7 @@ def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[An
         )
     if pooling is None and not config and not names:
         raise SignatureError(
-            f"{root} has no modules.json, which would say how the vectors of tokens become one: "
+            f"{root} lacks modules.json, which would say how the vectors of tokens become one: "
             "pass pooling= as the model's card says it, and normalize=; or make "
             "TextEncoder(onnx, tokenizer, pooling=...) from its files"
         )

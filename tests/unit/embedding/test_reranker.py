@@ -369,7 +369,7 @@ def test_a_folder_with_what_a_reranker_does_not_do_is_refused(tmp_path):
     with pytest.raises(SignatureError, match="puts a prompt"):
         mk.Reranker.from_directory(prompted)
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json"):
+    with pytest.raises(FileNotFoundError, match=r"lacks tokenizer\.json"):
         mk.Reranker.from_directory(folder)
 
 
