@@ -13,7 +13,6 @@ from modelkit.lifecycle.rollout.policy import DAY, RolloutPolicy
 HOUR = 3600.0
 PERFORMANCE = "performance"
 ASKED_FOR = "asked for: "  # a reason of somebody begins with this
-RunRefusal = Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"]
 WINDOW = 30 * DAY  # seconds in which a budget counts
 LEAST = dict.fromkeys(("persist", "fresh", "cooldown", "schedule", "lease"), 0)
 LEAST |= dict.fromkeys(("budget", "failures", "labels"), 1)
@@ -170,7 +169,9 @@ class Due(NamedTuple):
     """Whether to train now: `reason` says why, or `refusal` with `message` why not."""
 
     reason: str
-    refusal: RunRefusal = ""
+    refusal: Literal["", "busy", "quiet", "failures", "cooldown", "budget", "persist", "labels"] = (
+        ""
+    )
     message: str = ""
 
 
