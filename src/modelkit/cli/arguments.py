@@ -35,22 +35,22 @@ SHARED: dict[str, dict[str, Any]] = {
     "--label": {
         "required": True,
         "action": "append",
-        "help": "the column with the truth; once for each label of a model of several",
+        "help": "the column with the true labels; repeat it for a model with several labels",
     },
     "--slice": {
         "action": "append",
         "default": [],
-        "help": "a column by whose values rows are looked at apart",
+        "help": "a column whose values divide the rows into slices",
     },
     "--clusters": {"help": "the column that says which rows belong together"},
-    "--queries": {"help": "the column with the query of each row, of a ranker"},
+    "--queries": {"help": "the column with the query of each row, for a ranker"},
     "--positive": {
-        "help": "of two classes, the one that precision, recall, F1 and the areas are of; by default "
-        "the second, and of an outlier detector the outliers, -1"
+        "help": "the class that precision, recall, F1 and the areas are about, of two; by "
+        "default the second, and of an outlier detector the outliers, -1"
     },
     "--unseal": {
         "metavar": "KEY",
-        "help": "what opens a sealed package: the file of a private key, or env:NAME",
+        "help": "the private key that opens a sealed package: its file, or env:NAME",
     },
     "--key": {
         "action": "append",
@@ -61,23 +61,25 @@ SHARED: dict[str, dict[str, Any]] = {
     "--extra": {
         "choices": ("refuse", "ignore"),
         "default": "refuse",
-        "help": "what becomes of columns that the model does not know and that no option names; refuse by default",
+        "help": "columns that the model does not know and that options do not name: refuse them, "
+        "the default, or ignore them",
     },
     "--id": {
         "action": "append",
         "default": [],
         "metavar": "COLUMN",
-        "help": "a column that is passed on beside the answers; once for each",
+        "help": "a column to copy into the output, beside the answers; repeat it for more",
     },
     "--output": {
         "action": "append",
         "default": [],
         "metavar": "FILE",
-        "help": "a file to write, in the form that its name ends in; a report may have several",
+        "help": "a file to write, in the format of its ending; repeat it for several formats of "
+        "a report",
     },
     "--format": {
         "choices": ("txt", "csv", "json", "jsonl", "parquet", "html", "xml"),
-        "help": "the form of what is printed",
+        "help": "the format of the printed output",
     },
     "--json": {
         "action": "store_const",
@@ -86,9 +88,9 @@ SHARED: dict[str, dict[str, Any]] = {
         "help": "print it as JSON",
     },
     "--reason": {"required": True, "help": "why, for the history"},
-    "--force": {"action": "store_true", "help": "although it was rolled back before"},
+    "--force": {"action": "store_true", "help": "even if it was rolled back before"},
     "--verdict": {
-        "help": "the Verdict that `modelkit gate --output FILE.json` wrote, which has to be about this"
+        "help": "the Verdict that `modelkit gate --output FILE.json` wrote about this version"
     },
 }
 # Those about labelled rows.

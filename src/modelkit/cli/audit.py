@@ -21,8 +21,7 @@ def add_audit(verbs: Any) -> None:
     parser = add_command(verbs, "audit", None, "check an audit log")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     about = (
-        "find what was changed, moved or removed in the folder of an audit log: the status is 1 where "
-        "anything was"
+        "find what was changed, moved or removed in an audit log: the status is 1 if anything was"
     )
     action = add_action(actions, "verify", run_verify, about, folder="the folder of an AuditLog")
     action.add_argument(

@@ -38,7 +38,7 @@ def add_completion(verbs: Any) -> None:
     parser = add_command(
         verbs,
         *("completion", partial(run_completion, verbs)),
-        "print what lets a shell complete modelkit's commands",
+        "print a script that lets a shell complete modelkit's commands",
     )
     parser.add_argument(
         "shell",

@@ -14,7 +14,7 @@ WIDTH = 100  # columns of a line
 
 def add_diff(verbs: Any) -> None:
     """The arguments of `modelkit diff`."""
-    about = "show in what two packages differ: digests, facts, columns, figures"
+    about = "show how two packages differ: digests, facts, columns, figures"
     parser = add_command(verbs, "diff", run_diff, about, "file", "--registry")
     parser.add_argument("other", help="the package to compare it with")
 

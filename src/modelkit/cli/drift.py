@@ -19,7 +19,7 @@ def add_drift(verbs: Any) -> None:
         verbs,
         "drift",
         run_drift,
-        "say whether rows have drifted away from a reference; the status is then 4",
+        "say whether rows have drifted from a reference; the status is 4 if they have",
         "file",
         "rows",
         "--registry",
@@ -28,7 +28,7 @@ def add_drift(verbs: Any) -> None:
     )
     parser.add_argument(
         "--reference",
-        help=f"rows of the past, {ROWS_HELP}; half of them make the cells, half are counted; by "
+        help=f"past rows, {ROWS_HELP}; half of them define the cells, half are counted; by "
         "default the profile in the package is the reference",
     )
     parser.add_argument(

@@ -30,9 +30,9 @@ def add_embed(verbs: Any) -> None:
     parser.add_argument(
         "--column", default="text", help="the column with the texts; text by default"
     )
-    parser.add_argument("--role", help="what they are to the encoder, such as query")
+    parser.add_argument("--role", help="the role of the texts, such as query")
     parser.add_argument(
-        "--dims", type=whole, help="the length of the vectors, if there are several"
+        "--dims", type=whole, help="the length of the vectors, if the encoder has several"
     )
 
 

@@ -27,7 +27,7 @@ def add_evaluate(verbs: Any) -> None:
         verbs,
         "evaluate",
         run_evaluate,
-        "say what a model is worth on labelled rows",
+        "measure how good a model is on labelled rows",
         "file",
         *LABELLED,
         "--registry",
@@ -37,7 +37,10 @@ def add_evaluate(verbs: Any) -> None:
     parser.add_argument("--train", help=f"the rows that the model was trained on, {ROWS_HELP}")
     parser.add_argument("--weight", help="the column with the weights of the rows")
     parser.add_argument(
-        "--level", type=between(0, 1), default=0.95, help="of the intervals; 0.95 by default"
+        "--level",
+        type=between(0, 1),
+        default=0.95,
+        help="the level of the intervals; 0.95 by default",
     )
     about = "measure how often decisions flip under noise, errors and an attack, with the defaults"
     parser.add_argument("--robustness", action="store_true", help=about)

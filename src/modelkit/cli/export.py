@@ -21,7 +21,9 @@ def add_export(verbs: Any) -> None:
         run_check,
         "write files that other programs read, and check those that you have edited",
     )
-    parser.add_argument("--check", metavar="DIR", help="say whether the files of a folder fit")
+    parser.add_argument(
+        "--check", metavar="DIR", help="say whether the files of a folder fit together"
+    )
     kinds = parser.add_subparsers(metavar="KIND")
     about = "a dashboard for Grafana, and alert rules for Prometheus"
     kind = add_command(kinds, "grafana", run_export_grafana, about)
@@ -30,7 +32,7 @@ def add_export(verbs: Any) -> None:
         "--errors",
         type=float,
         default=Objectives.errors,
-        help=f"the part of calls that may fail; {Objectives.errors:g} by default",
+        help=f"the share of calls that may fail; {Objectives.errors:g} by default",
     )
     kind.add_argument(
         "--p99",
@@ -48,7 +50,7 @@ def add_export(verbs: Any) -> None:
         kind.set_defaults(kind=name)
         _add_output(kind)
         kind.add_argument(
-            "--image", default="", metavar="NAME", help="the name of the image; else of the package"
+            "--image", default="", metavar="NAME", help="the name of the image; else the package's"
         )
         kind.add_argument(
             "--registry", default="", metavar="WHERE",
@@ -57,7 +59,7 @@ def add_export(verbs: Any) -> None:
 
 
 def _add_output(kind: Any) -> None:
-    about = "the folder; it is made if it is not there"
+    about = "the folder; it is made if it does not exist"
     kind.add_argument("--output", metavar="FOLDER", required=True, help=about)
     kind.add_argument(
         "--force", action="store_true", help="overwrite files that were changed since"

@@ -30,7 +30,7 @@ def add_gate(verbs: Any) -> None:
         verbs,
         "gate",
         run_gate,
-        "say whether a candidate may take the place of a champion: the status is 0 for promote, 3 for "
+        "say whether a candidate may replace a champion: the status is 0 for promote, 3 for "
         "inconclusive and 4 for block",
         "file",
         *LABELLED,
@@ -38,7 +38,7 @@ def add_gate(verbs: Any) -> None:
         *REPORT,
     )
     parser.add_argument(
-        "--champion", required=True, help="a package, or registry:NAME@ALIAS, as the candidate is"
+        "--champion", required=True, help="the model to replace: a package, or registry:NAME@ALIAS"
     )
     parser.add_argument(
         "--registry", metavar="WHERE", help="the registry, which counts gates on these rows"
@@ -48,9 +48,9 @@ def add_gate(verbs: Any) -> None:
         required=True,
         action="append",
         type=named_number,
-        help="how much worse it may be, such as 0.01; once as METRIC=NUMBER for each of several",
+        help="how much worse it may be, such as 0.01; for several metrics, repeat METRIC=NUMBER",
     )
-    parser.add_argument("--metric", help="the primary metric; else the first of the task")
+    parser.add_argument("--metric", help="the primary metric; else the task's first")
     parser.add_argument(
         "--alpha",
         type=between(0, 0.5),
@@ -61,17 +61,20 @@ def add_gate(verbs: Any) -> None:
         "--require",
         action="append",
         default=[],
-        help="a metric that must be no worse, or a floor such as 'recall >= 0.6'",
+        help="a metric that must not be worse, or a floor such as 'recall >= 0.6'",
     )
     parser.add_argument(
-        "--veto", action="append", default=[], help="a metric that may not be harmed"
+        "--veto", action="append", default=[], help="a metric that must not get worse"
     )
     parser.add_argument(
         "--budget", action="append", default=[], type=named_number,
-        help="what it may cost, such as p50_ratio=1.2",
+        help="a limit on time or size, such as p50_ratio=1.2",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=whole, default=0, help="of the draws for a metric of your own; 0 by default"
+        "--seed",
+        type=whole,
+        default=0,
+        help="the seed of the draws for your own metric; 0 by default",
     )
 
 

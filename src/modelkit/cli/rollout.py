@@ -1,4 +1,4 @@
-"""`modelkit rollout`: put a version of a registry on trial, see where it stands, and decide."""
+"""`modelkit rollout`: try a version of a registry on real calls, see where it stands, and decide."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ BAD = 2.0  # times the champion's rate, of RISKS
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 STAGE_HELP = (
-    "SHARE[:TIME[:CALLS]], once for each stage, such as 0.05:1h:500: the candidate answers 5 %% of the "
-    "calls, for an hour and 500 calls at least; a SHARE of 0 is shadow"
+    "SHARE[:TIME[:CALLS]], repeated for each stage, such as 0.05:1h:500: the candidate answers 5 "
+    "%% of the calls, for an hour and 500 calls at least; a SHARE of 0 is shadow"
 )
 
 
 def add_rollout(verbs: Any) -> None:
     """The arguments of `modelkit rollout`."""
-    actions = add_actions(verbs, "rollout", "put a version of a registry on trial")
+    actions = add_actions(verbs, "rollout", "try a version of a registry on real calls")
     _add_start(actions)
     about = "where it stands, or how the last one ended"
     named = "the name of the model"
@@ -70,17 +70,19 @@ def _add_start(actions: Any) -> None:
     how = action.add_mutually_exclusive_group(required=True)
     how.add_argument("--stage", action="append", help=STAGE_HELP)
     how.add_argument(
-        "--policy", metavar="FILE", help="all of it, as RolloutPolicy.to_json wrote it"
+        "--policy", metavar="FILE", help="the whole policy, as RolloutPolicy.to_json writes it"
     )
     action.add_argument(
         "--guard", action="append", default=[], metavar="NAME[:FIELD=NUMBER]...",
         help="what is watched, such as errors:worse=1.5 or loss:margin=0.01; else the usual ones",
     )  # fmt: skip
-    action.add_argument("--alpha", type=float, help="how often it may be wrong; else 0.01")
-    action.add_argument("--horizon", metavar="TIME", help="after which it holds; else 7d")
+    action.add_argument(
+        "--alpha", type=float, help="the probability of a wrong decision; else 0.01"
+    )
+    action.add_argument("--horizon", metavar="TIME", help="the time after which it holds; else 7d")
     action.add_argument(
         "--key-calls", type=int, metavar="NUMBER",
-        help="of a key, the calls with which it counts for a promotion; else 20",
+        help="how many calls a key needs to count for a promotion; else 20",
     )  # fmt: skip
 
 

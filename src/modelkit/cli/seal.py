@@ -12,11 +12,11 @@ from modelkit.errors import UsageError
 
 def add_seal(verbs: Any) -> None:
     """The arguments of `modelkit seal`."""
-    about = "encrypt a package for those who hold a key"
+    about = "encrypt a package for the holders of keys"
     parser = add_command(verbs, "seal", run_seal, about, "file", "--registry", "--unseal")
     parser.add_argument(
         "--to", required=True, action="append", metavar="NAME=KEY",
-        help="a recipient: a name, and the file of its public key or env:NAME; once for each",
+        help="a recipient: a name, and the file of its public key or env:NAME; repeat it for more",
     )  # fmt: skip
     parser.add_argument("--output", metavar="FILE", required=True, help="the file to write")
 

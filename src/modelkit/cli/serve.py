@@ -45,14 +45,14 @@ def add_serve(verbs: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--registry", metavar="WHERE",
-        help="a folder or URL: answer with what its alias champion names; else MODELKIT_REGISTRY",
+        help="a folder or URL: serve what its alias champion names; else MODELKIT_REGISTRY",
     )  # fmt: skip
     parser.add_argument(
         "--poll", type=float, metavar="SECONDS",
-        help="how often requests look for news in the registry",
+        help="after how many seconds a request looks for changes in the registry",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
-    add_consent(parser, "; once for each version to follow; else MODELKIT_DIGEST")
+    add_consent(parser, "; repeat it for each version to follow; else MODELKIT_DIGEST")
     parser.add_argument("--host", help="the address to listen on; else HOST, else 127.0.0.1")
     parser.add_argument("--port", type=int, help=f"0 for any that is free; else PORT, else {PORT}")
     parser.add_argument(
@@ -60,7 +60,7 @@ def add_serve(verbs: Any) -> None:
     )
     parser.add_argument(
         "--drain", type=float, default=DRAIN, metavar="SECONDS",
-        help=f"how long to go on answering after SIGTERM, not ready any more; {DRAIN:g}",
+        help=f"how many seconds to go on answering after SIGTERM, as not ready; {DRAIN:g}",
     )  # fmt: skip
     parser.add_argument(
         "--tokens", metavar="FILE",
