@@ -379,7 +379,7 @@ def static() -> str:
     from wordllama import WordLlama
 
     folder = of_model2vec()
-    theirs = WordLlama.load(disable_download=True)
+    theirs = WordLlama.load(cache_dir=_installed("wordllama"), disable_download=True)
     model2vec = StaticModel.from_pretrained(folder)
     ours = mk.TextEncoder.from_directory(folder)
     short = [" ".join(text.split()[:6]) for text in texts()]
@@ -393,8 +393,9 @@ def static() -> str:
         }
         rates = in_turn(calls, many, ROUNDS)
         for mine, rival in zip([*calls][::2], [*calls][1::2], strict=True):
-            pairs = zip(calls[mine](many), calls[rival](many), strict=True)
-            least = min(float(left @ right) for left, right in pairs)
+            sides = (np.asarray(calls[name](many), float) for name in (mine, rival))
+            left, right = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
+            least = float((left * right).sum(axis=1).min())
             ratio = rates[mine] / rates[rival]
             figures = [f"{rates[mine]:,.0f}", f"{rates[rival]:,.0f}", f"{ratio:.2f}"]
             lines.append([f"{name}: {rival}", *figures, f"{1 - least:.0e}"])

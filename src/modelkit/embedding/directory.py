@@ -25,7 +25,7 @@ ACTIVATION_NAMES = {"Sigmoid": "sigmoid", "Identity": "none"}
 BERT = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
 LIMIT_KEYS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
-PACKAGE = "sentence_transformers."
+OWN = re.compile(r"^sentence_transformers\..*\.")
 MODULES = re.compile(r"(Transformer )?Pooling( Dense| Dropout)*( Normalize)?")
 # Static models have no limit, or, as model2vec calls them, one of 512. A run of this many tokens
 # takes 32 MiB at 256 numbers.
@@ -104,13 +104,13 @@ def _modules(root: Path) -> Modules:
     file = root / "modules.json"
     if not file.exists():
         return []
-    try:
-        found = [(str(entry["type"]), root / entry["path"]) for entry in _read_json(file, list)]
+    try:  # those of others keep their whole name, which no encoder knows
+        return [
+            (OWN.sub("", str(entry["type"])), root / entry["path"])
+            for entry in _read_json(file, list)
+        ]
     except (TypeError, KeyError) as error:
         raise SignatureError(f"{file} does not name modules: {error!r}") from error
-    # Those of others keep their whole name, which no encoder knows.
-    own = ((name, name.startswith(PACKAGE), place) for name, place in found)
-    return [(name.rpartition(".")[2] if known else name, place) for name, known, place in own]
 
 
 def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[Any, str]:
@@ -132,8 +132,8 @@ def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[An
     if names and not MODULES.fullmatch(" ".join(names)):
         raise SignatureError(
             f"{root} has the modules {names}; an encoder has Transformer, Pooling, Dense and "
-            f"Normalize in this order, or StaticEmbedding, of {PACKAGE[:-1]}. Export the graph with "
-            "an output sentence_embedding, which holds what all modules do"
+            "Normalize in this order, or StaticEmbedding, of sentence_transformers. Export the graph "
+            "with an output sentence_embedding, which holds what all modules do"
         )
     if pooling is None and not config and not names:
         raise SignatureError(
@@ -192,8 +192,8 @@ def _read_static(
     most = (rules.get("truncation") or {}).get("max_length", MOST_STATIC)
     unknown = None
     if "embeddings" in tensors:  # model2vec leaves out the unknown token, others take its vector
-        word = rules["model"].get("unk_token")
-        unknown = word if word is None else rules["model"]["vocab"][word]
+        model = rules.get("model", {})
+        unknown = dict(model.get("vocab", {})).get(model.get("unk_token"))
         most = min(most, MODEL2VEC)
         normalize = _read_if_there(root / "config.json").get("normalize", False)
         found = {"normalize": normalize} | found
@@ -217,11 +217,12 @@ def _read_tensors(path: Path, *names: str) -> dict[str, Array]:
     start = 8 + int.from_bytes(data[:8], "little")
     found = {}
     try:
-        for name, entry in json.loads(data[8:start]).items():
-            if name != "__metadata__":
-                first, stop = entry["data_offsets"]
-                array = np.frombuffer(data[start + first : start + stop], DTYPES[entry["dtype"]])
-                found[name] = array.reshape(entry["shape"])
+        entries = json.loads(data[8:start])
+        entries.pop("__metadata__", None)
+        for name, entry in entries.items():
+            first, stop = entry["data_offsets"]
+            array = np.frombuffer(data[start + first : start + stop], DTYPES[entry["dtype"]])
+            found[name] = array.reshape(entry["shape"])
         next(found[name] for name in names if name in found)
     except Exception as error:
         raise SignatureError(

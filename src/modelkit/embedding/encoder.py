@@ -91,7 +91,7 @@ class TextEncoder(OverTokens):
                 static model, as model2vec, sentence-transformers (StaticEmbedding) and the package
                 wordllama have them, which takes no ONNX file.
             file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only
-                one there is. Or the weights of a static model, where there are several.
+                one there is.
             options: as for `TextEncoder`, in place of what the folder says. Its prompts are the
                 roles, and none stands before a text unless its role is asked for.
 

@@ -167,7 +167,7 @@ def static_graph(tensors: Mapping[str, Array], unknown: int | None) -> Any:
     mapping = tensors.get("mapping", np.arange(len(table)))
     counts = np.ones(len(mapping), np.float32)
     if unknown is not None:
-        counts[unknown] = 0
+        counts[unknown:][:1] = 0  # a token may lie beyond a table that is too short
     weights = counts * tensors.get("weights", np.float32(1))
     proto = parser.parse_model(STATIC)
     found = {"table": table, "mapping": mapping.astype(np.int64), "counts": counts}
