@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,7 +38,6 @@ class Tokens:
     __slots__ = (
         "_left",
         "_most",
-        "_room",
         "_specials",
         "_tokenizer",
         "data",
@@ -56,18 +53,20 @@ class Tokens:
         self.padding = _padding_of(tokenizer)
         if max_tokens is None:
             raise _no_limit(tokenizer.truncation)
-        specials = int(tokenizer.num_special_tokens_to_add(is_pair=self.paired))
-        if type(max_tokens) is not int or max_tokens <= specials:
+        self._specials = int(tokenizer.num_special_tokens_to_add(is_pair=self.paired))
+        if type(max_tokens) is not int or max_tokens <= self._specials:
             raise SignatureError(
-                f"max_tokens is an integer that leaves room beside {specials} special "
+                f"max_tokens is an integer that leaves room beside {self._specials} special "
                 f"tokens, not {max_tokens!r}"
             )
-        self._room = max_tokens - specials
-        self._specials = 0 if self.paired else specials  # of what is tokenized at once
         truncation = tokenizer.truncation
         side = "right" if truncation is None else str(truncation["direction"]).lower()
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_tokens, direction=side)
+        if self.paired:
+            # Every rest of the one text would be kept beside every rest of the other.
+            tokenizer.no_truncation()
+        else:
+            tokenizer.enable_truncation(max_tokens, direction=side)
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.on_long = on_long
@@ -126,12 +125,11 @@ class Tokens:
     def _count(self, found: Any) -> int:
         return len(found) + sum(len(more) - self._specials for more in found.overflowing)
 
-    def _encode(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
+    def _encode(self, texts: Sequence[Any], rows: Sequence[int]) -> list[Any]:
         try:
-            # Unlike `encode`, this releases the GIL.
-            found: list[Any] = self._tokenizer.encode_batch_fast(
-                texts, add_special_tokens=not self.paired
-            )
+            # Unlike `encode`, these release the GIL. The fast one leaves out the segments of a pair.
+            its = self._tokenizer
+            found: list[Any] = (its.encode_batch if self.paired else its.encode_batch_fast)(texts)
         except BaseException as error:
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
                 raise _why_failed(texts, rows, error) from error
@@ -143,60 +141,41 @@ class PairTokens(Tokens):
     """As Tokens, of pairs of texts: the tokens of a pair are (n, 2) int32, ids and segments.
 
     A longer pair loses tokens of its longer text until both are of one length, and then of both, as
-    "longest_first" of transformers has it. A text that several pairs have is tokenized once.
+    "longest_first" of transformers has it. A text of which the beginning alone was read counts as
+    far as that goes.
     """
 
-    __slots__ = ("_frame",)
+    __slots__ = ()
     paired = True
 
-    def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
-        super().__init__(source, max_tokens, on_long)
-        pair = self._tokenizer.encode("a", "a")
-        tokens = zip(pair.sequence_ids, pair.type_ids, pair.ids, strict=True)
-        # The text, 0 or 1, or None of special tokens; the segment; the special tokens.
-        self._frame = [
-            (text, segment, np.array([ids for *_, ids in stretch], np.int32))
-            for (text, segment), stretch in groupby(tokens, key=itemgetter(0, 1))
-        ]
-        if not {0, 1} <= {text for text, *_ in self._frame}:
-            raise SignatureError(
-                f"the tokenizer makes no pair of two texts in {max_tokens} tokens: {pair.tokens}"
-            )
-
-    def counts(self, texts: Sequence[Any]) -> Array:
-        """The number of tokens of each whole pair, with the special ones, int64 (pairs,)."""
-        each = super().counts([text for pair in texts for text in pair])
-        return each[::2] + each[1::2] + self.max_tokens - self._room
-
     def _cut(self, texts: Sequence[Any], rows: Sequence[int]) -> tuple[list[Array], list[int]]:
-        known: dict[str, int] = {}  # the first row with each text
-        for row, pair in zip(rows, texts, strict=True):
-            for text in pair:
-                known.setdefault(text, row)
-        encodings = self._encode_beginnings([*known], [*known.values()])
-        halves = zip(_ids_of(encodings), map(self._count, encodings), strict=True)
-        found = dict(zip(known, halves, strict=True))
+        encodings = self._encode_beginnings(texts, rows)
         pairs = []
         cut = []
-        for place, (first, second) in enumerate(texts):
-            (a, a_size), (b, b_size) = found[first], found[second]
-            sizes = longest_first(a_size, b_size, self._room)
-            if sum(sizes) < a_size + b_size:
+        for place, (ids, found) in enumerate(zip(_ids_of(encodings), encodings, strict=True)):
+            pair = np.stack([ids, np.array(found.type_ids, np.int32)], axis=1)
+            if len(pair) > self.max_tokens:
                 cut.append(place)
-            pairs.append(self._framed((a, b), sizes))
+                pair = np.delete(pair, self._beyond(found), axis=0)
+            pairs.append(pair)
         return pairs, cut
 
-    def _framed(self, texts: tuple[Array, Array], sizes: tuple[int, int]) -> Array:
-        """The tokens of a pair, of which each text keeps so many."""
-        parts = []
-        for text, segment, ids in self._frame:
-            size = len(ids) if text is None else sizes[text]
-            whole = ids if text is None else texts[text]
-            start = (len(whole) - size) * self._left
-            part = np.full((size, 2), segment, np.int32)
-            part[:, 0] = whole[start : start + size]
-            parts.append(part)
-        return np.concatenate(parts)
+    def _beyond(self, found: Any) -> Array:
+        """The places of the tokens that a longer pair loses."""
+        sides = [np.flatnonzero(np.equal(found.sequence_ids, side)) for side in (0, 1)]
+        sizes = longest_first(*map(len, sides), self.max_tokens - self._specials)
+        lost = zip(sides, sizes, strict=True)
+        return np.concatenate([at[: len(at) - n] if self._left else at[n:] for at, n in lost])
+
+    def _encode_beginnings(self, texts: Sequence[Any], rows: Sequence[int]) -> list[Any]:
+        most = self._most
+        encodings = self._encode([(first[:most], second[:most]) for first, second in texts], rows)
+        for i, pair in enumerate(texts):
+            sides = [side for side in (0, 1) if len(pair[side]) > most]
+            counts = map(encodings[i].sequence_ids.count, sides) if sides else ()
+            if min(counts, default=sys.maxsize) < self.max_tokens + SPARE:
+                (encodings[i],) = self._encode([pair], rows[i : i + 1])
+        return encodings
 
 
 def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
@@ -253,8 +232,8 @@ def windows(texts: Sequence[Any]) -> Iterator[range]:
         yield range(start, len(texts))
 
 
-def _why_failed(texts: Sequence[str], rows: Sequence[int], error: BaseException) -> ModelkitError:
-    for row, text in zip(rows, texts, strict=True):
+def _why_failed(texts: Sequence[Any], rows: Sequence[int], error: BaseException) -> ModelkitError:
+    for row, text in zip(rows, map("".join, texts), strict=True):
         try:
             text.encode()
         except UnicodeEncodeError as bad:

@@ -94,22 +94,17 @@ def test_a_text_of_any_length_is_read_in_bounded_time_and_memory():
     assert found.tolist() == [[1, 0]] * 8 + [[2, 1]] * 8
 
 
-def test_a_query_that_many_pairs_have_is_tokenized_once():
-    class Counting(PairTokens):
-        def _encode(self, texts, rows):
-            seen.extend(texts)
-            return super()._encode(texts, rows)
+def test_a_beginning_without_tokens_does_not_hide_the_rest():
+    tokens = PairTokens(tiny_tokenizer(), MOST, "truncate")
+    blank = " " * 10**4
+    river, music = (4 + WORDS.index(word) for word in ("river", "music"))
+    (found,) = tokens.ids([(f"{blank}river", f"{blank}music")])
+    assert found[:, 0].tolist() == [2, river, 3, music, 3]
+    (found,) = tokens.ids([(f"{blank}river", "music " * 10**4)])
+    assert found[:, 0].tolist() == [2, river, 3, *[music] * 12, 3]
 
-    seen = []
-    Counting(tiny_tokenizer(), MOST, "truncate").ids([("river", word) for word in ("a", "of", "a")])
-    assert seen == ["river", "a", "of"]
 
-
-def test_a_tokenizer_that_makes_no_pairs_is_refused():
-    from tokenizers import Tokenizer, models
-
-    with pytest.raises(SignatureError, match="makes no pair of two texts"):
-        tiny_reranker(tokenizer=Tokenizer(models.BPE({"b": 0}, [])))
+def test_a_pair_has_more_tokens_than_the_special_ones():
     with pytest.raises(SignatureError, match="leaves room beside 3 special tokens"):
         tiny_reranker(max_tokens=3)
 
