@@ -23,6 +23,7 @@ ENGINES := $(VENV)-bench-engines
 RUN_ENGINES = MLFLOW_DISABLE_TELEMETRY=true PYSPARK_PYTHON=$(CURDIR)/$(ENGINES)/bin/python SPARK_LOCAL_IP=127.0.0.1 RAY_USAGE_STATS_ENABLED=0
 RUN_engines = $(RUN_ENGINES)
 RUN_robustness := OMP_NUM_THREADS=1 # boosting of scikit-learn waits for its threads where others work
+ALSO_embedding := rerank
 ALSO_engines := pyfunc
 ALSO_gate := cells
 ALSO_robustness := hardening checks
