@@ -163,7 +163,7 @@ class PairTokens(Tokens):
     def _beyond(self, found: Any) -> Array:
         """The places of the tokens that a longer pair loses."""
         sides = [np.flatnonzero(np.equal(found.sequence_ids, side)) for side in (0, 1)]
-        sizes = longest_first(*map(len, sides), self.max_tokens - self._specials)
+        sizes = longest_first(len(sides[0]), len(sides[1]), self.max_tokens - self._specials)
         lost = zip(sides, sizes, strict=True)
         return np.concatenate([at[: len(at) - n] if self._left else at[n:] for at, n in lost])
 
