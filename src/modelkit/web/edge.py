@@ -121,9 +121,9 @@ class Edge:
         except asyncio.CancelledError:
             if request.cut_for is None:
                 raise
-            return written(request.cut_for, request.route.template)
+            return written(request.cut_for, request.path)
         except Exception as error:  # the client gets it, and what is ours the log
-            return written(self._refused(error, request), request.route.template)
+            return written(self._refused(error, request), request.path)
 
     def headers(self, request: Request, reply: Reply) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
@@ -214,7 +214,7 @@ class Edge:
             several = f"{len(self.served)} models; ask one at /models/{{model}}/predict"
             raise Refused(404, f"{route.template} asks an App of one model; this one has {several}")
         if served is None:
-            raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
+            raise Refused(404, f"there is no model {route.name!r:.100}; GET /v2/models names all")
         if route.version is not None:
             check_version(route, served.active.now.value.identity.version)
         return served

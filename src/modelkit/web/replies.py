@@ -108,14 +108,14 @@ def refused_by(error: Exception) -> Refused | None:
     return None
 
 
-def written(refused: Refused, template: str = "") -> Reply:
+def written(refused: Refused, path: str = "") -> Reply:
     """An error as it is answered: `{"error": text}`, and `problems` where there are.
 
-    Where the path, `template`, belongs to the contract of others, it has their form.
+    Below /v1/ it has the form that clients of OpenAI read.
     """
     status = refused.status
     body: dict[str, object] = {"error": refused.message}
-    if template.startswith("/v1/"):
+    if path.startswith("/v1/"):
         status = 400 if status == 422 else status
         kind = "server_error" if status >= 500 else "invalid_request_error"
         code = _CODES.get(status)

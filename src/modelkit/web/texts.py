@@ -55,7 +55,7 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
     Raises:
         Refused: 400 for another request; 413 for more texts than `limits` allow; 422 for one that is
             too long where the request does not want it cut.
-        SignatureError: for a role or a length that the encoder lacks.
+        SignatureError: for a text that is too long for an encoder with on_long="error".
     """
     given = json.parse_object(body)
     yield
@@ -67,9 +67,8 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
     recipe: Recipe = encoder.recipe
     asked = {name: value for name, value in given.items() if value is not None}
     texts = _texts(asked, FIELDS[verb][0], limits)
-    size = recipe.cut(asked.get("dimensions"))
-    role = asked.get("prompt_name") if verb == "embed" else _role(asked, recipe.roles)
-    rows = prefixed(texts, recipe.prefix(role))
+    size = _choice(asked, "dimensions", recipe.dims)
+    rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
     if verb == "embed":
         _check_usual(asked, recipe)
         if asked.get("truncate") is False:
@@ -106,9 +105,10 @@ def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
 def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> Any:
     """A field that has one of these values, by default the first. Raises Refused, 400."""
     value = asked.get(field, choices[0])
-    if value in choices:
+    if type(value) in {*map(type, choices)} and value in choices:  # 4.0 is not 4, nor 1 true
         return value
-    raise Refused(400, f"{field} is {json.shown(value)}; it is one of {list(choices)}")
+    known = json.dump(choices).decode()
+    raise Refused(400, f"{field} is {json.shown(value)}; it is one of {known}")
 
 
 def _check_usual(asked: Mapping[str, Any], recipe: Recipe) -> None:
@@ -119,13 +119,13 @@ def _check_usual(asked: Mapping[str, Any], recipe: Recipe) -> None:
 
 
 def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
-    """The role for an `input_type`.
+    """The role of a `prompt_name`, or that for an `input_type`.
 
-    Where the encoder has none by any of its names, nothing stands before the text, as
+    Where the encoder has none by any of the names for a type, nothing stands before the text, as
     sentence-transformers has it. Raises Refused, 400, for an unknown one.
     """
     if "input_type" not in asked:
-        return None
+        return _choice(asked, "prompt_name", (None, *roles))
     kind = read_text(asked, "input_type")
     if kind in roles:
         return kind

@@ -68,7 +68,7 @@ def test_openai_raises_what_its_contract_says(openai, url):
     for asked, kind, words in (
         ({"input": []}, library.BadRequestError, "one text or more"),
         ({"input": [1, 2]}, library.BadRequestError, "numbers of tokens"),
-        ({"input": "a", "dimensions": 3}, library.BadRequestError, "[8, 4]"),
+        ({"input": "a", "dimensions": 3}, library.BadRequestError, "[8,4]"),
         ({"input": "a", "model": "ada"}, library.NotFoundError, "'ada'"),
         ({"input": ["a"] * 3001}, library.APIStatusError, "3001 rows"),
     ):

@@ -204,12 +204,12 @@ BAD = [
     ({"input": [["a"]]}, "input[0] is a list"),
     ({"input": [1, 2, 3]}, "check_embedding_ctx_length=False"),
     ({"input": [[1, 2], [3]]}, "check_embedding_ctx_length=False"),
-    ({"input": "a", "dimensions": 5}, "[8, 4]"),
-    ({"input": "a", "dimensions": 0}, "[8, 4]"),
-    ({"input": "a", "dimensions": -4}, "[8, 4]"),
-    ({"input": "a", "dimensions": 4.0}, "[8, 4]"),
-    ({"input": "a", "dimensions": True}, "[8, 4]"),
-    ({"input": "a", "dimensions": "4"}, "[8, 4]"),
+    ({"input": "a", "dimensions": 5}, "it is one of [8,4]"),
+    ({"input": "a", "dimensions": 0}, "it is one of [8,4]"),
+    ({"input": "a", "dimensions": -4}, "it is one of [8,4]"),
+    ({"input": "a", "dimensions": 4.0}, "it is one of [8,4]"),
+    ({"input": "a", "dimensions": True}, "it is one of [8,4]"),
+    ({"input": "a", "dimensions": "4"}, "it is one of [8,4]"),
     ({"input": "a", "encoding_format": "int8"}, 'encoding_format is "int8" (a string)'),
     ({"input": "a", "encoding_format": ["float"]}, "encoding_format is a list"),
     ({"input": "a", "input_type": 7}, "input_type is 7"),
@@ -259,14 +259,52 @@ def test_bytes_that_are_no_request_are_refused(client, path, body, words):
         ({"inputs": "a", "normalize": False}, 400, "normalize is false"),
         ({"inputs": "a", "truncation_direction": "left"}, 400, "truncation_direction"),
         ({"inputs": "a", "truncate": "yes"}, 400, "truncate is"),
-        ({"inputs": "a", "prompt_name": "title"}, 422, "['query', 'passage']"),
-        ({"inputs": "a", "prompt_name": 5}, 422, "['query', 'passage']"),
+        ({"inputs": "a", "prompt_name": "title"}, 400, '[null,"query","passage"]'),
+        ({"inputs": "a", "prompt_name": 5}, 400, '[null,"query","passage"]'),
+        ({"inputs": "a", "truncate": 1}, 400, "[true,false]"),
         ({"input": "a"}, 400, 'no field "input"'),
     ],
 )
 def test_what_is_no_request_is_refused_in_the_form_of_tei(client, asked, status, words):
     answer = client.post(TEI, json=asked)
     assert (answer.status, words in answer.json()["error"]) == (status, True), answer.body
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "field_of_texts"),
+    [
+        (OPENAI, "model", "input"),
+        (OPENAI, "dimensions", "input"),
+        (OPENAI, "input_type", "input"),
+        (OPENAI, "encoding_format", "input"),
+        (TEI, "prompt_name", "inputs"),
+        (TEI, "model", "inputs"),
+    ],
+)
+def test_an_answer_does_not_repeat_a_long_value(client, path, field, field_of_texts):
+    answer = client.post(path, json={field_of_texts: "a", field: "x" * 100_000})
+    assert answer.status in (400, 404)
+    assert len(answer.body) < 500
+
+
+def test_a_path_below_v1_that_there_is_not_is_refused_in_the_form_of_openai(client):
+    for path in ("/v1/chat/completions", "/v1/embeddings/", "/v1/models/tiny"):
+        answer = client.post(path, json={})
+        assert (answer.status, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
+def test_a_full_queue_is_refused_in_the_form_of_openai():
+    """The client of OpenAI waits as long as Retry-After says, and asks again."""
+    plan = make_plan(((3, 3e-3), (512, 4e-3)), 1, 512)
+    batcher = mk.Batcher(tiny(), max_queue=4, plan=plan, loop=False)
+    with batcher, Client(mk.App({"tiny": batcher})) as client:
+        asked = {"method": "POST", "path": OPENAI, "json": {"input": ["river"] * 20}}
+        answers = client.concurrently([asked] * 8)
+    refused = [answer for answer in answers if answer.status == 429]
+    assert refused
+    for answer in refused:
+        assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(answer.headers["retry-after"]) <= 30
 
 
 def test_limits_hold_for_texts_too(model):
