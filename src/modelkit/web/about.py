@@ -71,9 +71,8 @@ def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) 
         return _json(openapi.document(models, root))
     if verb == "listed":  # as OpenAI has it
         about = {"object": "model", "created": 0, "owned_by": "modelkit"}
-        return _json(
-            {"object": "list", "data": [{"id": name, **about} for name in text_models(models)]}
-        )
+        names = [*text_models(models, "embeddings"), *text_models(models, "rerank")]
+        return _json({"object": "list", "data": [{"id": name, **about} for name in names]})
     if verb == "models":
         return _json({"models": list(models)})
     server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}

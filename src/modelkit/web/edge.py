@@ -233,7 +233,7 @@ class Edge:
     async def _find_in(self, body: bytes, request: Request) -> Served:
         """What a request asks whose body names the model."""
         models = {name: served.active.now.value.model for name, served in self.served.items()}
-        find = partial(texts.model_in, body, models)
+        find = partial(texts.model_in, body, request.route.verb, models)
         name = find() if len(body) <= LONG_BODY else await request.in_thread("reading", find)
         request.route = request.route._replace(name=name)
         return self._find(request.route)

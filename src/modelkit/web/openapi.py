@@ -21,6 +21,7 @@ from modelkit.signature.schema import Schema
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 from modelkit.web.examples import instances_example, plain_example, v2_example
+from modelkit.web.routes import TEXTS
 from modelkit.web.tensors import datatype_of
 from modelkit.web.texts import text_models
 
@@ -39,9 +40,11 @@ def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
     filled: dict[str, Any] = _fill(_template()["document"], about)
     for name, operation in zip(models, _operations(models), strict=True):
         filled["paths"] |= _paths_of(name, models[name], operation, alone=len(models) == 1)
-    names = text_models(models)
-    if names:
-        filled["paths"] |= _fill(_template()["texts"], {"names": names, "first": names[0]})
+    for verb in TEXTS:
+        names = text_models(models, verb)
+        if names:
+            paths = _template()["listed"] | _template()[verb]
+            filled["paths"] |= _fill(paths, {"names": names, "first": names[0]})
     return filled
 
 

@@ -111,11 +111,13 @@ def refused_by(error: Exception) -> Refused | None:
 def written(refused: Refused, path: str = "") -> Reply:
     """An error as it is answered: `{"error": text}`, and `problems` where there are.
 
-    Below /v1/ it has the form that clients of OpenAI read.
+    Below /v1/ it has the form that clients of OpenAI read, and of ranks those of TEI and Cohere.
     """
     status = refused.status
     body: dict[str, object] = {"error": refused.message}
-    if path.startswith("/v1/"):
+    if path.endswith("/rerank"):
+        body["message"] = refused.message
+    elif path.startswith("/v1/"):
         status = 400 if status == 422 else status
         kind = "server_error" if status >= 500 else "invalid_request_error"
         code = _CODES.get(status)

@@ -26,6 +26,7 @@ Verb = Literal[
     "embeddings",
     "embed",
     "listed",
+    "rerank",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
 GET = ("GET", "HEAD")
@@ -53,10 +54,13 @@ TEMPLATES: dict[str, Verb] = {
     "/invocations": "invocations",
     "/v1/embeddings": "embeddings",  # it and the next are OpenAI's
     "/v1/models": "listed",
-    "/embed": "embed",  # as text-embeddings-inference (TEI) has it
+    "/embed": "embed",  # it and the next are those of text-embeddings-inference (TEI)
+    "/rerank": "rerank",
+    "/v1/rerank": "rerank",  # it and the next are Cohere's
+    "/v2/rerank": "rerank",
 }
 _NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
-TEXTS = ("embeddings", "embed")  # which name the model in the body
+TEXTS = ("embeddings", "embed", "rerank")  # which name the model in the body
 _POSTED = ("infer", "predict", "explain", "instances", "outcome", "invocations", *TEXTS)
 
 

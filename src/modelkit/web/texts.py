@@ -1,4 +1,4 @@
-"""Embeddings, as the clients of OpenAI and of text-embeddings-inference (TEI) ask for them."""
+"""Embeddings and ranks, as clients of OpenAI, text-embeddings-inference (TEI) and Cohere ask for them."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.embedding.recipe import EMBEDDING, TEXT, Recipe
+from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, Recipe
 from modelkit.embedding.tokens import windows
-from modelkit.embedding.verbs import is_encoder, prefixed, shortened
-from modelkit.model.model import Model
+from modelkit.embedding.verbs import prefixed, recipe_of, shortened
+from modelkit.model.model import Model, Outputs
 from modelkit.web import json
 from modelkit.web.query import Limits, Query, check_known, check_letters, check_rows, read_text
 from modelkit.web.replies import JSON, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.routes import Verb
 
-FIELDS: dict[Verb, tuple[str, ...]] = {  # the first one has the texts
+FIELDS = {  # the first one has the texts
     "embeddings": ("input", "model", "input_type", "dimensions", "encoding_format", "user"),
     "embed": ("inputs", "model", "prompt_name", "dimensions", "truncate", "truncation_direction", "normalize"),
+    "rerank": ("texts", "query", "model", "raw_scores", "return_text", "truncate", "truncation_direction"),
+    "cohere": ("documents", "query", "model", "top_n", "return_documents"),
 }  # fmt: skip
+# What a score and a text are called in an answer, and the field that asks for texts.
+SHOWN = {
+    "rerank": ("score", "text", "return_text"),
+    "cohere": ("relevance_score", "document", "return_documents"),
+}
 # The names that clients have for the same role, of which an encoder may have any or none.
 SAME_ROLES = (("query", "search_query"), ("document", "passage", "search_document", "corpus"))
 # Bytes of a body from which its texts are better counted in a thread, as a Batcher does.
 LONG_TEXTS = 1 << 13
 
 
-def model_in(body: bytes, models: Mapping[str, Model]) -> str:
-    """The name of the model that a body asks, which may leave out that of the only encoder.
+def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
+    """The name of the model that a body asks, which may leave out the only one that answers this.
 
     Raises Refused, 400.
     """
     name = json.parse_object(body).get("model")
-    names = text_models(models)
+    names = text_models(models, verb)
     if name is None and len(names) == 1:
         return names[0]
     if type(name) is str and name:
@@ -44,40 +51,35 @@ def model_in(body: bytes, models: Mapping[str, Model]) -> str:
     raise Refused(400, f"model is {json.shown(name)}; it is one of the names {names}")
 
 
-def text_models(models: Mapping[str, Model]) -> list[str]:
-    """The names of those that embed texts."""
-    return [name for name, model in models.items() if is_encoder(model)]
+def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
+    """The names of those that embed texts, or rank them."""
+    return [name for name, model in models.items() if _answers(model, verb)]
+
+
+def _answers(model: Model, verb: Verb) -> bool:
+    recipe = recipe_of(model)
+    return recipe is not None and (recipe.activation is None) == (verb != "rerank")
 
 
 def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
-    """A request for the vectors of one text or more.
+    """A request for the vectors of one text or more, or for their ranks.
 
     Raises:
-        Refused: 400 for another request; 413 for more texts than `limits` allow; 422 for one that is
-            too long where the request does not want it cut.
-        SignatureError: for a text that is too long for an encoder with on_long="error".
+        Refused: 400 for another request; 413 for more texts, or a longer one, than `limits` allow; 422
+            for one of too many tokens where the request does not want it cut.
+        SignatureError: for such a text, of a model with on_long="error".
     """
     given = json.parse_object(body)
     yield
     json.check_keys(body, len(given))
-    check_known(given, FIELDS[verb], "a request for embeddings")
-    if not is_encoder(model):
-        raise Refused(400, "this model embeds no texts; ask it at /models/{model}/predict")
-    encoder: Any = model.base
-    recipe: Recipe = encoder.recipe
+    form = "cohere" if verb == "rerank" and "documents" in given else verb
+    check_known(given, FIELDS[form], "this request")
+    if not _answers(model, verb):
+        raise Refused(400, "this path is for another kind of model: ask /models/{model}/predict")
     asked = {name: value for name, value in given.items() if value is not None}
-    texts = _texts(asked, FIELDS[verb][0], limits)
-    size = _choice(asked, "dimensions", recipe.dims)
-    rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
-    if verb == "embed":
-        _check_usual(asked, recipe)
-        if asked.get("truncate") is False:
-            _count(rows, encoder, cut=False)
-        write = partial(_write_vectors, recipe, size)
-    else:
-        in_bytes = _choice(asked, "encoding_format", ("float", "base64")) == "base64"
-        write = partial(_write_list, recipe, size, _count(rows, encoder), in_bytes=in_bytes)
-    return Query({TEXT: np.array(rows, object)}, (EMBEDDING,), write=write)
+    texts = _texts(asked, FIELDS[form][0], limits)
+    query_of = _ranking if verb == "rerank" else _embedding
+    return query_of(asked, texts, model.base, form)
 
 
 def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
@@ -90,7 +92,7 @@ def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
         )
     check_rows(len(texts), limits)
     if {*map(type, texts)} == {str}:
-        check_letters(texts, limits)
+        check_letters([texts, asked.get(QUERY)], limits)
         return texts
     at = next(at for at, text in enumerate(texts) if type(text) is not str)
     hint = ""
@@ -111,11 +113,12 @@ def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> A
     raise Refused(400, f"{field} is {json.shown(value)}; it is one of {known}")
 
 
-def _check_usual(asked: Mapping[str, Any], recipe: Recipe) -> None:
-    """Raise Refused, 400, for what only another encoder could do."""
-    _choice(asked, "truncate", (True, False))
+def _check_usual(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
+    """Raise Refused for what only another model could do, 400, and for a long text that is not to be cut, 422."""
     _choice(asked, "truncation_direction", ("right", "Right"))
-    _choice(asked, "normalize", (recipe.normalize,))
+    _choice(asked, "normalize", (model.recipe.normalize,))
+    if not _choice(asked, "truncate", (True, False)):
+        _count(rows, model, cut=False)
 
 
 def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
@@ -132,17 +135,17 @@ def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
     for names in SAME_ROLES:
         if kind in names:
             return next((name for name in names if name in roles), None)
-    known = [*roles, *(name for names in SAME_ROLES for name in names)]
+    known = [*roles, *SAME_ROLES[0], *SAME_ROLES[1]]
     raise Refused(400, f"input_type is {json.quoted(kind)}; it is one of {known}")
 
 
-def _count(texts: list[str], encoder: Any, *, cut: bool = True) -> int:
+def _count(texts: list[Any], model: Any, *, cut: bool = True) -> int:
     """The number of tokens that run. Raises Refused, 422, for a long text that is not to be cut."""
     count = 0
     for rows in windows(texts):
-        tokens, long = encoder.pipeline.tokens.read(texts[rows.start : rows.stop], rows)
+        tokens, long = model.pipeline.tokens.read(texts[rows.start : rows.stop], rows)
         if long and not cut:
-            most = encoder.recipe.max_tokens
+            most = model.recipe.max_tokens
             raise Refused(
                 422,
                 f"{long} of the texts have more than the {most:,} tokens that this encoder takes: "
@@ -152,49 +155,79 @@ def _count(texts: list[str], encoder: Any, *, cut: bool = True) -> int:
     return count
 
 
-def _finite(answers: Mapping[str, Array], recipe: Recipe, size: int) -> Array:
-    """The vectors in the length that was asked for. Raises Refused, 500, where one is not finite."""
-    vectors = shortened(answers[EMBEDDING], size, recipe)
-    good = np.isfinite(vectors).all(axis=1)
+def _finite(values: Array) -> Array:
+    """The values, a vector or a score for each text. Raises Refused, 500, where one is not finite."""
+    good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if good.all():
-        return vectors
-    raise Refused(
-        500, f"the model's vector of text {good.argmin()} has a number that is not finite"
-    )
+        return values
+    raise Refused(500, f"what the model gives for text {good.argmin()} is not finite")
 
 
-def _write_vectors(
-    recipe: Recipe, size: int, _query: Query, answers: Mapping[str, Array], *_who: str
-) -> Turns[Reply]:
-    """A list of vectors, as TEI answers."""
-    vectors = yield from json.encode(_finite(answers, recipe, size))
-    return Reply(200, [JSON], json.dump(vectors))
+def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> Query:
+    """A request for vectors. Raises Refused."""
+    recipe: Recipe = model.recipe
+    size = _choice(asked, "dimensions", recipe.dims)
+    in_bytes = _choice(asked, "encoding_format", ("float", "base64")) == "base64"
+    rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
+    _check_usual(asked, rows, model)
+    tokens = _count(rows, model) if form == "embeddings" else 0
+
+    def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
+        vectors = _finite(shortened(answers[EMBEDDING], size, recipe))
+        if form == "embed":
+            answer = yield from json.encode(vectors)
+        else:
+            entries = partial(_entries, vectors, in_bytes=in_bytes)
+            data = yield from json.encode_rows(entries, len(vectors), max(1, json.LONG // size))
+            usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+            answer = {"object": "list", "data": data, "model": name, "usage": usage}
+        return Reply(200, [JSON], json.dump(answer))
+
+    return Query({TEXT: np.array(rows, object)}, (EMBEDDING,), write=write)
 
 
-def _write_list(
-    recipe: Recipe,
-    size: int,
-    tokens: int,
-    _query: Query,
-    answers: Mapping[str, Array],
-    name: str,
-    _version: str,
-    *,
-    in_bytes: bool,
-) -> Turns[Reply]:
-    """A list of objects with a vector each, as OpenAI answers: of floats, or base64 of float32."""
-    vectors = _finite(answers, recipe, size)
+def _entries(vectors: Array, rows: slice, *, in_bytes: bool) -> list[Any]:
+    """An object for each of some vectors, of floats or base64 of float32."""
+    some: list[Any] = [*vectors[rows]]
+    if in_bytes:  # little-endian, as every client reads it
+        some = [b64encode(vector.astype("<f4")).decode() for vector in some]
+    return [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(some, rows.start or 0)
+    ]
 
-    def objects(rows: slice) -> list[Any]:
-        some: list[Any] = [*vectors[rows]]
-        if in_bytes:  # little-endian, as every client reads it
-            some = [b64encode(vector.astype("<f4")).decode() for vector in some]
-        return [
-            {"object": "embedding", "index": index, "embedding": vector}
-            for index, vector in enumerate(some, rows.start or 0)
-        ]
 
-    data = yield from json.encode_rows(objects, len(vectors), max(1, json.LONG // size))
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    answer = {"object": "list", "data": data, "model": name, "usage": usage}
-    return Reply(200, [JSON], json.dump(answer))
+def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> Query:
+    """A request for the best of texts, of which TEI and Cohere have other words. Raises Refused."""
+    recipe: Recipe = model.recipe
+    query = read_text({QUERY: None, **asked}, QUERY)
+    if recipe.dims[0] != 1:
+        raise Refused(400, f"this model gives {recipe.dims[0]} scores a text; ask .../predict")
+    top = asked.get("top_n", len(texts))
+    if type(top) is not int or top < 1:
+        raise Refused(400, f"top_n is {json.shown(top)}; it is an integer from 1")
+    is_raw = recipe.activation == "none"  # a sigmoid cannot be undone where it is 1
+    raw = _choice(asked, "raw_scores", (False, True) if is_raw else (False,))
+    score, shown, shows = SHOWN[form]
+    found: list[Any] = texts if form == "rerank" else [{"text": text} for text in texts]
+    if not _choice(asked, shows, (False, True)):
+        found = []
+    _check_usual(asked, [(query, text) for text in texts], model)
+
+    def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
+        scores = _finite(answers[SCORE])
+        if is_raw and not raw:
+            scores = np.exp(-np.logaddexp(np.float32(0), -scores))
+        order = np.argsort(-scores, kind="stable")[:top].tolist()
+
+        def entries(rows: slice) -> list[Any]:
+            ranks = [{"index": at, score: scores[at]} for at in order[rows]]
+            return [{**rank, shown: found[rank["index"]]} for rank in ranks] if found else ranks
+
+        answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
+        if form == "cohere":
+            answer = {"model": name, "results": answer}
+        return Reply(200, [JSON], json.dump(answer))
+
+    X = {QUERY: np.full(len(texts), query, object), TEXT: np.array(texts, object)}
+    return Query(X, (SCORE,), write=write)

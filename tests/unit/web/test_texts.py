@@ -172,7 +172,7 @@ def test_an_unknown_model_and_one_without_vectors_are_refused(client):
     assert unknown.json()["error"]["code"] == "model_not_found"
     other = client.post(OPENAI, json={"input": "a", "model": "sum"})
     assert other.status == 400
-    assert "embeds no texts" in other.json()["error"]["message"]
+    assert "another kind of model" in other.json()["error"]["message"]
 
 
 def test_a_model_that_is_replaced_answers_from_then_on(model):
