@@ -119,7 +119,7 @@ def rank(
         TypeError: for a model without a reranker.
         ClosedError: if it was closed.
     """
-    recipe = _recipe_of(model)
+    recipe = recipe_of(model)
     if recipe is None or recipe.activation is None:
         raise TypeError(f"texts are ranked by a Reranker or what wraps one; got {model!r}")
     if recipe.dims[0] != 1:
@@ -138,11 +138,12 @@ def rank(
 
 def is_encoder(model: Model) -> bool:
     """Whether a Model is a TextEncoder, or wraps one."""
-    recipe = _recipe_of(model)
+    recipe = recipe_of(model)
     return recipe is not None and recipe.activation is None
 
 
-def _recipe_of(model: Model) -> Recipe | None:
+def recipe_of(model: Model) -> Recipe | None:
+    """What a TextEncoder, a Reranker, or the one that a Model wraps does around its graph; None of another Model."""
     recipe = getattr(model.base, "recipe", None)
     return recipe if isinstance(recipe, Recipe) else None
 

@@ -44,7 +44,7 @@ def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
         names = text_models(models, verb)
         if names:
             paths = _template()["listed"] | _template()[verb]
-            filled["paths"] |= _fill(paths, {"names": names, "first": names[0]})
+            filled["paths"] |= _fill(paths, {"names": [*names, None], "first": names[0]})
     return filled
 
 

@@ -1,11 +1,11 @@
-"""The clients that people have ask an App for embeddings, over loopback: `make test-engines` installs them."""
+"""The clients that people have ask an App for embeddings and ranks, over loopback: `make test-engines` installs them."""
 
 import hashlib
 
 import numpy as np
 import pytest
 from helpers.apps import uvicorn_of
-from helpers.encoders import MOST, sentences, tiny
+from helpers.encoders import MOST, sentences, tiny, tiny_reranker
 
 import modelkit as mk
 from modelkit.types import Limits
@@ -20,10 +20,15 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def url(model):
+def ranks():
+    return tiny_reranker()
+
+
+@pytest.fixture(scope="module")
+def url(model, ranks):
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     app = mk.App(
-        {"tiny": mk.Batcher(model)},
+        {"tiny": mk.Batcher(model), "ranks": mk.Batcher(ranks)},
         auth=mk.bearer_tokens({"tests": digest}),
         limits=Limits(rows=3000),
     )
@@ -60,7 +65,7 @@ def test_openai_asks_for_floats_lengths_and_roles(openai, model):
 
 
 def test_openai_lists_models(openai):
-    assert [each.id for each in openai.models.list()] == ["tiny"]
+    assert [each.id for each in openai.models.list()] == ["tiny", "ranks"]
 
 
 def test_openai_raises_what_its_contract_says(openai, url):
@@ -105,3 +110,33 @@ def test_hugging_face_asks_as_of_tei(url, model):
     )
     with pytest.raises(hub.errors.HfHubHTTPError, match="422"):
         client.feature_extraction("river " * 40, truncate=False)
+
+
+@pytest.mark.parametrize("kind", ["ClientV2", "Client"])
+def test_cohere_asks_for_ranks(url, ranks, kind):
+    library = pytest.importorskip("cohere", reason="make test-engines installs it")
+    client = getattr(library, kind)(KEY, base_url=url)
+    asked = {"model": "ranks", "query": "the river", "documents": TEXTS}
+    best = ranks.rank("the river", TEXTS, top=3)
+    answer = client.rerank(**asked, top_n=3)
+    assert [each.index for each in answer.results] == [each.index for each in best]
+    close([each.relevance_score for each in answer.results], [each.score for each in best])
+    if kind == "Client":
+        shown = client.rerank(**asked, top_n=1, return_documents=True).results[0]
+        assert shown.document.text == TEXTS[best[0].index]
+
+
+def test_cohere_raises_what_its_contract_says(url):
+    library = pytest.importorskip("cohere", reason="make test-engines installs it")
+    asked = {"model": "ranks", "query": "the river", "documents": TEXTS}
+    client = library.ClientV2(KEY, base_url=url)
+    for changed, kind, words in (
+        ({"documents": []}, library.BadRequestError, "one text or more"),
+        ({"top_n": 0}, library.BadRequestError, "top_n is 0"),
+        ({"model": "rerank-v3.5"}, library.NotFoundError, "rerank-v3.5"),
+    ):
+        with pytest.raises(kind) as raised:
+            client.rerank(**{**asked, **changed})
+        assert words in raised.value.body["message"]
+    with pytest.raises(library.UnauthorizedError):
+        library.ClientV2("other", base_url=url).rerank(**asked)

@@ -6,6 +6,7 @@ import openapi_spec_validator
 import pytest
 from helpers.apps import summed
 from helpers.client import Client
+from helpers.encoders import tiny, tiny_reranker
 from helpers.web_models import SIGNATURES, model_of
 from jsonschema import Draft202012Validator
 
@@ -90,6 +91,22 @@ def test_examples_of_instances_are_answered_as_described(name):
             Draft202012Validator(content["schema"]).validate(content["example"])
             status, answer = ask(client, "/models/m/instances", json=content["example"])
             assert status == 200, answer
+
+
+def test_examples_of_texts_are_answered_as_described():
+    with Client(mk.App({"tiny": tiny(), "ranks": tiny_reranker()})) as client:
+        document = client.get("/openapi.json").json()
+        openapi_spec_validator.validate(document)
+        for path in ("/v1/embeddings", "/embed", "/rerank", "/v1/rerank", "/v2/rerank"):
+            operation = document["paths"][path]["post"]
+            content = operation["requestBody"]["content"]["application/json"]
+            _check(content["example"], content["schema"])
+            status, answer = ask(client, path, json=content["example"])
+            assert status == 200, answer
+            described = operation["responses"]["200"]["content"]["application/json"]
+            _check(answer, described["schema"])
+    with Client(mk.App({"sum": summed()})) as client:
+        assert "/v1/models" not in client.get("/openapi.json").json()["paths"]
 
 
 def test_operations_have_the_names_of_models():
