@@ -115,28 +115,31 @@ def test_hugging_face_asks_as_of_tei(url, model):
 @pytest.mark.parametrize("kind", ["ClientV2", "Client"])
 def test_cohere_asks_for_ranks(url, ranks, kind):
     library = pytest.importorskip("cohere", reason="make test-engines installs it")
-    client = getattr(library, kind)(KEY, base_url=url)
     asked = {"model": "ranks", "query": "the river", "documents": TEXTS}
     best = ranks.rank("the river", TEXTS, top=3)
-    answer = client.rerank(**asked, top_n=3)
-    assert [each.index for each in answer.results] == [each.index for each in best]
-    close([each.relevance_score for each in answer.results], [each.score for each in best])
-    if kind == "Client":
-        shown = client.rerank(**asked, top_n=1, return_documents=True).results[0]
-        assert shown.document.text == TEXTS[best[0].index]
+    with getattr(library, kind)(KEY, base_url=url) as client:
+        answer = client.rerank(**asked, top_n=3)
+        assert [each.index for each in answer.results] == [each.index for each in best]
+        close([each.relevance_score for each in answer.results], [each.score for each in best])
+        if kind == "Client":
+            shown = client.rerank(**asked, top_n=1, return_documents=True).results[0]
+            assert shown.document.text == TEXTS[best[0].index]
 
 
 def test_cohere_raises_what_its_contract_says(url):
     library = pytest.importorskip("cohere", reason="make test-engines installs it")
     asked = {"model": "ranks", "query": "the river", "documents": TEXTS}
-    client = library.ClientV2(KEY, base_url=url)
-    for changed, kind, words in (
-        ({"documents": []}, library.BadRequestError, "one text or more"),
-        ({"top_n": 0}, library.BadRequestError, "top_n is 0"),
-        ({"model": "rerank-v3.5"}, library.NotFoundError, "rerank-v3.5"),
+    with library.ClientV2(KEY, base_url=url) as client:
+        for changed, kind, words in (
+            ({"documents": []}, library.BadRequestError, "one text or more"),
+            ({"top_n": 0}, library.BadRequestError, "top_n is 0"),
+            ({"model": "rerank-v3.5"}, library.NotFoundError, "rerank-v3.5"),
+        ):
+            with pytest.raises(kind) as raised:
+                client.rerank(**{**asked, **changed})
+            assert words in raised.value.body["message"]
+    with (
+        library.ClientV2("other", base_url=url) as stranger,
+        pytest.raises(library.UnauthorizedError),
     ):
-        with pytest.raises(kind) as raised:
-            client.rerank(**{**asked, **changed})
-        assert words in raised.value.body["message"]
-    with pytest.raises(library.UnauthorizedError):
-        library.ClientV2("other", base_url=url).rerank(**asked)
+        stranger.rerank(**asked)
