@@ -60,7 +60,7 @@ TEMPLATES: dict[str, Verb] = {
     "/v2/rerank": "rerank",
 }
 _NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
-TEXTS = ("embeddings", "embed", "rerank")  # which name the model in the body
+TEXTS: tuple[Verb, ...] = ("embeddings", "embed", "rerank")  # which name the model in the body
 _POSTED = ("infer", "predict", "explain", "instances", "outcome", "invocations", *TEXTS)
 
 

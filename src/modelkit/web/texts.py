@@ -128,7 +128,8 @@ def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
     sentence-transformers has it. Raises Refused, 400, for an unknown one.
     """
     if "input_type" not in asked:
-        return _choice(asked, "prompt_name", (None, *roles))
+        role: str | None = _choice(asked, "prompt_name", (None, *roles))
+        return role
     kind = read_text(asked, "input_type")
     if kind in roles:
         return kind
