@@ -209,26 +209,37 @@ def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> 
         raise Refused(400, f"top_n is {json.shown(top)}; it is an integer from 1")
     is_raw = recipe.activation == "none"  # a sigmoid cannot be undone where it is 1
     raw = _choice(asked, "raw_scores", (False, True) if is_raw else (False,))
-    score, shown, shows = SHOWN[form]
     found: list[Any] = texts if form == "rerank" else [{"text": text} for text in texts]
-    if not _choice(asked, shows, (False, True)):
+    if not _choice(asked, SHOWN[form][2], (False, True)):
         found = []
     _check_usual(asked, [(query, text) for text in texts], model)
-
-    def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
-        scores = _finite(answers[SCORE])
-        if is_raw and not raw:
-            scores = np.exp(-np.logaddexp(np.float32(0), -scores))
-        order = np.argsort(-scores, kind="stable")[:top].tolist()
-
-        def entries(rows: slice) -> list[Any]:
-            ranks = [{"index": at, score: scores[at]} for at in order[rows]]
-            return [{**rank, shown: found[rank["index"]]} for rank in ranks] if found else ranks
-
-        answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
-        if form == "cohere":
-            answer = {"model": name, "results": answer}
-        return Reply(200, [JSON], json.dump(answer))
-
     X = {QUERY: np.full(len(texts), query, object), TEXT: np.array(texts, object)}
+    write = partial(_write_ranks, form, found, top, is_raw and not raw)
     return Query(X, (SCORE,), write=write)
+
+
+def _write_ranks(
+    form: str,
+    texts: list[Any],
+    top: int,
+    squashed: bool,
+    _query: Query,
+    answers: Outputs,
+    name: str,
+    _version: str,
+) -> Turns[Reply]:
+    """The places and scores of the best, as TEI or Cohere answers, with the texts if there are some."""
+    scores = _finite(answers[SCORE])
+    if squashed:
+        scores = np.exp(-np.logaddexp(np.float32(0), -scores))
+    order = np.argsort(-scores, kind="stable")[:top].tolist()
+    score, text, _ = SHOWN[form]
+
+    def entries(rows: slice) -> list[Any]:
+        ranks = [{"index": at, score: scores[at]} for at in order[rows]]
+        return [{**rank, text: texts[rank["index"]]} for rank in ranks] if texts else ranks
+
+    answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
+    if form == "cohere":
+        answer = {"model": name, "results": answer}
+    return Reply(200, [JSON], json.dump(answer))
