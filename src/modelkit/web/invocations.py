@@ -20,7 +20,7 @@ from modelkit.signature.signature import Signature
 from modelkit.web import instances, json, plain
 from modelkit.web.instances import AT_ONCE
 from modelkit.web.layout import layout_of
-from modelkit.web.query import Limits, Query, Writer, check_rows
+from modelkit.web.query import Limits, Query, check_rows
 from modelkit.web.replies import JSON, Headers, Refused, Reply
 from modelkit.web.request import CSV, Turns
 
@@ -133,4 +133,4 @@ def write(
     return Reply(200, [(b"content-type", CSV)], text.encode())
 
 
-WRITERS: dict[str, Writer] = {"predict": plain.write, "instances": instances.write, "csv": write}
+WRITERS = {"predict": plain.write, "instances": instances.write, "csv": write}

@@ -196,20 +196,19 @@ def encode(values: Array) -> Turns[Any]:
         values = plain_array(values)
     if values.size <= LONG:
         return dumpable(values)
-    return (yield from join(_parts(values)))
+    width = values[:1].size
+    if width <= LONG:
+        return (
+            yield from encode_rows(lambda rows: dumpable(values[rows]), len(values), LONG // width)
+        )
+    rows = []
+    for row in values:
+        rows += [(yield from encode(row))]
+    return rows
 
 
-def join(parts: Iterable[bytes]) -> Turns[Any]:
-    """Parts of a JSON text as `dump` takes it, with a turn for others after each."""
-    joined: list[bytes] = []
-    for part in parts:
-        joined.append(part)
-        yield
-    return library().Fragment(b"".join(joined))
-
-
-def encode_rows(objects: Callable[[slice], list[Any]], rows: int, step: int) -> Turns[Any]:
-    """The objects of all rows as `dump` takes them, those of `step` rows at a time."""
+def encode_rows(objects: Callable[[slice], Any], rows: int, step: int) -> Turns[Any]:
+    """A list of what `objects` gives for all rows as `dump` takes it, `step` rows at a time."""
     if rows <= step:
         return objects(slice(rows))
     parts: list[bytes] = []
@@ -217,22 +216,6 @@ def encode_rows(objects: Callable[[slice], list[Any]], rows: int, step: int) -> 
         parts.append(dump(objects(slice(start, start + step)))[1:-1])
         yield
     return library().Fragment(b"[" + b",".join(parts) + b"]")
-
-
-def _parts(values: Array) -> Iterable[bytes]:
-    """The JSON of an array, in parts of at most LONG numbers."""
-    width = values[:1].size
-    yield b"["
-    if width > LONG:
-        for row, inner in enumerate(values):
-            yield b"," if row else b""
-            yield from _parts(inner)
-    else:
-        step = max(1, LONG // max(1, width))
-        for start in range(0, len(values), step):
-            part = dump(dumpable(values[start : start + step]))
-            yield part[1:-1] if start == 0 else b"," + part[1:-1]
-    yield b"]"
 
 
 def dumpable(values: Array) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, Recipe
-from modelkit.embedding.tokens import windows
 from modelkit.embedding.verbs import prefixed, recipe_of, shortened
 from modelkit.model.model import Model, Outputs
 from modelkit.web import json
@@ -33,6 +32,10 @@ SHOWN = {
 }
 # The names that clients have for the same role, of which an encoder may have any or none.
 SAME_ROLES = (("query", "search_query"), ("document", "passage", "search_document", "corpus"))
+NUMBERS = (
+    ". Numbers of tokens mean other words to another tokenizer, so send the texts; OpenAIEmbeddings "
+    "of LangChain does with check_embedding_ctx_length=False"
+)
 # Bytes of a body from which its texts are better counted in a thread, as a Batcher does.
 LONG_TEXTS = 1 << 13
 
@@ -53,12 +56,9 @@ def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
 
 def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
     """The names of those that embed texts, or rank them."""
-    return [name for name, model in models.items() if _answers(model, verb)]
-
-
-def _answers(model: Model, verb: Verb) -> bool:
-    recipe = recipe_of(model)
-    return recipe is not None and (recipe.activation is None) == (verb != "rerank")
+    found = {name: recipe_of(model) for name, model in models.items()}
+    ranks = verb == "rerank"
+    return [name for name, its in found.items() if its and (its.activation is not None) == ranks]
 
 
 def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
@@ -74,7 +74,7 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
     json.check_keys(body, len(given))
     form = "cohere" if verb == "rerank" and "documents" in given else verb
     check_known(given, FIELDS[form], "this request")
-    if not _answers(model, verb):
+    if not text_models({"": model}, verb):
         raise Refused(400, "this path is for another kind of model: ask /models/{model}/predict")
     asked = {name: value for name, value in given.items() if value is not None}
     texts = _texts(asked, FIELDS[form][0], limits)
@@ -91,17 +91,12 @@ def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
             400, f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
         )
     check_rows(len(texts), limits)
-    if {*map(type, texts)} == {str}:
-        check_letters([texts, asked.get(QUERY)], limits)
-        return texts
-    at = next(at for at, text in enumerate(texts) if type(text) is not str)
-    hint = ""
-    if type(texts[at]) in (int, list):
-        hint = (
-            ". Numbers of tokens mean other words to another tokenizer, so send the texts; "
-            "OpenAIEmbeddings of LangChain does with check_embedding_ctx_length=False"
-        )
-    raise Refused(400, f"{field}[{at}] is {json.shown(texts[at])}; it is a text{hint}")
+    for at, text in enumerate(texts):
+        if type(text) is not str:
+            hint = NUMBERS if type(text) in (int, list) else ""
+            raise Refused(400, f"{field}[{at}] is {json.shown(text)}; it is a text{hint}")
+    check_letters([texts, asked.get(QUERY)], limits)
+    return texts
 
 
 def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> Any:
@@ -127,33 +122,22 @@ def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
     Where the encoder has none by any of the names for a type, nothing stands before the text, as
     sentence-transformers has it. Raises Refused, 400, for an unknown one.
     """
-    if "input_type" not in asked:
-        role: str | None = _choice(asked, "prompt_name", (None, *roles))
-        return role
-    kind = read_text(asked, "input_type")
-    if kind in roles:
-        return kind
-    for names in SAME_ROLES:
-        if kind in names:
-            return next((name for name in names if name in roles), None)
-    known = [*roles, *SAME_ROLES[0], *SAME_ROLES[1]]
-    raise Refused(400, f"input_type is {json.quoted(kind)}; it is one of {known}")
+    role = _choice(asked, "prompt_name", (None, *roles))
+    role = _choice(asked, "input_type", (role, *roles, *SAME_ROLES[0], *SAME_ROLES[1]))
+    same = next((names for names in SAME_ROLES if role in names), ())
+    return next((name for name in (role, *same) if name in roles), None)
 
 
 def _count(texts: list[Any], model: Any, *, cut: bool = True) -> int:
     """The number of tokens that run. Raises Refused, 422, for a long text that is not to be cut."""
-    count = 0
-    for rows in windows(texts):
-        tokens, long = model.pipeline.tokens.read(texts[rows.start : rows.stop], rows)
-        if long and not cut:
-            most = model.recipe.max_tokens
-            raise Refused(
-                422,
-                f"{long} of the texts have more than the {most:,} tokens that this encoder takes: "
-                'split them, or let them be cut by "truncate": true',
-            )
-        count += sum(map(len, tokens))
-    return count
+    tokens, long = model.pipeline.tokens.read(texts, range(len(texts)))
+    if long and not cut:
+        raise Refused(
+            422,
+            f"{long} of the texts have more than the {model.recipe.max_tokens:,} tokens that this "
+            'model takes: split them, or let them be cut by "truncate": true',
+        )
+    return sum(map(len, tokens))
 
 
 def _finite(values: Array) -> Array:
