@@ -58,9 +58,9 @@ def embed(
         TypeError: for a model without an encoder.
         ClosedError: if it was closed.
     """
-    if not is_encoder(model):
+    recipe = recipe_of(model)
+    if recipe is None or recipe.activation is not None:
         raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
-    recipe: Recipe = model.base.recipe  # type: ignore[attr-defined]
     quantize_embeddings(np.empty((0, 1)), precision)  # one that is not known fails before the work
     feeds = {TEXT: np.array(prefixed(texts, recipe.prefix(role)), object)}
     size = recipe.cut(dims)

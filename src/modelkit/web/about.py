@@ -70,9 +70,11 @@ def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) 
     if verb == "openapi":
         return _json(openapi.document(models, root))
     if verb == "listed":  # as OpenAI has it
-        about = {"object": "model", "created": 0, "owned_by": "modelkit"}
         names = [*text_models(models, "embeddings"), *text_models(models, "rerank")]
-        return _json({"object": "list", "data": [{"id": name, **about} for name in names]})
+        known = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "modelkit"} for name in names
+        ]
+        return _json({"object": "list", "data": known})
     if verb == "models":
         return _json({"models": list(models)})
     server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}

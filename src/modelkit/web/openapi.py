@@ -43,8 +43,8 @@ def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
     for verb in TEXTS:
         names = text_models(models, verb)
         if names:
-            paths = _template()["listed"] | _template()[verb]
-            filled["paths"] |= _fill(paths, {"names": [*names, None], "first": names[0]})
+            holes = {"names": [*names, None], "first": names[0]}
+            filled["paths"] |= _fill(_template()[verb], holes)
     return filled
 
 

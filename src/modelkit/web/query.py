@@ -19,8 +19,6 @@ KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
 SPARE_NAMES = 1000  # of columns that a model does not read
 NONE: frozenset[str] = frozenset()
-# Writes an answer, of a Query, the outputs by name, and the name and version of the model.
-Writer = Callable[..., Turns[Reply]]
 
 
 @final
@@ -71,7 +69,8 @@ class Query(NamedTuple):
         key: what a rollout routes by, or None.
         id: what the caller calls the request, or None.
         binary: the outputs that are wanted as bytes behind the JSON.
-        write: what writes the answer, where the path alone does not say it.
+        write: what writes the answer, where the path alone does not say it: of a Query, the outputs
+            by name, and the name and version of the model.
     """
 
     X: Any
@@ -81,7 +80,7 @@ class Query(NamedTuple):
     key: str | None = None
     id: str | None = None
     binary: frozenset[str] = NONE
-    write: Writer | None = None
+    write: Callable[..., Turns[Reply]] | None = None
 
 
 def query_of(

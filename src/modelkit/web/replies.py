@@ -119,9 +119,12 @@ def written(refused: Refused, path: str = "") -> Reply:
         body["message"] = refused.message
     elif path.startswith("/v1/"):
         status = 400 if status == 422 else status
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        code = _CODES.get(status)
-        body["error"] = {"message": refused.message, "type": kind, "param": None, "code": code}
+        body["error"] = {
+            "message": refused.message,
+            "type": "server_error" if status >= 500 else "invalid_request_error",
+            "param": None,
+            "code": _CODES.get(status),
+        }
     elif refused.problems:
         body["problems"] = refused.problems
     return Reply(status, [JSON, *refused.headers], json.dumps(body).encode())

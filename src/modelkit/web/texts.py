@@ -11,7 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, Recipe
-from modelkit.embedding.verbs import prefixed, recipe_of, shortened
+from modelkit.embedding.verbs import is_encoder, prefixed, recipe_of, shortened
 from modelkit.model.model import Model, Outputs
 from modelkit.web import json
 from modelkit.web.query import Limits, Query, check_known, check_letters, check_rows, read_text
@@ -56,9 +56,11 @@ def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
 
 def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
     """The names of those that embed texts, or rank them."""
-    found = {name: recipe_of(model) for name, model in models.items()}
-    ranks = verb == "rerank"
-    return [name for name, its in found.items() if its and (its.activation is not None) == ranks]
+    return [
+        name
+        for name, model in models.items()
+        if recipe_of(model) and is_encoder(model) == (verb != "rerank")
+    ]
 
 
 def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
@@ -78,8 +80,7 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
         raise Refused(400, "this path is for another kind of model: ask /models/{model}/predict")
     asked = {name: value for name, value in given.items() if value is not None}
     texts = _texts(asked, FIELDS[form][0], limits)
-    query_of = _ranking if verb == "rerank" else _embedding
-    return query_of(asked, texts, model.base, form)
+    return (_ranking if verb == "rerank" else _embedding)(asked, texts, model.base, form)
 
 
 def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
@@ -93,8 +94,11 @@ def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
     check_rows(len(texts), limits)
     for at, text in enumerate(texts):
         if type(text) is not str:
-            hint = NUMBERS if type(text) in (int, list) else ""
-            raise Refused(400, f"{field}[{at}] is {json.shown(text)}; it is a text{hint}")
+            raise Refused(
+                400,
+                f"{field}[{at}] is {json.shown(text)}; it is a text"
+                f"{NUMBERS if type(text) in (int, list) else ''}",
+            )
     check_letters([texts, asked.get(QUERY)], limits)
     return texts
 
@@ -104,8 +108,9 @@ def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> A
     value = asked.get(field, choices[0])
     if type(value) in {*map(type, choices)} and value in choices:  # 4.0 is not 4, nor 1 true
         return value
-    known = json.dump(choices).decode()
-    raise Refused(400, f"{field} is {json.shown(value)}; it is one of {known}")
+    raise Refused(
+        400, f"{field} is {json.shown(value)}; it is one of {json.dump(choices).decode()}"
+    )
 
 
 def _check_usual(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
@@ -124,7 +129,7 @@ def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
     """
     role = _choice(asked, "prompt_name", (None, *roles))
     role = _choice(asked, "input_type", (role, *roles, *SAME_ROLES[0], *SAME_ROLES[1]))
-    same = next((names for names in SAME_ROLES if role in names), ())
+    same = [name for names in SAME_ROLES if role in names for name in names]
     return next((name for name in (role, *same) if name in roles), None)
 
 
@@ -164,8 +169,12 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -
         else:
             entries = partial(_entries, vectors, in_bytes=in_bytes)
             data = yield from json.encode_rows(entries, len(vectors), max(1, json.LONG // size))
-            usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-            answer = {"object": "list", "data": data, "model": name, "usage": usage}
+            answer = {
+                "object": "list",
+                "data": data,
+                "model": name,
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
         return Reply(200, [JSON], json.dump(answer))
 
     return Query({TEXT: np.array(rows, object)}, (EMBEDDING,), write=write)

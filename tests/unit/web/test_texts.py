@@ -213,7 +213,7 @@ BAD = [
     ({"input": "a", "encoding_format": "int8"}, 'encoding_format is "int8" (a string)'),
     ({"input": "a", "encoding_format": ["float"]}, "encoding_format is a list"),
     ({"input": "a", "input_type": 7}, "input_type is 7"),
-    ({"input": "a", "input_type": "clustering"}, "'query', 'passage'"),
+    ({"input": "a", "input_type": "clustering"}, '"query","passage"'),
     ({"input": "a", "stream": True}, 'no field "stream"'),
     ({"input": "a", "model": 7}, "model is 7"),
     ({"input": "a", "model": ""}, 'model is ""'),
