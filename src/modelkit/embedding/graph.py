@@ -161,17 +161,20 @@ def static_graph(tensors: Mapping[str, Array], unknown: int | None) -> Any:
         unknown: the token that is left out, if there is one.
 
     Returns:
-        A ModelProto. The vector of a text without a token is zero.
+        A ModelProto. The vector of a text without a token is zero. Raises SignatureError.
     """
     table = next(tensors[name] for name in TABLES if name in tensors)
     mapping = tensors.get("mapping", np.arange(len(table)))
     counts = np.ones(len(mapping), np.float32)
     if unknown is not None:
         counts[unknown:][:1] = 0  # a token may lie beyond a table that is too short
-    weights = counts * tensors.get("weights", np.float32(1))
+    weights = tensors.get("weights", counts)
+    if table.ndim != 2 or weights.shape != mapping.shape:
+        shapes = {name: array.shape for name, array in tensors.items()}
+        raise SignatureError(f"the arrays of a static model do not fit each other: {shapes}")
     proto = parser.parse_model(STATIC)
     found = {"table": table, "mapping": mapping.astype(np.int64), "counts": counts}
-    _add_arrays(proto.graph, found | {"weights": weights.astype(np.float32)})
+    _add_arrays(proto.graph, found | {"weights": (weights * counts).astype(np.float32)})
     return proto
 
 

@@ -170,6 +170,10 @@ def test_a_static_folder_that_lacks_something_says_so(tmp_path):
     folder = folder_of(tmp_path, {"other": TABLE}, MODEL2VEC)
     with pytest.raises(SignatureError, match=r"with embeddings or embedding\.weight"):
         mk.TextEncoder.from_directory(folder)
+    for arrays in ({"embeddings": TABLE[0]}, {"embeddings": TABLE, "weights": TABLE[0]}):
+        write_tensors(folder / "model.safetensors", arrays)
+        with pytest.raises(SignatureError, match=r"do not fit each other: .*'embeddings': "):
+            mk.TextEncoder.from_directory(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         mk.TextEncoder.from_directory(folder)
