@@ -323,6 +323,8 @@ def make(kind):
     return made[kind]()
 
 
+# scikit-learn warns where another thread has just reset the filters of warnings, which all threads share.
+@pytest.mark.filterwarnings("ignore:.sklearn.utils.parallel.delayed.:UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pickled_estimator_answers_as_the_one_in_memory(kind, penguins, tmp_path):
     estimator, X = make(kind)
