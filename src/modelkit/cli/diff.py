@@ -9,8 +9,6 @@ from typing import Any
 
 from modelkit.cli.arguments import Printed, add_command, escaped, package
 
-WIDTH = 100  # columns of a line
-
 
 def add_diff(verbs: Any) -> None:
     """The arguments of `modelkit diff`."""
@@ -28,7 +26,7 @@ def run_diff(args: argparse.Namespace) -> Printed:
         lines.append(name)
         for mark, facts in (("-", one), ("+", other)):
             lines += wrap(
-                facts.get(name, ""), WIDTH, initial_indent=f"  {mark} ", subsequent_indent="    "
+                facts.get(name, ""), 100, initial_indent=f"  {mark} ", subsequent_indent="    "
             )
     return escaped(lines if names else ["the packages are equal"]), 0
 

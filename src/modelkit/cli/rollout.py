@@ -25,7 +25,6 @@ from modelkit.cli.rows import known_columns, read_rows
 from modelkit.cli.tables import write_forms
 from modelkit.errors import Conflict, UsageError
 
-BAD = 2.0  # times the champion's rate, of RISKS
 SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
 STAGE_HELP = (
@@ -103,12 +102,11 @@ def run_start(args: argparse.Namespace) -> Printed:
     )
     plan = plan_of(policy, {}, RISKS)
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
-    slowest = [
-        max((need for need in plan.needs if need.risk == risk), key=lambda need: need.requests)
-        for risk in (1.0, BAD)
-        if plan.needs
-    ]
-    lines = [line, *map(str, (*policy.stages, *slowest, *plan.notes))]
+    by_requests = sorted(plan.needs, key=lambda need: need.requests)
+    share = policy.stages[-1].share  # with which it ends
+    slowest = {need.risk: need for need in by_requests if need.share == share}
+    ends = [slowest[risk] for risk in (1.0, 2.0) if slowest]
+    lines = [line, *map(str, (*policy.stages, *ends, *plan.notes))]
     lines.append(f"to see where it stands: modelkit rollout {args.registry} status {name}")
     needs = [_finite(asdict(need)) for need in plan.needs]
     return printed(args, {**plain_fields(rollout), "plan": needs}, lines)

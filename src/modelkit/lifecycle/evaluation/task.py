@@ -263,10 +263,7 @@ def _numbers(name: str, values: Any) -> Array:
     found = whole if hasattr(whole, "dtype") else np.asarray(whole)
     objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
     if found.dtype.kind not in "biuf" and not objects:
-        others = (item for item in np.asarray(found).flat if not isinstance(item, NUMBERS))
-        raise UsageError(
-            f"{name} holds values that are not numbers, such as '{next(others, found.dtype)!s:.80}'"
-        )
+        raise UsageError(f"{name} holds values that are not numbers: {np.asarray(found)[:3]!r:.80}")
     doubles = np.asarray(found, np.float64)
     if doubles.ndim not in (1, 2):
         raise UsageError(f"{name} is (n,) or (n, k) numbers; got {doubles.shape}")

@@ -379,11 +379,11 @@ def test_what_does_not_fit_is_refused(y, more, reason):
 @pytest.mark.parametrize(
     ("y", "reason"),
     [
-        (["a", "b", "c"], "not numbers, such as 'a'"),
-        (pd.Series(["1", "2", "3"]), "not numbers, such as '1'$"),
+        (["a", "b", "c"], r"not numbers: array\(\['a', 'b', 'c'\]"),
+        (pd.Series(["1", "2", "3"]), r"not numbers: array\(\['1', '2', '3'\]"),
         ([1, np.inf, 2], "infinite"),
-        ([1, None, 2], "not numbers, such as 'None'"),
-        (pd.date_range("2026-01-01", periods=3), "not numbers, such as .*2026-01-01"),
+        ([1, None, 2], r"not numbers: array\(\[1, None, 2\]"),
+        (pd.date_range("2026-01-01", periods=3), "not numbers: .*2026-01-01"),
     ],
 )
 def test_the_truth_of_a_regressor_is_finite_numbers(y, reason):
