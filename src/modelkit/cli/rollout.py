@@ -102,7 +102,7 @@ def run_start(args: argparse.Namespace) -> Printed:
     )
     plan = plan_of(policy, {}, RISKS)
     line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
-    by_requests = sorted(plan.needs[::-1], key=lambda need: need.requests)
+    by_requests = sorted(plan.needs, key=lambda need: need.requests)
     share = policy.stages[-1].share  # with which it ends
     slowest = {need.risk: need for need in by_requests if need.share == share}
     ends = [slowest[risk] for risk in (1.0, 2.0) if slowest]

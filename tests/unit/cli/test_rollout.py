@@ -67,7 +67,9 @@ def test_start_shows_little(command):
     assert re.match(
         r"errors at share 0.6: an equal candidate, at a rate of .* is promoted after", lines[3]
     )
-    assert re.match(r"errors at share 0.6: 2 times the rate of 0.01 is rolled back after", lines[4])
+    assert re.match(
+        r"refused at share 0.6: 2 times the rate of 0.01 is rolled back after", lines[4]
+    )
     assert lines[5].endswith("models status churn")
 
 
