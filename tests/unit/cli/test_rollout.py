@@ -65,7 +65,7 @@ def test_start_shows_little(command):
     _, told = command("status", "churn", "--json")
     assert (len(lines), told["under_way"]) == (6, True)
     assert re.match(
-        r"errors at share 0.6: an equal candidate, at a rate of .* is promoted after", lines[3]
+        r"refused at share 0.6: an equal candidate, at a rate of .* is promoted after", lines[3]
     )
     assert re.match(
         r"refused at share 0.6: 2 times the rate of 0.01 is rolled back after", lines[4]
