@@ -22,6 +22,8 @@ UV = Path(sys.executable).with_name("uv")
 TOOL = "modelkit"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 RESOLUTION = {"oldest": "lowest-direct", "newest": "highest"}
+# What old libraries warn of beside new ones is not about this library.
+QUIET = {"oldest": ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")}
 TYPES = {f"{TOOL}/{name}" for name in ("py.typed", "__init__.pyi", "types.pyi")}
 # Neither tests nor models; a page or a table that the library writes out is no model.
 UNWANTED = re.compile(r"(^|/)tests?/|\.(mk|onnx|npz|joblib|pkl|pt|ipynb|pyc)$")
@@ -106,7 +108,8 @@ def tried(wheel: Path, python: str, kind: str, tests: Sequence[str]) -> bool:
         if kind == "bare":
             run(there, "-c", BARE, folder=PLACE)
         else:
-            run(there, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", *tests)
+            options = ("-q", "-p", "no:cacheprovider", "-n", "2", *QUIET.get(kind, ()))
+            run(there, "-m", "pytest", *options, *tests)
     except subprocess.CalledProcessError as error:
         print(error)
         return False

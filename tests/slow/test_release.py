@@ -1,6 +1,7 @@
 """What is released, apart from the environments of `make release-check`."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -62,6 +63,31 @@ def test_versions_agree():
     assert project["version"] == mk.__version__
     assert f"\nversion: {mk.__version__}\n" in citation
     assert re.search(rf"^## {re.escape(mk.__version__)}, ", changelog, re.MULTILINE)
+
+
+def test_the_changes_of_a_version_are_joined_as_often_as_some_come_in(tmp_path):
+    for name in ("tools/join_changes.py", "src/modelkit/__init__.py", "CHANGELOG.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    folder = tmp_path / "changelog.d"
+    folder.mkdir()
+    command = [sys.executable, tmp_path / "tools" / "join_changes.py"]
+    for text in ("`save` is quicker.\n\nB is gone.\n", "- [A page](../docs/a.md) is new.\n"):
+        (folder / "change.md").write_text(text, "utf-8")
+        subprocess.run(command, check=True, timeout=PATIENCE)
+    (joined,) = folder.iterdir()
+    assert joined.name == f"{mk.__version__}.md"
+    assert joined.read_text("utf-8").splitlines() == [
+        f"# {mk.__version__}",
+        "",
+        "- [A page](../docs/a.md) is new.",
+        "- `save` is quicker.",
+        "- B is gone.",
+    ]
+    changelog = (tmp_path / "CHANGELOG.md").read_text("utf-8")
+    assert re.search(
+        rf"^## {re.escape(mk.__version__)}, \d{{4}}-\d\d-\d\d$", changelog, re.MULTILINE
+    )
 
 
 def test_every_extra_stands_in_the_table_of_the_install_page():

@@ -81,7 +81,12 @@ def test_no_page_holds_the_marks_of_a_merge(page):
     assert not [line for line in lines if line.startswith(("<<<<<<<", ">>>>>>>", "======="))]
 
 
-LINKING = [*PAGES, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))]
+CHANGES = sorted((ROOT / "changelog.d").glob("*.md"))
+LINKING = [
+    *PAGES,
+    *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+    *(page for page in CHANGES if "](" in page.read_text(encoding="utf-8")),
+]
 CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

@@ -27,9 +27,10 @@ compdef _modelkit modelkit""",
     "fish": """\
 function __modelkit
     set -l before (commandline -opc)
-    modelkit completion words $before[2..] (commandline -ct) 2>/dev/null
+    set -l found (modelkit completion words $before[2..] (commandline -ct) 2>/dev/null)
+    if set -q found[1]; printf '%s\\n' $found; else; __fish_complete_path (commandline -ct); end
 end
-complete -c modelkit -a '(__modelkit)'""",
+complete -c modelkit -f -a '(__modelkit)'""",
 }
 
 

@@ -176,7 +176,7 @@ def microseconds(values: Array) -> Array:
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
         values = np.array([_moment(item) for item in items], "M8[us]")
-    times = np.ma.filled(values, np.datetime64("NaT")).astype("M8[us]")
+    times = np.ma.filled(values, np.datetime64("NaT", "us")).astype("M8[us]")
     return np.where(np.isnat(times), np.nan, times.astype(np.int64))
 
 

@@ -149,7 +149,7 @@ def read_span(seconds: Any) -> Any:
     Raises ValueError for anything else.
     """
     if type(seconds) is float and isnan(seconds):
-        return np.timedelta64("NaT")
+        return np.timedelta64("NaT", "s")
     if type(seconds) in (int, float) and abs(seconds) < MOST_INTEGER:
         for unit, scale in UNITS_OF_SPANS.items():
             count = round(seconds * scale)

@@ -67,12 +67,13 @@ echo $_comps[modelkit]""",
 modelkit completion fish | source
 complete -C 'modelkit predict m.mk x.csv --form'
 complete -C 'modelkit registry models re'
-complete -C 'modelkit pred'""",
+complete -C 'modelkit pred'
+complete -C 'modelkit predict modelk'""",
 }
 ANSWERS = {
     "bash": ["--format", "register retire", "0", "complete -o default -F _modelkit modelkit"],
     "zsh": ["--format", "register retire", "files", "_modelkit"],
-    "fish": ["--format", "register", "retire", "predict"],
+    "fish": ["--format", "register", "retire", "predict", "modelkit"],
 }
 
 
@@ -85,7 +86,7 @@ def test_the_shell_itself_completes(tmp_path, shell):
     command.chmod(0o755)
     done = subprocess.run(
         [shell, "-c", ASKED[shell]],
-        cwd=tmp_path,  # fish offers the files of a folder, too
+        cwd=tmp_path,  # its one file is what fish may name
         env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,

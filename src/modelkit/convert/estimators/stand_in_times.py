@@ -468,9 +468,8 @@ def usual_times(dtype: np.dtype[Any], count: int, rng: np.random.Generator) -> A
     year = 365 * DAY * per_second
     if dtype.kind == "m":
         return rng.integers(-3 * year, 3 * year, count).view(dtype)
-    months = np.array(rng.choice(YEARS, count) - 1970, "M8[Y]").astype("M8[M]") + rng.integers(
-        0, 12, count
-    )
+    months = np.array(rng.choice(YEARS, count) - 1970, "M8[Y]").astype("M8[M]")
+    months += rng.integers(0, 12, count).astype("m8[M]")
     ends = months.astype(dtype).view(np.int64) + rng.choice(
         [0, -1, 1, 3600 * per_second, 86_399 * per_second], count
     )

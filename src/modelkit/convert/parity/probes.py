@@ -272,10 +272,12 @@ def _beside_hours(times: Array, known: Array, rng: np.random.Generator) -> Array
     hours = times.astype(f"{times.dtype.kind}8[D]").astype(f"{times.dtype.kind}8[h]")
     if times.dtype.kind == "M":
         months = known.astype("M8[M]")
-        ends = rng.choice(months, len(times)).astype("M8[D]") - rng.integers(0, 2, len(times))
+        ends = rng.choice(months, len(times)).astype("M8[D]")
+        ends -= rng.integers(0, 2, len(times)).astype("m8[D]")
         hours[::2] = np.where(np.isnat(times), times, ends).astype("M8[h]")[::2]
-    hours = hours + rng.integers(0, 25, len(times))
-    return hours.astype(times.dtype) + rng.integers(-1, 2, len(times))
+    hours += rng.integers(0, 25, len(times)).astype("m8[h]")
+    ticks = rng.integers(-1, 2, len(times)).astype(times.dtype.str.replace("M", "m"))
+    return hours.astype(times.dtype) + ticks
 
 
 def not_finite(rows: Columns, name: str, value: float) -> Columns:

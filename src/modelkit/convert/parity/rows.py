@@ -13,7 +13,7 @@ from modelkit.convert.source import Columns, Source
 from modelkit.signature.cast import is_missing
 from modelkit.signature.signature import Signature
 
-GAPS = {"O": None, "M": np.datetime64("NaT"), "m": np.timedelta64("NaT")}
+GAPS = {"O": None, "M": "NaT", "m": "NaT"}
 
 
 def columns_of(source: Source, signature: Signature) -> Columns:

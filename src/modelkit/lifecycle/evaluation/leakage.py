@@ -53,7 +53,7 @@ def equal_rows(trained: Array, held_out: Array) -> tuple[LeakageCheck, Array]:
         trained: a number for each training row, (n,), which equal rows share.
         held_out: the same of the others, (m,).
     """
-    equal = np.isin(held_out, trained)
+    equal = np.isin(held_out, trained, kind="sort")  # numpy 2.0 fails by a table of large numbers
     found = int(equal.sum())
     n = len(held_out)
     sizes = np.unique(np.concatenate([trained, held_out]), return_counts=True)[1]
