@@ -40,7 +40,7 @@ def to_times(values: Array, missing: Array, target: np.dtype[Any], *, zoned: boo
             "times without a time zone where those with one are expected; name it first, for "
             "example with Series.dt.tz_localize"
         )
-    out = data.astype(target)
+    out = _cast(data, target)
     rounded = (out.astype(data.dtype) != data) & ~np.isnat(data) & ~missing
     if _has_no_length(data.dtype):
         rounded = ~np.isnat(data) & ~missing
@@ -48,6 +48,14 @@ def to_times(values: Array, missing: Array, target: np.dtype[Any], *, zoned: boo
         raise CastError(f"a time in {{rows}} that {target} does not hold exactly", rounded)
     out[missing] = np.array("NaT", target)
     return out
+
+
+def _cast(times: Any, target: np.dtype[Any]) -> Any:
+    """Times in a unit, and others in place of those that it does not hold."""
+    try:
+        return times.astype(target)
+    except OverflowError:  # numpy 2.5 raises it where older ones wrap around
+        return np.array([_cast(each, target) for each in times] if times.shape else "NaT", target)
 
 
 def _has_no_length(dtype: np.dtype[Any]) -> bool:
@@ -61,7 +69,7 @@ def _from_times_of_python(
     """Objects of Python, numpy or pandas as an array; NaT where one is missing. Raises CastError.
 
     Each is cast by itself: in an array of all, the finest unit among them would hold them, beyond
-    whose range numpy wraps around.
+    whose range numpy wraps around, or stops.
     """
     out = np.full(len(values), "NaT", target)
     for row, item in enumerate(values.tolist()):
@@ -72,7 +80,7 @@ def _from_times_of_python(
             what = f"{item!r:.40} in {{rows}}, of type {type(item).__name__},"
             what = _unlike(what, target, zoned=zoned)
         else:
-            cast = made.astype(target)
+            cast = _cast(made, target)
             out[row] = cast
             if cast.astype(made.dtype) == made and not _has_no_length(made.dtype):
                 continue

@@ -14,5 +14,5 @@ def test_a_day_and_a_week_contain_their_times(day):
     assert part.key == day
     (week,) = of_call("week", None, np.array([second]), 1)
     monday = np.datetime64(unit_name("week", week.key).split()[1])
-    assert monday <= np.datetime64(day, "D") < monday + 7
+    assert monday <= np.datetime64(day, "D") < monday + np.timedelta64(7, "D")
     assert (monday - np.datetime64("1969-12-29")).astype(int) % 7 == 0

@@ -57,6 +57,7 @@ def test_a_time_zone_that_does_not_say_is_none():
         coerced("datetime64[us, UTC]", datetime(2024, 1, 1, tzinfo=Silent()))
 
 
+@pytest.mark.filterwarnings("ignore:The 'generic' unit:DeprecationWarning")  # of numpy 2.5
 @pytest.mark.parametrize("unit", ["Y", "M", "generic"])
 @pytest.mark.parametrize("form", ["array", "objects"])
 def test_a_span_whose_length_nobody_knows_is_refused(unit, form):

@@ -276,8 +276,9 @@ def _beside_hours(times: Array, known: Array, rng: np.random.Generator) -> Array
         ends -= rng.integers(0, 2, len(times)).astype("m8[D]")
         hours[::2] = np.where(np.isnat(times), times, ends).astype("M8[h]")[::2]
     hours += rng.integers(0, 25, len(times)).astype("m8[h]")
-    ticks = rng.integers(-1, 2, len(times)).astype(times.dtype.str.replace("M", "m"))
-    return hours.astype(times.dtype) + ticks
+    hours = hours.astype(times.dtype)
+    hours += rng.integers(-1, 2, len(times)).astype(times.dtype.str.replace("M", "m"))
+    return hours
 
 
 def not_finite(rows: Columns, name: str, value: float) -> Columns:

@@ -42,12 +42,13 @@ def adversarial(unit):
     months = np.arange("1678-01", "2262-04", dtype="M8[M]").astype("M8[D]")
     hours = np.arange("2000-02-27", "2000-03-02", dtype="M8[h]")
     times = np.concatenate([part.astype(f"M8[{unit}]") for part in (days[::29], months, hours)])
+    tick = np.timedelta64(1, unit)
     found = np.concatenate(
-        [times, times - 1, times + 1, np.array(["NaT", "1970-01-01"], f"M8[{unit}]")]
+        [times, times - tick, times + tick, np.array(["NaT", "1970-01-01"], f"M8[{unit}]")]
     )
     if unit != "ns":
         far = np.arange("-9999-02", "9999-02", 41, dtype="M8[M]").astype(f"M8[{unit}]")
-        found = np.concatenate([found, far, far - 1])
+        found = np.concatenate([found, far, far - tick])
     return found
 
 
@@ -105,8 +106,8 @@ def test_spans_in_every_unit(unit, tmp_path):
         )
 
     times = RNG.integers(-1_200_000_000, 4_000_000_000, 2_000).astype("M8[s]").astype(f"M8[{unit}]")
-    times = times + RNG.integers(0, SECONDS[unit], len(times))
-    times[::50] = np.datetime64("NaT")
+    times = times + RNG.integers(0, SECONDS[unit], len(times)).astype(f"m8[{unit}]")
+    times[::50] = np.datetime64("NaT", unit)
     assert_same(ages, tmp_path, unit, frame_of(times, unit))
 
 
