@@ -40,7 +40,7 @@ def to_times(values: Array, missing: Array, target: np.dtype[Any], *, zoned: boo
             "times without a time zone where those with one are expected; name it first, for "
             "example with Series.dt.tz_localize"
         )
-    out = _cast(data, target)
+    out: Array = _cast(data, target)
     rounded = (out.astype(data.dtype) != data) & ~np.isnat(data) & ~missing
     if _has_no_length(data.dtype):
         rounded = ~np.isnat(data) & ~missing
