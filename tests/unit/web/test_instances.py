@@ -107,7 +107,7 @@ def test_one_output_is_the_prediction_itself():
         ((NUMBERS,), '{"instances": [{"a": 1, "a": 2, "b": 1}]}', "twice"),
         ((NUMBERS,), '{"instances": [[1, 99999999999999999999]]}', "99999999999999999999"),
         ((NUMBERS,), '{"instances": [[1,1],[1,1],[1,1],[1,1],[1,1]]}', "5 rows"),
-        ((IMAGE, TEXT), '{"instances": [{"image": 1}]}', "instance 0 has no 'text'"),
+        ((IMAGE, TEXT), '{"instances": [{"image": 1}]}', "instance 0 lacks 'text'"),
         ((IMAGE, TEXT), '{"instances": [[1]]}', r"an object with the inputs \['image', 'text'\]"),
     ],
 )  # fmt: skip
