@@ -35,6 +35,10 @@ def build(folder: Path) -> None:
     model.eval()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    settings = folder / "tokenizer_config.json"
+    kept = json.loads(settings.read_text())
+    kept.pop("max_length", None)  # a limit of 128, which fastembed alone would keep to
+    settings.write_text(json.dumps(kept))
     (folder / "onnx").mkdir()
     feeds = tokenizer(["a query"] * 2, ["a text"] * 2, return_tensors="pt")
     torch.onnx.export(
