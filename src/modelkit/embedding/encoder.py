@@ -73,7 +73,7 @@ class TextEncoder(OverTokens):
             output,
             pooling=pooling,
             normalize=normalize,
-            dims=None if dims is None else tuple(dims),
+            dims=dims,
             on_long=on_long,
             stable=stable,
             roles=dict(roles or {}),

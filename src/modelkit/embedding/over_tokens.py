@@ -62,7 +62,7 @@ class OverTokens(Model):
         output: str | None,
         *,
         pooling: str | None,
-        dims: tuple[int, ...] | None = None,
+        dims: Any = None,
         **options: Any,
     ) -> None:
         """Open a graph, measure it, and find out what the caller left open; `options` are of `Recipe`."""

@@ -45,6 +45,12 @@ def test_codes_are_those_of_each_vector_alone():
         assert mk.quantize_embeddings(np.zeros((0, 9)), precision).shape[0] == 0
 
 
+def test_codes_of_the_smallest_numbers_keep_their_proportion():
+    with np.errstate(all="raise", under="ignore"):
+        codes = mk.quantize_embeddings([[1e-40, -5e-41, 0], [3e38, -1.5e38, 0]], "int8")
+    assert codes.tolist() == [[127, -64, 0], [127, -64, 0]]
+
+
 @pytest.mark.parametrize("vectors", [[[np.nan]], [[np.inf, 1.0]], [1.0, 2.0], [[[1.0]]]])
 def test_what_is_not_vectors_of_numbers_is_refused(vectors):
     for precision in ("int8", "ubinary"):
@@ -113,6 +119,12 @@ def test_vectors_may_lie_in_a_file(tmp_path):
         (QUERIES, CORPUS[0], {}),
         (QUERIES, CORPUS[:0], {}),
         (QUERIES, CORPUS, {"k": 0}),
+        (QUERIES, CORPUS, {"k": 1.5}),
+        (QUERIES, CORPUS, {"k": "2"}),
+        (QUERIES, CORPUS, {"multiplier": None}),
+        (QUERIES, CORPUS.astype(str), {}),
+        (QUERIES, CORPUS.astype(complex), {}),
+        (QUERIES.astype(object), CORPUS, {}),
         (QUERIES, CORPUS, {"multiplier": 0}),
         (QUERIES, CORPUS, {"rescore": CORPUS[1:]}),
         (QUERIES, CORPUS[:, :50], {}),
@@ -121,5 +133,5 @@ def test_vectors_may_lie_in_a_file(tmp_path):
     ],
 )
 def test_a_search_of_other_shapes_is_refused(queries, vectors, options):
-    with pytest.raises(UsageError, match=r"queries are \(m, d\)|queries have 100 numbers"):
+    with pytest.raises(UsageError, match=r"queries are numbers \(m, d\)|queries have 100 numbers"):
         mk.semantic_search(queries, vectors, **options)
