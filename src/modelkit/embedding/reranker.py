@@ -63,7 +63,7 @@ class Reranker(OverTokens):
             output,
             pooling="none",
             normalize=False,
-            activation=str(activation),  # None is an encoder's
+            activation=activation,
             on_long=on_long,
             stable=stable,
         )

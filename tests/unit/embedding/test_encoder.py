@@ -330,3 +330,9 @@ def test_dims_need_not_include_all_that_the_graph_gives():
         np.testing.assert_allclose(vectors[0], expected / np.linalg.norm(expected), atol=1e-6)
         with pytest.raises(SignatureError, match=r"\[4, 2\]"):
             encoder.embed(["a"], dims=8)
+
+
+@pytest.mark.parametrize("dims", [8, "84"])
+def test_dims_that_are_no_list_are_refused(dims):
+    with pytest.raises(TypeError, match="is a tuple or a list, not"):
+        tiny(dims=dims)
