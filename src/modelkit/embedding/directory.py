@@ -57,7 +57,7 @@ def read_folder(folder: Any, file: str | None, pooling: object) -> tuple[Any, An
         return _read_static(root, *files, found)
     within = places.get("Transformer", root)
     most = limit_beside(within / BERT, root / BERT)
-    if most is not None:
+    if most:
         found["max_tokens"] = most
     graph, found["pooling"] = _pooled(root, modules, root / (file or _only_graph(root)), pooling)
     tokenizer: Any = _tokenizer_in(within, root)
