@@ -173,7 +173,9 @@ def test_control_characters_never_reach_a_terminal(tmp_path, monkeypatch, capsys
         mk.TensorSpec("x\x1b[2J", "float32", ("batch", 4))
     legitimate = mk.Column("a\tb\nc")  # a column of somebody's frame
     spec = mk.TensorSpec("x\ny\u202e", "float32", ("batch", 1), (legitimate,))
-    assert str(spec) == "x\\ny\\u202e: float32[batch, 1]"
+    assert str(spec) == "a\\tb\\nc: float32[batch, 1]"
+    wide = mk.TensorSpec("x\ny\u202e", "float32", ("batch", 4))
+    assert str(wide) == "x\\ny\\u202e: float32[batch, 4]"
 
     labels = np.array(["plain", "odd\u202e"])
     values = np.random.default_rng(0).normal(size=(40, 2))

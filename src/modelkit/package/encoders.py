@@ -127,8 +127,8 @@ def _reference(encoder: OverTokens, example: Any) -> float | None:
     names = signature.column_names
     if not isinstance(example, Mapping) or example.keys() != {*names, output}:
         raise ConversionError(
-            f"the example of a {type(encoder).__name__} is a dict of {[*names]}, n strings each, and of "
-            f"{output!r}, what another implementation answers; got {example!r:.80}"
+            f"got {example!r:.80} as the example of a {type(encoder).__name__}: pass a dict of {[*names]}, "
+            f"n strings each, and of {output!r}, what another implementation answers"
         )
     try:
         expected = np.asarray(example[output], np.float32)

@@ -264,7 +264,7 @@ def test_scores_of_another_implementation_are_compared_with(tmp_path):
             mk.save(model, tmp_path / "other.mk", example=rows | {"score": logits})
         with pytest.raises(ConversionError, match=r"has shape \(2,\); 30 texts make \(30,\)"):
             mk.save(model, tmp_path / "other.mk", example=rows | {"score": [0, 1]})
-        with pytest.raises(ConversionError, match="the example of a Reranker"):
+        with pytest.raises(ConversionError, match="as the example of a Reranker"):
             mk.save(model, tmp_path / "other.mk", example=rows)
     assert [path.name for path in tmp_path.iterdir()] == ["r.mk"]
 
