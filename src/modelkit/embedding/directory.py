@@ -12,6 +12,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.embedding.recipe import MOST_NUMBERS
+from modelkit.embedding.tokens import parse_tokenizer
 from modelkit.errors import SignatureError
 
 FILES = ("onnx/model.onnx", "model.onnx")
@@ -26,7 +27,8 @@ BERT = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
 LIMIT_KEYS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
 OWN = re.compile(r"^sentence_transformers\..*\.")
-MODULES = re.compile(r"((StaticEmbedding|(Transformer )?Pooling( Dense| Dropout)*)( Normalize)?)?")
+MODULES = re.compile(r"(Transformer )?Pooling( Dense| Dropout)*( Normalize)?")
+STATIC_MODULES = re.compile(r"StaticEmbedding( Normalize)?")
 # Static models have no limit, or, as model2vec calls them, one of 512. A run of this many tokens
 # takes 32 MiB at 256 numbers.
 MOST_STATIC = 1 << 15
@@ -42,18 +44,16 @@ def read_folder(folder: Any, file: str | None, pooling: object) -> tuple[Any, An
     `pooling` is the caller's choice, None for the folder's. Raises SignatureError for unknown
     modules or poolings, and FileNotFoundError.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+    root = _root(folder)
     modules = _modules(root)
     places = dict(modules)
     found: dict[str, Any] = {"normalize": "Normalize" in places} if modules else {}
-    prompts = _read_if_there(root / PROMPTS).get("prompts")
+    prompts = _part(root / PROMPTS, "prompts")
     if prompts:
         found["roles"] = prompts
     files = _static_files(root, places.get("StaticEmbedding"))
     if files is not None:
-        _check_modules(root, modules)
+        _check_modules(root, modules, STATIC_MODULES)
         return _read_static(root, *files, found)
     within = places.get("Transformer", root)
     most = limit_beside(within / BERT, root / BERT)
@@ -71,28 +71,29 @@ def read_reranker(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, 
 
     Raises SignatureError for what a reranker does not do, and FileNotFoundError.
     """
-    root = Path(folder)
+    root = _root(folder)
     newest = _read_if_there(root / PROMPTS)
     config = _read_if_there(root / "config.json")
     if newest.get("default_prompt_name") is not None:
         raise SignatureError(f"{root} puts a prompt before its pairs, which a reranker does not")
+    labels = config.get("num_labels", len(_part(root / "config.json", "id2label") or "01"))
     named = (  # by sentence-transformers 6, 4 and 2
         newest.get("activation_fn")
-        or (config.get("sentence_transformers") or {}).get("activation_fn")
+        or _part(root / "config.json", "sentence_transformers").get("activation_fn")
         or config.get("sbert_ce_default_activation_function")
-        or (
-            "Sigmoid"
-            if config.get("num_labels", len(config.get("id2label", "01"))) == 1
-            else "Identity"
-        )
+        or ("Sigmoid" if labels == 1 else "Identity")
     )
     activation = str(named).rpartition(".")[2]
     # Another name is refused by the recipe, unless the caller chooses.
-    return (
-        root / (file or _only_graph(root)),
-        _tokenizer_in(root),
-        {"activation": ACTIVATION_NAMES.get(activation, activation)},
-    )
+    found = {"activation": ACTIVATION_NAMES.get(activation, activation)}
+    return root / (file or _only_graph(root)), _tokenizer_in(root), found
+
+
+def _root(folder: Any) -> Path:
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    return root
 
 
 def _tokenizer_in(*folders: Path) -> Path:
@@ -120,9 +121,9 @@ def _modules(root: Path) -> Modules:
         raise SignatureError(f"{file} does not name modules: {error!r}") from error
 
 
-def _check_modules(root: Path, modules: Modules) -> None:
+def _check_modules(root: Path, modules: Modules, known: re.Pattern[str]) -> None:
     names = [name for name, _ in modules]
-    if not MODULES.fullmatch(" ".join(names)):
+    if names and not known.fullmatch(" ".join(names)):
         raise SignatureError(
             f"{root} has the modules {names}; an encoder has Transformer, Pooling, Dense and "
             "Normalize in this order, or StaticEmbedding and Normalize, of sentence_transformers. "
@@ -138,14 +139,14 @@ def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[An
     from modelkit.embedding.graph import POOLED, gives_finished, with_layers
 
     config = _read_if_there(dict(modules).get("Pooling", root / "1_Pooling") / "config.json")
-    prompts = _read_if_there(root / PROMPTS).get("prompts") or {}
+    prompts = _part(root / PROMPTS, "prompts")
     if config.get("include_prompt") is False and any(prompts.values()):
         raise SignatureError(
             f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does"
         )
     if pooling in (None, "none") and gives_finished(graph):
         return graph, "none"
-    _check_modules(root, modules)
+    _check_modules(root, modules, MODULES)
     if pooling is None and not config and not modules:
         raise SignatureError(
             f"{root} lacks modules.json, which would say how the vectors of tokens become one: "
@@ -177,7 +178,12 @@ def _dense(place: Path) -> tuple[Array, Array, str]:
         )
     tensors = _read_tensors(place / "model.safetensors", "linear.weight")
     matrix = tensors["linear.weight"].T
-    bias = tensors.get("linear.bias", np.zeros(matrix.shape[1]))
+    bias = tensors.get("linear.bias", np.zeros(matrix.shape[-1:]))
+    if matrix.ndim != 2 or bias.shape != matrix.shape[1:]:
+        raise SignatureError(
+            f"{place} is a layer with weights {matrix.T.shape} and a bias {bias.shape}; these are "
+            "(out, in) and (out,)"
+        )
     return matrix.astype(np.float32, "C"), bias.astype(np.float32), activation
 
 
@@ -200,16 +206,20 @@ def _read_static(
     tensors = _read_tensors(weights, *TABLES)
     rules = _read_json(tokenizer)
     rules["post_processor"] = None  # static models have no vectors for special tokens
-    most = (rules.get("truncation") or {}).get("max_length", MOST_STATIC)
+    data = json.dumps(rules).encode()
+    parsed = parse_tokenizer(data)
+    most = (parsed.truncation or {}).get("max_length", MOST_STATIC)
     unknown = None
     if "embeddings" in tensors:  # model2vec leaves out the unknown token, others take its vector
-        model = rules.get("model", {})
-        unknown = dict(model.get("vocab", {})).get(model.get("unk_token"))
+        unknown = parsed.token_to_id(getattr(parsed.model, "unk_token", None) or "")
         most = min(most, MODEL2VEC)
         normalize = _read_if_there(root / "config.json").get("normalize", False)
         found = {"normalize": normalize} | found
-    graph = static_graph(tensors, unknown)
-    return graph, json.dumps(rules).encode(), {"max_tokens": most, "pooling": "none"} | found
+    try:
+        graph = static_graph(tensors, unknown, max(parsed.get_vocab().values(), default=0))
+    except SignatureError as error:
+        raise SignatureError(f"{weights} does not fit {tokenizer}: {error}") from error
+    return graph, data, {"max_tokens": most, "pooling": "none"} | found
 
 
 def _lowered(rules: dict[str, Any]) -> bytes:
@@ -295,11 +305,19 @@ def _read_if_there(path: Path) -> dict[str, Any]:
     return found
 
 
+def _part(path: Path, key: str) -> dict[str, Any]:
+    """The object under a key of a JSON file; empty if there is none. Raises SignatureError."""
+    found = _read_if_there(path).get(key) or {}
+    if not isinstance(found, dict):
+        raise SignatureError(f"{path} says {key} is {found!r:.60}, where an object is expected")
+    return found
+
+
 def _read_json(path: Path, kind: type = dict) -> Any:
     """The content of a JSON file. Raises SignatureError unless it is of this kind."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SignatureError(f"{path} is not JSON: {error}") from error
     if not isinstance(found, kind):
         raise SignatureError(

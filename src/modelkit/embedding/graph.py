@@ -152,29 +152,41 @@ def with_layers(source: Any, pooling: str, layers: Sequence[tuple[Array, Array, 
     return proto
 
 
-def static_graph(tensors: Mapping[str, Array], unknown: int | None) -> Any:
+def static_graph(tensors: Mapping[str, Array], unknown: int | None, largest: int) -> Any:
     """The graph of a static model, which gives the mean of the vectors of a text's tokens.
 
     Args:
         tensors: a table of vectors, (n, d), with one of the names of `TABLES`; and perhaps
             `weights`, a factor for each token, and `mapping`, the place of each in the table.
         unknown: the token that is left out, if there is one.
+        largest: the largest token that a text may have.
 
     Returns:
-        A ModelProto. The vector of a text without a token is zero. Raises SignatureError.
+        A ModelProto. The vector of a text without a token is zero.
+
+    Raises SignatureError for arrays that do not fit together or the tokens, or are not finite.
     """
     table = next(tensors[name] for name in TABLES if name in tensors)
-    mapping = tensors.get("mapping", np.arange(len(table)))
+    mapping = tensors.get("mapping", np.arange(sum(table.shape[:1])))
+    factors = tensors.get("weights", np.ones(mapping.shape, np.float32))
+    if table.ndim != 2 or mapping.ndim != 1 or factors.shape != mapping.shape:
+        raise SignatureError(
+            "the vectors are (n, d), mapping and weights have one number for each token; got "
+            f"{table.shape}, {mapping.shape} and {factors.shape}"
+        )
+    if largest >= len(mapping):
+        raise SignatureError(f"token {largest:,} has no vector, for there are {len(mapping):,}")
+    if not np.isin(mapping, np.arange(len(table))).all():
+        raise SignatureError(f"mapping names other rows than the {len(table):,} of the vectors")
+    if not (np.isfinite(table).all() and np.isfinite(factors).all()):
+        raise SignatureError("vectors or weights are not finite")
     counts = np.ones(len(mapping), np.float32)
     if unknown is not None:
-        counts[unknown:][:1] = 0  # a token may lie beyond a table that is too short
-    weights = tensors.get("weights", counts)
-    if table.ndim != 2 or weights.shape != mapping.shape:
-        shapes = {name: array.shape for name, array in tensors.items()}
-        raise SignatureError(f"the arrays of a static model do not fit each other: {shapes}")
+        counts[unknown] = 0
+    weights = counts * factors
     proto = parser.parse_model(STATIC)
     found = {"table": table, "mapping": mapping.astype(np.int64), "counts": counts}
-    _add_arrays(proto.graph, found | {"weights": (weights * counts).astype(np.float32)})
+    _add_arrays(proto.graph, found | {"weights": weights.astype(np.float32)})
     return proto
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 
 from modelkit._internal.arrays import Array
@@ -83,15 +85,17 @@ def semantic_search(
     Raises:
         UsageError: for shapes that do not fit, and a `k` or `multiplier` below 1.
     """
-    asked = np.asarray(queries, np.float32)
-    rows, better = (np.asarray(each) for each in (vectors, vectors if rescore is None else rescore))
-    ranks = {array.ndim for array in (asked, rows, better)}
-    if ranks != {2} or not 0 < len(rows) == len(better) or min(k, multiplier) < 1:
+    given = (queries, vectors, vectors if rescore is None else rescore)
+    asked, rows, better = arrays = [np.asarray(each) for each in given]
+    numbers = all(array.ndim == 2 and array.dtype.kind in "biuf" for array in arrays)
+    counts = all(isinstance(each, Integral) and each >= 1 for each in (k, multiplier))
+    if not (numbers and counts and 0 < len(rows) == len(better)):
+        shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
         raise UsageError(
-            "queries are (m, d), vectors (n, d) or codes of them, rescore the same n, and k and "
-            f"multiplier at least 1; got {asked.shape}, {rows.shape}, {better.shape}, {k} and "
-            f"{multiplier}"
+            "queries are numbers (m, d), vectors (n, d) or codes of them, rescore the same n, and k "
+            f"and multiplier integers from 1; got {shapes}, {k!r} and {multiplier!r}"
         )
+    asked = asked.astype(np.float32, copy=False)
     step = max(1, COSINES // len(rows))
     kept = min(len(rows), k if rescore is None else k * multiplier)
     starts = range(0, max(1, len(asked)), step)

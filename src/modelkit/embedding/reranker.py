@@ -63,7 +63,7 @@ class Reranker(OverTokens):
             output,
             pooling="none",
             normalize=False,
-            activation=activation,
+            activation=str(activation),  # None is an encoder's
             on_long=on_long,
             stable=stable,
         )

@@ -49,7 +49,7 @@ class Tokens:
 
     def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
         self.data = _tokenizer_bytes(source)
-        tokenizer = _parse_tokenizer(self.data)
+        tokenizer = parse_tokenizer(self.data)
         self.padding = _padding_of(tokenizer)
         if max_tokens is None:
             raise _no_limit(tokenizer.truncation)
@@ -66,7 +66,8 @@ class Tokens:
             # Every rest of the one text would be kept beside every rest of the other.
             tokenizer.no_truncation()
         else:
-            tokenizer.enable_truncation(max_tokens, direction=side)
+            # A number beyond the library's is refused by the recipe.
+            tokenizer.enable_truncation(min(max_tokens, sys.maxsize), direction=side)
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.on_long = on_long
@@ -259,7 +260,8 @@ def _tokenizer_bytes(source: Any) -> bytes:
     )
 
 
-def _parse_tokenizer(data: bytes) -> Any:
+def parse_tokenizer(data: bytes) -> Any:
+    """The `tokenizers.Tokenizer` of a tokenizer.json. Raises SignatureError."""
     with importing("tokenizers", "embedding texts", "text"):
         from tokenizers import Tokenizer
     try:

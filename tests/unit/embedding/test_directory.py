@@ -208,6 +208,9 @@ def test_what_stands_with_the_transformer_goes_before_what_stands_at_the_root(la
         ("modules.json", '[{"type": "a"}]', "does not name modules: KeyError"),
         ("1_Pooling/config.json", "[]", r"config\.json holds list"),
         ("sentence_bert_config.json", '"', r"sentence_bert_config\.json is not JSON"),
+        ("sentence_bert_config.json", "[" * 100_000, r"sentence_bert_config\.json is not JSON"),
+        ("sentence_bert_config.json", '{"max_seq_length": 1%s}' % ("0" * 30), "max_tokens is an"),
+        ("config_sentence_transformers.json", '{"prompts": ["q"]}', r"says prompts is \['q'\]"),
     ],
 )
 def test_a_file_of_a_folder_that_cannot_be_read_is_named(layout, name, text, message):
@@ -368,6 +371,18 @@ def test_layers_that_are_not_known_are_refused(layout, config, pooling, message)
     with_dense(layout)
     dense(layout, 2, MATRIX, BIAS, **config)
     with pytest.raises(SignatureError, match=message):
+        mk.TextEncoder.from_directory(layout)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "bias"), [(MATRIX, BIAS[:4]), (MATRIX[0], None), (MATRIX[:, :, None], None)]
+)
+def test_layers_of_other_shapes_are_refused(layout, matrix, bias):
+    with_dense(layout)
+    dense(layout, 2, np.atleast_2d(matrix), bias, activation_function=TANH)
+    arrays = {"linear.weight": matrix} | ({} if bias is None else {"linear.bias": bias})
+    write_tensors(layout / "2_Dense" / "model.safetensors", arrays)
+    with pytest.raises(SignatureError, match=r"these are \(out, in\) and \(out,\)"):
         mk.TextEncoder.from_directory(layout)
 
 

@@ -119,6 +119,12 @@ def test_vectors_may_lie_in_a_file(tmp_path):
         (QUERIES, CORPUS[0], {}),
         (QUERIES, CORPUS[:0], {}),
         (QUERIES, CORPUS, {"k": 0}),
+        (QUERIES, CORPUS, {"k": 1.5}),
+        (QUERIES, CORPUS, {"k": "2"}),
+        (QUERIES, CORPUS, {"multiplier": None}),
+        (QUERIES, CORPUS.astype(str), {}),
+        (QUERIES, CORPUS.astype(complex), {}),
+        (QUERIES.astype(object), CORPUS, {}),
         (QUERIES, CORPUS, {"multiplier": 0}),
         (QUERIES, CORPUS, {"rescore": CORPUS[1:]}),
         (QUERIES, CORPUS[:, :50], {}),
@@ -127,5 +133,5 @@ def test_vectors_may_lie_in_a_file(tmp_path):
     ],
 )
 def test_a_search_of_other_shapes_is_refused(queries, vectors, options):
-    with pytest.raises(UsageError, match=r"queries are \(m, d\)|queries have 100 numbers"):
+    with pytest.raises(UsageError, match=r"queries are numbers \(m, d\)|queries have 100 numbers"):
         mk.semantic_search(queries, vectors, **options)

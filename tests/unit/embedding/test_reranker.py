@@ -274,6 +274,8 @@ def test_an_activation_that_nobody_knows_is_refused(pairs_mk):
 
     with pytest.raises(SignatureError, match="activation is one of"):
         tiny_reranker(activation="softmax")
+    with pytest.raises(SignatureError, match="activation is one of"):
+        tiny_reranker(activation=None)
     manifest = mk.inspect(pairs_mk)
     for options in ({"activation": "softmax"}, {"activation": None}, {"pooling": "mean"}):
         with pytest.raises(ManifestError):
@@ -368,10 +370,21 @@ def test_a_folder_with_what_a_reranker_does_not_do_is_refused(tmp_path):
         mk.Reranker.from_directory(folder)
 
 
+@pytest.mark.parametrize(
+    "config", [{"id2label": 5}, {"sentence_transformers": "x"}, {"sentence_transformers": [1]}]
+)
+def test_a_config_of_other_types_is_refused(tmp_path, config):
+    folder = folder_of(tmp_path / "ce", config)
+    with pytest.raises(SignatureError, match=r"config\.json says .* where an object is expected"):
+        mk.Reranker.from_directory(folder)
+
+
 def test_a_config_may_hold_null(tmp_path):
-    folder = folder_of(tmp_path / "ce", LABEL | {"sentence_transformers": None})
+    folder = folder_of(tmp_path / "ce", {"id2label": None, "sentence_transformers": None})
     with mk.Reranker.from_directory(folder) as model:
-        assert model.recipe.activation == "sigmoid"
+        assert model.recipe.activation == "none"  # two labels are the default
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        mk.Reranker.from_directory(tmp_path / "nowhere")
 
 
 # Sparse vectors.

@@ -172,10 +172,35 @@ def test_a_static_folder_that_lacks_something_says_so(tmp_path):
         mk.TextEncoder.from_directory(folder)
     for arrays in ({"embeddings": TABLE[0]}, {"embeddings": TABLE, "weights": TABLE[0]}):
         write_tensors(folder / "model.safetensors", arrays)
-        with pytest.raises(SignatureError, match=r"do not fit each other: .*'embeddings': "):
+        with pytest.raises(SignatureError, match=r"have one number for each token; got"):
             mk.TextEncoder.from_directory(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        mk.TextEncoder.from_directory(folder)
+
+
+NAN_ROW = TABLE.copy()
+NAN_ROW[0] = np.nan  # of the padding, which every batch looks up
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"embeddings": TABLE[:5]}, "token 23 has no vector, for there are 5"),
+        ({"embeddings": TABLE[:, 0]}, r"vectors are \(n, d\)"),
+        ({"embeddings": np.array(1.0)}, r"vectors are \(n, d\)"),
+        ({"embeddings": TABLE, "weights": np.ones(5)}, "one number for each token"),
+        ({"embeddings": TABLE[:5], "mapping": np.array(3)}, "one number for each token"),
+        ({"embeddings": TABLE[:5], "mapping": np.full(24, 5)}, "other rows than the 5"),
+        ({"embeddings": TABLE[:5], "mapping": np.full(24, -1)}, "other rows than the 5"),
+        ({"embeddings": TABLE[:5], "mapping": np.full(24, np.nan)}, "other rows than the 5"),
+        ({"embeddings": NAN_ROW}, "not finite"),
+        ({"embeddings": TABLE, "weights": np.full(24, np.inf)}, "not finite"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, arrays, message):
+    folder = folder_of(tmp_path, arrays, MODEL2VEC)
+    with pytest.raises(SignatureError, match=rf"(?s)does not fit .*{message}"):
         mk.TextEncoder.from_directory(folder)
 
 
@@ -185,4 +210,22 @@ def test_modules_behind_static_vectors_are_refused(tmp_path, behind):
     modules = ["StaticEmbedding", behind]
     folder = folder_of(tmp_path, {"embedding.weight": TABLE}, modules=modules)
     with pytest.raises(SignatureError, match="has the modules"):
+        mk.TextEncoder.from_directory(folder)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"model": [1]},
+        {"model": {"type": "WordLevel", "vocab": [1], "unk_token": "[UNK]"}},
+        {"model": {"type": "WordLevel", "vocab": {}, "unk_token": [1]}},
+        {"truncation": [1]},
+        {"truncation": {"max_length": "x"}},
+    ],
+)
+def test_a_static_tokenizer_that_lies_is_refused(tmp_path, lie):
+    folder = folder_of(tmp_path, {"embeddings": TABLE}, MODEL2VEC)
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | lie))
+    with pytest.raises(SignatureError, match=r"not a tokenizer\.json"):
         mk.TextEncoder.from_directory(folder)
