@@ -1,6 +1,6 @@
 """Reranking 64 texts: modelkit beside plain scripts, fastembed and sentence-transformers, on the same weights.
 
-.venv-bench-embedding/bin/python -m benchmarks.embedding.rerank            some five minutes
+.venv-bench-embedding/bin/python -m benchmarks.embedding.rerank            some ten minutes
 .venv-bench-embedding/bin/python -m benchmarks.embedding.rerank --write    and keep the table
 
 README.md beside this file says what the table means.
