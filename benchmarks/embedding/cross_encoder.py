@@ -1,7 +1,7 @@
 """A cross-encoder to measure with, and sentence-transformers with it; run as a script with torch, as a child.
 
     python cross_encoder.py build FOLDER
-    python cross_encoder.py score FOLDER < requests.json
+    python cross_encoder.py score FOLDER < requests.json   of [batch_size, requests]
 
 No small cross-encoder is on the package index. This one is all-MiniLM-L6-v2 with a head of random numbers: it has the
 size and the cost of ms-marco-MiniLM-L6-v2, and no judgement.
@@ -58,14 +58,14 @@ def score(folder: Path) -> None:
     """Print the median seconds that sentence-transformers takes to score each request, and all scores."""
     from sentence_transformers import CrossEncoder
 
-    requests = json.load(sys.stdin)
+    size, requests = json.load(sys.stdin)
     model = CrossEncoder(str(folder), device="cpu")
     spent, found = [], []
     for pairs in requests:
-        model.predict(pairs, show_progress_bar=False)
+        model.predict(pairs[:8], batch_size=size, show_progress_bar=False)
         for _ in range(ROUNDS):
             start = time.perf_counter()
-            scores = model.predict(pairs, show_progress_bar=False)
+            scores = model.predict(pairs, batch_size=size, show_progress_bar=False)
             spent.append(time.perf_counter() - start)
         found.append(scores.tolist())
     print(json.dumps({"seconds": statistics.median(spent), "scores": found}))

@@ -91,6 +91,20 @@ def fastembed(threads: int | None, size: int):
     return scores
 
 
+def by_torch(size: int) -> tuple[float, list[np.ndarray]]:
+    """The median seconds of sentence-transformers for a request, and its scores."""
+    pairs = [[(query, text) for text in texts] for query, texts in requests()]
+    done = subprocess.run(
+        [TORCH, SCRIPT, "score", folder()],
+        input=json.dumps([size, pairs]),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    return theirs["seconds"], [np.array(scores) for scores in theirs["scores"]]
+
+
 def rerank() -> str:
     """64 texts for a query, milliseconds"""
     package = FOLDER / "pairs.mk"
@@ -121,18 +135,9 @@ def rerank() -> str:
         for name, call in calls.items():
             found[name].append(call(query, texts))
     times = {name: statistics.median(seconds) for name, seconds in spent.items()}
-    pairs = [[(query, text) for text in texts] for query, texts in requests()]
-    name = "sentence-transformers, torch, batch_size 32 (its default)"
-    done = subprocess.run(
-        [TORCH, SCRIPT, "score", folder()],
-        input=json.dumps(pairs),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    theirs = json.loads(done.stdout.splitlines()[-1])
-    times[name] = theirs["seconds"]
-    found[name] = [np.array(scores) for scores in theirs["scores"]]
+    for size, note in ((32, " (its default)"), (8, ""), (1, "")):
+        name = f"sentence-transformers, torch, batch_size {size}{note}"
+        times[name], found[name] = by_torch(size)
     ours = np.concatenate(found[mine])
     lines = []
     for name, seconds in times.items():
