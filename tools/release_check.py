@@ -22,6 +22,8 @@ UV = Path(sys.executable).with_name("uv")
 TOOL = "modelkit"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 RESOLUTION = {"oldest": "lowest-direct", "newest": "highest"}
+# What the tests bring beside old libraries: scikit-learn 1.8 takes no frames of polars 2.
+BESIDE = {"oldest": ("polars<2",)}
 # What old libraries warn of beside new ones is not about this library.
 QUIET = {"oldest": ("-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning")}
 TYPES = {f"{TOOL}/{name}" for name in ("py.typed", "__init__.pyi", "types.pyi")}
@@ -97,7 +99,7 @@ def environment(wheel: Path, python: str, kind: str) -> Path:
         wheels = ("--only-binary", ":all:", "--resolution", RESOLUTION[kind])
         run(*install, *wheels, *extras)
         run(*install, "--no-deps", wheel)
-        run(*install, "-r", "requirements/matrix.txt")
+        run(*install, "-r", "requirements/matrix.txt", *BESIDE.get(kind, ()))
     return place / "bin" / "python"
 
 

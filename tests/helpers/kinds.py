@@ -36,6 +36,7 @@ from sklearn import (
     svm,
     tree,
 )
+from sklearn.gaussian_process import kernels
 from sklearn.pipeline import FeatureUnion, make_pipeline
 
 SEED = {"random_state": 0}
@@ -233,7 +234,7 @@ def _sklearn() -> list[Kind]:
         Kind("naive Bayes", "ComplementNB", naive_bayes.ComplementNB, positive),
         Kind("discriminants", "LinearDiscriminantAnalysis", discriminant_analysis.LinearDiscriminantAnalysis, wine),
         Kind("discriminants", "QuadraticDiscriminantAnalysis", discriminant_analysis.QuadraticDiscriminantAnalysis, blobs),
-        Kind("processes", "GaussianProcessRegressor", lambda: gaussian_process.GaussianProcessRegressor(**SEED), diabetes),
+        Kind("processes", "GaussianProcessRegressor", lambda: gaussian_process.GaussianProcessRegressor(kernels.ConstantKernel() * kernels.RBF(), **SEED), diabetes),
         Kind("trees", "DecisionTreeClassifier", lambda: tree.DecisionTreeClassifier(**SEED), wine_holes, **gaps),
         Kind("trees", "DecisionTreeRegressor", lambda: tree.DecisionTreeRegressor(**SEED), diabetes_holes, **gaps),
         Kind("trees", "ExtraTreeClassifier", lambda: tree.ExtraTreeClassifier(**SEED), wine, **gaps),

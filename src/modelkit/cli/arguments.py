@@ -23,7 +23,8 @@ from modelkit.report.html import printable
 REGISTRY = "registry:"  # before the name of a package in a registry
 WHERE = "MODELKIT_REGISTRY"  # the variable that says where the registry is
 ROWS_HELP = "CSV with a header, JSON, JSON lines or Parquet; - for the standard input"
-REPORT = ("--output", "--format", "--json")  # where an answer goes, and in which form
+TABLE = ("csv", "json", "jsonl", "parquet")  # the formats of an answer, to be printed
+REPORT = ("txt", "html", *TABLE)
 # What several commands take, said once.
 SHARED: dict[str, dict[str, Any]] = {
     "file": {"help": "a package: a .mk file, or registry:NAME@ALIAS"},
@@ -76,10 +77,6 @@ SHARED: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "a file to write, in the format of its ending; repeat it for several formats of "
         "a report",
-    },
-    "--format": {
-        "choices": ("txt", "csv", "json", "jsonl", "parquet", "html", "xml"),
-        "help": "the format of the printed output",
     },
     "--json": {
         "action": "store_const",
@@ -177,8 +174,13 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def add_command(commands: Any, name: str, run: Run | None, about: str, *shared: str) -> Any:
-    """A parser for one command, with arguments of the table; its help ends with examples."""
+def add_command(
+    commands: Any, name: str, run: Run | None, about: str, *shared: str, formats: Sequence[str] = ()
+) -> Any:
+    """A parser for one command, with arguments of the table; its help ends with examples.
+
+    If its answer can be printed in several formats, `--output`, `--format` and `--json` say in which.
+    """
     parser = commands.add_parser(
         name,
         help=about,
@@ -190,6 +192,10 @@ def add_command(commands: Any, name: str, run: Run | None, about: str, *shared: 
     parser.set_defaults(run=run, parser=parser)
     for option in shared:
         parser.add_argument(option, **SHARED[option])
+    if formats:
+        parser.add_argument("--output", **SHARED["--output"])
+        parser.add_argument("--format", choices=formats, help="the format of the printed output")
+        parser.add_argument("--json", **SHARED["--json"])
     return parser
 
 

@@ -24,7 +24,7 @@ def add_drift(verbs: Any) -> None:
         "rows",
         "--registry",
         "--unseal",
-        *REPORT,
+        formats=REPORT,
     )
     parser.add_argument(
         "--reference",

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import REPORT, Printed, add_command, whole
+from modelkit.cli.arguments import TABLE, Printed, add_command, whole
 from modelkit.cli.predict import answer_rows
 from modelkit.cli.rows import Columns, values_of
 from modelkit.errors import UsageError
@@ -25,7 +25,7 @@ def add_embed(verbs: Any) -> None:
         "--id",
         "--registry",
         "--unseal",
-        *REPORT,
+        formats=TABLE,
     )
     parser.add_argument(
         "--column", default="text", help="the column with the texts; text by default"

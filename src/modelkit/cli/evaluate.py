@@ -32,7 +32,7 @@ def add_evaluate(verbs: Any) -> None:
         *LABELLED,
         "--registry",
         "--unseal",
-        *REPORT,
+        formats=REPORT,
     )
     parser.add_argument("--train", help=f"the rows that the model was trained on, {ROWS_HELP}")
     parser.add_argument("--weight", help="the column with the weights of the rows")

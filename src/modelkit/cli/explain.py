@@ -28,7 +28,7 @@ def add_explain(verbs: Any) -> None:
         "--extra",
         "--registry",
         "--unseal",
-        *REPORT,
+        formats=REPORT,
     )
     parser.add_argument(
         "--row", type=whole, help="the one row to explain, counted from 0; all by default"

@@ -35,7 +35,7 @@ def add_gate(verbs: Any) -> None:
         "file",
         *LABELLED,
         "--unseal",
-        *REPORT,
+        formats=(*REPORT, "xml"),
     )
     parser.add_argument(
         "--champion", required=True, help="the model to replace: a package, or registry:NAME@ALIAS"

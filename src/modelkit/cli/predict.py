@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import modelkit as mk
-from modelkit.cli.arguments import REPORT, Printed, add_command, opened
+from modelkit.cli.arguments import TABLE, Printed, add_command, opened
 from modelkit.cli.rows import Columns, beside, read_chunks, set_aside
 from modelkit.cli.tables import write_rows
 from modelkit.errors import SignatureError
@@ -28,7 +28,7 @@ def add_predict(verbs: Any) -> None:
         "--extra",
         "--registry",
         "--unseal",
-        *REPORT,
+        formats=TABLE,
     )
 
 

@@ -53,7 +53,7 @@ def write_forms(
     """Write a report to each `--output`, by its ending; gives the lines for the standard output."""
     known = [*forms, *(TABLES if table else ())]
     asked = [(path, _form_of(path, None, "html", known)) for path in args.output]
-    for path, form in [*asked, (STANDARD, _form_of(STANDARD, args.format, "txt", known))]:
+    for path, form in [*asked, (STANDARD, args.format or "txt")]:
         if form in forms:
             text = forms[form]()
             yield from _lines([printable(text) if path == STANDARD else text], path)

@@ -24,6 +24,9 @@ KINDS_OF_DTYPES: dict[str, FeatureKind] = {
     "U": "category",
     "T": "category",
 }
+# The unit of times here holds some 292,000 years on each side; these are years since 1970.
+FAR = np.array([-290_000, 290_000], "M8[Y]")
+FINE = ("ns", "ps", "fs", "as")  # units that hold less
 TRUTHS = {"true": 1.0, "false": 0.0}  # words for numbers, in labels
 KIND_WORDS = {
     "number": "numbers",
@@ -176,8 +179,15 @@ def microseconds(values: Array) -> Array:
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
         values = np.array([_moment(item) for item in items], "M8[us]")
-    times = np.ma.filled(values, np.datetime64("NaT", "us")).astype("M8[us]")
+    times = _in_microseconds(np.ma.filled(values, np.datetime64("NaT", "us")))
     return np.where(np.isnat(times), np.nan, times.astype(np.int64))
+
+
+def _in_microseconds(times: Any) -> Any:
+    """Times of any unit as M8[us]; those that it does not hold are as far away as FAR."""
+    if np.datetime_data(times.dtype)[0] not in FINE:
+        times = np.clip(times, *FAR.astype(times.dtype))
+    return times.astype("M8[us]")
 
 
 def _number(item: Any) -> float:
@@ -192,7 +202,7 @@ def _moment(item: Any) -> np.datetime64:
     if is_missing(item):
         return np.datetime64("NaT", "us")
     if getattr(item, "tzinfo", None) is None:
-        return np.datetime64(item, "us")
+        return _in_microseconds(np.datetime64(item))
     local: Any = np.datetime64(item.replace(tzinfo=None), "us")
     moment: np.datetime64 = local - np.timedelta64(item.utcoffset() or 0, "us")
     return moment
@@ -220,7 +230,7 @@ def stratum_names(values: Array) -> list[str]:
     A number has one name, whether it comes as an integer, a boolean or a float.
     """
     if values.dtype.kind == "M":  # in nanoseconds `tolist` gives integers, in days dates
-        values = values.astype("M8[us]")
+        values = _in_microseconds(values)
     return [_stratum(item) for item in values.tolist()]
 
 

@@ -287,12 +287,13 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
     options.add_session_config_entry(
         "optimization.constant_folding_max_output_size_in_bytes", str(folded)
     )
+    version = tuple(map(int, ort().__version__.split(".")[:2]))
+    # Before 1.32 it rounds a number that a product of matrices of doubles is multiplied by to float32.
+    without = ["MatMulScaleFusion"] if version < (1, 32) else []
     # onnxruntime takes 0 for no limit, and before 1.27 it does not know the limit.
-    limited = tuple(map(int, ort().__version__.split(".")[:2])) >= (1, 27)
-    if not folded or (folded < FOLDED_BYTES and not limited):
-        options.add_session_config_entry(
-            "optimization.disable_specified_optimizers", "ConstantFolding"
-        )
+    if not folded or (folded < FOLDED_BYTES and version < (1, 27)):
+        without.append("ConstantFolding")
+    options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(without))
     return options
 
 

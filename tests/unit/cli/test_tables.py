@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,20 @@ def test_every_format_is_read_and_written(shell, capsysbinary, monkeypatch, inpu
     if more[:1] == ("--id",) and not (report and form == "json"):
         for column in more[1::2]:
             assert found[0][column].astype(str).tolist() == frame[column].astype(str).tolist()
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "embed", "drift", "evaluate", "gate"])
+def test_every_format_that_the_help_offers_is_printed(shell, capsysbinary, inputs, command):
+    """`predict` offered text, HTML and XML, and refused them."""
+    frame, package, more = inputs[command]
+    frame.to_csv("offered.csv", index=False)
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    found = re.search(r"--format \{(.+?)\}", capsysbinary.readouterr().out.decode())
+    offered = {*found[1].split(",")}
+    for form in offered - {*TABLES}:
+        assert main([command, package, "offered.csv", *more, "--format", form]) in (0, 3, 4)
+    assert offered >= {*TABLES}
 
 
 @pytest.mark.parametrize("form", TABLES)

@@ -53,6 +53,8 @@ def _ends(estimator: Any) -> Any:
         degree = max(degree, 2) if estimator.extrapolation == "linear" else degree
         below = spline(low, nu=1)
         above = spline(high, nu=1)
+        if low == high:  # of such knots, scipy gives whatever lay in memory
+            below[:] = above[:] = 0.0
         below[degree:] = 0.0
         above[:-degree] = 0.0
         yield low, high, below, above

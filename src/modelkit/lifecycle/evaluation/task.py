@@ -261,7 +261,7 @@ def _numbers(name: str, values: Any) -> Array:
     """Finite numbers in any form as doubles. Raises UsageError for others."""
     whole = frames.whole_array(values)
     found = whole if hasattr(whole, "dtype") else np.asarray(whole)
-    objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in found.flat)
+    objects = found.dtype == object and all(isinstance(item, NUMBERS) for item in np.ravel(found))
     if found.dtype.kind not in "biuf" and not objects:
         raise UsageError(f"{name} holds values that are not numbers: {np.asarray(found)[:3]!r:.80}")
     doubles = np.asarray(found, np.float64)

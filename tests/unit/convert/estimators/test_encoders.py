@@ -76,7 +76,7 @@ def test_weights_of_many_categories_are_looked_up(options, classes, tmp_path):
         (OneHotEncoder(**options), ["count"]),
     )
     fitted = make_pipeline(columns, LogisticRegression()).fit(example, wanted)
-    fresh = example.assign(code="unknown", town=example["town"].shift(), count=99)
+    fresh = example.assign(code="unknown", town=example["town"].shift(fill_value=np.nan), count=99)
     model = agree(fitted, example, (fresh, example[:1]), tmp_path)
     explained = mk.Explainer(model, background=example[:30]).explain(example[:2])
     assert explained.method == "additive"

@@ -97,8 +97,7 @@ def test_texts_are_filled_as_by_the_source(marker, options, tmp_path):
 
 
 def test_texts_are_not_filled_with_numbers(tmp_path):
-    example = pd.DataFrame({"town": ["Graz", "Linz"] * 20, "none": [None] * 40}, dtype=object)
-    example = example.fillna(NAN)
+    example = pd.DataFrame({"town": ["Graz", "Linz"] * 20, "none": [NAN] * 40}, dtype=object)
     imputer = SimpleImputer(strategy="most_frequent", keep_empty_features=True)
     fitted = make_pipeline(imputer, OneHotEncoder(handle_unknown="ignore")).fit(example)
     with pytest.raises(ConversionError, match=r"column 'none'.*fill_value that is a string"):
@@ -236,9 +235,7 @@ def test_missing_strings_and_numbers_are_imputed_as_in_training(pipeline, pengui
     holes = X.copy()
     for i, name in enumerate(X.columns):
         holes[name] = holes[name].astype(float) if X[name].dtype.kind == "i" else holes[name]
-        holes.loc[holes.index[i :: len(X.columns)], name] = (
-            np.nan if X[name].dtype.kind in "if" else None
-        )
+        holes.loc[holes.index[i :: len(X.columns)], name] = np.nan
     with mk.load(penguins_mk) as model:
         check_model(model, holes[:20])
         assert all(column.nullable for spec in model.signature.inputs for column in spec.columns)

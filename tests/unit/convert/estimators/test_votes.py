@@ -252,10 +252,9 @@ def test_outliers_and_several_outputs():
 
 def test_a_first_model_of_ones_own_is_refused():
     X, y = coarse(2)
-    estimator = GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()).fit(X, y)
+    estimator = GradientBoostingRegressor(n_estimators=2, init=Ridge()).fit(X, y)
     with pytest.raises(
-        ConversionError,
-        match=r"init=LogisticRegression\) cannot be converted, since the first model",
+        ConversionError, match=r"init=Ridge\) cannot be converted, since the first model"
     ):
         run(estimator, X)
 

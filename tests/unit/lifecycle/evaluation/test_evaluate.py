@@ -381,6 +381,7 @@ def test_what_does_not_fit_is_refused(y, more, reason):
     [
         (["a", "b", "c"], r"not numbers: array\(\['a', 'b', 'c'\]"),
         (pd.Series(["1", "2", "3"]), r"not numbers: array\(\['1', '2', '3'\]"),
+        (pd.Series(["1", 2, 3], dtype=object), r"not numbers: array\(\['1', 2, 3\]"),
         ([1, np.inf, 2], "infinite"),
         ([1, None, 2], r"not numbers: array\(\[1, None, 2\]"),
         (pd.date_range("2026-01-01", periods=3), "not numbers: .*2026-01-01"),

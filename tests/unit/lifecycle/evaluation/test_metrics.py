@@ -25,6 +25,7 @@ from modelkit.stats.ranks import ndcg_by_query, precision_by_query, ranked
 from modelkit.stats.tests import bootstrap
 
 
+@pytest.mark.filterwarnings("ignore:Setting penalty=None")  # of scikit-learn 1.8, for C=np.inf
 def test_figures_of_two_classes_are_those_of_sklearn():
     a = binary()
     y, f, p, w = a.truth, a.predicted, a.scores, a.weights
