@@ -197,15 +197,14 @@ def _number(item: Any) -> float:
         return np.inf if item > 0 else -np.inf
 
 
-def _moment(item: Any) -> np.datetime64:
+def _moment(item: Any) -> Any:
     """A time without a zone; one with a zone is taken in UTC, as pandas and Arrow store it."""
     if is_missing(item):
         return np.datetime64("NaT", "us")
     if getattr(item, "tzinfo", None) is None:
         return _in_microseconds(np.datetime64(item))
     local: Any = np.datetime64(item.replace(tzinfo=None), "us")
-    moment: np.datetime64 = local - np.timedelta64(item.utcoffset() or 0, "us")
-    return moment
+    return local - np.timedelta64(item.utcoffset() or 0, "us")
 
 
 def other_kind(name: str, expected: FeatureKind, found: FeatureKind) -> UsageError:
