@@ -45,6 +45,7 @@ _HOMES = {
     "ModelVersion": "modelkit.lifecycle.registry.releases",
     "Need": "modelkit.lifecycle.rollout.planning",
     "PackageSignature": "modelkit.package.signing",
+    "PairRecipe": "modelkit.embedding.recipe",
     "Parity": "modelkit.model.manifest",
     "Performance": "modelkit.drift.values",
     "Pipeline": "modelkit.embedding.pipeline",

@@ -9,6 +9,7 @@ from modelkit.drift.values import FeatureDrift as FeatureDrift
 from modelkit.drift.values import Performance as Performance
 from modelkit.drift.values import SegmentDrift as SegmentDrift
 from modelkit.embedding.pipeline import Pipeline as Pipeline
+from modelkit.embedding.recipe import PairRecipe as PairRecipe
 from modelkit.embedding.recipe import Recipe as Recipe
 from modelkit.embedding.verbs import Ranked as Ranked
 from modelkit.explain.explainer import ExplainPlan as ExplainPlan

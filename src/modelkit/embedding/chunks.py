@@ -6,11 +6,10 @@ No clock, no thread, no I/O.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class RunCosts:
+class RunCosts(NamedTuple):
     """The cost of a run, where one token, padding included, costs 1.
 
     `start` is what a run costs whatever it holds. `budget` is the most tokens, padding included,

@@ -270,9 +270,9 @@ def limit_beside(*files: Any) -> Any:
 
 
 def _limit_in(folder: Path) -> Any:
-    told = _read_if_there(folder / BERT).get("max_seq_length")
-    if told:
-        return told
+    stated = _read_if_there(folder / BERT).get("max_seq_length")
+    if stated:
+        return stated
     sizes = [_read_if_there(folder / name).get(key) for name, key in LIMIT_KEYS.items()]
     # Tokenizers without a limit say 1e30.
     known = [size for size in sizes if type(size) is int and 0 < size <= MOST_NUMBERS]

@@ -11,7 +11,6 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError, importing
-from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto, serialize, signature_of, split_weights
 from modelkit.signature.signature import Signature
@@ -81,7 +80,7 @@ def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
     tables = [tensor for tensor in proto.graph.initializer if POSITIONS.fullmatch(tensor.name)]
     positions = [tensor.dims[0] for tensor in tables if len(tensor.dims) == 2]
     signature = signature_of(proto)
-    weights = split_weights(proto, WEIGHTS_REF)
+    weights = split_weights(proto)
     held = memoryview(weights) if weights else None
     model = OnnxModel(serialize(proto), signature, weights=held, side_by_side=True)
     return model, min(positions, default=None)

@@ -15,9 +15,9 @@ from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.recipe import Recipe
 from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
-from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import InnerProperties
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.signature.signature import Feeds, Signature
@@ -25,15 +25,16 @@ from modelkit.signature.signature import Feeds, Signature
 TOKENS = "tokens"  # the tensor of texts that were prepared
 
 
-class OverTokens(Model):
+class OverTokens(InnerProperties, Model):
     """A Model over texts around a Model over tokens: a TextEncoder, or a Reranker.
 
-    Its rows are texts and those of `token_model` are tokens, so it is no Wrapper.
+    The rows of `token_model` are tokens, so this is no Wrapper.
     """
 
     __slots__ = (
         "__weakref__",
         "_identity",
+        "_inner",
         "_origin",
         "_owned",
         "attachments",
@@ -41,9 +42,9 @@ class OverTokens(Model):
         "pipeline",
         "recipe",
         "signature",
-        "token_model",
     )
 
+    kind: ClassVar[type[Recipe]] = Recipe
     reading: ClassVar[type[Tokens]] = Tokens  # what reads the tokens of a row
 
     attachments: Mapping[str, memoryview]
@@ -52,7 +53,6 @@ class OverTokens(Model):
     _identity: str | None
     pipeline: Pipeline  # what makes the answers
     recipe: Recipe  # what is done around the graph
-    token_model: Model
 
     def _open(
         self,
@@ -65,7 +65,7 @@ class OverTokens(Model):
         dims: Any = None,
         **options: Any,
     ) -> None:
-        """Open a graph, measure it, and find out what the caller left open; `options` are of `Recipe`."""
+        """Open a graph, measure it, and find out what the caller left open; `options` are of the recipe."""
         # This imports onnx, which takes a tenth of a second.
         from modelkit.embedding.graph import choose_output, open_graph
 
@@ -74,7 +74,7 @@ class OverTokens(Model):
         tokens = self.reading(tokenizer, max_tokens, options["on_long"])
         inner, positions = (onnx, None) if isinstance(onnx, Model) else open_graph(onnx)
         output, pooling = choose_output(inner.signature, output, pooling)
-        recipe = Recipe(
+        recipe = self.kind(
             graph=inner.signature,
             output=output,
             pooling=pooling,
@@ -107,7 +107,7 @@ class OverTokens(Model):
     def _assemble(
         self, pipeline: Pipeline, *, owned: bool, packaged: Packaged = NOT_PACKAGED
     ) -> None:
-        self.token_model = pipeline.model
+        self._inner = pipeline.model
         self.pipeline = pipeline
         self.recipe = pipeline.recipe
         self.signature = self.recipe.signature
@@ -116,27 +116,9 @@ class OverTokens(Model):
         self._identity = None
 
     @property
-    def placement(self) -> Placement | None:
-        """Where the Model over token tensors really runs."""
-        return self.token_model.placement
-
-    @property
-    def closed(self) -> bool:
-        """Whether its Model over token tensors was closed."""
-        return self.token_model.closed
-
-    @property
-    def runs_at_once(self) -> int:
-        """How many runs the Model over token tensors does side by side."""
-        return self.token_model.runs_at_once
-
-    @property
-    def endless(self) -> bool:
-        """Whether a run of that Model ends only by a deadline, for some texts."""
-        return self.token_model.endless
-
-    def _use_threads(self, threads: int) -> None:
-        self.token_model._use_threads(threads)
+    def token_model(self) -> Model:
+        """The Model over tokens."""
+        return self._inner
 
     def _why_not_batchable(self) -> str:
         return (
@@ -214,5 +196,4 @@ class OverTokens(Model):
         if self._owned:
             self.token_model.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self.closed)
+    __reduce__ = reopening

@@ -1,4 +1,4 @@
-"""How a text becomes a vector, or a pair a score: what is done around a graph over tokens, as a value."""
+"""What is done around a graph over tokens, as values: a Recipe makes vectors of texts, a PairRecipe scores of pairs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit._internal.fields import SURROGATE, freeze
-from modelkit.embedding.examples import made_up
 from modelkit.embedding.pooling import unit
 from modelkit.errors import SignatureError
 from modelkit.signature.signature import Signature
@@ -27,6 +26,14 @@ EMBEDDING = "embedding"
 SCORE = "score"
 # The most tokens of a text, and numbers of a vector, that a file may state.
 MOST_NUMBERS = 1 << 17
+# Of texts that an encoder is proven on, and that `verify` replays.
+EXAMPLE_WORDS = (
+    "the of and river to model in a street number error is for that music with as on green was by "
+    "table are engine from kitchen be this winter or an window at which request not were coffee "
+    "return have has museum"
+)
+# The fields that decide no answer, and the graph, which has a digest of its own.
+NOT_IDENTIFYING = ("graph", "on_long", "measured")
 # The least closeness, of a row's answer alone and in a batch, that counts as the same answer.
 INDEPENDENT = 0.9999
 
@@ -45,17 +52,20 @@ class Measurements:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a TextEncoder makes vectors, or a Reranker scores.
+    """How a TextEncoder makes vectors.
 
     `graph` is the signature of the graph over tokens, and `output` its output with a vector for
     each token, or with the finished vector of each text where `pooling` is "none". `dims` are the
     lengths a vector may be cut to, the whole one first. `on_long` says what becomes of a text of
-    more than `max_tokens`. `stable` runs every text alone. A Reranker has an `activation`: its rows
-    are pairs of texts, and its scores what the activation makes of the finished vectors. All but
-    what was `measured` decides the answers.
+    more than `max_tokens`. `stable` runs every text alone. All but what was `measured` decides the
+    answers.
 
     Raises SignatureError for what fits no graph or is not known.
     """
+
+    columns: ClassVar[tuple[str, ...]] = (TEXT,)
+    answer: ClassVar = EMBEDDING
+    words: ClassVar = ("text", "vectors", "least cosine")  # a row, its answers, their closeness
 
     graph: Signature
     output: str
@@ -66,15 +76,12 @@ class Recipe:
     on_long: str = "truncate"
     stable: bool = False
     roles: dict[str, str] = field(default_factory=dict)
-    activation: str | None = None
     measured: Measurements = Measurements()
 
     def __post_init__(self) -> None:
         freeze(self, "dims")
         _check_known("pooling", self.pooling, POOLINGS)
         _check_known("on_long", self.on_long, ("truncate", "error"))
-        if self.activation is not None:
-            _check_known("activation", self.activation, ACTIVATIONS)
         for name, flag in (("normalize", self.normalize), ("stable", self.stable)):
             if type(flag) is not bool:
                 raise SignatureError(f"{name} is True or False, not {flag!r}")
@@ -99,20 +106,13 @@ class Recipe:
 
     @property
     def signature(self) -> Signature:
-        """Texts in, vectors out; or pairs in and scores out, (n,) if there is one for each."""
-        names = (TEXT,) if self.activation is None else (QUERY, TEXT)
-        shape: tuple[int | str, ...] = ("batch", *self.dims[:1])
-        if self.activation is None:
-            output = EMBEDDING
-        else:
-            output, shape = SCORE, shape[: 1 + (self.dims[0] > 1)]
-        return Signature(
-            tuple(
-                TensorSpec(name, "string", ("batch", 1), (Column(name, "string"),))
-                for name in names
-            ),
-            (TensorSpec(output, "float32", shape),),
-        )
+        """Texts in, vectors (n, d) out; or pairs in, and scores out."""
+        inputs = [
+            TensorSpec(name, "string", ("batch", 1), (Column(name, "string"),))
+            for name in self.columns
+        ]
+        sizes = self.finished(np.empty((0, self.dims[0]), np.float32)).shape[1:]
+        return Signature(tuple(inputs), (TensorSpec(self.answer, "float32", ("batch", *sizes)),))
 
     @property
     def independent(self) -> bool:
@@ -121,33 +121,19 @@ class Recipe:
         return self.stable or (alone is not None and alone >= INDEPENDENT)
 
     def closeness(self, left: Array, right: Array) -> float:
-        """How close two lists of vectors are, (n, d), or of scores: 1 is the same.
-
-        That is the least cosine; of scores, 1 less their largest difference as a part of their
-        range.
-        """
-        if self.activation is not None:
-            gap, spread = np.abs(left - right).max(axis=0), np.ptp(left, axis=0)
-            return 1 - float(np.max(gap / np.maximum(spread, 1e-30)))
+        """How close two lists of vectors are, (n, d): their least cosine, 1 if they are the same."""
         cosines = (unit(left) * unit(right)).sum(axis=1)
         zeros = ~left.any(axis=1) & ~right.any(axis=1)
         cosines[zeros] = 1  # two vectors of zeros are the same
         return float(cosines.min())
 
     def made_up(self, count: int) -> list[Any]:
-        """Texts, or pairs of them, to prove the graph on; every other query is its text."""
-        if self.activation is None:
-            return made_up(count, self.max_tokens)
-        texts = made_up(count, self.max_tokens // 2)
-        return [(texts[at - at % 2], text) for at, text in enumerate(texts)]
+        """Texts to prove the graph on."""
+        return made_up(count, self.max_tokens)
 
     def finished(self, vectors: Array) -> Array:
         """The output, from the vectors (n, d) of pooling."""
-        if self.activation is None:
-            return vectors
-        if self.activation == "sigmoid":
-            vectors = np.exp(-np.logaddexp(np.float32(0), -vectors))  # it does not overflow
-        return vectors[:, 0] if self.dims[0] == 1 else vectors
+        return vectors
 
     def cut(self, dims: int | None) -> int:
         """The length of the vectors that are asked for.
@@ -176,29 +162,20 @@ class Recipe:
 
     def canonical(self) -> bytes:
         """The fields that make a difference to answers, as bytes that are the same anywhere."""
-        told: tuple[Any, ...] = (
-            self.output,
-            self.pooling,
-            self.normalize,
-            self.dims,
-            self.max_tokens,
-            self.stable,
-            self.roles,
+        deciding = [value for name, value in vars(self).items() if name not in NOT_IDENTIFYING]
+        return json.dumps(deciding, sort_keys=True).encode()
+
+    def steps(self) -> str:
+        """How answers are made of what the graph gives."""
+        return (
+            f"{'finished vectors' if self.pooling == 'none' else self.pooling} of {self.output!r}; "
+            f"{'' if self.normalize else 'not '}normalised; "
+            f"{' or '.join(map(str, self.dims))} dimensions"
         )
-        if self.activation is not None:
-            told += (self.activation,)
-        return json.dumps(told, sort_keys=True).encode()
 
     def __str__(self) -> str:
-        row, answers, measure = "text", "vectors", "least cosine"
-        parts = [
-            f"{'finished vectors' if self.pooling == 'none' else self.pooling} of {self.output!r}",
-            "normalised" if self.normalize else "not normalised",
-            f"{' or '.join(map(str, self.dims))} dimensions",
-        ]
-        if self.activation is not None:
-            row, answers, measure = "pair", "scores", "closeness"
-            parts = [f"{self.dims[0]} of {self.output!r} a pair", f"activation {self.activation}"]
+        row, answers, measure = self.words
+        parts = [self.steps()]
         too_long = f", longer {row}s are an error" if self.on_long == "error" else ""
         parts.append(f"at most {self.max_tokens} tokens{too_long}")
         if self.roles:
@@ -213,6 +190,56 @@ class Recipe:
         if reference is not None:
             parts.append(f"{measure} to reference {answers} {reference:.5f}")
         return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class PairRecipe(Recipe):
+    """How a Reranker makes scores of pairs of texts.
+
+    As `Recipe` with the pooling "none": `activation` makes the scores of the numbers that the graph
+    gives for each pair, of which there are `dims[0]`.
+    """
+
+    columns: ClassVar = (QUERY, TEXT)
+    answer: ClassVar = SCORE
+    words: ClassVar = ("pair", "scores", "closeness")
+    activation: str = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_known("activation", self.activation, ACTIVATIONS)
+
+    def closeness(self, left: Array, right: Array) -> float:
+        """How close two lists of scores are: 1 less their largest difference as a part of their range."""
+        gap, spread = np.abs(left - right).max(axis=0), np.ptp(left, axis=0)
+        return 1 - float(np.max(gap / np.maximum(spread, 1e-30)))
+
+    def made_up(self, count: int) -> list[Any]:
+        """Pairs of texts to prove the graph on; every other query is its text."""
+        texts = made_up(count, self.max_tokens // 2)
+        return [(texts[at - at % 2], text) for at, text in enumerate(texts)]
+
+    def finished(self, vectors: Array) -> Array:
+        """The scores, from the numbers (n, d) of the graph: (n,) if d is 1."""
+        scores = sigmoid(vectors) if self.activation == "sigmoid" else vectors
+        return scores[:, 0] if self.dims[0] == 1 else scores
+
+    def steps(self) -> str:
+        """How scores are made of what the graph gives."""
+        return f"{self.dims[0]} of {self.output!r} a pair; activation {self.activation}"
+
+
+def sigmoid(values: Array) -> Array:
+    """1 / (1 + exp(-x)) of float32, without an overflow."""
+    return np.asarray(np.exp(-np.logaddexp(np.float32(0), -values)))
+
+
+def made_up(count: int, tokens: int) -> list[str]:
+    """Texts of one word to `tokens` / 2 words, at most 64, in no order; always the same."""
+    rng = np.random.default_rng(0)
+    longest = max(1, min(tokens // 2, 64))
+    sizes = rng.permutation(np.geomspace(1, longest, count).astype(int))
+    return [" ".join(rng.choice(EXAMPLE_WORDS.split(), size)) for size in sizes]
 
 
 def _is_token_input(spec: TensorSpec) -> bool:

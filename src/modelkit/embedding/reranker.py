@@ -7,6 +7,7 @@ from typing import Any, final
 from modelkit.embedding import verbs
 from modelkit.embedding.directory import read_reranker
 from modelkit.embedding.over_tokens import OverTokens
+from modelkit.embedding.recipe import PairRecipe
 from modelkit.embedding.tokens import PairTokens
 
 
@@ -42,6 +43,8 @@ class Reranker(OverTokens):
 
     __slots__ = ()
 
+    recipe: PairRecipe
+    kind = PairRecipe
     reading = PairTokens
     rank = verbs.rank
 
@@ -63,7 +66,7 @@ class Reranker(OverTokens):
             output,
             pooling="none",
             normalize=False,
-            activation=str(activation),  # None is an encoder's
+            activation=activation,
             on_long=on_long,
             stable=stable,
         )

@@ -11,7 +11,7 @@ from modelkit._internal.arrays import Array
 from modelkit._internal.progress import bars
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.precision import quantize_embeddings
-from modelkit.embedding.recipe import QUERY, TEXT, Recipe
+from modelkit.embedding.recipe import QUERY, TEXT, PairRecipe, Recipe
 from modelkit.errors import SignatureError, UsageError
 from modelkit.model.model import Model
 
@@ -59,7 +59,7 @@ def embed(
         ClosedError: if it was closed.
     """
     recipe = recipe_of(model)
-    if recipe is None or recipe.activation is not None:
+    if type(recipe) is not Recipe:
         raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
     quantize_embeddings(np.empty((0, 1)), precision)  # one that is not known fails before the work
     feeds = {TEXT: np.array(prefixed(texts, recipe.prefix(role)), object)}
@@ -120,7 +120,7 @@ def rank(
         ClosedError: if it was closed.
     """
     recipe = recipe_of(model)
-    if recipe is None or recipe.activation is None:
+    if not isinstance(recipe, PairRecipe):
         raise TypeError(f"texts are ranked by a Reranker or what wraps one; got {model!r}")
     if recipe.dims[0] != 1:
         raise UsageError(
@@ -138,8 +138,7 @@ def rank(
 
 def is_encoder(model: Model) -> bool:
     """Whether a Model is a TextEncoder, or wraps one."""
-    recipe = recipe_of(model)
-    return recipe is not None and recipe.activation is None
+    return type(recipe_of(model)) is Recipe
 
 
 def recipe_of(model: Model) -> Recipe | None:

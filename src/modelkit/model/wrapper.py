@@ -70,7 +70,51 @@ def check_runs_are_seen(outer: str, model: Model) -> None:
         )
 
 
-class Wrapper(Model):
+class InnerProperties:
+    """The properties of a Model that are those of `_inner`, the Model which runs for it.
+
+    A Wrapper has them, and so does a Model over texts, which is no Wrapper: the rows of its `_inner`
+    are tokens or counts.
+    """
+
+    __slots__ = ()
+    _inner: Model
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the Model inside really runs."""
+        return self._inner.placement
+
+    @property
+    def closed(self) -> bool:
+        """Whether the Model inside was closed."""
+        return self._inner.closed
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package that the Model inside was loaded from, or None."""
+        return self._inner.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of that package, by name."""
+        return self._inner.attachments
+
+    @property
+    def runs_at_once(self) -> int:
+        """The number of runs that the Model inside does side by side."""
+        return self._inner.runs_at_once
+
+    @property
+    def endless(self) -> bool:
+        """Whether a run of the Model inside ends only by a deadline, for some rows."""
+        return self._inner.endless
+
+    def _use_threads(self, threads: int) -> None:
+        self._inner._use_threads(threads)
+
+
+class Wrapper(InnerProperties, Model):
     """A Model around another one, `inner`; every hook and property is passed on to it.
 
     With `Model`, this is the only class to subclass. Which hooks you override depends on what your
@@ -178,42 +222,9 @@ class Wrapper(Model):
         return self._inner.signature
 
     @property
-    def placement(self) -> Placement | None:
-        """Where the wrapped Model really runs."""
-        return self._inner.placement
-
-    @property
-    def closed(self) -> bool:
-        """Whether the wrapped Model was closed."""
-        return self._inner.closed
-
-    @property
-    def manifest(self) -> Manifest | None:
-        """The manifest of the package that the wrapped Model was loaded from, or None."""
-        return self._inner.manifest
-
-    @property
-    def attachments(self) -> Mapping[str, memoryview]:
-        """The attachments of that package, by name."""
-        return self._inner.attachments
-
-    @property
     def batchable(self) -> bool:
         """Whether a row's answer was shown not to depend on the rows it is batched with."""
         return self._inner.batchable
-
-    @property
-    def runs_at_once(self) -> int:
-        """The number of runs that the wrapped Model does side by side."""
-        return self._inner.runs_at_once
-
-    @property
-    def endless(self) -> bool:
-        """Whether a run of the wrapped Model ends only by a deadline, for some rows."""
-        return self._inner.endless
-
-    def _use_threads(self, threads: int) -> None:
-        self._inner._use_threads(threads)
 
     def close(self) -> None:
         """Release what this layer holds, and close the layers inside that are its own."""

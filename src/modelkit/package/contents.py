@@ -73,9 +73,10 @@ def read_options(manifest: Manifest) -> Options:
     options, where = manifest.options, "modelkit.json: options"
     try:
         if manifest.runtime == "encoder":
-            from modelkit.embedding.recipe import Recipe
+            from modelkit.embedding.recipe import PairRecipe, Recipe
 
-            recipe = _read_exactly(Recipe, options, where)
+            kind = PairRecipe if "activation" in options else Recipe
+            recipe = _read_exactly(kind, options, where)
             if manifest.signature == recipe.signature:
                 return recipe
             raise ManifestError(
@@ -141,6 +142,7 @@ def open_encoder(
     Raises PackageError for a tokenizer that cannot be read.
     """
     from modelkit.embedding.encoder import TextEncoder
+    from modelkit.embedding.recipe import PairRecipe
     from modelkit.embedding.reranker import Reranker
     from modelkit.runtimes.onnx import OnnxModel
 
@@ -150,7 +152,7 @@ def open_encoder(
     inner = OnnxModel(
         graph, recipe.graph, weights=weights, side_by_side=True, packaged=inside, **keywords
     )
-    kind = TextEncoder if recipe.activation is None else Reranker
+    kind = Reranker if isinstance(recipe, PairRecipe) else TextEncoder
     try:
         return kind.from_parts(inner, bytes(members[TOKENIZER]), recipe, packaged.origin)
     except SignatureError as error:

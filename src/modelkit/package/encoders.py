@@ -13,11 +13,12 @@ from modelkit.convert.source import Source
 from modelkit.embedding.over_tokens import OverTokens
 from modelkit.embedding.recipe import Measurements, Recipe
 from modelkit.errors import ConversionError, ParityError
-from modelkit.model.manifest import WEIGHTS_REF, Parity
+from modelkit.model.manifest import Parity
 from modelkit.model.model import Model
-from modelkit.package import container, scan
+from modelkit.package import container
 from modelkit.package.contents import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.draws import GOLDEN_ROWS
+from modelkit.package.load import scan_graph
 from modelkit.package.proven import Proven
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.proto import read_proto
@@ -41,16 +42,14 @@ def prove_encoder(model: OverTokens, example: object, domains: Collection[str]) 
             f"only a {type(model).__name__} of an ONNX graph can be saved, and this one runs "
             f"{type(inner).__name__}; make it of the ONNX file of its model"
         )
-    graph = inner.stored
+    members: container.Members = {GRAPH: bytes(inner.stored)}
     _, weights = inner.graph
-    size = None if weights is None else len(weights)
-    scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
-    recipe, parity = proof(model, example)
-    members: container.Members = {GRAPH: bytes(graph)}
     if weights is not None:
         members[WEIGHTS_MEMBER] = weights
     members[TOKENIZER] = model.tokenizer
-    proto = read_proto(graph)
+    scan_graph(members, domains)
+    recipe, parity = proof(model, example)
+    proto = read_proto(inner.stored)
     assert proto is not None  # for the type checker: bytes are read or raise
 
     def build(_: Signature) -> Model:

@@ -1,6 +1,7 @@
 """Split a large batch into chunks, and run them side by side on threads that end with the call.
 
-The values of a bulk need no look where an output tells of each that is missing or infinite.
+The inputs of a bulk need no look where one output is not finite for every row with a missing or
+infinite value: then that output is checked in their place.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ NOT_FINITE = (np.nan, np.inf, -np.inf)
 PROBED = 1024  # columns at most, each of which is tried in three rows
 
 
-class ShownSum(NamedTuple):
-    """An output that is a sum of functions of one column each, or a link of such a sum.
+class FiniteCheck(NamedTuple):
+    """An output that is checked in place of the inputs: a sum of functions of one column each, or a link of such a sum.
 
     What a column adds depends on its own value alone. So where a missing or infinite value makes the
     sum so in one row, it does in every row, for nothing can be added to that which makes it finite. A
@@ -32,7 +33,7 @@ class ShownSum(NamedTuple):
 
     Attributes:
         name: of the output.
-        least: what its values are above where the sum is finite.
+        least: what its values are above where the sum is finite: minus infinity, or 0 behind a link.
         block: how rows become the only input.
     """
 
@@ -40,28 +41,31 @@ class ShownSum(NamedTuple):
     least: float
     block: Block
 
-    def is_plain(self, values: Array) -> bool:
+    def passes(self, values: Array) -> bool:
         """Whether values of the output, at least one, come from finite sums."""
         return bool(values.min() > self.least and values.max() < np.inf)
 
-    def is_told(self, run: Any) -> bool:
-        """Whether a row of zeros has a finite sum, and no other with one value that is not finite."""
+    def holds(self, run: Any) -> bool:
+        """Whether the check passes a row of zeros, and no row with one value that is not finite.
+
+        `run` is the `_run` of the Model, which is given 1 + 3 * columns rows.
+        """
         (width,) = self.block.trailing
         rows = np.zeros((1 + 3 * width, width), self.block.rule.target)
         for value, square in zip(NOT_FINITE, rows[1:].reshape(3, width, width), strict=True):
             np.fill_diagonal(square, value)
         answers = run({self.block.name: rows}, (self.name,), PLAIN)[self.name]
-        return [*map(self.is_plain, answers)] == [True] + [False] * (3 * width)
+        return [*map(self.passes, answers)] == [True] + [False] * (3 * width)
 
 
-def shown_sum(signature: Signature, manifest: Manifest | None) -> ShownSum | None:
-    """The output that may tell of values that are not finite, where all columns refuse these."""
+def finite_check(signature: Signature, manifest: Manifest | None) -> FiniteCheck | None:
+    """The check that may replace a look at the inputs; None unless all columns refuse what is not finite."""
     block = signature.block
     if manifest is None or block is None or block.trailing > (PROBED,) or signature.refusals:
         return None
     for name, found in manifest.structures.items():
         if block.rule.bounds and not (block.rule.nullable or found.groups):
-            return ShownSum(name, -np.inf if found.link == "identity" else 0.0, block)
+            return FiniteCheck(name, -np.inf if found.link == "identity" else 0.0, block)
     return None
 
 

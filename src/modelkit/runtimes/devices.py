@@ -85,11 +85,6 @@ class Target:
         return self.name.partition(":")[0]
 
     @property
-    def nvidia(self) -> bool:
-        """Whether it needs CUDA."""
-        return self.short in ("cuda", "tensorrt")
-
-    @property
     def index(self) -> int:
         """The number of the CUDA device."""
         return int(dict(self.options).get("device_id", 0))

@@ -214,22 +214,21 @@ class JoblibModel(Model):
         rows = estimator.rows(feeds, signature)
         verbs = dict.fromkeys(self._verbs[name][0] for name in outputs)
         answers = {verb: estimator.answer(verb, rows) for verb in verbs}
+        specs = {spec.name: spec for spec in signature.outputs}
         found: Outputs = {}
-        for spec in signature.outputs:
-            if spec.name in outputs:
-                verb, part = self._verbs[spec.name]
-                array = np.asarray(answers[verb] if part is None else answers[verb][part])
-                flat = array[:, 0] if array.ndim == 2 and spec.shape[1:] == () else array
-                found[spec.name] = check_output(flat, spec, count, "estimator")
-        return {name: found[name] for name in outputs}
+        for name in outputs:
+            verb, part = self._verbs[name]
+            array = np.asarray(answers[verb] if part is None else answers[verb][part])
+            flat = array[:, 0] if array.ndim == 2 and specs[name].shape[1:] == () else array
+            found[name] = check_output(flat, specs[name], count, "estimator")
+        return found
 
     def close(self) -> None:
         """Let go of the estimator; later calls raise ClosedError."""
         self.closed = True
         self._estimator = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self.closed)
+    __reduce__ = reopening
 
 
 def _verb_of(output: str) -> tuple[str, int | None]:
@@ -249,12 +248,8 @@ def _place_estimator(device: DeviceName, threads: int | str) -> Placement:
 
     Raises DeviceError for another device, and UsageError for a number of threads.
     """
-    obstacles = {}
-    for target in device_chain(device, ()):
-        if target.short == "cpu":
-            break
-        obstacles[target.name] = WHY
-    else:
+    obstacles = {target.name: WHY for target in device_chain(device, ())}
+    if "cpu" not in obstacles:
         raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
     if threads != "auto":
         raise UsageError(

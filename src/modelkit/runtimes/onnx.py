@@ -23,17 +23,17 @@ from modelkit.errors import (
 from modelkit.model.device import Placement
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
-from modelkit.runtimes.bulk import Gathered, ShownSum, chunk_bounds, run_all, shown_sum
+from modelkit.runtimes.bulk import FiniteCheck, Gathered, chunk_bounds, finite_check, run_all
 from modelkit.runtimes.devices import CPU, DeviceName, parse_device
 from modelkit.runtimes.machine import release
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
 from modelkit.runtimes.sessions import (
     FOLDED_BYTES,
     Graph,
+    ort,
     place,
     place_again,
     run_error,
-    run_options,
     start,
 )
 from modelkit.signature.cast import MISSING
@@ -69,20 +69,18 @@ class OnnxModel(Model):
 
     __slots__ = (
         "__weakref__",
+        "_check_holds",
         "_chunk",
-        "_first",
+        "_finite_check",
         "_graph",
         "_lock",
-        "_most",
         "_origin",
-        "_reasons",
+        "_passed_texts",
+        "_plain_rows",
+        "_refusals",
+        "_row_input",
         "_run_graph",
         "_session",
-        "_side_by_side",
-        "_sum",
-        "_tells",
-        "_texts",
-        "_times",
         "attachments",
         "closed",
         "endless",
@@ -115,28 +113,28 @@ class OnnxModel(Model):
         stored: bytes | memoryview | None = None,
         packaged: Packaged = NOT_PACKAGED,
     ) -> None:
-        self._graph = Graph(graph, weights, folded)
+        self._graph = Graph(graph, weights, folded, side_by_side)
         self.stored = graph if stored is None else stored
-        session, self.placement = place(self._graph, device, threads, side_by_side=side_by_side)
+        session, self.placement = place(self._graph, device, threads)
         check_ends(session, signature)
         release(weights)
-        self._times = frozenset(spec.name for spec in signature.inputs if spec.dtype in TIMES)
+        self.signature = signature
         self._adopt(session)
         self._lock = _thread.RLock()
-        self._side_by_side = side_by_side
         self.manifest, self.attachments, self._origin = packaged
-        self.signature = signature
         self.closed = False
         batched = signature.batch is not None
-        self._first = signature.inputs[0].name if batched else None  # its length counts the rows
+        self._row_input = (
+            signature.inputs[0].name if batched else None
+        )  # its length counts the rows
         self._chunk = chunk if chunk and batched else UNBOUNDED
         self.endless = endless
-        self._texts = texts_passed_on(signature)
+        self._passed_texts = texts_passed_on(signature)
         # The most rows of a plain run, whose answers are given as they are.
-        self._most = 0 if endless or self._texts else self._chunk
-        self._reasons = signature.refusals
-        self._sum = shown_sum(signature, self.manifest) if self._most else None
-        self._tells: bool | None = None  # what `_sum` is found to do when the first bulk comes
+        self._plain_rows = 0 if endless or self._passed_texts else self._chunk
+        self._refusals = signature.refusals
+        self._finite_check = finite_check(signature, self.manifest) if self._plain_rows else None
+        self._check_holds: bool | None = None  # which is tried when the first bulk comes
         watch_forks(self)
 
     def _adopt(self, session: Any) -> None:
@@ -145,7 +143,8 @@ class OnnxModel(Model):
         # failures of a provider; rows are coerced already, and a silent change of provider is what
         # must not happen.
         run = getattr(session, "_sess", session).run
-        self._run_graph = partial(_run_on_times, run, self._times) if self._times else run
+        times = [spec.name for spec in self.signature.inputs if spec.dtype in TIMES]
+        self._run_graph = partial(_run_on_times, run, times) if times else run
 
     @property
     def graph(self) -> tuple[bytes | memoryview, memoryview | None]:
@@ -153,45 +152,49 @@ class OnnxModel(Model):
         return self._graph.data, self._graph.weights
 
     def _call(self, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
-        shown = self._sum
+        check = self._finite_check
         if (
-            shown is not None
+            check is not None
             and type(X) is ndarray
-            and X.size > self._most < len(X)  # few rows have few values, which is known quicker
+            and X.size
+            > self._plain_rows
+            < len(X)  # few rows have few values, which is known quicker
             and X.dtype.kind == "f"
-            and X.shape[1:] == shown.block.trailing
+            and X.shape[1:] == check.block.trailing
         ):
-            return self._run_unread(X, shown, outputs, call)
+            return self._run_unchecked(X, check, outputs, call)
         return self._run(self.signature.coerce(X), outputs, call)
 
-    def _run_unread(self, X: Any, shown: ShownSum, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Run a bulk whose values nobody has looked at, and look at the sum that is made of them.
+    def _run_unchecked(
+        self, X: Any, check: FiniteCheck, outputs: tuple[str, ...], call: Call
+    ) -> Outputs:
+        """Run a bulk without a look at its values, and check the output that shows them.
 
-        Where the sum is not plain, or a run fails, the rules of the columns decide.
+        Where the check does not pass, or a run fails, the rules of the columns decide.
         """
-        plain = False
+        finite = False
         try:
-            if self._tells is None:
-                self._tells = shown.is_told(self._run)
-            answers = self._run({shown.block.name: X}, (*{*outputs, shown.name},), call)
-            plain = self._tells and shown.is_plain(answers[shown.name])
+            if self._check_holds is None:
+                self._check_holds = check.holds(self._run)
+            answers = self._run({check.block.name: X}, (*{*outputs, check.name},), call)
+            finite = self._check_holds and check.passes(answers[check.name])
         finally:
-            if not plain:
+            if not finite:
                 self.signature.coerce(X)  # raises for the rows at fault, whatever else failed
         return {name: answers[name] for name in outputs}
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        rows = 1 if self._first is None else len(feeds[self._first])
+        rows = 1 if self._row_input is None else len(feeds[self._row_input])
         if rows == 0:
             if self.closed:
                 _raise_closed()
             return self.signature.empty(outputs)
         try:
-            if rows > self._most:
+            if rows > self._plain_rows:
                 return self._run_apart(feeds, outputs, rows, call)
-            if self._reasons:
+            if self._refusals:
                 answers = self._run_graph((*outputs, REFUSED), feeds, None)
-                check_refused(answers.pop(), self._reasons)
+                check_refused(answers.pop(), self._refusals)
             else:
                 answers = self._run_graph(outputs, feeds, None)
         except (ModelkitError, MemoryError):
@@ -204,28 +207,28 @@ class OnnxModel(Model):
 
     def _run_apart(self, feeds: Feeds, outputs: tuple[str, ...], rows: int, call: Call) -> Outputs:
         """Run a bulk, a graph that may never end, or one that passes missing texts on."""
-        wanted = (*outputs, REFUSED) if self._reasons else outputs
+        wanted = (*outputs, REFUSED) if self._refusals else outputs
         if self.endless and call.deadline is not None:
             run = partial(self._run_graph, wanted, feeds)
-            answers = dict(zip(wanted, run_until(run, run_options(), call.deadline), strict=True))
-        elif self._first is None:  # rows depend on each other
+            answers = dict(zip(wanted, run_until(run, call.deadline), strict=True))
+        elif self._row_input is None:  # rows depend on each other
             answers = dict(zip(wanted, self._run_graph(wanted, feeds, None), strict=True))
         else:
             answers = self._run_chunks(feeds, wanted, rows)
-        if self._reasons:
-            check_refused(answers.pop(REFUSED), self._reasons)
-        for name in self._texts.intersection(outputs):
+        if self._refusals:
+            check_refused(answers.pop(REFUSED), self._refusals)
+        for name in self._passed_texts.intersection(outputs):
             answers[name][answers[name] == MISSING] = None
         return answers
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads."""
         gathered = Gathered(rows)
-        # Cast while they are in the cache, of a bulk that was not before.
-        dtype = self._sum and self._sum.block.rule.target
+        # A bulk that was not coerced is cast here, while a chunk of it is in the cache.
+        dtype = self._finite_check and self._finite_check.block.rule.target
 
         def run(start: int, stop: int) -> None:
-            with np.errstate(over="ignore"):  # in a bulk that nobody looked at
+            with np.errstate(over="ignore"):  # in a bulk that was not coerced
                 part = {name: np.asarray(feed[start:stop], dtype) for name, feed in feeds.items()}
             gathered.put(
                 start, stop, zip(outputs, self._run_graph(outputs, part, None), strict=True)
@@ -251,9 +254,7 @@ class OnnxModel(Model):
             where = self.placement
             if self.closed or where.provider != CPU or where.threads == threads:
                 return
-            session, self.placement = place_again(
-                self._graph, where, threads, side_by_side=self._side_by_side
-            )
+            session, self.placement = place_again(self._graph, where, threads)
             if session is not None:
                 release(self._graph.weights)
                 self._adopt(session)
@@ -281,12 +282,11 @@ class OnnxModel(Model):
                 self._adopt(session)
         return self._run_graph(*arguments)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self.closed)
+    __reduce__ = reopening
 
 
 def _run_on_times(
-    run: Any, times: frozenset[str], outputs: tuple[str, ...], feeds: Feeds, *options: Any
+    run: Any, times: list[str], outputs: tuple[str, ...], feeds: Feeds, *options: Any
 ) -> Any:
     """Run a graph with times as whole numbers, of which NaT is the least."""
     numbers = {name: feeds[name].view(np.int64) for name in times}
@@ -328,11 +328,12 @@ def texts_passed_on(signature: Signature) -> frozenset[str]:
     return frozenset(name for name in texts if name != closed)
 
 
-def run_until(run: Callable[[Any], list[Any]], options: Any, deadline: float) -> list[Any]:
+def run_until(run: Callable[[Any], list[Any]], deadline: float) -> list[Any]:
     """Call `run` with run options of onnxruntime, and stop it at a point on `time.monotonic()`.
 
     Raises DeadlineExceeded.
     """
+    options = ort().RunOptions()
     timer = threading.Timer(
         max(0, deadline - time.monotonic()), setattr, (options, "terminate", True)
     )

@@ -25,16 +25,16 @@ class Packaged(NamedTuple):
 NOT_PACKAGED = Packaged()
 
 
-def reopening(origin: partial[Any] | None, *, closed: bool) -> tuple[Any, ...]:
-    """What a loaded Model is pickled as: the call that opens its package again.
+def reopening(model: Any) -> tuple[Any, ...]:
+    """The `__reduce__` of a loaded Model: it is pickled as the call that opens its package again.
 
-    Raises ClosedError and TypeError.
+    Raises ClosedError for a closed Model, and TypeError for one without an origin.
     """
-    if closed:
+    if model.closed:
         raise ClosedError("the model was closed and cannot be pickled; load it again")
-    if origin is None:
+    if model._origin is None:
         raise TypeError(
             "a model is pickled by the path and digest of its package, and this one was loaded "
             "from memory: write the package to a file, load it by path, and pickle that model"
         )
-    return origin, ()
+    return model._origin, ()

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.errors import ConversionError, importing
+from modelkit.model.manifest import WEIGHTS_REF
 from modelkit.runtimes import schema
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec, numpy_dtype
@@ -28,11 +29,13 @@ TREES = "TreeEnsemble"
 MADE_UP = re.compile(r"|\?|-1|None|unk__\d+|p2o\.DynamicDimension\.\d+")
 
 ELEMENT_DTYPES: dict[int, str] = {
-    TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
-    TensorProto.INT8: "int8", TensorProto.INT16: "int16",
-    TensorProto.INT32: "int32", TensorProto.INT64: "int64",
-    TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
-    TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "string",
+    TensorProto.DataType.Value(element): dtype
+    for element, dtype in {
+        "FLOAT16": "float16", "FLOAT": "float32", "DOUBLE": "float64",
+        "INT8": "int8", "INT16": "int16", "INT32": "int32", "INT64": "int64",
+        "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64",
+        "BOOL": "bool", "STRING": "string",
+    }.items()
 }  # fmt: skip
 
 
@@ -108,12 +111,12 @@ def _rename_ensembles(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
 
 
 def _output_of_ensemble(node: onnx.NodeProto) -> onnx.ValueInfoProto | None:
-    """The sums of an ensemble, (n, n_targets) in the dtype of its leaves; None where that is not told."""
-    told = {attribute.name: attribute for attribute in node.attribute}
-    if not node.output or not {"leaf_weights", "n_targets"} <= told.keys():
+    """The sums of an ensemble, (n, n_targets) in the dtype of its leaves; None where the node does not say."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if not node.output or not {"leaf_weights", "n_targets"} <= attributes.keys():
         return None
-    element = told["leaf_weights"].t.data_type
-    shape = [None, told["n_targets"].i]
+    element = attributes["leaf_weights"].t.data_type
+    shape = [None, attributes["n_targets"].i]
     return helper.make_tensor_value_info(node.output[0], element, shape)
 
 
@@ -210,8 +213,8 @@ def opsets(proto: onnx.ModelProto) -> dict[str, int]:
     return {entry.domain: entry.version for entry in proto.opset_import}
 
 
-def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
-    """Move the large initialisers of `proto` into external data at `location`; returns the data."""
+def split_weights(proto: onnx.ModelProto) -> bytes:
+    """Move the large initialisers of `proto` into external data; returns the data."""
     weights = bytearray()
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.STRING or tensor.data_location == TensorProto.EXTERNAL:
@@ -223,7 +226,11 @@ def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
         weights += bytes(-len(weights) % ALIGNMENT)
         external = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         external.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", len(weights)), ("length", len(data))):
+        for key, value in (
+            ("location", WEIGHTS_REF),
+            ("offset", len(weights)),
+            ("length", len(data)),
+        ):
             external.external_data.add(key=key, value=str(value))
         weights += data
         tensor.CopyFrom(external)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -61,12 +62,14 @@ class Graph(NamedTuple):
 
     `data` is the serialised ModelProto and `weights` its external data, if any. `folded` is the
     most bytes of a result that is computed at load because it depends on constants only; 0 for
-    none.
+    none. `side_by_side` is whether each thread of the CPU has a run of its own, however large the
+    weights.
     """
 
     data: bytes | memoryview
     weights: memoryview | None = None
     folded: int = FOLDED_BYTES
+    side_by_side: bool = False
 
 
 @cache
@@ -118,9 +121,7 @@ def _examine(target: Target, compiled: list[str]) -> Device:
     return Device(target.name, target.provider, usable=usable, reason=reason)
 
 
-def place(
-    graph: Graph, device: DeviceName, threads: int | str, *, side_by_side: bool
-) -> tuple[Any, Placement]:
+def place(graph: Graph, device: DeviceName, threads: int | str) -> tuple[Any, Placement]:
     """A session on the first device of the chain that can be had, and where that is.
 
     Raises DeviceError if none can be had, GraphError if the graph is at fault.
@@ -132,7 +133,7 @@ def place(
     for target in chain:
         on_cpu = target.provider == CPU
         count, why = choose_threads(threads, usable_cpus(), workers, on_cpu=on_cpu)
-        split = _is_split(graph, count, side_by_side=side_by_side) if on_cpu else count > 1
+        split = _is_split(graph, count) if on_cpu else count > 1
         try:
             session, nodes = start(graph, target, compiled, count if split else 1)
         except DeviceError as error:
@@ -158,14 +159,12 @@ def place(
     raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
 
 
-def place_again(
-    graph: Graph, where: Placement, threads: int, *, side_by_side: bool
-) -> tuple[Any, Placement]:
+def place_again(graph: Graph, where: Placement, threads: int) -> tuple[Any, Placement]:
     """A session on the CPU for another number of threads, and where that is.
 
     The session is None where the one there is does: it runs on the thread of its caller.
     """
-    split = _is_split(graph, threads, side_by_side=side_by_side)
+    split = _is_split(graph, threads)
     why = "shared with the other arm of a Rollout" if threads < where.threads else "as before"
     placement = replace(where, threads=threads, split=split, threads_reason=why)
     if not (split or where.split):
@@ -174,13 +173,13 @@ def place_again(
     return session, placement
 
 
-def _is_split(graph: Graph, threads: int, *, side_by_side: bool) -> bool:
+def _is_split(graph: Graph, threads: int) -> bool:
     """Whether each run on the CPU is split over the threads.
 
     Another device takes one run at a time; the threads help with nodes that it leaves to the CPU.
     """
     size = 0 if graph.weights is None else graph.weights.nbytes
-    return not side_by_side and split_runs(threads, size)
+    return not graph.side_by_side and split_runs(threads, size)
 
 
 def start(
@@ -192,22 +191,17 @@ def start(
     """
     missing = None
     obstacle = not_compiled(target, compiled, ort().__version__)
-    if obstacle is None and target.nvidia:
+    if obstacle is None and target.short in ("cuda", "tensorrt"):
         obstacle = nvidia_obstacle(getattr(ort(), "cuda_version", ""), target.index)
         missing = missing_libraries(_preload())
-    if obstacle is not None:
-        raise _cannot_be_had(target, obstacle, missing)
-    session = _open_session(graph, target, threads)
-    nodes = {} if target.provider == CPU else _assigned(session)
-    obstacle = dishonest(target, session.get_providers()[0], nodes)
-    if obstacle is not None:
-        raise _cannot_be_had(target, obstacle, missing)
-    return session, nodes
-
-
-def _cannot_be_had(target: Target, obstacle: str, missing: str | None) -> DeviceError:
+    if obstacle is None:
+        session = _open_session(graph, target, threads)
+        nodes = {} if target.provider == CPU else _assigned(session)
+        obstacle = dishonest(target, session.get_providers()[0], nodes)
+        if obstacle is None:
+            return session, nodes
     reason = obstacle if missing is None else f"{obstacle}; {missing}"
-    return DeviceError(reason, device=target.name)
+    raise DeviceError(reason, device=target.name)
 
 
 def _open_session(graph: Graph, target: Target, threads: int) -> Any:
@@ -242,10 +236,7 @@ def _assigned(session: Any) -> dict[str, int]:
         parts = session.get_provider_graph_assignment_info()
     except (AttributeError, RuntimeError):
         return {}
-    counts: dict[str, int] = {}
-    for part in parts:
-        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
-    return counts
+    return Counter(part.ep_name for part in parts for _ in part.get_nodes())
 
 
 @cache
@@ -295,11 +286,6 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
         without.append("ConstantFolding")
     options.add_session_config_entry("optimization.disable_specified_optimizers", ";".join(without))
     return options
-
-
-def run_options() -> Any:
-    """Options of one run; with `terminate` set from another thread, the run stops."""
-    return ort().RunOptions()
 
 
 def run_error(error: Exception) -> ModelkitError:

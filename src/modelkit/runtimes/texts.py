@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, final
@@ -11,9 +11,8 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.errors import ClosedError, DeadlineExceeded
-from modelkit.model.device import Placement
-from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
+from modelkit.model.wrapper import InnerProperties
 from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.packaged import NOT_PACKAGED, Packaged, reopening
@@ -30,7 +29,7 @@ DENSE_BYTES = 1 << 24  # of one run, where the graph makes a column of each term
 
 
 @final
-class TextModel(Model):
+class TextModel(InnerProperties, Model):
     """A Model that counts the terms of texts and runs an ONNX graph on the counts.
 
     Args:
@@ -42,27 +41,9 @@ class TextModel(Model):
         options: as for `OnnxModel`.
     """
 
-    __slots__ = (
-        "_most",
-        "_origin",
-        "_sizes",
-        "_terms",
-        "_texts",
-        "attachments",
-        "closed",
-        "endless",
-        "inside",
-        "manifest",
-        "placement",
-        "signature",
-    )
+    __slots__ = ("_inner", "_most", "_origin", "_sizes", "_terms", "_texts", "signature")
 
-    attachments: Mapping[str, memoryview]
-    closed: bool
-    endless: bool
-    inside: OnnxModel  # what runs the graph
-    manifest: Manifest | None
-    placement: Placement
+    _inner: OnnxModel
     signature: Signature
 
     def __init__(
@@ -75,16 +56,13 @@ class TextModel(Model):
         packaged: Packaged = NOT_PACKAGED,
         **options: Any,
     ) -> None:
-        self.inside = OnnxModel(
+        self._inner = OnnxModel(
             graph, texts.graph(signature), packaged=packaged._replace(origin=None), **options
         )
         self.signature = signature
         self._texts = texts
         self._terms = tuple(terms)
-        self.manifest, self.attachments, self._origin = packaged
-        self.placement = self.inside.placement
-        self.endless = self.inside.endless
-        self.closed = False
+        self._origin = packaged.origin
         # The sizes of the terms that are made of a text, in all.
         self._sizes = Counter[str]()
         for vectorizer in texts.vectorizers:
@@ -109,27 +87,27 @@ class TextModel(Model):
                 raise ClosedError("the model was closed; load it again to use it")
             return self.signature.empty(outputs)
         reasons = self.signature.refusals
-        if not reasons:
-            return self._run_parts(feeds, outputs, rows, call)
-        answers = self._run_parts(feeds, (*outputs, REFUSED), rows, call)
-        check_refused(answers.pop(REFUSED), reasons)
+        wanted = (*outputs, REFUSED) if reasons else outputs
+        answers = self._run_parts(feeds, wanted, rows, call)
+        if reasons:
+            check_refused(answers.pop(REFUSED), reasons)
         return answers
 
     def _run_parts(self, feeds: Feeds, outputs: tuple[str, ...], rows: int, call: Call) -> Outputs:
         """Run the graph on some rows at a time, and count the terms of the next ones meanwhile."""
         if rows == 1:
-            return self.inside._run(self._counted(feeds, 0, 1, call), outputs, call)
+            return self._inner._run(self._counted(feeds, 0, 1, call), outputs, call)
         gathered = Gathered(rows)
 
         def run(start: int, stop: int, counted: Feeds) -> None:
-            gathered.put(start, stop, self.inside._run(counted, outputs, call).items())
+            gathered.put(start, stop, self._inner._run(counted, outputs, call).items())
 
         # Python counts the terms of one part while the graph runs on those before it.
         parts = (
             (start, stop, self._counted(feeds, start, stop, call))
             for start, stop in self._parts(feeds, rows)
         )
-        helpers = 0 if rows <= self._most or self.placement.threads == 1 else 1
+        helpers = 0 if rows <= self._most or self._inner.placement.threads == 1 else 1
         run_all(run, parts, helpers)
         return gathered.answers(outputs)
 
@@ -164,11 +142,9 @@ class TextModel(Model):
 
     def close(self) -> None:
         """Release the graph; later calls raise ClosedError."""
-        self.closed = True
-        self.inside.close()
+        self._inner.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self.closed)
+    __reduce__ = reopening
 
 
 def _check_time(deadline: float) -> None:

@@ -133,7 +133,7 @@ def test_a_bulk_that_nobody_looked_at_is_answered_or_refused_as_one_that_was(
 def test_what_tells_of_a_value_is_found_by_probes(linear, name):
     model = linear[name]
     model.run(np.ones((MANY, 3)))
-    assert model._tells == LINEAR[name][2]
+    assert model._check_holds == LINEAR[name][2]
 
 
 def test_a_closed_model_says_first_what_is_wrong_with_a_bulk(tmp_path):

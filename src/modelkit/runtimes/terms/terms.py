@@ -190,17 +190,24 @@ def _splitter(
             found = [word for word in found if word not in stop_words]
         if most == 1:
             return iter([found])
-        return _runs(found, least, most)
+        return _ngrams(
+            len(found),
+            least,
+            most,
+            lambda starts, size: [" ".join(found[at : at + size]) for at in starts],
+        )
 
     return words
 
 
-def _runs(words: list[str], least: int, most: int) -> Iterator[list[str]]:
-    """Neighbouring words, joined by spaces."""
+def _ngrams(
+    count: int, least: int, most: int, at_places: Callable[[range, int], list[str]]
+) -> Iterator[list[str]]:
+    """The n-grams of `count` words or characters, which `at_places` cuts out by starts and size."""
     found: list[str] = []
-    for size in range(least, min(most, len(words)) + 1):
-        for starts in _starts(len(words) - size + 1):
-            found += [" ".join(words[at : at + size]) for at in starts]
+    for size in range(least, min(most, count) + 1):
+        for starts in _starts(count - size + 1):
+            found += at_places(starts, size)
             if len(found) >= BLOCK:
                 yield found
                 found = []
@@ -216,14 +223,9 @@ def _starts(count: int) -> Iterator[range]:
 def _chars(least: int, most: int, text: str) -> Iterator[list[str]]:
     """Neighbouring characters; of several spaces in a row, one counts."""
     text = SEVERAL_SPACES.sub(" ", text)
-    found: list[str] = []
-    for size in range(least, min(most, len(text)) + 1):
-        for starts in _starts(len(text) - size + 1):
-            found += [text[at : at + size] for at in starts]
-            if len(found) >= BLOCK:
-                yield found
-                found = []
-    yield found
+    return _ngrams(
+        len(text), least, most, lambda starts, size: [text[at : at + size] for at in starts]
+    )
 
 
 def _chars_in_words(least: int, most: int, text: str) -> Iterator[list[str]]:
