@@ -84,23 +84,20 @@ def prove_graph(
     refused: list[Exception] = []
     disagreed: list[Exception] = []
     for convert in ways:
+        graph = None
         try:
             source = convert()
             graph = _checked(source, golden, domains)
-        except ConversionError as error:
-            refused.append(error)
-            continue
-        except GraphError as error:
-            refused.append(_unloadable(source, error))
-            continue
-        try:
             signature, parity = prove_parity(graph.source, graph.build, graph.feeds)
         except GraphError as error:
-            refused.append(_unloadable(graph.source, error))
-        except ParityError as error:
-            disagreed.append(_first_apart(source, error, domains))
+            refused.append(_unloadable(source, error))
         except ConversionError as error:
-            disagreed.append(error)
+            if graph is None:
+                refused.append(error)
+            elif isinstance(error, ParityError):
+                disagreed.append(_first_apart(source, error, domains))
+            else:
+                disagreed.append(error)
         else:
             texts = graph.source.texts
             return Proven(
@@ -164,7 +161,7 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
 
 def _checked(source: Source, golden: object, domains: Collection[str]) -> ProvenGraph:
     """The graph of a source, once its operators and sizes were found to be allowed."""
-    weights = split_weights(source.proto, WEIGHTS_REF)
+    weights = split_weights(source.proto)
     raw = serialize(source.proto)
     size = len(weights) if weights else None
     found = scan.check_graph(raw, WEIGHTS_REF, size, domains=domains)
@@ -208,7 +205,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
     if example is None:
         drawn = draws(signature, None, MEASURED_BYTES)
         return run_first(model, drawn, "rows drawn at random")
-    given = _at_most(signature, signature.coerce(example))
+    given = _coerced(signature, example)
     if not signature.count(given):
         raise ConversionError("example is empty; pass some rows, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
@@ -228,10 +225,12 @@ def example_of(source: Source) -> Feeds | None:
         return signature.coerce(spread(source.rows, EXAMPLE_ROWS))
     if source.rows is None:
         return None
-    return _at_most(source.signature, source.signature.coerce(source.rows))
+    return _coerced(source.signature, source.rows)
 
 
-def _at_most(signature: Signature, feeds: Feeds) -> Feeds:
+def _coerced(signature: Signature, example: object) -> Feeds:
+    """The rows of an example as tensors; some of them where they are many."""
+    feeds = signature.coerce(example)
     rows = signature.count(feeds)
     if rows <= MAX_ROWS:
         return feeds

@@ -273,6 +273,7 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
     from modelkit.runtimes.proto import opsets, row_bytes
 
     proto = proven.source.proto
+    libraries = proven.requires or (*LIBRARIES, *proven.trained_with)
     return {
         "format": FORMAT,
         "signature": proven.signature,
@@ -280,18 +281,12 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
         "opsets": opsets(proto),
         "row_bytes": row_bytes(proto, proven.example or feeds),
         "parity": proven.parity,
-        "versions": _versions(proven),
+        "versions": {"python": platform.python_version(), **trust.installed(libraries)},
         "requires": proven.requires,
         "runtime": proven.runtime,
         "options": proven.options,
         "structures": dict(proven.source.structures),
     }
-
-
-def _versions(proven: Proven) -> dict[str, str]:
-    """The versions of Python and of the libraries that made the package."""
-    libraries = proven.requires or (*LIBRARIES, *proven.trained_with)
-    return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
 def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
