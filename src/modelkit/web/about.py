@@ -9,6 +9,7 @@ from urllib.parse import quote
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of
+from modelkit.package.trust import installed
 from modelkit.report import html
 from modelkit.web import openapi, v2
 from modelkit.web.examples import plain_example
@@ -18,11 +19,11 @@ from modelkit.web.serving import Served
 from modelkit.web.texts import text_models
 
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
-LIVE = Reply(200, [JSON], b'{"live":true}')
-READY = Reply(200, [JSON], b'{"ready":true,"live":true}')
-_PONG = Reply(200, [], b"")
+LIVE = Reply(b'{"live":true}')
+READY = Reply(b'{"ready":true,"live":true}')
+_PONG = Reply(b"", ())
 _UNREADY = Reply(
-    503, [JSON, (b"retry-after", b"1")], b'{"ready":false,"live":true,"error":"not ready"}'
+    b'{"ready":false,"live":true,"error":"not ready"}', (JSON, (b"retry-after", b"1")), 503
 )
 # Cards carry their styles in their elements, and nothing else is allowed.
 _PAGE_POLICY = (
@@ -84,21 +85,16 @@ def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) 
 def scrape(metrics: Metrics, accept: str) -> Reply:
     """What /metrics shows, in one of the media types that the client takes."""
     body, kind = metrics(accept)
-    return Reply(200, [(b"content-type", kind.encode())], body)
+    return Reply(body, [(b"content-type", kind.encode())])
 
 
 def _json(value: object) -> Reply:
-    return Reply(200, [JSON], json.dumps(value).encode())
+    return Reply(json.dumps(value).encode())
 
 
 def _version() -> str:
     """The version of this library, which is known to its package root and to its installation."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("modelkit-sdk")
-    except PackageNotFoundError:
-        return ""
+    return "".join(installed(["modelkit-sdk"]).values())
 
 
 def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
@@ -108,7 +104,7 @@ def status_page(models: Mapping[str, Model], *, ready: bool) -> Reply:
     lines = [html.element("p", text) for text in (state, about)]
     sections = [_section(name, model) for name, model in models.items()]
     body = html.page("modelkit", *lines, *sections, style=_PAGE_STYLE)
-    return Reply(200, _PAGE_HEADERS, body.encode())
+    return Reply(body.encode(), _PAGE_HEADERS)
 
 
 def _section(name: str, model: Model) -> html.Markup:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from threading import Lock
+from threading import RLock
 from time import monotonic
 from typing import Any, TypeVar, final
 
@@ -25,7 +25,7 @@ from modelkit.web.routes import below
 from modelkit.web.threads import Threads
 
 AsgiMessage = MutableMapping[str, Any]
-AsgiScope = MutableMapping[str, Any]
+AsgiScope = AsgiMessage
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
@@ -299,7 +299,7 @@ class Memory:
         self._most = most
         self._taken = 0
         self._still: dict[AsgiRequest, None] = {}  # in the order in which their clients last moved
-        self._lock = Lock()
+        self._lock = RLock()
 
     def moved(self, request: AsgiRequest, size: int = 0) -> None:
         """Note that a client moved, and that its request has so many bytes more.
@@ -315,13 +315,15 @@ class Memory:
                     request.size -= size  # it is refused, and ends no answer of another one
                     self._taken -= size
                     raise Refused(
-                        429,
                         f"long bodies and answers take all of the {self._most:,} bytes that they may",
+                        429,
                         headers=[CLOSE, (b"retry-after", SOON)],
                     )
                 stillest = next(iter(self._still))
-                self._leave(stillest)
-                stillest.loop.call_soon_threadsafe(stillest.cut, _stood_still())
+                self.leave(stillest)
+                why = "the body of the request came too slowly, and others need its memory; send it again"
+                refused = Refused(why, 408, headers=[CLOSE])
+                stillest.loop.call_soon_threadsafe(stillest.cut, refused)
             self._still[request] = None
 
     def busy(self, request: AsgiRequest) -> None:
@@ -332,28 +334,17 @@ class Memory:
     def leave(self, request: AsgiRequest) -> None:
         """Note that a request gives back its bytes."""
         with self._lock:
-            self._leave(request)
-
-    def _leave(self, request: AsgiRequest) -> None:
-        self._still.pop(request, None)
-        self._taken -= request.size
-        request.size = 0
-
-
-def _stood_still() -> Refused:
-    return Refused(
-        408,
-        "the body of the request came too slowly, and others need its memory; send it again",
-        headers=[CLOSE],
-    )
+            self._still.pop(request, None)
+            self._taken -= request.size
+            request.size = 0
 
 
 def _gone() -> Refused:
     """What is noted of a request whose client left: nobody reads it."""
-    return Refused(499, "the client closed the connection", headers=[CLOSE])
+    return Refused("the client closed the connection", 499, headers=[CLOSE])
 
 
 def _late(request: AsgiRequest) -> Refused:
     if request.reading:
-        return Refused(408, "the body of the request did not come in time", headers=[CLOSE])
-    return Refused(504, "the deadline passed before the answer came")
+        return Refused("the body of the request did not come in time", 408, headers=[CLOSE])
+    return Refused("the deadline passed before the answer came", 504)

@@ -82,8 +82,8 @@ def unauthorized(headers: Headers) -> Refused:
     sent = b"authorization" in headers or b"x-api-key" in headers
     what = "these credentials are not accepted" if sent else "the request lacks credentials"
     return Refused(
-        401,
         f"{what}: send a token as Authorization: Bearer TOKEN, or as X-API-Key",
+        401,
         headers=[_CHALLENGE],
     )
 

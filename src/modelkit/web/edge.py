@@ -83,7 +83,7 @@ class Edge:
         self.served = served
         self.limits = limits
         self.requests: set[Request] = set()
-        self._placed: set[Request] = set()
+        self._with_body: set[Request] = set()
         self.draining = False
         self.closed = False
         self._idle = threading.Event()
@@ -137,7 +137,7 @@ class Edge:
     def ended(self, request: Request, status: int) -> None:
         """Count a request that was answered, or whose client left."""
         self.requests.discard(request)
-        self._placed.discard(request)
+        self._with_body.discard(request)
         if self.closed and not self.requests:
             self._idle.set()
         seconds = monotonic() - request.arrived
@@ -166,7 +166,7 @@ class Edge:
     def after_fork(self) -> None:
         """Begin without requests in the child of a fork."""
         self.requests.clear()
-        self._placed.clear()
+        self._with_body.clear()
         self._idle = threading.Event()
         for served in self.served.values():
             served.after_fork()
@@ -179,15 +179,15 @@ class Edge:
             bare = path.rstrip("/")
             slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
-            raise Refused(404, f"there is no path {path!r}; {hint}")
+            raise Refused(f"there is no path {path!r}; {hint}", 404)
         if route.verb == "invocations" and len(self.served) == 1:
             route = route._replace(name=next(iter(self.served)))
         request.route = route
         if request.method not in route.methods:
             methods = ", ".join(route.methods)
             raise Refused(
-                405,
                 f"{request.method} is not for this path; use {methods}",
+                405,
                 headers=[(b"allow", methods.encode())],
             )
         return route
@@ -200,7 +200,7 @@ class Edge:
         except PermissionError as error:
             if error.errno is not None:  # of a file that it reads
                 raise
-            raise Refused(403, str(error) or "not permitted") from error
+            raise Refused(str(error) or "not permitted", 403) from error
         if not (principal is None or isinstance(principal, str)):
             kind = type(principal).__name__
             raise TypeError(f"auth gives the name of a principal, or None; it gave {kind}")
@@ -212,9 +212,9 @@ class Edge:
         served = self.served.get(route.name)
         if not route.name:
             several = f"{len(self.served)} models; ask one at /models/{{model}}/predict"
-            raise Refused(404, f"{route.template} asks an App of one model; this one has {several}")
+            raise Refused(f"{route.template} asks an App of one model; this one has {several}", 404)
         if served is None:
-            raise Refused(404, f"there is no model {route.name!r:.100}; GET /v2/models names all")
+            raise Refused(f"there is no model {route.name!r:.100}; GET /v2/models names all", 404)
         if route.version is not None:
             check_version(route, served.active.now.value.identity.version)
         return served
@@ -228,13 +228,13 @@ class Edge:
             look = partial(about.scrape, self._metrics, accept)
         else:
             look = partial(about.of_all, route.verb, self.served, request.root, ready=self.ready)
-        return await request.in_thread("beside", look)
+        return await request.in_thread("general", look)
 
     async def _find_in(self, body: bytes, request: Request) -> Served:
         """What a request asks whose body names the model."""
         models = {name: served.active.now.value.model for name, served in self.served.items()}
         find = partial(texts.model_in, body, request.route.verb, models)
-        name = find() if len(body) <= LONG_BODY else await request.in_thread("reading", find)
+        name = find() if len(body) <= LONG_BODY else await request.in_thread("parse", find)
         request.route = request.route._replace(name=name)
         return self._find(request.route)
 
@@ -275,13 +275,13 @@ class Edge:
         most = limits.body if in_bytes else min(limits.json, limits.body)
         request.read_head(most)
         body = await request.body(most)
-        self._placed.add(request)
-        if len(self._placed) > limits.requests:
+        self._with_body.add(request)
+        if len(self._with_body) > limits.requests:
             message = f"{limits.requests:,} requests are being answered, and no more may be"
             plan = None if served is None else served.active.now.value.plan
             raise overload(message, retry_after(limits.requests, plan))
         if b"content-encoding" in headers:
-            body = await request.in_thread("beside", partial(inflated, body, headers, most))
+            body = await request.in_thread("general", partial(inflated, body, headers, most))
         return body
 
     async def _count_outcome(
@@ -292,16 +292,16 @@ class Edge:
             if self._auth is not None and not asked:  # few of those who may ask may decide
                 check_access(lambda *_: outcomes.NO_POLICY, "outcome", serving.identity)
         take = partial(outcomes.take, name, serving.rollout, body, self.limits)
-        return take() if len(body) <= LONG_BODY else await request.in_thread("reading", take)
+        return take() if len(body) <= LONG_BODY else await request.in_thread("parse", take)
 
     async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
         serving.asked_by(request)
         signature = serving.model.signature  # a Rollout may have another one by the time it answers
         query = await _read_query(body, request, serving.model, signature, self.limits)
         if query.outputs is not signature.output_names:  # as they are where none are named
-            raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
+            raise Refused("an explanation is of the answer as a whole: leave out 'outputs'")
         work = partial(_explained, serving, query, request.deadline)
-        reply, request.version = await request.in_thread("apart", work)
+        reply, request.version = await request.in_thread("explain", work)
         return reply
 
     async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
@@ -332,8 +332,8 @@ class Edge:
         message = f"request {name} to {template} failed"
         write_record(logging.ERROR, message, fields, error=error)
         return Refused(
-            500,
             f"{type(error).__name__} while answering; the log has it as request {name}",
+            500,
             headers=[(b"x-request-id", name.encode("latin-1", "replace"))],
         )
 
@@ -348,15 +348,15 @@ async def _read_query(
     else:
         steps = _READERS[verb](body, request.headers, signature, limits)
     if verb in TEXTS and len(body) > texts.LONG_TEXTS:
-        query = await request.in_thread("beside", partial(at_once, steps))
+        query = await request.in_thread("general", partial(at_once, steps))
     elif len(body) <= LONG_BODY:
         query = at_once(steps)
     elif len(body) <= _IN_THREAD:
         query = await request.in_turns(steps)
     else:
-        query = await request.in_thread("reading", partial(at_once, steps))
+        query = await request.in_thread("parse", partial(at_once, steps))
     if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await request.in_thread("reading", partial(check_letters, query.X, limits))
+        await request.in_thread("parse", partial(check_letters, query.X, limits))
     if KEY_HEADER in request.headers:
         query = with_key(query, request.headers[KEY_HEADER])
     if query.timeout is not None:

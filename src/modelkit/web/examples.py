@@ -21,10 +21,8 @@ def plain_example(signature: Signature) -> Any:
     if _size_of(signature) > MOST_VALUES:
         return None
     if all(spec.columns for spec in signature.inputs):
-        record: dict[str, Any] = {}
-        for spec in signature.inputs:
-            record |= {column.name: _value(column, spec) for column in spec.columns}
-        return {"rows": [record]}
+        columns = [(column, spec) for spec in signature.inputs for column in spec.columns]
+        return {"rows": [{column.name: _value(column, spec) for column, spec in columns}]}
     inputs: dict[str, Any] = {}
     for spec in signature.inputs:
         inputs |= {column.name: [_value(column, spec)] for column in spec.columns}

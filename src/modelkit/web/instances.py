@@ -11,7 +11,7 @@ from modelkit.signature.signature import Signature
 from modelkit.signature.spec import TensorSpec
 from modelkit.web import json, plain
 from modelkit.web.query import Limits, Query, check_known
-from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.replies import Headers, Refused, Reply
 from modelkit.web.request import Turns
 
 FIELDS = ("instances", "parameters")
@@ -37,10 +37,10 @@ def query_in(request: dict[str, Any], data: bytes, signature: Signature, limits:
     check_known(request, FIELDS, "a request")
     instances = request.get("instances")
     if type(instances) is not list:
-        raise Refused(400, f"instances are {json.shown(instances)}; they are a list")
+        raise Refused(f"instances are {json.shown(instances)}; they are a list")
     options = request.get("parameters", {})
     if type(options) is not dict:
-        raise Refused(400, f"parameters are {json.shown(options)}; they are an object")
+        raise Refused(f"parameters are {json.shown(options)}; they are an object")
     check_known(options, plain.OPTIONS, "the object of parameters")
     keys = sum(len(instance) for instance in instances if type(instance) is dict)
     try:
@@ -59,9 +59,8 @@ def check_by_rows(names: Collection[str], signature: Signature) -> None:
     for spec in signature.outputs:
         if spec.name in names and not has_rows(spec):
             raise Refused(
-                400,
                 f"the output {spec.name!r} does not have one value for each instance: name the outputs that you "
-                'want in {"parameters": {"outputs": [...]}}, or ask .../predict',
+                'want in {"parameters": {"outputs": [...]}}, or ask .../predict'
             )
 
 
@@ -82,7 +81,7 @@ def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
     if kinds == {dict}:
         return {"inputs": {name: _tensor(instances, name) for name in names}}
     if len(names) > 1 or dict in kinds:
-        raise Refused(400, f"each instance of this model is an object with the inputs {names}")
+        raise Refused(f"each instance of this model is an object with the inputs {names}")
     return {"inputs": {names[0]: instances}}
 
 
@@ -90,7 +89,7 @@ def _record(row: int, values: list[Any], columns: tuple[str, ...]) -> dict[str, 
     """The values of a row, in the order of the columns, by their names. Raises Refused."""
     if len(values) != len(columns):
         raise Refused(
-            400, f"instance {row} has {len(values)} values, and there are {len(columns)} columns"
+            f"instance {row} has {len(values)} values, and there are {len(columns)} columns"
         )
     return dict(zip(columns, values, strict=True))
 
@@ -98,7 +97,7 @@ def _record(row: int, values: list[Any], columns: tuple[str, ...]) -> dict[str, 
 def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     for row, instance in enumerate(instances):
         if name not in instance:
-            raise Refused(400, f"instance {row} lacks {name!r}")
+            raise Refused(f"instance {row} lacks {name!r}")
     return [instance[name] for instance in instances]
 
 
@@ -119,7 +118,7 @@ def write(
         step = max(1, AT_ONCE * rows // max(1, numbers))
         predictions = yield from json.encode_rows(partial(_objects, outputs), rows, step)
     body = json.dump_finite({"predictions": predictions}, outputs, answers)
-    return Reply(200, [JSON], body)
+    return Reply(body)
 
 
 def _objects(outputs: Mapping[str, Array], rows: slice) -> list[dict[str, Any]]:

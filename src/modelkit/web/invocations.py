@@ -67,7 +67,7 @@ def _form_of_answer(accept: bytes, form: str) -> str:
         if kind in (JSON[1], b"application/*"):
             return "instances" if form == "csv" else form
     shown = accept[:80].decode("latin-1")
-    raise Refused(406, f"the answer is application/json or text/csv, and Accept is {shown!r}")
+    raise Refused(f"the answer is application/json or text/csv, and Accept is {shown!r}", 406)
 
 
 def _quality(accepted: bytes) -> float:
@@ -85,7 +85,7 @@ def _read_csv(
     """
     if not layout_of(signature).has_columns:
         raise Refused(
-            415, "the inputs of this model are not columns, so it cannot read CSV: send JSON"
+            "the inputs of this model are not columns, so it cannot read CSV: send JSON", 415
         )
     names = [*signature.column_names]
     parsers = parsers_of(signature)
@@ -96,22 +96,21 @@ def _read_csv(
         if named:
             names = next(lines, [])
             if sorted(names) != sorted(parsers):
-                raise Refused(400, f"the header is to name the columns {[*parsers]!s:.300}")
+                raise Refused(f"the header is to name the columns {[*parsers]!s:.300}")
         in_order = [parsers[name] for name in names]
         for row, cells in enumerate(lines):
             if row == 0 and sorted(cells) == sorted(names) and len(names) > 1:
                 raise Refused(
-                    400,
-                    "row 0 has the names of the columns: leave it out, or say text/csv; header=present",
+                    "row 0 has the names of the columns: leave it out, or say text/csv; header=present"
                 )
             check_rows(row + 1, limits)
             records.append(parse_record(names, cells, in_order, row))
             if row % step == 0:
                 yield
     except (UnicodeDecodeError, csv.Error) as error:
-        raise Refused(400, f"the body is not CSV in UTF-8: {error}") from None
+        raise Refused(f"the body is not CSV in UTF-8: {error}") from None
     if not records:
-        raise Refused(400, "the body is empty; CSV has a line for each row")
+        raise Refused("the body is empty; CSV has a line for each row")
     return records
 
 
@@ -130,7 +129,7 @@ def write(
         writer.writerows(chain.from_iterable(row) for row in zip(*parts, strict=True))
         yield
     text = "".join(line.removesuffix("\r\n") + "\n" for line in lines)
-    return Reply(200, [(b"content-type", CSV)], text.encode())
+    return Reply(text.encode(), [(b"content-type", CSV)])
 
 
 WRITERS = {"predict": plain.write, "instances": instances.write, "csv": write}

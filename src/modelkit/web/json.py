@@ -57,11 +57,10 @@ def parse_object(data: bytes) -> dict[str, Any]:
     try:
         value = library().loads(data) if len(data) < LONG_BODY else _parse_long(data)
     except ValueError as error:
-        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
+        raise Refused(f"the body is not JSON: {_why(data, error)}") from None
     if type(value) is not dict:
         raise Refused(
-            400,
-            f"the body is {shown(value)}, and a JSON object is expected: /openapi.json has examples",
+            f"the body is {shown(value)}, and a JSON object is expected: /openapi.json has examples"
         )
     return value
 
@@ -129,7 +128,7 @@ def check_integers(data: bytes) -> None:
 
 
 def _unreadable(error: Exception) -> Refused:
-    return Refused(400, f"the body is not JSON that can be read exactly: {error!s:.300}")
+    return Refused(f"the body is not JSON that can be read exactly: {error!s:.300}")
 
 
 def _check_integer(text: str) -> None:
@@ -168,10 +167,10 @@ def dump_finite(value: Any, names: Iterable[str], answers: Mapping[str, Array]) 
             values = answers[name]
             if values.dtype.kind == "f" and np.isinf(values).any():
                 raise Refused(
-                    406,
                     f"the output {name!r} holds an infinity, which JSON cannot write: ask for "
                     "the output as bytes (/v2/models/.../infer, with binary_data among its "
                     "parameters)",
+                    406,
                 )
     return data
 

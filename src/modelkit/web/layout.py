@@ -1,12 +1,12 @@
-"""What the codec asks a signature, found once for each."""
+"""What the codec asks a signature, found once for each; and the values that JSON writes in forms of its own."""
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, final
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,14 +15,13 @@ from modelkit.signature.cast import exact_bits
 from modelkit.signature.signature import Signature
 from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
 from modelkit.signature.times import read_span, reader_of_times
-from modelkit.web.values import ReadValue, read_mixed, read_values
+from modelkit.web.json import shown
 
+ReadValue = Callable[[Any], Any]  # reads one value; raises ValueError, which says what it is not
 Named = tuple[TensorSpec, tuple[Column, ...]]  # a tensor, and those of its columns that are meant
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(NamedTuple):
     """What the names in a request stand for.
 
     Attributes:
@@ -38,9 +37,7 @@ class Naming:
     mixed: Mapping[str, tuple[bool, ...]]
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """What the codec asks a signature.
 
     Attributes:
@@ -96,9 +93,9 @@ def _lay_out(signature: Signature) -> Layout:
     dim = signature.row_dim
     names = _names_of(inputs)
     exact, nullable = _exactly(signature)
-    columns: dict[str, Named] = {}
-    for spec in inputs:
-        columns |= {column.name: (spec, (column,)) for column in spec.columns}
+    columns: dict[str, Named] = {
+        column.name: (spec, (column,)) for spec in inputs for column in spec.columns
+    }
     tensors_first = _naming(columns, inputs)
     others = [spec for spec in inputs if spec.name not in columns or _is_one(spec)]
     shares_names = len(others) < len(inputs)
@@ -168,6 +165,26 @@ def rows_in(layout: Layout, name: str, shape: Any) -> int:
     """The number of rows of an input of this shape; a column has them on its first axis."""
     axis = layout.axes.get(name, 0)
     return shape[axis] if axis is not None and axis < len(shape) else 0
+
+
+def read_mixed(text: Any) -> Any:
+    """A value of a column of anything, from the JSON of it. Raises ValueError for other texts."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError('not the JSON of a value, such as "\\"text\\"" or "1.5"') from None
+
+
+def read_values(values: list[Any], reader: ReadValue, name: str, problems: list[str]) -> list[Any]:
+    """Values of one column, read; the first that cannot be is added to `problems`."""
+    read = []
+    for row, value in enumerate(values):
+        try:
+            read.append(None if value is None else reader(value))
+        except ValueError as error:
+            problems.append(f"column {name!r}: {shown(value)} is {error} in row {row}")
+            return [None] * len(values)
+    return read
 
 
 def read_array(values: Array, name: str, naming: Naming, problems: list[str]) -> Array:

@@ -9,7 +9,7 @@ from modelkit.errors import Conflict, UsageError
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.web import json
 from modelkit.web.query import Limits, check_known, check_rows
-from modelkit.web.replies import JSON, Refused, Reply
+from modelkit.web.replies import Refused, Reply
 
 NO_POLICY = (
     "outcomes decide a rollout, so serve it in a mk.Guarded whose policy says who may send them"
@@ -30,20 +30,20 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
             to 1.
     """
     if rollout is None:
-        raise Refused(404, f"{name!r} is not a Rollout: nothing is compared, so no loss counts")
+        raise Refused(f"{name!r} is not a Rollout: nothing is compared, so no loss counts", 404)
     losses = _read(body, limits)
     if not rollout.under_way:
         raise Refused(
-            409,
             f"no rollout of {name!r} is under way here, so no loss counts. Where one has begun just "
             "now, this process is still opening its candidate: send them again",
+            409,
         )
     try:
         counted = sum(rollout.outcome(key, loss) for key, loss in losses)
     except (Conflict, UsageError) as error:
-        raise Refused(409, str(error)) from None
+        raise Refused(str(error), 409) from None
     answer = {"model_name": name, "counted": counted, "left_out": len(losses) - counted}
-    return Reply(200, [JSON], standard.dumps(answer).encode())
+    return Reply(standard.dumps(answer).encode())
 
 
 def _read(body: bytes, limits: Limits) -> list[tuple[str, float]]:
@@ -55,9 +55,7 @@ def _read(body: bytes, limits: Limits) -> list[tuple[str, float]]:
     check_known(request, SEVERAL, "a request with several outcomes")
     outcomes = request["outcomes"]
     if type(outcomes) is not list:
-        raise Refused(
-            400, f'outcomes are {json.shown(outcomes)}; they are a list of {{"key", "loss"}}'
-        )
+        raise Refused(f'outcomes are {json.shown(outcomes)}; they are a list of {{"key", "loss"}}')
     check_rows(len(outcomes), limits)
     found = [_outcome(each, f"outcome {at}") for at, each in enumerate(outcomes)]
     json.check_keys(body, len(request) + len(FIELDS) * len(outcomes))
@@ -67,21 +65,21 @@ def _read(body: bytes, limits: Limits) -> list[tuple[str, float]]:
 def _outcome(given: Any, what: str) -> tuple[str, float]:
     """One key and its loss. Raises Refused."""
     if type(given) is not dict:
-        raise Refused(400, f'{what} is {json.shown(given)}; it is an object {{"key", "loss"}}')
+        raise Refused(f'{what} is {json.shown(given)}; it is an object {{"key", "loss"}}')
     check_known(given, FIELDS, what)
     for field in FIELDS:
         if field not in given:
-            raise Refused(400, f"{what} lacks {field!r}; pass a key and a loss")
+            raise Refused(f"{what} lacks {field!r}; pass a key and a loss")
     key = given["key"]
     loss = given["loss"]
     if type(key) is not str:
-        raise Refused(400, f"the key of {what} is {json.shown(key)}; it is a string")
+        raise Refused(f"the key of {what} is {json.shown(key)}; it is a string")
     if type(loss) not in (int, float):
-        raise Refused(400, f"the loss of {what} is {json.shown(loss)}; it is a number from 0 to 1")
+        raise Refused(f"the loss of {what} is {json.shown(loss)}; it is a number from 0 to 1")
     if not 0 <= loss <= 1:
         raise Refused(
-            422,
             f"the loss of {what} is {loss!r:.40}; it is from 0, right, to 1: divide by the largest, "
             "or clip it",
+            422,
         )
     return key, float(loss)

@@ -13,7 +13,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.signature import Signature
 from modelkit.web import json
-from modelkit.web.layout import Layout, Naming, layout_of, naming_of, read_array
+from modelkit.web.layout import Layout, Naming, layout_of, naming_of, read_array, read_values
 from modelkit.web.query import (
     Limits,
     Query,
@@ -25,10 +25,9 @@ from modelkit.web.query import (
     read_text,
     refuse_values,
 )
-from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.replies import Headers, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.tensors import nested_array
-from modelkit.web.values import read_values
 
 ALL_FORMS = ("rows", "columns", "inputs")
 TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
@@ -89,25 +88,25 @@ def _form(request: Mapping[str, Any], layout: Layout) -> str:
     _check_outermost(given, layout)
     check_known(given, (*forms, *OPTIONS), "a request to this model")
     several = [form for form in forms if form in given]
-    raise Refused(400, f"a request has one of {[*forms]}, and this has {several or 'none'}")
+    raise Refused(f"a request has one of {[*forms]}, and this has {several or 'none'}")
 
 
 def _check_outermost(given: list[str], layout: Layout) -> None:
     """Raise Refused, 400, for what is right in another place."""
     if "instances" in given:
-        raise Refused(400, "instances are asked for at POST /models/{model}/instances")
+        raise Refused("instances are asked for at POST /models/{model}/instances")
     for name in given:
         if name in layout.names and name not in ALL_FORMS:
             form = '{"rows": [{...}]}' if layout.has_columns else '{"inputs": {...}}'
-            raise Refused(400, f"{json.quoted(name)} belongs to a row, and rows come as {form}")
+            raise Refused(f"{json.quoted(name)} belongs to a row, and rows come as {form}")
 
 
 def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
     names = request["outputs"]
     if type(names) is not list or not names:
-        raise Refused(400, f"outputs are {json.shown(names)}; they are a list of names")
+        raise Refused(f"outputs are {json.shown(names)}; they are a list of names")
     if {*map(type, names)} != {str}:
-        raise Refused(400, "outputs are a list of names, each a string")
+        raise Refused("outputs are a list of names, each a string")
     return check_output_names(names, signature)
 
 
@@ -117,7 +116,7 @@ def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...
 def _check_records(rows: Any, layout: Layout, limits: Limits) -> int:
     """The number of fields of all records. Raises Refused."""
     if type(rows) is not list:
-        raise Refused(400, f"rows are {json.shown(rows)}; they are a list of records: [{{...}}]")
+        raise Refused(f"rows are {json.shown(rows)}; they are a list of records: [{{...}}]")
     check_rows(len(rows), limits)
     kinds = {*map(type, rows)}
     if kinds <= {dict}:
@@ -129,9 +128,8 @@ def _check_records(rows: Any, layout: Layout, limits: Limits) -> int:
         return 0
     odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
     raise Refused(
-        400,
         f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields; rows "
-        "that are lists of values are asked for at POST /models/{model}/instances",
+        "that are lists of values are asked for at POST /models/{model}/instances"
     )
 
 
@@ -174,13 +172,10 @@ def _find_truths(cells: list[tuple[int, Any]], name: str, problems: list[str]) -
     out.
     """
     for row, value in cells:
-        if type(value) is bool:
-            found = json.shown(value)
-            problems.append(f"{name!r}: {found} in row {row}, where a number is expected")
-            return
-    for row, value in cells:
-        if type(value) is list and json.holds_boolean(value):
-            problems.append(f"{name!r}: a boolean in row {row}, where numbers are expected")
+        is_list = type(value) is list
+        if type(value) is bool or (is_list and json.holds_boolean(value)):
+            found = "a boolean" if is_list else json.shown(value)
+            problems.append(f"{name!r}: {found} in row {row}, where numbers are expected")
             return
 
 
@@ -190,14 +185,14 @@ def _find_truths(cells: list[tuple[int, Any]], name: str, problems: list[str]) -
 def _check_arrays(arrays: Any, form: str, layout: Layout, limits: Limits) -> int:
     """The number of names. Raises Refused."""
     if type(arrays) is not dict:
-        raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
+        raise Refused(f"{form} are {json.shown(arrays)}; they are an object of lists by name")
     check_width(len(arrays), layout.names)
     if {*map(type, arrays.values())} == {list} and layout.axes.keys().isdisjoint(arrays):
         check_rows(max(map(len, arrays.values())), limits)
         return len(arrays)
     for name, values in arrays.items():
         if type(values) is dict:
-            raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
+            raise Refused(f"{name!r} is an object in {form}; it is a list of values")
         check_rows(_count_rows(values, layout.axes.get(name, 0)), limits)
     return len(arrays)
 
@@ -325,7 +320,7 @@ def write(
     for name in query.outputs:
         outputs[name] = yield from json.encode(answers[name])
     answer["outputs"] = outputs
-    return Reply(200, [JSON], json.dump_finite(answer, query.outputs, answers))
+    return Reply(json.dump_finite(answer, query.outputs, answers))
 
 
 def write_explanation(query: Query, explanation: Any) -> Reply:
@@ -333,4 +328,4 @@ def write_explanation(query: Query, explanation: Any) -> Reply:
     record: bytes = explanation.to_json().encode()
     if query.id is not None:
         record = b'{"id": %s, %s' % (json.dump(query.id), record[1:])
-    return Reply(200, [JSON], record)
+    return Reply(record)

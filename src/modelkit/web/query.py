@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import Any, NamedTuple, final
 
 from numpy import ndarray
@@ -100,24 +100,18 @@ def query_of(
     priority = 0
     key = None
     if "timeout" in options:
-        timeout = _read_timeout(options["timeout"], unit)
+        given = options["timeout"]
+        if type(given) not in (int, float) or not 0 < given < inf:
+            kind = "seconds" if unit == 1 else "microseconds"
+            raise Refused(f"timeout is {shown(given)}; it is a number of {kind} above 0")
+        timeout = float(given) * unit
     if "priority" in options:
         priority = options["priority"]
         if type(priority) is not int or priority not in PRIORITIES:
-            raise Refused(
-                400, f"priority is {shown(priority)}; it is 0, or -1 for work that may wait"
-            )
+            raise Refused(f"priority is {shown(priority)}; it is 0, or -1 for work that may wait")
     if "key" in options:
         key = read_text(options, "key")
     return Query(X, outputs, timeout, priority, key, None, binary)
-
-
-def _read_timeout(value: Any, unit: float) -> float:
-    """Seconds, of a timeout in units. Raises Refused, 400."""
-    if type(value) in (int, float) and isfinite(value) and value > 0:
-        return float(value) * unit
-    kind = "seconds" if unit == 1 else "microseconds"
-    raise Refused(400, f"timeout is {shown(value)}; it is a number of {kind} above 0")
 
 
 def read_text(options: Mapping[str, Any], name: str) -> str:
@@ -125,7 +119,7 @@ def read_text(options: Mapping[str, Any], name: str) -> str:
     value = options[name]
     if type(value) is str:
         return value
-    raise Refused(400, f"{name} is {shown(value)}; it is a string")
+    raise Refused(f"{name} is {shown(value)}; it is a string")
 
 
 def with_key(query: Query, header: bytes) -> Query:
@@ -136,12 +130,12 @@ def with_key(query: Query, header: bytes) -> Query:
     try:
         key = header.decode()
     except UnicodeDecodeError:
-        raise Refused(400, f"the header X-Key is {header[:80]!r}; it is text in UTF-8") from None
+        raise Refused(f"the header X-Key is {header[:80]!r}; it is text in UTF-8") from None
     if query.key is None:
         return query._replace(key=key)
     if query.key != key:
         raise Refused(
-            400, f"the header X-Key is {shown(key)}, and the key in the body {shown(query.key)}"
+            f"the header X-Key is {shown(key)}, and the key in the body {shown(query.key)}"
         )
     return query
 
@@ -149,7 +143,7 @@ def with_key(query: Query, header: bytes) -> Query:
 def check_rows(rows: int, limits: Limits) -> None:
     """Raise Refused, 413, for too many rows."""
     if rows > limits.rows:
-        raise Refused(413, f"{rows} rows are more than the {limits.rows} that a request may have")
+        raise Refused(f"{rows} rows are more than the {limits.rows} that a request may have", 413)
 
 
 def check_letters(X: Any, limits: Limits) -> None:
@@ -159,9 +153,9 @@ def check_letters(X: Any, limits: Limits) -> None:
         value = waiting.pop()
         if type(value) is str and len(value) > limits.letters:
             raise Refused(
-                413,
                 f"a text of {len(value):,} letters is longer than the {limits.letters:,} that a text "
                 "may have; send the part of it that matters",
+                413,
             )
         if isinstance(value, ndarray):
             waiting += value.flat if value.dtype == object else ()
@@ -174,7 +168,7 @@ def check_letters(X: Any, limits: Limits) -> None:
 def check_width(count: int, names: Sequence[str]) -> None:
     """Raise Refused, 400, for far more columns than a model has: to name each takes long."""
     if count > 2 * len(names) + SPARE_NAMES:
-        raise Refused(400, f"{count} names are too many for a model that takes {len(names)}")
+        raise Refused(f"{count} names are too many for a model that takes {len(names)}")
 
 
 def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str, ...]:
@@ -183,9 +177,9 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
     for name in found:
         if name not in signature.output_names:
             known = list(signature.output_names)
-            raise Refused(400, f"the model lacks an output {quoted(name)}; its outputs are {known}")
+            raise Refused(f"the model lacks an output {quoted(name)}; its outputs are {known}")
     if len(found) > 1 and len(set(found)) < len(found):
-        raise Refused(400, "an output stands twice in the list of outputs")
+        raise Refused("an output stands twice in the list of outputs")
     return found
 
 
@@ -193,10 +187,10 @@ def check_known(given: Iterable[str], known: Iterable[str], what: str) -> None:
     """Raise Refused, 400, for an unknown field."""
     strange = [name for name in given if name not in known]
     if strange:
-        raise Refused(400, f"{what} takes {list(known)}, and no field {quoted(strange[0])}")
+        raise Refused(f"{what} takes {list(known)}, and no field {quoted(strange[0])}")
 
 
 def refuse_values(problems: list[str]) -> None:
     """Raise Refused, 422, if there are problems."""
     if problems:
-        raise Refused(422, "; ".join(problems), problems=tuple(problems))
+        raise Refused("; ".join(problems), 422, problems=tuple(problems))

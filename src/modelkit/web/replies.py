@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from math import ceil, isfinite
 from typing import NamedTuple, final
 
@@ -18,7 +19,7 @@ from modelkit.errors import (
 from modelkit.serving.batching.policy import BatchPlan, seconds_of
 
 Headers = dict[bytes, bytes]  # of a request, by name in small letters
-HeaderList = list[tuple[bytes, bytes]]  # of an answer
+HeaderList = Sequence[tuple[bytes, bytes]]  # of an answer
 JSON = (b"content-type", b"application/json")  # exactly: clients compare it
 SOON = b"1"
 LONGEST_WAIT = 30  # seconds: the most that an answer asks a client to wait
@@ -27,11 +28,11 @@ _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_excee
 
 
 class Reply(NamedTuple):
-    """A whole answer: status, headers (without the length of the body), and body."""
+    """A whole answer: body, headers (without the length of the body), and status."""
 
-    status: int
-    headers: HeaderList
     body: bytes
+    headers: HeaderList = (JSON,)
+    status: int = 200
 
 
 @final
@@ -39,25 +40,25 @@ class Refused(Exception):  # the way a request ends, not a failure of ours
     """A request that is answered with an error.
 
     Attributes:
-        status: the HTTP status, 400 to 599.
         message: what was wrong, with which value, and what to do.
+        status: the HTTP status, 400 to 599.
         problems: everything that was wrong with the rows; empty where the message says it all.
         headers: further headers of the answer, such as Retry-After.
     """
 
     def __init__(
         self,
-        status: int,
         message: str,
+        status: int = 400,
         *,
         problems: tuple[str, ...] = (),
-        headers: HeaderList | None = None,
+        headers: HeaderList = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.problems = problems
-        self.headers = headers or []
+        self.headers = headers
 
 
 def retry_after(rows: int, plan: BatchPlan | None) -> bytes:
@@ -73,12 +74,12 @@ def retry_after(rows: int, plan: BatchPlan | None) -> bytes:
 
 def overload(message: str, wait: bytes) -> Refused:
     """The answer to a request for which there is no room: 503 would count against the host."""
-    return Refused(429, message, headers=[(b"retry-after", wait)])
+    return Refused(message, 429, headers=[(b"retry-after", wait)])
 
 
 def unavailable(message: str) -> Refused:
     """The answer of an App, or a model, that is closed or closing."""
-    return Refused(503, message, headers=[(b"retry-after", SOON)])
+    return Refused(message, 503, headers=[(b"retry-after", SOON)])
 
 
 def refused_by(error: Exception) -> Refused | None:
@@ -91,20 +92,20 @@ def refused_by(error: Exception) -> Refused | None:
     if isinstance(error, Refused):
         return error
     if isinstance(error, SignatureError):
-        return Refused(422, str(error), problems=error.problems)
+        return Refused(str(error), 422, problems=error.problems)
     if isinstance(error, AccessDenied):
-        return Refused(403, str(error))
+        return Refused(str(error), 403)
     if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
-        return Refused(403, "not permitted")
+        return Refused("not permitted", 403)
     if isinstance(error, TimeoutError):
         ours = isinstance(error, ModelkitError)
-        return Refused(504, str(error) if ours else "the deadline passed before the answer came")
+        return Refused(str(error) if ours else "the deadline passed before the answer came", 504)
     if isinstance(error, ClosedError):
         return unavailable(str(error))
     if isinstance(error, MissingExtraError):
-        return Refused(501, str(error))
+        return Refused(str(error), 501)
     if isinstance(error, ExplainError) and not isinstance(error, AdditivityError):
-        return Refused(422, str(error))
+        return Refused(str(error), 422)
     return None
 
 
@@ -127,4 +128,4 @@ def written(refused: Refused, path: str = "") -> Reply:
         }
     elif refused.problems:
         body["problems"] = refused.problems
-    return Reply(status, [JSON, *refused.headers], json.dumps(body).encode())
+    return Reply(json.dumps(body).encode(), (JSON, *refused.headers), status)

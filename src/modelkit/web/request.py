@@ -19,8 +19,8 @@ T = TypeVar("T")
 PART = 1 << 16  # bytes that are read or sent at once; up to this size, `memory` does not count them
 Turns = Generator[None, None, T]  # work that yields where others may have a turn
 # The threads of an App: for what takes seconds, for what takes milliseconds, and the only one for what
-# keeps the interpreter that long, as parsing does.
-Pool = Literal["apart", "beside", "reading"]
+# keeps the interpreter that long.
+Pool = Literal["explain", "general", "parse"]
 _NO_ROUTE = Route(UNMATCHED, "page", GET)
 # The headers that say by when an answer is of use, with the seconds of their unit.
 _UNITS = ((b"request-timeout", 1.0), (b"x-envoy-expected-rq-timeout-ms", 1e-3))
@@ -141,16 +141,11 @@ class Request:
     def request_id(self) -> str:
         """What the client, or else we, call the request."""
         if not self._id:
-            self._id = _client_id(self.headers.get(b"x-request-id", b"")) or _ids.new()
+            named = self.headers.get(b"x-request-id", b"").decode("latin-1")
+            # Another one cannot be repeated everywhere.
+            fits = 0 < len(named) <= 128 and named.isascii() and named.isprintable()
+            self._id = named if fits else _ids.new()
         return self._id
-
-
-def _client_id(header: bytes) -> str:
-    """What a client calls its request; empty where it says nothing that can be repeated."""
-    if not header or not header.isascii() or len(header) > 128:
-        return ""
-    text = header.decode()
-    return text if text.isprintable() else ""
 
 
 class Ids:
@@ -181,15 +176,15 @@ def _positive(name: bytes, value: bytes) -> float:
     if number > 0 and isfinite(number):
         return number
     text = value.decode("latin-1")
-    raise Refused(400, f"the header {name.decode()} must be a number above 0, and is {text!r}")
+    raise Refused(f"the header {name.decode()} must be a number above 0, and is {text!r}")
 
 
 def too_large(most: int) -> Refused:
     """The answer to a body above the limit; what is left of it stays unread."""
     return Refused(
-        413,
         f"the body is larger than {most:,} bytes; send fewer rows. Tensors in bytes, as V2 has them, "
         "may be more than JSON",
+        413,
         headers=[CLOSE],
     )
 
@@ -237,7 +232,7 @@ def inflated(body: bytes, headers: Headers, most: int) -> bytes:
             gathered.add(_inflated(left, inflating, encoding, most))
             left = inflating.unused_data
     if inflating is not None and not inflating.eof:
-        raise Refused(400, f"the {encoding.decode()} body ends too early")
+        raise Refused(f"the {encoding.decode()} body ends too early")
     return gathered.whole()
 
 
@@ -248,7 +243,7 @@ def _inflated(
         return inflating.decompress(part, most + 1)
     except zlib.error as error:
         name = encoding.decode()
-        raise Refused(400, f"the body is not {name}, as its header says: {error}") from None
+        raise Refused(f"the body is not {name}, as its header says: {error}") from None
 
 
 def _check_origin(headers: Headers, verb: str) -> None:
@@ -259,8 +254,8 @@ def _check_origin(headers: Headers, verb: str) -> None:
     from_page = b"origin" in headers or b"sec-fetch-site" in headers
     if verb != "infer" or from_page:
         raise Refused(
-            415,
             "the request lacks a Content-Type; send JSON in UTF-8, as Content-Type: application/json",
+            415,
         )
 
 
@@ -274,9 +269,9 @@ def _check_type(content: bytes, verb: str) -> None:
         return
     or_csv = ", or CSV, as text/csv" if verb == "invocations" else ""
     raise Refused(
-        415,
         f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: "
         f"application/json{or_csv}",
+        415,
     )
 
 
@@ -285,8 +280,8 @@ def _check_encoding(encoding: bytes) -> None:
     if bare not in _PLAIN and bare not in _WINDOW:
         text = encoding.decode("latin-1")
         raise Refused(
-            415,
             f"a body may be gzip or deflate, not {text!r}; send it so, or as it is",
+            415,
             headers=[_ACCEPT],
         )
 

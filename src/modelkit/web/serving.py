@@ -152,7 +152,7 @@ class Explainers:
                 try:
                     explainer = Explainer(subject)
                 except ExplainError as error:
-                    raise Refused(501, f"this model is not explained here: {error}") from error
+                    raise Refused(f"this model is not explained here: {error}", 501) from error
             self._explainers[subject] = explainer  # the last one used is the last
             while len(self._explainers) > MOST:
                 self._explainers.pop(next(iter(self._explainers)))
@@ -167,7 +167,7 @@ def check_version(route: Route, version: str) -> None:
     """Raise Refused if a path names another version than answers, or there are no versions."""
     asked = route.version
     if asked != version or not asked:
-        raise Refused(404, f"{route.name!r} is of version {version!r}, not {asked!r}")
+        raise Refused(f"{route.name!r} is of version {version!r}, not {asked!r}", 404)
 
 
 def _within(model: Model) -> Model:
@@ -182,7 +182,7 @@ def check_size(X: Any, numbers_per_row: int) -> None:
     most = max(1, MOST_NUMBERS // numbers_per_row)
     if rows > most:
         raise Refused(
-            413,
             f"{rows:,} rows are more than {most:,}, as many as are explained at once: each has "
             f"{numbers_per_row:,} values. Send fewer rows a request",
+            413,
         )

@@ -23,21 +23,24 @@ from modelkit.signature.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
 from modelkit.web.replies import Refused
 
-DATATYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
+NAMES: dict[np.dtype[Any], str] = {
+    np.dtype(dtype): name
+    for dtype, name in {
+        "bool": "BOOL",
+        "uint8": "UINT8",
+        "uint16": "UINT16",
+        "uint32": "UINT32",
+        "uint64": "UINT64",
+        "int8": "INT8",
+        "int16": "INT16",
+        "int32": "INT32",
+        "int64": "INT64",
+        "float16": "FP16",
+        "float32": "FP32",
+        "float64": "FP64",
+    }.items()
 }
-NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+DATATYPES = {name: dtype for dtype, name in NAMES.items()}
 BYTES = "BYTES"
 # Lists are read by `array.array`, which refuses what is no number, and integers out of range.
 CODES = {name: dtype.char for name, dtype in DATATYPES.items() if dtype.kind in "iu"}
@@ -79,7 +82,7 @@ def check_datatype(datatype: object, name: str) -> str:
         return datatype
     fix = "; numpy lacks this dtype: send FP32" if datatype == "BF16" else ""
     known = ", ".join([*DATATYPES, BYTES])
-    raise Refused(400, f"input {name!r}: datatype {shown(datatype)} is not one of {known}{fix}")
+    raise Refused(f"input {name!r}: datatype {shown(datatype)} is not one of {known}{fix}")
 
 
 def check_sizes(shape: object, name: str, limit: int) -> int:
@@ -89,15 +92,15 @@ def check_sizes(shape: object, name: str, limit: int) -> int:
     make as many numbers: `limit` is the most.
     """
     if type(shape) is not list or len(shape) > MOST_DIMS:
-        raise Refused(400, f"input {name!r}: shape must be a list of at most {MOST_DIMS} sizes")
+        raise Refused(f"input {name!r}: shape must be a list of at most {MOST_DIMS} sizes")
     for size in shape:
         if type(size) is not int or not 0 <= size <= MOST_SIZE:
             raise Refused(
-                400, f"input {name!r}: shape holds {shown(size)}; sizes are integers of 0 or more"
+                f"input {name!r}: shape holds {shown(size)}; sizes are integers of 0 or more"
             )
     count = prod(shape)
     if not count and prod(filter(None, shape)) > limit:
-        raise Refused(400, f"input {name!r}: shape {shape} is too large for a tensor of no values")
+        raise Refused(f"input {name!r}: shape {shape} is too large for a tensor of no values")
     return count
 
 
@@ -109,7 +112,7 @@ def from_json(
     `truths` is whether the list may hold booleans. Raises Refused, 400.
     """
     if type(data) is not list:
-        raise Refused(400, f"input {name!r}: data is {shown(data)}, and a list is expected")
+        raise Refused(f"input {name!r}: data is {shown(data)}, and a list is expected")
     values = _array_of(data, datatype, truths=truths) if len(data) == count else None
     if values is None:
         flat = _flattened(data, shape, count, name)
@@ -117,9 +120,7 @@ def from_json(
         if values is None:
             place = _odd_place(flat, datatype)
             found, expected = shown(flat[place]), TAKEN[datatype][1]
-            raise Refused(
-                400, f"input {name!r}: value {place} is {found}, and {expected} is expected"
-            )
+            raise Refused(f"input {name!r}: value {place} is {found}, and {expected} is expected")
     return values.reshape(shape)
 
 
@@ -133,10 +134,10 @@ def _flattened(data: list[Any], shape: list[int], count: int, name: str) -> list
         outer *= shape[axis]
         fits = len(values) == outer and {*map(type, values)} == {list}
         if not fits or {*map(len, values)} != {size}:
-            raise Refused(400, f"input {name!r}: the lists within data do not have shape {shape}")
+            raise Refused(f"input {name!r}: the lists within data do not have shape {shape}")
         values = list(chain.from_iterable(values))
     if len(values) != count:
-        raise Refused(400, f"input {name!r}: {len(values)} values do not fill shape {shape}")
+        raise Refused(f"input {name!r}: {len(values)} values do not fill shape {shape}")
     return values
 
 
@@ -170,15 +171,11 @@ def _array_of(items: list[Any], datatype: str, *, truths: bool) -> Array | None:
 
 def _odd_place(items: list[Any], datatype: str) -> int:
     """The place of the first value that is of another type than a datatype takes, or beyond its range."""
-    kinds, _ = TAKEN[datatype]
-    for place, item in enumerate(items):
-        if type(item) not in kinds:
-            return place
     low = 0
     high = len(items)
     while high - low > 1:
         middle = (low + high) // 2
-        if _array_of(items[low:middle], datatype, truths=False) is None:
+        if _array_of(items[low:middle], datatype, truths=True) is None:
             high = middle
         else:
             low = middle
@@ -194,22 +191,21 @@ def from_bytes(
         return _texts_of(part, count, name).reshape(shape)
     if len(part) != count * dtype.itemsize:
         raise Refused(
-            400,
             f"input {name!r}: {len(part)} bytes do not hold {count} values of {datatype}, which "
-            f"shape {list(shape)} needs",
+            f"shape {list(shape)} needs"
         )
     if dtype.kind != "b":
         return np.frombuffer(part, dtype).reshape(shape)
     truths = np.frombuffer(part, np.uint8)
     if (truths > 1).any():
-        raise Refused(400, f"input {name!r}: a BOOL is one byte, 0 or 1")
+        raise Refused(f"input {name!r}: a BOOL is one byte, 0 or 1")
     return truths.view(np.bool_).reshape(shape)
 
 
 def _texts_of(part: memoryview, count: int, name: str) -> Array:
     """The strings of a tensor, each behind its length."""
     if count * LENGTH.size > len(part):
-        raise Refused(400, f"input {name!r}: {len(part)} bytes cannot hold {count} strings")
+        raise Refused(f"input {name!r}: {len(part)} bytes cannot hold {count} strings")
     texts = np.empty(count, object)
     at = 0
     for place in range(count):
@@ -221,9 +217,8 @@ def _texts_of(part: memoryview, count: int, name: str) -> Array:
         texts[place] = text_of(part[start:at], f"input {name!r}: string {place}")
     if at != len(part) or None in texts[-1:]:
         raise Refused(
-            400,
             f"input {name!r}: {len(part)} bytes are not {count} strings, each behind its length "
-            "of 4 bytes",
+            "of 4 bytes"
         )
     return texts
 
@@ -236,7 +231,7 @@ def shape_of_whole(body: memoryview, spec: TensorSpec, datatype: str) -> list[in
     if datatype == BYTES and count == 1:
         return shape
     if datatype == BYTES or not count or len(free) > 1:
-        raise Refused(400, f"a body of bytes alone does not say its shape: the input is {spec}")
+        raise Refused(f"a body of bytes alone does not say its shape: the input is {spec}")
     if free:
         shape[free[0]] = len(body) // (DATATYPES[datatype].itemsize * count)
     return shape
@@ -247,7 +242,7 @@ def text_of(part: memoryview, what: str) -> str:
     try:
         return str(part, "utf-8")
     except UnicodeDecodeError as error:
-        raise Refused(400, f"{what} is not UTF-8: {error}") from None
+        raise Refused(f"{what} is not UTF-8: {error}") from None
 
 
 def to_bytes(values: Array, datatype: str) -> bytes:
@@ -260,7 +255,7 @@ def to_bytes(values: Array, datatype: str) -> bytes:
     parts = []
     for item in values.reshape(-1).tolist():
         if item is None:
-            raise Refused(406, "bytes cannot say that a string is missing; ask for JSON")
+            raise Refused("bytes cannot say that a string is missing; ask for JSON", 406)
         raw = str(item).encode()
         parts.append(LENGTH.pack(len(raw)))
         parts.append(raw)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
-from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, Recipe
+from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, PairRecipe, Recipe, sigmoid
 from modelkit.embedding.verbs import is_encoder, prefixed, recipe_of, shortened
 from modelkit.model.model import Model, Outputs
 from modelkit.web import json
 from modelkit.web.query import Limits, Query, check_known, check_letters, check_rows, read_text
-from modelkit.web.replies import JSON, Refused, Reply
+from modelkit.web.replies import Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.routes import Verb
 
@@ -51,7 +51,7 @@ def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
         return names[0]
     if type(name) is str and name:
         return name
-    raise Refused(400, f"model is {json.shown(name)}; it is one of the names {names}")
+    raise Refused(f"model is {json.shown(name)}; it is one of the names {names}")
 
 
 def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
@@ -77,7 +77,7 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
     form = "cohere" if verb == "rerank" and "documents" in given else verb
     check_known(given, FIELDS[form], "this request")
     if not text_models({"": model}, verb):
-        raise Refused(400, "this path is for another kind of model: ask /models/{model}/predict")
+        raise Refused("this path is for another kind of model: ask /models/{model}/predict")
     asked = {name: value for name, value in given.items() if value is not None}
     texts = _texts(asked, FIELDS[form][0], limits)
     return (_ranking if verb == "rerank" else _embedding)(asked, texts, model.base, form)
@@ -89,15 +89,14 @@ def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
     texts = [given] if type(given) is str else given
     if type(texts) is not list or not texts:
         raise Refused(
-            400, f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
+            f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
         )
     check_rows(len(texts), limits)
     for at, text in enumerate(texts):
         if type(text) is not str:
             raise Refused(
-                400,
                 f"{field}[{at}] is {json.shown(text)}; it is a text"
-                f"{NUMBERS if type(text) in (int, list) else ''}",
+                f"{NUMBERS if type(text) in (int, list) else ''}"
             )
     check_letters([texts, asked.get(QUERY)], limits)
     return texts
@@ -108,9 +107,7 @@ def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> A
     value = asked.get(field, choices[0])
     if type(value) in {*map(type, choices)} and value in choices:  # 4.0 is not 4, nor 1 true
         return value
-    raise Refused(
-        400, f"{field} is {json.shown(value)}; it is one of {json.dump(choices).decode()}"
-    )
+    raise Refused(f"{field} is {json.shown(value)}; it is one of {json.dump(choices).decode()}")
 
 
 def _check_usual(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
@@ -138,9 +135,9 @@ def _count(texts: list[Any], model: Any, *, cut: bool = True) -> int:
     tokens, long = model.pipeline.tokens.read(texts, range(len(texts)))
     if long and not cut:
         raise Refused(
-            422,
             f"{long} of the texts have more than the {model.recipe.max_tokens:,} tokens that this "
             'model takes: split them, or let them be cut by "truncate": true',
+            422,
         )
     return sum(map(len, tokens))
 
@@ -150,7 +147,7 @@ def _finite(values: Array) -> Array:
     good = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if good.all():
         return values
-    raise Refused(500, f"what the model gives for text {good.argmin()} is not finite")
+    raise Refused(f"what the model gives for text {good.argmin()} is not finite", 500)
 
 
 def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> Query:
@@ -175,7 +172,7 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -
                 "model": name,
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
-        return Reply(200, [JSON], json.dump(answer))
+        return Reply(json.dump(answer))
 
     return Query({TEXT: np.array(rows, object)}, (EMBEDDING,), write=write)
 
@@ -193,13 +190,13 @@ def _entries(vectors: Array, rows: slice, *, in_bytes: bool) -> list[Any]:
 
 def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> Query:
     """A request for the best of texts, of which TEI and Cohere have other words. Raises Refused."""
-    recipe: Recipe = model.recipe
+    recipe: PairRecipe = model.recipe
     query = read_text({QUERY: None, **asked}, QUERY)
     if recipe.dims[0] != 1:
-        raise Refused(400, f"this model gives {recipe.dims[0]} scores a text; ask .../predict")
+        raise Refused(f"this model gives {recipe.dims[0]} scores a text; ask .../predict")
     top = asked.get("top_n", len(texts))
     if type(top) is not int or top < 1:
-        raise Refused(400, f"top_n is {json.shown(top)}; it is an integer from 1")
+        raise Refused(f"top_n is {json.shown(top)}; it is an integer from 1")
     is_raw = recipe.activation == "none"  # a sigmoid cannot be undone where it is 1
     raw = _choice(asked, "raw_scores", (False, True) if is_raw else (False,))
     found: list[Any] = texts if form == "rerank" else [{"text": text} for text in texts]
@@ -224,7 +221,7 @@ def _write_ranks(
     """The places and scores of the best, as TEI or Cohere answers, with the texts if there are some."""
     scores = _finite(answers[SCORE])
     if squashed:
-        scores = np.exp(-np.logaddexp(np.float32(0), -scores))
+        scores = sigmoid(scores)
     order = np.argsort(-scores, kind="stable")[:top].tolist()
     score, text, _ = SHOWN[form]
 
@@ -235,4 +232,4 @@ def _write_ranks(
     answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
     if form == "cohere":
         answer = {"model": name, "results": answer}
-    return Reply(200, [JSON], json.dump(answer))
+    return Reply(json.dump(answer))

@@ -12,14 +12,14 @@ from modelkit._internal.process import watch_exit
 from modelkit.errors import ClosedError, Overloaded
 
 T = TypeVar("T")
-_BESIDE = 4
-_APART = 2  # works that take seconds, and run at once
+_GENERAL = 4
+_EXPLAINED = 2  # works that take seconds, and run at once
 _WAITING = 16  # and that wait for these
 _EXIT = 2.0  # seconds that the interpreter waits for one that runs
 
 
 @final
-class Apart:
+class ExplainPool:
     """Runs works that take seconds, such as explanations: two at once, while up to 16 more wait.
 
     Its threads are daemons that end when their work is done: the process ends whatever they do.
@@ -45,7 +45,7 @@ class Apart:
                     queued=waiting,
                     max_queue=_WAITING,
                 )
-            if len(self._threads) < _APART:
+            if len(self._threads) < _EXPLAINED:
                 thread = Thread(target=self._run, name="modelkit-explain", daemon=True)
                 thread.start()  # it waits for the lock
                 self._threads.add(thread)
@@ -95,21 +95,21 @@ class Threads:
     """The threads of an App.
 
     Attributes:
-        apart: two, for explanations.
-        beside: some, for metrics, and for bodies that are inflated.
-        reading: one, for large bodies. JSON is parsed without a turn for any other thread, so
+        explain: two, for explanations.
+        general: four, for metrics, and for bodies that are inflated.
+        parse: one, for large bodies. JSON is parsed without a turn for any other thread, so
             two of them at once would hold up an event loop for as long as both take.
     """
 
-    __slots__ = ("apart", "beside", "reading")
+    __slots__ = ("explain", "general", "parse")
 
     def __init__(self) -> None:
-        self.apart = Apart()
-        self.beside = ThreadPoolExecutor(_BESIDE, "modelkit-web")
-        self.reading = ThreadPoolExecutor(1, "modelkit-read")
+        self.explain = ExplainPool()
+        self.general = ThreadPoolExecutor(_GENERAL, "modelkit-web")
+        self.parse = ThreadPoolExecutor(1, "modelkit-read")
 
     def close(self) -> None:
         """End them, once they have nothing to do."""
-        self.apart.close()
-        self.beside.shutdown(wait=False)
-        self.reading.shutdown(wait=False)
+        self.explain.close()
+        self.general.shutdown(wait=False)
+        self.parse.shutdown(wait=False)

@@ -28,7 +28,7 @@ from modelkit.web.query import (
     read_text,
     refuse_values,
 )
-from modelkit.web.replies import JSON, Headers, Refused, Reply
+from modelkit.web.replies import Headers, Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.tensors import (
     BYTES,
@@ -94,13 +94,12 @@ def _split(
         return bytes(body), None
     if not (length.isdigit() and len(length) < MOST_DIGITS and int(length) <= len(body)):
         raise Refused(
-            400,
             f"Inference-Header-Content-Length is {length[:40]!r}; it is the number of bytes of "
-            f"JSON, of at most the {len(body)} that the body has",
+            f"JSON, of at most the {len(body)} that the body has"
         )
     size = int(length)
     if size > limits.json:
-        raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
+        raise Refused(f"{size:,} bytes of JSON are more than the {limits.json:,} there may be", 413)
     return bytes(body[:size]), memoryview(body)[size:]
 
 
@@ -111,9 +110,8 @@ def _parse(head: bytes, tail: memoryview | None) -> dict[str, Any]:
         if tail is not None or b"binary_data_size" not in head:
             raise
         raise Refused(
-            400,
             f"{error.message}; tensors follow as bytes, so send the header "
-            "Inference-Header-Content-Length with the number of bytes of JSON",
+            "Inference-Header-Content-Length with the number of bytes of JSON"
         ) from None
 
 
@@ -134,7 +132,7 @@ def _read_inputs(
     """The rows, as `Signature.coerce` takes them."""
     inputs = request.get("inputs")
     if type(inputs) is not list or not inputs:
-        raise Refused(400, "a request has a list of inputs, of one tensor or more")
+        raise Refused("a request has a list of inputs, of one tensor or more")
     check_width(len(inputs), layout.names)
     truths = json.may_hold_booleans(head)
     X: dict[str, Array] = {}
@@ -142,7 +140,7 @@ def _read_inputs(
     for tensor in inputs:
         name, datatype, shape = _described(tensor)
         if name in X:
-            raise Refused(400, f"the input {name!r} stands twice")
+            raise Refused(f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
         check_rows(rows_in(layout, name, shape), limits)
         parameters = _read_parameters(tensor)
@@ -153,9 +151,9 @@ def _read_inputs(
         elif "data" in tensor:
             X[name] = from_json(tensor["data"], datatype, shape, count, name, truths=truths)
         else:
-            raise Refused(400, f"input {name!r} has neither data nor a binary_data_size")
+            raise Refused(f"input {name!r} has neither data nor a binary_data_size")
     if tail is not None and at != len(tail):
-        raise Refused(400, f"{len(tail)} bytes follow the JSON, and the inputs are {at} of them")
+        raise Refused(f"{len(tail)} bytes follow the JSON, and the inputs are {at} of them")
     return _rows(X, layout)
 
 
@@ -180,10 +178,10 @@ def _read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
     if parameters is None:
         return NO_PARAMETERS
     if type(parameters) is not dict:
-        raise Refused(400, f"parameters are {json.shown(parameters)}, and an object is expected")
+        raise Refused(f"parameters are {json.shown(parameters)}, and an object is expected")
     for name in UNSUPPORTED:
         if name in parameters:
-            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
+            raise Refused(f"the parameter {name!r} asks for what no model here does")
     return parameters
 
 
@@ -192,7 +190,7 @@ def _read_truth(parameters: Mapping[str, Any], name: str, *, default: bool) -> b
     value = parameters.get(name, default)
     if type(value) is bool:
         return value
-    raise Refused(400, f"the parameter {name!r} is {json.shown(value)}; it is true or false")
+    raise Refused(f"the parameter {name!r} is {json.shown(value)}; it is true or false")
 
 
 def _described(tensor: Any) -> tuple[str, str, Any]:
@@ -202,9 +200,9 @@ def _described(tensor: Any) -> tuple[str, str, Any]:
         datatype = tensor["datatype"]
         shape = tensor["shape"]
     except (KeyError, TypeError):
-        raise Refused(400, "an input is an object with name, shape, datatype and data") from None
+        raise Refused("an input is an object with name, shape, datatype and data") from None
     if type(name) is not str:
-        raise Refused(400, f"the name of an input is {json.shown(name)}, not a string")
+        raise Refused(f"the name of an input is {json.shown(name)}, not a string")
     return name, check_datatype(datatype, name), shape
 
 
@@ -214,17 +212,15 @@ def _part(
     """The bytes of an input. Raises Refused, 400."""
     if tail is None:
         raise Refused(
-            400,
             f"input {name!r} has a binary_data_size, and the request no header "
-            "Inference-Header-Content-Length",
+            "Inference-Header-Content-Length"
         )
     if "data" in tensor:
-        raise Refused(400, f"input {name!r} has both data and a binary_data_size")
+        raise Refused(f"input {name!r} has both data and a binary_data_size")
     if type(size) is not int or not 0 <= size <= len(tail) - at:
         raise Refused(
-            400,
             f"the binary_data_size of input {name!r} is {json.shown(size)}, and {len(tail) - at} "
-            "bytes are left in the body",
+            "bytes are left in the body"
         )
     return tail[at : at + size]
 
@@ -234,7 +230,7 @@ def _read_whole(body: memoryview, signature: Signature, limits: Limits) -> Query
     layout = layout_of(signature)
     spec = layout.only
     if spec is None:
-        raise Refused(400, f"a body of bytes alone is one input; the model has {len(layout.axes)}")
+        raise Refused(f"a body of bytes alone is one input; the model has {len(layout.axes)}")
     datatype = datatype_of(spec.dtype)
     shape = shape_of_whole(body, spec, datatype)
     check_rows(rows_in(layout, spec.name, shape), limits)
@@ -259,13 +255,13 @@ def _read_outputs(
         names = signature.output_names
         return names, frozenset(names) if default else NONE
     if type(wanted) is not list:
-        raise Refused(400, f"outputs are {json.shown(wanted)}, not a list")
+        raise Refused(f"outputs are {json.shown(wanted)}, not a list")
     named = []
     binary = []
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
         if type(name) is not str:
-            raise Refused(400, f"an output is an object with a name, not {json.shown(output)}")
+            raise Refused(f"an output is an object with a name, not {json.shown(output)}")
         named.append(name)
         as_bytes = default
         if "parameters" in output:
@@ -307,9 +303,9 @@ def write(
     answer["outputs"] = outputs
     head = json.dump_finite(answer, as_json, answers)
     if not query.binary:
-        return Reply(200, [JSON], head)
+        return Reply(head)
     headers = [OCTETS, (LENGTH_HEADER, b"%d" % len(head))]
-    return Reply(200, headers, b"".join([head, *tail]))
+    return Reply(b"".join([head, *tail]), headers)
 
 
 # What there is.
@@ -324,7 +320,7 @@ def metadata(name: str, version: str, signature: Signature) -> Reply:
         "inputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.inputs],
         "outputs": [_tensor(spec.name, spec.dtype, spec.shape) for spec in signature.outputs],
     }
-    return Reply(200, [JSON], json.dump(described))
+    return Reply(json.dump(described))
 
 
 def _tensor(name: str, dtype: str, shape: Iterable[int | str]) -> dict[str, Any]:

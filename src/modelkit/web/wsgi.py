@@ -6,23 +6,22 @@ The thread waits for the answer, so a Batcher gathers the calls of all threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import importing
 from modelkit.serving.metering import requests
 from modelkit.web.edge import Edge
 from modelkit.web.replies import CLOSE, Headers, Refused
-from modelkit.web.request import PART, BodyParts, Request
+from modelkit.web.request import PART, BodyParts, Request, at_once
 
 if TYPE_CHECKING:
     from flask import Blueprint, Response
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., object]
-T = TypeVar("T")
 # Of a blueprint: the edge says which of them a path takes, in the form of all of its errors.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -50,7 +49,7 @@ class Wsgi:
         requests.begun()
         status = 499
         try:
-            reply = _run_now(edge.answer(request))
+            reply = at_once(edge.answer(request).__await__())  # it blocks, and never suspends
             status = reply.status
             headers = edge.headers(request, reply)
             if request.principal is not None:
@@ -88,9 +87,9 @@ class _WsgiRequest(Request):
             gathered.add(part)
             left = None if left is None else left - len(part)
             if left != 0 and monotonic() >= self.deadline:
-                raise Refused(408, "the body of the request did not come in time", headers=[CLOSE])
+                raise Refused("the body of the request did not come in time", 408, headers=[CLOSE])
         if left:
-            raise Refused(400, f"the body ends {left} bytes before its Content-Length")
+            raise Refused(f"the body ends {left} bytes before its Content-Length")
         return gathered.whole()
 
     def _length(self) -> int | None:
@@ -100,26 +99,15 @@ class _WsgiRequest(Request):
         if self._environ.get("wsgi.input_terminated") and (chunked or not length):
             return None
         if chunked:
-            raise Refused(411, "this server cannot read a body in chunks: send a Content-Length")
+            raise Refused("this server cannot read a body in chunks: send a Content-Length", 411)
         length = length or "0"
         if not (length.isascii() and length.isdigit()):
-            raise Refused(400, f"the header Content-Length must be a number, and is {length!r}")
+            raise Refused(f"the header Content-Length must be a number, and is {length!r}")
         return int(length.lstrip("0") or "0")  # of thousands of zeros Python makes no number
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
         return asyncio.run(super().settle(principal))
-
-
-def _run_now(steps: Coroutine[Any, Any, T]) -> T:
-    """Run steps whose request blocks, and so never suspends, to their end."""
-    try:
-        steps.send(None)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    steps.close()
-    raise AssertionError("a request that blocks has suspended")
 
 
 def _read(stream: Any, size: int) -> bytes:
@@ -128,7 +116,7 @@ def _read(stream: Any, size: int) -> bytes:
         part: bytes = stream.read(size)
     except Exception as error:  # each server has its own, for chunks and for clients that left
         kind = type(error).__name__
-        raise Refused(400, f"the body cannot be read: {kind}", headers=[CLOSE]) from error
+        raise Refused(f"the body cannot be read: {kind}", headers=[CLOSE]) from error
     return part
 
 

@@ -62,7 +62,7 @@ def test_explanations_beyond_those_that_may_wait_are_429(explained_mk):
     app = mk.App({"m": explained_mk})
     gate = threading.Event()
     with Client(app) as client:
-        apart = app._threads.apart
+        apart = app._threads.explain
         works = [apart.submit(gate.wait) for _ in range(2)]
         wait_for(lambda: all(work.running() for work in works))
         works += [apart.submit(gate.wait) for _ in range(16)]
@@ -90,7 +90,7 @@ def test_an_explanation_ends_at_its_deadline(explained_mk):
             "/models/m/explain", json=explain_body(10_000), headers={"request-timeout": "0.3"}
         )
         assert late.status == 504, late.body
-        wait_for(lambda: not app._threads.apart._threads)
+        wait_for(lambda: not app._threads.explain._threads)
 
 
 @pytest.mark.parametrize(

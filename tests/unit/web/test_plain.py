@@ -359,7 +359,7 @@ def test_answers_by_name():
     }
     reply = at_once(plain.write(Query(None, (), id="7"), {}, "m", ""))
     assert json.loads(reply.body)["id"] == "7"
-    assert reply.headers == [(b"content-type", b"application/json")]
+    assert list(reply.headers) == [(b"content-type", b"application/json")]
 
 
 def test_an_infinity_cannot_be_answered():

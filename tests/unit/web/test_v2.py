@@ -233,7 +233,7 @@ def test_metadata():
             {"name": "n", "datatype": "INT64", "shape": []},
         ],
     }
-    assert reply.headers == [(b"content-type", b"application/json")]
+    assert list(reply.headers) == [(b"content-type", b"application/json")]
 
 
 def test_columns_may_be_tensors_of_their_own():
