@@ -129,7 +129,7 @@ def test_many_calls_at_once_are_gathered(one_cpu, packages):
     found = np.concatenate([answer["probabilities"] for answer in answers])
     assert np.allclose(found, local(packages.churn, frame)["probabilities"], atol=1e-6)
     for odd in (0, "8"):
-        with pytest.raises(ValueError, match="max_rows must be a positive integer"):
+        with pytest.raises(ValueError, match="max_rows is an integer of at least 1"):
             integration.deployment(packages.churn, max_rows=odd)
     with pytest.raises(TypeError, match="outputs alone"):
         integration.deployment(mk.Scorer(packages.churn, keep=["id"]))

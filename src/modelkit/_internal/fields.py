@@ -12,10 +12,13 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from numbers import Integral
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import numpy as np
+
+from modelkit.errors import UsageError
 
 MAX_JSON_DEPTH = 16  # of lists and objects within a field of any JSON value
 MOST_SHOWN = 500
@@ -49,6 +52,12 @@ def freeze(value: object, *names: str, **kinds: type) -> None:
             if not isinstance(item, kind):
                 raise TypeError(f"{where} holds values of {kind.__name__}, not {item!r:.80}")
         object.__setattr__(value, name, items)
+
+
+def check_integer(what: str, number: Any, least: int) -> None:
+    """Raise UsageError for an argument that is no integer, of Python or numpy, or less than `least`."""
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+        raise UsageError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
 def read_object(cls: type[Object], plain: object, where: str) -> Object:

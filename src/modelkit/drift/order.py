@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, log
-from numbers import Integral
 from typing import Literal, final
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import check_integer
 from modelkit.drift.cells import ABSENT, Feature
 from modelkit.errors import UsageError
 from modelkit.stats.ranks import midranks
@@ -65,8 +65,7 @@ class Shuffle:
 
 def check_seed(seed: int) -> int:
     """A seed as it is. Raises UsageError for anything else."""
-    if not isinstance(seed, Integral) or seed < 0:
-        raise UsageError(f"seed is a whole number, 0 or more; got {seed!r}")
+    check_integer("seed", seed, 0)
     return int(seed)
 
 

@@ -38,12 +38,16 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", 
 Modules = list[tuple[str, Path]]
 
 
-def read_folder(folder: Any, file: str | None, pooling: object) -> tuple[Any, Any, dict[str, Any]]:
+def read_folder(
+    folder: Any, file: str | None, chosen: dict[str, Any]
+) -> tuple[Any, Any, dict[str, Any]]:
     """The graph, the tokenizer, and the other arguments of `TextEncoder`.
 
-    `pooling` is the caller's choice, None for the folder's. Raises SignatureError for unknown
-    modules or poolings, and FileNotFoundError.
+    `chosen` is what the caller passes in their place, of which the pooling is taken. Raises
+    SignatureError for unknown modules or poolings, and for a prompt before every text, unless the
+    caller has roles; and FileNotFoundError.
     """
+    pooling = chosen.pop("pooling", None)
     root = _root(folder)
     modules = _modules(root)
     places = dict(modules)
@@ -51,6 +55,12 @@ def read_folder(folder: Any, file: str | None, pooling: object) -> tuple[Any, An
     prompts = _part(root / PROMPTS, "prompts")
     if prompts:
         found["roles"] = prompts
+    default = _read_if_there(root / PROMPTS).get("default_prompt_name")
+    if prompts.get(str(default)) and "roles" not in chosen:
+        raise SignatureError(
+            f"{root} puts its prompt {default!r} before every text; an encoder puts one where its "
+            "role is asked for: pass roles=, and ask for one with each text"
+        )
     files = _static_files(root, places.get("StaticEmbedding"))
     if files is not None:
         _check_modules(root, modules, STATIC_MODULES)
@@ -59,15 +69,14 @@ def read_folder(folder: Any, file: str | None, pooling: object) -> tuple[Any, An
     most = limit_beside(within / BERT, root / BERT)
     if most:
         found["max_tokens"] = most
-    graph, found["pooling"] = _pooled(root, modules, root / (file or _only_graph(root)), pooling)
-    tokenizer: Any = _tokenizer_in(within, root)
-    if _read_if_there(within / BERT).get("do_lower_case"):
-        tokenizer = _lowered(_read_json(tokenizer))
-    return graph, tokenizer, found
+    onnx = root / (file or _only_graph(root))
+    graph, found["pooling"] = _pooled(root, modules, onnx, pooling)
+    lower = _read_if_there(within / BERT).get("do_lower_case")
+    return graph, _tokenizer_in(within, root, lower=lower), found
 
 
-def read_reranker(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
-    """The graph, the tokenizer, and the other arguments of `Reranker`.
+def read_reranker(folder: Any, file: str | None) -> tuple[Path, Any, Any, dict[str, Any]]:
+    """The graph, the tokenizer, the number of labels, if it is said, and the other arguments of `Reranker`.
 
     Raises SignatureError for what a reranker does not do, and FileNotFoundError.
     """
@@ -76,7 +85,7 @@ def read_reranker(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, 
     config = _read_if_there(root / "config.json")
     if newest.get("default_prompt_name") is not None:
         raise SignatureError(f"{root} puts a prompt before its pairs, which a reranker does not")
-    labels = config.get("num_labels", len(_part(root / "config.json", "id2label") or "01"))
+    labels = config.get("num_labels") or len(_part(root / "config.json", "id2label"))
     named = (  # by sentence-transformers 6, 4 and 2
         newest.get("activation_fn")
         or _part(root / "config.json", "sentence_transformers").get("activation_fn")
@@ -86,7 +95,7 @@ def read_reranker(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, 
     activation = str(named).rpartition(".")[2]
     # Another name is refused by the recipe, unless the caller chooses.
     found = {"activation": ACTIVATION_NAMES.get(activation, activation)}
-    return root / (file or _only_graph(root)), _tokenizer_in(root), found
+    return root / (file or _only_graph(root)), _tokenizer_in(root), labels, found
 
 
 def _root(folder: Any) -> Path:
@@ -96,7 +105,11 @@ def _root(folder: Any) -> Path:
     return root
 
 
-def _tokenizer_in(*folders: Path) -> Path:
+def _tokenizer_in(*folders: Path, lower: object = None) -> Any:
+    """A tokenizer.json in one of the folders; its bytes, where other files change it.
+
+    They may want letters made small first, and long texts cut from another side.
+    """
     beside = [place / "tokenizer.json" for place in folders]
     tokenizer = next((path for path in beside if path.exists()), None)
     if tokenizer is None:
@@ -104,7 +117,18 @@ def _tokenizer_in(*folders: Path) -> Path:
             f"{folders[-1]} lacks tokenizer.json; transformers writes one by "
             "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
-    return tokenizer
+    changes: dict[str, Any] = {}
+    if lower:
+        old = _read_json(tokenizer).get("normalizer")
+        steps = [{"type": "Lowercase"}] + ([old] if old else [])
+        changes["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    config = _read_if_there(tokenizer.with_name("tokenizer_config.json"))
+    side = str(config.get("truncation_side") or "").title()
+    cut = _part(tokenizer, "truncation")
+    if side and side != cut.get("direction", "Right"):
+        cut = {"max_length": 1, "strategy": "LongestFirst", "stride": 0, **cut, "direction": side}
+        changes["truncation"] = cut
+    return json.dumps(_read_json(tokenizer) | changes).encode() if changes else tokenizer
 
 
 def _modules(root: Path) -> Modules:
@@ -167,14 +191,15 @@ def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[An
 
 def _dense(place: Path) -> tuple[Array, Array, str]:
     """The matrix, the bias and the activation of a Dense module. Raises SignatureError."""
-    from modelkit.embedding.graph import ACTIVATIONS
+    from modelkit.embedding.graph import ACTIVATIONS, FINISHED
 
     config = _read_json(place / "config.json")
     activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
-    if activation not in ACTIVATIONS or config.get("use_residual"):
+    taken = config.get("module_input_name", FINISHED)
+    if activation not in ACTIVATIONS or taken != FINISHED or config.get("use_residual"):
         raise SignatureError(
-            f"{place} is a layer {config}; an encoder takes one with an activation of "
-            f"{list(ACTIVATIONS)}, and without use_residual"
+            f"{place} is a layer {config}; an encoder takes one of {FINISHED}, with an activation "
+            f"of {list(ACTIVATIONS)}, and without use_residual"
         )
     tensors = _read_tensors(place / "model.safetensors", "linear.weight")
     matrix = tensors["linear.weight"].T
@@ -220,13 +245,6 @@ def _read_static(
     except SignatureError as error:
         raise SignatureError(f"{weights} does not fit {tokenizer}: {error}") from error
     return graph, data, {"max_tokens": most, "pooling": "none"} | found
-
-
-def _lowered(rules: dict[str, Any]) -> bytes:
-    """A tokenizer.json that makes letters small first."""
-    old = rules.get("normalizer")
-    steps = [{"type": "Lowercase"}] + ([old] if old else [])
-    return json.dumps(rules | {"normalizer": {"type": "Sequence", "normalizers": steps}}).encode()
 
 
 def _read_tensors(path: Path, *names: str) -> dict[str, Array]:
@@ -280,10 +298,9 @@ def _limit_in(folder: Path) -> Any:
 
 
 def _pooling(config: dict[str, Any], root: Path) -> str:
-    on = [
-        name for name, value in config.items() if name.startswith("pooling_mode_") and value is True
-    ]
-    on = on or [str(config.get("pooling_mode"))]
+    on = [name for name, value in config.items() if name.startswith("pooling_mode_") and value]
+    if "pooling_mode" in config:  # which sentence-transformers puts before the flags
+        on = [str(config["pooling_mode"])]
     if len(on) != 1 or on[0] not in POOLING_NAMES:
         raise SignatureError(
             f"{root} pools by {on}; an encoder pools by one of {list(POOLING_NAMES)}"

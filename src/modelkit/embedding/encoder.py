@@ -76,7 +76,7 @@ class TextEncoder(OverTokens):
             dims=dims,
             on_long=on_long,
             stable=stable,
-            roles=dict(roles or {}),
+            roles=roles or {},
         )
 
     @classmethod
@@ -96,10 +96,11 @@ class TextEncoder(OverTokens):
                 roles, and none stands before a text unless its role is asked for.
 
         Raises:
-            SignatureError: for modules, layers or a pooling that are not known.
+            SignatureError: for modules, layers or a pooling that are not known; for a folder that
+                puts one of its prompts before every text, unless you pass roles=.
             FileNotFoundError: for what is missing.
         """
-        onnx, tokenizer, found = read_folder(folder, file, options.pop("pooling", None))
+        onnx, tokenizer, found = read_folder(folder, file, options)
         return cls(onnx, tokenizer, **found | options)
 
     def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:

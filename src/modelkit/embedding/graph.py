@@ -99,14 +99,17 @@ def choose_output(signature: Signature, output: str | None, pooling: str | None)
         pooling = "none" if finished else "mean"
     if output is not None:
         return output, pooling
-    found, names, each = (
-        (texts, (FINISHED,), "text") if pooling == "none" else (tokens, USUAL, "token")
+    found, names, each, fix = (
+        (texts, (FINISHED,), "text", "make a TextEncoder with another pooling= of it")
+        if pooling == "none"
+        else (tokens, USUAL, "token", "pass pooling='none', or make a Reranker if it scores pairs")
     )
     usual = [name for name in names if name in found]
     if not usual and len(found) != 1:
+        fix = "name one by output=" if found else fix
         raise SignatureError(
             f"the graph has {len(found)} outputs that may be a vector for each {each}, {found}; "
-            f"name one by output=, or pass pooling='none' for one vector a text: {signature}"
+            f"{fix}: {signature}"
         )
     return (usual or found)[0], pooling
 

@@ -84,6 +84,10 @@ class OverTokens(InnerProperties, Model):
         )
         pipeline = Pipeline(inner, tokens, recipe)
         size = pipeline.probe()
+        if size == 1 and recipe.activation is None:
+            raise SignatureError(
+                "the graph gives one number for a text, which is a score: make a Reranker of it"
+            )
         recipe = replace(recipe, dims=(size,) if dims is None else dims)
         if recipe.dims[0] > size:  # a graph may leave open how many there are
             raise SignatureError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import check_integer
 from modelkit.embedding.pooling import unit
 from modelkit.errors import UsageError
 
@@ -38,13 +39,12 @@ def quantize_embeddings(vectors: Array, precision: str) -> Array:
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision is one of {list(PRECISIONS)}, not {precision!r}")
-    found = np.asarray(vectors, np.float32)
+    (given,) = _numbers(vectors)
+    found = given.astype(np.float32, copy=False)
     if precision == "float32":
         return found
-    if found.ndim != 2 or not np.isfinite(found).all():
-        raise UsageError(
-            f"vectors are finite numbers, (n, d), and these have the shape {found.shape}"
-        )
+    if given.dtype == np.uint8 or not np.isfinite(found).all():
+        raise UsageError("codes are made of finite numbers, not of uint8, which codes of bits are")
     if precision == "ubinary":
         return np.packbits(found > 0, axis=1)
     largest = np.abs(found).max(axis=1, keepdims=True, initial=0)
@@ -83,25 +83,38 @@ def semantic_search(
         fewer columns where there are fewer vectors. A vector of zeros has the cosine 0.
 
     Raises:
-        UsageError: for shapes that do not fit, and a `k` or `multiplier` below 1.
+        UsageError: for what is not vectors of numbers, shapes that do not fit, queries of uint8,
+            and a `k` or `multiplier` below 1.
     """
-    given = (queries, vectors, vectors if rescore is None else rescore)
-    asked, rows, better = arrays = [np.asarray(each) for each in given]
-    numbers = all(array.ndim == 2 and array.dtype.kind in "biuf" for array in arrays)
-    counts = all(isinstance(each, Integral) and each >= 1 for each in (k, multiplier))
-    if not (numbers and counts and 0 < len(rows) == len(better)):
-        shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
+    asked, rows, better = _numbers(queries, vectors, vectors if rescore is None else rescore)
+    check_integer("k", k, 1)
+    check_integer("multiplier", multiplier, 1)
+    if asked.dtype == np.uint8 or len(rows) != len(better):
         raise UsageError(
-            "queries are numbers (m, d), vectors (n, d) or codes of them, rescore the same n, and k "
-            f"and multiplier integers from 1; got {shapes}, {k!r} and {multiplier!r}"
+            "queries are vectors, not uint8, which codes of bits are, and rescore has as many rows "
+            f"as vectors; got {asked.dtype}, {len(better):,} and {len(rows):,}"
         )
+    kept = min(len(rows), k if rescore is None else k * multiplier)
+    if not kept:
+        return np.empty((len(asked), 0), np.int64), np.empty((len(asked), 0), np.float32)
     asked = asked.astype(np.float32, copy=False)
     step = max(1, COSINES // len(rows))
-    kept = min(len(rows), k if rescore is None else k * multiplier)
     starts = range(0, max(1, len(asked)), step)
     parts = [_nearest(unit(asked[at : at + step]), rows, better, kept) for at in starts]
     places, cosines = map(np.concatenate, zip(*parts, strict=True))
     return places[:, :k], cosines[:, :k]
+
+
+def _numbers(*given: Any) -> list[Array]:
+    """Arrays of numbers, (n, d). Raises UsageError."""
+    try:
+        arrays = [np.asarray(each) for each in given]
+    except ValueError as error:
+        raise UsageError(f"vectors are numbers, (n, d): {error}") from error
+    for array in arrays:
+        if array.ndim != 2 or array.dtype.kind not in "biuf":
+            raise UsageError(f"vectors are numbers, (n, d), not {array.dtype} {array.shape}")
+    return arrays
 
 
 def _nearest(queries: Array, rows: Array, better: Array, kept: int) -> tuple[Array, Array]:

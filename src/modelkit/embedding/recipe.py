@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, ClassVar
@@ -85,13 +85,14 @@ class Recipe:
         for name, flag in (("normalize", self.normalize), ("stable", self.stable)):
             if type(flag) is not bool:
                 raise SignatureError(f"{name} is True or False, not {flag!r}")
-        for role, prefix in self.roles.items():
-            strings = isinstance(role, str) and isinstance(prefix, str)
-            if not strings or SURROGATE.search(role + prefix):
-                raise SignatureError(
-                    "roles are prefixes by name, both strings of valid Unicode; got "
-                    f"{role!r}: {prefix!r}"
-                )
+        roles = self.roles
+        named = [*roles, *roles.values()] if isinstance(roles, Mapping) else [None]
+        if not all(isinstance(each, str) and not SURROGATE.search(each) for each in named):
+            raise SignatureError(
+                "roles are prefixes by name, both strings of valid Unicode, such as "
+                f"{{'query': 'query: '}}; got {roles!r:.80}"
+            )
+        object.__setattr__(self, "roles", dict(roles))
         _check_tokens(self.graph)
         if self.output not in self.graph.output_names:
             raise SignatureError(

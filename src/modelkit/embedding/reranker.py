@@ -9,6 +9,7 @@ from modelkit.embedding.directory import read_reranker
 from modelkit.embedding.over_tokens import OverTokens
 from modelkit.embedding.recipe import PairRecipe
 from modelkit.embedding.tokens import PairTokens
+from modelkit.errors import SignatureError
 
 
 @final
@@ -83,8 +84,15 @@ class Reranker(OverTokens):
                 one there is.
             options: as for `Reranker`, in place of what the folder says.
 
-        Raises SignatureError for an activation or a prompt that a reranker does not have, and
-        FileNotFoundError for what is missing.
+        Raises SignatureError for an activation or a prompt that a reranker does not have, and for
+        another number of labels than the graph's, and FileNotFoundError for what is missing.
         """
-        onnx, tokenizer, found = read_reranker(folder, file)
-        return cls(onnx, tokenizer, **found | options)
+        onnx, tokenizer, labels, found = read_reranker(folder, file)
+        model = cls(onnx, tokenizer, **found | options)
+        size = model.recipe.dims[0]
+        if labels and labels != size:
+            raise SignatureError(
+                f"{folder} says {labels!r:.60} labels, and its graph gives {size} numbers for a "
+                "pair; make Reranker(onnx, tokenizer, activation=...) from its files"
+            )
+        return model

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit._internal.fields import check_integer
 from modelkit._internal.progress import bars
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.precision import quantize_embeddings
@@ -39,7 +40,9 @@ def embed(
         role: one of the encoder's roles, whose prefix is put before each text.
         dims: one of the encoder's lengths; vectors are cut to it and, where they are normalised,
             made unit again.
-        precision: "float32", or "int8" or "ubinary" as `quantize_embeddings` makes them.
+        precision: "float32", or "int8" or "ubinary" as `quantize_embeddings` makes them. The call
+            holds the float32 vectors of all its texts too, since one version of the model answers
+            it; so embed many texts some thousand at a time.
         progress: whether to show a bar for more than 512 texts, if tqdm is there; by default in
             notebooks alone.
         deadline: as for `Model.predict`, like the next two.
@@ -127,8 +130,12 @@ def rank(
             f"this reranker gives {recipe.dims[0]} scores for a pair, and texts are ranked by one: "
             "use predict"
         )
-    if top is not None and (type(top) is not int or top < 1):
-        raise UsageError(f"top is the most places to give, an integer from 1; got {top!r}")
+    if top is not None:
+        check_integer("top", top, 1)
+    if not isinstance(query, str):
+        raise SignatureError(
+            f"query is {query!r:.60}, of type {type(query).__name__}; pass a string"
+        )
     found = prefixed(texts, "")
     feeds = {QUERY: [query] * len(found), TEXT: found}
     scores = model.predict(feeds, deadline=deadline, priority=priority, key=key)

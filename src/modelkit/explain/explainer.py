@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, final
 
 import numpy as np
@@ -103,8 +102,10 @@ class Explainer:
         model = model._for_key(key)
         _check_known("method", method, ("auto", *METHODS))
         _check_known("output", output, (*OUTPUT_SPACES, *model.signature.output_names))
-        _check_integer("budget", budget, 1)
-        _check_integer("seed", seed, 0)
+        if budget is not None:
+            fields.check_integer("budget", budget, 1)
+        if seed is not None:
+            fields.check_integer("seed", seed, 0)
         if is_text(model.signature):
             background = _text_background(model, method, background)
         space = output if output in OUTPUT_SPACES else "auto"
@@ -263,14 +264,6 @@ def _while_time(rows: Iterable[int]) -> Iterator[int]:
 def _check_known(what: str, value: str, known: Iterable[str]) -> None:
     if value not in known:
         raise UsageError(f"{what} {value!r} is unknown; use one of {list(known)}")
-
-
-def _check_integer(what: str, number: Any, least: int) -> None:
-    if number is None:
-        return
-    is_integer = isinstance(number, Integral) and not isinstance(number, bool)
-    if not is_integer or number < least:
-        raise UsageError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
 def _text_background(model: Model, method: str, background: Any) -> Any:

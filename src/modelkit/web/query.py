@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, final
 
 from numpy import ndarray
 
+from modelkit._internal.fields import check_integer
 from modelkit.errors import UsageError
 from modelkit.signature.signature import Signature
 from modelkit.web.json import quoted, shown
@@ -49,9 +50,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("body", "json", "rows", "requests", "memory", "letters"):
-            count = getattr(self, name)
-            if type(count) is not int or count < 1:
-                raise UsageError(f"Limits.{name} is a whole number of 1 or more; got {count!r}")
+            check_integer(f"Limits.{name}", getattr(self, name), 1)
         seconds = self.seconds
         if type(seconds) not in (int, float) or not 0 < seconds < inf:
             raise UsageError(f"Limits.seconds is a number above 0; got {seconds!r}")

@@ -401,8 +401,8 @@ def test_a_detector_says_what_it_is(small):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"seed": -1}, "seed is a whole number, 0 or more; got -1"),
-        ({"seed": 0.5}, "seed is a whole number, 0 or more; got 0.5"),
+        ({"seed": -1}, "seed is an integer of at least 0, not -1"),
+        ({"seed": 0.5}, "seed is an integer of at least 0, not 0.5"),
         ({"history": float("nan")}, "history is in bytes, 0 or more; got nan"),
         ({"history": float("inf")}, "history is in bytes, 0 or more; got inf"),
         ({"history": "1 MB"}, "history is in bytes, 0 or more; got '1 MB'"),

@@ -139,10 +139,21 @@ def test_the_pooling_may_be_named_by_one_word(layout, mode, pooling):
         assert found.recipe.pooling == pooling
 
 
+def test_the_one_word_counts_beside_flags(layout):
+    """As in sentence-transformers, which drops the flags then."""
+    write(
+        layout / "1_Pooling" / "config.json",
+        {"pooling_mode": "cls", "pooling_mode_mean_tokens": True},
+    )
+    with mk.TextEncoder.from_directory(layout) as found:
+        assert found.recipe.pooling == "cls"
+
+
 @pytest.mark.parametrize(
     "config",
     [
         {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": 1},
         {"pooling_mode_mean_sqrt_len_tokens": True},
         {"pooling_mode": "weightedmean"},
         {},
@@ -361,8 +372,9 @@ def test_layers_behind_the_pooling_are_run(layout, pooling, tmp_path):
 @pytest.mark.parametrize(
     ("config", "pooling", "message"),
     [
-        ({"activation_function": "torch.nn.modules.activation.GELU"}, "mean", "GELU.* an encoder takes one with an"),
+        ({"activation_function": "torch.nn.modules.activation.GELU"}, "mean", "GELU.* an encoder takes one of"),
         ({"activation_function": TANH, "use_residual": True}, "mean", "use_residual"),
+        ({"activation_function": TANH, "module_input_name": "token_embeddings"}, "mean", "one of sentence_embedding"),
         ({"activation_function": TANH}, "max", "behind the pooling 'max'; an encoder has them behind one of"),
     ],
 )  # fmt: skip

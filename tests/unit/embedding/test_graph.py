@@ -47,6 +47,8 @@ from modelkit.errors import ConversionError, SignatureError
         ({"max_tokens": None}, r"pass max_tokens="),
         ({"roles": {"query": None}}, "roles are prefixes by name"),
         ({"roles": {1: "query"}}, "roles are prefixes by name"),
+        ({"roles": ["q"]}, "roles are prefixes by name"),
+        ({"roles": ["qp"]}, "roles are prefixes by name"),  # dict() would take it
         ({"output": "nothing"}, r"lacks the output 'nothing'; it has \['last_hidden_state'\]"),
         ({"tokenizer": b"not json"}, r"not a tokenizer\.json"),
         ({"tokenizer": b"{}"}, r"not a tokenizer\.json"),

@@ -1,6 +1,7 @@
 """Vectors of fewer bits: what they are, and that the nearest are found among them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.examples import examples
 from hypothesis import given, settings
@@ -51,11 +52,25 @@ def test_codes_of_the_smallest_numbers_keep_their_proportion():
     assert codes.tolist() == [[127, -64, 0], [127, -64, 0]]
 
 
-@pytest.mark.parametrize("vectors", [[[np.nan]], [[np.inf, 1.0]], [1.0, 2.0], [[[1.0]]]])
-def test_what_is_not_vectors_of_numbers_is_refused(vectors):
-    for precision in ("int8", "ubinary"):
-        with pytest.raises(UsageError, match="vectors are finite numbers"):
-            mk.quantize_embeddings(vectors, precision)
+@pytest.mark.parametrize("precision", ["int8", "ubinary"])
+@pytest.mark.parametrize("vectors", [[[np.nan]], [[np.inf, 1.0]], np.zeros((2, 9), np.uint8)])
+def test_what_has_no_code_is_refused(vectors, precision):
+    with pytest.raises(UsageError, match="codes are made of finite numbers, not of uint8"):
+        mk.quantize_embeddings(vectors, precision)
+
+
+@pytest.mark.parametrize("precision", ["int8", "ubinary", "float32"])
+@pytest.mark.parametrize(
+    "vectors", [[1.0, 2.0], [[[1.0]]], [[1.0], [1.0, 2.0]], "abc", [["1"]], None]
+)
+def test_what_is_not_vectors_of_numbers_is_refused(vectors, precision):
+    with pytest.raises(UsageError, match=r"vectors are numbers, \(n, d\)"):
+        mk.quantize_embeddings(vectors, precision)
+    with pytest.raises(UsageError, match=r"vectors are numbers, \(n, d\)"):
+        mk.semantic_search(QUERIES, vectors)
+
+
+def test_an_unknown_precision_is_refused():
     with pytest.raises(UsageError, match=r"precision is one of .*, not 'int4'"):
         mk.quantize_embeddings([[1.0]], "int4")
 
@@ -113,25 +128,46 @@ def test_vectors_may_lie_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("queries", "vectors", "options"),
+    ("queries", "vectors", "options", "words"),
     [
-        (QUERIES[0], CORPUS, {}),
-        (QUERIES, CORPUS[0], {}),
-        (QUERIES, CORPUS[:0], {}),
-        (QUERIES, CORPUS, {"k": 0}),
-        (QUERIES, CORPUS, {"k": 1.5}),
-        (QUERIES, CORPUS, {"k": "2"}),
-        (QUERIES, CORPUS, {"multiplier": None}),
-        (QUERIES, CORPUS.astype(str), {}),
-        (QUERIES, CORPUS.astype(complex), {}),
-        (QUERIES.astype(object), CORPUS, {}),
-        (QUERIES, CORPUS, {"multiplier": 0}),
-        (QUERIES, CORPUS, {"rescore": CORPUS[1:]}),
-        (QUERIES, CORPUS[:, :50], {}),
-        (QUERIES, np.packbits(CORPUS[:, :50] > 0, axis=1), {}),
-        (QUERIES, CORPUS, {"rescore": CORPUS[:, :50]}),
+        (QUERIES[0], CORPUS, {}, r"vectors are numbers, \(n, d\), not float32 \(100,\)"),
+        (QUERIES, CORPUS[0], {}, "vectors are numbers"),
+        (QUERIES, CORPUS.astype(str), {}, "vectors are numbers"),
+        (QUERIES, CORPUS.astype(complex), {}, "vectors are numbers"),
+        (QUERIES.astype(object), CORPUS, {}, "vectors are numbers"),
+        (QUERIES, CORPUS, {"k": 0}, "k is an integer of at least 1"),
+        (QUERIES, CORPUS, {"k": 1.5}, "k is an integer of at least 1"),
+        (QUERIES, CORPUS, {"k": "2"}, "k is an integer of at least 1"),
+        (QUERIES, CORPUS, {"k": None}, "k is an integer of at least 1"),
+        (QUERIES, CORPUS, {"k": True}, "k is an integer of at least 1"),
+        (QUERIES, CORPUS, {"multiplier": None}, "multiplier is an integer of at least 1"),
+        (QUERIES, CORPUS, {"multiplier": 0}, "multiplier is an integer of at least 1"),
+        (QUERIES, CORPUS, {"rescore": CORPUS[1:]}, "rescore has as many rows"),
+        (np.packbits(QUERIES > 0, axis=1), np.packbits(CORPUS > 0, axis=1), {}, "not uint8"),
+        (QUERIES, CORPUS[:, :50], {}, "queries have 100 numbers"),
+        (QUERIES, np.packbits(CORPUS[:, :50] > 0, axis=1), {}, "queries have 100 numbers"),
+        (QUERIES, CORPUS, {"rescore": CORPUS[:, :50]}, "queries have 100 numbers"),
     ],
 )
-def test_a_search_of_other_shapes_is_refused(queries, vectors, options):
-    with pytest.raises(UsageError, match=r"queries are numbers \(m, d\)|queries have 100 numbers"):
+def test_a_search_of_other_shapes_is_refused(queries, vectors, options, words):
+    with pytest.raises(UsageError, match=words):
         mk.semantic_search(queries, vectors, **options)
+
+
+def test_nothing_is_found_among_no_vectors():
+    for vectors in (CORPUS[:0], mk.quantize_embeddings(CORPUS[:0], "ubinary")):
+        places, cosines = mk.semantic_search(QUERIES, vectors)
+        assert (places.shape, places.dtype) == ((len(QUERIES), 0), np.int64)
+        assert (cosines.shape, cosines.dtype) == ((len(QUERIES), 0), np.float32)
+
+
+def test_vectors_may_be_of_any_numbers():
+    expected = mk.semantic_search(QUERIES, CORPUS[:50], np.int64(3))[0]
+    for form in (np.float16, np.float64):
+        places, _ = mk.semantic_search(QUERIES.astype(form), CORPUS[:50].astype(form), 3)
+        assert recall(places, expected) > 0.95
+    for form in (pd.DataFrame, np.ndarray.tolist):
+        places, _ = mk.semantic_search(form(QUERIES), form(CORPUS[:50]), 3)
+        np.testing.assert_array_equal(places, expected)
+        codes = mk.quantize_embeddings(form(CORPUS[:50]), "int8")
+        np.testing.assert_array_equal(codes, mk.quantize_embeddings(CORPUS[:50], "int8"))

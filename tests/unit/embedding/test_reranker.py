@@ -167,6 +167,7 @@ def test_the_best_come_first_through_what_wraps_the_model(reranker):
     assert all(each.score == scores[each.index] for each in found)
     assert [each.index for each in found if each.index in (1, 4)] == [1, 4]
     assert reranker.rank("river model", texts, top=2) == found[:2]
+    assert reranker.rank("river model", texts, top=np.int64(2)) == found[:2]
     assert reranker.rank("river model", (text for text in texts)) == found
     assert reranker.rank("river model", []) == []
     with mk.Batcher(reranker) as batcher:
@@ -177,6 +178,8 @@ def test_the_best_come_first_through_what_wraps_the_model(reranker):
 def test_what_cannot_be_ranked_says_why(reranker, encoder):
     for query, texts in (
         (None, ["a"]),
+        (None, []),
+        (b"a", []),
         ("a", "a text"),
         ("a", [1]),
         ("a", pd.DataFrame({"t": ["a"]})),
@@ -285,8 +288,13 @@ def test_an_activation_that_nobody_knows_is_refused(pairs_mk):
 def test_a_graph_of_vectors_of_tokens_is_refused():
     from helpers.encoders import tiny_graph
 
-    with pytest.raises(SignatureError, match="0 outputs that may be a vector for each text"):
+    with pytest.raises(
+        SignatureError, match=r"0 outputs that may be a vector for each text.* make a TextEncoder"
+    ):
         tiny_reranker(tiny_graph())
+    for options in ({}, {"pooling": "none"}, {"pooling": "mean"}):
+        with pytest.raises(SignatureError, match="make a Reranker"):
+            tiny(tiny_pair_graph(), **options)
     shape = ("batch", "batch2")
     odd = tiny_pair_graph()
     odd.graph.node.append(helper.make_node("Transpose", ["logits"], ["turned"]))
@@ -376,6 +384,23 @@ def test_a_folder_with_what_a_reranker_does_not_do_is_refused(tmp_path):
 def test_a_config_of_other_types_is_refused(tmp_path, config):
     folder = folder_of(tmp_path / "ce", config)
     with pytest.raises(SignatureError, match=r"config\.json says .* where an object is expected"):
+        mk.Reranker.from_directory(folder)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_labels": 3},
+        {"num_labels": -1},
+        {"num_labels": "x"},
+        {"num_labels": [1]},
+        {"id2label": {"0": "a", "1": "b"}},
+    ],
+)
+def test_other_labels_than_the_graph_has_are_refused(tmp_path, config):
+    """They would choose another activation than the graph's own."""
+    folder = folder_of(tmp_path / "ce", config)
+    with pytest.raises(SignatureError, match="labels, and its graph gives 1 numbers for a pair"):
         mk.Reranker.from_directory(folder)
 
 

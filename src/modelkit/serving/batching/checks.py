@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import TIMEOUT_MAX
 
+from modelkit._internal.fields import check_integer
 from modelkit.errors import BatchError, UsageError
 from modelkit.model.model import Model
 from modelkit.serving.batching.policy import BatchPlan
@@ -42,8 +43,7 @@ def preparation_of(model: Model) -> Prepare:
 def check_options(max_rows: int, max_queue: int = 1, plan: BatchPlan | str = "measure") -> None:
     """Raise UsageError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{name} must be a positive integer, got {value!r}")
+        check_integer(name, value, 1)
     if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
         raise UsageError(f'plan is "measure", "learn" or the plan of another Batcher, got {plan!r}')
 

@@ -32,8 +32,8 @@ def test_bounds_of_a_metric_are_two_numbers(bounds):
         ({"margin": 0.01, "alpha": "0.05"}, "alpha is above 0"),
         ({"margin": 0.01, "alpha": None}, "alpha is above 0"),
         ({"margin": 0.01, "budgets": {"size_ratio": True}}, "budget size_ratio is a number"),
-        ({"margin": 0.01, "seed": "1"}, "seed is a whole number"),
-        ({"margin": 0.01, "seed": -1}, "seed is a whole number"),
+        ({"margin": 0.01, "seed": "1"}, "seed is an integer of at least 0"),
+        ({"margin": 0.01, "seed": -1}, "seed is an integer of at least 0"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(judged_pair, asked, match):

@@ -292,5 +292,5 @@ def test_infinite_and_huge_numbers_are_measured_without_a_warning(dtype):
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "1"])
 def test_a_seed_is_a_whole_number(forest, held, seed):
-    with pytest.raises(UsageError, match="seed is a whole number, 0 or more"):
+    with pytest.raises(UsageError, match="seed is an integer of at least 0"):
         mk.robustness(forest, *held, seed=seed)

@@ -69,8 +69,8 @@ def test_a_model_without_golden_rows_is_learned_from_its_calls():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_rows": 0}, "max_rows must be a positive integer, got 0"),
-        ({"max_queue": 2.5}, "max_queue must be a positive integer, got 2.5"),
+        ({"max_rows": 0}, "max_rows is an integer of at least 1, not 0"),
+        ({"max_queue": 2.5}, "max_queue is an integer of at least 1, not 2.5"),
         ({"plan": "guess"}, "plan is"),
     ],
 )
