@@ -8,6 +8,7 @@ from helpers.encoders import (
     MOST,
     TOKENS,
     WIDTH,
+    WORDS,
     sentences,
     tiny,
     tiny_graph,
@@ -261,6 +262,45 @@ def test_prompts_that_are_not_pooled_are_refused(layout):
         pass
     write(layout / "config_sentence_transformers.json", {"prompts": {"query": "query "}})
     with pytest.raises(SignatureError, match="include_prompt"):
+        mk.TextEncoder.from_directory(layout)
+
+
+def test_a_prompt_before_every_text_is_refused_unless_the_caller_has_roles(layout):
+    """sentence-transformers puts it before texts of which nothing is said; an encoder puts none."""
+    config = {"prompts": {"query": "query ", "text": ""}, "default_prompt_name": "query"}
+    write(layout / "config_sentence_transformers.json", config)
+    with pytest.raises(SignatureError, match="puts its prompt 'query' before every text"):
+        mk.TextEncoder.from_directory(layout)
+    with mk.TextEncoder.from_directory(layout, roles=config["prompts"]) as found:
+        expected = found.embed(["query the river"])
+        np.testing.assert_array_equal(found.embed(["the river"], role="query"), expected)
+    for name in ("text", None):
+        write(layout / "config_sentence_transformers.json", config | {"default_prompt_name": name})
+        with mk.TextEncoder.from_directory(layout) as found:
+            assert found.recipe.roles == config["prompts"]
+
+
+def test_long_texts_are_cut_from_the_side_of_transformers(layout, tmp_path):
+    """Which its tokenizer_config.json says, whatever the last use left in tokenizer.json."""
+    words = {"left": WORDS[-14:], "right": WORDS[:14]}
+    for used in (None, "left", "right"):
+        tokenizer = tiny_tokenizer()
+        if used:
+            tokenizer.enable_truncation(7, direction=used)
+        tokenizer.save(str(layout / "tokenizer.json"))
+        for side, kept in words.items():
+            write(
+                layout / "tokenizer_config.json",
+                {"truncation_side": side, "model_max_length": MOST},
+            )
+            with mk.TextEncoder.from_directory(layout) as found:
+                expected = found.embed([" ".join(kept)])
+                np.testing.assert_array_equal(found.embed([" ".join(WORDS)]), expected)
+    mk.save(mk.TextEncoder.from_directory(layout), tmp_path / "e.mk", name="e", version="1")
+    with mk.load(tmp_path / "e.mk") as found:
+        np.testing.assert_array_equal(found.embed([" ".join(WORDS)]), expected)
+    write(layout / "tokenizer_config.json", {"truncation_side": "top", "model_max_length": MOST})
+    with pytest.raises(SignatureError, match=r"not a tokenizer\.json"):
         mk.TextEncoder.from_directory(layout)
 
 

@@ -387,6 +387,18 @@ def test_a_config_of_other_types_is_refused(tmp_path, config):
         mk.Reranker.from_directory(folder)
 
 
+def test_a_folder_says_the_side_that_long_pairs_are_cut_from(tmp_path):
+    kept = {
+        "left": WORDS[-8:],
+        "right": WORDS[:8],
+    }  # of 12 tokens, the river and three special ones
+    for side, words in kept.items():
+        folder = folder_of(tmp_path / side, LABEL, tokenizer_config={"truncation_side": side})
+        with mk.Reranker.from_directory(folder) as model:
+            pairs = {"query": ["river"] * 2, "text": [" ".join(WORDS), " ".join(words)]}
+            assert len({*model.predict(pairs).tolist()}) == 1
+
+
 @pytest.mark.parametrize(
     "config",
     [
