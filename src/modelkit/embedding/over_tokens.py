@@ -84,7 +84,7 @@ class OverTokens(InnerProperties, Model):
         )
         pipeline = Pipeline(inner, tokens, recipe)
         size = pipeline.probe()
-        if size == 1 and recipe.activation is None:
+        if size == 1 and type(recipe) is Recipe:
             raise SignatureError(
                 "the graph gives one number for a text, which is a score: make a Reranker of it"
             )
