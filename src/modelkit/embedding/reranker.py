@@ -92,7 +92,7 @@ class Reranker(OverTokens):
         size = model.recipe.dims[0]
         if labels and labels != size:
             raise SignatureError(
-                f"{folder} says {labels!r:.60} labels, and its graph gives {size} numbers for a "
+                f"{folder} says that it has {labels!r:.60} labels, and its graph gives {size} for a "
                 "pair; make Reranker(onnx, tokenizer, activation=...) from its files"
             )
         return model

@@ -412,7 +412,7 @@ def test_a_folder_says_the_side_that_long_pairs_are_cut_from(tmp_path):
 def test_other_labels_than_the_graph_has_are_refused(tmp_path, config):
     """They would choose another activation than the graph's own."""
     folder = folder_of(tmp_path / "ce", config)
-    with pytest.raises(SignatureError, match="labels, and its graph gives 1 numbers for a pair"):
+    with pytest.raises(SignatureError, match="labels, and its graph gives 1 for a pair"):
         mk.Reranker.from_directory(folder)
 
 
