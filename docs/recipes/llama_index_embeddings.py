@@ -41,3 +41,6 @@ class EncoderEmbedding(BaseEmbedding):
 
     async def _aget_text_embedding(self, text):
         return await asyncio.to_thread(self._get_text_embedding, text)
+
+    async def _aget_text_embeddings(self, texts):  # by default, each text is a call of its own
+        return await asyncio.to_thread(self._get_text_embeddings, texts)

@@ -35,7 +35,7 @@ def save_usearch(path, encoder, texts):
     from usearch.index import Index
 
     vectors = encoder.embed(texts)
-    index = Index(ndim=vectors.shape[1], metric="cos")
+    index = Index(ndim=vectors.shape[1], metric="cos", dtype="f32")  # it rounds to bf16 by default
     index.add(np.arange(len(vectors)), vectors)
     write(path, encoder, index.save())
 
@@ -84,6 +84,7 @@ def save_sqlite(path, encoder, texts):
     """A table of texts and their vectors, and one row that says which encoder made them."""
     from contextlib import closing
 
+    texts = list(texts)
     vectors = encoder.embed(texts)
     with closing(connect(path)) as database, database:
         database.execute("create table made_by (encoder text)")
@@ -99,9 +100,15 @@ def save_sqlite(path, encoder, texts):
 
 def open_sqlite(path, encoder):
     """The connection. Raises ValueError where another encoder made the vectors."""
+    if not Path(path).exists():  # sqlite would make an empty database
+        raise FileNotFoundError(path)
     database = connect(path)
-    ((made_by,),) = database.execute("select encoder from made_by")
-    check(made_by, encoder)
+    try:
+        ((made_by,),) = database.execute("select encoder from made_by")
+        check(made_by, encoder)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

@@ -86,6 +86,10 @@ def test_llama_index(encoder):
     assert np.array_equal(embedding.get_query_embedding(QUERY), query)
     assert np.array_equal(asyncio.run(embedding.aget_query_embedding(QUERY)), query)
     assert np.array_equal(embedding.get_text_embedding_batch(TEXTS), passages)
+    with mk.Meter(encoder) as meter:
+        many = make(meter, passage="passage").aget_text_embedding_batch(TEXTS)
+        assert np.array_equal(asyncio.run(many), passages)
+        assert meter.totals().calls["ok"] == 1
     assert np.array_equal(
         asyncio.run(embedding.aget_text_embedding(TEXTS[0])),
         encoder.embed(TEXTS[:1], role="passage")[0],
@@ -145,3 +149,18 @@ def test_an_index_refuses_the_vectors_of_another_encoder(
         assert other.embed(["a"]).shape == encoder.embed(["a"]).shape
         with pytest.raises(ValueError, match="embed the texts again"):
             its[f"open_{kind}"](path, other)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(Exception, match=r"malformed|Not a dense|read error"):
+        its[f"open_{kind}"](path, encoder)
+    with pytest.raises(FileNotFoundError):
+        its[f"open_{kind}"](tmp_path / "missing", encoder)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_usearch_keeps_the_vectors_as_they_are(encoder, tmp_path):
+    pytest.importorskip("usearch")
+    its = recipe("vector_indexes")
+    its["save_usearch"](tmp_path / "index", encoder, iter(TEXTS))
+    index = its["open_usearch"](tmp_path / "index", encoder)
+    assert np.array_equal(index.get(np.arange(len(TEXTS))), encoder.embed(TEXTS))
