@@ -31,12 +31,13 @@ class Tokens:
             truncation of a tokenizer may be left over from its last use.
         on_long: "truncate" a text of more tokens, or "error".
 
+    `side` is where tokens are cut off, "left" or "right", as the tokenizer says.
+
     Raises SignatureError for a source that is not a tokenizer, and for a number of tokens that it
     cannot keep to.
     """
 
     __slots__ = (
-        "_left",
         "_most",
         "_specials",
         "_tokenizer",
@@ -44,6 +45,7 @@ class Tokens:
         "max_tokens",
         "on_long",
         "padding",
+        "side",
     )
     paired: ClassVar[bool] = False  # whether a row is two texts
 
@@ -71,7 +73,7 @@ class Tokens:
         self._tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.on_long = on_long
-        self._left = side == "left"
+        self.side = side
         cuts = side == "right" and on_long == "truncate"
         self._most = LETTERS_A_TOKEN * (max_tokens + SPARE) if cuts else sys.maxsize
 
@@ -166,7 +168,9 @@ class PairTokens(Tokens):
         sides = [np.flatnonzero(np.equal(found.sequence_ids, side)) for side in (0, 1)]
         sizes = longest_first(len(sides[0]), len(sides[1]), self.max_tokens - self._specials)
         lost = zip(sides, sizes, strict=True)
-        return np.concatenate([at[: len(at) - n] if self._left else at[n:] for at, n in lost])
+        return np.concatenate(
+            [at[: len(at) - n] if self.side == "left" else at[n:] for at, n in lost]
+        )
 
     def _encode_beginnings(self, texts: Sequence[Any], rows: Sequence[int]) -> list[Any]:
         most = self._most

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
+from modelkit.embedding.verbs import recipe_of
 from modelkit.lifecycle.rollout.rollout import Rollout
 from modelkit.model.model import Model
 from modelkit.model.wrapper import layer_of
@@ -16,7 +17,6 @@ from modelkit.web.examples import plain_example
 from modelkit.web.replies import JSON, HeaderList, Reply, unavailable
 from modelkit.web.routes import Verb
 from modelkit.web.serving import Served
-from modelkit.web.texts import text_models
 
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
 LIVE = Reply(b'{"live":true}')
@@ -71,9 +71,10 @@ def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) 
     if verb == "openapi":
         return _json(openapi.document(models, root))
     if verb == "listed":  # as OpenAI has it
-        names = [*text_models(models, "embeddings"), *text_models(models, "rerank")]
         known = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "modelkit"} for name in names
+            {"id": name, "object": "model", "created": 0, "owned_by": "modelkit"}
+            for name, model in models.items()
+            if recipe_of(model)
         ]
         return _json({"object": "list", "data": known})
     if verb == "models":

@@ -112,7 +112,8 @@ def refused_by(error: Exception) -> Refused | None:
 def written(refused: Refused, path: str = "") -> Reply:
     """An error as it is answered: `{"error": text}`, and `problems` where there are.
 
-    Below /v1/ it has the form that clients of OpenAI read, and of ranks those of TEI and Cohere.
+    Below /v1/ it has the form that clients of OpenAI read; those of TEI read `error_type` too, and
+    those of Cohere `message`.
     """
     status = refused.status
     body: dict[str, object] = {"error": refused.message}
@@ -128,4 +129,7 @@ def written(refused: Refused, path: str = "") -> Reply:
         }
     elif refused.problems:
         body["problems"] = refused.problems
+    if path in ("/embed", "/rerank"):
+        kind = "Backend" if status >= 500 else "Validation"
+        body["error_type"] = "Overloaded" if status == 429 else kind
     return Reply(json.dumps(body).encode(), (JSON, *refused.headers), status)

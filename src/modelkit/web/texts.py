@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.embedding.pooling import unit
 from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, PairRecipe, Recipe, sigmoid
 from modelkit.embedding.verbs import is_encoder, prefixed, recipe_of, shortened
 from modelkit.model.model import Model, Outputs
@@ -23,7 +24,8 @@ FIELDS = {  # the first one has the texts
     "embeddings": ("input", "model", "input_type", "dimensions", "encoding_format", "user"),
     "embed": ("inputs", "model", "prompt_name", "dimensions", "truncate", "truncation_direction", "normalize"),
     "rerank": ("texts", "query", "model", "raw_scores", "return_text", "truncate", "truncation_direction"),
-    "cohere": ("documents", "query", "model", "top_n", "return_documents"),
+    "cohere": ("documents", "query", "model", "top_n", "return_documents", "rank_fields",
+               "max_chunks_per_doc", "max_tokens_per_doc"),
 }  # fmt: skip
 # What a score and a text are called in an answer, and the field that asks for texts.
 SHOWN = {
@@ -83,15 +85,21 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
     return (_ranking if verb == "rerank" else _embedding)(asked, texts, model.base, form)
 
 
-def _texts(asked: Mapping[str, Any], field: str, limits: Limits) -> list[str]:
-    """One text, or a list of them. Raises Refused."""
+def _texts(asked: dict[str, Any], field: str, limits: Limits) -> list[str]:
+    """One text, or those of a list. What shows them in an answer takes their place. Raises Refused."""
     given = asked.get(field)
-    texts = [given] if type(given) is str else given
-    if type(texts) is not list or not texts:
+    if type(given) is str:
+        given = [given]
+    if type(given) is not list or not given:
         raise Refused(
             f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
         )
-    check_rows(len(texts), limits)
+    check_rows(len(given), limits)
+    texts = given
+    if field == "documents":  # of Cohere, which may be objects
+        given = [each if type(each) is dict else {TEXT: each} for each in given]
+        texts = [each.get(TEXT, each) for each in given]
+    asked[field] = given
     for at, text in enumerate(texts):
         if type(text) is not str:
             raise Refused(
@@ -111,9 +119,9 @@ def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> A
 
 
 def _check_usual(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
-    """Raise Refused for what only another model could do, 400, and for a long text that is not to be cut, 422."""
-    _choice(asked, "truncation_direction", ("right", "Right"))
-    _choice(asked, "normalize", (model.recipe.normalize,))
+    """Raise Refused for another end to cut at, 400, and for a long text that is not to be cut, 422."""
+    side = model.pipeline.tokens.side
+    _choice(asked, "truncation_direction", (side, side.title()))
     if not _choice(asked, "truncate", (True, False)):
         _count(rows, model, cut=False)
 
@@ -154,6 +162,7 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -
     """A request for vectors. Raises Refused."""
     recipe: Recipe = model.recipe
     size = _choice(asked, "dimensions", recipe.dims)
+    to_unit = _choice(asked, "normalize", (True,) if recipe.normalize else (False, True))
     in_bytes = _choice(asked, "encoding_format", ("float", "base64")) == "base64"
     rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
     _check_usual(asked, rows, model)
@@ -161,6 +170,8 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -
 
     def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
         vectors = _finite(shortened(answers[EMBEDDING], size, recipe))
+        if to_unit and not recipe.normalize:
+            vectors = unit(vectors)
         if form == "embed":
             answer = yield from json.encode(vectors)
         else:
@@ -194,18 +205,39 @@ def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> 
     query = read_text({QUERY: None, **asked}, QUERY)
     if recipe.dims[0] != 1:
         raise Refused(f"this model gives {recipe.dims[0]} scores a text; ask .../predict")
-    top = asked.get("top_n", len(texts))
-    if type(top) is not int or top < 1:
-        raise Refused(f"top_n is {json.shown(top)}; it is an integer from 1")
-    is_raw = recipe.activation == "none"  # a sigmoid cannot be undone where it is 1
-    raw = _choice(asked, "raw_scores", (False, True) if is_raw else (False,))
-    found: list[Any] = texts if form == "rerank" else [{"text": text} for text in texts]
-    if not _choice(asked, SHOWN[form][2], (False, True)):
-        found = []
+    top = _whole(asked, "top_n", len(texts))
+    raw = _choice(asked, "raw_scores", (False, True))
+    if raw and recipe.activation != "none":
+        raise Refused(
+            "raw_scores is true, and this model gives sigmoids, which cannot be undone near 1: make "
+            'it with activation="none"'
+        )
+    _check_documents(asked, recipe.max_tokens)
+    found = asked[FIELDS[form][0]] if _choice(asked, SHOWN[form][2], (False, True)) else []
     _check_usual(asked, [(query, text) for text in texts], model)
     X = {QUERY: np.full(len(texts), query, object), TEXT: np.array(texts, object)}
-    write = partial(_write_ranks, form, found, top, is_raw and not raw)
+    write = partial(_write_ranks, form, found, top, recipe.activation == "none" and not raw)
     return Query(X, (SCORE,), write=write)
+
+
+def _whole(asked: Mapping[str, Any], field: str, usual: int) -> int:
+    """A field that has an integer from 1. Raises Refused, 400."""
+    value = asked.get(field, usual)
+    if type(value) is int and value >= 1:
+        return value
+    raise Refused(f"{field} is {json.shown(value)}; it is an integer from 1")
+
+
+def _check_documents(asked: Mapping[str, Any], longest: int) -> None:
+    """Raise Refused, 400, where Cohere would rank something else than whole texts, each at once."""
+    _choice(asked, "rank_fields", ([TEXT],))
+    _whole(asked, "max_chunks_per_doc", 1)
+    most = _whole(asked, "max_tokens_per_doc", longest)
+    if most < longest:
+        raise Refused(
+            f"max_tokens_per_doc is {most}, and this model takes pairs of {longest:,} tokens: send "
+            "shorter documents, or leave the field out"
+        )
 
 
 def _write_ranks(

@@ -124,6 +124,13 @@ def test_cohere_asks_for_ranks(url, ranks, kind):
         if kind == "Client":
             shown = client.rerank(**asked, top_n=1, return_documents=True).results[0]
             assert shown.document.text == TEXTS[best[0].index]
+            asked["documents"] = [{"text": text, "page": str(at)} for at, text in enumerate(TEXTS)]
+            found = client.rerank(**asked, top_n=3, return_documents=True).results
+            assert [each.document.page for each in found] == [str(each.index) for each in best]
+        else:  # as LangChain's CohereRerank asks by default, and Haystack's CohereRanker
+            for limit in (None, 4096):
+                found = client.rerank(**asked, top_n=3, max_tokens_per_doc=limit).results
+                assert [each.index for each in found] == [each.index for each in best]
 
 
 def test_cohere_raises_what_its_contract_says(url):

@@ -59,6 +59,31 @@ def test_cohere_gets_results(client, model, path):
     ]
 
 
+def test_an_object_of_cohere_is_ranked_by_its_text_and_comes_back_whole(client, model):
+    documents = [{"text": text, "page": at} for at, text in enumerate(TEXTS)]
+    documents[1] = TEXTS[1]
+    asked = {"query": QUERY, "documents": documents, "rank_fields": ["text"]}
+    results = client.post("/v1/rerank", json={**asked, "return_documents": True}).json()["results"]
+    assert [each["index"] for each in results] == [each.index for each in model.rank(QUERY, TEXTS)]
+    documents[1] = {"text": TEXTS[1]}
+    assert [each["document"] for each in results] == [documents[each["index"]] for each in results]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        # what clients of Cohere, and LangChain and Haystack by them, send by themselves
+        {"rank_fields": None, "max_chunks_per_doc": None, "max_tokens_per_doc": None},
+        {"max_chunks_per_doc": 10, "max_tokens_per_doc": 4096},
+        {"max_tokens_per_doc": 16},
+    ],
+)
+def test_limits_that_the_model_keeps_anyway_change_nothing(client, asked):
+    plain = {"query": QUERY, "documents": [*TEXTS, "river " * 40]}
+    found = client.post(COHERE, json={**plain, **asked})
+    assert (found.status, found.body) == (200, client.post(COHERE, json=plain).body)
+
+
 def test_scores_are_from_0_to_1_unless_raw_ones_are_asked_for(model):
     raw = tiny_reranker(activation="none")
     logits = raw.predict({"query": [QUERY] * len(TEXTS), "text": TEXTS})
@@ -73,7 +98,7 @@ def test_scores_are_from_0_to_1_unless_raw_ones_are_asked_for(model):
         assert {each["index"]: each["relevance_score"] for each in cohere} == plain
     with Client(mk.App({"ranks": model})) as client:
         answer = client.post(TEI, json={**asked, "raw_scores": True})
-        assert (answer.status, "raw_scores" in answer.json()["error"]) == (400, True)
+        assert (answer.status, 'activation="none"' in answer.json()["error"]) == (400, True)
 
 
 BAD = [
@@ -81,7 +106,12 @@ BAD = [
     ({"query": "", "texts": []}, 400, "texts is a list"),
     ({"query": "a"}, 400, "texts is null"),
     ({"query": "a", "documents": []}, 400, "documents is a list"),
-    ({"query": "a", "documents": [{"text": "b"}]}, 400, "documents[0] is an object"),
+    ({"query": "a", "documents": [{"title": "b"}]}, 400, "documents[0] is an object"),
+    ({"query": "a", "documents": [{"text": None}]}, 400, "documents[0] is null"),
+    ({"query": "a", "documents": ["b"], "rank_fields": ["title"]}, 400, "rank_fields is a list"),
+    ({"query": "a", "documents": ["b"], "max_chunks_per_doc": 0}, 400, "max_chunks_per_doc is 0"),
+    ({"query": "a", "documents": ["b"], "max_tokens_per_doc": 1.5}, 400, "max_tokens_per_doc is"),
+    ({"query": "a", "documents": ["b"], "max_tokens_per_doc": 4}, 400, "max_tokens_per_doc is 4"),
     ({"query": ["a"], "texts": ["b"]}, 400, "query is a list"),
     ({"query": 5, "texts": ["b"]}, 400, "query is 5"),
     ({"query": "a", "texts": ["b", None]}, 400, "texts[1] is null"),
@@ -115,7 +145,7 @@ def test_a_model_that_ranks_embeds_nothing(client):
     answer = client.post("/v1/embeddings", json={"input": "a", "model": "ranks"})
     assert answer.status == 400
     assert "another kind of model" in answer.json()["error"]["message"]
-    assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["tiny", "ranks"]
+    assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["ranks", "tiny"]
 
 
 def test_a_model_with_several_scores_a_pair_ranks_nothing():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.apps import summed
 from helpers.client import Client
-from helpers.encoders import INPUTS, OUTPUT, model_over_tokens, proto_of, tiny
+from helpers.encoders import INPUTS, OUTPUT, model_over_tokens, proto_of, tiny, tiny_tokenizer
 from helpers.records import hearing
 from onnx import TensorProto, helper
 
@@ -141,6 +141,35 @@ def test_tei_may_refuse_a_text_that_is_cut(client):
     assert client.post(TEI, json={"inputs": long[0], "truncate": False}).status == 200
 
 
+@pytest.mark.parametrize(("side", "other"), [("left", "right"), ("right", "left")])
+def test_a_text_is_cut_at_the_end_that_the_tokenizer_cuts_at(side, other):
+    tokenizer = tiny_tokenizer()
+    tokenizer.enable_truncation(16, direction=side)
+    model = tiny(tokenizer=tokenizer)
+    with Client(mk.App({"tiny": model})) as client:
+        for word in (side, side.title()):
+            asked = {"inputs": "green " + "river " * 40, "truncation_direction": word}
+            found = client.post(TEI, json=asked).json()
+            np.testing.assert_array_equal(np.float32(found), model.embed([asked["inputs"]]))
+        refused = client.post(TEI, json={"inputs": "a", "truncation_direction": other})
+    assert (refused.status, f'["{side}","{side.title()}"]' in refused.json()["error"]) == (
+        400,
+        True,
+    )
+
+
+def test_vectors_of_any_length_are_made_unit_where_tei_wants_it():
+    model = tiny(normalize=False, dims=(8, 4))
+    with Client(mk.App({"tiny": model})) as client:
+        for asked in ({}, {"normalize": False}):
+            found = client.post(TEI, json={"inputs": TEXTS, **asked}).json()
+            np.testing.assert_array_equal(np.float32(found), model.embed(TEXTS))
+        found = client.post(TEI, json={"inputs": TEXTS, "normalize": True, "dimensions": 4}).json()
+        whole = model.embed(TEXTS, dims=4)
+        lengths = np.linalg.norm(whole, axis=1, keepdims=True)
+        np.testing.assert_allclose(found, whole / lengths, rtol=1e-6)
+
+
 def test_usage_counts_the_tokens_that_run(client):
     answer = client.post(OPENAI, json={"input": ["river " * 40, "river"], "model": "tiny"})
     assert answer.json()["usage"]["prompt_tokens"] == 16 + 3
@@ -268,6 +297,7 @@ def test_bytes_that_are_no_request_are_refused(client, path, body, words):
 def test_what_is_no_request_is_refused_in_the_form_of_tei(client, asked, status, words):
     answer = client.post(TEI, json=asked)
     assert (answer.status, words in answer.json()["error"]) == (status, True), answer.body
+    assert answer.json()["error_type"] == "Validation"
 
 
 @pytest.mark.parametrize(
