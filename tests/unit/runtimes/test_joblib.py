@@ -27,7 +27,7 @@ from modelkit.runtimes.joblib import Estimator, JoblibModel
 from modelkit.testing import check_model
 
 N = 100
-TIMES = pd.date_range("2024-01-01", periods=N, freq="7h")
+TIMES = pd.date_range("2024-01-01", periods=N, freq="7h").as_unit("us")
 SPANS = pd.to_timedelta(np.arange(N) % 17, unit="s")
 SEEN = []  # the dtypes of the rows that the estimator was given
 
@@ -95,12 +95,12 @@ def test_rows_reach_the_estimator_in_the_dtype_of_training(kind, tmp_path):
     estimator, rows = estimator_and_rows(DTYPES[kind])
     with pickled(estimator, rows, tmp_path / "m.mk") as model:
         assert model.verify() == 0
-        expected = estimator.predict_proba(rows)
+        expected, few = estimator.predict_proba(rows), estimator.predict_proba(rows[:7])
         SEEN.clear()
         np.testing.assert_array_equal(model.predict_proba(rows), expected)
         np.testing.assert_array_equal(model.predict_proba(rows[::-1]), expected[::-1])
         records = rows[:7].to_dict("records")
-        np.testing.assert_array_equal(model.predict_proba(records), expected[:7])
+        np.testing.assert_array_equal(model.predict_proba(records), few)
         assert [rows.dtypes.tolist()] * 3 == SEEN
         again = model.signature.columns(model.signature.coerce(rows))
         np.testing.assert_array_equal(model.predict_proba(again), expected)
@@ -199,6 +199,7 @@ def test_columns_of_one_dtype_of_which_some_are_dropped(dtype, tmp_path):
         np.testing.assert_array_equal(model.predict_proba(rows), expected)
 
 
+@pytest.mark.skipif(pd.__version__ < "3", reason="texts are objects in pandas 2, which may be any")
 def test_a_text_that_is_no_unicode_is_refused_by_a_joblib_package(tmp_path):
     """It was an error of pandas, which no caller expects."""
     X = pd.DataFrame({"town": ["Ulm", "Bonn"] * (FEW // 2)})
