@@ -156,16 +156,19 @@ def public_home(
         if name in module.__all__:
             home = f"{module.__name__}.{name}"
             domain = env.get_domain("py")
-            return domain.resolve_xref(
-                env, node["refdoc"], app.builder, "obj", home, node, contnode
-            )
+            shown = nodes.Text(name) if isinstance(contnode, nodes.Text) else contnode
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, shown)
     return None
 
 
 def prose(text: str) -> list[nodes.Node]:
-    """A text of the command line, whose backticks are code."""
-    parts = re.split(r"`([^`]+)`", text)
-    return [nodes.literal(text=x) if i % 2 else nodes.Text(x) for i, x in enumerate(parts)]
+    """A text of the command line, whose backticks and options are code."""
+    parts = re.split(r"`([^`]+)`|(?<!\S)(--\w[\w-]*)", text)
+    return [
+        nodes.Text(part) if at % 3 == 0 else nodes.literal(text=part)
+        for at, part in enumerate(parts)
+        if part
+    ]
 
 
 def options_of(parser: argparse.ArgumentParser) -> nodes.definition_list:

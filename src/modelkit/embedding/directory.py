@@ -101,7 +101,9 @@ def read_reranker(folder: Any, file: str | None) -> tuple[Path, Any, Any, dict[s
 def _root(folder: Any) -> Path:
     root = Path(folder)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+        raise FileNotFoundError(
+            f"there is no folder {root}; modelkit downloads nothing, so download the model first"
+        )
     return root
 
 

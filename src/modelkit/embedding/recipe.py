@@ -145,7 +145,8 @@ class Recipe:
             return self.dims[0]
         if isinstance(dims, bool) or not isinstance(dims, Integral) or dims not in self.dims:
             raise SignatureError(
-                f"dims={dims!r} is not one of the lengths {list(self.dims)} of this encoder"
+                f"dims={dims!r} is not one of the lengths {list(self.dims)} of this encoder; "
+                "name others by dims= when you make it"
             )
         return int(dims)
 

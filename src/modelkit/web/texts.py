@@ -79,7 +79,7 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
     form = "cohere" if verb == "rerank" and "documents" in given else verb
     check_known(given, FIELDS[form], "this request")
     if not text_models({"": model}, verb):
-        raise Refused("this path is for another kind of model: ask /models/{model}/predict")
+        raise Refused("this path is for another kind of model; ask /models/NAME/predict")
     asked = {name: value for name, value in given.items() if value is not None}
     texts = _texts(asked, FIELDS[form][0], limits)
     return (_ranking if verb == "rerank" else _embedding)(asked, texts, model.base, form)
