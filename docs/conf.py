@@ -44,6 +44,7 @@ autodoc_default_options = {
 }
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"  # a whole name does not fit beside the text
 python_maximum_signature_line_length = 88
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
