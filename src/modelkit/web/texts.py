@@ -53,7 +53,7 @@ def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
         return names[0]
     if type(name) is str and name:
         return name
-    raise Refused(f"model is {json.shown(name)}; it is one of the names {names}")
+    raise Refused(f"model is {json.shown(name)}; what this App has for it is {names or 'none'}")
 
 
 def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
@@ -133,7 +133,8 @@ def _role(asked: Mapping[str, Any], roles: Collection[str]) -> str | None:
     sentence-transformers has it. Raises Refused, 400, for an unknown one.
     """
     role = _choice(asked, "prompt_name", (None, *roles))
-    role = _choice(asked, "input_type", (role, *roles, *SAME_ROLES[0], *SAME_ROLES[1]))
+    known = dict.fromkeys([role, *roles, *SAME_ROLES[0], *SAME_ROLES[1]])
+    role = _choice(asked, "input_type", (*known,))
     same = [name for names in SAME_ROLES if role in names for name in names]
     return next((name for name in (role, *same) if name in roles), None)
 
@@ -215,7 +216,8 @@ def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> 
     _check_documents(asked, recipe.max_tokens)
     found = asked[FIELDS[form][0]] if _choice(asked, SHOWN[form][2], (False, True)) else []
     _check_usual(asked, [(query, text) for text in texts], model)
-    X = {QUERY: np.full(len(texts), query, object), TEXT: np.array(texts, object)}
+    # np.full drops the "\0" at the end of a text.
+    X = {QUERY: np.array([query] * len(texts), object), TEXT: np.array(texts, object)}
     write = partial(_write_ranks, form, found, top, recipe.activation == "none" and not raw)
     return Query(X, (SCORE,), write=write)
 

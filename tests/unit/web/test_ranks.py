@@ -84,6 +84,13 @@ def test_limits_that_the_model_keeps_anyway_change_nothing(client, asked):
     assert (found.status, found.body) == (200, client.post(COHERE, json=plain).body)
 
 
+def test_a_query_keeps_the_nul_at_its_end(client, model):
+    answer = client.post(TEI, json={"query": "river\0", "texts": TEXTS})
+    found = {each["index"]: np.float32(each["score"]) for each in answer.json()}
+    assert found == {each.index: each.score for each in model.rank("river\0", TEXTS)}
+    assert found != {each.index: each.score for each in model.rank("river", TEXTS)}
+
+
 def test_scores_are_from_0_to_1_unless_raw_ones_are_asked_for(model):
     raw = tiny_reranker(activation="none")
     logits = raw.predict({"query": [QUERY] * len(TEXTS), "text": TEXTS})

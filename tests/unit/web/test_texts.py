@@ -193,6 +193,9 @@ def test_of_several_encoders_one_has_to_be_named(model):
         assert answer.status == 400
         assert "['tiny', 'other']" in answer.json()["error"]["message"]
         assert client.post(TEI, json={"inputs": TEXTS, "model": "other"}).status == 200
+    with Client(mk.App({"sum": summed()})) as client:
+        answer = client.post(OPENAI, json={"input": TEXTS})
+        assert (answer.status, "is none" in answer.json()["error"]["message"]) == (400, True)
 
 
 def test_an_unknown_model_and_one_without_vectors_are_refused(client):
@@ -242,7 +245,7 @@ BAD = [
     ({"input": "a", "encoding_format": "int8"}, 'encoding_format is "int8" (a string)'),
     ({"input": "a", "encoding_format": ["float"]}, "encoding_format is a list"),
     ({"input": "a", "input_type": 7}, "input_type is 7"),
-    ({"input": "a", "input_type": "clustering"}, '"query","passage"'),
+    ({"input": "a", "input_type": "clustering"}, '[null,"query","passage","search_query","document","search_document"'),
     ({"input": "a", "stream": True}, 'no field "stream"'),
     ({"input": "a", "model": 7}, "model is 7"),
     ({"input": "a", "model": ""}, 'model is ""'),
