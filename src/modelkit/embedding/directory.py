@@ -177,7 +177,7 @@ def _pooled(root: Path, modules: Modules, graph: Path, pooling: Any) -> tuple[An
         raise SignatureError(
             f"{root} lacks modules.json, which would say how the vectors of tokens become one: "
             "pass pooling= as the model's card says it, and normalize=; or make "
-            "TextEncoder(onnx, tokenizer, pooling=...) from its files"
+            "TextEncoder(onnx, tokenizer, pooling=...) from its files; or a Reranker, if it scores pairs"
         )
     pooling = pooling or _pooling(config, root)
     layers = [_dense(place) for name, place in modules if name == "Dense"]

@@ -14,7 +14,7 @@ from modelkit.embedding.directory import limit_beside
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.recipe import Recipe
 from modelkit.embedding.tokens import Tokens, windows
-from modelkit.errors import SignatureError
+from modelkit.errors import ClosedError, SignatureError
 from modelkit.model.manifest import Manifest
 from modelkit.model.model import Call, Model, Outputs
 from modelkit.model.wrapper import InnerProperties
@@ -178,6 +178,8 @@ class OverTokens(InnerProperties, Model):
         return {TOKENS: tokens}, sum(map(len, tokens))
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        if self.closed:  # the graph may not be asked, as for no text
+            raise ClosedError("the model was closed; load it again to use it")
         if TOKENS not in feeds:
             found = self._rows(feeds)
             parts = self.pipeline.tokenized(found)

@@ -80,7 +80,8 @@ def semantic_search(
 
     Returns:
         The places in `vectors`, int64, and the cosines, float32, both (m, k), the nearest first;
-        fewer columns where there are fewer vectors. A vector of zeros has the cosine 0.
+        fewer columns where there are fewer vectors. A vector of zeros has the cosine 0, and one with
+        NaN has NaN and comes last.
 
     Raises:
         UsageError: for what is not vectors of numbers, shapes that do not fit, queries of uint8,

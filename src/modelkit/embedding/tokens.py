@@ -238,7 +238,8 @@ def windows(texts: Sequence[Any]) -> Iterator[range]:
 
 
 def _why_failed(texts: Sequence[Any], rows: Sequence[int], error: BaseException) -> ModelkitError:
-    for row, text in zip(rows, map("".join, texts), strict=True):
+    sides = [(text,) if isinstance(text, str) else text for text in texts]
+    for row, text in ((row, text) for row, its in zip(rows, sides, strict=True) for text in its):
         try:
             text.encode()
         except UnicodeEncodeError as bad:

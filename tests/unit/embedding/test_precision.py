@@ -161,6 +161,16 @@ def test_nothing_is_found_among_no_vectors():
         assert (cosines.shape, cosines.dtype) == ((len(QUERIES), 0), np.float32)
 
 
+def test_vectors_with_nan_come_last():
+    vectors = CORPUS[:20].copy()
+    vectors[7, 3] = np.nan
+    for rescore in (None, vectors):
+        places, cosines = mk.semantic_search(QUERIES, vectors, 20, rescore=rescore)
+        assert (places[:, -1] == 7).all()
+        assert np.isnan(cosines[:, -1]).all()
+        assert np.isfinite(cosines[:, :-1]).all()
+
+
 def test_vectors_may_be_of_any_numbers():
     expected = mk.semantic_search(QUERIES, CORPUS[:50], np.int64(3))[0]
     for form in (np.float16, np.float64):

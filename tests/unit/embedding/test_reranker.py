@@ -193,8 +193,10 @@ def test_what_cannot_be_ranked_says_why(reranker, encoder):
         mk.rank(encoder, "a", ["b"])
     with pytest.raises(TypeError, match="by a TextEncoder"):
         mk.embed(reranker, ["b"])
-    with pytest.raises(SignatureError, match="not valid Unicode"):
+    with pytest.raises(SignatureError, match=r"text 1 is not valid Unicode: .* at character 0 "):
         reranker.rank("a", ["b", "\ud800"])
+    with pytest.raises(SignatureError, match=r"text 0 is not valid Unicode: .* at character 2 "):
+        reranker.rank("ab\ud800", ["b"])
 
 
 def test_long_pairs_are_cut_and_counted_or_refused():

@@ -248,8 +248,9 @@ def test_a_closed_encoder_says_so(tiny_mk):
         encoder.close()
         encoder.close()
         for ask in (encoder.embed, lambda texts, e=encoder: asyncio.run(e.apredict(texts))):
-            with pytest.raises(ClosedError, match="the model was closed"):
-                ask(["a"])
+            for texts in (["a"], []):
+                with pytest.raises(ClosedError, match="the model was closed"):
+                    ask(texts)
         with pytest.raises(ClosedError):
             pickle.dumps(encoder)
 
