@@ -143,13 +143,7 @@ def as_fitted(values: Array, dtype: np.dtype[Any]) -> Array:
     """Floats as the whole numbers that the estimator was fitted on, if all of them are whole."""
     if values.dtype == dtype or dtype.kind not in "iub" or not np.isfinite(values).all():
         return values
-    low, high = _bounds_of(dtype)
+    bounds = None if dtype.kind == "b" else np.iinfo(dtype)
+    low, high = (bounds.min, bounds.max) if bounds else (0, 1)
     fits = (low <= values) & (values <= high) & (values == np.rint(values))
     return values.astype(dtype) if fits.all() else values
-
-
-def _bounds_of(dtype: np.dtype[Any]) -> tuple[int, int]:
-    if dtype.kind == "b":
-        return 0, 1
-    bounds = np.iinfo(dtype)
-    return bounds.min, bounds.max

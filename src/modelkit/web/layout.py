@@ -91,7 +91,9 @@ def naming_of(layout: Layout, names: Container[str]) -> Naming:
 def _lay_out(signature: Signature) -> Layout:
     inputs = signature.inputs
     dim = signature.row_dim
-    names = _names_of(inputs)
+    names = [
+        name for spec in inputs for name in [column.name for column in spec.columns] or [spec.name]
+    ]
     exact, nullable = _exactly(signature)
     columns: dict[str, Named] = {
         column.name: (spec, (column,)) for spec in inputs for column in spec.columns
@@ -135,14 +137,6 @@ def _naming(columns: Mapping[str, Named], tensors: Iterable[TensorSpec]) -> Nami
         if any(which):
             mixed[name] = which
     return Naming({spec.name: spec for spec in tensors}, tuple(numbers), read, mixed)
-
-
-def _names_of(inputs: Iterable[TensorSpec]) -> list[str]:
-    """Every column, and every tensor without columns, in order."""
-    names: list[str] = []
-    for spec in inputs:
-        names += [column.name for column in spec.columns] or [spec.name]
-    return names
 
 
 def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:

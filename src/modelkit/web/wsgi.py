@@ -81,7 +81,11 @@ class _WsgiRequest(Request):
         left = self._length()
         gathered = BodyParts(most)
         while left != 0:
-            part = _read(stream, PART if left is None else min(left, PART))
+            try:
+                part = stream.read(PART if left is None else min(left, PART))
+            except Exception as error:  # each server has its own, for chunks and clients that left
+                kind = type(error).__name__
+                raise Refused(f"the body cannot be read: {kind}", headers=[CLOSE]) from error
             if not part:
                 break
             gathered.add(part)
@@ -108,16 +112,6 @@ class _WsgiRequest(Request):
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
         return asyncio.run(super().settle(principal))
-
-
-def _read(stream: Any, size: int) -> bytes:
-    """The next bytes of a body. Raises Refused where the server finds fault with them."""
-    try:
-        part: bytes = stream.read(size)
-    except Exception as error:  # each server has its own, for chunks and for clients that left
-        kind = type(error).__name__
-        raise Refused(f"the body cannot be read: {kind}", headers=[CLOSE]) from error
-    return part
 
 
 def _headers_of(environ: Environ) -> Headers:
