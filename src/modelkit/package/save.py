@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -292,12 +292,12 @@ def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
 def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
     """The golden rows, and they and the model's answers to them, encoded."""
     signature = proven.signature
-    candidates: Iterator[Feeds]
+    candidates: Iterable[Feeds]
     if rows is not None:
-        candidates = iter([coerce_as(signature, rows, "golden=")])
+        candidates = [coerce_as(signature, rows, "golden=")]
         what = "the golden rows"
     elif proven.golden is not None:
-        candidates = iter([proven.golden])
+        candidates = [proven.golden]
         what = "rows made up for it"
     else:
         candidates = _draws(signature, proven)
