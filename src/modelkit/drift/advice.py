@@ -47,7 +47,7 @@ def advise(features: Sequence[Feature], cells: Array, sides: Sides, options: Opt
 def _of_columns(features: Sequence[Feature]) -> Advice:
     """A column of times that is compared as a feature: if it tells when rows were, it only grows."""
     for each in features:
-        if each.kind == "time":
+        if each.kind == "time" and each.weight:
             return (
                 f"the column {each.name!r} holds times and is compared like any other: if it is the "
                 f"time of each row, every later row differs by it; pass time={each.name!r}, or leave "

@@ -314,6 +314,7 @@ class Intake:
         feeds = {spec.name: block for spec, block in zip(tensors, inputs, strict=True)}
         answers = dict(zip(names, arrays[len(tensors) :], strict=True))
         columns = self._signature.columns(feeds)
+        columns.pop(layout.time, None)  # a Monitor goes by its clock
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -18,6 +18,7 @@ from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import UsageError
 from modelkit.signature.column_names import missing_columns
 from modelkit.signature.signature import Signature
+from modelkit.signature.spec import names_of
 
 NAMES_SHOWN = 6  # names of columns in a message
 
@@ -219,7 +220,7 @@ class Layout:
         Embeddings have the same width in both, and classes the same names in the same order, where
         they are known.
         """
-        _check_sources(self.sources(), signature)
+        _check_sources(self.sources(), self.time, signature)
         given = {"confidence": "probabilities"}
         heads = {name.partition("[")[0] for name in self.outputs()}
         strange = [
@@ -256,24 +257,23 @@ def shared_weights(features: Sequence[Feature]) -> tuple[Feature, ...]:
     return tuple(replace(feature, weight=feature.weight / total) for feature in features)
 
 
-def _check_sources(sources: Sequence[str], signature: Signature) -> None:
-    known: list[str] = []
-    for spec in signature.inputs:
-        known += [column.name for column in spec.columns] or [spec.name]
-    absent = [name for name in known if name not in sources]
-    others = [name for name in sources if name not in known]
-    if not absent and not others:
-        return
-    said = differences(absent, others, "it lacks {}", "it has {}, which the model does not take")
-    raise UsageError(
-        f"the profile and the model's signature differ in the columns: {said}; fit the profile on "
-        "rows as the model takes them, or give rows with more columns to Detector.update, with scores=",
-        columns=sorted(absent + others),
-    )
+def _check_sources(sources: Sequence[str], time: str | None, signature: Signature) -> None:
+    known = names_of(signature.inputs)
+    given = [*sources, time] if time in known else sources
+    has = "it has {}, which the model does not take"
+    if said := differences(known, given, "the profile lacks {}", has):
+        raise UsageError(
+            f"the profile and the model's signature differ in the columns: {said}; fit the profile "
+            "on rows as the model takes them (with importance={'a column': 0} for one that is not "
+            "to be watched), or give rows with more columns to Detector.update, with scores=",
+            columns=sorted({*known} ^ {*given}),
+        )
 
 
-def differences(absent: Sequence[str], others: Sequence[str], lacks: str, has: str) -> str:
+def differences(wanted: Collection[str], given: Collection[str], lacks: str, has: str) -> str:
     """What is absent and what is there beside it, each in its words, where there is any."""
+    absent = [name for name in wanted if name not in given]
+    others = [name for name in given if name not in wanted]
     said = ((lacks, absent), (has, others))
     return ", and ".join(words.format(first_names(names)) for words, names in said if names)
 

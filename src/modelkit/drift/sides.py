@@ -367,12 +367,9 @@ def _check_columns(both: Sides, stratum: str | None) -> None:
     train = both.train
     if not train:
         raise UsageError("the rows lack columns")
-    absent = sorted(set(train) - set(both.reference))
-    more = sorted(set(both.reference) - set(train))
-    if absent or more:
-        lacks = "the reference lacks the columns {}"
-        has = "the reference has the columns {}, which X does not have"
-        raise UsageError(differences(absent, more, lacks, has))
+    has = "the reference has the columns {}, which X does not have"
+    if said := differences(train, both.reference, "the reference lacks the columns {}", has):
+        raise UsageError(said)
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
         raise UsageError(
             f"unknown column {stratum!r} for strata; there are {list(train)}, and "

@@ -56,12 +56,13 @@ def _with_gaps(column: Column, dtype: str, parse: Parse) -> Parser:
 def _parser_of(column: Column, spec: TensorSpec) -> Parser:
     kind = column.dtype.partition("[")[0].rstrip("0123456789")
     if "int" in kind and spec.dtype.startswith("float"):
-        return column.dtype, _parse_number
+        return column.dtype + HINTS["float"], _parse_number
     if kind == "datetime":
-        return column.dtype, reader_of_times(zoned=ZONE in column.dtype)
+        zoned = ZONE in column.dtype
+        return column.dtype + HINTS["zoned" if zoned else "local"], reader_of_times(zoned=zoned)
     if kind == MIXED:
         return "surely a text, and this column takes numbers, too: send JSON", _parse_text
-    return column.dtype, PARSERS[kind]
+    return column.dtype + HINTS.get(kind, ""), PARSERS[kind]
 
 
 def _parse_int(cell: str) -> int:
@@ -107,6 +108,12 @@ def _parse_span(cell: str) -> Any:
     return read_span(_parse_number(cell))
 
 
+HINTS = {
+    "float": ": write a number as 1.5, a boolean as 1 or 0",
+    "int": ": write a number as 12, a boolean as 1 or 0",
+    "zoned": ": write a time with a time zone, as 2026-01-31T12:30:00Z",
+    "local": ": write a time without a time zone, as 2026-01-31T12:30:00",
+}
 PARSERS: dict[str, Parse] = {
     "float": _parse_float,
     "int": _parse_int,

@@ -200,3 +200,11 @@ def check_ranges(ranges: Any) -> None:
         raise UsageError(
             f"ranges maps names of columns to their least and greatest number, not {ranges!r:.200}"
         )
+
+
+def names_of(inputs: Iterable[TensorSpec]) -> list[str]:
+    """Every column, and every tensor without columns, in order."""
+    names: list[str] = []
+    for spec in inputs:
+        names += [column.name for column in spec.columns] or [spec.name]
+    return names

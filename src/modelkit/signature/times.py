@@ -113,7 +113,11 @@ def _time_of(item: Any, kind: str, *, zoned: bool) -> Any:
 
 def _unlike(what: str, target: np.dtype[Any], *, zoned: bool = False) -> str:
     zone = "" if target.kind != POINT else f" {'with' if zoned else 'without'} a time zone"
-    local = "" if zoned or target.kind != POINT else ", and drop a time zone with tz_localize(None)"
+    local = (
+        ""
+        if zoned or target.kind != POINT
+        else ", and drop a time zone: tz_localize(None) in pandas, replace(tzinfo=None) in Python"
+    )
     parse = f"; make them of texts with {PARSERS[target.kind]}"
     return f"{what} where {EXPECTED[target.kind]}{zone} are expected{parse}{local}"
 

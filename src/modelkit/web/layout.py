@@ -13,7 +13,7 @@ import numpy as np
 from modelkit._internal.arrays import Array
 from modelkit.signature.cast import exact_bits
 from modelkit.signature.signature import Signature
-from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
+from modelkit.signature.spec import MIXED, TIMES, ZONE, Column, TensorSpec, names_of, numpy_dtype
 from modelkit.signature.times import read_span, reader_of_times
 from modelkit.web.json import shown
 
@@ -91,9 +91,7 @@ def naming_of(layout: Layout, names: Container[str]) -> Naming:
 def _lay_out(signature: Signature) -> Layout:
     inputs = signature.inputs
     dim = signature.row_dim
-    names = [
-        name for spec in inputs for name in [column.name for column in spec.columns] or [spec.name]
-    ]
+    names = names_of(inputs)
     exact, nullable = _exactly(signature)
     columns: dict[str, Named] = {
         column.name: (spec, (column,)) for spec in inputs for column in spec.columns

@@ -159,7 +159,7 @@ def _find_truths_in_records(
     odd: dict[str, list[tuple[int, Any]]] = {}
     for row, record in enumerate(rows):
         for name, value in record.items():
-            if type(value) is bool or type(value) is list:
+            if type(value) in (bool, list):
                 odd.setdefault(name, []).append((row, value))
     for name in naming.numbers:
         _find_truths(odd.get(name, []), name, problems)
@@ -172,10 +172,11 @@ def _find_truths(cells: list[tuple[int, Any]], name: str, problems: list[str]) -
     out.
     """
     for row, value in cells:
-        is_list = type(value) is list
-        if type(value) is bool or (is_list and json.holds_boolean(value)):
-            found = "a boolean" if is_list else json.shown(value)
-            problems.append(f"{name!r}: {found} in row {row}, where numbers are expected")
+        if type(value) in (bool, list) and json.holds_boolean([value]):
+            found = json.shown(value) if type(value) is bool else "a boolean"
+            problems.append(
+                f"{name!r}: {found} in row {row}, where numbers are expected: send 1 or 0"
+            )
             return
 
 

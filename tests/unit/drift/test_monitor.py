@@ -435,6 +435,26 @@ def test_explanations_are_not_watched(watched_mk, breast_cancer):
         assert outer.unobserved is loaded
 
 
+@pytest.mark.parametrize("options", [{}, {"unit": "day"}, {"stratum": "hour"}])
+def test_a_column_of_times_that_the_model_takes_may_say_when_rows_were(options):
+    """It was refused, as a column that the profile lacks; and compared, every later row differed."""
+    columns = (mk.Column("at", "datetime64[s]", nullable=True), mk.Column("x"))
+    inputs = tuple(mk.TensorSpec(each.name, each.dtype, ("batch", 1), (each,)) for each in columns)
+    signature = mk.Signature(inputs, (mk.TensorSpec("y", "float64", ("batch", 1)),))
+    timed = mk.FunctionModel(lambda feeds: {"y": feeds["x"]}, signature)
+    at = np.datetime64("2023-10-01", "s") + np.arange(0, 30 * 86_400, 360)
+    past = {"at": at, "x": np.random.default_rng(0).normal(size=len(at))}
+    fitted = mk.Profile.fit(past, time="at", **options)
+    now = [START]
+    watched = mk.Monitor(timed, fitted, clock=lambda: now[0])
+    for _ in range(4):
+        for part in range(0, 200, 50):
+            x = past["x"][part : part + 50]
+            watched.predict({"at": np.full(50, np.datetime64("NaT", "s")), "x": x})
+            now[0] += 21_600  # the clock dates the rows: their own times may be missing
+    assert (watched.detector.alarms, watched.failures, watched.shown) == ((), 0, 800)
+
+
 def test_the_profile_is_that_of_the_package(watched_mk, boosting_mk, profile):
     with mk.load(watched_mk) as loaded:
         assert mk.Monitor(loaded, alpha=0.2).detector.alpha == 0.2

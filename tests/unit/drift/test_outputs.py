@@ -81,7 +81,7 @@ def test_a_missing_class_and_an_unknown_one_are_told(profile, rows):
     with pytest.raises(UsageError, match=r"they have \['probabilities_none'\]"):
         tallier.columns([*rows, "probabilities_none"])
     renamed = rows.rename(columns={"probabilities_low": "probabilities_0"})
-    with pytest.raises(UsageError, match=r"lack \['probabilities_low'\] and they have"):
+    with pytest.raises(UsageError, match=r"lack \['probabilities_low'\], and they have"):
         tallier.frame(renamed)
 
 

@@ -41,6 +41,20 @@ def test_a_whole_number_may_be_a_float_where_the_graph_computes_in_floats():
 
 
 @pytest.mark.parametrize(
+    ("cell", "dtype", "what_to_write"),
+    [
+        ("2026-01-31T12:00:00Z", "datetime64[s]", r"without a time zone, as 2026-01-31T12:30:00$"),
+        ("2026-01-31T12:00:00", "datetime64[s, UTC]", r"with a time zone, as 2026-01-31T12:30:00Z$"),
+        ("False", "float64", "a boolean as 1 or 0"),
+        ("True", "int64", "a boolean as 1 or 0"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_to_write(cell, dtype, what_to_write):
+    with pytest.raises(SignatureError, match=rf"is not .*: write .*{what_to_write}"):
+        parsed(cell, dtype)
+
+
+@pytest.mark.parametrize(
     ("cell", "dtype"),
     [
         ("x", "float64"), ("1_0", "float64"), ("0x1", "int64"), ("9" * 5000, "int64"), ("yes", "bool"),

@@ -134,7 +134,7 @@ def test_a_profile_of_the_training_rows_goes_with_a_model_that_drops_some(frame,
         watched.predict(rows)
         assert watched.detector.profile.layout.sources() == ["a", "cat", "b"]
         assert sum(feature.weight for feature in watched.detector.profile.features) == 1
-        with pytest.raises(UsageError, match="it lacks"):
+        with pytest.raises(UsageError, match="the profile lacks"):
             mk.Monitor(model, mk.Profile.fit(rows.rename(columns={"a": "text2"})))
     assert profile.without(["nobody"]) is profile
 

@@ -154,7 +154,9 @@ def test_inputs_without_columns_are_arrays_by_name():
 def test_inputs_with_columns_may_be_arrays_too():
     got = feeds({"inputs": {"X": [[1, 2.5, None], [3, 4, 5]]}})
     np.testing.assert_array_equal(got["X"], np.array([[1, 2.5, np.nan], [3, 4, 5]], np.float32))
-    with pytest.raises(Refused, match="a boolean in row 0"):
+    with pytest.raises(
+        Refused, match="a boolean in row 0, where numbers are expected: send 1 or 0"
+    ):
         read({"inputs": {"X": [[1, True, 2]]}})
 
 

@@ -310,16 +310,20 @@ def symbols_in(value: Any) -> list[Symbol]:
 
 def dtypes_of(rows: Any) -> list[np.dtype[Any]]:
     """The dtypes of an array, or of the columns of a frame: those that numpy has."""
-    found = list(rows.dtypes) if is_frame(rows) else [rows.dtype]
-    return [_of_numpy(dtype) for dtype in found]
+    if not is_frame(rows):
+        return [_of_numpy(getattr(rows, "name", None), rows.dtype)]
+    return [_of_numpy(*each) for each in rows.dtypes.items()]
 
 
-def _of_numpy(dtype: Any) -> np.dtype[Any]:
+def _of_numpy(name: Any, dtype: Any) -> np.dtype[Any]:
     # pandas has dtypes of its own, for numbers with gaps.
     found = getattr(dtype, "numpy_dtype", dtype)
     if isinstance(found, np.dtype) and found.kind in "biuf":
         return found if found is dtype or found.kind == "f" else np.dtype(np.float64)
-    return stop(f"values of the dtype {dtype}")
+    return stop(
+        f"values of the dtype {dtype}{'' if name is None else f' in column {name!r}'} (give fit "
+        "numbers, texts or dates, such as astype(float) of booleans with gaps)"
+    )
 
 
 def floating(rows: Any) -> bool:

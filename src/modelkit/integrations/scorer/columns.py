@@ -14,7 +14,7 @@ from modelkit._internal.arrays import Array
 from modelkit.errors import SignatureError
 from modelkit.signature.column_names import missing_columns, refused_rows
 from modelkit.signature.signature import Signature
-from modelkit.signature.spec import AS_OBJECTS, TensorSpec
+from modelkit.signature.spec import AS_OBJECTS, TensorSpec, names_of
 
 
 def names_read(signature: Signature, known: Iterable[str]) -> tuple[str, ...]:
@@ -23,10 +23,7 @@ def names_read(signature: Signature, known: Iterable[str]) -> tuple[str, ...]:
     there = set(known)
     if there.issuperset(tensors) and there.isdisjoint(signature.column_names):
         return tuple(tensors)
-    names = []
-    for spec in signature.inputs:
-        names += [column.name for column in spec.columns] or [spec.name]
-    return tuple(names)
+    return tuple(names_of(signature.inputs))
 
 
 def whole_tensors(signature: Signature, read: Sequence[str]) -> list[TensorSpec]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.drift.counts import Tally
 from modelkit.drift.detector import Detector
-from modelkit.drift.layout import first_names
+from modelkit.drift.layout import differences, first_names
 from modelkit.drift.outputs import OF_CLASSES
 from modelkit.drift.profile import Profile, check_adds_up, check_profile
 from modelkit.drift.report import DriftReport
@@ -165,20 +165,13 @@ def _outputs_looked_at(profile: Profile) -> set[str]:
 
 def check_values(name: str, begun: Sequence[str], wanted: Sequence[str]) -> None:
     """Raise UsageError unless the columns that begin with the name of an output are its values'."""
-    absent = [column for column in wanted if column not in begun]
-    odd = [column for column in begun if column not in wanted]
-    if not absent and not odd:
-        return
-    differences = []
-    if absent:
-        differences.append(f"they lack {first_names(absent)}")
-    if odd:
-        differences.append(f"they have {first_names(odd)}, which begin so and are none of these")
-    raise UsageError(
-        f"the scores {name!r} are one column of that name, or {first_names(wanted)}. Of the columns "
-        f"of the rows, {' and '.join(differences)}. Rename other columns; the names of classes are "
-        "known to a profile that was fitted with model="
-    )
+    has = "they have {}, which begin so and are none of these"
+    if said := differences(wanted, begun, "they lack {}", has):
+        raise UsageError(
+            f"the scores {name!r} are one column of that name, or {first_names(wanted)}. Of the "
+            f"columns of the rows, {said}. Rename other columns; the names of classes are known to "
+            "a profile that was fitted with model="
+        )
 
 
 def _array(table: Any, name: str) -> Any:

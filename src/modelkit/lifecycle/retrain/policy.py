@@ -216,11 +216,9 @@ def _by_time(policy: RetrainPolicy, state: RetrainState, now: float) -> str:
 
 def _held_back(policy: RetrainPolicy, state: RetrainState, now: float) -> Due:
     """What speaks against any retraining."""
-    rest = policy.cooldown - (now - max(state.starts, default=-inf))
-    if rest > 0:
-        return Due(
-            "", "cooldown", f"the last retraining started less than {span(policy.cooldown)} ago"
-        )
+    if now - max(state.starts, default=-inf) < policy.cooldown:
+        past = f"the last retraining started less than {span(policy.cooldown)} ago"
+        return Due("", "cooldown", f"{past}; pass asked='why' if you cannot wait")
     recent = [start for start in state.starts if now - start < WINDOW]
     if len(recent) >= policy.budget:
         message = f"the budget of {policy.budget} retrainings in {span(WINDOW)} is spent"

@@ -480,7 +480,9 @@ def test_columns_that_no_function_is_followed_with_are_named_by_their_dtype(dtyp
     """Even where the function does not read them."""
     values = [True, False] if dtype == "object" else ["x", "y"]
     frame = pd.DataFrame({"a": [1.0, 2.0] * 20, "k": pd.Series(values * 20, dtype=dtype)})
-    with pytest.raises(ConversionError, match=f"it uses values of the dtype {dtype}"):
+    with pytest.raises(
+        ConversionError, match=f"it uses values of the dtype {dtype} in column 'k' .give fit"
+    ):
         opened(FunctionTransformer(lambda f: f[["a"]]).fit(frame), frame, tmp_path)
 
 
