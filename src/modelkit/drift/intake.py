@@ -314,7 +314,8 @@ class Intake:
         feeds = {spec.name: block for spec, block in zip(tensors, inputs, strict=True)}
         answers = dict(zip(names, arrays[len(tensors) :], strict=True))
         columns = self._signature.columns(feeds)
-        columns.pop(layout.time, None)  # a Monitor goes by its clock
+        if layout.time is not None:  # a Monitor goes by its clock
+            columns.pop(layout.time, None)
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}
