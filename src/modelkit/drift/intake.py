@@ -313,9 +313,10 @@ class Intake:
         inputs = [laid_out(block, layout) for block in arrays[: len(tensors)]]
         feeds = {spec.name: block for spec, block in zip(tensors, inputs, strict=True)}
         answers = dict(zip(names, arrays[len(tensors) :], strict=True))
-        columns = self._signature.columns(feeds)
-        if layout.time is not None:  # a Monitor goes by its clock
-            columns.pop(layout.time, None)
+        given = self._signature.columns(feeds)
+        columns = {
+            name: given[name] for name in given if name != layout.time
+        }  # its clock dates rows
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}
