@@ -308,15 +308,13 @@ class Intake:
     def _columns(
         self, layout: Layout, names: tuple[str, ...], arrays: Sequence[Array]
     ) -> tuple[Outputs, Outputs]:
-        """The columns of joined calls by feature name, and the model's answers by name."""
+        """The columns of joined calls, but for times (the clock dates rows), and the answers, by name."""
         tensors = self._signature.inputs
         inputs = [laid_out(block, layout) for block in arrays[: len(tensors)]]
         feeds = {spec.name: block for spec, block in zip(tensors, inputs, strict=True)}
         answers = dict(zip(names, arrays[len(tensors) :], strict=True))
         given = self._signature.columns(feeds)
-        columns = {
-            name: given[name] for name in given if name != layout.time
-        }  # its clock dates rows
+        columns = {name: given[name] for name in given if name != layout.time}
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}
