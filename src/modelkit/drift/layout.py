@@ -274,8 +274,11 @@ def differences(wanted: Collection[str], given: Collection[str], lacks: str, has
     """What is absent and what is there beside it, each in its words, where there is any."""
     absent = [name for name in wanted if name not in given]
     others = [name for name in given if name not in wanted]
-    said = ((lacks, absent), (has, others))
-    return ", and ".join(words.format(first_names(names)) for words, names in said if names)
+    return ", and ".join(
+        words.format(first_names(names))
+        for words, names in ((lacks, absent), (has, others))
+        if names
+    )
 
 
 def first_names(names: Sequence[str]) -> str:

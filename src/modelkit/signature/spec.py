@@ -204,7 +204,6 @@ def check_ranges(ranges: Any) -> None:
 
 def names_of(inputs: Iterable[TensorSpec]) -> list[str]:
     """Every column, and every tensor without columns, in order."""
-    names: list[str] = []
-    for spec in inputs:
-        names += [column.name for column in spec.columns] or [spec.name]
-    return names
+    return [
+        name for spec in inputs for name in [column.name for column in spec.columns] or [spec.name]
+    ]
