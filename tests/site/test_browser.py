@@ -51,7 +51,8 @@ def test_a_page_fits_its_window_and_can_be_read(name, width, scheme, site, brows
     with browser.new_context(viewport=size, color_scheme=scheme, offline=True) as context:
         page = context.new_page()
         page.goto((site / f"{PAGES[name]}.html").as_uri())
-        root = "document.documentElement"
-        assert page.evaluate(f"{root}.scrollWidth - {root}.clientWidth") == 0
+        code = ", .bd-article pre" if width == "desk" else ""  # a phone moves code sideways
+        wider = "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.innerText)"
+        assert page.eval_on_selector_all(f"html, .bd-article-container{code}", wider) == []
         found = Axe().run(page, options={"runOnly": ["color-contrast"]})
         assert found.violations_count == 0, found.generate_report()
