@@ -116,6 +116,11 @@ class Recipe:
         return Signature(tuple(inputs), (TensorSpec(self.answer, "float32", ("batch", *sizes)),))
 
     @property
+    def around(self) -> dict[str, Any]:
+        """What the verbs do before and after the model answers."""
+        return {"roles": self.roles, "dims": self.dims, "normalize": self.normalize}
+
+    @property
     def independent(self) -> bool:
         """Whether an answer was shown not to depend on the rows it is made with."""
         alone = self.measured.alone

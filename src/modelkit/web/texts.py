@@ -163,7 +163,7 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -
     """A request for vectors. Raises Refused."""
     recipe: Recipe = model.recipe
     size = _choice(asked, "dimensions", recipe.dims)
-    to_unit = _choice(asked, "normalize", (True,) if recipe.normalize else (False, True))
+    to_unit = _choice(asked, "normalize", (False, True)) and not recipe.normalize
     in_bytes = _choice(asked, "encoding_format", ("float", "base64")) == "base64"
     rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
     _check_usual(asked, rows, model)
@@ -171,7 +171,7 @@ def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -
 
     def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
         vectors = _finite(shortened(answers[EMBEDDING], size, recipe))
-        if to_unit and not recipe.normalize:
+        if to_unit:
             vectors = unit(vectors)
         if form == "embed":
             answer = yield from json.encode(vectors)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from modelkit._internal.process import watch_exit
+from modelkit.embedding.verbs import recipe_of
 from modelkit.errors import ClosedError, Conflict, UsageError, public_text
 from modelkit.events import Swapped, emit
 from modelkit.lifecycle.rollout.answering import Arm
@@ -191,6 +192,9 @@ class Switch:
     def check_replaces(self, model: Model, named: str = "the candidate") -> None:
         """Raise UsageError, with every reason, unless a Model can answer in place of the champion."""
         problems = incompatibilities(self.champion.signature, model.signature)
+        ours, theirs = recipe_of(self.champion), recipe_of(model)
+        if ours and theirs and ours.around != theirs.around:  # texts get the champion's prefix
+            problems += (f"it goes by {theirs.around}, not by {ours.around}",)
         if problems:
             raise UsageError(
                 f"{named} cannot answer in place of the champion: {'; '.join(problems)}",

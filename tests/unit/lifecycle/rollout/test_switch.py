@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.encoders import tiny
 from helpers.rollouts import COLUMNS, ROWS, SIGNATURE, ledger_on, model, until
 
 import modelkit as mk
@@ -193,3 +194,16 @@ def test_an_array_is_not_read_as_other_columns():
     other = mk.FunctionModel(lambda feeds: {"y": feeds["X"][:, 1]}, signature("ac", "b"))
     with pytest.raises(UsageError, match="would read an array"):
         mk.Rollout(one, other, share=0.5)
+
+
+def test_an_encoder_with_other_prefixes_answers_for_no_other():
+    """Texts get the prefix of the champion's role before an arm is chosen."""
+    with (
+        tiny(roles={"query": "a "}) as champion,
+        tiny(roles={"query": "b "}) as other,
+        tiny(roles={"query": "a "}, on_long="error") as like,
+    ):
+        with pytest.raises(UsageError, match="'b '.*, not by .*'a '"):
+            mk.Rollout(champion, other, policy=POLICY)
+        with mk.Rollout(champion, like, policy=POLICY) as rollout:
+            assert rollout.under_way
