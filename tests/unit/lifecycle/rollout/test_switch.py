@@ -203,7 +203,7 @@ def test_an_encoder_with_other_prefixes_answers_for_no_other():
         tiny(roles={"query": "b "}) as other,
         tiny(roles={"query": "a "}, on_long="error") as like,
     ):
-        with pytest.raises(UsageError, match="'b '.*, not by .*'a '"):
+        with pytest.raises(UsageError, match=r"'b '.*, not by .*'a '"):
             mk.Rollout(champion, other, policy=POLICY)
         with mk.Rollout(champion, like, policy=POLICY) as rollout:
             assert rollout.under_way
