@@ -43,7 +43,7 @@ def test_a_batch_is_not_padded_to_its_longest_text(packages, form):
     sizes = vectors_by(form, scorer, texts)
     tokens = scorer.model.token_count(texts)
     assert np.array_equal(sizes[tokens == LONGEST], [[1, LONGEST]] * 10)
-    assert sizes.prod(axis=1).max() <= max(RunCosts.budget, LONGEST)  # tokens of one run
+    assert sizes.prod(axis=1).max() <= max(RunCosts().budget, LONGEST)  # tokens of one run
     assert sizes[:, 1].sum() <= 1.05 * tokens.sum()  # of which padding is a twentieth at most
 
 
@@ -66,4 +66,4 @@ def test_runs_are_bounded_by_tokens_whatever_the_texts(packages, short, long, se
     sizes = vectors_by("dict", scorer, texts)
     tokens = scorer.model.token_count(texts)
     assert (sizes[:, 1] >= tokens).all()
-    assert sizes.prod(axis=1).max() <= max(RunCosts.budget, tokens.max())
+    assert sizes.prod(axis=1).max() <= max(RunCosts().budget, tokens.max())
