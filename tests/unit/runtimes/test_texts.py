@@ -392,6 +392,12 @@ def test_a_loaded_model_of_texts_is_a_model_like_others(package, tmp_path):
         pickle.dumps(model)
 
 
+def test_its_threads_are_those_of_the_model_of_its_graph(package):
+    with mk.load(package, threads=4) as model:
+        model._use_threads(2)  # as a Rollout asks of each of its arms
+        assert model.placement.threads == model.runs_at_once == 2
+
+
 def test_many_and_long_texts_are_run_in_parts(package):
     model = mk.load(package)
     texts = [*TEXTS * 20, "fine film " * 50_000, "good"]
