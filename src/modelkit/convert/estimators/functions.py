@@ -39,12 +39,13 @@ from modelkit.convert.estimators.tensors import (
     model_of,
     width,
 )
-from modelkit.convert.estimators.user_code import World, unchanging, watched, writes_globals
+from modelkit.convert.estimators.user_code import World, unchanging, writes_globals
 from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from modelkit.convert.estimators.converting import Converting
+    from modelkit.convert.estimators.code_steps import watched
+from modelkit.convert.estimators.converting import Converting
 
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on

@@ -26,7 +26,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from threading import RLock, get_ident
 from typing import Any, NoReturn
 
 import numpy as np
@@ -49,7 +48,6 @@ DRAWING = (np.random.Generator, np.random.RandomState, random.Random)
 CLOCKS = ("now", "today", "utcnow")
 OF_OS = (os.environ, os.getenv, os.getpid, os.urandom)
 WRITING = ("STORE_GLOBAL", "DELETE_GLOBAL")
-WATCHING = RLock()  # `sys.monitoring` has few tools
 USERS_KINDS = (types.FunctionType, type)
 COMPILED = (types.MethodDescriptorType, types.WrapperDescriptorType)
 CONTAINERS = (dict, list, tuple, set, deque)
@@ -450,66 +448,6 @@ def _codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
 def writes_globals(codes: set[types.CodeType]) -> bool:
     """Whether code writes a global name."""
     return any(step.opname in WRITING for code in codes for step in dis.get_instructions(code))
-
-
-if sys.version_info >= (3, 12):
-    # From 3.12 on, `sys.settrace` leaves out steps of code that it has not seen before, or all of them.
-    @contextmanager
-    def watched(codes: set[types.CodeType]) -> Iterator[set[tuple[Any, int]]]:
-        """The steps of codes that run here, in this thread."""
-        ran: set[tuple[Any, int]] = set()
-        here = get_ident()
-        monitoring = sys.monitoring
-        start, step = monitoring.events.PY_START, monitoring.events.INSTRUCTION
-
-        def at_start(code: types.CodeType, _: int) -> None:
-            if code in codes:
-                monitoring.set_local_events(tool, code, step)
-
-        def at_step(code: types.CodeType, place: int) -> None:
-            if get_ident() == here:
-                ran.add((code, place))
-
-        with WATCHING:
-            tool = next(tool for tool in range(6) if monitoring.get_tool(tool) is None)
-            monitoring.use_tool_id(tool, "modelkit")
-            try:
-                monitoring.register_callback(tool, start, at_start)
-                monitoring.register_callback(tool, step, at_step)
-                monitoring.set_events(tool, start)
-                yield ran
-            finally:
-                monitoring.set_events(tool, 0)
-                for code in codes:
-                    monitoring.set_local_events(tool, code, 0)
-                monitoring.register_callback(tool, start, None)
-                monitoring.register_callback(tool, step, None)
-                monitoring.free_tool_id(tool)
-
-else:
-
-    @contextmanager
-    def watched(codes: set[types.CodeType]) -> Iterator[set[tuple[Any, int]]]:
-        """The steps of codes that run here."""
-        ran: set[tuple[Any, int]] = set()
-
-        def at_step(frame: Any, event: str, _: Any) -> Any:
-            if event == "opcode":
-                ran.add((frame.f_code, frame.f_lasti))
-            return at_step
-
-        def at_call(frame: Any, *_: Any) -> Any:
-            if frame.f_code not in codes:
-                return None
-            frame.f_trace_opcodes = True
-            return at_step
-
-        before = sys.gettrace()
-        sys.settrace(at_call)
-        try:
-            yield ran
-        finally:
-            sys.settrace(before)
 
 
 @contextmanager
