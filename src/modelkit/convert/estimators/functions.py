@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit._internal.arrays import Array
+from modelkit.convert.estimators.code_steps import watched
 from modelkit.convert.estimators.stand_in_cells import tensor
 from modelkit.convert.estimators.stand_in_texts import texts_like
 from modelkit.convert.estimators.stand_in_times import extreme_times, usual_times
@@ -44,8 +45,7 @@ from modelkit.errors import ConversionError
 from modelkit.signature.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from modelkit.convert.estimators.code_steps import watched
-from modelkit.convert.estimators.converting import Converting
+    from modelkit.convert.estimators.converting import Converting
 
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 OTHERS = 256  # times or texts that a function is tried on
