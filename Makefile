@@ -102,7 +102,7 @@ KINDS ?= bare oldest newest
 # The rooms that other libraries' versions reach, each of those libraries once, and what old ones answer otherwise.
 ROOMS := test_formats.py model package signature drift explain lifecycle/evaluation runtimes/test_onnx.py runtimes/test_joblib.py
 ONCE := embedding/test_encoder.py integrations/test_prometheus.py lifecycle/registry/test_registry.py serving/metering/test_meter.py web/test_app.py
-CONVERTERS := $(patsubst %,convert/estimators/test_%.py,table compose encoders forests functions impute projections splines stand_in_texts stand_in_times votes)
+CONVERTERS := $(patsubst %,convert/estimators/test_%.py,table code_steps compose encoders forests functions impute projections splines stand_in_texts stand_in_times votes)
 TESTS ?= README.md $(addprefix tests/unit/,$(ROOMS) $(ONCE) $(CONVERTERS))
 
 release-check: $(VENV)-release/.installed ## build a release, look into it, and test it with each Python, the oldest and newest libraries, and numpy alone; an hour
