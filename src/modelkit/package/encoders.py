@@ -126,7 +126,7 @@ def _reference(encoder: OverTokens, example: Any) -> float | None:
     names = signature.column_names
     if not isinstance(example, Mapping) or example.keys() != {*names, output}:
         raise ConversionError(
-            f"got {example!r:.80}... as the example of a {type(encoder).__name__}: pass a dict of {[*names]}, "
+            f"got {example!r:.80} as the example of a {type(encoder).__name__}: pass a dict of {[*names]}, "
             f"n strings each, and of {output!r}, what another implementation answers"
         )
     try:

@@ -124,9 +124,8 @@ class OnnxModel(Model):
         self.manifest, self.attachments, self._origin = packaged
         self.closed = False
         batched = signature.batch is not None
-        self._row_input = (
-            signature.inputs[0].name if batched else None
-        )  # its length counts the rows
+        # The input whose length counts the rows.
+        self._row_input = signature.inputs[0].name if batched else None
         self._chunk = chunk if chunk and batched else UNBOUNDED
         self.endless = endless
         self._passed_texts = texts_passed_on(signature)
@@ -153,12 +152,10 @@ class OnnxModel(Model):
 
     def _call(self, X: Any, outputs: tuple[str, ...], call: Call) -> Outputs:
         check = self._finite_check
-        if (
+        if (  # few rows are few values, which are looked at in less time
             check is not None
             and type(X) is ndarray
-            and X.size
-            > self._plain_rows
-            < len(X)  # few rows have few values, which is known quicker
+            and X.size > self._plain_rows < len(X)
             and X.dtype.kind == "f"
             and X.shape[1:] == check.block.trailing
         ):
