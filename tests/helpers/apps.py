@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import modelkit as mk
 
-PATIENCE = 30
+PATIENCE = 100  # seconds after which something hangs
 SIGNATURE = mk.Signature(
     inputs=(
         mk.TensorSpec(
@@ -117,7 +117,7 @@ async def asked_of(app, receive, send, path=PREDICT):
     """Ask in a task of its own, as a server has it."""
     headers = [(b"content-type", b"application/json")]
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         await app(scope, receive, send)
 
 

@@ -44,7 +44,7 @@ def is_taken(port):
 def create(process, port, path, headers=None):
     """Ask for a bucket until the server is up."""
     while process.poll() is None:
-        asked = HTTPConnection("127.0.0.1", port, timeout=10)
+        asked = HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             asked.request("PUT", path, headers=headers or {})
             if asked.getresponse().status in (200, 201, 409):

@@ -18,7 +18,7 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 Application = Callable[[AsgiMessage, Receive, Send], Awaitable[None]]
 
-PATIENCE = 60.0  # seconds for an answer, so that a test that would hang fails
+PATIENCE = 100.0  # seconds for an answer, so that a test that would hang fails
 POLL = 0.001  # seconds between two looks at whether a client leaves
 UNQUOTED = "/:@!$&'()*+,;=~-._%"  # what may stand in the path of a URL, besides letters and digits
 ASGI = {"version": "3.0", "spec_version": "2.3"}

@@ -18,7 +18,7 @@ from pathlib import Path
 from helpers.processes import PATIENCE
 
 HELPERS = Path(__file__).parent
-LIFE = 300  # seconds that a server may live, which the tests of a file may share
+LIFE = 600  # seconds that a server may live, which the tests of a file may share
 OK = 200
 
 
@@ -138,8 +138,8 @@ async def exchange(reader, writer, request):
 async def ask_on(ports, request, more, counts, **tls):
     """Ask while `more()`, over connections that are kept, as a balancer of load does.
 
-    It leaves a port that closes a connection and is not ready, and counts every answer, by status,
-    and every request without one.
+    It leaves a port that closes a connection for the next one, if there is one, and counts every
+    answer, by status, and every request without one.
     """
     writer = None
     while more():
@@ -161,6 +161,9 @@ async def ask_on(ports, request, more, counts, **tls):
         if closed:
             await leave(writer)
             writer = None
+            if len(ports) > 1:
+                ports.pop(0)
+                counts["moved"] += 1
     if writer is not None:
         await leave(writer)
 

@@ -25,7 +25,7 @@ def screen(folder):
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=280,
         cwd=folder,
     )
     assert done.returncode == 0, done.stderr

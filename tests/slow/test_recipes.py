@@ -58,7 +58,7 @@ def shell(script, **environment):
     """The status of a script of bash, which ends at the first error."""
     command = [SHELL, "-e", "-o", "pipefail", "-c", script]
     return subprocess.run(
-        command, env={**os.environ, **environment}, check=False, timeout=120
+        command, env={**os.environ, **environment}, check=False, timeout=280
     ).returncode
 
 
@@ -129,7 +129,7 @@ def test_github_actions_is_linted(tmp_path):
 
     def found(path):
         command = ["node", lint, path]
-        done = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=280, text=True)
         return json.loads(done.stdout)
 
     recipe = RECIPES / "github-actions.yml"
@@ -215,7 +215,7 @@ def test_the_jenkinsfile_is_groovy(place):
 
     def lint():
         command = [GROOVYLINT, "--noserver", "--failon", "error", "Jenkinsfile"]
-        return subprocess.run(command, capture_output=True, check=False, timeout=100).returncode
+        return subprocess.run(command, capture_output=True, check=False, timeout=280).returncode
 
     text = (RECIPES / "Jenkinsfile").read_text("utf-8")
     Path("Jenkinsfile").write_text(text)

@@ -29,7 +29,7 @@ modelkit ...
 
 def run(page):
     return subprocess.run(
-        [sys.executable, TOOL, page], capture_output=True, check=False, text=True, timeout=60
+        [sys.executable, TOOL, page], capture_output=True, check=False, text=True, timeout=280
     )
 
 

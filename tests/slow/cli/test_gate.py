@@ -21,5 +21,5 @@ def test_a_shell_sees_the_status(folder):
         "modelkit",
         *arguments(folder, "--margin", "0", "--slice", "region"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 3, done.stderr

@@ -148,7 +148,7 @@ def test_clients_who_knock_for_ever_keep_no_server_from_ending(monkeypatch):
         while not server.started:  # it tells nobody
             await asyncio.sleep(0.01)
         server.should_exit = True
-        await asyncio.wait_for(serving, 20)
+        await asyncio.wait_for(serving, 60)
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -21,7 +21,7 @@ Y = (X[:, 0] > 0).astype(int)
 GUARDS = (mk.Guard("errors", floor=0.05),)
 HALF = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS)
 SHADOW = mk.RolloutPolicy((mk.RolloutStage(0, seconds=3600), mk.RolloutStage(0.5)), GUARDS)
-ROOM = 20
+ROOM = 100  # seconds after which something hangs
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from modelkit.lifecycle.rollout.counting import MOST_ADDED_UP, is_finite, kind_o
 ERRORS = (mk.Guard("errors"),)
 
 
-ROOM = 10  # seconds in which everything must be over
+ROOM = 100  # seconds after which something hangs
 
 
 def test_the_errors_of_callers_and_queues_are_not_the_models():

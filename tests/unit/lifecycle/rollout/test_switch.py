@@ -59,7 +59,7 @@ def test_who_listens_to_a_swap_may_take_it_back(registry):
         registry.set_alias("m", "champion", "2", expected="1", reason="next")
         thread = threading.Thread(target=rollout.refresh, daemon=True)
         thread.start()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     finally:
         unsubscribe()
