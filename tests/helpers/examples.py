@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 FULL = os.environ.get("HYPOTHESIS_PROFILE") == "full"
 
@@ -26,7 +26,8 @@ def some(names, table, quick, *, ids=None):
     return lambda test: pytest.mark.property(parametrized(test))
 
 
-# How long an example takes is the machine's affair, which may be busy.
-settings.register_profile("quick", max_examples=examples(100), deadline=None)
-settings.register_profile("full", max_examples=100, deadline=None)
+# How long an example takes, and its making, is the machine's affair, which may be busy.
+LASTING = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=examples(100), **LASTING)
+settings.register_profile("full", max_examples=100, **LASTING)
 settings.load_profile("full" if FULL else "quick")

@@ -284,7 +284,7 @@ def test_18_no_code_runs_without_a_right_signature(joblib_mk, tmp_path):
     assert mark.exists()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_bit_that_is_flipped_in_a_package_or_its_signature_is_found(signed, data):
     path = data.draw(st.sampled_from([signed, beside(signed)]))

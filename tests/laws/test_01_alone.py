@@ -23,7 +23,8 @@ from modelkit.errors import BatchError
 from modelkit.testing import check_model
 
 of_models = settings(
-    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

@@ -194,9 +194,9 @@ class AsgiRequest(Request):
         of the request is never used up by that: its answer would be cut off.
         """
         most = _LINGER_BODIES * self._limits.body
-        seconds = min(_LINGER, self._limits.seconds / 2)
+        self.deadline += _LINGER
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(min(_LINGER, self._limits.seconds)):
                 while most > 0:
                     message = await self._receive()
                     most -= len(message.get("body", b""))

@@ -68,7 +68,7 @@ def test_explanations_beyond_those_that_may_wait_are_429(explained_mk):
         works += [apart.submit(gate.wait) for _ in range(16)]
         refused = client.post("/models/m/explain", json=explain_body(1))
         assert refused.status == 429
-        assert refused.headers["retry-after"] == "1"
+        assert 1 <= int(refused.headers["retry-after"]) <= 30  # by what runs were measured to take
         assert "16 explanations wait" in refused.json()["error"]
         assert client.post("/models/m/predict", json=explain_body(1)).status == 200
         assert works[5].cancel()

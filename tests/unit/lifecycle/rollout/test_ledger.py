@@ -16,7 +16,7 @@ import pytest
 from helpers.examples import examples
 from helpers.rollouts import ledger_on, model, next_sum, until, who
 from helpers.stores import Unsure
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
@@ -249,7 +249,6 @@ COUNTS = st.builds(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # where other tests run beside it
 @given(COUNTS)
 def test_counts_are_written_and_read(counts):
     assert read_counts(json.loads(json.dumps(counts, default=write_value))) == counts
