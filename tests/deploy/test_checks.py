@@ -46,5 +46,5 @@ def programs(command):
 def ran(command, folder):
     command = ["bash", "-o", "pipefail", "-c", command]
     return subprocess.run(
-        command, check=False, cwd=folder, env=ENVIRON, capture_output=True, text=True, timeout=60
+        command, check=False, cwd=folder, env=ENVIRON, capture_output=True, text=True, timeout=280
     )

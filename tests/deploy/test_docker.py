@@ -15,7 +15,7 @@ pytestmark = [
 PROMETHEUS = "prom/prometheus:v3.5.0"
 # What a container asks another one, since this machine is not in their network.
 ASK = (
-    "import sys, urllib.request as ask; print(ask.urlopen(sys.argv[1], timeout=10).read().decode())"
+    "import sys, urllib.request as ask; print(ask.urlopen(sys.argv[1], timeout=60).read().decode())"
 )
 # A client that asks every replica in turn; each answer that it does not get is a line.
 CLIENT = """
@@ -23,7 +23,7 @@ import http.client, itertools, json, socket
 body = json.dumps({"rows": [{"mean radius": 17.9, "mean texture": 10.4}]})
 for turn in itertools.count():
     places = socket.getaddrinfo("tasks.model", 8080, type=socket.SOCK_STREAM)
-    to = http.client.HTTPConnection(places[turn % len(places)][4][0], 8080, timeout=5)
+    to = http.client.HTTPConnection(places[turn % len(places)][4][0], 8080, timeout=60)
     try:
         to.request("POST", "/models/tumour/predict", body, {"content-type": "application/json"})
         assert to.getresponse().status == 200

@@ -29,7 +29,7 @@ def ran(program, *arguments, cwd):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
     ).stdout
 
 

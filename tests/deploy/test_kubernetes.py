@@ -51,7 +51,7 @@ def folder(tumour_mk, tmp_path):
 def kustomized(folder):
     """The objects that Kustomize makes of a folder, as text."""
     command = ["kubectl", "kustomize", folder]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=280).stdout
 
 
 @needs("kubectl")
@@ -69,7 +69,7 @@ def test_kubernetes_takes_the_objects(version, folder, tumour_mk):
 
 def said_of(path, version):
     command = [sys.executable, "-m", "kubernetes_validate", "--strict", "-k", version, path]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
     return done.stdout + done.stderr
 
 
@@ -191,4 +191,4 @@ def numbers(url, query):
 
 def promtool_parses(query):
     command = ["promtool", "--experimental", "promql", "format", query]
-    return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
+    return subprocess.run(command, check=False, capture_output=True, timeout=280).returncode == 0

@@ -44,7 +44,7 @@ def settings(port):
 
 def asked(port, path, body=None):
     """The status and the value of an answer; None where nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=280)
     try:
         told = {"content-type": "application/json"}
         connection.request("POST" if body else "GET", path, json.dumps(body), told)

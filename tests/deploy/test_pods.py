@@ -88,7 +88,7 @@ def play(podman, image, tumour_mk, tmp_path):
         (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
         file = tmp_path / "all.yaml"
         command = ["kubectl", "kustomize", tmp_path, "--output", file]
-        subprocess.run(command, check=True, timeout=60)
+        subprocess.run(command, check=True, timeout=280)
         try:
             podman("kube", "play", "--network", "host", file)
             yield Pod(f"{prefix}tumour-pod-model", port, container)
@@ -139,7 +139,7 @@ def test_a_pod_refuses_another_package(play, podman):
         command = ["podman", "logs", pod.name]
         return subprocess.run(
             command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=60, env=podman.environ,
+            timeout=280, env=podman.environ,
         ).stdout  # fmt: skip
 
     with play(MODELKIT_DIGEST=OTHER) as pod:

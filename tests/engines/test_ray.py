@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of settings that Ray sets itself
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.timeout(240),  # a job that waits for itself ends here
+    pytest.mark.timeout(600),  # a job that waits for itself ends here
 ]
 CALLS = 300
 
@@ -114,7 +114,7 @@ def test_many_calls_at_once_are_gathered(one_cpu, packages):
     scorer = mk.Scorer(packages.churn, outputs=["probabilities"])
     handle = serve.run(integration.deployment(scorer, **options), route_prefix=None)
 
-    other = handle.remote(frame[:2].assign(more=1)).result(timeout_s=60)
+    other = handle.remote(frame[:2].assign(more=1)).result(timeout_s=200)
     assert len(other["probabilities"]) == 2
 
     async def call_all():

@@ -19,7 +19,7 @@ pytestmark = [
     ),
     pytest.mark.filterwarnings("ignore:createDataFrame attempted Arrow optimization:UserWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 
 

@@ -14,7 +14,7 @@ def throw(kind):
 def test_every_error_comes_out_of_a_process_pool_and_the_pool_lives():
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         for kind in tree():
-            error = pool.submit(throw, kind).exception(timeout=60)
+            error = pool.submit(throw, kind).exception(timeout=280)
             assert "in throw" in str(error.__cause__)  # the traceback of the worker
             assert_equal(sample(kind), error)
 

@@ -77,6 +77,6 @@ def test_what_is_wrong_has_a_status_and_words(served, body, headers, status):
 
 def test_another_package_fails_the_deployment(tumour_mk, tmp_path):
     with azmlinfsrv(tumour_mk, tmp_path, "sha256:" + 64 * "0") as served:
-        log = served.process.communicate(timeout=60)
+        log = served.process.communicate(timeout=280)
         assert served.process.returncode != 0
         assert any("that was asked for" in each for each in log)

@@ -21,7 +21,7 @@ import modelkit as mk
 
 RECIPE = ROOT / "docs" / "recipes" / "lambda_handler.py"
 API = "/2018-06-01/runtime"
-PATIENCE = 60
+PATIENCE = 280
 pytestmark = [needs_library("awslambdaric"), needs_library("mangum")]
 
 
@@ -182,7 +182,7 @@ def test_a_cold_start_is_taken_apart(tumour_mk, rows):
     body = json.dumps({"instances": rows.tolist()})
     command = [sys.executable, RECIPE.with_name("cold_start.py"), body, "1"]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environ, timeout=60, check=False
+        command, capture_output=True, text=True, env=environ, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
     parts = [float(line.split()[-1]) for line in done.stdout.splitlines()]

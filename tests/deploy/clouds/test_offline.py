@@ -14,7 +14,7 @@ from helpers.servers import started
 
 import modelkit as mk
 
-PATIENCE = 110
+PATIENCE = 280
 NAMESPACES = ("unshare", "--net", "--pid", "--fork", "--kill-child")
 CHECKOUT = ("pyproject.toml", "README.md", "LICENSE", "src", "tools")
 pytestmark = needs("unshare", "nsenter", "ip", "sh")

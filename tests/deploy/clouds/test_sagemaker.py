@@ -57,7 +57,7 @@ def ask(served):
 def test_ping_says_that_the_container_is_up(served):
     from sagemaker.core.local.entities import _wait_for_serving_container
 
-    _wait_for_serving_container(served.port, timeout=60)
+    _wait_for_serving_container(served.port, timeout=280)
     status, _, body = served.ask("GET", "/ping")
     assert (status, body) == (200, b"")
 

@@ -19,7 +19,7 @@ UNIT = ROOT / "docs" / "recipes" / "modelkit.service"
 BOOT = Path(__file__).with_name("boot_systemd.sh")
 NAMESPACES = ["--pid", "--fork", "--kill-child", "--mount", "--cgroup", "--uts", "--ipc", "--net"]
 LOG = "/var/log/modelkit"
-PATIENCE = 60
+PATIENCE = 280
 FIRST_DYNAMIC = 61184  # of the numbers that systemd gives to users that exist while they run
 pytestmark = needs("systemctl", "systemd-analyze", "unshare", "nsenter", "ip")
 

@@ -77,7 +77,7 @@ def test_workers_end_with_their_parent(boosting_mk):
     with modelkit_serve(boosting_mk, "--workers", "2", "--drain", "0") as served:
         workers = children(served)
         served.process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=60)
+        _, alive = psutil.wait_procs(workers, timeout=280)
         assert not alive
 
 

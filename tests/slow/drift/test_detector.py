@@ -38,14 +38,14 @@ def test_a_detector_goes_on_in_the_child_of_a_fork_though_its_lock_was_held():
     def hold():
         with detector._tracker.turn():
             held.set()
-            release.wait(60)
+            release.wait(280)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait(60)
+    held.wait(280)
     process = context.Process(target=updated, args=(detector, queue))
     process.start()
-    process.join(60)
+    process.join(280)
     release.set()
     holder.join()
     assert process.exitcode == 0

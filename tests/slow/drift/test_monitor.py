@@ -37,7 +37,7 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
     with watched._intake.tracker.turn():
         process = context.Process(target=child, args=(watched, queue))
         process.start()
-    process.join(60)
+    process.join(280)
     assert process.exitcode == 0
     assert queue.get() == (0, 310, 10 + SAMPLE_ROWS)
 

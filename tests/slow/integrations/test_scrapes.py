@@ -27,7 +27,7 @@ import modelkit as mk
 from modelkit.integrations.prometheus import Collector
 from modelkit.serving.metering import requests
 
-PATIENCE = 60  # seconds until a server must have answered
+PATIENCE = 280  # seconds until a server must have answered
 APPLICATION = """
     import os
 
@@ -91,7 +91,7 @@ SERVERS = {
 
 
 def get(port, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=280) as answer:
         return answer.read().decode()
 
 
@@ -114,7 +114,7 @@ def served(server, folder):
     finally:
         process.terminate()
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=280)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -205,7 +205,7 @@ def scraped(port, accept=""):
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/metrics", headers={"Accept": accept} if accept else {}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=280) as answer:  # noqa: S310
         return answer.headers["Content-Type"], answer.read().decode()
 
 

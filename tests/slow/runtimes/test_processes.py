@@ -254,6 +254,7 @@ def test_gunicorn_preloads_a_model(wide_mk, tmp_path):
         "-m",
         "gunicorn",
         "--preload",
+        "--timeout=280",
         "--bind",
         "127.0.0.1:0",
         "--no-control-socket",

@@ -37,7 +37,7 @@ def place(request, tmp_path, monkeypatch):
 
 def test_processes_that_append_lose_nothing(place):
     workers = [subprocess.Popen([sys.executable, "-c", WRITE, place, str(i)]) for i in range(4)]
-    assert [worker.wait(100) for worker in workers] == [0] * 4
+    assert [worker.wait(280) for worker in workers] == [0] * 4
     sequence = Sequence(open_store(place), "log")
     files = [*sequence.after(0)]
     assert [number for number, _ in files] == [*range(1, 241)]

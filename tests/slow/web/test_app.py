@@ -114,7 +114,7 @@ def test_errors_keep_their_form(served, body_of):
 
 def test_a_body_that_is_too_large_is_refused(served):
     """By its length alone, or when too much of it has come."""
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=280)
     connection.putrequest("POST", PREDICT)
     connection.putheader("content-type", "application/json")
     connection.putheader("content-length", str(1 << 30))

@@ -20,9 +20,9 @@ def test_gates_of_several_processes_are_told_apart(tmp_path):
     workers = [SPAWN.Process(target=use, args=(url, digest, own, results)) for own in gates]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=100) for _ in workers]
+    found = [results.get(timeout=280) for _ in workers]
     for worker in workers:
-        worker.join(60)
+        worker.join(280)
     assert sorted(use for own in found for use in own) == list(range(1, 16))
     again = [counted_use(mk.Registry(url).hold_out_folder(digest), gate) for gate in gates[0]]
     assert sorted(again) == sorted(next(each for each in found if set(each) == set(again)))

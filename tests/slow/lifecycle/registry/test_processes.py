@@ -55,7 +55,7 @@ def test_processes_that_are_killed_lose_nothing_and_tear_nothing(tmp_path, churn
             workers[place] = start()
             killed += 1
     for worker in workers:
-        assert worker.wait(60) in (0, -signal.SIGKILL)
+        assert worker.wait(280) in (0, -signal.SIGKILL)
     assert killed == 12
     history = registry.history("churn")
     assert [int(entry.reason) for entry in history] == list(range(until + 1))
@@ -139,7 +139,7 @@ def test_of_two_packages_of_one_version_one_is_registered(tmp_path, churn_packag
     for worker in workers:
         worker.stdin.write("go\n")
         worker.stdin.flush()
-    told = [worker.communicate(timeout=60)[0].strip() for worker in workers]
+    told = [worker.communicate(timeout=280)[0].strip() for worker in workers]
     assert sorted(told).count("conflict") == 1
     release = mk.Registry(where).version("churn", "1.0.0")
     won = told.index(release.digest)

@@ -24,9 +24,9 @@ def test_of_two_gates_on_one_champion_one_wins(judged_place, judged_rows):
         workers.append(SPAWN.Process(target=promote, args=arguments))
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=100) for _ in workers]
+    found = [results.get(timeout=280) for _ in workers]
     for worker in workers:
-        worker.join(60)
+        worker.join(280)
     assert sorted(outcome for _, outcome in found) == ["lost", "lost", "lost", "won"]
     ((winner, _),) = [each for each in found if each[1] == "won"]
     assert registry.aliases("churn")["champion"].version == winner

@@ -36,7 +36,7 @@ def test_a_run_in_a_bucket_goes_on_and_comes_to_the_same(tmp_path, monkeypatch):
         arguments = (where, tmp_path / "gone", "save", Copying(tmp_path))
         process = SPAWN.Process(target=run_until, args=arguments)
         process.start()
-        process.join(60)
+        process.join(280)
         assert process.exitcode == -9
         shutil.rmtree(tmp_path / "gone")
         clock = Clock(START + CANARY.lease)

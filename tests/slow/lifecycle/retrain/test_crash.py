@@ -58,7 +58,7 @@ def killed(where, folder, when, packages):
     """A process that is killed in a retraining."""
     process = SPAWN.Process(target=run_until, args=(where, folder, when, Copying(packages)))
     process.start()
-    process.join(60)
+    process.join(280)
     assert process.exitcode == -9
 
 
@@ -121,7 +121,7 @@ def test_threads_that_ask_at_the_same_moment_make_one_run(registry, tmp_path):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(280)
     states = sorted((run.state, run.number) for run in found)
     assert states == [("on trial", 1), *[("refused", 0)] * 3]
     assert RunRecords(registry, "churn").state().number == 1
@@ -137,7 +137,7 @@ class Late:
 
     def __call__(self, training):
         self.there.set()
-        assert self.go.wait(60)
+        assert self.go.wait(280)
         return self.does(training)
 
 
@@ -155,12 +155,12 @@ def test_a_run_that_is_taken_over_while_its_first_holder_still_writes(registry, 
 
     holder = threading.Thread(target=first)
     holder.start()
-    assert slow.there.wait(60)
+    assert slow.there.wait(280)
     clock.now += LEASE
     second = retrain(registry, tmp_path / "2", policy=CANARY, clock=clock)
     assert second.state == "on trial"
     slow.go.set()
-    holder.join(60)
+    holder.join(280)
     assert found == [second]
     assert [entry.kind for entry in registry.history("churn")].count(ROLLOUT) == 1
     assert registry.version("churn", second.version).version == second.version
@@ -255,9 +255,9 @@ def test_six_processes_and_a_hundred_occasions_are_a_hundred_claims(registry):
     ]
     for worker in workers:
         worker.start()
-    won = [results.get(timeout=60) for _ in workers]
+    won = [results.get(timeout=280) for _ in workers]
     for worker in workers:
-        worker.join(60)
+        worker.join(280)
     assert sum(won) == OCCASIONS
     runs = retrainings_of(registry, "churn", START)
     assert [run.number for run in runs] == list(range(1, OCCASIONS + 1))
@@ -288,9 +288,9 @@ def test_workers_that_raise_the_same_alarm_at_once_make_one_run(
     ]
     for worker in workers:
         worker.start()
-    found = sorted([results.get(timeout=60) for _ in workers])
+    found = sorted([results.get(timeout=280) for _ in workers])
     for worker in workers:
-        worker.join(60)
+        worker.join(280)
     assert found[0] == ("on trial", 1, "changed + material")
     assert found[1:] == [("refused", 0, "busy")] * 3
     assert [entry.kind for entry in registry.history("churn")].count(ROLLOUT) == 1
@@ -306,14 +306,14 @@ def test_a_record_of_a_holder_that_is_gone_costs_no_second_training(registry, tm
         kwargs={"policy": CANARY, "clock": clock, "train": slow},
     )
     first.start()
-    assert slow.there.wait(60)
+    assert slow.there.wait(280)
     clock.now += LEASE
     trained = []
 
     def second(training):
         trained.append(training)
         slow.go.set()
-        first.join(60)
+        first.join(280)
         for package in (tmp_path / "gone").rglob("*.mk"):
             package.unlink()
         train(training)

@@ -139,7 +139,7 @@ def test_in_shadow_an_equal_candidate_is_not_worse(clock, kind, rate, decision):
         session = rollout._switch.session
         if session is None:
             break
-        session.lineups.shadow.wait(60)
+        session.lineups.shadow.wait(280)
         clock.go(10)
         rollout.status()
     assert rollout.status().decision == decision
