@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 from urllib.parse import quote
 
 from modelkit.embedding.verbs import recipe_of
@@ -13,10 +14,10 @@ from modelkit.model.wrapper import layer_of
 from modelkit.package.trust import installed
 from modelkit.report import html
 from modelkit.web import openapi, v2
+from modelkit.web.endpoint import Endpoint
 from modelkit.web.examples import plain_example
-from modelkit.web.replies import JSON, HeaderList, Reply, unavailable
+from modelkit.web.replies import JSON, HeaderList, Refused, Reply, unavailable
 from modelkit.web.routes import Verb
-from modelkit.web.serving import Served
 
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
 LIVE = Reply(b'{"live":true}')
@@ -53,34 +54,41 @@ def health(verb: Verb, *, ready: bool) -> Reply:
     return READY if verb == "ready" else _PONG
 
 
-def of_model(verb: Verb, served: Served, *, ready: bool) -> Reply:
+def of_model(verb: Verb, endpoint: Endpoint, *, ready: bool) -> Reply:
     """What one model takes and gives, or whether it is ready."""
-    serving = served.active.now.value
+    name = endpoint.name
+    deployment = endpoint.deployment
+    model = deployment.model
     if verb == "model":
-        return v2.metadata(served.name, serving.identity.version, serving.model.signature)
-    if serving.model.closed or not ready:
-        raise unavailable(f"{served.name!r} is not ready: it, or the App, is closed or draining")
-    return _json({"name": served.name, "ready": True})
+        return v2.metadata(name, deployment.identity.version, model.signature)
+    if verb == "listed":
+        if recipe_of(model) is None:
+            raise Refused(f"{name!r} neither embeds nor ranks texts; GET /v1/models names all", 404)
+        return _json(_listed(name))
+    if model.closed or not ready:
+        raise unavailable(f"{name!r} is not ready: it, or the App, is closed or draining")
+    return _json({"name": name, "ready": True})
 
 
-def of_all(verb: Verb, served: Mapping[str, Served], root: str, *, ready: bool) -> Reply:
+def of_all(verb: Verb, endpoints: Mapping[str, Endpoint], root: str, *, ready: bool) -> Reply:
     """What is said of the App and all of its models, mounted at the path `root`. May take milliseconds."""
-    models = {name: each.active.now.value.model for name, each in served.items()}
+    models = {name: each.deployment.model for name, each in endpoints.items()}
     if verb == "page":
         return status_page(models, ready=ready)
     if verb == "openapi":
         return _json(openapi.document(models, root))
-    if verb == "listed":  # as OpenAI has it
-        known = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "modelkit"}
-            for name, model in models.items()
-            if recipe_of(model)
-        ]
+    if verb == "listed":
+        known = [_listed(name) for name, model in models.items() if recipe_of(model)]
         return _json({"object": "list", "data": known})
     if verb == "models":
         return _json({"models": list(models)})
     server = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
     return _json(server)
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """A model as OpenAI lists it."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "modelkit"}
 
 
 def scrape(metrics: Metrics, accept: str) -> Reply:

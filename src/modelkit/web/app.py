@@ -24,9 +24,9 @@ from modelkit.web.about import Metrics
 from modelkit.web.asgi import AsgiReceive, AsgiRequest, AsgiScope, AsgiSend, Lookout, Memory
 from modelkit.web.auth import Auth
 from modelkit.web.edge import Edge
+from modelkit.web.endpoint import Deployment, Endpoint
 from modelkit.web.json import library
 from modelkit.web.query import Limits
-from modelkit.web.serving import Served, Serving
 from modelkit.web.threads import Threads
 from modelkit.web.wsgi import Wsgi, blueprint_of
 
@@ -77,15 +77,14 @@ class App:
         library()
         _check_models(models)
         _check_options(auth, limits, metrics)
-        served = _open_all(models)
-        self._edge = Edge(served, limits, auth, metrics)
+        self._edge = Edge(_open_all(models), limits, auth, metrics)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._threads = Threads()
         self._memory = Memory(limits.memory)
         watch_forks(self)
 
     def __repr__(self) -> str:
-        return f"<App of {fields.BRIEF.repr(list(self._edge.served))}>"
+        return f"<App of {fields.BRIEF.repr(list(self._edge.endpoints))}>"
 
     # What ASGI calls.
 
@@ -176,35 +175,35 @@ class App:
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """
-        served = self._edge.served.get(name)
-        if served is None:
-            names = ", ".join(map(repr, self._edge.served))
+        endpoint = self._edge.endpoints.get(name)
+        if endpoint is None:
+            names = ", ".join(map(repr, self._edge.endpoints))
             raise UsageError(f"unknown model {name!r}: choose one of {names}")
-        with served.replacing:
+        with endpoint.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")
-            if served.active.now.value.rollout is not None:
+            before = endpoint.deployment
+            if before.rollout is not None:
                 raise UsageError(
                     f"{name!r} is a Rollout, which changes its versions itself: use its promote() "
                     "or rollback(), or let the alias of its registry name another version, by "
                     "set_alias()"
                 )
-            serving = _opened(newer)
+            deployment = _opened(newer)
             try:
-                _check_guarded(name, served.active.now.value.model, serving.model)
-                check_answers(serving.model)
+                _check_guarded(name, before.model, deployment.model)
+                check_answers(deployment.model)
             except BaseException:
-                serving.close()
+                deployment.close()
                 raise
-            before = served.active.now.value
-            draining = served.active.replace(serving)
+            draining = endpoint.active.replace(deployment)
         if before.opened is not None:
             Thread(target=_close_drained, args=(before, draining), daemon=True).start()
         events.emit(
             events.Swapped(
                 name=name,
-                version=serving.identity.version,
-                digest=serving.identity.digest,
+                version=deployment.identity.version,
+                digest=deployment.identity.digest,
                 before_version=before.identity.version,
                 before_digest=before.identity.digest,
             )
@@ -243,8 +242,8 @@ class App:
         edge.close()
         with ExitStack() as closing:  # of the others although one fails
             closing.callback(self._threads.close)
-            for served in edge.served.values():
-                closing.callback(served.close)
+            for endpoint in edge.endpoints.values():
+                closing.callback(endpoint.close)
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
@@ -287,25 +286,25 @@ def _check_options(auth: object, limits: object, metrics: object) -> None:
         )
 
 
-def _open_all(models: Mapping[str, Servable]) -> dict[str, Served]:
+def _open_all(models: Mapping[str, Servable]) -> dict[str, Endpoint]:
     """What answers under each name. Where one cannot be opened, those before it are closed."""
-    served: dict[str, Served] = {}
+    endpoints: dict[str, Endpoint] = {}
     try:
         for name, model in models.items():
-            served[name] = Served(name, _opened(model))
+            endpoints[name] = Endpoint(name, _opened(model))
     except BaseException:
-        for other in served.values():
-            other.active.now.value.close()
+        for other in endpoints.values():
+            other.close()
         raise
-    return served
+    return endpoints
 
 
-def _opened(model: Servable) -> Serving:
+def _opened(model: Servable) -> Deployment:
     if isinstance(model, Model):
-        return Serving(model, None)
+        return Deployment(model, None)
     if isinstance(model, str | os.PathLike):
         opened = Opened(load(model), layered)
-        return Serving(opened.model, opened)
+        return Deployment(opened.model, opened)
     raise TypeError(f"an App serves Models and paths of packages, not {type(model).__name__}")
 
 
@@ -317,7 +316,7 @@ def _check_guarded(name: str, before: Model, newer: Model) -> None:
         )
 
 
-def _close_drained(serving: Serving, draining: Draining) -> None:
+def _close_drained(deployment: Deployment, draining: Draining) -> None:
     """Close what was replaced when its last call is answered."""
     draining.wait()
-    serving.close()
+    deployment.close()

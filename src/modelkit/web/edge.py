@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
-from typing import final
+from typing import Any, TypeVar, final
 
 from numpy import ndarray
 
@@ -26,10 +26,10 @@ from modelkit.model.access import acting_as, check_access
 from modelkit.model.activation import Activation
 from modelkit.model.model import PLAIN, Call, Model
 from modelkit.serving.metering import requests
-from modelkit.signature.signature import Signature
 from modelkit.signature.spec import AS_OBJECTS
 from modelkit.web import about, instances, invocations, outcomes, plain, texts, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
+from modelkit.web.endpoint import Deployment, Endpoint, check_version
 from modelkit.web.json import LONG_BODY
 from modelkit.web.query import KEY_HEADER, Limits, Query, check_letters, with_key
 from modelkit.web.replies import (
@@ -45,13 +45,14 @@ from modelkit.web.replies import (
 )
 from modelkit.web.request import PART, Request, at_once, inflated
 from modelkit.web.routes import HEALTH, POST, TEXTS, Route, route_of
-from modelkit.web.serving import Served, Serving, check_version
 
+Fields = Mapping[str, Any]  # of a JSON object
+T = TypeVar("T")
 # What reads a request and writes its answer, with turns for others where they are long.
 _READERS = {
     "infer": v2.read,
     "predict": plain.read,
-    "explain": plain.read,
+    "explain": plain.read_to_explain,
     "instances": instances.read,
     "invocations": invocations.read,
 }
@@ -66,7 +67,7 @@ class Edge:
     """Answers requests for models.
 
     Attributes:
-        served: the names and what answers under them.
+        endpoints: what answers, by its name.
         limits: what a request may take.
         requests: the requests that are answered now.
         draining: whether no more requests should come.
@@ -75,12 +76,12 @@ class Edge:
 
     def __init__(
         self,
-        served: Mapping[str, Served],
+        endpoints: Mapping[str, Endpoint],
         limits: Limits,
         auth: Auth | None,
         metrics: about.Metrics | None,
     ) -> None:
-        self.served = served
+        self.endpoints = endpoints
         self.limits = limits
         self.requests: set[Request] = set()
         self._with_body: set[Request] = set()
@@ -93,9 +94,9 @@ class Edge:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here. Nothing is run or waited for to know it."""
-        if self.draining or self.closed or not self.served:
+        if self.draining or self.closed or not self.endpoints:
             return False
-        return not any(served.active.now.value.model.closed for served in self.served.values())
+        return not any(each.deployment.model.closed for each in self.endpoints.values())
 
     async def answer(self, request: Request) -> Reply:
         """The answer to a request, an error among them. Whoever calls this calls `ended`, whatever happens."""
@@ -109,7 +110,7 @@ class Edge:
             if self._auth is not None:
                 await self._authenticate(request, self._auth)
             posted = route.methods is POST
-            asked = self._ask(request) if posted else self._look(route, request)
+            asked = self._post(request) if posted else self._get(route, request)
             if self._auth is None:  # then an App sets no principal
                 reply = await asked
             else:
@@ -152,7 +153,7 @@ class Edge:
                     seconds=seconds,
                     principal=request.principal,
                     request_id=request.request_id(),
-                    model=route.name if route.name in self.served else "",
+                    model=route.name if route.name in self.endpoints else "",
                     version=request.version,
                 )
             )
@@ -168,8 +169,8 @@ class Edge:
         self.requests.clear()
         self._with_body.clear()
         self._idle = threading.Event()
-        for served in self.served.values():
-            served.after_fork()
+        for endpoint in self.endpoints.values():
+            endpoint.after_fork()
 
     def _route(self, request: Request) -> Route:
         """What a request is for. Raises Refused for a path that there is not, and another method."""
@@ -180,8 +181,8 @@ class Edge:
             slashed = bare != path and route_of(bare) is not None
             hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
             raise Refused(f"there is no path {path!r}; {hint}", 404)
-        if route.verb == "invocations" and len(self.served) == 1:
-            route = route._replace(name=next(iter(self.served)))
+        if route.verb == "invocations" and len(self.endpoints) == 1:
+            route = route._replace(name=next(iter(self.endpoints)))
         request.route = route
         if request.method not in route.methods:
             methods = ", ".join(route.methods)
@@ -208,66 +209,64 @@ class Edge:
             raise unauthorized(request.headers)
         request.principal = principal
 
-    def _find(self, route: Route) -> Served:
-        served = self.served.get(route.name)
+    def _endpoint(self, route: Route) -> Endpoint:
+        endpoint = self.endpoints.get(route.name)
         if not route.name:
-            several = f"{len(self.served)} models; ask one at /models/{{model}}/predict"
+            several = f"{len(self.endpoints)} models; ask one at /models/{{model}}/predict"
             raise Refused(f"{route.template} asks an App of one model; this one has {several}", 404)
-        if served is None:
+        if endpoint is None:
             raise Refused(f"there is no model {route.name!r:.100}; GET /v2/models names all", 404)
         if route.version is not None:
-            check_version(route, served.active.now.value.identity.version)
-        return served
+            check_version(route, endpoint.deployment.identity.version)
+        return endpoint
 
-    async def _look(self, route: Route, request: Request) -> Reply:
-        """What GET gives."""
+    async def _get(self, route: Route, request: Request) -> Reply:
         if route.name:
-            return about.of_model(route.verb, self._find(route), ready=self.ready)
+            return about.of_model(route.verb, self._endpoint(route), ready=self.ready)
         if route.verb == "metrics" and self._metrics is not None:
             accept = request.headers.get(b"accept", b"").decode("latin-1")
-            look = partial(about.scrape, self._metrics, accept)
+            work = partial(about.scrape, self._metrics, accept)
         else:
-            look = partial(about.of_all, route.verb, self.served, request.root, ready=self.ready)
-        return await request.in_thread("general", look)
+            root = request.root
+            work = partial(about.of_all, route.verb, self.endpoints, root, ready=self.ready)
+        return await request.in_thread("general", work)
 
-    async def _find_in(self, body: bytes, request: Request) -> Served:
-        """What a request asks whose body names the model."""
-        models = {name: served.active.now.value.model for name, served in self.served.items()}
-        find = partial(texts.model_in, body, request.route.verb, models)
-        name = find() if len(body) <= LONG_BODY else await request.in_thread("parse", find)
-        request.route = request.route._replace(name=name)
-        return self._find(request.route)
-
-    async def _ask(self, request: Request) -> Reply:
+    async def _post(self, request: Request) -> Reply:
         """Read the body, and have it answered by what answers now.
 
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        served = None if request.route.verb in TEXTS else self._find(request.route)
-        body = await self._body(served, request)
-        if served is None:
-            served = await self._find_in(body, request)
-        activation: Activation[Serving] | None = None
+        route = request.route
+        endpoint = None if route.verb in TEXTS else self._endpoint(route)
+        body = await self._body(endpoint, request)
+        given = None
+        if endpoint is None:  # the body names the model
+            given = await _parsed(body, partial(texts.parse, body), request)
+            models = {name: each.deployment.model for name, each in self.endpoints.items()}
+            name = texts.model_name(given, route.verb, models)
+            request.route = route._replace(name=name)
+            endpoint = self._endpoint(request.route)
+        activation: Activation[Deployment] | None = None
         for last in (False, True):
-            activation = served.active.now
+            activation = endpoint.active.now
             try:
-                if request.route.verb == "outcome":
-                    return await self._count_outcome(served.name, activation.value, body, request)
-                if request.route.verb == "explain":
+                if route.verb == "outcome":
+                    return await self._count_outcome(activation.value, body, request)
+                if route.verb == "explain":
                     return await self._explain(activation.value, body, request)
-                return await self._predict(served.name, activation.value, body, request)
+                return await self._predict(activation.value, body, given, request)
             except Overloaded as error:
                 wait = retry_after(error.queued, activation.value.plan)
                 raise overload(str(error), wait) from None
             except ClosedError:
-                if last or served.active.now is activation:
+                if last or endpoint.active.now is activation:
                     raise
             finally:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
 
-    async def _body(self, served: Served | None, request: Request) -> bytes:
+    async def _body(self, endpoint: Endpoint | None, request: Request) -> bytes:
         """The body of a request, which takes a place from now on. Raises Refused."""
         limits = self.limits
         headers = request.headers
@@ -278,48 +277,79 @@ class Edge:
         self._with_body.add(request)
         if len(self._with_body) > limits.requests:
             message = f"{limits.requests:,} requests are being answered, and no more may be"
-            plan = None if served is None else served.active.now.value.plan
+            plan = None if endpoint is None else endpoint.deployment.plan
             raise overload(message, retry_after(limits.requests, plan))
         if b"content-encoding" in headers:
             body = await request.in_thread("general", partial(inflated, body, headers, most))
         return body
 
-    async def _count_outcome(
-        self, name: str, serving: Serving, body: bytes, request: Request
-    ) -> Reply:
-        if serving.rollout is not None:
-            asked = serving.model._check_access("outcome")
+    async def _count_outcome(self, deployment: Deployment, body: bytes, request: Request) -> Reply:
+        rollout = deployment.rollout
+        if rollout is not None:
+            asked = deployment.model._check_access("outcome")
             if self._auth is not None and not asked:  # few of those who may ask may decide
-                check_access(lambda *_: outcomes.NO_POLICY, "outcome", serving.identity)
-        take = partial(outcomes.take, name, serving.rollout, body, self.limits)
-        return take() if len(body) <= LONG_BODY else await request.in_thread("parse", take)
+                check_access(lambda *_: outcomes.NO_POLICY, "outcome", deployment.identity)
+        take = partial(outcomes.take, request.route.name, rollout, body, self.limits)
+        return await _parsed(body, take, request)
 
-    async def _explain(self, serving: Serving, body: bytes, request: Request) -> Reply:
-        serving.asked_by(request)
-        signature = serving.model.signature  # a Rollout may have another one by the time it answers
-        query = await _read_query(body, request, serving.model, signature, self.limits)
-        if query.outputs is not signature.output_names:  # as they are where none are named
-            raise Refused("an explanation is of the answer as a whole: leave out 'outputs'")
-        work = partial(_explained, serving, query, request.deadline)
+    async def _explain(self, deployment: Deployment, body: bytes, request: Request) -> Reply:
+        deployment.model_for(request)
+        query = await self._read(deployment, body, None, request)
+        work = partial(_explained, deployment, query, request.deadline)
         reply, request.version = await request.in_thread("explain", work)
         return reply
 
-    async def _predict(self, name: str, serving: Serving, body: bytes, request: Request) -> Reply:
-        model = serving.asked_by(request)
-        signature = serving.model.signature
-        query = await _read_query(body, request, serving.model, signature, self.limits)
+    async def _predict(
+        self, deployment: Deployment, body: bytes, given: Fields | None, request: Request
+    ) -> Reply:
+        model = deployment.model_for(request)
+        query = await self._read(deployment, body, given, request)
         call = _call_of(model, query, request)
         if request.blocks:
             answers = model._call(query.X, query.outputs, call)
         else:
             answers = await model._acall(query.X, query.outputs, call)
+        route = request.route
         if isinstance(answers, SignedAnswers):
             request.version = answers.served_by.version
-            if request.route.version is not None:
-                check_version(request.route, request.version)
+            if route.version is not None:
+                check_version(route, request.version)
         request.check_time()
-        write = query.write or _WRITERS[request.route.verb]
-        return await request.in_turns(write(query, answers, name, request.version))
+        write = query.write or _WRITERS[route.verb]
+        return await request.in_turns(write(query, answers, route.name, request.version))
+
+    async def _read(
+        self, deployment: Deployment, body: bytes, given: Fields | None, request: Request
+    ) -> Query:
+        """What a body asks, the fields of which may be `given`.
+
+        Raises Refused, and DeadlineExceeded if the time is over.
+        """
+        model = deployment.model
+        limits = self.limits
+        size = len(body)
+        verb = request.route.verb
+        if given is not None:
+            read = partial(texts.read, given, verb, model, limits)
+            short = size <= texts.LONG_TEXTS
+            query = read() if short else await request.in_thread("general", read)
+        else:
+            signature = model.signature  # a Rollout may have another one when it answers
+            steps = _READERS[verb](body, request.headers, signature, limits)
+            if size <= LONG_BODY:
+                query = at_once(steps)
+            elif size <= _IN_THREAD:
+                query = await request.in_turns(steps)
+            else:
+                query = await request.in_thread("parse", partial(at_once, steps))
+            if size > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
+                await request.in_thread("parse", partial(check_letters, query.X, limits))
+        if KEY_HEADER in request.headers:
+            query = with_key(query, request.headers[KEY_HEADER])
+        if query.timeout is not None:
+            request.hurry(query.timeout)
+        request.check_time()
+        return query
 
     def _refused(self, error: Exception, request: Request) -> Refused:
         """What an error is answered with. One that is ours goes to the log."""
@@ -338,31 +368,9 @@ class Edge:
         )
 
 
-async def _read_query(
-    body: bytes, request: Request, model: Model, signature: Signature, limits: Limits
-) -> Query:
-    """What a body asks. Raises Refused, and DeadlineExceeded if the time is over."""
-    verb = request.route.verb
-    if verb in TEXTS:
-        steps = texts.read(body, verb, model, limits)
-    else:
-        steps = _READERS[verb](body, request.headers, signature, limits)
-    if verb in TEXTS and len(body) > texts.LONG_TEXTS:
-        query = await request.in_thread("general", partial(at_once, steps))
-    elif len(body) <= LONG_BODY:
-        query = at_once(steps)
-    elif len(body) <= _IN_THREAD:
-        query = await request.in_turns(steps)
-    else:
-        query = await request.in_thread("parse", partial(at_once, steps))
-    if len(body) > limits.letters and any(spec.dtype in AS_OBJECTS for spec in signature.inputs):
-        await request.in_thread("parse", partial(check_letters, query.X, limits))
-    if KEY_HEADER in request.headers:
-        query = with_key(query, request.headers[KEY_HEADER])
-    if query.timeout is not None:
-        request.hurry(query.timeout)
-    request.check_time()
-    return query
+async def _parsed(body: bytes, work: Callable[[], T], request: Request) -> T:
+    """What work makes of a body: of a long one, in the thread for that."""
+    return work() if len(body) <= LONG_BODY else await request.in_thread("parse", work)
 
 
 @lru_cache(64)
@@ -372,7 +380,7 @@ def version_header(version: str) -> tuple[bytes, bytes]:
 
 
 def _call_of(model: Model, query: Query, request: Request) -> Call:
-    """How a query wants to be served.
+    """How a query is to be answered.
 
     A Batcher is quickest with plain calls, so it does not get the App's own limit for a block of
     numbers, where the transport sees to that and every run ends by itself.
@@ -383,7 +391,7 @@ def _call_of(model: Model, query: Query, request: Request) -> Call:
     return Call(request.deadline, query.priority, query.key)
 
 
-def _explained(serving: Serving, query: Query, deadline: float) -> tuple[Reply, str]:
+def _explained(deployment: Deployment, query: Query, deadline: float) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
-    explanation, version = serving.explainers.explain(query.X, query.key, deadline)
+    explanation, version = deployment.explainers.explain(query.X, query.key, deadline)
     return plain.write_explanation(query, explanation), version

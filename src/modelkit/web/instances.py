@@ -18,18 +18,15 @@ FIELDS = ("instances", "parameters")
 AT_ONCE = json.LONG // 4  # numbers of objects that are encoded at a time: about a millisecond
 
 
-def read(
-    body: bytes | memoryview, _headers: Headers, signature: Signature, limits: Limits
-) -> Turns[Query]:
+def read(body: bytes, _headers: Headers, signature: Signature, limits: Limits) -> Turns[Query]:
     """A request `{"instances": [...], "parameters": {...}}`, of the same options as plain JSON.
 
     An instance is a record of columns, or their values in order; a text; or the values of one row of
     the input, or an object of these where there are several. Raises Refused, as `plain.read`.
     """
-    data = bytes(body)
-    request = json.parse_object(data)
+    request = json.parse_object(body)
     yield
-    return query_in(request, data, signature, limits)
+    return query_in(request, body, signature, limits)
 
 
 def query_in(request: dict[str, Any], data: bytes, signature: Signature, limits: Limits) -> Query:

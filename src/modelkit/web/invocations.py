@@ -29,22 +29,19 @@ ANY = (b"", b"*/*")
 QUALITY = re.compile(rb";\s*q=([01](?:\.\d*)?)")
 
 
-def read(
-    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
-) -> Turns[Query]:
+def read(body: bytes, headers: Headers, signature: Signature, limits: Limits) -> Turns[Query]:
     """A request in any of the three forms. Raises Refused, as `plain.read`; 406 for another Accept."""
-    data = bytes(body)
     content = headers.get(b"content-type", b"").lower()
     if _type_in(content) == CSV:
-        X = yield from _read_csv(data, signature, limits, named=b"header=present" in content)
+        X = yield from _read_csv(body, signature, limits, named=b"header=present" in content)
         query, form = Query(X, signature.output_names), "csv"
     else:
-        request = json.parse_object(data)
+        request = json.parse_object(body)
         yield
         if "instances" in request:
-            query, form = instances.query_in(request, data, signature, limits), "instances"
+            query, form = instances.query_in(request, body, signature, limits), "instances"
         else:
-            query, form = plain.query_in(request, data, signature, limits), "predict"
+            query, form = plain.query_in(request, body, signature, limits), "predict"
     form = _form_of_answer(headers.get(b"accept", b""), form)
     if form != "predict":
         instances.check_by_rows(query.outputs, signature)

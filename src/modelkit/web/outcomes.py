@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as standard
 from typing import Any
 
 from modelkit.errors import Conflict, UsageError
@@ -43,7 +42,7 @@ def take(name: str, rollout: Rollout | None, body: bytes, limits: Limits) -> Rep
     except (Conflict, UsageError) as error:
         raise Refused(str(error), 409) from None
     answer = {"model_name": name, "counted": counted, "left_out": len(losses) - counted}
-    return Reply(standard.dumps(answer).encode())
+    return Reply(json.dump(answer))
 
 
 def _read(body: bytes, limits: Limits) -> list[tuple[str, float]]:

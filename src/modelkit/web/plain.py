@@ -35,19 +35,26 @@ OPTIONS = ("outputs", "timeout", "priority", "key", "id")
 SECONDS = 1.0
 
 
-def read(
-    body: bytes | memoryview, _headers: Headers, signature: Signature, limits: Limits
-) -> Turns[Query]:
+def read(body: bytes, _headers: Headers, signature: Signature, limits: Limits) -> Turns[Query]:
     """A request: `rows` (records), `columns` or `inputs` (arrays by name), and options.
 
     Raises:
         Refused: 400 for another request, and one for what there is not; 413 for more rows
             than `limits` allow; 422 for values that their column does not take.
     """
-    data = bytes(body)
-    request = json.parse_object(data)
+    request = json.parse_object(body)
     yield
-    return query_in(request, data, signature, limits)
+    return query_in(request, body, signature, limits)
+
+
+def read_to_explain(
+    body: bytes, headers: Headers, signature: Signature, limits: Limits
+) -> Turns[Query]:
+    """As `read`, of a request for an explanation, which cannot be of some outputs alone."""
+    query = yield from read(body, headers, signature, limits)
+    if query.outputs is not signature.output_names:  # as they are where none are named
+        raise Refused("an explanation is of the answer as a whole: leave out 'outputs'")
+    return query
 
 
 def query_in(request: dict[str, Any], data: bytes, signature: Signature, limits: Limits) -> Query:

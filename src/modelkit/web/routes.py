@@ -52,14 +52,15 @@ TEMPLATES: dict[str, Verb] = {
     "/models/{model}/outcome": "outcome",
     "/ping": "ping",  # it and the next are SageMaker's
     "/invocations": "invocations",
-    "/v1/embeddings": "embeddings",  # it and the next are OpenAI's
+    "/v1/embeddings": "embeddings",  # it and the next two are OpenAI's
     "/v1/models": "listed",
+    "/v1/models/{model}": "listed",
     "/embed": "embed",  # it and the next are those of text-embeddings-inference (TEI)
     "/rerank": "rerank",
     "/v1/rerank": "rerank",  # it and the next are Cohere's
     "/v2/rerank": "rerank",
 }
-_NAMED = re.compile("(/v2/models|/models)/([^/]+)(.*)", re.DOTALL)
+_NAMED = re.compile("(/v[12]/models|/models)/([^/]+)(.*)", re.DOTALL)
 TEXTS: tuple[Verb, ...] = ("embeddings", "embed", "rerank")  # which name the model in the body
 _POSTED = ("infer", "predict", "explain", "instances", "outcome", "invocations", *TEXTS)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit._internal.arrays import Array
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.recipe import EMBEDDING, QUERY, SCORE, TEXT, PairRecipe, Recipe, sigmoid
-from modelkit.embedding.verbs import is_encoder, prefixed, recipe_of, shortened
+from modelkit.embedding.verbs import prefixed, recipe_of, shortened
 from modelkit.model.model import Model, Outputs
 from modelkit.web import json
 from modelkit.web.query import Limits, Query, check_known, check_letters, check_rows, read_text
@@ -20,18 +20,46 @@ from modelkit.web.replies import Refused, Reply
 from modelkit.web.request import Turns
 from modelkit.web.routes import Verb
 
-FIELDS = {  # the first one has the texts
-    "embeddings": ("input", "model", "input_type", "dimensions", "encoding_format", "user"),
-    "embed": ("inputs", "model", "prompt_name", "dimensions", "truncate", "truncation_direction", "normalize"),
-    "rerank": ("texts", "query", "model", "raw_scores", "return_text", "truncate", "truncation_direction"),
-    "cohere": ("documents", "query", "model", "top_n", "return_documents", "rank_fields",
-               "max_chunks_per_doc", "max_tokens_per_doc"),
-}  # fmt: skip
-# What a score and a text are called in an answer, and the field that asks for texts.
-SHOWN = {
-    "rerank": ("score", "text", "return_text"),
-    "cohere": ("relevance_score", "document", "return_documents"),
-}
+
+class Form(NamedTuple):
+    """What the clients of one API call the fields of a request, and of its answer.
+
+    Attributes:
+        texts: the field of the texts.
+        fields: the other fields.
+        return_texts: the field that asks for the ranked texts too.
+        score: of a ranked text, in the answer.
+        text: the ranked text itself, in the answer.
+    """
+
+    texts: str
+    fields: tuple[str, ...]
+    return_texts: str = ""
+    score: str = ""
+    text: str = ""
+
+
+OPENAI = Form("input", ("model", "input_type", "dimensions", "encoding_format", "user"))
+TEI = Form(
+    "inputs",
+    ("model", "prompt_name", "dimensions", "truncate", "truncation_direction", "normalize"),
+)
+TEI_RANKS = Form(
+    "texts",
+    ("query", "model", "raw_scores", "return_text", "truncate", "truncation_direction"),
+    "return_text",
+    "score",
+    "text",
+)
+COHERE_RANKS = Form(
+    "documents",
+    ("query", "model", "top_n", "return_documents", "rank_fields", "max_chunks_per_doc",
+     "max_tokens_per_doc", "priority"),
+    "return_documents",
+    "relevance_score",
+    "document",
+)  # fmt: skip
+FORMS = {"embeddings": OPENAI, "embed": TEI, "rerank": TEI_RANKS}
 # The names that clients have for the same role, of which an encoder may have any or none.
 SAME_ROLES = (("query", "search_query"), ("document", "passage", "search_document", "corpus"))
 NUMBERS = (
@@ -42,12 +70,19 @@ NUMBERS = (
 LONG_TEXTS = 1 << 13
 
 
-def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
-    """The name of the model that a body asks, which may leave out the only one that answers this.
+def parse(body: bytes) -> dict[str, Any]:
+    """The fields of a request. Raises Refused, 400."""
+    given = json.parse_object(body)
+    json.check_keys(body, len(given))
+    return given
+
+
+def model_name(given: Mapping[str, Any], verb: Verb, models: Mapping[str, Model]) -> str:
+    """The name of the model that a request asks, which may leave out the only one that answers this.
 
     Raises Refused, 400.
     """
-    name = json.parse_object(body).get("model")
+    name = given.get("model")
     names = text_models(models, verb)
     if name is None and len(names) == 1:
         return names[0]
@@ -58,14 +93,11 @@ def model_in(body: bytes, verb: Verb, models: Mapping[str, Model]) -> str:
 
 def text_models(models: Mapping[str, Model], verb: Verb) -> list[str]:
     """The names of those that embed texts, or rank them."""
-    return [
-        name
-        for name, model in models.items()
-        if recipe_of(model) and is_encoder(model) == (verb != "rerank")
-    ]
+    kind = PairRecipe if verb == "rerank" else Recipe
+    return [name for name, model in models.items() if type(recipe_of(model)) is kind]
 
 
-def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
+def read(given: Mapping[str, Any], verb: Verb, model: Model, limits: Limits) -> Query:
     """A request for the vectors of one text or more, or for their ranks.
 
     Raises:
@@ -73,33 +105,29 @@ def read(body: bytes, verb: Verb, model: Model, limits: Limits) -> Turns[Query]:
             for one of too many tokens where the request does not want it cut.
         SignatureError: for such a text, of a model with on_long="error".
     """
-    given = json.parse_object(body)
-    yield
-    json.check_keys(body, len(given))
-    form = "cohere" if verb == "rerank" and "documents" in given else verb
-    check_known(given, FIELDS[form], "this request")
+    form = COHERE_RANKS if verb == "rerank" and "documents" in given else FORMS[verb]
+    check_known(given, (form.texts, *form.fields), "this request")
     if not text_models({"": model}, verb):
         raise Refused("this path is for another kind of model; ask /models/NAME/predict")
     asked = {name: value for name, value in given.items() if value is not None}
-    texts = _texts(asked, FIELDS[form][0], limits)
+    texts = _texts(asked, form, limits)
     return (_ranking if verb == "rerank" else _embedding)(asked, texts, model.base, form)
 
 
-def _texts(asked: dict[str, Any], field: str, limits: Limits) -> list[str]:
-    """One text, or those of a list. What shows them in an answer takes their place. Raises Refused."""
+def _texts(asked: dict[str, Any], form: Form, limits: Limits) -> list[str]:
+    """The texts, of a request that has one or a list; in Cohere's, each may be an object. Raises Refused."""
+    field = form.texts
     given = asked.get(field)
     if type(given) is str:
-        given = [given]
+        asked[field] = given = [given]
     if type(given) is not list or not given:
         raise Refused(
             f"{field} is {json.shown(given)}; it is a text, or a list of one text or more"
         )
     check_rows(len(given), limits)
     texts = given
-    if field == "documents":  # of Cohere, which may be objects
-        given = [each if type(each) is dict else {TEXT: each} for each in given]
-        texts = [each.get(TEXT, each) for each in given]
-    asked[field] = given
+    if form is COHERE_RANKS:
+        texts = [each.get(TEXT, each) if type(each) is dict else each for each in given]
     for at, text in enumerate(texts):
         if type(text) is not str:
             raise Refused(
@@ -118,7 +146,7 @@ def _choice(asked: Mapping[str, Any], field: str, choices: tuple[Any, ...]) -> A
     raise Refused(f"{field} is {json.shown(value)}; it is one of {json.dump(choices).decode()}")
 
 
-def _check_usual(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
+def _check_truncation(asked: Mapping[str, Any], rows: list[Any], model: Any) -> None:
     """Raise Refused for another end to cut at, 400, and for a long text that is not to be cut, 422."""
     side = model.pipeline.tokens.side
     _choice(asked, "truncation_direction", (side, side.title()))
@@ -159,21 +187,21 @@ def _finite(values: Array) -> Array:
     raise Refused(f"what the model gives for text {good.argmin()} is not finite", 500)
 
 
-def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> Query:
+def _embedding(asked: dict[str, Any], texts: list[str], model: Any, form: Form) -> Query:
     """A request for vectors. Raises Refused."""
     recipe: Recipe = model.recipe
     size = _choice(asked, "dimensions", recipe.dims)
     to_unit = _choice(asked, "normalize", (False, True)) and not recipe.normalize
     in_bytes = _choice(asked, "encoding_format", ("float", "base64")) == "base64"
     rows = prefixed(texts, recipe.prefix(_role(asked, recipe.roles)))
-    _check_usual(asked, rows, model)
-    tokens = _count(rows, model) if form == "embeddings" else 0
+    _check_truncation(asked, rows, model)
+    tokens = _count(rows, model) if form is OPENAI else 0
 
     def write(_query: Query, answers: Outputs, name: str, _version: str) -> Turns[Reply]:
         vectors = _finite(shortened(answers[EMBEDDING], size, recipe))
         if to_unit:
             vectors = unit(vectors)
-        if form == "embed":
+        if form is TEI:
             answer = yield from json.encode(vectors)
         else:
             entries = partial(_entries, vectors, in_bytes=in_bytes)
@@ -200,8 +228,8 @@ def _entries(vectors: Array, rows: slice, *, in_bytes: bool) -> list[Any]:
     ]
 
 
-def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> Query:
-    """A request for the best of texts, of which TEI and Cohere have other words. Raises Refused."""
+def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: Form) -> Query:
+    """A request for the best of texts. Raises Refused."""
     recipe: PairRecipe = model.recipe
     query = read_text({QUERY: None, **asked}, QUERY)
     if recipe.dims[0] != 1:
@@ -214,20 +242,23 @@ def _ranking(asked: dict[str, Any], texts: list[str], model: Any, form: str) -> 
             'it with activation="none"'
         )
     _check_documents(asked, recipe.max_tokens)
-    found = asked[FIELDS[form][0]] if _choice(asked, SHOWN[form][2], (False, True)) else []
-    _check_usual(asked, [(query, text) for text in texts], model)
+    returned = asked[form.texts] if _choice(asked, form.return_texts, (False, True)) else []
+    _check_truncation(asked, [(query, text) for text in texts], model)
     # np.full drops the "\0" at the end of a text.
     X = {QUERY: np.array([query] * len(texts), object), TEXT: np.array(texts, object)}
-    write = partial(_write_ranks, form, found, top, recipe.activation == "none" and not raw)
-    return Query(X, (SCORE,), write=write)
+    to_sigmoid = recipe.activation == "none" and not raw
+    write = partial(_write_ranks, form, returned, top, to_sigmoid)
+    # Of Cohere's priorities 0 is the first.
+    priority = -min(1, _whole(asked, "priority", 0, least=0))
+    return Query(X, (SCORE,), priority=priority, write=write)
 
 
-def _whole(asked: Mapping[str, Any], field: str, usual: int) -> int:
-    """A field that has an integer from 1. Raises Refused, 400."""
+def _whole(asked: Mapping[str, Any], field: str, usual: int, *, least: int = 1) -> int:
+    """A field that has an integer. Raises Refused, 400."""
     value = asked.get(field, usual)
-    if type(value) is int and value >= 1:
+    if type(value) is int and value >= least:
         return value
-    raise Refused(f"{field} is {json.shown(value)}; it is an integer from 1")
+    raise Refused(f"{field} is {json.shown(value)}; it is an integer from {least}")
 
 
 def _check_documents(asked: Mapping[str, Any], longest: int) -> None:
@@ -243,27 +274,30 @@ def _check_documents(asked: Mapping[str, Any], longest: int) -> None:
 
 
 def _write_ranks(
-    form: str,
-    texts: list[Any],
+    form: Form,
+    returned: list[Any],
     top: int,
-    squashed: bool,
+    to_sigmoid: bool,
     _query: Query,
     answers: Outputs,
     name: str,
     _version: str,
 ) -> Turns[Reply]:
-    """The places and scores of the best, as TEI or Cohere answers, with the texts if there are some."""
+    """The places and scores of the best, with the texts as they came, if these are to be returned."""
     scores = _finite(answers[SCORE])
-    if squashed:
+    if to_sigmoid:
         scores = sigmoid(scores)
     order = np.argsort(-scores, kind="stable")[:top].tolist()
-    score, text, _ = SHOWN[form]
 
     def entries(rows: slice) -> list[Any]:
-        ranks = [{"index": at, score: scores[at]} for at in order[rows]]
-        return [{**rank, text: texts[rank["index"]]} for rank in ranks] if texts else ranks
+        ranks = [{"index": at, form.score: scores[at]} for at in order[rows]]
+        for rank in ranks if returned else ():
+            text = returned[rank["index"]]
+            as_object = form is COHERE_RANKS and type(text) is str
+            rank[form.text] = {TEXT: text} if as_object else text
+        return ranks
 
     answer = yield from json.encode_rows(entries, len(order), json.LONG // 4)
-    if form == "cohere":
+    if form is COHERE_RANKS:
         answer = {"model": name, "results": answer}
     return Reply(json.dump(answer))

@@ -61,9 +61,7 @@ UNSUPPORTED = (
 )
 
 
-def read(
-    body: bytes | memoryview, headers: Headers, signature: Signature, limits: Limits
-) -> Turns[Query]:
+def read(body: bytes, headers: Headers, signature: Signature, limits: Limits) -> Turns[Query]:
     """A request for an answer.
 
     Raises:
@@ -85,13 +83,11 @@ def read(
     return query._replace(id=read_text(request, "id"))
 
 
-def _split(
-    body: bytes | memoryview, headers: Headers, limits: Limits
-) -> tuple[bytes, memoryview | None]:
+def _split(body: bytes, headers: Headers, limits: Limits) -> tuple[bytes, memoryview | None]:
     """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
     length = headers.get(LENGTH_HEADER)
     if length is None:
-        return bytes(body), None
+        return body, None
     if not (length.isdigit() and len(length) < MOST_DIGITS and int(length) <= len(body)):
         raise Refused(
             f"Inference-Header-Content-Length is {length[:40]!r}; it is the number of bytes of "
@@ -100,7 +96,7 @@ def _split(
     size = int(length)
     if size > limits.json:
         raise Refused(f"{size:,} bytes of JSON are more than the {limits.json:,} there may be", 413)
-    return bytes(body[:size]), memoryview(body)[size:]
+    return body[:size], memoryview(body)[size:]
 
 
 def _parse(head: bytes, tail: memoryview | None) -> dict[str, Any]:

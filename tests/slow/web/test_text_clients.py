@@ -66,6 +66,7 @@ def test_openai_asks_for_floats_lengths_and_roles(openai, model):
 
 def test_openai_lists_models(openai):
     assert [each.id for each in openai.models.list()] == ["tiny", "ranks"]
+    assert openai.models.retrieve("ranks").id == "ranks"
 
 
 def test_openai_raises_what_its_contract_says(openai, url):
@@ -128,8 +129,9 @@ def test_cohere_asks_for_ranks(url, ranks, kind):
             found = client.rerank(**asked, top_n=3, return_documents=True).results
             assert [each.document.page for each in found] == [str(each.index) for each in best]
         else:  # as LangChain's CohereRerank asks by default, and Haystack's CohereRanker
-            for limit in (None, 4096):
-                found = client.rerank(**asked, top_n=3, max_tokens_per_doc=limit).results
+            for limit, priority in ((None, None), (4096, 0), (4096, 9)):
+                limits = {"max_tokens_per_doc": limit, "priority": priority}
+                found = client.rerank(**asked, top_n=3, **limits).results
                 assert [each.index for each in found] == [each.index for each in best]
 
 

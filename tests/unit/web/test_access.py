@@ -344,7 +344,7 @@ def test_explainers_are_kept_for_versions_and_permission_is_not(tmp_path, audite
     with log, mk.Rollout(*models, share=0.5, seed=0) as rollout:
         served = log.answers(rollout) if audited else rollout
         app = mk.App({"m": mk.Guarded(served, book)}, auth=auth)
-        serving = app._edge.served["m"].active.now.value
+        serving = app._edge.endpoints["m"].deployment
         body = {"columns": {"x0": [0.5], "x1": [0.1]}}
         versions = set()
         with Client(app) as client:

@@ -97,7 +97,7 @@ def test_health_needs_no_model_no_permission_and_no_room(draining, closed, full,
 
 
 def test_a_model_is_ready_if_it_is(app):
-    app._edge.served["other"].active.now.value.model.close()
+    app._edge.endpoints["other"].deployment.model.close()
     with Client(app) as client:
         assert client.get("/v2/models/other/ready").status == 503
 
@@ -130,7 +130,7 @@ def test_a_lifespan_closes_what_the_app_opened_and_no_other(tmp_path):
     mk.save(LinearRegression().fit(X, X.sum(axis=1)), path, example=X, name="m", version="1")
     mine = summed()
     app = mk.App({"opened": path, "mine": mine})
-    opened = app._edge.served["opened"].active.now.value.model
+    opened = app._edge.endpoints["opened"].deployment.model
     with Client(app):
         assert not opened.closed
     assert opened.closed

@@ -13,8 +13,8 @@ from sklearn.neural_network import MLPRegressor
 
 import modelkit as mk
 from modelkit.errors import ClosedError
+from modelkit.web.endpoint import MOST_NUMBERS, check_size
 from modelkit.web.replies import Refused
-from modelkit.web.serving import MOST_NUMBERS, check_size
 
 
 def test_explanations_are_made_without_being_counted(tmp_path):
@@ -34,7 +34,7 @@ def test_explanations_are_made_without_being_counted(tmp_path):
     body = {"columns": {"x0": X[:3, 0].tolist(), "x1": X[:3, 1].tolist()}}
     with Client(app) as client:
         answers = [client.post("/models/m/explain", json=body) for _ in range(2)]
-        served = app._edge.served["m"].active.now.value
+        served = app._edge.endpoints["m"].deployment
         assert served.model.totals().rows == 0
     assert [answer.status for answer in answers] == [200, 200], answers[0].body
     assert answers[0].headers["model-version"] == "3.1"

@@ -7,6 +7,7 @@ from helpers.encoders import tiny, tiny_pair_graph, tiny_reranker
 
 import modelkit as mk
 from modelkit.types import Limits
+from modelkit.web.texts import read
 
 QUERY = "the river"
 TEXTS = ["green winter coffee", "the river of music", "", "a museum", "the river"]
@@ -84,6 +85,15 @@ def test_limits_that_the_model_keeps_anyway_change_nothing(client, asked):
     assert (found.status, found.body) == (200, client.post(COHERE, json=plain).body)
 
 
+@pytest.mark.parametrize(("given", "priority"), [(None, 0), (0, 0), (1, -1), (999, -1)])
+def test_the_first_priority_of_cohere_goes_before_all_others(model, given, priority):
+    asked = {"query": QUERY, "documents": TEXTS, "priority": given}
+    assert read(asked, "rerank", model, Limits()).priority == priority
+    with Client(mk.App({"ranks": mk.Batcher(model)})) as client:
+        answer = client.post(COHERE, json=asked)
+    assert (answer.status, len(answer.json()["results"])) == (200, len(TEXTS))
+
+
 def test_a_query_keeps_the_nul_at_its_end(client, model):
     answer = client.post(TEI, json={"query": "river\0", "texts": TEXTS})
     found = {each["index"]: np.float32(each["score"]) for each in answer.json()}
@@ -125,6 +135,14 @@ BAD = [
     ({"query": "a", "documents": ["b"], "top_n": 0}, 400, "top_n is 0"),
     ({"query": "a", "documents": ["b"], "top_n": True}, 400, "top_n is true"),
     ({"query": "a", "documents": ["b"], "top_n": 1.0}, 400, "top_n is 1.0"),
+    (
+        {"query": "a", "documents": ["b"], "priority": -1},
+        400,
+        "priority is -1 (a number); it is an integer from 0",
+    ),
+    ({"query": "a", "documents": ["b"], "priority": False}, 400, "priority is false"),
+    ({"query": "a", "texts": ["b"], "priority": 0}, 400, 'no field "priority"'),
+    ({"query": "a", "texts": [{"text": "b"}]}, 400, "texts[0] is an object"),
     ({"query": "a", "texts": ["b"], "documents": ["c"]}, 400, 'no field "texts"'),
     ({"query": "a", "texts": ["b"], "rank_fields": ["c"]}, 400, 'no field "rank_fields"'),
     ({"query": "a", "texts": ["b"], "return_text": "yes"}, 400, "return_text is"),

@@ -186,6 +186,13 @@ def test_the_only_encoder_needs_no_name(client, model):
     listed = client.get("/v1/models").json()
     assert listed["object"] == "list"
     assert [each["id"] for each in listed["data"]] == ["tiny"]
+    assert client.get("/v1/models/tiny").json() == listed["data"][0]
+
+
+@pytest.mark.parametrize("name", ["sum", "ada", "tiny/", "tiny/infer"])
+def test_what_is_not_listed_is_not_found_alone(client, name):
+    answer = client.get(f"/v1/models/{name}")
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_of_several_encoders_one_has_to_be_named(model):
@@ -270,6 +277,7 @@ BYTES = [
     (b'{"input": "\\ud800"}', "not JSON"),
     (b'{"input": "\xff"}', "not JSON"),
     (b'{"input": "a", "input": "b"}', "twice"),
+    (b'{"input": "a", "model": "tiny", "model": "sum"}', "twice"),
     (b'{"input": NaN}', "not JSON"),
 ]
 
@@ -322,7 +330,7 @@ def test_an_answer_does_not_repeat_a_long_value(client, path, field, field_of_te
 
 
 def test_a_path_below_v1_that_there_is_not_is_refused_in_the_form_of_openai(client):
-    for path in ("/v1/chat/completions", "/v1/embeddings/", "/v1/models/tiny"):
+    for path in ("/v1/chat/completions", "/v1/embeddings/", "/v1/models/tiny/infer"):
         answer = client.post(path, json={})
         assert (answer.status, answer.json()["error"]["code"]) == (404, "model_not_found")
 
@@ -352,6 +360,12 @@ def test_limits_hold_for_texts_too(model):
         asked = {"json": {"input": "a"}, "headers": {"request-timeout": "1e-9"}}
         late = client.post(OPENAI, **asked)
         assert (late.status, late.json()["error"]["type"]) == (504, "server_error")
+
+
+def test_a_prefix_does_not_count_towards_the_letters_of_a_text(model):
+    with Client(mk.App({"tiny": model}, limits=Limits(letters=900))) as client:
+        asked = {"input": "a" * 900, "input_type": "query"}
+        assert client.post(OPENAI, json=asked).status == 200
 
 
 def test_an_empty_text_and_odd_letters_have_vectors(client, model):

@@ -1,4 +1,4 @@
-"""What answers under a name, and how it is replaced."""
+"""An Endpoint is a name in an App, and a Deployment what answers under it until it is replaced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_NUMBERS = 1_000_000  # of one explanation
 
 
 @final
-class Serving:
+class Deployment:
     """What answers from one replacement to the next.
 
     Args:
@@ -41,18 +41,18 @@ class Serving:
 
     Attributes:
         rollout: the Rollout that chooses who answers, if there is one.
-        pins: whether what answers a key is all of the model, and not a part without its layers.
+        pinnable: whether `_for_key` keeps all layers of a Rollout.
         version: the version that answers; "" for a Model without a package, and for a Rollout, whose
             answers say theirs.
     """
 
-    __slots__ = ("_batcher", "explainers", "model", "opened", "pins", "rollout", "version")
+    __slots__ = ("_batcher", "explainers", "model", "opened", "pinnable", "rollout", "version")
 
     def __init__(self, model: Model, opened: Opened | None) -> None:
         self.model = model
         self.opened = opened
         self.rollout = layer_of(model, Rollout)
-        self.pins = _within(model) is self.rollout
+        self.pinnable = _unguarded(model) is self.rollout
         self.version = identity_of(model).version if self.rollout is None else ""
         self.explainers = Explainers(model)
         self._batcher = layer_of(model, Batcher)
@@ -67,7 +67,7 @@ class Serving:
         """How its calls are batched at present; None where they are not."""
         return None if self._batcher is None else self._batcher.plan
 
-    def asked_by(self, request: Request) -> Model:
+    def model_for(self, request: Request) -> Model:
         """The Model that a request asks: where its path names a version, the champion of a Rollout.
 
         Raises Refused where that is of another version by now.
@@ -76,7 +76,7 @@ class Serving:
         if request.route.version is None:
             request.version = self.version
             return model
-        if self.pins:
+        if self.pinnable:
             model = model._for_key(None)  # the champion, whatever it would choose
         check_version(request.route, identity_of(model).version)
         request.version = request.route.version
@@ -89,26 +89,31 @@ class Serving:
 
 
 @final
-class Served:
-    """A name under which one Serving after another answers."""
+class Endpoint:
+    """A name in an App, under which one Deployment after another answers."""
 
     __slots__ = ("active", "name", "replacing")
 
-    def __init__(self, name: str, serving: Serving) -> None:
+    def __init__(self, name: str, deployment: Deployment) -> None:
         self.name = name
-        self.active = Active(serving)
+        self.active = Active(deployment)
         self.replacing = threading.Lock()
+
+    @property
+    def deployment(self) -> Deployment:
+        """What answers now."""
+        return self.active.now.value
 
     def close(self) -> None:
         """Close what answers now, when nothing is taking its place."""
         with self.replacing:
-            self.active.now.value.close()
+            self.deployment.close()
 
     def after_fork(self) -> None:
         """Make new locks in the child of a fork, where another thread may have held them."""
         self.replacing = threading.Lock()
         self.active.after_fork()
-        self.active.now.value.explainers.after_fork()
+        self.deployment.explainers.after_fork()
 
 
 @final
@@ -145,7 +150,7 @@ class Explainers:
         from modelkit.explain.explainer import Explainer  # it needs onnx, and serving does not
 
         # What stays with one version of a Rollout is not kept here, so that the version can end.
-        subject = _within(model)
+        subject = _unguarded(model)
         with self._lock:
             explainer = self._explainers.pop(subject, None)
             if explainer is None:
@@ -159,7 +164,7 @@ class Explainers:
             return explainer
 
     def after_fork(self) -> None:
-        """As `Served.after_fork`."""
+        """As `Endpoint.after_fork`."""
         self._lock = threading.Lock()
 
 
@@ -170,7 +175,7 @@ def check_version(route: Route, version: str) -> None:
         raise Refused(f"{route.name!r} is of version {version!r}, not {asked!r}", 404)
 
 
-def _within(model: Model) -> Model:
+def _unguarded(model: Model) -> Model:
     """What policies guard, an audit log records and InputChecks look at; of one version of a Rollout, this version."""
     kinds = Guarded | Answers | InputChecks | Pinned
     return next(layer for layer in layers_of(model) if not isinstance(layer, kinds))

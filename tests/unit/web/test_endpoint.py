@@ -71,7 +71,7 @@ def test_what_the_app_opened_is_closed_after_its_last_call_and_nothing_else(pack
     first, second = packages
     mine = mk.load(first)
     app = mk.App({"sum": first, "mine": mine})
-    opened = app._edge.served["sum"].active.now.value.model
+    opened = app._edge.endpoints["sum"].deployment.model
     layers = [type(layer).__name__ for layer in (opened, opened.inner)]
     assert layers == ["Meter", "Batcher"]
     with Client(app) as client:
@@ -84,7 +84,7 @@ def test_what_the_app_opened_is_closed_after_its_last_call_and_nothing_else(pack
         wait_for(lambda: opened.closed)
         assert client.get("/v2/models/sum").json()["versions"] == ["2.0.0"]
         assert client.get("/v2/models/sum/versions/1.0.0").status == 404
-        now = app._edge.served["sum"].active.now.value.model
+        now = app._edge.endpoints["sum"].deployment.model
     assert now.closed
     assert not mine.closed
 
@@ -92,8 +92,8 @@ def test_what_the_app_opened_is_closed_after_its_last_call_and_nothing_else(pack
 def test_an_open_package_is_kept_while_a_call_is_under_way(packages):
     """The Activation of a call that waits keeps what it began with open."""
     app = mk.App({"sum": packages[0]})
-    served = app._edge.served["sum"]
-    held = served.active.now
+    endpoint = app._edge.endpoints["sum"]
+    held = endpoint.active.now
     app.replace("sum", packages[1])
     assert not held.value.model.closed
     model = held.value.model
@@ -229,7 +229,7 @@ def test_ten_replacements_under_load_fail_no_call(packages):
 
 
 def app_input(app):
-    return app._edge.served["sum"].active.now.value.model.signature.inputs[0].name
+    return app._edge.endpoints["sum"].deployment.model.signature.inputs[0].name
 
 
 # Draining.
@@ -273,7 +273,7 @@ def test_all_is_closed_although_one_cannot_be(boosting_mk):
             raise OSError("the disk is full")
 
     app = mk.App({"first": boosting_mk, "second": boosting_mk})
-    opened = [served.active.now.value.opened for served in app._edge.served.values()]
+    opened = [each.deployment.opened for each in app._edge.endpoints.values()]
     for each in opened:
         each.model = Failing(each.model)
     with pytest.raises(OSError, match="the disk is full"):
