@@ -35,7 +35,8 @@ def in_pieces(scheduler: Scheduler, whole: Request, prepared: Prepare) -> Iterat
             yield whole
         else:
             piece = {name: feed[start:stop] for name, feed in feeds.items()}
-            yield Request(*prepared(piece), whole.outputs, whole.call, start, whole.pick)
+            left = max(1, size * (rows - start) // rows)
+            yield Request(*prepared(piece), whole.outputs, whole.call, start, whole.pick, left)
         start = stop
         if start >= rows:
             return

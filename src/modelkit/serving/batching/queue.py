@@ -6,7 +6,8 @@ Used under the lock of the Scheduler.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from modelkit.errors import Overloaded
 from modelkit.serving.batching.requests import DEAD, DONE, IN_QUEUE, Key, Request
@@ -42,9 +43,12 @@ class Queue:
 
     def put(self, request: Request, *, in_front: bool = False) -> None:
         """Queue a request, behind all others or before them."""
-        queue = self._by_priority[request.low].setdefault(request.key, deque())
+        queues = self._by_priority[request.low]
+        queue = queues.setdefault(request.key, deque())
         if in_front:
             queue.appendleft(request)
+        elif request.left:
+            queues[request.key] = deque(shortest_first([*queue, request]))
         else:
             queue.append(request)
         request.state = IN_QUEUE
@@ -109,6 +113,16 @@ class Queue:
             for request in queues.get(key, ()):
                 if request.state is IN_QUEUE:
                     yield request
+
+
+def shortest_first(requests: Sequence[Request]) -> Iterator[Request]:
+    """Requests in their order, but the places of pieces go to the call that has the least left.
+
+    Large calls that came together then end one after another, and not all of them at the end.
+    """
+    pieces = iter(sorted((each for each in requests if each.left), key=attrgetter("left")))
+    for request in requests:
+        yield next(pieces) if request.left else request
 
 
 def overloaded(waiting: int, most: int) -> Overloaded:

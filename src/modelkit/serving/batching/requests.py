@@ -47,6 +47,9 @@ Key = tuple[object, ...]
 class Request:
     """The rows of one call, or those from `first` on.
 
+    `left` is, of a piece of a large call, the size of what is left of the call with it; 0 for a whole
+    call.
+
     `state` and what follows it are guarded by the lock of the Scheduler.
 
     `waiter` is what the caller waits on, a locked lock or a Future, and None while the calling
@@ -61,6 +64,7 @@ class Request:
     call: Call
     first: int = 0
     pick: str | None = None
+    left: int = 0
     leads: bool = False
     arrived: float = 0.0
     waiter: Waiter | None = None

@@ -20,8 +20,11 @@ from helpers.batchers import (
 
 import modelkit as mk
 from modelkit.errors import DeadlineExceeded
+from modelkit.model.call import PLAIN
 from modelkit.serving.batching import scheduler
 from modelkit.serving.batching.policy import make_plan
+from modelkit.serving.batching.queue import shortest_first
+from modelkit.serving.batching.requests import Request
 
 
 def test_outputs_of_a_split_call_that_do_not_fit_together_are_an_error():
@@ -142,3 +145,44 @@ def test_a_large_call_is_interleaved_with_small_ones():
         gate.open()
         assert (big.result(ROOM) == 2).all()
         first.result(ROOM)
+
+
+def test_large_calls_end_one_after_another():
+    """The first two take turns: the next piece of one comes while the other's runs."""
+    gate = Gate()
+    with one_slot(gate) as batcher, ThreadPoolExecutor(5) as pool:
+        first = pool.submit(batcher.predict, row(0))
+        gate.began_one()
+        large = []
+        for at in range(4):
+            large.append(pool.submit(batcher.predict, np.full((80, 2), at, np.float32)))
+            waiting(batcher, 8 * (at + 1))
+        gate.go.release()
+        for run in range(20):
+            gate.began_one()
+            waiting(batcher, 24 if run < 19 else 16)
+            gate.go.release()
+        for at in (0, 1):
+            assert (large[at].result(ROOM) == 2 * at).all()
+        assert not large[2].done()
+        assert not large[3].done()
+        gate.open()
+        for future in (first, *large):
+            future.result(ROOM)
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ("", ""),
+        ("a0 b0", "a0 b0"),
+        ("a0 b9 c0 d5 e0", "a0 d5 c0 b9 e0"),
+        ("b9 c9 a0 d9", "b9 c9 a0 d9"),
+        ("c9 a0 b7 d3", "d3 a0 b7 c9"),
+    ],
+)
+def test_places_of_pieces_go_to_the_call_of_which_least_is_left(given, chosen):
+    """Each is named, with the size of what is left of its call."""
+    asked = [Request({}, 1, (name[0],), PLAIN, left=int(name[1])) for name in given.split()]
+    found = [f"{each.outputs[0]}{each.left}" for each in shortest_first(asked)]
+    assert found == chosen.split()
